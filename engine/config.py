@@ -1,0 +1,326 @@
+"""Settings of the three run kinds as pydantic classes: defaults, bounds, help and source in one place.
+
+Forms, command-line flags, `run.json` and the documentation are all derived from these classes. A default is the published
+setting (`papers` source given per field); what a dataset or a preset changes is laid over it by `build`. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from engine.data import DATASETS
+from engine.errors import ConfigError
+from engine.registry import Registry, unknown_name
+
+KINDS = ("search", "retrain", "attack")
+PRESETS = {
+    "quick": "A demonstration on two CPU cores in minutes; not a result for a paper.",
+    "scout": "Hours on one GPU: a look before the real run.",
+    "paper": "The published settings.",
+    "smoke": "Sixty-four images and two steps: for the project's own tests.",
+}
+
+
+def parse_pixels(value: Any) -> Any:
+    """Reads "8/255" as a float; anything else is left to pydantic. Values are in pixel space, 0..1."""
+    if isinstance(value, str):
+        try:
+            return float(Fraction(value.replace(" ", "")))
+        except (ValueError, ZeroDivisionError):
+            return value
+    return value
+
+
+Pixels = Annotated[float, BeforeValidator(parse_pixels), Field(ge=0, le=1)]
+
+
+def setting(default: Any, text: str, *, group: str, source: str = "", unit: str = "", **bounds: Any) -> Any:
+    """A field with everything that a form, a flag and the documentation show.
+
+    Args:
+        default: the published value where there is one.
+        text: what the setting means, one or two plain sentences. A published quirk or a deviation begins "Differs:".
+        group: heading under which forms put it.
+        source: paper or code the default comes from.
+        unit: unit of the value where the type cannot say.
+        bounds: ge, gt, le, lt, multiple_of for pydantic.
+    """
+    return Field(default, description=text, json_schema_extra={"group": group, "source": source, "unit": unit}, **bounds)
+
+
+class RunConfig(BaseModel):
+    """What all kinds share. Frozen: what is logged is what ran."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Values laid over the defaults by preset name. `paper` is empty by definition.
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}}
+
+    dataset: str = setting("digits", "Which images.", group="Data")
+    images: int | None = setting(
+        None, "Use only this many images of each split (stratified); empty for all.", group="Data", ge=8
+    )
+    seed: int = setting(2, "Seed of every random choice of the run.", group="Run", ge=0, le=2**31 - 1)
+    device: str = setting(
+        "auto", "auto, cpu, cuda or cuda:N. auto takes the first free GPU, else the CPU.", group="Run",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+    )
+    threads: int | None = setting(
+        None, "CPU threads; empty: all cores when the run is alone at its first start, else one. Kept for its life.",
+        group="Run", ge=1, le=256,
+    )
+
+    @model_validator(mode="after")
+    def _dataset_is_known(self) -> RunConfig:
+        DATASETS[self.dataset]
+        return self
+
+    def deviations(self) -> list[str]:
+        """What this configuration changes of the published mathematics, as it appears behind the run's name."""
+        return []
+
+
+class SearchConfig(RunConfig):
+    """What every search method shares; a method's own class adds to it."""
+
+    epochs: int = setting(50, "Passes over the weights split.", group="Schedule", source="ARNAS code", ge=1, le=10_000)
+    batch_size: int = setting(32, "Images per step, drawn from each of the weights and alphas splits.",
+                              group="Schedule", source="ARNAS code", ge=2, le=8192)
+    steps_per_epoch: int | None = setting(None, "Stop each epoch after this many steps; empty for a full pass.",
+                                          group="Schedule", ge=1)
+    channels: int = setting(24, "Channels C of the first cells of the supernet; even.", group="Supernet",
+                            source="ARNAS code", ge=2, le=512)
+    layers: int = setting(8, "Cells of the supernet.", group="Supernet", source="ARNAS code", ge=4, le=64)
+    weights_learning_rate: float = setting(0.025, "Learning rate of SGD on the weights at the first epoch.",
+                                           group="Weights", source="ARNAS code", gt=0, le=10)
+    weights_learning_rate_min: float = setting(0.001, "Its value at the end of the cosine schedule.", group="Weights",
+                                               source="ARNAS code", ge=0, le=10)
+    momentum: float = setting(0.9, "Momentum of SGD.", group="Weights", source="ARNAS code", ge=0, lt=1)
+    weight_decay: float = setting(3e-4, "Weight decay of SGD.", group="Weights", source="ARNAS code", ge=0, le=1)
+    gradient_clip: float = setting(5.0, "Largest norm of the weight gradient.", group="Weights", source="ARNAS code", gt=0)
+    alpha_learning_rate: float = setting(3e-4, "Learning rate of Adam on the architecture weights.",
+                                         group="Architecture", source="ARNAS code", gt=0, le=10)
+    alpha_weight_decay: float = setting(1e-3, "Weight decay of Adam on the architecture weights.",
+                                        group="Architecture", source="ARNAS code", ge=0, le=1)
+    epsilon: Pixels = setting(8 / 255, "L-infinity radius of the attack inside the search, pixel space.",
+                              group="Attack in search", source="ARNAS code")
+    step_size: Pixels = setting(2 / 255, "Step of PGD, pixel space.", group="Attack in search", source="ARNAS code")
+    attack_steps: int = setting(7, "Steps of PGD.", group="Attack in search", source="ARNAS code", ge=1, le=1000)
+    crop_padding: int = setting(4, "Random crop after padding by this many pixels; 0 for none.", group="Augmentation",
+                                source="ARNAS code", unit="pixels", ge=0, le=64)
+    flip: bool = setting(True, "Random horizontal flip.", group="Augmentation", source="ARNAS code")
+
+    @model_validator(mode="after")
+    def _channels_are_even(self) -> SearchConfig:
+        if self.channels % 2:
+            raise ValueError(f"channels must be even (a reduction splits them in two halves), got {self.channels}; "
+                             f"take {self.channels + 1}")
+        return self
+
+
+class RetrainConfig(RunConfig):
+    """Training of a derived network from scratch (ARNAS, released training code)."""
+
+    genotype: str | None = setting(
+        None, "A catalogue name or a genotype as JSON; empty: what the parent search found.", group="Network")
+    channels: int = setting(64, "Channels C of the first cells; even.", group="Network", source="ARNAS code", ge=2, le=1024)
+    layers: int = setting(20, "Cells of the network.", group="Network", source="ARNAS code", ge=3, le=128)
+    auxiliary_weight: float = setting(0.4, "Weight of the auxiliary head's loss; 0 for no auxiliary head.",
+                                      group="Network", source="ARNAS code", ge=0, le=10)
+    drop_path: float = setting(0.0, "Probability of dropping a path in the last epoch (grows linearly).",
+                               group="Network", source="ARNAS code", ge=0, lt=1)
+    training: Literal["pgd_at", "natural", "trades"] = setting(
+        "pgd_at", "pgd_at: cross-entropy on the adversarial image (Madry et al. 2018); natural: on the clean image; "
+        "trades: natural cross-entropy plus beta times KL to the adversarial prediction (Zhang et al. 2019).",
+        group="Training", source="ARNAS code")
+    trades_beta: float = setting(6.0, "beta of TRADES.", group="Training", source="TRADES, section 5", ge=0, le=1000)
+    epochs: int = setting(200, "Passes over the weights and alphas splits together.", group="Training",
+                          source="ARNAS code", ge=1, le=10_000)
+    batch_size: int = setting(32, "Images per step.", group="Training", source="ARNAS code", ge=2, le=8192)
+    steps_per_epoch: int | None = setting(None, "Stop each epoch after this many steps; empty for a full pass.",
+                                          group="Training", ge=1)
+    learning_rate: float = setting(0.1, "Learning rate of SGD.", group="Training", source="ARNAS code", gt=0, le=10)
+    schedule: Literal["step", "cosine"] = setting(
+        "step", "step: times 0.1 at one half and again at three quarters of the epochs (published: 99 and 149 of 200); "
+        "cosine: to zero.", group="Training", source="ARNAS code")
+    momentum: float = setting(0.9, "Momentum of SGD.", group="Training", source="ARNAS code", ge=0, lt=1)
+    weight_decay: float = setting(1e-4, "Weight decay of SGD.", group="Training", source="ARNAS code", ge=0, le=1)
+    gradient_clip: float = setting(5.0, "Largest norm of the gradient.", group="Training", source="ARNAS code", gt=0)
+    epsilon: Pixels = setting(8 / 255, "L-infinity radius of the attack in training.", group="Attack in training",
+                              source="ARNAS code")
+    step_size: Pixels = setting(0.01, "Step of PGD.", group="Attack in training", source="ARNAS code")
+    attack_steps: int = setting(7, "Steps of PGD.", group="Attack in training", source="ARNAS code", ge=1, le=1000)
+    start_noise: float = setting(0.001, "Standard deviation of the normal noise PGD starts from.",
+                                 group="Attack in training", source="ARNAS code", ge=0, le=1)
+    selection_steps: int = setting(20, "Steps of PGD (step epsilon/4) that ranks checkpoints on the select split.",
+                                   group="Selection", ge=1, le=1000)
+    selection_every: int = setting(1, "Measure on the select split every so many epochs (and after the last).",
+                                   group="Selection", unit="epochs", ge=1)
+    crop_padding: int = setting(4, "Random crop after padding by this many pixels; 0 for none.", group="Augmentation",
+                                source="ARNAS code", unit="pixels", ge=0, le=64)
+    flip: bool = setting(True, "Random horizontal flip.", group="Augmentation", source="ARNAS code")
+    cutout: int = setting(16, "Side of the square that is blanked; 0 for none.", group="Augmentation",
+                          source="ARNAS code", unit="pixels", ge=0, le=64)
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {},
+        "scout": {"channels": 36, "layers": 14, "epochs": 60, "batch_size": 128},
+        "quick": {"channels": 12, "layers": 5, "epochs": 24, "batch_size": 64, "auxiliary_weight": 0.0,
+                  "schedule": "cosine", "selection_every": 2},
+        "smoke": {"channels": 4, "layers": 4, "epochs": 1, "steps_per_epoch": 2, "batch_size": 32, "images": 64,
+                  "auxiliary_weight": 0.0, "attack_steps": 2, "selection_steps": 2},
+    }
+
+    @model_validator(mode="after")
+    def _network_is_buildable(self) -> RetrainConfig:
+        if self.channels % 2:
+            raise ValueError(f"channels must be even (a reduction splits them in two halves), got {self.channels}; "
+                             f"take {self.channels + 1}")
+        height = DATASETS[self.dataset].image_shape[1]
+        if self.auxiliary_weight and height < 32:
+            raise ValueError(f"auxiliary_weight must be 0 for images smaller than 32 pixels (the auxiliary head needs "
+                             f"8x8 maps after the second reduction), got {self.auxiliary_weight} for {height} pixels")
+        return self
+
+
+class AttackConfig(RunConfig):
+    """Evaluation of a retrained network on the test split."""
+
+    attacks: tuple[str, ...] = setting(("fgsm", "pgd-20", "autoattack"), "Which attacks, in this order.", group="Attacks",
+                                       source="ARNAS code")
+    epsilon: Pixels = setting(8 / 255, "L-infinity radius, pixel space.", group="Attacks", source="ARNAS code")
+    step_size: Pixels = setting(2 / 255, "Step of PGD.", group="Attacks", source="ARNAS code")
+    autoattack_images: int | None = setting(
+        None, "AutoAttack on this many images of the test split (fixed, stratified); empty for all.", group="Attacks", ge=10)
+    batch_size: int = setting(100, "Images per block; an interrupted attack resumes at a block.", group="Run", ge=1, le=8192)
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {},
+        "scout": {"autoattack_images": 1000},
+        "quick": {"autoattack_images": 64, "batch_size": 64},
+        "smoke": {"attacks": ("fgsm", "pgd-20"), "images": 64, "batch_size": 32},
+    }
+
+
+@dataclass(frozen=True)
+class Method:
+    """A search method as the page and the command line know it, without its mathematics.
+
+    Attributes:
+        name: registry name, for example "arnas".
+        title: name in print, for example "ARNAS".
+        summary: one or two sentences: what it optimises and how.
+        source: paper, venue, arXiv number.
+        config: its configuration class.
+        implementation: "module:class" that is imported only when a search runs.
+    """
+
+    name: str
+    title: str
+    summary: str
+    source: str
+    config: type[SearchConfig]
+    implementation: str
+
+
+METHODS: Registry[Method] = Registry("method")
+
+
+def config_class(kind: str, method: str | None = None) -> type[RunConfig]:
+    """The configuration class of a run kind (and, for searches, of a method).
+
+    Raises:
+        ConfigError: unknown kind or method.
+    """
+    if kind == "search":
+        return METHODS[method or ""].config
+    if kind not in KINDS:
+        raise ConfigError(unknown_name("run kind", kind, KINDS))
+    return RetrainConfig if kind == "retrain" else AttackConfig
+
+
+def preset_values(kind: str, method: str | None, dataset: str, preset: str) -> dict[str, Any]:
+    """The values of a preset: published defaults, then the dataset's own, then the preset's.
+
+    Raises:
+        ConfigError: unknown kind, method, dataset or preset.
+    """
+    cls = config_class(kind, method)
+    facts = DATASETS[dataset]
+    if preset not in cls.presets:
+        raise ConfigError(unknown_name("preset", preset, cls.presets))
+    of_dataset = {"dataset": dataset, "epsilon": facts.epsilon, "step_size": facts.step_size, **facts.defaults}
+    values = {name: info.default for name, info in cls.model_fields.items()}
+    values |= {name: value for name, value in of_dataset.items() if name in cls.model_fields}
+    return values | dict(cls.presets[preset])
+
+
+def build(kind: str, method: str | None = None, dataset: str = "digits", preset: str = "quick",
+          changes: Mapping[str, Any] | None = None) -> RunConfig:
+    """A complete, validated configuration.
+
+    Args:
+        kind: "search", "retrain" or "attack".
+        method: search method; ignored by the other kinds.
+        dataset: registry name.
+        preset: one of `PRESETS`.
+        changes: the user's own values, laid over the preset's.
+
+    Raises:
+        ConfigError: an unknown name or field, or a value out of its bounds, as one sentence per problem.
+    """
+    values = preset_values(kind, method, dataset, preset) | dict(changes or {})
+    return validate(config_class(kind, method), values)
+
+
+def validate(cls: type[RunConfig], values: Mapping[str, Any]) -> RunConfig:
+    """`cls(**values)` with pydantic's report turned into our sentences.
+
+    Raises:
+        ConfigError: as `build`.
+    """
+    try:
+        return cls(**values)
+    except ValidationError as report:
+        raise ConfigError(" ".join(_sentence(cls, problem) for problem in report.errors())) from None
+
+
+def _sentence(cls: type[RunConfig], problem: Mapping[str, Any]) -> str:
+    field = str(problem["loc"][0]) if problem["loc"] else ""
+    got = problem.get("input")
+    if problem["type"] == "extra_forbidden":
+        return unknown_name("setting", field, cls.model_fields)
+    if problem["type"] == "value_error":  # our own sentence, raised in a validator
+        return f"{problem['ctx']['error']}."
+    if cls.model_fields[field].annotation is float and field in ("epsilon", "step_size") and _is_number(got) and got > 1:
+        return f"{field} must be in 0..1 (pixel space), got {got}; did you mean {got:g}/255?"
+    expected = problem["msg"].removeprefix("Input should be ").removeprefix("Value should be ")
+    return f"{field} must be {expected}, got {got!r}."
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One setting whose value is not the published one."""
+
+    field: str
+    value: Any
+    paper: Any
+
+
+def differences_from_paper(config: RunConfig) -> list[Difference]:
+    """Every setting of `config` that differs from the published defaults of its class, in the order of the class."""
+    reference = {name: info.default for name, info in type(config).model_fields.items()}
+    ignored = {"seed", "device", "threads", "genotype"}
+    return [Difference(name, value, reference[name]) for name, value in config.model_dump().items()
+            if name not in ignored and value != reference[name]]
+
+
+from engine.search import methods  # noqa: E402, F401  (methods register themselves)

@@ -1,0 +1,35 @@
+"""Every error that Rampart raises on purpose: one base class and a handful of children.
+
+A message has three parts: what was expected, what came, what to do. Pages and the command line print `str(error)` and
+nothing else; a traceback is for faults of ours, never for input of theirs.
+"""
+
+from __future__ import annotations
+
+
+class RampartError(Exception):
+    """Base class. Whatever is raised on purpose derives from it; `str(error)` is a sentence for the user."""
+
+
+class ConfigError(RampartError):
+    """A setting, preset, method, dataset or attack that does not exist or does not fit."""
+
+
+class GenotypeError(RampartError):
+    """A genotype that is not a valid architecture of its space."""
+
+
+class RunError(RampartError):
+    """A run that does not exist, is in the wrong state, or whose folder cannot be used."""
+
+
+class CheckpointError(RampartError):
+    """A checkpoint or state dict that is corrupt, foreign, or does not fit the network."""
+
+
+class RunLogError(RampartError):
+    """The run log (DuckDB index or an events file) cannot be read or is owned by somebody else."""
+
+
+class StopRequested(Exception):
+    """Not an error: raised between forward passes when a stop was asked for. The step in progress is abandoned."""

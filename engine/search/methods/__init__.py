@@ -1,0 +1,6 @@
+"""Search methods, one folder each: `config.py` (no torch, registered here) and `method.py` (imported when a search runs).
+
+A new method is a new folder and one line below.
+"""
+
+from engine.search.methods.arnas import config as _arnas  # noqa: F401
