@@ -32,7 +32,8 @@ DATASETS.add(
         step_size=0.15 / 4,
         split_fractions=(0.34, 0.34, 0.12, 0.20),
         load=load,
-        # A mirrored digit is another sign; its maps are too small for the auxiliary head; a shift of one pixel in eight is what four in thirty-two is for CIFAR.
+        # A mirrored digit is another sign, a shift of one pixel in eight is what four in thirty-two is for CIFAR, and
+        # maps of two pixels are too small for the auxiliary head.
         defaults={"crop_padding": 1, "flip": False, "cutout": 0, "auxiliary_weight": 0.0},
     ),
 )

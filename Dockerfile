@@ -1,0 +1,35 @@
+# docker build -t rampart .                            CPU
+# docker build -t rampart --build-arg COMPUTE=cuda .   CUDA 13 (needs the NVIDIA container toolkit to run)
+# docker run --rm -p 127.0.0.1:8501:8501 -v rampart-runs:/home/rampart/rampart/runs rampart
+FROM python:3.11-slim-bookworm
+
+ARG COMPUTE=cpu
+ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+
+# The process that serves the page and starts the runs must not be root.
+RUN useradd --create-home --uid 1000 rampart
+WORKDIR /home/rampart/rampart
+
+COPY requirements.txt requirements-attacks.txt ./
+# The same pin is a CPU build on PyTorch's own index and a CUDA 13 build on the default one.
+RUN case "$COMPUTE" in \
+      cpu) pip install "$(grep '^torch==' requirements.txt)" --index-url https://download.pytorch.org/whl/cpu ;; \
+      cuda) pip install "$(grep '^torch==' requirements.txt)" ;; \
+      *) echo "COMPUTE must be cpu or cuda, got '$COMPUTE'" >&2; exit 1 ;; \
+    esac \
+    && pip install -r requirements.txt \
+    && pip install --no-deps -r requirements-attacks.txt
+
+COPY --chown=rampart:rampart .streamlit .streamlit
+COPY --chown=rampart:rampart engine engine
+COPY --chown=rampart:rampart app app
+COPY --chown=rampart:rampart runs/README.md runs/README.md
+RUN chown -R rampart:rampart /home/rampart
+
+USER 1000:1000
+VOLUME /home/rampart/rampart/runs
+EXPOSE 8501
+HEALTHCHECK --interval=30s --timeout=5s --start-period=20s \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8501/_stcore/health')"]
+# 0.0.0.0 is inside the container only: publish the port to the host's loopback as shown above.
+CMD ["python", "-m", "streamlit", "run", "app/main.py", "--server.address", "0.0.0.0", "--server.port", "8501"]

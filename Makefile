@@ -1,0 +1,50 @@
+# make run    set up what the dashboard needs and start it on http://127.0.0.1:8501
+# make test   set up what the tests need and run everything that CI runs
+# make setup  only the set-up of both
+SHELL := /bin/sh
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: run test setup lint clean
+.DELETE_ON_ERROR:
+
+run: .venv/.runtime
+	@$(BIN)/python -m app
+
+# Two busy OpenMP teams on two cores are many times slower than one thread each.
+test: export OMP_NUM_THREADS = 1
+test: lint .venv/.browser
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/browser tests
+	$(BIN)/python -m pytest tests/browser
+
+setup: .venv/.runtime .venv/.dev .venv/.browser
+
+lint: .venv/.runtime .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/hadolint Dockerfile
+
+.venv/bin/python:
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed and '$(PYTHON)' was not found: install python3 and python3-venv."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, found $$($(PYTHON) --version): run 'make PYTHON=python3.11 $(MAKECMDGOALS)'."; exit 1; }
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "The virtual environment could not be made: install python3-venv."; exit 1; }
+
+.venv/.runtime: requirements.txt requirements-attacks.txt | .venv/bin/python
+	@echo "Installing the packages of requirements.txt into .venv (about a minute; more where torch comes with CUDA) ..."
+	@$(PIP) -r requirements.txt
+	@$(PIP) --no-deps -r requirements-attacks.txt
+	@touch $@
+
+.venv/.dev: requirements-dev.txt .venv/.runtime
+	@$(PIP) -r requirements-dev.txt
+	@touch $@
+
+# Checked at every start, since a browser can be removed from outside; it costs a tenth of a second.
+.venv/.browser: .venv/.dev tests/browser/chromium.py FORCE
+	@$(BIN)/python -m tests.browser.chromium
+	@touch $@
+
+FORCE:
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache

@@ -1,0 +1,24 @@
+"""Shared by all tests: seeds are reset before each test, and nothing uses more threads than it was given."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def fixed_randomness() -> None:
+    """Every test starts from the same random state, torch's included where the test uses torch."""
+    import sys
+
+    random.seed(0)
+    np.random.seed(0)
+    if "torch" in sys.modules:
+        import torch
+
+        torch.manual_seed(0)

@@ -1,0 +1,45 @@
+"""The Dockerfile without an engine: what it copies exists, what it installs is what requirements say, and it is not root."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from dockerfile_parse import DockerfileParser
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def instructions() -> list[dict[str, str]]:
+    with (ROOT / "Dockerfile").open("rb") as file:
+        return DockerfileParser(fileobj=file).structure
+
+
+def values(instructions: list[dict[str, str]], name: str) -> list[str]:
+    return [i["value"] for i in instructions if i["instruction"] == name]
+
+
+def test_every_copied_source_exists_and_is_in_the_context(instructions):
+    ignored = (ROOT / ".dockerignore").read_text().split()
+    for copy in values(instructions, "COPY"):
+        for source in [word for word in copy.split() if not word.startswith("--")][:-1]:
+            assert (ROOT / source).exists(), source
+            assert source not in ignored
+
+
+def test_runs_as_a_user_without_rights_and_serves_on_8501(instructions):
+    assert values(instructions, "USER")[-1].split(":")[0] not in ("root", "0")
+    assert values(instructions, "EXPOSE") == ["8501"]
+    command = json.loads(values(instructions, "CMD")[-1])
+    assert command[command.index("--server.port") + 1] == "8501"
+    assert (ROOT / command[command.index("run") + 1]).exists()
+
+
+def test_cpu_and_cuda_are_a_build_argument_with_one_pin(instructions):
+    assert values(instructions, "ARG") == ["COMPUTE=cpu"]
+    install = next(run for run in values(instructions, "RUN") if "pip install" in run)
+    # The version is read from requirements.txt, never written a second time.
+    assert "torch==2" not in install
+    assert "--no-deps -r requirements-attacks.txt" in install
