@@ -1,0 +1,67 @@
+"""The catalogue of published genotypes, each with its source, read from `catalog.json` beside this file.
+
+RobNet's networks are listed as data only: their format keeps all edges of a cell and is not a two-edge genotype. Left out:
+the genotype of CRoZe, whose public copy is malformed, and those of DSARA, DSRNA and NADAR, which are not public.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import GenotypeError
+from engine.genotype import Genotype
+from engine.registry import Registry
+
+
+@dataclass(frozen=True)
+class CatalogEntry:
+    """One published architecture.
+
+    Attributes:
+        name: registry name, for example "DARTS_V2".
+        genotype: the architecture, or None where its format is not ours (then `codes` holds it).
+        source: repository at commit, file, and what else is known of where it was read.
+        note: one sentence for the reader, may be empty.
+        codes: RobNet only: per cell (one: shared by all) 14 two-bit codes, one per edge in DARTS order.
+    """
+
+    name: str
+    genotype: Genotype | None
+    source: str
+    note: str
+    codes: tuple[tuple[str, ...], ...] = ()
+
+
+CATALOG: Registry[CatalogEntry] = Registry("catalogue genotype")
+
+
+def find_genotype(text: str) -> Genotype:
+    """What a user gives as an architecture: a catalogue name or a genotype as JSON.
+
+    Example:
+        find_genotype("ARNAS").hash
+
+    Raises:
+        ConfigError: a name that is not in the catalogue (the known ones and the nearest are listed).
+        GenotypeError: JSON that is no genotype, or an entry whose format is not a two-edge genotype.
+    """
+    text = text.strip()
+    if text[:1] in ("{", "[", '"'):
+        return Genotype.from_json(text)
+    entry = CATALOG[text]
+    if entry.genotype is None:
+        raise GenotypeError(f"A genotype must have two edges per node, got {text}, which keeps all edges of a cell; "
+                            f"choose another entry of the catalogue.")
+    return entry.genotype
+
+
+def _read(path: Path) -> None:
+    for record in json.loads(path.read_text(encoding="utf-8"))["entries"]:
+        genotype = None if record["genotype"] is None else Genotype.from_dict(record["genotype"])
+        codes = tuple(tuple(cell) for cell in record.get("codes", ()))
+        CATALOG.add(record["name"], CatalogEntry(record["name"], genotype, record["source"], record["note"], codes))
+
+
+_read(Path(__file__).with_name("catalog.json"))
