@@ -1,0 +1,322 @@
+"""Complete, realistic run folders for tests of the run log and of the pages, written in a fraction of a second.
+
+`write_sample_runs(root)` lays down seven runs: a finished chain search -> retrain -> attack, a running search (its process
+is the test's own), a failed one, a stopped one, and a retraining that was killed between checkpoints and resumed, so that
+its events hold superseded steps. Numbers follow smooth curves with seeded noise, as a real run's do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine import config, genotype
+
+PRIMITIVES = list(genotype.PRIMITIVES)
+CELLS = ("robust", "reduce", "accurate")
+EPOCHS, STEPS_PER_EPOCH = 4, 10
+START = 1_795_000_000.0  # 2026-11-18, seconds since 1970
+TEST_IMAGES, AUTOATTACK_IMAGES = 360, 64
+PARAMETERS, MACS = 41_210, 1_204_992
+
+
+class EventsFile:
+    """Appends lines to one run's events.jsonl, as the worker does: one JSON object per line, header first."""
+
+    def __init__(self, folder: Path, *, t: float = START) -> None:
+        """folder: the run's; t: time of the first event, seconds since 1970."""
+        self.path = folder / "events.jsonl"
+        self.attempt, self.step, self.epoch, self.t = 1, 0, 0, t
+        if not self.path.exists():
+            self._append({"event": "header", "schema": 1, "run": folder.name})
+
+    def write(self, event: str, **fields: Any) -> None:
+        """Appends one event with the common fields; a tenth of a second passes."""
+        self.t = round(self.t + 0.1, 3)
+        self._append({"event": event, "t": self.t, "attempt": self.attempt, "step": self.step, "epoch": self.epoch, **fields})
+
+    def write_raw(self, text: str) -> None:
+        """Appends any text, for torn and corrupt lines."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(text)
+
+    def _append(self, record: dict[str, Any]) -> None:
+        self.write_raw(json.dumps(record) + "\n")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes `value` as JSON, making the folders above."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=1), encoding="utf-8")
+
+
+def write_run_json(root: Path, run: str, kind: str, *, method: str | None = "arnas", title: str = "ARNAS",
+                   preset: str = "quick", parent: str | None = None, children: tuple[str, ...] = (),
+                   created: float = START, changes: dict[str, Any] | None = None) -> Path:
+    """Makes a run folder with its run.json and returns the folder."""
+    settings = config.build(kind, method, "digits", preset, changes)
+    folder = root / run
+    write_json(folder / "run.json", {
+        "schema": 1, "id": run, "kind": kind, "method": method, "preset": preset, "title": title,
+        "config": settings.model_dump(mode="json"), "parent": parent, "children_of_chain": list(children),
+        "created": created, "command": f"python -m engine {kind} --dataset digits --preset {preset}",
+        "code": {"version": "0.1.0", "diff": ""}, "packages": {"torch": "2.13.0"},
+    })
+    return folder
+
+
+def alphas_at(step: int, cell: str, seed: int = 2) -> np.ndarray:
+    """Raw alphas [14, 7] that drift from noise towards one operation per edge."""
+    generator = np.random.default_rng([seed, CELLS.index(cell)])
+    start, goal = generator.normal(0, 1e-3, (14, 7)), generator.normal(0, 0.03, (14, 7))
+    return start + goal * step + 0.01 * np.sin(step / 3 + np.arange(7))
+
+
+def genotype_at(step: int, seed: int = 2) -> genotype.Genotype:
+    """The genotype that `alphas_at` derives."""
+    cells = []
+    for cell in CELLS:
+        raw = alphas_at(step, cell, seed)
+        weights = np.exp(raw) / np.exp(raw).sum(axis=1, keepdims=True)
+        cells.append((cell, genotype.derive(weights.tolist())))
+    return genotype.Genotype(tuple(cells))
+
+
+def write_genotype(events: EventsFile, seed: int = 2) -> None:
+    """One genotype event at the file's current step."""
+    found = genotype_at(events.step, seed)
+    events.write("genotype", genotype=found.to_dict(), hash=found.hash)
+
+
+def write_search_step(events: EventsFile, *, seed: int = 2, total: int = EPOCHS * STEPS_PER_EPOCH) -> None:
+    """Progress, metrics, objectives and alphas of one search step; advances the step."""
+    events.step += 1
+    step, noise = events.step, np.random.default_rng([seed, events.step]).normal(0, 0.01, 4)
+    done = step / total
+    events.write("progress", phase="search", done=step, total=total, unit="steps", passes=42 * step, detail="")
+    events.write("metric", split="alphas", statistics="batch", values={
+        "natural_loss": 2.3 - 1.6 * done + noise[0], "natural_accuracy": min(1.0, 0.1 + 0.7 * done + noise[1]),
+        "adversarial_loss": 2.4 - 0.9 * done + noise[2], "adversarial_accuracy": 0.1 + 0.35 * done + noise[3]})
+    events.write("metric", split="weights", statistics="batch", values={
+        "train_loss": 2.4 - done, "train_accuracy": 0.1 + 0.4 * done, "learning_rate": 0.025 * (1 - 0.9 * done),
+        "images_per_s": 90.0 + noise[0]})
+    gamma = float(np.clip(0.4 - 0.6 * done + noise[0], 0, 1))
+    cosine = float(0.5 + noise[1])
+    events.write("objectives", names=["natural", "adversarial"], losses=[2.3 - 1.6 * done, 0.24 - 0.09 * done],
+                 weights=[gamma, 1 - gamma], norms=[0.05 - 0.02 * done, 0.03], cosines=[[1.0, cosine], [cosine, 1.0]])
+    for cell in CELLS:
+        events.write("alpha", cell=cell, primitives=PRIMITIVES, alpha=alphas_at(step, cell, seed).round(7).tolist())
+
+
+def write_search_steps(events: EventsFile, steps: int, *, seed: int = 2) -> None:
+    """`steps` further steps, with the genotype at the start and at each epoch end."""
+    if events.step == 0:
+        events.write("progress", phase="search", done=0.1, total=EPOCHS * STEPS_PER_EPOCH, unit="steps", passes=3,
+                     detail="PGD step 3 of 7")
+        write_genotype(events, seed)
+    for _ in range(steps):
+        events.epoch = events.step // STEPS_PER_EPOCH + 1
+        write_search_step(events, seed=seed)
+        if events.step % STEPS_PER_EPOCH == 0:
+            write_genotype(events, seed)
+            events.write("checkpoint", path="last")
+
+
+def write_network(events: EventsFile) -> None:
+    """The network event of a retraining or an attack."""
+    found = genotype_at(EPOCHS * STEPS_PER_EPOCH)
+    events.write("network", parameters=PARAMETERS, macs=MACS, channels=12, layers=5, genotype=found.to_dict(), hash=found.hash)
+
+
+def write_retrain_epoch(events: EventsFile, *, epochs: int = 4, steps: int = 5, stop_after: int | None = None) -> None:
+    """One epoch of retraining: a training line per step, the select split at its end unless it is cut off."""
+    events.epoch = events.step // steps + 1
+    for _ in range(stop_after or steps):
+        events.step += 1
+        done = events.step / (epochs * steps)
+        events.write("progress", phase="retrain", done=events.step, total=epochs * steps, unit="steps",
+                     passes=9 * events.step, detail="")
+        # The attempt shows in the value, so that a superseded step cannot hide among the later ones.
+        events.write("metric", split="weights", statistics="batch",
+                     values={"train_loss": 2.3 - 2 * done + 0.001 * events.attempt, "train_accuracy": 0.1 + 0.8 * done,
+                             "learning_rate": 0.1 * (1 - done)})
+    if stop_after is None:
+        events.write("metric", split="select", statistics="running", values={
+            "natural_loss": 2.3 - 2 * done, "natural_accuracy": 0.1 + 0.86 * done,
+            "adversarial_loss": 2.4 - 1.5 * done, "adversarial_accuracy": 0.1 + 0.5 * done})
+        events.write("checkpoint", path="last")
+
+
+def wilson(correct: int, images: int) -> tuple[float, float]:
+    """95 % Wilson interval, written out here so that samples do not depend on the engine's own."""
+    z = 1.959963984540054
+    centre = (correct + z * z / 2) / (images + z * z)
+    half = z / (images + z * z) * (correct * (images - correct) / images + z * z / 4) ** 0.5
+    return centre - half, centre + half
+
+
+def write_attack(events: EventsFile, attack: str, title: str, images: int, correct: int, *, epsilon: float = 0.15,
+                 part_of: str | None = None, checkpoint: str = "aa11") -> None:
+    """One attack event with its interval and fingerprint."""
+    low, high = wilson(correct, images)
+    fields = {"attack": attack, "epsilon": epsilon, "images": images, "norm": "Linf", "dataset": "digits",
+              "checkpoint": checkpoint}
+    extra = {"part_of": part_of} if part_of else {}
+    events.step += 1
+    events.write("attack", attack=attack, title=title, epsilon=0.0 if attack == "natural" else epsilon, images=images,
+                 correct=correct, accuracy=correct / images, low=low, high=high, fingerprint=f"{abs(hash_of(fields)):012x}"[:12],
+                 fields=fields, duration_s=1.5, complete=True, **extra)
+
+
+def hash_of(fields: dict[str, Any]) -> int:
+    """A number that is the same in every process for the same fields."""
+    import hashlib
+
+    return int.from_bytes(hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).digest()[:6], "big")
+
+
+def write_outcomes(folder: Path, outcomes: dict[str, np.ndarray]) -> None:
+    """results/outcomes.parquet from attack -> correct flags of the first images."""
+    tables = [pa.table({"image": np.arange(len(correct)), "label": np.arange(len(correct)) % 10,
+                        "attack": [attack] * len(correct), "correct": correct.astype(bool)})
+              for attack, correct in outcomes.items()]
+    (folder / "results").mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.concat_tables(tables), folder / "results" / "outcomes.parquet")
+
+
+def write_finished(folder: Path, events: EventsFile) -> None:
+    """The last event and a clean exit.json."""
+    events.write("finished")
+    write_exit(folder, events, code=0, cause="finished")
+
+
+def write_process(folder: Path, events: EventsFile, *, pid: int, started: float) -> None:
+    """process.json and a fresh heartbeat."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    write_json(folder / "process.json", {
+        "attempt": events.attempt, "pid": pid, "create_time": started, "device": "cpu",
+        "boot_id": boot.read_text().strip() if boot.exists() else ""})
+    (folder / "heartbeat").touch()
+
+
+def write_exit(folder: Path, events: EventsFile, *, code: int, cause: str, last_lines: tuple[str, ...] = ()) -> None:
+    """process.json of a process that is gone, exit.json and log.txt."""
+    write_process(folder, events, pid=2**22 + 1, started=START)
+    write_json(folder / "exit.json", {"attempt": events.attempt, "code": code, "cause": cause, "ended": events.t,
+                                      "last_lines": list(last_lines)})
+    (folder / "log.txt").write_text("started\n" + "".join(line + "\n" for line in last_lines), encoding="utf-8")
+
+
+def write_finished_chain(root: Path, *, name: str = "digits", created: float = START, seed: int = 2) -> tuple[str, str, str]:
+    """A finished search, the retraining of what it found and the attack on that; returns their ids."""
+    ids = (f"20261118-0906-arnas-{name}-7f3a", f"20261118-0906-retrain-{name}-7f3b", f"20261118-0906-attack-{name}-7f3c")
+    folder = write_run_json(root, ids[0], "search", children=ids[1:], created=created, changes={"seed": seed})
+    events = EventsFile(folder, t=created)
+    write_search_steps(events, EPOCHS * STEPS_PER_EPOCH, seed=seed)
+    write_json(folder / "results" / "genotype.json", genotype_at(events.step, seed).to_dict())
+    write_finished(folder, events)
+
+    folder = write_run_json(root, ids[1], "retrain", parent=ids[0], created=created + 1)
+    events = EventsFile(folder, t=events.t)
+    write_network(events)
+    for _ in range(4):
+        write_retrain_epoch(events)
+    write_finished(folder, events)
+    write_finished_attack(root, ids[2], parent=ids[1], t=events.t, created=created + 2)
+    return ids
+
+
+def write_finished_attack(root: Path, run: str, *, parent: str | None, t: float = START, created: float = START,
+                          autoattack: int = 31, epsilon: float = 0.15) -> str:
+    """A finished attack run: natural, FGSM and PGD-20 on the whole test split, AutoAttack on 64 images."""
+    folder = write_run_json(root, run, "attack", parent=parent, created=created, changes={"epsilon": epsilon})
+    events = EventsFile(folder, t=t)
+    write_network(events)
+    events.write("opened", split="test", images=TEST_IMAGES, purpose="attack")
+    results = {"natural": ("Natural", 347), "fgsm": ("FGSM", 241), "pgd-20": ("PGD-20", 212)}
+    for number, (attack, (title, correct)) in enumerate(results.items()):
+        events.write("progress", phase="attack", done=number + 1, total=8, unit="blocks", passes=20 * number, detail=title)
+        write_attack(events, attack, title, TEST_IMAGES, correct, epsilon=epsilon, checkpoint=run[-4:])
+    parts = (("apgd-ce", "APGD-CE", autoattack + 3), ("apgd-t", "APGD-T", autoattack), ("fab-t", "FAB-T", autoattack),
+             ("square", "Square", autoattack))
+    for attack, title, correct in parts:
+        write_attack(events, attack, title, AUTOATTACK_IMAGES, correct, epsilon=epsilon, part_of="autoattack",
+                     checkpoint=run[-4:])
+    write_attack(events, "autoattack", "AutoAttack", AUTOATTACK_IMAGES, autoattack, epsilon=epsilon, checkpoint=run[-4:])
+    events.write("progress", phase="attack", done=8, total=8, unit="blocks", passes=9000, detail="")
+    survivors = {attack: np.arange(TEST_IMAGES) < correct for attack, (_, correct) in results.items()}
+    # AutoAttack's images are 0..63 of the 360; the first of them falls, so that the worst case is below each attack's own.
+    survivors["autoattack"] = (np.arange(AUTOATTACK_IMAGES) > 0) & (np.arange(AUTOATTACK_IMAGES) <= autoattack)
+    write_outcomes(folder, survivors)
+    write_finished(folder, events)
+    return run
+
+
+def write_running_search(root: Path, run: str = "20261118-0910-arnas-digits-0a01", *, created: float = START) -> str:
+    """A search in its second epoch whose process is the one that calls this function."""
+    folder = write_run_json(root, run, "search", created=created)
+    events = EventsFile(folder, t=created)
+    write_search_steps(events, 13)
+    me = psutil.Process(os.getpid())
+    write_process(folder, events, pid=me.pid, started=me.create_time())
+    (folder / "log.txt").write_text("threads 1\nepoch 2 of 4\n", encoding="utf-8")
+    return run
+
+
+def write_failed_search(root: Path, run: str = "20261118-0911-arnas-digits-0a02", *, created: float = START) -> str:
+    """A search that ran out of memory in its first epoch."""
+    folder = write_run_json(root, run, "search", title="ARNAS, images clipped", created=created, changes={"clip_images": True})
+    events = EventsFile(folder, t=created)
+    write_search_steps(events, 6)
+    events.write("alert", level="error", text="Out of memory: the batch of 40 images did not fit; take a smaller batch.")
+    write_exit(folder, events, code=1, cause="out of memory", last_lines=("RuntimeError: out of memory",))
+    return run
+
+
+def write_stopped_search(root: Path, run: str = "20261118-0912-arnas-digits-0a03", *, created: float = START) -> str:
+    """A search stopped on request in its third epoch."""
+    folder = write_run_json(root, run, "search", created=created)
+    events = EventsFile(folder, t=created)
+    write_search_steps(events, 25)
+    events.write("checkpoint", path="last")
+    write_exit(folder, events, code=0, cause="stopped")
+    return run
+
+
+def write_resumed_retrain(root: Path, run: str = "20261118-0913-retrain-arnas-0a04", *, created: float = START) -> str:
+    """A retraining killed twice between checkpoints and resumed: steps 11..13 and 16..17 stand in two attempts each."""
+    folder = write_run_json(root, run, "retrain", created=created, changes={"genotype": "ARNAS"})
+    events = EventsFile(folder, t=created)
+    write_network(events)
+    write_retrain_epoch(events)
+    write_retrain_epoch(events)
+    write_retrain_epoch(events, stop_after=3)  # killed at step 13; the checkpoint is at 10
+    events.attempt, events.step = 2, 10
+    events.write("resumed", from_step=10)
+    write_retrain_epoch(events)
+    write_retrain_epoch(events, stop_after=2)  # killed at step 17; the checkpoint is at 15
+    events.attempt, events.step = 3, 15
+    events.write("resumed", from_step=15)
+    write_retrain_epoch(events)
+    write_finished(folder, events)
+    return run
+
+
+def write_sample_runs(root: Path) -> dict[str, str]:
+    """Writes all seven; returns role -> id: search, retrain, attack, running, failed, stopped, resumed."""
+    root.mkdir(parents=True, exist_ok=True)
+    search, retrain, attack = write_finished_chain(root)
+    return {
+        "search": search, "retrain": retrain, "attack": attack,
+        "running": write_running_search(root, created=START + 240),
+        "failed": write_failed_search(root, created=START + 300),
+        "stopped": write_stopped_search(root, created=START + 360),
+        "resumed": write_resumed_retrain(root, created=START + 420),
+    }
