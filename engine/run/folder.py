@@ -1,0 +1,173 @@
+"""The run folder: where every file of a run lies, and how files are written so that nobody ever sees half of one.
+
+The folder is the truth about a run (`runs/<id>/`). Each file has one writer:
+
+    run.json                   whoever asks, once
+    environment.json           the worker, at its first start
+    process.json, exit.json    the supervisor
+    control/                   page or command line: requests as files (stop, force, resume)
+    events.jsonl, checkpoint/, results/, log.txt, heartbeat     the worker
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.errors import RunError
+
+SCHEMA = 1
+ID_PATTERN = re.compile(r"[0-9]{8}-[0-9]{4}-[a-z0-9-]+-[0-9a-f]{4}")
+
+
+def check_id(run_id: object) -> str:
+    """`run_id` if it is a well-formed run id, so that it can never leave the runs folder.
+
+    Raises:
+        RunError: anything else, for example "../x".
+    """
+    if not isinstance(run_id, str) or not ID_PATTERN.fullmatch(run_id):
+        raise RunError(f"A run id looks like 20261120-0915-arnas-digits-7f3a, got {str(run_id)!r}; "
+                       "`python -m engine runs` lists the ids.")
+    return run_id
+
+
+def new_id(name: str, dataset: str, created: float) -> str:
+    """A fresh id that sorts by time and reads well: date, minute, name, dataset, four random hex digits.
+
+    Args:
+        name: method of a search, kind of the others.
+        dataset: registry name.
+        created: seconds since the epoch.
+    """
+    words = re.sub(r"[^a-z0-9]+", "-", f"{name}-{dataset}".lower()).strip("-")
+    stamp = time.strftime("%Y%m%d-%H%M", time.localtime(created))
+    return f"{stamp}-{words}-{secrets.token_hex(2)}"
+
+
+def sync_directory(path: Path) -> None:
+    """Makes a rename or a new file in `path` survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def atomic_write_bytes(path: Path, data: bytes) -> None:
+    """Replaces `path` by `data` in one step: temporary file, fsync, rename, fsync of the directory.
+
+    Raises:
+        OSError: the disk is full or the folder is not writable; then `path` is what it was before.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(3)}")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def atomic_write_json(path: Path, value: Any) -> None:
+    """`atomic_write_bytes` of `value` as readable JSON."""
+    atomic_write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The JSON object in `path`, or None when there is no such file.
+
+    Raises:
+        RunError: the file is there but is not a JSON object.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as problem:
+        raise RunError(f"{path.name} of run {path.parent.name} must be a JSON object and cannot be read ({problem}); "
+                       "restore the file or move the run's folder away.") from None
+    if not isinstance(value, dict):
+        raise RunError(f"{path.name} of run {path.parent.name} must be a JSON object, got {type(value).__name__}; "
+                       "restore the file or move the run's folder away.")
+    return value
+
+
+class RunFolder:
+    """Paths of one run, and readers of its small files."""
+
+    def __init__(self, runs: Path | str, run_id: str) -> None:
+        """runs: the folder that holds all runs. run_id: checked, so that no path can leave `runs`.
+
+        Raises:
+            RunError: `run_id` is not a run id.
+        """
+        self.runs = Path(runs)
+        self.id = check_id(run_id)
+        self.path = self.runs / self.id
+        self.run_json = self.path / "run.json"
+        self.environment_json = self.path / "environment.json"
+        self.process_json = self.path / "process.json"
+        self.exit_json = self.path / "exit.json"
+        self.meta_json = self.path / "meta.json"
+        self.control = self.path / "control"
+        self.events = self.path / "events.jsonl"
+        self.checkpoint = self.path / "checkpoint"
+        self.results = self.path / "results"
+        self.ended_json = self.results / "ended.json"
+        self.log = self.path / "log.txt"
+        self.heartbeat = self.path / "heartbeat"
+
+    def exists(self) -> bool:
+        """True when a run of this id was submitted here."""
+        return self.run_json.exists()
+
+    def read_run(self) -> dict[str, Any]:
+        """What was asked for: the content of run.json.
+
+        Raises:
+            RunError: no such run, or a run.json that cannot be used.
+        """
+        run = read_json(self.run_json)
+        if run is None:
+            raise RunError(f"There is no run {self.id!r} in {self.runs}; `python -m engine runs` lists the ids.")
+        missing = [name for name in ("id", "kind", "config") if name not in run]
+        if missing or not isinstance(run["config"], Mapping):
+            raise RunError(f"run.json of run {self.id} must hold an id, a kind and a config, and lacks "
+                           f"{', '.join(missing) or 'a config of names and values'}; restore the file or move the folder away.")
+        return run
+
+    def request(self, name: str) -> Path:
+        """Path of the request file `name` ("stop", "force", "resume")."""
+        return self.control / name
+
+    def last_lines(self, count: int = 20) -> list[str]:
+        """The last lines of log.txt, the newest last; reads at most 16 KiB."""
+        try:
+            with self.log.open("rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - 16_384))
+                text = file.read().decode(errors="replace")
+        except OSError:
+            return []
+        return [line for line in text.splitlines() if line.strip()][-count:]
+
+
+def run_ids(runs: Path | str) -> list[str]:
+    """Ids of all run folders in `runs`, oldest first; folders with other names are left out."""
+    try:
+        with os.scandir(runs) as entries:
+            return sorted(entry.name for entry in entries if ID_PATTERN.fullmatch(entry.name))
+    except FileNotFoundError:
+        return []
