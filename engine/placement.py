@@ -68,3 +68,44 @@ def placement(kinds: Sequence[str], layers: int) -> list[CellPosition]:
         width = 1 if i < first else 2 if i < second or is_arnas else 4
         positions.append(CellPosition(kind, reduction, width, i - 1 in (first, second)))
     return positions
+
+
+def halved(size: int) -> int:
+    """Height or width behind a reduction: half, rounded up."""
+    return (size + 1) // 2
+
+
+def check_size(channels: int, classes: int, image_shape: Sequence[int]) -> None:
+    """Refuses sizes no network can have.
+
+    Args:
+        channels: C of the first cells.
+        classes: number of classes.
+        image_shape: (channels, height, width) of an image.
+
+    Raises:
+        ConfigError: a number that is not a positive whole number, or a shape that has not three of them.
+    """
+    numbers = {"channels": channels, "classes": classes}
+    if len(image_shape) != 3:
+        raise ConfigError(f"image_shape must be (channels, height, width), got {tuple(image_shape)}; for example (3, 32, 32).")
+    numbers |= dict(zip(("image channels", "image height", "image width"), image_shape, strict=True))
+    for name, number in numbers.items():
+        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+            raise ConfigError(f"{name} must be a whole number of at least 1, got {number!r}; give such a number.")
+
+
+def auxiliary_map(image_shape: Sequence[int]) -> tuple[int, int]:
+    """Height and width of what the auxiliary head's last convolution sees, which is also the size of its kernel.
+
+    The head pools the maps behind the second reduction with 5x5 windows of stride 3: 8x8 maps (32x32 images) give 2x2,
+    16x16 maps (64x64 images) 4x4, as in the released code. Other sizes continue that rule.
+
+    Raises:
+        ConfigError: maps smaller than the pooling window.
+    """
+    height, width = (halved(halved(size)) for size in image_shape[1:])
+    if min(height, width) < 5:
+        raise ConfigError(f"The auxiliary head must have maps of at least 5x5 behind the second reduction (images of 17x17 or "
+                          f"more), got {height}x{width}; switch it off by setting its weight to 0.")
+    return (height - 5) // 3 + 1, (width - 5) // 3 + 1

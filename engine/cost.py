@@ -1,0 +1,150 @@
+"""Parameters and multiply-adds (MACs) of a derived network, by arithmetic alone: no torch, no network is built.
+
+Counted as MACs are convolutions, 1x1 convolutions and linear layers; BatchNorm and pooling are not. BatchNorm's affine
+parameters (two per channel) are counted as parameters. The tests hold every number to the real network's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engine.genotype import NONE, Cell, Genotype
+from engine.placement import STEM_MULTIPLIER, CellPosition, auxiliary_map, check_size, halved, placement, reductions
+
+AUXILIARY_CHANNELS = (128, 768)  # DARTS: 1x1 convolution to 128, then to 768
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one forward pass of one image costs.
+
+    Attributes:
+        parameters: trainable numbers.
+        macs: multiply-adds of convolutions and linear layers.
+    """
+
+    parameters: int
+    macs: int
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.parameters + other.parameters, self.macs + other.macs)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The cost of one part of a network, named as in its state dict ("stem", "cells.3", "auxiliary_head", "classifier").
+
+    Attributes:
+        name: see above.
+        kind: cell kind, or "" for what is no cell.
+        cost: parameters and MACs of this part.
+    """
+
+    name: str
+    kind: str
+    cost: Cost
+
+
+FREE = Cost(0, 0)
+
+
+def cost(genotype: Genotype, *, channels: int, layers: int, classes: int, image_shape: Sequence[int],
+         auxiliary: bool = False) -> Cost:
+    """Parameters and MACs of the network that `Network` builds from the same arguments.
+
+    Example:
+        cost(find_genotype("ARNAS"), channels=64, layers=20, classes=10, image_shape=(3, 32, 32)).parameters  # 4520394
+
+    Raises:
+        ConfigError: sizes no network can have.
+    """
+    parts = breakdown(genotype, channels=channels, layers=layers, classes=classes, image_shape=image_shape,
+                      auxiliary=auxiliary)
+    return sum((part.cost for part in parts), FREE)
+
+
+def breakdown(genotype: Genotype, *, channels: int, layers: int, classes: int, image_shape: Sequence[int],
+              auxiliary: bool = False) -> list[Part]:
+    """`cost`, part by part from input to output.
+
+    Args:
+        genotype: the architecture.
+        channels: C of the first cells.
+        layers: number of cells.
+        classes: number of classes.
+        image_shape: (channels, height, width).
+        auxiliary: count the auxiliary head, which only training uses.
+
+    Raises:
+        ConfigError: sizes no network can have.
+    """
+    check_size(channels, classes, image_shape)
+    image_channels, *size = image_shape
+    last = before_last = STEM_MULTIPLIER * channels
+    parts = [Part("stem", "", _conv(image_channels, last, 9, size) + _norm(last))]
+    size_before = size
+    for i, position in enumerate(placement(genotype.kinds, layers)):
+        cell, width = genotype.cell(position.kind), position.channels_multiplier * channels
+        parts.append(Part(f"cells.{i}", position.kind, _cell(cell, position, before_last, last, width, size_before, size)))
+        before_last, last = last, len(cell.concat) * width
+        size_before, size = size, [halved(s) for s in size] if position.reduction else size
+        if auxiliary and i == reductions(layers)[1]:
+            parts.append(Part("auxiliary_head", "", _auxiliary_head(last, classes, image_shape)))
+    parts.append(Part("classifier", "", _linear(last, classes)))
+    return parts
+
+
+def _cell(cell: Cell, position: CellPosition, before_last: int, last: int, width: int, size_before: Sequence[int],
+          size: Sequence[int]) -> Cost:
+    if position.after_reduction:
+        total = _factorized_reduce(before_last, width, size_before)
+    else:
+        total = _conv(before_last, width, 1, size_before) + _norm(width)
+    total += _conv(last, width, 1, size) + _norm(width)
+    small = [halved(s) for s in size] if position.reduction else size
+    for operation, state in cell.edges:
+        stride = 2 if position.reduction and state < 2 else 1
+        total += _operation(operation, width, stride, size if state < 2 else small)
+    return total
+
+
+def _operation(name: str, channels: int, stride: int, size: Sequence[int]) -> Cost:
+    """One edge; `size` is (height, width) of its input."""
+    out = [halved(s) for s in size] if stride == 2 else size
+    if name == "skip_connect":
+        return _factorized_reduce(channels, channels, size) if stride == 2 else FREE
+    if name == NONE or "pool" in name:
+        return FREE
+    if name == "conv_7x1_1x7":  # 1x7 strides along the width, then 7x1 along the height
+        return _conv(channels, channels, 7, (size[0], out[1])) + _conv(channels, channels, 7, out) + _norm(channels)
+    kernel = int(name[-1])
+    separable = (_conv(channels, channels, kernel * kernel, out, groups=channels) + _conv(channels, channels, 1, out)
+                 + _norm(channels))
+    return separable + separable if name.startswith("sep") else separable
+
+
+def _auxiliary_head(channels: int, classes: int, image_shape: Sequence[int]) -> Cost:
+    middle, features = AUXILIARY_CHANNELS
+    height, width = auxiliary_map(image_shape)
+    return (_conv(channels, middle, 1, (height, width)) + _norm(middle)
+            + _conv(middle, features, height * width, (1, 1)) + _norm(features) + _linear(features, classes))
+
+
+def _factorized_reduce(inputs: int, outputs: int, size: Sequence[int]) -> Cost:
+    """Two 1x1 convolutions of stride 2, half of the channels each."""
+    return _conv(inputs, outputs, 1, [halved(s) for s in size]) + _norm(outputs)
+
+
+def _conv(inputs: int, outputs: int, taps: int, size: Sequence[int], groups: int = 1) -> Cost:
+    """A convolution without bias; `taps` is kernel height times width, `size` the (height, width) of its output."""
+    parameters = inputs // groups * outputs * taps
+    return Cost(parameters, parameters * size[0] * size[1])
+
+
+def _norm(channels: int) -> Cost:
+    return Cost(2 * channels, 0)
+
+
+def _linear(inputs: int, outputs: int) -> Cost:
+    return Cost((inputs + 1) * outputs, inputs * outputs)
