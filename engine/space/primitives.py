@@ -1,0 +1,144 @@
+"""The operations of a derived network as modules (Liu, Simonyan and Yang 2018, arXiv 1806.09055; released code).
+
+Names of parameters are those of the public DARTS family (`op.1.weight`, `conv_1.weight`, ...). BatchNorm is affine, as in
+every derived network; the supernet has its own, merged operations. All maps are [B, C, H, W].
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from engine.errors import ConfigError, GenotypeError
+from engine.genotype import NONE, OPERATIONS
+from engine.registry import unknown_name
+
+
+class ReLUConvBN(nn.Module):
+    """ReLU, 1x1 convolution, BatchNorm: brings a cell's input to the cell's width."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.op = nn.Sequential(nn.ReLU(), nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.op(x)
+
+
+class FactorizedReduce(nn.Module):
+    """ReLU, then two 1x1 convolutions of stride 2 of which the second sees the map shifted by one pixel; BatchNorm.
+
+    Differs from the released code for odd heights and widths only: there it fails; here a row or column of zeros makes
+    them even, so that the result has half the size, rounded up, like every other operation of stride 2.
+
+    Raises:
+        ConfigError: an odd number of output channels, which two halves cannot share.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        if outputs % 2:
+            raise ConfigError(f"The channels of a reduction must be even (two halves share them), got {outputs}; "
+                              f"take {outputs + 1}.")
+        self.conv_1 = nn.Conv2d(inputs, outputs // 2, 1, stride=2, bias=False)
+        self.conv_2 = nn.Conv2d(inputs, outputs // 2, 1, stride=2, bias=False)
+        self.bn = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(x)
+        height, width = x.shape[2:]
+        if height % 2 or width % 2:
+            x = F.pad(x, (0, width % 2, 0, height % 2))
+        return self.bn(torch.cat([self.conv_1(x), self.conv_2(x[:, :, 1:, 1:])], dim=1))
+
+
+class SepConv(nn.Module):
+    """Twice: ReLU, depthwise k, pointwise, BatchNorm; the stride belongs to the first half."""
+
+    def __init__(self, channels: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.op = nn.Sequential(*_separable(channels, kernel, stride, dilation=1), *_separable(channels, kernel, 1, dilation=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.op(x)
+
+
+class DilConv(nn.Module):
+    """ReLU, depthwise k with dilation 2, pointwise, BatchNorm."""
+
+    def __init__(self, channels: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.op = nn.Sequential(*_separable(channels, kernel, stride, dilation=2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.op(x)
+
+
+class Zero(nn.Module):
+    """The operation "none": zeros of the right size that still hang on the graph, so that gradients are zero, not absent."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :, :: self.stride, :: self.stride] * 0.0
+
+
+def operation(name: str, channels: int, stride: int) -> nn.Module:
+    """The module of one edge, [B, C, H, W] -> [B, C, H / stride, W / stride] (rounded up).
+
+    Args:
+        name: one of `engine.genotype.OPERATIONS`.
+        channels: C, the same in and out.
+        stride: 1 or 2.
+
+    Raises:
+        GenotypeError: unknown name.
+        ConfigError: an odd number of channels where a skip connection has to reduce.
+    """
+    if name == "max_pool_3x3":
+        return nn.MaxPool2d(3, stride, padding=1)
+    if name == "avg_pool_3x3":
+        return nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)
+    if name == "skip_connect":
+        return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels)
+    if name == "conv_7x1_1x7":
+        return nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, (1, 7), stride=(1, stride), padding=(0, 3), bias=False),
+            nn.Conv2d(channels, channels, (7, 1), stride=(stride, 1), padding=(3, 0), bias=False),
+            nn.BatchNorm2d(channels),
+        )
+    if name == NONE:
+        return Zero(stride)
+    if name not in OPERATIONS:
+        raise GenotypeError(unknown_name("operation", name, OPERATIONS))
+    kernel = int(name[-1])
+    return SepConv(channels, kernel, stride) if name.startswith("sep") else DilConv(channels, kernel, stride)
+
+
+def drop_path(x: Tensor, probability: float, generator: torch.Generator | None = None) -> Tensor:
+    """Drops the whole map of each image with `probability` and scales the others so that the expected value stays x.
+
+    Larsson, Maire and Shakhnarovich 2016 (FractalNet), as the DARTS family uses it.
+
+    Args:
+        x: [B, C, H, W].
+        probability: 0 <= probability < 1.
+        generator: where the randomness comes from, on x's device; None for torch's global one.
+    """
+    keep = 1.0 - probability
+    kept = torch.rand((x.shape[0], 1, 1, 1), generator=generator, device=x.device, dtype=x.dtype) < keep
+    return x * (kept.to(x.dtype) / keep)
+
+
+def _separable(channels: int, kernel: int, stride: int, dilation: int) -> list[nn.Module]:
+    padding = dilation * (kernel // 2)
+    return [
+        nn.ReLU(),
+        nn.Conv2d(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False),
+        nn.Conv2d(channels, channels, 1, bias=False),
+        nn.BatchNorm2d(channels),
+    ]
