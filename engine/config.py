@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from engine.attack import ATTACKS
 from engine.data import DATASETS
 from engine.errors import ConfigError
 from engine.registry import Registry, unknown_name
@@ -131,6 +132,10 @@ class RetrainConfig(RunConfig):
     layers: int = setting(20, "Cells of the network.", group="Network", source="ARNAS code", ge=3, le=128)
     auxiliary_weight: float = setting(0.4, "Weight of the auxiliary head's loss; 0 for no auxiliary head.",
                                       group="Network", source="ARNAS code", ge=0, le=10)
+    auxiliary_input: Literal["clean", "adversarial"] = setting(
+        "clean", "Images of the auxiliary loss. clean: those of an earlier pass of the clean batch, as published (that "
+        "pass also feeds BatchNorm's running statistics). Differs when adversarial: the pass of the training loss.",
+        group="Network", source="ARNAS code")
     drop_path: float = setting(0.0, "Probability of dropping a path in the last epoch (grows linearly).",
                                group="Network", source="ARNAS code", ge=0, lt=1)
     training: Literal["pgd_at", "natural", "trades"] = setting(
@@ -186,6 +191,11 @@ class RetrainConfig(RunConfig):
                              f"8x8 maps after the second reduction), got {self.auxiliary_weight} for {height} pixels")
         return self
 
+    def deviations(self) -> list[str]:
+        """See `RunConfig.deviations`."""
+        names = {"pgd_at": [], "natural": ["natural training"], "trades": ["TRADES"]}[self.training]
+        return names + (["auxiliary loss on adversarial images"] if self.auxiliary_input == "adversarial" else [])
+
 
 class AttackConfig(RunConfig):
     """Evaluation of a retrained network on the test split."""
@@ -204,6 +214,16 @@ class AttackConfig(RunConfig):
         "quick": {"autoattack_images": 64, "batch_size": 64},
         "smoke": {"attacks": ("fgsm", "pgd-20"), "images": 64, "batch_size": 32},
     }
+
+    @model_validator(mode="after")
+    def _attacks_are_known(self) -> AttackConfig:
+        classes = DATASETS[self.dataset].classes
+        if not self.attacks or len(set(self.attacks)) < len(self.attacks):
+            raise ValueError(f"attacks must name at least one attack and each only once, got {list(self.attacks)}")
+        for attack in (ATTACKS[name] for name in self.attacks):
+            if classes < attack.min_classes:
+                raise ValueError(f"{attack.title} needs a dataset of at least {attack.min_classes} classes, got {classes}")
+        return self
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,202 @@
+"""The four disjoint splits of a dataset, and the arithmetic of batches that forms and command line need.
+
+Every choice depends on the labels and one seed alone: class by class the images are shuffled and dealt to the splits in
+proportion. Imports no torch; numpy only inside the functions that touch arrays, so that the page can call the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from engine.data import DATASETS, SPLITS, Dataset
+from engine.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from engine.config import RunConfig
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Which image belongs to which split.
+
+    Attributes:
+        weights, alphas, select, test: ascending indices into the dataset, int64.
+        hash: 16 hex characters over all four, stored with every run; equal hashes mean equal splits.
+    """
+
+    weights: np.ndarray
+    alphas: np.ndarray
+    select: np.ndarray
+    test: np.ndarray
+    hash: str
+
+    def indices(self, *names: str) -> np.ndarray:
+        """The indices of one split, or of several one after the other, in the order of `names`.
+
+        Raises:
+            ConfigError: a name that is not one of `SPLITS`.
+        """
+        import numpy as np
+
+        for name in names:
+            if name not in SPLITS:
+                raise ConfigError(f"There is no split {name!r}; known are: {', '.join(SPLITS)}.")
+        return np.concatenate([getattr(self, name) for name in names])
+
+
+def stable_seed(seed: int, *key: int | str) -> int:
+    """A seed in 0..2**63-1 for one purpose, the same in every process, Python and platform.
+
+    Args:
+        seed: the run's seed.
+        key: what the random numbers are for, for example ("order", 3). Different keys give unrelated seeds.
+    """
+    for part in key:
+        if not isinstance(part, (int, str)):
+            raise TypeError(f"a key holds integers and strings, got {part!r}")
+    text = json.dumps([int(seed), *key])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def make_splits(labels: np.ndarray, fractions: Sequence[float], seed: int, images: int | None = None) -> Splits:
+    """Deals all images to the four splits, every class in proportion.
+
+    Args:
+        labels: [N] class of every image.
+        fractions: share of each of `SPLITS`; sums to 1.
+        seed: the only source of randomness.
+        images: keep only this many of each split, again in proportion; None for all.
+
+    The sizes are exactly those of `split_sizes`; a class's share of a split is exact up to two images.
+    """
+    import numpy as np
+
+    labels = np.asarray(labels)
+    order = _by_class(labels, stable_seed(seed, "splits"))
+    totals = _apportion(len(labels), fractions)
+    # Split s claims its j-th image at the time (j + 1/2) / size: sorted by time the claims of all splits interleave
+    # evenly, so any run of consecutive images, in particular a class, is shared out in proportion.
+    times = np.concatenate([(np.arange(size) + 0.5) / max(size, 1) for size in totals])
+    owners = np.repeat(np.arange(len(totals)), totals)[np.argsort(times, kind="stable")]
+    parts = []
+    for split in range(len(totals)):
+        mine = order[owners == split]
+        if images is not None and images < len(mine):
+            mine = mine[_evenly(len(mine), images)]
+        parts.append(np.sort(mine).astype(np.int64))
+    return Splits(*parts, hash=_hash(parts))
+
+
+def splits_of(dataset: Dataset | str, seed: int, images: int | None = None) -> Splits:
+    """`make_splits` of a registered dataset. Reads the dataset."""
+    dataset = DATASETS[dataset] if isinstance(dataset, str) else dataset
+    return make_splits(dataset.load()[1], dataset.split_fractions, seed, images)
+
+
+def stratified_subset(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Ascending positions of `count` images, every class in proportion; all positions when there are not more.
+
+    Args:
+        labels: [N] class of every image.
+        count: how many to take.
+        seed: the only source of randomness.
+    """
+    import numpy as np
+
+    labels = np.asarray(labels)
+    if count >= len(labels):
+        return np.arange(len(labels), dtype=np.int64)
+    order = _by_class(labels, stable_seed(seed, "subset"))
+    return np.sort(order[_evenly(len(labels), count)]).astype(np.int64)
+
+
+def split_sizes(dataset: Dataset | str, images: int | None = None) -> dict[str, int]:
+    """Images in each split, without opening the dataset.
+
+    Args:
+        dataset: description or registry name.
+        images: the setting of the same name.
+    """
+    dataset = DATASETS[dataset] if isinstance(dataset, str) else dataset
+    totals = _apportion(dataset.images, dataset.split_fractions)
+    return {name: total if images is None else min(total, images) for name, total in zip(SPLITS, totals, strict=True)}
+
+
+def check_batch(config: RunConfig, kind: str) -> None:
+    """Refuses a batch, or a number of AutoAttack images, that is larger than what it is drawn from.
+
+    Args:
+        config: a search, retrain or attack configuration.
+        kind: "search", "retrain" or "attack".
+
+    Raises:
+        ConfigError: with the numbers and what to do.
+    """
+    sizes = split_sizes(config.dataset, config.images)
+    if kind == "search":
+        name = "weights" if sizes["weights"] <= sizes["alphas"] else "alphas"
+        available, where = sizes[name], f"the {name} split"
+    elif kind == "retrain":
+        available, where = sizes["weights"] + sizes["alphas"], "the weights and alphas splits together"
+    else:
+        available, where = sizes["test"], "the test split"
+        _check_at_most("autoattack_images", getattr(config, "autoattack_images", None), available, where)
+    _check_at_most("batch_size", getattr(config, "batch_size", None), available, where)
+
+
+def steps_in_epoch(images: int, batch_size: int, limit: int | None = None) -> int:
+    """Batches in one pass; a last batch of a single image is left out (BatchNorm cannot train on it).
+
+    Args:
+        images: images in the split.
+        batch_size: images in a full batch.
+        limit: at most this many.
+    """
+    full, rest = divmod(images, batch_size)
+    steps = full + (rest > 1)
+    return steps if limit is None else min(steps, limit)
+
+
+def _check_at_most(field: str, value: int | None, available: int, where: str) -> None:
+    if value is not None and value > available:
+        raise ConfigError(f"{field} must be at most {available}, the number of images in {where}, got {value}; "
+                          f"take {available} or less.")
+
+
+def _apportion(total: int, fractions: Sequence[float]) -> list[int]:
+    """Whole numbers in proportion to `fractions` that sum to `total` (largest remainders)."""
+    exact = [total * fraction / sum(fractions) for fraction in fractions]
+    sizes = [int(share) for share in exact]
+    by_remainder = sorted(range(len(sizes)), key=lambda split: (sizes[split] - exact[split], split))
+    for split in by_remainder[: total - sum(sizes)]:
+        sizes[split] += 1
+    return sizes
+
+
+def _by_class(labels: np.ndarray, seed: int) -> np.ndarray:
+    """All positions, class after class, shuffled within each class."""
+    import numpy as np
+
+    # The legacy generator: its stream is frozen for good, that of numpy's newer ones may change between versions.
+    shuffled = np.random.RandomState(seed % 2**32).permutation(len(labels))
+    return shuffled[np.argsort(labels[shuffled], kind="stable")]
+
+
+def _evenly(total: int, count: int) -> np.ndarray:
+    """`count` positions spread evenly over range(total)."""
+    import numpy as np
+
+    return ((2 * np.arange(count) + 1) * total) // (2 * count)
+
+
+def _hash(parts: Sequence[np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name, part in zip(SPLITS, parts, strict=True):
+        digest.update(name.encode() + len(part).to_bytes(8, "big") + part.astype("<i8").tobytes())
+    return digest.hexdigest()[:16]

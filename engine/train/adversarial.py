@@ -1,0 +1,80 @@
+"""The attack used inside training, and the three training losses.
+
+PGD as in adversarial training (Madry et al. 2018, arXiv 1706.06083) and TRADES (Zhang et al. 2019, arXiv 1901.08573). The
+attack runs in evaluation mode with frozen parameters: only input gradients are computed, BatchNorm learns nothing from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from engine.attack.guard import project, under_attack
+
+Objective = Callable[[Tensor], Tensor]
+
+
+def pgd(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, step_size: float, steps: int,
+        generator: torch.Generator, start: Literal["normal", "uniform", "none"] = "normal", start_noise: float = 0.001,
+        objective: Objective | None = None, poll: Callable[[], None] = lambda: None) -> Tensor:
+    """Adversarial images by projected gradient ascent.
+
+    Args:
+        network: x -> logits [B, classes]; left exactly as found.
+        x: [B, C, H, W], pixels in 0..1.
+        y: int64 [B] labels.
+        epsilon: L-infinity radius, pixel space.
+        step_size: pixel space.
+        steps: each is one forward and one backward pass.
+        generator: draws the start.
+        start: normal: x + start_noise * N(0, 1), the published training; uniform: anywhere in the ball, as in evaluation.
+        start_noise: standard deviation, pixel space.
+        objective: logits -> the scalar to raise; default cross-entropy with y.
+        poll: called before each forward pass; may raise StopRequested.
+
+    Returns:
+        [B, C, H, W] in the ball and in 0..1, without gradient.
+    """
+    objective = objective or (lambda logits: F.cross_entropy(logits, y))
+    x = x.detach()
+    x_adv = x
+    if start == "normal":
+        noise = torch.randn(x.shape, generator=generator, device=generator.device, dtype=x.dtype).to(x.device)
+        x_adv = x + start_noise * noise
+    elif start == "uniform":
+        noise = torch.rand(x.shape, generator=generator, device=generator.device, dtype=x.dtype).to(x.device)
+        x_adv = project(x + epsilon * (2 * noise - 1), x, epsilon)
+    with under_attack(network):
+        for _ in range(steps):
+            poll()
+            x_adv = x_adv.detach().requires_grad_()
+            with torch.enable_grad():
+                (gradient,) = torch.autograd.grad(objective(network(x_adv)), x_adv)
+            x_adv = project(x_adv.detach() + step_size * gradient.sign(), x, epsilon)
+    return x_adv.detach()
+
+
+def divergence(logits: Tensor, logits_adv: Tensor) -> Tensor:
+    """KL(p(x) || p(x_adv)), averaged over the batch: the second term of TRADES. Shapes [B, classes], result scalar."""
+    return F.kl_div(F.log_softmax(logits_adv, 1), F.log_softmax(logits, 1), reduction="batchmean", log_target=True)
+
+
+def trades_images(network: nn.Module, x: Tensor, y: Tensor, *, poll: Callable[[], None] = lambda: None,
+                  **attack: object) -> Tensor:
+    """The images TRADES trains on: PGD that raises `divergence` from the clean prediction (steps + 1 passes).
+
+    Args and returns as `pgd`; `attack` holds its keyword arguments but `objective`.
+    """
+    poll()
+    with under_attack(network), torch.no_grad():
+        clean = network(x)
+    return pgd(network, x, y, objective=lambda logits: divergence(clean, logits), poll=poll, **attack)  # type: ignore[arg-type]
+
+
+def trades_loss(logits: Tensor, logits_adv: Tensor, y: Tensor, beta: float) -> Tensor:
+    """CE(x, y) + beta KL(p(x) || p(x_adv)). Logits [B, classes] of clean and adversarial images, labels [B]."""
+    return F.cross_entropy(logits, y) + beta * divergence(logits, logits_adv)
