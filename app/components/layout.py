@@ -1,0 +1,150 @@
+"""Layered layout of a small directed graph, in three steps: order in each layer, then heights; layers are given.
+
+Sugiyama, Tagawa and Toda 1981: an edge that spans several layers passes through a point of its own in each, so that it
+goes around what lies between. Orders are improved by barycentre sweeps and kept when they cross less; heights follow
+by pool-adjacent-violators: as near as possible to the neighbours' mean under the minimal distances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+SWEEPS = 12
+
+
+@dataclass(frozen=True)
+class Link:
+    """One edge of the graph.
+
+    Attributes:
+        key: names the link's path in the result.
+        source, target: node names; the target's layer is later than the source's.
+        gap: height in pixels that the link wants for itself in each layer it passes.
+    """
+
+    key: Hashable
+    source: int
+    target: int
+    gap: float
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where everything is. x in layers (0 is leftmost), y in pixels (0 is topmost).
+
+    Attributes:
+        nodes: node name -> (x, y).
+        paths: link key -> points from source to target, one per layer.
+        layers: number of layers.
+        height: pixels from the highest to the lowest point.
+    """
+
+    nodes: dict[int, tuple[float, float]]
+    paths: dict[Any, list[tuple[float, float]]]
+    layers: int
+    height: float
+
+
+def place(layer: Mapping[int, int], links: Sequence[Link], *, node_gap: float) -> Placement:
+    """Places nodes whose layers are known.
+
+    Args:
+        layer: node name -> layer.
+        links: the edges.
+        node_gap: height in pixels that a node wants for itself.
+    """
+    rows: list[list[Hashable]] = [[] for _ in range(max(layer.values()) + 1)]
+    for node in sorted(layer):
+        rows[layer[node]].append(("node", node))
+    gaps: dict[Hashable, float] = {("node", node): node_gap for node in layer}
+    chains: dict[Hashable, list[Hashable]] = {}
+    for link in links:
+        chain: list[Hashable] = [("node", link.source)]
+        for between in range(layer[link.source] + 1, layer[link.target]):
+            point = ("point", link.key, between)
+            rows[between].append(point)
+            gaps[point] = link.gap
+            chain.append(point)
+        chains[link.key] = [*chain, ("node", link.target)]
+    segments = [pair for chain in chains.values() for pair in zip(chain, chain[1:], strict=False)]
+    rows = _ordered(rows, segments)
+    heights = _heights(rows, segments, gaps)
+    x = {item: float(i) for i, row in enumerate(rows) for item in row}
+    return Placement({node: (x["node", node], heights["node", node]) for node in layer},
+                     {key: [(x[item], heights[item]) for item in chain] for key, chain in chains.items()},
+                     len(rows), max(heights.values()))
+
+
+def crossings(rows: Sequence[Sequence[Hashable]], segments: Sequence[tuple[Hashable, Hashable]]) -> int:
+    """Number of pairs of segments between the same two layers that cross."""
+    where = {item: (i, j) for i, row in enumerate(rows) for j, item in enumerate(row)}
+    ends = [(where[a], where[b]) for a, b in segments]
+    return sum(a[0] == c[0] and (a[1] - c[1]) * (b[1] - d[1]) < 0
+               for k, (a, b) in enumerate(ends) for c, d in ends[:k])
+
+
+def _neighbours(segments: Sequence[tuple[Hashable, Hashable]]) -> tuple[dict, dict]:
+    before: dict[Hashable, list[Hashable]] = {}
+    after: dict[Hashable, list[Hashable]] = {}
+    for a, b in segments:
+        after.setdefault(a, []).append(b)
+        before.setdefault(b, []).append(a)
+    return before, after
+
+
+def _ordered(rows: list[list[Hashable]], segments: Sequence[tuple[Hashable, Hashable]]) -> list[list[Hashable]]:
+    """The best of some barycentre sweeps, forwards and backwards in turn. The first layer keeps its order."""
+    before, after = _neighbours(segments)
+    best, fewest = [list(row) for row in rows], crossings(rows, segments)
+    current = [list(row) for row in rows]
+    for sweep in range(SWEEPS):
+        forwards = sweep % 2 == 0
+        for i in range(1, len(current)) if forwards else range(len(current) - 2, 0, -1):
+            fixed = current[i - 1 if forwards else i + 1]
+            position = {item: j for j, item in enumerate(fixed)}
+            side = before if forwards else after
+            old = {item: j for j, item in enumerate(current[i])}
+            current[i].sort(key=lambda item: _mean([position[n] for n in side.get(item, []) if n in position], old[item]))
+        count = crossings(current, segments)
+        if count < fewest:
+            best, fewest = [list(row) for row in current], count
+    return best
+
+
+def _mean(values: Sequence[float], otherwise: float) -> float:
+    return sum(values) / len(values) if values else otherwise
+
+
+def _heights(rows: Sequence[Sequence[Hashable]], segments: Sequence[tuple[Hashable, Hashable]],
+             gaps: Mapping[Hashable, float]) -> dict[Hashable, float]:
+    """Heights in pixels, smallest 0: each layer as near to its neighbours as distances allow."""
+    before, after = _neighbours(segments)
+    heights: dict[Hashable, float] = {}
+    for row in rows:
+        heights |= dict(zip(row, _spread([0.0] * len(row), row, gaps), strict=True))
+    for sweep in range(2 * SWEEPS):
+        for row in rows if sweep % 2 == 0 else reversed(rows):
+            wanted = [_mean([heights[n] for n in before.get(item, []) + after.get(item, [])], heights[item]) for item in row]
+            heights |= dict(zip(row, _spread(wanted, row, gaps), strict=True))
+    top = min(heights.values())
+    return {item: y - top for item, y in heights.items()}
+
+
+def _spread(wanted: Sequence[float], row: Sequence[Hashable], gaps: Mapping[Hashable, float]) -> list[float]:
+    """Least squares to `wanted` in the row's order with minimal distances: pool adjacent violators on y minus offset."""
+    offsets, offset = [], 0.0
+    for j, item in enumerate(row):
+        if j:
+            offset += (gaps[row[j - 1]] + gaps[item]) / 2
+        offsets.append(offset)
+    pools: list[list[float]] = []  # [sum, count]
+    for want, shift in zip(wanted, offsets, strict=True):
+        pools.append([want - shift, 1])
+        while len(pools) > 1 and pools[-2][0] / pools[-2][1] >= pools[-1][0] / pools[-1][1]:
+            total, count = pools.pop()
+            pools[-1][0] += total
+            pools[-1][1] += count
+    level = [total / count for total, count in pools for _ in range(int(count))]
+    return [y + shift for y, shift in zip(level, offsets, strict=True)]

@@ -1,0 +1,42 @@
+"""Progress of a phase: a bar, what is done of what, the time left, and a counter that moves within seconds."""
+
+from __future__ import annotations
+
+from app.components.formats import duration, escape, missing
+
+
+def progress_html(*, title: str, done: float | None, total: float | None, unit: str = "steps", detail: str = "",
+                  seconds_left: float | None = None, passes: float | None = None, tone: str = "") -> str:
+    """One phase as HTML.
+
+    Args:
+        title: name of the phase, for example "Search".
+        done, total: in `unit`; done may be fractional inside a step. Nothing known: an empty bar, "starting".
+        detail: what is being done now, for example "PGD step 3 of 7".
+        seconds_left: estimated time left; left out when unknown.
+        passes: forward passes so far, a measured number that moves even inside one long step.
+        tone: "", "good", "warn" or "bad": colour of the bar.
+    """
+    known = not missing(done) and not missing(total) and bool(total)
+    share = min(1.0, max(0.0, done / total)) if known else 0.0
+    amount = f"{amount_text(done)} of {amount_text(total)} {escape(unit)}" if known else "starting"
+    left = "" if missing(seconds_left) or share >= 1 else f"<span>about {duration(seconds_left)} left</span>"
+    moving = "" if missing(passes) or not passes else f'<span class="rp-num">{passes:,.0f} forward passes</span>'
+    now = f"<span>{escape(detail)}</span>" if detail else ""
+    return (f'<div class="rp-progress"><div class="rp-progress-text"><span><b>{escape(title)}</b> '
+            f'<span class="rp-num">{amount}</span></span>{now}{moving}{left}</div>'
+            f'<div class="rp-track" role="progressbar" aria-label="{escape(title)}" aria-valuemin="0" aria-valuemax="100" '
+            f'aria-valuenow="{100 * share:.0f}"><div class="rp-fill{f" rp-{tone}" if tone else ""}" '
+            f'style="width:{100 * share:.2f}%"></div></div></div>')
+
+
+def amount_text(value: float) -> str:
+    """12 -> "12"; 12.34 -> "12.3"; 1200 -> "1,200"."""
+    return f"{value:,.0f}" if float(value).is_integer() or value >= 1000 else f"{value:.1f}"
+
+
+def figure_html(label: str, value: str, note: str = "") -> str:
+    """One number with its label, for a row of `rp-figures`."""
+    under = f'<span class="rp-label">{escape(note)}</span>' if note else ""
+    return (f'<div class="rp-figure"><span class="rp-label">{escape(label)}</span>'
+            f'<span class="rp-value">{escape(value)}</span>{under}</div>')

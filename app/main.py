@@ -1,0 +1,67 @@
+"""The dashboard's entry: router and picture frame. Pages are files in `views/`; this one decides which is drawn.
+
+Start it with `streamlit run app/main.py`; the environment variable RAMPART_RUNS names the runs folder.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:  # `streamlit run` puts this file's own folder there, not the project's
+    sys.path.insert(0, str(ROOT))
+
+import streamlit as st  # noqa: E402
+
+from app import session, theme  # noqa: E402
+from app.components.live import live_panel  # noqa: E402
+from app.components.states import first_run, heading, problem  # noqa: E402
+from engine.errors import RampartError  # noqa: E402
+
+HERE = Path(__file__).parent
+
+
+def pages() -> dict[str, st.Page]:
+    """All pages in the order of the navigation. Adding a page: one line here and its file."""
+    return {
+        "launch": st.Page(HERE / "views/launch.py", title="Launch", url_path="launch"),
+        "runs": st.Page(HERE / "views/runs.py", title="Runs", url_path="runs", default=True),
+        "run": st.Page(HERE / "views/run.py", title="Run", url_path="run"),
+        "pareto": st.Page(HERE / "views/pareto.py", title="Pareto", url_path="pareto"),
+        "robustness": st.Page(HERE / "views/robustness.py", title="Robustness", url_path="robustness"),
+    }
+
+
+@live_panel("runs", key="welcome")
+def welcome() -> None:
+    """The first page of an empty runs folder; gives way as soon as a run exists."""
+    if has_runs():
+        st.rerun()
+    first_run()
+
+
+def has_runs() -> bool:
+    """True as soon as anything was launched into this runs folder."""
+    return not session.run_log().runs().empty
+
+
+def main() -> None:
+    """Frame first, then the page that was asked for. A fault of input or data is a sentence, never a traceback."""
+    st.set_page_config(page_title="Rampart", page_icon=":material/shield:", layout="wide")
+    theme.apply()
+    st.logo(HERE / "assets" / "rampart.svg", size="large")
+    known = pages()
+    page = st.navigation(list(known.values()), position="top")
+    try:
+        session.static_ready()
+        if page.url_path != "launch" and not has_runs():
+            welcome()
+        else:
+            page.run()
+    except RampartError as error:
+        heading("This page cannot be shown")
+        problem(str(error))
+
+
+main()

@@ -1,0 +1,181 @@
+"""What all pages and all browser tabs of this server share: the run log, the thread that feeds it, and what changed.
+
+One `Hub` per runs folder lives in Streamlit's resource cache. Its thread ingests new events and, for every topic that a
+page watches, computes a short signature; the signatures are written to one small static file. The browser asks for that
+file once a second (`components/live.py`) and reruns a panel only when its signature changed, so an idle page does
+nothing at all: no script run, no message, no touched DOM node.
+
+Topics: "runs" (anything a list of runs shows) and "run:<id>" (anything the page of that run shows).
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import json
+import logging
+import os
+import threading
+import time
+import uuid
+from pathlib import Path
+
+import streamlit as st
+
+from engine import requests
+from engine.errors import RampartError
+from engine.log import RunLog
+
+STATIC = Path(__file__).parent / "static"
+PERIOD_S = 0.5
+_LOGGER = logging.getLogger(__name__)
+
+
+def runs_root() -> Path:
+    """The runs folder of this server: environment variable RAMPART_RUNS, else `runs` in the working folder."""
+    return Path(requests.runs_root()).resolve()
+
+
+def run_log() -> RunLog:
+    """The run log, up to date to within a second. Query it freely from any session."""
+    return hub().log
+
+
+def hub() -> Hub:
+    """The shared hub of this server's runs folder."""
+    return _hub(str(runs_root()))
+
+
+@st.cache_resource(show_spinner=False)
+def _hub(root: str) -> Hub:
+    return Hub(Path(root))
+
+
+class Hub:
+    """The run log of one runs folder and the thread that keeps it fed."""
+
+    def __init__(self, root: Path) -> None:
+        root.mkdir(parents=True, exist_ok=True)
+        self.root = root
+        self.log = RunLog.open(root)
+        self._lock = threading.Lock()
+        self._topics: dict[str, str] = {}
+        self._file = STATIC / f"live-{uuid.uuid4().hex[:12]}.json"
+        self.refresh()
+        self._thread = threading.Thread(target=self._work, name="rampart-ingest", daemon=True)
+        self._thread.start()
+        atexit.register(self._file.unlink, missing_ok=True)
+
+    @property
+    def live_url(self) -> str:
+        """Address of the signature file, relative to the page."""
+        return f"app/static/{self._file.name}"
+
+    def watch(self, topic: str) -> str:
+        """Starts watching a topic and returns its present signature. Call it before the queries of a panel, so that
+        whatever happens between them and the drawing is noticed at the next look."""
+        signature = self.signature(topic)
+        with self._lock:
+            new = topic not in self._topics
+            self._topics[topic] = signature
+        if new:
+            self._publish()
+        return signature
+
+    def refresh(self) -> None:
+        """Reads whatever the workers have appended since the last look."""
+        self.log.ingest()
+
+    def signature(self, topic: str) -> str:
+        """A short text that changes whenever something that the topic's panels show has changed."""
+        kind, _, run_id = topic.partition(":")
+        facts = self._run_facts(run_id) if kind == "run" else self._list_facts()
+        return hashlib.sha1(repr(facts).encode()).hexdigest()[:12]
+
+    def _run_facts(self, run_id: str) -> list[object]:
+        """Everything that can change on a run's page, of all runs of its chain."""
+        try:
+            ids = list(self.log.chain(run_id)["id"])
+        except RampartError as error:
+            return [str(error)]
+        return [(one, self.log.events_revision(one), *self._files(one)) for one in ids or [run_id]]
+
+    def _list_facts(self) -> list[object]:
+        frame = self.log.runs()
+        return [(one, self.log.events_revision(one), *self._files(one)) for one in frame["id"]]
+
+    def _files(self, run_id: str) -> tuple[object, ...]:
+        """Status (computed from process facts), and size and time of the log file."""
+        try:
+            state = requests.status(self.root, run_id)
+            status: tuple[object, ...] = (state.status, state.cause, silence_bucket(state.silent_s, state.status))
+        except RampartError as error:
+            status = (str(error),)
+        try:
+            log = os.stat(self.root / run_id / "log.txt")
+            return (*status, log.st_size, log.st_mtime_ns)
+        except OSError:
+            return status
+
+    def _publish(self) -> None:
+        """Writes the signature file when a signature differs from the written one; atomic, so no reader sees half."""
+        with self._lock:
+            text = json.dumps(self._topics, sort_keys=True)
+        part = self._file.with_suffix(".part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(self._file)
+
+    def _work(self) -> None:
+        """The thread's loop; ends when the runs folder is gone (a test's temporary folder)."""
+        while self.root.is_dir():
+            time.sleep(PERIOD_S)
+            try:
+                self.refresh()
+                with self._lock:
+                    watched = list(self._topics)
+                now = {topic: self.signature(topic) for topic in watched}
+                if any(self._topics.get(topic) != signature for topic, signature in now.items()):
+                    with self._lock:
+                        self._topics |= now
+                    self._publish()
+            except (RampartError, OSError) as error:
+                _LOGGER.warning("The run log was not refreshed: %s", error)
+
+
+def silence_bucket(silent_s: float | None, status: str) -> int:
+    """How long a live run has been silent, in whole minutes (0 below one), so that "no news for 4 min" stays true
+    without redrawing anything each second."""
+    return int(silent_s // 60) if silent_s and status in ("running", "stopping") else 0
+
+
+def prepare_static() -> None:
+    """Writes `plotly.min.js` of the installed wheel beside the pages, where the browser fetches it; removes signature
+    files that servers of earlier days left behind."""
+    from plotly.offline import get_plotlyjs
+
+    STATIC.mkdir(exist_ok=True)
+    target = STATIC / "plotly.min.js"
+    source = _plotly_source_size()
+    if not target.exists() or target.stat().st_size != source:
+        part = target.with_suffix(f".{uuid.uuid4().hex[:8]}.part")
+        part.write_text(get_plotlyjs(), encoding="utf-8")
+        part.replace(target)
+    for stale in STATIC.glob("live-*"):
+        try:
+            if time.time() - stale.stat().st_mtime > 7 * 86_400:
+                stale.unlink()
+        except OSError:
+            continue  # another server removed it first
+
+
+def _plotly_source_size() -> int:
+    import plotly
+
+    return (Path(plotly.__file__).parent / "package_data" / "plotly.min.js").stat().st_size
+
+
+@st.cache_resource(show_spinner=False)
+def static_ready() -> bool:
+    """`prepare_static`, once per server."""
+    prepare_static()
+    return True
