@@ -1,0 +1,100 @@
+"""What a search method and the loop that drives it say to each other. Imports no torch at run time.
+
+The life of a search: the loop builds the supernet and the method, then for each step draws one batch of the weights
+split and one of the alphas split and calls `step`. Epochs, learning-rate schedule, data, augmentation, files, logging
+and stopping belong to the loop; a method owns its weights, alphas and optimisers and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from engine.genotype import Genotype
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one step measured. m objectives; all numbers are plain floats.
+
+    Attributes:
+        names: the objectives, for example ("natural", "adversarial").
+        losses: [m] value of each objective on the alphas batch, before its coefficient, at the weights where its
+            architecture gradient was taken (after the unrolled step, where the method has one).
+        coefficients: [m] what each objective is multiplied by (ARNAS: 1 and lambda).
+        weights: [m] the solver's weights, on the simplex.
+        norms: [m] norms of the architecture gradients as they enter the solver: coefficient and normalisation included.
+        raw_norms: [m] norms before coefficient and normalisation.
+        cosines: [m][m] cosines between the architecture gradients (free of scale); 0 where a gradient is zero.
+        natural_accuracy, adversarial_accuracy: on the alphas batch with batch statistics, from the passes that gave
+            `losses`; fractions in 0..1.
+        train_loss: loss of the weight step on the weights batch (adversarial images where the method trains on them).
+        train_accuracy: accuracy on the natural weights batch, batch statistics, alphas of this step, weights before it.
+        train_adversarial_accuracy: accuracy on the images of the weight step.
+        passes: forward passes that the step took.
+    """
+
+    names: tuple[str, ...]
+    losses: tuple[float, ...]
+    coefficients: tuple[float, ...]
+    weights: tuple[float, ...]
+    norms: tuple[float, ...]
+    raw_norms: tuple[float, ...]
+    cosines: tuple[tuple[float, ...], ...]
+    natural_accuracy: float
+    adversarial_accuracy: float
+    train_loss: float
+    train_accuracy: float
+    train_adversarial_accuracy: float
+    passes: int
+
+
+class SearchMethod(Protocol):
+    """What every class named by a `Method.implementation` offers; `tests/conformance/test_methods.py` checks it.
+
+    It is built as `Implementation(config, supernet, device=..., dtype=..., seed=...)`.
+
+    Attributes:
+        cell_kinds: cell kinds of its supernet, in the order of the flat alphas.
+        passes_per_step: forward passes of one step, hence calls of `poll`: progress inside a step.
+        activity: what the step is doing, in words, set before each call of `poll`: "PGD step 3 of 7, weights batch".
+        weights: flat weights of the supernet.
+        alphas: flat alphas.
+        buffers: flat BatchNorm buffers.
+        steps: completed steps.
+    """
+
+    cell_kinds: tuple[str, ...]
+    activity: str
+    passes_per_step: int
+    weights: Tensor
+    alphas: Tensor
+    buffers: Tensor
+    steps: int
+
+    def step(self, train_batch: tuple[Tensor, Tensor], alpha_batch: tuple[Tensor, Tensor], *, learning_rate: float,
+             generator: torch.Generator | None = None, noise: tuple[Tensor, Tensor] | None = None,
+             poll: Callable[[], None] = ...) -> StepReport:
+        """One step on a batch (x, y) of the weights split and one of the alphas split.
+
+        All or nothing: when `poll` (called before each forward pass) or anything else raises, the method is exactly
+        what it was, and the same call with the same generator state gives the same result.
+        """
+        ...
+
+    def genotype(self) -> Genotype:
+        """The architecture that the alphas stand for now."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a resumed search needs; tensors, numbers and strings only (loadable with weights_only=True)."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes over a `state_dict`; refuses one that does not fit with a `CheckpointError`."""
+        ...

@@ -1,0 +1,95 @@
+"""Five recorded steps of the published ARNAS procedure, reproduced in float64 to 1e-9 relative.
+
+The records (`tests/data/arnas_trace_*.npz`, numbers only) hold the batches, the random starts of the attacks and what
+came out, for lambda 0.1 (gamma is 0 throughout) and lambda 1 (gamma inside and at the end of its range).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.search.methods.arnas.config import ArnasConfig
+from engine.search.methods.arnas.method import Arnas
+from tests.engine.search.functional_networks import DEVICE, FunctionalReference
+
+DATA = Path(__file__).parents[3] / "data"
+KINDS = ("robust", "reduce", "accurate")
+TOLERANCE = 1e-9
+
+
+def relative_error(found: Tensor, expected: Tensor) -> float:
+    """Norm of the difference over the norm of the expected; absolute where zero is expected."""
+    found, expected = found.double().cpu(), expected.double().cpu()
+    return float((found - expected).norm() / (expected.norm() or 1.0))
+
+
+class Recording:
+    """One recorded trace as tensors, and a search that starts where it started."""
+
+    def __init__(self, name: str) -> None:
+        with np.load(DATA / f"arnas_trace_lambda{name}.npz") as file:
+            self.values = {key: torch.as_tensor(file[key]) for key in file.files}
+
+    def alphas(self, prefix: str) -> Tensor:
+        return torch.cat([self.values[f"{prefix}{kind}"].flatten() for kind in KINDS])
+
+    def weights(self, prefix: str) -> dict[str, Tensor]:
+        return {key.removeprefix(prefix): value for key, value in self.values.items() if key.startswith(prefix)}
+
+    def step(self, t: int) -> dict[str, Tensor]:
+        return self.weights(f"s{t}:")
+
+    def config(self) -> ArnasConfig:
+        number = {name: value.item() for name, value in self.values.items() if value.ndim == 0}
+        return ArnasConfig(
+            channels=number["channels"], layers=number["layers"], batch_size=6, adversarial_lambda=number["lambda"],
+            alpha_learning_rate=number["arch_learning_rate"], alpha_weight_decay=number["arch_weight_decay"],
+            momentum=number["momentum"], weight_decay=number["weight_decay"], gradient_clip=number["grad_clip"],
+            epsilon=number["epsilon"], step_size=number["step_size"], attack_steps=number["attack_steps"],
+            finite_difference=number["hvp_r"])
+
+    def search(self, supernet, weights: Tensor) -> Arnas:
+        arnas = Arnas(self.config(), supernet, device=DEVICE, dtype=torch.float64, seed=0)
+        arnas.load_state_dict(arnas.state_dict() | {"weights": weights, "alphas": self.alphas("alpha0_")})
+        return arnas
+
+
+def check_step(arnas: Arnas, recorded: dict[str, Tensor], alphas: Tensor) -> dict[str, float]:
+    """Proposes the recorded step, takes it, and returns the relative error of every recorded quantity."""
+    proposal = arnas.propose((recorded["x"], recorded["y"]), (recorded["xs"], recorded["ys"]),
+                             learning_rate=recorded["lr"].item(), noise=(recorded["noise"], recorded["noise_s"]))
+    report = arnas.take(proposal)
+    assert report.passes == arnas.passes_per_step == 23
+    u1, u2 = proposal.architecture.gradients
+    return {
+        "x_adv": relative_error(proposal.x_adv, recorded["x_adv"]),
+        "xs_adv": relative_error(proposal.xs_adv, recorded["xs_adv"]),
+        "u_natural": relative_error(u1, recorded["u_natural"]),
+        "u_adversarial": relative_error(u2, recorded["u_adversarial"]),
+        "gamma": relative_error(torch.tensor(report.weights[0], dtype=torch.float64), recorded["gamma"]),
+        "loss_train": relative_error(torch.tensor(report.train_loss, dtype=torch.float64), recorded["loss_train"]),
+        "alphas": relative_error(arnas.alphas, alphas),
+    }
+
+
+def check_trace(recording: Recording, supernet, flat_from) -> dict[str, float]:
+    """Runs all five steps; returns the largest error of each quantity, final weights included."""
+    arnas = recording.search(supernet, flat_from(recording.weights("w0:")))
+    worst: dict[str, float] = {}
+    for t in range(5):
+        errors = check_step(arnas, recording.step(t), recording.alphas(f"s{t}:alpha_"))
+        worst = {name: max(error, worst.get(name, 0.0)) for name, error in errors.items()}
+    worst["weights"] = relative_error(arnas.weights, flat_from(recording.weights("wT:")))
+    return worst
+
+
+def test_trace_on_the_reference_supernet() -> None:
+    recording = Recording("1")
+    supernet = FunctionalReference(channels=2, layers=5, classes=10, image_shape=(3, 8, 8))
+    supernet.module.double().to(DEVICE)
+    errors = check_trace(recording, supernet, supernet.flat_from)
+    assert max(errors.values()) <= TOLERANCE, errors
