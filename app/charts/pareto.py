@@ -1,0 +1,132 @@
+"""Natural versus adversarial accuracy: attacked networks with their front, and the trails of searches. Frame -> figure, pure.
+
+The two are figures of their own: a supernet's accuracy on the alphas split and a retrained network's on the test split are
+different quantities and never share axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from app import theme
+
+# What a marker's area or colour may stand for: column -> words with unit.
+QUANTITIES = {"parameters": "parameters", "macs": "multiply-accumulates (MACs)"}
+SMALLEST, LARGEST = 9.0, 26.0  # marker diameter, pixels
+MOST_LABELS = 12
+CATEGORY_COLOURS = tuple(dict.fromkeys(style.colour for style in theme.OPERATIONS.values()))
+SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star")
+
+
+def non_dominated(points: Sequence[tuple[float, float]]) -> list[bool]:
+    """For each point whether no other is at least as high in both coordinates and higher in one. Equal points both stay.
+
+    Args:
+        points: (natural, adversarial) accuracies, both to be maximised.
+    """
+    return [not any(other[0] >= point[0] and other[1] >= point[1] and other != point for other in points)
+            for point in points]
+
+
+def marker_sizes(values: Sequence[float | None]) -> list[float]:
+    """Diameters whose areas grow with the values, between the smallest and largest; equal or unknown values: one size."""
+    known = [float(value) for value in values if value is not None and value == value]
+    if not known or max(known) == min(known):
+        return [12.0] * len(values)
+    low, span = min(known), max(known) - min(known)
+    return [(SMALLEST**2 + (LARGEST**2 - SMALLEST**2) * (float(value) - low) / span) ** 0.5
+            if value is not None and value == value else SMALLEST for value in values]
+
+
+def networks_figure(frame: pd.DataFrame, attack: str, *, size: str = "", colour: str = "front",
+                    dominated: bool = True) -> go.Figure:
+    """Attacked networks of one fingerprint group.
+
+    Args:
+        frame: one row a network: label, method, run, natural and adversarial accuracy with low and high (fractions, columns
+            `natural`, `natural_low`, `natural_high`, `adversarial`, ...), parameters, macs.
+        attack: what the adversarial accuracy was measured with, as the axis says.
+        size: "parameters" or "macs" for the marker's area, "" for one size.
+        colour: "front" (on the front or dominated), "method", "parameters" or "macs".
+        dominated: draw dominated networks too.
+    """
+    points = list(zip(frame["natural"], frame["adversarial"]))
+    frame = frame.assign(front=non_dominated(points), diameter=marker_sizes(list(frame[size])) if size else 12.0)
+    figure = go.Figure()
+    front = frame[frame["front"]].sort_values(["natural", "adversarial"])
+    figure.add_scatter(x=front["natural"] * 100, y=front["adversarial"] * 100, mode="lines", line_shape="vh", hoverinfo="skip",
+                       line={"color": theme.FRONT, "width": 1.6, "dash": "dot"}, showlegend=False)
+    shown = frame if dominated else frame[frame["front"]]
+    for name, rows, marker in _groups(shown, colour):
+        figure.add_scatter(
+            x=rows["natural"] * 100, y=rows["adversarial"] * 100, name=name, customdata=rows[["run"]].to_numpy(),
+            mode="markers+text" if len(shown) <= MOST_LABELS else "markers", text=rows["label"], textposition="top center",
+            hovertext=[_hover(row, attack) for row in rows.itertuples()], hoverinfo="text",
+            marker={"size": rows["diameter"], "line": {"width": 1, "color": "rgba(127,127,127,.6)"}, **marker},
+            error_x=_bars(rows, "natural"), error_y=_bars(rows, "adversarial"))
+    _axes(figure, "Natural accuracy, test split (%)", f"{attack} accuracy, test split (%)")
+    return figure
+
+
+def _groups(frame: pd.DataFrame, colour: str) -> list[tuple[str, pd.DataFrame, dict[str, object]]]:
+    """(legend, rows, marker) per trace. Colour is never alone: shape or fill differs too."""
+    if colour in QUANTITIES:
+        bar = {"title": {"text": QUANTITIES[colour], "side": "right"}, "thickness": 12, "outlinewidth": 0}
+        return [("networks", frame, {"color": frame[colour], "colorscale": "Viridis", "colorbar": bar, "symbol": "circle"})]
+    if colour == "method":
+        names = sorted(set(frame["method"].astype(str)))
+        return [(name, frame[frame["method"].astype(str) == name],
+                 {"color": CATEGORY_COLOURS[k % len(CATEGORY_COLOURS)], "symbol": SYMBOLS[k % len(SYMBOLS)]})
+                for k, name in enumerate(names)]
+    groups = [("on the front", frame[frame["front"]], {"color": theme.FRONT, "symbol": "circle"}),
+              ("dominated", frame[~frame["front"]], {"color": theme.DOMINATED, "symbol": "circle-open"})]
+    return [group for group in groups if len(group[1])]
+
+
+def _bars(rows: pd.DataFrame, name: str) -> dict[str, object]:
+    """Asymmetric 95 % Wilson intervals as error bars."""
+    return {"type": "data", "symmetric": False, "array": (rows[f"{name}_high"] - rows[name]) * 100, "thickness": 1, "width": 3,
+            "arrayminus": (rows[name] - rows[f"{name}_low"]) * 100, "color": "rgba(127,127,127,.55)"}
+
+
+def _hover(row: object, attack: str) -> str:
+    def interval(name: str) -> str:
+        value, low, high = (getattr(row, name + end) * 100 for end in ("", "_low", "_high"))
+        return f"{value:.1f} % ({low:.1f}-{high:.1f})"
+
+    size = f"<br>{row.parameters:,.0f} parameters, {row.macs:,.0f} MACs" if row.parameters == row.parameters else ""  # type: ignore[attr-defined]
+    return (f"<b>{row.label}</b><br>natural {interval('natural')}<br>{attack} {interval('adversarial')}{size}"  # type: ignore[attr-defined]
+            f"<br>{row.run}")  # type: ignore[attr-defined]
+
+
+def epochs_figure(frame: pd.DataFrame, attack: str) -> go.Figure:
+    """Trails of searches: one line per run, one marker per epoch, the last one filled.
+
+    Args:
+        frame: label, run, epoch, natural and adversarial accuracy (fractions); one row per run and epoch.
+        attack: what the adversarial accuracy was measured with, as the axis says.
+    """
+    figure = go.Figure()
+    for k, (_, rows) in enumerate(frame.groupby("run", sort=False)):
+        rows = rows.sort_values("epoch")
+        colour, symbol = CATEGORY_COLOURS[k % len(CATEGORY_COLOURS)], SYMBOLS[k % len(SYMBOLS)]
+        last = len(rows) - 1
+        hover = [f"<b>{row.label}</b><br>epoch {row.epoch:g}<br>natural {row.natural:.1%}<br>{attack} {row.adversarial:.1%}"
+                 f"<br>{row.run}" for row in rows.itertuples()]
+        figure.add_scatter(
+            x=rows["natural"] * 100, y=rows["adversarial"] * 100, mode="lines+markers", name=str(rows["label"].iloc[0]),
+            line={"color": colour, "width": 1.6}, hovertext=hover, hoverinfo="text", customdata=rows[["run"]].to_numpy(),
+            marker={"color": colour, "size": [13 if i == last else 6 for i in range(last + 1)],
+                    "symbol": [symbol if i == last else f"{symbol}-open" for i in range(last + 1)]})
+    _axes(figure, "Natural accuracy, alphas split, batch statistics (%)",
+          f"{attack} accuracy, alphas split, batch statistics (%)")
+    return figure
+
+
+def _axes(figure: go.Figure, x: str, y: str) -> None:
+    figure.update_layout(xaxis={"title": {"text": x}, "ticksuffix": " %"}, yaxis={"title": {"text": y}, "ticksuffix": " %"},
+                         showlegend=True, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+                         margin={"l": 70, "r": 24, "t": 48, "b": 56}, height=470, hovermode="closest")

@@ -1,0 +1,271 @@
+"""A form made from a configuration class: one widget per field, by type and group, checked by the class itself.
+
+What a field means, its bounds, unit and source are read from `engine.config`, so a new setting or a new method appears
+here without a line of change. Values are checked as they are typed; the sentence of a refused one stands under its field.
+Pixel values may be typed as "8/255".
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import streamlit as st
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BeforeValidator
+from pydantic.fields import FieldInfo
+
+from engine.attack import ATTACKS
+from engine.config import AttackConfig, RunConfig, parse_pixels, validate
+from engine.errors import ConfigError, GenotypeError
+from engine.run import admission
+
+# Chosen at the top of the page by controls of their own.
+NOT_IN_FORM = frozenset({"dataset", "genotype"})
+# Words that `str.capitalize` would spoil.
+SPELLINGS = {"Trades": "TRADES", "Autoattack": "AutoAttack", "lambda": "λ", "beta": "β", "epsilon": "epsilon ε"}
+COLUMNS = 3
+
+
+@dataclass(frozen=True)
+class FormValues:
+    """What a form holds.
+
+    Attributes:
+        changes: values that differ from the preset's, by field.
+        problems: the sentence of each refused field; "" is the configuration as a whole.
+        config: the complete configuration, None while anything is refused.
+    """
+
+    changes: dict[str, Any] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+    config: RunConfig | None = None
+
+
+def label_of(name: str) -> str:
+    """The field's name as a person reads it: "weights_learning_rate" -> "Weights learning rate"."""
+    words = name.replace("_", " ")
+    words = " ".join(SPELLINGS.get(word, word) for word in words.split())
+    first, *rest = words.split(" ")
+    first = first if first in SPELLINGS.values() else first.capitalize()
+    return " ".join([SPELLINGS.get(first, first), *rest])
+
+
+def is_pixels(info: FieldInfo) -> bool:
+    """Whether the field is a value in pixel space (0..1) that may be written "8/255"."""
+    return any(isinstance(part, BeforeValidator) for part in info.metadata)
+
+
+def value_text(info: FieldInfo, value: Any) -> str:
+    """A value as the page writes it: "8/255" for whole grey levels, "yes", "all", lists with commas."""
+    if value is None:
+        return "empty"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(ATTACKS[name].title if name in ATTACKS else str(name) for name in value)
+    if isinstance(value, float):
+        levels = value * 255
+        if is_pixels(info) and value and abs(levels - round(levels)) < 1e-6:
+            return f"{round(levels)}/255"
+        return f"{value:.6g}"
+    return str(value)
+
+
+def unit_of(info: FieldInfo) -> str:
+    """The unit to write behind a value, "" when it has none; pixel fields without one are in pixel space."""
+    return str((info.json_schema_extra or {}).get("unit", ""))  # type: ignore[union-attr]
+
+
+def bounds_text(info: FieldInfo) -> str:
+    """The allowed range in words, "" when everything of the type is allowed."""
+    low = high = ""
+    for part in info.metadata:
+        low = f"at least {part.ge:g}" if isinstance(part, Ge) else f"above {part.gt:g}" if isinstance(part, Gt) else low
+        high = f"at most {part.le:g}" if isinstance(part, Le) else f"below {part.lt:g}" if isinstance(part, Lt) else high
+    return ", ".join(part for part in (low, high) if part)
+
+
+def help_text(name: str, info: FieldInfo) -> str:
+    """Meaning, range, published value with its source, and the flag of the command line, as Markdown."""
+    extra = typing.cast(dict[str, Any], info.json_schema_extra or {})
+    lines = [str(info.description)]
+    if bounds_text(info):
+        unit = " (pixel space; 8/255 may be typed)" if is_pixels(info) else f" {unit_of(info)}" if unit_of(info) else ""
+        lines.append(f"Range: {bounds_text(info)}{unit}.")
+    source = f" ({extra['source']})" if extra.get("source") else ""
+    lines.append(f"{'Published' if source else 'Default'}: {value_text(info, info.default)}{source}.")
+    lines.append(f"Flag: `--{name.replace('_', '-')}`")
+    return "\n\n".join(lines)
+
+
+def groups_of(cls: type[RunConfig]) -> dict[str, list[str]]:
+    """Field names by group, groups in the order in which the class (not its bases) first names them."""
+    groups: dict[str, list[str]] = {}
+    for name, info in cls.model_fields.items():
+        if name not in NOT_IN_FORM:
+            groups.setdefault(typing.cast(dict[str, Any], info.json_schema_extra)["group"], []).append(name)
+    general = [group for group in ("Data", "Run") if group in groups]
+    return {group: groups[group] for group in [*(g for g in groups if g not in general), *general]}
+
+
+def admit(kind: str, cls: type[RunConfig], values: Mapping[str, Any]) -> RunConfig:
+    """The configuration, if a run of this kind may be launched with it.
+
+    Raises:
+        ConfigError, GenotypeError: one sentence per problem.
+    """
+    config = validate(cls, values)
+    admission.check_batch(kind, config)
+    if isinstance(config, AttackConfig):
+        admission.check_attacks(config)
+    if getattr(config, "genotype", None):
+        admission.genotype_of(config.genotype)  # type: ignore[attr-defined]
+    return config
+
+
+def check(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], changes: Mapping[str, Any]) -> FormValues:
+    """Validates preset and changes together and finds the field that each sentence belongs to.
+
+    Args:
+        kind: the kind of run.
+        cls: the configuration class.
+        preset: complete values, from `engine.config.preset_values`.
+        changes: the user's own values, laid over it.
+    """
+    try:
+        return FormValues(dict(changes), {}, admit(kind, cls, {**preset, **changes}))
+    except (ConfigError, GenotypeError) as refusal:
+        whole = str(refusal)
+    problems = {}
+    for name, value in changes.items():
+        try:
+            admit(kind, cls, {**preset, name: value})
+        except (ConfigError, GenotypeError) as refusal:
+            # A value that is only wrong beside the preset's others is no problem of what is on the page now.
+            if str(refusal) in whole:
+                problems[name] = str(refusal)
+    if not problems:
+        first = whole.split(" ", 1)[0]
+        problems[first if first in cls.model_fields else ""] = whole
+    return FormValues(dict(changes), problems, None)
+
+
+def config_form(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], *, key: str,
+                start: Mapping[str, Any] | None = None) -> FormValues:
+    """Draws the form and returns what it holds.
+
+    Args:
+        kind: the kind of run.
+        cls: the configuration class.
+        preset: complete values, from `engine.config.preset_values`: what untouched fields hold.
+        key: prefix of the widgets' keys; another key is another form (a preset's fields start at its own values).
+        start: values of a first draw that differ from the preset's (an imported configuration).
+    """
+    changes = {name: value for name in cls.model_fields if name not in NOT_IN_FORM
+               and (value := _held(cls.model_fields[name], f"{key}.{name}", (start or {}).get(name, preset[name])))
+               != preset[name]}
+    values = check(kind, cls, preset, changes)
+    for group, names in groups_of(cls).items():
+        heading, body = st.columns([1, 5])
+        heading.markdown(f"**{group}**")
+        with body:
+            for row in range(0, len(names), COLUMNS):
+                for column, name in zip(st.columns(COLUMNS), names[row:row + COLUMNS]):
+                    with column:
+                        _field(cls, name, preset, values, f"{key}.{name}")
+    return values
+
+
+def _field(cls: type[RunConfig], name: str, preset: Mapping[str, Any], values: FormValues, key: str) -> None:
+    """One widget, then its problem or, where it is not the published value, the published one."""
+    info = cls.model_fields[name]
+    _widget(name, info, key)
+    value = values.changes.get(name, preset[name])
+    if name in values.problems:
+        st.markdown(f":red[:material/error: {_escaped(values.problems[name])}]")
+    elif value != info.default and name not in ("seed", "device", "threads"):
+        own = f" · this preset: {value_text(info, preset[name])}" if name in values.changes and preset[name] != info.default else ""
+        st.caption(f"paper: {value_text(info, info.default)}{own}")
+
+
+def _escaped(sentence: str) -> str:
+    """Keeps Markdown from reading brackets, stars and underscores of a sentence as markup."""
+    for character in "\\`*_[]$<>#~":
+        sentence = sentence.replace(character, "\\" + character)
+    return sentence
+
+
+def _kind(info: FieldInfo) -> Literal["flag", "choice", "attacks", "integer", "number", "text"]:
+    annotation = info.annotation
+    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
+        annotation = next(part for part in typing.get_args(annotation) if part is not type(None))
+    if annotation is bool:
+        return "flag"
+    if typing.get_origin(annotation) is Literal:
+        return "choice"
+    if typing.get_origin(annotation) is tuple:
+        return "attacks"
+    return "integer" if annotation is int else "number" if annotation is float else "text"
+
+
+def _held(info: FieldInfo, key: str, start: Any) -> Any:
+    """The value that the widget `key` holds, read before it is drawn; `start` (written into it) at the first draw."""
+    kind = _kind(info)
+    if key not in st.session_state:
+        if kind == "attacks":
+            st.session_state[key] = list(start)
+        else:
+            st.session_state[key] = value_text(info, start) if kind == "number" else start
+    held = st.session_state[key]
+    if kind == "attacks":
+        return tuple(held)
+    if kind == "number":
+        return _number(held, info, start)
+    return held.strip() if kind == "text" and isinstance(held, str) else held
+
+
+def _number(text: str | None, info: FieldInfo, start: Any) -> Any:
+    """The float that was typed; the text itself when it is none, for the class to refuse with a sentence.
+
+    The text of the start value stands for that very value: six digits are shown, all of them count.
+    """
+    if text is not None and text.strip() == value_text(info, start):
+        return start
+    value = parse_pixels((text or "").strip())
+    return value if isinstance(value, float) else (text or "")
+
+
+def _widget(name: str, info: FieldInfo, key: str) -> None:
+    """Draws the widget of one field; its value lives in the session under `key` and outlasts a visit to another page."""
+    kind, label, about = _kind(info), label_of(name), help_text(name, info)
+    if unit_of(info):
+        label += f" ({unit_of(info)})"
+    if kind == "flag":
+        st.toggle(label, key=key, help=about, persist_state="session")
+    elif kind == "choice":
+        st.selectbox(label, typing.get_args(info.annotation), key=key, help=about, persist_state="session")
+    elif kind == "attacks":
+        st.multiselect(label, list(ATTACKS), key=key, help=about, format_func=_attack_title, persist_state="session")
+    elif kind == "integer":
+        st.number_input(label, value=None, step=_step(info), key=key, help=about, placeholder="empty",
+                        persist_state="session")
+    else:
+        st.text_input(label, key=key, help=about, live="400ms", persist_state="session")
+
+
+def _attack_title(name: str) -> str:
+    return ATTACKS[name].title
+
+
+def _step(info: FieldInfo) -> int:
+    """Step of the plus and minus buttons: 2 where the class asks for even numbers, else 1."""
+    return 2 if "even" in str(info.description) else 1
+
+
+def changed_fields(cls: type[RunConfig], names: Sequence[str]) -> str:
+    """The fields' labels, joined, for a line that says what was changed."""
+    return ", ".join(label_of(name) for name in names if name in cls.model_fields)

@@ -1,0 +1,262 @@
+"""Launch: choose what to run, see what differs from the paper and the exact command, and start it with one click."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import pandas as pd
+import streamlit as st
+
+from app import session
+from app.components import preflight
+from app.components.form import FormValues, check, config_form, label_of, unit_of, value_text
+from app.components.source import Source, attack_source, retrain_source
+from app.components.states import RUN_PAGE, heading, problem
+from app.theme import KIND_TITLES
+from engine import requests
+from engine.config import (
+    KINDS,
+    METHODS,
+    PRESETS,
+    RunConfig,
+    build,
+    config_class,
+    differences_from_paper,
+    preset_values,
+)
+from engine.data import DATASETS
+from engine.errors import ConfigError, RampartError
+
+KIND_TEXTS = {
+    "search": "Finds the cells of a network that is accurate and hard to attack.",
+    "retrain": "Trains the network of a genotype from scratch, against an attack.",
+    "attack": "Measures a retrained network on the test split: natural, FGSM, PGD-20, AutoAttack.",
+}
+THEN = ("retrain", "attack")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The controls at the top of the page: what to run, before any setting is touched."""
+
+    kind: str
+    method: str | None
+    dataset: str
+    preset: str
+    then: tuple[str, ...]
+    source: Source
+
+    @property
+    def form_key(self) -> str:
+        """Fields of another choice, or of an imported file, start anew."""
+        parts = ("launch", self.kind, self.method or "", self.dataset, self.preset, str(_imported()["number"]))
+        return ".".join(parts)
+
+
+def _imported() -> dict[str, Any]:
+    return st.session_state.setdefault("launch.imported", {"number": 0, "changes": {}})
+
+
+def choose(runs: pd.DataFrame) -> Choice:
+    """Draws the controls. The address may preset them: ?kind=retrain&parent=ID, ?preset=scout."""
+    asked = st.query_params
+    _start("launch.kind", asked.get("kind"), KINDS, "search")
+    _start("launch.preset", asked.get("preset"), PRESETS, "quick")
+    # `smoke` is for the project's own tests: offered only to who asks for it by name.
+    presets = [name for name in PRESETS if name != "smoke" or st.session_state["launch.preset"] == "smoke"]
+    kind = st.segmented_control("Kind of run", KINDS, format_func=KIND_TITLES.get, key="launch.kind", required=True,
+                                label_visibility="collapsed", persist_state="session")
+    st.caption(KIND_TEXTS[kind])
+    source, method = Source(), None
+    if kind == "search":
+        method = _methods()
+    elif kind == "retrain":
+        source = retrain_source(runs, asked.get("parent"))
+    else:
+        source = attack_source(runs, asked.get("parent"))
+    left, right = st.columns(2)
+    dataset = left.selectbox("Dataset", list(DATASETS), format_func=lambda name: DATASETS[name].title, key="launch.dataset",
+                             help="\n\n".join(entry.description for _, entry in DATASETS.items()), persist_state="session")
+    preset = right.segmented_control("Preset", presets, key="launch.preset", required=True, persist_state="session",
+                                     help="\n\n".join(f"`{name}`: {PRESETS[name]}" for name in presets))
+    right.caption(f"{PRESETS[preset]}")
+    then: tuple[str, ...] = ()
+    if kind == "search" and st.checkbox("Then retrain and attack what it finds", value=True, key="launch.then",
+                                        persist_state="session"):
+        then = THEN
+    return Choice(kind, method, dataset, preset, then, source)
+
+
+def _start(key: str, asked: str | None, known: Any, default: str) -> None:
+    """First value of a control: what the address asks for, if it is known. Asked once, so that it can be changed."""
+    if asked in known and st.session_state.get(f"{key}.asked") != asked:
+        st.session_state[f"{key}.asked"] = st.session_state[key] = asked
+    st.session_state.setdefault(key, default)
+
+
+def _methods() -> str:
+    name = st.selectbox("Method", list(METHODS), format_func=lambda name: METHODS[name].title, key="launch.method",
+                        persist_state="session")
+    st.caption(f"{METHODS[name].summary} *{METHODS[name].source}.*")
+    return name
+
+
+def steps_of(choice: Choice, values: FormValues) -> list[tuple[str, RunConfig]]:
+    """(kind, configuration) of every run that one click starts; the first is the one on the form."""
+    if values.config is None:
+        return []
+    shared = {name: getattr(values.config, name) for name in requests.INHERITED}
+    followers = [(kind, build(kind, None, choice.dataset, choice.preset, shared)) for kind in choice.then]
+    return [(choice.kind, values.config), *followers]
+
+
+def difference_table(steps: list[tuple[str, RunConfig]]) -> pd.DataFrame:
+    """One row for each setting that is not the published one: [Run, Setting, Here, Paper]."""
+    rows = []
+    for kind, config in steps:
+        for difference in differences_from_paper(config):
+            info = type(config).model_fields[difference.field]
+            unit = f" {unit_of(info)}" if unit_of(info) else ""
+            here, paper = value_text(info, difference.value), value_text(info, difference.paper)
+            rows.append((KIND_TITLES[kind], label_of(difference.field), here + unit, paper + unit))
+    return pd.DataFrame(rows, columns=["Run", "Setting", "Here", "Paper"])
+
+
+def launch(choice: Choice, values: FormValues) -> str:
+    """Hands the runs in and returns the first one's id. A second click on the same view gives the same runs.
+
+    Raises:
+        RampartError: the request was refused.
+    """
+    steps = steps_of(choice, values)
+    token = st.session_state.setdefault("launch.token", uuid4().hex)
+    ids = requests.submit(session.runs_root(), choice.kind, steps[0][1], method=choice.method, preset=choice.preset,
+                          parent=choice.source.parent, then=choice.then, key=token)
+    st.session_state["launch.used"] = token
+    return ids[0]
+
+
+def new_token_after_use() -> None:
+    """The page is drawn again without a click: whatever was launched before was another decision."""
+    if "launch.used" in st.session_state:
+        del st.session_state["launch.used"], st.session_state["launch.token"]
+
+
+def button(choice: Choice, values: FormValues) -> None:
+    """Launch, or why not. On success the page changes to the run."""
+    reasons = [choice.source.problem] if choice.source.problem else []
+    reasons += list(values.problems.values())
+    clicked = st.button("Launch", type="primary", icon=":material/rocket_launch:", key="launch.go", disabled=bool(reasons),
+                        width="stretch")
+    if reasons:
+        st.markdown(":red[:material/block: Launch waits for this:]")
+        for reason in reasons:
+            st.text(reason)
+        new_token_after_use()
+        return
+    if not clicked:
+        new_token_after_use()
+        return
+    try:
+        run = launch(choice, values)
+    except RampartError as refusal:
+        problem(str(refusal), link=None)
+        return
+    st.switch_page(RUN_PAGE, query_params={"id": run})
+
+
+def differences(choice: Choice, values: FormValues) -> None:
+    """What is not as published, every setting with both values."""
+    table = difference_table(steps_of(choice, values))
+    if table.empty:
+        st.markdown("Nothing: every setting is the published one." if values.config else
+                    "Known as soon as every setting is valid.")
+        return
+    method = METHODS[choice.method].title if choice.method else KIND_TITLES[choice.kind]
+    st.markdown(f"**{len(table)} settings differ from `paper`** ({method} as published). "
+                "Epsilon and step size are in pixel space, 0 to 1.")
+    for kind, rows in table.groupby("Run", sort=False):
+        st.markdown(f"###### {kind}")
+        st.table(rows[["Setting", "Here", "Paper"]], hide_index=True, border="horizontal")
+
+
+def exchange(choice: Choice, values: FormValues) -> None:
+    """The configuration as one JSON file, out and in."""
+    record = {"kind": choice.kind, "method": choice.method, "dataset": choice.dataset, "preset": choice.preset,
+              "then": list(choice.then), "changes": {**choice.source.changes, **values.changes}}
+    left, right = st.columns(2)
+    left.markdown("**Export.** Kind, method, dataset, preset and every setting changed on this page.")
+    left.download_button("Download configuration", json.dumps(record, indent=2) + "\n", "rampart-config.json",
+                         "application/json", icon=":material/download:", disabled=values.config is None)
+    file = right.file_uploader("Import a configuration (JSON)", type="json", key=f"launch.file.{_imported()['number']}")
+    if file is not None:
+        right.button("Use it", key="launch.use", on_click=_import, args=(file.getvalue(),))
+    if problem := st.session_state.pop("launch.import_problem", None):
+        right.error(problem)
+
+
+def _import(content: bytes) -> None:
+    """Sets every control to what the file says, or leaves all of them and says why."""
+    try:
+        record = json.loads(content)
+        kind, method, dataset, preset = (record[name] for name in ("kind", "method", "dataset", "preset"))
+        changes = dict(record["changes"])
+        build(kind, method, dataset, preset, changes)
+    except (ValueError, TypeError, KeyError):
+        st.session_state["launch.import_problem"] = ("This file is not a configuration of Rampart: expected JSON with kind, "
+                                                     "method, dataset, preset and changes. Export one to see its form.")
+        return
+    except ConfigError as refusal:
+        st.session_state["launch.import_problem"] = str(refusal)
+        return
+    genotype = changes.pop("genotype", None)
+    if genotype:
+        st.session_state["launch.source"], st.session_state["launch.pasted"] = "paste", genotype
+    st.session_state["launch.imported"] = {"number": _imported()["number"] + 1, "changes": changes}
+    st.session_state["launch.kind"], st.session_state["launch.dataset"] = kind, dataset
+    st.session_state["launch.preset"], st.session_state["launch.then"] = preset, bool(record.get("then"))
+    if method:
+        st.session_state["launch.method"] = method
+
+
+def validated(choice: Choice, values: FormValues) -> FormValues:
+    """The form's values together with the genotype that was chosen beside it."""
+    if not choice.source.changes or values.config is None:
+        return values
+    cls, preset = config_class(choice.kind, choice.method), preset_values(choice.kind, choice.method, choice.dataset,
+                                                                          choice.preset)
+    return check(choice.kind, cls, preset, {**values.changes, **choice.source.changes})
+
+
+runs = session.run_log().runs()
+heading("Launch", "One click starts it as a process of its own: closing this page, or the dashboard, does not end it.")
+controls, facts = st.columns([3, 2], gap="large")
+with controls:
+    choice = choose(runs)
+    action = st.container()
+differences_tab, settings_tab, exchange_tab = st.tabs(["Differs from the paper", "Advanced settings", "Import and export"])
+with settings_tab:
+    st.caption("Every setting with its meaning behind the question mark. Pixel values may be typed as 8/255. What is not the "
+               "published value names it.")
+    preset_now = preset_values(choice.kind, choice.method, choice.dataset, choice.preset)
+    values = validated(choice, config_form(choice.kind, config_class(choice.kind, choice.method), preset_now, key=choice.form_key,
+                                           start=_imported()["changes"]))
+with differences_tab:
+    differences(choice, values)
+with exchange_tab:
+    exchange(choice, values)
+with action:
+    button(choice, values)
+with facts:
+    with st.container(border=True):
+        st.markdown("###### Before the launch")
+        reference = values.config or build(choice.kind, choice.method, choice.dataset, choice.preset)
+        statuses = [] if runs.empty else list(runs["status"])
+        preflight.draw(preflight.facts(reference, session.runs_root(), statuses.count("running"), statuses.count("queued")))
+    st.markdown("###### The same by command")
+    st.code(requests.command_of(choice.kind, choice.method, choice.preset, choice.dataset,
+                                {**choice.source.changes, **values.changes}, choice.then, choice.source.parent,
+                                session.runs_root()), language="bash", wrap_lines=True)
