@@ -146,14 +146,14 @@ class Retraining:
         if self.config.training == "natural":
             logits, auxiliary = self._forward(x, poll)
             loss = F.cross_entropy(logits, y) + self._auxiliary_loss(auxiliary, y)
-            return loss, StepReport(float(loss), _accuracy(logits, y), None, 1)
+            return loss, StepReport(float(loss.detach()), _accuracy(logits, y), None, 1)
         if self.config.training == "trades":
             x_adv = trades_images(self.network, x, y, **attack)
             logits, auxiliary = self._forward(x, poll)
             logits_adv, auxiliary_adv = self._forward(x_adv, poll)
             chosen = auxiliary if self.config.auxiliary_input == "clean" else auxiliary_adv
             loss = trades_loss(logits, logits_adv, y, self.config.trades_beta) + self._auxiliary_loss(chosen, y)
-            return loss, StepReport(float(loss), _accuracy(logits, y), _accuracy(logits_adv, y), self.config.attack_steps + 3)
+            return loss, StepReport(float(loss.detach()), _accuracy(logits, y), _accuracy(logits_adv, y), self.config.attack_steps + 3)
         return self._adversarial_loss(x, y, attack, poll)
 
     def _adversarial_loss(self, x: Tensor, y: Tensor, attack: dict[str, Any],
@@ -169,7 +169,7 @@ class Retraining:
         logits_adv, auxiliary_adv = self._forward(x_adv, poll)
         chosen = auxiliary if self.config.auxiliary_input == "clean" else auxiliary_adv
         loss = F.cross_entropy(logits_adv, y) + self._auxiliary_loss(chosen, y)
-        return loss, StepReport(float(loss), natural_accuracy, _accuracy(logits_adv, y), passes)
+        return loss, StepReport(float(loss.detach()), natural_accuracy, _accuracy(logits_adv, y), passes)
 
     def _forward(self, x: Tensor, poll: Callable[[], None]) -> tuple[Tensor, Tensor | None]:
         poll()

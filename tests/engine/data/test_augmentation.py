@@ -1,0 +1,53 @@
+"""Generators by purpose and batched augmentation."""
+
+from __future__ import annotations
+
+import torch
+
+from engine.data.augmentation import augment, generator_for
+
+
+def test_equal_keys_give_equal_numbers_and_different_keys_do_not() -> None:
+    draw = [torch.rand(1000, generator=generator_for(2, *key)) for key in (("a", 1), ("a", 1), ("a", 2), ("b", 1))]
+    assert torch.equal(draw[0], draw[1])
+    for other in draw[2:]:
+        assert abs(torch.corrcoef(torch.stack([draw[0], other]))[0, 1]) < 0.1
+
+
+def test_nothing_asked_for_changes_nothing() -> None:
+    x = torch.rand(4, 3, 8, 8)
+    assert torch.equal(augment(x, generator_for(0, "augment")), x)
+
+
+def test_the_generator_decides_everything_and_the_input_stays() -> None:
+    x = torch.rand(16, 3, 8, 8)
+    before = x.clone()
+    one, again, other = (augment(x, generator_for(0, "augment", step), 2, True, 4) for step in (1, 1, 2))
+    assert torch.equal(one, again) and not torch.equal(one, other)
+    assert torch.equal(x, before) and one.shape == x.shape and one.min() >= 0 and one.max() <= 1
+
+
+def test_a_crop_is_a_shift_over_black_and_every_shift_comes() -> None:
+    x = torch.rand(400, 2, 5, 6) + 0.1
+    cropped = augment(x, generator_for(0, "augment"), crop_padding=1)
+    padded = torch.nn.functional.pad(x, (1, 1, 1, 1))
+    shifts = [(top, left) for top in range(3) for left in range(3)]
+    matches = torch.stack([(cropped == padded[:, :, top:top + 5, left:left + 6]).flatten(1).all(1) for top, left in shifts])
+    assert matches.any(0).all()
+    assert matches.any(1).all()
+
+
+def test_a_flip_mirrors_about_half_of_the_images() -> None:
+    x = torch.rand(400, 1, 4, 4)
+    flipped = augment(x, generator_for(0, "augment"), flip=True)
+    mirrored = (flipped == x.flip(3)).flatten(1).all(1)
+    assert ((flipped == x).flatten(1).all(1) | mirrored).all()
+    assert 150 < int(mirrored.sum()) < 250
+
+
+def test_cutout_blanks_one_square_that_may_hang_over_the_edge() -> None:
+    blank = augment(torch.ones(500, 2, 8, 8), generator_for(0, "augment"), cutout=4)[:, 0] == 0
+    assert torch.equal(blank.any(2).sum(1) * blank.any(1).sum(1), blank.flatten(1).sum(1))  # a rectangle
+    sides = blank.any(2).sum(1)
+    assert sides.max() == 4 and sides.min() == 2
+    assert blank.any(0).all()

@@ -1,0 +1,51 @@
+"""Splits as tensors, batches of indices, and datasets that are not what they say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from engine.data import DATASETS
+from engine.data.augmentation import generator_for
+from engine.data.loading import batches, checked, load_split
+from engine.data.splits import splits_of
+from engine.errors import ConfigError
+
+
+def test_splits_come_as_tensors_alone_and_joined() -> None:
+    splits = splits_of("digits", seed=2)
+    x, y = load_split("digits", splits, "select")
+    assert x.shape == (216, 1, 8, 8) and x.dtype == torch.float32 and y.dtype == torch.int64
+    both, _ = load_split("digits", splits, ("weights", "alphas"))
+    assert torch.equal(both, torch.cat([load_split("digits", splits, name)[0] for name in ("weights", "alphas")]))
+
+
+def test_an_unknown_split_is_named() -> None:
+    with pytest.raises(ConfigError, match="no split 'valid'.*weights, alphas, select, test"):
+        load_split("digits", splits_of("digits", seed=2), "valid")
+
+
+@pytest.mark.parametrize("images, left_out", [(100, 0), (97, 1), (98, 0)])
+def test_an_epoch_shows_every_image_once(images: int, left_out: int) -> None:
+    seen = torch.cat(list(batches(images, 32, generator_for(0, "order", 0))))
+    assert len(seen) == len(set(seen.tolist())) == images - left_out
+
+
+def test_the_order_advances_with_the_epoch() -> None:
+    first, again, second = (torch.cat(list(batches(64, 16, generator_for(0, "order", epoch)))) for epoch in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("damage, expected", [
+    (lambda x, y: (x[:10], y), "must hold float32 images"),
+    (lambda x, y: (x * 255, y), "pixels in 0..1"),
+    (lambda x, y: (x, np.minimum(y, 8)), "labels 0 to 9"),
+    (lambda x, y: (x, y.astype(np.int32)), "int64 labels"),
+])
+def test_a_dataset_that_is_not_what_it_says_is_refused(damage, expected: str) -> None:
+    digits = DATASETS["digits"]
+    with pytest.raises(ConfigError, match=expected):
+        checked(replace(digits, load=lambda: damage(*digits.load())))
