@@ -221,7 +221,7 @@ def _nodes_of(edges: int) -> int:
 def _check_kinds(kinds: Sequence[str]) -> None:
     if tuple(sorted(kinds)) not in KIND_SETS:
         expected = " or ".join(", ".join(names) for names in KIND_SETS)
-        raise GenotypeError(f"A genotype must have the cells {expected}, got {', '.join(map(str, kinds)) or 'none'}; "
+        raise GenotypeError(f"A genotype must have the cells {expected}, got {_short(list(kinds))}; "
                             f"add what is missing and drop the rest.")
 
 
@@ -231,7 +231,8 @@ def _check_fields(record: Mapping[Any, Any], kinds: Sequence[str]) -> None:
         raise GenotypeError(f"A genotype with cells {', '.join(kinds)} must have the field {name!r}, got none; add it, "
                             f"for example {name!r}: [2, 3, 4, 5].")
     for name in sorted(map(str, set(record) - expected)):
-        raise GenotypeError(f"A genotype must have only the fields {', '.join(sorted(expected))}, got also {name!r}; drop it.")
+        raise GenotypeError(f"A genotype must have only the fields {', '.join(sorted(expected))}, got also {_short(name)}; "
+                            f"drop it.")
 
 
 def _read_edges(kind: str, value: Any) -> tuple[tuple[str, int], ...]:
@@ -258,7 +259,7 @@ def _check_cell(kind: str, cell: Cell) -> None:
                             f"add or drop edges.")
     for operation, state, node in cell.incoming():
         if operation not in OPERATIONS:
-            raise GenotypeError(f"Cell {kind!r}: {unknown_name('operation', operation, OPERATIONS)}")
+            raise GenotypeError(f"Cell {kind!r}: {unknown_name('operation', operation[:40], OPERATIONS)} Choose one of these.")
         if not 0 <= state < node:
             raise GenotypeError(f"Cell {kind!r} must not have a cycle: an input of node {node} must be an earlier state, "
                                 f"0..{node - 1}, got {state}; choose one of those.")

@@ -177,10 +177,10 @@ def load_darts_state_dict(network: Network, state: Any) -> None:
     if shapes:
         raise CheckpointError(f"The shapes of a state dict must be the network's, got {_first(shapes)}; build the network "
                               f"with the channels, classes and image size of the file.")
-    damaged = [name for name, value in entries.items() if not torch.isfinite(value).all()]
+    damaged = [name for name, value in entries.items() if not torch.isfinite(value).all() or name == "std" and (value <= 0).any()]
     if damaged:
-        raise CheckpointError(f"A state dict must hold finite numbers, got infinite or undefined ones in {_first(damaged)}; "
-                              f"take a checkpoint from before the training diverged.")
+        raise CheckpointError(f"A state dict must hold finite numbers (and std positive ones), got others in "
+                              f"{_first(damaged)}; take a checkpoint from before the training diverged.")
     with torch.no_grad():
         for name, value in entries.items():
             expected[name].copy_(value)
@@ -196,7 +196,7 @@ def _entries(state: Any) -> dict[str, Tensor]:
     entries: dict[str, Tensor] = {}
     for full_name, value in state.items():
         name = re.sub(r"^(module\.)+", "", str(full_name))
-        if re.search(r"(^|\.)(alphas?|_arch_parameters|arch_parameters)([._]|$)", name):
+        if re.search(r"(^|\.)_?(alphas?|arch_parameters)([._]|$)", name):
             continue
         if not isinstance(value, Tensor):
             raise CheckpointError(f"Entry {full_name} of a state dict must be a tensor, got {type(value).__name__}; give the "
@@ -204,12 +204,14 @@ def _entries(state: Any) -> dict[str, Tensor]:
         if name in entries:
             raise CheckpointError(f"Each entry of a state dict must come once, got {name} with and without 'module.'; "
                                   f"save the state dict anew.")
-        entries[name] = value
+        # Some files keep the normalisation as [1, C, 1, 1]; the numbers are the same.
+        entries[name] = value.flatten() if name in NORMALISATION else value
     return entries
 
 
 def _names_sentence(missing: Sequence[str], unexpected: Sequence[str]) -> str:
-    got = [f"{len(names)} {what} ({_first(names)})" for what, names in (("missing", missing), ("unexpected", unexpected)) if names]
+    kinds = (("missing", missing), ("unexpected", unexpected))
+    got = [f"{len(names)} {what} ({_first(names)})" for what, names in kinds if names]
     advice = "build the network with the genotype, layers and auxiliary head of the file"
     if any(re.search(r"_ops\.\d+\._ops\.", name) for name in unexpected):
         advice = "this file is a supernet's, load it into the supernet"
