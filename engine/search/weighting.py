@@ -66,14 +66,14 @@ def _two(gramian: Tensor) -> Tensor:
     """Closed form of two objectives: gamma = clip((g2 - g1) . g2 / |g2 - g1|^2, 0, 1) on the first.
 
     Equal gradients make this 0/0 (in the published code: NaN alphas). Every gamma gives the same combination then,
-    and one half is returned. "Equal" means a squared distance below the rounding error of the Gramian.
+    and one half is returned. "Equal" means a squared distance below the rounding error of the Gramian. The second
+    weight has its own quotient: 1 - gamma loses a weight that is tiny because its gradient is huge.
     """
     first, mixed, second = gramian[0, 0], gramian[0, 1], gramian[1, 1]
     distance = first + second - 2 * mixed
-    gamma = ((second - mixed) / distance).clamp(0, 1)
+    weights = (torch.stack([second - mixed, first - mixed]) / distance).clamp(0, 1)
     rounding = 4 * torch.finfo(gramian.dtype).eps * (first + second)
-    gamma = torch.where(distance <= rounding, torch.full_like(gamma, 0.5), gamma)
-    return torch.stack([gamma, 1 - gamma])
+    return torch.where(distance <= rounding, torch.full_like(weights, 0.5), weights)
 
 
 def frank_wolfe(gramian: np.ndarray) -> np.ndarray:
