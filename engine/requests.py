@@ -255,11 +255,7 @@ def _check(runs: Path, kind: str, config: RunConfig | Mapping[str, Any], method:
         changes = shared | dict(then_changes.get(follower, {}))
         configs.append((follower, build(follower, None, config.dataset, preset, changes)))
     for of_kind, one in configs:
-        admission.check_batch(of_kind, one)
-        if of_kind == "attack":
-            admission.check_attacks(one)  # type: ignore[arg-type]
-    if getattr(config, "genotype", None):
-        admission.genotype_of(config.genotype)  # type: ignore[attr-defined]
+        admission.check_config(of_kind, one)
     admission.check_parent(runs, kind, config, parent)
     return configs
 
@@ -297,7 +293,7 @@ def _name_and_title(kind: str, config: RunConfig, method: str | None, before: Ma
         return entry.name, ", ".join([entry.title, *config.deviations()])
     genotype = getattr(config, "genotype", None)
     if genotype:
-        name = admission.genotype_of(genotype)[0]
+        name = admission.genotype_title(genotype)
         return name, ", ".join([name, *config.deviations()])
     assert before is not None
     return str(before.get("method", "")), str(before.get("title", ""))

@@ -6,8 +6,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from engine.config import KINDS, AttackConfig, RetrainConfig, RunConfig, SearchConfig
-from engine.data import DATASETS, SPLITS
+from engine.attack import ATTACKS
+from engine.catalog import CATALOG, find_genotype
+from engine.config import KINDS, AttackConfig, RetrainConfig, RunConfig
+from engine.cost import cost
+from engine.data import DATASETS
+from engine.data.splits import check_batch
 from engine.errors import ConfigError, RunError
 from engine.registry import unknown_name
 from engine.run.folder import RunFolder
@@ -15,21 +19,6 @@ from engine.run.folder import RunFolder
 # Checkpoints of the largest published network, twice, with room to spare.
 LEAST_FREE_BYTES = 200 * 2**20
 PARENT_KIND = {"retrain": "search", "attack": "retrain"}
-# Splits from which each kind takes its batches.
-BATCH_SPLITS = {"search": ("weights", "alphas"), "retrain": ("weights", "alphas"), "attack": ("test",)}
-
-
-def split_sizes(dataset: str, images: int | None) -> dict[str, int]:
-    """Images in each split, to within one or two of what the stratified split really gives."""
-    facts = DATASETS[dataset]
-    sizes = {name: int(facts.images * fraction) for name, fraction in zip(SPLITS, facts.split_fractions)}
-    return {name: min(size, images) if images else size for name, size in sizes.items()}
-
-
-def batch_limit(kind: str, dataset: str, images: int | None) -> int:
-    """The largest batch that a kind of run can draw: search draws from each split, retraining from both together."""
-    sizes = [split_sizes(dataset, images)[name] for name in BATCH_SPLITS[kind]]
-    return sum(sizes) if kind == "retrain" else min(sizes)
 
 
 def check_disk(runs: Path) -> None:
@@ -44,36 +33,36 @@ def check_disk(runs: Path) -> None:
                        f"{free / 2**20:.0f} MB are; free some space or use another runs folder (--runs DIR).")
 
 
-def check_batch(kind: str, config: RunConfig) -> None:
-    """Refuses a batch that its split cannot fill.
+def check_config(kind: str, config: RunConfig) -> None:
+    """Refuses a configuration that its dataset cannot serve: batches, attacks, sizes of the network.
 
     Raises:
-        ConfigError: batch larger than the split.
+        ConfigError, GenotypeError: what was expected, what came, what to do.
     """
-    assert isinstance(config, (SearchConfig, RetrainConfig, AttackConfig))
-    limit = batch_limit(kind, config.dataset, config.images)
-    if config.batch_size > limit:
-        names = " and ".join(BATCH_SPLITS[kind])
-        where = f"the {names} splits {'together' if kind == 'retrain' else 'each'}" if kind != "attack" else "the test split"
-        of = f" (images={config.images})" if config.images else ""
-        raise ConfigError(f"batch_size must be at most {limit}, the images in {where} of {config.dataset}{of}, "
-                          f"got {config.batch_size}; take a smaller batch.")
+    check_batch(config, kind)
+    if isinstance(config, AttackConfig):
+        check_attacks(config)
+    if isinstance(config, RetrainConfig) and config.genotype:
+        facts = DATASETS[config.dataset]
+        cost(find_genotype(config.genotype), channels=config.channels, layers=config.layers, classes=facts.classes,
+             image_shape=facts.image_shape, auxiliary=config.auxiliary_weight > 0)
 
 
 def check_attacks(config: AttackConfig) -> None:
-    """Refuses unknown, repeated or no attacks.
+    """Refuses unknown, repeated or no attacks, and one that needs more classes than the dataset has.
 
     Raises:
         ConfigError: with the known names.
     """
-    from engine.attack import ATTACKS
-
     if not config.attacks:
         raise ConfigError(f"attacks must name at least one attack, got none; known are: {', '.join(ATTACKS)}.")
-    for name in config.attacks:
-        ATTACKS[name]
     if len(set(config.attacks)) < len(config.attacks):
         raise ConfigError(f"attacks must name each attack once, got {', '.join(config.attacks)}; remove the repetition.")
+    classes = DATASETS[config.dataset].classes
+    for name in config.attacks:
+        if ATTACKS[name].min_classes > classes:
+            raise ConfigError(f"{name} needs at least {ATTACKS[name].min_classes} classes, {config.dataset} has {classes}; "
+                              "leave it out.")
 
 
 def check_kind(kind: str) -> None:
@@ -110,20 +99,11 @@ def check_parent(runs: Path, kind: str, config: RunConfig, parent: str | None) -
     return above
 
 
-def genotype_of(text: str) -> tuple[str, Any]:
-    """(name in print, Genotype) of a catalogue name or a genotype as JSON.
+def genotype_title(text: str) -> str:
+    """What a network built from a given genotype is called: the catalogue's name, else "genotype" and its hash.
 
     Raises:
-        GenotypeError: JSON that is no genotype.
-        ConfigError: no such name in the catalogue, or an entry whose format is not ours.
+        ConfigError, GenotypeError: as `find_genotype`.
     """
-    from engine.catalog import CATALOG
-    from engine.genotype import Genotype
-
-    if text.lstrip().startswith("{"):
-        genotype = Genotype.from_json(text)
-        return f"genotype {genotype.hash}", genotype
-    entry = CATALOG[text]
-    if entry.genotype is None:
-        raise ConfigError(f"A genotype that can be built must be named, got {text!r} ({entry.note}); choose another.")
-    return entry.name, entry.genotype
+    genotype = find_genotype(text)
+    return text.strip() if text.strip() in CATALOG else f"genotype {genotype.hash}"

@@ -158,8 +158,11 @@ def outcome(folder: RunFolder, process: dict[str, Any], ended: dict[str, Any] | 
         ended = read_json(folder.ended_json)
         if (ended or {}).get("attempt") != process.get("attempt"):
             ended = None
-    if ended is not None and ended.get("status") in STATUSES:
-        return str(ended["status"]), str(ended.get("cause") or ""), ended.get("ended")
+    if ended is not None:
+        # A record without a status is that of a foreign launcher: the exit code tells.
+        cause = str(ended.get("cause") or "")
+        status = ended.get("status") or ("failed" if ended.get("code") else "stopped" if cause == "stopped" else "finished")
+        return str(status), cause, ended.get("ended")
     since = modified(folder.heartbeat) or process.get("started")
     if folder.request("force").exists():
         return "stopped", "Stopped by force: the process group was killed.", since

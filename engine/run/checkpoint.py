@@ -1,0 +1,112 @@
+"""Checkpoints: the last and the previous one, whole or not at all, loaded without executing anything.
+
+`last.pt` becomes `previous.pt` when a newer one is complete on disk. A file that cannot be read (power cut, bad disk)
+costs the steps since the previous one, not the run.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.errors import CheckpointError
+from engine.run.folder import atomic_write_bytes, sync_directory
+
+LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
+SCHEMA = 1
+
+
+def write(path: Path, state: Mapping[str, Any]) -> None:
+    """Writes one file: temporary name, fsync, rename.
+
+    Raises:
+        OSError: the disk is full; then `path` is what it was.
+    """
+    # Through memory, because torch reports a full disk as an unspecific error of its archive writer.
+    buffer = io.BytesIO()
+    torch.save({"schema": SCHEMA, **state}, buffer)
+    atomic_write_bytes(path, buffer.getbuffer())
+
+
+def save(folder: Path, state: Mapping[str, Any]) -> None:
+    """Makes `state` the last checkpoint in `folder` and the one before it the previous.
+
+    Raises:
+        OSError: the disk is full; then both are what they were.
+    """
+    folder.mkdir(exist_ok=True)
+    fresh, last = folder / "next.pt", folder / LAST
+    write(fresh, state)
+    if last.exists():
+        os.replace(last, folder / PREVIOUS)
+    # Killed here, there is no last.pt but a complete next.pt, which `load` knows.
+    os.replace(fresh, last)
+    sync_directory(folder)
+
+
+def load(folder: Path, device: str | torch.device = "cpu") -> tuple[dict[str, Any] | None, list[str]]:
+    """The newest checkpoint that can be read, and a sentence for each that could not.
+
+    Returns:
+        (state, or None when no checkpoint was ever written; sentences for the page)
+
+    Raises:
+        CheckpointError: there are checkpoints, and none can be read.
+    """
+    problems: list[str] = []
+    found = [folder / name for name in ("next.pt", LAST, PREVIOUS) if (folder / name).exists()]
+    for position, path in enumerate(found):
+        try:
+            state = read(path, device)
+        except CheckpointError as problem:
+            problems.append(f"{problem} The one before it is used.")
+            continue
+        for unreadable in found[:position]:  # out of the way, or it would become the previous one
+            unreadable.rename(unreadable.with_suffix(".corrupt"))
+        return state, problems
+    if problems:
+        raise CheckpointError(f"A checkpoint must be readable to resume, and none of {', '.join(p.name for p in found)} in "
+                              f"{folder.parent.name}/checkpoint is; restore one from a backup or launch the run again.")
+    return None, []
+
+
+def read(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
+    """One file written by `write`.
+
+    Raises:
+        CheckpointError: not there, torn, foreign, or holding more than tensors and plain values.
+    """
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"There is no checkpoint {path.name} in {path.parent.parent.name}; the run has not come that far."
+                              ) from None
+    except OSError as problem:
+        if problem.errno in (errno.EACCES, errno.EIO):
+            raise CheckpointError(f"Checkpoint {path.name} cannot be read ({problem.strerror}).") from None
+        raise
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError, TypeError, AttributeError) as problem:
+        reason = (str(problem).splitlines() or [type(problem).__name__])[0]
+        raise CheckpointError(f"Checkpoint {path.name} is corrupt and cannot be read ({reason[:120]}).") from None
+    if not isinstance(state, dict) or state.get("schema") != SCHEMA:
+        raise CheckpointError(f"Checkpoint {path.name} must be one of Rampart's (schema {SCHEMA}) and is not.")
+    return state
+
+
+def tensors_hash(state: Mapping[str, Tensor]) -> str:
+    """12 hex characters over names, shapes and values of tensors, the same in every process."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        value = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.numpy().tobytes())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,53 @@
+"""Which devices there are and which run gets which: one run per GPU, one at a time on the CPU. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+CPU_SLOTS = 1
+
+
+def cores() -> int:
+    """CPU cores this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        return os.cpu_count() or 1
+
+
+@cache
+def gpus() -> tuple[str, ...]:
+    """("cuda:0", ...): the GPUs that the installed torch can use. Asks torch in a process of its own, and only when
+    the machine has an NVIDIA device at all, because the answer costs seconds."""
+    if not any(Path("/dev").glob("nvidia[0-9]*")) and not Path("/dev/dxg").exists():
+        return ()
+    question = "import torch; print(torch.cuda.device_count() if torch.cuda.is_available() else 0)"
+    try:
+        answer = subprocess.run([sys.executable, "-c", question], capture_output=True, text=True, timeout=120, check=True)
+        return tuple(f"cuda:{index}" for index in range(int(answer.stdout.split()[-1])))
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return ()
+
+
+def free_device(wanted: str, busy: Iterable[str], cpu_slots: int = CPU_SLOTS) -> str | None:
+    """The device a run may take now, or None when it has to wait.
+
+    Args:
+        wanted: "auto", "cpu", "cuda" or "cuda:N". "auto" is any GPU, or the CPU on a machine without one. A GPU that does
+            not exist is handed out nevertheless: the worker then says so and fails, instead of waiting for ever.
+        busy: devices of the living workers, one entry per worker.
+        cpu_slots: how many runs may share the CPU.
+    """
+    busy = list(busy)
+    if wanted == "cpu" or (wanted == "auto" and not gpus()):
+        return "cpu" if busy.count("cpu") < cpu_slots else None
+    candidates = gpus() if wanted in ("auto", "cuda") else (wanted,)
+    for device in candidates or ("cuda:0",):
+        if device not in busy:
+            return device
+    return None

@@ -1,0 +1,89 @@
+"""What results depend on beside the configuration: fixed at a run's first start, reused by every later attempt.
+
+Bit-equal resume is promised for equal threads, device, dtype and versions on a CPU. An attempt that cannot have the same
+goes on and says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from typing import Any
+
+import torch
+
+from engine.data import Dataset
+from engine.errors import RunError
+from engine.run.folder import RunFolder, atomic_write_json, read_json
+from engine.run.provenance import package_versions
+
+SCHEMA = 1
+
+
+def prepare(threads: int, device: str) -> None:
+    """Sets up torch for this process: threads, and on a GPU the deterministic and exact variants.
+
+    Raises:
+        RunError: the device does not exist here.
+    """
+    torch.set_num_threads(threads)
+    if torch.device(device).type == "cuda":
+        if not torch.cuda.is_available():
+            raise RunError(f"The device must exist, got {device}, but this PyTorch ({torch.__version__}) sees no GPU; "
+                           "choose device cpu or install a CUDA build and driver.")
+        if (torch.device(device).index or 0) >= torch.cuda.device_count():
+            raise RunError(f"The device must be one of cuda:0 to cuda:{torch.cuda.device_count() - 1}, got {device}.")
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def data_hash(dataset: Dataset) -> str:
+    """16 hex characters over all images and labels."""
+    images, labels = dataset.load()
+    digest = hashlib.sha256(images.tobytes())
+    digest.update(labels.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def fix(folder: RunFolder, *, threads: int, device: str, dataset: Dataset, split_hash: str) -> list[str]:
+    """Writes environment.json at the first start; compares with it at every later one.
+
+    Returns:
+        Sentences about what differs from the first start; empty when equality is promised.
+
+    Raises:
+        RunError: the images or the splits are not those of the first start.
+    """
+    now = {"schema": SCHEMA, "threads": threads, "backend": "plain", "dtype": "float32", "device": device,
+           "device_name": _device_name(device), "versions": package_versions(), "torch_build": torch.__version__,
+           "platform": platform.platform(), "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+           "data_hash": data_hash(dataset), "split_hash": split_hash}
+    first = read_json(folder.environment_json)
+    if first is None:
+        atomic_write_json(folder.environment_json, now)
+        return []
+    for name, what in (("data_hash", f"images of {dataset.name}"), ("split_hash", "splits")):
+        if first.get(name) != now[name]:
+            raise RunError(f"The {what} must be those of the run's first start (hash {first.get(name)}), got {now[name]}; "
+                           "restore them or launch the run again.")
+    compared = ("threads", "dtype", "device_name", "versions", "torch_build", "cpu_capability")
+    different = [f"{name}: {_short(first.get(name), now[name])}" for name in compared if first.get(name) != now[name]]
+    if not different:
+        return []
+    return ["Bit-equality with an uninterrupted run is not promised: the environment differs from that of the first start "
+            f"({'; '.join(different)})."]
+
+
+def _device_name(device: str) -> str:
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return platform.processor() or platform.machine()
+
+
+def _short(first: Any, now: Any) -> str:
+    if isinstance(first, dict) and isinstance(now, dict):
+        return ", ".join(f"{name} {first.get(name)} then, {value} now" for name, value in now.items() if first.get(name) != value)
+    return f"{first} then, {now} now"

@@ -1,0 +1,109 @@
+"""The loop of an attack run: a retrained network on the test split, block of images after block of images."""
+
+from __future__ import annotations
+
+import io
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.attack.evaluation import Evaluation
+from engine.config import AttackConfig
+from engine.cost import cost
+from engine.errors import RunError, StopRequested
+from engine.genotype import Genotype
+from engine.run import checkpoint
+from engine.run.folder import RunFolder, atomic_write_bytes, read_json
+from engine.run.preparation import Prepared, prepare, save
+from engine.run.session import Session
+from engine.space.network import Network
+
+
+def run(session: Session) -> None:
+    """A whole evaluation, from the checkpoint of an earlier attempt if there is one.
+
+    Raises:
+        StopRequested: stopped on request, with a checkpoint of the last whole block.
+        RunError, CheckpointError: the parent left no network, or not one that can be used.
+    """
+    AttackLoop(session, prepare(session)).run()
+
+
+class AttackLoop:
+    """One attempt of one attack run; a step is a block."""
+
+    def __init__(self, session: Session, prepared: Prepared) -> None:
+        config: AttackConfig = prepared.config
+        self.session, self.config = session, config
+        parent = RunFolder(session.folder.runs, str(session.run.get("parent")))
+        found = read_json(parent.results / "network.json")
+        if found is None:
+            raise RunError(f"The parent must have left results/network.json, and {parent.id} has none; resume it first.")
+        self.genotype = Genotype.from_dict(found.pop("genotype"))
+        self.sizes = found
+        network = Network(self.genotype, **found)
+        weights = checkpoint.read(parent.checkpoint / checkpoint.BEST)["network"]
+        network.load_state_dict(weights)
+        network = network.to(prepared.device).eval().requires_grad_(False)
+        x, y = prepared.load("test")
+        self.evaluation = Evaluation(config, network, x, y, classes=prepared.dataset.classes, indices=prepared.splits.test,
+                                     checkpoint=checkpoint.tensors_hash(weights))
+        self.fresh = prepared.state is None
+        if prepared.state is not None:
+            self.evaluation.load_state_dict(prepared.state["evaluation"])
+        session.total, session.unit = self.evaluation.progress[1], "blocks"
+        # Rows that were complete at the checkpoint were written before it.
+        self._written = {self._key(row) for row in self.evaluation.rows() if row["complete"]}
+
+    def run(self) -> None:
+        """All blocks that are left, a row per attack as soon as it is complete, then the table of outcomes."""
+        session = self.session
+        if self.fresh:
+            found = cost(self.genotype, **self.sizes)
+            session.event("network", parameters=found.parameters, macs=found.macs, channels=self.sizes["channels"],
+                          layers=self.sizes["layers"], genotype=self.genotype.to_dict(), hash=self.genotype.hash)
+            session.event("opened", split="test", images=len(self.evaluation.y), purpose="attack")
+            self._save()
+        session.progress(force=True)
+        try:
+            for stage, block in self.evaluation.remaining():
+                self._block(stage, block)
+        except StopRequested:
+            session.passes = session.passes_at_start_of_step
+            self._save()
+            raise
+        self._write_outcomes()
+        session.activity = "finished"
+        session.progress(force=True)
+
+    def _block(self, stage: str, block: int) -> None:
+        session, evaluation = self.session, self.evaluation
+        session.begin_step(evaluation.expected_passes(stage), f"{self._title(stage)}, block {block + 1}")
+        evaluation.run_block(stage, block, poll=session.poll)
+        session.end_step(epoch=0)
+        done = [row for row in evaluation.rows() if row["complete"] and self._key(row) not in self._written]
+        for row in done:
+            session.event("attack", **row)
+            self._written.add(self._key(row))
+            print(f"{row['title']}: {row['correct']} of {row['images']} right ({row['accuracy']:.3f}, 95 % {row['low']:.3f} to "
+                  f"{row['high']:.3f})", flush=True)
+        session.progress()
+        if done or session.checkpoint_due():
+            self._save()
+
+    def _title(self, stage: str) -> str:
+        found = self.evaluation.stages[stage]
+        title = found.attack.title if found.attack else "Natural images"
+        return f"{title} of {found.suite}" if found.suite else title
+
+    @staticmethod
+    def _key(row: dict[str, object]) -> tuple[object, object]:
+        return row["attack"], row.get("part_of")
+
+    def _write_outcomes(self) -> None:
+        buffer = io.BytesIO()
+        pq.write_table(pa.table(self.evaluation.outcomes()), buffer)
+        atomic_write_bytes(self.session.folder.results / "outcomes.parquet", buffer.getvalue())
+
+    def _save(self) -> None:
+        save(self.session, evaluation=self.evaluation.state_dict())

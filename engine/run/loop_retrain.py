@@ -1,0 +1,164 @@
+"""The loop of a retraining: a derived network from scratch, measured and chosen on the select split."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import torch
+
+from engine.catalog import find_genotype
+from engine.config import RetrainConfig
+from engine.cost import cost
+from engine.data.augmentation import generator_for
+from engine.data.loading import batches
+from engine.data.splits import stable_seed, steps_in_epoch
+from engine.errors import RunError, StopRequested
+from engine.genotype import Genotype
+from engine.run import checkpoint
+from engine.run.folder import RunFolder, atomic_write_json, read_json
+from engine.run.preparation import Prepared, prepare, save
+from engine.run.session import Session
+from engine.space.network import Network
+from engine.train import schedule
+from engine.train.retrain import Retraining, StepReport
+
+
+def run(session: Session) -> None:
+    """A whole retraining, from the checkpoint of an earlier attempt if there is one.
+
+    Raises:
+        StopRequested: stopped on request, with a checkpoint of the last whole step.
+        RunError: the parent left no genotype, or the loss is not finite.
+    """
+    RetrainLoop(session, prepare(session)).run()
+
+
+def genotype_of(session: Session, config: RetrainConfig) -> Genotype:
+    """The configuration's genotype, else what the parent search found.
+
+    Raises:
+        RunError: the parent has no result.
+    """
+    if config.genotype:
+        return find_genotype(config.genotype)
+    parent = RunFolder(session.folder.runs, str(session.run.get("parent")))
+    found = read_json(parent.results / "genotype.json")
+    if found is None:
+        raise RunError(f"The parent search must have left results/genotype.json, and {parent.id} has none; resume it first.")
+    return Genotype.from_dict(found)
+
+
+class RetrainLoop:
+    """One attempt of one retraining."""
+
+    def __init__(self, session: Session, prepared: Prepared) -> None:
+        config: RetrainConfig = prepared.config
+        self.session, self.config, self.device = session, config, prepared.device
+        self.x, self.y = prepared.load("weights", "alphas")
+        self.x_select, self.y_select = prepared.load("select")
+        self.steps_per_epoch = steps_in_epoch(len(self.y), config.batch_size, config.steps_per_epoch)
+        session.total = config.epochs * self.steps_per_epoch
+        self.genotype = genotype_of(session, config)
+        self.sizes = {"channels": config.channels, "layers": config.layers, "classes": prepared.dataset.classes,
+                      "image_shape": list(prepared.dataset.image_shape), "auxiliary": config.auxiliary_weight > 0}
+        torch.manual_seed(stable_seed(config.seed, "network"))
+        network = Network(self.genotype, **self.sizes).to(self.device)
+        self.training = Retraining(config, network, seed=config.seed)
+        self.fresh, self.measured_epoch = prepared.state is None, 0
+        if prepared.state is not None:
+            self.training.load_state_dict(prepared.state["training"])
+            self.measured_epoch = int(prepared.state["measured_epoch"])
+
+    def run(self) -> None:
+        """All steps that are left and the measurements between them."""
+        session = self.session
+        if self.fresh:
+            self._write_network()
+            self._save()
+        session.progress(force=True)
+        try:
+            while True:
+                if self._measurement_due():
+                    self._measure()
+                    self._save()
+                if session.step == session.total:
+                    break
+                self._step()
+                if session.checkpoint_due():
+                    self._save()
+        except StopRequested:
+            session.passes = session.passes_at_start_of_step
+            self._save()
+            raise
+        session.activity = "finished"
+        session.progress(force=True)
+
+    def _step(self) -> None:
+        session, config = self.session, self.config
+        epoch, position = divmod(session.step, self.steps_per_epoch)
+        chosen = self._order(epoch)[position].to(self.device)
+        session.begin_step(config.attack_steps + 2, f"epoch {epoch + 1} of {config.epochs}, batch {position + 1} of "
+                                                    f"{self.steps_per_epoch}")
+        started = time.perf_counter()
+        report = self.training.step(self.x[chosen], self.y[chosen], epoch=epoch, step=position, poll=session.poll)
+        seconds = time.perf_counter() - started
+        if not math.isfinite(report.loss):
+            raise RunError(f"The training loss must be finite, got {report.loss} in step {session.step + 1} (epoch {epoch + 1}); "
+                           "launch the retraining again with a smaller learning rate.")
+        session.end_step(epoch=epoch + 1, passes=report.passes)
+        self._write_step(report, epoch, len(chosen) / seconds)
+        session.progress()
+
+    def _order(self, epoch: int) -> list[torch.Tensor]:
+        if getattr(self, "_order_of", None) != epoch:
+            self._order_of = epoch
+            self._batches = list(batches(len(self.y), self.config.batch_size, generator_for(self.config.seed, "order", epoch),
+                                         self.config.steps_per_epoch))
+        return self._batches
+
+    def _measurement_due(self) -> bool:
+        """True between epochs when the epoch just done is one of those that are measured and has not been."""
+        session = self.session
+        epoch, inside = divmod(session.step, self.steps_per_epoch)
+        if inside or epoch == 0 or epoch <= self.measured_epoch:
+            return False
+        return epoch % self.config.selection_every == 0 or session.step == session.total
+
+    def _measure(self) -> None:
+        session = self.session
+        session.begin_step(self.config.selection_steps + 2, f"epoch {session.epoch}: measuring on the select split")
+        passes = session.passes
+        selection = self.training.select(self.x_select, self.y_select, poll=session.poll)
+        session.begin_step(1)  # what was polled counts: a measurement is no step of its own
+        self.measured_epoch = session.step // self.steps_per_epoch
+        session.event("metric", split="select", statistics="running", values={
+            "natural_loss": selection.natural_loss, "natural_accuracy": selection.natural_accuracy,
+            "adversarial_loss": selection.adversarial_loss, "adversarial_accuracy": selection.adversarial_accuracy})
+        best = self.training.keep_best(selection, self.measured_epoch)
+        if best:
+            self._write_best()
+        print(f"epoch {self.measured_epoch} of {self.config.epochs}: select split natural {selection.natural_accuracy:.3f}, "
+              f"adversarial {selection.adversarial_accuracy:.3f}{', best so far' if best else ''} "
+              f"({session.passes - passes} passes)", flush=True)
+
+    def _write_best(self) -> None:
+        assert self.training.best is not None
+        checkpoint.write(self.session.folder.checkpoint / checkpoint.BEST, {
+            **self.training.best, "genotype": self.genotype.to_json(), "sizes": self.sizes})
+
+    def _write_step(self, report: StepReport, epoch: int, images_per_s: float) -> None:
+        values = {"train_loss": report.loss, "train_accuracy": report.natural_accuracy,
+                  "train_adversarial_accuracy": report.adversarial_accuracy,
+                  "learning_rate": schedule.learning_rate(self.config, epoch), "images_per_s": round(images_per_s, 3)}
+        self.session.event("metric", split="weights", statistics="batch",
+                           values={name: value for name, value in values.items() if value is not None})
+
+    def _write_network(self) -> None:
+        found = cost(self.genotype, **self.sizes)
+        atomic_write_json(self.session.folder.results / "network.json", {"genotype": self.genotype.to_dict(), **self.sizes})
+        self.session.event("network", parameters=found.parameters, macs=found.macs, channels=self.config.channels,
+                           layers=self.config.layers, genotype=self.genotype.to_dict(), hash=self.genotype.hash)
+
+    def _save(self) -> None:
+        save(self.session, training=self.training.state_dict(), measured_epoch=self.measured_epoch)

@@ -1,0 +1,152 @@
+"""The loop of a search: epochs, batches, learning rate, events, checkpoints, stop. The mathematics is the method's."""
+
+from __future__ import annotations
+
+import math
+import time
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.config import METHODS, SearchConfig
+from engine.data.augmentation import augment, generator_for
+from engine.data.loading import batches
+from engine.data.splits import steps_in_epoch
+from engine.errors import RunError, StopRequested
+from engine.genotype import PRIMITIVES
+from engine.run.folder import atomic_write_json
+from engine.run.preparation import Prepared, prepare, save
+from engine.run.session import Session
+from engine.search.method import StepReport
+from engine.space.supernet import Supernet
+
+# Enough for every picture of the alphas, few enough for a long run's file.
+MOST_ALPHA_LINES = 1800
+
+
+def learning_rate(config: SearchConfig, epoch: int) -> float:
+    """Cosine per epoch 0..epochs-1, as published (DARTS): min + (lr - min) (1 + cos(pi e / E)) / 2."""
+    low = config.weights_learning_rate_min
+    return low + (config.weights_learning_rate - low) * (1 + math.cos(math.pi * epoch / config.epochs)) / 2
+
+
+def run(session: Session) -> None:
+    """A whole search, from the checkpoint of an earlier attempt if there is one.
+
+    Raises:
+        StopRequested: stopped on request, with a checkpoint of the last whole step.
+        RunError: a loss or a gradient is not finite.
+    """
+    SearchLoop(session, prepare(session)).run()
+
+
+class SearchLoop:
+    """One attempt of one search."""
+
+    def __init__(self, session: Session, prepared: Prepared) -> None:
+        self.session, self.config, self.device = session, prepared.config, prepared.device
+        self.weights_split, self.alphas_split = prepared.load("weights"), prepared.load("alphas")
+        self.images = min(len(self.weights_split[1]), len(self.alphas_split[1]))
+        self.steps_per_epoch = steps_in_epoch(self.images, self.config.batch_size, self.config.steps_per_epoch)
+        session.total = self.config.epochs * self.steps_per_epoch
+        entry = METHODS[str(session.run["method"])]
+        module, name = entry.implementation.split(":")
+        implementation: Any = getattr(import_module(module), name)
+        self.supernet = Supernet(kinds=implementation.cell_kinds, channels=self.config.channels, layers=self.config.layers,
+                                 classes=prepared.dataset.classes, image_shape=prepared.dataset.image_shape)
+        self.method = implementation(self.config, self.supernet, device=self.device, dtype=torch.float32, seed=self.config.seed)
+        if prepared.state is not None:
+            self.method.load_state_dict(prepared.state["method"])
+        self.fresh = prepared.state is None
+        lines = session.total * len(self.supernet.kinds)
+        self.alpha_every = max(1, math.ceil(lines / MOST_ALPHA_LINES))
+        self._order: tuple[int, list[Tensor], list[Tensor]] | None = None
+        session.describe = lambda: self.method.activity
+
+    def run(self) -> None:
+        """All steps that are left, then the result."""
+        session = self.session
+        if self.fresh:
+            self._write_alphas()
+            self._write_genotype()
+            self._save()
+        session.progress(force=True)
+        try:
+            while session.step < session.total:
+                self._step()
+                if session.step % self.steps_per_epoch == 0 or session.checkpoint_due():
+                    self._save()
+        except StopRequested:
+            session.passes = session.passes_at_start_of_step
+            self._save()
+            raise
+        session.activity = "finished"
+        session.progress(force=True)
+        atomic_write_json(session.folder.results / "genotype.json", self.method.genotype().to_dict())
+
+    def _step(self) -> None:
+        session, config = self.session, self.config
+        epoch, position = divmod(session.step, self.steps_per_epoch)
+        rate = learning_rate(config, epoch)
+        train, alpha = self._batch("weights", epoch, position), self._batch("alphas", epoch, position)
+        session.begin_step(self.method.passes_per_step)
+        started = time.perf_counter()
+        report = self.method.step(train, alpha, learning_rate=rate, poll=session.poll,
+                                  generator=generator_for(config.seed, "step", epoch, position))
+        seconds = time.perf_counter() - started
+        self._check_finite(report, epoch)
+        session.end_step(epoch=epoch + 1, passes=report.passes)
+        self._write_step(report, rate, 2 * config.batch_size / seconds)
+        session.progress()
+
+    def _batch(self, split: str, epoch: int, position: int) -> tuple[Tensor, Tensor]:
+        """Augmented images and labels of one step, decided by (seed, split, epoch, position) alone."""
+        if self._order is None or self._order[0] != epoch:
+            orders = [list(batches(self.images, self.config.batch_size, generator_for(self.config.seed, "order", name, epoch),
+                                   self.config.steps_per_epoch)) for name in ("weights", "alphas")]
+            self._order = (epoch, *orders)
+        images, labels = self.weights_split if split == "weights" else self.alphas_split
+        chosen = self._order[1 if split == "weights" else 2][position].to(images.device)
+        x = augment(images[chosen], generator_for(self.config.seed, "augment", split, epoch, position),
+                    self.config.crop_padding, self.config.flip)
+        return x, labels[chosen]
+
+    def _check_finite(self, report: StepReport, epoch: int) -> None:
+        """Raises RunError before a step with NaN is recorded; the last checkpoint is older than it."""
+        if not all(math.isfinite(value) for value in (*report.losses, report.train_loss)):
+            raise RunError(f"Every loss must be finite, got NaN or infinity in step {self.session.step + 1} (epoch {epoch + 1}); "
+                           "launch the search again with a smaller learning rate.")
+
+    def _write_step(self, report: StepReport, rate: float, images_per_s: float) -> None:
+        session = self.session
+        measured = dict(zip(report.names, report.losses))
+        session.event("metric", split="alphas", statistics="batch", values={
+            **{f"{name}_loss": value for name, value in measured.items()},
+            "natural_accuracy": report.natural_accuracy, "adversarial_accuracy": report.adversarial_accuracy})
+        session.event("metric", split="weights", statistics="batch", values={
+            "train_loss": report.train_loss, "train_accuracy": report.train_accuracy,
+            "train_adversarial_accuracy": report.train_adversarial_accuracy, "learning_rate": rate,
+            "images_per_s": round(images_per_s, 3)})
+        session.event("objectives", names=list(report.names), losses=list(report.losses), weights=list(report.weights),
+                      norms=list(report.norms), cosines=[list(row) for row in report.cosines])
+        end_of_epoch = session.step % self.steps_per_epoch == 0
+        if end_of_epoch or session.step % self.alpha_every == 0:
+            self._write_alphas()
+        if end_of_epoch:
+            self._write_genotype()
+            print(f"epoch {session.epoch} of {self.config.epochs}: natural loss {measured.get('natural', math.nan):.3f}, "
+                  f"adversarial loss {measured.get('adversarial', math.nan):.3f}, genotype {self.method.genotype().hash}",
+                  flush=True)
+
+    def _write_alphas(self) -> None:
+        for kind, alpha in self.supernet.alpha_views(self.method.alphas).items():
+            self.session.event("alpha", cell=kind, primitives=list(PRIMITIVES), alpha=alpha.tolist())
+
+    def _write_genotype(self) -> None:
+        genotype = self.method.genotype()
+        self.session.event("genotype", genotype=genotype.to_dict(), hash=genotype.hash)
+
+    def _save(self) -> None:
+        save(self.session, method=self.method.state_dict())

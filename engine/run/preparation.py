@@ -1,0 +1,78 @@
+"""What the three loops do alike before their first step: configuration, splits, environment, checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.config import RunConfig, config_class, validate
+from engine.data import DATASETS, Dataset
+from engine.data.loading import load_split
+from engine.data.splits import Splits, splits_of
+from engine.run import checkpoint, environment
+from engine.run.session import Session
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run ready to build its network.
+
+    Attributes:
+        config: validated.
+        dataset, splits: of the whole lineage, so that nothing searched or trained on is ever attacked.
+        state: the checkpoint to go on from; None at the beginning.
+        device: where to compute.
+    """
+
+    config: Any
+    dataset: Dataset
+    splits: Splits
+    state: dict[str, Any] | None
+    device: torch.device
+
+    def load(self, *names: str) -> tuple[Tensor, Tensor]:
+        """Images and labels of one split, or of several joined, on the device."""
+        return load_split(self.dataset, self.splits, names, self.device)
+
+
+def prepare(session: Session) -> Prepared:
+    """Reads the configuration, fixes the environment, loads the checkpoint of a later attempt and opens its events.
+
+    Raises:
+        ConfigError, RunError, CheckpointError: a sentence for the page.
+    """
+    run = session.run
+    environment.prepare(session.threads, session.device)
+    config: RunConfig = validate(config_class(session.kind, run.get("method")), run["config"])
+    dataset = DATASETS[config.dataset]
+    splits = splits_of(dataset, int(run.get("split_seed", config.seed)), config.images)
+    state, problems = (None, []) if session.attempt == 1 else _load(session)
+    if state is not None:
+        session.step, session.epoch, session.passes = int(state["step"]), int(state["epoch"]), int(state["passes"])
+    if session.attempt > 1:
+        session.open_events(from_step=session.step)
+    for sentence in problems:
+        session.alert("warning", sentence)
+    different = environment.fix(session.folder, threads=session.threads, device=session.device, dataset=dataset,
+                                split_hash=splits.hash)
+    for sentence in different:
+        session.alert("warning", sentence)
+    return Prepared(config, dataset, splits, state, torch.device(session.device))
+
+
+def save(session: Session, **state: Any) -> None:
+    """Writes the last checkpoint: the loop's state, and how far the run is.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    checkpoint.save(session.folder.checkpoint, {
+        "step": session.step, "epoch": session.epoch, "passes": session.passes, **state})
+    session.checkpoint_written()
+
+
+def _load(session: Session) -> tuple[dict[str, Any] | None, list[str]]:
+    return checkpoint.load(session.folder.checkpoint, "cpu")

@@ -1,0 +1,261 @@
+"""The supervisor: one small process per runs folder that owns the queue and the devices and buries workers.
+
+    python -m engine.run.supervisor --runs DIR
+
+It keeps nothing in memory that it could not read again: killed at any moment and started anew, it adopts living workers
+and writes exit.json for those that ended meanwhile. It ends by itself when there has been nothing to do for a minute.
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from engine.errors import RunError
+from engine.run import device
+from engine.run.folder import RunFolder, atomic_write_json, read_json, run_ids
+from engine.run.launcher import Launcher, LocalLauncher, Start
+from engine.run.state import FRESH_HEARTBEAT_S, boot_id, compute, identity, is_alive, is_waiting, modified, outcome
+
+POLL_S = 0.2
+IDLE_S = 60.0
+LAST_LINES = 20
+RETRY_S = 5.0
+
+
+@dataclass
+class Worker:
+    """A worker this supervisor watches; `child` is None for one that an earlier supervisor started."""
+
+    folder: RunFolder
+    process: dict[str, Any]
+    child: subprocess.Popen[bytes] | None
+    oom_kills: int
+
+
+def oom_kills() -> int:
+    """How many processes of our control group the kernel has killed for memory; 0 where that cannot be read."""
+    try:
+        lines = Path("/sys/fs/cgroup/memory.events").read_text().splitlines()
+        return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def cause_of(code: int | None, folder: RunFolder, ran_out_of_memory: bool) -> tuple[str, str]:
+    """(status, cause) of a worker that left no last words, from its exit code.
+
+    Args:
+        code: exit code; negative is a signal, as in `subprocess`.
+        folder: the run.
+        ran_out_of_memory: the kernel killed something for memory while the worker ran.
+    """
+    if folder.request("force").exists():
+        return "stopped", "Stopped by force: the process group was killed."
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name if -code in signal.valid_signals() else "unknown"
+        if -code == signal.SIGKILL and ran_out_of_memory:
+            return "failed", "Out of memory: the kernel killed the worker (signal 9). Use fewer channels or smaller batches."
+        return "failed", f"Killed by signal {-code} ({name})."
+    last = (folder.last_lines(1) or ["it wrote nothing to log.txt"])[-1]
+    return "failed", f"Exit code {code}: {last}"
+
+
+class Supervisor:
+    """Everything it does is one `tick`; `run` repeats it."""
+
+    def __init__(self, runs: Path, *, launcher: Launcher | None = None, cpu_slots: int = device.CPU_SLOTS,
+                 idle_s: float = IDLE_S) -> None:
+        """runs: folder of all runs. cpu_slots: runs at a time on the CPU. idle_s: ends after so long with nothing to do."""
+        self.runs = runs
+        self.launcher = launcher or LocalLauncher()
+        self.cpu_slots = cpu_slots
+        self.idle_s = idle_s
+        self.workers: dict[str, Worker] = {}
+        self._over: set[str] = set()  # finished: never to be looked at again
+        self._order: list[str] | None = None
+        self._not_before: dict[str, float] = {}  # a start that failed is not tried again at once
+        self._record = runs / "control" / "supervisor.json"
+
+    def run(self) -> None:
+        """Ticks until there has been nothing to do for `idle_s`."""
+        atomic_write_json(self._record, identity(os.getpid()))
+        last_work = time.monotonic()
+        while True:
+            if self.tick() or self.workers:
+                last_work = time.monotonic()
+            elif time.monotonic() - last_work > self.idle_s:
+                # Who asks for something first writes the request and then looks for a supervisor. So after taking the
+                # name plate down, one more look cannot miss a request.
+                self._record.unlink(missing_ok=True)
+                if not self.tick():
+                    return
+                atomic_write_json(self._record, identity(os.getpid()))
+                last_work = time.monotonic()
+            time.sleep(POLL_S)
+
+    def tick(self) -> bool:
+        """One look at everything; True when something was done."""
+        if not self.runs.is_dir():
+            return False
+        did = False
+        for worker in list(self.workers.values()):
+            with _trouble_is_logged(worker.folder.id):
+                did |= self._watch(worker)
+        waiting: list[tuple[float, RunFolder]] = []
+        for run_id in run_ids(self.runs):
+            if run_id not in self._over and run_id not in self.workers:
+                with _trouble_is_logged(run_id):
+                    waiting += self._look_at(RunFolder(self.runs, run_id))
+        waiting.sort(key=lambda pair: (pair[0], pair[1].id))
+        for _, folder in waiting:
+            with _trouble_is_logged(folder.id):
+                did |= self._start(folder)
+        self._write_queue([folder.id for _, folder in waiting if folder.id not in self.workers])
+        return did
+
+    def _watch(self, worker: Worker) -> bool:
+        """Kills when force was asked for; writes exit.json when the worker is gone."""
+        force = read_json(worker.folder.request("force"))
+        if force is not None and force.get("attempt") == worker.process["attempt"] and is_alive(worker.process):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(int(worker.process["pid"]), signal.SIGKILL)
+        code = worker.child.poll() if worker.child is not None else None
+        if code is None and (worker.child is not None or is_alive(worker.process)):
+            return False
+        self._bury(worker.folder, worker.process, code, oom_kills() > worker.oom_kills)
+        del self.workers[worker.folder.id]
+        return True
+
+    def _bury(self, folder: RunFolder, process: dict[str, Any], code: int | None, ran_out_of_memory: bool) -> None:
+        """Writes exit.json: the worker's own last words if it left any, else what the exit code tells."""
+        words = read_json(folder.ended_json) or {}
+        if words.get("attempt") == process["attempt"]:
+            status, cause = str(words.get("status")), str(words.get("cause") or "")
+        elif code is not None:
+            status, cause = cause_of(code, folder, ran_out_of_memory)
+        else:
+            status, cause, _ = outcome(folder, process, None)
+        atomic_write_json(folder.exit_json, {
+            "attempt": process["attempt"], "code": code, "status": status, "cause": cause, "ended": time.time(),
+            "last_lines": folder.last_lines(LAST_LINES)})
+        if status == "stopped":
+            # The requests are fulfilled. `resume` removes them too, should nobody be here to do it.
+            folder.request("force").unlink(missing_ok=True)
+
+    def _look_at(self, folder: RunFolder) -> list[tuple[float, RunFolder]]:
+        """Adopts or buries a started run; returns [(time, run)] when it waits to be started."""
+        process = read_json(folder.process_json)
+        if process is None or is_waiting(folder, process):
+            return [self._asked_at(folder)] if folder.exists() and is_waiting(folder, process) else []
+        ended = read_json(folder.exit_json) or {}
+        if ended.get("attempt") == process.get("attempt"):
+            if ended.get("status") == "finished":
+                self._over.add(folder.id)
+            return []
+        if is_alive(process):
+            self.workers[folder.id] = Worker(folder, process, None, oom_kills())
+            return []
+        foreign = process.get("boot_id") != boot_id()
+        if not (foreign and time.time() - (modified(folder.heartbeat) or 0.0) < FRESH_HEARTBEAT_S):
+            self._bury(folder, process, None, False)
+        return []
+
+    def _asked_at(self, folder: RunFolder) -> tuple[float, RunFolder]:
+        asked = read_json(folder.request("resume"))
+        return float(asked.get("at", 0.0) if asked else folder.read_run().get("created", 0.0)), folder
+
+    def _start(self, folder: RunFolder) -> bool:
+        """Starts a waiting run if its parent has finished and a device is free."""
+        run, fixed = folder.read_run(), read_json(folder.environment_json) or {}
+        parent = run.get("parent")
+        if parent and (not (above := RunFolder(self.runs, parent)).exists()
+                       or compute(above, with_parent=False).status != "finished"):
+            return False
+        busy = [str(worker.process.get("device")) for worker in self.workers.values()]
+        wanted = str(run["config"].get("device", "auto"))
+        if fixed.get("device"):  # what results depend on is kept for the run's life
+            wanted = "cpu" if fixed["device"] == "cpu" else "cuda" if wanted == "auto" else wanted
+        found = device.free_device(wanted, busy, self.cpu_slots)
+        if found is None:
+            return False
+        threads = fixed.get("threads") or run["config"].get("threads") or (device.cores() if not self.workers else 1)
+        process = read_json(folder.process_json)
+        start = Start(1 if process is None else int(process["attempt"]) + 1, found, int(threads))
+        if time.monotonic() < self._not_before.get(folder.id, 0.0):
+            return False
+        self._not_before[folder.id] = time.monotonic() + RETRY_S
+        kills = oom_kills()
+        child = self.launcher.start(folder, start)
+        folder.request("resume").unlink(missing_ok=True)
+        self.workers[folder.id] = Worker(folder, read_json(folder.process_json) or {}, child, kills)
+        return True
+
+    def _write_queue(self, order: list[str]) -> None:
+        if order != self._order:
+            with _trouble_is_logged("queue.json"):
+                atomic_write_json(self.runs / "queue.json", {"order": order})
+                self._order = order
+
+
+class _trouble_is_logged:
+    """One run's broken files or a full disk must not keep the others waiting: the sentence goes to supervisor.log."""
+
+    _said: dict[str, str] = {}
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, problem: BaseException | None, traceback: object) -> bool:
+        if not isinstance(problem, (RunError, OSError, ValueError, KeyError, TypeError, psutil.Error)):
+            return False
+        if self._said.get(self.name) != str(problem):
+            self._said[self.name] = str(problem)
+            print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {self.name}: {problem}", file=sys.stderr, flush=True)
+        return True
+
+
+def take_lock(runs: Path) -> int | None:
+    """Open descriptor of the lock that only one supervisor of `runs` holds, or None when another one does."""
+    descriptor = os.open(runs / "control" / "supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the detached process."""
+    parser = argparse.ArgumentParser(prog="python -m engine.run.supervisor", description=__doc__.split("\n")[0])
+    parser.add_argument("--runs", type=Path, required=True, help="folder of all runs")
+    parser.add_argument("--cpu-slots", type=int, default=int(os.environ.get("RAMPART_CPU_SLOTS", device.CPU_SLOTS)),
+                        help="runs at a time on the CPU")
+    parser.add_argument("--idle", type=float, default=IDLE_S, help="seconds with nothing to do before it ends")
+    options = parser.parse_args(arguments)
+    runs = options.runs.absolute()
+    (runs / "control").mkdir(parents=True, exist_ok=True)
+    lock = take_lock(runs)
+    if lock is None:
+        return
+    Supervisor(runs, cpu_slots=options.cpu_slots, idle_s=options.idle).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""The worker: the process that computes one attempt of one run. Started by the supervisor, detached, alone in its session.
+
+    python -m engine.run.worker --runs DIR --run ID --attempt N --device cpu --threads 2
+
+It appends to its own folder and to nothing else. How it ended stands in results/ended.json, so that it is known even
+when no supervisor was alive to see it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import threading
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from engine.errors import RampartError, RunError, StopRequested
+from engine.run.folder import RunFolder, atomic_write_json, read_json
+from engine.run.session import RESERVE_BYTES, Session, is_disk_full
+
+HEARTBEAT_S = 2.0
+LOOPS = {"search": "engine.run.loop_search", "retrain": "engine.run.loop_retrain", "attack": "engine.run.loop_attack"}
+# Exit codes: for shells and other launchers; the sentence is in ended.json.
+FINISHED, CRASHED, STOPPED, REFUSED, DISK_FULL, OUT_OF_MEMORY = 0, 1, 3, 4, 5, 6
+
+
+def beat(path: Path) -> None:
+    """Touches the heartbeat file every two seconds for the life of the process."""
+    def forever() -> None:
+        while True:
+            with contextlib.suppress(OSError):  # full disk or removed folder: the loop meets the same and reports it
+                path.touch()
+            time.sleep(HEARTBEAT_S)
+
+    threading.Thread(target=forever, name="heartbeat", daemon=True).start()
+
+
+def wait_for_go(descriptor: int | None) -> bool:
+    """True once the supervisor has recorded this process; False when it died before."""
+    if descriptor is None:
+        return True
+    with os.fdopen(descriptor, "rb", buffering=0) as pipe:
+        return pipe.read(1) == b"g"
+
+
+def reserve(folder: RunFolder) -> Path:
+    """Keeps a little disk for the last words."""
+    path = folder.results / ".reserve"
+    if not path.exists():
+        path.write_bytes(os.urandom(RESERVE_BYTES))  # random, since a file system may store zeros as nothing
+    return path
+
+
+def out_of_memory(problem: BaseException) -> bool:
+    """True for Python's and torch's ways to say so."""
+    text = str(problem).lower()
+    return isinstance(problem, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+
+
+def attempt(session: Session) -> tuple[int, str, str]:
+    """Runs the loop. Returns (exit code, status, cause); errors that nobody foresaw pass through."""
+    try:
+        import_module(LOOPS[session.kind]).run(session)
+        session.event("finished")
+        session.close()
+        return FINISHED, "finished", ""
+    except StopRequested:
+        return STOPPED, "stopped", session.stop.cause
+    except RampartError as problem:
+        return REFUSED, "failed", str(problem)
+    except (OSError, MemoryError, RuntimeError) as problem:
+        if is_disk_full(problem):
+            return DISK_FULL, "failed", ("Disk full: the run's folder could take no more data. Free some space and resume; it "
+                                         "continues from its last checkpoint.")
+        if out_of_memory(problem):
+            return OUT_OF_MEMORY, "failed", ("Out of memory: use fewer channels, smaller batches or another device "
+                                             f"({str(problem).splitlines()[0][:200]}).")
+        raise
+
+
+def leave(session: Session, status: str, cause: str) -> None:
+    """Writes the last words: an alert when it failed, and results/ended.json.
+
+    On a disk without a free byte even this may fail; then the exit code speaks.
+    """
+    try:
+        if status == "failed":
+            (session.folder.results / ".reserve").unlink(missing_ok=True)
+            print(cause, file=sys.stderr, flush=True)
+            if session.has_events:
+                session.event("alert", level="error", text=cause)
+        session.close()
+        atomic_write_json(session.folder.ended_json, {
+            "attempt": session.attempt, "status": status, "cause": cause, "ended": time.time()})
+    except OSError as problem:
+        if not is_disk_full(problem):
+            raise
+        print(f"The last words could not be written: {problem}", file=sys.stderr, flush=True)
+
+
+def run(folder: RunFolder, *, number: int, device: str, threads: int) -> int:
+    """One attempt from the first event to the last words; returns the exit code."""
+    folder.results.mkdir(exist_ok=True)
+    beat(folder.heartbeat)
+    session = Session(folder, folder.read_run(), attempt=number, device=device, threads=threads)
+    session.stop.listen()
+    try:
+        reserve(folder)
+        if number == 1:
+            session.open_events()
+            session.activity = "starting: loading PyTorch"
+            session.progress(force=True)
+        code, status, cause = attempt(session)
+    except OSError as problem:
+        if not is_disk_full(problem):
+            raise
+        code, status, cause = DISK_FULL, "failed", "Disk full before the first step. Free some space and resume."
+    except BaseException as problem:
+        # Nobody foresaw this one: its traceback goes to log.txt by Python itself.
+        leave(session, "failed", f"Exit code {CRASHED}: {type(problem).__name__}: {problem}")
+        raise
+    leave(session, status, cause)
+    return code
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point of the detached process."""
+    parser = argparse.ArgumentParser(prog="python -m engine.run.worker", description=__doc__.split("\n")[0])
+    parser.add_argument("--runs", type=Path, required=True, help="folder of all runs")
+    parser.add_argument("--run", required=True, help="id of the run")
+    parser.add_argument("--attempt", type=int, required=True, help="number of this start of the run")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda:N")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--go", type=int, default=None, help="file descriptor that says when process.json is written")
+    options = parser.parse_args(arguments)
+    if not wait_for_go(options.go):
+        return FINISHED
+    folder = RunFolder(options.runs, options.run)
+    recorded: dict[str, Any] = read_json(folder.process_json) or {}
+    if recorded.get("attempt") != options.attempt:
+        raise RunError(f"process.json must record attempt {options.attempt} before it starts, "
+                       f"got {recorded.get('attempt')}; workers are started by the supervisor.")
+    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} attempt {options.attempt} of {folder.id}: pid {os.getpid()}, "
+          f"{options.device}, {options.threads} thread(s)", flush=True)
+    return run(folder, number=options.attempt, device=options.device, threads=options.threads)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
