@@ -1,0 +1,167 @@
+"""State operations for maps of any size, by PyTorch's convolutions: edges merged (`Merged`) or one by one (`ChannelsLast`).
+
+Merging saves calls, which pays on a GPU and at few channels; on a CPU with many channels PyTorch's channels_last
+convolutions are so much faster than its others that one call per edge wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from engine.genotype import EDGES, PRIMITIVES
+from engine.space.depthwise import depthwise
+from engine.space.layout import DILATED, DILATED_KERNELS, SEPARABLE, SEPARABLE_KERNELS, SKIP, StateShape
+from engine.space.normalisation import Normalisation
+
+
+class Merged:
+    """One call for all m edges: depthwise over m * C channels, pointwise as a batched product. Maps [B, C, H, W] in memory.
+
+    See `engine.space.state.Backend`.
+    """
+
+    def project(self, x: Tensor, weight: Tensor) -> Tensor:
+        """1x1 convolution of x [B, I, H, W] with weight [O, I]."""
+        return F.conv2d(x.contiguous(), weight[:, :, None, None])
+
+    def normalise(self, x: Tensor, normalisation: Normalisation, name: str) -> Tensor:
+        """BatchNorm without affine of x [B, C, H, W]."""
+        return normalisation.maps(x.contiguous(), *normalisation.statistics(name))
+
+    def state(self, h: Tensor, weights: Mapping[str, Tensor], rows: Tensor, shape: StateShape,
+              normalisation: Normalisation) -> Tensor:
+        """See `engine.space.state.Backend.state`."""
+        h = h.contiguous()
+        prefix, m, c = shape.prefix, len(shape.edges), h.shape[1]
+        pools = self.normalise(pooled(h, shape.stride), normalisation, prefix + "pools")
+        whole = torch.stack([*pools.chunk(2, dim=1), h] if shape.stride == 1 else pools.chunk(2, dim=1))
+        total = (rows[:, :len(whole)] @ whole.flatten(1)).view(m, *whole.shape[1:])
+        for name, primitives, part in self._convolutions(h, weights, shape, normalisation):
+            # The last BatchNorm's weight is the softmax weight: [kinds, m] -> one entry per channel.
+            scale = rows[:, primitives].t().reshape(-1).repeat_interleave(c)
+            part = normalisation.maps(part, *normalisation.statistics(prefix + name), scale)
+            part = part.view(part.shape[0], -1, m, c, *part.shape[2:])
+            total = total + part.sum(1).transpose(0, 1)
+        return total
+
+    def _convolutions(self, h: Tensor, weights: Mapping[str, Tensor], shape: StateShape,
+                      normalisation: Normalisation) -> list[tuple[str, slice, Tensor]]:
+        """(name of the BatchNorm, columns of `rows`, values [B, kinds * m * C, H, W] before it)."""
+        prefix, stride, m = shape.prefix, shape.stride, len(shape.edges)
+        r = F.relu(h)
+        repeated = r.repeat(1, m, 1, 1)
+        pointwise = weights[prefix + "pointwise"].split([len(SEPARABLE_KERNELS), len(DILATED_KERNELS)])
+        first = torch.cat([depthwise(repeated, weights[f"{prefix}depthwise.{name}"], stride, 1)
+                           for name, _ in SEPARABLE_KERNELS], dim=1)
+        first = self.normalise(_batched_pointwise(first, pointwise[0]), normalisation, prefix + "first")
+        halves = F.relu(first).chunk(len(SEPARABLE_KERNELS), dim=1)
+        second = torch.cat([depthwise(half, weights[f"{prefix}second.depthwise.{name}"], 1, 1)
+                            for half, (name, _) in zip(halves, SEPARABLE_KERNELS, strict=True)], dim=1)
+        dilated = torch.cat([depthwise(repeated, weights[f"{prefix}depthwise.{name}"], stride, 2)
+                             for name, _ in DILATED_KERNELS], dim=1)
+        found = [("separable", SEPARABLE, _batched_pointwise(second, weights[prefix + "second.pointwise"])),
+                 ("dilated", DILATED, _batched_pointwise(dilated, pointwise[1]))]
+        if stride == 2:
+            found.append(("reduce", SKIP, reduced(r, weights[prefix + "reduce"])))
+        return found
+
+
+class ChannelsLast:
+    """One call per edge and primitive on maps that lie as [B, H, W, C] in memory. See `engine.space.state.Backend`."""
+
+    def project(self, x: Tensor, weight: Tensor) -> Tensor:
+        """1x1 convolution of x [B, I, H, W] with weight [O, I]."""
+        return F.conv2d(_channels_last(x), weight[:, :, None, None])
+
+    def normalise(self, x: Tensor, normalisation: Normalisation, name: str) -> Tensor:
+        """BatchNorm without affine of x [B, C, H, W]."""
+        return normalisation.maps(_channels_last(x), *normalisation.statistics(name))
+
+    def state(self, h: Tensor, weights: Mapping[str, Tensor], rows: Tensor, shape: StateShape,
+              normalisation: Normalisation) -> Tensor:
+        """See `engine.space.state.Backend.state`."""
+        h = _channels_last(h)
+        prefix, m, c = shape.prefix, len(shape.edges), h.shape[1]
+        r = F.relu(h)
+        whole = [*self.normalise(pooled(h, shape.stride), normalisation, prefix + "pools").chunk(2, dim=1)]
+        if shape.stride == 1:
+            whole.append(h)
+        # unbind, not indexing: its backward is one stack, an index's is a zeroed tensor of full size each.
+        scalars = [row.unbind() for row in rows.unbind()]
+        totals = [sum(a * value for a, value in zip(row, whole)) for row in scalars]  # noqa: B905  (a prefix of the row)
+        for name, primitives, parts in self._convolutions(r, weights, shape, normalisation):
+            statistics = _statistics(normalisation, prefix + name, c)
+            columns = range(len(PRIMITIVES))[primitives]
+            for i, part in enumerate(parts):
+                edge, column = i % m, columns[i // m]
+                scale = scalars[edge][column].repeat(c)  # a stride-0 expand would break batch_norm's backward on CPUs
+                totals[edge] = totals[edge] + normalisation.maps(_channels_last(part), *statistics[i], scale)
+        return torch.stack(totals)
+
+    def _convolutions(self, r: Tensor, weights: Mapping[str, Tensor], shape: StateShape,
+                      normalisation: Normalisation) -> list[tuple[str, slice, list[Tensor]]]:
+        """(name of the BatchNorm, columns of `rows`, values before it, by primitive and then edge)."""
+        prefix, m, c = shape.prefix, len(shape.edges), r.shape[1]
+        pointwise = weights[prefix + "pointwise"].flatten(0, 1)[..., None, None].unbind()
+        again = weights[prefix + "second.pointwise"].flatten(0, 1)[..., None, None].unbind()
+        statistics = _statistics(normalisation, prefix + "first", c)
+        separable = []
+        for k, (name, _) in enumerate(SEPARABLE_KERNELS):
+            kernels = weights[f"{prefix}depthwise.{name}"].unbind()
+            second = weights[f"{prefix}second.depthwise.{name}"].unbind()
+            for e in range(m):
+                y = F.conv2d(depthwise(r, kernels[e], shape.stride, 1), pointwise[k * m + e])
+                y = F.relu(normalisation.maps(_channels_last(y), *statistics[k * m + e]))
+                separable.append(F.conv2d(depthwise(y, second[e], 1, 1), again[k * m + e]))
+        offset = len(SEPARABLE_KERNELS) * m
+        dilated = [F.conv2d(depthwise(r, kernel, shape.stride, 2), pointwise[offset + k * m + e])
+                   for k, (name, _) in enumerate(DILATED_KERNELS)
+                   for e, kernel in enumerate(weights[f"{prefix}depthwise.{name}"].unbind())]
+        found = [("separable", SEPARABLE, separable), ("dilated", DILATED, dilated)]
+        if shape.stride == 2:
+            found.append(("reduce", SKIP, list(reduced(r, weights[prefix + "reduce"]).chunk(m, dim=1))))
+        return found
+
+
+def pooled(h: Tensor, stride: int) -> Tensor:
+    """Both 3x3 pools of h [B, C, H, W] side by side: [B, 2 C, H / stride, W / stride]."""
+    return torch.cat([F.max_pool2d(h, 3, stride, 1), F.avg_pool2d(h, 3, stride, 1, count_include_pad=False)], dim=1)
+
+
+def reduced(r: Tensor, weight: Tensor) -> Tensor:
+    """Factorized reductions of m edges before their BatchNorm.
+
+    Args:
+        r: [B, C, H, W], behind the ReLU.
+        weight: [2, m, O / 2, C]; the second half reads the maps shifted by one pixel.
+
+    Returns:
+        [B, m * O, H / 2, W / 2].
+    """
+    m = weight.shape[1]
+    halves = [F.conv2d(r[:, :, shift:, shift:], part.flatten(0, 1)[:, :, None, None], stride=2)
+              for shift, part in enumerate(weight)]
+    return torch.cat([half.unflatten(1, (m, -1)) for half in halves], dim=2).flatten(1, 2)
+
+
+def _batched_pointwise(x: Tensor, weight: Tensor) -> Tensor:
+    """x [B, kinds * m * C, H, W] times weight [kinds, m, C, C], block by block."""
+    blocks = weight.flatten(0, 1)
+    batch, _, height, width = x.shape
+    return (blocks @ x.view(batch, blocks.shape[0], blocks.shape[2], height * width)).view(batch, -1, height, width)
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def _statistics(normalisation: Normalisation, name: str, c: int) -> list[tuple[Tensor | None, Tensor | None]]:
+    """Running mean and variance per block of c channels; enough (None, None) when the pass has no buffers."""
+    mean, variance = normalisation.statistics(name)
+    if mean is None or variance is None:
+        return [(None, None)] * (len(PRIMITIVES) * len(EDGES))
+    return list(zip(mean.split(c), variance.split(c), strict=True))

@@ -1,0 +1,190 @@
+"""Two-way map between our packed tensors and the parameter names of the public DARTS family, and its files.
+
+`cells.3._ops.5._ops.4.op.1.weight` is cell 3, edge 5, primitive 4, module 1 of that primitive. The family has one BatchNorm
+per edge behind each pool; ours is shared by all edges that leave a state, whose copies are equal in every file that was
+trained with the published code, because they saw the same values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from engine.errors import CheckpointError
+from engine.space.layout import DILATED_KERNELS, SEPARABLE_KERNELS, CellShape, Layout, StateShape
+
+ALPHAS = "alphas_"
+BUFFERS = {"running_mean": "mean", "running_var": "variance"}
+IGNORED = "num_batches_tracked"
+
+
+class Place(NamedTuple):
+    """Where one tensor of the DARTS family lies: its name, our entry and the index inside that entry."""
+
+    name: str
+    entry: str
+    index: tuple[int, ...]
+
+
+def weight_places(cells: Sequence[CellShape], primitives: Sequence[str]) -> Iterator[Place]:
+    """Every weight of the supernet, each once."""
+    yield Place("stem.0.weight", "stem.convolution", ())
+    yield Place("stem.1.weight", "stem.scale", ())
+    yield Place("stem.1.bias", "stem.shift", ())
+    for cell in cells:
+        if cell.after_reduction:
+            for half in (0, 1):
+                yield Place(f"{cell.prefix}preprocess0.conv_{half + 1}.weight", cell.prefix + "preprocess0", (half,))
+        else:
+            yield Place(f"{cell.prefix}preprocess0.op.1.weight", cell.prefix + "preprocess0", ())
+        yield Place(f"{cell.prefix}preprocess1.op.1.weight", cell.prefix + "preprocess1", ())
+        for state in cell.states:
+            for position, edge in enumerate(state.edges):
+                yield from _edge_weights(f"{cell.prefix}_ops.{edge}._ops.", state, position, primitives)
+    yield Place("classifier.weight", "classifier.weight", ())
+    yield Place("classifier.bias", "classifier.bias", ())
+
+
+def _edge_weights(edge: str, state: StateShape, position: int, primitives: Sequence[str]) -> Iterator[Place]:
+    for k, (name, _) in enumerate((*SEPARABLE_KERNELS, *DILATED_KERNELS)):
+        op = f"{edge}{primitives.index(name)}.op."
+        yield Place(op + "1.weight", f"{state.prefix}depthwise.{name}", (position,))
+        yield Place(op + "2.weight", state.prefix + "pointwise", (k, position))
+    for k, (name, _) in enumerate(SEPARABLE_KERNELS):
+        op = f"{edge}{primitives.index(name)}.op."
+        yield Place(op + "5.weight", f"{state.prefix}second.depthwise.{name}", (position,))
+        yield Place(op + "6.weight", state.prefix + "second.pointwise", (k, position))
+    if state.stride == 2:
+        for half in (0, 1):
+            yield Place(f"{edge}{primitives.index('skip_connect')}.conv_{half + 1}.weight", state.prefix + "reduce",
+                        (half, position))
+
+
+def buffer_places(cells: Sequence[CellShape], primitives: Sequence[str]) -> Iterator[Place]:
+    """Every BatchNorm buffer of the DARTS family; the copies of a state's pools share a place."""
+    for name, entry, index in _norms(cells, primitives):
+        for theirs, ours in BUFFERS.items():
+            yield Place(f"{name}.{theirs}", f"{entry}.{ours}", index)
+
+
+def _norms(cells: Sequence[CellShape], primitives: Sequence[str]) -> Iterator[Place]:
+    yield Place("stem.1", "stem", ())
+    for cell in cells:
+        before = "preprocess0.bn" if cell.after_reduction else "preprocess0.op.2"
+        yield Place(cell.prefix + before, cell.prefix + "preprocess0", ())
+        yield Place(cell.prefix + "preprocess1.op.2", cell.prefix + "preprocess1", ())
+        for state in cell.states:
+            for position, edge in enumerate(state.edges):
+                yield from _edge_norms(f"{cell.prefix}_ops.{edge}._ops.", state, position, primitives)
+
+
+def _edge_norms(edge: str, state: StateShape, position: int, primitives: Sequence[str]) -> Iterator[Place]:
+    for k, pool in enumerate(("max_pool_3x3", "avg_pool_3x3")):
+        yield Place(f"{edge}{primitives.index(pool)}.1", state.prefix + "pools", (k,))
+    for k, (name, _) in enumerate(SEPARABLE_KERNELS):
+        op = f"{edge}{primitives.index(name)}.op."
+        yield Place(op + "3", state.prefix + "first", (k, position))
+        yield Place(op + "7", state.prefix + "separable", (k, position))
+    for k, (name, _) in enumerate(DILATED_KERNELS):
+        yield Place(f"{edge}{primitives.index(name)}.op.3", state.prefix + "dilated", (k, position))
+    if state.stride == 2:
+        yield Place(f"{edge}{primitives.index('skip_connect')}.bn", state.prefix + "reduce", (0, position))
+
+
+def export(layout: Layout, flat: Tensor, places: Iterator[Place]) -> dict[str, Tensor]:
+    """DARTS name -> copy of its tensor, in the family's shape."""
+    views = layout.views(flat.detach())
+    return {place.name: views[place.entry][place.index].reshape(family_shape(place, views)).clone() for place in places}
+
+
+def family_shape(place: Place, views: Mapping[str, Tensor]) -> tuple[int, ...]:
+    """Shape of a tensor in the DARTS family: convolutions have four dimensions there, some of ours fewer."""
+    shape = tuple(views[place.entry][place.index].shape)
+    if not place.name.endswith("weight") or place.name.startswith(("stem.1", "classifier")) or len(shape) == 4:
+        return shape
+    return (shape[0], 1, *shape[1:]) if "depthwise" in place.entry else (*shape, 1, 1)
+
+
+def read_state(state: Any) -> dict[str, Tensor]:
+    """The tensors of a file's content by name: unpacks "state_dict", strips `module.`, drops counters and identity normalisation.
+
+    Raises:
+        CheckpointError: no mapping from names to tensors, or a normalisation that changes images.
+    """
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    if not isinstance(state, Mapping) or not state or not all(isinstance(name, str) for name in state):
+        raise CheckpointError(f"A state dict must map names to tensors, got {type(state).__name__}; load the file with "
+                              f"torch.load(..., weights_only=True) and pass what it holds.")
+    tensors: dict[str, Tensor] = {}
+    for name, value in state.items():
+        name = name.removeprefix("module.")
+        if name.rsplit(".", 1)[-1] == IGNORED:
+            continue
+        if not isinstance(value, Tensor):
+            raise CheckpointError(f"A state dict must map names to tensors, got {type(value).__name__} for {name!r}; remove it.")
+        if name in ("mean", "std"):
+            _check_identity(name, value)
+            continue
+        tensors[name] = value.detach()
+    return tensors
+
+
+def _check_identity(name: str, value: Tensor) -> None:
+    identity = 0.0 if name == "mean" else 1.0
+    if not bool((value == identity).all()):
+        raise CheckpointError(f"The supernet sees pixels as they are, so {name!r} must be {identity:g} everywhere, got "
+                              f"{value.flatten()[:3].tolist()}; only files without normalisation fit.")
+
+
+def check_names(found: Mapping[str, Tensor], expected: set[str]) -> None:
+    """Refuses missing and unexpected names.
+
+    Raises:
+        CheckpointError: names the first few of either.
+    """
+    missing, unexpected = sorted(expected - set(found)), sorted(set(found) - expected)
+    if missing:
+        raise CheckpointError(f"The state dict must have all tensors of this supernet, missing {_some(missing)}; was it made for "
+                              f"another depth or search space?")
+    if unexpected:
+        raise CheckpointError(f"The state dict must have only tensors of this supernet, got also {_some(unexpected)}; was it "
+                              f"made for another depth or search space?")
+
+
+def _some(names: Sequence[str]) -> str:
+    rest = len(names) - 3
+    return ", ".join(names[:3]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def take(layout: Layout, found: Mapping[str, Tensor], places: Iterator[Place], dtype: torch.dtype) -> Tensor:
+    """A flat vector on the CPU from tensors of the DARTS family; the inverse of `export`.
+
+    Raises:
+        CheckpointError: an ill-shaped tensor, numbers that are not finite, or copies of a shared buffer that differ.
+    """
+    flat = torch.zeros(layout.size, dtype=dtype)
+    views = layout.views(flat)
+    owner: dict[tuple[str, tuple[int, ...]], str] = {}
+    for place in places:
+        value, target = found[place.name], views[place.entry][place.index]
+        shape = family_shape(place, views)
+        if tuple(value.shape) != shape:
+            raise CheckpointError(f"{place.name!r} must have the shape {list(shape)}, got {list(value.shape)}; was the file made "
+                                  f"for another width or other images?")
+        value = value.to(device="cpu", dtype=dtype).reshape(target.shape)
+        if not bool(torch.isfinite(value).all()):
+            raise CheckpointError(f"{place.name!r} must hold finite numbers, got nan or inf; the file is damaged or its training "
+                                  f"diverged.")
+        key = (place.entry, place.index)
+        if key not in owner:
+            target.copy_(value)
+            owner[key] = place.name
+        elif not torch.equal(target, value):
+            raise CheckpointError(f"{place.name!r} must equal {owner[key]!r}: both pools see the same state, so their BatchNorms "
+                                  f"have the same statistics in any trained supernet, but they differ by up to "
+                                  f"{float((target - value).abs().max()):.3g}; the file was edited or merged.")
+    return flat

@@ -1,0 +1,56 @@
+"""Depthwise convolution whose input gradient at stride 1 is a forward convolution with the kernel turned by 180 degrees.
+
+PyTorch's own input gradient of a dilated depthwise convolution is many times slower than a forward pass on a CPU, and an
+attack computes nothing but input gradients.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def depthwise(x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
+    """Depthwise convolution with "same" padding.
+
+    Args:
+        x: [B, G, H, W].
+        weight: any shape with G * K * K entries whose last is K, odd: one K x K kernel per channel, in order.
+        stride: 1 or 2.
+        dilation: 1 or 2.
+
+    Returns:
+        [B, G, ceil(H / stride), ceil(W / stride)]; differentiable twice.
+    """
+    kernel = weight.shape[-1]
+    return _Depthwise.apply(x, weight.reshape(-1, 1, kernel, kernel), stride, dilation)
+
+
+class _Depthwise(torch.autograd.Function):
+    """`depthwise` with weight [G, 1, K, K]. Its backward is made of differentiable operations, hence no once_differentiable."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.dilation, ctx.padding = stride, dilation, dilation * (weight.shape[-1] // 2)
+        return F.conv2d(x, weight, None, stride, ctx.padding, dilation, weight.shape[0])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        x, weight = ctx.saved_tensors
+        wants_x, wants_weight = ctx.needs_input_grad[:2]
+        g = gradients[0]
+        if x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
+            g = g.contiguous(memory_format=torch.channels_last)
+        by_forward = wants_x and ctx.stride == 1
+        gx = gweight = None
+        if wants_weight or not by_forward:
+            gx, gweight, _ = torch.ops.aten.convolution_backward(
+                g, x, weight, None, [ctx.stride] * 2, [ctx.padding] * 2, [ctx.dilation] * 2, False, [0, 0], weight.shape[0],
+                [wants_x and not by_forward, wants_weight, False])
+        if by_forward:
+            gx = _Depthwise.apply(g, weight.flip(2, 3), 1, ctx.dilation)
+        return gx, gweight, None, None

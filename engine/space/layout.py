@@ -1,0 +1,187 @@
+"""The supernet's anatomy and where each of its tensors lies in one flat vector.
+
+One flat weight vector makes an unrolled step, a finite difference, clipping and SGD single vector operations. Tensors that
+a state operation uses in one call are packed next to each other: 1x1 blocks of all edges leaving a state and of all
+convolutional primitives as [kinds, m, C, C], depthwise kernels as [m, C, K, K]. BatchNorm's running statistics lie in a
+second vector of the same make.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from engine.errors import CheckpointError
+from engine.genotype import EDGES, NODES, PRIMITIVES
+from engine.placement import STEM_MULTIPLIER, placement
+
+# How a state operation groups the primitives, by their places in PRIMITIVES: (name, kernel) of those with weights.
+POOLS, SKIP, SEPARABLE, DILATED = slice(0, 2), slice(2, 3), slice(3, 5), slice(5, 7)
+SEPARABLE_KERNELS = tuple((name, int(name[-1])) for name in PRIMITIVES[SEPARABLE])
+DILATED_KERNELS = tuple((name, int(name[-1])) for name in PRIMITIVES[DILATED])
+# Raised whenever an entry's name, order or shape changes: a checkpoint of another version is not read as this one.
+LAYOUT_VERSION = 1
+
+
+class Entry(NamedTuple):
+    """One named tensor inside the flat vector."""
+
+    name: str
+    offset: int
+    shape: tuple[int, ...]
+
+
+class Layout:
+    """Names, offsets and shapes of the tensors packed in a flat vector, in order.
+
+    Attributes:
+        version: of the packing; kept in checkpoints.
+        size: length of the flat vector.
+        entries: what lies where.
+    """
+
+    def __init__(self, shapes: Sequence[tuple[str, tuple[int, ...]]]) -> None:
+        self.version = LAYOUT_VERSION
+        self.entries: tuple[Entry, ...] = ()
+        entries, offset = [], 0
+        for name, shape in shapes:
+            entries.append(Entry(name, offset, shape))
+            offset += prod(shape)
+        self.entries = tuple(entries)
+        self.size = offset
+        self._lengths = [prod(entry.shape) for entry in entries]
+
+    def views(self, flat: Tensor) -> dict[str, Tensor]:
+        """Name -> view of `flat` [size]. Writing to a view writes to the vector; gradients arrive in one piece.
+
+        Raises:
+            CheckpointError: a vector of another length.
+        """
+        if flat.shape != (self.size,):
+            raise CheckpointError(f"The flat vector must have {self.size} entries (layout version {self.version}), got shape "
+                                  f"{tuple(flat.shape)}; was it made for another width, depth or version?")
+        # split, not slices: its backward is one concatenation, a slice's is a zeroed vector of full length per tensor.
+        parts = flat.split(self._lengths)
+        return {entry.name: part.view(entry.shape) for entry, part in zip(self.entries, parts, strict=True)}
+
+
+@dataclass(frozen=True)
+class StateShape:
+    """One state of a cell and the edges that leave it.
+
+    Attributes:
+        prefix: of its tensors' names, for example "cells.3.states.0.".
+        edges: rows of alpha, one per edge, by rising node.
+        stride: of these edges' operations.
+    """
+
+    prefix: str
+    edges: tuple[int, ...]
+    stride: int
+
+
+@dataclass(frozen=True)
+class CellShape:
+    """One cell of the supernet.
+
+    Attributes:
+        index, kind: its place and the alphas it follows.
+        reduction, after_reduction: as in `engine.placement.CellPosition`.
+        channels: of its nodes.
+        inputs: channels of its two inputs (cell k-2, cell k-1).
+        map_size: (height, width) of its states 0 and 1.
+        states: the five states that edges leave.
+    """
+
+    index: int
+    kind: str
+    reduction: bool
+    after_reduction: bool
+    channels: int
+    inputs: tuple[int, int]
+    map_size: tuple[int, int]
+    states: tuple[StateShape, ...]
+
+    @property
+    def prefix(self) -> str:
+        """Of the names of the cell's tensors."""
+        return f"cells.{self.index}."
+
+
+def cell_shapes(kinds: Sequence[str], channels: int, layers: int, image_shape: Sequence[int]) -> tuple[CellShape, ...]:
+    """The cells of a supernet from input to output; arguments as `engine.space.supernet.Supernet`."""
+    cells: list[CellShape] = []
+    inputs = (STEM_MULTIPLIER * channels, STEM_MULTIPLIER * channels)
+    height, width = image_shape[1:]
+    for i, position in enumerate(placement(kinds, layers)):
+        states = tuple(StateShape(f"cells.{i}.states.{state}.", edges_from(state), 2 if position.reduction and state < 2 else 1)
+                       for state in range(1 + NODES))
+        cell = CellShape(i, position.kind, position.reduction, position.after_reduction,
+                         channels * position.channels_multiplier, inputs, (height, width), states)
+        cells.append(cell)
+        inputs = (inputs[1], NODES * cell.channels)
+        if position.reduction:
+            height, width = height // 2, width // 2
+    return tuple(cells)
+
+
+def edges_from(state: int) -> tuple[int, ...]:
+    """Indices of the edges that leave a state, by rising node."""
+    return tuple(e for e, (source, _) in enumerate(EDGES) if source == state)
+
+
+def weight_layout(cells: Sequence[CellShape], classes: int, image_channels: int) -> Layout:
+    """Packing order of the weights: stem, cells with their states, classifier."""
+    stem = cells[0].inputs[0]
+    shapes: list[tuple[str, tuple[int, ...]]] = [
+        ("stem.convolution", (stem, image_channels, 3, 3)), ("stem.scale", (stem,)), ("stem.shift", (stem,))]
+    for cell in cells:
+        c = cell.channels
+        before_last, last = cell.inputs
+        shapes.append((cell.prefix + "preprocess0",
+                       (2, c // 2, before_last) if cell.after_reduction else (c, before_last)))
+        shapes.append((cell.prefix + "preprocess1", (c, last)))
+        for state in cell.states:
+            shapes += _state_weights(state, c)
+    features = NODES * cells[-1].channels
+    return Layout([*shapes, ("classifier.weight", (classes, features)), ("classifier.bias", (classes,))])
+
+
+def _state_weights(state: StateShape, c: int) -> list[tuple[str, tuple[int, ...]]]:
+    m = len(state.edges)
+    first = (*SEPARABLE_KERNELS, *DILATED_KERNELS)
+    shapes: list[tuple[str, tuple[int, ...]]] = [
+        (f"{state.prefix}depthwise.{name}", (m, c, kernel, kernel)) for name, kernel in first]
+    shapes.append((state.prefix + "pointwise", (len(first), m, c, c)))
+    shapes += [(f"{state.prefix}second.depthwise.{name}", (m, c, kernel, kernel)) for name, kernel in SEPARABLE_KERNELS]
+    shapes.append((state.prefix + "second.pointwise", (len(SEPARABLE_KERNELS), m, c, c)))
+    if state.stride == 2:
+        shapes.append((state.prefix + "reduce", (2, m, c // 2, c)))
+    return shapes
+
+
+def buffer_layout(cells: Sequence[CellShape]) -> Layout:
+    """Packing order of BatchNorm's running means and variances. The pools of a state have one BatchNorm for all its edges."""
+    norms: list[tuple[str, tuple[int, ...]]] = [("stem", (cells[0].inputs[0],))]
+    for cell in cells:
+        c = cell.channels
+        norms += [(cell.prefix + "preprocess0", (c,)), (cell.prefix + "preprocess1", (c,))]
+        for state in cell.states:
+            m = len(state.edges)
+            norms.append((state.prefix + "pools", (2, c)))
+            norms.append((state.prefix + "first", (len(SEPARABLE_KERNELS), m, c)))
+            norms.append((state.prefix + "separable", (len(SEPARABLE_KERNELS), m, c)))
+            norms.append((state.prefix + "dilated", (len(DILATED_KERNELS), m, c)))
+            if state.stride == 2:
+                norms.append((state.prefix + "reduce", (1, m, c)))
+    return Layout([(f"{name}.{statistic}", shape) for name, shape in norms for statistic in ("mean", "variance")])
+
+
+def fill(layout: Layout, values: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device | str) -> Tensor:
+    """A flat vector from one tensor per entry."""
+    return torch.cat([values[entry.name].reshape(-1).to(dtype=dtype, device=device) for entry in layout.entries])

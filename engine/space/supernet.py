@@ -1,0 +1,252 @@
+"""The supernet: all primitives on all edges, weighted by softmaxed alphas, as a function of flat vectors.
+
+It owns no weights, so an unrolled step or a finite difference evaluates it at another point of the same vector and nothing
+is copied. Cells are computed state by state (`engine.space.state`), each by the back end that is fastest for its size.
+Search space: DARTS (Liu, Simonyan and Yang 2018); cell kinds and widths of ARNAS or DARTS (`engine.placement`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from engine.errors import CheckpointError, ConfigError
+from engine.genotype import EDGES, NODES, NONE, PRIMITIVES, Genotype, derive_genotype
+from engine.placement import check_size
+from engine.space import darts_names
+from engine.space.darts_names import ALPHAS
+from engine.space.layout import CellShape, Layout, buffer_layout, cell_shapes, edges_from, weight_layout
+from engine.space.normalisation import Normalisation
+from engine.space.state import BACKENDS, Backend, choose
+
+Device = torch.device | str
+
+
+class Supernet:
+    """A supernet without weights of its own.
+
+    Args:
+        kinds: cell kinds in the order of the flat alpha vector.
+        channels: C of the first cells; even.
+        layers: number of cells, at least 3.
+        classes: number of logits.
+        image_shape: (channels, height, width); height and width multiples of 4, for the two reductions.
+        primitives: columns of the alphas: the seven of `engine.genotype.PRIMITIVES` in any order, with or without "none".
+        backend: name of a state back end for all cells; None: the fastest for each cell.
+
+    Attributes:
+        layout, buffers: packing of the flat weight vector [n] and of the flat BatchNorm buffers [m].
+        alpha_shape: kind -> (14, number of primitives); alpha_size: length of the flat alpha vector.
+
+    Raises:
+        ConfigError: sizes, kinds or primitives no supernet can have.
+
+    Example:
+        supernet = Supernet(channels=8, layers=5, classes=10, image_shape=(1, 8, 8))
+        weights = supernet.initial_weights(torch.Generator().manual_seed(0))
+        logits = supernet.logits(x, weights, supernet.initial_alphas(generator))
+    """
+
+    def __init__(self, *, kinds: Sequence[str] = ("robust", "reduce", "accurate"), channels: int, layers: int, classes: int,
+                 image_shape: Sequence[int], primitives: Sequence[str] = PRIMITIVES, backend: str | None = None) -> None:
+        _check(channels, classes, image_shape, primitives)
+        self.kinds = tuple(kinds)
+        self.primitives = tuple(primitives)
+        self.classes = classes
+        self.image_shape = tuple(image_shape)
+        self.cells = cell_shapes(kinds, channels, layers, image_shape)
+        self.layout: Layout = weight_layout(self.cells, classes, image_shape[0])
+        self.buffers: Layout = buffer_layout(self.cells)
+        self.alpha_shape = {kind: (len(EDGES), len(self.primitives)) for kind in self.kinds}
+        self.alpha_size = sum(math.prod(shape) for shape in self.alpha_shape.values())
+        self._backend = None if backend is None else BACKENDS[backend]
+        self._orders: dict[torch.device, tuple[Tensor, Tensor]] = {}
+
+    def initial_weights(self, generator: torch.Generator, dtype: torch.dtype = torch.float32, device: Device = "cpu") -> Tensor:
+        """Flat weights [n] drawn as PyTorch initialises such modules: uniform within 1 / sqrt(fan-in), BatchNorm scale 1.
+
+        The generator is a CPU generator, so that one seed gives the same weights on every device.
+        """
+        flat = torch.empty(self.layout.size, dtype=dtype)
+        for name, view in self.layout.views(flat).items():
+            if name in ("stem.scale", "stem.shift"):
+                view.fill_(1.0 if name == "stem.scale" else 0.0)
+            else:
+                bound = 1 / math.sqrt(self._fan_in(name, view.shape))
+                view.copy_(torch.empty(view.shape, dtype=torch.float64).uniform_(-bound, bound, generator=generator))
+        return flat.to(device)
+
+    def _fan_in(self, name: str, shape: Sequence[int]) -> int:
+        if "depthwise" in name:
+            return shape[-1] ** 2
+        if name == "classifier.bias":
+            return NODES * self.cells[-1].channels
+        return math.prod(shape[1:]) if name == "stem.convolution" else shape[-1]
+
+    def initial_alphas(self, generator: torch.Generator, dtype: torch.dtype = torch.float32, device: Device = "cpu") -> Tensor:
+        """Flat alphas [14 * primitives * kinds], 1e-3 N(0, 1) (DARTS and ARNAS, released code). CPU generator."""
+        return (1e-3 * torch.randn(self.alpha_size, generator=generator, dtype=torch.float64)).to(dtype=dtype, device=device)
+
+    def initial_buffers(self, dtype: torch.dtype = torch.float32, device: Device = "cpu") -> Tensor:
+        """Flat running statistics [m]: means 0, variances 1."""
+        flat = torch.zeros(self.buffers.size, dtype=dtype)
+        for name, view in self.buffers.views(flat).items():
+            if name.endswith(".variance"):
+                view.fill_(1.0)
+        return flat.to(device)
+
+    def alpha_views(self, alphas: Tensor) -> dict[str, Tensor]:
+        """Kind -> view [14, primitives] of flat alphas.
+
+        Raises:
+            CheckpointError: a vector of another length.
+        """
+        if alphas.shape != (self.alpha_size,):
+            raise CheckpointError(f"The flat alphas must have {self.alpha_size} entries ({', '.join(self.kinds)}), got shape "
+                                  f"{tuple(alphas.shape)}; were they made for other cell kinds?")
+        return dict(zip(self.kinds, alphas.view(len(self.kinds), len(EDGES), len(self.primitives)).unbind(), strict=True))
+
+    def genotype(self, alphas: Tensor) -> Genotype:
+        """The discrete architecture of flat alphas (DARTS, section 2.4)."""
+        weights = {kind: F.softmax(view, dim=-1).tolist() for kind, view in self.alpha_views(alphas.detach()).items()}
+        return derive_genotype(weights, self.primitives)
+
+    def to_darts_state_dict(self, weights: Tensor, buffers: Tensor | None = None,
+                            alphas: Tensor | None = None) -> dict[str, Tensor]:
+        """Copies of all tensors under the names of the public DARTS family; alphas as `alphas_<kind>`."""
+        state = darts_names.export(self.layout, weights, darts_names.weight_places(self.cells, self.primitives))
+        if buffers is not None:
+            state |= darts_names.export(self.buffers, buffers, darts_names.buffer_places(self.cells, self.primitives))
+        if alphas is not None:
+            state |= {ALPHAS + kind: view.detach().clone() for kind, view in self.alpha_views(alphas).items()}
+        return state
+
+    def load_darts_state_dict(self, state: Any, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Flat (weights, buffers, alphas or None) on the CPU from a state dict of the public DARTS family.
+
+        Args:
+            state: names to tensors, or a checkpoint with them under "state_dict". `module.` prefixes, counters and an
+                identity normalisation are tolerated, as is the absence of alphas.
+            dtype: of the result; None: that of "stem.0.weight".
+
+        Raises:
+            CheckpointError: missing, unexpected or ill-shaped tensors, or copies of a shared buffer that differ.
+        """
+        found = darts_names.read_state(state)
+        places = [*darts_names.weight_places(self.cells, self.primitives)]
+        buffer_places = [*darts_names.buffer_places(self.cells, self.primitives)]
+        names = {place.name for place in (*places, *buffer_places)}
+        alpha_names = [ALPHAS + kind for kind in self.kinds]
+        has_alphas = any(name in found for name in alpha_names)
+        darts_names.check_names(found, names | set(alpha_names if has_alphas else ()))
+        dtype = dtype or found["stem.0.weight"].dtype
+        weights = darts_names.take(self.layout, found, iter(places), dtype)
+        buffers = darts_names.take(self.buffers, found, iter(buffer_places), dtype)
+        alphas = None
+        if has_alphas:
+            layout = Layout([(name, shape) for name, shape in zip(alpha_names, self.alpha_shape.values(), strict=True)])
+            alphas = darts_names.take(layout, found, (darts_names.Place(name, name, ()) for name in alpha_names), dtype)
+        return weights, buffers, alphas
+
+    def logits(self, x: Tensor, weights: Tensor, alphas: Tensor, *, buffers: Tensor | None = None,
+               update_buffers: bool = False, running_statistics: bool = False) -> Tensor:
+        """Logits [B, classes].
+
+        Args:
+            x: [B, C, H, W], pixels in 0..1, on the device and of the dtype of the weights.
+            weights: flat [n]; alphas: flat. Only gradients that are asked for are computed.
+            buffers: flat BatchNorm buffers [m]; needed by the two switches, else ignored.
+            update_buffers: move `buffers`, in place, towards this batch's statistics (momentum 0.1, unbiased variance).
+            running_statistics: normalise with `buffers` instead of the batch's statistics.
+
+        Raises:
+            ConfigError: images of another shape, a switch without buffers, or both switches.
+        """
+        normalisation = self._normalisation(x, buffers, update_buffers, running_statistics)
+        views = self.layout.views(weights)
+        rows = self._rows(alphas)
+        before_last = last = self._stem(x, views, normalisation)
+        features = last
+        for cell in self.cells:
+            backend = self._backend or BACKENDS[choose(cell, x.device.type)]
+            features = self._cell(cell, backend, before_last, last, views, rows[cell.kind], normalisation)
+            # Both inputs of a cell begin with ReLU: computed once, behind each cell, and read by the next two.
+            before_last, last = last, F.relu(features)
+        return F.linear(features.mean(dim=(2, 3)), views["classifier.weight"], views["classifier.bias"])
+
+    def _normalisation(self, x: Tensor, buffers: Tensor | None, update: bool, running: bool) -> Normalisation:
+        if x.dim() != 4 or tuple(x.shape[1:]) != self.image_shape:
+            raise ConfigError(f"Images must have the shape [B, {', '.join(map(str, self.image_shape))}], got {list(x.shape)}; "
+                              f"build the supernet for such images.")
+        if update and running:
+            raise ConfigError("A pass must either update the running statistics or use them, got both switches; drop one.")
+        if not update and not running:
+            return Normalisation(None, running=False)
+        if buffers is None:
+            raise ConfigError("update_buffers and running_statistics must come with the flat buffer vector, got none; pass "
+                              "buffers=supernet.initial_buffers() or a trained one.")
+        return Normalisation(self.buffers.views(buffers), running)
+
+    def _stem(self, x: Tensor, views: dict[str, Tensor], normalisation: Normalisation) -> Tensor:
+        y = normalisation.maps(F.conv2d(x, views["stem.convolution"], padding=1), *normalisation.statistics("stem"),
+                               views["stem.scale"], views["stem.shift"])
+        return F.relu(y)
+
+    def _cell(self, cell: CellShape, backend: Backend, before_last: Tensor, last: Tensor, views: dict[str, Tensor],
+              rows: Sequence[Tensor], normalisation: Normalisation) -> Tensor:
+        """Output [B, 4 C, H', W'] of a cell from its two inputs, both behind a ReLU; `rows` by state."""
+        first = _preprocess(backend, before_last, views[cell.prefix + "preprocess0"])
+        second = _preprocess(backend, last, views[cell.prefix + "preprocess1"])
+        states = [backend.normalise(first, normalisation, cell.prefix + "preprocess0"),
+                  backend.normalise(second, normalisation, cell.prefix + "preprocess1")]
+        pending: Tensor | None = None  # what each node that is not finished has received, [nodes left, B, C, H', W']
+        for i, shape in enumerate(cell.states):
+            contributions = backend.state(states[i], views, rows[i], shape, normalisation)
+            pending = contributions if pending is None else pending + contributions
+            if i >= 1:  # node i - 1 has heard from all its inputs
+                node, pending = pending[0], pending[1:]
+                states.append(node)
+        return torch.cat(states[2:], dim=1)
+
+    def _rows(self, alphas: Tensor) -> dict[str, tuple[Tensor, ...]]:
+        """Kind -> per state the softmaxed alphas [m, 7] of the edges leaving it, columns in the order of `PRIMITIVES`."""
+        self.alpha_views(alphas)  # refuses a wrong length
+        by_state, columns = self._order(alphas.device)
+        softmaxed = F.softmax(alphas.view(len(self.kinds), len(EDGES), -1), dim=-1)
+        softmaxed = softmaxed.index_select(1, by_state).index_select(2, columns)
+        sizes = [len(edges_from(state)) for state in range(1 + NODES)]
+        return {kind: rows.split(sizes) for kind, rows in zip(self.kinds, softmaxed.unbind(), strict=True)}
+
+    def _order(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Edges in the order of the states they leave, and the columns of `PRIMITIVES`; made once per device."""
+        if device not in self._orders:
+            edges = [e for state in range(1 + NODES) for e in edges_from(state)]
+            columns = [self.primitives.index(name) for name in PRIMITIVES]
+            with torch.inference_mode(False):
+                self._orders[device] = (torch.tensor(edges, device=device), torch.tensor(columns, device=device))
+        return self._orders[device]
+
+
+def _preprocess(backend: Backend, x: Tensor, weight: Tensor) -> Tensor:
+    """What stands between a cell's input (behind a ReLU) and the BatchNorm of a state; weight [2, C / 2, I] halves the maps."""
+    if weight.dim() == 2:
+        return backend.project(x, weight)
+    halves = [backend.project(x[:, :, shift::2, shift::2], part) for shift, part in enumerate(weight)]
+    return torch.cat(halves, dim=1)
+
+
+def _check(channels: int, classes: int, image_shape: Sequence[int], primitives: Sequence[str]) -> None:
+    check_size(channels, classes, image_shape)
+    if channels % 2:
+        raise ConfigError(f"channels must be even (a reduction splits them in two halves), got {channels}; take {channels + 1}.")
+    if image_shape[1] % 4 or image_shape[2] % 4:
+        raise ConfigError(f"Height and width of the images must be multiples of 4 (they are halved twice), got "
+                          f"{image_shape[1]}x{image_shape[2]}; pad or crop the images.")
+    if sorted(set(primitives) - {NONE}) != sorted(PRIMITIVES) or len(set(primitives)) != len(primitives):
+        raise ConfigError(f"The supernet's primitives must be {', '.join(PRIMITIVES)}, each once, with or without {NONE}, got "
+                          f"{', '.join(primitives) or 'nothing'}; use that list.")
