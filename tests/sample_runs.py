@@ -7,7 +7,6 @@ its events hold superseded steps. Numbers follow smooth curves with seeded noise
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine import config, genotype
+from engine.attack.fingerprint import fingerprint
+from engine.attack.statistics import wilson
+from engine.run import folder as run_folder
+from engine.run.events import encode
+from engine.run.state import boot_id
 
 PRIMITIVES = list(genotype.PRIMITIVES)
 CELLS = ("robust", "reduce", "accurate")
@@ -48,13 +52,14 @@ class EventsFile:
             file.write(text)
 
     def _append(self, record: dict[str, Any]) -> None:
-        self.write_raw(json.dumps(record) + "\n")
+        with self.path.open("ab") as file:
+            file.write(encode(record))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes `value` as JSON, making the folders above."""
+    """Writes `value` as JSON the way the engine does, making the folders above."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=1), encoding="utf-8")
+    run_folder.atomic_write_json(path, value)
 
 
 def write_run_json(root: Path, run: str, kind: str, *, method: str | None = "arnas", title: str = "ARNAS",
@@ -154,32 +159,17 @@ def write_retrain_epoch(events: EventsFile, *, epochs: int = 4, steps: int = 5, 
         events.write("checkpoint", path="last")
 
 
-def wilson(correct: int, images: int) -> tuple[float, float]:
-    """95 % Wilson interval, written out here so that samples do not depend on the engine's own."""
-    z = 1.959963984540054
-    centre = (correct + z * z / 2) / (images + z * z)
-    half = z / (images + z * z) * (correct * (images - correct) / images + z * z / 4) ** 0.5
-    return centre - half, centre + half
-
-
 def write_attack(events: EventsFile, attack: str, title: str, images: int, correct: int, *, epsilon: float = 0.15,
                  part_of: str | None = None, checkpoint: str = "aa11") -> None:
     """One attack event with its interval and fingerprint."""
     low, high = wilson(correct, images)
-    fields = {"attack": attack, "epsilon": epsilon, "images": images, "norm": "Linf", "dataset": "digits",
-              "checkpoint": checkpoint}
+    short, fields = fingerprint({"attack": attack, "epsilon": epsilon, "images": images, "norm": "Linf", "dataset": "digits",
+                                 "images_hash": f"first {images}", "checkpoint": checkpoint})
     extra = {"part_of": part_of} if part_of else {}
     events.step += 1
     events.write("attack", attack=attack, title=title, epsilon=0.0 if attack == "natural" else epsilon, images=images,
-                 correct=correct, accuracy=correct / images, low=low, high=high, fingerprint=f"{abs(hash_of(fields)):012x}"[:12],
-                 fields=fields, duration_s=1.5, complete=True, **extra)
-
-
-def hash_of(fields: dict[str, Any]) -> int:
-    """A number that is the same in every process for the same fields."""
-    import hashlib
-
-    return int.from_bytes(hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).digest()[:6], "big")
+                 correct=correct, accuracy=correct / images, low=low, high=high, fingerprint=short, fields=fields,
+                 duration_s=1.5, complete=True, **extra)
 
 
 def write_outcomes(folder: Path, outcomes: dict[str, np.ndarray]) -> None:
@@ -194,23 +184,23 @@ def write_outcomes(folder: Path, outcomes: dict[str, np.ndarray]) -> None:
 def write_finished(folder: Path, events: EventsFile) -> None:
     """The last event and a clean exit.json."""
     events.write("finished")
-    write_exit(folder, events, code=0, cause="finished")
+    write_exit(folder, events, code=0, status="finished")
 
 
 def write_process(folder: Path, events: EventsFile, *, pid: int, started: float) -> None:
     """process.json and a fresh heartbeat."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
     write_json(folder / "process.json", {
-        "attempt": events.attempt, "pid": pid, "create_time": started, "device": "cpu",
-        "boot_id": boot.read_text().strip() if boot.exists() else ""})
+        "attempt": events.attempt, "pid": pid, "create_time": started, "started": events.t, "device": "cpu", "threads": 1,
+        "boot_id": boot_id()})
     (folder / "heartbeat").touch()
 
 
-def write_exit(folder: Path, events: EventsFile, *, code: int, cause: str, last_lines: tuple[str, ...] = ()) -> None:
+def write_exit(folder: Path, events: EventsFile, *, code: int, status: str, cause: str = "",
+               last_lines: tuple[str, ...] = ()) -> None:
     """process.json of a process that is gone, exit.json and log.txt."""
     write_process(folder, events, pid=2**22 + 1, started=START)
-    write_json(folder / "exit.json", {"attempt": events.attempt, "code": code, "cause": cause, "ended": events.t,
-                                      "last_lines": list(last_lines)})
+    write_json(folder / "exit.json", {"attempt": events.attempt, "code": code, "status": status, "cause": cause,
+                                      "ended": events.t, "last_lines": list(last_lines)})
     (folder / "log.txt").write_text("started\n" + "".join(line + "\n" for line in last_lines), encoding="utf-8")
 
 
@@ -250,6 +240,7 @@ def write_finished_attack(root: Path, run: str, *, parent: str | None, t: float 
         write_attack(events, attack, title, AUTOATTACK_IMAGES, correct, epsilon=epsilon, part_of="autoattack",
                      checkpoint=run[-4:])
     write_attack(events, "autoattack", "AutoAttack", AUTOATTACK_IMAGES, autoattack, epsilon=epsilon, checkpoint=run[-4:])
+    write_attack(events, "worst-case", "Worst case", AUTOATTACK_IMAGES, autoattack - 1, epsilon=epsilon, checkpoint=run[-4:])
     events.write("progress", phase="attack", done=8, total=8, unit="blocks", passes=9000, detail="")
     survivors = {attack: np.arange(TEST_IMAGES) < correct for attack, (_, correct) in results.items()}
     # AutoAttack's images are 0..63 of the 360; the first of them falls, so that the worst case is below each attack's own.
@@ -276,7 +267,7 @@ def write_failed_search(root: Path, run: str = "20261118-0911-arnas-digits-0a02"
     events = EventsFile(folder, t=created)
     write_search_steps(events, 6)
     events.write("alert", level="error", text="Out of memory: the batch of 40 images did not fit; take a smaller batch.")
-    write_exit(folder, events, code=1, cause="out of memory", last_lines=("RuntimeError: out of memory",))
+    write_exit(folder, events, code=1, status="failed", cause="Out of memory.", last_lines=("RuntimeError: out of memory",))
     return run
 
 
@@ -286,7 +277,7 @@ def write_stopped_search(root: Path, run: str = "20261118-0912-arnas-digits-0a03
     events = EventsFile(folder, t=created)
     write_search_steps(events, 25)
     events.write("checkpoint", path="last")
-    write_exit(folder, events, code=0, cause="stopped")
+    write_exit(folder, events, code=0, status="stopped", cause="Stopped on request.")
     return run
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-# Types of columns: text, whole number, number that may be missing, yes or no, anything.
-TEXT, INT, NUMBER, FLAG, OBJECT = "str", "int64", "float64", "bool", "object"
+# Types of columns: text, whole number, number that may be missing, yes or no.
+TEXT, INT, NUMBER, FLAG = "str", "int64", "float64", "bool"
 
 
 def frame(cursor: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[Any] | Mapping[str, Any],

@@ -203,7 +203,7 @@ class Ingester:
             stamp = stamp_of(path)
             if stamps.get(number, "") == stamp:
                 continue
-            images, correct = self._worst_of(number, path) if stamp else (None, None)
+            images, correct = self._worst_of(path) if stamp else (None, None)
             low, high = wilson(correct, images) if images else (None, None)
             with transaction(self.con):
                 self.con.execute("delete from worst where number = ?", [number])
@@ -214,19 +214,16 @@ class Ingester:
                         "results/outcomes.parquet must be a Parquet table of image, label, attack and correct, and cannot be "
                         "read; the worst case per image is left out.")])
 
-    def _worst_of(self, number: int, path: Path) -> tuple[int | None, int | None]:
+    def _worst_of(self, path: Path) -> tuple[int | None, int | None]:
         """(images that every attack saw, how many of them withstood all); (None, None) for an unreadable file."""
-        # Parts of a suite see only what earlier parts left over; the suite itself has seen every image.
+        # A part of a suite is called "autoattack/apgd-ce"; the suite itself stands for all its parts.
         sql = """
-            with outcome as (
-                select image, attack, correct from read_parquet(?) where attack not in (
-                    select p.attack from attack p join attack whole on whole.number = p.number and whole.attack = p.part_of
-                    where p.number = ?)),
+            with outcome as (select image, attack, correct from read_parquet($path) where not contains(attack, '/')),
             image as (select image, bool_and(correct) as withstood, count(distinct attack) as attacks from outcome group by image)
             select count(*), count(*) filter (withstood) from image
             where attacks = (select count(distinct attack) from outcome)"""
         try:
-            row = self.con.execute(sql, [str(path), number]).fetchone()
+            row = self.con.execute(sql, {"path": str(path)}).fetchone()
         except duckdb.Error:
             return None, None
         return (int(row[0]), int(row[1])) if row else (None, None)
@@ -316,7 +313,7 @@ def is_replaced(path: Path, found: os.stat_result, position: Position) -> bool:
 
 def head_of(path: Path) -> str:
     """Hash of the first line of a file (of its first `HEAD_BYTES` bytes if that is longer); empty before it is complete."""
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
     end = head.find(b"\n") + 1 or (HEAD_BYTES if len(head) == HEAD_BYTES else 0)
     return hashlib.sha256(head[:end]).hexdigest()[:16] if end else ""
@@ -327,7 +324,7 @@ def chunks(path: Path, offset: int) -> Iterator[tuple[int, bytes]]:
 
     Reads `CHUNK_BYTES` at once, and more where a single line is longer than that.
     """
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         size = CHUNK_BYTES
         while True:
             file.seek(offset)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import duckdb
 import pandas as pd
 
-from engine.log.frames import FLAG, INT, NUMBER, OBJECT, TEXT, frame
+from engine.log.frames import FLAG, INT, NUMBER, TEXT, frame
 
 ATTACKS = {"run": TEXT, "attack": TEXT, "title": TEXT, "part_of": TEXT, "epsilon": NUMBER, "images": INT, "correct": INT,
            "accuracy": NUMBER, "low": NUMBER, "high": NUMBER, "fingerprint": TEXT, "fields": TEXT, "duration_s": NUMBER,
@@ -114,5 +114,3 @@ def pareto_epochs(cursor: duckdb.DuckDBPyConnection, runs: Sequence[str] | None)
         select *, grp as "group", {_IS_FRONT} as is_front from point order by grp, run, epoch""",
                  {"runs": None if runs is None else list(runs)}, EPOCHS)
 
-
-__all__ = ["ATTACKS", "EPOCHS", "NETWORKS", "OBJECT", "ROBUSTNESS"]

@@ -41,13 +41,14 @@ _TESTED = """
     from attack where complete and part_of is null group by number"""
 
 # Searches: the last epoch's mean on the alphas split. Retrainings: the epoch whose checkpoint is kept, which is the one
-# with the best adversarial accuracy on the select split (the earliest of equals).
+# with the best adversarial accuracy on the select split (natural accuracy between equals, then the earliest).
 _TRAINED = """
     select a.number, a.natural_accuracy, a.adversarial_accuracy
     from accuracy a join folder f using (number)
     where (f.kind = 'search' and a.split = 'alphas') or (f.kind = 'retrain' and a.split = 'select')
     qualify row_number() over (partition by a.number order by
-        case when f.kind = 'retrain' then coalesce(a.adversarial_accuracy, a.natural_accuracy) end desc nulls last,
+        case when f.kind = 'retrain' then a.adversarial_accuracy end desc nulls last,
+        case when f.kind = 'retrain' then a.natural_accuracy end desc nulls last,
         case when f.kind = 'retrain' then -a.epoch else a.epoch end desc) = 1"""
 
 _RUNS = f"""
@@ -80,7 +81,8 @@ _RUNS = f"""
                 else 'select, PGD-' || coalesce(config ->> 'selection_steps', '20') end as accuracy_of,
            coalesce(chain.best.run, '') as chain_attack_run, chain.best.natural as chain_natural_accuracy,
            chain.best.adversarial as chain_adversarial_accuracy, coalesce(chain.best.title, '') as chain_adversarial_attack,
-           ingest.last_t as last_event_t, network.parameters, network.macs, coalesce(network.hash, found.hash, '') as genotype_hash
+           ingest.last_t as last_event_t, network.parameters, network.macs,
+           coalesce(network.hash, found.hash, '') as genotype_hash
     from folder f
     left join ingest using (number) left join latest using (number) left join tested using (number)
     left join trained using (number) left join chain on chain.root = f.number left join network using (number)
@@ -136,8 +138,8 @@ def alerts(cursor: duckdb.DuckDBPyConnection, number: int) -> pd.DataFrame:
 def test_openings(cursor: duckdb.DuckDBPyConnection) -> pd.DataFrame:
     """See `RunLog.test_openings`."""
     return frame(cursor, """
-        select row_number() over (order by t, run, seq) as opening, run, coalesce(title, run) as title, coalesce(kind, '') as kind,
-               coalesce(dataset, '') as dataset, split, images, purpose, attempt, t
+        select row_number() over (order by t, run, seq) as opening, run, coalesce(title, run) as title,
+               coalesce(kind, '') as kind, coalesce(dataset, '') as dataset, split, images, purpose, attempt, t
         from opened_raw join folder using (number) where split = 'test' order by opening""", [], OPENINGS)
 
 

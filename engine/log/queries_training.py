@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import duckdb
 import pandas as pd
 
-from engine.log.frames import INT, NUMBER, OBJECT, TEXT, frame
+from engine.log.frames import INT, NUMBER, TEXT, frame
 
 CURVES = {"epoch": INT, "step": INT, "split": TEXT, "statistics": TEXT, "name": TEXT, "value": NUMBER}
 OBJECTIVES = {"step": INT, "epoch": INT, "objective": TEXT, "weight": NUMBER, "norm": NUMBER, "loss": NUMBER, "cosine": NUMBER}
@@ -89,9 +89,10 @@ def alpha_lines(cursor: duckdb.DuckDBPyConnection, number: int, cell: str, bucke
         with line as (select step, epoch, primitives, weight, len(primitives) as k, min(step) over () as first,
                              max(step) over () as last
                       from alpha where number = $n and cell = $cell),
-        bucket as (select * from line
-                   qualify row_number() over (partition by (step - first) * $buckets // (last - first + 1) order by step desc) = 1),
-        entry as (select step, epoch, primitives, k, unnest(weight) as weight, generate_subscripts(weight, 1) - 1 as i from bucket)
+        bucket as (select * from line qualify row_number() over (
+                       partition by (step - first) * $buckets // (last - first + 1) order by step desc) = 1),
+        entry as (select step, epoch, primitives, k, unnest(weight) as weight, generate_subscripts(weight, 1) - 1 as i
+                  from bucket)
         select i // k as edge, primitives[i % k + 1] as operation, step, epoch, weight from entry order by i, step""",
                  {"n": number, "cell": cell, "buckets": buckets}, LINES)
 
@@ -99,10 +100,12 @@ def alpha_lines(cursor: duckdb.DuckDBPyConnection, number: int, cell: str, bucke
 def genotypes(cursor: duckdb.DuckDBPyConnection, number: int) -> pd.DataFrame:
     """See `RunLog.genotypes`."""
     return frame(cursor, """
-        with last as (select * from genotype where number = ? qualify row_number() over (partition by epoch order by step desc) = 1),
+        with last as (select * from genotype where number = ?
+                      qualify row_number() over (partition by epoch order by step desc) = 1),
         changed as (select *, coalesce(hash <> lag(hash) over (order by epoch), true)::int as is_new from last),
         spell as (select *, sum(is_new) over (order by epoch) as spell from changed)
-        select epoch, step, genotype, hash, epoch - first_value(epoch) over (partition by spell order by epoch) as unchanged_epochs, t
+        select epoch, step, genotype, hash, t,
+               epoch - first_value(epoch) over (partition by spell order by epoch) as unchanged_epochs
         from spell order by epoch""", [number], GENOTYPES)
 
 
@@ -113,5 +116,3 @@ def genotype_text(cursor: duckdb.DuckDBPyConnection, run: str) -> str | None:
         from folder f left join network n using (number) where run = ?""", [run]).fetchone()
     return row[0] if row else None
 
-
-__all__ = ["CURVES", "GENOTYPES", "LINES", "MATRIX", "OBJECT", "OBJECTIVES", "SHARES"]

@@ -22,7 +22,7 @@ import pandas as pd
 from engine.config import config_class, differences_from_paper, validate
 from engine.errors import ConfigError, RunError, RunLogError
 from engine.log import queries_attacks, queries_runs, queries_training, schema
-from engine.log.frames import FLAG, number_of
+from engine.log.frames import number_of
 from engine.log.ingest import Ingester, IngestReport, stamp_of
 from engine.run.folder import RunFolder
 from engine.run.state import RunState, compute
@@ -100,9 +100,14 @@ class RunLog:
 
         Raises:
             RunError: `run` is not a run id.
+            RunLogError: DuckDB could not write (a full disk); what was read before is still there.
         """
-        with self._lock, self.cursor() as cursor:
-            return Ingester(cursor, self.root).ingest(run)
+        try:
+            with self._lock, self.cursor() as cursor:
+                return Ingester(cursor, self.root).ingest(run)
+        except duckdb.Error as problem:
+            raise RunLogError(f"The index of {self.root} should take in new events and could not ({problem}); free disk space or "
+                              f"delete {INDEX} and restart the dashboard. The runs themselves are not affected.") from problem
 
     def _ask(self, query: Callable[..., Any], run: str | None, *arguments: Any) -> Any:
         """`query(cursor, number of run, *arguments)`, without the number when `run` is None."""
@@ -133,7 +138,8 @@ class RunLog:
         found = self._runs(run)
         if found.empty:
             raise RunLogError(f"There is no run {run!r} in {self.root}; the Runs page and `python -m engine runs` list them.")
-        row = {name: None if isinstance(value, float) and pd.isna(value) else value for name, value in found.iloc[0].items()}
+        row = {name: None if missing else value
+               for (name, value), missing in zip(found.iloc[0].to_dict().items(), found.iloc[0].isna(), strict=True)}
         with self.cursor() as cursor:
             document = json.loads(queries_runs.document(cursor, run) or "{}")
         state = self._state(run, "")
@@ -366,5 +372,3 @@ def _differences(document: dict[str, Any]) -> list[Any]:
     except (ConfigError, KeyError):
         return []
 
-
-__all__ = ["FLAG", "RunLog", "reindex"]

@@ -59,7 +59,7 @@ KEYS = {
     "genotype": ("step",),
     "objective": ("step", "objective"),
     "network": (),
-    "attack": ("attack",),
+    "attack": ("attack", "part_of"),
 }
 
 # An event stays unless a later attempt went back behind its step.
