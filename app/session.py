@@ -93,29 +93,22 @@ class Hub:
         return hashlib.sha1(repr(facts).encode()).hexdigest()[:12]
 
     def _run_facts(self, run_id: str) -> list[object]:
-        """Everything that can change on a run's page, of all runs of its chain."""
-        try:
-            ids = list(self.log.chain(run_id)["id"])
-        except RampartError as error:
-            return [str(error)]
-        return [(one, self.log.events_revision(one), *self._files(one)) for one in ids or [run_id]]
-
-    def _list_facts(self) -> list[object]:
-        frame = self.log.runs()
-        return [(one, self.log.events_revision(one), *self._files(one)) for one in frame["id"]]
-
-    def _files(self, run_id: str) -> tuple[object, ...]:
-        """Status (computed from process facts), and size and time of the log file."""
-        try:
-            state = requests.status(self.root, run_id)
-            status: tuple[object, ...] = (state.status, state.cause, silence_bucket(state.silent_s, state.status))
-        except RampartError as error:
-            status = (str(error),)
+        """Everything that can change on a run's page: content and status of its whole chain, silence, and its log."""
+        rows = self.log.chain(run_id)
+        facts: list[object] = [(one, self.log.events_revision(one), self._silence(one, status))
+                               for one, status in zip(rows["id"], rows["status"], strict=True)]
         try:
             log = os.stat(self.root / run_id / "log.txt")
-            return (*status, log.st_size, log.st_mtime_ns)
+            return [*facts, log.st_size, log.st_mtime_ns]
         except OSError:
-            return status
+            return facts
+
+    def _list_facts(self) -> list[object]:
+        rows = self.log.runs()
+        return [self.log.events_revision(), [silence_minutes(one) for one in rows["silent_s"]]]
+
+    def _silence(self, run_id: str, status: str) -> int:
+        return silence_minutes(requests.status(self.root, run_id).silent_s) if status in ("running", "stopping") else 0
 
     def _publish(self) -> None:
         """Writes the signature file when a signature differs from the written one; atomic, so no reader sees half."""
@@ -142,10 +135,10 @@ class Hub:
                 _LOGGER.warning("The run log was not refreshed: %s", error)
 
 
-def silence_bucket(silent_s: float | None, status: str) -> int:
+def silence_minutes(silent_s: float | None) -> int:
     """How long a live run has been silent, in whole minutes (0 below one), so that "no news for 4 min" stays true
     without redrawing anything each second."""
-    return int(silent_s // 60) if silent_s and status in ("running", "stopping") else 0
+    return int(silent_s // 60) if silent_s is not None and silent_s >= 60 else 0
 
 
 def prepare_static() -> None:

@@ -41,13 +41,13 @@ class OperationStyle:
 
 
 OPERATIONS: dict[str, OperationStyle] = {
-    "max_pool_3x3": OperationStyle("max pooling 3×3", "max pool 3×3", "#B58A00", "dot", 2.2),
-    "avg_pool_3x3": OperationStyle("average pooling 3×3", "avg pool 3×3", "#E2661A", "dot", 2.2),
-    "skip_connect": OperationStyle("skip connection", "skip", "#868D96", "dash", 2.0),
-    "sep_conv_3x3": OperationStyle("separable convolution 3×3", "sep 3×3", "#2E9BDA", "solid", 2.2),
-    "sep_conv_5x5": OperationStyle("separable convolution 5×5", "sep 5×5", "#3A5FCD", "solid", 3.4),
-    "dil_conv_3x3": OperationStyle("dilated convolution 3×3", "dil 3×3", "#0F9D76", "dashdot", 2.2),
-    "dil_conv_5x5": OperationStyle("dilated convolution 5×5", "dil 5×5", "#C0398B", "dashdot", 3.4),
+    "max_pool_3x3": OperationStyle("max pooling 3×3", "max pool 3×3", "#A88C50", "dot", 2.2),
+    "avg_pool_3x3": OperationStyle("average pooling 3×3", "avg pool 3×3", "#E25B0F", "dot", 2.2),
+    "skip_connect": OperationStyle("skip connection", "skip", "#8B9196", "dash", 2.0),
+    "sep_conv_3x3": OperationStyle("separable convolution 3×3", "sep 3×3", "#0A97E6", "solid", 2.2),
+    "sep_conv_5x5": OperationStyle("separable convolution 5×5", "sep 5×5", "#2B59DB", "solid", 3.4),
+    "dil_conv_3x3": OperationStyle("dilated convolution 3×3", "dil 3×3", "#1F7752", "dashdot", 2.2),
+    "dil_conv_5x5": OperationStyle("dilated convolution 5×5", "dil 5×5", "#AF33A9", "dashdot", 3.4),
     "none": OperationStyle("no connection", "none", "#9AA1A9", "dot", 1.5),
 }
 

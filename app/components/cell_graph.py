@@ -28,7 +28,7 @@ export default function ({ data, parentElement }) {
 _component = st.components.v2.component("rampart_cell_graph", html='<figure class="rp-cell"></figure>', js=_SCRIPT,
                                         isolate_styles=False)
 
-PITCH = 66  # pixels from one layer to the next; a label sits on every second one
+PITCH = 80  # pixels from one layer to the next; a label sits on every second one
 NODE_RADIUS = 15
 INPUT_SIZE, OUTPUT_SIZE = (58, 28), (50, 28)
 OUTPUT = -1
@@ -62,7 +62,7 @@ def genotype_graphs(genotype: Genotype, *, key: str, before: Genotype | None = N
         changed = changed_edges(before.cell(kind), cell) if before and kind in before.kinds else ()
         with slots[position % len(slots)]:
             cell_graph(cell, key=f"{key}_{kind}", title=theme.cell_title(kind), changed=changed)
-    legend(sorted({operation for kind in kinds for operation, _ in genotype.cell(kind).edges}, key=_order))
+    legend([operation for kind in kinds for operation, _ in genotype.cell(kind).edges], key=f"{key}_legend")
 
 
 def changed_edges(before: Cell, after: Cell) -> list[int]:
@@ -77,9 +77,9 @@ def changed_edges(before: Cell, after: Cell) -> list[int]:
     return changed
 
 
-def legend(operations: Sequence[str]) -> None:
-    """Colour, dash and width of each operation, with its full name."""
-    st.html(legend_html(operations))
+def legend(operations: Sequence[str], *, key: str) -> None:
+    """Colour, dash and width of each operation with its full name, each once, in the order they have everywhere."""
+    _component(data={"html": legend_html(sorted(set(operations), key=_order))}, key=key)
 
 
 def legend_html(operations: Sequence[str]) -> str:

@@ -6,20 +6,22 @@ from app.components.formats import duration, escape, missing
 
 
 def progress_html(*, title: str, done: float | None, total: float | None, unit: str = "steps", detail: str = "",
-                  seconds_left: float | None = None, passes: float | None = None, tone: str = "") -> str:
+                  seconds_left: float | None = None, passes: float | None = None, tone: str = "",
+                  pending: str = "starting") -> str:
     """One phase as HTML.
 
     Args:
         title: name of the phase, for example "Search".
-        done, total: in `unit`; done may be fractional inside a step. Nothing known: an empty bar, "starting".
+        done, total: in `unit`; done may be fractional inside a step. Nothing known: an empty bar and `pending`.
         detail: what is being done now, for example "PGD step 3 of 7".
         seconds_left: estimated time left; left out when unknown.
         passes: forward passes so far, a measured number that moves even inside one long step.
         tone: "", "good", "warn" or "bad": colour of the bar.
+        pending: said while nothing is known yet.
     """
     known = not missing(done) and not missing(total) and bool(total)
     share = min(1.0, max(0.0, done / total)) if known else 0.0
-    amount = f"{amount_text(done)} of {amount_text(total)} {escape(unit)}" if known else "starting"
+    amount = f"{amount_text(done)} of {amount_text(total)} {escape(unit)}" if known else escape(pending)
     left = "" if missing(seconds_left) or share >= 1 else f"<span>about {duration(seconds_left)} left</span>"
     moving = "" if missing(passes) or not passes else f'<span class="rp-num">{passes:,.0f} forward passes</span>'
     now = f"<span>{escape(detail)}</span>" if detail else ""

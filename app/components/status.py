@@ -19,7 +19,7 @@ def status_chip_html(status: str, cause: str | None = None, silent_s: float | No
     glyph, tone = theme.STATUS.get(status, ("?", "muted"))
     chip = (f'<span class="rp-chip rp-tone-{tone}" data-status="{escape(status)}"><span class="rp-glyph" aria-hidden="true">'
             f"{glyph}</span>{escape(status.capitalize())}</span>")
-    notes = [] if missing(cause) or not cause else [str(cause)]
+    notes = [] if missing(cause) or not cause or str(cause).lower() == status else [str(cause)]
     if status in ("running", "stopping") and not missing(silent_s) and silent_s >= 60:
         notes.append(f"no news for {coarse(silent_s)}")
     note = f'<span class="rp-label">{escape("; ".join(notes))}</span>' if notes else ""

@@ -1,0 +1,93 @@
+"""Architecture weights of one cell kind: a heat-map of one epoch, and the course of every edge."""
+
+from __future__ import annotations
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from app import theme
+from app.charts.frame import blank, themed
+from engine.genotype import EDGES, state_name
+
+SUBSCRIPTS = {"c_{k-2}": "c<sub>k−2</sub>", "c_{k-1}": "c<sub>k−1</sub>"}
+COLUMNS = 5
+
+
+def edge_title(edge: int) -> str:
+    """Name of an edge 0..13 in a chart, for example "c(k-1) -> 2" with the subscript set."""
+    source, target = EDGES[edge]
+    return f"{written(source)} → {state_name(target)}"
+
+
+def written(state: int) -> str:
+    """A state's name with its subscript set."""
+    return SUBSCRIPTS.get(state_name(state), state_name(state))
+
+
+def heat_map(matrix: pd.DataFrame) -> go.Figure:
+    """Softmaxed alphas of one cell at one epoch: edges down, operations across; the strongest of each edge is framed.
+
+    Args:
+        matrix: `RunLog.alpha_matrix`: columns edge (0..13), operation, alpha, weight (softmax over the edge's operations).
+    """
+    if matrix.empty:
+        return blank("The architecture weights appear after the first step")
+    operations = [name for name in theme.OPERATIONS if name in set(matrix["operation"])]
+    operations += sorted(set(matrix["operation"]) - set(operations))
+    table = matrix.pivot(index="edge", columns="operation", values="weight")[operations].sort_index()
+    columns = [_two_lines(theme.operation(name).short) for name in operations]
+    rows = [edge_title(int(edge)) for edge in table.index]
+    values = table.to_numpy()
+    figure = go.Figure(go.Heatmap(
+        z=values.tolist(), x=columns, y=rows, xgap=2, ygap=2, zmin=0, zmax=max(0.3, float(values.max())),
+        colorscale=[[0, "rgba(43,123,212,0.03)"], [1, "rgba(43,123,212,0.62)"]], texttemplate="%{z:.2f}",
+        colorbar={"thickness": 8, "outlinewidth": 0, "len": 0.6, "title": {"text": "weight", "side": "top"}, "tickformat": ".1f"},
+        hovertemplate="edge %{y}, %{x}: weight %{z:.3f}<extra></extra>"))
+    best = values.argmax(axis=1)
+    for row, column in enumerate(best):
+        figure.add_shape(type="rect", x0=column - 0.47, x1=column + 0.47, y0=row - 0.45, y1=row + 0.45,
+                         line={"color": theme.OPERATIONS[operations[column]].colour if operations[column] in theme.OPERATIONS
+                               else theme.SERIES["neutral"], "width": 2.4})
+    themed(figure, legend=False, margin={"l": 78, "t": 44, "r": 8, "b": 12})
+    figure.update_layout(hovermode="closest")
+    figure.update_xaxes(side="top", showgrid=False)
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    return figure
+
+
+def lines(history: pd.DataFrame) -> go.Figure:
+    """Softmaxed alphas of every edge over the steps, as a triangle of small charts: row = the node an edge ends in,
+    column = the state it comes from.
+
+    Args:
+        history: `RunLog.alpha_lines`: columns edge, operation, step, weight.
+    """
+    if history.empty:
+        return blank("The architecture weights appear after the first step")
+    figure = go.Figure()
+    top = max(0.3, float(history["weight"].max()) * 1.05)
+    layout: dict[str, dict] = {}
+    for edge, (source, target) in enumerate(EDGES):
+        number = "" if edge == 0 else str(edge + 1)
+        left, bottom = source / COLUMNS, 1 - (target - 1) / 4
+        layout["xaxis" + number] = {"domain": [left + 0.008, left + 0.182], "anchor": "y" + number, "nticks": 3,
+                                    "matches": "x" if edge else None, "showticklabels": target == 5, "showgrid": False}
+        layout["yaxis" + number] = {"domain": [bottom + 0.03, bottom + 0.205], "anchor": "x" + number, "range": [0, top],
+                                    "nticks": 3, "showticklabels": source == 0, "tickformat": ".1f"}
+        figure.add_annotation(text=edge_title(edge), x=left + 0.008, y=bottom + 0.207, xref="paper", yref="paper",
+                              xanchor="left", yanchor="bottom", showarrow=False, font={"size": 11.5})
+    for (edge, name), points in history.sort_values("step").groupby(["edge", "operation"], sort=True):
+        style, number = theme.operation(name), "" if edge == 0 else str(int(edge) + 1)
+        figure.add_scatter(x=points["step"].tolist(), y=points["weight"].tolist(), mode="lines", name=style.short,
+                           legendgroup=name, showlegend=edge == 0, xaxis="x" + number, yaxis="y" + number,
+                           line={"color": style.colour, "width": style.width * 0.7, "dash": style.dash},
+                           hovertemplate=f"{style.short} %{{y:.3f}}, step %{{x}}<extra></extra>")
+    themed(figure, margin={"l": 34, "r": 6, "t": 22, "b": 30})
+    figure.update_layout(**layout)
+    figure.update_layout(hovermode="closest", legend={"orientation": "v", "x": 0.66, "y": 1.0, "xanchor": "left", "yanchor": "top"})
+    return figure
+
+
+def _two_lines(text: str) -> str:
+    words = text.rsplit(" ", 1)
+    return "<br>".join(words)

@@ -1,0 +1,38 @@
+"""What all figures share: transparent ground, type, margins, hover, and how "nothing yet" looks inside a chart.
+
+Text, grid and hover colours are set by the style sheet, so a figure serves the light and the dark theme alike.
+"""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+
+FONT = '"Source Sans", "Source Sans Pro", "Segoe UI", system-ui, sans-serif'
+MARGIN = {"l": 54, "r": 16, "t": 26, "b": 40}
+
+
+def themed(figure: go.Figure, *, legend: bool = True, margin: dict[str, int] | None = None) -> go.Figure:
+    """Gives a figure the studio's look and returns it.
+
+    Args:
+        legend: a horizontal legend above the plot; False for none.
+        margin: pixels l, r, t, b over the usual ones.
+    """
+    figure.update_layout(
+        template="none", paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
+        font={"family": FONT, "size": 12.5}, margin=MARGIN | (margin or {}), showlegend=legend, hovermode="x unified",
+        hoverlabel={"font": {"family": FONT, "size": 12.5}}, dragmode="zoom",
+        legend={"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom", "bgcolor": "rgba(0,0,0,0)"},
+    )
+    figure.update_xaxes(zeroline=False, gridwidth=1, showline=False, ticks="", automargin=False, title_font_size=12.5)
+    figure.update_yaxes(zeroline=False, gridwidth=1, showline=False, ticks="", automargin=False, title_font_size=12.5)
+    return figure
+
+
+def blank(message: str) -> go.Figure:
+    """A figure without data that says what will be there."""
+    figure = themed(go.Figure(), legend=False)
+    figure.add_annotation(text=message, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper")
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    return figure

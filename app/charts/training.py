@@ -1,0 +1,66 @@
+"""Loss and accuracy over the steps of a search or a retraining: one figure, accuracy above, loss below, one time axis."""
+
+from __future__ import annotations
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from app import theme
+from app.charts.frame import blank, themed
+
+# name in the run log -> (row, series, legend text, dash)
+LINES = {
+    "natural_accuracy": ("accuracy", "natural", "natural", "solid"),
+    "adversarial_accuracy": ("accuracy", "adversarial", "adversarial", "solid"),
+    "natural_loss": ("loss", "natural", "natural", "solid"),
+    "adversarial_loss": ("loss", "adversarial", "adversarial", "solid"),
+    "train_loss": ("loss", "training", "training batch", "dot"),
+}
+NAMES = tuple(LINES)
+
+
+def trade_off(epochs: pd.DataFrame, steps: pd.DataFrame | None = None, *, split: str) -> go.Figure:
+    """Natural and adversarial loss and accuracy on one chart.
+
+    Args:
+        epochs: `RunLog.curves`: columns epoch, step, split, statistics, name, value; averages per epoch.
+        steps: `RunLog.steps_curve`: columns step, name, value; drawn thin behind, so that something moves within an epoch.
+        split: the split whose natural and adversarial values are drawn ("alphas" or "select"); the training loss is of
+            the weights split.
+    """
+    shown = epochs[epochs["name"].isin(NAMES) & ((epochs["split"] == split) | (epochs["name"] == "train_loss"))]
+    if shown.empty and (steps is None or steps.empty):
+        return blank("The first losses appear within a few seconds")
+    figure = go.Figure()
+    if steps is not None:
+        _add_steps(figure, steps)
+    for name, (row, series, text, dash) in LINES.items():
+        points = shown[shown["name"] == name].sort_values("step")
+        if not points.empty:
+            _add_epochs(figure, points, row, series, text, dash)
+    themed(figure, margin={"l": 62, "b": 42})
+    figure.update_layout(
+        xaxis={"title": {"text": "step", "font": {"size": 12.5}}, "anchor": "y2", "rangemode": "tozero"},
+        yaxis={"title": {"text": "accuracy", "font": {"size": 12.5}}, "domain": [0.55, 1.0], "tickformat": ".0%", "range": [0, 1.02]},
+        yaxis2={"title": {"text": "loss (nats)", "font": {"size": 12.5}}, "domain": [0.0, 0.46], "rangemode": "tozero"})
+    return figure
+
+
+def _add_epochs(figure: go.Figure, points: pd.DataFrame, row: str, series: str, text: str, dash: str) -> None:
+    per_cent = row == "accuracy"
+    figure.add_scatter(
+        x=points["step"].tolist(), y=points["value"].tolist(), mode="lines+markers", name=text, legendgroup=series,
+        showlegend=per_cent or series == "training", yaxis="y" if per_cent else "y2", customdata=points["epoch"].tolist(),
+        line={"color": theme.SERIES[series], "width": 2.2, "dash": dash}, marker={"size": 6},
+        hovertemplate=f"{text} {row} " + ("%{y:.1%}" if per_cent else "%{y:.3f}") + " (epoch %{customdata})<extra></extra>")
+
+
+def _add_steps(figure: go.Figure, steps: pd.DataFrame) -> None:
+    for name, (row, series, _, _) in LINES.items():
+        points = steps[steps["name"] == name].sort_values("step")
+        if len(points) < 2:
+            continue
+        figure.add_scatter(
+            x=points["step"].tolist(), y=points["value"].tolist(), mode="lines", legendgroup=series, showlegend=False,
+            yaxis="y" if row == "accuracy" else "y2", line={"color": theme.SERIES[series], "width": 1}, opacity=0.4,
+            hoverinfo="skip")

@@ -1,0 +1,53 @@
+"""The attack table of one network: accuracy under each attack with its interval, images, epsilon and fingerprint."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from app.components.formats import count, epsilon, escape, interval, missing, percent
+
+CAPTION = ("Share of test images still classified correctly, with 95 % Wilson intervals of the images measured. Rows on "
+           "different numbers of images are different samples. The smallest row bounds what is known of the network's robustness.")
+
+
+def attack_table_html(attacks: pd.DataFrame) -> str:
+    """The table as HTML.
+
+    Args:
+        attacks: rows of `RunLog.attacks` of one run, in the order in which they were measured: attack, title, part_of, epsilon,
+            images, accuracy, low, high, fingerprint.
+    """
+    head = "".join(f'<th scope="col"{side}>{name}</th>' for name, side in (
+        ("Attack", ""), ("Accuracy", ' class="rp-right"'), ("95 % interval", ' class="rp-right"'),
+        ("Images", ' class="rp-right"'), ("Epsilon", ' class="rp-right"'), ("Fingerprint", ""))) 
+    rows = "".join(_row(row) for row in ordered(attacks).to_dict("records"))
+    return (f'<div class="rp-scroll"><table class="rp-table"><caption>{CAPTION}</caption><thead><tr>{head}</tr></thead>'
+            f"<tbody>{rows}</tbody></table></div>")
+
+
+def ordered(attacks: pd.DataFrame) -> pd.DataFrame:
+    """Natural first, then as measured, each suite followed by its parts."""
+    records = attacks.to_dict("records")
+    tops = [r for r in records if missing(r.get("part_of")) or not r.get("part_of")]
+    tops.sort(key=lambda r: r["attack"] != "natural")
+    names = {r["attack"] for r in tops}
+    rows = []
+    for top in tops:
+        rows.append(top)
+        rows += [r for r in records if r.get("part_of") == top["attack"]]
+    # Parts of a suite that is still being measured stand at the end.
+    rows += [r for r in records if r not in rows and r.get("part_of") and r["part_of"] not in names]
+    return pd.DataFrame(rows, columns=attacks.columns)
+
+
+def _row(row: dict) -> str:
+    part = not missing(row.get("part_of")) and bool(row.get("part_of"))
+    bar = "" if missing(row["accuracy"]) else f'<span class="rp-bar" aria-hidden="true"><i style="width:{100 * row["accuracy"]:.1f}%"></i></span>'
+    radius = EMPTY_RADIUS if row["attack"] == "natural" else epsilon(row["epsilon"])
+    return (f'<tr class="{"rp-part" if part else "rp-strong" if row["attack"] in ("natural", "autoattack", "worst-case") else ""}">'
+            f'<td>{escape(row["title"])}</td><td class="rp-right">{bar}{percent(row["accuracy"])}</td>'
+            f'<td class="rp-right">{interval(row["low"], row["high"])}</td><td class="rp-right">{count(row["images"])}</td>'
+            f'<td class="rp-right">{radius}</td><td><code>{escape(row["fingerprint"])}</code></td></tr>')
+
+
+EMPTY_RADIUS = "–"

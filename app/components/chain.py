@@ -1,0 +1,47 @@
+"""The chain search -> retrain -> attack as a row of steps: where each stands, and a link to its page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from app import theme
+from app.components.formats import duration, escape, missing, percent
+
+
+def steps_html(runs: Sequence[Mapping[str, Any]], current: str) -> str:
+    """The runs of a chain, root first, as a list of links; the current one is marked.
+
+    Args:
+        runs: one mapping a run with id, kind, status, progress (0..1), seconds_left and natural/adversarial accuracy
+            (keys may be missing).
+        current: id of the run whose page this is.
+    """
+    arrow = '<span class="rp-arrow" aria-hidden="true">→</span>'
+    items = [f"<li>{arrow if position else ''}{_step(run, current)}</li>" for position, run in enumerate(runs)]
+    return f'<ol class="rp-steps" aria-label="Steps of this chain">{"".join(items)}</ol>'
+
+
+def _step(run: Mapping[str, Any], current: str) -> str:
+    kind = theme.KIND_TITLES.get(str(run["kind"]), str(run["kind"]))
+    glyph, tone = theme.STATUS.get(str(run["status"]), ("?", "muted"))
+    words = escape(step_words(run))
+    inside = (f'<b>{escape(kind)}</b><span class="rp-tone-{tone}"><span aria-hidden="true">{glyph}</span> {words}</span>')
+    if run["id"] == current:
+        return f'<span class="rp-step" aria-current="page">{inside}</span>'
+    return f'<a class="rp-step" href="run?id={escape(run["id"])}" target="_self">{inside}</a>'
+
+
+def step_words(run: Mapping[str, Any]) -> str:
+    """"Running, 42 %, about 3 min left"; "Finished"; "Waits"."""
+    status = str(run["status"])
+    if status == "queued":
+        return "Waits its turn"
+    if status in ("running", "stopping"):
+        parts = [status.capitalize()]
+        if not missing(run.get("progress")):
+            parts.append(percent(run["progress"], 0))
+        if not missing(run.get("seconds_left")):
+            parts.append(f"{duration(run['seconds_left'])} left")
+        return ", ".join(parts)
+    return status.capitalize()

@@ -1,0 +1,90 @@
+"""The architecture of a search as it evolves: one cell kind and one epoch at a time, and every edge over all steps."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from app import session, theme
+from app.charts import alphas
+from app.components.cell_graph import cell_graph, changed_edges, legend
+from app.components.formats import escape
+from app.components.live_plot import live_plot
+from app.components.states import empty_state
+from engine.genotype import Genotype
+
+ORDER = ("accurate", "normal", "reduce", "robust")
+
+
+def architecture(run_id: str) -> None:
+    """Heat-map and derived cell of the chosen epoch, lines of every edge; needs a search's run log."""
+    log = session.run_log()
+    cells = sorted(log.alpha_cells(run_id), key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+    if not cells:
+        empty_state("No architecture weights yet", "They appear after the first step of the search.")
+        return
+    epochs = [int(epoch) for epoch in log.alpha_epochs(run_id, cells[0])]
+    left, right = st.columns([5, 7], vertical_alignment="bottom", gap="large")
+    with left:
+        cell = _choose_cell(cells)
+    with right:
+        epoch = _choose_epoch(run_id, epochs)
+    left, right = st.columns([5, 7], gap="large")
+    with left:
+        live_plot(alphas.heat_map(log.alpha_matrix(run_id, cell, epoch)), key=f"run_heat_{cell}", height=430,
+                  label=f"{theme.cell_title(cell)}: weight of every operation on every edge, epoch {epoch}")
+    with right:
+        _graph(log.genotypes(run_id), cell, epoch)
+    live_plot(alphas.lines(log.alpha_lines(run_id, cell)), key=f"run_lines_{cell}", height=520,
+              label=f"{theme.cell_title(cell)}: weights of every edge over the steps")
+
+
+def _choose_cell(cells: list[str]) -> str:
+    """Which cell kind is shown; robust cells first meet the eye least often, so the first in the network leads."""
+    chosen = st.segmented_control("Cell", cells, default=cells[0], format_func=theme.cell_title, key="run_cell")
+    return chosen or cells[0]
+
+
+def _choose_epoch(run_id: str, epochs: list[int]) -> int:
+    """The scrubber. It follows the newest epoch until the reader moves it, and again when moved to the end."""
+    if len(epochs) < 2:
+        st.html(f'<span class="rp-label">Epoch {epochs[0]}; a slider appears with the second</span>')
+        return epochs[0]
+    key = f"run.epoch.{run_id}"
+    held = st.session_state.get(key)
+    value = held if held in epochs else epochs[-1]
+
+    def moved() -> None:
+        chosen = st.session_state[f"{key}.slider.{epochs[-1]}"]
+        st.session_state[key] = None if chosen == epochs[-1] else chosen
+
+    return st.select_slider("Epoch", epochs, value=value, key=f"{key}.slider.{epochs[-1]}", on_change=moved,
+                            help="Architecture weights and cell at the end of the epoch. At its right end it follows the search.")
+
+
+def _graph(genotypes: pd.DataFrame, kind: str, epoch: int) -> None:
+    """The derived cell at an epoch, edges marked that the epoch before did not have."""
+    at = genotypes[genotypes["epoch"] <= epoch]
+    if at.empty:
+        empty_state("No cell derived yet", "The first is derived at the start of the search.")
+        return
+    row = at.iloc[-1]
+    found = Genotype.from_json(row["genotype"])
+    before = Genotype.from_json(at.iloc[-2]["genotype"]) if len(at) > 1 else None
+    cell = found.cell(kind)
+    changed = changed_edges(before.cell(kind), cell) if before else []
+    cell_graph(cell, key="run_cell_graph", title=theme.cell_title(kind), changed=changed)
+    st.html(f'<p class="rp-note">{escape(change_words(row, changed, first=before is None))}</p>')
+    legend([name for name, _ in cell.edges], key="run_cell_legend")
+
+
+def change_words(row: pd.Series, changed: list[int], *, first: bool) -> str:
+    """What changed since the epoch before, in words; `row` is one of `RunLog.genotypes`."""
+    epoch, quiet = int(row["epoch"]), int(row["unchanged_epochs"])
+    if first:
+        return f"Epoch {epoch}: the first derived cells."
+    if quiet:
+        return f"Epoch {epoch}: all cells unchanged for {quiet} epoch{'s' if quiet != 1 else ''}."
+    if changed:
+        return f"Epoch {epoch}: {len(changed)} of 8 edges of this cell changed, marked ✱."
+    return f"Epoch {epoch}: this cell did not change, another did."

@@ -1,0 +1,127 @@
+"""Head of a run's page: title, status and its cause, stop and resume, the chain, progress, and the newest numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from app import session
+from app.components.chain import steps_html
+from app.components.formats import escape, missing, percent
+from app.components.progress import figure_html, progress_html
+from app.components.status import status_chip_html, tag_html
+from engine import requests
+from engine.config import PRESETS
+from engine.errors import RampartError
+
+TONES = {"finished": "good", "failed": "bad", "stopped": "warn", "stopping": "warn"}
+ACTIVE = ("running", "stopping")
+
+
+def header(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
+    """Everything above the panels.
+
+    Args:
+        run: `RunLog.run` of the page's run, status computed now.
+        chain: the same for every run of its chain, root first.
+    """
+    left, right = st.columns([5, 2], vertical_alignment="center")
+    with left:
+        _title(run)
+    with right:
+        _buttons(run)
+    st.html(steps_html(chain, run["id"]))
+    for one in [run, *(r for r in chain if r["status"] in ACTIVE and r["id"] != run["id"])]:
+        if one["status"] != "finished":
+            st.html(_progress(one))
+    _figures(run)
+
+
+def _title(run: dict[str, Any]) -> None:
+    preset = str(run["preset"])
+    demonstration = preset == "quick"
+    note = PRESETS.get(preset, "") if demonstration or preset == "smoke" else ""
+    silent = None if missing(run.get("silent_s")) else run["silent_s"]
+    tags = tag_html("demonstration" if demonstration else preset) + tag_html(str(run["dataset"]))
+    st.html(f'<div class="rp-row"><h1 class="rp-title">{escape(run["title"])}</h1>'
+            f'{status_chip_html(run["status"], run.get("cause"), silent)}</div>'
+            f'<div class="rp-row" style="margin-top:0.45rem">{tags}<span class="rp-label">{escape(run["id"])}</span></div>'
+            + (f'<p class="rp-note" style="margin-top:0.35rem">Preset {escape(preset)}. {escape(note)}</p>' if note else ""))
+
+
+def _buttons(run: dict[str, Any]) -> None:
+    """Stop (a second press kills the process group) and resume; a refusal is a sentence below."""
+    state = requests.status(session.runs_root(), run["id"])
+    with st.container(horizontal=True, horizontal_alignment="right"):
+        if state.status == "stopping":
+            st.button("Kill it now", key="run_force", on_click=_ask, args=("force", run["id"]),
+                      help="The run was asked to stop and writes a checkpoint. This kills its processes at once; it resumes "
+                           "from the checkpoint before.")
+        elif state.can_stop:
+            st.button("Stop", key="run_stop", on_click=_ask, args=("stop", run["id"]),
+                      help="Abandons the step in progress, writes a checkpoint and exits within seconds. It can be resumed.")
+        if state.can_resume:
+            st.button("Resume", key="run_resume", type="primary", on_click=_ask, args=("resume", run["id"]),
+                      help="Continues exactly where the last checkpoint was written.")
+    refusal = st.session_state.pop("run.refusal", None)
+    if refusal:
+        st.html(f'<div class="rp-problem" role="alert">{escape(refusal)}</div>')
+
+
+def _ask(verb: str, run_id: str) -> None:
+    actions = {"stop": requests.request_stop, "force": requests.force_stop, "resume": requests.resume}
+    try:
+        actions[verb](session.runs_root(), run_id)
+    except RampartError as error:
+        st.session_state["run.refusal"] = str(error)
+
+
+def _progress(run: dict[str, Any]) -> str:
+    """The bar of one run of the chain."""
+    row = session.run_log().progress(run["id"]) or {}
+    live = run["status"] in ACTIVE
+    return progress_html(
+        title=str(run["kind"]).capitalize(), done=row.get("done"), total=row.get("total"), unit=row.get("unit") or "steps",
+        detail=_text(row.get("detail")) if live else "", seconds_left=row.get("seconds_left") if live else None,
+        passes=row.get("passes"), tone=TONES.get(run["status"], ""),
+        pending={"queued": "waits its turn", "running": "starting"}.get(run["status"], "nothing done"))
+
+
+def _text(value: Any) -> str:
+    return "" if missing(value) else str(value)
+
+
+WHERE = {"alphas": "alphas split, batch statistics", "select": "select split, running statistics",
+         "weights": "training batches"}
+FIGURES = {"natural_accuracy": "Natural accuracy", "adversarial_accuracy": "Adversarial accuracy", "natural_loss": "Natural loss",
+           "adversarial_loss": "Adversarial loss", "train_loss": "Training loss", "images_per_s": "Throughput"}
+
+
+def _figures(run: dict[str, Any]) -> None:
+    """The newest means that were measured, and where."""
+    latest = newest(session.run_log().curves(run["id"]))
+    shown = [name for name in FIGURES if name in latest]
+    if not shown:
+        return
+    boxes = "".join(figure_html(FIGURES[name], _value(name, latest[name][1])) for name in shown)
+    places: dict[str, list[str]] = {}
+    for name in shown:
+        split, _, epoch = latest[name]
+        places.setdefault(f"{WHERE.get(split, split)}, mean of epoch {epoch}", []).append(FIGURES[name].lower())
+    note = "; ".join(f"{', '.join(names)}: {place}" for place, names in places.items())
+    st.html(f'<div class="rp-figures">{boxes}</div><p class="rp-label" style="margin:0.45rem 0 0">{escape(note.capitalize())}.</p>')
+
+
+def _value(name: str, value: float) -> str:
+    if "accuracy" in name:
+        return percent(value)
+    return f"{value:,.0f} images/s" if name == "images_per_s" else f"{value:.3f}"
+
+
+def newest(curves: pd.DataFrame) -> dict[str, tuple[str, float, int]]:
+    """The last average of each quantity: name -> (split, value, epoch)."""
+    last = curves.sort_values("step").drop_duplicates("name", keep="last")
+    return {row.name_: (row.split_, row.value_, int(row.epoch_)) for row in
+            last.rename(columns=lambda c: f"{c}_").itertuples()}

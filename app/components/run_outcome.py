@@ -1,0 +1,88 @@
+"""What a chain found: the derived cells as graphs and, beside them, the attack table of the retrained network."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from app import session
+from app.components.attack_table import attack_table_html
+from app.components.cell_graph import genotype_graphs, to_dot
+from app.components.formats import count, escape
+from app.components.states import empty_state, section
+from engine.errors import GenotypeError
+from engine.genotype import Genotype
+
+
+def outcome(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
+    """Cells on the left, attacks on the right, for any run of the chain. Draws nothing while there is neither.
+
+    Args:
+        run: the page's run; chain: all runs of its chain, root first, as dictionaries of `RunLog.run`.
+    """
+    attacked = [one for one in chain if one["kind"] == "attack"]
+    results = session.run_log().attacks()
+    results = results[results["run"].isin([one["id"] for one in attacked])]
+    found = derived(run, chain)
+    if found is None or (results.empty and run["kind"] == "search" and run["status"] != "finished"):
+        return
+    section("Derived cells and what they withstand", "the genotype and the network retrained from it")
+    left, right = st.columns([6, 6], gap="large")
+    with left:
+        genotype_graphs(found, key="outcome")
+        _downloads(found, run["id"])
+    with right:
+        _attacks(results, attacked, chain)
+
+
+def derived(run: dict[str, Any], chain: list[dict[str, Any]]) -> Genotype | None:
+    """The newest genotype of the chain: the retrained network's, else the search's own last one."""
+    log = session.run_log()
+    for one in [run, *reversed(chain)]:
+        frame = log.genotypes(one["id"])
+        if not frame.empty:
+            try:
+                return Genotype.from_json(frame.iloc[-1]["genotype"])
+            except GenotypeError:
+                continue
+    return None
+
+
+def _attacks(results: pd.DataFrame, attacked: list[dict[str, Any]], chain: list[dict[str, Any]]) -> None:
+    if results.empty:
+        _waiting(attacked, chain)
+        return
+    for run_id in dict.fromkeys(results["run"]):
+        st.html(attack_table_html(results[results["run"] == run_id]))
+    sizes = next((one for one in reversed(chain) if one.get("parameters") == one.get("parameters") and one.get("parameters")), None)
+    if sizes:
+        st.html(f'<p class="rp-note">Network: {count(sizes["parameters"])} parameters, {count(sizes["macs"])} '
+                f"multiply-accumulates per image.</p>")
+
+
+def _waiting(attacked: list[dict[str, Any]], chain: list[dict[str, Any]]) -> None:
+    """Why there is no table yet."""
+    if attacked:
+        status = attacked[-1]["status"]
+        words = {"queued": "The attack waits until the network is trained.", "running": "The first attack is being measured.",
+                 "failed": "The attack run failed; its page says why.", "stopped": "The attack run was stopped; resume it on its page."}
+        empty_state("No attack measured yet", words.get(status, f"The attack run is {status}."))
+    elif any(one["kind"] == "retrain" for one in chain):
+        empty_state("Not attacked yet", "Launch an attack on the retrained network to see what it withstands.",
+                    link="views/launch.py", link_label="Go to Launch")
+    else:
+        empty_state("Not retrained yet", "A search's own accuracies belong to its supernet. Launch a retraining of these cells, "
+                    "then an attack on the trained network.", link="views/launch.py", link_label="Go to Launch")
+
+
+def _downloads(found: Genotype, run_id: str) -> None:
+    """The genotype as JSON and as DOT."""
+    with st.container(horizontal=True):
+        st.download_button("Genotype (JSON)", json.dumps(found.to_dict(), indent=1), f"{run_id}-genotype.json",
+                           "application/json", key="outcome_json", on_click="ignore")
+        dot = "\n".join(to_dot(found, kind) for kind in found.kinds)
+        st.download_button("Graphs (DOT)", dot, f"{run_id}-cells.dot", "text/vnd.graphviz", key="outcome_dot", on_click="ignore")
+        st.html(f'<span class="rp-label">hash {escape(found.hash)}</span>')

@@ -1,0 +1,141 @@
+"""Run: one run of a chain, from its first second to its attack table. Its id is in the URL: run?id=20261120-0915-..."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from app import session
+from app.charts import mgda
+from app.charts.training import NAMES, trade_off
+from app.components.formats import escape
+from app.components.live import live_panel
+from app.components.live_plot import live_plot
+from app.components.log_tail import log_tail, matching, read_tail
+from app.components.run_architecture import architecture
+from app.components.run_header import header
+from app.components.run_outcome import outcome
+from app.components.settings import all_settings_html, differences_html
+from app.components.states import empty_state, heading, problem, section
+from engine.errors import RampartError
+from engine.run.folder import RunFolder
+
+VERTEX_STEPS = 500
+SPLITS = {"search": ("alphas", "alphas split, batch statistics"),
+          "retrain": ("select", "select split, running statistics; training loss on the weights and alphas splits")}
+
+
+def main() -> None:
+    """The page, top to bottom."""
+    run_id = st.query_params.get("id", "")
+    if not run_id:
+        heading("Run")
+        empty_state("No run chosen", "This page shows one run. Choose it in the list of runs.",
+                    link="views/runs.py", link_label="Go to Runs")
+        return
+    try:
+        RunFolder(session.runs_root(), run_id).read_run()
+        kind = session.run_log().run(run_id)["kind"]
+    except RampartError as error:
+        heading("This run cannot be shown")
+        problem(str(error))
+        return
+    topic = f"run:{run_id}"
+    live_panel(topic, key="run_head")(guarded(top))(run_id)
+    if kind in SPLITS:
+        live_panel(topic, key="run_curves")(guarded(curves))(run_id, kind)
+    if kind == "search":
+        live_panel(topic, key="run_architecture")(guarded(evolution))(run_id)
+    left, right = st.columns([6, 6], gap="large")
+    with left:
+        live_panel(topic, key="run_log")(guarded(log))(run_id)
+    with right:
+        guarded(configuration)(run_id)
+
+
+def guarded(draw):
+    """A panel whose data cannot be read says so in its place; the others stay."""
+    def safely(*args: Any) -> None:
+        try:
+            draw(*args)
+        except RampartError as error:
+            problem(str(error), link=None)
+    safely.__qualname__ = safely.__name__ = f"run_{draw.__name__}"
+    return safely
+
+
+def chain_of(run_id: str) -> list[dict[str, Any]]:
+    """Every run of the chain, root first, as the run log knows them now."""
+    run_log = session.run_log()
+    return [run_log.run(one) for one in run_log.chain(run_id)["id"]]
+
+
+def top(run_id: str) -> None:
+    """Title, controls, chain, progress; and, as soon as there is one, the outcome of the chain."""
+    chain = chain_of(run_id)
+    run = next(one for one in chain if one["id"] == run_id)
+    header(run, chain)
+    outcome(run, chain)
+
+
+def curves(run_id: str, kind: str) -> None:
+    """Natural versus adversarial; for a search also what MGDA made of it."""
+    run_log = session.run_log()
+    split, words = SPLITS[kind]
+    figure = trade_off(run_log.curves(run_id), run_log.steps_curve(run_id, list(NAMES)), split=split)
+    left, right = st.columns([7, 5], gap="large") if kind == "search" else (st.container(), None)
+    with left:
+        section("Natural versus adversarial", words)
+        live_plot(figure, key="run_trade_off", height=400, label=f"Natural and adversarial accuracy and loss, {words}")
+    if right:
+        with right:
+            weighting(run_id)
+
+
+def weighting(run_id: str) -> None:
+    """MGDA: weights, angle, and one sentence."""
+    run_log = session.run_log()
+    frame = run_log.objectives(run_id)
+    section("Who decides", "weights of MGDA and the angle between the two gradients")
+    live_plot(mgda.weights_and_angle(frame), key="run_mgda", height=352, label="MGDA weights and angle over the steps")
+    st.html(f'<p class="rp-note">{escape(mgda.in_words(run_log.share_at_vertex(run_id, VERTEX_STEPS)))}</p>')
+
+
+def evolution(run_id: str) -> None:
+    """The architecture as it evolves."""
+    section("Architecture", "softmaxed architecture weights, and the cell that would be derived from them")
+    architecture(run_id)
+
+
+def log(run_id: str) -> None:
+    """The log's end with its last error pinned, and the run's own alerts."""
+    section("Log", "the newest lines of log.txt")
+    tail = read_tail(session.runs_root() / run_id / "log.txt")
+    alerts = session.run_log().alerts(run_id)
+    errors = [str(text) for text in alerts[alerts["level"] == "error"]["text"]]
+    for pinned in dict.fromkeys([*errors[-1:], *([tail.error] if tail.error else [])]):
+        st.html(f'<div class="rp-problem" role="alert"><b>Last error</b> {escape(pinned)}</div>')
+    wanted = st.text_input("Filter lines", key="run_log_filter", placeholder="Only lines that contain ...", label_visibility="collapsed")
+    if tail.text:
+        log_tail(matching(tail.text, wanted) or "No line contains that.", key="run_log_lines")
+    else:
+        empty_state("The log is empty", "The run writes here as soon as it starts.")
+
+
+def configuration(run_id: str) -> None:
+    """What differs from the published settings, all settings, and the command that starts the same run."""
+    run = session.run_log().run(run_id)
+    section("Settings", "what differs from the published ones")
+    found = run["differences"]
+    if found:
+        st.html(differences_html(found))
+    else:
+        st.html('<p class="rp-note">Nothing: these are the published settings.</p>')
+    with st.expander("All settings"):
+        st.html(all_settings_html(run["kind"], run["method"], run["config"], found))
+    section("Command", "starts the same run from a terminal")
+    st.code(run["command"], language="bash", wrap_lines=True)
+
+
+main()
