@@ -12,23 +12,16 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from app import theme
+from app.charts.frame import themed
 
 # What a marker's area or colour may stand for: column -> words with unit.
 QUANTITIES = {"parameters": "parameters", "macs": "multiply-accumulates (MACs)"}
 SMALLEST, LARGEST = 9.0, 26.0  # marker diameter, pixels
 MOST_LABELS = 12
-CATEGORY_COLOURS = tuple(dict.fromkeys(style.colour for style in theme.OPERATIONS.values()))
+# The operations' colours, which are told apart under colour-vision deficiencies; those of strongest contrast first.
+CATEGORY_COLOURS = tuple(theme.OPERATIONS[name].colour for name in (
+    "sep_conv_5x5", "avg_pool_3x3", "dil_conv_3x3", "dil_conv_5x5", "sep_conv_3x3", "max_pool_3x3", "skip_connect"))
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star")
-
-
-def non_dominated(points: Sequence[tuple[float, float]]) -> list[bool]:
-    """For each point whether no other is at least as high in both coordinates and higher in one. Equal points both stay.
-
-    Args:
-        points: (natural, adversarial) accuracies, both to be maximised.
-    """
-    return [not any(other[0] >= point[0] and other[1] >= point[1] and other != point for other in points)
-            for point in points]
 
 
 def marker_sizes(values: Sequence[float | None]) -> list[float]:
@@ -46,24 +39,22 @@ def networks_figure(frame: pd.DataFrame, attack: str, *, size: str = "", colour:
     """Attacked networks of one fingerprint group.
 
     Args:
-        frame: one row a network: label, method, run, natural and adversarial accuracy with low and high (fractions, columns
-            `natural`, `natural_low`, `natural_high`, `adversarial`, ...), parameters, macs.
+        frame: rows of one group of `RunLog.pareto_networks`, and `label`.
         attack: what the adversarial accuracy was measured with, as the axis says.
         size: "parameters" or "macs" for the marker's area, "" for one size.
         colour: "front" (on the front or dominated), "method", "parameters" or "macs".
         dominated: draw dominated networks too.
     """
-    points = list(zip(frame["natural"], frame["adversarial"]))
-    frame = frame.assign(front=non_dominated(points), diameter=marker_sizes(list(frame[size])) if size else 12.0)
+    frame = frame.assign(diameter=marker_sizes(list(frame[size])) if size else 12.0)
     figure = go.Figure()
-    front = frame[frame["front"]].sort_values(["natural", "adversarial"])
+    front = frame[frame["is_front"]].sort_values(["natural", "adversarial"])
     figure.add_scatter(x=front["natural"] * 100, y=front["adversarial"] * 100, mode="lines", line_shape="vh", hoverinfo="skip",
                        line={"color": theme.FRONT, "width": 1.6, "dash": "dot"}, showlegend=False)
-    shown = frame if dominated else frame[frame["front"]]
+    shown = frame if dominated else frame[frame["is_front"]]
     for name, rows, marker in _groups(shown, colour):
         figure.add_scatter(
             x=rows["natural"] * 100, y=rows["adversarial"] * 100, name=name, customdata=rows[["run"]].to_numpy(),
-            mode="markers+text" if len(shown) <= MOST_LABELS else "markers", text=rows["label"], textposition="top center",
+            mode="markers+text" if len(shown) <= MOST_LABELS else "markers", text=rows["label"], textposition="top right",
             hovertext=[_hover(row, attack) for row in rows.itertuples()], hoverinfo="text",
             marker={"size": rows["diameter"], "line": {"width": 1, "color": "rgba(127,127,127,.6)"}, **marker},
             error_x=_bars(rows, "natural"), error_y=_bars(rows, "adversarial"))
@@ -81,8 +72,8 @@ def _groups(frame: pd.DataFrame, colour: str) -> list[tuple[str, pd.DataFrame, d
         return [(name, frame[frame["method"].astype(str) == name],
                  {"color": CATEGORY_COLOURS[k % len(CATEGORY_COLOURS)], "symbol": SYMBOLS[k % len(SYMBOLS)]})
                 for k, name in enumerate(names)]
-    groups = [("on the front", frame[frame["front"]], {"color": theme.FRONT, "symbol": "circle"}),
-              ("dominated", frame[~frame["front"]], {"color": theme.DOMINATED, "symbol": "circle-open"})]
+    groups = [("on the front", frame[frame["is_front"]], {"color": theme.FRONT, "symbol": "circle"}),
+              ("dominated", frame[~frame["is_front"]], {"color": theme.DOMINATED, "symbol": "circle-open"})]
     return [group for group in groups if len(group[1])]
 
 
@@ -106,7 +97,7 @@ def epochs_figure(frame: pd.DataFrame, attack: str) -> go.Figure:
     """Trails of searches: one line per run, one marker per epoch, the last one filled.
 
     Args:
-        frame: label, run, epoch, natural and adversarial accuracy (fractions); one row per run and epoch.
+        frame: rows of one group of `RunLog.pareto_epochs`, and `label`.
         attack: what the adversarial accuracy was measured with, as the axis says.
     """
     figure = go.Figure()
@@ -127,6 +118,6 @@ def epochs_figure(frame: pd.DataFrame, attack: str) -> go.Figure:
 
 
 def _axes(figure: go.Figure, x: str, y: str) -> None:
+    themed(figure, margin={"l": 70, "t": 40, "b": 56})
     figure.update_layout(xaxis={"title": {"text": x}, "ticksuffix": " %"}, yaxis={"title": {"text": y}, "ticksuffix": " %"},
-                         showlegend=True, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-                         margin={"l": 70, "r": 24, "t": 48, "b": 56}, height=470, hovermode="closest")
+                         hovermode="closest")

@@ -6,6 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from app import theme
+from app.charts.frame import themed
 
 # Column prefix -> (name in print, colour, symbol, vertical offset inside the network's row). Weakest attack on top.
 MEASURES = {
@@ -14,7 +15,12 @@ MEASURES = {
     "pgd20": ("PGD-20", theme.OPERATIONS["dil_conv_5x5"].colour, "diamond", 0.08),
     "autoattack": ("AutoAttack, worst case", theme.SERIES["adversarial"], "square", 0.24),
 }
-ROW_HEIGHT, FRAME_HEIGHT = 74, 110  # pixels
+ROW_HEIGHT, FRAME_HEIGHT = 74, 100  # pixels
+
+
+def height_of(networks: int) -> int:
+    """Pixels that the figure needs."""
+    return FRAME_HEIGHT + ROW_HEIGHT * max(1, networks)
 
 
 def intervals_figure(frame: pd.DataFrame) -> go.Figure:
@@ -39,9 +45,9 @@ def intervals_figure(frame: pd.DataFrame) -> go.Figure:
             hoverinfo="text", marker={"color": colour, "symbol": symbol, "size": 9},
             error_x={"type": "data", "symmetric": False, "array": high - value, "arrayminus": value - low, "color": colour,
                      "thickness": 1.6, "width": 4})
+    themed(figure, margin={"l": 10, "r": 24, "t": 40, "b": 50})
     figure.update_layout(
-        height=FRAME_HEIGHT + ROW_HEIGHT * max(1, len(frame)), hovermode="closest", showlegend=True,
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}, margin={"l": 10, "r": 24, "t": 44, "b": 44},
+        hovermode="closest",
         xaxis={"title": {"text": "Accuracy, test split (%), with 95 % Wilson interval"}, "ticksuffix": " %", "range": [-1, 101]},
         yaxis={"tickvals": list(rows), "ticktext": list(frame["label"]), "autorange": "reversed", "automargin": True,
                "zeroline": False, "showgrid": False})

@@ -19,7 +19,7 @@ from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
 from engine.attack import ATTACKS
-from engine.config import AttackConfig, RunConfig, parse_pixels, validate
+from engine.config import RunConfig, parse_pixels, validate
 from engine.errors import ConfigError, GenotypeError
 from engine.run import admission
 
@@ -119,11 +119,7 @@ def admit(kind: str, cls: type[RunConfig], values: Mapping[str, Any]) -> RunConf
         ConfigError, GenotypeError: one sentence per problem.
     """
     config = validate(cls, values)
-    admission.check_batch(kind, config)
-    if isinstance(config, AttackConfig):
-        admission.check_attacks(config)
-    if getattr(config, "genotype", None):
-        admission.genotype_of(config.genotype)  # type: ignore[attr-defined]
+    admission.check_config(kind, config)
     return config
 
 
@@ -142,6 +138,9 @@ def check(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], changes: M
         whole = str(refusal)
     problems = {}
     for name, value in changes.items():
+        if value is None and _is_required(cls.model_fields[name]):
+            problems[name] = f"{name} must be a whole number, got nothing; the preset has {preset[name]}."
+            continue
         try:
             admit(kind, cls, {**preset, name: value})
         except (ConfigError, GenotypeError) as refusal:
@@ -188,8 +187,12 @@ def _field(cls: type[RunConfig], name: str, preset: Mapping[str, Any], values: F
     if name in values.problems:
         st.markdown(f":red[:material/error: {_escaped(values.problems[name])}]")
     elif value != info.default and name not in ("seed", "device", "threads"):
-        own = f" · this preset: {value_text(info, preset[name])}" if name in values.changes and preset[name] != info.default else ""
-        st.caption(f"paper: {value_text(info, info.default)}{own}")
+        moved = name in values.changes and preset[name] != info.default
+        st.caption(f"paper: {value_text(info, info.default)}" + (f" · preset: {value_text(info, preset[name])}" if moved else ""))
+
+
+def _is_required(info: FieldInfo) -> bool:
+    return type(None) not in typing.get_args(info.annotation)
 
 
 def _escaped(sentence: str) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 from app.components.formats import missing
 
 NOT_MEASURED = "not measured"
@@ -20,3 +23,9 @@ def interval(low: float | None, high: float | None) -> str:
 def with_interval(value: float | None, low: float | None, high: float | None) -> str:
     """(0.938, 0.847, 0.975) -> "93.8 % (84.7-97.5)"."""
     return f"{accuracy(value)} {interval(low, high)}".strip()
+
+
+def network_labels(titles: Sequence[str], runs: Sequence[str]) -> list[str]:
+    """The title where it names one network only, else with the last part of the run's id: "ARNAS · 7f3c"."""
+    counts = Counter(titles)
+    return [title if counts[title] == 1 else f"{title} · {run.rsplit('-', 1)[-1]}" for title, run in zip(titles, runs)]

@@ -14,7 +14,7 @@ import streamlit as st
 
 JAVASCRIPT = """
 export default function(component) {
-  const {data, parentElement, setStateValue, setTriggerValue} = component;
+  const {data, parentElement, setTriggerValue} = component;
   const host = parentElement.querySelector('.rp-data');
   const make = (tag, name, text) => {
     const node = document.createElement(tag);
@@ -23,7 +23,7 @@ export default function(component) {
     return node;
   };
   const state = host.rampart || (host.rampart = {sort: null, falling: false, drawn: new Map(), head: ''});
-  state.send = {setStateValue, setTriggerValue};
+  state.send = {setTriggerValue};
   state.data = data;
 
   const cellNode = (column, cell) => {
@@ -52,7 +52,7 @@ export default function(component) {
     if (cell.hint) td.title = cell.hint;
     return td;
   };
-  const choose = (id) => state.send.setStateValue('selected', id);
+  const choose = (id) => state.send.setTriggerValue('clicked', id);
   const rowNode = (row, columns) => {
     const tr = make('tr');
     tr.dataset.id = row.id; tr.tabIndex = 0;
@@ -61,7 +61,8 @@ export default function(component) {
     tr.addEventListener('keydown', (event) => {
       if (event.target !== tr) return;
       if (event.key === 'Enter' || event.key === ' ') { event.preventDefault(); choose(row.id); }
-      const other = event.key === 'ArrowDown' ? tr.nextElementSibling : event.key === 'ArrowUp' ? tr.previousElementSibling : null;
+      const next = {ArrowDown: 'nextElementSibling', ArrowUp: 'previousElementSibling'}[event.key];
+      const other = next && tr[next];
       if (other) { event.preventDefault(); other.focus(); }
     });
     return tr;
@@ -193,9 +194,9 @@ class Row:
 
 @dataclass(frozen=True)
 class TableAction:
-    """What the reader did: the selected row's id (kept), and the row whose link was just clicked (once)."""
+    """What the reader just did: the id of the row that was clicked, and of the row whose link was. Reported once."""
 
-    selected: str | None
+    clicked: str | None
     opened: str | None
 
 
@@ -217,11 +218,9 @@ def table(columns: Sequence[Column], rows: Sequence[Row], *, key: str, label: st
     data: dict[str, Any] = {"columns": [asdict(column) for column in columns], "label": label, "selected": selected,
                             "rows": [{"id": row.id, "cells": {name: _slim(cell) for name, cell in row.cells.items()}}
                                      for row in rows]}
-    result = _component(data=data, key=key, default={"selected": selected}, on_selected_change=_nothing,
-                        on_opened_change=_nothing)
-    opened = result.get("opened")
-    chosen = result.get("selected") or selected
-    return TableAction(chosen if chosen in known else None, opened if opened in known else None)
+    result = _component(data=data, key=key, on_clicked_change=_nothing, on_opened_change=_nothing)
+    clicked, opened = result.get("clicked"), result.get("opened")
+    return TableAction(clicked if clicked in known else None, opened if opened in known else None)
 
 
 def _slim(cell: CellText) -> dict[str, Any]:

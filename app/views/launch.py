@@ -12,21 +12,25 @@ import streamlit as st
 
 from app import session
 from app.components import preflight
+from app.components.cell_graph import genotype_graphs
 from app.components.form import FormValues, check, config_form, label_of, unit_of, value_text
+from app.components.formats import count
 from app.components.source import Source, attack_source, retrain_source
-from app.components.states import RUN_PAGE, heading, problem
+from app.components.states import RUN_PAGE, heading, problem, section
 from app.theme import KIND_TITLES
 from engine import requests
 from engine.config import (
     KINDS,
     METHODS,
     PRESETS,
+    RetrainConfig,
     RunConfig,
     build,
     config_class,
     differences_from_paper,
     preset_values,
 )
+from engine.cost import cost
 from engine.data import DATASETS
 from engine.errors import ConfigError, RampartError
 
@@ -231,12 +235,40 @@ def validated(choice: Choice, values: FormValues) -> FormValues:
     return check(choice.kind, cls, preset, {**values.changes, **choice.source.changes})
 
 
+def network(choice: Choice, values: FormValues) -> None:
+    """The network that a chosen genotype makes at the sizes on the form."""
+    genotype = choice.source.genotype
+    if genotype is None:
+        return
+    config, data = values.config, DATASETS[choice.dataset]
+    size = ""
+    if isinstance(config, RetrainConfig):
+        found = cost(genotype, channels=config.channels, layers=config.layers, classes=data.classes,
+                     image_shape=data.image_shape)
+        size = (f"{count(found.parameters)} parameters and {count(found.macs)} multiply-accumulates per image at "
+                f"{config.channels} channels and {config.layers} cells, without auxiliary head")
+    section("The network", size)
+    genotype_graphs(genotype, key="launch.genotype", columns=len(genotype.kinds))
+
+
+def command(choice: Choice, values: FormValues) -> None:
+    """The line that asks for exactly what the button asks for."""
+    if values.config is None or choice.source.problem:
+        st.caption("Known as soon as every setting is valid.")
+        return
+    line = requests.command_of(choice.kind, choice.method, choice.preset, choice.dataset,
+                               {**choice.source.changes, **values.changes}, choice.then, choice.source.parent,
+                               session.runs_root())
+    st.code(line, language="bash", wrap_lines=True)
+
+
 runs = session.run_log().runs()
-heading("Launch", "One click starts it as a process of its own: closing this page, or the dashboard, does not end it.")
+heading("Launch", "A run is a process of its own: closing this page does not end it.")
 controls, facts = st.columns([3, 2], gap="large")
 with controls:
     choice = choose(runs)
     action = st.container()
+picture = st.container()
 differences_tab, settings_tab, exchange_tab = st.tabs(["Differs from the paper", "Advanced settings", "Import and export"])
 with settings_tab:
     st.caption("Every setting with its meaning behind the question mark. Pixel values may be typed as 8/255. What is not the "
@@ -244,6 +276,8 @@ with settings_tab:
     preset_now = preset_values(choice.kind, choice.method, choice.dataset, choice.preset)
     values = validated(choice, config_form(choice.kind, config_class(choice.kind, choice.method), preset_now, key=choice.form_key,
                                            start=_imported()["changes"]))
+with picture:
+    network(choice, values)
 with differences_tab:
     differences(choice, values)
 with exchange_tab:
@@ -257,6 +291,4 @@ with facts:
         statuses = [] if runs.empty else list(runs["status"])
         preflight.draw(preflight.facts(reference, session.runs_root(), statuses.count("running"), statuses.count("queued")))
     st.markdown("###### The same by command")
-    st.code(requests.command_of(choice.kind, choice.method, choice.preset, choice.dataset,
-                                {**choice.source.changes, **values.changes}, choice.then, choice.source.parent,
-                                session.runs_root()), language="bash", wrap_lines=True)
+    command(choice, values)

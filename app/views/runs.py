@@ -30,8 +30,9 @@ SPLITS = {"search": "alphas split", "retrain": "select split", "attack": "test s
 
 def filtered(frame: pd.DataFrame, text: str, statuses: list[str], kinds: list[str]) -> pd.DataFrame:
     """The rows that contain every word of `text` in id, title, preset or dataset, and have one of the statuses and kinds."""
-    searched = (frame["id"].astype(str) + " " + frame["title"].fillna("").astype(str) + " " + frame["preset"].fillna("").astype(str)
-                + " " + frame["dataset"].fillna("").astype(str)).str.lower()
+    searched = pd.Series("", index=frame.index)
+    for column in ("id", "title", "preset", "dataset"):
+        searched += " " + frame[column].fillna("").astype(str).str.lower()
     keep = pd.Series(True, index=frame.index)
     for word in text.lower().split():
         keep &= searched.str.contains(word, regex=False)
@@ -50,7 +51,8 @@ def row_of(run: pd.Series) -> Row:
     data = DATASETS[run["dataset"]].title if run["dataset"] in DATASETS else shown(run["dataset"])
     return Row(run["id"], {
         "title": CellText(name, sub=run["id"], href=f"run?id={run['id']}", sort=name),
-        "status": CellText(run["status"].capitalize(), tone=tone, glyph=glyph, sort=run["status"], hint=shown(run["cause"])),
+        "status": CellText(run["status"].capitalize(), tone=tone, glyph=glyph, sort=run["status"], sub=cause_of(run),
+                           hint=shown(run["cause"])),
         "kind": CellText(theme.KIND_TITLES.get(run["kind"], "–"), sub=shown(run["preset"])),
         "dataset": CellText(data or "–"),
         "natural": number(run["natural_accuracy"], split),
@@ -58,6 +60,14 @@ def row_of(run: pd.Series) -> Row:
         "progress": progress(run),
         "age": CellText(coarse(max(0.0, run["age_s"])) if not missing(run["age_s"]) else "–",
                         sort=NO_SORT if missing(run["age_s"]) else -float(run["created"]))})
+
+
+def cause_of(run: pd.Series) -> str:
+    """Why it failed or waits, and a long silence, short enough for a cell; the whole sentence is in the hint."""
+    if run["status"] == "running" and not missing(run["silent_s"]) and run["silent_s"] >= 60:
+        return f"no news for {coarse(run['silent_s'])}"
+    cause = shown(run["cause"]) if run["status"] in ("failed", "queued") else ""
+    return cause if len(cause) <= 34 else cause[:33].rstrip() + "…"
 
 
 def shown(value: object) -> str:
@@ -80,7 +90,8 @@ def progress(run: pd.Series) -> CellText:
     left = ""
     if run["status"] == "running":
         left = shown(run["detail"]) if missing(run["seconds_left"]) else f"about {duration(run['seconds_left'])} left"
-    return CellText(f"{100 * run['progress']:.0f} %", sub=left, sort=float(run["progress"]), fraction=float(run["progress"]), fill=fill)
+    share = float(run["progress"])
+    return CellText(f"{100 * share:.0f} %", sub=left, sort=share, fraction=share, fill=fill)
 
 
 def act(action: str, run: str) -> None:
@@ -98,7 +109,8 @@ def act(action: str, run: str) -> None:
 def selection(run: pd.Series) -> None:
     """What can be done with the selected run."""
     with st.container(border=True):
-        chip = status_chip_html(run["status"], run["cause"], run["silent_s"])
+        cause = "" if run["status"] == "finished" else shown(run["cause"])
+        chip = status_chip_html(run["status"], cause, run["silent_s"])
         st.html(f'<div class="rp-row"><b>{escape(shown(run["title"]) or "Unreadable run")}</b>'
                 f'<span class="rp-label">{escape(run["id"])}</span>{chip}</div>')
         buttons = st.container(horizontal=True)
@@ -138,7 +150,8 @@ def runs_list() -> None:
     frame = session.run_log().runs()
     if frame.empty:
         empty_state("No runs yet", "Everything you launch is listed here: searches, retrainings and attacks, with what "
-                    "they measured.", "The defaults need no GPU and no download.", link=LAUNCH_PAGE, link_label="Launch the first run")
+                    "they measured.", "The defaults need no GPU and no download.",
+                    link=LAUNCH_PAGE, link_label="Launch the first run")
         return
     words, states, kinds = st.columns([3, 3, 2])
     text = words.text_input("Filter", key="runs.text", placeholder="name, id, preset or dataset", live="200ms",
@@ -159,10 +172,13 @@ def runs_list() -> None:
                    selected=st.session_state.get("runs.selected"))
     if action.opened:
         st.switch_page(RUN_PAGE, query_params={"id": action.opened})
-    if action.selected:
-        st.session_state["runs.selected"] = action.selected
+    if action.clicked and action.clicked != st.session_state.get("runs.selected"):
+        st.session_state["runs.selected"] = action.clicked
+        st.rerun(scope="fragment")  # so that the mark in the table and the buttons above it agree
+    chosen = kept[kept["id"] == st.session_state.get("runs.selected")]
+    if not chosen.empty:
         with place:
-            selection(kept[kept["id"] == action.selected].iloc[0])
+            selection(chosen.iloc[0])
 
 
 heading("Runs")
