@@ -28,7 +28,7 @@ class Attack:
         random_start: whether it begins at a random point of the ball.
         uses_step_size: whether the setting `step_size` applies.
         min_classes: fewest classes its loss is defined for.
-        parts: names of the attacks it is a cascade of.
+        parts: the attacks it is a cascade of.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Attack:
     random_start: bool = False
     uses_step_size: bool = False
     min_classes: int = 2
-    parts: tuple[str, ...] = ()
+    parts: tuple[Attack, ...] = ()
     norm: str = "Linf"
 
 
@@ -50,13 +50,13 @@ class AttackRegistry(Registry[Attack]):
 
     def __getitem__(self, name: str) -> Attack:
         steps = _pgd_steps(name)
-        return pgd(steps) if steps and not super().__contains__(name) else super().__getitem__(name)
+        return _pgd(steps) if steps and not super().__contains__(name) else super().__getitem__(name)
 
     def __contains__(self, name: object) -> bool:
         return super().__contains__(name) or _pgd_steps(name) is not None
 
 
-def pgd(steps: int) -> Attack:
+def _pgd(steps: int) -> Attack:
     """PGD of `steps` iterations from a uniformly random point of the ball, one restart."""
     return Attack(
         name=f"pgd-{steps}", title=f"PGD-{steps}",
@@ -74,7 +74,7 @@ ATTACKS: AttackRegistry = AttackRegistry("attack")
 ATTACKS.add("fgsm", Attack(
     name="fgsm", title="FGSM", summary="One signed gradient step of the full radius.",
     source="Goodfellow et al. 2015, arXiv 1412.6572", steps=1))
-ATTACKS.add("pgd-20", pgd(20))
+ATTACKS.add("pgd-20", _pgd(20))
 ATTACKS.add("apgd-ce", Attack(
     name="apgd-ce", title="APGD-CE", summary="PGD on the cross-entropy with a step size that adapts by itself.",
     source="Croce and Hein 2020, arXiv 2003.01690", steps=100, random_start=True))
@@ -91,4 +91,4 @@ ATTACKS.add("autoattack", Attack(
     name="autoattack", title="AutoAttack",
     summary="AutoAttack standard: APGD-CE, APGD-T, FAB-T and Square; an image counts as correct only if it survives all.",
     source="Croce and Hein 2020, arXiv 2003.01690", steps=0, min_classes=4,
-    parts=("apgd-ce", "apgd-t", "fab-t", "square")))
+    parts=tuple(ATTACKS[part] for part in ("apgd-ce", "apgd-t", "fab-t", "square"))))

@@ -185,7 +185,7 @@ class Evaluation:
                 continue
             before, positions = NATURAL, self._autoattack_positions()
             for part in attack.parts:
-                stages.append(Stage(f"{name}/{part}", ATTACKS[part], name, before, positions))
+                stages.append(Stage(f"{name}/{part.name}", part, name, before, positions))
                 before = stages[-1].name
         return {stage.name: stage for stage in stages}
 

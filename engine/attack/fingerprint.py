@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
-from engine.attack import ATTACKS, LIBRARY, Attack
+from engine.attack import LIBRARY, Attack
 
 # What names the network or only cuts the work into pieces.
 NOT_HASHED = ("checkpoint", "block_images")
@@ -44,7 +44,7 @@ def attack_fields(attack: Attack | None, *, epsilon: float, step_size: float, cl
     fields: dict[str, Any] = {"attack": attack.name, "library": LIBRARY, "version": version(LIBRARY),
                               "norm": attack.norm, "epsilon": epsilon}
     if attack.parts:
-        return fields | {"parts": [attack_fields(ATTACKS[part], epsilon=epsilon, step_size=step_size, classes=classes)
+        return fields | {"parts": [attack_fields(part, epsilon=epsilon, step_size=step_size, classes=classes)
                                    for part in attack.parts]}
     if attack.uses_step_size:
         fields["step_size"] = step_size

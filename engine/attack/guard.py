@@ -22,6 +22,8 @@ class Watched(nn.Module):
         """poll may raise StopRequested; on_pass hears the number of finished passes after each one."""
         super().__init__()
         self.network = network
+        # Or torchattacks would find this module training and put the network into training mode after an attack.
+        self.training = network.training
         self.passes = 0
         self._poll, self._on_pass = poll, on_pass
 

@@ -1,8 +1,9 @@
 """The attacks themselves, through torchattacks 3.5.1, with its traps closed.
 
 Closed here (measured, torchattacks 3.5.1): iterations default to 10 instead of 100; targets run over all classes instead
-of 9; global seeds are overwritten; results may require gradients; an attack may leave modes and `.grad` changed; wrong
-dtypes and too few classes fail with an IndexError or not at all.
+of 9; global seeds are overwritten; results may require gradients; an attack may leave modes and `.grad` changed (it puts a
+wrapper that says "training" back into training, and the network inside with it); wrong dtypes and too few classes fail
+with an IndexError or not at all.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ def run_attack(attack: Attack, network: nn.Module, x: Tensor, y: Tensor, *, epsi
     _check_tensors(network, x, y)
     if not len(x):
         return x.clone()
-    watched = Watched(network, poll, on_pass)
     with under_attack(network):
+        watched = Watched(network, poll, on_pass)
         if attack.parts:
             return _cascade(attack, watched, x, y, epsilon=epsilon, step_size=step_size, classes=classes, seed=seed)
         return _attack_batch(attack, watched, x, y, epsilon, step_size, classes, seed)
@@ -70,13 +71,11 @@ def expected_passes(attack: Attack, classes: int) -> int:
 
 
 def _cascade(suite: Attack, network: Watched, x: Tensor, y: Tensor, **settings: float | int) -> Tensor:
-    from engine.attack import ATTACKS
-
     x_adv, standing = x.clone(), torch.arange(len(x), device=x.device)
-    for name in suite.parts:
+    for part in suite.parts:
         if not len(standing):
             break
-        tried = _attack_batch(ATTACKS[name], network, x[standing], y[standing], **settings)  # type: ignore[arg-type]
+        tried = _attack_batch(part, network, x[standing], y[standing], **settings)  # type: ignore[arg-type]
         with torch.no_grad():
             broken = network(tried).argmax(1) != y[standing]
         x_adv[standing[broken]] = tried[broken]

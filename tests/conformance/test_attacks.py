@@ -1,0 +1,177 @@
+"""What every registered attack promises: see `run_attack`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from engine.attack import ATTACKS, Attack
+from engine.attack.methods import expected_passes, run_attack
+from engine.errors import ConfigError, StopRequested
+
+CLASSES = 6
+NAMES = [*ATTACKS, "pgd-3"]
+SETTINGS = {"epsilon": 0.1, "step_size": 0.03, "classes": CLASSES, "seed": 5}
+
+
+class SmallNetwork(nn.Module):
+    """Two convolutions with BatchNorm and dropout: everything an attack could leave changed. Wide logits, so that some
+    images fall and some stand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5),
+                                  nn.Conv2d(4, 6, 3, stride=2), nn.ReLU(), nn.Flatten())
+        self.classifier = nn.Linear(6 * 2 * 2, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.body(x))
+
+
+@pytest.fixture(params=NAMES)
+def attack(request: pytest.FixtureRequest) -> Attack:
+    return shortened(ATTACKS[request.param])
+
+
+def shortened(attack: Attack) -> Attack:
+    """The same attack with few iterations: what is promised here does not depend on their number."""
+    return replace(attack, steps=min(attack.steps, 12), targets=min(attack.targets, 3),
+                   parts=tuple(shortened(part) for part in attack.parts))
+
+
+@pytest.fixture
+def network() -> SmallNetwork:
+    network = SmallNetwork()
+    with torch.no_grad():  # running statistics that are not the initial ones
+        for _ in range(20):
+            network(torch.rand(32, 1, 6, 6))
+    network.train()
+    network.body[1].eval()  # a mixture of modes, to be found again
+    return network
+
+
+@pytest.fixture
+def batch(network: SmallNetwork) -> tuple[Tensor, Tensor]:
+    """Eight images with pixels at both ends of the range; six labelled as the network sees them, two not."""
+    x = (torch.rand(8, 1, 6, 6) * 1.4 - 0.2).clamp(0, 1)
+    y = logits_of(network, x).argmax(1)
+    y[6:] = (y[6:] + 1) % CLASSES
+    return x, y
+
+
+def logits_of(network: SmallNetwork, x: Tensor) -> Tensor:
+    copy = SmallNetwork()
+    copy.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        return copy.eval()(x)
+
+
+def test_images_stay_in_the_ball_and_in_range(attack: Attack, network: SmallNetwork, batch: tuple[Tensor, Tensor]) -> None:
+    x, y = batch
+    before = x.clone()
+    x_adv = run_attack(attack, network, x, y, **SETTINGS)
+    assert x_adv.shape == x.shape and x_adv.dtype == torch.float32 and not x_adv.requires_grad
+    assert (x_adv - x).abs().max() <= SETTINGS["epsilon"] + 1e-6
+    assert x_adv.min() >= 0 and x_adv.max() <= 1
+    assert torch.equal(x, before)
+
+
+def test_epsilon_zero_returns_the_images(attack: Attack, network: SmallNetwork, batch: tuple[Tensor, Tensor]) -> None:
+    x, y = batch
+    assert torch.equal(run_attack(attack, network, x, y, **(SETTINGS | {"epsilon": 0.0})), x)
+
+
+def test_the_loss_does_not_fall_and_no_image_is_repaired(attack: Attack, network: SmallNetwork,
+                                                         batch: tuple[Tensor, Tensor]) -> None:
+    x, y = batch
+    x_adv = run_attack(attack, network, x, y, **SETTINGS)
+    before, after = logits_of(network, x), logits_of(network, x_adv)
+    assert F.cross_entropy(after, y) >= F.cross_entropy(before, y) - 1e-6
+    assert not ((before.argmax(1) != y) & (after.argmax(1) == y)).any()
+
+
+def test_a_large_ball_breaks_something(attack: Attack, network: SmallNetwork, batch: tuple[Tensor, Tensor]) -> None:
+    x, y = batch
+    x_adv = run_attack(attack, network, x, y, **(SETTINGS | {"epsilon": 0.8, "step_size": 0.3}))
+    assert (logits_of(network, x_adv).argmax(1) == y).sum() < (logits_of(network, x).argmax(1) == y).sum()
+
+
+def test_the_network_and_the_random_state_are_as_found(attack: Attack, network: SmallNetwork,
+                                                       batch: tuple[Tensor, Tensor]) -> None:
+    x, y = batch
+    F.cross_entropy(network(x), y).backward()
+    gradients = [parameter.grad.clone() for parameter in network.parameters()]
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    modes, random_state = [module.training for module in network.modules()], torch.get_rng_state()
+    run_attack(attack, network, x, y, **SETTINGS)
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert [module.training for module in network.modules()] == modes
+    assert all(parameter.requires_grad for parameter in network.parameters())
+    assert all(torch.equal(parameter.grad, grad) for parameter, grad in zip(network.parameters(), gradients, strict=True))
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+
+
+def test_the_seed_decides(attack: Attack, network: SmallNetwork, batch: tuple[Tensor, Tensor]) -> None:
+    x, y = batch
+    first = run_attack(attack, network, x, y, **SETTINGS)
+    torch.rand(7)  # the global random state has moved on
+    assert torch.equal(run_attack(attack, network, x, y, **SETTINGS), first)
+
+
+def test_a_stop_reaches_into_the_attack_and_leaves_everything_as_found(attack: Attack, network: SmallNetwork,
+                                                                       batch: tuple[Tensor, Tensor]) -> None:
+    x, y = batch
+    allowed = 0 if attack.name == "fgsm" else 2
+    asked = 0
+
+    def poll() -> None:
+        nonlocal asked
+        asked += 1
+        if asked > allowed:
+            raise StopRequested
+
+    modes, random_state = [module.training for module in network.modules()], torch.get_rng_state()
+    with pytest.raises(StopRequested):
+        run_attack(attack, network, x, y, poll=poll, **SETTINGS)
+    assert asked == allowed + 1
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert [module.training for module in network.modules()] == modes
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_the_expected_number_of_passes_is_a_close_upper_bound(network: SmallNetwork) -> None:
+    x = torch.rand(4, 1, 6, 6)
+    y = logits_of(network, x).argmax(1)
+    for name in NAMES:
+        attack, counts = shortened(ATTACKS[name]), [0]
+        if attack.parts:
+            continue
+        # A ball of nothing breaks no image, so nothing ends early.
+        run_attack(attack, network, x, y, on_pass=counts.append, **(SETTINGS | {"epsilon": 0.0}))
+        assert counts[-1] <= expected_passes(attack, CLASSES) <= counts[-1] + 2
+
+
+def test_too_few_classes_are_refused_with_a_sentence(attack: Attack) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(36, 3))
+    x, y = torch.rand(4, 1, 6, 6), torch.tensor([0, 1, 2, 0])
+    settings = SETTINGS | {"classes": 3}
+    if attack.min_classes > 3:
+        with pytest.raises(ConfigError, match="needs at least 4 classes, got 3"):
+            run_attack(attack, network, x, y, **settings)
+    else:
+        run_attack(attack, network, x, y, **settings)
+
+
+def test_an_empty_batch_is_no_fault(attack: Attack, network: SmallNetwork) -> None:
+    x = torch.rand(0, 1, 6, 6)
+    assert run_attack(attack, network, x, torch.zeros(0, dtype=torch.int64), **SETTINGS).shape == x.shape
+
+
+def test_facts_are_complete(attack: Attack) -> None:
+    assert attack.title and attack.summary and attack.source and attack.norm == "Linf"
+    assert all(part.name in ATTACKS for part in attack.parts)
+    assert bool(attack.steps) != bool(attack.parts)

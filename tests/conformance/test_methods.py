@@ -1,0 +1,202 @@
+"""The contract of `engine.search.method.SearchMethod`, run against every registered search method.
+
+Two steps on a four-channel supernet and eight random images. A new method is tested by being registered.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import os
+from importlib import import_module
+from typing import Any, Literal, get_args, get_origin
+
+import pytest
+import torch
+from torch import Tensor
+
+from engine.config import METHODS, SearchConfig, build
+from engine.errors import CheckpointError, StopRequested
+from engine.genotype import Genotype
+from engine.search.method import SearchMethod, StepReport
+from engine.space.supernet import Supernet
+
+DEVICE = torch.device(os.environ.get("RAMPART_TEST_DEVICE", "cpu"))
+CLASSES, IMAGE_SHAPE, BATCH = 10, (1, 8, 8), 8
+
+
+def make(name: str, seed: int = 7, **changes: Any) -> SearchMethod:
+    """A fresh search of method `name` on the smallest supernet there is."""
+    config = build("search", name, "digits", "smoke", {"attack_steps": 1, "channels": 4, "layers": 4} | changes)
+    module, _, cls = METHODS[name].implementation.partition(":")
+    implementation = getattr(import_module(module), cls)
+    supernet = Supernet(kinds=implementation.cell_kinds, channels=config.channels, layers=config.layers, classes=CLASSES,
+                        image_shape=IMAGE_SHAPE)
+    return implementation(config, supernet, device=DEVICE, dtype=torch.float32, seed=seed)
+
+
+def arguments(number: int) -> dict[str, Any]:
+    """The arguments of step `number`: the same each time they are asked for."""
+    generator = torch.Generator().manual_seed(number)
+    x, xs = (torch.rand(BATCH, *IMAGE_SHAPE, generator=generator).to(DEVICE) for _ in range(2))
+    y, ys = (torch.randint(CLASSES, (BATCH,), generator=generator).to(DEVICE) for _ in range(2))
+    return {"train_batch": (x, y), "alpha_batch": (xs, ys), "learning_rate": 0.025,
+            "generator": torch.Generator().manual_seed(100 + number)}
+
+
+def saved(method: SearchMethod) -> dict[str, Any]:
+    """A copy of the state that later steps cannot reach."""
+    return copy.deepcopy(method.state_dict())
+
+
+def assert_equal(left: dict[str, Any], right: dict[str, Any]) -> None:
+    """Bit for bit."""
+    assert left.keys() == right.keys()
+    for name, value in left.items():
+        if isinstance(value, Tensor):
+            assert torch.equal(value, right[name]), name
+        else:
+            assert value == right[name], name
+
+
+class StopAt:
+    """A poll that asks for a stop at its n-th call (from 1); without n it only counts."""
+
+    def __init__(self, n: int | None = None) -> None:
+        self.n, self.calls = n, 0
+
+    def __call__(self) -> None:
+        self.calls += 1
+        if self.calls == self.n:
+            raise StopRequested
+
+
+@pytest.fixture(params=list(METHODS))
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+class TestEveryMethod:
+    def test_two_steps_move_alphas_weights_and_buffers(self, name: str) -> None:
+        method = make(name)
+        before = saved(method), method.weights.clone(), method.alphas.clone(), method.buffers.clone()
+        for number in (1, 2):
+            poll = StopAt()
+            report = method.step(**arguments(number), poll=poll)
+            assert poll.calls == report.passes == method.passes_per_step
+            assert method.activity
+            self.check_report(report)
+        assert method.steps == 2
+        for old, new in zip(before[1:], (method.weights, method.alphas, method.buffers), strict=True):
+            assert old.shape == new.shape and new.isfinite().all() and not torch.equal(old, new)
+            assert not new.requires_grad
+
+    @staticmethod
+    def check_report(report: StepReport) -> None:
+        m = len(report.names)
+        for values in (report.losses, report.coefficients, report.weights, report.norms, report.raw_norms, report.cosines):
+            assert len(values) == m
+        assert all(weight >= 0 for weight in report.weights)
+        assert sum(report.weights) == pytest.approx(1)
+        for i, row in enumerate(report.cosines):
+            assert row[i] == pytest.approx(1)
+            assert all(-1 - 1e-9 <= cosine <= 1 + 1e-9 for cosine in row)
+        for accuracy in (report.natural_accuracy, report.adversarial_accuracy, report.train_accuracy,
+                         report.train_adversarial_accuracy):
+            assert 0 <= accuracy <= 1
+        json.dumps(vars(report), allow_nan=False)  # plain numbers, all finite
+
+    def test_equal_seeds_give_equal_searches(self, name: str) -> None:
+        one, two, other = make(name), make(name), make(name, seed=8)
+        assert_equal(one.state_dict(), two.state_dict())
+        assert not torch.equal(one.weights, other.weights)
+        assert one.step(**arguments(1)) == two.step(**arguments(1))
+        assert_equal(one.state_dict(), two.state_dict())
+
+    def test_global_random_state_is_neither_used_nor_changed(self, name: str) -> None:
+        one, two = make(name), make(name)
+        torch.manual_seed(1)
+        before = torch.get_rng_state()
+        one.step(**arguments(1))
+        assert torch.equal(before, torch.get_rng_state())
+        torch.manual_seed(2)
+        two.step(**arguments(1))
+        assert_equal(one.state_dict(), two.state_dict())
+
+    def test_resumed_equals_uninterrupted(self, name: str) -> None:
+        uninterrupted = make(name)
+        uninterrupted.step(**arguments(1))
+        file = io.BytesIO()
+        torch.save(uninterrupted.state_dict(), file)
+        file.seek(0)
+        resumed = make(name, seed=99)
+        resumed.load_state_dict(torch.load(file, weights_only=True))
+        assert_equal(resumed.state_dict(), uninterrupted.state_dict())
+        assert resumed.step(**arguments(2)) == uninterrupted.step(**arguments(2))
+        assert_equal(resumed.state_dict(), uninterrupted.state_dict())
+
+    def test_stop_at_any_poll_leaves_the_state_and_the_step_can_be_repeated(self, name: str) -> None:
+        method = make(name)
+        method.step(**arguments(1))  # so that moments and momentum are not zero
+        before, twin = saved(method), make(name)
+        twin.load_state_dict(before)
+        for n in range(1, method.passes_per_step + 1):
+            with pytest.raises(StopRequested):
+                method.step(**arguments(2), poll=StopAt(n))
+            assert_equal(method.state_dict(), before)
+        assert method.step(**arguments(2)) == twin.step(**arguments(2))
+        assert_equal(method.state_dict(), twin.state_dict())
+
+    def test_batches_are_left_as_they_were(self, name: str) -> None:
+        given, untouched = arguments(1), arguments(1)
+        make(name).step(**given)
+        for batch in ("train_batch", "alpha_batch"):
+            for tensor, original in zip(given[batch], untouched[batch], strict=True):
+                assert torch.equal(tensor, original) and not tensor.requires_grad
+
+    def test_genotype_is_valid_and_has_the_cell_kinds(self, name: str) -> None:
+        method = make(name)
+        method.step(**arguments(1))
+        genotype = method.genotype()
+        assert sorted(genotype.kinds) == sorted(method.cell_kinds)
+        assert Genotype.from_json(genotype.to_json()) == genotype
+
+    def test_a_checkpoint_that_does_not_fit_is_refused_and_changes_nothing(self, name: str) -> None:
+        method, larger = make(name), make(name, channels=6)
+        before = saved(method)
+        incomplete = {key: value for key, value in before.items() if key != "alphas"}
+        for foreign in (larger.state_dict(), incomplete, {}, before | {"steps": "many"}, before | {"layout": "unknown"}):
+            with pytest.raises(CheckpointError):
+                method.load_state_dict(foreign)
+            assert_equal(method.state_dict(), before)
+
+    def test_every_deviation_shows_in_the_name(self, name: str) -> None:
+        base = METHODS[name].config
+        assert build("search", name, preset="paper").deviations() == []
+        for field, value in deviating_values(base):
+            config = build("search", name, "digits", "paper", {field: value})
+            assert config.deviations(), f"{field} = {value} is a deviation and must show"
+        seen = [tuple(build("search", name, "digits", "paper", {f: v}).deviations()) for f, v in deviating_values(base)]
+        assert len(set(seen)) == len(seen), "two deviations must not share a name"
+
+    def test_every_deviation_runs(self, name: str) -> None:
+        for field, value in deviating_values(METHODS[name].config):
+            method = make(name, **{field: value})
+            report = method.step(**arguments(1))
+            assert report.passes == method.passes_per_step
+            self.check_report(report)
+
+
+def deviating_values(cls: type[SearchConfig]) -> list[tuple[str, Any]]:
+    """Every (field, value) of the group "Deviations" that is not the published one."""
+    pairs: list[tuple[str, Any]] = []
+    for field, info in cls.model_fields.items():
+        if (info.json_schema_extra or {}).get("group") != "Deviations":
+            continue
+        if info.annotation is bool:
+            pairs.append((field, not info.default))
+        else:
+            assert get_origin(info.annotation) is Literal, f"{field}: a switch is a bool or a choice"
+            pairs += [(field, choice) for choice in get_args(info.annotation) if choice != info.default]
+    return pairs

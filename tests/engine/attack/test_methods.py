@@ -1,0 +1,98 @@
+"""The attacks against each other, against torchattacks called by hand, and against wrong input."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torchattacks
+from torch import Tensor, nn
+
+from engine.attack import ATTACKS
+from engine.attack.guard import Watched, predictions, under_attack
+from engine.attack.methods import _build, run_attack
+from engine.errors import CheckpointError, ConfigError
+
+SETTINGS = {"epsilon": 0.1, "step_size": 0.03, "classes": 10, "seed": 5}
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 64, 10))
+
+
+@pytest.fixture
+def batch(network: nn.Module) -> tuple[Tensor, Tensor]:
+    x = torch.rand(16, 1, 8, 8)
+    with under_attack(network):
+        return x, predictions(network, x)
+
+
+def test_one_full_step_of_pgd_without_random_start_is_fgsm(network: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
+    one_step = replace(ATTACKS["pgd-1"], random_start=False)
+    settings = SETTINGS | {"step_size": SETTINGS["epsilon"]}
+    by_pgd = run_attack(one_step, network, *batch, **settings)
+    assert torch.equal(by_pgd, run_attack(ATTACKS["fgsm"], network, *batch, **settings))
+
+
+def test_pgd_is_that_of_torchattacks(network: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
+    ours = run_attack(ATTACKS["pgd-20"], network, *batch, **SETTINGS)
+    network.eval()
+    torch.manual_seed(SETTINGS["seed"])
+    theirs = torchattacks.PGD(network, eps=0.1, alpha=0.03, steps=20, random_start=True)(*batch)
+    assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+def test_a_longer_attack_is_known_by_its_name() -> None:
+    assert ATTACKS["pgd-100"].steps == 100 and ATTACKS["pgd-100"].title == "PGD-100"
+    assert "pgd-7" in ATTACKS and "pgd-0" not in ATTACKS and "pgd-" not in ATTACKS
+    with pytest.raises(ConfigError, match="Did you mean 'pgd-20'"):
+        ATTACKS["pgd20"]
+
+
+def test_autoattack_is_composed_at_its_published_settings(network: nn.Module) -> None:
+    built = {part.name: _build(part, Watched(network), 0.1, 0.03, 100, 3) for part in ATTACKS["autoattack"].parts}
+    assert [type(attack).__name__ for attack in built.values()] == ["APGD", "APGDT", "FAB", "Square"]
+    assert (built["apgd-ce"].steps, built["apgd-ce"].loss, built["apgd-ce"].n_restarts) == (100, "ce", 1)
+    assert (built["apgd-t"].steps, built["apgd-t"].n_target_classes) == (100, 9)
+    assert (built["fab-t"].steps, built["fab-t"].n_target_classes, built["fab-t"].multi_targeted) == (100, 9, True)
+    assert built["square"].n_queries == 5000
+    assert all(attack.norm == "Linf" and attack.eps == 0.1 and attack.seed == 3 for attack in built.values())
+
+
+def test_there_are_at_most_as_many_targets_as_wrong_classes(network: nn.Module) -> None:
+    assert _build(ATTACKS["apgd-t"], Watched(network), 0.1, 0.03, 5, 3).n_target_classes == 4
+
+
+def test_the_cascade_is_as_strong_as_each_of_its_parts(network: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
+    x, y = batch
+    settings = SETTINGS | {"epsilon": 0.02}
+    ce, targeted = (replace(ATTACKS[name], steps=30) for name in ("apgd-ce", "apgd-t"))
+    standing = []
+    for attack in (ce, targeted, replace(ATTACKS["autoattack"], parts=(ce, targeted))):
+        with under_attack(network):
+            standing.append(predictions(network, run_attack(attack, network, x, y, **settings)) == y)
+    assert torch.equal(standing[2], standing[0] & standing[1])
+    assert 0 < int(standing[2].sum()) < len(y)
+
+
+@pytest.mark.parametrize("change, expected", [
+    (lambda n, x, y: (n, x * 255, y), "Pixels must be in 0..1"),
+    (lambda n, x, y: (n, x.double(), y), "float32"),
+    (lambda n, x, y: (n.double(), x, y), "float32"),
+    (lambda n, x, y: (n, x, y.int()), "int64"),
+    (lambda n, x, y: (n, x, y[:3]), "Labels must be int64 of shape"),
+    (lambda n, x, y: (nn.Flatten(), x, y), "a network with parameters"),
+])
+def test_tensors_the_attack_cannot_take_are_refused(network: nn.Module, batch: tuple[Tensor, Tensor], change,
+                                                    expected: str) -> None:
+    with pytest.raises(ConfigError, match=expected):
+        run_attack(ATTACKS["fgsm"], *change(network, *batch), **SETTINGS)
+
+
+def test_a_diverged_network_is_not_scored(network: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
+    with torch.no_grad():
+        network[4].bias[0] = float("nan")
+    with pytest.raises(CheckpointError, match="finite logits"):
+        predictions(network, batch[0])
