@@ -1,0 +1,211 @@
+"""The verbs of the command line as functions: what a script, a test and `python -m engine` call. Imports no torch.
+
+Example:
+    from engine import api
+    ids = api.launch("search", method="arnas", preset="quick", then=("retrain", "attack"))
+    api.wait(ids)
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from engine import requests
+from engine.catalog import find_genotype
+from engine.config import METHODS, PRESETS, RunConfig, build, config_class, preset_values
+from engine.cost import cost
+from engine.data import DATASETS
+from engine.genotype import Genotype
+from engine.run import device
+from engine.run.admission import LEAST_FREE_BYTES
+from engine.run.events import read_events
+from engine.run.folder import RunFolder
+from engine.run.state import RunState
+
+OVER = ("finished", "failed", "stopped")
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def launch(kind: str, *, runs: Path | str | None = None, method: str | None = "arnas", dataset: str = "digits",
+           preset: str = "quick", changes: Mapping[str, Any] | None = None, parent: str | None = None,
+           then: Sequence[str] = (), key: str | None = None) -> list[str]:
+    """Asks for a run and its followers; returns their ids at once. See `engine.requests.submit`.
+
+    Raises:
+        ConfigError, GenotypeError, RunError: a sentence; nothing was written then.
+    """
+    method = method if kind == "search" else None
+    config: RunConfig = build(kind, method, dataset, preset, changes)
+    return requests.submit(requests.runs_root(runs), kind, config, method=method, preset=preset, parent=parent, then=then,
+                           key=key)
+
+
+def stop(run_id: str, *, runs: Path | str | None = None, force: bool = False) -> None:
+    """Asks a run to stop within two seconds; `force` kills it. Raises RunError when there is nothing to stop."""
+    (requests.force_stop if force else requests.request_stop)(requests.runs_root(runs), run_id)
+
+
+def resume(run_id: str, *, runs: Path | str | None = None) -> None:
+    """Asks for a new attempt from the last checkpoint. Raises RunError when there is nothing to resume."""
+    requests.resume(requests.runs_root(runs), run_id)
+
+
+def status(run_id: str, *, runs: Path | str | None = None) -> RunState:
+    """The state of a run, computed now."""
+    return requests.status(requests.runs_root(runs), run_id)
+
+
+def queue(*, runs: Path | str | None = None) -> list[dict[str, Any]]:
+    """What waits, in the order in which it will start."""
+    return requests.queue(requests.runs_root(runs))
+
+
+def wait(ids: Sequence[str], *, runs: Path | str | None = None, every_s: float = 0.2,
+         on_event: Callable[[str, dict[str, Any]], None] = lambda run_id, event: None) -> dict[str, RunState]:
+    """Waits until each run is over, or waits for one that failed or was stopped.
+
+    Args:
+        ids: a chain, parents first.
+        every_s: how often to look.
+        on_event: called with (run id, event) for every event that appears meanwhile.
+
+    Returns:
+        The last state of each.
+    """
+    root = requests.runs_root(runs)
+    offsets = dict.fromkeys(ids, 0)
+    next_check = 0.0
+    while True:
+        if time.monotonic() >= next_check:  # a supervisor that was killed is replaced by whoever waits
+            requests.ensure_supervisor(root)
+            next_check = time.monotonic() + 2.0
+        states = {run_id: requests.status(root, run_id) for run_id in ids}
+        for run_id in ids:
+            events, offsets[run_id] = read_events(RunFolder(root, run_id).events, offsets[run_id])
+            for event in events:
+                on_event(run_id, event)
+        if _nothing_will_happen(root, ids, states):
+            return states
+        time.sleep(every_s)
+
+
+def _nothing_will_happen(root: Path, ids: Sequence[str], states: Mapping[str, RunState]) -> bool:
+    """True when every run is over or queued behind one of the others that did not finish."""
+    blocked = {run_id for run_id in ids if states[run_id].status in ("failed", "stopped")}
+    for run_id in ids:
+        state = states[run_id]
+        if state.status in OVER:
+            continue
+        if state.status == "queued" and RunFolder(root, run_id).read_run().get("parent") in blocked:
+            blocked.add(run_id)
+            continue
+        return False
+    return True
+
+
+def runs_table(*, runs: Path | str | None = None) -> Any:
+    """All runs as a pandas DataFrame, from an index in memory; columns as in `RunLog.runs`."""
+    from engine.log import RunLog
+
+    log = RunLog.open(requests.runs_root(runs), in_memory=True)
+    try:
+        log.ingest()
+        return log.runs()
+    finally:
+        log.close()
+
+
+def reindex(*, runs: Path | str | None = None) -> Any:
+    """Deletes `runs/index.duckdb` and builds it anew; the number of runs and lines read.
+
+    Raises:
+        RunLogError: a dashboard owns the file.
+    """
+    from engine.log import reindex as rebuild
+
+    return rebuild(requests.runs_root(runs))
+
+
+def describe(genotype: str, *, channels: int = 64, layers: int = 20, classes: int = 10,
+             image_shape: tuple[int, int, int] = (3, 32, 32), auxiliary: bool = False) -> tuple[Genotype, dict[str, int]]:
+    """(genotype, {"parameters", "macs"}) of a catalogue name or a genotype as JSON, at a width and depth.
+
+    Raises:
+        ConfigError, GenotypeError: an unknown name, no genotype, or sizes no network can have.
+    """
+    found = find_genotype(genotype)
+    price = cost(found, channels=channels, layers=layers, classes=classes, image_shape=image_shape, auxiliary=auxiliary)
+    return found, {"parameters": price.parameters, "macs": price.macs}
+
+
+def schema(kind: str, method: str | None = None) -> dict[str, Any]:
+    """JSON schema of a run kind's configuration, with help, bounds, groups and sources."""
+    return config_class(kind, method if kind == "search" else None).model_json_schema()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting with its value under each preset."""
+
+    field: str
+    values: dict[str, Any]
+    source: str
+    text: str
+
+
+def presets(kind: str, method: str | None = None, dataset: str = "digits") -> list[Setting]:
+    """Every setting of a run kind, its value in each preset, and where the published one comes from."""
+    method = method if kind == "search" else None
+    cls = config_class(kind, method)
+    values = {preset: preset_values(kind, method, dataset, preset) for preset in PRESETS}
+    return [Setting(name, {preset: of[name] for preset, of in values.items()},
+                    str((info.json_schema_extra or {}).get("source", "")), str(info.description))  # type: ignore[union-attr]
+            for name, info in cls.model_fields.items() if name != "dataset"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor: what was looked at, what was found, whether the main job can work with it."""
+
+    subject: str
+    found: str
+    good: bool
+    advice: str = ""
+
+
+def doctor(*, runs: Path | str | None = None) -> list[Finding]:
+    """What this machine offers. Imports nothing heavy; a GPU is asked for in a process of its own."""
+    return list(_findings(requests.runs_root(runs)))
+
+
+def _findings(root: Path) -> Iterator[Finding]:
+    yield Finding("Python", f"{platform.python_version()} ({sys.executable})", sys.version_info >= (3, 11),
+                  "Python 3.11 or newer is needed.")
+    for package in ("torch", "torchattacks", "streamlit", "duckdb", "plotly"):
+        try:
+            yield Finding(package, metadata.version(package), True)
+        except metadata.PackageNotFoundError:
+            yield Finding(package, "not installed", False, "Run `make setup`.")
+    gpus = device.gpus()
+    yield Finding("device", ", ".join(gpus) if gpus else "CPU (no GPU that the installed torch can use)", True)
+    threads = os.environ.get("OMP_NUM_THREADS")
+    yield Finding("threads", f"{device.cores()} cores" + (f"; OMP_NUM_THREADS={threads}" if threads else ""), True)
+    chromium = next((path for name in CHROMIUM if (path := shutil.which(name))), None)
+    yield Finding("chromium", chromium or "none on the path (only the browser test needs it)", True, "Run `make setup`.")
+    yield Finding("datasets", ", ".join(DATASETS), True)
+    yield Finding("methods", ", ".join(METHODS), True)
+    folder = next(path for path in (root, *root.parents) if path.exists())
+    free = shutil.disk_usage(folder).free
+    yield Finding("disk", f"{free / 2**30:.1f} GB free for {root}", free >= LEAST_FREE_BYTES, "Free some space.")
+    yield Finding("runs folder", str(root), os.access(folder, os.W_OK), f"Make {folder} writable or choose another (--runs DIR).")
+    pid = requests.supervisor_pid(root)
+    yield Finding("supervisor", f"process {pid}" if pid else "none now; a launch starts it", True)

@@ -1,0 +1,10 @@
+"""The command line: parse, call the function of `engine.api` that a script would call, print.
+
+Errors of the user are one sentence on stderr and exit code 2; a run that failed is exit code 1.
+"""
+
+from __future__ import annotations
+
+from engine.cli.verbs import main
+
+__all__ = ["main"]

@@ -1,0 +1,243 @@
+"""One function per verb, and the table that the command line is."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from engine import api, requests
+from engine.config import KINDS, PRESETS
+from engine.errors import ConfigError, RampartError
+from engine.registry import unknown_name
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose complaints are our sentences."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message[:1].upper()}{message[1:]}; see `{self.prog} --help`.")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command. Returns the exit code: 0 done, 1 a run failed, 2 the request was refused with a sentence."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if not arguments or arguments[0] in ("-h", "--help"):
+            print(usage())
+            return 0
+        verb = arguments[0]
+        if verb not in VERBS:
+            raise ConfigError(unknown_name("command", verb, VERBS))
+        return VERBS[verb].call(verb, arguments[1:])
+    except RampartError as problem:
+        print(problem, file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def usage() -> str:
+    """All verbs, one line each."""
+    lines = [f"  {name:<10}{verb.text}" for name, verb in VERBS.items()]
+    return "\n".join(["usage: python -m engine VERB [options]", "", *lines, "", "python -m engine VERB --help says more."])
+
+
+def _parser(verb: str) -> Parser:
+    parser = Parser(prog=f"python -m engine {verb}", description=VERBS[verb].text, allow_abbrev=False)
+    parser.add_argument("--runs", metavar="DIR", default=None, help="folder of all runs (default: $RAMPART_RUNS, else ./runs)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _launch(verb: str, arguments: list[str]) -> int:
+    from engine.cli import flags
+
+    request = flags.parse(verb, arguments)
+    root = requests.runs_root(request.runs)
+    ids = api.launch(verb, runs=root, method=request.method, dataset=request.dataset, preset=request.preset,
+                     changes=request.changes, parent=request.parent, then=request.then)
+    if request.wait:
+        from engine.cli.waiting import wait
+
+        return wait(ids, root, request.json)
+    print(json.dumps({"ids": ids}) if request.json else "\n".join(ids))
+    return 0
+
+
+def _stop(verb: str, arguments: list[str]) -> int:
+    parser = _parser(verb)
+    parser.add_argument("id", help="id of the run")
+    parser.add_argument("--force", action="store_true", help="kill the process group; steps since the last checkpoint are lost")
+    options = parser.parse_args(arguments)
+    api.stop(options.id, runs=options.runs, force=options.force)
+    return _say_state(options)
+
+
+def _resume(verb: str, arguments: list[str]) -> int:
+    parser = _parser(verb)
+    parser.add_argument("id", help="id of the run")
+    parser.add_argument("--wait", action="store_true", help="stay and show progress until it is over")
+    options = parser.parse_args(arguments)
+    api.resume(options.id, runs=options.runs)
+    if options.wait:
+        from engine.cli.waiting import wait
+
+        return wait([options.id], requests.runs_root(options.runs), options.json)
+    return _say_state(options)
+
+
+def _say_state(options: argparse.Namespace) -> int:
+    state = api.status(options.id, runs=options.runs)
+    print(json.dumps({"id": options.id, **dataclasses.asdict(state)}) if options.json else f"{options.id}  {state.status}")
+    return 0
+
+
+def _queue(verb: str, arguments: list[str]) -> int:
+    options = _parser(verb).parse_args(arguments)
+    waiting = api.queue(runs=options.runs)
+    if options.json:
+        print(json.dumps(waiting))
+    else:
+        print(_table([[entry["id"], entry["kind"], entry["title"], entry["cause"]] for entry in waiting]) or "Nothing waits.")
+    return 0
+
+
+def _runs(verb: str, arguments: list[str]) -> int:
+    options = _parser(verb).parse_args(arguments)
+    rows = api.runs_table(runs=options.runs).to_dict("records")
+    if options.json:
+        print(json.dumps([{name: _plain(value) for name, value in row.items()} for row in rows]))
+        return 0
+    head = ["id", "kind", "title", "preset", "status", "done", "natural", "adversarial"]
+    body = [[row["id"], row["kind"], row["title"], row["preset"], row["status"], _percent(row["progress"]),
+             _percent(row["natural_accuracy"]), f"{_percent(row['adversarial_accuracy'])} {row['adversarial_attack']}".strip()]
+            for row in rows]
+    print(_table([head, *body]) if rows else "No runs yet; `python -m engine search --then retrain,attack` starts the first.")
+    return 0
+
+
+def _describe(verb: str, arguments: list[str]) -> int:
+    parser = _parser(verb)
+    parser.add_argument("genotype", help="a name of the catalogue, or a genotype as JSON")
+    parser.add_argument("--channels", type=int, default=64, help="channels C of the first cells (default 64)")
+    parser.add_argument("--layers", type=int, default=20, help="number of cells (default 20)")
+    parser.add_argument("--classes", type=int, default=10, help="number of classes (default 10)")
+    parser.add_argument("--image-size", type=int, default=32, help="height and width in pixels (default 32)")
+    parser.add_argument("--image-channels", type=int, default=3, help="channels of an image (default 3)")
+    parser.add_argument("--auxiliary", action="store_true", help="with the auxiliary head")
+    options = parser.parse_args(arguments)
+    shape = (options.image_channels, options.image_size, options.image_size)
+    genotype, numbers = api.describe(options.genotype, channels=options.channels, layers=options.layers,
+                                     classes=options.classes, image_shape=shape, auxiliary=options.auxiliary)
+    if options.json:
+        print(json.dumps(numbers))
+    else:
+        print(f"{options.genotype[:40]}  genotype {genotype.hash}\nparameters  {numbers['parameters'] / 1e6:.3f} M"
+              f"\nMACs        {numbers['macs'] / 1e6:.2f} M for an image of {'x'.join(map(str, shape))}\n{genotype.to_json()}")
+    return 0
+
+
+def _doctor(verb: str, arguments: list[str]) -> int:
+    options = _parser(verb).parse_args(arguments)
+    findings = api.doctor(runs=options.runs)
+    if options.json:
+        print(json.dumps([dataclasses.asdict(finding) for finding in findings]))
+    else:
+        print(_table([["ok" if one.good else "BAD", one.subject, one.found + ("" if one.good else f"  {one.advice}")]
+                      for one in findings]))
+    return 0 if all(one.good for one in findings) else 1
+
+
+def _reindex(verb: str, arguments: list[str]) -> int:
+    options = _parser(verb).parse_args(arguments)
+    report = api.reindex(runs=options.runs)
+    counts = {name: value for name, value in dataclasses.asdict(report).items() if isinstance(value, int)}
+    said = ", ".join(f"{name} {value}" for name, value in counts.items())
+    print(json.dumps(counts) if options.json else f"The index is built anew ({said}).")
+    return 0
+
+
+def _kind_parser(verb: str) -> Parser:
+    parser = _parser(verb)
+    parser.add_argument("kind", nargs="?", choices=KINDS, default="search", help="kind of run (default search)")
+    parser.add_argument("--method", default="arnas", help="search method (default arnas)")
+    return parser
+
+
+def _schema(verb: str, arguments: list[str]) -> int:
+    options = _kind_parser(verb).parse_args(arguments)
+    print(json.dumps(api.schema(options.kind, options.method), indent=None if options.json else 2))
+    return 0
+
+
+def _presets(verb: str, arguments: list[str]) -> int:
+    parser = _kind_parser(verb)
+    parser.add_argument("--dataset", default="digits", help="dataset (default digits)")
+    options = parser.parse_args(arguments)
+    settings = api.presets(options.kind, options.method, options.dataset)
+    if options.json:
+        print(json.dumps([dataclasses.asdict(setting) for setting in settings]))
+        return 0
+    for name, text in PRESETS.items():
+        print(f"{name}: {text}")
+    rows = [[one.field, *(_short(one.values[preset]) for preset in PRESETS), one.source] for one in settings]
+    print(_table([["setting", *PRESETS, "source of the published value"], *rows]))
+    return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Verb:
+    """What a verb does: the function, and one line for the help."""
+
+    call: Callable[[str, list[str]], int]
+    text: str
+
+
+VERBS: dict[str, Verb] = {
+    "search": Verb(_launch, "Search an architecture; --then retrain,attack does the whole job."),
+    "retrain": Verb(_launch, "Train a derived network from scratch (--parent SEARCH or --genotype NAME)."),
+    "attack": Verb(_launch, "Attack a retrained network on the test split (--parent RETRAIN)."),
+    "queue": Verb(_queue, "What waits, in the order in which it will start."),
+    "stop": Verb(_stop, "Stop a run within two seconds, with a checkpoint; --force kills it."),
+    "resume": Verb(_resume, "Continue a stopped or failed run from its last checkpoint."),
+    "runs": Verb(_runs, "All runs, newest first."),
+    "describe": Verb(_describe, "Parameters and MACs of a genotype at a width and depth."),
+    "doctor": Verb(_doctor, "What this machine offers."),
+    "reindex": Verb(_reindex, "Delete the index of the run log and build it anew."),
+    "schema": Verb(_schema, "JSON schema of the settings of a run kind."),
+    "presets": Verb(_presets, "Presets side by side, with sources."),
+}
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    """Left-aligned columns, two spaces apart."""
+    if not rows:
+        return ""
+    widths = [max(len(str(row[column])) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+
+
+def _percent(value: Any) -> str:
+    return "" if value is None or math.isnan(value) else f"{100 * value:.1f} %"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(str, value))
+    return "" if value is None else str(value)
+
+
+def _plain(value: Any) -> Any:
+    """A cell of a table as JSON has it: NaN is null."""
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    return value.item() if hasattr(value, "item") else value
