@@ -168,11 +168,18 @@ class Evaluation:
         if not len(standing):
             return torch.zeros(0, dtype=torch.bool)
         x, y = self.x[standing.to(self.x.device)], self.y[standing.to(self.y.device)]
+        passes = 0
+
+        def count(done: int) -> None:
+            nonlocal passes
+            passes = done
+            on_pass(done)
+
         if attack is not None:
             x = run_attack(attack, self.network, x, y, epsilon=self.config.epsilon, step_size=self.config.step_size,
-                           classes=self.classes, seed=stable_seed(self.config.seed, stage, block), poll=poll, on_pass=on_pass)
+                           classes=self.classes, seed=stable_seed(self.config.seed, stage, block), poll=poll, on_pass=count)
         with under_attack(self.network):
-            return (predictions(Watched(self.network, poll), x) == y).cpu()
+            return (predictions(Watched(self.network, poll, lambda one: on_pass(passes + one)), x) == y).cpu()
 
     def _stages(self) -> dict[str, Stage]:
         everything = torch.arange(len(self.y))
@@ -208,7 +215,7 @@ class Evaluation:
     def _setup(self) -> str:
         """A hash of everything the outcomes depend on."""
         fields = self._fields(None, torch.arange(len(self.y)))
-        fields |= {"network": self.checkpoint, "blocks": self.config.batch_size, "stages": {
+        fields |= {"network": self.checkpoint, "seed": self.config.seed, "blocks": self.config.batch_size, "stages": {
             name: [self._attack_fields(stage.attack), images_hash(stage.positions)] for name, stage in self.stages.items()}}
         return fingerprint(fields)[0]
 

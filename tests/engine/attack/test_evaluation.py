@@ -1,0 +1,176 @@
+"""Evaluation by blocks: outcomes, cascade, interruption anywhere, and what a resumed evaluation must share."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from engine.attack.evaluation import Evaluation
+from engine.attack.statistics import wilson
+from engine.config import AttackConfig
+from engine.errors import CheckpointError, StopRequested
+
+N = 40
+
+
+class Gauge(nn.Module):
+    """Logits by mean grey level against class centres: robust in the middle of a class, lost near its edge. Images with
+    a white corner pixel are always mistaken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.centres = nn.Parameter(torch.linspace(0.1, 0.8, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = -60 * (x.mean((1, 2, 3))[:, None] - self.centres).square()
+        return torch.where((x[:, 0, 0, 0] > 0.95)[:, None], logits.roll(1, 1), logits)
+
+
+@pytest.fixture
+def network() -> Gauge:
+    return Gauge()
+
+
+@pytest.fixture
+def images() -> tuple[Tensor, Tensor]:
+    y = torch.arange(N) % 5
+    level = torch.linspace(0.1, 0.8, 5)[y] + torch.linspace(-0.08, 0.08, N)
+    x = level[:, None, None, None].expand(N, 1, 4, 4).clone()
+    x[::10, 0, 0, 0] = 1.0  # four that are wrong from the start
+    return x, y
+
+
+def config(**changes) -> AttackConfig:
+    return AttackConfig(**({"attacks": ("fgsm", "pgd-3", "apgd-ce"), "epsilon": 0.05, "step_size": 0.02, "batch_size": 16}
+                           | changes))
+
+
+def evaluation(network: nn.Module, images: tuple[Tensor, Tensor], checkpoint: str = "abc", **changes) -> Evaluation:
+    return Evaluation(config(**changes), network, *images, classes=5, indices=range(100, 100 + N), checkpoint=checkpoint)
+
+
+def run(it: Evaluation, blocks: int | None = None) -> Evaluation:
+    for stage, block in it.remaining()[:blocks]:
+        it.run_block(stage, block)
+    return it
+
+
+def results(it: Evaluation) -> list[dict]:
+    return [{key: value for key, value in row.items() if key != "duration_s"} for row in it.rows()]
+
+
+def test_rows_count_wrong_images_under_every_attack(network: Gauge, images: tuple[Tensor, Tensor]) -> None:
+    rows = {row["attack"]: row for row in run(evaluation(network, images)).rows()}
+    assert list(rows) == ["natural", "fgsm", "pgd-3", "apgd-ce", "worst-case"]
+    assert rows["natural"]["correct"] == N - 4 and rows["natural"]["epsilon"] == 0
+    # A uniform shift by epsilon loses every image within epsilon of the edge of its class.
+    assert 0 < rows["apgd-ce"]["correct"] <= rows["fgsm"]["correct"] < N - 4
+    assert rows["worst-case"]["correct"] <= min(row["correct"] for row in rows.values())
+    for row in rows.values():
+        assert row["images"] == N and row["complete"] and row["accuracy"] == row["correct"] / N
+        assert (row["low"], row["high"]) == wilson(row["correct"], N)
+        json.dumps(row)
+
+
+def test_outcomes_are_per_attack_and_image(network: Gauge, images: tuple[Tensor, Tensor]) -> None:
+    it = run(evaluation(network, images))
+    columns = it.outcomes()
+    assert {len(column) for column in columns.values()} == {4 * N}
+    assert columns["image"][:N] == list(range(100, 100 + N)) and columns["label"][:N] == images[1].tolist()
+    wrong = {image for image, attack, correct in zip(columns["image"], columns["attack"], columns["correct"], strict=True)
+             if attack == "natural" and not correct}
+    assert wrong == {100, 110, 120, 130}
+    assert not any(correct for image, correct in zip(columns["image"], columns["correct"], strict=True) if image in wrong)
+
+
+@pytest.mark.parametrize("done", [0, 1, 4, 7, 11])
+def test_an_interrupted_evaluation_ends_as_an_uninterrupted_one(network: Gauge, images: tuple[Tensor, Tensor],
+                                                                 done: int) -> None:
+    whole = run(evaluation(network, images))
+    buffer = io.BytesIO()
+    torch.save(run(evaluation(network, images), done).state_dict(), buffer)
+    buffer.seek(0)
+    resumed = evaluation(network, images)
+    resumed.load_state_dict(torch.load(buffer, weights_only=True))
+    assert resumed.progress[0] == done
+    run(resumed)
+    assert results(resumed) == results(whole) and resumed.outcomes() == whole.outcomes()
+
+
+def test_a_stop_inside_a_block_keeps_nothing_of_it(network: Gauge, images: tuple[Tensor, Tensor]) -> None:
+    whole, it = run(evaluation(network, images)), run(evaluation(network, images), 6)
+    before = it.state_dict()
+    asked = 0
+
+    def poll() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            raise StopRequested
+
+    with pytest.raises(StopRequested):
+        it.run_block(*it.remaining()[0], poll=poll)
+    after = it.state_dict()
+    assert all(torch.equal(after[part][name], before[part][name]) for part in ("outcomes", "done") for name in before[part])
+    assert results(run(it)) == results(whole)
+
+
+@pytest.mark.parametrize("changes", [{"epsilon": 0.06}, {"attacks": ("fgsm",)}, {"batch_size": 20}, {"seed": 3},
+                                     {"checkpoint": "other"}])
+def test_an_evaluation_of_something_else_is_not_resumed(network: Gauge, images: tuple[Tensor, Tensor], changes: dict) -> None:
+    state = evaluation(network, images).state_dict()
+    with pytest.raises(CheckpointError, match="start a new attack run"):
+        evaluation(network, images, **changes).load_state_dict(state)
+
+
+def test_a_suite_is_a_cascade_on_a_fixed_subset(network: Gauge, images: tuple[Tensor, Tensor]) -> None:
+    it = evaluation(network, images, attacks=("autoattack",), autoattack_images=10)
+    assert list(it.stages) == ["natural", "autoattack/apgd-ce", "autoattack/apgd-t", "autoattack/fab-t",
+                                            "autoattack/square"]
+    seen: dict[str, int] = {}
+    for stage, block in it.remaining()[:5]:  # natural, APGD-CE, APGD-T
+        sizes: list[int] = []
+        handle = network.register_forward_pre_hook(lambda _, args, sizes=sizes: sizes.append(len(args[0])))
+        it.run_block(stage, block)
+        handle.remove()
+        seen[stage] = max(sizes)
+    rows = {(row["attack"], row.get("part_of")): row for row in it.rows()}
+    assert list(rows) == [("natural", None), ("apgd-ce", "autoattack"), ("apgd-t", "autoattack")]
+    assert rows["apgd-ce", "autoattack"]["images"] == 10
+    # The second part attacks only what the first left.
+    assert seen["autoattack/apgd-t"] == rows["apgd-ce", "autoattack"]["correct"]
+    assert rows["apgd-t", "autoattack"]["correct"] <= rows["apgd-ce", "autoattack"]["correct"]
+    assert rows["apgd-t", "autoattack"]["fields"]["after"] == ["autoattack/apgd-ce"]
+
+
+def test_autoattack_ends_in_one_row_before_its_parts(network: Gauge, images: tuple[Tensor, Tensor]) -> None:
+    # With every image at the edge of its class the first part leaves nothing for the slow ones.
+    it = run(evaluation(network, images, attacks=("autoattack",), autoattack_images=10, epsilon=0.2))
+    rows = {row["attack"]: row for row in it.rows()}
+    assert list(rows) == ["natural", "autoattack", "apgd-ce", "apgd-t", "fab-t", "square", "worst-case"]
+    assert rows["autoattack"]["complete"] and rows["autoattack"]["images"] == 10 and rows["autoattack"]["correct"] == 0
+    assert rows["autoattack"]["fields"]["parts"][3]["steps"] == 5000
+    assert rows["worst-case"]["images"] == 10
+
+
+def test_like_is_ranked_with_like(network: Gauge, images: tuple[Tensor, Tensor]) -> None:
+    def prints(**changes) -> dict[str, str]:
+        return {row["attack"]: row["fingerprint"] for row in run(evaluation(network, images, **changes)).rows()}
+
+    plain = prints()
+    assert plain == prints(checkpoint="another network")
+    assert plain["natural"] == prints(seed=3)["natural"] and plain["pgd-3"] != prints(seed=3)["pgd-3"]
+    assert plain["fgsm"] != prints(epsilon=0.06)["fgsm"]
+    assert len(set(plain.values())) == len(plain)
+
+
+def test_the_network_is_as_found(network: Gauge, images: tuple[Tensor, Tensor]) -> None:
+    network.train()
+    random_state = torch.get_rng_state()
+    run(evaluation(network, images))
+    assert network.training and network.centres.requires_grad and network.centres.grad is None
+    assert torch.equal(torch.get_rng_state(), random_state)
