@@ -62,5 +62,5 @@ class CrossEntropy:
 
 
 def accuracy(logits: Tensor, y: Tensor) -> Tensor:
-    """Fraction in 0..1 of logits [B, classes] whose largest is at label y [B]; a scalar tensor in the logits' dtype."""
-    return (logits.detach().argmax(dim=1) == y).to(logits.dtype).mean()
+    """Fraction in 0..1 of logits [B, classes] whose largest is at label y [B]; a float64 scalar tensor."""
+    return (logits.detach().argmax(dim=1) == y).double().mean()

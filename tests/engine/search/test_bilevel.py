@@ -3,6 +3,8 @@ optimisers against torch.optim."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,6 +13,8 @@ from torch.nn import functional as F
 from engine.errors import StopRequested
 from engine.search.bilevel import Bilevel, adam, clipped, sgd
 from engine.search.objectives import CrossEntropy, Value, accuracy
+from engine.space.state import BACKENDS
+from engine.space.supernet import Supernet
 from tests.engine.search.functional_networks import DEVICE, FunctionalReference, TwoLayers
 
 SGD = {"learning_rate": 0.1, "momentum": 0.9, "weight_decay": 3e-4}
@@ -125,11 +129,16 @@ def test_unrolled_gradient_equals_autograd_through_the_unroll_on_a_smooth_networ
     assert errors[1] < errors[0] / 50 and errors[2] < errors[1] / 50
 
 
-def test_unrolled_gradient_equals_autograd_through_the_unroll_on_a_supernet() -> None:
+@pytest.mark.parametrize("kind", ["reference", *BACKENDS])
+def test_unrolled_gradient_equals_autograd_through_the_unroll_on_a_supernet(kind: str) -> None:
     """With a radius that crosses no kink of ReLU and max-pooling. The published 0.01 crosses many on a net this small:
     the implicit term is then off by more than its own size, which is the method's approximation and not checked here."""
-    network = FunctionalReference(channels=2, layers=3, classes=3, image_shape=(1, 8, 8))
-    network.module.double().to(DEVICE)
+    sizes: dict[str, Any] = {"channels": 2, "layers": 3, "classes": 3, "image_shape": (1, 8, 8)}
+    if kind == "reference":
+        network = FunctionalReference(**sizes)
+        network.module.double().to(DEVICE)
+    else:
+        network = Supernet(**sizes, backend=kind)
     assert max(finite_difference_errors(network, (6, 1, 8, 8), 3, [1e-5, 1e-6])) < 1e-6
 
 

@@ -27,6 +27,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from itertools import count
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -268,23 +269,26 @@ class Arnas:
         found, state = proposal.architecture, proposal.state
         norms = found.gramian.diagonal().sqrt()
         sizes = torch.where(norms > 0, norms, torch.ones_like(norms))
+        cosines = (found.gramian / torch.outer(sizes, sizes)).clamp(-1, 1)
         natural, adversarial = found.values
         scalars = (natural.loss, adversarial.loss, natural.accuracy, adversarial.accuracy, proposal.training.loss,
                    proposal.natural_accuracy, proposal.training.accuracy, state.weights.sum(), state.alphas.sum())
         measured = torch.cat([
             torch.stack([scalar.double() for scalar in scalars]), found.weights, norms,
-            gramian_of(found.raw).diagonal().sqrt(), (found.gramian / torch.outer(sizes, sizes)).flatten()]).tolist()
-        if not all(map(_is_finite, measured)):
+            gramian_of(found.raw).diagonal().sqrt(), cosines.flatten()]).tolist()
+        natural_loss, adversarial_loss, *accuracies, train_loss, train_accuracy, train_adversarial_accuracy = measured[:7]
+        if not all(map(isfinite, measured)):
             raise RunError(
-                f"Step {state.steps} of the search must give finite numbers, got a training loss of {measured[4]:.4g}, a "
-                f"natural loss of {measured[0]:.4g} and an adversarial loss of {measured[1]:.4g}; lower "
+                f"Step {state.steps} of the search must give finite numbers, got a training loss of {train_loss:.4g}, a "
+                f"natural loss of {natural_loss:.4g} and an adversarial loss of {adversarial_loss:.4g}; lower "
                 "weights_learning_rate or gradient_clip. The state before the step is kept.")
+        pairs = measured[len(scalars):]
+        weights, norm_pair, raw_norms, *rows = (tuple(pairs[i:i + 2]) for i in range(0, len(pairs), 2))
         return StepReport(
-            names=("natural", "adversarial"), losses=(measured[0], measured[1]),
-            coefficients=(1.0, self.config.adversarial_lambda), weights=tuple(measured[9:11]), norms=tuple(measured[11:13]),
-            raw_norms=tuple(measured[13:15]), cosines=(tuple(measured[15:17]), tuple(measured[17:19])),
-            natural_accuracy=measured[2], adversarial_accuracy=measured[3], train_loss=measured[4],
-            train_accuracy=measured[5], train_adversarial_accuracy=measured[6], passes=proposal.passes)
+            names=("natural", "adversarial"), losses=(natural_loss, adversarial_loss),
+            coefficients=(1.0, self.config.adversarial_lambda), weights=weights, norms=norm_pair, raw_norms=raw_norms,
+            cosines=tuple(rows), natural_accuracy=accuracies[0], adversarial_accuracy=accuracies[1], train_loss=train_loss,
+            train_accuracy=train_accuracy, train_adversarial_accuracy=train_adversarial_accuracy, passes=proposal.passes)
 
     def state_dict(self) -> dict[str, Any]:
         """See `SearchMethod.state_dict`. The tensors are the method's own; it never changes them in place."""
@@ -313,7 +317,3 @@ class Arnas:
                                       "it belongs to a search with other settings or is damaged.")
             loaded[name] = theirs if name == "steps" else theirs.to(self.device, self.dtype, copy=True)
         self._state = State(**loaded)
-
-
-def _is_finite(number: float) -> bool:
-    return abs(number) < float("inf")

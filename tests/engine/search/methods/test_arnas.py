@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.errors import CheckpointError, RunError
 from engine.search.bilevel import Bilevel
@@ -14,6 +15,7 @@ from engine.search.methods.arnas.config import ArnasConfig
 from engine.search.methods.arnas.method import Arnas, Proposal
 from engine.search.objectives import CrossEntropy
 from engine.search.weighting import gramian_of, mgda, normalised
+from engine.space.supernet import Supernet
 from tests.engine.search.functional_networks import DEVICE, TwoLayers
 
 EPSILON = 0.1
@@ -62,6 +64,29 @@ def test_passes_and_what_each_differentiates(unrolled: bool, expected: list[str]
     report = arnas.step(*batches(), learning_rate=RATE, generator=generator())
     assert network.wanted == expected
     assert report.passes == arnas.passes_per_step == len(expected)
+
+
+class Waits(TorchDispatchMode):
+    """Collects the operations for which the host would have to wait for a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.name().split(".")[0] in ("aten::_local_scalar_dense", "aten::nonzero", "aten::equal", "aten::is_nonzero"):
+            self.seen.append(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+def test_nothing_waits_for_the_device_before_the_report() -> None:
+    arnas = make(attack_steps=1)
+    arnas = Arnas(arnas.config, Supernet(channels=2, layers=3, classes=3, image_shape=(1, 8, 8)), device=DEVICE, seed=3)
+    images = torch.rand(4, 1, 8, 8).to(DEVICE), torch.arange(4).to(DEVICE) % 3
+    with Waits() as waits:
+        proposal = arnas.propose(images, images, learning_rate=RATE, generator=generator())
+    assert waits.seen == []
+    arnas.take(proposal)
 
 
 def test_activity_tells_where_the_step_is() -> None:
