@@ -48,7 +48,7 @@ def has_runs() -> bool:
 
 def main() -> None:
     """Frame first, then the page that was asked for. A fault of input or data is a sentence, never a traceback."""
-    st.set_page_config(page_title="Rampart", page_icon=":material/shield:", layout="wide")
+    st.set_page_config(page_title="Rampart", page_icon=str(HERE / "assets" / "icon.svg"), layout="wide")
     theme.apply()
     st.logo(HERE / "assets" / "rampart.svg", size="large")
     known = pages()

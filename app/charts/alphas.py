@@ -41,7 +41,7 @@ def heat_map(matrix: pd.DataFrame) -> go.Figure:
     figure = go.Figure(go.Heatmap(
         z=values.tolist(), x=columns, y=rows, xgap=2, ygap=2, zmin=0, zmax=max(0.3, float(values.max())),
         colorscale=[[0, "rgba(43,123,212,0.03)"], [1, "rgba(43,123,212,0.62)"]], texttemplate="%{z:.2f}",
-        colorbar={"thickness": 8, "outlinewidth": 0, "len": 0.6, "title": {"text": "weight", "side": "top"}, "tickformat": ".1f"},
+        showscale=False,
         hovertemplate="edge %{y}, %{x}: weight %{z:.3f}<extra></extra>"))
     best = values.argmax(axis=1)
     for row, column in enumerate(best):
@@ -50,7 +50,7 @@ def heat_map(matrix: pd.DataFrame) -> go.Figure:
                                else theme.SERIES["neutral"], "width": 2.4})
     themed(figure, legend=False, margin={"l": 78, "t": 44, "r": 8, "b": 12})
     figure.update_layout(hovermode="closest")
-    figure.update_xaxes(side="top", showgrid=False)
+    figure.update_xaxes(side="top", showgrid=False, tickangle=0, tickfont_size=11.5)
     figure.update_yaxes(autorange="reversed", showgrid=False)
     return figure
 
@@ -79,7 +79,8 @@ def lines(history: pd.DataFrame) -> go.Figure:
     for (edge, name), points in history.sort_values("step").groupby(["edge", "operation"], sort=True):
         style, number = theme.operation(name), "" if edge == 0 else str(int(edge) + 1)
         figure.add_scatter(x=points["step"].tolist(), y=points["weight"].tolist(), mode="lines", name=style.short,
-                           legendgroup=name, showlegend=edge == 0, xaxis="x" + number, yaxis="y" + number,
+                           legendgroup=name, legendrank=list(theme.OPERATIONS).index(name) if name in theme.OPERATIONS else 99,
+                           showlegend=edge == 0, xaxis="x" + number, yaxis="y" + number,
                            line={"color": style.colour, "width": style.width * 0.7, "dash": style.dash},
                            hovertemplate=f"{style.short} %{{y:.3f}}, step %{{x}}<extra></extra>")
     themed(figure, margin={"l": 34, "r": 6, "t": 22, "b": 30})

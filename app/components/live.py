@@ -8,8 +8,8 @@
 
 The panel is a Streamlit fragment holding one invisible component. In the browser all such components share one timer,
 which fetches the server's signature file once a second (`session.Hub`); the one whose topic has another signature than
-the panel was drawn with triggers a rerun of its fragment alone. Nothing changed: nothing runs, no DOM node is touched.
-A hidden tab does not ask. When the file cannot be fetched the panel falls back to a rerun every three seconds.
+the panel was drawn with triggers a rerun of its fragment alone, one panel after the other. Nothing changed: nothing runs,
+no DOM node is touched. A hidden tab does not ask. While the file cannot be fetched, panels rerun every three seconds.
 """
 
 from __future__ import annotations
@@ -24,28 +24,42 @@ from app import session
 
 _SCRIPT = """
 export default function ({ data, parentElement, setTriggerValue }) {
-  const live = (window.__rampartLive ??= { panels: new Map(), failures: 0 });
-  live.panels.set(data.key, { ...data, element: parentElement, fire: (value) => setTriggerValue("changed", value), sent: 0 });
+  const live = (window.__rampartLive ??= { panels: new Map(), now: {}, failures: 0, waiting: null });
   live.url = data.url;
-  if (live.timer) return;
-  const look = async () => {
-    if (document.hidden || live.busy) return;
-    live.busy = true;
-    let now = null;
-    try {
-      const answer = await fetch(live.url, { cache: "no-store" });
-      now = answer.ok ? await answer.json() : null;
-    } catch { /* the server is restarting, or static files do not come through */ }
-    live.busy = false;
-    live.failures = now ? 0 : live.failures + 1;
-    const blind = live.failures >= 3 && live.failures % 3 === 0;
+  live.panels.set(data.key, { ...data, element: parentElement, drawn: Date.now(), fire: (value) => setTriggerValue("changed", value) });
+
+  // One rerun at a time: Streamlit keeps only the latest of several that wait. The panel drawn longest ago goes first.
+  const next = () => {
+    if (live.waiting && Date.now() - live.waiting.since < 3000) return;
+    live.waiting = null;
+    let oldest = null;
     for (const [key, panel] of live.panels) {
       if (!panel.element.isConnected) { live.panels.delete(key); continue; }
-      const seen = now ? now[panel.topic] : undefined;
-      const changed = seen !== undefined && seen !== panel.signature;
-      // One rerun at a time: the next waits for the panel to be drawn with a new signature, ten seconds at most.
-      if ((changed || blind) && Date.now() - panel.sent > 10000) { panel.sent = Date.now(); panel.fire(seen ?? "blind"); }
+      const seen = live.now ? live.now[panel.topic] : undefined;
+      const due = live.now ? seen !== undefined && seen !== panel.signature : Date.now() - panel.drawn > 3000;
+      if (due && (!oldest || panel.drawn < oldest.drawn)) oldest = panel;
     }
+    if (!oldest) return;
+    live.waiting = { key: oldest.key, since: Date.now() };
+    oldest.drawn = Date.now();
+    oldest.fire(String(Date.now()));
+  };
+  if (live.waiting && live.waiting.key === data.key) { live.waiting = null; setTimeout(next, 0); }
+  if (live.timer) return;
+  const look = async () => {
+    if (document.hidden || live.asking) return;
+    live.asking = true;
+    let answer = null;
+    try {
+      const response = await fetch(live.url, { cache: "no-store" });
+      answer = response.ok ? await response.json() : null;
+    } catch { /* the server is restarting, or static files do not come through */ }
+    live.asking = false;
+    live.failures = answer ? 0 : live.failures + 1;
+    if (answer) live.now = answer;
+    else if (live.failures >= 3) live.now = null;
+    else return;
+    next();
   };
   live.timer = setInterval(look, 1000);
   document.addEventListener("visibilitychange", look);

@@ -11,7 +11,7 @@ from app.components.cell_graph import cell_graph, changed_edges, legend
 from app.components.formats import escape
 from app.components.live_plot import live_plot
 from app.components.states import empty_state
-from engine.genotype import Genotype
+from engine.genotype import Cell, Genotype, derive
 
 ORDER = ("accurate", "normal", "reduce", "robust")
 
@@ -31,16 +31,17 @@ def architecture(run_id: str) -> None:
         epoch = _choose_epoch(run_id, epochs)
     left, right = st.columns([5, 7], gap="large")
     with left:
-        live_plot(alphas.heat_map(log.alpha_matrix(run_id, cell, epoch)), key=f"run_heat_{cell}", height=430,
+        matrix = log.alpha_matrix(run_id, cell, epoch)
+        live_plot(alphas.heat_map(matrix), key=f"run_heat_{cell}", height=430,
                   label=f"{theme.cell_title(cell)}: weight of every operation on every edge, epoch {epoch}")
     with right:
-        _graph(log.genotypes(run_id), cell, epoch)
+        _graph(matrix, log.genotypes(run_id), cell, epoch)
     live_plot(alphas.lines(log.alpha_lines(run_id, cell)), key=f"run_lines_{cell}", height=520,
               label=f"{theme.cell_title(cell)}: weights of every edge over the steps")
 
 
 def _choose_cell(cells: list[str]) -> str:
-    """Which cell kind is shown; robust cells first meet the eye least often, so the first in the network leads."""
+    """Which cell kind is shown; at first the one that images meet first."""
     chosen = st.segmented_control("Cell", cells, default=cells[0], format_func=theme.cell_title, key="run_cell")
     return chosen or cells[0]
 
@@ -62,29 +63,38 @@ def _choose_epoch(run_id: str, epochs: list[int]) -> int:
                             help="Architecture weights and cell at the end of the epoch. At its right end it follows the search.")
 
 
-def _graph(genotypes: pd.DataFrame, kind: str, epoch: int) -> None:
-    """The derived cell at an epoch, edges marked that the epoch before did not have."""
-    at = genotypes[genotypes["epoch"] <= epoch]
-    if at.empty:
-        empty_state("No cell derived yet", "The first is derived at the start of the search.")
-        return
-    row = at.iloc[-1]
-    found = Genotype.from_json(row["genotype"])
-    before = Genotype.from_json(at.iloc[-2]["genotype"]) if len(at) > 1 else None
-    cell = found.cell(kind)
-    changed = changed_edges(before.cell(kind), cell) if before else []
+def _graph(matrix: pd.DataFrame, genotypes: pd.DataFrame, kind: str, epoch: int) -> None:
+    """The cell that the weights of the heat-map give, its edges marked that the epoch before did not have."""
+    cell = derived_cell(matrix)
+    earlier = genotypes[genotypes["epoch"] < epoch]
+    before = Genotype.from_json(earlier.iloc[-1]["genotype"]) if len(earlier) else None
+    changed = changed_edges(before.cell(kind), cell) if before and kind in before.kinds else []
     cell_graph(cell, key="run_cell_graph", title=theme.cell_title(kind), changed=changed)
-    st.html(f'<p class="rp-note">{escape(change_words(row, changed, first=before is None))}</p>')
+    at = genotypes[genotypes["epoch"] == epoch]
+    unchanged = int(at.iloc[-1]["unchanged_epochs"]) if len(at) else None
+    st.html(f'<p class="rp-note">{escape(change_words(epoch, len(changed), unchanged, len(cell.edges)))}</p>')
     legend([name for name, _ in cell.edges], key="run_cell_legend")
 
 
-def change_words(row: pd.Series, changed: list[int], *, first: bool) -> str:
-    """What changed since the epoch before, in words; `row` is one of `RunLog.genotypes`."""
-    epoch, quiet = int(row["epoch"]), int(row["unchanged_epochs"])
-    if first:
-        return f"Epoch {epoch}: the first derived cells."
-    if quiet:
-        return f"Epoch {epoch}: all cells unchanged for {quiet} epoch{'s' if quiet != 1 else ''}."
-    if changed:
-        return f"Epoch {epoch}: {len(changed)} of 8 edges of this cell changed, marked ✱."
-    return f"Epoch {epoch}: this cell did not change, another did."
+def derived_cell(matrix: pd.DataFrame) -> Cell:
+    """Discretises one cell's weights as the search does; `matrix` as of `RunLog.alpha_matrix`."""
+    primitives = list(dict.fromkeys(matrix["operation"]))
+    rows = matrix.pivot(index="edge", columns="operation", values="weight")[primitives].sort_index()
+    return derive(rows.to_numpy().tolist(), primitives)
+
+
+def change_words(epoch: int, changed: int, unchanged_epochs: int | None, edges: int = 8) -> str:
+    """What changed since the epoch before, in words.
+
+    Args:
+        epoch: the epoch that is shown.
+        changed: edges of the shown cell that the epoch before did not have.
+        unchanged_epochs: for how many epochs no cell has changed; None while the epoch is not finished.
+        edges: edges of the cell.
+    """
+    here = f"{changed} of {edges} edges of this cell changed, marked ✱" if changed else "this cell did not change"
+    if unchanged_epochs is None:
+        return f"Epoch {epoch}, under way; the cell that the present weights give: {here}."
+    if unchanged_epochs:
+        return f"Epoch {epoch}: all cells unchanged for {unchanged_epochs} epoch{'s' if unchanged_epochs != 1 else ''}."
+    return f"Epoch {epoch}: {here}{'' if changed else ', another did'}."

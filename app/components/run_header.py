@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import session
+from app import session, theme
 from app.components.chain import steps_html
 from app.components.formats import escape, missing, percent
 from app.components.progress import figure_html, progress_html
@@ -44,7 +44,8 @@ def _title(run: dict[str, Any]) -> None:
     demonstration = preset == "quick"
     note = PRESETS.get(preset, "") if demonstration or preset == "smoke" else ""
     silent = None if missing(run.get("silent_s")) else run["silent_s"]
-    tags = tag_html("demonstration" if demonstration else preset) + tag_html(str(run["dataset"]))
+    tags = "".join(map(tag_html, (theme.KIND_TITLES.get(run["kind"], run["kind"]), run["dataset"],
+                                  "demonstration" if demonstration else preset)))
     st.html(f'<div class="rp-row"><h1 class="rp-title">{escape(run["title"])}</h1>'
             f'{status_chip_html(run["status"], run.get("cause"), silent)}</div>'
             f'<div class="rp-row" style="margin-top:0.45rem">{tags}<span class="rp-label">{escape(run["id"])}</span></div>'
@@ -106,12 +107,10 @@ def _figures(run: dict[str, Any]) -> None:
     if not shown:
         return
     boxes = "".join(figure_html(FIGURES[name], _value(name, latest[name][1])) for name in shown)
-    places: dict[str, list[str]] = {}
-    for name in shown:
-        split, _, epoch = latest[name]
-        places.setdefault(f"{WHERE.get(split, split)}, mean of epoch {epoch}", []).append(FIGURES[name].lower())
-    note = "; ".join(f"{', '.join(names)}: {place}" for place, names in places.items())
-    st.html(f'<div class="rp-figures">{boxes}</div><p class="rp-label" style="margin:0.45rem 0 0">{escape(note.capitalize())}.</p>')
+    places = {(WHERE.get(split, split), epoch): split for split, _, epoch in (latest[name] for name in shown)}
+    note = ". ".join(f"{'Training' if split == 'weights' else 'Natural and adversarial'}: {place}, mean of epoch {epoch}"
+                     for (place, epoch), split in places.items())
+    st.html(f'<div class="rp-figures">{boxes}</div><p class="rp-label" style="margin:0.45rem 0 0">{escape(note)}.</p>')
 
 
 def _value(name: str, value: float) -> str:

@@ -114,7 +114,7 @@ def log(run_id: str) -> None:
     tail = read_tail(session.runs_root() / run_id / "log.txt")
     alerts = session.run_log().alerts(run_id)
     errors = [str(text) for text in alerts[alerts["level"] == "error"]["text"]]
-    for pinned in dict.fromkeys([*errors[-1:], *([tail.error] if tail.error else [])]):
+    for pinned in errors[-1:] or [tail.error] * bool(tail.error):  # the run's own sentence says more than an exception
         st.html(f'<div class="rp-problem" role="alert"><b>Last error</b> {escape(pinned)}</div>')
     wanted = st.text_input("Filter lines", key="run_log_filter", placeholder="Only lines that contain ...", label_visibility="collapsed")
     if tail.text:
