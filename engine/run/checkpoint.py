@@ -11,6 +11,9 @@ import hashlib
 import io
 import os
 import pickle
+import struct
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -86,6 +89,10 @@ def read(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
         CheckpointError: not there, torn, foreign, or holding more than tensors and plain values.
     """
     try:
+        # torch does not check the sums that it wrote, and a flipped bit in a tensor would go unnoticed.
+        with zipfile.ZipFile(path) as archive:
+            if (damaged := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(f"bad checksum of {damaged}")
         state = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"There is no checkpoint {path.name} in {path.parent.parent.name}; the run has not come that far."
@@ -94,7 +101,8 @@ def read(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
         if problem.errno in (errno.EACCES, errno.EIO):
             raise CheckpointError(f"Checkpoint {path.name} cannot be read ({problem.strerror}).") from None
         raise
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError, TypeError, AttributeError) as problem:
+    except (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError,
+            TypeError, AttributeError, NotImplementedError) as problem:
         reason = (str(problem).splitlines() or [type(problem).__name__])[0]
         raise CheckpointError(f"Checkpoint {path.name} is corrupt and cannot be read ({reason[:120]}).") from None
     if not isinstance(state, dict) or state.get("schema") != SCHEMA:

@@ -199,6 +199,7 @@ class Supervisor:
         self._not_before[folder.id] = time.monotonic() + RETRY_S
         kills = oom_kills()
         child = self.launcher.start(folder, start)
+        del self._not_before[folder.id]
         folder.request("resume").unlink(missing_ok=True)
         self.workers[folder.id] = Worker(folder, read_json(folder.process_json) or {}, child, kills)
         return True

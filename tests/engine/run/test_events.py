@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import json
+import resource
+from pathlib import Path
+
+import pytest
+
+from engine.run.events import EventWriter, read_events
+
+
+def test_header_common_fields_and_nan(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    writer = EventWriter(path, "a-run", 1)
+    writer.write("metric", step=3, epoch=1, split="alphas", values={"loss": float("nan"), "deep": [1.0, float("inf")]})
+    writer.close()
+    header, metric = (json.loads(line) for line in path.read_text().splitlines())
+    assert header == {"event": "header", "schema": 1, "run": "a-run"}
+    assert {name: metric[name] for name in ("event", "attempt", "step", "epoch")} == {
+        "event": "metric", "attempt": 1, "step": 3, "epoch": 1}
+    assert metric["values"] == {"loss": None, "deep": [1.0, None]}
+    assert abs(metric["t"] - path.stat().st_mtime) < 60
+
+
+@pytest.mark.parametrize("tail", [b'{"event":"metr', b"x" * 200_000, b"\x00\x00"])
+def test_a_torn_tail_is_cut_when_the_file_is_opened_again(tmp_path: Path, tail: bytes) -> None:
+    path = tmp_path / "events.jsonl"
+    first = EventWriter(path, "a-run", 1)
+    first.write("progress", step=0, epoch=0)
+    first.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole + tail)
+    second = EventWriter(path, "a-run", 2)
+    second.write("resumed", step=0, epoch=0, from_step=0)
+    second.close()
+    assert path.read_bytes().startswith(whole)
+    assert [event["event"] for event in read_events(path)[0]] == ["header", "progress", "resumed"]
+
+
+def test_a_file_that_is_all_torn_starts_again(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b'{"event":"hea')
+    EventWriter(path, "a-run", 1).close()
+    assert [event["event"] for event in read_events(path)[0]] == ["header"]
+
+
+def test_a_short_write_is_taken_back(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    writer = EventWriter(path, "a-run", 1)
+    writer.write("progress", step=0, epoch=0)
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, hard))
+    try:
+        with pytest.raises(OSError, match="whole line"):
+            writer.write("progress", step=1, epoch=0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == before
+    writer.write("progress", step=1, epoch=0)
+    assert len(read_events(path)[0]) == 3
+
+
+def test_a_reader_goes_on_where_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    assert read_events(path) == ([], 0)
+    path.write_bytes(b'{"event":"a"}\nnot json\n{"event":"b"}\n{"event":"c')
+    events, offset = read_events(path)
+    assert [event["event"] for event in events] == ["a", "b"]
+    with path.open("ab") as file:
+        file.write(b'"}\n')
+    assert [event["event"] for event in read_events(path, offset)[0]] == ["c"]

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from engine.errors import RunError
+from engine.run.folder import RunFolder, atomic_write_json, new_id, read_json, run_ids
+
+RUN = "20261120-0915-arnas-digits-7f3a"
+
+
+def test_ids_sort_by_time_and_read_well() -> None:
+    early, late = new_id("arnas", "digits", 1_795_000_000), new_id("arnas", "digits", 1_795_000_100)
+    assert early < late
+    assert early.split("-")[2:4] == ["arnas", "digits"]
+    assert RunFolder("runs", new_id("PC_DARTS", "Tiny ImageNet", 0)).id.split("-")[2:6] == ["pc", "darts", "tiny", "imagenet"]
+
+
+@pytest.mark.parametrize("name", ["../x", "", RUN + "/..", "/etc/passwd", RUN.upper(), RUN + "\n", 7, None])
+def test_an_id_that_could_leave_the_folder_is_refused(name: object) -> None:
+    with pytest.raises(RunError, match="A run id looks like"):
+        RunFolder("runs", name)  # type: ignore[arg-type]
+
+
+def test_a_write_is_whole_or_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    atomic_write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        atomic_write_json(path, {"a": object()})
+    os.chmod(tmp_path, 0o700)
+    assert read_json(path) == {"a": 1}
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "", "\x00", '{"id": "x"}', '{"id": "x", "kind": "search", "config": 3}'])
+def test_a_corrupt_run_json_is_a_sentence(tmp_path: Path, text: str) -> None:
+    folder = RunFolder(tmp_path, RUN)
+    folder.path.mkdir()
+    folder.run_json.write_text(text)
+    with pytest.raises(RunError, match="restore the file or move"):
+        folder.read_run()
+
+
+def test_only_run_folders_are_runs(tmp_path: Path) -> None:
+    for name in (RUN, "control", ".draft-" + RUN, "notes"):
+        (tmp_path / name).mkdir()
+    assert run_ids(tmp_path) == [RUN]
+    assert run_ids(tmp_path / "none") == []
+
+
+def test_last_lines_of_a_long_log(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, RUN)
+    folder.path.mkdir()
+    assert folder.last_lines() == []
+    folder.log.write_text("".join(f"line {i}\n" for i in range(5000)))
+    assert folder.last_lines(2) == ["line 4998", "line 4999"]
+    assert json.dumps(folder.last_lines(1)) == '["line 4999"]'

@@ -1,0 +1,160 @@
+"""The supervisor with workers that are real processes but load no torch: what it starts, buries, kills and survives."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from engine import requests
+from engine.run.folder import RunFolder, atomic_write_json, read_json
+from engine.run.launcher import Start
+from engine.run.state import identity
+from engine.run.supervisor import Supervisor, take_lock
+from tests.engine.run.processes import processes_of, until, without_supervisor
+
+FOREVER = "import time; time.sleep(600)"
+
+
+class ScriptLauncher:
+    """A launcher whose workers are one-line Python scripts, by kind of run; in a session of their own, as real ones are."""
+
+    def __init__(self, scripts: dict[str, str]) -> None:
+        self.scripts = scripts
+
+    def start(self, folder: RunFolder, start: Start) -> subprocess.Popen[bytes]:
+        with folder.log.open("ab") as log:
+            child = subprocess.Popen([sys.executable, "-S", "-c", self.scripts[folder.read_run()["kind"]]], stdout=log,
+                                     stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True)
+        atomic_write_json(folder.process_json, {"attempt": start.attempt, **identity(child.pid), "started": time.time(),
+                                                "device": start.device, "threads": start.threads})
+        return child
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Iterator[Path]:
+    with processes_of(without_supervisor(tmp_path / "runs")) as folder:
+        yield folder
+
+
+def submit(runs: Path, **extra: Any) -> list[str]:
+    return requests.submit(runs, "search", {"threads": 1}, method="arnas", preset="smoke", **extra)
+
+
+def tick_until(supervisor: Supervisor, run_id: str, *wanted: str) -> requests.RunState:
+    def reached() -> requests.RunState | None:
+        supervisor.tick()
+        state = requests.status(supervisor.runs, run_id)
+        return state if state.status in wanted else None
+
+    return until(reached, f"{run_id} {wanted}", 30)
+
+
+@pytest.mark.parametrize(("script", "status", "cause"), [
+    ("import sys; print('one'); sys.exit('ValueError: no')", "failed", "Exit code 1: ValueError: no"),
+    ("import os; os.kill(os.getpid(), 9)", "failed", "Killed by signal 9 (SIGKILL)."),
+    ("import os; os.kill(os.getpid(), 11)", "failed", "Killed by signal 11 (SIGSEGV)."),
+])
+def test_the_cause_of_an_end_is_told(runs: Path, script: str, status: str, cause: str) -> None:
+    (run_id,) = submit(runs)
+    supervisor = Supervisor(runs, launcher=ScriptLauncher({"search": script}))
+    ended = until(lambda: supervisor.tick() and read_json(RunFolder(runs, run_id).exit_json), "exit.json", 30)
+    state = requests.status(runs, run_id)
+    assert (state.status, state.cause) == (status, cause)
+    assert ended["attempt"] == 1 and ended["code"] is not None
+
+
+def test_one_run_at_a_time_on_the_cpu_and_children_after_their_parents(runs: Path) -> None:
+    chain = submit(runs, then=("retrain", "attack"))
+    (second,) = submit(runs)
+    supervisor = Supervisor(runs, launcher=ScriptLauncher({"search": FOREVER, "retrain": FOREVER}))
+    supervisor.tick()
+    assert [requests.status(runs, run_id).status for run_id in (*chain, second)] == ["running", "queued", "queued", "queued"]
+    assert read_json(runs / "queue.json") == {"order": [*chain[1:], second]}
+    first = RunFolder(runs, chain[0])
+    atomic_write_json(first.path / "ended.json", {})
+    first.results.mkdir()
+    atomic_write_json(first.ended_json, {"attempt": 1, "status": "finished", "cause": "", "ended": time.time()})
+    os.kill(requests.status(runs, chain[0]).pid, signal.SIGKILL)
+    tick_until(supervisor, chain[1], "running")
+    assert requests.status(runs, chain[0]).status == "finished"
+    assert requests.status(runs, second).status == "queued"
+    os.kill(requests.status(runs, chain[1]).pid, signal.SIGKILL)
+    tick_until(supervisor, second, "running")
+    waiting = requests.status(runs, chain[2])
+    assert (waiting.status, waiting.cause) == ("queued", f"waits for {chain[1]}, which failed.")
+
+
+def test_force_kills_the_process_group(runs: Path) -> None:
+    script = f"import subprocess, sys; subprocess.Popen([sys.executable, '-S', '-c', {FOREVER!r}]); {FOREVER}"
+    (run_id,) = submit(runs)
+    supervisor = Supervisor(runs, launcher=ScriptLauncher({"search": script}))
+    supervisor.tick()
+    worker = psutil.Process(requests.status(runs, run_id).pid)
+    (grandchild,) = until(worker.children, "a child of the worker", 20)
+    requests.request_stop(runs, run_id)
+    assert requests.status(runs, run_id).status == "stopping"
+    requests.force_stop(runs, run_id)
+    state = tick_until(supervisor, run_id, "stopped")
+    assert "by force" in state.cause
+    until(lambda: not grandchild.is_running() or grandchild.status() == psutil.STATUS_ZOMBIE, "the group is gone", 10)
+
+
+def test_a_successor_adopts_living_workers_and_buries_dead_ones(runs: Path) -> None:
+    (run_id,) = submit(runs)
+    first = Supervisor(runs, launcher=ScriptLauncher({"search": FOREVER}))
+    first.tick()
+    pid = requests.status(runs, run_id).pid
+    successor = Supervisor(runs, launcher=ScriptLauncher({"search": FOREVER}))
+    successor.tick()
+    assert requests.status(runs, run_id).pid == pid and run_id in successor.workers
+    os.kill(pid, signal.SIGKILL)
+    first.workers[run_id].child.wait()
+    third = Supervisor(runs, launcher=ScriptLauncher({"search": FOREVER}))
+    third.tick()
+    exit_record = read_json(RunFolder(runs, run_id).exit_json)
+    assert exit_record["status"] == "failed" and "left no last words" in exit_record["cause"]
+
+
+def test_resume_is_a_new_attempt_and_a_finished_run_is_not_resumed(runs: Path) -> None:
+    (run_id,) = submit(runs)
+    supervisor = Supervisor(runs, launcher=ScriptLauncher({"search": "raise SystemExit(1)"}))
+    tick_until(supervisor, run_id, "failed")
+    requests.resume(runs, run_id)
+    assert requests.status(runs, run_id).status == "queued"
+    tick_until(supervisor, run_id, "failed")
+    assert requests.status(runs, run_id).attempt == 2
+
+
+def test_a_corrupt_run_hinders_nobody(runs: Path) -> None:
+    broken, whole = submit(runs)[0], submit(runs)[0]
+    RunFolder(runs, broken).run_json.write_text("{ torn")
+    supervisor = Supervisor(runs, launcher=ScriptLauncher({"search": FOREVER}))
+    supervisor.tick()
+    assert requests.status(runs, whole).status == "running"
+    assert requests.status(runs, broken).status == "failed"
+
+
+def test_only_one_supervisor_and_it_ends_when_idle(runs: Path) -> None:
+    lock = take_lock(runs)
+    assert lock is not None and take_lock(runs) is None
+    os.close(lock)
+    (runs / "control" / "supervisor.json").unlink()
+    for _ in range(3):
+        requests.ensure_supervisor(runs)
+    first = until(lambda: requests.supervisor_pid(runs), "a supervisor", 60)
+    command = [sys.executable, "-m", "engine.run.supervisor", "--runs", str(runs), "--idle", "0.5"]
+    assert subprocess.run(command, timeout=60, check=False).returncode == 0  # the lock is taken: it leaves at once
+    assert requests.supervisor_pid(runs) == first
+    os.kill(first, signal.SIGKILL)
+    until(lambda: requests.supervisor_pid(runs) is None, "it is seen to be dead", 20)
+    assert subprocess.run(command, timeout=60, check=False).returncode == 0  # takes over, finds nothing to do, ends
+    assert not (runs / "control" / "supervisor.json").exists()
