@@ -23,7 +23,7 @@ from engine.config import config_class, differences_from_paper, validate
 from engine.errors import ConfigError, RunError, RunLogError
 from engine.log import queries_attacks, queries_runs, queries_training, schema
 from engine.log.frames import number_of
-from engine.log.ingest import Ingester, IngestReport, stamp_of
+from engine.log.ingest import CHUNK_BYTES, Ingester, IngestReport, stamp_of
 from engine.run.folder import RunFolder
 from engine.run.state import RunState, compute
 
@@ -32,6 +32,8 @@ CURVE_BUCKETS, ALPHA_BUCKETS = 400, 200
 _guard = threading.Lock()
 _locks: dict[Path, threading.RLock] = {}  # one per runs folder: two logs of one process share a database file
 _owned: set[Path] = set()
+# What the state of a run whose worker is gone is computed from.
+STATE_FILES = ("exit.json", "process.json", "control", "run.json")
 SETTLED = ("finished", "failed", "stopped")
 
 
@@ -51,39 +53,42 @@ class RunLog:
         holder: process id of the process that owns the file, when that is another one and known.
     """
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, root: Path, *, owner: bool, holder: int | None = None) -> None:
+    def __init__(self, con: duckdb.DuckDBPyConnection, root: Path, *, owner: bool, holder: int | None = None,
+                 chunk_bytes: int = CHUNK_BYTES) -> None:
         """Use `open`; `con` is a connection to a database with the tables of `schema`."""
         self.root = root
         self.owner = owner
         self.holder = holder
         self._con = con
+        self._chunk_bytes = chunk_bytes
         with _guard:
             self._lock = _locks.setdefault(root, threading.RLock()) if owner else threading.RLock()
         self._settled: dict[str, tuple[tuple[str, ...], RunState]] = {}
 
     @classmethod
-    def open(cls, root: Path | str, *, in_memory: bool = False) -> RunLog:
+    def open(cls, root: Path | str, *, in_memory: bool = False, chunk_bytes: int = CHUNK_BYTES) -> RunLog:
         """Opens the index of a runs folder, made or rebuilt when it is missing, damaged or of another version.
 
         Args:
             root: the runs folder; made when it is not there.
             in_memory: never take the file (the command line does this, so that a dashboard can have it).
+            chunk_bytes: how much of an events.jsonl is read at once; one transaction takes about as much.
 
         Returns:
             A log that has ingested nothing yet: call `ingest`.
         """
         root = Path(root).absolute()
         if in_memory:
-            return cls(_in_memory(), root, owner=False)
+            return cls(_in_memory(), root, owner=False, chunk_bytes=chunk_bytes)
         try:
             root.mkdir(parents=True, exist_ok=True)
             con = _open_file(root / INDEX)
         except OSError:  # a folder that only may be read
-            return cls(_in_memory(), root, owner=False)
+            return cls(_in_memory(), root, owner=False, chunk_bytes=chunk_bytes)
         except duckdb.IOException as problem:
-            return cls(_in_memory(), root, owner=False, holder=_holder(problem))
+            return cls(_in_memory(), root, owner=False, holder=_holder(problem), chunk_bytes=chunk_bytes)
         _owned.add(root)
-        return cls(con, root, owner=True)
+        return cls(con, root, owner=True, chunk_bytes=chunk_bytes)
 
     def close(self) -> None:
         """Closes the index; queries fail from now on."""
@@ -104,7 +109,7 @@ class RunLog:
         """
         try:
             with self._lock, self.cursor() as cursor:
-                return Ingester(cursor, self.root).ingest(run)
+                return Ingester(cursor, self.root, self._chunk_bytes).ingest(run)
         except duckdb.Error as problem:
             raise RunLogError(f"The index of {self.root} should take in new events and could not ({problem}); free disk space or "
                               f"delete {INDEX} and restart the dashboard. The runs themselves are not affected.") from problem
@@ -276,13 +281,12 @@ class RunLog:
         """State now. A settled one is remembered for as long as no file it is computed from was touched."""
         if problem:
             return RunState("failed", problem)
-        folder = RunFolder(self.root, run)
-        stamps = tuple(stamp_of(path) for path in (folder.exit_json, folder.process_json, folder.control, folder.run_json))
+        stamps = tuple(stamp_of(f"{self.root}/{run}/{name}") for name in STATE_FILES)
         known = self._settled.get(run)
         if known and known[0] == stamps:
             return known[1]
         try:
-            state = compute(folder)
+            state = compute(RunFolder(self.root, run))
         except RunError as gone:  # its folder was deleted after the last ingest
             return RunState("failed", str(gone))
         # Without exit.json a dead worker's last words may still be on their way.
@@ -334,17 +338,19 @@ def _open_file(path: Path) -> duckdb.DuckDBPyConnection:
         duckdb.IOException: another process holds the file.
         OSError: the file cannot be written.
     """
+    con = None
     try:
         con = duckdb.connect(str(path))
         if schema.is_empty(con):
             schema.create(con)
         if schema.version_of(con) == schema.VERSION:
             return con
-        con.close()
     except duckdb.Error as problem:
         if _holder(problem) is not None:
             raise
         # Damaged, or no DuckDB file at all. It is derived from the folders, so nothing is lost with it.
+    if con is not None:
+        con.close()
     _delete(path)
     con = duckdb.connect(str(path))
     schema.create(con)

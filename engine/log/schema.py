@@ -94,7 +94,7 @@ def version_of(con: duckdb.DuckDBPyConnection) -> int | None:
     """Version of the tables in a database; None when it is empty or not an index of ours."""
     try:
         row = con.execute("select version from about").fetchone()
-    except duckdb.CatalogException:
+    except (duckdb.CatalogException, duckdb.BinderException):
         return None
     return None if row is None else int(row[0])
 

@@ -1,0 +1,120 @@
+"""How fast the run log is: rebuilding the index, taking in one event, and every question a page asks.
+
+    python -m benchmarks.run_log                                 # 1,000 runs, 10 million alpha points; about three minutes
+    python -m benchmarks.run_log --runs 20 --points 200000       # a look
+
+Writes run folders into a temporary folder, half of them searches, a quarter retrainings, a quarter attacks, one search
+among them as long as a published one. Prints medians in milliseconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from engine.log import RunLog
+from tests import sample_runs
+
+POINTS_PER_LINE = 14 * 7
+LONG_STEPS = 600  # alpha lines per cell kind of a published search
+REPEATS = 7
+
+
+def write_runs(root: Path, runs: int, points: int) -> str:
+    """Writes `runs` folders that hold about `points` alpha values together; returns the id of the long search."""
+    searches = max(1, runs // 2)
+    steps = max(1, (points // POINTS_PER_LINE // 3 - LONG_STEPS) // searches)
+    long = write_search(root, "20261101-0000-arnas-digits-ffff", LONG_STEPS)
+    template = write_search(root, "20261101-0001-arnas-digits-0000", steps)
+    text = (root / template / "events.jsonl").read_text()
+    for number in range(1, searches - 1):
+        run = f"20261101-0001-arnas-digits-{number:04x}"
+        folder = sample_runs.write_run_json(root, run, "search")
+        (folder / "events.jsonl").write_text(text.replace(template, run))
+        sample_runs.write_exit(folder, sample_runs.EventsFile(folder), code=0, status="finished")
+    for number in range((runs - searches) // 2):
+        retrain = sample_runs.write_resumed_retrain(root, f"20261102-0001-retrain-digits-{number:04x}")
+        sample_runs.write_finished_attack(root, f"20261103-0001-attack-digits-{number:04x}", parent=retrain,
+                                          autoattack=10 + number % 50)
+    return long
+
+
+def write_search(root: Path, run: str, steps: int) -> str:
+    """A finished search of `steps` steps with alphas at each."""
+    folder = sample_runs.write_run_json(root, run, "search")
+    events = sample_runs.EventsFile(folder)
+    sample_runs.write_search_steps(events, steps)
+    sample_runs.write_finished(folder, events)
+    return run
+
+
+def median_ms(question: Callable[[], object]) -> float:
+    """Median time of `REPEATS` calls after one that warms up."""
+    question()
+    times = []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        question()
+        times.append(1000 * (time.perf_counter() - started))
+    return statistics.median(times)
+
+
+def seconds(action: Callable[[], object]) -> float:
+    """Time of one call."""
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+def measure(root: Path, long: str) -> dict[str, float]:
+    """What was measured, by what; milliseconds unless the name says seconds."""
+    log = RunLog.open(root)
+    found = {"rebuild of the whole index, seconds": seconds(log.ingest)}
+    with log.cursor() as cursor:
+        lines, = cursor.execute("select count(*) from alpha_raw").fetchone() or (0,)
+    found["alpha points"] = lines * POINTS_PER_LINE
+    found["ingest, nothing new, all runs"] = median_ms(log.ingest)
+    events = sample_runs.EventsFile(root / long)
+    events.step = 10_000
+
+    def one_step() -> None:
+        sample_runs.write_search_step(events)
+        log.ingest(long)
+
+    found["one step written and taken in, one run"] = median_ms(one_step)
+    questions: dict[str, Callable[[], object]] = {
+        "runs": log.runs, "run": lambda: log.run(long), "events_revision of all": log.events_revision,
+        "events_revision of one": lambda: log.events_revision(long), "curves": lambda: log.curves(long),
+        "steps_curve": lambda: log.steps_curve(long, ["natural_loss", "adversarial_loss"]),
+        "objectives": lambda: log.objectives(long), "share_at_vertex": lambda: log.share_at_vertex(long),
+        "alpha_epochs": lambda: log.alpha_epochs(long, "robust"), "alpha_matrix": lambda: log.alpha_matrix(long, "robust"),
+        "alpha_lines": lambda: log.alpha_lines(long, "robust"), "genotypes": lambda: log.genotypes(long),
+        "chain": lambda: log.chain(long), "robustness": log.robustness, "pareto_networks": log.pareto_networks,
+        "pareto_epochs": log.pareto_epochs, "test_openings": log.test_openings,
+    }
+    found |= {name: median_ms(question) for name, question in questions.items()}
+    log.close()
+    found["index.duckdb, megabytes"] = (root / "index.duckdb").stat().st_size / 1e6
+    return found
+
+
+def main(arguments: list[str] | None = None) -> dict[str, float]:
+    """Writes, measures, prints; returns what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=1000, help="number of run folders")
+    parser.add_argument("--points", type=int, default=10_000_000, help="alpha values in all of them together")
+    chosen = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        long = write_runs(Path(folder), chosen.runs, chosen.points)
+        found = measure(Path(folder), long)
+    for name, value in found.items():
+        print(f"{name:45s} {value:14,.1f}")
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""Sample runs and a log over them, fresh for every test that changes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from engine.log import RunLog
+from tests.sample_runs import write_sample_runs
+
+
+@pytest.fixture
+def ids(tmp_path: Path) -> dict[str, str]:
+    """All sample runs, written into `tmp_path / "runs"`; role -> id."""
+    return write_sample_runs(tmp_path / "runs")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The runs folder of the test."""
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def log(ids: dict[str, str], root: Path) -> Iterator[RunLog]:
+    """A log that has ingested the sample runs."""
+    opened = RunLog.open(root)
+    opened.ingest()
+    yield opened
+    opened.close()
+
+
+def every_query(log: RunLog) -> dict[str, Any]:
+    """The answer of every public query about every run, without what depends on the clock."""
+    answers: dict[str, Any] = {
+        "runs": log.runs().drop(columns=["age_s", "silent_s"]), "attacks": log.attacks(), "robustness": log.robustness(),
+        "pareto_networks": log.pareto_networks(), "pareto_epochs": log.pareto_epochs(), "test_openings": log.test_openings(),
+        "revision": log.events_revision(),
+    }
+    of_run: dict[str, Callable[[str], Any]] = {
+        "run": lambda run: {key: value for key, value in log.run(run).items() if key not in ("age_s", "silent_s")},
+        "chain": log.chain, "progress": log.progress, "alerts": log.alerts, "curves": log.curves,
+        "steps_curve": lambda run: log.steps_curve(run, ["natural_loss", "train_loss"], 10), "objectives": log.objectives,
+        "share_at_vertex": log.share_at_vertex, "alpha_cells": log.alpha_cells,
+        "alpha_epochs": lambda run: log.alpha_epochs(run, "robust"), "alpha_matrix": lambda run: log.alpha_matrix(run, "robust"),
+        "alpha_matrix of epoch 1": lambda run: log.alpha_matrix(run, "robust", 1),
+        "alpha_lines": lambda run: log.alpha_lines(run, "reduce"), "genotypes": log.genotypes, "genotype": log.genotype,
+        "attacks": log.attacks, "pareto_epochs": lambda run: log.pareto_epochs([run]), "revision": log.events_revision,
+    }
+    for run in answers["runs"]["id"]:
+        answers |= {f"{name} of {run}": question(run) for name, question in of_run.items()}
+    return answers
+
+
+def assert_same(first: dict[str, Any], second: dict[str, Any]) -> None:
+    """Two answers of `every_query` are equal: same rows, same order, same types."""
+    assert first.keys() == second.keys()
+    for name, answer in first.items():
+        if isinstance(answer, pd.DataFrame):
+            pd.testing.assert_frame_equal(answer, second[name], obj=name)
+        else:
+            # repr: NaN equals NaN.
+            assert repr(answer) == repr(second[name]), name

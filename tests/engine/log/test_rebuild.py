@@ -1,0 +1,136 @@
+"""The index is derived: deleted, damaged, of another version, fed in pieces or copied, it answers the same."""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from engine.errors import RunLogError
+from engine.log import RunLog, reindex
+from engine.log.runlog import INDEX
+from tests.engine.log.conftest import assert_same, every_query
+from tests.sample_runs import EventsFile, write_resumed_retrain, write_search_steps
+
+
+def answers_of(root: Path, *, in_memory: bool = False) -> dict[str, object]:
+    log = RunLog.open(root, in_memory=in_memory)
+    log.ingest()
+    found = every_query(log)
+    log.close()
+    return found
+
+
+def test_every_public_query_is_compared(log: RunLog) -> None:
+    queries = {name for name, _ in inspect.getmembers(RunLog, inspect.isfunction) if not name.startswith("_")}
+    asked = {name.split()[0] for name in every_query(log)} | {"events_revision"}
+    assert queries - asked == {"close", "cursor", "ingest"}
+
+
+def test_a_deleted_index_is_rebuilt_identically(ids: dict[str, str], root: Path) -> None:
+    before = answers_of(root)
+    (root / INDEX).unlink()
+    assert_same(before, answers_of(root))
+
+
+def test_reopening_reads_nothing_again(log: RunLog, root: Path) -> None:
+    before = every_query(log)
+    log.close()
+    again = RunLog.open(root)
+    assert again.ingest().events == 0
+    assert_same(before, every_query(again))
+    again.close()
+
+
+def test_memory_and_file_answer_alike(ids: dict[str, str], root: Path) -> None:
+    assert_same(answers_of(root), answers_of(root, in_memory=True))
+
+
+def test_reindex_answers_alike_and_reports(ids: dict[str, str], root: Path) -> None:
+    before = answers_of(root)
+    report = reindex(root)
+    assert report.runs == 7 and report.events > 500 and report.faults == 0
+    assert_same(before, answers_of(root))
+
+
+def test_an_index_of_another_version_is_rebuilt(log: RunLog, root: Path) -> None:
+    before = every_query(log)
+    with log.cursor() as cursor:
+        cursor.execute("update about set version = 0")
+    log.close()
+    assert_same(before, answers_of(root))
+
+
+@pytest.mark.parametrize("content", [b"", b"no database at all" * 1000])
+def test_a_damaged_index_is_rebuilt(ids: dict[str, str], root: Path, content: bytes) -> None:
+    before = answers_of(root)
+    (root / INDEX).write_bytes(content)
+    assert_same(before, answers_of(root))
+
+
+def test_a_database_of_somebody_else_is_rebuilt(ids: dict[str, str], root: Path) -> None:
+    with duckdb.connect(str(root / INDEX)) as con:
+        con.execute("create table about (something text)")
+    assert answers_of(root)["runs"].shape[0] == 7  # type: ignore[attr-defined]
+
+
+def test_a_copied_runs_folder_with_its_index_answers_alike(log: RunLog, root: Path, tmp_path: Path) -> None:
+    before = every_query(log)
+    log.close()
+    shutil.copytree(root, tmp_path / "elsewhere")
+    moved = answers_of(tmp_path / "elsewhere")
+    # Revisions are fingerprints of files, which a copy changes.
+    assert_same(*({name: value for name, value in found.items() if "revision" not in name} for found in (before, moved)))
+
+
+def test_pieces_of_any_size_answer_alike(ids: dict[str, str], root: Path) -> None:
+    """Each file is fed in seven cuts, most of them inside a line, with a chunk smaller than most lines."""
+    whole = answers_of(root, in_memory=True)
+    contents = {run: (root / run / "events.jsonl").read_bytes() for run in ids.values()}
+    times = {run: (root / run / "events.jsonl").stat() for run in ids.values()}
+    log = RunLog.open(root, in_memory=True, chunk_bytes=700)
+    for run in ids.values():
+        (root / run / "events.jsonl").write_bytes(b"")
+    for piece in range(1, 8):
+        for run, content in contents.items():
+            with (root / run / "events.jsonl").open("r+b") as file:
+                file.write(content[: len(content) * piece // 7])
+        log.ingest()
+    assert all((root / run / "events.jsonl").stat().st_ino == times[run].st_ino for run in contents)
+    assert_same(whole, every_query(log))
+
+
+def test_reindex_of_a_folder_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(RunLogError, match="there is none; pass the right one"):
+        reindex(tmp_path / "nowhere")
+
+
+def test_superseded_events_are_rebuilt_alike_when_they_come_in_one_by_one(tmp_path: Path) -> None:
+    """A log that followed a run through two crashes answers like one that sees it afterwards."""
+    source = write_resumed_retrain(tmp_path / "source")
+    lines = (tmp_path / "source" / source / "events.jsonl").read_bytes().splitlines(keepends=True)
+    shutil.copytree(tmp_path / "source", tmp_path / "live")
+    target = tmp_path / "live" / source / "events.jsonl"
+    target.write_bytes(b"")
+    log = RunLog.open(tmp_path / "live")
+    for line in lines:
+        with target.open("ab") as file:
+            file.write(line)
+        log.ingest()
+    live = every_query(log)
+    log.close()
+    (tmp_path / "live" / INDEX).unlink()
+    assert_same(live, answers_of(tmp_path / "live"))
+
+
+def test_a_long_line_is_read_whole(tmp_path: Path) -> None:
+    run = write_resumed_retrain(tmp_path)
+    events = EventsFile(tmp_path / run)
+    events.write("alert", level="info", text="x" * 5000)
+    write_search_steps(events, 1)
+    log = RunLog.open(tmp_path, in_memory=True, chunk_bytes=64)
+    assert log.ingest().faults == 0
+    assert [len(text) for text in log.alerts(run)["text"]] == [5000]
