@@ -7,9 +7,10 @@ Pixel values may be typed as "8/255".
 
 from __future__ import annotations
 
+import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -62,7 +63,7 @@ def is_pixels(info: FieldInfo) -> bool:
 def value_text(info: FieldInfo, value: Any) -> str:
     """A value as the page writes it: "8/255" for whole grey levels, "yes", "all", lists with commas."""
     if value is None:
-        return "empty"
+        return nothing_text(info)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):
@@ -73,6 +74,20 @@ def value_text(info: FieldInfo, value: Any) -> str:
             return f"{round(levels)}/255"
         return f"{value:.6g}"
     return str(value)
+
+
+def nothing_text(info: FieldInfo) -> str:
+    """What leaving the field empty means, from its own description: "all", "a full pass", else "automatic"."""
+    meaning = re.search(r"empty for ([^.;(]+)", str(info.description))
+    return meaning[1].strip() if meaning else "automatic"
+
+
+def with_unit(info: FieldInfo, value: Any) -> str:
+    """The value and its unit: "4 pixels", "1 epoch"; pixel values need none."""
+    unit = unit_of(info)
+    if not unit or value is None:
+        return value_text(info, value)
+    return f"{value_text(info, value)} {unit.removesuffix('s') if value == 1 else unit}"
 
 
 def unit_of(info: FieldInfo) -> str:
@@ -188,7 +203,7 @@ def _field(cls: type[RunConfig], name: str, preset: Mapping[str, Any], values: F
         st.markdown(f":red[:material/error: {_escaped(values.problems[name])}]")
     elif value != info.default and name not in ("seed", "device", "threads"):
         moved = name in values.changes and preset[name] != info.default
-        st.caption(f"paper: {value_text(info, info.default)}" + (f" · preset: {value_text(info, preset[name])}" if moved else ""))
+        st.caption(f"paper: {with_unit(info, info.default)}" + (f" · preset: {value_text(info, preset[name])}" if moved else ""))
 
 
 def _is_required(info: FieldInfo) -> bool:
@@ -254,7 +269,7 @@ def _widget(name: str, info: FieldInfo, key: str) -> None:
     elif kind == "attacks":
         st.multiselect(label, list(ATTACKS), key=key, help=about, format_func=_attack_title, persist_state="session")
     elif kind == "integer":
-        st.number_input(label, value=None, step=_step(info), key=key, help=about, placeholder="empty",
+        st.number_input(label, value=None, step=_step(info), key=key, help=about, placeholder=nothing_text(info),
                         persist_state="session")
     else:
         st.text_input(label, key=key, help=about, live="400ms", persist_state="session")
@@ -267,8 +282,3 @@ def _attack_title(name: str) -> str:
 def _step(info: FieldInfo) -> int:
     """Step of the plus and minus buttons: 2 where the class asks for even numbers, else 1."""
     return 2 if "even" in str(info.description) else 1
-
-
-def changed_fields(cls: type[RunConfig], names: Sequence[str]) -> str:
-    """The fields' labels, joined, for a line that says what was changed."""
-    return ", ".join(label_of(name) for name in names if name in cls.model_fields)

@@ -13,8 +13,8 @@ import streamlit as st
 from app import session
 from app.components import preflight
 from app.components.cell_graph import genotype_graphs
-from app.components.form import FormValues, check, config_form, label_of, unit_of, value_text
-from app.components.formats import count
+from app.components.form import FormValues, check, config_form, label_of, with_unit
+from app.components.formats import count, escape
 from app.components.source import Source, attack_source, retrain_source
 from app.components.states import RUN_PAGE, heading, problem, section
 from app.theme import KIND_TITLES
@@ -86,7 +86,7 @@ def choose(runs: pd.DataFrame) -> Choice:
                              help="\n\n".join(entry.description for _, entry in DATASETS.items()), persist_state="session")
     preset = right.segmented_control("Preset", presets, key="launch.preset", required=True, persist_state="session",
                                      help="\n\n".join(f"`{name}`: {PRESETS[name]}" for name in presets))
-    right.caption(f"{PRESETS[preset]}")
+    right.caption(PRESETS[preset])
     then: tuple[str, ...] = ()
     if kind == "search" and st.checkbox("Then retrain and attack what it finds", value=True, key="launch.then",
                                         persist_state="session"):
@@ -123,9 +123,8 @@ def difference_table(steps: list[tuple[str, RunConfig]]) -> pd.DataFrame:
     for kind, config in steps:
         for difference in differences_from_paper(config):
             info = type(config).model_fields[difference.field]
-            unit = f" {unit_of(info)}" if unit_of(info) else ""
-            here, paper = value_text(info, difference.value), value_text(info, difference.paper)
-            rows.append((KIND_TITLES[kind], label_of(difference.field), here + unit, paper + unit))
+            rows.append((KIND_TITLES[kind], label_of(difference.field), with_unit(info, difference.value),
+                         with_unit(info, difference.paper)))
     return pd.DataFrame(rows, columns=["Run", "Setting", "Here", "Paper"])
 
 
@@ -182,9 +181,12 @@ def differences(choice: Choice, values: FormValues) -> None:
     method = METHODS[choice.method].title if choice.method else KIND_TITLES[choice.kind]
     st.markdown(f"**{len(table)} settings differ from `paper`** ({method} as published). "
                 "Epsilon and step size are in pixel space, 0 to 1.")
-    for kind, rows in table.groupby("Run", sort=False):
-        st.markdown(f"###### {kind}")
-        st.table(rows[["Setting", "Here", "Paper"]], hide_index=True, border="horizontal")
+    groups = list(table.groupby("Run", sort=False))
+    for column, (kind, rows) in zip(st.columns(max(2, len(groups)), gap="large"), groups):
+        body = "".join(f"<tr><td>{escape(row.Setting)}</td><td>{escape(row.Here)}</td><td>{escape(row.Paper)}</td></tr>"
+                       for row in rows.itertuples())
+        column.html(f'<table class="rp-table"><thead><tr><th scope="col">{kind}</th><th scope="col">Here</th>'
+                    f'<th scope="col">Paper</th></tr></thead><tbody>{body}</tbody></table>')
 
 
 def exchange(choice: Choice, values: FormValues) -> None:
@@ -253,6 +255,7 @@ def network(choice: Choice, values: FormValues) -> None:
 
 def command(choice: Choice, values: FormValues) -> None:
     """The line that asks for exactly what the button asks for."""
+    st.markdown("###### The same by command")
     if values.config is None or choice.source.problem:
         st.caption("Known as soon as every setting is valid.")
         return
@@ -271,12 +274,14 @@ with controls:
 picture = st.container()
 differences_tab, settings_tab, exchange_tab = st.tabs(["Differs from the paper", "Advanced settings", "Import and export"])
 with settings_tab:
-    st.caption("Every setting with its meaning behind the question mark. Pixel values may be typed as 8/255. What is not the "
-               "published value names it.")
+    follow = " The retraining and the attack that follow take the same preset, seed, device and threads." if choice.then else ""
+    st.caption("Meaning, range and source of each setting are behind its question mark. Pixel values may be typed as 8/255. "
+               f"Where a value is not the published one, that one stands below it.{follow}")
     preset_now = preset_values(choice.kind, choice.method, choice.dataset, choice.preset)
     values = validated(choice, config_form(choice.kind, config_class(choice.kind, choice.method), preset_now, key=choice.form_key,
                                            start=_imported()["changes"]))
 with picture:
+    command(choice, values)
     network(choice, values)
 with differences_tab:
     differences(choice, values)
@@ -284,11 +289,8 @@ with exchange_tab:
     exchange(choice, values)
 with action:
     button(choice, values)
-with facts:
-    with st.container(border=True):
-        st.markdown("###### Before the launch")
-        reference = values.config or build(choice.kind, choice.method, choice.dataset, choice.preset)
-        statuses = [] if runs.empty else list(runs["status"])
-        preflight.draw(preflight.facts(reference, session.runs_root(), statuses.count("running"), statuses.count("queued")))
-    st.markdown("###### The same by command")
-    command(choice, values)
+with facts, st.container(border=True):
+    st.markdown("###### Before the launch")
+    reference = values.config or build(choice.kind, choice.method, choice.dataset, choice.preset)
+    statuses = [] if runs.empty else list(runs["status"])
+    preflight.draw(preflight.facts(reference, session.runs_root(), statuses.count("running"), statuses.count("queued")))

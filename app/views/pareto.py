@@ -37,6 +37,11 @@ def dataset_title(name: str) -> str:
     return DATASETS[name].title if name in DATASETS else name
 
 
+def attack_words(attack: str, title: str) -> str:
+    """An attack inside a sentence."""
+    return "the worst case of every attack, image by image," if attack == "worst-case" else title
+
+
 def networks_sentence(rows: pd.DataFrame) -> str:
     """What the plot of one group shows, in plain words."""
     first, count, front = rows.iloc[0], len(rows), int(rows["is_front"].sum())
@@ -45,7 +50,8 @@ def networks_sentence(rows: pd.DataFrame) -> str:
                f"{front} of them {'is' if front == 1 else 'are'} on the front: no other is at least as accurate on both axes and "
                "better on one.")
     natural = int(first["natural_images"])
-    return (f"{what} under {first['attack_title']} within an L-infinity ball of radius {epsilon(first['epsilon'])} (pixels from "
+    attack = attack_words(str(first["attack"]), str(first["attack_title"]))
+    return (f"{what} under {attack} within an L-infinity ball of radius {epsilon(first['epsilon'])} (pixels from "
             f"0 to 1), on the same {int(first['images']):,} images of the test split; natural accuracy on {natural:,}. {verdict} "
             "The bars are 95 % Wilson intervals: points whose bars overlap may not differ. "
             "Each point is this checkpoint, not its method.")

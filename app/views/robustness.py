@@ -28,7 +28,7 @@ MEASURES = (("natural", "Natural", "Unchanged images."), ("fgsm", "FGSM", "One s
 COLUMNS = (
     Column("network", "Network"), *(Column(name, title, "right", about) for name, title, about in MEASURES),
     Column("epsilon", "ε", "right", "Radius of the L-infinity ball, pixels from 0 to 1."),
-    Column("parameters", "Parameters", "right"), Column("macs", "MACs", "right", "Multiply-accumulates for one image."),
+    Column("size", "Parameters, MACs", "right", "Trainable numbers, and multiply-accumulates for one image."),
 )
 
 
@@ -42,8 +42,8 @@ def row_of(network: pd.Series) -> Row:
                          CellText(accuracy(value), sub=f"{interval(low, high)} of {images:,.0f}", sort=float(value),
                                   hint=f"{with_interval(value, low, high)} on {images:,.0f} images"))
     cells["epsilon"] = CellText(epsilon(network["epsilon"]), sort=float(network["epsilon"]))
-    for name in ("parameters", "macs"):
-        cells[name] = CellText(count(network[name]), sort=NO_SORT if missing(network[name]) else float(network[name]))
+    cells["size"] = CellText(count(network["parameters"]), sub=f"{count(network['macs'])} MACs",
+                             sort=NO_SORT if missing(network["parameters"]) else float(network["parameters"]))
     return Row(network["run"], cells)
 
 
@@ -130,10 +130,10 @@ def groups_of(frame: pd.DataFrame) -> list[pd.DataFrame]:
     return sorted(parts, key=len, reverse=True)
 
 
-def selected_run(frame: pd.DataFrame) -> str:
-    """The run that is shown in detail: the one last chosen in any group, else the first."""
+def selected_run(groups: list[pd.DataFrame]) -> str:
+    """The run that is shown in detail: the one last chosen in any group, else the first of the largest."""
     chosen = st.session_state.get("robustness.selected")
-    return chosen if chosen in set(frame["run"]) else str(frame["run"].iloc[0])
+    return chosen if any(chosen in set(rows["run"]) for rows in groups) else str(groups[0]["run"].iloc[0])
 
 
 def tables(groups: list[pd.DataFrame], run: str) -> str:
@@ -161,8 +161,9 @@ def networks() -> None:
         ledger()
         return
     frame = frame.assign(label=network_labels(list(frame["title"]), list(frame["run"])))
-    groups, run = groups_of(frame), selected_run(frame)
-    left, right = st.columns([2.35, 1], gap="large")
+    groups = groups_of(frame)
+    run = selected_run(groups)
+    left, right = st.columns([1.55, 1], gap="medium")
     with left:
         now = tables(groups, run)
         if now != run:

@@ -46,7 +46,7 @@ def filtered(frame: pd.DataFrame, text: str, statuses: list[str], kinds: list[st
 def row_of(run: pd.Series) -> Row:
     """One line of the table."""
     glyph, tone = theme.STATUS.get(run["status"], ("?", "muted"))
-    split, name = SPLITS.get(run["kind"], ""), shown(run["title"]) or "unreadable run"
+    split, name = SPLITS.get(run["kind"], ""), name_of(run)
     measured = shown(run["adversarial_attack"])
     data = DATASETS[run["dataset"]].title if run["dataset"] in DATASETS else shown(run["dataset"])
     return Row(run["id"], {
@@ -60,6 +60,11 @@ def row_of(run: pd.Series) -> Row:
         "progress": progress(run),
         "age": CellText(coarse(max(0.0, run["age_s"])) if not missing(run["age_s"]) else "–",
                         sort=NO_SORT if missing(run["age_s"]) else -float(run["created"]))})
+
+
+def name_of(run: pd.Series) -> str:
+    """The run's title; a run whose run.json cannot be read has none."""
+    return shown(run["title"]) if run["title"] != run["id"] else "Unreadable run"
 
 
 def cause_of(run: pd.Series) -> str:
@@ -111,7 +116,7 @@ def selection(run: pd.Series) -> None:
     with st.container(border=True):
         cause = "" if run["status"] == "finished" else shown(run["cause"])
         chip = status_chip_html(run["status"], cause, run["silent_s"])
-        st.html(f'<div class="rp-row"><b>{escape(shown(run["title"]) or "Unreadable run")}</b>'
+        st.html(f'<div class="rp-row"><b>{escape(name_of(run))}</b>'
                 f'<span class="rp-label">{escape(run["id"])}</span>{chip}</div>')
         buttons = st.container(horizontal=True)
         if buttons.button("Open", key="runs.open", type="primary", icon=":material/open_in_new:"):

@@ -1,0 +1,212 @@
+"""The Launch page: one click with the defaults, every kind of run, and bad input answered in place."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app.components.form import bounds_text, check, groups_of, help_text, label_of, value_text, with_unit
+from engine.catalog import CATALOG
+from engine.config import METHODS, AttackConfig, RetrainConfig, config_class, preset_values
+from engine.run.folder import run_ids
+from tests.app.conftest import Samples
+from tests.app.pages import open_page, text_of
+
+SEARCH = "launch.search.arnas.digits.quick.0"
+
+
+def launch_button(page: AppTest) -> object:
+    return page.button(key="launch.go")
+
+
+def read_run(root: Path, run: str) -> dict:
+    return json.loads((root / run / "run.json").read_text(encoding="utf-8"))
+
+
+def test_one_click_with_the_defaults_starts_the_chain_and_goes_to_the_run(empty: Path) -> None:
+    page = open_page("launch")
+    assert not page.exception
+    page.button(key="launch.go").click().run()
+    assert not page.exception
+    runs = [read_run(empty, run) for run in run_ids(empty)]
+    assert sorted(run["kind"] for run in runs) == ["attack", "retrain", "search"]
+    search = next(run for run in runs if run["kind"] == "search")
+    assert (search["method"], search["preset"], search["config"]["dataset"]) == ("arnas", "quick", "digits")
+    assert page.query_params["id"] == search["id"]
+
+
+def test_a_second_click_of_the_same_view_gives_the_same_runs(empty: Path) -> None:
+    first = open_page("launch")
+    second = open_page("launch")
+    first.button(key="launch.go").click().run()
+    # What the browser does: the second click reaches the server with the session the first one left.
+    for name in ("launch.token", "launch.used"):
+        second.session_state[name] = first.session_state[name]
+    second.button(key="launch.go").click().run()
+    assert len(run_ids(empty)) == 3
+    assert second.query_params["id"] == first.query_params["id"]
+
+
+def test_coming_back_and_launching_again_is_another_run(empty: Path) -> None:
+    page = open_page("launch")
+    page.button(key="launch.go").click().run()
+    page.switch_page("views/launch.py").run()
+    page.checkbox(key="launch.then").uncheck().run()
+    page.button(key="launch.go").click().run()
+    assert len(run_ids(empty)) == 4
+
+
+def test_the_page_names_what_differs_from_the_paper_and_the_command(empty: Path) -> None:
+    page = open_page("launch")
+    text = text_of(page)
+    assert "demonstration" in text
+    assert "settings differ from `paper`" in text
+    assert "<td>Alpha learning rate</td><td>0.02</td><td>0.0003</td>" in text
+    assert "<td>Epsilon ε</td><td>0.15</td><td>8/255</td>" in text
+    assert "<td>Crop padding</td><td>1 pixel</td><td>4 pixels</td>" in text
+    assert "<td>AutoAttack images</td><td>64</td><td>all</td>" in text
+    assert "python -m engine search --method arnas --dataset digits --preset quick --then retrain,attack" in text
+
+
+def test_changed_settings_are_in_the_command_and_in_the_run(empty: Path) -> None:
+    page = open_page("launch")
+    page.text_input(key=f"{SEARCH}.epsilon").set_value("8/255").run()
+    page.toggle(key=f"{SEARCH}.clip_images").set_value(True).run()
+    assert "--epsilon 8/255" in text_of(page) and "--clip-images" in text_of(page)
+    page.button(key="launch.go").click().run()
+    search = next(run for run in (read_run(empty, name) for name in run_ids(empty)) if run["kind"] == "search")
+    assert search["config"]["epsilon"] == 8 / 255
+    assert search["title"] == "ARNAS, images clipped"
+
+
+@pytest.mark.parametrize(("widget", "field", "value", "sentence"), [
+    ("text_input", "epsilon", "8", r"did you mean 8/255?"),
+    ("number_input", "channels", 7, "channels must be even"),
+    ("number_input", "batch_size", 5000, "batch\\_size must be at most"),
+    ("text_input", "momentum", "much", "momentum must be a valid number"),
+    ("number_input", "epochs", None, "epochs must be a whole number, got nothing"),
+    ("text_input", "device", "tpu", "device must"),
+    ("number_input", "layers", 2, "layers must be greater than or equal to 4"),
+])
+def test_a_bad_value_is_answered_under_its_field_and_launch_waits(empty: Path, widget: str, field: str, value: object,
+                                                                   sentence: str) -> None:
+    page = open_page("launch")
+    getattr(page, widget)(key=f"{SEARCH}.{field}").set_value(value).run()
+    assert not page.exception
+    beside = [element.value for element in page.markdown if sentence in element.value]
+    assert len(beside) == 1, [element.value for element in page.markdown]
+    assert launch_button(page).disabled
+    assert any("Launch waits" in element.value for element in page.markdown)
+
+
+def test_a_corrected_value_lets_launch_go_on(empty: Path) -> None:
+    page = open_page("launch")
+    page.text_input(key=f"{SEARCH}.epsilon").set_value("8").run()
+    assert launch_button(page).disabled
+    page.text_input(key=f"{SEARCH}.epsilon").set_value("8/255").run()
+    assert not launch_button(page).disabled
+
+
+def test_another_preset_brings_its_own_values(empty: Path) -> None:
+    page = open_page("launch", preset="scout")
+    assert page.number_input(key="launch.search.arnas.digits.scout.0.channels").value == 16
+    page.button_group(key="launch.preset").set_value("paper").run()
+    assert page.number_input(key="launch.search.arnas.digits.paper.0.channels").value == 24
+
+
+def test_smoke_is_offered_only_when_asked_for(empty: Path) -> None:
+    assert "smoke" not in open_page("launch").button_group(key="launch.preset").options
+    page = open_page("launch", preset="smoke")
+    assert page.button_group(key="launch.preset").value == "smoke"
+
+
+def test_retrain_from_the_catalogue_shows_the_network(empty: Path) -> None:
+    page = open_page("launch", kind="retrain")
+    assert not page.exception
+    assert "parameters and" in text_of(page)
+    name = next(name for name, entry in CATALOG.items() if entry.genotype is not None)
+    assert f"--genotype {name}" in text_of(page)
+    page.button(key="launch.go").click().run()
+    run = read_run(empty, run_ids(empty)[0])
+    assert run["kind"] == "retrain" and run["config"]["genotype"] == name
+
+
+@pytest.mark.parametrize("text", ['{"normal": 3}', "not json", '{"accurate": [["conv_99", 0]]}'])
+def test_a_bad_pasted_genotype_is_answered_in_place(empty: Path, text: str) -> None:
+    page = open_page("launch", kind="retrain")
+    page.button_group(key="launch.source").set_value("paste").run()
+    assert launch_button(page).disabled
+    page.text_area(key="launch.pasted").set_value(text).run()
+    assert not page.exception
+    assert launch_button(page).disabled
+    assert page.get("text")[0].value, "the reason stands under the button"
+
+
+def test_a_genotype_with_an_unknown_operation_is_named(empty: Path) -> None:
+    genotype = next(entry.genotype for _, entry in CATALOG.items() if entry.genotype is not None).to_dict()
+    kind = next(name for name in genotype if not name.endswith("_concat"))
+    genotype[kind][0][0] = "sep_conv_9x9"
+    page = open_page("launch", kind="retrain")
+    page.button_group(key="launch.source").set_value("paste").run()
+    page.text_area(key="launch.pasted").set_value(json.dumps(genotype)).run()
+    assert any("sep_conv_9x9" in element.value for element in page.markdown)
+    assert launch_button(page).disabled
+
+
+def test_a_good_pasted_genotype_can_be_launched(empty: Path) -> None:
+    genotype = next(entry.genotype for _, entry in CATALOG.items() if entry.genotype is not None)
+    page = open_page("launch", kind="retrain")
+    page.button_group(key="launch.source").set_value("paste").run()
+    page.text_area(key="launch.pasted").set_value(genotype.to_json()).run()
+    assert not launch_button(page).disabled
+    page.button(key="launch.go").click().run()
+    assert json.loads(read_run(empty, run_ids(empty)[0])["config"]["genotype"]) == genotype.to_dict()
+
+
+def test_retrain_and_attack_start_from_the_run_in_the_address(samples: Samples) -> None:
+    page = open_page("launch", kind="retrain", parent=samples.ids["search"])
+    assert not page.exception
+    assert f"--parent {samples.ids['search']}" in text_of(page)
+    page = open_page("launch", kind="attack", parent=samples.ids["retrain"])
+    assert f"--parent {samples.ids['retrain']}" in text_of(page)
+    assert not launch_button(page).disabled
+
+
+def test_attack_without_a_retrained_network_says_what_to_do(empty: Path) -> None:
+    page = open_page("launch", kind="attack")
+    assert not page.exception and launch_button(page).disabled
+    assert "No retraining has finished yet" in text_of(page)
+
+
+def test_every_field_has_a_label_a_group_and_help() -> None:
+    for cls in (*(method.config for _, method in METHODS.items()), RetrainConfig, AttackConfig):
+        grouped = [name for names in groups_of(cls).values() for name in names]
+        assert set(grouped) == set(cls.model_fields) - {"dataset", "genotype"}
+        for name in grouped:
+            assert label_of(name)[0].isupper()
+            about = help_text(name, cls.model_fields[name])
+            assert str(cls.model_fields[name].description) in about and f"--{name.replace('_', '-')}" in about
+
+
+def test_values_are_written_with_their_units() -> None:
+    fields = RetrainConfig.model_fields
+    assert value_text(fields["epsilon"], 8 / 255) == "8/255"
+    assert value_text(fields["epsilon"], 0.15) == "0.15"
+    assert value_text(fields["weight_decay"], 1e-4) == "0.0001"
+    assert value_text(fields["images"], None) == "all"
+    assert value_text(fields["steps_per_epoch"], None) == "a full pass"
+    assert with_unit(fields["cutout"], 16) == "16 pixels"
+    assert with_unit(fields["selection_every"], 1) == "1 epoch"
+    assert bounds_text(fields["epsilon"]) == "at least 0, at most 1"
+
+
+def test_a_value_that_is_only_wrong_beside_the_preset_is_no_problem() -> None:
+    """images=20 refuses the preset's batch of 40, not a batch of 10."""
+    cls, preset = config_class("search", "arnas"), preset_values("search", "arnas", "digits", "quick")
+    assert check("search", cls, preset, {"images": 20, "batch_size": 10}).config is not None
+    assert set(check("search", cls, preset, {"images": 20}).problems) <= {"images", "batch_size"}
+    values = check("search", cls, preset, {"images": 20, "batch_size": 10, "epsilon": 8.0})
+    assert set(values.problems) == {"epsilon"}

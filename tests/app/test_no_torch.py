@@ -1,0 +1,38 @@
+"""The dashboard's process never imports torch: a fresh interpreter visits every page with runs in every state."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from tests.app.conftest import Samples
+from tests.app.pages import MAIN
+
+VISIT = """
+import sys, threading
+from pathlib import Path
+from tests.app.pages import PAGES, open_page
+
+runs, search, attack = sys.argv[1:]
+for page, query in [*((name, {}) for name in PAGES), ("run", {"id": search}), ("run", {"id": attack}),
+                    ("launch", {"kind": "retrain", "parent": search})]:
+    visited = open_page(page, **query)
+    assert not visited.exception, (page, [error.value for error in visited.exception])
+assert "torch" not in sys.modules, "a page imported torch"
+print("torch-free", flush=True)
+# The reading thread ends with its folder; it must not be inside DuckDB when the interpreter ends.
+Path(runs).rename(runs + ".done")
+for thread in threading.enumerate():
+    if thread.name == "rampart-ingest":
+        thread.join(timeout=10)
+"""
+
+
+def test_no_page_imports_torch(samples: Samples) -> None:
+    root = MAIN.parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", VISIT, str(samples.root), samples.ids["search"], samples.ids["attack"]], cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root), "RAMPART_RUNS": str(samples.root)}, capture_output=True, text=True,
+        timeout=240, check=False)
+    assert "torch-free" in done.stdout, done.stderr[-3000:]

@@ -1,0 +1,98 @@
+"""The Pareto page: attacked networks by fingerprint group, search epochs apart from them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from app import session
+from app.charts.pareto import SMALLEST, epochs_figure, marker_sizes, networks_figure
+from tests import sample_runs
+from tests.app.conftest import Samples
+from tests.app.pages import component_data, open_page, text_of
+
+COLUMNS = ["run", "label", "method", "natural", "natural_low", "natural_high", "adversarial", "adversarial_low",
+           "adversarial_high", "parameters", "macs", "is_front"]
+NETWORKS = pd.DataFrame([
+    ("run-a", "A", "arnas", .95, .93, .97, .50, .40, .60, 40_000, 1e6, True),
+    ("run-b", "B", "arnas", .90, .88, .93, .60, .50, .70, 80_000, 2e6, True),
+    ("run-c", "C", "random", .89, .87, .92, .45, .35, .55, 60_000, 3e6, False)], columns=COLUMNS)
+
+
+def figures(page: object) -> list[dict]:
+    return [json.loads(data["figure"]) for data in component_data(page, "rampart_live_plot")]  # type: ignore[arg-type]
+
+
+def points(trace: dict) -> list[str]:
+    return [text.split("<br>")[0] for text in trace.get("hovertext", [])]
+
+
+def test_an_empty_folder_gives_the_first_page(empty: Path) -> None:
+    page = open_page("pareto")
+    assert not page.exception and page.button(key="first_run_launch")
+
+
+def test_a_folder_without_attacks_explains_what_will_be_here(empty: Path) -> None:
+    sample_runs.write_failed_search(empty)
+    page = open_page("pareto")
+    assert not page.exception and "No attacked network yet" in text_of(page)
+
+
+def test_the_two_plots_say_what_they_show(samples: Samples) -> None:
+    page = open_page("pareto")
+    assert not page.exception
+    networks, epochs = figures(page)
+    assert "test split" in networks["layout"]["yaxis"]["title"]["text"]
+    assert epochs["layout"]["yaxis"]["title"]["text"] == "Adversarial accuracy, alphas split, batch statistics (%)"
+    text = text_of(page)
+    assert "95 % Wilson intervals" in text and "this checkpoint, not its method" in text
+    assert "4 searches" in text
+
+
+def test_networks_of_other_fingerprints_are_never_drawn_together(samples: Samples) -> None:
+    sample_runs.write_finished_attack(samples.root, "20261118-0920-attack-digits-7f41", parent=samples.ids["resumed"],
+                                      created=sample_runs.START + 900, epsilon=8 / 255)
+    page = open_page("pareto")
+    box = page.selectbox(key="pareto.group")
+    assert any("ε 8/255" in name for name in box.options) and any("ε 0.15" in name for name in box.options)
+    for group in session.run_log().pareto_networks()["group"].unique():
+        page.session_state["pareto.group"] = group
+        page.run()
+        drawn = {run[0] for trace in figures(page)[0]["data"] for run in trace.get("customdata", [])}
+        assert len(drawn) == 1
+
+
+def test_front_and_dominated_points_and_the_toggle() -> None:
+    figure = networks_figure(NETWORKS, "PGD-20")
+    assert [trace.name for trace in figure.data if trace.name] == ["on the front", "dominated"]
+    figure = networks_figure(NETWORKS, "PGD-20", dominated=False)
+    assert [trace.name for trace in figure.data if trace.name] == ["on the front"]
+
+
+def test_bars_are_the_intervals_and_hover_gives_them_in_words() -> None:
+    trace = next(trace for trace in networks_figure(NETWORKS, "PGD-20").data if trace.name == "dominated")
+    assert abs(trace.error_y.array[0] - 10) < 1e-9 and abs(trace.error_x.arrayminus[0] - 2) < 1e-9
+    assert "natural 89.0 % (87.0-92.0)" in trace.hovertext[0] and "PGD-20 45.0 % (35.0-55.0)" in trace.hovertext[0]
+
+
+def test_colour_and_size_follow_a_quantity_and_methods_differ_in_shape_too() -> None:
+    figure = networks_figure(NETWORKS, "PGD-20", size="parameters", colour="macs")
+    assert list(figure.data[1].marker.color) == [1e6, 2e6, 3e6]
+    assert figure.data[1].marker.size[1] > figure.data[1].marker.size[0] == SMALLEST
+    methods = [trace for trace in networks_figure(NETWORKS, "PGD-20", colour="method").data if trace.name]
+    assert {trace.name for trace in methods} == {"arnas", "random"}
+    assert len({trace.marker.symbol for trace in methods}) == 2
+
+
+def test_unknown_sizes_do_not_break_the_plot() -> None:
+    assert marker_sizes([None, float("nan")]) == [12.0, 12.0]
+    assert marker_sizes([1.0, None, 3.0])[1] == SMALLEST
+
+
+def test_a_trail_per_search_with_its_latest_epoch_filled() -> None:
+    frame = pd.DataFrame([("run-a", "A", epoch, .5 + epoch / 10, .3 + epoch / 10) for epoch in (1, 2, 3)],
+                         columns=["run", "label", "epoch", "natural", "adversarial"])
+    (trace,) = epochs_figure(frame, "PGD-7").data
+    assert trace.name == "A" and list(trace.marker.symbol) == ["circle-open", "circle-open", "circle"]

@@ -1,0 +1,92 @@
+"""The Robustness page: intervals in every cell, like beside like only, cells of the selected network, the test ledger."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from app.charts.robustness import intervals_figure
+from app.components.measure import accuracy, interval, network_labels, with_interval
+from tests import sample_runs
+from tests.app.conftest import Samples
+from tests.app.pages import component_data, open_page, table_rows, text_of
+
+
+def test_an_empty_folder_gives_the_first_page(empty: Path) -> None:
+    page = open_page("robustness")
+    assert not page.exception and page.button(key="first_run_launch")
+
+
+def test_a_folder_without_attacks_explains_what_will_be_here(empty: Path) -> None:
+    sample_runs.write_failed_search(empty)
+    page = open_page("robustness")
+    assert not page.exception and "No attacked network yet" in text_of(page)
+    assert "No test split has been opened" in text_of(page)
+
+
+def test_every_number_has_its_interval_and_its_images(samples: Samples) -> None:
+    page = open_page("robustness")
+    assert not page.exception
+    row = table_rows(page)[samples.ids["attack"]]
+    assert row["natural"] == "96.4 % (93.9-97.9) of 360"
+    assert row["fgsm"] == "66.9 % (61.9-71.6) of 360" and row["pgd20"] == "58.9 % (53.7-63.9) of 360"
+    assert row["autoattack"] == "48.4 % (36.6-60.4) of 64"
+    assert row["epsilon"] == "0.15" and row["size"] == "41,210 1.2 million MACs"
+
+
+def test_unlike_fingerprints_stand_in_tables_of_their_own(samples: Samples) -> None:
+    sample_runs.write_finished_attack(samples.root, "20261118-0920-attack-digits-7f41", parent=samples.ids["resumed"],
+                                      created=sample_runs.START + 900, epsilon=8 / 255)
+    sample_runs.write_finished_attack(samples.root, "20261118-0921-attack-digits-7f42", parent=samples.ids["resumed"],
+                                      created=sample_runs.START + 901)
+    page = open_page("robustness")
+    groups = [{row["id"] for row in data["rows"]} for data in component_data(page, "rampart_table")]
+    assert groups == [{samples.ids["attack"], "20261118-0921-attack-digits-7f42"}, {"20261118-0920-attack-digits-7f41"}]
+    assert "ε 8/255" in text_of(page) and "ε 0.15" in text_of(page)
+
+
+def test_the_selected_network_shows_its_cells_attacks_and_fingerprints(samples: Samples) -> None:
+    page = open_page("robustness")
+    cells = [data["html"] for data in component_data(page, "rampart_cell_graph") if "<figcaption>" in data["html"]]
+    assert len(cells) == 3
+    text = text_of(page)
+    assert "APGD-T" in text and "images hash" in text
+    assert "These numbers belong to this checkpoint" in text
+
+
+def test_the_test_ledger_counts_openings(samples: Samples) -> None:
+    text = text_of(open_page("robustness"))
+    assert "The test split has been opened 1 time." in text and samples.ids["attack"] in text
+
+
+def test_a_measure_that_is_missing_is_said_to_be(empty: Path) -> None:
+    run = "20261118-0940-attack-digits-7f50"
+    folder = sample_runs.write_run_json(empty, run, "attack", created=sample_runs.START)
+    events = sample_runs.EventsFile(folder, t=sample_runs.START)
+    sample_runs.write_network(events)
+    sample_runs.write_attack(events, "natural", "Natural", 360, 347)
+    sample_runs.write_attack(events, "fgsm", "FGSM", 360, 240)
+    page = open_page("robustness")
+    assert not page.exception
+    assert table_rows(page)[run]["autoattack"] == "not measured"
+    assert "nan" not in json.dumps(table_rows(page)).lower()
+
+
+def test_percent_and_interval_as_text() -> None:
+    assert with_interval(0.9384, 0.8466, 0.9754) == "93.8 % (84.7-97.5)"
+    assert (accuracy(float("nan")), interval(None, None), with_interval(None, None, None)) == ("not measured", "", "not measured")
+
+
+def test_equal_titles_are_told_apart_by_the_run() -> None:
+    labels = network_labels(["ARNAS", "ARNAS", "DARTS"], ["x-0a1b", "x-0a1c", "x-0a1d"])
+    assert labels == ["ARNAS · 0a1b", "ARNAS · 0a1c", "DARTS"]
+
+
+def test_whiskers_are_the_intervals_and_missing_measures_are_left_out() -> None:
+    row = {"label": "A", **{f"{name}_{end}": float("nan") for name in ("natural", "fgsm", "pgd20", "autoattack")
+                            for end in ("accuracy", "low", "high", "images")}}
+    row |= {"natural_accuracy": .9, "natural_low": .85, "natural_high": .93, "natural_images": 360.0}
+    (trace,) = intervals_figure(pd.DataFrame([row])).data
+    assert trace.name == "natural" and abs(trace.error_x.array[0] - 3) < 1e-9 and abs(trace.error_x.arrayminus[0] - 5) < 1e-9
