@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torchattacks
 from torch.nn import functional as F
 
 from engine.attack import ATTACKS
@@ -98,3 +99,10 @@ def test_the_divergence_pulls_at_both_predictions() -> None:
     logits, logits_adv = torch.randn(5, 3, requires_grad=True), torch.randn(5, 3, requires_grad=True)
     divergence(logits, logits_adv).backward()
     assert logits.grad.abs().max() > 0 and logits_adv.grad.abs().max() > 0
+
+
+def test_the_steps_are_those_of_torchattacks() -> None:
+    network = SmallNetwork()
+    x, y, x_adv = attacked(network, start="none")
+    theirs = torchattacks.PGD(network.eval(), eps=0.1, alpha=0.03, steps=4, random_start=False)(x, y)
+    assert torch.allclose(x_adv, theirs, atol=1e-6)
