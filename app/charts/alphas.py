@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from app import theme
-from app.charts.frame import blank, themed
+from app.charts.frame import AXIS, blank, common_layout, themed
 from engine.genotype import EDGES, state_name
 
 SUBSCRIPTS = {"c_{k-2}": "c<sub>k−2</sub>", "c_{k-1}": "c<sub>k−1</sub>"}
@@ -43,13 +43,11 @@ def heat_map(matrix: pd.DataFrame) -> go.Figure:
         colorscale=[[0, "rgba(43,123,212,0.03)"], [1, "rgba(43,123,212,0.62)"]], texttemplate="%{z:.2f}",
         showscale=False,
         hovertemplate="edge %{y}, %{x}: weight %{z:.3f}<extra></extra>"))
-    best = values.argmax(axis=1)
-    for row, column in enumerate(best):
-        figure.add_shape(type="rect", x0=column - 0.47, x1=column + 0.47, y0=row - 0.45, y1=row + 0.45,
-                         line={"color": theme.OPERATIONS[operations[column]].colour if operations[column] in theme.OPERATIONS
-                               else theme.SERIES["neutral"], "width": 2.4})
+    frames = [{"type": "rect", "x0": column - 0.47, "x1": column + 0.47, "y0": row - 0.45, "y1": row + 0.45,
+               "line": {"color": theme.operation(operations[column]).colour, "width": 2.4}}
+              for row, column in enumerate(values.argmax(axis=1))]
     themed(figure, legend=False, margin={"l": 78, "t": 44, "r": 8, "b": 12})
-    figure.update_layout(hovermode="closest")
+    figure.update_layout(hovermode="closest", shapes=frames)
     figure.update_xaxes(side="top", showgrid=False, tickangle=0, tickfont_size=11.5)
     figure.update_yaxes(autorange="reversed", showgrid=False)
     return figure
@@ -64,29 +62,38 @@ def lines(history: pd.DataFrame) -> go.Figure:
     """
     if history.empty:
         return blank("The architecture weights appear after the first step")
-    figure = go.Figure()
     top = max(0.3, float(history["weight"].max()) * 1.05)
     layout: dict[str, dict] = {}
+    titles = []
     for edge, (source, target) in enumerate(EDGES):
-        number = "" if edge == 0 else str(edge + 1)
+        number = _axis(edge)
         left, bottom = source / COLUMNS, 1 - (target - 1) / 4
-        layout["xaxis" + number] = {"domain": [left + 0.008, left + 0.182], "anchor": "y" + number, "nticks": 3,
+        layout["xaxis" + number] = AXIS | {"domain": [left + 0.008, left + 0.182], "anchor": "y" + number, "nticks": 3,
                                     "matches": "x" if edge else None, "showticklabels": target == 5, "showgrid": False}
-        layout["yaxis" + number] = {"domain": [bottom + 0.03, bottom + 0.205], "anchor": "x" + number, "range": [0, top],
+        layout["yaxis" + number] = AXIS | {"domain": [bottom + 0.03, bottom + 0.205], "anchor": "x" + number, "range": [0, top],
                                     "nticks": 3, "showticklabels": source == 0, "tickformat": ".1f"}
-        figure.add_annotation(text=edge_title(edge), x=left + 0.008, y=bottom + 0.207, xref="paper", yref="paper",
-                              xanchor="left", yanchor="bottom", showarrow=False, font={"size": 11.5})
-    for (edge, name), points in history.sort_values("step").groupby(["edge", "operation"], sort=True):
-        style, number = theme.operation(name), "" if edge == 0 else str(int(edge) + 1)
-        figure.add_scatter(x=points["step"].tolist(), y=points["weight"].tolist(), mode="lines", name=style.short,
-                           legendgroup=name, legendrank=list(theme.OPERATIONS).index(name) if name in theme.OPERATIONS else 99,
-                           showlegend=edge == 0, xaxis="x" + number, yaxis="y" + number,
-                           line={"color": style.colour, "width": style.width * 0.7, "dash": style.dash},
-                           hovertemplate=f"{style.short} %{{y:.3f}}, step %{{x}}<extra></extra>")
-    themed(figure, margin={"l": 34, "r": 6, "t": 22, "b": 30})
-    figure.update_layout(**layout)
-    figure.update_layout(hovermode="closest", legend={"orientation": "v", "x": 0.66, "y": 1.0, "xanchor": "left", "yanchor": "top"})
-    return figure
+        titles.append({"text": edge_title(edge), "x": left + 0.008, "y": bottom + 0.207, "xref": "paper", "yref": "paper",
+                       "xanchor": "left", "yanchor": "bottom", "showarrow": False, "font": {"size": 11.5}})
+    layout |= common_layout(margin={"l": 34, "r": 6, "t": 22, "b": 30})
+    layout |= {"annotations": titles, "hovermode": "closest",
+               "legend": {"orientation": "v", "x": 0.66, "y": 1.0, "xanchor": "left", "yanchor": "top"}}
+    courses = history.sort_values("step").groupby(["edge", "operation"], sort=True)
+    # Everything at once: adding to a finished figure piece by piece takes Plotly several times as long.
+    return go.Figure(data=[_line(int(edge), str(name), points) for (edge, name), points in courses], layout=layout)
+
+
+def _axis(edge: int) -> str:
+    return "" if edge == 0 else str(edge + 1)
+
+
+def _line(edge: int, name: str, points: pd.DataFrame) -> dict:
+    style = theme.operation(name)
+    rank = list(theme.OPERATIONS).index(name) if name in theme.OPERATIONS else len(theme.OPERATIONS)
+    return {"type": "scatter", "x": points["step"].tolist(), "y": points["weight"].round(4).tolist(), "mode": "lines",
+            "name": style.short, "legendgroup": name, "legendrank": rank, "showlegend": edge == 0,
+            "xaxis": "x" + _axis(edge), "yaxis": "y" + _axis(edge),
+            "line": {"color": style.colour, "width": style.width * 0.7, "dash": style.dash},
+            "hovertemplate": f"{style.short} %{{y:.3f}}, step %{{x}}<extra></extra>"}
 
 
 def _two_lines(text: str) -> str:

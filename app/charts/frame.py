@@ -11,6 +11,19 @@ FONT = '"Source Sans", "Source Sans Pro", "Segoe UI", system-ui, sans-serif'
 MARGIN = {"l": 54, "r": 16, "t": 26, "b": 40}
 
 
+AXIS = {"zeroline": False, "gridwidth": 1, "showline": False, "ticks": "", "automargin": False, "title": {"font": {"size": 12.5}}}
+
+
+def common_layout(*, legend: bool = True, margin: dict[str, int] | None = None) -> dict:
+    """The layout that every figure shares, without its axes. Arguments as `themed`."""
+    return {
+        "template": "none", "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": FONT, "size": 12.5}, "margin": MARGIN | (margin or {}), "showlegend": legend,
+        "hovermode": "x unified", "hoverlabel": {"font": {"family": FONT, "size": 12.5}}, "dragmode": "zoom",
+        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom", "bgcolor": "rgba(0,0,0,0)"},
+    }
+
+
 def themed(figure: go.Figure, *, legend: bool = True, margin: dict[str, int] | None = None) -> go.Figure:
     """Gives a figure the studio's look and returns it.
 
@@ -18,14 +31,9 @@ def themed(figure: go.Figure, *, legend: bool = True, margin: dict[str, int] | N
         legend: a horizontal legend above the plot; False for none.
         margin: pixels l, r, t, b over the usual ones.
     """
-    figure.update_layout(
-        template="none", paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": FONT, "size": 12.5}, margin=MARGIN | (margin or {}), showlegend=legend, hovermode="x unified",
-        hoverlabel={"font": {"family": FONT, "size": 12.5}}, dragmode="zoom",
-        legend={"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom", "bgcolor": "rgba(0,0,0,0)"},
-    )
-    figure.update_xaxes(zeroline=False, gridwidth=1, showline=False, ticks="", automargin=False, title_font_size=12.5)
-    figure.update_yaxes(zeroline=False, gridwidth=1, showline=False, ticks="", automargin=False, title_font_size=12.5)
+    figure.update_layout(common_layout(legend=legend, margin=margin))
+    figure.update_xaxes(AXIS)
+    figure.update_yaxes(AXIS)
     return figure
 
 

@@ -29,6 +29,7 @@ export default function ({ data, parentElement }) {
     document.head.appendChild(script);
   }));
   const figure = JSON.parse(data.figure);
+  Object.assign(figure.layout, { uirevision: data.name, height: data.height });
   library.then(() => {
     if (node.dataset.revision !== data.revision) return;  // a newer figure is on its way
     window.Plotly.react(node, figure.data, figure.layout, {
@@ -54,10 +55,10 @@ def live_plot(figure: go.Figure, *, key: str, label: str, height: int = 320) -> 
         label: what a screen reader says, for example "Loss per epoch".
         height: pixels.
     """
-    figure.update_layout(uirevision=key, height=height)
     text = figure.to_json()
     revision = hashlib.sha1(text.encode()).hexdigest()[:12]
     _component(data={"figure": text, "revision": revision, "height": height, "label": label, "name": key}, key=key)
+
 
 
 def figure_data(figure: go.Figure) -> dict:

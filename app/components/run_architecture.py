@@ -13,6 +13,7 @@ from app.components.live_plot import live_plot
 from app.components.states import empty_state
 from engine.genotype import Cell, Genotype, derive
 
+LINE_BUCKETS = 100  # points a line; ninety-eight lines share the picture
 ORDER = ("accurate", "normal", "reduce", "robust")
 
 
@@ -36,7 +37,7 @@ def architecture(run_id: str) -> None:
                   label=f"{theme.cell_title(cell)}: weight of every operation on every edge, epoch {epoch}")
     with right:
         _graph(matrix, log.genotypes(run_id), cell, epoch)
-    live_plot(alphas.lines(log.alpha_lines(run_id, cell)), key=f"run_lines_{cell}", height=520,
+    live_plot(alphas.lines(log.alpha_lines(run_id, cell, LINE_BUCKETS)), key=f"run_lines_{cell}", height=520,
               label=f"{theme.cell_title(cell)}: weights of every edge over the steps")
 
 

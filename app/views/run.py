@@ -68,7 +68,8 @@ def guarded(draw):
 def chain_of(run_id: str) -> list[dict[str, Any]]:
     """Every run of the chain, root first, as the run log knows them now."""
     run_log = session.run_log()
-    return [run_log.run(one) for one in run_log.chain(run_id)["id"]]
+    rows = {row["id"]: row for row in run_log.runs().to_dict("records")}
+    return [rows[one] for one in run_log.chain(run_id)["id"] if one in rows]
 
 
 def top(run_id: str) -> None:

@@ -1,0 +1,104 @@
+"""Charts of the Run page on frames that a real run log gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from app import theme
+from app.charts import alphas, mgda
+from app.charts.training import NAMES, trade_off
+from engine.genotype import EDGES, PRIMITIVES
+from engine.log import RunLog
+from tests.sample_runs import EPOCHS, STEPS_PER_EPOCH, write_finished_chain
+
+STEPS = EPOCHS * STEPS_PER_EPOCH
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunLog, tuple[str, str, str]]]:
+    """The run log of a finished chain, and the ids of search, retraining and attack."""
+    root = tmp_path_factory.mktemp("charts")
+    ids = write_finished_chain(root)
+    log = RunLog.open(root, in_memory=True)
+    log.ingest()
+    yield log, ids
+    log.close()
+
+
+def test_natural_and_adversarial_loss_and_accuracy_share_one_chart(chain):
+    log, (search, _, _) = chain
+    figure = trade_off(log.curves(search), log.steps_curve(search, list(NAMES)), split="alphas")
+    epochs = [trace for trace in figure.data if trace.mode == "lines+markers"]
+    assert {(trace.name, trace.yaxis or "y") for trace in epochs} == {
+        ("natural", "y"), ("adversarial", "y"), ("natural", "y2"), ("adversarial", "y2"), ("training batch", "y2")}
+    assert all(len(trace.x) == EPOCHS for trace in epochs)
+    # Between epochs something moves: each step has a point on the thin lines.
+    assert max(len(trace.x) for trace in figure.data if trace.mode == "lines") == STEPS
+    assert {trace.line.color for trace in epochs if trace.name == "natural"} == {theme.SERIES["natural"]}
+
+
+def test_a_retraining_draws_the_select_split_only(chain):
+    log, (_, retrain, _) = chain
+    curves = log.curves(retrain)
+    figure = trade_off(curves, split="select")
+    natural = next(t for t in figure.data if t.name == "natural" and t.yaxis == "y")
+    expected = curves[(curves["split"] == "select") & (curves["name"] == "natural_accuracy")].sort_values("step")["value"]
+    assert list(natural.y) == pytest.approx(expected.tolist())
+
+
+def test_heat_map_frames_the_strongest_operation_of_every_edge(chain):
+    log, (search, _, _) = chain
+    matrix = log.alpha_matrix(search, "robust", EPOCHS)
+    figure = alphas.heat_map(matrix)
+    z = np.array(figure.data[0].z)
+    assert z.shape == (len(EDGES), len(PRIMITIVES))
+    assert z.sum(axis=1) == pytest.approx(np.ones(len(EDGES)))
+    framed = {(round((s.y0 + s.y1) / 2), round((s.x0 + s.x1) / 2)) for s in figure.layout.shapes}
+    assert framed == {(row, int(z[row].argmax())) for row in range(len(EDGES))}
+
+
+def test_lines_show_every_edge_and_operation_in_the_operations_colours(chain):
+    log, (search, _, _) = chain
+    figure = alphas.lines(log.alpha_lines(search, "accurate", 100))
+    assert len(figure.data) == len(EDGES) * len(PRIMITIVES)
+    assert {(t.name, t.line.color) for t in figure.data} == {
+        (theme.operation(name).short, theme.operation(name).colour) for name in PRIMITIVES}
+    assert sum(bool(t.showlegend) for t in figure.data) == len(PRIMITIVES)
+    assert [a.text for a in figure.layout.annotations][0] == "c<sub>k−2</sub> → 0"
+
+
+def test_mgda_weights_add_up_and_the_angle_is_in_degrees(chain):
+    log, (search, _, _) = chain
+    figure = mgda.weights_and_angle(log.objectives(search))
+    natural, adversarial, angle = figure.data
+    assert np.array(natural.y) + np.array(adversarial.y) == pytest.approx(np.ones(STEPS))
+    assert 45 < np.mean(angle.y) < 75  # the samples' cosine is one half
+
+
+def test_degrees_survive_rounding_errors():
+    assert mgda.degrees(pd.Series([1.0000001, 0.0, -1.0000001])).tolist() == pytest.approx([0, 90, 180])
+
+
+def test_sentence_names_the_objective_that_was_ignored(chain):
+    log, (search, _, _) = chain
+    sentence = mgda.in_words(log.share_at_vertex(search, 500))
+    assert sentence.startswith("The natural loss was ignored in ") and f"of the last {STEPS} steps" in sentence
+
+
+def test_sentence_when_nothing_was_ignored_and_when_nothing_was_weighed():
+    both = pd.DataFrame({"objective": ["natural", "adversarial"], "share_ignored": [0.0, 0.0], "share_alone": [0.0, 0.0], "steps": [7, 7]})
+    assert mgda.in_words(both) == "Both losses counted in all of the last 7 steps: no gradient was followed alone."
+    assert "not weighed anything" in mgda.in_words(both.head(0))
+
+
+def test_charts_of_an_empty_log_say_what_will_be_there(chain):
+    log, _ = chain
+    nobody = "20261118-0000-arnas-digits-0000"
+    for figure in (trade_off(log.curves(nobody), log.steps_curve(nobody, list(NAMES)), split="alphas"),
+                   alphas.heat_map(log.alpha_matrix(nobody, "robust", 1)), alphas.lines(log.alpha_lines(nobody, "robust")),
+                   mgda.weights_and_angle(log.objectives(nobody))):
+        assert not figure.data and "appear" in figure.layout.annotations[0].text

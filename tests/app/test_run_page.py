@@ -1,0 +1,115 @@
+"""The Run page on runs in every state, and on ids that name no run."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from engine import requests
+from tests import sample_runs
+from tests.app.conftest import Samples
+from tests.app.pages import component_data, open_page, text_of
+
+PLOTS = ("run_trade_off", "run_mgda", "run_heat_accurate", "run_lines_accurate")
+
+
+def test_finished_chain_shows_cells_beside_the_attack_table_on_each_of_its_pages(samples: Samples):
+    for role in ("search", "retrain", "attack"):
+        test = open_page("run", id=samples.ids[role])
+        words = text_of(test)
+        assert not test.exception
+        assert "AutoAttack" in words and "36.6 to 60.4 %" in words and ">64<" in words and "0.15" in words
+        graphs = [data["html"] for data in component_data(test, "rampart_cell_graph")]
+        assert sum("<svg viewBox" in html for html in graphs) >= 3
+        for other in ("search", "retrain", "attack"):
+            assert (f'href="run?id={samples.ids[other]}"' in words) == (other != role)
+
+
+def test_finished_search_shows_everything_about_its_evolution(samples: Samples):
+    test = open_page("run", id=samples.ids["search"])
+    words = text_of(test)
+    assert all(component_data(test, "rampart_live_plot", key) for key in PLOTS)
+    assert "alphas split, batch statistics" in words
+    assert "The natural loss was ignored in" in words
+    assert "demonstration" in words and "alpha learning rate" in words and "0.0003" in words
+    assert "python -m engine search" in words
+    assert "Epoch 4" in words
+
+
+def test_epoch_scrubber_moves_heat_map_and_graph_together(samples: Samples):
+    test = open_page("run", id=samples.ids["search"])
+    slider = test.select_slider[0]
+    assert slider.value == 4  # follows the newest
+    before = component_data(test, "rampart_live_plot", "run_heat_accurate")[0]["revision"]
+    slider.set_value(1).run()
+    assert component_data(test, "rampart_live_plot", "run_heat_accurate")[0]["revision"] != before
+    assert "Epoch 1" in text_of(test)
+
+
+def test_another_cell_kind_can_be_chosen(samples: Samples):
+    test = open_page("run", id=samples.ids["search"])
+    test.segmented_control(key="run_cell").set_value("robust").run()
+    assert component_data(test, "rampart_live_plot", "run_heat_robust")
+
+
+def test_running_search_shows_progress_and_can_be_stopped_twice(samples: Samples):
+    run = samples.ids["running"]
+    test = open_page("run", id=run)
+    words = text_of(test)
+    assert 'data-status="running"' in words and "13 of 40 steps" in words and 'data-measured="546"' in words
+    test.button(key="run_stop").click().run()
+    assert requests.status(samples.root, run).status == "stopping"
+    assert test.button(key="run_force").label == "Kill it now"
+    test.button(key="run_force").click().run()
+    assert (samples.root / run / "control" / "force").exists() or list((samples.root / run / "control").glob("force*"))
+
+
+def test_failed_search_names_the_cause_pins_the_error_and_can_be_resumed(samples: Samples):
+    test = open_page("run", id=samples.ids["failed"])
+    words = text_of(test)
+    assert 'data-status="failed"' in words and "out of memory" in words.lower()
+    assert "Last error" in words and "take a smaller batch" in words
+    assert "ARNAS, images clipped" in words
+    assert test.button(key="run_resume").label == "Resume"
+
+
+def test_retraining_says_which_split_its_curves_are_of(samples: Samples):
+    words = text_of(open_page("run", id=samples.ids["retrain"]))
+    assert "select split" in words
+
+
+def test_run_that_has_written_nothing_yet_says_what_will_come(samples: Samples):
+    run = "20261118-0950-arnas-digits-0e0e"
+    sample_runs.write_run_json(samples.root, run, "search", created=time.time())
+    test = open_page("run", id=run)
+    words = text_of(test)
+    assert not test.exception
+    assert "No architecture weights yet" in words and "The log is empty" in words
+
+
+@pytest.mark.parametrize("name", ["../x", "nonsense", "20261118-0950-arnas-digits-ffff"])
+def test_an_id_that_names_no_run_is_answered_with_a_sentence_and_a_way_on(samples: Samples, name: str):
+    test = open_page("run", id=name)
+    assert not test.exception
+    assert "This run cannot be shown" in text_of(test)
+    assert [link.proto.label for link in test.get("page_link")] == ["Go to Runs"]
+
+
+def test_no_id_asks_to_choose_a_run(samples: Samples):
+    test = open_page("run")
+    assert "No run chosen" in text_of(test) and not test.exception
+
+
+def test_corrupt_run_is_a_sentence_and_other_runs_are_untouched(samples: Samples):
+    test = open_page("run", id=samples.ids["corrupt"])
+    assert not test.exception and "run.json" in text_of(test)
+    assert not open_page("run", id=samples.ids["search"]).exception
+
+
+def test_corrupt_event_lines_cost_only_themselves(samples: Samples):
+    run = samples.ids["search"]
+    with (samples.root / run / "events.jsonl").open("a") as file:
+        file.write('{"event":"metric","t":1,"attempt":1,"step":\n{"event":"alpha","cell":3}\n')
+    test = open_page("run", id=run)
+    assert not test.exception and "AutoAttack" in text_of(test)
