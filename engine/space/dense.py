@@ -48,8 +48,8 @@ class Dense:
         total = rows[:, :len(whole)] @ whole  # [m, C H W B]
         for name, primitives, part in _convolutions(r, weights, shape, normalisation):
             part = normalisation.rows(part, prefix + name)  # [kinds, m, C, H W B]
-            part = part.view(part.shape[0], m, -1).transpose(0, 1)
-            total = total + (rows[:, None, primitives] @ part).squeeze(1)
+            scale = rows[:, primitives].t()[..., None, None]  # [kinds, m, 1, 1]
+            total = total + (scale * part).sum(0).view(m, -1)
         return total.view(m, *out).permute(0, 4, 1, 2, 3)
 
 

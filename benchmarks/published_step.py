@@ -1,0 +1,134 @@
+"""One ARNAS search step with the cost structure of the released code, transcribed plainly: what the merged engine is compared to.
+
+One module per edge and primitive in NCHW; attacks back-propagate into all weights and alphas; the unrolled step copies
+the model; the training gradient is computed once per objective although both need the same one. Copying by `deepcopy` is
+cheaper than the released code's, which builds and initialises a new network.
+Ou, Feng and Sun, CVPR 2024, arXiv 2405.05502; our own words, nothing copied.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from engine.search.methods.arnas.config import ArnasConfig
+from tests.reference_supernet import ReferenceSupernet
+
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class PublishedReport:
+    """What one step computed.
+
+    Attributes:
+        x_adv, xs_adv: adversarial weights and alphas batch.
+        gradients: [2, k] architecture gradients u1 and u2, implicit terms and lambda included.
+        gamma: MGDA's weight of the natural one.
+    """
+
+    x_adv: Tensor
+    xs_adv: Tensor
+    gradients: Tensor
+    gamma: Tensor
+
+
+class PublishedStep:
+    """The released search on a reference supernet, whose weights and alphas it changes.
+
+    Args:
+        model: in training mode.
+        config: settings of the search.
+    """
+
+    def __init__(self, model: ReferenceSupernet, config: ArnasConfig) -> None:
+        self.model, self.config = model, config
+        self.optimizer = torch.optim.SGD(model.weight_parameters().values(), lr=config.weights_learning_rate,
+                                         momentum=config.momentum, weight_decay=config.weight_decay)
+        self.alpha_optimizer = torch.optim.Adam(model.alphas.values(), lr=config.alpha_learning_rate, betas=(0.5, 0.999),
+                                                weight_decay=config.alpha_weight_decay)
+
+    def step(self, train_batch: Batch, alpha_batch: Batch, *, learning_rate: float,
+             noise: tuple[Tensor, Tensor]) -> PublishedReport:
+        """One step; batches are (x [B, C, H, W], y [B]), noise the random starts of the two attacks."""
+        (x, y), (xs, ys) = train_batch, alpha_batch
+        self.optimizer.param_groups[0]["lr"] = learning_rate
+        x_adv, xs_adv = self._attack(x, y, noise[0]), self._attack(xs, ys, noise[1])
+        natural = self._unrolled_gradient((x_adv, y), (xs, ys), 1.0, learning_rate)
+        adversarial = self._unrolled_gradient((x_adv, y), (xs_adv, ys), self.config.adversarial_lambda, learning_rate)
+        gap = adversarial - natural
+        gamma = (torch.dot(gap, adversarial) / torch.dot(gap, gap)).clamp(0, 1)
+        self._set_alpha_gradient(gamma * natural + (1 - gamma) * adversarial)
+        self.alpha_optimizer.step()
+        self.optimizer.zero_grad()
+        F.cross_entropy(self.model(x_adv), y).backward()
+        nn.utils.clip_grad_norm_(self.model.weight_parameters().values(), self.config.gradient_clip)
+        self.optimizer.step()
+        return PublishedReport(x_adv, xs_adv, torch.stack([natural, adversarial]), gamma)
+
+    def _attack(self, x: Tensor, y: Tensor, noise: Tensor) -> Tensor:
+        """PGD that back-propagates into everything, as the released code does."""
+        epsilon = self.config.epsilon
+        x_adv = x + noise.clamp(-epsilon, epsilon)
+        for _ in range(self.config.attack_steps):
+            x_adv = x_adv.detach().requires_grad_()
+            F.cross_entropy(self.model(x_adv), y).backward()
+            moved = x_adv.detach() + self.config.step_size * x_adv.grad.sign()
+            x_adv = x + (moved - x).clamp(-epsilon, epsilon)
+        return x_adv.detach()
+
+    def _unrolled_gradient(self, train_batch: Batch, batch: Batch, coefficient: float, learning_rate: float) -> Tensor:
+        """d/d alpha of coefficient * CE(batch) at w'(alpha), implicit term by finite differences (DARTS, section 2.3)."""
+        unrolled = self._unrolled_model(train_batch, learning_rate)
+        loss = coefficient * F.cross_entropy(unrolled(batch[0]), batch[1])
+        loss.backward()
+        explicit = _flat(alpha.grad for alpha in unrolled.alphas.values())
+        vector = [p.grad for p in unrolled.weight_parameters().values()]
+        return explicit - learning_rate * self._hessian_vector_product(vector, train_batch)
+
+    def _unrolled_model(self, train_batch: Batch, learning_rate: float) -> ReferenceSupernet:
+        """A copy of the model one SGD step ahead on the adversarial weights batch."""
+        names, weights = zip(*self.model.weight_parameters().items(), strict=True)
+        loss = F.cross_entropy(self.model(train_batch[0]), train_batch[1])
+        gradients = torch.autograd.grad(loss, weights)
+        self.model.zero_grad()  # else the copy would start with the attacks' gradients
+        unrolled = copy.deepcopy(self.model)
+        targets = unrolled.weight_parameters()
+        with torch.no_grad():
+            for name, weight, gradient in zip(names, weights, gradients, strict=True):
+                velocity = self.optimizer.state[weight].get("momentum_buffer") if weight in self.optimizer.state else None
+                change = gradient + self.config.weight_decay * weight
+                if velocity is not None:
+                    change = change + self.config.momentum * velocity
+                targets[name].copy_(weight - learning_rate * change)
+        return unrolled
+
+    def _hessian_vector_product(self, vector: list[Tensor], train_batch: Batch) -> Tensor:
+        """(grad_alpha L(w + R v) - grad_alpha L(w - R v)) / 2R with R = r / |v|; moves the weights there and back."""
+        radius = self.config.finite_difference / _flat(vector).norm()
+        weights = list(self.model.weight_parameters().values())
+        found = []
+        for change in (radius, -2 * radius):
+            with torch.no_grad():
+                for weight, direction in zip(weights, vector, strict=True):
+                    weight.add_(change * direction)
+            loss = F.cross_entropy(self.model(train_batch[0]), train_batch[1])
+            found.append(_flat(torch.autograd.grad(loss, list(self.model.alphas.values()))))
+        with torch.no_grad():
+            for weight, direction in zip(weights, vector, strict=True):
+                weight.add_(radius * direction)
+        return (found[0] - found[1]) / (2 * radius)
+
+    def _set_alpha_gradient(self, gradient: Tensor) -> None:
+        alphas = list(self.model.alphas.values())
+        for alpha, part in zip(alphas, gradient.split([alpha.numel() for alpha in alphas]), strict=True):
+            alpha.grad = part.view_as(alpha).clone()
+
+
+def _flat(tensors: Iterable[Tensor]) -> Tensor:
+    return torch.cat([tensor.reshape(-1) for tensor in tensors])

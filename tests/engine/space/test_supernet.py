@@ -1,0 +1,199 @@
+"""The merged supernet equals the plain one in float64, with every back end, and computes only what it is asked for."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from engine.errors import CheckpointError, ConfigError
+from engine.genotype import NONE, PRIMITIVES
+from engine.space.dense import taps
+from engine.space.depthwise import depthwise
+from engine.space.layout import cell_shapes
+from engine.space.state import BACKENDS, choose
+from engine.space.supernet import Supernet
+from tests.reference_supernet import ReferenceSupernet
+
+ARNAS, DARTS = ("robust", "reduce", "accurate"), ("normal", "reduce")
+# channels, layers, image shape, batch, kinds, back end
+CASES = [
+    (2, 5, (3, 8, 8), 6, ARNAS, None),
+    (4, 4, (1, 8, 8), 3, ARNAS, None),
+    (6, 4, (1, 8, 8), 16, ARNAS, "dense"),
+    (2, 4, (3, 8, 8), 5, ARNAS, "merged"),
+    (4, 4, (1, 8, 8), 3, ARNAS, "merged"),
+    (2, 4, (3, 8, 8), 5, ARNAS, "channels_last"),
+    (4, 4, (1, 8, 8), 3, ARNAS, "channels_last"),
+    (4, 3, (3, 16, 16), 2, DARTS, None),
+    (2, 6, (3, 8, 12), 2, DARTS, None),
+    (8, 4, (3, 16, 16), 2, ARNAS, None),
+]
+
+
+def pair(channels: int, layers: int, shape: tuple[int, int, int], kinds: tuple[str, ...] = ARNAS, backend: str | None = None,
+         primitives: tuple[str, ...] = PRIMITIVES) -> tuple[ReferenceSupernet, Supernet, Tensor, Tensor, Tensor]:
+    """Reference and merged supernet at the same weights, buffers and clearly unequal alphas, float64."""
+    reference = ReferenceSupernet(channels, layers, 10, shape, kinds, primitives).double()
+    for alpha in reference.alphas.values():
+        alpha.data.mul_(500)
+    supernet = Supernet(kinds=kinds, channels=channels, layers=layers, classes=10, image_shape=shape, backend=backend,
+                        primitives=primitives)
+    weights, buffers, alphas = supernet.load_darts_state_dict(reference.state_dict())
+    assert alphas is not None
+    return reference, supernet, weights, buffers, alphas
+
+
+def assert_equal(ours: Tensor, theirs: Tensor, name: str) -> None:
+    scale = float(theirs.detach().abs().max()) or 1.0
+    error = float((ours.detach() - theirs.detach()).abs().max()) / scale
+    assert error < 1e-9, f"{name}: relative error {error:.1e}"
+
+
+@pytest.mark.parametrize(("channels", "layers", "shape", "batch", "kinds", "backend"), CASES)
+def test_equals_the_reference(channels: int, layers: int, shape: tuple[int, int, int], batch: int, kinds: tuple[str, ...],
+                              backend: str | None) -> None:
+    reference, supernet, weights, buffers, alphas = pair(channels, layers, shape, kinds, backend)
+    x = torch.rand(batch, *shape, dtype=torch.float64, requires_grad=True)  # noise: no ties in the max-pools
+    y = torch.randint(10, (batch,))
+    parameters = reference.weight_parameters()
+    logits = reference(x)
+    theirs = torch.autograd.grad(F.cross_entropy(logits, y), [x, *parameters.values(), *reference.alphas.values()])
+    weights.requires_grad_()
+    alphas.requires_grad_()
+    merged = supernet.logits(x, weights, alphas, buffers=buffers, update_buffers=True)
+    ours = torch.autograd.grad(F.cross_entropy(merged, y), [x, weights, alphas])
+
+    assert_equal(merged, logits, "logits")
+    assert_equal(ours[0], theirs[0], "input gradient")
+    assert_equal(ours[2], torch.cat([g.reshape(-1) for g in theirs[1 + len(parameters):]]), "alpha gradient")
+    by_name = supernet.to_darts_state_dict(ours[1])
+    for name, gradient in zip(parameters, theirs[1:]):
+        assert_equal(by_name[name], gradient, name)
+    found, expected = supernet.to_darts_state_dict(weights, buffers), reference.state_dict()
+    for name in (name for name in expected if "running" in name):
+        # Some means are zero but for rounding (states behind a BatchNorm), hence the absolute part.
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-9, atol=1e-13, msg=name)
+    reference.eval()
+    assert_equal(supernet.logits(x, weights, alphas, buffers=buffers, running_statistics=True), reference(x), "evaluation")
+
+
+def test_other_columns_and_none() -> None:
+    primitives = (NONE, *reversed(PRIMITIVES))
+    reference, supernet, weights, _, alphas = pair(2, 3, (1, 8, 8), DARTS, None, primitives)
+    x = torch.rand(3, 1, 8, 8, dtype=torch.float64)
+    alphas.requires_grad_()
+    logits, merged = reference(x), supernet.logits(x, weights, alphas)
+    assert_equal(merged, logits, "logits")
+    theirs = torch.autograd.grad(logits.square().sum(), list(reference.alphas.values()))
+    (ours,) = torch.autograd.grad(merged.square().sum(), alphas)
+    assert_equal(ours, torch.cat([g.reshape(-1) for g in theirs]), "alpha gradient")
+    assert len(supernet.genotype(alphas).cell("normal").edges) == 8
+
+
+@pytest.mark.parametrize("backend", list(BACKENDS))
+def test_gradients_are_differentiable_again(backend: str) -> None:
+    """An exact Hessian-vector product by autograd equals the reference's."""
+    reference, supernet, weights, _, alphas = pair(2, 4, (1, 8, 8), ARNAS, backend)
+    x, y = torch.rand(4, 1, 8, 8, dtype=torch.float64), torch.randint(10, (4,))
+    weights.requires_grad_()
+    alphas.requires_grad_()
+    (gradient,) = torch.autograd.grad(F.cross_entropy(supernet.logits(x, weights, alphas), y), weights, create_graph=True)
+    (ours,) = torch.autograd.grad(gradient.square().sum(), alphas)
+    parameters = list(reference.weight_parameters().values())
+    gradients = torch.autograd.grad(F.cross_entropy(reference(x), y), parameters, create_graph=True)
+    theirs = torch.autograd.grad(sum(g.square().sum() for g in gradients), list(reference.alphas.values()))
+    assert_equal(ours, torch.cat([g.reshape(-1) for g in theirs]), "mixed second derivative")
+
+
+@pytest.mark.parametrize("backend", list(BACKENDS))
+def test_an_attack_reads_but_does_not_touch_anything(backend: str) -> None:
+    _, supernet, weights, buffers, alphas = pair(2, 3, (1, 8, 8), ARNAS, backend)
+    before = weights.clone(), buffers.clone(), alphas.clone()
+    x = torch.rand(3, 1, 8, 8, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(supernet.logits(x, weights, alphas, buffers=buffers).sum(), x)
+    assert gradient.shape == x.shape and bool(gradient.abs().sum() > 0)
+    for now, then in zip((weights, buffers, alphas), before):
+        assert torch.equal(now, then) and now.grad is None
+
+
+def test_evaluation_first_does_not_spoil_gradients_later() -> None:
+    _, supernet, weights, buffers, alphas = pair(2, 3, (3, 12, 4), ARNAS, "dense")
+    x = torch.rand(2, 3, 12, 4, dtype=torch.float64)
+    with torch.inference_mode():
+        supernet.logits(x, weights, alphas, buffers=buffers, running_statistics=True)
+    weights.requires_grad_()
+    assert torch.autograd.grad(supernet.logits(x, weights, alphas).square().sum(), weights)[0].abs().sum() > 0
+
+
+@pytest.mark.parametrize(("kernel", "stride", "dilation"), [(3, 1, 1), (5, 1, 2), (3, 2, 2), (5, 2, 1)])
+def test_depthwise_by_flipped_kernel_and_by_matrix(kernel: int, stride: int, dilation: int) -> None:
+    x = torch.randn(2, 3, 6, 4, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(3, 1, kernel, kernel, dtype=torch.float64, requires_grad=True)
+    plain = F.conv2d(x, weight, None, stride, dilation * (kernel // 2), dilation, 3)
+    ours = depthwise(x, weight, stride, dilation)
+    torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-12)
+    g = torch.randn_like(plain)
+    for a, b in zip(torch.autograd.grad(ours, [x, weight], g), torch.autograd.grad(plain, [x, weight], g)):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+    assert torch.autograd.gradgradcheck(lambda a, b: depthwise(a, b, stride, dilation), (x, weight))
+    matrix = (weight.view(3, -1) @ taps(kernel, (6, 4), stride, dilation, x.dtype, x.device)).view(3, -1, 24)
+    by_matrix = torch.einsum("cop,bcp->bco", matrix, x.flatten(2))
+    torch.testing.assert_close(by_matrix, plain.flatten(2), rtol=1e-12, atol=1e-12)
+
+
+def test_float32_runs_and_agrees_roughly() -> None:
+    _, supernet, weights, _, alphas = pair(4, 4, (3, 8, 8))
+    x = torch.rand(4, 3, 8, 8)
+    exact = supernet.logits(x.double(), weights, alphas)
+    assert_close = torch.testing.assert_close
+    assert_close(supernet.logits(x, weights.float(), alphas.float()).double(), exact, rtol=1e-3, atol=1e-3)
+
+
+def test_back_end_follows_the_map_and_the_width() -> None:
+    small, = {choose(cell, "cpu") for cell in cell_shapes(ARNAS, 8, 5, (1, 8, 8))}
+    assert small == "dense"
+    assert [choose(cell, "cpu") for cell in cell_shapes(ARNAS, 24, 8, (3, 32, 32))] == ["channels_last"] * 6 + ["dense"] * 2
+    assert choose(cell_shapes(ARNAS, 8, 8, (3, 32, 32))[0], "cpu") == "merged"
+    assert choose(cell_shapes(ARNAS, 24, 8, (3, 32, 32))[0], "cuda") == "merged"
+
+
+def test_initial_state() -> None:
+    supernet = Supernet(channels=4, layers=4, classes=10, image_shape=(1, 8, 8))
+    weights = supernet.initial_weights(torch.Generator().manual_seed(1))
+    assert torch.equal(weights, supernet.initial_weights(torch.Generator().manual_seed(1)))
+    views = supernet.layout.views(weights)
+    assert views["stem.scale"].unique().tolist() == [1.0] and views["stem.shift"].unique().tolist() == [0.0]
+    assert 0.5 / 3 < float(views["cells.0.states.0.depthwise.sep_conv_3x3"].abs().max()) <= 1 / 3
+    assert supernet.alpha_size == 294
+    alphas = supernet.initial_alphas(torch.Generator().manual_seed(1))
+    assert 5e-4 < float(alphas.std()) < 2e-3
+    assert {kind: tuple(view.shape) for kind, view in supernet.alpha_views(alphas).items()} == supernet.alpha_shape
+    assert list(supernet.alpha_views(alphas)) == ["robust", "reduce", "accurate"]
+    assert supernet.genotype(alphas).kinds == ("accurate", "reduce", "robust")
+
+
+@pytest.mark.parametrize(("changes", "sentence"), [
+    ({"channels": 3}, "must be even"), ({"image_shape": (1, 10, 8)}, "multiples of 4"), ({"layers": 2}, "at least 3"),
+    ({"kinds": ("normal",)}, "Cell kinds must be"), ({"primitives": ("skip_connect",)}, "primitives must be"),
+    ({"backend": "fast"}, "no back end")])
+def test_sizes_that_cannot_be_are_refused(changes: dict[str, object], sentence: str) -> None:
+    arguments: dict[str, object] = {"channels": 4, "layers": 4, "classes": 10, "image_shape": (1, 8, 8)}
+    with pytest.raises(ConfigError, match=sentence):
+        Supernet(**(arguments | changes))  # type: ignore[arg-type]
+
+
+def test_calls_that_cannot_be_are_refused() -> None:
+    _, supernet, weights, buffers, alphas = pair(2, 3, (1, 8, 8))
+    x = torch.rand(2, 1, 8, 8, dtype=torch.float64)
+    with pytest.raises(ConfigError, match="must have the shape"):
+        supernet.logits(torch.rand(2, 3, 8, 8), weights, alphas)
+    with pytest.raises(ConfigError, match="flat buffer vector"):
+        supernet.logits(x, weights, alphas, update_buffers=True)
+    with pytest.raises(ConfigError, match="drop one"):
+        supernet.logits(x, weights, alphas, buffers=buffers, update_buffers=True, running_statistics=True)
+    with pytest.raises(CheckpointError, match="flat alphas"):
+        supernet.logits(x, weights, alphas[:-1])
+    with pytest.raises(CheckpointError, match="flat vector"):
+        supernet.logits(x, weights[:-1], alphas)
