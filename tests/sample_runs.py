@@ -240,10 +240,10 @@ def write_finished_attack(root: Path, run: str, *, parent: str | None, t: float 
         write_attack(events, attack, title, AUTOATTACK_IMAGES, correct, epsilon=epsilon, part_of="autoattack",
                      checkpoint=run[-4:])
     write_attack(events, "autoattack", "AutoAttack", AUTOATTACK_IMAGES, autoattack, epsilon=epsilon, checkpoint=run[-4:])
-    write_attack(events, "worst-case", "Worst case", AUTOATTACK_IMAGES, autoattack - 1, epsilon=epsilon, checkpoint=run[-4:])
+    write_attack(events, "worst-case", "Worst case", AUTOATTACK_IMAGES, autoattack, epsilon=epsilon, checkpoint=run[-4:])
     events.write("progress", phase="attack", done=8, total=8, unit="blocks", passes=9000, detail="")
     survivors = {attack: np.arange(TEST_IMAGES) < correct for attack, (_, correct) in results.items()}
-    # AutoAttack's images are 0..63 of the 360; the first of them falls, so that the worst case is below each attack's own.
+    # AutoAttack saw images 0..63 of the 360; of these, 1..autoattack withstand it.
     survivors["autoattack"] = (np.arange(AUTOATTACK_IMAGES) > 0) & (np.arange(AUTOATTACK_IMAGES) <= autoattack)
     write_outcomes(folder, survivors)
     write_finished(folder, events)

@@ -73,7 +73,8 @@ def integer(event: Event, key: str, *, low: int = 0, high: int = _MOST) -> int:
     """
     value = event.get(key)
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise RunLogError(f"{key} must be a whole number in {low}..{high}, got {value!r}")
+        bounds = f"of at least {low}" if high == _MOST else f"in {low}..{high}"
+        raise RunLogError(f"{key} must be a whole number {bounds}, got {_short(value)}")
     return value
 
 

@@ -1,0 +1,11 @@
+"""The benchmark of the run log runs and measures every question; its times are nobody's business here."""
+
+from __future__ import annotations
+
+from benchmarks import run_log
+
+
+def test_it_runs_on_a_few_runs() -> None:
+    found = run_log.main(["--runs", "6", "--points", "20000"])
+    assert found["alpha points"] > 20_000
+    assert {"runs", "alpha_lines", "robustness", "pareto_networks"} <= found.keys()

@@ -1,0 +1,255 @@
+"""What the queries answer about the sample runs, and that their columns and types never change."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from engine.attack.statistics import wilson
+from engine.genotype import Genotype, edge_label
+from engine.log import RunLog
+from tests import sample_runs
+from tests.sample_runs import EventsFile, genotype_at, write_finished_attack, write_run_json
+
+FRAMES: dict[str, Callable[[RunLog, str], pd.DataFrame]] = {
+    "runs": lambda log, run: log.runs(), "chain": lambda log, run: log.chain(run), "alerts": lambda log, run: log.alerts(run),
+    "test_openings": lambda log, run: log.test_openings(), "curves": lambda log, run: log.curves(run),
+    "steps_curve": lambda log, run: log.steps_curve(run, ["natural_loss"]), "objectives": lambda log, run: log.objectives(run),
+    "share_at_vertex": lambda log, run: log.share_at_vertex(run), "genotypes": lambda log, run: log.genotypes(run),
+    "alpha_matrix": lambda log, run: log.alpha_matrix(run, "robust"),
+    "alpha_lines": lambda log, run: log.alpha_lines(run, "robust"), "attacks": lambda log, run: log.attacks(),
+    "robustness": lambda log, run: log.robustness(), "pareto_networks": lambda log, run: log.pareto_networks(),
+    "pareto_epochs": lambda log, run: log.pareto_epochs(),
+}
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_columns_and_types_are_the_same_without_rows(log: RunLog, ids: dict[str, str], tmp_path: Path, name: str) -> None:
+    empty = RunLog.open(tmp_path / "empty")
+    assert empty.ingest().runs == 0
+    filled = FRAMES[name](log, ids["search"])
+    nothing = FRAMES[name](empty, ids["search"])
+    assert nothing.empty
+    pd.testing.assert_series_equal(nothing.dtypes, filled.dtypes)
+    empty.close()
+
+
+def test_runs_says_what_each_number_is(log: RunLog, ids: dict[str, str]) -> None:
+    runs = log.runs().set_index("id")
+    assert list(runs.index[:2]) == [ids["resumed"], ids["stopped"]]  # newest first
+    status = {role: runs.loc[run, "status"] for role, run in ids.items()}
+    assert status == {"search": "finished", "retrain": "finished", "attack": "finished", "running": "running",
+                      "failed": "failed", "stopped": "stopped", "resumed": "finished"}
+    search, retrain, attack = (runs.loc[ids[role]] for role in ("search", "retrain", "attack"))
+    assert search["accuracy_of"] == "alphas split, batch statistics" and search["adversarial_attack"] == "PGD-7"
+    curves = log.curves(ids["search"]).set_index(["split", "name", "epoch"])["value"]
+    assert search["natural_accuracy"] == pytest.approx(curves["alphas", "natural_accuracy", 4])
+    assert retrain["accuracy_of"] == "select, PGD-20"
+    assert (retrain["natural_accuracy"], retrain["adversarial_accuracy"]) == pytest.approx((0.96, 0.6))
+    assert attack["accuracy_of"] == "test, AutoAttack"
+    assert (attack["natural_accuracy"], attack["adversarial_accuracy"]) == pytest.approx((347 / 360, 31 / 64))
+    for row in (search, retrain):
+        assert row["chain_attack_run"] == ids["attack"] and row["chain_adversarial_attack"] == "AutoAttack"
+        assert row["chain_adversarial_accuracy"] == pytest.approx(31 / 64)
+    assert runs.loc[ids["running"], "seconds_left"] == pytest.approx(27 * 9.4 / 12.9, rel=0.1)
+    assert runs.loc[ids["running"], "progress"] == pytest.approx(13 / 40)
+    assert runs.loc[ids["stopped"], "seconds_left"] != runs.loc[ids["stopped"], "seconds_left"]  # NaN
+    assert runs.loc[ids["failed"], "title"] == "ARNAS, images clipped"
+    assert (retrain["parameters"], retrain["macs"]) == (sample_runs.PARAMETERS, sample_runs.MACS)
+
+
+def test_a_retraining_shows_the_epoch_that_is_kept(tmp_path: Path) -> None:
+    """Best adversarial accuracy, natural between equals, the earlier of equals: as `Selection.rank`."""
+    run = "20261118-1000-retrain-digits-1a01"
+    events = EventsFile(write_run_json(tmp_path, run, "retrain"))
+    for epoch, natural, adversarial in ((1, 0.9, 0.4), (2, 0.8, 0.5), (3, 0.85, 0.5), (4, 0.95, 0.3)):
+        events.step = events.epoch = epoch
+        events.write("metric", split="select", statistics="running",
+                     values={"natural_accuracy": natural, "adversarial_accuracy": adversarial})
+    log = RunLog.open(tmp_path, in_memory=True)
+    log.ingest()
+    row = log.runs().iloc[0]
+    assert (row["natural_accuracy"], row["adversarial_accuracy"]) == (0.85, 0.5)
+
+
+def test_run_has_its_configuration_and_what_differs(log: RunLog, ids: dict[str, str]) -> None:
+    run = log.run(ids["failed"])
+    assert run["config"]["clip_images"] is True and run["command"].startswith("python -m engine search")
+    assert {"clip_images", "epochs"} <= {difference.field for difference in run["differences"]}
+    assert run["cause"] == "Out of memory." and run["can_resume"] is True and run["parameters"] is None
+    assert json.dumps({key: value for key, value in run.items() if key != "differences"})  # plain Python values
+
+
+def test_status_is_computed_at_each_call(log: RunLog, ids: dict[str, str], root: Path) -> None:
+    revision = log.events_revision()
+    of_run = log.events_revision(ids["running"])
+    (root / ids["running"] / "process.json").write_text(json.dumps(
+        {"attempt": 1, "pid": 2**22 + 1, "create_time": 1.0, "boot_id": sample_runs.boot_id(), "started": 1.0}))
+    assert log.runs().set_index("id").loc[ids["running"], "status"] == "failed"
+    assert log.events_revision() != revision and log.events_revision(ids["running"]) != of_run
+    (root / ids["stopped"] / "control").mkdir()
+    (root / ids["stopped"] / "control" / "resume").write_text('{"after_attempt": 1}')
+    assert log.runs().set_index("id").loc[ids["stopped"], "status"] == "queued"
+
+
+def test_chain_from_any_member(log: RunLog, ids: dict[str, str]) -> None:
+    family = [ids["search"], ids["retrain"], ids["attack"]]
+    for member in family:
+        chain = log.chain(member)
+        assert list(chain["id"]) == family
+        assert list(chain["depth"]) == [0, 1, 2] and set(chain["status"]) == {"finished"}
+    assert list(log.chain(ids["running"])["id"]) == [ids["running"]]
+
+
+def test_revision_changes_with_the_run_and_only_then(log: RunLog, ids: dict[str, str], root: Path) -> None:
+    before = {run: log.events_revision(run) for run in ids.values()}
+    log.ingest()
+    assert {run: log.events_revision(run) for run in ids.values()} == before
+    everything = log.events_revision()
+    events = EventsFile(root / ids["running"])
+    events.write("alert", level="info", text="hello")
+    assert log.events_revision(ids["running"]) == before[ids["running"]]  # not ingested yet
+    log.ingest(ids["running"])
+    assert log.events_revision() != everything
+    assert [run for run in ids.values() if log.events_revision(run) != before[run]] == [ids["running"]]
+
+
+def test_long_series_are_bucketed_without_losing_their_mean(log: RunLog, ids: dict[str, str]) -> None:
+    whole = log.steps_curve(ids["search"], ["natural_loss"], 1000)
+    short = log.steps_curve(ids["search"], ["natural_loss"], 8)
+    assert len(whole) == 40 and len(short) == 8
+    assert short["value"].mean() == pytest.approx(whole["value"].mean())
+    assert list(short["step"]) == [5, 10, 15, 20, 25, 30, 35, 40]
+    assert len(log.objectives(ids["search"], 7)) == 14
+    assert set(log.alpha_lines(ids["search"], "robust", 6).groupby(["edge", "operation"]).size()) == {6}
+
+
+def test_alphas_are_softmaxed_and_in_the_order_of_edges_and_operations(log: RunLog, ids: dict[str, str]) -> None:
+    assert log.alpha_cells(ids["search"]) == ["robust", "reduce", "accurate"]
+    assert log.alpha_epochs(ids["search"], "robust") == [1, 2, 3, 4]
+    matrix = log.alpha_matrix(ids["search"], "robust", 2)
+    raw = sample_runs.alphas_at(20, "robust")
+    np.testing.assert_allclose(matrix["alpha"].to_numpy().reshape(14, 7), raw, atol=1e-6)
+    expected = np.exp(raw) / np.exp(raw).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(matrix["weight"].to_numpy().reshape(14, 7), expected, atol=1e-6)
+    assert list(matrix["operation"][:7]) == sample_runs.PRIMITIVES
+    assert [edge_label(edge) for edge in matrix["edge"].unique()][-1] == "2 → 3"
+    lines = log.alpha_lines(ids["search"], "robust")
+    last = lines[lines["step"] == 40].reset_index(drop=True)
+    pd.testing.assert_series_equal(last["weight"], log.alpha_matrix(ids["search"], "robust")["weight"])
+
+
+def test_mgda_shares_and_objectives(log: RunLog, ids: dict[str, str]) -> None:
+    shares = log.share_at_vertex(ids["search"], 10).set_index("objective")
+    assert list(shares.index) == ["natural", "adversarial"]
+    assert shares.loc["natural", "share_ignored"] == 1 and shares.loc["adversarial", "share_alone"] == 1
+    assert set(shares["steps"]) == {10}
+    objectives = log.objectives(ids["search"])
+    assert objectives.groupby("step")["weight"].sum().to_numpy() == pytest.approx(np.ones(40))
+
+
+def test_genotypes_count_how_long_they_stayed(tmp_path: Path) -> None:
+    run = "20261118-1000-arnas-digits-1a01"
+    events = EventsFile(write_run_json(tmp_path, run, "search"))
+    for epoch, step in enumerate((0, 40, 40, 40, 0)):
+        found = genotype_at(step)
+        events.epoch, events.step = epoch, epoch * 10
+        events.write("genotype", genotype=found.to_dict(), hash=found.hash)
+    log = RunLog.open(tmp_path, in_memory=True)
+    log.ingest()
+    genotypes = log.genotypes(run)
+    assert list(genotypes["unchanged_epochs"]) == [0, 0, 1, 2, 0]
+    assert Genotype.from_json(genotypes["genotype"][1]) == genotype_at(40)
+    assert Genotype.from_dict(log.genotype(run)) == genotype_at(0)
+
+
+def test_robustness_has_the_worst_case_per_image_with_its_interval(log: RunLog, ids: dict[str, str]) -> None:
+    row = log.robustness().iloc[0].to_dict()
+    assert row["run"] == ids["attack"]
+    assert (row["natural_images"], row["pgd20_images"], row["autoattack_images"]) == (360, 360, 64)
+    assert row["pgd20_accuracy"] == pytest.approx(212 / 360)
+    # Of the 64 images that all attacks saw 31 withstand AutoAttack, and all of these the others too.
+    assert (row["worst_images"], row["worst_accuracy"]) == (64, pytest.approx(31 / 64))
+    assert (row["worst_low"], row["worst_high"]) == pytest.approx(wilson(31, 64))
+    assert Genotype.from_dict(row["genotype"]).hash == row["genotype_hash"]
+    assert len(row["fingerprint"].split()) == 4 and row["complete"]
+
+
+def test_worst_case_without_outcomes_is_the_recorded_row_then_the_lowest_accuracy(tmp_path: Path) -> None:
+    run = "20261118-1000-attack-digits-1a01"
+    events = EventsFile(write_run_json(tmp_path, run, "attack"))
+    log = RunLog.open(tmp_path, in_memory=True)
+    for attack, title, correct in (("natural", "Natural", 90), ("fgsm", "FGSM", 60), ("pgd-20", "PGD-20", 50)):
+        sample_runs.write_attack(events, attack, title, 100, correct)
+    log.ingest()
+    row = log.robustness().iloc[0]
+    assert (row["worst_accuracy"], row["worst_of"]) == (0.5, "PGD-20")
+    assert np.isnan(row["autoattack_accuracy"]) and np.isnan(row["parameters"]) and row["genotype"] is None
+    sample_runs.write_attack(events, "worst-case", "Worst case", 100, 48)
+    log.ingest()
+    row = log.robustness().iloc[0]
+    assert (row["worst_accuracy"], row["worst_images"]) == (0.48, 100)
+    assert log.runs().iloc[0]["adversarial_accuracy"] == 0.5
+
+
+def is_front_by_definition(points: pd.DataFrame) -> list[bool]:
+    """A point is on the front when none is at least as good in both and better in one."""
+    values = points[["natural", "adversarial"]].to_numpy()
+    return [not any((other >= one).all() and (other > one).any() for other in values) for one in values]
+
+
+def test_fronts_are_within_a_group_and_never_mixed(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for number in range(30):
+        run = f"20261118-1000-attack-digits-{number:04x}"
+        epsilon = 0.15 if number % 3 else 0.3
+        write_finished_attack(tmp_path, run, parent=None, autoattack=int(generator.integers(8, 30)), epsilon=epsilon)
+        path = tmp_path / run / "events.jsonl"
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        for line in lines:
+            if line.get("attack") == "natural":
+                line["correct"] = int(generator.integers(300, 312))
+                line["accuracy"] = line["correct"] / 360
+                line["low"], line["high"] = wilson(line["correct"], 360)
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    log = RunLog.open(tmp_path, in_memory=True)
+    log.ingest()
+    networks = log.pareto_networks()
+    assert networks["group"].nunique() == 2 * 4  # two epsilons; FGSM, PGD-20, AutoAttack and the worst case
+    for _, group in networks.groupby("group"):
+        assert group[["dataset", "attack", "epsilon", "images", "fingerprint"]].drop_duplicates().shape[0] == 1
+        assert list(group["is_front"]) == is_front_by_definition(group)
+
+
+def test_search_epochs_have_a_front_of_their_own(log: RunLog, ids: dict[str, str]) -> None:
+    epochs = log.pareto_epochs()
+    assert not set(epochs["run"]) & {ids["retrain"], ids["attack"], ids["resumed"]}
+    assert list(epochs["is_front"]) == is_front_by_definition(epochs)
+    assert epochs[epochs["is_last"]].groupby("run").size().eq(1).all()
+    one = log.pareto_epochs([ids["stopped"]])
+    assert set(one["run"]) == {ids["stopped"]} and one["epoch"].is_monotonic_increasing
+
+
+def test_incomplete_attacks_are_listed_but_never_ranked(tmp_path: Path) -> None:
+    run = "20261118-1000-attack-digits-1a01"
+    events = EventsFile(write_run_json(tmp_path, run, "attack"))
+    record: dict[str, Any] = {"attack": "fgsm", "title": "FGSM", "epsilon": 0.15, "images": 10, "correct": 1, "accuracy": 0.1,
+                              "low": 0.0, "high": 0.4, "fingerprint": "x", "fields": {}, "duration_s": 1.0, "complete": False}
+    events.write("attack", **record)
+    log = RunLog.open(tmp_path, in_memory=True)
+    log.ingest()
+    assert list(log.attacks(run)["complete"]) == [False]
+    assert log.robustness().empty and log.pareto_networks().empty
+    assert np.isnan(log.runs().iloc[0]["adversarial_accuracy"])
+
+
+def test_progress_of_the_running_search(log: RunLog, ids: dict[str, str]) -> None:
+    progress = log.progress(ids["running"])
+    assert (progress["phase"], progress["done"], progress["total"], progress["unit"]) == ("search", 13, 40, "steps")
+    assert progress["fraction"] == pytest.approx(13 / 40) and progress["passes"] == 42 * 13
