@@ -109,13 +109,13 @@ def busy_fact(running: int, queued: int) -> Fact:
     return Fact("note", "Queue", f"{' and '.join(parts)} already: this one may wait for its turn.")
 
 
-STYLE = """<style>.rp-facts { display: grid; grid-template-columns: 1.1rem 4.4rem 1fr; gap: 0.4rem 0.5rem; font-size: 0.92rem;
- line-height: 1.45; margin: 0; } .rp-facts dt { font-weight: 600; } .rp-facts dd { margin: 0; }</style>"""
+STYLE = """<style>.rp-facts { display: grid; grid-template-columns: 1rem 4rem 1fr; gap: 0.4rem 0.5rem; font-size: 0.92rem;
+ line-height: 1.45; } .rp-facts b { font-weight: 600; }</style>"""
 
 
 def draw(found: list[Fact]) -> None:
     """The list: a sign for the level, the name, the fact."""
     signs = {"good": ("✓", "good", "in order"), "note": ("!", "warn", "worth knowing"), "bad": ("✕", "bad", "in the way")}
-    rows = "".join(f'<span class="rp-tone-{tone}" role="img" aria-label="{words}">{sign}</span><dt>{fact.name}</dt>'
-                   f"<dd>{escape(fact.text)}</dd>" for fact in found for sign, tone, words in [signs[fact.level]])
-    st.html(f'{STYLE}<dl class="rp-facts">{rows}</dl>')
+    rows = "".join(f'<span class="rp-tone-{tone}" role="img" aria-label="{words}">{sign}</span><b>{fact.name}</b>'
+                   f"<span>{escape(fact.text)}</span>" for fact in found for sign, tone, words in [signs[fact.level]])
+    st.html(f'{STYLE}<div class="rp-facts">{rows}</div>')

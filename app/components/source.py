@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from app import session
 from engine.catalog import CATALOG
 from engine.errors import GenotypeError
 from engine.genotype import Genotype
@@ -76,7 +77,15 @@ def _parent(runs: pd.DataFrame, kind: str, wanted: str | None, label: str, nothi
                           key=f"launch.parent.{kind}.{wanted}")
     if wanted and wanted not in ids:
         st.caption(f"{wanted} has not finished, so it cannot be chosen.")
-    return Source(parent=parent)
+    return Source(parent=parent, genotype=_genotype_of(parent))
+
+
+def _genotype_of(run: str) -> Genotype | None:
+    """What a run found or trains; None when its events do not say."""
+    try:
+        return Genotype.from_dict(session.run_log().genotype(run))
+    except GenotypeError:
+        return None
 
 
 def _catalogue() -> Source:

@@ -128,7 +128,7 @@ export default function(component) {
 
 STYLE = """
 .rp-data { overflow-x: auto; }
-.rp-rows th { white-space: nowrap; }
+.rp-rows th { vertical-align: bottom; line-height: 1.35; }
 .rp-rows tbody tr { cursor: pointer; }
 .rp-rows tbody tr:hover td { background: color-mix(in srgb, var(--rp-accent) 5%, transparent); }
 .rp-rows tbody tr[aria-selected="true"] td { background: color-mix(in srgb, var(--rp-accent) 12%, transparent); }

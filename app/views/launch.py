@@ -86,7 +86,7 @@ def choose(runs: pd.DataFrame) -> Choice:
                              help="\n\n".join(entry.description for _, entry in DATASETS.items()), persist_state="session")
     preset = right.segmented_control("Preset", presets, key="launch.preset", required=True, persist_state="session",
                                      help="\n\n".join(f"`{name}`: {PRESETS[name]}" for name in presets))
-    right.caption(PRESETS[preset])
+    st.markdown(f"{':material/science: ' if preset == 'quick' else ''}**{preset}**: {PRESETS[preset]}")
     then: tuple[str, ...] = ()
     if kind == "search" and st.checkbox("Then retrain and attack what it finds", value=True, key="launch.then",
                                         persist_state="session"):

@@ -71,7 +71,7 @@ def networks() -> None:
     names = group_names(frame)
     if st.session_state.get("pareto.group") not in names:
         st.session_state["pareto.group"] = next(iter(names))
-    choice, size, colour, rest = st.columns([3.4, 1.8, 1.8, 1], vertical_alignment="bottom")
+    choice, size, colour, rest = st.columns([3.2, 1.6, 1.6, 1.3], vertical_alignment="bottom")
     chosen = choice.selectbox("Attack", list(names), key="pareto.group", format_func=names.get, persist_state="session",
                               help="One entry per fingerprint: attack, settings, library and images. Networks of different "
                                    "fingerprints are never drawn together.")

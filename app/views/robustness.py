@@ -25,21 +25,26 @@ WORST_HELP = ("An image counts as right only if it survives every attack of Auto
               "their published settings.")
 MEASURES = (("natural", "Natural", "Unchanged images."), ("fgsm", "FGSM", "One step of size epsilon."),
             ("pgd20", "PGD-20", "Twenty steps."), ("autoattack", "AutoAttack worst case", WORST_HELP))
-COLUMNS = (
-    Column("network", "Network"), *(Column(name, title, "right", about) for name, title, about in MEASURES),
-    Column("epsilon", "ε", "right", "Radius of the L-infinity ball, pixels from 0 to 1."),
-    Column("size", "Parameters, MACs", "right", "Trainable numbers, and multiply-accumulates for one image."),
-)
+
+
+def columns_of(rows: pd.DataFrame) -> list[Column]:
+    """Columns of a group's table; the number of images stands in the heading, since it is the same for the whole group."""
+    measured = [(name, title, about, rows[f"{name}_images"].max()) for name, title, about in MEASURES]
+    return [Column("network", "Network"),
+            *(Column(name, title if missing(images) else f"{title}, {images:,.0f} images", "right", about)
+              for name, title, about, images in measured),
+            Column("epsilon", "ε", "right", "Radius of the L-infinity ball, pixels from 0 to 1."),
+            Column("size", "Parameters, MACs", "right", "Trainable numbers, and multiply-accumulates for one image.")]
 
 
 def row_of(network: pd.Series) -> Row:
     """One line of a group's table."""
     name = network["label"] if network["complete"] else f"{network['label']} (still attacked)"
-    cells = {"network": CellText(name, sub=network["run"], href=f"run?id={network['run']}")}
+    cells = {"network": CellText(name, sub=network["preset"], href=f"run?id={network['run']}", hint=network["run"])}
     for prefix, _, _ in MEASURES:
         value, low, high, images = (network[f"{prefix}_{end}"] for end in ("accuracy", "low", "high", "images"))
         cells[prefix] = (CellText(NOT_MEASURED, sort=NO_SORT, muted=True) if missing(value) else
-                         CellText(accuracy(value), sub=f"{interval(low, high)} of {images:,.0f}", sort=float(value),
+                         CellText(accuracy(value), sub=interval(low, high), sort=float(value),
                                   hint=f"{with_interval(value, low, high)} on {images:,.0f} images"))
     cells["epsilon"] = CellText(epsilon(network["epsilon"]), sort=float(network["epsilon"]))
     cells["size"] = CellText(count(network["parameters"]), sub=f"{count(network['macs'])} MACs",
@@ -142,7 +147,7 @@ def tables(groups: list[pd.DataFrame], run: str) -> str:
         section(*group_title(rows))
         name = f"robustness_{rows['fingerprint'].iloc[0]}_{number}"
         mine = set(rows["run"])
-        action = table(COLUMNS, [row_of(row) for _, row in rows.iterrows()], key=name, label=group_title(rows)[0],
+        action = table(columns_of(rows), [row_of(row) for _, row in rows.iterrows()], key=name, label=group_title(rows)[0],
                        selected=run if run in mine else None)
         if action.opened:
             st.switch_page(RUN_PAGE, query_params={"id": action.opened})
@@ -163,14 +168,14 @@ def networks() -> None:
     frame = frame.assign(label=network_labels(list(frame["title"]), list(frame["run"])))
     groups = groups_of(frame)
     run = selected_run(groups)
-    left, right = st.columns([1.55, 1], gap="medium")
+    left, right = st.columns([1.4, 1], gap="medium")
     with left:
         now = tables(groups, run)
         if now != run:
             st.session_state["robustness.selected"] = now
             st.rerun(scope="fragment")
         rows = next(rows for rows in groups if run in set(rows["run"]))
-        st.caption("Each cell: share of images still classified correctly, its 95 % Wilson interval and the number of images. "
+        st.caption("Each cell: share of the images still classified correctly, and its 95 % Wilson interval in percent. "
                    "Groups differ in attack, settings or images, so networks are compared inside a group only.")
     network = frame[frame["run"] == run].iloc[0]
     with right:

@@ -10,7 +10,15 @@ from streamlit.testing.v1 import AppTest
 
 from app.components.form import bounds_text, check, groups_of, help_text, label_of, value_text, with_unit
 from engine.catalog import CATALOG
-from engine.config import METHODS, AttackConfig, RetrainConfig, config_class, preset_values
+from engine.config import (
+    METHODS,
+    AttackConfig,
+    RetrainConfig,
+    build,
+    config_class,
+    differences_from_paper,
+    preset_values,
+)
 from engine.run.folder import run_ids
 from tests.app.conftest import Samples
 from tests.app.pages import open_page, text_of
@@ -64,10 +72,14 @@ def test_the_page_names_what_differs_from_the_paper_and_the_command(empty: Path)
     text = text_of(page)
     assert "demonstration" in text
     assert "settings differ from `paper`" in text
-    assert "<td>Alpha learning rate</td><td>0.02</td><td>0.0003</td>" in text
     assert "<td>Epsilon ε</td><td>0.15</td><td>8/255</td>" in text
-    assert "<td>Crop padding</td><td>1 pixel</td><td>4 pixels</td>" in text
     assert "<td>AutoAttack images</td><td>64</td><td>all</td>" in text
+    for kind, method in (("search", "arnas"), ("retrain", None), ("attack", None)):
+        config = build(kind, method, "digits", "quick")
+        for difference in differences_from_paper(config):
+            info = type(config).model_fields[difference.field]
+            here, paper = with_unit(info, difference.value), with_unit(info, difference.paper)
+            assert f"<td>{label_of(difference.field)}</td><td>{here}</td><td>{paper}</td>" in text
     assert "python -m engine search --method arnas --dataset digits --preset quick --then retrain,attack" in text
 
 
