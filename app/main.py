@@ -25,12 +25,19 @@ HERE = Path(__file__).parent
 def pages() -> dict[str, st.Page]:
     """All pages in the order of the navigation. Adding a page: one line here and its file."""
     return {
+        # The default page answers at "/" only, so it is one of its own and every other page keeps its address.
+        "home": st.Page(home, title="Rampart", default=True, visibility="hidden"),
         "launch": st.Page(HERE / "views/launch.py", title="Launch", url_path="launch"),
-        "runs": st.Page(HERE / "views/runs.py", title="Runs", url_path="runs", default=True),
+        "runs": st.Page(HERE / "views/runs.py", title="Runs", url_path="runs"),
         "run": st.Page(HERE / "views/run.py", title="Run", url_path="run"),
         "pareto": st.Page(HERE / "views/pareto.py", title="Pareto", url_path="pareto"),
         "robustness": st.Page(HERE / "views/robustness.py", title="Robustness", url_path="robustness"),
     }
+
+
+def home() -> None:
+    """The address without a page leads to the runs."""
+    st.switch_page(HERE / "views/runs.py")
 
 
 @live_panel("runs", key="welcome")

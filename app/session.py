@@ -5,7 +5,8 @@ page watches, computes a short signature; the signatures are written to one smal
 file once a second (`components/live.py`) and reruns a panel only when its signature changed, so an idle page does
 nothing at all: no script run, no message, no touched DOM node.
 
-Topics: "runs" (anything a list of runs shows) and "run:<id>" (anything the page of that run shows).
+Topics: "runs" (anything a list of runs shows), and of one run "run:<id>" (events and status of its chain), "training:<id>"
+(its curves and MGDA weights), "architecture:<id>" (its alphas and genotypes) and "log:<id>" (its log.txt and alerts).
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import os
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import streamlit as st
 
 from engine import requests
@@ -27,7 +30,7 @@ from engine.errors import RampartError
 from engine.log import RunLog
 
 STATIC = Path(__file__).parent / "static"
-PERIOD_S = 0.5
+PERIOD_S = 0.4
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -60,6 +63,7 @@ class Hub:
         self.log = RunLog.open(root)
         self._lock = threading.Lock()
         self._topics: dict[str, str] = {}
+        self._computed: dict[str, tuple[int, list[object]]] = {}
         self._file = STATIC / f"live-{uuid.uuid4().hex[:12]}.json"
         self.refresh()
         self._thread = threading.Thread(target=self._work, name="rampart-ingest", daemon=True)
@@ -89,19 +93,15 @@ class Hub:
     def signature(self, topic: str) -> str:
         """A short text that changes whenever something that the topic's panels show has changed."""
         kind, _, run_id = topic.partition(":")
-        facts = self._run_facts(run_id) if kind == "run" else self._list_facts()
+        facts = {"runs": lambda _: self._list_facts(), "run": self._run_facts, "log": self._log_facts,
+                 "training": self._training_facts, "architecture": self._architecture_facts}[kind](run_id)
         return hashlib.sha1(repr(facts).encode()).hexdigest()[:12]
 
     def _run_facts(self, run_id: str) -> list[object]:
-        """Everything that can change on a run's page: content and status of its whole chain, silence, and its log."""
+        """Events and status of every run of the chain, and silence."""
         rows = self.log.chain(run_id)
-        facts: list[object] = [(one, self.log.events_revision(one), self._silence(one, status))
-                               for one, status in zip(rows["id"], rows["status"], strict=True)]
-        try:
-            log = os.stat(self.root / run_id / "log.txt")
-            return [*facts, log.st_size, log.st_mtime_ns]
-        except OSError:
-            return facts
+        return [(one, self.log.events_revision(one), self._silence(one, status))
+                for one, status in zip(rows["id"], rows["status"], strict=True)]
 
     def _list_facts(self) -> list[object]:
         rows = self.log.runs()
@@ -109,6 +109,33 @@ class Hub:
 
     def _silence(self, run_id: str, status: str) -> int:
         return silence_minutes(requests.status(self.root, run_id).silent_s) if status in ("running", "stopping") else 0
+
+    def _log_facts(self, run_id: str) -> list[object]:
+        alerts = len(self.log.alerts(run_id))
+        try:
+            log = os.stat(self.root / run_id / "log.txt")
+            return [alerts, log.st_size, log.st_mtime_ns]
+        except OSError:
+            return [alerts]
+
+    def _training_facts(self, run_id: str) -> list[object]:
+        """What the curves and MGDA's weights are drawn from; mere progress inside a step changes nothing of it."""
+        return self._while_revision(f"training:{run_id}", run_id, lambda: [
+            content_hash(self.log.curves(run_id)), content_hash(self.log.share_at_vertex(run_id, 1_000_000))])
+
+    def _architecture_facts(self, run_id: str) -> list[object]:
+        """What heat-map, lines and cell are drawn from: the newest weights of every cell kind, and the genotypes."""
+        return self._while_revision(f"architecture:{run_id}", run_id, lambda: [
+            content_hash(self.log.genotypes(run_id)),
+            *(content_hash(self.log.alpha_matrix(run_id, cell)) for cell in self.log.alpha_cells(run_id))])
+
+    def _while_revision(self, topic: str, run_id: str, compute: Callable[[], list[object]]) -> list[object]:
+        """`compute()`, remembered for as long as the run's events are the same."""
+        revision = self.log.events_revision(run_id)
+        known = self._computed.get(topic)
+        if known is None or known[0] != revision:
+            known = self._computed[topic] = (revision, compute())
+        return known[1]
 
     def _publish(self) -> None:
         """Writes the signature file when a signature differs from the written one; atomic, so no reader sees half."""
@@ -133,6 +160,11 @@ class Hub:
                     self._publish()
             except (RampartError, OSError) as error:
                 _LOGGER.warning("The run log was not refreshed: %s", error)
+
+
+def content_hash(frame: pd.DataFrame) -> int:
+    """A number that changes with any value of a table."""
+    return hash(tuple(pd.util.hash_pandas_object(frame, index=False)))
 
 
 def silence_minutes(silent_s: float | None) -> int:

@@ -35,7 +35,7 @@ def heat_map(matrix: pd.DataFrame) -> go.Figure:
     operations = [name for name in theme.OPERATIONS if name in set(matrix["operation"])]
     operations += sorted(set(matrix["operation"]) - set(operations))
     table = matrix.pivot(index="edge", columns="operation", values="weight")[operations].sort_index()
-    columns = [_two_lines(theme.operation(name).short) for name in operations]
+    columns = [_stacked(theme.operation(name).short) for name in operations]
     rows = [edge_title(int(edge)) for edge in table.index]
     values = table.to_numpy()
     figure = go.Figure(go.Heatmap(
@@ -46,7 +46,7 @@ def heat_map(matrix: pd.DataFrame) -> go.Figure:
     frames = [{"type": "rect", "x0": column - 0.47, "x1": column + 0.47, "y0": row - 0.45, "y1": row + 0.45,
                "line": {"color": theme.operation(operations[column]).colour, "width": 2.4}}
               for row, column in enumerate(values.argmax(axis=1))]
-    themed(figure, legend=False, margin={"l": 78, "t": 44, "r": 8, "b": 12})
+    themed(figure, legend=False, margin={"l": 78, "t": 58, "r": 8, "b": 12})
     figure.update_layout(hovermode="closest", shapes=frames)
     figure.update_xaxes(side="top", showgrid=False, tickangle=0, tickfont_size=11.5)
     figure.update_yaxes(autorange="reversed", showgrid=False)
@@ -96,6 +96,5 @@ def _line(edge: int, name: str, points: pd.DataFrame) -> dict:
             "hovertemplate": f"{style.short} %{{y:.3f}}, step %{{x}}<extra></extra>"}
 
 
-def _two_lines(text: str) -> str:
-    words = text.rsplit(" ", 1)
-    return "<br>".join(words)
+def _stacked(text: str) -> str:
+    return "<br>".join(text.split(" "))

@@ -73,7 +73,7 @@ def live_panel(topic: str, *, key: str) -> Callable[[Callable[..., Any]], Callab
     """Decorator: makes a function a panel that follows `topic`.
 
     Args:
-        topic: "runs", or "run:<id>" (see `session`).
+        topic: "runs" or, of one run, "run:<id>", "training:<id>", "architecture:<id>", "log:<id>" (see `session`).
         key: unique on the page, stable between runs.
 
     Widgets inside the panel rerun only the panel. It must not write to containers made outside of it.

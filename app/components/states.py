@@ -55,6 +55,11 @@ def page_link(page: str, label: str, **query: str) -> None:
 
 def first_run() -> None:
     """The very first page: no run exists yet. Explains the product and offers one button."""
+    with st.container(key="rp-welcome"):
+        _welcome()
+
+
+def _welcome() -> None:
     st.html(
         '<h1 class="rp-title">Robust architecture search, watched as it happens</h1>'
         '<p class="rp-lead">Rampart searches for small networks that stay accurate when their images are attacked. '

@@ -41,15 +41,14 @@ def main() -> None:
         heading("This run cannot be shown")
         problem(str(error))
         return
-    topic = f"run:{run_id}"
-    live_panel(topic, key="run_head")(guarded(top))(run_id)
+    live_panel(f"run:{run_id}", key="run_head")(guarded(top))(run_id)
     if kind in SPLITS:
-        live_panel(topic, key="run_curves")(guarded(curves))(run_id, kind)
+        live_panel(f"training:{run_id}", key="run_curves")(guarded(curves))(run_id, kind)
     if kind == "search":
-        live_panel(topic, key="run_architecture")(guarded(evolution))(run_id)
+        live_panel(f"architecture:{run_id}", key="run_architecture")(guarded(evolution))(run_id)
     left, right = st.columns([6, 6], gap="large")
     with left:
-        live_panel(topic, key="run_log")(guarded(log))(run_id)
+        live_panel(f"log:{run_id}", key="run_log")(guarded(log))(run_id)
     with right:
         guarded(configuration)(run_id)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from app import session
 from tests.app.conftest import Samples
 from tests.app.pages import PAGES, open_page, text_of
-from tests.sample_runs import EventsFile
+from tests.sample_runs import EventsFile, write_search_steps
 
 
 def test_an_empty_studio_explains_itself_and_offers_one_button(empty: Path):
@@ -37,12 +37,25 @@ def test_plotly_is_written_from_the_installed_wheel(empty: Path):
 
 def test_signature_changes_with_the_run_and_only_then(samples: Samples):
     hub = session.hub()
-    finished, failed = f"run:{samples.ids['search']}", f"run:{samples.ids['failed']}"
+    finished, failed = f"log:{samples.ids['search']}", f"log:{samples.ids['failed']}"
     before = hub.watch(finished), hub.watch(failed)
     assert (hub.signature(finished), hub.signature(failed)) == before
     folder = samples.root / samples.ids["failed"]
     (folder / "log.txt").open("a").write("one more line\n")
     assert hub.signature(finished) == before[0] and hub.signature(failed) != before[1]
+
+
+def test_progress_inside_a_step_changes_the_head_of_the_page_only(samples: Samples):
+    hub, run = session.hub(), samples.ids["failed"]
+    before = {topic: hub.signature(f"{topic}:{run}") for topic in ("run", "training", "architecture", "log")}
+    events = EventsFile(samples.root / run)
+    events.step, events.epoch = 6, 1
+    events.write("progress", phase="search", done=6.5, total=40, unit="steps", passes=300, detail="PGD step 3 of 7")
+    hub.refresh()
+    assert {topic for topic, old in before.items() if hub.signature(f"{topic}:{run}") != old} == {"run"}
+    write_search_steps(events, 1)
+    hub.refresh()
+    assert {topic for topic, old in before.items() if hub.signature(f"{topic}:{run}") != old} == {"run", "training", "architecture"}
 
 
 def test_new_events_reach_the_browsers_file_within_seconds(samples: Samples):
