@@ -59,7 +59,7 @@ def robustness(cursor: duckdb.DuckDBPyConnection) -> pd.DataFrame:
         wide as (
             select number, {wide}, max(epsilon) as epsilon,
                    string_agg(distinct fingerprint, ' ' order by fingerprint) filter (attack <> 'worst-case') as fingerprint,
-                   arg_min({{'accuracy': accuracy, 'low': low, 'high': high, 'images': images, 'title': title}}, accuracy)
+                   arg_min({{'accuracy': accuracy, 'low': low, 'high': high, 'images': images, 'title': title}}, (accuracy, -seq))
                        filter (attack not in ('natural', 'worst-case')) as weakest,
                    arg_max({{'accuracy': accuracy, 'low': low, 'high': high, 'images': images}}, seq)
                        filter (attack = 'worst-case') as per_image

@@ -33,11 +33,12 @@ _PROGRESS = """
     from progress
     qualify row_number() over (partition by number order by attempt desc, seq desc) = 1"""
 
-# What an attack run measured: natural accuracy, and the lowest of its complete attacks.
+# What an attack run measured: natural accuracy, and the lowest of its complete attacks (the last of equals, since attacks
+# are ordered from weak to strong).
 _TESTED = """
     select number, max(accuracy) filter (attack = 'natural') as natural_accuracy,
            min(accuracy) filter (attack not in ('natural', 'worst-case')) as adversarial_accuracy,
-           arg_min(title, accuracy) filter (attack not in ('natural', 'worst-case')) as title
+           arg_min(title, (accuracy, -seq)) filter (attack not in ('natural', 'worst-case')) as title
     from attack where complete and part_of is null group by number"""
 
 # Searches: the last epoch's mean on the alphas split. Retrainings: the epoch whose checkpoint is kept, which is the one

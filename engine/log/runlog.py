@@ -51,6 +51,7 @@ class RunLog:
         root: the runs folder.
         owner: True when this process owns `runs/index.duckdb`; False when the index is in memory.
         holder: process id of the process that owns the file, when that is another one and known.
+        trouble: a sentence when the file had to be given up while it was in use (a full disk), else "".
     """
 
     def __init__(self, con: duckdb.DuckDBPyConnection, root: Path, *, owner: bool, holder: int | None = None,
@@ -59,6 +60,7 @@ class RunLog:
         self.root = root
         self.owner = owner
         self.holder = holder
+        self.trouble = ""
         self._con = con
         self._chunk_bytes = chunk_bytes
         with _guard:
@@ -85,7 +87,7 @@ class RunLog:
             con = _open_file(root / INDEX)
         except OSError:  # a folder that only may be read
             return cls(_in_memory(), root, owner=False, chunk_bytes=chunk_bytes)
-        except duckdb.IOException as problem:
+        except duckdb.Error as problem:  # held by another process, or the disk is full
             return cls(_in_memory(), root, owner=False, holder=_holder(problem), chunk_bytes=chunk_bytes)
         _owned.add(root)
         return cls(con, root, owner=True, chunk_bytes=chunk_bytes)
@@ -105,14 +107,30 @@ class RunLog:
 
         Raises:
             RunError: `run` is not a run id.
-            RunLogError: DuckDB could not write (a full disk); what was read before is still there.
+            RunLogError: DuckDB could not take in the rows even in memory; what was read before is still there.
         """
-        try:
-            with self._lock, self.cursor() as cursor:
-                return Ingester(cursor, self.root, self._chunk_bytes).ingest(run)
-        except duckdb.Error as problem:
-            raise RunLogError(f"The index of {self.root} should take in new events and could not ({problem}); free disk space or "
-                              f"delete {INDEX} and restart the dashboard. The runs themselves are not affected.") from problem
+        with self._lock:
+            try:
+                return self._ingest(run)
+            except duckdb.Error as problem:
+                if not self.owner:
+                    raise RunLogError(f"The index of {self.root} must take in new events and could not ({problem}); restart the "
+                                      "dashboard. The runs themselves are not affected.") from problem
+                self._leave_file(problem)
+                return self._ingest(None)
+
+    def _ingest(self, run: str | None) -> IngestReport:
+        with self.cursor() as cursor:
+            return Ingester(cursor, self.root, self._chunk_bytes).ingest(run)
+
+    def _leave_file(self, problem: duckdb.Error) -> None:
+        """Goes on in memory when the file cannot be written, so that a full disk never stops the pages."""
+        self.trouble = (f"{self.root / INDEX} cannot be written ({problem}). The index is kept in memory; free disk space and "
+                        "restart the dashboard.")
+        file, self._con = self._con, _in_memory()
+        self.owner = False
+        _owned.discard(self.root)
+        file.close()  # queries under way have cursors of their own
 
     def _ask(self, query: Callable[..., Any], run: str | None, *arguments: Any) -> Any:
         """`query(cursor, number of run, *arguments)`, without the number when `run` is None."""

@@ -182,6 +182,28 @@ def test_two_logs_of_one_process_share_the_index(ids: dict[str, str], root: Path
     second.close()
 
 
+FULL_DISK = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+from engine.log import RunLog
+log = RunLog.open(sys.argv[1])
+assert log.owner
+report = log.ingest()
+assert not log.owner and "cannot be written" in log.trouble, log.trouble
+assert report.runs == 7 and len(log.runs()) == 7 and log.ingest().runs == 0
+print("fine", flush=True)
+"""
+
+
+def test_a_full_disk_moves_the_index_to_memory(ids: dict[str, str], root: Path) -> None:
+    """A limit on the size of files stands for the full disk: writing fails in the same place."""
+    with process(FULL_DISK, root) as child:
+        assert first_word(child) == "fine"
+    log = RunLog.open(root)
+    assert log.owner and log.ingest().runs == 7
+    log.close()
+
+
 def test_the_log_imports_no_torch() -> None:
     code = "import sys, engine.log; sys.exit('torch' in sys.modules or 'streamlit' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
