@@ -12,6 +12,7 @@ from engine.config import RunConfig, config_class, validate
 from engine.data import DATASETS, Dataset
 from engine.data.loading import load_split
 from engine.data.splits import Splits, splits_of
+from engine.errors import RunError
 from engine.run import checkpoint, environment
 from engine.run.session import Session
 
@@ -68,7 +69,12 @@ def save(session: Session, **state: Any) -> None:
 
     Raises:
         OSError: the disk is full.
+        RunError: a number in the state is not finite. Weights can overflow one step before a loss shows it, and a
+            checkpoint that holds NaN would replace one that can be resumed.
     """
+    if not _is_finite(state):
+        raise RunError(f"Every weight must be finite, got NaN or infinity at step {session.step} (epoch {session.epoch}); launch "
+                       "the run again with a smaller learning rate.")
     checkpoint.save(session.folder.checkpoint, {
         "step": session.step, "epoch": session.epoch, "passes": session.passes, **state})
     session.checkpoint_written()
@@ -76,3 +82,11 @@ def save(session: Session, **state: Any) -> None:
 
 def _load(session: Session) -> tuple[dict[str, Any] | None, list[str]]:
     return checkpoint.load(session.folder.checkpoint, "cpu")
+
+
+def _is_finite(state: Any) -> bool:
+    if isinstance(state, Tensor):
+        return not state.is_floating_point() or bool(torch.isfinite(state).all())
+    if isinstance(state, dict):
+        return all(map(_is_finite, state.values()))
+    return all(map(_is_finite, state)) if isinstance(state, (list, tuple)) else True

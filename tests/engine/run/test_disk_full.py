@@ -1,0 +1,66 @@
+"""A disk that fills up while a run works: the run is failed with that cause, resumable, and other files stay whole.
+
+A limit on the size of files stands for the full disk: it makes the same writes fail, needs no mount, and can be lifted.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine import requests
+from engine.run.folder import RunFolder, read_json
+from engine.run.launcher import LocalLauncher, Start
+from engine.run.supervisor import Supervisor
+from engine.run.worker import DISK_FULL
+from tests.engine.run.processes import events_of, processes_of, until, without_supervisor
+
+LIMIT_BYTES = 90_000  # above events.jsonl and the reserve, below a checkpoint
+
+
+class SmallDisk(LocalLauncher):
+    """Starts real workers that may write no file longer than `limit` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+
+    def start(self, folder: RunFolder, start: Start) -> subprocess.Popen[bytes]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (self.limit, hard))
+        try:
+            return super().start(folder, start)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Iterator[Path]:
+    with processes_of(without_supervisor(tmp_path / "runs")) as folder:
+        yield folder
+
+
+def tick_until_over(supervisor: Supervisor, run_id: str) -> dict:
+    folder, attempt = RunFolder(supervisor.runs, run_id), requests.status(supervisor.runs, run_id).attempt
+
+    def ended() -> dict | None:
+        supervisor.tick()
+        record = read_json(folder.exit_json) or {}
+        return record if record.get("attempt", 0) > attempt else None
+
+    return until(ended, f"{run_id} is over")
+
+
+def test_a_full_disk_fails_the_run_and_resume_finishes_it(runs: Path) -> None:
+    (run_id,) = requests.submit(runs, "retrain", {"genotype": "ARNAS", "threads": 1}, preset="smoke")
+    record = tick_until_over(Supervisor(runs, launcher=SmallDisk(LIMIT_BYTES)), run_id)
+    assert record["code"] == DISK_FULL and record["status"] == "failed" and record["cause"].startswith("Disk full")
+    state = requests.status(runs, run_id)
+    assert state.status == "failed" and "Disk full" in state.cause and state.can_resume
+    assert not list(RunFolder(runs, run_id).checkpoint.iterdir())  # nothing half-written
+    assert "Disk full" in events_of(runs, run_id, "alert")[-1]["text"]
+    requests.resume(runs, run_id)
+    assert tick_until_over(Supervisor(runs), run_id)["status"] == "finished"

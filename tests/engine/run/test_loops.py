@@ -1,0 +1,191 @@
+"""The loops in this process, where a stop can be placed at any forward pass and files can be damaged at leisure."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from engine import requests
+from engine.errors import CheckpointError, RunError, StopRequested
+from engine.run import checkpoint, loop_attack, loop_retrain, loop_search
+from engine.run.folder import RunFolder, atomic_write_json, read_json
+from engine.run.session import Session
+from engine.run.stop import StopPoll
+from tests.engine.run.processes import events_of, without_supervisor
+from tests.engine.run.test_resume import same
+
+LOOPS = {"search": loop_search, "retrain": loop_retrain, "attack": loop_attack}
+
+
+class StopAt(StopPoll):
+    """Asks to stop at the n-th look, wherever that is."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__(Path("nowhere"))
+        self.looks = looks
+
+    def __call__(self) -> None:
+        self.looks -= 1
+        if self.looks <= 0:
+            raise StopRequested
+
+
+def attempt(runs: Path, run_id: str, number: int = 1, stop_at: int | None = None) -> Session:
+    """One attempt as the worker makes it."""
+    folder = RunFolder(runs, run_id)
+    folder.results.mkdir(exist_ok=True)
+    run = folder.read_run()
+    session = Session(folder, run, attempt=number, device="cpu", threads=1)
+    if stop_at is not None:
+        session.stop = StopAt(stop_at)
+    if number == 1:
+        session.open_events()
+    try:
+        LOOPS[run["kind"]].run(session)
+        session.event("finished")
+    finally:
+        session.close()
+    return session
+
+
+def submit(runs: Path, kind: str, parent: str | None = None, **changes: Any) -> str:
+    return requests.submit(runs, kind, changes, method="arnas", preset="smoke", parent=parent)[0]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return without_supervisor(tmp_path_factory.mktemp("loops") / "runs")
+
+
+@pytest.fixture(scope="module")
+def chain(runs: Path) -> dict[str, str]:
+    """Finished smoke runs of the three kinds."""
+    ids: dict[str, str] = {}
+    for kind, parent in (("search", None), ("retrain", "search"), ("attack", "retrain")):
+        ids[kind] = submit(runs, kind, ids.get(parent or ""))
+        attempt(runs, ids[kind])
+        # What a supervisor would have recorded.
+        atomic_write_json(RunFolder(runs, ids[kind]).ended_json, {"attempt": 1, "status": "finished", "cause": ""})
+    return ids
+
+
+def last(runs: Path, run_id: str) -> dict[str, Any]:
+    return checkpoint.read(RunFolder(runs, run_id).checkpoint / "last.pt")
+
+
+@pytest.mark.parametrize(("kind", "stop_at"), [("search", 1), ("search", 3), ("search", 12), ("search", 14), ("search", 26),
+                                               ("retrain", 1), ("retrain", 4), ("retrain", 9), ("retrain", 11),
+                                               ("attack", 1), ("attack", 3), ("attack", 40)])
+def test_stopped_at_any_pass_and_resumed_equals_uninterrupted(runs: Path, chain: dict[str, str], kind: str, stop_at: int) -> None:
+    run_id = submit(runs, kind, {"search": None, "retrain": chain["search"], "attack": chain["retrain"]}[kind])
+    with pytest.raises(StopRequested):
+        attempt(runs, run_id, 1, stop_at)
+    attempt(runs, run_id, 2)
+    same(last(runs, chain[kind]), last(runs, run_id))
+    for name in ("genotype.json", "network.json"):
+        same(read_json(RunFolder(runs, chain[kind]).results / name), read_json(RunFolder(runs, run_id).results / name))
+
+
+def test_a_search_writes_what_the_pages_read(runs: Path, chain: dict[str, str]) -> None:
+    events = events_of(runs, chain["search"])
+    names = [event["event"] for event in events]
+    assert names[0] == "header" and names[-1] == "finished"
+    assert names.count("objectives") == 2 and names.count("genotype") == 2 and names.count("alpha") == 3 * 3
+    alpha = next(event for event in events if event["event"] == "alpha")
+    assert len(alpha["alpha"]) == 14 and {len(row) for row in alpha["alpha"]} == {len(alpha["primitives"])} == {7}
+    assert {event["cell"] for event in events if event["event"] == "alpha"} == {"robust", "reduce", "accurate"}
+    metric = next(event for event in events if event["event"] == "metric" and event["split"] == "alphas")
+    assert metric["statistics"] == "batch" and metric["epoch"] == 1 and metric["step"] == 1
+    assert set(metric["values"]) == {"natural_loss", "natural_accuracy", "adversarial_loss", "adversarial_accuracy"}
+    found = read_json(RunFolder(runs, chain["search"]).results / "genotype.json")
+    assert found == [event for event in events if event["event"] == "genotype"][-1]["genotype"]
+
+
+def test_an_attack_opens_the_test_split_once_and_tells_every_row(runs: Path, chain: dict[str, str]) -> None:
+    opened = events_of(runs, chain["attack"], "opened")
+    assert [(event["split"], event["images"], event["purpose"]) for event in opened] == [("test", 64, "attack")]
+    rows = events_of(runs, chain["attack"], "attack")
+    assert [row["attack"] for row in rows] == ["natural", "fgsm", "pgd-20", "worst-case"]
+    assert all(row["complete"] and row["low"] <= row["accuracy"] <= row["high"] for row in rows)
+    network = events_of(runs, chain["attack"], "network")[0]
+    assert network["hash"] == events_of(runs, chain["retrain"], "network")[0]["hash"]
+
+
+def test_a_lineage_shares_its_splits_whatever_the_seeds(runs: Path, chain: dict[str, str]) -> None:
+    other = submit(runs, "retrain", chain["search"], seed=99)
+    assert RunFolder(runs, other).read_run()["split_seed"] == RunFolder(runs, chain["search"]).read_run()["config"]["seed"]
+    attempt(runs, other)
+    hashes = {read_json(RunFolder(runs, run_id).environment_json)["split_hash"] for run_id in (other, *chain.values())}
+    assert len(hashes) == 1
+
+
+def test_a_corrupt_last_checkpoint_costs_steps_not_the_run(runs: Path, chain: dict[str, str]) -> None:
+    run_id = submit(runs, "search")
+    with pytest.raises(StopRequested):
+        attempt(runs, run_id, 1, 15)
+    (RunFolder(runs, run_id).checkpoint / "last.pt").write_bytes(b"torn")
+    attempt(runs, run_id, 2)
+    alerts = events_of(runs, run_id, "alert")
+    assert [event["level"] for event in alerts] == ["warning"] and "last.pt is corrupt" in alerts[0]["text"]
+    same(last(runs, chain["search"]), last(runs, run_id))
+
+
+def test_no_readable_checkpoint_is_a_sentence(runs: Path) -> None:
+    run_id = submit(runs, "search")
+    with pytest.raises(StopRequested):
+        attempt(runs, run_id, 1, 15)
+    for path in RunFolder(runs, run_id).checkpoint.iterdir():
+        path.write_bytes(b"torn")
+    with pytest.raises(CheckpointError, match="restore one from a backup or launch the run again"):
+        attempt(runs, run_id, 2)
+
+
+def test_other_versions_on_resume_are_told(runs: Path) -> None:
+    run_id = submit(runs, "search")
+    with pytest.raises(StopRequested):
+        attempt(runs, run_id, 1, 15)
+    folder = RunFolder(runs, run_id)
+    environment = read_json(folder.environment_json)
+    environment["versions"]["torch"] = "1.0.0"
+    atomic_write_json(folder.environment_json, environment)
+    attempt(runs, run_id, 2)
+    (alert,) = events_of(runs, run_id, "alert")
+    assert "not promised" in alert["text"] and "torch 1.0.0 then" in alert["text"]
+
+
+def test_other_images_on_resume_are_refused(runs: Path) -> None:
+    run_id = submit(runs, "search")
+    with pytest.raises(StopRequested):
+        attempt(runs, run_id, 1, 15)
+    folder = RunFolder(runs, run_id)
+    atomic_write_json(folder.environment_json, read_json(folder.environment_json) | {"data_hash": "0" * 16})
+    with pytest.raises(RunError, match="images of digits must be those of the run's first start"):
+        attempt(runs, run_id, 2)
+
+
+def test_nan_is_a_sentence_and_the_checkpoint_is_older(runs: Path) -> None:
+    run_id = submit(runs, "retrain", genotype="ARNAS", learning_rate=10.0, gradient_clip=1e30, epochs=30, training="natural")
+    with pytest.raises(RunError, match="must be finite"):
+        attempt(runs, run_id)
+    state = last(runs, run_id)["training"]["network"]
+    assert all(torch.isfinite(value).all() for value in state.values() if value.is_floating_point())
+
+
+def test_a_parent_without_a_result_is_a_sentence(runs: Path, chain: dict[str, str]) -> None:
+    waiting = submit(runs, "search")
+    retrain = submit(runs, "retrain", waiting)
+    attack = submit(runs, "attack", retrain)
+    for run_id, what in ((retrain, "results/genotype.json"), (attack, "results/network.json")):
+        with pytest.raises(RunError, match=what):
+            attempt(runs, run_id)
+
+
+def test_best_is_written_for_the_attack_to_read(runs: Path, chain: dict[str, str]) -> None:
+    folder = RunFolder(runs, chain["retrain"])
+    best = checkpoint.read(folder.checkpoint / "best.pt")
+    assert set(best) >= {"network", "selection", "epoch", "genotype", "sizes"}
+    assert json.loads(best["genotype"]) == read_json(folder.results / "network.json")["genotype"]

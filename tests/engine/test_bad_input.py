@@ -1,0 +1,134 @@
+"""Bad input at every door: a sentence that says what was expected, what came and what to do; nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from engine import api, requests
+from engine.cli import main
+from engine.errors import RampartError
+from engine.log import RunLog
+from engine.run import admission
+from engine.run.folder import RunFolder
+from tests.engine.run.processes import without_supervisor
+
+CYCLE = {"normal": [["skip_connect", 3], ["skip_connect", 1]] + [["skip_connect", 0]] * 6, "normal_concat": [2, 3, 4, 5],
+         "reduce": [["skip_connect", 0]] * 8, "reduce_concat": [2, 3, 4, 5]}
+UNKNOWN = {**CYCLE, "normal": [["conv_1x1", 0]] + [["skip_connect", 0]] * 7}
+
+SEARCH = ["search", "--preset", "smoke"]
+RETRAIN = ["retrain", "--preset", "smoke"]
+REFUSED = [
+    (["search", "--method", "arnsa"], "There is no method 'arnsa'", "Did you mean 'arnas'?"),
+    (["search", "--dataset", "digit"], "There is no dataset 'digit'", "Did you mean 'digits'?"),
+    (["search", "--preset", "qiuck"], "There is no preset 'qiuck'", "Did you mean 'quick'?"),
+    ([*SEARCH, "--epsilom", "0.1"], "There is no option '--epsilom'", "Did you mean '--epsilon'?"),
+    ([*SEARCH, "--epsilon", "8"], "epsilon must be in 0..1", "did you mean 8/255?"),
+    ([*SEARCH, "--batch-size", "4096"], "batch_size must be at most 64", "take"),
+    ([*RETRAIN, "--genotype", "ARNAS", "--batch-size", "4096"], "batch_size must be at most 128", "take"),
+    ([*SEARCH, "--channels", "7"], "channels must be even", "take 8"),
+    ([*SEARCH, "--epochs", "many"], "epochs must be", "got 'many'"),
+    ([*SEARCH, "--epochs"], "must each be a known name and its value", "--help"),
+    ([*SEARCH, "--then", "attack"], "can follow retrain then attack", "--then retrain,attack"),
+    ([*SEARCH, "--threads", "0"], "threads must be", "got 0"),
+    ([*RETRAIN], "needs the id of a search run (--parent) or a genotype", "python -m engine runs"),
+    ([*RETRAIN, "--genotype", "ARNSA"], "There is no catalogue genotype 'ARNSA'", "Did you mean"),
+    ([*RETRAIN, "--genotype", "{"], "A genotype must be JSON", "correct the text"),
+    ([*RETRAIN, "--genotype", json.dumps(UNKNOWN)], "conv_1x1", "known are"),
+    ([*RETRAIN, "--genotype", json.dumps(CYCLE)], "earlier", ""),
+    ([*RETRAIN, "--genotype", "ARNAS", "--auxiliary-weight", "0.4"], "auxiliary_weight must be 0", "8 pixels"),
+    (["attack", "--preset", "smoke"], "needs the id of a retrain run (--parent)", "python -m engine runs"),
+    (["attack", "--preset", "smoke", "--parent", "../x"], "A run id looks like", "got '../x'"),
+    (["attack", "--preset", "smoke", "--parent", "{search}"], "The parent of a run of kind attack must be a retrain", "name its"),
+    ([*RETRAIN, "--parent", "20200101-0000-arnas-digits-0000"], "There is no run", "python -m engine runs"),
+    (["attack", "--preset", "smoke", "--parent", "{retrain}", "--attacks", "pdg-20"], "There is no attack 'pdg-20'", "known are"),
+    (["attack", "--preset", "smoke", "--parent", "{retrain}", "--attacks", "fgsm", "fgsm"], "each only once", "got"),
+    (["stop", "../../etc"], "A run id looks like", "python -m engine runs"),
+    (["resume", "20200101-0000-arnas-digits-0000"], "There is no run", "python -m engine runs"),
+    (["serach"], "There is no command 'serach'", "Did you mean 'search'?"),
+    (["stop"], "The following arguments are required: id", "--help"),
+    (["describe", "ARNAS", "--channels", "-2"], "channels", "-2"),
+    (["describe", "DARTSV2"], "There is no catalogue genotype", "DARTS_V2"),
+    (["schema", "serach"], "invalid choice", "--help"),
+]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return without_supervisor(tmp_path_factory.mktemp("bad") / "runs")
+
+
+@pytest.fixture(scope="module")
+def chain(runs: Path) -> dict[str, str]:
+    ids = requests.submit(runs, "search", {}, method="arnas", preset="smoke", then=("retrain", "attack"))
+    return dict(zip(("search", "retrain", "attack"), ids))
+
+
+def everything(runs: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(runs)): path.read_bytes() for path in runs.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(("words", "expected", "advice"), REFUSED, ids=lambda value: " ".join(value)[:40] if
+                         isinstance(value, list) else "")
+def test_a_sentence_on_stderr_code_two_and_nothing_written(
+        words: list[str], expected: str, advice: str, runs: Path, chain: dict[str, str], monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("RAMPART_RUNS", str(runs))
+    before = everything(runs)
+    assert main([word.replace("{search}", chain["search"]).replace("{retrain}", chain["retrain"]) if word in (
+        "{search}", "{retrain}") else word for word in words]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and "Traceback" not in said.err
+    assert expected in said.err and advice in said.err
+    assert said.err.count("\n") == 1
+    assert everything(runs) == before
+
+
+def test_a_nearly_full_disk_refuses_the_launch(tmp_path: Path) -> None:
+    with pytest.raises(RampartError, match=r"A launch needs at least 4398046511104 MB free .* are; free some space"):
+        admission.check_disk(tmp_path, least_bytes=2**62)
+    admission.check_disk(tmp_path, least_bytes=1)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written_is_a_sentence(tmp_path: Path) -> None:
+    runs = without_supervisor(tmp_path / "runs")
+    runs.chmod(0o500)
+    try:
+        with pytest.raises(RampartError, match="nothing was launched"):
+            api.launch("search", runs=runs, preset="smoke")
+    finally:
+        runs.chmod(0o700)
+
+
+def test_a_corrupt_run_json_leaves_other_runs_untouched(tmp_path: Path) -> None:
+    runs = without_supervisor(tmp_path / "runs")
+    broken, whole = (api.launch("search", runs=runs, preset="smoke")[0] for _ in range(2))
+    RunFolder(runs, broken).run_json.write_text('{"id": ')
+    assert "run.json" in api.status(broken, runs=runs).cause and api.status(broken, runs=runs).status == "failed"
+    assert api.status(whole, runs=runs).status == "queued"
+    assert [entry["id"] for entry in api.queue(runs=runs)] == [whole]
+    with pytest.raises(RampartError, match="run.json"):
+        api.launch("retrain", runs=runs, preset="smoke", parent=broken)
+    with pytest.raises(RampartError, match="Only a stopped or failed run can be resumed|run.json"):
+        api.resume(broken, runs=runs)
+    table = api.runs_table(runs=runs)
+    assert set(table["id"]) >= {whole}
+
+
+def test_a_corrupt_line_of_events_leaves_the_others_readable(tmp_path: Path) -> None:
+    runs = without_supervisor(tmp_path / "runs")
+    (run_id,) = api.launch("search", runs=runs, preset="smoke")
+    common = {"event": "progress", "attempt": 1, "epoch": 0, "phase": "search", "total": 9, "unit": "steps", "passes": 1}
+    lines = [json.dumps(common | {"t": 1.0 + done, "step": done, "done": done}) for done in (1, 5)]
+    header = json.dumps({"event": "header", "schema": 1, "run": run_id})
+    RunFolder(runs, run_id).events.write_text("\n".join([header, lines[0], "garbage", lines[1], ""]))
+    log = RunLog.open(runs, in_memory=True)
+    log.ingest()
+    assert log.progress(run_id)["done"] == 5
+    assert len(log.alerts(run_id)) == 1
+    log.close()

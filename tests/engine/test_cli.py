@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine import requests
+from engine.cli import main
+from engine.cli.flags import parse
+from engine.cli.verbs import VERBS
+from engine.config import METHODS, PRESETS, build
+from engine.run.folder import RunFolder
+from tests.engine.run.processes import without_supervisor
+from tests.sample_runs import write_sample_runs
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    return without_supervisor(tmp_path / "runs")
+
+
+def test_describe_prints_the_published_size(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["describe", "ARNAS", "--channels", "64", "--layers", "20", "--classes", "10", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["parameters"] == 4520394
+    assert abs(answer["macs"] / 1_240.15e6 - 1) < 1e-3
+    assert main(["describe", "ARNAS"]) == 0
+    assert "4.520 M" in capsys.readouterr().out
+
+
+def test_light_verbs_do_not_load_torch(tmp_path: Path) -> None:
+    words = [["describe", "ARNAS"], ["schema"], ["presets"], ["queue"], ["runs"], ["doctor"], ["search", "--epsilon", "8"]]
+    code = f"""
+import sys
+from engine.cli import main
+for words in {words!r}:
+    main([*words, *([] if "--epsilon" in words else ["--runs", {str(tmp_path)!r}])])
+sys.exit("torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("verb", list(VERBS))
+def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([verb, "--help"])
+    assert not end.value.code
+    assert f"python -m engine {verb}" in capsys.readouterr().out
+    assert main(["--help"]) == 0 and verb in capsys.readouterr().out
+
+
+def test_flags_are_the_configuration(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["search", "--method", "arnas", "--preset", "smoke", "--epsilon", "8/255", "--step-size=2/255", "--flip",
+             "--clip-images", "--steps-per-epoch", "None", "--seed", "5", "--then", "retrain,attack", "--json"]
+    assert main([*words, "--runs", str(runs)]) == 0
+    ids = json.loads(capsys.readouterr().out)["ids"]
+    assert len(ids) == 3
+    run = RunFolder(runs, ids[0]).read_run()
+    expected = build("search", "arnas", "digits", "smoke", {
+        "epsilon": 8 / 255, "step_size": 2 / 255, "flip": True, "clip_images": True, "steps_per_epoch": None, "seed": 5})
+    assert run["config"] == expected.model_dump(mode="json")
+    assert run["title"] == "ARNAS, images clipped"
+
+
+@pytest.mark.parametrize("kind", ["search", "retrain", "attack"])
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_a_preset_without_changes_changes_nothing(kind: str, preset: str) -> None:
+    assert parse(kind, ["--preset", preset]).changes == {}
+
+
+def test_the_shown_command_asks_for_the_same_run() -> None:
+    asked = {"attacks": ("fgsm", "pgd-7"), "epsilon": 0.1, "images": 100, "batch_size": 16}
+    line = requests.command_of("attack", None, "smoke", "digits", asked, parent="20261120-0915-retrain-digits-7f3a")
+    request = parse("attack", line.split()[4:])
+    assert build("attack", None, "digits", "smoke", request.changes) == build("attack", None, "digits", "smoke", asked)
+    assert request.parent == "20261120-0915-retrain-digits-7f3a" and request.preset == "smoke"
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_every_field_of_every_method_can_be_typed(method: str) -> None:
+    config = build("search", method, "digits", "smoke")
+    changes = {name: value for name, value in config.model_dump().items() if name != "dataset"}
+    line = requests.command_of("search", method, "paper", "digits", changes)
+    request = parse("search", line.split()[4:])
+    assert build("search", method, "digits", "paper", request.changes) == config
+
+
+def test_queue_stop_resume(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run_id,) = requests.submit(runs, "search", {}, method="arnas", preset="smoke")
+    assert main(["queue", "--runs", str(runs), "--json"]) == 0
+    assert [entry["id"] for entry in json.loads(capsys.readouterr().out)] == [run_id]
+    assert main(["stop", run_id, "--runs", str(runs), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["status"] == "stopped"
+    assert main(["queue", "--runs", str(runs)]) == 0
+    assert capsys.readouterr().out == "Nothing waits.\n"
+    assert main(["resume", run_id, "--runs", str(runs)]) == 0
+    assert capsys.readouterr().out == f"{run_id}  queued\n"
+
+
+def test_runs_and_reindex(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = write_sample_runs(tmp_path)
+    assert main(["runs", "--runs", str(tmp_path), "--json"]) == 0
+    rows = {row["id"]: row for row in json.loads(capsys.readouterr().out)}
+    assert set(rows) == set(found.values())
+    assert {role: rows[found[role]]["status"] for role in ("search", "running", "failed", "stopped")} == {
+        "search": "finished", "running": "running", "failed": "failed", "stopped": "stopped"}
+    assert not (tmp_path / "index.duckdb").exists()  # the command line leaves the file to a dashboard
+    assert main(["runs", "--runs", str(tmp_path)]) == 0
+    assert found["attack"] in capsys.readouterr().out
+    assert main(["reindex", "--runs", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["runs"] == len(found)
+    assert (tmp_path / "index.duckdb").exists()
+
+
+def test_reindex_refuses_while_a_dashboard_owns_the_index(tmp_path: Path) -> None:
+    write_sample_runs(tmp_path)
+    code = f"from engine.log import RunLog; log = RunLog.open({str(tmp_path)!r}); print('open', flush=True); input()"
+    owner = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert owner.stdout.readline() == "open\n"
+        words = [sys.executable, "-m", "engine", "reindex", "--runs", str(tmp_path)]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    finally:
+        owner.communicate("\n")
+    assert done.returncode == 2 and str(owner.pid) in done.stderr and "Traceback" not in done.stderr
+
+
+def test_schema_presets_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema", "retrain"]) == 0
+    assert "epsilon" in json.loads(capsys.readouterr().out)["properties"]
+    assert main(["presets", "search", "--json"]) == 0
+    settings = {one["field"]: one for one in json.loads(capsys.readouterr().out)}
+    assert set(settings["epochs"]["values"]) == set(PRESETS) and settings["epochs"]["source"]
+    assert main(["presets"]) == 0 and "source of the published value" in capsys.readouterr().out
+    assert main(["doctor", "--json"]) == 0
+    assert {"Python", "torch", "device", "disk", "chromium", "torchattacks"} <= {
+        one["subject"] for one in json.loads(capsys.readouterr().out)}
