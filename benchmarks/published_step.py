@@ -1,8 +1,8 @@
 """One ARNAS search step with the cost structure of the released code, transcribed plainly: what the merged engine is compared to.
 
 One module per edge and primitive in NCHW; attacks back-propagate into all weights and alphas; the unrolled step copies
-the model; the training gradient is computed once per objective although both need the same one. Copying by `deepcopy` is
-cheaper than the released code's, which builds and initialises a new network.
+the model; the training gradient is computed once per objective although both need the same one. Copying by `deepcopy`
+takes as long as building a new network and loading the weights, which the released code does.
 Ou, Feng and Sun, CVPR 2024, arXiv 2405.05502; our own words, nothing copied.
 """
 

@@ -42,7 +42,7 @@ class Merged:
         total = (rows[:, :len(whole)] @ whole.flatten(1)).view(m, *whole.shape[1:])
         for name, primitives, part in self._convolutions(h, weights, shape, normalisation):
             # The last BatchNorm's weight is the softmax weight: [kinds, m] -> one entry per channel.
-            scale = rows[:, primitives].t().reshape(-1).repeat_interleave(c)
+            scale = rows[:, primitives].t().reshape(-1, 1).repeat(1, c).view(-1)
             part = normalisation.maps(part, *normalisation.statistics(prefix + name), scale)
             part = part.view(part.shape[0], -1, m, c, *part.shape[2:])
             total = total + part.sum(1).transpose(0, 1)

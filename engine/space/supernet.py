@@ -183,6 +183,10 @@ class Supernet:
         if x.dim() != 4 or tuple(x.shape[1:]) != self.image_shape:
             raise ConfigError(f"Images must have the shape [B, {', '.join(map(str, self.image_shape))}], got {list(x.shape)}; "
                               f"build the supernet for such images.")
+        height, width = self.image_shape[1] // 4, self.image_shape[2] // 4
+        if not running and x.shape[0] * height * width < 2:
+            raise ConfigError(f"Batch statistics must come from at least 2 values per channel, got one image and 1x1 maps; use "
+                              f"batches of 2 or more images of {self.image_shape[1]}x{self.image_shape[2]}.")
         if update and running:
             raise ConfigError("A pass must either update the running statistics or use them, got both switches; drop one.")
         if not update and not running:

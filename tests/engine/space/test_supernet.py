@@ -143,6 +143,18 @@ def test_depthwise_by_flipped_kernel_and_by_matrix(kernel: int, stride: int, dil
     torch.testing.assert_close(by_matrix, plain.flatten(2), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("backend", list(BACKENDS))
+def test_no_host_synchronisation(backend: str) -> None:
+    """Tensors on the meta device have shapes but no values: whoever waits for a value fails."""
+    supernet = Supernet(channels=2, layers=4, classes=10, image_shape=(1, 8, 8), backend=backend)
+    x, weights, alphas, buffers = (torch.zeros(*shape, device="meta", requires_grad=i < 3) for i, shape in enumerate(
+        [(2, 1, 8, 8), (supernet.layout.size,), (supernet.alpha_size,), (supernet.buffers.size,)]))
+    logits = supernet.logits(x, weights, alphas, buffers=buffers, update_buffers=True)
+    assert logits.shape == (2, 10) and logits.device.type == "meta"
+    gradients = torch.autograd.grad(logits.sum(), [x, weights, alphas])
+    assert [g.shape for g in gradients] == [x.shape, weights.shape, alphas.shape]
+
+
 def test_float32_runs_and_agrees_roughly() -> None:
     _, supernet, weights, _, alphas = pair(4, 4, (3, 8, 8))
     x = torch.rand(4, 3, 8, 8)
@@ -189,6 +201,9 @@ def test_calls_that_cannot_be_are_refused() -> None:
     x = torch.rand(2, 1, 8, 8, dtype=torch.float64)
     with pytest.raises(ConfigError, match="must have the shape"):
         supernet.logits(torch.rand(2, 3, 8, 8), weights, alphas)
+    tiny = Supernet(channels=2, layers=3, classes=10, image_shape=(1, 4, 4))
+    with pytest.raises(ConfigError, match="at least 2 values"):
+        tiny.logits(torch.rand(1, 1, 4, 4), torch.zeros(tiny.layout.size), torch.zeros(tiny.alpha_size))
     with pytest.raises(ConfigError, match="flat buffer vector"):
         supernet.logits(x, weights, alphas, update_buffers=True)
     with pytest.raises(ConfigError, match="drop one"):
