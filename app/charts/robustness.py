@@ -49,6 +49,6 @@ def intervals_figure(frame: pd.DataFrame) -> go.Figure:
     figure.update_layout(
         hovermode="closest",
         xaxis={"title": {"text": "Accuracy, test split (%), with 95 % Wilson interval"}, "ticksuffix": " %", "range": [-1, 101]},
-        yaxis={"tickvals": list(rows), "ticktext": list(frame["label"]), "autorange": "reversed", "automargin": True,
+        yaxis={"tickvals": list(rows), "ticktext": list(frame["label"]), "range": [len(frame) - 0.5, -0.5], "automargin": True,
                "zeroline": False, "showgrid": False})
     return figure

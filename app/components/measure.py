@@ -28,4 +28,4 @@ def with_interval(value: float | None, low: float | None, high: float | None) ->
 def network_labels(titles: Sequence[str], runs: Sequence[str]) -> list[str]:
     """The title where it names one network only, else with the last part of the run's id: "ARNAS · 7f3c"."""
     counts = Counter(titles)
-    return [title if counts[title] == 1 else f"{title} · {run.rsplit('-', 1)[-1]}" for title, run in zip(titles, runs)]
+    return [title if counts[title] == 1 else f"{title}\u00a0·\u00a0{run.rsplit('-', 1)[-1]}" for title, run in zip(titles, runs)]

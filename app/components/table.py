@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 import streamlit as st
 
+from app.components.formats import coarse
+
 JAVASCRIPT = """
 export default function(component) {
   const {data, parentElement, setTriggerValue} = component;
@@ -26,6 +28,11 @@ export default function(component) {
   state.send = {setTriggerValue};
   state.data = data;
 
+  const age = (since) => {
+    const s = Math.max(0, Date.now() / 1000 - since);
+    return s < 60 ? 'under 1 min' : s < 3600 ? Math.floor(s / 60) + ' min' : s < 86400 ? Math.floor(s / 3600) + ' h'
+      : Math.floor(s / 86400) + ' d';
+  };
   const cellNode = (column, cell) => {
     const td = make('td', column.align === 'right' ? 'rp-right' : '');
     if (cell.tone) {
@@ -47,6 +54,10 @@ export default function(component) {
       fill.style.width = (100 * cell.fraction).toFixed(1) + '%';
       track.append(fill);
       td.append(make('span', 'rp-num', cell.text), track);
+    } else if (cell.since) {
+      const span = make('span', 'rp-num', age(cell.since));
+      span.dataset.since = cell.since;
+      td.append(span);
     } else td.append(make('span', 'rp-num' + (cell.muted ? ' rp-muted' : ''), cell.text));
     if (cell.sub) td.append(make('span', 'rp-sub rp-num', cell.sub));
     if (cell.hint) td.title = cell.hint;
@@ -123,6 +134,14 @@ export default function(component) {
     for (const [id, old] of state.drawn) if (!seen.has(id)) { old.node.remove(); state.drawn.delete(id); }
   };
   draw();
+  // Ages grow by themselves; a node is touched only when its words change.
+  if (!state.timer) state.timer = setInterval(() => {
+    if (!host.isConnected) { clearInterval(state.timer); state.timer = null; return; }
+    for (const span of host.querySelectorAll('[data-since]')) {
+      const text = age(Number(span.dataset.since));
+      if (span.textContent !== text) span.textContent = text;
+    }
+  }, 5000);
 }
 """
 
@@ -133,7 +152,7 @@ STYLE = """
 .rp-rows tbody tr:hover td { background: color-mix(in srgb, var(--rp-accent) 5%, transparent); }
 .rp-rows tbody tr[aria-selected="true"] td { background: color-mix(in srgb, var(--rp-accent) 12%, transparent); }
 .rp-rows tbody tr[aria-selected="true"] td:first-child { box-shadow: inset 3px 0 0 var(--rp-accent); }
-.rp-rows .rp-sort { all: unset; cursor: pointer; } .rp-rows .rp-sort:hover { color: var(--rp-ink); }
+.rp-rows .rp-sort { all: unset; cursor: pointer; white-space: pre-line; } .rp-rows .rp-sort:hover { color: var(--rp-ink); }
 .rp-rows .rp-sort:focus-visible { outline: 2px solid var(--rp-accent); outline-offset: 2px; }
 .rp-rows .rp-sub { display: block; font-size: 0.8rem; color: var(--rp-ink-2); white-space: nowrap; }
 .rp-rows .rp-muted { color: var(--rp-ink-2); }
@@ -143,6 +162,11 @@ STYLE = """
 """
 
 NO_SORT = -1e300
+
+
+def age_text(seconds: float) -> str:
+    """The words that the browser writes for `CellText.since`: 40 -> "under 1 min", 200 -> "3 min"."""
+    return "under 1 min" if seconds < 60 else coarse(seconds)
 
 
 @dataclass(frozen=True)
@@ -167,6 +191,7 @@ class CellText:
         glyph: sign inside the chip, so that colour is not alone.
         href: draws the text as a link; a plain click asks the page instead (`TableAction.opened`).
         fraction: draws a bar of this length, 0..1, under the text.
+        since: Unix seconds; the browser writes the time that has passed since then in place of the text.
         fill: tone of the bar: "", "good", "warn" or "bad".
         hint: shown when the pointer rests on the cell.
         muted: draws the text as secondary ("not measured").
@@ -179,6 +204,7 @@ class CellText:
     glyph: str = ""
     href: str = ""
     fraction: float | None = None
+    since: float | None = None
     fill: str = ""
     hint: str = ""
     muted: bool = False

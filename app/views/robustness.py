@@ -31,10 +31,10 @@ def columns_of(rows: pd.DataFrame) -> list[Column]:
     """Columns of a group's table; the number of images stands in the heading, since it is the same for the whole group."""
     measured = [(name, title, about, rows[f"{name}_images"].max()) for name, title, about in MEASURES]
     return [Column("network", "Network"),
-            *(Column(name, title if missing(images) else f"{title}, {images:,.0f} images", "right", about)
+            *(Column(name, title if missing(images) else f"{title}\n{images:,.0f} images", "right", about)
               for name, title, about, images in measured),
             Column("epsilon", "ε", "right", "Radius of the L-infinity ball, pixels from 0 to 1."),
-            Column("size", "Parameters, MACs", "right", "Trainable numbers, and multiply-accumulates for one image.")]
+            Column("size", "Parameters\nMACs", "right", "Trainable numbers, and multiply-accumulates for one image.")]
 
 
 def row_of(network: pd.Series) -> Row:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pandas as pd
 import streamlit as st
 
@@ -11,7 +13,7 @@ from app.components.live import live_panel
 from app.components.measure import NOT_MEASURED, accuracy
 from app.components.states import LAUNCH_PAGE, RUN_PAGE, empty_state, heading, page_link, problem
 from app.components.status import status_chip_html
-from app.components.table import NO_SORT, CellText, Column, Row, table
+from app.components.table import NO_SORT, CellText, Column, Row, age_text, table
 from engine import requests
 from engine.config import KINDS
 from engine.data import DATASETS
@@ -58,8 +60,14 @@ def row_of(run: pd.Series) -> Row:
         "natural": number(run["natural_accuracy"], split),
         "adversarial": number(run["adversarial_accuracy"], f"{measured}, {split}" if measured else split),
         "progress": progress(run),
-        "age": CellText(coarse(max(0.0, run["age_s"])) if not missing(run["age_s"]) else "–",
-                        sort=NO_SORT if missing(run["age_s"]) else -float(run["created"]))})
+        "age": age(run["created"])})
+
+
+def age(created: float | None) -> CellText:
+    """Time since the launch; it goes on growing in the browser."""
+    if missing(created):
+        return CellText("–", sort=NO_SORT)
+    return CellText(age_text(max(0.0, time.time() - created)), since=float(created), sort=-float(created))
 
 
 def name_of(run: pd.Series) -> str:
@@ -93,7 +101,7 @@ def progress(run: pd.Series) -> CellText:
         return CellText("waiting" if run["status"] == "queued" else "–", sort=NO_SORT, muted=True)
     fill = {"finished": "good", "failed": "bad", "stopped": "warn"}.get(run["status"], "")
     left = ""
-    if run["status"] == "running":
+    if run["status"] == "running" and run["progress"] < 1:
         left = shown(run["detail"]) if missing(run["seconds_left"]) else f"about {duration(run['seconds_left'])} left"
     share = float(run["progress"])
     return CellText(f"{100 * share:.0f} %", sub=left, sort=share, fraction=share, fill=fill)

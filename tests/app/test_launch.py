@@ -193,6 +193,28 @@ def test_attack_without_a_retrained_network_says_what_to_do(empty: Path) -> None
     assert "No retraining has finished yet" in text_of(page)
 
 
+def test_an_exported_configuration_can_be_imported(empty: Path) -> None:
+    page = open_page("launch")
+    record = {"kind": "search", "method": "arnas", "dataset": "digits", "preset": "scout", "then": [],
+              "changes": {"channels": 12, "epsilon": 4 / 255}}
+    page.file_uploader(key="launch.file.0").set_value(("config.json", json.dumps(record).encode(), "application/json")).run()
+    page.button(key="launch.use").click().run()
+    assert not page.exception
+    assert page.number_input(key="launch.search.arnas.digits.scout.1.channels").value == 12
+    assert page.text_input(key="launch.search.arnas.digits.scout.1.epsilon").value == "4/255"
+    assert "--preset scout --channels 12 --epsilon 4/255" in text_of(page) and "--then" not in text_of(page)
+
+
+@pytest.mark.parametrize("content", ["[1]", "not json", '{"kind": "search"}', json.dumps(
+    {"kind": "search", "method": "arnas", "dataset": "digits", "preset": "quick", "changes": {"chanels": 8}})])
+def test_a_foreign_file_changes_nothing_and_is_answered(empty: Path, content: str) -> None:
+    page = open_page("launch")
+    page.file_uploader(key="launch.file.0").set_value(("config.json", content.encode(), "application/json")).run()
+    page.button(key="launch.use").click().run()
+    assert not page.exception and len(page.error) == 1
+    assert not launch_button(page).disabled
+
+
 def test_every_field_has_a_label_a_group_and_help() -> None:
     for cls in (*(method.config for _, method in METHODS.items()), RetrainConfig, AttackConfig):
         grouped = [name for names in groups_of(cls).values() for name in names]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
+from tests import sample_runs
 from tests.app.conftest import Samples
 from tests.app.pages import component_data, open_page, table_rows, text_of
 
@@ -87,6 +88,14 @@ def test_a_stopped_run_can_be_resumed(samples: Samples) -> None:
     assert not page.exception
     assert "Resume requested" in text_of(page)
     assert list((samples.root / samples.ids["stopped"] / "control").glob("resume*"))
+
+
+def test_ages_grow_in_the_browser(samples: Samples) -> None:
+    """The cell carries the moment of the launch, so a list in which nothing happens still tells the true age."""
+    data = component_data(open_page("runs"), "rampart_table", "runs_table")[0]
+    ages = {row["id"]: row["cells"]["age"] for row in data["rows"]}
+    assert ages[samples.ids["search"]]["since"] == sample_runs.START
+    assert ages[samples.ids["corrupt"]]["text"] == "–"
 
 
 def test_open_goes_to_the_run(samples: Samples) -> None:
