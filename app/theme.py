@@ -76,6 +76,11 @@ def operation(name: str) -> OperationStyle:
     return OPERATIONS.get(name) or OperationStyle(name, name, SERIES["neutral"], "solid", 2.0)
 
 
+def faint(colour: str) -> str:
+    """A hex colour at 45 % strength, for what stands behind the line that counts."""
+    return "rgba({},{},{},0.45)".format(*(int(colour[i:i + 2], 16) for i in (1, 3, 5)))
+
+
 def cell_title(kind: str) -> str:
     """"Accurate cell" for "accurate"; an unknown kind is capitalised."""
     return CELL_TITLES.get(kind, f"{kind.capitalize()} cell")

@@ -11,6 +11,7 @@ from engine.genotype import EDGES, state_name
 
 SUBSCRIPTS = {"c_{k-2}": "c<sub>k−2</sub>", "c_{k-1}": "c<sub>k−1</sub>"}
 COLUMNS = 5
+NARROWEST = 0.02  # smallest difference of weights that fills a scale
 
 
 def edge_title(edge: int) -> str:
@@ -38,10 +39,11 @@ def heat_map(matrix: pd.DataFrame) -> go.Figure:
     columns = [_stacked(theme.operation(name).short) for name in operations]
     rows = [edge_title(int(edge)) for edge in table.index]
     values = table.to_numpy()
+    low, high = span(table.stack())
     figure = go.Figure(go.Heatmap(
-        z=values.tolist(), x=columns, y=rows, xgap=2, ygap=2, zmin=0, zmax=max(0.3, float(values.max())),
-        colorscale=[[0, "rgba(43,123,212,0.03)"], [1, "rgba(43,123,212,0.62)"]], texttemplate="%{z:.2f}",
-        showscale=False,
+        z=values.tolist(), x=columns, y=rows, xgap=2, ygap=2, zmin=low, zmax=high, showscale=False,
+        colorscale=[[0, "rgba(43,123,212,0.03)"], [1, "rgba(43,123,212,0.62)"]],
+        texttemplate="%{z:.3f}" if high - low < 0.15 else "%{z:.2f}",
         hovertemplate="edge %{y}, %{x}: weight %{z:.3f}<extra></extra>"))
     frames = [{"type": "rect", "x0": column - 0.47, "x1": column + 0.47, "y0": row - 0.45, "y1": row + 0.45,
                "line": {"color": theme.operation(operations[column]).colour, "width": 2.4}}
@@ -62,7 +64,7 @@ def lines(history: pd.DataFrame) -> go.Figure:
     """
     if history.empty:
         return blank("The architecture weights appear after the first step")
-    top = max(0.3, float(history["weight"].max()) * 1.05)
+    low, high = span(history["weight"])
     layout: dict[str, dict] = {}
     titles = []
     for edge, (source, target) in enumerate(EDGES):
@@ -70,16 +72,24 @@ def lines(history: pd.DataFrame) -> go.Figure:
         left, bottom = source / COLUMNS, 1 - (target - 1) / 4
         layout["xaxis" + number] = AXIS | {"domain": [left + 0.008, left + 0.182], "anchor": "y" + number, "nticks": 3,
                                     "matches": "x" if edge else None, "showticklabels": target == 5, "showgrid": False}
-        layout["yaxis" + number] = AXIS | {"domain": [bottom + 0.03, bottom + 0.205], "anchor": "x" + number, "range": [0, top],
-                                    "nticks": 3, "showticklabels": source == 0, "tickformat": ".1f"}
+        layout["yaxis" + number] = AXIS | {"domain": [bottom + 0.03, bottom + 0.205], "anchor": "x" + number, "range": [low, high],
+                                    "nticks": 3, "showticklabels": source == 0, "tickformat": ".2f"}
         titles.append({"text": edge_title(edge), "x": left + 0.008, "y": bottom + 0.207, "xref": "paper", "yref": "paper",
                        "xanchor": "left", "yanchor": "bottom", "showarrow": False, "font": {"size": 11.5}})
-    layout |= common_layout(margin={"l": 34, "r": 6, "t": 22, "b": 30})
+    layout |= common_layout(margin={"l": 40, "r": 6, "t": 22, "b": 30})
     layout |= {"annotations": titles, "hovermode": "closest",
                "legend": {"orientation": "v", "x": 0.66, "y": 1.0, "xanchor": "left", "yanchor": "top"}}
     courses = history.sort_values("step").groupby(["edge", "operation"], sort=True)
     # Everything at once: adding to a finished figure piece by piece takes Plotly several times as long.
     return go.Figure(data=[_line(int(edge), str(name), points) for (edge, name), points in courses], layout=layout)
+
+
+def span(weights: pd.Series) -> tuple[float, float]:
+    """Lower and upper end of a scale for weights (0..1): the values' own, a little wider, and never so narrow that noise
+    looks like a decision. Alphas start equal and move slowly; on a scale from zero their first epochs would be flat."""
+    low, high = float(weights.min()), float(weights.max())
+    pad = max(0.05 * (high - low), (NARROWEST - (high - low)) / 2)
+    return max(0.0, low - pad), min(1.0, high + pad)
 
 
 def _axis(edge: int) -> str:

@@ -32,7 +32,8 @@ def weights_and_angle(objectives: pd.DataFrame) -> go.Figure:
     figure.update_layout(
         xaxis={"title": {"text": "step", "font": {"size": 12.5}}, "anchor": "y2"},
         yaxis={"title": {"text": "weight", "font": {"size": 12.5}}, "domain": [0.55, 1], "range": [-0.03, 1.03]},
-        yaxis2={"title": {"text": "angle (degrees)", "font": {"size": 12.5}}, "domain": [0, 0.44], "range": [0, 184], "tickvals": [0, 90, 180]},
+        yaxis2={"title": {"text": "angle (degrees)", "font": {"size": 12.5}},
+                "domain": [0, 0.44], "range": [0, 184], "tickvals": [0, 90, 180]},
         shapes=[{"type": "line", "xref": "paper", "x0": 0, "x1": 1, "yref": "y2", "y0": 90, "y1": 90,
                  "line": {"color": theme.SERIES["neutral"], "width": 1, "dash": "dot"}}])
     return figure

@@ -41,7 +41,8 @@ def trade_off(epochs: pd.DataFrame, steps: pd.DataFrame | None = None, *, split:
     themed(figure, margin={"l": 62, "b": 42})
     figure.update_layout(
         xaxis={"title": {"text": "step", "font": {"size": 12.5}}, "anchor": "y2", "rangemode": "tozero"},
-        yaxis={"title": {"text": "accuracy", "font": {"size": 12.5}}, "domain": [0.55, 1.0], "tickformat": ".0%", "range": [0, 1.02]},
+        yaxis={"title": {"text": "accuracy", "font": {"size": 12.5}},
+               "domain": [0.55, 1.0], "tickformat": ".0%", "range": [0, 1.02]},
         yaxis2={"title": {"text": "loss (nats)", "font": {"size": 12.5}}, "domain": [0.0, 0.46], "rangemode": "tozero"})
     return figure
 
@@ -62,5 +63,5 @@ def _add_steps(figure: go.Figure, steps: pd.DataFrame) -> None:
             continue
         figure.add_scatter(
             x=points["step"].tolist(), y=points["value"].tolist(), mode="lines", legendgroup=series, showlegend=False,
-            yaxis="y" if row == "accuracy" else "y2", line={"color": theme.SERIES[series], "width": 1}, opacity=0.4,
+            yaxis="y" if row == "accuracy" else "y2", line={"color": theme.faint(theme.SERIES[series]), "width": 1},
             hoverinfo="skip")

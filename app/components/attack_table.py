@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from app.components.formats import count, epsilon, escape, interval, missing, percent
+from app.components.formats import EMPTY, count, epsilon, escape, interval, missing, percent
 
-CAPTION = ("Share of test images still classified correctly, with 95 % Wilson intervals of the images measured. Rows on "
-           "different numbers of images are different samples. The smallest row bounds what is known of the network's robustness.")
+CAPTION = ("Share of test images still classified correctly, with 95 % Wilson intervals of the images measured. Rows on different "
+           "numbers of images are different samples. The smallest row bounds what is known of the network's robustness.")
 
 
 def attack_table_html(attacks: pd.DataFrame) -> str:
@@ -19,7 +19,7 @@ def attack_table_html(attacks: pd.DataFrame) -> str:
     """
     head = "".join(f'<th scope="col"{side}>{name}</th>' for name, side in (
         ("Attack", ""), ("Accuracy", ' class="rp-right"'), ("95 % interval", ' class="rp-right"'),
-        ("Images", ' class="rp-right"'), ("Epsilon", ' class="rp-right"'), ("Fingerprint", ""))) 
+        ("Images", ' class="rp-right"'), ("Epsilon", ' class="rp-right"'), ("Fingerprint", "")))
     rows = "".join(_row(row) for row in ordered(attacks).to_dict("records"))
     return (f'<div class="rp-scroll"><table class="rp-table"><caption>{CAPTION}</caption><thead><tr>{head}</tr></thead>'
             f"<tbody>{rows}</tbody></table></div>")
@@ -42,12 +42,11 @@ def ordered(attacks: pd.DataFrame) -> pd.DataFrame:
 
 def _row(row: dict) -> str:
     part = not missing(row.get("part_of")) and bool(row.get("part_of"))
-    bar = "" if missing(row["accuracy"]) else f'<span class="rp-bar" aria-hidden="true"><i style="width:{100 * row["accuracy"]:.1f}%"></i></span>'
-    radius = EMPTY_RADIUS if row["attack"] == "natural" else epsilon(row["epsilon"])
-    return (f'<tr class="{"rp-part" if part else "rp-strong" if row["attack"] in ("natural", "autoattack", "worst-case") else ""}">'
+    bar = "" if missing(row["accuracy"]) else (
+        f'<span class="rp-bar" aria-hidden="true"><i style="width:{100 * row["accuracy"]:.1f}%"></i></span>')
+    radius = EMPTY if row["attack"] == "natural" else epsilon(row["epsilon"])
+    look = "rp-part" if part else "rp-strong" if row["attack"] in ("natural", "autoattack", "worst-case") else ""
+    return (f'<tr class="{look}">'
             f'<td>{escape(row["title"])}</td><td class="rp-right">{bar}{percent(row["accuracy"])}</td>'
             f'<td class="rp-right">{interval(row["low"], row["high"])}</td><td class="rp-right">{count(row["images"])}</td>'
             f'<td class="rp-right">{radius}</td><td><code>{escape(row["fingerprint"])}</code></td></tr>')
-
-
-EMPTY_RADIUS = "–"

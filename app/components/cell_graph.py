@@ -104,7 +104,7 @@ def cell_svg(cell: Cell, *, title: str, changed: Collection[int] = ()) -> str:
     lines, labels = [], []
     for state in concat:
         lines.append(f'<path class="rp-concat" d="{_curve([at(p) for p in placement.paths[("concat", state)]])}"/>')
-    for index, (name, source, _) in enumerate(cell.incoming()):
+    for index, (name, _, _) in enumerate(cell.incoming()):
         points = [at(p) for p in placement.paths[("edge", index)]]
         lines.append(_edge(name, _curve(points), index in changed))
         labels.append(_label(name, points[_label_point(len(points))], index in changed))
@@ -186,10 +186,13 @@ def _label(name: str, point: tuple[float, float], changed: bool) -> str:
 
 def _node(state: int, point: tuple[float, float]) -> str:
     x, y = point
-    if 2 <= state:
+    if state >= 2:
         return (f'<circle class="rp-node" cx="{x:.1f}" cy="{y:.1f}" r="{NODE_RADIUS}"/>'
-                f'<text x="{x:.1f}" y="{y + 4.5:.1f}" text-anchor="middle" font-size="13" font-weight="600">{state_name(state)}</text>')
+                f'<text x="{x:.1f}" y="{y + 4.5:.1f}" text-anchor="middle" font-size="13" font-weight="600">'
+                f"{state_name(state)}</text>")
     width, height = OUTPUT_SIZE if state == OUTPUT else INPUT_SIZE
     subscript = "k" if state == OUTPUT else state_name(state)[3:-1].replace("-", "−")
-    return (f'<rect class="rp-node rp-node-in" x="{x - width / 2:.1f}" y="{y - height / 2:.1f}" width="{width}" height="{height}" rx="7"/>'
-            f'<text x="{x:.1f}" y="{y + 3:.1f}" text-anchor="middle" font-size="13">c<tspan font-size="10" dy="4">{subscript}</tspan></text>')
+    return (f'<rect class="rp-node rp-node-in" x="{x - width / 2:.1f}" y="{y - height / 2:.1f}" width="{width}" '
+            f'height="{height}" rx="7"/>'
+            f'<text x="{x:.1f}" y="{y + 3:.1f}" text-anchor="middle" font-size="13">'
+            f'c<tspan font-size="10" dy="4">{subscript}</tspan></text>')

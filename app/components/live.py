@@ -26,7 +26,8 @@ _SCRIPT = """
 export default function ({ data, parentElement, setTriggerValue }) {
   const live = (window.__rampartLive ??= { panels: new Map(), now: {}, failures: 0, waiting: null });
   live.url = data.url;
-  live.panels.set(data.key, { ...data, element: parentElement, drawn: Date.now(), fire: (value) => setTriggerValue("changed", value) });
+  const fire = (value) => setTriggerValue("changed", value);
+  live.panels.set(data.key, { ...data, element: parentElement, drawn: Date.now(), fire });
 
   // One rerun at a time: Streamlit keeps only the latest of several that wait. The panel drawn longest ago goes first.
   const next = () => {

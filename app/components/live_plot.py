@@ -34,7 +34,7 @@ export default function ({ data, parentElement }) {
     if (node.dataset.revision !== data.revision) return;  // a newer figure is on its way
     window.Plotly.react(node, figure.data, figure.layout, {
       displaylogo: false, responsive: true, scrollZoom: false, doubleClick: "reset",
-      modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
+      modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
       toImageButtonOptions: { format: "svg", filename: data.name },
     });
   }).catch(() => { node.textContent = "The chart library could not be loaded from this server. Reload the page."; });

@@ -11,7 +11,7 @@ import streamlit as st
 from app import session
 from app.components.attack_table import attack_table_html
 from app.components.cell_graph import genotype_graphs, to_dot
-from app.components.formats import count, escape
+from app.components.formats import count, escape, missing
 from app.components.states import empty_state, section
 from engine.errors import GenotypeError
 from engine.genotype import Genotype
@@ -57,7 +57,7 @@ def _attacks(results: pd.DataFrame, attacked: list[dict[str, Any]], chain: list[
         return
     for run_id in dict.fromkeys(results["run"]):
         st.html(attack_table_html(results[results["run"] == run_id]))
-    sizes = next((one for one in reversed(chain) if one.get("parameters") == one.get("parameters") and one.get("parameters")), None)
+    sizes = next((one for one in reversed(chain) if not missing(one.get("parameters"))), None)
     if sizes:
         st.html(f'<p class="rp-note">Network: {count(sizes["parameters"])} parameters, {count(sizes["macs"])} '
                 f"multiply-accumulates per image.</p>")
@@ -68,7 +68,8 @@ def _waiting(attacked: list[dict[str, Any]], chain: list[dict[str, Any]]) -> Non
     if attacked:
         status = attacked[-1]["status"]
         words = {"queued": "The attack waits until the network is trained.", "running": "The first attack is being measured.",
-                 "failed": "The attack run failed; its page says why.", "stopped": "The attack run was stopped; resume it on its page."}
+                 "failed": "The attack run failed; its page says why.",
+                 "stopped": "The attack run was stopped; resume it on its page."}
         empty_state("No attack measured yet", words.get(status, f"The attack run is {status}."))
     elif any(one["kind"] == "retrain" for one in chain):
         empty_state("Not attacked yet", "Launch an attack on the retrained network to see what it withstands.",

@@ -12,8 +12,8 @@ from engine.errors import ConfigError
 
 def differences_html(found: Sequence[Difference]) -> str:
     """Setting, value here, published value."""
-    rows = "".join(f"<tr><td>{words(one.field)}</td><td>{escape(setting(one.value))}</td><td>{escape(setting(one.paper))}</td></tr>"
-                   for one in found)
+    rows = "".join(f"<tr><td>{words(one.field)}</td><td>{escape(setting(one.value))}</td>"
+                   f"<td>{escape(setting(one.paper))}</td></tr>" for one in found)
     return ('<div class="rp-scroll"><table class="rp-table"><thead><tr><th scope="col">Setting</th><th scope="col">This run</th>'
             f'<th scope="col">Published</th></tr></thead><tbody>{rows}</tbody></table></div>')
 

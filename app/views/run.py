@@ -116,7 +116,8 @@ def log(run_id: str) -> None:
     errors = [str(text) for text in alerts[alerts["level"] == "error"]["text"]]
     for pinned in errors[-1:] or [tail.error] * bool(tail.error):  # the run's own sentence says more than an exception
         st.html(f'<div class="rp-problem" role="alert"><b>Last error</b> {escape(pinned)}</div>')
-    wanted = st.text_input("Filter lines", key="run_log_filter", placeholder="Only lines that contain ...", label_visibility="collapsed")
+    wanted = st.text_input("Filter lines", key="run_log_filter", placeholder="Only lines that contain ...",
+                           label_visibility="collapsed")
     if tail.text:
         log_tail(matching(tail.text, wanted) or "No line contains that.", key="run_log_lines")
     else:

@@ -90,7 +90,8 @@ def test_sentence_names_the_objective_that_was_ignored(chain):
 
 
 def test_sentence_when_nothing_was_ignored_and_when_nothing_was_weighed():
-    both = pd.DataFrame({"objective": ["natural", "adversarial"], "share_ignored": [0.0, 0.0], "share_alone": [0.0, 0.0], "steps": [7, 7]})
+    both = pd.DataFrame({"objective": ["natural", "adversarial"], "share_ignored": [0.0, 0.0],
+                         "share_alone": [0.0, 0.0], "steps": [7, 7]})
     assert mgda.in_words(both) == "Both losses counted in all of the last 7 steps: no gradient was followed alone."
     assert "not weighed anything" in mgda.in_words(both.head(0))
 
@@ -102,3 +103,9 @@ def test_charts_of_an_empty_log_say_what_will_be_there(chain):
                    alphas.heat_map(log.alpha_matrix(nobody, "robust", 1)), alphas.lines(log.alpha_lines(nobody, "robust")),
                    mgda.weights_and_angle(log.objectives(nobody))):
         assert not figure.data and "appear" in figure.layout.annotations[0].text
+
+
+def test_scale_of_weights_fits_them_but_never_magnifies_noise():
+    assert alphas.span(pd.Series([0.1, 0.5])) == pytest.approx((0.08, 0.52))
+    assert alphas.span(pd.Series([0.1428, 0.1430])) == pytest.approx((0.1329, 0.1529))
+    assert alphas.span(pd.Series([0.0, 1.0])) == (0.0, 1.0)

@@ -49,7 +49,7 @@ def lab(rgb: np.ndarray) -> np.ndarray:
 
 def contrast(one: str, other: str) -> float:
     """WCAG contrast ratio."""
-    low, high = sorted((linear(c) @ SRGB_TO_XYZ[1] for c in (one, other)))
+    low, high = sorted(linear(c) @ SRGB_TO_XYZ[1] for c in (one, other))
     return (high + 0.05) / (low + 0.05)
 
 
@@ -146,7 +146,8 @@ def test_formats():
     assert [formats.duration(s) for s in (9, 75, 700, 4000)] == ["9 s", "1 min 15 s", "12 min", "1 h 6 min"]
     assert [formats.epsilon(e) for e in (8 / 255, 0.15)] == ["8/255", "0.15"]
     assert formats.ago(100.0, now=290.0) == "3 min ago"
-    assert [formats.setting(v) for v in (2 / 255, True, None, ("fgsm", "pgd-20"), 0.02)] == ["2/255", "yes", "all", "fgsm, pgd-20", "0.02"]
+    settings = (2 / 255, True, None, ("fgsm", "pgd-20"), 0.02)
+    assert [formats.setting(v) for v in settings] == ["2/255", "yes", "all", "fgsm, pgd-20", "0.02"]
     assert formats.count(4_520_394) == "4.52 million"
 
 
@@ -177,8 +178,10 @@ def test_progress_shows_a_number_that_moves():
 
 def test_attack_table_keeps_parts_below_their_suite():
     columns = ["attack", "title", "part_of", "epsilon", "images", "accuracy", "low", "high", "fingerprint"]
-    rows = [["pgd-20", "PGD-20", "", 0.15, 360, 0.6, 0.5, 0.7, "a"], ["square", "Square", "autoattack", 0.15, 64, 0.5, 0.4, 0.6, "b"],
-            ["natural", "Natural", "", 0.0, 360, 0.96, 0.9, 0.98, "c"], ["autoattack", "AutoAttack", "", 0.15, 64, 0.5, 0.4, 0.6, "d"]]
+    rows = [["pgd-20", "PGD-20", "", 0.15, 360, 0.6, 0.5, 0.7, "a"],
+            ["square", "Square", "autoattack", 0.15, 64, 0.5, 0.4, 0.6, "b"],
+            ["natural", "Natural", "", 0.0, 360, 0.96, 0.9, 0.98, "c"],
+            ["autoattack", "AutoAttack", "", 0.15, 64, 0.5, 0.4, 0.6, "d"]]
     frame = pd.DataFrame(rows, columns=columns)
     assert ordered(frame)["attack"].tolist() == ["natural", "pgd-20", "autoattack", "square"]
     assert ordered(frame.iloc[:3])["attack"].tolist() == ["natural", "pgd-20", "square"]  # AutoAttack is not complete
