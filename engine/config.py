@@ -174,9 +174,9 @@ class RetrainConfig(RunConfig):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},
         "scout": {"channels": 36, "layers": 14, "epochs": 60, "batch_size": 128},
-        # Four cells hold each kind at least once. Crops cost the 8x8 digits more accuracy than they give in so few epochs
-        # (measured).
-        "quick": {"channels": 8, "layers": 4, "epochs": 14, "batch_size": 64, "auxiliary_weight": 0.0,
+        # Measured on the select split: 0.97 to 0.99 natural accuracy. Crops cost the 8x8 digits more than they give in so
+        # few epochs.
+        "quick": {"channels": 8, "layers": 5, "epochs": 14, "batch_size": 64, "auxiliary_weight": 0.0,
                   "schedule": "cosine", "selection_every": 2, "crop_padding": 0},
         "smoke": {"channels": 4, "layers": 4, "epochs": 1, "steps_per_epoch": 2, "batch_size": 32, "images": 64,
                   "auxiliary_weight": 0.0, "attack_steps": 2, "selection_steps": 2},
