@@ -30,7 +30,7 @@ _PROGRESS = """
            coalesce(detail, '') as detail, t, case when total > 0 then greatest(0, least(1, done / total)) end as fraction,
            case when t > trail_t[1] and done > trail_done[1]
                 then greatest(0, total - done) * (t - trail_t[1]) / (done - trail_done[1]) end as seconds_left
-    from progress
+    from progress where {among}
     qualify row_number() over (partition by number order by attempt desc, seq desc) = 1"""
 
 # What an attack run measured: natural accuracy, and the lowest of its complete attacks (the last of equals, since attacks
@@ -39,33 +39,39 @@ _TESTED = """
     select number, max(accuracy) filter (attack = 'natural') as natural_accuracy,
            min(accuracy) filter (attack not in ('natural', 'worst-case')) as adversarial_accuracy,
            arg_min(title, (accuracy, -seq)) filter (attack not in ('natural', 'worst-case')) as title
-    from attack where complete and part_of is null group by number"""
+    from attack where complete and part_of is null and {among} group by number"""
 
 # Searches: the last epoch's mean on the alphas split. Retrainings: the epoch whose checkpoint is kept, which is the one
 # with the best adversarial accuracy on the select split (natural accuracy between equals, then the earliest).
 _TRAINED = """
     select a.number, a.natural_accuracy, a.adversarial_accuracy
     from accuracy a join folder f using (number)
-    where (f.kind = 'search' and a.split = 'alphas') or (f.kind = 'retrain' and a.split = 'select')
+    where ((f.kind = 'search' and a.split = 'alphas') or (f.kind = 'retrain' and a.split = 'select')) and {among}
     qualify row_number() over (partition by a.number order by
         case when f.kind = 'retrain' then a.adversarial_accuracy end desc nulls last,
         case when f.kind = 'retrain' then a.natural_accuracy end desc nulls last,
         case when f.kind = 'retrain' then -a.epoch else a.epoch end desc) = 1"""
 
-_RUNS = f"""
+# Every run with each of its descendants. UNION, not UNION ALL: parents that form a circle end, too.
+_BELOW = """
     with recursive below(root, number) as (
-        select number, number from folder
+        select number, number from folder where $run is null or run = $run
         union
         select below.root, child.number from below
-        join folder above on above.number = below.number join folder child on child.parent = above.run),
+        join folder above on above.number = below.number join folder child on child.parent = above.run)"""
+
+# In the pieces above and here {among} is a condition on `number`: a constant list reaches the scans inside the views.
+_RUNS = f"""
+    {_BELOW},
     tested as ({_TESTED}),
     chain as (
-        select below.root, arg_max({{'run': f.run, 'natural': t.natural_accuracy, 'adversarial': t.adversarial_accuracy,
-                                    'title': t.title}}, (f.created, f.run)) as best
+        select below.root, arg_max({{{{'run': f.run, 'natural': t.natural_accuracy, 'adversarial': t.adversarial_accuracy,
+                                    'title': t.title}}}}, (f.created, f.run)) as best
         from below join folder f using (number) join tested t using (number) where f.kind = 'attack' group by below.root),
     trained as ({_TRAINED}),
     latest as ({_PROGRESS}),
-    found as (select number, arg_max(hash, step) as hash from genotype group by number)
+    found as (select number, arg_max(hash, step) as hash from genotype where {{among}} group by number),
+    built as (select * from network where {{among}})
     select f.run as id, coalesce(kind, '') as kind, coalesce(method, '') as method, coalesce(f.title, f.run) as title,
            coalesce(preset, '') as preset, coalesce(dataset, '') as dataset, coalesce(parent, '') as parent, created,
            coalesce(problem, '') as problem, latest.fraction as progress, coalesce(latest.phase, '') as phase,
@@ -82,11 +88,11 @@ _RUNS = f"""
                 else 'select, PGD-' || coalesce(config ->> 'selection_steps', '20') end as accuracy_of,
            coalesce(chain.best.run, '') as chain_attack_run, chain.best.natural as chain_natural_accuracy,
            chain.best.adversarial as chain_adversarial_accuracy, coalesce(chain.best.title, '') as chain_adversarial_attack,
-           ingest.last_t as last_event_t, network.parameters, network.macs,
-           coalesce(network.hash, found.hash, '') as genotype_hash
+           ingest.last_t as last_event_t, built.parameters, built.macs,
+           coalesce(built.hash, found.hash, '') as genotype_hash
     from folder f
     left join ingest using (number) left join latest using (number) left join tested using (number)
-    left join trained using (number) left join chain on chain.root = f.number left join network using (number)
+    left join trained using (number) left join chain on chain.root = f.number left join built using (number)
     left join found using (number)
     where $run is null or f.run = $run
     order by created desc nulls last, id desc"""
@@ -94,7 +100,11 @@ _RUNS = f"""
 
 def runs(cursor: duckdb.DuckDBPyConnection, run: str | None = None) -> pd.DataFrame:
     """All columns of `RUNS` that the database knows, and `problem`; newest first. See `RunLog.runs`."""
-    return cursor.execute(_RUNS, {"run": run}).df()
+    among = "true"
+    if run is not None:
+        family = cursor.execute(f"{_BELOW} select number from below", {"run": run}).fetchall()
+        among = f"number in ({', '.join(str(number) for number, in family) or -1})"
+    return cursor.execute(_RUNS.format(among=among), {"run": run}).df()
 
 
 def document(cursor: duckdb.DuckDBPyConnection, run: str) -> str | None:
@@ -105,7 +115,7 @@ def document(cursor: duckdb.DuckDBPyConnection, run: str) -> str | None:
 
 def progress(cursor: duckdb.DuckDBPyConnection, number: int) -> dict[str, Any]:
     """Latest progress as a dict with the keys of `PROGRESS`; empty before the first. See `RunLog.progress`."""
-    found = frame(cursor, f"select * from ({_PROGRESS}) where number = ?", [number], PROGRESS)
+    found = frame(cursor, _PROGRESS.format(among="number = $n"), {"n": number}, PROGRESS)
     return {} if found.empty else found.iloc[0].to_dict()
 
 

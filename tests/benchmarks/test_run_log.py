@@ -7,5 +7,5 @@ from benchmarks import run_log
 
 def test_it_runs_on_a_few_runs() -> None:
     found = run_log.main(["--runs", "6", "--points", "20000"])
-    assert found["alpha points"] > 20_000
     assert {"runs", "alpha_lines", "robustness", "pareto_networks"} <= found.keys()
+    assert all(clock > 0 for clock, _ in found.values())
