@@ -61,6 +61,7 @@ def prepare(session: Session) -> Prepared:
                                 split_hash=splits.hash)
     for sentence in different:
         session.alert("warning", sentence)
+    session.begin()
     return Prepared(config, dataset, splits, state, torch.device(session.device))
 
 

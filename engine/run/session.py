@@ -6,6 +6,7 @@ Imports no torch, so that the first progress event does not wait for it.
 from __future__ import annotations
 
 import errno
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -32,6 +33,7 @@ class Session:
         passes: forward passes so far, those of a step in progress included.
         activity: what is being done, in words, for the progress line.
         describe: inside a step, asked for the words instead, if given.
+        begun, gate: set under the lock when everything is loaded; until then a stop ends the process on the spot.
         passes_at_start_of_step: what `passes` goes back to when the step is abandoned.
     """
 
@@ -44,6 +46,8 @@ class Session:
         self.total, self.unit, self.activity = 1, "steps", "starting"
         self.describe: Callable[[], str] | None = None
         self.passes_at_start_of_step, self._expected = 0, 0
+        self.begun = threading.Event()
+        self.gate = threading.Lock()
         self._events: EventWriter | None = None
         self._next_progress = 0.0
         self._next_checkpoint = time.monotonic() + CHECKPOINT_EVERY_S
@@ -53,6 +57,11 @@ class Session:
         self._events = EventWriter(self.folder.events, self.folder.id, self.attempt)
         if from_step is not None:
             self._events.write("resumed", step=from_step, epoch=self.epoch, from_step=from_step)
+
+    def begin(self) -> None:
+        """Everything is loaded: from now on a stop request is honoured by `poll`, with a checkpoint."""
+        with self.gate:
+            self.begun.set()
 
     @property
     def has_events(self) -> bool:

@@ -37,10 +37,14 @@ class StopPoll:
         now = time.monotonic()
         if not self.requested and now >= self._next_look:
             self._next_look = now + LOOK_EVERY_S
-            self.requested = os.path.exists(self._request)  # noqa: PTH110 (a Path would cost more than the look)
+            self.requested = self.is_requested()
         if self.requested or self._signal:
             self.requested = True
             raise StopRequested
+
+    def is_requested(self) -> bool:
+        """Looks now."""
+        return bool(self._signal) or os.path.exists(self._request)  # noqa: PTH110 (a Path would cost more than the look)
 
     @property
     def cause(self) -> str:

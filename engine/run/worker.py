@@ -16,7 +16,7 @@ import threading
 import time
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from engine.errors import RampartError, RunError, StopRequested
 from engine.run.folder import RunFolder, atomic_write_json, read_json
@@ -37,6 +37,29 @@ def beat(path: Path) -> None:
             time.sleep(HEARTBEAT_S)
 
     threading.Thread(target=forever, name="heartbeat", daemon=True).start()
+
+
+def stop_while_starting(session: Session) -> None:
+    """Loading torch takes seconds, in which nothing polls: until then a thread honours a stop request.
+
+    There is nothing to save yet: the checkpoint of an earlier attempt, if any, is untouched.
+    """
+    def watch() -> None:
+        while not session.begun.wait(0.1):
+            if session.stop.is_requested():
+                with session.gate:
+                    if not session.begun.is_set():
+                        leave(session, "stopped", session.stop.cause)
+                        end_at_once(STOPPED)
+
+    threading.Thread(target=watch, name="stop while starting", daemon=True).start()
+
+
+def end_at_once(code: int) -> NoReturn:
+    """Ends the process without taking Python and torch apart, which takes up to a second. Everything is on disk by now."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def wait_for_go(descriptor: int | None) -> bool:
@@ -108,6 +131,7 @@ def run(folder: RunFolder, *, number: int, device: str, threads: int) -> int:
     beat(folder.heartbeat)
     session = Session(folder, folder.read_run(), attempt=number, device=device, threads=threads)
     session.stop.listen()
+    stop_while_starting(session)
     try:
         reserve(folder)
         if number == 1:
@@ -150,4 +174,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_at_once(main())

@@ -142,6 +142,17 @@ def test_the_first_progress_comes_before_torch_and_passes_move(runs: Path, whole
     assert events[-1]["done"] == events[-1]["total"]
 
 
+def test_a_stop_while_torch_is_loading_is_honoured_and_resume_begins(runs: Path, whole: dict[str, str]) -> None:
+    (run_id,) = requests.submit(runs, "attack", CHANGES["attack"] | {"threads": 1}, preset="smoke", parent=whole["retrain"])
+    until_status(runs, run_id, "running")
+    requests.request_stop(runs, run_id)
+    until_status(runs, run_id, "stopped")
+    assert events_of(runs, run_id, "opened") == []
+    requests.resume(runs, run_id)
+    until_status(runs, run_id, "finished")
+    same(results(runs, whole["attack"]), results(runs, run_id))
+
+
 def test_killing_the_supervisor_hurts_nobody(runs: Path, whole: dict[str, str]) -> None:
     """The worker goes on; a successor adopts it; the end is told although nobody was its parent."""
     (run_id,) = requests.submit(runs, "search", CHANGES["search"] | {"threads": 1}, method="arnas", preset="smoke")
