@@ -57,24 +57,28 @@ def test_reindex_answers_alike_and_reports(ids: dict[str, str], root: Path) -> N
 
 
 def test_an_index_of_another_version_is_rebuilt(log: RunLog, root: Path) -> None:
-    before = every_query(log)
     with log.cursor() as cursor:
         cursor.execute("update about set version = 0")
     log.close()
-    assert_same(before, answers_of(root))
+    again = RunLog.open(root)
+    assert again.owner and again.ingest().runs == 7 and len(again.robustness()) == 1
+    again.close()
 
 
 @pytest.mark.parametrize("content", [b"", b"no database at all" * 1000])
 def test_a_damaged_index_is_rebuilt(ids: dict[str, str], root: Path, content: bytes) -> None:
-    before = answers_of(root)
     (root / INDEX).write_bytes(content)
-    assert_same(before, answers_of(root))
+    log = RunLog.open(root)
+    assert log.owner and log.ingest().runs == 7 and len(log.robustness()) == 1
+    log.close()
 
 
 def test_a_database_of_somebody_else_is_rebuilt(ids: dict[str, str], root: Path) -> None:
     with duckdb.connect(str(root / INDEX)) as con:
         con.execute("create table about (something text)")
-    assert answers_of(root)["runs"].shape[0] == 7  # type: ignore[attr-defined]
+    log = RunLog.open(root)
+    assert log.owner and log.ingest().runs == 7
+    log.close()
 
 
 def test_a_copied_runs_folder_with_its_index_answers_alike(log: RunLog, root: Path, tmp_path: Path) -> None:
