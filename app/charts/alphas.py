@@ -70,10 +70,12 @@ def lines(history: pd.DataFrame) -> go.Figure:
     for edge, (source, target) in enumerate(EDGES):
         number = _axis(edge)
         left, bottom = source / COLUMNS, 1 - (target - 1) / 4
-        layout["xaxis" + number] = AXIS | {"domain": [left + 0.008, left + 0.182], "anchor": "y" + number, "nticks": 3,
-                                    "matches": "x" if edge else None, "showticklabels": target == 5, "showgrid": False}
-        layout["yaxis" + number] = AXIS | {"domain": [bottom + 0.03, bottom + 0.205], "anchor": "x" + number, "range": [low, high],
-                                    "nticks": 3, "showticklabels": source == 0, "tickformat": ".2f"}
+        layout["xaxis" + number] = AXIS | {
+            "domain": [left + 0.008, left + 0.182], "anchor": "y" + number, "nticks": 3, "showgrid": False,
+            "matches": "x" if edge else None, "showticklabels": target == 5}
+        layout["yaxis" + number] = AXIS | {
+            "domain": [bottom + 0.03, bottom + 0.205], "anchor": "x" + number, "nticks": 3, "range": [low, high],
+            "tickformat": ".2f", "showticklabels": source == 0}
         titles.append({"text": edge_title(edge), "x": left + 0.008, "y": bottom + 0.207, "xref": "paper", "yref": "paper",
                        "xanchor": "left", "yanchor": "bottom", "showarrow": False, "font": {"size": 11.5}})
     layout |= common_layout(margin={"l": 40, "r": 6, "t": 22, "b": 30})

@@ -110,8 +110,9 @@ def cell_svg(cell: Cell, *, title: str, changed: Collection[int] = ()) -> str:
         labels.append(_label(name, points[_label_point(len(points))], index in changed))
     nodes = [_node(state, at(placement.nodes[state])) for state in sorted(placement.nodes)]
     text = description(cell, title)
-    # Wide cells shrink to the column, narrow ones keep their natural size.
-    return (f'<svg viewBox="0 0 {width:.0f} {height:.0f}" style="max-width:{width * 1.15:.0f}px" role="img" '
+    # A cell fits itself to its column, but never so small that its labels cannot be read: then the figure scrolls.
+    size = f"max-width:{width * 1.15:.0f}px;min-width:{width * 0.7:.0f}px"
+    return (f'<svg viewBox="0 0 {width:.0f} {height:.0f}" style="{size}" role="img" '
             f'aria-label="{escape(text)}">{"".join(lines)}{"".join(labels)}{"".join(nodes)}</svg>')
 
 

@@ -83,8 +83,8 @@ def epsilon(value: float | None) -> str:
 
 def setting(value: object) -> str:
     """A configuration value in plain English."""
-    if value is None:
-        return "all" if value is None else ""
+    if value is None:  # what every setting that may be empty means by it: all images, a full pass, all cores
+        return "all"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):

@@ -81,7 +81,7 @@ def _waiting(attacked: list[dict[str, Any]], chain: list[dict[str, Any]]) -> Non
 
 def _downloads(found: Genotype, run_id: str) -> None:
     """The genotype as JSON and as DOT."""
-    with st.container(horizontal=True):
+    with st.container(horizontal=True, vertical_alignment="center"):
         st.download_button("Genotype (JSON)", json.dumps(found.to_dict(), indent=1), f"{run_id}-genotype.json",
                            "application/json", key="outcome_json", on_click="ignore")
         dot = "\n".join(to_dot(found, kind) for kind in found.kinds)
