@@ -153,7 +153,8 @@ class Retraining:
             logits_adv, auxiliary_adv = self._forward(x_adv, poll)
             chosen = auxiliary if self.config.auxiliary_input == "clean" else auxiliary_adv
             loss = trades_loss(logits, logits_adv, y, self.config.trades_beta) + self._auxiliary_loss(chosen, y)
-            return loss, StepReport(float(loss.detach()), _accuracy(logits, y), _accuracy(logits_adv, y), self.config.attack_steps + 3)
+            return loss, StepReport(float(loss.detach()), _accuracy(logits, y), _accuracy(logits_adv, y),
+                                    self.config.attack_steps + 3)
         return self._adversarial_loss(x, y, attack, poll)
 
     def _adversarial_loss(self, x: Tensor, y: Tensor, attack: dict[str, Any],
