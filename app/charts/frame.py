@@ -19,7 +19,7 @@ def common_layout(*, legend: bool = True, margin: dict[str, int] | None = None) 
     return {
         "template": "none", "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": FONT, "size": 12.5}, "margin": MARGIN | (margin or {}), "showlegend": legend,
-        "hovermode": "x unified", "hoverlabel": {"font": {"family": FONT, "size": 12.5}}, "dragmode": "zoom",
+        "hovermode": "x unified", "hoverdistance": 60, "hoverlabel": {"font": {"family": FONT, "size": 12.5}}, "dragmode": "zoom",
         "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom", "bgcolor": "rgba(0,0,0,0)"},
     }
 

@@ -7,7 +7,7 @@ import pandas as pd
 from app.components.formats import EMPTY, count, epsilon, escape, interval, missing, percent
 
 CAPTION = ("Share of test images still classified correctly, with 95 % Wilson intervals of the images measured. Rows on "
-           "different numbers of images are different samples. The smallest row bounds the network's robustness.")
+           "different numbers of images are different samples. Robustness is at most what the strongest attack leaves.")
 
 
 def attack_table_html(attacks: pd.DataFrame) -> str:
