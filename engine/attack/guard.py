@@ -61,11 +61,6 @@ def under_attack(network: nn.Module) -> Iterator[None]:
             torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
 
 
-def project(x_adv: Tensor, x: Tensor, epsilon: float) -> Tensor:
-    """The nearest point to x_adv in the L-infinity ball of radius epsilon around x and in 0..1. Shapes [B, C, H, W]."""
-    return torch.min(torch.max(x_adv, x - epsilon), x + epsilon).clamp(0, 1)
-
-
 def predictions(network: nn.Module, x: Tensor) -> Tensor:
     """Predicted classes int64 [B] in the network's present mode, without gradients.
 

@@ -15,7 +15,8 @@ import torchattacks
 from torch import Tensor, nn
 
 from engine.attack import Attack
-from engine.attack.guard import Watched, project, under_attack
+from engine.attack.guard import Watched, under_attack
+from engine.attack.pgd import project
 from engine.errors import ConfigError
 
 

@@ -13,15 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.attack.guard import project, under_attack
+from engine.attack.guard import under_attack
+from engine.attack.pgd import pgd, project
 
 Objective = Callable[[Tensor], Tensor]
 
 
-def pgd(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, step_size: float, steps: int,
+def training_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, step_size: float, steps: int,
         generator: torch.Generator, start: Literal["normal", "uniform", "none"] = "normal", start_noise: float = 0.001,
         objective: Objective | None = None, poll: Callable[[], None] = lambda: None) -> Tensor:
-    """Adversarial images by projected gradient ascent.
+    """Adversarial images of a network that is being trained, by `engine.attack.pgd`.
 
     Args:
         network: x -> logits [B, classes]; left exactly as found.
@@ -41,21 +42,22 @@ def pgd(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, step_size: 
     """
     objective = objective or (lambda logits: F.cross_entropy(logits, y))
     x = x.detach()
-    x_adv = x
+    begin = x
     if start == "normal":
         noise = torch.randn(x.shape, generator=generator, device=generator.device, dtype=x.dtype).to(x.device)
-        x_adv = x + start_noise * noise
+        begin = x + start_noise * noise
     elif start == "uniform":
         noise = torch.rand(x.shape, generator=generator, device=generator.device, dtype=x.dtype).to(x.device)
-        x_adv = project(x + epsilon * (2 * noise - 1), x, epsilon)
+        begin = project(x + epsilon * (2 * noise - 1), x, epsilon)
+
+    def gradient(images: Tensor) -> Tensor:
+        poll()
+        images = images.detach().requires_grad_()
+        with torch.enable_grad():
+            return torch.autograd.grad(objective(network(images)), images)[0]
+
     with under_attack(network):
-        for _ in range(steps):
-            poll()
-            x_adv = x_adv.detach().requires_grad_()
-            with torch.enable_grad():
-                (gradient,) = torch.autograd.grad(objective(network(x_adv)), x_adv)
-            x_adv = project(x_adv.detach() + step_size * gradient.sign(), x, epsilon)
-    return x_adv.detach()
+        return pgd(gradient, x, begin, epsilon=epsilon, step_size=step_size, steps=steps, clip=True)
 
 
 def divergence(logits: Tensor, logits_adv: Tensor) -> Tensor:
@@ -67,12 +69,12 @@ def trades_images(network: nn.Module, x: Tensor, y: Tensor, *, poll: Callable[[]
                   **attack: object) -> Tensor:
     """The images TRADES trains on: PGD that raises `divergence` from the clean prediction (steps + 1 passes).
 
-    Args and returns as `pgd`; `attack` holds its keyword arguments but `objective`.
+    Args and returns as `training_images`; `attack` holds its keyword arguments but `objective`.
     """
     poll()
     with under_attack(network), torch.no_grad():
         clean = network(x)
-    return pgd(network, x, y, objective=lambda logits: divergence(clean, logits), poll=poll, **attack)  # type: ignore[arg-type]
+    return training_images(network, x, y, objective=lambda logits: divergence(clean, logits), poll=poll, **attack)  # type: ignore[arg-type]
 
 
 def trades_loss(logits: Tensor, logits_adv: Tensor, y: Tensor, beta: float) -> Tensor:

@@ -20,7 +20,7 @@ from engine.attack.guard import under_attack
 from engine.config import RetrainConfig
 from engine.data.augmentation import augment, generator_for
 from engine.train import schedule
-from engine.train.adversarial import pgd, trades_images, trades_loss
+from engine.train.adversarial import trades_images, trades_loss, training_images
 
 
 @dataclass(frozen=True)
@@ -112,9 +112,10 @@ class Retraining:
         """
         natural, adversarial = [], []
         for block, (images, labels) in enumerate(zip(x.split(batch_size), y.split(batch_size), strict=True)):
-            attacked = pgd(self.network, images, labels, epsilon=self.config.epsilon, step_size=self.config.epsilon / 4,
-                           steps=self.config.selection_steps, start="uniform", poll=poll,
-                           generator=generator_for(self.seed, "select", block, device=x.device))
+            attacked = training_images(
+                self.network, images, labels, epsilon=self.config.epsilon, step_size=self.config.epsilon / 4,
+                steps=self.config.selection_steps, start="uniform", poll=poll,
+                generator=generator_for(self.seed, "select", block, device=x.device))
             natural.append(self._evaluate(images, labels, poll))
             adversarial.append(self._evaluate(attacked, labels, poll))
         (natural_loss, natural_right), (adversarial_loss, adversarial_right) = (
@@ -166,7 +167,7 @@ class Retraining:
             with torch.set_grad_enabled(self.config.auxiliary_weight > 0):
                 logits, auxiliary = self._forward(x, poll)
             natural_accuracy, passes = _accuracy(logits, y), passes + 1
-        x_adv = pgd(self.network, x, y, **attack)
+        x_adv = training_images(self.network, x, y, **attack)
         logits_adv, auxiliary_adv = self._forward(x_adv, poll)
         chosen = auxiliary if self.config.auxiliary_input == "clean" else auxiliary_adv
         loss = F.cross_entropy(logits_adv, y) + self._auxiliary_loss(chosen, y)

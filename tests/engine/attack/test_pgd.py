@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.attack.pgd import pgd
+from engine.attack.pgd import pgd, project
 from engine.errors import StopRequested
 
 EPSILON, STEP = 0.1, 0.04
@@ -29,33 +29,34 @@ def slope(x: Tensor) -> Tensor:
 def test_stays_in_the_ball_and_climbs() -> None:
     x = images()
     noise = EPSILON * (2 * torch.rand_like(x) - 1)
-    x_adv = pgd(slope, x, noise, epsilon=EPSILON, step_size=STEP, steps=7, clip=False)
+    x_adv = pgd(slope, x, x + noise, epsilon=EPSILON, step_size=STEP, steps=7, clip=False)
     assert (x_adv - x).abs().max() <= EPSILON + 1e-12
     assert height(x_adv) > height(x + noise)
     assert not x_adv.requires_grad
 
 
-def test_noise_outside_the_ball_is_clamped() -> None:
+def test_a_start_outside_the_ball_is_brought_into_it() -> None:
     x = images()
-    x_adv = pgd(slope, x, torch.full_like(x, 3.0), epsilon=EPSILON, step_size=STEP, steps=0, clip=False)
+    x_adv = pgd(torch.zeros_like, x, x + 3, epsilon=EPSILON, step_size=STEP, steps=1, clip=False)
     assert torch.allclose(x_adv, x + EPSILON)
+    assert torch.equal(x_adv, project(x + 3, x, EPSILON, clip=False))
 
 
 @pytest.mark.parametrize("clip", [False, True])
 def test_leaves_the_pixel_range_unless_clipped(clip: bool) -> None:
     x = torch.ones(1, 1, 2, 2)
-    x_adv = pgd(torch.ones_like, x, torch.zeros_like(x), epsilon=EPSILON, step_size=STEP, steps=5, clip=clip)
+    x_adv = pgd(torch.ones_like, x, x, epsilon=EPSILON, step_size=STEP, steps=5, clip=clip)
     assert x_adv.max().item() == pytest.approx(1 if clip else 1 + EPSILON)
 
 
 def test_epsilon_zero_gives_the_images() -> None:
     x = images()
-    assert torch.equal(pgd(slope, x, torch.ones_like(x), epsilon=0.0, step_size=STEP, steps=3, clip=True), x)
+    assert torch.equal(pgd(slope, x, x + 1, epsilon=0.0, step_size=STEP, steps=3, clip=True), x)
 
 
 def test_one_full_step_without_noise_is_fgsm() -> None:
     x = images()
-    x_adv = pgd(slope, x, torch.zeros_like(x), epsilon=EPSILON, step_size=EPSILON, steps=1, clip=True)
+    x_adv = pgd(slope, x, x, epsilon=EPSILON, step_size=EPSILON, steps=1, clip=True)
     assert torch.allclose(x_adv, (x + EPSILON * slope(x).sign()).clamp(0, 1))
 
 

@@ -11,32 +11,32 @@ from engine.attack import ATTACKS
 from engine.attack.methods import run_attack
 from engine.data.augmentation import generator_for
 from engine.errors import StopRequested
-from engine.train.adversarial import divergence, pgd, trades_images, trades_loss
+from engine.train.adversarial import divergence, trades_images, trades_loss, training_images
 from tests.engine.train.small_network import SmallNetwork, stripes
 
 ATTACK = {"epsilon": 0.1, "step_size": 0.03, "steps": 4}
 
 
-def attacked(network: SmallNetwork, make=pgd, **changes) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def attacked(network: SmallNetwork, make=training_images, **changes) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     x, y = stripes(12)
     return x, y, make(network, x, y, generator=generator_for(0, "attack"), **(ATTACK | changes))
 
 
-@pytest.mark.parametrize("make", [pgd, trades_images])
+@pytest.mark.parametrize("make", [training_images, trades_images])
 @pytest.mark.parametrize("start", ["normal", "uniform"])
 def test_images_stay_in_the_ball_and_raise_the_loss(make, start: str) -> None:
     network = SmallNetwork()
     x, y, x_adv = attacked(network, make, start=start)
     assert (x_adv - x).abs().max() <= 0.1 + 1e-6 and x_adv.min() >= 0 and x_adv.max() <= 1
     network.eval()
-    if make is pgd:
+    if make is training_images:
         assert F.cross_entropy(network(x_adv), y) > F.cross_entropy(network(x), y) + 1e-3
     else:  # TRADES attacks the prediction, right or wrong
         _, _, beginning = attacked(network, make, start=start, steps=1, step_size=0.0)
         assert divergence(network(x), network(x_adv)) > divergence(network(x), network(beginning))
 
 
-@pytest.mark.parametrize("make", [pgd, trades_images])
+@pytest.mark.parametrize("make", [training_images, trades_images])
 def test_epsilon_zero_returns_the_images(make) -> None:
     x, _, x_adv = attacked(SmallNetwork(), make, epsilon=0.0)
     assert torch.equal(x_adv, x)
@@ -62,7 +62,7 @@ def test_the_network_and_the_random_state_are_as_found() -> None:
     assert torch.equal(torch.get_rng_state(), random_state)
 
 
-@pytest.mark.parametrize("make, passes", [(pgd, 4), (trades_images, 5)])
+@pytest.mark.parametrize("make, passes", [(training_images, 4), (trades_images, 5)])
 def test_a_stop_is_looked_for_before_each_pass(make, passes: int) -> None:
     polled: list[int] = []
     attacked(SmallNetwork(), make, poll=lambda: polled.append(1))

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from engine.attack.pgd import pgd
+from engine.attack.pgd import pgd, project
 from engine.errors import CheckpointError, RunError
 from engine.search.bilevel import Bilevel, adam, clipped, sgd
 from engine.search.method import StepReport
@@ -215,7 +215,7 @@ class Arnas:
         uniform = torch.rand(x.shape, generator=generator, device=generator.device, dtype=self.dtype)
         return ((2 * uniform - 1) * self.config.epsilon).to(self.device)
 
-    def _attack(self, passes: Bilevel, x: Tensor, y: Tensor, start: Tensor, split: str) -> Tensor:
+    def _attack(self, passes: Bilevel, x: Tensor, y: Tensor, noise: Tensor, split: str) -> Tensor:
         """PGD on the supernet as it is now."""
         settings, numbers = self.config, count(1)
 
@@ -223,8 +223,9 @@ class Arnas:
             self.activity = f"PGD step {next(numbers)} of {settings.attack_steps}, {split} batch"
             return passes.input_gradient(self.supernet, images, y, self.weights, self.alphas)
 
-        return pgd(gradient, x, start.to(x), epsilon=settings.epsilon, step_size=settings.step_size,
-                   steps=settings.attack_steps, clip=settings.clip_images)
+        begin = project(x + noise.to(x), x, settings.epsilon, settings.clip_images)
+        return pgd(gradient, x, begin, epsilon=settings.epsilon, step_size=settings.step_size, steps=settings.attack_steps,
+                   clip=settings.clip_images)
 
     def _architecture_gradients(self, passes: Bilevel, training: CrossEntropy, objectives: tuple[CrossEntropy, ...],
                                 learning_rate: float) -> ArchitectureGradients:
