@@ -53,6 +53,16 @@ def has_runs() -> bool:
     return not session.run_log().runs().empty
 
 
+def notice() -> None:
+    """One quiet line when this dashboard does not own the index: nothing is lost, but people wonder."""
+    log = session.run_log()
+    if log.trouble:
+        st.warning(log.trouble)
+    elif log.holder:
+        st.caption(f"Another dashboard (process {log.holder}) owns the index of these runs; this one keeps its own in memory. "
+                   "Both show the same.")
+
+
 def main() -> None:
     """Frame first, then the page that was asked for. A fault of input or data is a sentence, never a traceback."""
     st.set_page_config(page_title="Rampart", page_icon=str(HERE / "assets" / "icon.svg"), layout="wide")
@@ -66,6 +76,7 @@ def main() -> None:
             welcome()
         else:
             page.run()
+            notice()
     except RampartError as error:
         heading("This page cannot be shown")
         problem(str(error))

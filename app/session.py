@@ -31,6 +31,9 @@ from engine.log import RunLog
 
 STATIC = Path(__file__).parent / "static"
 PERIOD_S = 0.4
+# Panels of pages that were left are still computed for; the least recently drawn topic gives way. A panel whose topic
+# gave way is drawn again by its browser and so comes back.
+MOST_TOPICS = 48
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -65,10 +68,17 @@ class Hub:
         self._topics: dict[str, str] = {}
         self._computed: dict[str, tuple[int, list[object]]] = {}
         self._file = STATIC / f"live-{uuid.uuid4().hex[:12]}.json"
+        self._over = threading.Event()
         self.refresh()
         self._thread = threading.Thread(target=self._work, name="rampart-ingest", daemon=True)
         self._thread.start()
-        atexit.register(self._file.unlink, missing_ok=True)
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """Ends the thread, which must not be inside DuckDB when the interpreter goes, and removes the signature file."""
+        self._over.set()
+        self._thread.join(timeout=5)
+        self._file.unlink(missing_ok=True)
 
     @property
     def live_url(self) -> str:
@@ -80,8 +90,10 @@ class Hub:
         whatever happens between them and the drawing is noticed at the next look."""
         signature = self.signature(topic)
         with self._lock:
-            new = topic not in self._topics
-            self._topics[topic] = signature
+            new = self._topics.pop(topic, None) is None
+            self._topics[topic] = signature  # last in the order: drawn most recently
+            while len(self._topics) > MOST_TOPICS:
+                del self._topics[next(iter(self._topics))]
         if new:
             self._publish()
         return signature
@@ -146,20 +158,26 @@ class Hub:
         part.replace(self._file)
 
     def _work(self) -> None:
-        """The thread's loop; ends when the runs folder is gone (a test's temporary folder)."""
-        while self.root.is_dir():
-            time.sleep(PERIOD_S)
+        """The thread's loop; ends with the hub, or when the runs folder is gone (a test's temporary folder)."""
+        while not self._over.wait(PERIOD_S) and self.root.is_dir():
             try:
-                self.refresh()
-                with self._lock:
-                    watched = list(self._topics)
-                now = {topic: self.signature(topic) for topic in watched}
-                if any(self._topics.get(topic) != signature for topic, signature in now.items()):
-                    with self._lock:
-                        self._topics |= now
-                    self._publish()
+                self._look()
             except (RampartError, OSError) as error:
                 _LOGGER.warning("The run log was not refreshed: %s", error)
+            except Exception:  # noqa: BLE001 - the pages would stand still for good if one look could end the thread
+                _LOGGER.exception("The run log was not refreshed")
+
+    def _look(self) -> None:
+        """Takes in new events; publishes the signatures when one of them changed."""
+        self.refresh()
+        with self._lock:
+            watched = list(self._topics)
+        now = {topic: self.signature(topic) for topic in watched}
+        with self._lock:
+            changed = {topic: one for topic, one in now.items() if topic in self._topics and self._topics[topic] != one}
+            self._topics.update(changed)
+        if changed:
+            self._publish()
 
 
 def content_hash(frame: pd.DataFrame) -> int:

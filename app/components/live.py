@@ -37,7 +37,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
     for (const [key, panel] of live.panels) {
       if (!panel.element.isConnected) { live.panels.delete(key); continue; }
       const seen = live.now ? live.now[panel.topic] : undefined;
-      const due = live.now ? seen !== undefined && seen !== panel.signature : Date.now() - panel.drawn > 3000;
+      // A topic that the server no longer watches is watched again by drawing the panel.
+      const due = seen !== undefined ? seen !== panel.signature : Date.now() - panel.drawn > 3000;
       if (due && (!oldest || panel.drawn < oldest.drawn)) oldest = panel;
     }
     if (!oldest) return;

@@ -100,6 +100,7 @@ class Session:
         if passes is not None:
             self.passes = self.passes_at_start_of_step + passes
         self.passes_at_start_of_step, self._expected = self.passes, 0
+        self.activity = f"{self.unit.removesuffix('s')} {self.step} done"
 
     def progress(self, *, force: bool = False) -> None:
         """Writes a progress event, at most about two a second unless `force`."""
