@@ -34,6 +34,7 @@ PERIOD_S = 0.4
 # Panels of pages that were left are still computed for; the least recently drawn topic gives way. A panel whose topic
 # gave way is drawn again by its browser and so comes back.
 MOST_TOPICS = 48
+SUPERVISOR_CHECK_S = 5.0
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -69,6 +70,7 @@ class Hub:
         self._computed: dict[str, tuple[int, list[object]]] = {}
         self._file = STATIC / f"live-{uuid.uuid4().hex[:12]}.json"
         self._over = threading.Event()
+        self._next_check = 0.0
         self.refresh()
         self._thread = threading.Thread(target=self._work, name="rampart-ingest", daemon=True)
         self._thread.start()
@@ -167,9 +169,20 @@ class Hub:
             except Exception:  # noqa: BLE001 - the pages would stand still for good if one look could end the thread
                 _LOGGER.exception("The run log was not refreshed")
 
+    def _keep_supervisor(self) -> None:
+        """A supervisor that was killed while runs wait for it is started again, within a few seconds."""
+        if time.monotonic() < self._next_check:
+            return
+        self._next_check = time.monotonic() + SUPERVISOR_CHECK_S
+        rows = self.log.runs()
+        # A queued run with a cause waits for its parent, not for a supervisor.
+        if ((rows["status"] == "queued") & (rows["cause"].fillna("") == "")).any():
+            requests.ensure_supervisor(self.root)
+
     def _look(self) -> None:
         """Takes in new events; publishes the signatures when one of them changed."""
         self.refresh()
+        self._keep_supervisor()
         with self._lock:
             watched = list(self._topics)
         now = {topic: self.signature(topic) for topic in watched}

@@ -175,7 +175,7 @@ def command_of(kind: str, method: str | None = None, preset: str = "quick", data
 
     Args:
         changes: only what differs from the preset's values.
-        runs: named in the line when it is not the default folder.
+        runs: named in the line unless it is `runs` in the working folder.
     """
     words = ["python", "-m", "engine", kind]
     if kind == "search" and method:
@@ -188,7 +188,8 @@ def command_of(kind: str, method: str | None = None, preset: str = "quick", data
             words += _flag(name, value)
     if then:
         words += ["--then", ",".join(then)]
-    if runs is not None and Path(runs).absolute() != runs_root():
+    # The shell it is pasted into need not know our environment variable.
+    if runs is not None and Path(runs).absolute() != Path("runs").absolute():
         words += ["--runs", str(runs)]
     return shlex.join(words)
 
