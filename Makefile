@@ -1,12 +1,13 @@
 # make run    set up what the dashboard needs and start it on http://127.0.0.1:8501
 # make test   set up what the tests need and run everything that CI runs
 # make setup  only the set-up of both
+# make quick  the newcomer's story with the real `quick` preset in a real browser, timed (minutes)
 SHELL := /bin/sh
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test setup lint clean
+.PHONY: run test quick setup lint clean
 .DELETE_ON_ERROR:
 
 run: .venv/.runtime
@@ -17,6 +18,9 @@ test: export OMP_NUM_THREADS = 1
 test: lint .venv/.browser
 	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/browser tests
 	$(BIN)/python -m pytest tests/browser
+
+quick: .venv/.browser
+	$(BIN)/python -m pytest -s -o timeout=1500 tests/browser/quick_story.py
 
 setup: .venv/.runtime .venv/.dev .venv/.browser
 

@@ -2,7 +2,7 @@
 
 One `Hub` per runs folder lives in Streamlit's resource cache. Its thread ingests new events and, for every topic that a
 page watches, computes a short signature; the signatures are written to one small static file. The browser asks for that
-file once a second (`components/live.py`) and reruns a panel only when its signature changed, so an idle page does
+file twice a second (`components/live.py`) and reruns a panel only when its signature changed, so an idle page does
 nothing at all: no script run, no message, no touched DOM node.
 
 Topics: "runs" (anything a list of runs shows), and of one run "run:<id>" (events and status of its chain), "training:<id>"

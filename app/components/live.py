@@ -7,7 +7,7 @@
     table()
 
 The panel is a Streamlit fragment holding one invisible component. In the browser all such components share one timer,
-which fetches the server's signature file once a second (`session.Hub`); the one whose topic has another signature than
+which fetches the server's signature file twice a second (`session.Hub`); the one whose topic has another signature than
 the panel was drawn with triggers a rerun of its fragment alone, one panel after the other. Nothing changed: nothing runs,
 no DOM node is touched. A hidden tab does not ask. While the file cannot be fetched, panels rerun every three seconds.
 """
@@ -63,7 +63,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     else return;
     next();
   };
-  live.timer = setInterval(look, 1000);
+  live.timer = setInterval(look, 500);
   document.addEventListener("visibilitychange", look);
 }
 """

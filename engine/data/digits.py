@@ -3,19 +3,29 @@ of handwritten digits, Alpaydin and Kaynak 1998). Works offline; the default dat
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from engine.data import DATASETS, Dataset
+from engine.errors import ConfigError
 
 
 def load() -> tuple[Any, Any]:
-    """Returns (images float32 [1797, 1, 8, 8] in 0..1, labels int64 [1797]) as numpy arrays."""
-    import numpy as np
-    from sklearn.datasets import load_digits
+    """Returns (images float32 [1797, 1, 8, 8] in 0..1, labels int64 [1797]) as numpy arrays.
 
-    bunch = load_digits()
-    # 17 grey levels, 0..16.
-    return (bunch.images[:, None] / 16.0).astype(np.float32), bunch.target.astype(np.int64)
+    Raises:
+        ConfigError: scikit-learn, which carries the file, is not installed.
+    """
+    import numpy as np
+
+    # The table that sklearn.datasets.load_digits reads; importing scikit-learn for it costs every worker a second.
+    package = find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise ConfigError("The dataset digits is read from scikit-learn, which is not installed; run 'make setup'.")
+    table = np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
+    # 17 grey levels, 0..16; the last column is the label.
+    return (table[:, :-1].reshape(-1, 1, 8, 8) / 16.0).astype(np.float32), table[:, -1].astype(np.int64)
 
 
 DATASETS.add(

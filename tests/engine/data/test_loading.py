@@ -49,3 +49,13 @@ def test_a_dataset_that_is_not_what_it_says_is_refused(damage, expected: str) ->
     digits = DATASETS["digits"]
     with pytest.raises(ConfigError, match=expected):
         checked(replace(digits, load=lambda: damage(*digits.load())))
+
+
+def test_digits_are_those_of_scikit_learn() -> None:
+    from sklearn.datasets import load_digits
+
+    from engine.data import digits
+
+    images, labels = digits.load()
+    oracle = load_digits()
+    assert (images[:, 0] * 16 == oracle.images).all() and (labels == oracle.target).all()
