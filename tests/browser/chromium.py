@@ -31,7 +31,8 @@ def executable() -> str | None:
 
     with sync_playwright() as playwright:
         path = playwright.chromium.executable_path
-    return path if Path(path).exists() else None
+    # A download without the system libraries it needs is there, but does not start.
+    return path if Path(path).exists() and _answers(path) else None
 
 
 def install() -> str:
