@@ -30,7 +30,7 @@ def main() -> None:
     # Streamlit greets with several lines and addresses of its own; warnings and errors go to stderr and stay.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", "app/main.py", "--server.port", str(port),
-                              "--server.address", "127.0.0.1", "--server.headless", "true"])
+                              "--server.address", "127.0.0.1", "--server.headless", "true", "--logger.level", "warning"])
 
 
 if __name__ == "__main__":
