@@ -98,12 +98,14 @@ def test_double_click_launches_one_chain_and_a_killed_dashboard_changes_nothing(
     assert_no_traceback(page)
 
 
-def test_killed_worker_shows_as_failed_within_ten_seconds(page: Page, dashboard: Dashboard):
+def test_killed_worker_shows_as_failed_with_its_cause_and_resumes(page: Page, dashboard: Dashboard):
     run = launch_smoke(page, dashboard)
     process = wait_for_file(dashboard.runs / run / "process.json")
     psutil.Process(process["pid"]).kill()
-    expect(page.get_by_text("failed", exact=False).first).to_be_visible(timeout=10_000)
-    expect(page.get_by_text(re.compile("killed", re.I)).first).to_be_visible(timeout=10_000)
+    killed = time.monotonic()
+    expect(page.get_by_text(re.compile("killed by signal 9", re.I)).first).to_be_visible(timeout=LOAD_MS)
+    expect(page.get_by_text("Failed").first).to_be_visible(timeout=LOAD_MS)
+    print(f"the killed worker stood as failed on the page after {time.monotonic() - killed:.1f} s")
     page.get_by_role("button", name="Resume").click()
     expect(page.get_by_text("PGD-20").first).to_be_visible(timeout=CHAIN_MS)
     assert_no_traceback(page)
