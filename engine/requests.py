@@ -58,7 +58,7 @@ def status(runs: Path | str, run_id: str) -> RunState:
 def queue(runs: Path | str) -> list[dict[str, Any]]:
     """Runs that wait, in the order in which they will start: [{"id", "kind", "title", "cause"}]."""
     waiting = []
-    order = (read_json(Path(runs) / "queue.json") or {}).get("order", [])
+    order = _order(Path(runs))
     for run_id in run_ids(runs):
         folder = RunFolder(runs, run_id)
         if folder.exists():
@@ -223,6 +223,15 @@ def _state_for(runs: Path | str, run_id: str) -> tuple[RunFolder, RunState]:
 def _ask(folder: RunFolder, name: str, content: dict[str, Any]) -> None:
     folder.control.mkdir(exist_ok=True)
     atomic_write_json(folder.request(name), {"at": time.time(), **content})
+
+
+def _order(runs: Path) -> list[str]:
+    """Ids in the order in which the supervisor means to start them; empty when its note cannot be read."""
+    try:
+        order = (read_json(runs / "queue.json") or {}).get("order")
+    except RunError:
+        return []
+    return order if isinstance(order, list) else []
 
 
 def _supervisor_record(runs: Path) -> dict[str, Any]:

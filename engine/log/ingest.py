@@ -18,11 +18,10 @@ from typing import Any
 import duckdb
 
 from engine.attack.statistics import wilson
-from engine.config import KINDS
-from engine.errors import RunError, RunLogError
+from engine.errors import RunError
 from engine.log import schema
 from engine.log.batch import Batch, insert
-from engine.run.folder import RunFolder, read_json, run_ids
+from engine.run.folder import RunFolder, run_ids
 
 CHUNK_BYTES = 8 << 20
 HEAD_BYTES = 256
@@ -273,38 +272,13 @@ def document_row(folder: RunFolder) -> tuple[Any, ...]:
     """Columns of the table `folder` behind `stamp`; a run.json that cannot be used gives a sentence in the last."""
     nothing = (None,) * 7
     try:
-        run = check_document(folder, read_json(folder.run_json))
-    except (RunError, RunLogError) as problem:
+        run = folder.read_run()
+    except RunError as problem:
         return (*nothing, None, None, None, str(problem))
     config = run["config"]
     names = [run.get(key) for key in ("kind", "method", "title", "preset")]
     return (*names, config.get("dataset"), run.get("parent"), float(run.get("created") or 0), run.get("command"),
             json.dumps(config), json.dumps(run), None)
-
-
-def check_document(folder: RunFolder, run: dict[str, Any] | None) -> dict[str, Any]:
-    """run.json as far as the log uses it.
-
-    Raises:
-        RunLogError: missing, or a field of the wrong kind.
-    """
-    advice = "restore the file or move the run's folder away."
-    if run is None:
-        raise RunLogError(f"run.json of run {folder.id} must be there and is missing; {advice}")
-    if run.get("kind") not in KINDS:
-        raise RunLogError(f"kind in run.json of run {folder.id} must be one of {', '.join(KINDS)}, got {run.get('kind')!r}; "
-                          f"{advice}")
-    if not isinstance(run.get("config"), dict):
-        raise RunLogError(f"config in run.json of run {folder.id} must be an object, got {run.get('config')!r}; {advice}")
-    for key in ("method", "title", "preset", "parent", "command"):
-        if run.get(key) is not None and not isinstance(run[key], str):
-            raise RunLogError(f"{key} in run.json of run {folder.id} must be text, got {run[key]!r}; {advice}")
-    created = run.get("created")
-    if isinstance(created, bool) or not isinstance(created, (int, float)):
-        raise RunLogError(f"created in run.json of run {folder.id} must be unix seconds, got {created!r}; {advice}")
-    if not isinstance(run["config"].get("dataset", ""), str):
-        raise RunLogError(f"dataset in run.json of run {folder.id} must be text; {advice}")
-    return run
 
 
 def is_replaced(path: Path, found: os.stat_result, position: Position) -> bool:

@@ -14,6 +14,7 @@ Imports no torch.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import secrets
@@ -25,6 +26,7 @@ from typing import Any
 from engine.errors import RunError
 
 SCHEMA = 1
+KINDS = ("search", "retrain", "attack")
 ID_PATTERN = re.compile(r"[0-9]{8}-[0-9]{4}-[a-z0-9-]+-[0-9a-f]{4}")
 
 
@@ -96,13 +98,61 @@ def read_json(path: Path) -> dict[str, Any] | None:
         value = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as problem:
-        raise RunError(f"{path.name} of run {path.parent.name} must be a JSON object and cannot be read ({problem}); "
+    except (OSError, ValueError, RecursionError) as problem:
+        raise RunError(f"{_told(path)} must be a JSON object and cannot be read ({problem}); "
                        "restore the file or move the run's folder away.") from None
     if not isinstance(value, dict):
-        raise RunError(f"{path.name} of run {path.parent.name} must be a JSON object, got {type(value).__name__}; "
+        raise RunError(f"{_told(path)} must be a JSON object, got {type(value).__name__}; "
                        "restore the file or move the run's folder away.")
     return value
+
+
+def _told(path: Path) -> str:
+    """A file of a run as messages call it: "results/genotype.json of run 20261120-0915-arnas-digits-7f3a"."""
+    if path.parent.name in ("control", "results"):
+        return f"{path.parent.name}/{path.name} of run {path.parents[1].name}"
+    return f"{path.name} of run {path.parent.name}"
+
+
+def check_run(run_id: str, run: Mapping[str, Any]) -> None:
+    """Refuses a run.json that some reader of it could not use, so that it is answered here and breaks nothing elsewhere.
+
+    Args:
+        run_id: name of the folder it lies in.
+        run: its content.
+
+    Raises:
+        RunError: which field, what it must be, what it is.
+    """
+    config = run.get("config")
+    checks: list[tuple[str, Any, bool, str]] = [
+        ("schema", run.get("schema", SCHEMA), run.get("schema", SCHEMA) == SCHEMA, f"{SCHEMA}"),
+        ("id", run.get("id"), run.get("id") == run_id, f"{run_id!r}, as its folder"),
+        ("kind", run.get("kind"), run.get("kind") in KINDS, f"one of {', '.join(KINDS)}"),
+        ("config", config, isinstance(config, dict), "an object"),
+        ("created", run.get("created"), _is_number(run.get("created")), "unix seconds"),
+        ("split_seed", run.get("split_seed"), _is_whole(run.get("split_seed"), optional=True), "a whole number")]
+    checks += [(name, run.get(name), isinstance(run.get(name), (str, type(None))), "text")
+               for name in ("method", "title", "preset", "parent", "command")]
+    if isinstance(config, dict):  # what is needed before a worker checks the rest
+        checks += [(name, config.get(name, ""), isinstance(config.get(name, ""), str), "text") for name in ("dataset", "device")]
+        checks.append(("threads", config.get("threads"), _is_whole(config.get("threads"), optional=True), "a whole number"))
+    for name, got, good, expected in checks:
+        if not good:
+            raise RunError(f"{name} in run.json of run {run_id} must be {expected}, got {got!r:.60}; "
+                           "restore the file or move the run's folder away.")
+    parent = run.get("parent")
+    if parent is not None and check_id(parent) == run_id:
+        raise RunError(f"parent in run.json of run {run_id} must be another run, got the run itself; "
+                       "restore the file or move the run's folder away.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_whole(value: Any, *, optional: bool = False) -> bool:
+    return (optional and value is None) or (isinstance(value, int) and not isinstance(value, bool))
 
 
 class RunFolder:
@@ -141,12 +191,12 @@ class RunFolder:
             RunError: no such run, or a run.json that cannot be used.
         """
         run = read_json(self.run_json)
+        if run is None and self.path.is_dir():
+            raise RunError(f"run.json of run {self.id} must be there and is missing; restore the file or move the run's folder "
+                           "away.")
         if run is None:
             raise RunError(f"There is no run {self.id!r} in {self.runs}; `python -m engine runs` lists the ids.")
-        missing = [name for name in ("id", "kind", "config") if name not in run]
-        if missing or not isinstance(run["config"], Mapping):
-            raise RunError(f"run.json of run {self.id} must hold an id, a kind and a config, and lacks "
-                           f"{', '.join(missing) or 'a config of names and values'}; restore the file or move the folder away.")
+        check_run(self.id, run)
         return run
 
     def request(self, name: str) -> Path:

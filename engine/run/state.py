@@ -119,6 +119,7 @@ def compute(folder: RunFolder, *, with_parent: bool = True) -> RunState:
         run = folder.read_run()
         process = read_json(folder.process_json)
         if is_waiting(folder, process):
+            read_json(folder.environment_json)  # the next attempt needs it
             attempt = 0 if process is None else int(process.get("attempt", 0))
             cause = _waits_for(folder, run) if with_parent else ""
             since = modified(folder.request("resume")) or modified(folder.run_json)
@@ -128,6 +129,9 @@ def compute(folder: RunFolder, *, with_parent: bool = True) -> RunState:
         return _of_started(folder, process)
     except RunError as problem:
         return RunState("failed", str(problem), modified(folder.run_json))
+    except (TypeError, ValueError) as problem:
+        return RunState("failed", f"process.json and exit.json of run {folder.id} must be what the supervisor wrote, and one of "
+                                  f"them holds something else ({problem}); restore it or move the run's folder away.")
 
 
 def _of_started(folder: RunFolder, process: dict[str, Any]) -> RunState:

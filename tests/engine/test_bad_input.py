@@ -120,6 +120,26 @@ def test_a_corrupt_run_json_leaves_other_runs_untouched(tmp_path: Path) -> None:
     assert set(table["id"]) >= {whole}
 
 
+def test_files_of_the_supervisor_that_hold_nonsense_break_no_list(tmp_path: Path) -> None:
+    runs = without_supervisor(tmp_path / "runs")
+    broken, late, whole = (api.launch("search", runs=runs, preset="smoke")[0] for _ in range(3))
+    RunFolder(runs, broken).process_json.write_text('{"attempt": "x"}')
+    run = RunFolder(runs, late).read_run()
+    RunFolder(runs, late).run_json.write_text(json.dumps(run | {"created": "today"}))
+    (runs / "queue.json").write_text("{")
+    assert [entry["id"] for entry in api.queue(runs=runs)] == [whole]
+    assert {api.status(run_id, runs=runs).status for run_id in (broken, late)} == {"failed"}
+    assert "restore" in api.status(broken, runs=runs).cause and "restore" in api.status(late, runs=runs).cause
+
+
+def test_an_environment_that_cannot_be_read_fails_the_run_instead_of_keeping_it_waiting(tmp_path: Path) -> None:
+    runs = without_supervisor(tmp_path / "runs")
+    (run_id,) = api.launch("search", runs=runs, preset="smoke")
+    RunFolder(runs, run_id).environment_json.write_text("{")
+    assert api.status(run_id, runs=runs).status == "failed"
+    assert "environment.json" in api.status(run_id, runs=runs).cause
+
+
 def test_a_corrupt_line_of_events_leaves_the_others_readable(tmp_path: Path) -> None:
     runs = without_supervisor(tmp_path / "runs")
     (run_id,) = api.launch("search", runs=runs, preset="smoke")

@@ -44,6 +44,29 @@ def test_a_corrupt_run_json_is_a_sentence(tmp_path: Path, text: str) -> None:
         folder.read_run()
 
 
+@pytest.mark.parametrize(("name", "value"), [
+    ("id", "20200101-0000-arnas-digits-0000"), ("kind", "serach"), ("kind", ["search"]), ("config", [1]), ("created", "today"),
+    ("created", None), ("created", float("nan")), ("split_seed", "2"), ("parent", RUN), ("parent", "../../x"), ("parent", 5),
+    ("title", 5), ("schema", 99), ("config", {"threads": "many"}), ("config", {"device": 7}), ("config", {"dataset": []})])
+def test_a_run_json_that_a_reader_could_not_use_is_a_sentence(tmp_path: Path, name: str, value: object) -> None:
+    folder = RunFolder(tmp_path, RUN)
+    folder.path.mkdir()
+    whole = {"schema": 1, "id": RUN, "kind": "search", "config": {}, "created": 1.0, "parent": None, "split_seed": 2}
+    folder.run_json.write_text(json.dumps(whole))
+    assert folder.read_run() == whole
+    folder.run_json.write_text(json.dumps(whole | {name: value}))
+    with pytest.raises(RunError, match="restore the file or move|A run id looks like"):
+        folder.read_run()
+
+
+def test_a_file_is_named_with_its_run(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, RUN)
+    folder.results.mkdir(parents=True)
+    (folder.results / "genotype.json").write_text("[" * 100_000)
+    with pytest.raises(RunError, match=f"results/genotype.json of run {RUN} must be a JSON object"):
+        read_json(folder.results / "genotype.json")
+
+
 def test_only_run_folders_are_runs(tmp_path: Path) -> None:
     for name in (RUN, "control", ".draft-" + RUN, "notes"):
         (tmp_path / name).mkdir()

@@ -20,7 +20,7 @@ def a_run(root: Path, run_id: str = RUN, *, parent: str | None = None, process: 
     folder = RunFolder(root, run_id)
     folder.control.mkdir(parents=True)
     folder.results.mkdir()
-    atomic_write_json(folder.run_json, {"id": run_id, "kind": "retrain", "config": {}, "parent": parent})
+    atomic_write_json(folder.run_json, {"id": run_id, "kind": "retrain", "config": {}, "created": 1.0, "parent": parent})
     if process is not None:
         atomic_write_json(folder.process_json, {"attempt": 1, "device": "cpu", "started": time.time(), **process})
         folder.events.write_text("")
