@@ -31,7 +31,6 @@ from engine.run.events import read_events
 from engine.run.folder import RunFolder
 from engine.run.state import RunState
 
-OVER = ("finished", "failed", "stopped")
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -102,10 +101,9 @@ def _nothing_will_happen(root: Path, ids: Sequence[str], states: Mapping[str, Ru
     """True when every run is over or queued behind one of the others that did not finish."""
     blocked = {run_id for run_id in ids if states[run_id].status in ("failed", "stopped")}
     for run_id in ids:
-        state = states[run_id]
-        if state.status in OVER:
+        if states[run_id].is_over:
             continue
-        if state.status == "queued" and RunFolder(root, run_id).read_run().get("parent") in blocked:
+        if states[run_id].status == "queued" and RunFolder(root, run_id).read_run().get("parent") in blocked:
             blocked.add(run_id)
             continue
         return False

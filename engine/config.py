@@ -1,7 +1,7 @@
 """Settings of the three run kinds as pydantic classes: defaults, bounds, help and source in one place.
 
-Forms, command-line flags, `run.json` and the documentation are all derived from these classes. A default is the published
-setting (`papers` source given per field); what a dataset or a preset changes is laid over it by `build`. Imports no torch.
+Forms, command-line flags and `run.json` are all derived from these classes. A default is the published setting wherever a
+field names its source; what a dataset or a preset changes is laid over it by `build`. Imports no torch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from engine.data import DATASETS
 from engine.errors import ConfigError
 from engine.registry import Registry, unknown_name
 
-KINDS = ("search", "retrain", "attack")
+KINDS = ("search", "retrain", "attack")  # in the order in which they follow each other
 PRESETS = {
     "quick": "A demonstration on two CPU cores in minutes; not a result for a paper.",
     "scout": "Hours on one GPU: a look before the real run.",
@@ -45,7 +45,8 @@ def setting(default: Any, text: str, *, group: str, source: str = "", unit: str 
 
     Args:
         default: the published value where there is one.
-        text: what the setting means, one or two plain sentences. A published quirk or a deviation begins "Differs:".
+        text: what the setting means, one or two plain sentences. One that can leave the published mathematics begins
+            with "Differs" and when it does.
         group: heading under which forms put it.
         source: paper or code the default comes from.
         unit: unit of the value where the type cannot say.
@@ -66,7 +67,8 @@ class RunConfig(BaseModel):
     images: int | None = setting(
         None, "Use only this many images of each split (stratified); empty for all.", group="Data", ge=8
     )
-    seed: int = setting(2, "Seed of every random choice of the run.", group="Run", ge=0, le=2**31 - 1)
+    seed: int = setting(2, "Seed of every random choice of the run.", group="Run", source="ARNAS code, search", ge=0,
+                        le=2**31 - 1)
     device: str = setting(
         "auto", "auto, cpu, cuda or cuda:N. auto takes the first free GPU, else the CPU.", group="Run",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
@@ -134,14 +136,14 @@ class RetrainConfig(RunConfig):
     auxiliary_weight: float = setting(0.4, "Weight of the auxiliary head's loss; 0 for no auxiliary head.",
                                       group="Network", source="ARNAS code", ge=0, le=10)
     auxiliary_input: Literal["clean", "adversarial"] = setting(
-        "clean", "Images of the auxiliary loss. clean: those of an earlier pass of the clean batch, as published (that "
-        "pass also feeds BatchNorm's running statistics). Differs when adversarial: the pass of the training loss.",
+        "clean", "Differs when adversarial: the auxiliary loss is that of the adversarial images. clean, as published: of an "
+        "earlier pass of the clean batch, which also feeds BatchNorm's running statistics.",
         group="Network", source="ARNAS code")
     drop_path: float = setting(0.0, "Probability of dropping a path in the last epoch (grows linearly).",
                                group="Network", source="ARNAS code", ge=0, lt=1)
     training: Literal["pgd_at", "natural", "trades"] = setting(
-        "pgd_at", "pgd_at: cross-entropy on the adversarial image (Madry et al. 2018); natural: on the clean image; "
-        "trades: natural cross-entropy plus beta times KL to the adversarial prediction (Zhang et al. 2019).",
+        "pgd_at", "Differs unless pgd_at: cross-entropy on the adversarial image (Madry et al. 2018). natural: on the clean "
+        "image; trades: natural cross-entropy plus beta times KL to the adversarial prediction (Zhang et al. 2019).",
         group="Training", source="ARNAS code")
     trades_beta: float = setting(6.0, "beta of TRADES.", group="Training", source="TRADES, section 5", ge=0, le=1000)
     epochs: int = setting(200, "Passes over the weights and alphas splits together.", group="Training",

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.config import METHODS, PRESETS, RunConfig, build, config_class, preset_values
+from engine.config import KINDS, METHODS, PRESETS, RunConfig, build, config_class, preset_values
 from engine.errors import ConfigError, RunError
 from engine.registry import unknown_name
 from engine.run import admission, provenance
@@ -35,7 +35,6 @@ from engine.run.folder import (
 )
 from engine.run.state import RunState, compute, is_alive
 
-ORDER = ("search", "retrain", "attack")
 # Settings that a chain's children take over from the run they follow, beside the dataset.
 INHERITED = ("seed", "device", "threads")
 _started: list[subprocess.Popen[bytes]] = []
@@ -108,10 +107,7 @@ def request_stop(runs: Path | str, run_id: str) -> None:
     Raises:
         RunError: no such run, or it does not run.
     """
-    folder, state = _state_for(runs, run_id)
-    if not state.can_stop:
-        raise RunError(f"Only a queued or running run can be stopped, {run_id} is {state.status}; nothing to do.")
-    _ask(folder, "stop", {})
+    _ask_to_stop(runs, run_id)
 
 
 def force_stop(runs: Path | str, run_id: str) -> None:
@@ -120,10 +116,7 @@ def force_stop(runs: Path | str, run_id: str) -> None:
     Raises:
         RunError: no such run, or it does not run.
     """
-    folder, state = _state_for(runs, run_id)
-    if not state.can_stop:
-        raise RunError(f"Only a queued or running run can be stopped, {run_id} is {state.status}; nothing to do.")
-    _ask(folder, "stop", {})
+    folder, state = _ask_to_stop(runs, run_id)
     if state.status in ("running", "stopping"):
         _ask(folder, "force", {"attempt": state.attempt})
     ensure_supervisor(runs)
@@ -136,6 +129,8 @@ def resume(runs: Path | str, run_id: str) -> None:
         RunError: no such run, or it is queued, running or finished.
     """
     folder, state = _state_for(runs, run_id)
+    if state.status == "failed" and not state.can_resume:  # nothing can be read of it; the cause says what and why
+        raise RunError(state.cause)
     if not state.can_resume:
         raise RunError(f"Only a stopped or failed run can be resumed, {run_id} is {state.status}; nothing to do.")
     folder.read_run()
@@ -220,6 +215,15 @@ def _state_for(runs: Path | str, run_id: str) -> tuple[RunFolder, RunState]:
     return folder, compute(folder, with_parent=False)
 
 
+def _ask_to_stop(runs: Path | str, run_id: str) -> tuple[RunFolder, RunState]:
+    """Writes the request; the run and its state before it. Raises RunError when there is nothing to stop."""
+    folder, state = _state_for(runs, run_id)
+    if not state.can_stop:
+        raise RunError(f"Only a queued or running run can be stopped, {run_id} is {state.status}; nothing to do.")
+    _ask(folder, "stop", {})
+    return folder, state
+
+
 def _ask(folder: RunFolder, name: str, content: dict[str, Any]) -> None:
     folder.control.mkdir(exist_ok=True)
     atomic_write_json(folder.request(name), {"at": time.time(), **content})
@@ -245,20 +249,18 @@ def _check(runs: Path, kind: str, config: RunConfig | Mapping[str, Any], method:
            parent: str | None, then: tuple[str, ...], then_changes: Mapping[str, Mapping[str, Any]],
            ) -> list[tuple[str, RunConfig]]:
     """Validated (kind, configuration) of the run and of each follower."""
-    admission.check_kind(kind)
+    cls = config_class(kind, method)
     if preset not in PRESETS:
         raise ConfigError(unknown_name("preset", preset, PRESETS))
-    if kind == "search":
-        METHODS[method or ""]
-    following = ORDER[ORDER.index(kind) + 1:]
+    following = KINDS[KINDS.index(kind) + 1:]
     if then != following[:len(then)]:
         raise ConfigError(f"After a run of kind {kind} can follow {' then '.join(following) or 'nothing'}, "
                           f"got {', '.join(then)}; give --then {','.join(following) or 'nothing'} or leave it out.")
     if not isinstance(config, RunConfig):
         config = build(kind, method, str(config.get("dataset", "digits")), preset, config)
-    elif not isinstance(config, config_class(kind, method)):
-        raise ConfigError(f"A run of kind {kind} needs a {config_class(kind, method).__name__}, got a "
-                          f"{type(config).__name__}; build it with engine.config.build.")
+    elif not isinstance(config, cls):
+        raise ConfigError(f"A run of kind {kind} needs a {cls.__name__}, got a {type(config).__name__}; build it with "
+                          "engine.config.build.")
     configs = [(kind, config)]
     for follower in then:
         shared = {name: getattr(config, name) for name in INHERITED}

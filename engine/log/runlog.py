@@ -34,7 +34,6 @@ _locks: dict[Path, threading.RLock] = {}  # one per runs folder: two logs of one
 _owned: set[Path] = set()
 # What the state of a run whose worker is gone is computed from.
 STATE_FILES = ("exit.json", "process.json", "control", "run.json")
-SETTLED = ("finished", "failed", "stopped")
 
 
 class RunLog:
@@ -152,7 +151,7 @@ class RunLog:
 
     def run(self, run: str) -> dict[str, Any]:
         """The row of `runs` as a dict, with `config`, `command`, `code`, `packages`, `children_of_chain` from run.json,
-        `attempt`, `device` and `since` from its state, and `differences`: what differs from the published settings, as
+        `attempt`, `device`, `since` and `pid` from its state, and `differences`: what differs from the published settings, as
         `engine.config.Difference`. Numbers that are not known are None.
 
         Raises:
@@ -308,7 +307,7 @@ class RunLog:
         except RunError as gone:  # its folder was deleted after the last ingest
             return RunState("failed", str(gone))
         # Without exit.json a dead worker's last words may still be on their way.
-        if state.status in SETTLED and stamps[0]:
+        if state.is_over and stamps[0]:
             self._settled[run] = (stamps, state)
         return state
 

@@ -6,14 +6,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from engine.attack import ATTACKS
 from engine.catalog import CATALOG, find_genotype
-from engine.config import KINDS, AttackConfig, RetrainConfig, RunConfig
+from engine.config import RetrainConfig, RunConfig
 from engine.cost import cost
 from engine.data import DATASETS
 from engine.data.splits import check_batch
 from engine.errors import ConfigError, RunError
-from engine.registry import unknown_name
 from engine.run.folder import RunFolder
 
 # Checkpoints of the largest published network, twice, with room to spare.
@@ -34,37 +32,16 @@ def check_disk(runs: Path, least_bytes: int = LEAST_FREE_BYTES) -> None:
 
 
 def check_config(kind: str, config: RunConfig) -> None:
-    """Refuses a configuration that its dataset cannot serve: batches, attacks, sizes of the network.
+    """Refuses a valid configuration that its dataset cannot serve: batches, sizes of the network.
 
     Raises:
         ConfigError, GenotypeError: what was expected, what came, what to do.
     """
     check_batch(config, kind)
-    if isinstance(config, AttackConfig):
-        check_attacks(config)
     if isinstance(config, RetrainConfig) and config.genotype:
         facts = DATASETS[config.dataset]
         cost(find_genotype(config.genotype), channels=config.channels, layers=config.layers, classes=facts.classes,
              image_shape=facts.image_shape, auxiliary=config.auxiliary_weight > 0)
-
-
-def check_attacks(config: AttackConfig) -> None:
-    """Refuses an attack that needs more classes than the dataset has.
-
-    Raises:
-        ConfigError: which attack, and both numbers.
-    """
-    classes = DATASETS[config.dataset].classes
-    for name in config.attacks:
-        if ATTACKS[name].min_classes > classes:
-            raise ConfigError(f"{name} needs at least {ATTACKS[name].min_classes} classes, {config.dataset} has {classes}; "
-                              "leave it out.")
-
-
-def check_kind(kind: str) -> None:
-    """Raises ConfigError for an unknown run kind."""
-    if kind not in KINDS:
-        raise ConfigError(unknown_name("run kind", kind, KINDS))
 
 
 def check_parent(runs: Path, kind: str, config: RunConfig, parent: str | None) -> dict[str, Any] | None:

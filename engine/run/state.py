@@ -52,6 +52,11 @@ class RunState:
     attempt: int = 0
     device: str = ""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will happen unless somebody asks for it."""
+        return self.status in ("stopped", "finished", "failed")
+
 
 @cache
 def boot_id() -> str:

@@ -23,7 +23,7 @@ class ArnasConfig(SearchConfig):
         0.01, "Radius of the finite difference of the Hessian-vector product, divided by the norm of the vector.",
         group="Architecture", source="DARTS, section 2.3", gt=0, le=1)
     unrolled: bool = setting(
-        True, "Second-order architecture gradient through one unrolled weight step. Differs when off: first order.",
+        True, "Differs when off (first order): the architecture gradient goes through one unrolled weight step (second order).",
         group="Deviations", source="ARNAS code")
     clip_images: bool = setting(
         False, "Differs: images of the attack inside the search are clipped to [0, 1]; the published search does not.",
