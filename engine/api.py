@@ -8,6 +8,7 @@ Example:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
@@ -21,7 +22,7 @@ from typing import Any
 
 from engine import requests
 from engine.catalog import find_genotype
-from engine.config import METHODS, PRESETS, RunConfig, build, config_class, preset_values
+from engine.config import KINDS, METHODS, PRESETS, RunConfig, build, config_class, preset_values
 from engine.cost import cost
 from engine.data import DATASETS
 from engine.genotype import Genotype
@@ -85,7 +86,8 @@ def wait(ids: Sequence[str], *, runs: Path | str | None = None, every_s: float =
     next_check = 0.0
     while True:
         if time.monotonic() >= next_check:  # a supervisor that was killed is replaced by whoever waits
-            requests.ensure_supervisor(root)
+            with contextlib.suppress(OSError):  # a full disk: what runs goes on without one
+                requests.ensure_supervisor(root)
             next_check = time.monotonic() + 2.0
         states = {run_id: requests.status(root, run_id) for run_id in ids}
         for run_id in ids:
@@ -98,16 +100,23 @@ def wait(ids: Sequence[str], *, runs: Path | str | None = None, every_s: float =
 
 
 def _nothing_will_happen(root: Path, ids: Sequence[str], states: Mapping[str, RunState]) -> bool:
-    """True when every run is over or queued behind one of the others that did not finish."""
-    blocked = {run_id for run_id in ids if states[run_id].status in ("failed", "stopped")}
-    for run_id in ids:
-        if states[run_id].is_over:
-            continue
-        if states[run_id].status == "queued" and RunFolder(root, run_id).read_run().get("parent") in blocked:
-            blocked.add(run_id)
-            continue
-        return False
-    return True
+    """True when every run is over or queued behind one that did not finish, be that one of these or not."""
+    return all(states[run_id].is_over or (states[run_id].status == "queued" and _waits_in_vain(root, run_id)) for run_id in ids)
+
+
+def _waits_in_vain(root: Path, run_id: str) -> bool:
+    """True when a run above a queued one failed, was stopped or is gone: only a resume there brings it to work."""
+    for _ in KINDS:  # no chain is longer
+        parent = RunFolder(root, run_id).read_run().get("parent")
+        if not parent:
+            return False
+        if not RunFolder(root, parent).exists():
+            return True
+        status = requests.status(root, parent).status
+        if status != "queued":
+            return status in ("failed", "stopped")
+        run_id = parent
+    return False
 
 
 def runs_table(*, runs: Path | str | None = None) -> Any:
@@ -204,6 +213,7 @@ def _findings(root: Path) -> Iterator[Finding]:
     folder = next(path for path in (root, *root.parents) if path.exists())
     free = shutil.disk_usage(folder).free
     yield Finding("disk", f"{free / 2**30:.1f} GB free for {root}", free >= LEAST_FREE_BYTES, "Free some space.")
-    yield Finding("runs folder", str(root), os.access(folder, os.W_OK), f"Make {folder} writable or choose another (--runs DIR).")
+    yield Finding("runs folder", str(root), folder.is_dir() and os.access(folder, os.W_OK),
+                  f"Make {folder} writable or choose another (--runs DIR).")
     pid = requests.supervisor_pid(root)
     yield Finding("supervisor", f"process {pid}" if pid else "none now; a launch starts it", True)

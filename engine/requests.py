@@ -92,7 +92,11 @@ def submit(runs: Path | str, kind: str, config: RunConfig | Mapping[str, Any], *
         ConfigError, GenotypeError, RunError: a sentence; nothing was written then.
     """
     runs = Path(runs).absolute()
-    runs.mkdir(parents=True, exist_ok=True)
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise RunError(f"The runs folder must be a folder that can be made and written, {runs} is not ({problem.strerror}); "
+                       "choose another one (--runs DIR).") from None
     configs = _check(runs, kind, config, method, preset, parent, tuple(then), then_changes or {})
     admission.check_disk(runs)
     records = _records(runs, configs, method, preset, parent)
@@ -225,8 +229,17 @@ def _ask_to_stop(runs: Path | str, run_id: str) -> tuple[RunFolder, RunState]:
 
 
 def _ask(folder: RunFolder, name: str, content: dict[str, Any]) -> None:
-    folder.control.mkdir(exist_ok=True)
-    atomic_write_json(folder.request(name), {"at": time.time(), **content})
+    try:
+        folder.control.mkdir(exist_ok=True)
+        try:
+            atomic_write_json(folder.request(name), {"at": time.time(), **content})
+        except OSError:
+            if name != "stop":
+                raise
+            folder.request(name).touch()  # only its being there counts, and an empty file fits on a full disk
+    except OSError as problem:
+        raise RunError(f"The request to {name} must be written to {folder.control} and could not be ({problem.strerror}); "
+                       "free some space or make the folder writable, and ask again.") from None
 
 
 def _order(runs: Path) -> list[str]:

@@ -41,6 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as problem:  # a folder that may not be written, a full disk
+        where = problem.filename or "a file in it"
+        print(f"The runs folder must be one that can be read and written, and {where} could not be "
+              f"({problem.strerror or problem}); "
+              "free some space, change its permissions or choose another folder (--runs DIR).", file=sys.stderr)
+        return 2
 
 
 def usage() -> str:

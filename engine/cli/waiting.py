@@ -11,6 +11,8 @@ from typing import Any
 from tqdm import tqdm
 
 from engine import api
+from engine.errors import RunLogError
+from engine.log.events import rows_of
 from engine.run.folder import RunFolder
 
 
@@ -28,7 +30,11 @@ class Bars:
                      for place, (run_id, kind) in enumerate(kinds.items())}
 
     def on_event(self, run_id: str, event: dict[str, Any]) -> None:
-        """Takes one event of a run's events.jsonl."""
+        """Takes one event of a run's events.jsonl; leaves out what is none, as the run log does."""
+        try:
+            rows_of(event)
+        except RunLogError:
+            return
         bar = self.bars[run_id]
         if event.get("event") == "progress" and event.get("total"):
             if not bar.n and event["done"] > 0:

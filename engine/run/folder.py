@@ -215,9 +215,16 @@ class RunFolder:
 
 
 def run_ids(runs: Path | str) -> list[str]:
-    """Ids of all run folders in `runs`, oldest first; folders with other names are left out."""
+    """Ids of all run folders in `runs`, oldest first; folders with other names are left out.
+
+    Raises:
+        RunError: `runs` is there and cannot be listed.
+    """
     try:
         with os.scandir(runs) as entries:
             return sorted(entry.name for entry in entries if ID_PATTERN.fullmatch(entry.name))
     except FileNotFoundError:
         return []
+    except OSError as problem:
+        raise RunError(f"The runs folder must be a folder that can be read, {runs} is not ({problem.strerror}); "
+                       "choose another one (--runs DIR).") from None

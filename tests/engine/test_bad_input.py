@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from engine import api, requests
 from engine.cli import main
+from engine.cli.waiting import wait
 from engine.errors import RampartError
 from engine.log import RunLog
 from engine.run import admission
@@ -57,6 +60,10 @@ REFUSED = [
 ]
 
 
+# With --runs FILE, a file that is no folder.
+NO_FOLDER = [["runs"], ["queue"], ["reindex"], ["search", "--preset", "smoke"], ["stop", "20200101-0000-arnas-digits-0000"]]
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return without_supervisor(tmp_path_factory.mktemp("bad") / "runs")
@@ -86,6 +93,34 @@ def test_a_sentence_on_stderr_code_two_and_nothing_written(
     assert expected in said.err and advice in said.err
     assert said.err.count("\n") == 1
     assert everything(runs) == before
+
+
+@pytest.mark.parametrize("words", NO_FOLDER, ids=lambda words: words[0])
+def test_a_runs_folder_that_is_none_is_a_sentence(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (tmp_path / "file", tmp_path / "file" / "inside"):
+        (tmp_path / "file").write_text("kept")
+        code = main([*words, "--runs", str(path)])
+        said = capsys.readouterr().err
+        assert code == 2 and said.count("\n") == 1 and str(path) in said
+    assert (tmp_path / "file").read_text() == "kept"
+    assert main(["doctor", "--json", "--runs", str(tmp_path / "file")]) == 1
+    assert {one["subject"]: one["good"] for one in json.loads(capsys.readouterr().out)}["runs folder"] is False
+
+
+def test_a_stop_fits_on_a_full_disk(tmp_path: Path) -> None:
+    runs = without_supervisor(tmp_path / "runs")
+    (run_id,) = api.launch("search", runs=runs, preset="smoke")
+    code = f"""
+import resource, sys
+from engine.cli import main
+from engine.cli.waiting import wait
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+sys.exit(10 * main(["resume", {run_id!r}, "--runs", {str(runs)!r}]) + main(["stop", {run_id!r}, "--runs", {str(runs)!r}]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 20 and "Traceback" not in done.stderr, done.stderr
+    assert api.status(run_id, runs=runs).status == "stopped"
+    assert [path.name for path in RunFolder(runs, run_id).control.iterdir()] == ["stop"]
 
 
 def test_a_nearly_full_disk_refuses_the_launch(tmp_path: Path) -> None:
@@ -152,3 +187,22 @@ def test_a_corrupt_line_of_events_leaves_the_others_readable(tmp_path: Path) -> 
     assert log.progress(run_id)["done"] == 5
     assert len(log.alerts(run_id)) == 1
     log.close()
+
+
+def test_waiting_passes_over_lines_that_are_no_events(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = without_supervisor(tmp_path / "runs")
+    (run_id,) = api.launch("search", runs=runs, preset="smoke")
+    api.stop(run_id, runs=runs)
+    RunFolder(runs, run_id).events.write_text("\n".join(
+        ["[" * 100_000, '{"event": "progress", "total": 5}', '{"event": "attack"}', '{"event": "resumed"}', "[]", "\udcff", ""]),
+        errors="surrogateescape")
+    assert wait([run_id], runs, False) == 1
+    assert f"{run_id}  stopped" in capsys.readouterr().out
+
+
+def test_waiting_ends_when_the_parent_will_not(tmp_path: Path) -> None:
+    runs = without_supervisor(tmp_path / "runs")
+    search, retrain, attack = api.launch("search", runs=runs, preset="smoke", then=("retrain", "attack"))
+    api.stop(search, runs=runs)
+    for ids in ([attack], [retrain, attack], [search, retrain, attack]):
+        assert {api.wait(ids, runs=runs)[run_id].status for run_id in ids} <= {"queued", "stopped"}
