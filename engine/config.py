@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from engine.attack import ATTACKS
 from engine.data import DATASETS
 from engine.errors import ConfigError
+from engine.placement import SMALLEST_AUXILIARY_IMAGE
 from engine.registry import Registry, unknown_name
 
 KINDS = ("search", "retrain", "attack")  # in the order in which they follow each other
@@ -187,10 +188,11 @@ class RetrainConfig(RunConfig):
 
     @model_validator(mode="after")
     def _network_is_buildable(self) -> RetrainConfig:
-        height = DATASETS[self.dataset].image_shape[1]
-        if self.auxiliary_weight and height < 32:
-            raise ValueError(f"auxiliary_weight must be 0 for images smaller than 32 pixels (the auxiliary head needs "
-                             f"8x8 maps after the second reduction), got {self.auxiliary_weight} for {height} pixels")
+        side = min(DATASETS[self.dataset].image_shape[1:])
+        if self.auxiliary_weight and side < SMALLEST_AUXILIARY_IMAGE:
+            raise ValueError(f"auxiliary_weight must be 0 for images smaller than {SMALLEST_AUXILIARY_IMAGE} pixels (the "
+                             f"auxiliary head needs 5x5 maps after the second reduction), got {self.auxiliary_weight} for "
+                             f"{side} pixels")
         return self
 
     def deviations(self) -> list[str]:

@@ -7,6 +7,12 @@ nothing else; a traceback is for faults of ours, never for input of theirs.
 from __future__ import annotations
 
 
+def shortened(value: object, most: int = 60) -> str:
+    """What came, as a message shows it: `repr(value)`, cut to `most` characters."""
+    text = repr(value)
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
 class RampartError(Exception):
     """Base class. Whatever is raised on purpose derives from it; `str(error)` is a sentence for the user."""
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.errors import GenotypeError
+from engine.errors import GenotypeError, shortened
 from engine.registry import unknown_name
 
 # In the order of the columns of alpha. ARNAS, released code.
@@ -38,12 +38,6 @@ _CONCAT = "_concat"
 def state_name(state: int) -> str:
     """What the field calls a state: "c_{k-2}" and "c_{k-1}" for the two inputs, then "0", "1", ... for the nodes."""
     return _STATE_NAMES[state] if state < 2 else str(state - 2)
-
-
-def edge_label(e: int) -> str:
-    """Name of edge `e` (0..13) of a searched cell, for example "c_{k-1} → 2"."""
-    state, node = EDGES[e]
-    return f"{state_name(state)} → {state_name(node)}"
 
 
 @dataclass(frozen=True)
@@ -120,7 +114,7 @@ class Genotype:
             GenotypeError: anything that is not such a record, as one sentence.
         """
         if not isinstance(record, Mapping):
-            raise GenotypeError(f"A genotype must be an object like {_EXAMPLE}, got {_short(record)}; write one object.")
+            raise GenotypeError(f"A genotype must be an object like {_EXAMPLE}, got {shortened(record)}; write one object.")
         kinds = [name for name in record if isinstance(name, str) and not name.endswith(_CONCAT)]
         _check_kinds(kinds)
         _check_fields(record, kinds)
@@ -141,7 +135,7 @@ class Genotype:
         try:
             record = json.loads(text)
         except (ValueError, TypeError, RecursionError) as fault:
-            raise GenotypeError(f"A genotype must be JSON like {_EXAMPLE}, got {_short(text)} ({fault}); "
+            raise GenotypeError(f"A genotype must be JSON like {_EXAMPLE}, got {shortened(text)} ({fault}); "
                                 f"correct the text or choose one from the catalogue.") from None
         return cls.from_dict(record)
 
@@ -172,7 +166,7 @@ def derive(weights: Sequence[Sequence[float]], primitives: Sequence[str] = PRIMI
     nodes = _nodes_of(len(rows))
     if any(len(row) != len(primitives) or not all(math.isfinite(w) for w in row) for row in rows):
         raise GenotypeError(f"Architecture weights must be rows of {len(primitives)} finite numbers, one per operation, got "
-                            f"{_short(rows)}; was the search's alpha damaged?")
+                            f"{shortened(rows)}; was the search's alpha damaged?")
     columns = [k for k, name in enumerate(primitives) if name != NONE]
     edges: list[tuple[str, int]] = []
     first = 0
@@ -197,11 +191,6 @@ def derive_genotype(weights: Mapping[str, Sequence[Sequence[float]]], primitives
 _EXAMPLE = '{"normal": [["sep_conv_3x3", 0], ...], "normal_concat": [2, 3, 4, 5], "reduce": ..., "reduce_concat": ...}'
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
 def _is_index(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -221,7 +210,7 @@ def _nodes_of(edges: int) -> int:
 def _check_kinds(kinds: Sequence[str]) -> None:
     if tuple(sorted(kinds)) not in KIND_SETS:
         expected = " or ".join(", ".join(names) for names in KIND_SETS)
-        raise GenotypeError(f"A genotype must have the cells {expected}, got {_short(list(kinds))}; "
+        raise GenotypeError(f"A genotype must have the cells {expected}, got {shortened(list(kinds))}; "
                             f"add what is missing and drop the rest.")
 
 
@@ -231,24 +220,24 @@ def _check_fields(record: Mapping[Any, Any], kinds: Sequence[str]) -> None:
         raise GenotypeError(f"A genotype with cells {', '.join(kinds)} must have the field {name!r}, got none; add it, "
                             f"for example {name!r}: [2, 3, 4, 5].")
     for name in sorted(map(str, set(record) - expected)):
-        raise GenotypeError(f"A genotype must have only the fields {', '.join(sorted(expected))}, got also {_short(name)}; "
+        raise GenotypeError(f"A genotype must have only the fields {', '.join(sorted(expected))}, got also {shortened(name)}; "
                             f"drop it.")
 
 
 def _read_edges(kind: str, value: Any) -> tuple[tuple[str, int], ...]:
     if not isinstance(value, (list, tuple)):
-        raise GenotypeError(f"Cell {kind!r} must be a list of [operation, input] pairs, got {_short(value)}; "
+        raise GenotypeError(f"Cell {kind!r} must be a list of [operation, input] pairs, got {shortened(value)}; "
                             f"write for example [[\"sep_conv_3x3\", 0], ...].")
     for edge in value:
         if not (isinstance(edge, (list, tuple)) and len(edge) == 2 and isinstance(edge[0], str) and _is_index(edge[1])):
-            raise GenotypeError(f"An edge of cell {kind!r} must be a pair [operation, input], got {_short(edge)}; "
+            raise GenotypeError(f"An edge of cell {kind!r} must be a pair [operation, input], got {shortened(edge)}; "
                                 f"write for example [\"sep_conv_3x3\", 0].")
     return tuple((edge[0], edge[1]) for edge in value)
 
 
 def _read_concat(kind: str, value: Any) -> tuple[int, ...]:
     if not (isinstance(value, (list, tuple)) and all(_is_index(state) for state in value)):
-        raise GenotypeError(f"{kind}{_CONCAT} must be a list of whole numbers, got {_short(value)}; "
+        raise GenotypeError(f"{kind}{_CONCAT} must be a list of whole numbers, got {shortened(value)}; "
                             f"write for example [2, 3, 4, 5].")
     return tuple(value)
 

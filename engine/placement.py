@@ -14,6 +14,7 @@ from engine.genotype import KIND_SETS, KINDS_OF_ARNAS
 
 STEM_MULTIPLIER = 3  # the stem has 3 C channels (DARTS)
 MINIMUM_LAYERS = 3  # below, the two reductions would fall on one cell
+SMALLEST_AUXILIARY_IMAGE = 17  # pixels; below, the maps behind two reductions are smaller than the head's 5x5 window
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,8 @@ def auxiliary_map(image_shape: Sequence[int]) -> tuple[int, int]:
         ConfigError: maps smaller than the pooling window.
     """
     height, width = (halved(halved(size)) for size in image_shape[1:])
-    if min(height, width) < 5:
-        raise ConfigError(f"The auxiliary head must have maps of at least 5x5 behind the second reduction (images of 17x17 or "
-                          f"more), got {height}x{width}; switch it off by setting its weight to 0.")
+    if min(image_shape[1:]) < SMALLEST_AUXILIARY_IMAGE:
+        raise ConfigError(f"The auxiliary head must have maps of at least 5x5 behind the second reduction (images of "
+                          f"{SMALLEST_AUXILIARY_IMAGE} pixels or more), got {height}x{width}; switch it off by setting its "
+                          f"weight to 0.")
     return (height - 5) // 3 + 1, (width - 5) // 3 + 1

@@ -29,6 +29,7 @@ class Attack:
         uses_step_size: whether the setting `step_size` applies.
         min_classes: fewest classes its loss is defined for.
         parts: the attacks it is a cascade of.
+        norm: of the ball, as torchattacks names it.
     """
 
     name: str

@@ -26,7 +26,7 @@ from engine.errors import CheckpointError
 
 NATURAL = "natural"
 WORST = "worst-case"
-# What an outcome may be.
+# Ordered, so that the worst of several outcomes is their minimum.
 UNKNOWN, WRONG, CORRECT = -1, 0, 1
 
 
@@ -223,7 +223,7 @@ class Evaluation:
         return attack_fields(attack, epsilon=self.config.epsilon, step_size=self.config.step_size, classes=self.classes)
 
     def _fields(self, attack: Attack | None, positions: Tensor) -> dict[str, Any]:
-        """The fingerprint's fields of a result on these images (product E6)."""
+        """The fingerprint's fields of a result on these images."""
         return self._attack_fields(attack) | {
             "dataset": self.config.dataset, "images": len(positions),
             "images_hash": images_hash(self.indices[position] for position in positions.tolist()),

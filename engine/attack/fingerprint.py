@@ -1,4 +1,4 @@
-"""What a robustness number was measured with (product E6), and a short hash by which like is ranked with like.
+"""What a robustness number was measured with, and a short hash by which like is ranked with like.
 
 Rows with equal hashes may be ranked together: same attack, settings, library and images. The network itself is recorded
 in the fields but is no part of the hash.

@@ -1,7 +1,8 @@
 """The four disjoint splits of a dataset, and the arithmetic of batches that forms and command line need.
 
 Every choice depends on the labels and one seed alone: class by class the images are shuffled and dealt to the splits in
-proportion. Imports no torch; numpy only inside the functions that touch arrays, so that the page can call the rest.
+proportion. Differs: the released search codes halve the training images in file order and have no select split. Imports no
+torch; numpy only inside the functions that touch arrays, so that the page can call the rest.
 """
 
 from __future__ import annotations

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from engine.errors import GenotypeError, RunLogError
+from engine.errors import GenotypeError, RunLogError, shortened
 from engine.genotype import Genotype
 from engine.registry import unknown_name
+from engine.run.events import SCHEMA
 
-SCHEMA = 1
 _MOST = 2**53  # largest whole number that JSON readers agree on
 _ROUNDING = 1e-9
 LEVELS = ("info", "warning", "error")
@@ -74,7 +74,7 @@ def integer(event: Event, key: str, *, low: int = 0, high: int = _MOST) -> int:
     value = event.get(key)
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         bounds = f"of at least {low}" if high == _MOST else f"in {low}..{high}"
-        raise RunLogError(f"{key} must be a whole number {bounds}, got {_short(value)}")
+        raise RunLogError(f"{key} must be a whole number {bounds}, got {shortened(value)}")
     return value
 
 
@@ -127,7 +127,7 @@ def numbers(event: Event, key: str, count: int) -> list[float | None]:
     """
     value = event.get(key)
     if not isinstance(value, list) or len(value) != count:
-        raise RunLogError(f"{key} must be a list of {count} numbers, got {_short(value)}")
+        raise RunLogError(f"{key} must be a list of {count} numbers, got {shortened(value)}")
     return [number(item, key) for item in value]
 
 
@@ -144,7 +144,7 @@ def _progress(event: Event) -> tuple[str, list[Row]]:
 def _metric(event: Event) -> tuple[str, list[Row]]:
     values = event.get("values")
     if not isinstance(values, dict) or not values:
-        raise RunLogError(f"values must be an object of names and numbers, got {_short(values)}")
+        raise RunLogError(f"values must be an object of names and numbers, got {shortened(values)}")
     split, statistics = text(event, "split"), text(event, "statistics", optional=True) or ""
     return "metric", [(split, statistics, name, number(value, name)) for name, value in values.items()]
 
@@ -152,14 +152,14 @@ def _metric(event: Event) -> tuple[str, list[Row]]:
 def _alpha(event: Event) -> tuple[str, list[Row]]:
     primitives = event.get("primitives")
     if not isinstance(primitives, list) or not all(isinstance(name, str) for name in primitives) or not primitives:
-        raise RunLogError(f"primitives must be a list of operation names, got {_short(primitives)}")
+        raise RunLogError(f"primitives must be a list of operation names, got {shortened(primitives)}")
     try:
         alpha = np.asarray(event.get("alpha"))
     except ValueError:
         alpha = np.empty(0)
     if alpha.ndim != 2 or alpha.shape[1] != len(primitives) or alpha.dtype.kind not in "fi" or not np.isfinite(alpha).all():
         raise RunLogError(f"alpha must be rows of {len(primitives)} finite numbers, one row per edge, "
-                          f"got {_short(event.get('alpha'))}")
+                          f"got {shortened(event.get('alpha'))}")
     exponential = np.exp(alpha - alpha.max(axis=1, keepdims=True))
     weight = exponential / exponential.sum(axis=1, keepdims=True)
     return "alpha", [(text(event, "cell"), primitives, alpha.ravel().astype(np.float32), weight.ravel().astype(np.float32))]
@@ -180,12 +180,12 @@ def _genotype(event: Event) -> tuple[str, list[Row]]:
 def _objectives(event: Event) -> tuple[str, list[Row]]:
     names = event.get("names")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or not names:
-        raise RunLogError(f"names must be a list of objectives, got {_short(names)}")
+        raise RunLogError(f"names must be a list of objectives, got {shortened(names)}")
     count = len(names)
     losses, weights, norms = (numbers(event, key, count) for key in ("losses", "weights", "norms"))
     matrix = event.get("cosines")
     if not isinstance(matrix, list) or len(matrix) != count:
-        raise RunLogError(f"cosines must be {count} rows of {count} numbers, got {_short(matrix)}")
+        raise RunLogError(f"cosines must be {count} rows of {count} numbers, got {shortened(matrix)}")
     rows = [numbers({"cosines": row}, "cosines", count) for row in matrix]
     return "objective", [(names[i], i, losses[i], weights[i], norms[i],
                           min((value for j, value in enumerate(rows[i]) if j != i and value is not None), default=None))
@@ -202,7 +202,7 @@ def _attack(event: Event) -> tuple[str, list[Row]]:
     correct = integer(event, "correct", high=images)
     fields = event.get("fields", {})
     if not isinstance(fields, dict):
-        raise RunLogError(f"fields must be an object, got {_short(fields)}")
+        raise RunLogError(f"fields must be an object, got {shortened(fields)}")
     accuracy, low, high = (real(event, key) for key in ("accuracy", "low", "high"))
     if not -_ROUNDING <= low <= accuracy + _ROUNDING <= high + 2 * _ROUNDING <= 1 + 3 * _ROUNDING:
         raise RunLogError(f"low <= accuracy <= high must be fractions in 0..1, got {low}, {accuracy}, {high}")
@@ -234,8 +234,3 @@ _READERS: dict[str, Callable[[Event], tuple[str, list[Row]]]] = {
     "objectives": _objectives, "network": _network, "attack": _attack, "opened": _opened, "alert": _alert,
     "checkpoint": _checkpoint, "finished": _finished,
 }
-
-
-def _short(value: Any) -> str:
-    text_of_it = repr(value)
-    return text_of_it if len(text_of_it) <= 80 else text_of_it[:77] + "..."

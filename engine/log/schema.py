@@ -28,7 +28,7 @@ TABLES: dict[str, dict[str, str]] = {
     "progress": {"number": "INTEGER", "attempt": "INTEGER", "phase": "VARCHAR", "seq": "BIGINT", "t": "DOUBLE",
                  "done": "DOUBLE", "total": "DOUBLE", "unit": "VARCHAR", "passes": "BIGINT", "detail": "VARCHAR",
                  "trail_t": "DOUBLE[]", "trail_done": "DOUBLE[]"},
-    # Latest accuracies of searches and retrainings, so that the list of runs need not read every metric.
+    # Mean accuracies of each epoch of searches and retrainings, so that the list of runs need not read every metric.
     "accuracy": {"number": "INTEGER", "split": "VARCHAR", "epoch": "INTEGER", "natural_accuracy": "DOUBLE",
                  "adversarial_accuracy": "DOUBLE"},
     # Worst case per image over all attacks of an attack run, from results/outcomes.parquet.

@@ -171,7 +171,6 @@ class RunFolder:
         self.environment_json = self.path / "environment.json"
         self.process_json = self.path / "process.json"
         self.exit_json = self.path / "exit.json"
-        self.meta_json = self.path / "meta.json"
         self.control = self.path / "control"
         self.events = self.path / "events.jsonl"
         self.checkpoint = self.path / "checkpoint"

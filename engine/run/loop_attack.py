@@ -9,12 +9,11 @@ import pyarrow.parquet as pq
 
 from engine.attack.evaluation import Evaluation
 from engine.config import AttackConfig
-from engine.cost import cost
 from engine.errors import RunError, StopRequested
 from engine.genotype import Genotype
 from engine.run import checkpoint
 from engine.run.folder import RunFolder, atomic_write_bytes, read_json
-from engine.run.preparation import Prepared, prepare, save
+from engine.run.preparation import Prepared, prepare, save, write_network
 from engine.run.session import Session
 from engine.space.network import Network
 
@@ -59,9 +58,7 @@ class AttackLoop:
         """All blocks that are left, a row per attack as soon as it is complete, then the table of outcomes."""
         session = self.session
         if self.fresh:
-            found = cost(self.genotype, **self.sizes)
-            session.event("network", parameters=found.parameters, macs=found.macs, channels=self.sizes["channels"],
-                          layers=self.sizes["layers"], genotype=self.genotype.to_dict(), hash=self.genotype.hash)
+            write_network(session, self.genotype, self.sizes)
             session.event("opened", split="test", images=len(self.evaluation.y), purpose="attack")
             self._save()
         session.progress(force=True)

@@ -9,7 +9,6 @@ import torch
 
 from engine.catalog import find_genotype
 from engine.config import RetrainConfig
-from engine.cost import cost
 from engine.data.augmentation import generator_for
 from engine.data.loading import batches
 from engine.data.splits import stable_seed, steps_in_epoch
@@ -17,7 +16,7 @@ from engine.errors import RunError, StopRequested
 from engine.genotype import Genotype
 from engine.run import checkpoint
 from engine.run.folder import RunFolder, atomic_write_json, read_json
-from engine.run.preparation import Prepared, prepare, save
+from engine.run.preparation import Prepared, prepare, save, write_network
 from engine.run.session import Session
 from engine.space.network import Network
 from engine.train import schedule
@@ -64,7 +63,7 @@ class RetrainLoop:
                       "image_shape": list(prepared.dataset.image_shape), "auxiliary": config.auxiliary_weight > 0}
         torch.manual_seed(stable_seed(config.seed, "network"))
         network = Network(self.genotype, **self.sizes).to(self.device)
-        self.training = Retraining(config, network, seed=config.seed)
+        self.training = Retraining(config, network)
         self.fresh, self.measured_epoch = prepared.state is None, 0
         if prepared.state is not None:
             self.training.load_state_dict(prepared.state["training"])
@@ -155,10 +154,8 @@ class RetrainLoop:
                            values={name: value for name, value in values.items() if value is not None})
 
     def _write_network(self) -> None:
-        found = cost(self.genotype, **self.sizes)
         atomic_write_json(self.session.folder.results / "network.json", {"genotype": self.genotype.to_dict(), **self.sizes})
-        self.session.event("network", parameters=found.parameters, macs=found.macs, channels=self.config.channels,
-                           layers=self.config.layers, genotype=self.genotype.to_dict(), hash=self.genotype.hash)
+        write_network(self.session, self.genotype, self.sizes)
 
     def _save(self) -> None:
         save(self.session, training=self.training.state_dict(), measured_epoch=self.measured_epoch)

@@ -1,4 +1,8 @@
-"""The loop of a search: epochs, batches, learning rate, events, checkpoints, stop. The mathematics is the method's."""
+"""The loop of a search: epochs, batches, learning rate, events, checkpoints, stop. The mathematics is the method's.
+
+Differs: the alphas batches of an epoch are one pass without repetition; the released ARNAS code shuffles the alphas split
+anew before every step and takes the first batch.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""What the three loops do alike before their first step: configuration, splits, environment, checkpoint."""
+"""What the three loops do alike: configuration, splits, environment and checkpoint before the first step; saving; events."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +10,12 @@ import torch
 from torch import Tensor
 
 from engine.config import RunConfig, config_class, validate
+from engine.cost import cost
 from engine.data import DATASETS, Dataset
 from engine.data.loading import load_split
 from engine.data.splits import Splits, splits_of
 from engine.errors import RunError
+from engine.genotype import Genotype
 from engine.run import checkpoint, environment
 from engine.run.session import Session
 
@@ -50,7 +53,7 @@ def prepare(session: Session) -> Prepared:
     config: RunConfig = validate(config_class(session.kind, run.get("method")), run["config"])
     dataset = DATASETS[config.dataset]
     splits = splits_of(dataset, int(run.get("split_seed", config.seed)), config.images)
-    state, problems = (None, []) if session.attempt == 1 else _load(session)
+    state, problems = (None, []) if session.attempt == 1 else checkpoint.load(session.folder.checkpoint)
     if state is not None:
         session.step, session.epoch, session.passes = int(state["step"]), int(state["epoch"]), int(state["passes"])
     if session.attempt > 1:
@@ -81,8 +84,11 @@ def save(session: Session, **state: Any) -> None:
     session.checkpoint_written()
 
 
-def _load(session: Session) -> tuple[dict[str, Any] | None, list[str]]:
-    return checkpoint.load(session.folder.checkpoint, "cpu")
+def write_network(session: Session, genotype: Genotype, sizes: Mapping[str, Any]) -> None:
+    """The event that says which network a run trains or attacks. sizes: keyword arguments of `engine.cost.cost`."""
+    found = cost(genotype, **sizes)
+    session.event("network", parameters=found.parameters, macs=found.macs, channels=sizes["channels"], layers=sizes["layers"],
+                  genotype=genotype.to_dict(), hash=genotype.hash)
 
 
 def _is_finite(state: Any) -> bool:

@@ -1,0 +1,1 @@
+"""Architecture search: objectives, weighting, bilevel gradients, and the methods built from them."""

@@ -20,8 +20,9 @@ from engine.errors import CheckpointError
 from engine.genotype import EDGES, NODES, PRIMITIVES
 from engine.placement import STEM_MULTIPLIER, placement
 
-# How a state operation groups the primitives, by their places in PRIMITIVES: (name, kernel) of those with weights.
-POOLS, SKIP, SEPARABLE, DILATED = slice(0, 2), slice(2, 3), slice(3, 5), slice(5, 7)
+# How a state operation groups the primitives, by their places in PRIMITIVES (the two pools come first), and (name, kernel)
+# of those with weights.
+SKIP, SEPARABLE, DILATED = slice(2, 3), slice(3, 5), slice(5, 7)
 SEPARABLE_KERNELS = tuple((name, int(name[-1])) for name in PRIMITIVES[SEPARABLE])
 DILATED_KERNELS = tuple((name, int(name[-1])) for name in PRIMITIVES[DILATED])
 # Raised whenever an entry's name, order or shape changes: a checkpoint of another version is not read as this one.

@@ -2,7 +2,8 @@
 
 The published procedure (ARNAS, released training code) by default: PGD-7 in evaluation mode, cross-entropy on the
 adversarial images plus 0.4 times that of the auxiliary head, SGD, gradient clip. Differs: the checkpoint is chosen on the
-select split by adversarial accuracy (published: clean accuracy on the test set). The run's loop owns epochs and data.
+select split by adversarial accuracy (published: clean accuracy on the test set), so the images of that split are not trained
+on. The run's loop owns epochs and data.
 """
 
 from __future__ import annotations
@@ -60,23 +61,22 @@ class Retraining:
     """A network, its optimiser and its best state so far.
 
     Example:
-        training = Retraining(config, network, seed=config.seed)
+        training = Retraining(config, network)
         for step, indices in enumerate(batches(len(x), config.batch_size, generator_for(seed, "order", epoch))):
             training.step(x[indices], y[indices], epoch=epoch, step=step, poll=poll)
         selection = training.select(x_select, y_select, poll=poll)
         training.keep_best(selection, epoch)
     """
 
-    def __init__(self, config: RetrainConfig, network: nn.Module, *, seed: int | None = None) -> None:
-        """network: on its device, with `drop_path`, `forward(x)` and `forward_with_auxiliary(x)`. seed: the config's."""
+    def __init__(self, config: RetrainConfig, network: nn.Module) -> None:
+        """network: on its device, with `drop_path`, `forward(x)` and `forward_with_auxiliary(x)`."""
         self.config, self.network = config, network
-        self.seed = config.seed if seed is None else seed
         self.optimizer = torch.optim.SGD(network.parameters(), lr=config.learning_rate, momentum=config.momentum,
                                          weight_decay=config.weight_decay)
         self.steps = 0
         self.best: dict[str, Any] | None = None
 
-    def step(self, x: Tensor, y: Tensor, *, epoch: int, step: int, learning_rate: float | None = None,
+    def step(self, x: Tensor, y: Tensor, *, epoch: int, step: int,
              poll: Callable[[], None] = lambda: None) -> StepReport:
         """One weight update.
 
@@ -84,10 +84,8 @@ class Retraining:
             x: [B, C, H, W] images as loaded, pixels in 0..1; augmented here.
             y: int64 [B] labels.
             epoch, step: number of the epoch and of the step in it; with the seed they decide every random number.
-            learning_rate: default the schedule's.
             poll: called before each forward pass; when it raises, network and optimiser are what they were.
         """
-        rate = schedule.learning_rate(self.config, epoch) if learning_rate is None else learning_rate
         device = x.device
         x = augment(x, self._generator("augment", epoch, step, device), self.config.crop_padding, self.config.flip,
                     self.config.cutout)
@@ -98,7 +96,7 @@ class Retraining:
             loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = schedule.learning_rate(self.config, epoch)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.steps += 1
@@ -115,7 +113,7 @@ class Retraining:
             attacked = training_images(
                 self.network, images, labels, epsilon=self.config.epsilon, step_size=self.config.epsilon / 4,
                 steps=self.config.selection_steps, start="uniform", poll=poll,
-                generator=generator_for(self.seed, "select", block, device=x.device))
+                generator=generator_for(self.config.seed, "select", block, device=x.device))
             natural.append(self._evaluate(images, labels, poll))
             adversarial.append(self._evaluate(attacked, labels, poll))
         (natural_loss, natural_right), (adversarial_loss, adversarial_right) = (
@@ -190,13 +188,13 @@ class Retraining:
             return float(F.cross_entropy(logits, y, reduction="sum")), int((logits.argmax(1) == y).sum())
 
     def _generator(self, purpose: str, epoch: int, step: int, device: torch.device) -> torch.Generator:
-        return generator_for(self.seed, purpose, epoch, step, device=device)
+        return generator_for(self.config.seed, purpose, epoch, step, device=device)
 
     @contextmanager
     def _random_state(self, purpose: str, epoch: int, step: int, device: torch.device) -> Iterator[None]:
         """Drop path draws from the global state: it is seeded for this step and put back after."""
         with torch.random.fork_rng(devices=[device.index or 0] if device.type == "cuda" else []):
-            torch.manual_seed(generator_for(self.seed, purpose, epoch, step).initial_seed())
+            torch.manual_seed(generator_for(self.config.seed, purpose, epoch, step).initial_seed())
             yield
 
     @contextmanager

@@ -20,5 +20,8 @@ def learning_rate(config: RetrainConfig, epoch: int) -> float:
 
 
 def drop_path(config: RetrainConfig, epoch: int) -> float:
-    """The probability of dropping a path in epoch 0..epochs-1: from 0, by equal steps, to `config.drop_path` at the last."""
+    """The probability of dropping a path in epoch 0..epochs-1: from 0, by equal steps, to `config.drop_path` at the last.
+
+    Differs: DARTS divides by the number of epochs, so that its last epoch stays one step below. ARNAS drops no path.
+    """
     return config.drop_path * epoch / max(config.epochs - 1, 1)

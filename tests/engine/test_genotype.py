@@ -19,7 +19,7 @@ from engine.genotype import (
     Genotype,
     derive,
     derive_genotype,
-    edge_label,
+    state_name,
 )
 
 CELL = [["sep_conv_3x3", 0], ["skip_connect", 1], ["max_pool_3x3", 2], ["dil_conv_5x5", 0], ["avg_pool_3x3", 3],
@@ -37,10 +37,8 @@ def random_rows(rng: random.Random, columns: int = len(PRIMITIVES)) -> list[list
 
 def test_edges_are_in_darts_order() -> None:
     assert len(EDGES) == 14
-    assert EDGES[:6] == ((0, 2), (1, 2), (0, 3), (1, 3), (2, 3), (0, 4))
-    assert edge_label(0) == "c_{k-2} → 0"
-    assert edge_label(1) == "c_{k-1} → 0"
-    assert edge_label(13) == "2 → 3"
+    assert EDGES[:6] == ((0, 2), (1, 2), (0, 3), (1, 3), (2, 3), (0, 4)) and EDGES[-1] == (4, 5)
+    assert [state_name(state) for state in range(6)] == ["c_{k-2}", "c_{k-1}", "0", "1", "2", "3"]
 
 
 def test_dict_and_json_round_trips() -> None:
