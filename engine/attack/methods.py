@@ -1,9 +1,9 @@
 """The attacks themselves, through torchattacks 3.5.1, with its traps closed.
 
 Closed here (measured, torchattacks 3.5.1): iterations default to 10 instead of 100; targets run over all classes instead
-of 9; global seeds are overwritten; results may require gradients; an attack may leave modes and `.grad` changed (it puts a
-wrapper that says "training" back into training, and the network inside with it); wrong dtypes and too few classes fail
-with an IndexError or not at all.
+of 9; the schedule of Square is not that of AutoAttack; global seeds are overwritten; results may require gradients; an
+attack may leave modes and `.grad` changed (it puts a wrapper that says "training" back into training, and the network inside
+with it); wrong dtypes and too few classes fail with an IndexError or not at all.
 """
 
 from __future__ import annotations
@@ -108,7 +108,8 @@ def _build(attack: Attack, network: Watched, epsilon: float, step_size: float, c
     if attack.name == "fab-t":
         return torchattacks.FAB(network, multi_targeted=True, **targeted)
     if attack.name == "square":
-        return torchattacks.Square(network, n_queries=attack.steps, **adaptive)
+        # As AutoAttack has it: torchattacks by default squeezes the schedule of the squares' size into the queries.
+        return torchattacks.Square(network, n_queries=attack.steps, resc_schedule=False, **adaptive)
     raise ValueError(f"attack {attack.name!r} is registered but has no code")
 
 

@@ -57,8 +57,29 @@ def test_autoattack_is_composed_at_its_published_settings(network: nn.Module) ->
     assert (built["apgd-ce"].steps, built["apgd-ce"].loss, built["apgd-ce"].n_restarts) == (100, "ce", 1)
     assert (built["apgd-t"].steps, built["apgd-t"].n_target_classes) == (100, 9)
     assert (built["fab-t"].steps, built["fab-t"].n_target_classes, built["fab-t"].multi_targeted) == (100, 9, True)
-    assert built["square"].n_queries == 5000
+    assert (built["square"].n_queries, built["square"].p_init, built["square"].loss) == (5000, 0.8, "margin")
+    # AutoAttack's squares shrink by query number, so that at 2,000 to 4,000 queries they are 1/64 of the image.
+    assert built["square"].p_selection(3000) == 0.8 / 64
     assert all(attack.norm == "Linf" and attack.eps == 0.1 and attack.seed == 3 for attack in built.values())
+
+
+def test_nobody_falls_and_every_part_spends_its_whole_budget() -> None:
+    """On a network that nothing fools, counted by passes: 100 iterations, 9 targets, 5,000 queries."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 12))
+    with torch.no_grad():
+        network[1].weight.mul_(1e-3)
+        network[1].bias.copy_(torch.arange(12.0))
+    x, y = torch.rand(2, 1, 8, 8), torch.full((2,), 11)
+    passes: dict[str, int] = {}
+    for part in ATTACKS["autoattack"].parts:
+        counted: list[int] = []
+        run_attack(part, network, x, y, **SETTINGS | {"classes": 12}, on_pass=counted.append)
+        passes[part.name] = counted[-1]
+    assert passes["apgd-ce"] - 100 in range(1, 4)
+    assert passes["apgd-t"] - 9 * 100 in range(9, 30)
+    assert passes["square"] - 5000 in range(1, 4)
+    # FAB-T: one pass with gradients and one that looks, per iteration and target.
+    assert passes["fab-t"] - 2 * 9 * 100 in range(9, 60)
 
 
 def test_there_are_at_most_as_many_targets_as_wrong_classes(network: nn.Module) -> None:
