@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from engine.attack import ATTACKS
 from engine.data import DATASETS
+from engine.data.splits import split_sizes
 from engine.errors import ConfigError
 from engine.placement import SMALLEST_AUXILIARY_IMAGE
 from engine.registry import Registry, unknown_name
@@ -280,7 +281,11 @@ def preset_values(kind: str, method: str | None, dataset: str, preset: str) -> d
     of_dataset = {"dataset": dataset, "epsilon": facts.epsilon, "step_size": facts.step_size, **facts.defaults}
     values = {name: info.default for name, info in cls.model_fields.items()}
     values |= {name: value for name, value in of_dataset.items() if name in cls.model_fields}
-    return values | dict(cls.presets[preset])
+    values |= cls.presets[preset]
+    # A preset's number of images is meant for large test splits: a smaller one is attacked as a whole.
+    if (values.get("autoattack_images") or 0) > split_sizes(facts)["test"]:
+        values["autoattack_images"] = None
+    return values
 
 
 def build(kind: str, method: str | None = None, dataset: str = "digits", preset: str = "quick",

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.config import PRESETS, build
+from engine.config import METHODS, PRESETS, build
 from engine.data import DATASETS, SPLITS
 from engine.data.loading import checked, load_split
 from engine.data.splits import split_sizes, splits_of
+from engine.run.admission import check_config
 
 
 @pytest.fixture(params=list(DATASETS))
@@ -47,6 +48,8 @@ def test_facts_make_sense(name: str) -> None:
 
 
 @pytest.mark.parametrize("preset", list(PRESETS))
-def test_every_preset_can_be_built_for_it(name: str, preset: str) -> None:
-    for kind, method in (("search", "arnas"), ("retrain", None), ("attack", None)):
-        build(kind, method, dataset=name, preset=preset)
+def test_every_preset_fits_it(name: str, preset: str) -> None:
+    for kind, method in (*(("search", method) for method in METHODS), ("retrain", None), ("attack", None)):
+        config = build(kind, method, dataset=name, preset=preset)
+        check_config(kind, config)
+        assert config.dataset == name and config.epsilon == DATASETS[name].epsilon

@@ -177,6 +177,7 @@ class TestEveryMethod:
         for field, value in deviating_values(base):
             config = build("search", name, "digits", "paper", {field: value})
             assert config.deviations(), f"{field} = {value} is a deviation and must show"
+            assert str(base.model_fields[field].description).startswith("Differs"), field
         seen = [tuple(build("search", name, "digits", "paper", {f: v}).deviations()) for f, v in deviating_values(base)]
         assert len(set(seen)) == len(seen), "two deviations must not share a name"
 

@@ -26,7 +26,7 @@ def test_every_entry_has_its_source(name: str) -> None:
     assert (entry.genotype is None) == bool(entry.codes)
 
 
-def test_architectures_differ_but_for_the_known_copy() -> None:
+def test_no_two_names_stand_for_one_architecture() -> None:
     hashes = [entry.genotype.hash for _, entry in CATALOG.items() if entry.genotype]
     assert len(set(hashes)) == len(hashes)
 

@@ -97,12 +97,6 @@ def test_a_batch_larger_than_its_split_is_refused_with_a_sentence() -> None:
         check_batch(build("attack", changes={"autoattack_images": 400}), "attack")
 
 
-@pytest.mark.parametrize("preset", ["quick", "scout", "paper", "smoke"])
-def test_the_presets_fit_the_digits(preset: str) -> None:
-    for kind, method in (("search", "arnas"), ("retrain", None)):
-        check_batch(build(kind, method, preset=preset), kind)
-
-
 def test_the_page_can_ask_without_torch_or_numpy() -> None:
     code = ("import sys; from engine.config import build; from engine.data.splits import check_batch, split_sizes\n"
             "split_sizes('digits', 64); check_batch(build('retrain'), 'retrain')\n"

@@ -30,7 +30,6 @@ def test_a_write_is_whole_or_not_there(tmp_path: Path) -> None:
     atomic_write_json(path, {"a": 1})
     with pytest.raises(TypeError):
         atomic_write_json(path, {"a": object()})
-    os.chmod(tmp_path, 0o700)
     assert read_json(path) == {"a": 1}
     assert os.listdir(tmp_path) == ["a.json"]
 
@@ -80,4 +79,3 @@ def test_last_lines_of_a_long_log(tmp_path: Path) -> None:
     assert folder.last_lines() == []
     folder.log.write_text("".join(f"line {i}\n" for i in range(5000)))
     assert folder.last_lines(2) == ["line 4998", "line 4999"]
-    assert json.dumps(folder.last_lines(1)) == '["line 4999"]'

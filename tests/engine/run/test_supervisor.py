@@ -80,7 +80,6 @@ def test_one_run_at_a_time_on_the_cpu_and_children_after_their_parents(runs: Pat
     assert [requests.status(runs, run_id).status for run_id in (*chain, second)] == ["running", "queued", "queued", "queued"]
     assert read_json(runs / "queue.json") == {"order": [*chain[1:], second]}
     first = RunFolder(runs, chain[0])
-    atomic_write_json(first.path / "ended.json", {})
     first.results.mkdir()
     atomic_write_json(first.ended_json, {"attempt": 1, "status": "finished", "cause": "", "ended": time.time()})
     os.kill(requests.status(runs, chain[0]).pid, signal.SIGKILL)

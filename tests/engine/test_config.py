@@ -1,0 +1,107 @@
+"""The configuration classes: published defaults, what a dataset and a preset lay over them, and the sentences of refusals."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from engine.config import (
+    KINDS,
+    METHODS,
+    PRESETS,
+    AttackConfig,
+    RetrainConfig,
+    build,
+    config_class,
+    differences_from_paper,
+    parse_pixels,
+    preset_values,
+)
+from engine.data import DATASETS
+from engine.data.splits import split_sizes
+from engine.errors import ConfigError
+from engine.search.methods.arnas.config import ArnasConfig
+
+# The released code of ARNAS (fyqsama/ARNAS at 9bcc2e3), train_search.py and adv_train.py with the README's flags.
+SEARCH = {
+    "epochs": 50, "batch_size": 32, "channels": 24, "layers": 8, "weights_learning_rate": 0.025,
+    "weights_learning_rate_min": 0.001, "momentum": 0.9, "weight_decay": 3e-4, "gradient_clip": 5.0,
+    "alpha_learning_rate": 3e-4, "alpha_weight_decay": 1e-3, "epsilon": 8 / 255, "step_size": 2 / 255, "attack_steps": 7,
+    "crop_padding": 4, "flip": True, "adversarial_lambda": 0.1, "finite_difference": 0.01, "unrolled": True, "clip_images": False, "gradient_normalisation": "none", "seed": 2,
+    "steps_per_epoch": None, "images": None}
+RETRAIN = {
+    "epochs": 200, "batch_size": 32, "channels": 64, "layers": 20, "learning_rate": 0.1, "schedule": "step", "momentum": 0.9,
+    "weight_decay": 1e-4, "gradient_clip": 5.0, "auxiliary_weight": 0.4, "auxiliary_input": "clean", "drop_path": 0.0,
+    "training": "pgd_at", "epsilon": 8 / 255, "step_size": 0.01, "attack_steps": 7, "start_noise": 0.001, "crop_padding": 4,
+    "flip": True, "cutout": 16, "steps_per_epoch": None, "images": None}
+ATTACK = {"attacks": ("fgsm", "pgd-20", "autoattack"), "epsilon": 8 / 255, "step_size": 2 / 255, "autoattack_images": None,
+          "images": None}
+
+
+@pytest.mark.parametrize(("cls", "published"), [(ArnasConfig, SEARCH), (RetrainConfig, RETRAIN), (AttackConfig, ATTACK)])
+def test_defaults_are_the_published_settings(cls: type, published: dict[str, object]) -> None:
+    assert {name: cls.model_fields[name].default for name in published} == published
+    assert cls.presets["paper"] == {}
+    own = {name for name, info in cls.model_fields.items() if info.json_schema_extra["source"]}
+    assert own <= published.keys() | {"trades_beta", "seed"}, "a default with a source is pinned here"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_differs_from_paper_is_the_datasets_doing_alone(kind: str) -> None:
+    facts = DATASETS["digits"]
+    config = build(kind, "arnas", "digits", "paper")
+    allowed = {"dataset": "digits", "epsilon": facts.epsilon, "step_size": facts.step_size, **facts.defaults}
+    for difference in differences_from_paper(config):
+        assert difference.value == allowed[difference.field]
+
+
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_a_preset_lies_over_the_dataset_which_lies_over_the_default(preset: str) -> None:
+    for kind in KINDS:
+        cls, values = config_class(kind, "arnas"), preset_values(kind, "arnas", "digits", preset)
+        assert values.keys() == cls.model_fields.keys()
+        assert all(values[name] == value for name, value in cls.presets[preset].items() if name != "autoattack_images")
+        if "crop_padding" in values and "crop_padding" not in cls.presets[preset]:
+            assert values["crop_padding"] == DATASETS["digits"].defaults["crop_padding"]
+
+
+def test_a_preset_never_asks_for_more_images_than_the_test_split_has() -> None:
+    asked = {preset: preset_values("attack", None, "digits", preset)["autoattack_images"] for preset in PRESETS}
+    assert asked == {"quick": 64, "scout": None, "paper": None, "smoke": None}
+    assert AttackConfig.presets["scout"]["autoattack_images"] > split_sizes("digits")["test"]
+
+
+def test_every_choice_of_a_retraining_that_is_not_published_shows_in_its_name() -> None:
+    assert build("retrain", preset="paper").deviations() == []
+    named = {"natural": ["natural training"], "trades": ["TRADES"]}
+    for training, words in named.items():
+        assert build("retrain", changes={"training": training}).deviations() == words
+    assert build("retrain", changes={"auxiliary_input": "adversarial"}).deviations() == ["auxiliary loss on adversarial images"]
+    for field in ("training", "auxiliary_input"):
+        assert str(RetrainConfig.model_fields[field].description).startswith("Differs")
+
+
+@pytest.mark.parametrize(("text", "value"), [("8/255", 8 / 255), (" 2 / 255 ", 2 / 255), ("0.15", 0.15), ("1/0", "1/0"),
+                                             ("much", "much"), (0.1, 0.1)])
+def test_pixels_may_be_fractions(text: object, value: object) -> None:
+    assert parse_pixels(text) == value
+
+
+@pytest.mark.parametrize(("changes", "sentence"), [
+    ({"epsilon": 8}, r"epsilon must be in 0\.\.1 \(pixel space\), got 8; did you mean 8/255\?"),
+    ({"chanels": 8}, "There is no setting 'chanels'.*Did you mean 'channels'"),
+    ({"channels": 7}, "channels must be even .*got 7; take 8"),
+    ({"momentum": 1.0}, "momentum must be less than 1, got 1.0"),
+    ({"dataset": "digit"}, "There is no dataset 'digit'.*Did you mean 'digits'"),
+])
+def test_a_refusal_is_a_sentence(changes: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        build("search", "arnas", changes=changes)
+
+
+def test_a_method_is_known_without_torch() -> None:
+    code = "import sys; from engine.config import METHODS; sys.exit('torch' in sys.modules or not len(METHODS))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert METHODS["arnas"].config is ArnasConfig
