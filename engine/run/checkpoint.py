@@ -14,7 +14,8 @@ import pickle
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,26 @@ def read(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("schema") != SCHEMA:
         raise CheckpointError(f"Checkpoint {path.name} must be one of Rampart's (schema {SCHEMA}) and is not.")
     return state
+
+
+@contextmanager
+def fitting(what: str) -> Iterator[None]:
+    """Around the use of a checkpoint that was read: content that belongs to something else becomes a sentence.
+
+    Args:
+        what: the file and what it must hold, for example "checkpoint/best.pt of <run> must hold its network".
+
+    Raises:
+        CheckpointError: an entry is missing, or has another type or shape.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as problem:
+        reason = " ".join(str(problem).split())[:200]
+        raise CheckpointError(f"{what}, and it does not fit ({type(problem).__name__}: {reason}); restore the file from a backup "
+                              "or launch that run again.") from None
 
 
 def tensors_hash(state: Mapping[str, Tensor]) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from torch import Tensor
 
 from engine.attack.evaluation import Evaluation
 from engine.config import AttackConfig
-from engine.errors import RunError, StopRequested
+from engine.errors import CheckpointError, RunError, StopRequested
 from engine.genotype import Genotype
 from engine.run import checkpoint
 from engine.run.folder import RunFolder, atomic_write_bytes, read_json
@@ -28,6 +30,29 @@ def run(session: Session) -> None:
     AttackLoop(session, prepare(session)).run()
 
 
+def network_of(parent: RunFolder) -> tuple[Genotype, dict[str, Any], Network, dict[str, Tensor]]:
+    """(genotype, sizes, network, its weights) that a retraining left: the best by its select split.
+
+    Raises:
+        RunError, GenotypeError, ConfigError, CheckpointError: it left none, or files that cannot be used.
+    """
+    found = read_json(parent.results / "network.json")
+    if found is None:
+        raise RunError(f"The parent must have left results/network.json, and {parent.id} has none; resume it first.")
+    with checkpoint.fitting(f"results/network.json of run {parent.id} must describe its network"):
+        genotype = Genotype.from_dict(found.pop("genotype"))
+        network = Network(genotype, **found)
+    try:
+        best = checkpoint.read(parent.checkpoint / checkpoint.BEST)
+    except CheckpointError as problem:
+        raise CheckpointError(f"{problem} It holds the network of {parent.id}: restore it from a backup or launch that run again."
+                              ) from None
+    with checkpoint.fitting(f"checkpoint/best.pt of run {parent.id} must hold the network of its results/network.json"):
+        weights = best["network"]
+        network.load_state_dict(weights)
+    return genotype, found, network, weights
+
+
 class AttackLoop:
     """One attempt of one attack run; a step is a block."""
 
@@ -35,21 +60,15 @@ class AttackLoop:
         config: AttackConfig = prepared.config
         self.session, self.config = session, config
         parent = RunFolder(session.folder.runs, str(session.run.get("parent")))
-        found = read_json(parent.results / "network.json")
-        if found is None:
-            raise RunError(f"The parent must have left results/network.json, and {parent.id} has none; resume it first.")
-        self.genotype = Genotype.from_dict(found.pop("genotype"))
-        self.sizes = found
-        network = Network(self.genotype, **found)
-        weights = checkpoint.read(parent.checkpoint / checkpoint.BEST)["network"]
-        network.load_state_dict(weights)
+        self.genotype, self.sizes, network, weights = network_of(parent)
         network = network.to(prepared.device).eval().requires_grad_(False)
         x, y = prepared.load("test")
         self.evaluation = Evaluation(config, network, x, y, classes=prepared.dataset.classes, indices=prepared.splits.test,
                                      checkpoint=checkpoint.tensors_hash(weights))
         self.fresh = prepared.state is None
         if prepared.state is not None:
-            self.evaluation.load_state_dict(prepared.state["evaluation"])
+            with checkpoint.fitting(f"checkpoint/last.pt of run {session.folder.id} must hold this evaluation"):
+                self.evaluation.load_state_dict(prepared.state["evaluation"])
         session.total, session.unit = self.evaluation.progress[1], "blocks"
         # Rows that were complete at the checkpoint were written before it.
         self._written = {self._key(row) for row in self.evaluation.rows() if row["complete"]}

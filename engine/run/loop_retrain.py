@@ -66,8 +66,9 @@ class RetrainLoop:
         self.training = Retraining(config, network)
         self.fresh, self.measured_epoch = prepared.state is None, 0
         if prepared.state is not None:
-            self.training.load_state_dict(prepared.state["training"])
-            self.measured_epoch = int(prepared.state["measured_epoch"])
+            with checkpoint.fitting(f"checkpoint/last.pt of run {session.folder.id} must hold this training"):
+                self.training.load_state_dict(prepared.state["training"])
+                self.measured_epoch = int(prepared.state["measured_epoch"])
 
     def run(self) -> None:
         """All steps that are left and the measurements between them."""

@@ -20,6 +20,7 @@ from engine.data.loading import batches
 from engine.data.splits import steps_in_epoch
 from engine.errors import RunError, StopRequested
 from engine.genotype import PRIMITIVES
+from engine.run import checkpoint
 from engine.run.folder import atomic_write_json
 from engine.run.preparation import Prepared, prepare, save
 from engine.run.session import Session
@@ -62,7 +63,8 @@ class SearchLoop:
                                  classes=prepared.dataset.classes, image_shape=prepared.dataset.image_shape)
         self.method = implementation(self.config, self.supernet, device=self.device, dtype=torch.float32, seed=self.config.seed)
         if prepared.state is not None:
-            self.method.load_state_dict(prepared.state["method"])
+            with checkpoint.fitting(f"checkpoint/last.pt of run {session.folder.id} must hold this search"):
+                self.method.load_state_dict(prepared.state["method"])
         self.fresh = prepared.state is None
         lines = session.total * len(self.supernet.kinds)
         self.alpha_every = max(1, math.ceil(lines / MOST_ALPHA_LINES))
@@ -102,7 +104,7 @@ class SearchLoop:
         seconds = time.perf_counter() - started
         self._check_finite(report, epoch)
         session.end_step(epoch=epoch + 1, passes=report.passes)
-        self._write_step(report, rate, 2 * config.batch_size / seconds)
+        self._write_step(report, rate, (len(train[1]) + len(alpha[1])) / seconds)
         session.progress()
 
     def _batch(self, split: str, epoch: int, position: int) -> tuple[Tensor, Tensor]:

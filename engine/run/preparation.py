@@ -55,7 +55,8 @@ def prepare(session: Session) -> Prepared:
     splits = splits_of(dataset, int(run.get("split_seed", config.seed)), config.images)
     state, problems = (None, []) if session.attempt == 1 else checkpoint.load(session.folder.checkpoint)
     if state is not None:
-        session.step, session.epoch, session.passes = int(state["step"]), int(state["epoch"]), int(state["passes"])
+        with checkpoint.fitting(f"checkpoint/last.pt of run {session.folder.id} must say how far the run is"):
+            session.step, session.epoch, session.passes = int(state["step"]), int(state["epoch"]), int(state["passes"])
     if session.attempt > 1:
         session.open_events(from_step=session.step)
     for sentence in problems:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from engine import requests
-from engine.errors import CheckpointError, RunError, StopRequested
+from engine.errors import CheckpointError, RampartError, RunError, StopRequested
 from engine.run import checkpoint, loop_attack, loop_retrain, loop_search
 from engine.run.folder import RunFolder, atomic_write_json, read_json
 from engine.run.session import Session
@@ -142,6 +142,41 @@ def test_no_readable_checkpoint_is_a_sentence(runs: Path) -> None:
         path.write_bytes(b"torn")
     with pytest.raises(CheckpointError, match="restore one from a backup or launch the run again"):
         attempt(runs, run_id, 2)
+
+
+@pytest.mark.parametrize("kind", ["search", "retrain", "attack"])
+@pytest.mark.parametrize("change", [lambda state: state.clear(), lambda state: state.update(step=3, epoch=1, passes=9)])
+def test_a_checkpoint_of_something_else_is_a_sentence(runs: Path, chain: dict[str, str], kind: str, change: Any) -> None:
+    run_id = submit(runs, kind, {"search": None, "retrain": chain["search"], "attack": chain["retrain"]}[kind])
+    foreign = {"method": {"layout": 1}, "training": {"network": {}}, "evaluation": {}, "measured_epoch": 0}
+    change(foreign)
+    checkpoint.save(RunFolder(runs, run_id).checkpoint, foreign)
+    with pytest.raises(CheckpointError, match="start a new attack run|launch that run again|belongs to a search with other"):
+        attempt(runs, run_id, 2)
+
+
+@pytest.mark.parametrize("damage", ["not a checkpoint", "no network", "a weight is missing", "another width", "a width of text",
+                                    "no genotype"])
+def test_a_network_that_does_not_fit_is_a_sentence(runs: Path, chain: dict[str, str], damage: str) -> None:
+    parent, run_id = RunFolder(runs, chain["retrain"]), submit(runs, "attack", chain["retrain"])
+    best, network = (parent.checkpoint / "best.pt").read_bytes(), read_json(parent.results / "network.json")
+    state = checkpoint.read(parent.checkpoint / "best.pt")
+    try:
+        if damage == "no network":
+            del state["network"]
+        elif damage == "a weight is missing":
+            del state["network"]["classifier.bias"]
+        checkpoint.write(parent.checkpoint / "best.pt", state)
+        changes = {"another width": {"channels": 6}, "a width of text": {"channels": "x"}, "no genotype": {"genotype": {}}}
+        atomic_write_json(parent.results / "network.json", network | changes.get(damage, {}))
+        if damage == "not a checkpoint":
+            (parent.checkpoint / "best.pt").write_bytes(b"torn")
+        with pytest.raises(RampartError, match="launch that run again|channels must be|must have the cells") as raised:
+            attempt(runs, run_id)
+        assert "\n" not in str(raised.value)
+    finally:
+        (parent.checkpoint / "best.pt").write_bytes(best)
+        atomic_write_json(parent.results / "network.json", network)
 
 
 def test_other_versions_on_resume_are_told(runs: Path) -> None:
