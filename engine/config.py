@@ -39,6 +39,12 @@ def parse_pixels(value: Any) -> Any:
     return value
 
 
+def pixels_text(value: float) -> str:
+    """The way back from `parse_pixels`: "8/255" for a whole number of grey levels, else the number to six digits."""
+    levels = round(value * 255)
+    return f"{levels}/255" if 0 < levels < 255 and abs(levels - value * 255) < 1e-6 else f"{value:.6g}"
+
+
 Pixels = Annotated[float, BeforeValidator(parse_pixels), Field(ge=0, le=1)]
 
 
@@ -132,7 +138,7 @@ class RetrainConfig(RunConfig):
     """Training of a derived network from scratch (ARNAS, released training code)."""
 
     genotype: str | None = setting(
-        None, "A catalogue name or a genotype as JSON; empty: what the parent search found.", group="Network")
+        None, "A catalogue name or a genotype as JSON; empty for what the parent search found.", group="Network")
     channels: int = setting(64, "Channels C of the first cells.", group="Network", source="ARNAS code", ge=2, le=1024)
     layers: int = setting(20, "Cells of the network.", group="Network", source="ARNAS code", ge=3, le=128)
     auxiliary_weight: float = setting(0.4, "Weight of the auxiliary head's loss; 0 for no auxiliary head.",

@@ -19,7 +19,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.config import KINDS, METHODS, PRESETS, RunConfig, build, config_class, preset_values
+from engine.config import (
+    KINDS,
+    METHODS,
+    PRESETS,
+    RunConfig,
+    build,
+    config_class,
+    parse_pixels,
+    pixels_text,
+    preset_values,
+)
 from engine.errors import ConfigError, RunError
 from engine.registry import unknown_name
 from engine.run import admission, provenance
@@ -207,10 +217,8 @@ def _flag(name: str, value: Any) -> list[str]:
         return [f"--{flag}" if value else f"--no-{flag}"]
     if isinstance(value, (list, tuple)):
         return [f"--{flag}", *map(str, value)]
-    if isinstance(value, float) and 0 < value < 1 and name in ("epsilon", "step_size"):
-        levels = value * 255
-        if levels == round(levels) and round(levels) / 255 == value:
-            return [f"--{flag}", f"{round(levels)}/255"]
+    if isinstance(value, float) and name in ("epsilon", "step_size") and parse_pixels(pixels_text(value)) == value:
+        return [f"--{flag}", pixels_text(value)]
     return [f"--{flag}", str(value)]
 
 

@@ -20,7 +20,7 @@ from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
 from engine.attack import ATTACKS
-from engine.config import RunConfig, parse_pixels, validate
+from engine.config import RunConfig, parse_pixels, pixels_text, validate
 from engine.errors import ConfigError, GenotypeError
 from engine.run import admission
 
@@ -69,10 +69,7 @@ def value_text(info: FieldInfo, value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(ATTACKS[name].title if name in ATTACKS else str(name) for name in value)
     if isinstance(value, float):
-        levels = value * 255
-        if is_pixels(info) and value and abs(levels - round(levels)) < 1e-6:
-            return f"{round(levels)}/255"
-        return f"{value:.6g}"
+        return pixels_text(value) if is_pixels(info) else f"{value:.6g}"
     return str(value)
 
 

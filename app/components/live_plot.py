@@ -8,7 +8,6 @@ is served by this server (`session.prepare_static`); nothing is fetched from els
 from __future__ import annotations
 
 import hashlib
-import json
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -58,9 +57,3 @@ def live_plot(figure: go.Figure, *, key: str, label: str, height: int = 320) -> 
     text = figure.to_json()
     revision = hashlib.sha1(text.encode()).hexdigest()[:12]
     _component(data={"figure": text, "revision": revision, "height": height, "label": label, "name": key}, key=key)
-
-
-
-def figure_data(figure: go.Figure) -> dict:
-    """The figure as plain data (what the component sends), for tests."""
-    return json.loads(figure.to_json())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import streamlit as st
-
 from app import theme
 from app.components.formats import coarse, escape, missing
 
@@ -24,11 +22,6 @@ def status_chip_html(status: str, cause: str | None = None, silent_s: float | No
         notes.append(f"no news for {coarse(silent_s)}")
     note = f'<span class="rp-label">{escape("; ".join(notes))}</span>' if notes else ""
     return chip + note
-
-
-def status_chip(status: str, cause: str | None = None, silent_s: float | None = None) -> None:
-    """Draws the chip on a line of its own."""
-    st.html(f'<div class="rp-row">{status_chip_html(status, cause, silent_s)}</div>')
 
 
 def tag_html(text: str) -> str:
