@@ -19,8 +19,8 @@ from engine.data.splits import split_sizes
 from engine.errors import ConfigError
 from engine.placement import SMALLEST_AUXILIARY_IMAGE
 from engine.registry import Registry, unknown_name
+from engine.run.folder import KINDS
 
-KINDS = ("search", "retrain", "attack")  # in the order in which they follow each other
 PRESETS = {
     "quick": "A demonstration on two CPU cores in minutes; not a result for a paper.",
     "scout": "Hours on one GPU: a look before the real run.",
@@ -66,7 +66,8 @@ def setting(default: Any, text: str, *, group: str, source: str = "", unit: str 
 class RunConfig(BaseModel):
     """What all kinds share. Frozen: what is logged is what ran."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # JSON has no infinity, so no setting may have it.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     # Values laid over the defaults by preset name. `paper` is empty by definition. `quick` takes one thread: its tensors are
     # so small that a second one makes a search step slower (1.5 s against 2.8 to 3.2 s, two cores).
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}}
@@ -334,7 +335,9 @@ def _sentence(cls: type[RunConfig], problem: Mapping[str, Any]) -> str:
     if cls.model_fields[field].annotation is float and field in ("epsilon", "step_size") and _is_number(got) and got > 1:
         return f"{field} must be in 0..1 (pixel space), got {got}; did you mean {got:g}/255?"
     expected = problem["msg"].removeprefix("Input should be ").removeprefix("Value should be ")
-    return f"{field} must be {expected}, got {got!r}."
+    if problem["type"] == "string_pattern_mismatch":  # the help names the choices, the pattern is for machines
+        expected = str(cls.model_fields[field].description).split(".")[0]
+    return f"{field} must be {expected}, got {got!r}; give such a value."
 
 
 def _is_number(value: Any) -> bool:

@@ -26,7 +26,7 @@ from typing import Any
 from engine.errors import RunError
 
 SCHEMA = 1
-KINDS = ("search", "retrain", "attack")
+KINDS = ("search", "retrain", "attack")  # in the order in which they follow each other
 ID_PATTERN = re.compile(r"[0-9]{8}-[0-9]{4}-[a-z0-9-]+-[0-9a-f]{4}")
 
 
