@@ -7,6 +7,7 @@ trained with the published code, because they saw the same values.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from engine.space.layout import DILATED_KERNELS, SEPARABLE_KERNELS, CellShape, L
 
 ALPHAS = "alphas_"
 BUFFERS = {"running_mean": "mean", "running_var": "variance"}
-IGNORED = "num_batches_tracked"
+COUNTERS = r"(^|\.)num_batches_tracked$"
 
 
 class Place(NamedTuple):
@@ -108,28 +109,47 @@ def family_shape(place: Place, views: Mapping[str, Tensor]) -> tuple[int, ...]:
     return (shape[0], 1, *shape[1:]) if "depthwise" in place.entry else (*shape, 1, 1)
 
 
-def read_state(state: Any) -> dict[str, Tensor]:
-    """The tensors of a file's content by name: unpacks "state_dict", strips `module.`, drops counters and identity normalisation.
+def tensors_of(state: Any, ignored: str) -> dict[str, Tensor]:
+    """The tensors of a file's content by name: unpacks "state_dict", strips `module.` (of DataParallel).
+
+    Args:
+        state: names to tensors, or a checkpoint with them under "state_dict".
+        ignored: regular expression of the names that are left out, whatever they hold.
 
     Raises:
-        CheckpointError: no mapping from names to tensors, or a normalisation that changes images.
+        CheckpointError: no mapping from names to tensors, or a name that comes twice.
     """
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
-    if not isinstance(state, Mapping) or not state or not all(isinstance(name, str) for name in state):
+    if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
         raise CheckpointError(f"A state dict must map names to tensors, got {type(state).__name__}; load the file with "
                               f"torch.load(..., weights_only=True) and pass what it holds.")
     tensors: dict[str, Tensor] = {}
-    for name, value in state.items():
-        name = name.removeprefix("module.")
-        if name.rsplit(".", 1)[-1] == IGNORED:
+    for full_name, value in state.items():
+        name = re.sub(r"^(module\.)+", "", full_name)
+        if re.search(ignored, name):
             continue
         if not isinstance(value, Tensor):
             raise CheckpointError(f"A state dict must map names to tensors, got {type(value).__name__} for {name!r}; remove it.")
-        if name in ("mean", "std"):
-            _check_identity(name, value)
-            continue
+        if name in tensors:
+            raise CheckpointError(f"Each entry of a state dict must come once, got {name!r} with and without 'module.'; "
+                                  f"save the state dict anew.")
         tensors[name] = value.detach()
+    return tensors
+
+
+def read_state(state: Any) -> dict[str, Tensor]:
+    """`tensors_of` without counters and without an identity normalisation.
+
+    Raises:
+        CheckpointError: as `tensors_of`, or nothing in it, or a normalisation that changes images.
+    """
+    tensors = tensors_of(state, COUNTERS)
+    if not tensors:
+        raise CheckpointError("A state dict must map names to tensors, got an empty one; pass what the file holds.")
+    for name in ("mean", "std"):
+        if name in tensors:
+            _check_identity(name, tensors.pop(name))
     return tensors
 
 
@@ -148,16 +168,17 @@ def check_names(found: Mapping[str, Tensor], expected: set[str]) -> None:
     """
     missing, unexpected = sorted(expected - set(found)), sorted(set(found) - expected)
     if missing:
-        raise CheckpointError(f"The state dict must have all tensors of this supernet, missing {_some(missing)}; was it made for "
-                              f"another depth or search space?")
+        raise CheckpointError(f"The state dict must have all tensors of this supernet, missing {first_few(missing)}; was it "
+                              f"made for another depth or search space?")
     if unexpected:
-        raise CheckpointError(f"The state dict must have only tensors of this supernet, got also {_some(unexpected)}; was it "
+        raise CheckpointError(f"The state dict must have only tensors of this supernet, got also {first_few(unexpected)}; was it "
                               f"made for another depth or search space?")
 
 
-def _some(names: Sequence[str]) -> str:
-    rest = len(names) - 3
-    return ", ".join(names[:3]) + (f" and {rest} more" if rest > 0 else "")
+def first_few(names: Sequence[str], count: int = 3) -> str:
+    """The first names, and how many more there are, for a message."""
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(names[:count]) + more
 
 
 def take(layout: Layout, found: Mapping[str, Tensor], places: Iterator[Place], dtype: torch.dtype) -> Tensor:

@@ -8,7 +8,7 @@ mean and standard deviation are inside it, so that epsilon means the same for ev
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,9 +19,11 @@ from engine.cost import AUXILIARY_CHANNELS
 from engine.errors import CheckpointError, ConfigError
 from engine.genotype import Genotype
 from engine.placement import STEM_MULTIPLIER, CellPosition, auxiliary_map, check_size, placement, reductions
+from engine.space.darts_names import first_few, tensors_of
 from engine.space.primitives import FactorizedReduce, ReLUConvBN, drop_path, operation
 
 NORMALISATION = ("mean", "std")  # buffers of ours that files of the DARTS family lack
+ALPHAS = r"(^|\.)_?(alphas?|arch_parameters)([._]|$)"  # names that a search leaves in its files
 
 
 class Cell(nn.Module):
@@ -165,7 +167,8 @@ def load_darts_state_dict(network: Network, state: Any) -> None:
         CheckpointError: something else than such a mapping; missing, unexpected or ill-shaped entries; entries that are
             not finite. The first few are named.
     """
-    entries = _entries(state)
+    # Some files keep the normalisation as [1, C, 1, 1]; the numbers are the same.
+    entries = {name: value.flatten() if name in NORMALISATION else value for name, value in tensors_of(state, ALPHAS).items()}
     expected = network.state_dict()
     missing = [name for name in expected
                if name not in entries and name not in NORMALISATION and not name.endswith(".num_batches_tracked")]
@@ -175,54 +178,26 @@ def load_darts_state_dict(network: Network, state: Any) -> None:
     shapes = [f"{name} {tuple(value.shape)} instead of {tuple(expected[name].shape)}"
               for name, value in entries.items() if value.shape != expected[name].shape]
     if shapes:
-        raise CheckpointError(f"The shapes of a state dict must be the network's, got {_first(shapes)}; build the network "
+        raise CheckpointError(f"The shapes of a state dict must be the network's, got {first_few(shapes)}; build the network "
                               f"with the channels, classes and image size of the file.")
     damaged = [name for name, value in entries.items() if not torch.isfinite(value).all() or name == "std" and (value <= 0).any()]
     if damaged:
         raise CheckpointError(f"A state dict must hold finite numbers (and std positive ones), got others in "
-                              f"{_first(damaged)}; take a checkpoint from before the training diverged.")
+                              f"{first_few(damaged)}; take a checkpoint from before the training diverged.")
     with torch.no_grad():
         for name, value in entries.items():
             expected[name].copy_(value)
 
 
-def _entries(state: Any) -> dict[str, Tensor]:
-    """The tensors of a file under the names of our network, alphas left out."""
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
-    if not isinstance(state, Mapping):
-        raise CheckpointError(f"A state dict must be a mapping from names to tensors, got {type(state).__name__}; "
-                              f"save network.state_dict() and load that.")
-    entries: dict[str, Tensor] = {}
-    for full_name, value in state.items():
-        name = re.sub(r"^(module\.)+", "", str(full_name))
-        if re.search(r"(^|\.)_?(alphas?|arch_parameters)([._]|$)", name):
-            continue
-        if not isinstance(value, Tensor):
-            raise CheckpointError(f"Entry {full_name} of a state dict must be a tensor, got {type(value).__name__}; give the "
-                                  f"state dict alone, or the checkpoint that holds it under 'state_dict'.")
-        if name in entries:
-            raise CheckpointError(f"Each entry of a state dict must come once, got {name} with and without 'module.'; "
-                                  f"save the state dict anew.")
-        # Some files keep the normalisation as [1, C, 1, 1]; the numbers are the same.
-        entries[name] = value.flatten() if name in NORMALISATION else value
-    return entries
-
-
 def _names_sentence(missing: Sequence[str], unexpected: Sequence[str]) -> str:
     kinds = (("missing", missing), ("unexpected", unexpected))
-    got = [f"{len(names)} {what} ({_first(names)})" for what, names in kinds if names]
+    got = [f"{len(names)} {what} ({first_few(names)})" for what, names in kinds if names]
     advice = "build the network with the genotype, layers and auxiliary head of the file"
     if any(re.search(r"_ops\.\d+\._ops\.", name) for name in unexpected):
         advice = "this file is a supernet's, load it into the supernet"
     elif not missing and all(name.startswith("auxiliary_head.") for name in unexpected):
         advice = "build the network with an auxiliary head"
     return f"A state dict must have exactly the network's entries, got {' and '.join(got)}; {advice}."
-
-
-def _first(names: Sequence[str], count: int = 3) -> str:
-    more = f" and {len(names) - count} more" if len(names) > count else ""
-    return ", ".join(names[:count]) + more
 
 
 def _per_channel(name: str, values: Sequence[float] | None, default: float, channels: int) -> Tensor:

@@ -244,9 +244,9 @@ def broken(name: str) -> Any:
     ("supernet", "load it into the supernet"),
     ("auxiliary", "with an auxiliary head"),
     ("bad std", "std"),
-    ("list", "mapping"),
-    ("none", "mapping"),
-    ("text", "mapping"),
+    ("list", "map names to tensors, got list"),
+    ("none", "map names to tensors, got NoneType"),
+    ("text", "map names to tensors, got str"),
 ])
 def test_a_file_that_does_not_fit_is_refused_and_nothing_is_loaded(name: str, part: str) -> None:
     target = network(seed=2)
