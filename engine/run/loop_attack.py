@@ -11,11 +11,11 @@ from torch import Tensor
 
 from engine.attack.evaluation import Evaluation
 from engine.config import AttackConfig
-from engine.errors import CheckpointError, RunError, StopRequested
+from engine.errors import CheckpointError, RunError
 from engine.genotype import Genotype
 from engine.run import checkpoint
 from engine.run.folder import RunFolder, atomic_write_bytes, read_json
-from engine.run.preparation import Prepared, prepare, save, write_network
+from engine.run.preparation import Prepared, at_work, prepare, save, write_network
 from engine.run.session import Session
 from engine.space.network import Network
 
@@ -80,17 +80,10 @@ class AttackLoop:
             write_network(session, self.genotype, self.sizes)
             session.event("opened", split="test", images=len(self.evaluation.y), purpose="attack")
             self._save()
-        session.progress(force=True)
-        try:
+        with at_work(session, self._save):
             for stage, block in self.evaluation.remaining():
                 self._block(stage, block)
-        except StopRequested:
-            session.passes = session.passes_at_start_of_step
-            self._save()
-            raise
-        self._write_outcomes()
-        session.activity = "finished"
-        session.progress(force=True)
+            self._write_outcomes()
 
     def _block(self, stage: str, block: int) -> None:
         session, evaluation = self.session, self.evaluation

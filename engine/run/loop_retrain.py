@@ -12,11 +12,11 @@ from engine.config import RetrainConfig
 from engine.data.augmentation import generator_for
 from engine.data.loading import batches
 from engine.data.splits import stable_seed, steps_in_epoch
-from engine.errors import RunError, StopRequested
+from engine.errors import RunError
 from engine.genotype import Genotype
 from engine.run import checkpoint
 from engine.run.folder import RunFolder, atomic_write_json, read_json
-from engine.run.preparation import Prepared, prepare, save, write_network
+from engine.run.preparation import Prepared, at_work, prepare, save, write_network
 from engine.run.session import Session
 from engine.space.network import Network
 from engine.train import schedule
@@ -76,8 +76,7 @@ class RetrainLoop:
         if self.fresh:
             self._write_network()
             self._save()
-        session.progress(force=True)
-        try:
+        with at_work(session, self._save):
             while True:
                 if self._measurement_due():
                     self._measure()
@@ -87,12 +86,6 @@ class RetrainLoop:
                 self._step()
                 if session.checkpoint_due():
                     self._save()
-        except StopRequested:
-            session.passes = session.passes_at_start_of_step
-            self._save()
-            raise
-        session.activity = "finished"
-        session.progress(force=True)
 
     def _step(self) -> None:
         session, config = self.session, self.config

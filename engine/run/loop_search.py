@@ -18,11 +18,11 @@ from engine.config import METHODS, SearchConfig
 from engine.data.augmentation import augment, generator_for
 from engine.data.loading import batches
 from engine.data.splits import steps_in_epoch
-from engine.errors import RunError, StopRequested
+from engine.errors import RunError
 from engine.genotype import PRIMITIVES
 from engine.run import checkpoint
 from engine.run.folder import atomic_write_json
-from engine.run.preparation import Prepared, prepare, save
+from engine.run.preparation import Prepared, at_work, prepare, save
 from engine.run.session import Session
 from engine.search.method import StepReport
 from engine.space.supernet import Supernet
@@ -78,18 +78,11 @@ class SearchLoop:
             self._write_alphas()
             self._write_genotype()
             self._save()
-        session.progress(force=True)
-        try:
+        with at_work(session, self._save):
             while session.step < session.total:
                 self._step()
                 if session.step % self.steps_per_epoch == 0 or session.checkpoint_due():
                     self._save()
-        except StopRequested:
-            session.passes = session.passes_at_start_of_step
-            self._save()
-            raise
-        session.activity = "finished"
-        session.progress(force=True)
         atomic_write_json(session.folder.results / "genotype.json", self.method.genotype().to_dict())
 
     def _step(self) -> None:

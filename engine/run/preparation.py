@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from engine.cost import cost
 from engine.data import DATASETS, Dataset
 from engine.data.loading import load_split
 from engine.data.splits import Splits, splits_of
-from engine.errors import RunError
+from engine.errors import RunError, StopRequested
 from engine.genotype import Genotype
 from engine.run import checkpoint, environment
 from engine.run.session import Session
@@ -83,6 +84,24 @@ def save(session: Session, **state: Any) -> None:
     checkpoint.save(session.folder.checkpoint, {
         "step": session.step, "epoch": session.epoch, "passes": session.passes, **state})
     session.checkpoint_written()
+
+
+@contextmanager
+def at_work(session: Session, save_state: Callable[[], None]) -> Iterator[None]:
+    """Around a loop's steps: progress before and after; a stop abandons the step in progress and writes a checkpoint.
+
+    Raises:
+        StopRequested: as it came, behind the checkpoint.
+    """
+    session.progress(force=True)
+    try:
+        yield
+    except StopRequested:
+        session.passes = session.passes_at_start_of_step
+        save_state()
+        raise
+    session.activity = "finished"
+    session.progress(force=True)
 
 
 def write_network(session: Session, genotype: Genotype, sizes: Mapping[str, Any]) -> None:
