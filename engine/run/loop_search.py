@@ -32,7 +32,10 @@ MOST_ALPHA_LINES = 1800
 
 
 def learning_rate(config: SearchConfig, epoch: int) -> float:
-    """Cosine per epoch 0..epochs-1, as published (DARTS): min + (lr - min) (1 + cos(pi e / E)) / 2."""
+    """Cosine per epoch 0..epochs-1, as published (DARTS): min + (lr - min) (1 + cos(pi e / E)) / 2.
+
+    Differs: the released code advances its scheduler before the epoch, which since PyTorch 1.1 means the rate of e + 1.
+    """
     low = config.weights_learning_rate_min
     return low + (config.weights_learning_rate - low) * (1 + math.cos(math.pi * epoch / config.epochs)) / 2
 
