@@ -79,6 +79,15 @@ def queue(runs: Path | str) -> list[dict[str, Any]]:
     return [entry for _, entry in sorted(waiting, key=lambda pair: pair[0])]
 
 
+def check_config(kind: str, config: RunConfig) -> None:
+    """Refuses what `submit` would refuse of a configuration alone, before anything is asked for.
+
+    Raises:
+        ConfigError, GenotypeError: what was expected, what came, what to do.
+    """
+    admission.check_config(kind, config)
+
+
 def submit(runs: Path | str, kind: str, config: RunConfig | Mapping[str, Any], *, method: str | None = None,
            preset: str = "quick", parent: str | None = None, then: Sequence[str] = (), key: str | None = None,
            then_changes: Mapping[str, Mapping[str, Any]] | None = None) -> list[str]:
@@ -288,7 +297,7 @@ def _check(runs: Path, kind: str, config: RunConfig | Mapping[str, Any], method:
         changes = shared | dict(then_changes.get(follower, {}))
         configs.append((follower, build(follower, None, config.dataset, preset, changes)))
     for of_kind, one in configs:
-        admission.check_config(of_kind, one)
+        check_config(of_kind, one)
     admission.check_parent(runs, kind, config, parent)
     return configs
 

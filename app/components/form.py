@@ -19,10 +19,10 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
+from engine import requests
 from engine.attack import ATTACKS
 from engine.config import RunConfig, parse_pixels, pixels_text, validate
 from engine.errors import ConfigError, GenotypeError
-from engine.run import admission
 
 # Chosen at the top of the page by controls of their own.
 NOT_IN_FORM = frozenset({"dataset", "genotype"})
@@ -131,7 +131,7 @@ def admit(kind: str, cls: type[RunConfig], values: Mapping[str, Any]) -> RunConf
         ConfigError, GenotypeError: one sentence per problem.
     """
     config = validate(cls, values)
-    admission.check_config(kind, config)
+    requests.check_config(kind, config)
     return config
 
 
