@@ -72,13 +72,15 @@ def lines(history: pd.DataFrame) -> go.Figure:
         left, bottom = source / COLUMNS, 1 - (target - 1) / 4
         layout["xaxis" + number] = AXIS | {
             "domain": [left + 0.008, left + 0.182], "anchor": "y" + number, "nticks": 3, "showgrid": False,
-            "matches": "x" if edge else None, "showticklabels": target == 5}
+            "matches": "x" if edge else None, "showticklabels": target == 5,
+            "title": {"text": "step" if target == 5 else "", "font": {"size": 11.5}, "standoff": 4}}
         layout["yaxis" + number] = AXIS | {
             "domain": [bottom + 0.03, bottom + 0.205], "anchor": "x" + number, "nticks": 3, "range": [low, high],
-            "tickformat": ".2f", "showticklabels": source == 0}
+            "tickformat": ".2f", "showticklabels": source == 0,
+            "title": {"text": "weight" if source == 0 else "", "font": {"size": 11.5}, "standoff": 6}}
         titles.append({"text": edge_title(edge), "x": left + 0.008, "y": bottom + 0.207, "xref": "paper", "yref": "paper",
                        "xanchor": "left", "yanchor": "bottom", "showarrow": False, "font": {"size": 11.5}})
-    layout |= common_layout(margin={"l": 40, "r": 6, "t": 22, "b": 30})
+    layout |= common_layout(margin={"l": 56, "r": 6, "t": 22, "b": 44})
     layout |= {"annotations": titles, "hovermode": "closest",
                "legend": {"orientation": "v", "x": 0.66, "y": 1.0, "xanchor": "left", "yanchor": "top"}}
     courses = history.sort_values("step").groupby(["edge", "operation"], sort=True)

@@ -9,6 +9,10 @@ import plotly.graph_objects as go
 from app import theme
 from app.charts.frame import blank, themed
 
+EXPLAINED = ("Each step follows a weighted sum of the two gradients. MGDA chooses the weights, which add up to 1, so that a "
+             "small step lowers both losses; the loss with the smaller gradient gets more weight. Above 90°, the gradients "
+             "pull apart.")
+
 
 def weights_and_angle(objectives: pd.DataFrame) -> go.Figure:
     """Above, the weight of each objective per step (they add up to 1); below, the angle between the two gradients.

@@ -30,7 +30,7 @@ def trade_off(epochs: pd.DataFrame, steps: pd.DataFrame | None = None, *, split:
     """
     shown = epochs[epochs["name"].isin(NAMES) & ((epochs["split"] == split) | (epochs["name"] == "train_loss"))]
     if shown.empty and (steps is None or steps.empty):
-        return blank("The first losses appear within a few seconds")
+        return blank("The first losses appear with the first step")
     figure = go.Figure()
     if steps is not None:
         _add_steps(figure, steps)

@@ -6,22 +6,25 @@ import pandas as pd
 
 from app.components.formats import EMPTY, count, epsilon, escape, interval, missing, percent
 
-CAPTION = ("Share of test images still classified correctly, with 95 % Wilson intervals of the images measured. Rows on "
-           "different numbers of images are different samples. Robustness is at most what the strongest attack leaves.")
+CAPTION = ("Share of test-split images still classified correctly, and its 95 % Wilson interval. Epsilon: the largest change of "
+           "a pixel, on a scale from 0 to 1. Worst case: images that withstand every attack. Rows on different numbers of images "
+           "are different samples.")
 
 
-def attack_table_html(attacks: pd.DataFrame) -> str:
+def attack_table_html(attacks: pd.DataFrame, caption: str = CAPTION) -> str:
     """The table as HTML.
 
     Args:
         attacks: rows of `RunLog.attacks` of one run, in the order in which they were measured: attack, title, part_of, epsilon,
             images, accuracy, low, high, fingerprint.
+        caption: what the numbers are; "" where it stands elsewhere.
     """
     head = "".join(f'<th scope="col"{side}>{name}</th>' for name, side in (
         ("Attack", ""), ("Accuracy", ' class="rp-right"'), ("95 % interval", ' class="rp-right"'),
         ("Images", ' class="rp-right"'), ("Epsilon", ' class="rp-right"'), ("Fingerprint", "")))
     rows = "".join(_row(row) for row in ordered(attacks).to_dict("records"))
-    return (f'<div class="rp-scroll"><table class="rp-table"><caption>{CAPTION}</caption><thead><tr>{head}</tr></thead>'
+    below = f"<caption>{caption}</caption>" if caption else ""
+    return (f'<div class="rp-scroll"><table class="rp-table">{below}<thead><tr>{head}</tr></thead>'
             f"<tbody>{rows}</tbody></table></div>")
 
 

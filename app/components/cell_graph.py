@@ -19,18 +19,18 @@ from engine.genotype import Cell, Genotype, state_name
 
 _SCRIPT = """
 export default function ({ data, parentElement }) {
-  const node = parentElement.querySelector(".rp-cell");
+  const node = parentElement.querySelector(".rp-drawing");
   if (node.__svg === data.html) return;
   node.__svg = data.html;
   node.innerHTML = data.html;
 }
 """
-_component = st.components.v2.component("rampart_cell_graph", html='<figure class="rp-cell"></figure>', js=_SCRIPT,
+_component = st.components.v2.component("rampart_cell_graph", html='<div class="rp-drawing"></div>', js=_SCRIPT,
                                         isolate_styles=False)
 
-PITCH = 80  # pixels from one layer to the next; a label sits on every second one
+PITCH = 76  # pixels from one layer to the next; a label sits on every second one
 NODE_RADIUS = 15
-INPUT_SIZE, OUTPUT_SIZE = (58, 28), (50, 28)
+INPUT_SIZE, OUTPUT_SIZE = (52, 28), (46, 28)
 OUTPUT = -1
 
 
@@ -43,25 +43,21 @@ def cell_graph(cell: Cell, *, key: str, title: str, changed: Collection[int] = (
         title: for the caption and for screen readers, for example "Robust cell".
         changed: indices into `cell.edges` to be marked as new (see `changed_edges`).
     """
+    _component(data={"html": _figure(cell, title, changed)}, key=key)
+
+
+def _figure(cell: Cell, title: str, changed: Collection[int] = ()) -> str:
     note = f"{len(changed)} edge{'s' if len(changed) != 1 else ''} changed" if changed else ""
     caption = f'<figcaption><b>{escape(title)}</b>{f" · {note}" if note else ""}</figcaption>'
-    _component(data={"html": caption + cell_svg(cell, title=title, changed=changed)}, key=key)
+    return f'<figure class="rp-cell">{caption}{cell_svg(cell, title=title, changed=changed)}</figure>'
 
 
-def genotype_graphs(genotype: Genotype, *, key: str, before: Genotype | None = None, columns: int = 1) -> None:
-    """All cells of a genotype, in the order in which images meet them, and the legend.
-
-    Args:
-        before: an earlier genotype; what differs from it is marked.
-        columns: cells beside each other.
-    """
+def genotype_graphs(genotype: Genotype, *, key: str) -> None:
+    """All cells of a genotype, in the order in which images meet them, and the legend; beside each other where there is
+    room for labels of a readable size, else below each other."""
     kinds = [kind for kind in ("accurate", "normal", "reduce", "robust") if kind in genotype.kinds]
-    slots = st.columns(columns) if columns > 1 else [st.container()]
-    for position, kind in enumerate(kinds):
-        cell = genotype.cell(kind)
-        changed = changed_edges(before.cell(kind), cell) if before and kind in before.kinds else ()
-        with slots[position % len(slots)]:
-            cell_graph(cell, key=f"{key}_{kind}", title=theme.cell_title(kind), changed=changed)
+    figures = "".join(_figure(genotype.cell(kind), theme.cell_title(kind)) for kind in kinds)
+    _component(data={"html": f'<div class="rp-cells">{figures}</div>'}, key=f"{key}_cells")
     legend([operation for kind in kinds for operation, _ in genotype.cell(kind).edges], key=f"{key}_legend")
 
 
@@ -111,7 +107,7 @@ def cell_svg(cell: Cell, *, title: str, changed: Collection[int] = ()) -> str:
     nodes = [_node(state, at(placement.nodes[state])) for state in sorted(placement.nodes)]
     text = description(cell, title)
     # A cell fits itself to its column, but never so small that its labels cannot be read: then the figure scrolls.
-    size = f"max-width:{width * 1.15:.0f}px;min-width:{width * 0.7:.0f}px"
+    size = f"max-width:{width * 1.1:.0f}px;min-width:{width * 0.58:.0f}px"
     return (f'<svg viewBox="0 0 {width:.0f} {height:.0f}" style="{size}" role="img" '
             f'aria-label="{escape(text)}">{"".join(lines)}{"".join(labels)}{"".join(nodes)}</svg>')
 

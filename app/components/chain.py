@@ -17,8 +17,12 @@ def steps_html(runs: Sequence[Mapping[str, Any]], current: str) -> str:
             (keys may be missing).
         current: id of the run whose page this is.
     """
-    arrow = '<span class="rp-arrow" aria-hidden="true">→</span>'
-    items = [f"<li>{arrow if position else ''}{_step(run, current)}</li>" for position, run in enumerate(runs)]
+    items = []
+    for position, run in enumerate(runs):
+        # Two attacks on one network follow from the same run, not from each other.
+        sign = "" if not position else "→" if run["kind"] != runs[position - 1]["kind"] else "and"
+        joint = f'<span class="rp-arrow rp-label" aria-hidden="true">{sign}</span>' if sign else ""
+        items.append(f"<li>{joint}{_step(run, current)}</li>")
     return f'<ol class="rp-steps" aria-label="Steps of this chain">{"".join(items)}</ol>'
 
 
@@ -41,7 +45,7 @@ def step_words(run: Mapping[str, Any]) -> str:
         parts = [status.capitalize()]
         if not missing(run.get("progress")):
             parts.append(percent(run["progress"], 0))
-        if not missing(run.get("seconds_left")):
+        if status == "running" and not missing(run.get("seconds_left")):
             parts.append(f"{duration(run['seconds_left'])} left")
         return ", ".join(parts)
     return status.capitalize()

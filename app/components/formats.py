@@ -5,7 +5,8 @@ from __future__ import annotations
 import html
 import math
 import time
-from fractions import Fraction
+
+from engine.config import pixels_text
 
 EMPTY = "–"
 
@@ -45,12 +46,9 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
 
 
-def ago(moment: float | None, now: float | None = None) -> str:
-    """A Unix time as "3 min ago"; nothing -> a dash."""
-    if missing(moment):
-        return EMPTY
-    seconds = (time.time() if now is None else now) - moment
-    return "just now" if seconds < 5 else f"{coarse(seconds)} ago"
+def moment(seconds: float | None) -> str:
+    """A Unix time as "2026-11-20 12:05" in this computer's time zone; stays true on a page that is left open."""
+    return EMPTY if missing(seconds) else time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
 def coarse(seconds: float) -> str:
@@ -73,12 +71,7 @@ def count(number: float | None) -> str:
 
 def epsilon(value: float | None) -> str:
     """A radius in pixel space: 8/255 is written as that, 0.15 as 0.15."""
-    if missing(value):
-        return EMPTY
-    scaled = value * 255
-    if abs(scaled - round(scaled)) < 1e-6 and round(scaled):
-        return f"{round(scaled)}/255"
-    return f"{value:.4g}"
+    return EMPTY if missing(value) else pixels_text(value)
 
 
 def setting(value: object) -> str:
@@ -90,10 +83,7 @@ def setting(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(setting(one) for one in value)
     if isinstance(value, float):
-        nearest = Fraction(value).limit_denominator(255)
-        if 0 < value < 1 and nearest.denominator == 255 and abs(float(nearest) - value) < 1e-9:
-            return f"{nearest.numerator}/255"
-        return f"{value:.6g}"
+        return pixels_text(value)
     return str(value)
 
 

@@ -21,7 +21,7 @@ def progress_html(*, title: str, done: float | None, total: float | None, unit: 
     """
     known = not missing(done) and not missing(total) and bool(total)
     share = min(1.0, max(0.0, done / total)) if known else 0.0
-    amount = f"{amount_text(done)} of {amount_text(total)} {escape(unit)}" if known else escape(pending)
+    amount = f"{amount_text(min(done, total))} of {amount_text(total)} {escape(unit)}" if known else escape(pending)
     left = "" if missing(seconds_left) or share >= 1 else f"<span>about {duration(seconds_left)} left</span>"
     moving = "" if missing(passes) or not passes else (
         f'<span class="rp-num" data-measured="{passes:.0f}">{passes:,.0f} forward passes</span>')

@@ -35,8 +35,12 @@ def architecture(run_id: str) -> None:
         matrix = log.alpha_matrix(run_id, cell, epoch)
         live_plot(alphas.heat_map(matrix), key=f"run_heat_{cell}", height=430,
                   label=f"{theme.cell_title(cell)}: weight of every operation on every edge, epoch {epoch}")
+        st.html('<p class="rp-note">Rows: edges, from → to. Numbers: softmax weights, a row adds up to 1. Framed: the strongest '
+                "operation of its edge; the cell keeps the two strongest edges into each node.</p>")
     with right:
         _graph(matrix, log.genotypes(run_id), cell, epoch)
+    st.html('<p class="rp-note" style="margin-top:1rem"><b>The same weights over the steps</b>, one small chart an edge: a row '
+            "for the node it ends in, a column for where it comes from.</p>")
     live_plot(alphas.lines(log.alpha_lines(run_id, cell, LINE_BUCKETS)), key=f"run_lines_{cell}", height=520,
               label=f"{theme.cell_title(cell)}: weights of every edge over the steps")
 

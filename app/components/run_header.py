@@ -14,6 +14,7 @@ from app.components.progress import figure_html, progress_html
 from app.components.status import status_chip_html, tag_html
 from engine import requests
 from engine.config import PRESETS
+from engine.data import DATASETS
 from engine.errors import RampartError
 
 TONES = {"finished": "good", "failed": "bad", "stopped": "warn", "stopping": "warn"}
@@ -36,20 +37,32 @@ def header(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
     for one in [run, *(r for r in chain if r["status"] in ACTIVE and r["id"] != run["id"])]:
         if one["status"] != "finished":
             st.html(_progress(one))
-    _figures(run)
 
 
 def _title(run: dict[str, Any]) -> None:
     preset = str(run["preset"])
-    demonstration = preset == "quick"
-    note = PRESETS.get(preset, "") if demonstration or preset == "smoke" else ""
+    note = PRESETS.get(preset, "") if preset in ("quick", "smoke") else ""
     silent = None if missing(run.get("silent_s")) else run["silent_s"]
-    tags = "".join(map(tag_html, (theme.KIND_TITLES.get(run["kind"], run["kind"]), run["dataset"],
-                                  "demonstration" if demonstration else preset)))
+    data = DATASETS[run["dataset"]].title if run["dataset"] in DATASETS else str(run["dataset"])
+    tags = "".join(map(tag_html, (theme.KIND_TITLES.get(run["kind"], run["kind"]), data, f"preset {preset}")))
+    failed = run["status"] == "failed"
     st.html(f'<div class="rp-row"><h1 class="rp-title">{escape(run["title"])}</h1>'
-            f'{status_chip_html(run["status"], run.get("cause"), silent)}</div>'
+            f'{status_chip_html(run["status"], "" if failed else run.get("cause"), silent)}</div>'
             f'<div class="rp-row" style="margin-top:0.45rem">{tags}<span class="rp-label">{escape(run["id"])}</span></div>'
-            + (f'<p class="rp-note" style="margin-top:0.35rem">Preset {escape(preset)}. {escape(note)}</p>' if note else ""))
+            + (f'<p class="rp-note" style="margin-top:0.35rem">{escape(note)}</p>' if note else "")
+            + (f'<div class="rp-problem" style="margin-top:0.6rem" role="alert"><b>Why it failed</b> {escape(why(run))}</div>'
+               if failed else ""))
+
+
+def why(run: dict[str, Any]) -> str:
+    """The cause of a failed run; the run's own last error with it, where that says more."""
+    cause = _text(run.get("cause")) or "No cause is known; the log below may tell."
+    alerts = session.run_log().alerts(run["id"])
+    errors = [str(text) for text in alerts[alerts["level"] == "error"]["text"]]
+    told = errors[-1] if errors else ""
+    if not told or told.rstrip(".") in cause:
+        return cause
+    return told if told.lower().startswith(cause.rstrip(".").lower()) else f"{cause} {told}"
 
 
 def _buttons(run: dict[str, Any]) -> None:
@@ -85,7 +98,8 @@ def _progress(run: dict[str, Any]) -> str:
     live = run["status"] in ACTIVE
     return progress_html(
         title=str(run["kind"]).capitalize(), done=row.get("done"), total=row.get("total"), unit=row.get("unit") or "steps",
-        detail=_text(row.get("detail")) if live else "", seconds_left=row.get("seconds_left") if live else None,
+        detail=_text(row.get("detail")) if live else "",
+        seconds_left=row.get("seconds_left") if run["status"] == "running" else None,
         passes=row.get("passes"), tone=TONES.get(run["status"], ""),
         pending={"queued": "waits its turn", "running": "starting"}.get(run["status"], "nothing done"))
 
@@ -100,15 +114,17 @@ FIGURES = {"natural_accuracy": "Natural accuracy", "adversarial_accuracy": "Adve
            "adversarial_loss": "Adversarial loss", "train_loss": "Training loss", "images_per_s": "Throughput"}
 
 
-def _figures(run: dict[str, Any]) -> None:
-    """The newest means that were measured, and where."""
+def figures(run: dict[str, Any]) -> None:
+    """The newest means that were measured, and where. A search's are its supernet's: no result of the network it finds."""
     latest = newest(session.run_log().curves(run["id"]))
     shown = [name for name in FIGURES if name in latest]
     if not shown:
         return
     boxes = "".join(figure_html(FIGURES[name], _value(name, latest[name][1])) for name in shown)
     places = {(WHERE.get(split, split), epoch): split for split, _, epoch in (latest[name] for name in shown)}
-    note = ". ".join(f"{'Training' if split == 'weights' else 'Natural and adversarial'}: {place}, mean of epoch {epoch}"
+    of = "Natural and adversarial of the supernet" if run["kind"] == "search" else "Natural and adversarial"
+    so_far = " so far" if run["status"] in ACTIVE else ""
+    note = ". ".join(f"{'Training' if split == 'weights' else of}: {place}, mean of epoch {epoch}{so_far}"
                      for (place, epoch), split in places.items())
     st.html(f'<div class="rp-figures">{boxes}</div><p class="rp-label" style="margin:0.45rem 0 0">{escape(note)}.</p>')
 

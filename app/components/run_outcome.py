@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from app import session
-from app.components.attack_table import attack_table_html
+from app.components.attack_table import CAPTION, attack_table_html
 from app.components.cell_graph import genotype_graphs, to_dot
 from app.components.formats import count, escape, missing
 from app.components.states import empty_state, section
@@ -29,7 +29,8 @@ def outcome(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
     found = derived(run, chain)
     if found is None or (results.empty and run["kind"] == "search" and run["status"] != "finished"):
         return
-    section("Derived cells and what they withstand", "the genotype and the network retrained from it")
+    section("Derived cells and what they withstand", "left, what the search found; right, the network retrained from it, "
+            "attacked on the test split")
     left, right = st.columns([6, 6], gap="large")
     with left:
         genotype_graphs(found, key="outcome")
@@ -55,8 +56,12 @@ def _attacks(results: pd.DataFrame, attacked: list[dict[str, Any]], chain: list[
     if results.empty:
         _waiting(attacked, chain)
         return
-    for run_id in dict.fromkeys(results["run"]):
-        st.html(attack_table_html(results[results["run"] == run_id]))
+    runs = list(dict.fromkeys(results["run"]))
+    for run_id in runs:
+        if len(runs) > 1:
+            name = escape(run_id)
+            st.html(f'<span class="rp-label">Attack run <a href="run?id={name}" target="_self">{name}</a></span>')
+        st.html(attack_table_html(results[results["run"] == run_id], CAPTION if run_id == runs[-1] else ""))
     sizes = next((one for one in reversed(chain) if not missing(one.get("parameters"))), None)
     if sizes:
         st.html(f'<p class="rp-note">Network: {count(sizes["parameters"])} parameters, {count(sizes["macs"])} '

@@ -5,37 +5,47 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic.fields import FieldInfo
+
+from app.components.form import label_of, with_unit
 from app.components.formats import escape, setting
 from engine.config import Difference, config_class
 from engine.errors import ConfigError
 
 
-def differences_html(found: Sequence[Difference]) -> str:
+def differences_html(kind: str, method: str | None, found: Sequence[Difference]) -> str:
     """Setting, value here, published value."""
-    rows = "".join(f"<tr><td>{words(one.field)}</td><td>{escape(setting(one.value))}</td>"
-                   f"<td>{escape(setting(one.paper))}</td></tr>" for one in found)
+    fields = _fields(kind, method)
+    rows = "".join(f"<tr><td>{escape(label_of(one.field))}</td><td>{_value(fields, one.field, one.value)}</td>"
+                   f"<td>{_value(fields, one.field, one.paper)}</td></tr>" for one in found)
     return ('<div class="rp-scroll"><table class="rp-table"><thead><tr><th scope="col">Setting</th><th scope="col">This run</th>'
             f'<th scope="col">Published</th></tr></thead><tbody>{rows}</tbody></table></div>')
 
 
 def all_settings_html(kind: str, method: str | None, values: Mapping[str, Any], found: Sequence[Difference]) -> str:
     """Every setting by group with its meaning; those in `found` differ from the published ones and are tinted."""
-    try:
-        fields = config_class(kind, method).model_fields
-    except ConfigError:
-        fields = {}
+    fields = _fields(kind, method)
     differing = {one.field for one in found}
     groups: dict[str, list[str]] = {}
     for name, value in values.items():
         info = fields.get(name)
         extra = info.json_schema_extra if info and isinstance(info.json_schema_extra, dict) else {}
         groups.setdefault(str(extra.get("group", "Other")), []).append(
-            f'<tr class="{"rp-differs" if name in differing else ""}"><td>{words(name)}</td><td>{escape(setting(value))}</td>'
+            f'<tr class="{"rp-differs" if name in differing else ""}"><td>{escape(label_of(name))}</td>'
+            f'<td>{_value(fields, name, value)}</td>'
             f'<td class="rp-label">{escape(info.description or "") if info else ""}</td></tr>')
     parts = [f'<tr><th scope="rowgroup" colspan="3">{escape(group)}</th></tr>{"".join(rows)}' for group, rows in groups.items()]
     return f'<div class="rp-scroll"><table class="rp-table"><tbody>{"".join(parts)}</tbody></table></div>'
 
 
-def words(field: str) -> str:
-    """A field's name as words: "alpha_learning_rate" -> "alpha learning rate"."""
-    return escape(field.replace("_", " "))
+def _fields(kind: str, method: str | None) -> Mapping[str, FieldInfo]:
+    """The fields of a run's settings; none for a kind or method that this version does not know."""
+    try:
+        return config_class(kind, method).model_fields
+    except ConfigError:
+        return {}
+
+
+def _value(fields: Mapping[str, FieldInfo], name: str, value: Any) -> str:
+    """A value with its unit, as the Launch page writes it."""
+    return escape(with_unit(fields[name], value) if name in fields else setting(value))

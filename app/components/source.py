@@ -69,7 +69,6 @@ def _finished(runs: pd.DataFrame, kind: str) -> list[str]:
 def _parent(runs: pd.DataFrame, kind: str, wanted: str | None, label: str, nothing: str) -> Source:
     ids = _finished(runs, kind)
     if not ids:
-        st.markdown(f":orange[:material/info: {nothing}]")
         return Source(problem=nothing)
     titles = dict(zip(runs["id"], runs["title"]))
     index = ids.index(wanted) if wanted in ids else 0

@@ -155,6 +155,7 @@ STYLE = """
 .rp-rows .rp-sort { all: unset; cursor: pointer; white-space: pre-line; } .rp-rows .rp-sort:hover { color: var(--rp-ink); }
 .rp-rows .rp-sort:focus-visible { outline: 2px solid var(--rp-accent); outline-offset: 2px; }
 .rp-rows .rp-sub { display: block; font-size: 0.8rem; color: var(--rp-ink-2); white-space: nowrap; }
+.rp-rows .rp-chip + .rp-sub { white-space: normal; max-width: 17rem; min-width: 9rem; }
 .rp-rows .rp-muted { color: var(--rp-ink-2); }
 .rp-rows .rp-track { height: 5px; min-width: 6rem; margin-top: 0.3rem; }
 .rp-rows .rp-data-link { color: var(--rp-accent); text-decoration: none; font-weight: 560; }

@@ -40,6 +40,7 @@ KIND_TEXTS = {
     "attack": "Measures a retrained network on the test split: natural, FGSM, PGD-20, AutoAttack.",
 }
 THEN = ("retrain", "attack")
+PUBLISHED = {"search": "search", "retrain": "retraining", "attack": "attacks"}
 
 
 @dataclass(frozen=True)
@@ -178,8 +179,8 @@ def differences(choice: Choice, values: FormValues) -> None:
         st.markdown("Nothing: every setting is the published one." if values.config else
                     "Known as soon as every setting is valid.")
         return
-    method = METHODS[choice.method].title if choice.method else KIND_TITLES[choice.kind]
-    st.markdown(f"**{len(table)} settings differ from `paper`** ({method} as published). "
+    published = f"{METHODS[choice.method].title} as published" if choice.method else f"the published {PUBLISHED[choice.kind]}"
+    st.markdown(f"**{len(table)} settings differ from `paper`** ({published}). "
                 "Epsilon and step size are in pixel space, 0 to 1.")
     groups = list(table.groupby("Run", sort=False))
     for column, (kind, rows) in zip(st.columns(max(2, len(groups)), gap="large"), groups):
@@ -250,7 +251,7 @@ def network(choice: Choice, values: FormValues) -> None:
         size = (f"{count(found.parameters)} parameters and {count(found.macs)} multiply-accumulates per image at "
                 f"{config.channels} channels and {config.layers} cells, without auxiliary head")
     section("The network", size)
-    genotype_graphs(genotype, key="launch.genotype", columns=len(genotype.kinds))
+    genotype_graphs(genotype, key="launch.genotype")
 
 
 def command(choice: Choice, values: FormValues) -> None:
@@ -263,6 +264,7 @@ def command(choice: Choice, values: FormValues) -> None:
                                {**choice.source.changes, **values.changes}, choice.then, choice.source.parent,
                                session.runs_root())
     st.code(line, language="bash", wrap_lines=True)
+    st.caption("In Rampart's folder, where `python` is `.venv/bin/python`.")
 
 
 runs = session.run_log().runs()

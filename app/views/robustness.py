@@ -11,7 +11,7 @@ from app import session
 from app.charts.robustness import height_of, intervals_figure
 from app.components.attack_table import attack_table_html
 from app.components.cell_graph import genotype_graphs
-from app.components.formats import ago, count, epsilon, escape, missing
+from app.components.formats import count, epsilon, escape, missing, moment
 from app.components.live import live_panel
 from app.components.live_plot import live_plot
 from app.components.measure import NOT_MEASURED, accuracy, interval, network_labels, with_interval
@@ -96,7 +96,7 @@ def fields_html(text: str) -> str:
         return '<p class="rp-note">The fields of this fingerprint cannot be read.</p>'
     rows = "".join(f"<tr><td>{escape(str(name).replace('_', ' '))}</td><td>{escape(field_text(value))}</td></tr>"
                    for name, value in fields.items())
-    return f'<div class="rp-scroll"><table class="rp-table"><tbody>{rows}</tbody></table></div>'
+    return f'<div class="rp-scroll"><table class="rp-table rp-wrap"><tbody>{rows}</tbody></table></div>'
 
 
 def field_text(value: object) -> str:
@@ -120,8 +120,9 @@ def ledger() -> None:
                "less a choice made after looking is worth; report this number beside the results.")
     rows = "".join(
         f'<tr><td class="rp-right">{row.opening}</td><td>{escape(row.title)}</td><td>{escape(row.run)}</td>'
-        f'<td>{escape(row.dataset)}</td><td class="rp-right">{row.images:,}</td><td>{escape(row.purpose)}</td>'
-        f'<td class="rp-right">{row.attempt}</td><td class="rp-right">{ago(row.t)}</td></tr>'
+        f'<td>{escape(DATASETS[row.dataset].title if row.dataset in DATASETS else row.dataset)}</td>'
+        f'<td class="rp-right">{row.images:,}</td><td>{escape(row.purpose)}</td>'
+        f'<td class="rp-right">{row.attempt}</td><td class="rp-right">{moment(row.t)}</td></tr>'
         for row in openings.iloc[::-1].head(100).itertuples())
     head = "".join(f'<th scope="col"{side}>{name}</th>' for name, side in (
         ("Opening", ' class="rp-right"'), ("Network", ""), ("Run", ""), ("Dataset", ""), ("Images", ' class="rp-right"'),
@@ -177,12 +178,12 @@ def networks() -> None:
         rows = next(rows for rows in groups if run in set(rows["run"]))
         st.caption("Each cell: share of the images still classified correctly, and its 95 % Wilson interval in percent. "
                    "Groups differ in attack, settings or images, so networks are compared inside a group only.")
+        section("Intervals", "the selected network's group")
+        live_plot(intervals_figure(rows), key="robustness_intervals", height=height_of(len(rows)),
+                  label="Accuracy under each attack with 95 % intervals")
     network = frame[frame["run"] == run].iloc[0]
     with right:
         picture(network)
-    section("Intervals", "the selected network's group")
-    live_plot(intervals_figure(rows), key="robustness_intervals", height=height_of(len(rows)),
-              label="Accuracy under each attack with 95 % intervals")
     details(network)
     ledger()
 

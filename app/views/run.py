@@ -14,7 +14,7 @@ from app.components.live import live_panel
 from app.components.live_plot import live_plot
 from app.components.log_tail import log_tail, matching, read_tail
 from app.components.run_architecture import architecture
-from app.components.run_header import header
+from app.components.run_header import figures, header
 from app.components.run_outcome import outcome
 from app.components.settings import all_settings_html, differences_html
 from app.components.states import empty_state, heading, problem, section
@@ -22,6 +22,9 @@ from engine.errors import RampartError
 from engine.run.folder import RunFolder
 
 VERTEX_STEPS = 500
+WAITING_HEIGHT = 110  # pixels of a chart that has nothing to show yet
+THIN_LINES = {"search": "Points: means of an epoch. Thin lines: single steps, each on one batch.",
+              "retrain": "Points: means of an epoch. Thin line: single training batches; an epoch's last one is small."}
 SPLITS = {"search": ("alphas", "alphas split, batch statistics"),
           "retrain": ("select", "select split, running statistics; training loss on the weights and alphas splits")}
 
@@ -72,11 +75,12 @@ def chain_of(run_id: str) -> list[dict[str, Any]]:
 
 
 def top(run_id: str) -> None:
-    """Title, controls, chain, progress; and, as soon as there is one, the outcome of the chain."""
+    """Title, controls, chain, progress, the outcome of the chain as soon as there is one, the newest numbers of this run."""
     chain = chain_of(run_id)
     run = next(one for one in chain if one["id"] == run_id)
     header(run, chain)
     outcome(run, chain)
+    figures(run)
 
 
 def curves(run_id: str, kind: str) -> None:
@@ -87,24 +91,29 @@ def curves(run_id: str, kind: str) -> None:
     left, right = st.columns([7, 5], gap="large") if kind == "search" else (st.container(), None)
     with left:
         section("Natural versus adversarial", words)
-        live_plot(figure, key="run_trade_off", height=400, label=f"Natural and adversarial accuracy and loss, {words}")
+        live_plot(figure, key="run_trade_off", height=400 if figure.data else WAITING_HEIGHT,
+                  label=f"Natural and adversarial accuracy and loss, {words}")
+        if figure.data:
+            st.html(f'<p class="rp-note">{THIN_LINES[kind]}</p>')
     if right:
         with right:
             weighting(run_id)
 
 
 def weighting(run_id: str) -> None:
-    """MGDA: weights, angle, and one sentence."""
+    """MGDA: weights, angle, and what they mean in words."""
     run_log = session.run_log()
     frame = run_log.objectives(run_id)
-    section("Who decides", "weights of MGDA and the angle between the two gradients")
-    live_plot(mgda.weights_and_angle(frame), key="run_mgda", height=352, label="MGDA weights and angle over the steps")
-    st.html(f'<p class="rp-note">{escape(mgda.in_words(run_log.share_at_vertex(run_id, VERTEX_STEPS)))}</p>')
+    section("Weight of each loss", "chosen by MGDA, and the angle between the two gradients")
+    live_plot(mgda.weights_and_angle(frame), key="run_mgda", height=WAITING_HEIGHT if frame.empty else 352,
+              label="MGDA weights and angle over the steps")
+    words = mgda.in_words(run_log.share_at_vertex(run_id, VERTEX_STEPS))
+    st.html(f'<p class="rp-note">{mgda.EXPLAINED}</p><p class="rp-note" style="margin-top:0.4rem">{escape(words)}</p>')
 
 
 def evolution(run_id: str) -> None:
     """The architecture as it evolves."""
-    section("Architecture", "softmaxed architecture weights, and the cell that would be derived from them")
+    section("Architecture", "how much each operation counts on each edge, and the cell that these weights give")
     architecture(run_id)
 
 
@@ -130,12 +139,12 @@ def configuration(run_id: str) -> None:
     section("Settings", "what differs from the published ones")
     found = run["differences"]
     if found:
-        st.html(differences_html(found))
+        st.html(differences_html(run["kind"], run["method"], found))
     else:
         st.html('<p class="rp-note">Nothing: these are the published settings.</p>')
     with st.expander("All settings"):
         st.html(all_settings_html(run["kind"], run["method"], run["config"], found))
-    section("Command", "starts the same run from a terminal")
+    section("Command", "starts the same run from a terminal in Rampart's folder; python is .venv/bin/python there")
     st.code(run["command"], language="bash", wrap_lines=True)
 
 

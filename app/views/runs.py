@@ -80,7 +80,7 @@ def cause_of(run: pd.Series) -> str:
     if run["status"] == "running" and not missing(run["silent_s"]) and run["silent_s"] >= 60:
         return f"no news for {coarse(run['silent_s'])}"
     cause = shown(run["cause"]) if run["status"] in ("failed", "queued") else ""
-    return cause if len(cause) <= 34 else cause[:33].rstrip() + "…"
+    return cause if len(cause) <= 90 else cause[:89].rstrip() + "…"
 
 
 def shown(value: object) -> str:
@@ -132,7 +132,7 @@ def selection(run: pd.Series) -> None:
         state = state_of(run["id"])
         if state is not None:
             force = state.status == "stopping"
-            buttons.button("Stop now" if force else "Stop", key="runs.stop", icon=":material/stop:", on_click=act,
+            buttons.button("Kill it now" if force else "Stop", key="runs.stop", icon=":material/stop:", on_click=act,
                            args=("force" if force else "stop", run["id"]), disabled=not state.can_stop,
                            help="Ends the processes at once; the last checkpoint stays." if force else
                            "Abandons the current step, writes a checkpoint and exits. It can be resumed.")
@@ -147,6 +147,16 @@ def selection(run: pd.Series) -> None:
             problem(refusal, link=None)
         elif about == run["id"] and done:
             st.caption(done)
+
+
+def nothing_selected() -> None:
+    """The same box with its buttons at rest, so that choosing a row does not move the table under the pointer."""
+    with st.container(border=True):
+        st.html('<div class="rp-row"><span class="rp-label" style="line-height:1.9">No run selected. Click a row to open, stop '
+                "or resume it; its name leads to its page.</span></div>")
+        buttons = st.container(horizontal=True)
+        for label, icon in (("Open", "open_in_new"), ("Stop", "stop"), ("Resume", "play_arrow")):
+            buttons.button(label, key=f"runs.none.{label}", icon=f":material/{icon}:", disabled=True)
 
 
 def state_of(run: str) -> requests.RunState | None:
@@ -176,7 +186,7 @@ def runs_list() -> None:
     kept = filtered(frame, text or "", wanted, of_kind)
     running = int((frame["status"] == "running").sum())
     st.caption(f"{len(kept)} of {len(frame)} runs" + (f", {running} running" if running else "") +
-               ". Choose a row to stop, resume or open it; accuracies of different splits are not comparable.")
+               ". Accuracies on different splits are not comparable.")
     if kept.empty:
         empty_state("No run matches the filter", "Take a word away, or choose another status or kind.")
         return
@@ -189,8 +199,10 @@ def runs_list() -> None:
         st.session_state["runs.selected"] = action.clicked
         st.rerun(scope="fragment")  # so that the mark in the table and the buttons above it agree
     chosen = kept[kept["id"] == st.session_state.get("runs.selected")]
-    if not chosen.empty:
-        with place:
+    with place:
+        if chosen.empty:
+            nothing_selected()
+        else:
             selection(chosen.iloc[0])
 
 
