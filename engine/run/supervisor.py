@@ -135,7 +135,8 @@ class Supervisor:
         code = worker.child.poll() if worker.child is not None else None
         if code is None and (worker.child is not None or is_alive(worker.process)):
             return False
-        self._bury(worker.folder, worker.process, code, oom_kills() > worker.oom_kills)
+        if worker.folder.path.is_dir():  # else somebody deleted the run, and its device is free again
+            self._bury(worker.folder, worker.process, code, oom_kills() > worker.oom_kills)
         del self.workers[worker.folder.id]
         return True
 
@@ -225,8 +226,10 @@ class _trouble_is_logged:
     def __exit__(self, kind: object, problem: BaseException | None, traceback: object) -> bool:
         if not isinstance(problem, (RunError, OSError, ValueError, KeyError, TypeError, psutil.Error)):
             return False
-        if self._said.get(self.name) != str(problem):
-            self._said[self.name] = str(problem)
+        # Without the path, in which a temporary name is another each time.
+        gist = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
+        if self._said.get(self.name) != gist:
+            self._said[self.name] = gist
             print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {self.name}: {problem}", file=sys.stderr, flush=True)
         return True
 

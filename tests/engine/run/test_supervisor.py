@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -140,6 +141,27 @@ def test_a_corrupt_run_hinders_nobody(runs: Path) -> None:
     supervisor.tick()
     assert requests.status(runs, whole).status == "running"
     assert requests.status(runs, broken).status == "failed"
+
+
+def test_a_run_deleted_while_it_ran_frees_its_device(runs: Path) -> None:
+    (deleted,), (waiting,) = submit(runs), submit(runs)
+    supervisor = Supervisor(runs, launcher=ScriptLauncher({"search": FOREVER}))
+    pid = tick_until(supervisor, deleted, "running").pid
+    shutil.rmtree(runs / deleted)
+    os.kill(pid, signal.SIGKILL)
+    assert tick_until(supervisor, waiting, "running").device == "cpu"
+    assert not (runs / deleted).exists() and list(supervisor.workers) == [waiting]
+
+
+def test_the_same_trouble_is_logged_once(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run_id,) = submit(runs)
+    supervisor = Supervisor(runs, launcher=ScriptLauncher({"search": "raise SystemExit(3)"}))
+    until(lambda: supervisor.tick() and supervisor.workers, "a worker", 30)
+    RunFolder(runs, run_id).exit_json.mkdir()  # nothing can be written in its place
+    for _ in range(20):
+        supervisor.tick()
+        time.sleep(0.02)
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_only_one_supervisor_and_it_ends_when_idle(runs: Path) -> None:
