@@ -123,15 +123,17 @@ def chain(cursor: duckdb.DuckDBPyConnection, run: str) -> pd.DataFrame:
     """See `RunLog.chain`."""
     return frame(cursor, """
         with recursive above(run, parent) as (
-            select run, parent from folder where run = ?
+            select run, parent from folder where run = $run
             union select f.run, f.parent from above join folder f on f.run = above.parent),
-        root as (select run from above a where not exists (select 1 from above b where b.run = a.parent) limit 1),
+        -- Parents that form a circle have no root: then the run itself stands first.
+        root as (select a.run from above a left join above b on b.run = a.parent
+                 order by b.run is not null, a.run = $run desc limit 1),
         below(run, depth) as (
             select run, 0 from root
             union select f.run, below.depth + 1 from below join folder f on f.parent = below.run where below.depth < 16)
         select f.run as id, coalesce(kind, '') as kind, coalesce(title, f.run) as title, coalesce(parent, '') as parent,
                min(depth) as depth
-        from below join folder f using (run) group by all order by depth, min(created), id""", [run], CHAIN)
+        from below join folder f using (run) group by all order by depth, min(created), id""", {"run": run}, CHAIN)
 
 
 def alerts(cursor: duckdb.DuckDBPyConnection, number: int) -> pd.DataFrame:
