@@ -345,21 +345,26 @@ def _publish(runs: Path, records: Sequence[Mapping[str, Any]], key: str | None) 
     """Writes each folder under a temporary name and renames it; a token that was used returns its ids instead."""
     ids = [check_id(record["id"]) for record in records]
     drafts: list[Path] = []
+    published: list[Path] = []
     try:
         for record in records:
             draft = runs / f".draft-{record['id']}-{secrets.token_hex(3)}"
-            (draft / "control").mkdir(parents=True)
             drafts.append(draft)
+            (draft / "control").mkdir(parents=True)
             atomic_write_json(draft / "run.json", record)
         if key is not None:
             earlier = _claim(runs, key, ids)
             if earlier is not None:
                 return earlier
-        for draft, run_id in zip(drafts, ids):
+        # The first run last: until it is there the others cannot start, so that all of it can still be taken back.
+        for draft, run_id in reversed([*zip(drafts, ids)]):
             draft.rename(runs / run_id)
+            published.append(runs / run_id)
         sync_directory(runs)
         return ids
     except OSError as problem:
+        for folder in published:
+            shutil.rmtree(folder, ignore_errors=True)
         raise RunError(f"The run could not be written to {runs} ({problem.strerror or problem}); nothing was launched: "
                        "free some space or make the folder writable.") from None
     finally:

@@ -56,6 +56,17 @@ def test_a_double_click_launches_one_run(runs: Path) -> None:
     assert requests.submit(runs, "search", {}, method="arnas", preset="smoke", key="another click") != found[0]
 
 
+@pytest.mark.parametrize("taken", [0, 1, 2])
+def test_a_chain_is_there_whole_or_not_at_all(runs: Path, taken: int) -> None:
+    ids = [f"20261120-0915-{kind}-digits-7f3a" for kind in ("search", "retrain", "attack")]
+    (runs / ids[taken]).mkdir()
+    (runs / ids[taken] / "note").write_text("of somebody else")
+    with pytest.raises(RunError, match="nothing was launched"):
+        requests._publish(runs, [{"id": run_id} for run_id in ids], None)
+    assert {path.name for path in runs.iterdir()} == {"control", ids[taken]}
+    assert [path.name for path in (runs / ids[taken]).iterdir()] == ["note"]
+
+
 def test_a_token_whose_owner_died_launches_again(runs: Path) -> None:
     first = requests.submit(runs, "search", {}, method="arnas", preset="smoke", key="k")
     (runs / first[0] / "run.json").unlink()
