@@ -66,8 +66,8 @@ STATUS = {
     "failed": ("✕", "bad"),
 }
 
-# Cells as prose names them.
-CELL_TITLES = {"accurate": "Accurate cell", "reduce": "Reduction cell", "robust": "Robust cell", "normal": "Normal cell"}
+# Cells as prose names them, in the order in which images meet them.
+CELL_TITLES = {"accurate": "Accurate cell", "normal": "Normal cell", "reduce": "Reduction cell", "robust": "Robust cell"}
 KIND_TITLES = {"search": "Search", "retrain": "Retrain", "attack": "Attack"}
 
 

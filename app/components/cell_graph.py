@@ -55,7 +55,7 @@ def _figure(cell: Cell, title: str, changed: Collection[int] = ()) -> str:
 def genotype_graphs(genotype: Genotype, *, key: str) -> None:
     """All cells of a genotype, in the order in which images meet them, and the legend; beside each other where there is
     room for labels of a readable size, else below each other."""
-    kinds = [kind for kind in ("accurate", "normal", "reduce", "robust") if kind in genotype.kinds]
+    kinds = [kind for kind in theme.CELL_TITLES if kind in genotype.kinds]
     figures = "".join(_figure(genotype.cell(kind), theme.cell_title(kind)) for kind in kinds)
     _component(data={"html": f'<div class="rp-cells">{figures}</div>'}, key=f"{key}_cells")
     legend([operation for kind in kinds for operation, _ in genotype.cell(kind).edges], key=f"{key}_legend")

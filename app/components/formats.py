@@ -74,19 +74,6 @@ def epsilon(value: float | None) -> str:
     return EMPTY if missing(value) else pixels_text(value)
 
 
-def setting(value: object) -> str:
-    """A configuration value in plain English."""
-    if value is None:  # what every setting that may be empty means by it: all images, a full pass, all cores
-        return "all"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, (list, tuple)):
-        return ", ".join(setting(one) for one in value)
-    if isinstance(value, float):
-        return pixels_text(value)
-    return str(value)
-
-
 def escape(text: object) -> str:
     """Text from a file or a user, made safe inside HTML."""
     return html.escape(str(text), quote=True)

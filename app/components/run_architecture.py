@@ -14,13 +14,13 @@ from app.components.states import empty_state
 from engine.genotype import Cell, Genotype, derive
 
 LINE_BUCKETS = 100  # points a line; ninety-eight lines share the picture
-ORDER = ("accurate", "normal", "reduce", "robust")
 
 
 def architecture(run_id: str) -> None:
     """Heat-map and derived cell of the chosen epoch, lines of every edge; needs a search's run log."""
     log = session.run_log()
-    cells = sorted(log.alpha_cells(run_id), key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+    found = log.alpha_cells(run_id)
+    cells = [name for name in theme.CELL_TITLES if name in found] + [name for name in found if name not in theme.CELL_TITLES]
     if not cells:
         empty_state("No architecture weights yet", "They appear after the first step of the search.")
         return

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from app.components.form import label_of, with_unit
-from app.components.formats import escape, setting
+from app.components.formats import escape
 from engine.config import Difference, config_class
 from engine.errors import ConfigError
 
@@ -47,5 +47,5 @@ def _fields(kind: str, method: str | None) -> Mapping[str, FieldInfo]:
 
 
 def _value(fields: Mapping[str, FieldInfo], name: str, value: Any) -> str:
-    """A value with its unit, as the Launch page writes it."""
-    return escape(with_unit(fields[name], value) if name in fields else setting(value))
+    """A value with its unit, as the Launch page writes it; as it is where this version does not know the field."""
+    return escape(with_unit(fields[name], value) if name in fields else value)

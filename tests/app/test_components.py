@@ -148,8 +148,6 @@ def test_formats():
     assert [formats.epsilon(e) for e in (8 / 255, 0.15)] == ["8/255", "0.15"]
     assert re.fullmatch(r"2026-11-1[78] \d\d:\d\d", formats.moment(1_795_000_000.0)) and formats.moment(None) == "–"
     assert formats.coarse(190.0) == "3 min"
-    settings = (2 / 255, True, None, ("fgsm", "pgd-20"), 0.02)
-    assert [formats.setting(v) for v in settings] == ["2/255", "yes", "all", "fgsm, pgd-20", "0.02"]
     assert formats.count(4_520_394) == "4.52 million"
 
 
