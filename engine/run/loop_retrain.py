@@ -76,6 +76,8 @@ class RetrainLoop:
         if self.fresh:
             self._write_network()
             self._save()
+        elif self.training.best is not None:
+            self._write_best()  # best.pt may have been damaged, or be newer than the checkpoint that could be read
         with at_work(session, self._save):
             while True:
                 if self._measurement_due():

@@ -134,6 +134,18 @@ def test_a_corrupt_last_checkpoint_costs_steps_not_the_run(runs: Path, chain: di
     same(last(runs, chain["search"]), last(runs, run_id))
 
 
+def test_a_damaged_best_network_is_written_anew_by_a_resumed_training(runs: Path) -> None:
+    run_id = submit(runs, "retrain", genotype="ARNAS", epochs=2)
+    with pytest.raises(StopRequested):
+        attempt(runs, run_id, 1, 20)
+    path = RunFolder(runs, run_id).checkpoint / "best.pt"
+    best = checkpoint.read(path)
+    path.write_bytes(b"torn")
+    with pytest.raises(StopRequested):
+        attempt(runs, run_id, 2, 2)
+    same(best, checkpoint.read(path))
+
+
 def test_no_readable_checkpoint_is_a_sentence(runs: Path) -> None:
     run_id = submit(runs, "search")
     with pytest.raises(StopRequested):
