@@ -338,7 +338,7 @@ def _name_and_title(kind: str, config: RunConfig, method: str | None, before: Ma
         name = admission.genotype_title(genotype)
         return name, ", ".join([name, *config.deviations()])
     assert before is not None
-    return str(before.get("method", "")), str(before.get("title", ""))
+    return str(before.get("method", "")), ", ".join([str(before.get("title", "")), *config.deviations()])
 
 
 def _publish(runs: Path, records: Sequence[Mapping[str, Any]], key: str | None) -> list[str]:

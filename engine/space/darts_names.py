@@ -147,6 +147,10 @@ def read_state(state: Any) -> dict[str, Tensor]:
     tensors = tensors_of(state, COUNTERS)
     if not tensors:
         raise CheckpointError("A state dict must map names to tensors, got an empty one; pass what the file holds.")
+    for name, value in tensors.items():
+        if not value.is_floating_point():
+            raise CheckpointError(f"The tensors of a state dict must hold floating-point numbers, got {value.dtype} in {name!r}; "
+                                  "load the weights as they were saved, before any quantisation.")
     for name in ("mean", "std"):
         if name in tensors:
             _check_identity(name, tensors.pop(name))

@@ -56,6 +56,15 @@ def test_a_double_click_launches_one_run(runs: Path) -> None:
     assert requests.submit(runs, "search", {}, method="arnas", preset="smoke", key="another click") != found[0]
 
 
+def test_a_deviation_of_the_training_stands_in_the_name_of_what_follows(runs: Path) -> None:
+    (search,) = requests.submit(runs, "search", {"clip_images": True}, method="arnas", preset="smoke")
+    ids = requests.submit(runs, "retrain", {"training": "trades"}, preset="smoke", parent=search, then=("attack",))
+    ids += requests.submit(runs, "attack", {}, preset="smoke", parent=ids[0])
+    ids += requests.submit(runs, "retrain", {"training": "natural", "genotype": "ARNAS"}, preset="smoke", parent=search)
+    assert [RunFolder(runs, run_id).read_run()["title"] for run_id in ids] == [
+        *["ARNAS, images clipped, TRADES"] * 3, "ARNAS, natural training"]
+
+
 @pytest.mark.parametrize("taken", [0, 1, 2])
 def test_a_chain_is_there_whole_or_not_at_all(runs: Path, taken: int) -> None:
     ids = [f"20261120-0915-{kind}-digits-7f3a" for kind in ("search", "retrain", "attack")]

@@ -87,8 +87,9 @@ POOL = "cells.0._ops.2._ops.0.1.running_mean"
     (lambda state: state | {"epoch": 3}, "got int for 'epoch'"),
     (lambda state: [1, 2], "must map names to tensors, got list"),
     (lambda state: {}, "must map names to tensors"),
+    (lambda state: state | {"stem.0.weight": state["stem.0.weight"].int()}, "must hold floating-point numbers, got torch.int32"),
 ], ids=["copies differ", "missing pool", "missing", "one alpha missing", "unexpected", "ill-shaped", "alphas ill-shaped", "nan",
-        "normalisation", "no tensor", "no mapping", "empty"])
+        "normalisation", "no tensor", "no mapping", "empty", "whole numbers"])
 def test_what_is_refused(supernet: Supernet, state: State, spoil: Callable[[State], object], sentence: str) -> None:
     with pytest.raises(CheckpointError, match=sentence):
         supernet.load_darts_state_dict(spoil(state))
