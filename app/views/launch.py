@@ -140,6 +140,7 @@ def launch(choice: Choice, values: FormValues) -> str:
     ids = requests.submit(session.runs_root(), choice.kind, steps[0][1], method=choice.method, preset=choice.preset,
                           parent=choice.source.parent, then=choice.then, key=token)
     st.session_state["launch.used"] = token
+    session.hub().refresh()  # so that the page of the run, which comes next, knows it
     return ids[0]
 
 

@@ -39,7 +39,7 @@ def main() -> None:
         return
     try:
         RunFolder(session.runs_root(), run_id).read_run()
-        kind = session.run_log().run(run_id)["kind"]
+        kind = kind_of(run_id)
     except RampartError as error:
         heading("This run cannot be shown")
         problem(str(error))
@@ -54,6 +54,18 @@ def main() -> None:
         live_panel(f"log:{run_id}", key="run_log")(guarded(log))(run_id)
     with right:
         guarded(configuration)(run_id)
+
+
+def kind_of(run_id: str) -> str:
+    """The kind of a run whose folder is there. A run launched this very moment may be ahead of the thread that feeds the
+    run log, above all when the machine is busy: then it is taken in here.
+
+    Raises:
+        RampartError: the run log cannot take it in.
+    """
+    if session.run_log().runs()["id"].eq(run_id).sum() == 0:
+        session.hub().refresh()
+    return session.run_log().run(run_id)["kind"]
 
 
 def guarded(draw):

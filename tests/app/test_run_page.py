@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from app import session
 from engine import requests
 from tests import sample_runs
 from tests.app.conftest import Samples
@@ -86,6 +87,15 @@ def test_run_that_has_written_nothing_yet_says_what_will_come(samples: Samples):
     words = text_of(test)
     assert not test.exception
     assert "No architecture weights yet" in words and "The log is empty" in words
+
+
+def test_a_run_launched_this_very_moment_is_shown_before_the_thread_has_looked(samples: Samples):
+    open_page("runs")
+    session.hub().close()  # as on a machine so busy that the thread does not get its turn
+    run = "20261118-0951-arnas-digits-0e0f"
+    sample_runs.write_run_json(samples.root, run, "search", created=time.time())
+    words = text_of(open_page("run", id=run))
+    assert "cannot be shown" not in words and 'data-status="queued"' in words
 
 
 @pytest.mark.parametrize("name", ["../x", "nonsense", "20261118-0950-arnas-digits-ffff"])
