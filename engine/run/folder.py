@@ -134,6 +134,8 @@ def check_run(run_id: str, run: Mapping[str, Any]) -> None:
         ("split_seed", run.get("split_seed"), _is_whole(run.get("split_seed"), optional=True), "a whole number")]
     checks += [(name, run.get(name), isinstance(run.get(name), (str, type(None))), "text")
                for name in ("method", "title", "preset", "parent", "command")]
+    checks += [(name, run.get(name), isinstance(run.get(name), (kind, type(None))), expected) for name, kind, expected in (
+        ("children_of_chain", list, "a list of ids"), ("code", dict, "an object"), ("packages", dict, "an object"))]
     if isinstance(config, dict):  # what is needed before a worker checks the rest
         checks += [(name, config.get(name, ""), isinstance(config.get(name, ""), str), "text") for name in ("dataset", "device")]
         checks.append(("threads", config.get("threads"), _is_whole(config.get("threads"), optional=True), "a whole number"))

@@ -46,7 +46,8 @@ def test_a_corrupt_run_json_is_a_sentence(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(("name", "value"), [
     ("id", "20200101-0000-arnas-digits-0000"), ("kind", "serach"), ("kind", ["search"]), ("config", [1]), ("created", "today"),
     ("created", None), ("created", float("nan")), ("split_seed", "2"), ("parent", RUN), ("parent", "../../x"), ("parent", 5),
-    ("title", 5), ("schema", 99), ("config", {"threads": "many"}), ("config", {"device": 7}), ("config", {"dataset": []})])
+    ("title", 5), ("schema", 99), ("children_of_chain", 5), ("code", "HEAD"),
+    ("packages", []), ("config", {"threads": "many"}), ("config", {"device": 7}), ("config", {"dataset": []})])
 def test_a_run_json_that_a_reader_could_not_use_is_a_sentence(tmp_path: Path, name: str, value: object) -> None:
     folder = RunFolder(tmp_path, RUN)
     folder.path.mkdir()
