@@ -9,6 +9,7 @@ from app.components.formats import escape
 LAUNCH_PAGE = "views/launch.py"
 RUNS_PAGE = "views/runs.py"
 RUN_PAGE = "views/run.py"
+LONGEST = 700  # characters of a problem; a value out of an address may be of any length
 
 
 def heading(title: str, note: str = "") -> None:
@@ -40,7 +41,8 @@ def empty_state(title: str, *lines: str, link: str | None = None, link_label: st
 
 def problem(sentence: str, *, link: str | None = RUNS_PAGE, link_label: str = "Go to Runs") -> None:
     """An error of input or data, as one sentence with a way on. Never a traceback."""
-    st.html(f'<div class="rp-problem" role="alert">{escape(sentence)}</div>')
+    shown = sentence if len(sentence) <= LONGEST else f"{sentence[:LONGEST // 2]} … {sentence[-LONGEST // 2:]}"
+    st.html(f'<div class="rp-problem" role="alert">{escape(shown)}</div>')
     if link:
         page_link(link, link_label)
 
