@@ -57,7 +57,7 @@ def fix(folder: RunFolder, *, threads: int, device: str, dataset: Dataset, split
     Raises:
         RunError: the images or the splits are not those of the first start.
     """
-    now = {"schema": SCHEMA, "threads": threads, "backend": "plain", "dtype": "float32", "device": device,
+    now = {"schema": SCHEMA, "threads": threads, "dtype": "float32", "device": device,
            "device_name": _device_name(device), "versions": package_versions(), "torch_build": torch.__version__,
            "platform": platform.platform(), "cpu_capability": torch.backends.cpu.get_cpu_capability(),
            "data_hash": data_hash(dataset), "split_hash": split_hash}
@@ -75,6 +75,15 @@ def fix(folder: RunFolder, *, threads: int, device: str, dataset: Dataset, split
         return []
     return ["Bit-equality with an uninterrupted run is not promised: the environment differs from that of the first start "
             f"({'; '.join(different)})."]
+
+
+def fix_backends(folder: RunFolder, chosen: list[str]) -> list[str]:
+    """The back ends a search computes with, one per cell: those of its first start; `chosen` at the first start itself."""
+    fixed = read_json(folder.environment_json) or {}
+    if "backends" not in fixed:
+        atomic_write_json(folder.environment_json, fixed | {"backends": chosen})
+        return chosen
+    return [str(name) for name in fixed["backends"]]
 
 
 def _device_name(device: str) -> str:

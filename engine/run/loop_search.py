@@ -20,7 +20,7 @@ from engine.data.loading import batches
 from engine.data.splits import steps_in_epoch
 from engine.errors import RunError
 from engine.genotype import PRIMITIVES
-from engine.run import checkpoint
+from engine.run import checkpoint, environment
 from engine.run.folder import atomic_write_json
 from engine.run.preparation import Prepared, at_work, prepare, save
 from engine.run.session import Session
@@ -64,6 +64,7 @@ class SearchLoop:
         implementation: Any = getattr(import_module(module), name)
         self.supernet = Supernet(kinds=implementation.cell_kinds, channels=self.config.channels, layers=self.config.layers,
                                  classes=prepared.dataset.classes, image_shape=prepared.dataset.image_shape)
+        self.supernet.use_backends(environment.fix_backends(session.folder, self.supernet.backends(self.device.type)))
         self.method = implementation(self.config, self.supernet, device=self.device, dtype=torch.float32, seed=self.config.seed)
         if prepared.state is not None:
             with checkpoint.fitting(f"checkpoint/last.pt of run {session.folder.id} must hold this search"):

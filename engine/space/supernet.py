@@ -64,8 +64,23 @@ class Supernet:
         self.buffers: Layout = buffer_layout(self.cells)
         self.alpha_shape = {kind: (len(EDGES), len(self.primitives)) for kind in self.kinds}
         self.alpha_size = sum(math.prod(shape) for shape in self.alpha_shape.values())
-        self._backend = None if backend is None else BACKENDS[backend]
+        self._backends = None if backend is None else [BACKENDS[backend]] * layers
         self._orders: dict[torch.device, tuple[Tensor, Tensor]] = {}
+
+    def backends(self, device_type: str) -> list[str]:
+        """The state back end of each cell that is fastest on "cpu", "cuda", ..."""
+        return [choose(cell, device_type) for cell in self.cells]
+
+    def use_backends(self, names: Sequence[str]) -> None:
+        """Computes with these back ends, one name per cell, from now on: back ends agree up to rounding only.
+
+        Raises:
+            ConfigError: an unknown back end, or not one per cell.
+        """
+        if len(names) != len(self.cells):
+            raise ConfigError(f"There must be one back end per cell, {len(self.cells)}, got {len(names)}; take those of "
+                              "`backends`.")
+        self._backends = [BACKENDS[name] for name in names]
 
     def initial_weights(self, generator: torch.Generator, dtype: torch.dtype = torch.float32, device: Device = "cpu") -> Tensor:
         """Flat weights [n] drawn as PyTorch initialises such modules: uniform within 1 / sqrt(fan-in), BatchNorm scale 1.
@@ -172,8 +187,8 @@ class Supernet:
         rows = self._rows(alphas)
         before_last = last = self._stem(x, views, normalisation)
         features = last
-        for cell in self.cells:
-            backend = self._backend or BACKENDS[choose(cell, x.device.type)]
+        backends = self._backends or [BACKENDS[name] for name in self.backends(x.device.type)]
+        for cell, backend in zip(self.cells, backends, strict=True):
             features = self._cell(cell, backend, before_last, last, views, rows[cell.kind], normalisation)
             # Both inputs of a cell begin with ReLU: computed once, behind each cell, and read by the next two.
             before_last, last = last, F.relu(features)
