@@ -97,6 +97,8 @@ def change_words(epoch: int, changed: int, unchanged_epochs: int | None, edges: 
         unchanged_epochs: for how many epochs no cell has changed; None while the epoch is not finished.
         edges: edges of the cell.
     """
+    if epoch == 0:
+        return "Before the first step: the weights are still almost equal, so this cell is a matter of chance."
     here = f"{changed} of {edges} edges of this cell changed, marked ✱" if changed else "this cell did not change"
     if unchanged_epochs is None:
         return f"Epoch {epoch}, under way; the cell that the present weights give: {here}."

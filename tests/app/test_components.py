@@ -190,6 +190,7 @@ def test_attack_table_keeps_parts_below_their_suite():
 
 
 def test_words_about_changes():
+    assert "Before the first step" in change_words(0, 0, 0)  # nothing can have changed yet
     assert change_words(3, 2, 0) == "Epoch 3: 2 of 8 edges of this cell changed, marked ✱."
     assert change_words(3, 0, 2) == "Epoch 3: all cells unchanged for 2 epochs."
     assert change_words(3, 0, 0) == "Epoch 3: this cell did not change, another did."
