@@ -2,7 +2,7 @@
 
 One `Hub` per runs folder lives in Streamlit's resource cache. Its thread ingests new events and, for every topic that a
 page watches, computes a short signature; the signatures are written to one small static file. The browser asks for that
-file twice a second (`components/live.py`) and reruns a panel only when its signature changed, so an idle page does
+file three times a second (`components/live.py`) and reruns a panel only when its signature changed, so an idle page does
 nothing at all: no script run, no message, no touched DOM node.
 
 Topics: "runs" (anything a list of runs shows), and of one run "run:<id>" (events and status of its chain), "training:<id>"
@@ -30,7 +30,8 @@ from engine.errors import RampartError
 from engine.log import RunLog
 
 STATIC = Path(__file__).parent / "static"
-PERIOD_S = 0.4
+# Between two looks; longer where a look takes long, so that looking never takes more than a fifth of a core.
+PERIOD_S = 0.25
 # Panels of pages that were left are still computed for; the least recently drawn topic gives way. A panel whose topic
 # gave way is drawn again by its browser and so comes back.
 MOST_TOPICS = 48
@@ -161,13 +162,16 @@ class Hub:
 
     def _work(self) -> None:
         """The thread's loop; ends with the hub, or when the runs folder is gone (a test's temporary folder)."""
-        while not self._over.wait(PERIOD_S) and self.root.is_dir():
+        took = 0.0
+        while not self._over.wait(max(PERIOD_S, 4 * took)) and self.root.is_dir():
+            started = time.monotonic()
             try:
                 self._look()
             except (RampartError, OSError) as error:
                 _LOGGER.warning("The run log was not refreshed: %s", error)
             except Exception:  # noqa: BLE001 - the pages would stand still for good if one look could end the thread
                 _LOGGER.exception("The run log was not refreshed")
+            took = time.monotonic() - started
 
     def _keep_supervisor(self) -> None:
         """A supervisor that was killed while runs wait for it is started again, within a few seconds."""

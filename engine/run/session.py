@@ -92,7 +92,8 @@ class Session:
         """
         self.stop()
         self.passes += 1
-        self.progress()
+        # The very first pass is told at once: whoever launched the run waits for a sign of life.
+        self.progress(force=self.passes == 1)
 
     def end_step(self, *, epoch: int, passes: int | None = None) -> None:
         """The step is done. passes: the exact number it took, when that is known better than by counting polls."""
