@@ -48,5 +48,8 @@ def attack_fields(attack: Attack | None, *, epsilon: float, step_size: float, cl
                                    for part in attack.parts]}
     if attack.uses_step_size:
         fields["step_size"] = step_size
+    if attack.name == "square":
+        # torchattacks can also stretch the schedule of the square's size over the queries: another attack.
+        fields["schedule"] = "published, not rescaled"
     return fields | {"steps": attack.steps, "restarts": attack.restarts, "random_start": attack.random_start,
                      "targets": min(attack.targets, classes - 1)}

@@ -40,6 +40,7 @@ class Cell(nn.Module):
         self.concat = genotype.concat
 
     def forward(self, before_last: Tensor, last: Tensor, drop_probability: float, generator: torch.Generator | None) -> Tensor:
+        """Outputs [B, C_k, H, W] of the two cells before, to this cell's [B, concat * C, H', W']; paths drop in training only."""
         states = [self.preprocess0(before_last), self.preprocess1(last)]
         for first in range(0, len(self.inputs), 2):
             values = []

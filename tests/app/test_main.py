@@ -6,6 +6,8 @@ import json
 import time
 from pathlib import Path
 
+import pandas as pd
+
 from app import session
 from tests.app.conftest import Samples
 from tests.app.pages import PAGES, open_page, text_of
@@ -71,6 +73,12 @@ def test_new_events_reach_the_browsers_file_within_seconds(samples: Samples):
     while json.loads(path.read_text())[topic] == before and time.monotonic() < deadline:
         time.sleep(0.1)
     assert json.loads(path.read_text())[topic] != before
+
+
+def test_the_last_bits_of_a_mean_are_no_change():
+    table = pd.DataFrame({"name": ["natural_loss"], "value": [2.3]})
+    assert session.content_hash(table) == session.content_hash(table.assign(value=[2.3 + 4.4e-16]))
+    assert session.content_hash(table) != session.content_hash(table.assign(value=[2.300001]))
 
 
 def test_silence_is_counted_in_whole_minutes():

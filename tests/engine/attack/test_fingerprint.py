@@ -37,5 +37,6 @@ def test_a_suite_carries_its_parts_and_a_step_size_only_where_it_counts() -> Non
     assert [(part["attack"], part["steps"], part["targets"]) for part in suite["parts"]] == [
         ("apgd-ce", 100, 0), ("apgd-t", 100, 9), ("fab-t", 100, 9), ("square", 5000, 0)]
     assert "step_size" not in suite["parts"][0] and attack_fields(ATTACKS["pgd-20"], **settings)["step_size"] == 0.02
+    assert suite["parts"][3]["schedule"] == "published, not rescaled"
     assert suite["version"] == "3.5.1"
     json.dumps(suite)
