@@ -15,7 +15,7 @@ import torchattacks
 from torch import Tensor, nn
 
 from engine.attack import Attack
-from engine.attack.guard import Watched, under_attack
+from engine.attack.guard import Watched, attacked, under_attack
 from engine.attack.pgd import project
 from engine.errors import ConfigError
 
@@ -50,7 +50,7 @@ def run_attack(attack: Attack, network: nn.Module, x: Tensor, y: Tensor, *, epsi
     if not len(x):
         return x.clone()
     with under_attack(network):
-        watched = Watched(network, poll, on_pass)
+        watched = Watched(network, poll, on_pass, attacked(network))
         if attack.parts:
             return _cascade(attack, watched, x, y, epsilon=epsilon, step_size=step_size, classes=classes, seed=seed)
         return _attack_batch(attack, watched, x, y, epsilon, step_size, classes, seed)
@@ -78,7 +78,7 @@ def _cascade(suite: Attack, network: Watched, x: Tensor, y: Tensor, **settings: 
             break
         tried = _attack_batch(part, network, x[standing], y[standing], **settings)  # type: ignore[arg-type]
         with torch.no_grad():
-            broken = network(tried).argmax(1) != y[standing]
+            broken = network.network(tried).argmax(1) != y[standing]  # the network itself decides, not its frozen form
         x_adv[standing[broken]] = tried[broken]
         standing = standing[~broken]
     return x_adv

@@ -8,7 +8,7 @@ mean and standard deviation are inside it, so that epsilon means the same for ev
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from engine.cost import AUXILIARY_CHANNELS
 from engine.errors import CheckpointError, ConfigError
 from engine.genotype import Genotype
 from engine.placement import STEM_MULTIPLIER, CellPosition, auxiliary_map, check_size, placement, reductions
+from engine.space import derived
 from engine.space.darts_names import first_few, tensors_of
 from engine.space.primitives import FactorizedReduce, ReLUConvBN, drop_path, operation
 
@@ -137,6 +138,14 @@ class Network(nn.Module):
         """x: [B, C, H, W], pixels in 0..1 -> logits [B, classes]. The auxiliary head is not run."""
         return self.classifier(self._maps(x)[0].mean(dim=(2, 3)))
 
+    def frozen(self) -> Callable[[Tensor], Tensor]:
+        """The function `forward` computes in evaluation mode, with the present parameters and statistics as constants.
+
+        Equal up to rounding and several times faster, forward and for the gradient of the images; for attacks. Later changes
+        of the network do not reach it. x: [B, *image_shape] -> logits [B, classes].
+        """
+        return derived.frozen(self, self.image_shape[1:])
+
     def forward_with_auxiliary(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """As `forward`, with the auxiliary head's logits [B, classes] beside it; None when there is no head."""
         final, middle = self._maps(x)
@@ -145,6 +154,9 @@ class Network(nn.Module):
 
     def _maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The last cell's output and that of the second reduction."""
+        if self.training and derived.fits_rows(self, x):
+            outputs = derived.Program(self, derived.Rows(live=True), x.shape[2:])(x, self.drop_path, self.drop_path_generator)
+            return outputs[-1](), outputs[reductions(self.layers)[1]]()
         before_last = last = self.stem((x - self.mean[:, None, None]) / self.std[:, None, None])
         second_reduction = reductions(self.layers)[1]
         for i, cell in enumerate(self.cells):

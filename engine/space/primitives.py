@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from engine.errors import ConfigError, GenotypeError
 from engine.genotype import NONE, OPERATIONS
 from engine.registry import unknown_name
+from engine.space.depthwise import depthwise
 
 
 class ReLUConvBN(nn.Module):
@@ -51,6 +52,13 @@ class FactorizedReduce(nn.Module):
         if height % 2 or width % 2:
             x = F.pad(x, (0, width % 2, 0, height % 2))
         return self.bn(torch.cat([self.conv_1(x), self.conv_2(x[:, :, 1:, 1:])], dim=1))
+
+
+class Depthwise(nn.Conv2d):
+    """A depthwise convolution with the input gradient of `engine.space.depthwise`."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (the base class's name)
+        return depthwise(input, self.weight, self.stride[0], self.dilation[0])
 
 
 class SepConv(nn.Module):
@@ -129,16 +137,21 @@ def drop_path(x: Tensor, probability: float, generator: torch.Generator | None =
         probability: 0 <= probability < 1.
         generator: where the randomness comes from, on x's device; None for torch's global one.
     """
+    return x * dropped_scale(x.shape[0], probability, generator, x)[:, None, None, None]
+
+
+def dropped_scale(images: int, probability: float, generator: torch.Generator | None, like: Tensor) -> Tensor:
+    """[images] of 0 (dropped) or 1 / (1 - probability), on the device and in the type of `like`. See `drop_path`."""
     keep = 1.0 - probability
-    kept = torch.rand((x.shape[0], 1, 1, 1), generator=generator, device=x.device, dtype=x.dtype) < keep
-    return x * (kept.to(x.dtype) / keep)
+    kept = torch.rand(images, generator=generator, device=like.device, dtype=like.dtype) < keep
+    return kept.to(like.dtype) / keep
 
 
 def _separable(channels: int, kernel: int, stride: int, dilation: int) -> list[nn.Module]:
     padding = dilation * (kernel // 2)
     return [
         nn.ReLU(),
-        nn.Conv2d(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False),
+        Depthwise(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False),
         nn.Conv2d(channels, channels, 1, bias=False),
         nn.BatchNorm2d(channels),
     ]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.attack.guard import under_attack
+from engine.attack.guard import attacked, under_attack
 from engine.attack.pgd import pgd, project
 
 Objective = Callable[[Tensor], Tensor]
@@ -40,7 +40,15 @@ def training_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float,
     Returns:
         [B, C, H, W] in the ball and in 0..1, without gradient.
     """
-    objective = objective or (lambda logits: F.cross_entropy(logits, y))
+    with under_attack(network):
+        return _images(attacked(network), x, objective or (lambda logits: F.cross_entropy(logits, y)), generator, poll,
+                       epsilon=epsilon, step_size=step_size, steps=steps, start=start, start_noise=start_noise)
+
+
+def _images(logits_of: Callable[[Tensor], Tensor], x: Tensor, objective: Objective, generator: torch.Generator,
+            poll: Callable[[], None], *, epsilon: float, step_size: float, steps: int,
+            start: Literal["normal", "uniform", "none"] = "normal", start_noise: float = 0.001) -> Tensor:
+    """`training_images` of a function that is ready to be attacked."""
     x = x.detach()
     begin = x
     if start == "normal":
@@ -54,10 +62,9 @@ def training_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float,
         poll()
         images = images.detach().requires_grad_()
         with torch.enable_grad():
-            return torch.autograd.grad(objective(network(images)), images)[0]
+            return torch.autograd.grad(objective(logits_of(images)), images)[0]
 
-    with under_attack(network):
-        return pgd(gradient, x, begin, epsilon=epsilon, step_size=step_size, steps=steps, clip=True)
+    return pgd(gradient, x, begin, epsilon=epsilon, step_size=step_size, steps=steps, clip=True)
 
 
 def divergence(logits: Tensor, logits_adv: Tensor) -> Tensor:
@@ -65,16 +72,18 @@ def divergence(logits: Tensor, logits_adv: Tensor) -> Tensor:
     return F.kl_div(F.log_softmax(logits_adv, 1), F.log_softmax(logits, 1), reduction="batchmean", log_target=True)
 
 
-def trades_images(network: nn.Module, x: Tensor, y: Tensor, *, poll: Callable[[], None] = lambda: None,
-                  **attack: object) -> Tensor:
+def trades_images(network: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator,
+                  poll: Callable[[], None] = lambda: None, **attack: object) -> Tensor:
     """The images TRADES trains on: PGD that raises `divergence` from the clean prediction (steps + 1 passes).
 
     Args and returns as `training_images`; `attack` holds its keyword arguments but `objective`.
     """
     poll()
-    with under_attack(network), torch.no_grad():
-        clean = network(x)
-    return training_images(network, x, y, objective=lambda logits: divergence(clean, logits), poll=poll, **attack)  # type: ignore[arg-type]
+    with under_attack(network):
+        logits_of = attacked(network)
+        with torch.no_grad():
+            clean = logits_of(x)
+        return _images(logits_of, x, lambda logits: divergence(clean, logits), generator, poll, **attack)  # type: ignore[arg-type]
 
 
 def trades_loss(logits: Tensor, logits_adv: Tensor, y: Tensor, beta: float) -> Tensor:

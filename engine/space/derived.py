@@ -1,0 +1,418 @@
+"""The derived network as it is computed fast: once per state what its edges share, and in an attack only what it needs.
+
+`engine.space.network` holds the modules, their names and the plain forward pass, which says what the network is; here is the
+same function of the same parameters, equal up to rounding, in two forms:
+
+- live: BatchNorm in training mode, gradients for the parameters, running statistics updated. On small maps only.
+- frozen: evaluation mode with the parameters of the moment as constants, BatchNorm folded into the 1x1 convolutions before
+  it. Gradients of the images only. For attacks, which call one network hundreds of times.
+
+On small maps (`fits_rows`) the maps lie in memory as [C, H W B]: a depthwise convolution is one product per channel with a
+[pixels out, pixels in] matrix (see `engine.space.dense`), a 1x1 convolution one matrix product, BatchNorm a normalisation of
+contiguous rows. On larger ones they stay [B, C, H, W] and go through PyTorch's convolutions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from engine.space.dense import LARGEST_MAP, taps
+from engine.space.depthwise import depthwise
+from engine.space.primitives import DilConv, FactorizedReduce, ReLUConvBN, SepConv, Zero, dropped_scale
+
+Size = tuple[int, int]
+Adder = Callable[[Tensor, Tensor | None], Tensor]  # (maps, total) -> total plus something of the maps; see Edge.add
+# From so many channels on, PyTorch's convolutions on a CPU are faster with the channels last in memory.
+CHANNELS_LAST_FROM = 16
+
+
+class State:
+    """A state's maps and, computed once for all edges that begin with a ReLU, their positive part."""
+
+    def __init__(self, maps: Tensor) -> None:
+        self.maps = maps
+        self._rectified: Tensor | None = None
+
+    @property
+    def rectified(self) -> Tensor:
+        """ReLU of the maps."""
+        if self._rectified is None:
+            self._rectified = F.relu(self.maps)
+        return self._rectified
+
+
+@dataclass(frozen=True)
+class Edge:
+    """One operation. A node's sum is `edge.add(state, total)` over its edges, begun with the sum of their constants.
+
+    Attributes:
+        add: (state, total) -> total plus the operation's value without its constant. total: None for zero, [C] or maps.
+        constant: [C], what the operation adds to every pixel of a channel (BatchNorm's shift), or None for nothing.
+        droppable: whether drop path applies.
+    """
+
+    add: Callable[[State, Tensor | None], Tensor]
+    constant: Tensor | None = None
+    droppable: bool = True
+
+    def __call__(self, state: State) -> Tensor:
+        """The operation's whole value."""
+        return self.add(state, self.constant)
+
+
+class Layout(Protocol):
+    """How maps lie in memory and what their operations are there. Sizes are (height, width) of an operation's input."""
+
+    def enter(self, stem: nn.Sequential, x: Tensor) -> Tensor:
+        """The stem's maps of normalised images x [B, C, H, W]."""
+
+    def leave(self, maps: Tensor, size: Size) -> Tensor:
+        """Maps as [B, C, H, W]."""
+
+    def add(self, total: Tensor | None, maps: Tensor) -> Tensor:
+        """total + maps; total may be None or [C]."""
+
+    def join(self, maps: Sequence[Tensor]) -> Tensor:
+        """Maps one after the other along the channels."""
+
+    def projection(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor]:
+        """1x1 convolution and BatchNorm as (add to a total, constant)."""
+
+    def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor]:
+        """What follows the ReLU of a factorized reduction, as (add to a total, constant)."""
+
+    def depthwise(self, convolution: nn.Conv2d, size: Size) -> Callable[[Tensor], Tensor]:
+        """A depthwise convolution."""
+
+    def other(self, module: nn.Module, size: Size) -> Edge:
+        """Pools and whatever has a form of its own."""
+
+
+class Rows:
+    """Small maps as [C, H W B]. Live or frozen."""
+
+    def __init__(self, *, live: bool) -> None:
+        self.live = live
+
+    def enter(self, stem: nn.Sequential, x: Tensor) -> Tensor:
+        """See `Layout.enter`."""
+        convolution, norm = stem
+        channels, (height, width) = x.shape[1], x.shape[2:]
+        pixels = height * width
+        joins = taps(3, (height, width), 1, 1, x.dtype, x.device).view(-1, pixels)
+        patches = joins @ x.permute(1, 2, 3, 0).reshape(channels, pixels, -1)  # [C, 9 pixels, B]
+        add, constant = self._affine(convolution.weight.flatten(1), norm)
+        return add(patches.view(channels * 9, -1), constant)
+
+    def leave(self, maps: Tensor, size: Size) -> Tensor:
+        """See `Layout.leave`."""
+        return maps.view(maps.shape[0], *size, -1).permute(3, 0, 1, 2)
+
+    def add(self, total: Tensor | None, maps: Tensor) -> Tensor:
+        """See `Layout.add`."""
+        return maps if total is None else maps + _column(total)
+
+    def join(self, maps: Sequence[Tensor]) -> Tensor:
+        """See `Layout.join`."""
+        return torch.cat(tuple(maps))
+
+    def projection(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor]:
+        """See `Layout.projection`."""
+        return self._affine(convolution.weight.flatten(1), norm)
+
+    def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor]:
+        """See `Layout.reduction`."""
+        first, second = module.conv_1.weight.flatten(1), module.conv_2.weight.flatten(1)
+        scale, constant = (module.bn.weight, module.bn.bias) if self.live else folded(module.bn)
+        if not self.live:
+            first, second = scale[:len(first), None] * first, scale[len(first):, None] * second
+
+        def add(x: Tensor, total: Tensor | None) -> Tensor:
+            maps = x.view(x.shape[0], *size, -1)
+            y = torch.cat([first @ maps[:, ::2, ::2].reshape(x.shape[0], -1),
+                           second @ maps[:, 1::2, 1::2].reshape(x.shape[0], -1)])
+            return _normalised(y, module.bn, total) if self.live else self.add(total, y)
+
+        return add, constant
+
+    def depthwise(self, convolution: nn.Conv2d, size: Size) -> Callable[[Tensor], Tensor]:
+        """See `Layout.depthwise`."""
+        matrix, pixels = _matrix(convolution, size), size[0] * size[1]
+
+        def apply(x: Tensor) -> Tensor:
+            return torch.bmm(matrix, x.view(x.shape[0], pixels, -1)).view(x.shape[0], -1)
+
+        return apply
+
+    def other(self, module: nn.Module, size: Size) -> Edge:
+        """See `Layout.other`."""
+        pixels = size[0] * size[1]
+        if isinstance(module, nn.AvgPool2d):
+            def average(state: State, total: Tensor | None) -> Tensor:
+                x = state.maps
+                matrix = averages(x.shape[0], size, int(module.stride), x.dtype, x.device)
+                return self.add(total, torch.bmm(matrix, x.view(x.shape[0], pixels, -1)).view(x.shape[0], -1))
+
+            return Edge(average)
+        if isinstance(module, nn.MaxPool2d):
+            def largest(state: State, total: Tensor | None) -> Tensor:
+                # The pool sees C images with B channels, channels last, which is the memory at hand and its fast path.
+                maps = state.maps.view(state.maps.shape[0], *size, -1).permute(0, 3, 1, 2)
+                return self.add(total, module(maps).permute(0, 2, 3, 1).reshape(maps.shape[0], -1))
+
+            return Edge(largest)
+        assert isinstance(module, Zero)
+
+        def nothing(state: State, total: Tensor | None) -> Tensor:
+            maps = state.maps.view(state.maps.shape[0], *size, -1)[:, ::module.stride, ::module.stride]
+            return self.add(total, maps.reshape(maps.shape[0], -1) * 0.0)
+
+        return Edge(nothing)
+
+    def _affine(self, weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor]:
+        """Product with weight [O, I], then BatchNorm."""
+        if self.live:
+            return lambda x, total: _normalised(weight @ x, norm, total), norm.bias
+        scale, constant = folded(norm)
+        weight = scale[:, None] * weight
+        return lambda x, total: weight @ x if total is None else torch.addmm(_column(total), weight, x), constant
+
+
+class Maps:
+    """Maps of any size as [B, C, H, W], through PyTorch's convolutions. Frozen only."""
+
+    def __init__(self, memory: torch.memory_format) -> None:
+        """memory: of the maps; the operations keep it."""
+        self.memory = memory
+
+    def enter(self, stem: nn.Sequential, x: Tensor) -> Tensor:
+        """See `Layout.enter`."""
+        convolution, norm = stem
+        scale, constant = folded(norm)
+        weight = scale[:, None, None, None] * convolution.weight
+        return F.conv2d(x.contiguous(memory_format=self.memory), weight, constant, padding=convolution.padding)
+
+    def leave(self, maps: Tensor, size: Size) -> Tensor:
+        """See `Layout.leave`."""
+        return maps
+
+    def add(self, total: Tensor | None, maps: Tensor) -> Tensor:
+        """See `Layout.add`."""
+        if total is None:
+            return maps
+        return maps + (total[:, None, None] if total.dim() == 1 else total)
+
+    def join(self, maps: Sequence[Tensor]) -> Tensor:
+        """See `Layout.join`."""
+        return torch.cat(tuple(maps), dim=1)
+
+    def projection(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor]:
+        """See `Layout.projection`."""
+        scale, constant = folded(norm)
+        weight = scale[:, None, None, None] * convolution.weight
+
+        def add(x: Tensor, total: Tensor | None) -> Tensor:
+            if total is not None and total.dim() == 1:
+                return F.conv2d(x, weight, total, convolution.stride, convolution.padding)
+            return self.add(total, F.conv2d(x, weight, None, convolution.stride, convolution.padding))
+
+        return add, constant
+
+    def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor]:
+        """See `Layout.reduction`."""
+        scale, constant = folded(module.bn)
+        weight = scale[:, None, None, None] * torch.cat([module.conv_1.weight, module.conv_2.weight])
+        first, second = weight.chunk(2)
+
+        def add(x: Tensor, total: Tensor | None) -> Tensor:
+            x = F.pad(x, (0, size[1] % 2, 0, size[0] % 2))
+            y = torch.cat([F.conv2d(x, first, stride=2), F.conv2d(x[:, :, 1:, 1:], second, stride=2)], dim=1)
+            return self.add(total, y)
+
+        return add, constant
+
+    def depthwise(self, convolution: nn.Conv2d, size: Size) -> Callable[[Tensor], Tensor]:
+        """See `Layout.depthwise`."""
+        weight, stride, dilation = convolution.weight, convolution.stride[0], convolution.dilation[0]
+        return lambda x: depthwise(x, weight, stride, dilation)
+
+    def other(self, module: nn.Module, size: Size) -> Edge:
+        """See `Layout.other`."""
+        if not isinstance(module, nn.Sequential):
+            return Edge(lambda state, total: self.add(total, module(state.maps)))
+        _, across, down, norm = module  # 1x7 and 7x1
+        add, constant = self.projection(down, norm)
+        return Edge(lambda state, total: add(across(state.rectified), total), constant)
+
+
+class Program:
+    """A network's forward pass in one layout, with the parameters as they are when it is made."""
+
+    def __init__(self, network: nn.Module, layout: Layout, size: Size) -> None:
+        """network: an `engine.space.network.Network`; size: of the images it will see."""
+        self.layout, self.size, self._mean, self._std, self._stem = layout, size, network.mean, network.std, network.stem
+        self.cells = []
+        before = size
+        for cell in network.cells:
+            self.cells.append(CellProgram(cell, layout, before, size))
+            before, size = size, self.cells[-1].size
+        self.last = size
+
+    def __call__(self, x: Tensor, drop_probability: float = 0.0,
+                 generator: torch.Generator | None = None) -> list[Callable[[], Tensor]]:
+        """x: [B, C, H, W], pixels in 0..1 -> per cell a function that gives its output as [B, C_k, H_k, W_k]."""
+        before_last = last = State(self.layout.enter(self._stem, (x - self._mean[:, None, None]) / self._std[:, None, None]))
+        outputs: list[Callable[[], Tensor]] = []
+        for cell in self.cells:
+            before_last, last = last, cell(before_last, last, drop_probability, generator)
+            outputs.append(lambda maps=last.maps, size=cell.size: self.layout.leave(maps, size))
+        return outputs
+
+
+class CellProgram:
+    """One cell: the nodes' edges, two by two, and what brings the cell's inputs to its width."""
+
+    def __init__(self, cell: nn.Module, layout: Layout, before: Size, size: Size) -> None:
+        """before, size: sizes of the outputs of the two cells before."""
+        self.layout, self.concat = layout, cell.concat
+        self.inputs = (_edge(cell.preprocess0, layout, before), _edge(cell.preprocess1, layout, size))
+        self.size = size  # of the nodes
+        strides = {_stride(op) for op, state in zip(cell._ops, cell.inputs, strict=True) if state < 2}
+        if 2 in strides:
+            self.size = (-(-size[0] // 2), -(-size[1] // 2))
+        self.edges = [(state, _edge(op, layout, size if state < 2 else self.size))
+                      for op, state in zip(cell._ops, cell.inputs, strict=True)]
+
+    def __call__(self, before_last: State, last: State, drop_probability: float, generator: torch.Generator | None) -> State:
+        """Outputs of the two cells before -> this cell's."""
+        states = [State(edge(state)) for edge, state in zip(self.inputs, (before_last, last), strict=True)]
+        for pair in zip(self.edges[::2], self.edges[1::2], strict=True):
+            if drop_probability > 0:
+                total = self._dropped(pair, states, drop_probability, generator)
+            else:
+                constants = [edge.constant for _, edge in pair if edge.constant is not None]
+                total = sum(constants[1:], constants[0]) if constants else None
+                for state, edge in pair:
+                    total = edge.add(states[state], total)
+            states.append(State(total))
+        return State(self.layout.join([states[state].maps for state in self.concat]))
+
+    def _dropped(self, pair: Sequence[tuple[int, Edge]], states: Sequence[State], probability: float,
+                 generator: torch.Generator | None) -> Tensor | None:
+        total = None
+        for state, edge in pair:
+            value = edge(states[state])
+            if edge.droppable:
+                images = value.shape[1] // (self.size[0] * self.size[1])  # live programs are rows
+                scale = dropped_scale(images, probability, generator, value)
+                value = (value.view(len(value), -1, images) * scale).view_as(value)
+            total = self.layout.add(total, value)
+        return total
+
+
+def fits_rows(network: nn.Module, x: Tensor) -> bool:
+    """Whether the images x are so small, and the operations such, that the network is computed as rows."""
+    height, width = x.shape[2:]
+    plain = not any(isinstance(op, nn.Sequential) for cell in network.cells for op in cell._ops)  # no 7x1 convolutions
+    return height * width <= LARGEST_MAP and height % 4 == width % 4 == 0 and plain
+
+
+def frozen(network: nn.Module, size: Size) -> Callable[[Tensor], Tensor]:
+    """The network in evaluation mode with its present parameters as constants: x [B, C, *size] -> logits [B, classes]."""
+    with torch.no_grad():
+        weight = network.classifier.weight
+        probe = network.mean.new_empty(1, 1, *size)
+        if fits_rows(network, probe):
+            layout: Layout = Rows(live=False)
+        else:
+            last = weight.device.type == "cpu" and network.channels >= CHANNELS_LAST_FROM
+            layout = Maps(torch.channels_last if last else torch.contiguous_format)
+        program = Program(network, layout, size)
+    classifier = [parameter.detach() for parameter in network.classifier.parameters()]
+    return lambda x: F.linear(program(x)[-1]().mean(dim=(2, 3)), *classifier)
+
+
+def folded(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """BatchNorm in evaluation mode as scale and shift, [C] each."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    return scale, norm.bias - norm.running_mean * scale
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)  # else a matrix first needed in an evaluation could never serve a gradient
+def averages(channels: int, size: Size, stride: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """[channels, pixels out, pixels in]: average pooling of 3x3 that leaves out the padding, the same for every channel."""
+    joins = taps(3, size, stride, 1, dtype, device).view(9, -1, size[0] * size[1]).sum(0)
+    return (joins / joins.sum(1, keepdim=True)).repeat(channels, 1, 1)
+
+
+def _edge(module: nn.Module, layout: Layout, size: Size) -> Edge:
+    """size: of the module's input."""
+    if isinstance(module, nn.Identity):
+        return Edge(lambda state, total: layout.add(total, state.maps), droppable=False)
+    if isinstance(module, ReLUConvBN):
+        add, constant = layout.projection(module.op[1], module.op[2])
+        return Edge(lambda state, total: add(state.rectified, total), constant)
+    if isinstance(module, FactorizedReduce):
+        add, constant = layout.reduction(module, size)
+        return Edge(lambda state, total: add(state.rectified, total), constant)
+    if isinstance(module, DilConv):
+        spread = layout.depthwise(module.op[1], size)
+        add, constant = layout.projection(module.op[2], module.op[3])
+        return Edge(lambda state, total: add(spread(state.rectified), total), constant)
+    if isinstance(module, SepConv):
+        stride = _stride(module)
+        spread, again = (layout.depthwise(module.op[1], size),
+                         layout.depthwise(module.op[5], (-(-size[0] // stride), -(-size[1] // stride))))
+        first, shift = layout.projection(module.op[2], module.op[3])
+        add, constant = layout.projection(module.op[6], module.op[7])
+        return Edge(lambda state, total: add(again(F.relu(first(spread(state.rectified), shift))), total), constant)
+    return layout.other(module, size)
+
+
+def _stride(module: nn.Module) -> int:
+    if isinstance(module, FactorizedReduce):
+        return 2
+    if isinstance(module, (SepConv, DilConv)):
+        return int(module.op[1].stride[0])
+    if isinstance(module, nn.Sequential):
+        return int(module[1].stride[1])
+    return int(getattr(module, "stride", 1))
+
+
+def _matrix(convolution: nn.Conv2d, size: Size) -> Tensor:
+    """[C, pixels out, pixels in] of a depthwise convolution."""
+    weight = convolution.weight
+    joins = taps(weight.shape[-1], size, convolution.stride[0], convolution.dilation[0], weight.dtype, weight.device)
+    return (weight.view(weight.shape[0], -1) @ joins).view(weight.shape[0], -1, size[0] * size[1])
+
+
+def _normalised(y: Tensor, norm: nn.BatchNorm2d, total: Tensor | None) -> Tensor:
+    """total plus y [C, L] behind BatchNorm in its present mode, without its shift."""
+    if not norm.training:
+        assert norm.running_mean is not None and norm.running_var is not None
+        y = (y - norm.running_mean[:, None]) * (norm.running_var + norm.eps).rsqrt()[:, None]
+    else:
+        # With channels as rows BatchNorm is LayerNorm of the row, several times faster on a CPU.
+        length = y.shape[1]
+        y, mean, reciprocal = torch.native_layer_norm(y, (length,), None, None, norm.eps)
+        with torch.no_grad():
+            unbiased = (reciprocal.flatten().square().reciprocal() - norm.eps) * (length / max(length - 1, 1))
+            norm.running_mean.lerp_(mean.flatten(), norm.momentum)
+            norm.running_var.lerp_(unbiased, norm.momentum)
+            norm.num_batches_tracked.add_(1)
+    weight = norm.weight[:, None]
+    return y * weight if total is None else torch.addcmul(_column(total), y, weight)
+
+
+def _column(total: Tensor) -> Tensor:
+    """[C] as [C, 1], to be spread over the pixels; maps as they are."""
+    return total[:, None] if total.dim() == 1 else total
