@@ -63,12 +63,28 @@ class Layout:
         Raises:
             CheckpointError: a vector of another length.
         """
-        if flat.shape != (self.size,):
-            raise CheckpointError(f"The flat vector must have {self.size} entries (layout version {self.version}), got shape "
-                                  f"{tuple(flat.shape)}; was it made for another width, depth or version?")
+        self._check(flat)
         # split, not slices: its backward is one concatenation, a slice's is a zeroed vector of full length per tensor.
         parts = flat.split(self._lengths)
         return {entry.name: part.view(entry.shape) for entry, part in zip(self.entries, parts, strict=True)}
+
+    def split(self, flat: Tensor, parts: Sequence[Layout]) -> tuple[Tensor, ...]:
+        """Slices of `flat` [size] that its `parts` (see `part`), all of them and in order, describe.
+
+        Raises:
+            CheckpointError: a vector of another length.
+        """
+        self._check(flat)
+        return flat.split([part.size for part in parts])
+
+    def _check(self, flat: Tensor) -> None:
+        if flat.shape != (self.size,):
+            raise CheckpointError(f"The flat vector must have {self.size} entries (layout version {self.version}), got shape "
+                                  f"{tuple(flat.shape)}; was it made for another width, depth or version?")
+
+    def part(self, prefix: str) -> Layout:
+        """The layout of the entries whose names begin with `prefix`, which lie next to each other; names stay whole."""
+        return Layout([(entry.name, entry.shape) for entry in self.entries if entry.name.startswith(prefix)])
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,12 @@ class Normalisation:
     Attributes:
         views: "<name>.mean" and "<name>.variance" -> view of the flat buffer vector; None when the pass needs none.
         running: normalise with the running statistics instead of the batch's.
+        cells: prefix of a cell -> its slice of the flat buffer vector; None when the pass needs none.
     """
 
     views: dict[str, Tensor] | None
     running: bool
+    cells: dict[str, Tensor] | None = None
 
     def statistics(self, name: str) -> tuple[Tensor | None, Tensor | None]:
         """Running mean and variance of a BatchNorm, flattened to one entry per channel; None twice without buffers."""

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
+from engine.genotype import NODES
 from engine.registry import Registry
+from engine.space.compiled.cell import Compiled, unavailable
 from engine.space.convolutional import ChannelsLast, Merged
 from engine.space.dense import LARGEST_MAP, Dense
-from engine.space.layout import CellShape, StateShape
+from engine.space.layout import CellShape, Layout, StateShape, edges_from
 from engine.space.normalisation import Normalisation
 
 # From here on per-edge convolutions in channels_last beat merged ones on a CPU (measured: 8 merged, 24 channels_last).
@@ -24,6 +27,28 @@ CHANNELS_LAST_FROM = 16
 
 class Backend(Protocol):
     """What a cell is computed with. Maps are [B, C, H, W] in shape; how they lie in memory is the back end's own affair."""
+
+    def serves(self, x: Tensor, normalisation: Normalisation) -> bool:
+        """Whether it can compute such a pass here: device and dtype of x, kind of statistics."""
+
+    def cell(self, cell: CellShape, layout: Layout, before_last: Tensor, last: Tensor, weights: Tensor, rows: Tensor,
+             normalisation: Normalisation) -> Tensor:
+        """Output of a cell; only gradients that are asked for are computed.
+
+        Args:
+            cell, layout: its shape and the layout of its weights.
+            before_last, last: outputs of the two cells before it [B, I, H, W], both behind a ReLU.
+            weights: the cell's slice [n] of the flat vector.
+            rows: [14, 7] softmaxed alphas by the state the edge leaves, columns in the order of `PRIMITIVES`.
+            normalisation: which statistics to use, and whether to update them.
+
+        Returns:
+            [B, 4 C, H', W'].
+        """
+
+
+class StateBackend(Protocol):
+    """How the states of a cell are computed in PyTorch. Maps are [B, C, H, W]; how they lie in memory is its own affair."""
 
     def project(self, x: Tensor, weight: Tensor) -> Tensor:
         """1x1 convolution of x [B, I, H, W] with weight [O, I]."""
@@ -48,14 +73,51 @@ class Backend(Protocol):
         """
 
 
+class StateByState:
+    """A cell as a sum over its states, each computed by a `StateBackend`. Differentiable any number of times."""
+
+    def __init__(self, states: StateBackend) -> None:
+        self.states = states
+
+    def serves(self, x: Tensor, normalisation: Normalisation) -> bool:
+        """Everything."""
+        return True
+
+    def cell(self, cell: CellShape, layout: Layout, before_last: Tensor, last: Tensor, weights: Tensor, rows: Tensor,
+             normalisation: Normalisation) -> Tensor:
+        """See `Backend.cell`."""
+        views, backend = layout.views(weights), self.states
+        by_state = rows.split([len(edges_from(state)) for state in range(1 + NODES)])
+        states = [backend.normalise(self._preprocess(x, views[cell.prefix + name]), normalisation, cell.prefix + name)
+                  for x, name in ((before_last, "preprocess0"), (last, "preprocess1"))]
+        pending: Tensor | None = None  # what each node that is not finished has received, [nodes left, B, C, H', W']
+        for i, shape in enumerate(cell.states):
+            contributions = backend.state(states[i], views, by_state[i], shape, normalisation)
+            pending = contributions if pending is None else pending + contributions
+            if i >= 1:  # node i - 1 has heard from all its inputs
+                node, pending = pending[0], pending[1:]
+                states.append(node)
+        return torch.cat(states[2:], dim=1)
+
+    def _preprocess(self, x: Tensor, weight: Tensor) -> Tensor:
+        """What stands between a cell's input and the BatchNorm of a state; weight [2, C / 2, I] halves the maps."""
+        if weight.dim() == 2:
+            return self.states.project(x, weight)
+        halves = [self.states.project(x[:, :, shift::2, shift::2], part) for shift, part in enumerate(weight)]
+        return torch.cat(halves, dim=1)
+
+
 BACKENDS: Registry[Backend] = Registry("back end")
-BACKENDS.add("dense", Dense())
-BACKENDS.add("merged", Merged())
-BACKENDS.add("channels_last", ChannelsLast())
+BACKENDS.add("dense", StateByState(Dense()))
+BACKENDS.add("merged", StateByState(Merged()))
+BACKENDS.add("channels_last", StateByState(ChannelsLast()))
+BACKENDS.add("compiled", Compiled())
 
 
-def choose(cell: CellShape, device_type: str) -> str:
-    """Name of the fastest back end for a cell on "cpu", "cuda", ..."""
+def choose(cell: CellShape, device_type: str, compiled: bool = True) -> str:
+    """Name of the fastest back end for a cell on "cpu", "cuda", ...; compiled: whether it may be the compiled one."""
+    if compiled and device_type == "cpu" and unavailable() is None:
+        return "compiled"
     height, width = cell.map_size
     if height * width <= LARGEST_MAP:
         return "dense"

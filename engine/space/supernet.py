@@ -20,7 +20,7 @@ from engine.genotype import EDGES, NODES, NONE, PRIMITIVES, Genotype, derive_gen
 from engine.placement import check_size
 from engine.space import darts_names
 from engine.space.darts_names import ALPHAS
-from engine.space.layout import CellShape, Layout, buffer_layout, cell_shapes, edges_from, weight_layout
+from engine.space.layout import Layout, buffer_layout, cell_shapes, edges_from, weight_layout
 from engine.space.normalisation import Normalisation
 from engine.space.state import BACKENDS, Backend, choose
 
@@ -62,14 +62,17 @@ class Supernet:
         self.cells = cell_shapes(kinds, channels, layers, image_shape)
         self.layout: Layout = weight_layout(self.cells, classes, image_shape[0])
         self.buffers: Layout = buffer_layout(self.cells)
+        prefixes = [cell.prefix for cell in self.cells]
+        self._parts = [self.layout.part(prefix) for prefix in ("stem.", *prefixes, "classifier.")]
+        self._buffer_parts = [self.buffers.part(prefix) for prefix in ("stem.", *prefixes)]
         self.alpha_shape = {kind: (len(EDGES), len(self.primitives)) for kind in self.kinds}
         self.alpha_size = sum(math.prod(shape) for shape in self.alpha_shape.values())
         self._backends = None if backend is None else [BACKENDS[backend]] * layers
         self._orders: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
-    def backends(self, device_type: str) -> list[str]:
-        """The state back end of each cell that is fastest on "cpu", "cuda", ..."""
-        return [choose(cell, device_type) for cell in self.cells]
+    def backends(self, device_type: str, compiled: bool = True) -> list[str]:
+        """The back end of each cell that is fastest on "cpu", "cuda", ...; compiled False: among the plain ones."""
+        return [choose(cell, device_type, compiled) for cell in self.cells]
 
     def use_backends(self, names: Sequence[str]) -> None:
         """Computes with these back ends, one name per cell, from now on: back ends agree up to rounding only.
@@ -183,16 +186,24 @@ class Supernet:
             ConfigError: images of another shape, a switch without buffers, or both switches.
         """
         normalisation = self._normalisation(x, buffers, update_buffers, running_statistics)
-        views = self.layout.views(weights)
+        stem, *of_cells, classifier = self.layout.split(weights, self._parts)
         rows = self._rows(alphas)
-        before_last = last = self._stem(x, views, normalisation)
+        before_last = last = self._stem(x, self._parts[0].views(stem), normalisation)
         features = last
-        backends = self._backends or [BACKENDS[name] for name in self.backends(x.device.type)]
-        for cell, backend in zip(self.cells, backends, strict=True):
-            features = self._cell(cell, backend, before_last, last, views, rows[cell.kind], normalisation)
+        for i, cell in enumerate(self.cells):
+            backend = self._backend(i, x, normalisation)
+            features = backend.cell(cell, self._parts[1 + i], before_last, last, of_cells[i], rows[cell.kind], normalisation)
             # Both inputs of a cell begin with ReLU: computed once, behind each cell, and read by the next two.
             before_last, last = last, F.relu(features)
+        views = self._parts[-1].views(classifier)
         return F.linear(features.mean(dim=(2, 3)), views["classifier.weight"], views["classifier.bias"])
+
+    def _backend(self, i: int, x: Tensor, normalisation: Normalisation) -> Backend:
+        """The back end of cell i for such a pass."""
+        backend = self._backends[i] if self._backends else BACKENDS[choose(self.cells[i], x.device.type)]
+        if backend.serves(x, normalisation):
+            return backend
+        return BACKENDS[choose(self.cells[i], x.device.type, compiled=False)]
 
     def _normalisation(self, x: Tensor, buffers: Tensor | None, update: bool, running: bool) -> Normalisation:
         if x.dim() != 4 or tuple(x.shape[1:]) != self.image_shape:
@@ -209,37 +220,22 @@ class Supernet:
         if buffers is None:
             raise ConfigError("update_buffers and running_statistics must come with the flat buffer vector, got none; pass "
                               "buffers=supernet.initial_buffers() or a trained one.")
-        return Normalisation(self.buffers.views(buffers), running)
+        parts = self.buffers.split(buffers, self._buffer_parts)
+        cells = {cell.prefix: part for cell, part in zip(self.cells, parts[1:], strict=True)}
+        return Normalisation(self.buffers.views(buffers), running, cells)
 
     def _stem(self, x: Tensor, views: dict[str, Tensor], normalisation: Normalisation) -> Tensor:
         y = normalisation.maps(F.conv2d(x, views["stem.convolution"], padding=1), *normalisation.statistics("stem"),
                                views["stem.scale"], views["stem.shift"])
         return F.relu(y)
 
-    def _cell(self, cell: CellShape, backend: Backend, before_last: Tensor, last: Tensor, views: dict[str, Tensor],
-              rows: Sequence[Tensor], normalisation: Normalisation) -> Tensor:
-        """Output [B, 4 C, H', W'] of a cell from its two inputs, both behind a ReLU; `rows` by state."""
-        first = _preprocess(backend, before_last, views[cell.prefix + "preprocess0"])
-        second = _preprocess(backend, last, views[cell.prefix + "preprocess1"])
-        states = [backend.normalise(first, normalisation, cell.prefix + "preprocess0"),
-                  backend.normalise(second, normalisation, cell.prefix + "preprocess1")]
-        pending: Tensor | None = None  # what each node that is not finished has received, [nodes left, B, C, H', W']
-        for i, shape in enumerate(cell.states):
-            contributions = backend.state(states[i], views, rows[i], shape, normalisation)
-            pending = contributions if pending is None else pending + contributions
-            if i >= 1:  # node i - 1 has heard from all its inputs
-                node, pending = pending[0], pending[1:]
-                states.append(node)
-        return torch.cat(states[2:], dim=1)
-
-    def _rows(self, alphas: Tensor) -> dict[str, tuple[Tensor, ...]]:
-        """Kind -> per state the softmaxed alphas [m, 7] of the edges leaving it, columns in the order of `PRIMITIVES`."""
+    def _rows(self, alphas: Tensor) -> dict[str, Tensor]:
+        """Kind -> softmaxed alphas [14, 7], edges by the state they leave, columns in the order of `PRIMITIVES`."""
         self.alpha_views(alphas)  # refuses a wrong length
         by_state, columns = self._order(alphas.device)
         softmaxed = F.softmax(alphas.view(len(self.kinds), len(EDGES), -1), dim=-1)
         softmaxed = softmaxed.index_select(1, by_state).index_select(2, columns)
-        sizes = [len(edges_from(state)) for state in range(1 + NODES)]
-        return {kind: rows.split(sizes) for kind, rows in zip(self.kinds, softmaxed.unbind(), strict=True)}
+        return dict(zip(self.kinds, softmaxed.unbind(), strict=True))
 
     def _order(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Edges in the order of the states they leave, and the columns of `PRIMITIVES`; made once per device."""
@@ -249,14 +245,6 @@ class Supernet:
             with torch.inference_mode(False):
                 self._orders[device] = (torch.tensor(edges, device=device), torch.tensor(columns, device=device))
         return self._orders[device]
-
-
-def _preprocess(backend: Backend, x: Tensor, weight: Tensor) -> Tensor:
-    """What stands between a cell's input (behind a ReLU) and the BatchNorm of a state; weight [2, C / 2, I] halves the maps."""
-    if weight.dim() == 2:
-        return backend.project(x, weight)
-    halves = [backend.project(x[:, :, shift::2, shift::2], part) for shift, part in enumerate(weight)]
-    return torch.cat(halves, dim=1)
 
 
 def _check(channels: int, classes: int, image_shape: Sequence[int], primitives: Sequence[str]) -> None:

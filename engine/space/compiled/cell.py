@@ -1,0 +1,119 @@
+"""A whole cell as one differentiable operation, computed by the compiled kernels (kernels/cell.c)."""
+
+from __future__ import annotations
+
+import ctypes
+from collections import defaultdict
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from engine.space.compiled.build import ELEMENTS, BuildError, library
+from engine.space.layout import CellShape, Layout
+from engine.space.normalisation import Normalisation
+
+
+class _Cell(ctypes.Structure):
+    """`Cell` of kernels/cell.c."""
+
+    _fields_ = [(name, ctypes.c_long) for name in ("channels", "batch", "height", "width", "reduction", "halved")]
+    _fields_ += [("inputs", ctypes.c_long * 2)]
+
+
+@cache
+def unavailable() -> str | None:
+    """Why the kernels cannot be used on this machine, in a sentence; None when they can."""
+    try:
+        library(torch.float32)
+    except BuildError as error:
+        return str(error)
+    return None
+
+
+class Compiled:
+    """Cells in one call each. Maps lie in memory as [C, H, W, B]. See `engine.space.state.Backend`."""
+
+    def serves(self, x: Tensor, normalisation: Normalisation) -> bool:
+        """Float32 and float64 on a CPU, with the batch's statistics."""
+        return x.device.type == "cpu" and x.dtype in ELEMENTS and not normalisation.running and unavailable() is None
+
+    def cell(self, cell: CellShape, layout: Layout, before_last: Tensor, last: Tensor, weights: Tensor, rows: Tensor,
+             normalisation: Normalisation) -> Tensor:
+        """See `engine.space.state.Backend.cell`. Differentiable once."""
+        x0, x1 = (x.permute(1, 2, 3, 0).contiguous() for x in (before_last, last))
+        buffers = normalisation.cells[cell.prefix] if normalisation.cells else None
+        out = _CellFunction.apply(x0, x1, weights.contiguous(), rows.contiguous(), cell, buffers)
+        return out.permute(3, 0, 1, 2)
+
+
+class _CellFunction(torch.autograd.Function):
+    """x0 [I0, H', W', B], x1 [I1, H, W, B], the cell's weights [n] and rows [14, 7] -> [4 C, H / s, W / s, B]."""
+
+    @staticmethod
+    def forward(ctx: Any, x0: Tensor, x1: Tensor, weights: Tensor, rows: Tensor, cell: CellShape,
+                buffers: Tensor | None) -> Tensor:
+        kernels, batch = library(x1.dtype), x1.shape[-1]
+        shape = _struct(cell, batch)
+        size = 2 if cell.reduction else 1
+        out = x1.new_empty(4 * cell.channels, cell.map_size[0] // size, cell.map_size[1] // size, batch)
+        saved = _Block(_saved_bytes(kernels, shape))
+        code = kernels.cell_forward(ctypes.byref(shape), _at(x0), _at(x1), _at(weights), _at(rows), _at(buffers), _at(out),
+                                    _at(saved.tensor))
+        _check(code)
+        if any(ctx.needs_input_grad):
+            ctx.save_for_backward(x0, x1, weights, rows, out)
+            ctx.saved, ctx.shape, ctx.kernels = saved, shape, kernels
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of x0, x1, weights and rows, each only where it is asked for."""
+        tensors, g = ctx.saved_tensors, g.contiguous()  # held by a name: the kernels get a bare address
+        found = [torch.empty_like(tensor) if wanted else None for tensor, wanted in zip(tensors, ctx.needs_input_grad[:4])]
+        code = ctx.kernels.cell_backward(ctypes.byref(ctx.shape), _at(g), *map(_at, tensors), _at(ctx.saved.tensor),
+                                         *map(_at, found))
+        _check(code)
+        return *found, None, None
+
+
+class _Block:
+    """Memory for what one cell keeps in one pass; goes back to the next pass when nothing refers to it any more.
+
+    Fresh memory from the system costs as much time as computing what is put there.
+    """
+
+    free: defaultdict[int, list[Tensor]] = defaultdict(list)
+
+    def __init__(self, size: int) -> None:
+        """size: bytes."""
+        try:
+            self.tensor = self.free[size].pop()
+        except IndexError:
+            self.tensor = torch.empty(size, dtype=torch.uint8)
+
+    def __del__(self) -> None:
+        self.free[self.tensor.numel()].append(self.tensor)
+
+
+@cache
+def _struct(cell: CellShape, batch: int) -> _Cell:
+    return _Cell(cell.channels, batch, *cell.map_size, int(cell.reduction), int(cell.after_reduction),
+                 (ctypes.c_long * 2)(*cell.inputs))
+
+
+def _saved_bytes(kernels: ctypes.CDLL, shape: _Cell) -> int:
+    kernels.cell_saved_bytes.restype = ctypes.c_size_t
+    return int(kernels.cell_saved_bytes(ctypes.byref(shape)))
+
+
+def _at(tensor: Tensor | None) -> ctypes.c_void_p | None:
+    return None if tensor is None else ctypes.c_void_p(tensor.data_ptr())
+
+
+def _check(code: int) -> None:
+    if code:
+        raise MemoryError("The compiled cell needs working memory and got none; use fewer channels or a smaller batch.")

@@ -1,0 +1,220 @@
+/* A cell of the supernet as two functions, forward and backward: maps as [channels, height, width, batch].
+ *
+ * Search space: DARTS (Liu, Simonyan and Yang 2018). The order of weights and buffers is that of engine/space/layout.py.
+ * Compiled once for float and once for double (-DREAL, -DINTEGER of the same size).
+ */
+#include "state.h"
+
+#define STATES 5
+#define NODES 4
+static const long EDGES[STATES] = {4, 4, 3, 2, 1};
+static const long FIRST_ROW[STATES] = {0, 4, 8, 11, 13}; /* of a state's edges among the 14 rows of alphas */
+
+typedef struct {
+    long channels, batch;
+    long height, width; /* of states 0 and 1 */
+    long reduction;     /* whether the cell halves its maps */
+    long halved;        /* whether its first input has maps of twice the size */
+    long inputs[2];     /* channels of its inputs */
+} Cell;
+
+typedef struct {
+    REAL *preprocess[2]; /* [channels, inputs], or [2, channels / 2, inputs] of a halved input */
+    Weights states[STATES];
+} CellWeights;
+
+typedef struct {
+    REAL *h[2];     /* [channels, height * width * batch]: states 0 and 1 */
+    REAL *scale[2]; /* [channels] */
+} Inputs;
+
+INLINE long positions(const Cell *cell) { return cell->height * cell->width * cell->batch; }
+
+static CellWeights place_cell_weights(const REAL *flat, const Cell *cell) {
+    Arena arena = {(char *)flat, 0}; /* counts numbers here, see place_weights */
+    CellWeights w;
+    for (int i = 0; i < 2; i++) w.preprocess[i] = (REAL *)flat + arena.used, arena.used += cell->channels * cell->inputs[i];
+    for (int i = 0; i < STATES; i++)
+        w.states[i] = place_weights(&arena, EDGES[i], cell->channels, cell->reduction && i < 2 ? 2 : 1);
+    return w;
+}
+
+/* The states with their places in `saved`; base NULL: only counts. */
+static Inputs place_cell(Arena *saved, State *states, const Cell *cell, const CellWeights *weights, const REAL *rows) {
+    Inputs inputs;
+    for (int i = 0; i < 2; i++) {
+        inputs.h[i] = reals(saved, cell->channels * positions(cell));
+        inputs.scale[i] = reals(saved, cell->channels);
+    }
+    for (int i = 0; i < STATES; i++) {
+        const long halving = cell->reduction ? 2 : 1, stride = i < 2 ? halving : 1, size = i < 2 ? 1 : halving;
+        State *s = &states[i];
+        *s = (State){.c = cell->channels, .b = cell->batch, .h = cell->height / size, .w = cell->width / size, .stride = stride,
+                     .m = EDGES[i], .n = cell->width / halving * cell->batch};
+        s->out = cell->height / halving * s->n;
+        if (weights) s->weights = weights->states[i], s->rows = rows + FIRST_ROW[i] * PRIMITIVES;
+        place_saved(saved, s);
+    }
+    return inputs;
+}
+
+/* Bytes that the forward pass keeps for the backward pass. */
+size_t cell_saved_bytes(const Cell *cell) {
+    Arena arena = {NULL, 0};
+    State states[STATES];
+    place_cell(&arena, states, cell, NULL, NULL);
+    return arena.used;
+}
+
+/* Bytes of working memory, an upper bound for either pass. */
+static size_t working_bytes(const Cell *cell) {
+    const size_t c = (size_t)cell->channels, in = (size_t)positions(cell), row = (size_t)(cell->width + 8) * cell->batch;
+    size_t widest = (size_t)(cell->inputs[0] > cell->inputs[1] ? cell->inputs[0] : cell->inputs[1]);
+    if (widest < c) widest = c;
+    const size_t numbers = (NODES + 4) * c * in   /* gradients of nodes and states, of what reaches a state, of stage 2 */
+        + 8 * in                                  /* one channel's pools */
+        + 64 * c * row                            /* rings and rows */
+        + 2 * widest * row                        /* rows of a cell's input */
+        + widest * c * (size_t)LANES              /* partial sums of a 1x1 convolution's gradient */
+        + 64 * c * (size_t)LANES + 4096;
+    return numbers * sizeof(REAL) + 64 * c * sizeof(double);
+}
+
+/* Row h of the half q of a halved input x [inputs, 2 height, 2 width, batch], gathered as [inputs, width * batch]. */
+static void gather_half(REAL *to, const REAL *x, const Cell *cell, long h, long q) {
+    const long b = cell->batch, plane = 4 * positions(cell), row = 2 * cell->width * b;
+    for (long i = 0; i < cell->inputs[0]; i++)
+        for (long w = 0; w < cell->width; w++)
+            memcpy(to + (i * cell->width + w) * b, x + i * plane + (2 * h + q) * row + (2 * w + q) * b, (size_t)b * sizeof(REAL));
+}
+
+/* 1x1 convolution and BatchNorm of input i, which lies behind a ReLU; running: means, then variances, or NULL. */
+static void preprocess(const Cell *cell, int i, const REAL *x, const REAL *weight, REAL *h, REAL *scale, REAL *running, Arena arena) {
+    const long c = cell->channels, in = cell->inputs[i], n = cell->width * cell->batch, plane = positions(cell);
+    const int halves = i == 0 && cell->halved;
+    Moments of_h = moments(&arena, c);
+    REAL *mean = reals(&arena, c), *row = reals(&arena, in * n);
+    for (long r = 0; r < cell->height; r++) {
+        for (long q = 0; q < (halves ? 2 : 1); q++) {
+            const long outputs = halves ? c / 2 : c;
+            const REAL *from = x + r * n;
+            if (halves) gather_half(row, x, cell, r, q);
+            pointwise(h + q * outputs * plane + r * n, plane, (Matrix){weight + q * outputs * in, in, 1}, outputs,
+                      halves ? row : from, halves ? n : plane, in, n);
+        }
+        for (long k = 0; k < c; k++) moments_add(&of_h, k, h + k * plane + r * n, n, r == 0);
+    }
+    moments_finish(&of_h, 0, c, plane, mean, scale, running, c);
+    for (long k = 0; k < c; k++) {
+        REAL *at = h + k * plane;
+        long j = 0;
+        for (; j + LANES <= plane; j += LANES) store(at + j, (load(at + j) - mean[k]) * scale[k]);
+        for (; j < plane; j++) at[j] = (at[j] - mean[k]) * scale[k];
+    }
+}
+
+/* The other way: g [c, positions] of the normalised h. gx [inputs, ...] and g_weight are written where they are not NULL. */
+static void preprocess_backward(const Cell *cell, int i, const REAL *g, const REAL *h, const REAL *scale, const REAL *x,
+                                const REAL *weight, REAL *gx, REAL *g_weight, Arena arena) {
+    const long c = cell->channels, in = cell->inputs[i], n = cell->width * cell->batch, plane = positions(cell);
+    const int halves = i == 0 && cell->halved;
+    const long outputs = halves ? c / 2 : c;
+    Backward *k = take(&arena, (size_t)c * sizeof(Backward));
+    for (long j = 0; j < c; j++) {
+        const double of_g = total(g + j * plane, plane), of_product = product(g + j * plane, h + j * plane, 0, plane);
+        /* h is normalised already: dy = scale (g - mean of g - h mean of g h). */
+        k[j] = (Backward){scale[j], (REAL)(-scale[j] * of_g / plane), (REAL)(-scale[j] * of_product / plane), 0};
+    }
+    REAL *dy = reals(&arena, c * n), *row = reals(&arena, in * n);
+    vec *outer = take(&arena, (size_t)(c * in) * sizeof(vec));
+    if (g_weight) memset(outer, 0, (size_t)(c * in) * sizeof(vec));
+    if (gx && halves) memset(gx, 0, (size_t)(in * 4 * plane) * sizeof(REAL));
+    for (long r = 0; r < cell->height; r++) {
+        backward_rows(dy, g, h, k, c, plane, r, n);
+        for (long q = 0; q < (halves ? 2 : 1); q++) {
+            const REAL *d = dy + q * outputs * n;
+            const Matrix w = {weight + q * outputs * in, 1, in};
+            if (g_weight && halves) gather_half(row, x, cell, r, q);
+            if (g_weight) outer_add(outer + q * outputs * in, d, n, outputs, halves ? row : x + r * n, halves ? n : plane, in, n);
+            if (gx && !halves) pointwise(gx + r * n, plane, w, in, d, n, outputs, n);
+            if (gx && halves) {
+                pointwise(row, n, w, in, d, n, outputs, n);
+                for (long j = 0; j < in; j++)
+                    for (long col = 0; col < cell->width; col++)
+                        memcpy(gx + j * 4 * plane + ((2 * r + q) * 2 * cell->width + 2 * col + q) * cell->batch,
+                               row + (j * cell->width + col) * cell->batch, (size_t)cell->batch * sizeof(REAL));
+            }
+        }
+    }
+    if (g_weight) outer_finish(g_weight, outer, c * in);
+}
+
+/* Slices of the flat buffers of state s: each means, then variances. */
+static REAL *place_running(REAL *at, const State *s, REAL **running) {
+    const long mc = s->m * s->c, lengths[5] = {2 * s->c, SEPARABLE * mc, SEPARABLE * mc, (KINDS - SEPARABLE) * mc, s->stride == 2 ? mc : 0};
+    for (int i = 0; i < 5; i++) {
+        running[i] = at;
+        if (at) at += 2 * lengths[i];
+    }
+    return at;
+}
+
+static void *working_memory(const Cell *cell) {
+    void *found = NULL;
+    return posix_memalign(&found, 64, working_bytes(cell)) ? NULL : found;
+}
+
+/* out [NODES * channels, ...] from the cell's inputs x0 and x1, both behind a ReLU.
+ *
+ * weights, buffers: the cell's slices of the flat vectors; buffers move towards this batch's statistics; NULL: stay.
+ * rows [14, PRIMITIVES]: softmaxed alphas, by state. saved: cell_saved_bytes, aligned to 64. Returns 0, or 1: out of memory. */
+int cell_forward(const Cell *cell, const REAL *x0, const REAL *x1, const REAL *weights, const REAL *rows, REAL *buffers, REAL *out,
+                 void *saved) {
+    Arena arena = {working_memory(cell), 0}, kept = {saved, 0};
+    if (!arena.base) return 1;
+    const CellWeights w = place_cell_weights(weights, cell);
+    State states[STATES];
+    const Inputs inputs = place_cell(&kept, states, cell, &w, rows);
+    for (int i = 0; i < 2; i++) {
+        preprocess(cell, i, i ? x1 : x0, w.preprocess[i], inputs.h[i], inputs.scale[i], buffers, arena);
+        if (buffers) buffers += 2 * cell->channels;
+    }
+    REAL *nodes[NODES];
+    for (int j = 0; j < NODES; j++) nodes[j] = out + j * cell->channels * states[0].out;
+    for (int i = 0; i < STATES; i++) {
+        REAL *running[5];
+        buffers = place_running(buffers, &states[i], running);
+        state_forward(&states[i], i < 2 ? inputs.h[i] : nodes[i - 2], nodes + (i < 2 ? 0 : i - 1), i == 0, arena, running);
+    }
+    free(arena.base);
+    return 0;
+}
+
+/* Gradients from g, that of out. gx0, gx1, g_weights, g_rows: NULL where not wanted. Otherwise as cell_forward. */
+int cell_backward(const Cell *cell, const REAL *g, const REAL *x0, const REAL *x1, const REAL *weights, const REAL *rows,
+                  const REAL *out, void *saved, REAL *gx0, REAL *gx1, REAL *g_weights, REAL *g_rows) {
+    Arena arena = {working_memory(cell), 0}, kept = {saved, 0};
+    if (!arena.base) return 1;
+    const CellWeights w = place_cell_weights(weights, cell);
+    CellWeights grads = place_cell_weights(g_weights ? g_weights : weights, cell);
+    State states[STATES];
+    const Inputs inputs = place_cell(&kept, states, cell, &w, rows);
+    const long size = cell->channels * states[0].out;
+    REAL *of_nodes = reals(&arena, NODES * size), *nodes[NODES];
+    memcpy(of_nodes, g, (size_t)(NODES * size) * sizeof(REAL));
+    for (int j = 0; j < NODES; j++) nodes[j] = of_nodes + j * size;
+    REAL *of_h[2] = {reals(&arena, cell->channels * positions(cell)), reals(&arena, cell->channels * positions(cell))};
+    for (int i = STATES - 1; i >= 0; i--) {
+        const int reaches = g_weights != NULL || (i ? gx1 != NULL : gx0 != NULL) || i >= 2;
+        const Wanted wanted = {reaches, g_weights != NULL, g_rows != NULL};
+        state_backward(&states[i], i < 2 ? inputs.h[i] : out + (i - 2) * size, nodes + (i < 2 ? 0 : i - 1), &grads.states[i],
+                       g_rows ? g_rows + FIRST_ROW[i] * PRIMITIVES : NULL, i < 2 ? of_h[i] : nodes[i - 2], i >= 2, wanted, arena);
+    }
+    for (int i = 0; i < 2; i++) {
+        REAL *gx = i ? gx1 : gx0, *g_weight = g_weights ? grads.preprocess[i] : NULL;
+        if (gx || g_weight)
+            preprocess_backward(cell, i, of_h[i], inputs.h[i], inputs.scale[i], i ? x1 : x0, w.preprocess[i], gx, g_weight, arena);
+    }
+    free(arena.base);
+    return 0;
+}

@@ -1,0 +1,126 @@
+/* 1x1 convolutions of one row of maps: small matrix products whose operands are in the first or second cache. */
+#ifndef RAMPART_POINTWISE_H
+#define RAMPART_POINTWISE_H
+
+#include "vector.h"
+
+/* A matrix [outputs, inputs] by its two strides, so that a transposed one needs no copy. */
+typedef struct {
+    const REAL *data;
+    long row, column;
+} Matrix;
+
+INLINE void pointwise_tile(const int rows, const int vectors, REAL *out, long out_stride, Matrix a, const REAL *x, long x_stride,
+                           long inputs, const int accumulate) {
+    vec total[rows][vectors];
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) total[r][v] = accumulate ? load(out + r * out_stride + v * LANES) : (vec){0};
+    for (long k = 0; k < inputs; k++) {
+        vec in[vectors];
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) in[v] = load(x + k * x_stride + v * LANES);
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; r++) {
+            const vec w = splat(a.data[r * a.row + k * a.column]);
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; v++) total[r][v] += w * in[v];
+        }
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) store(out + r * out_stride + v * LANES, total[r][v]);
+}
+
+INLINE void pointwise_rows(const int rows, REAL *out, long out_stride, Matrix a, const REAL *x, long x_stride, long inputs, long n,
+                           const int accumulate) {
+    long i = 0;
+    for (; i + 2 * LANES <= n; i += 2 * LANES) pointwise_tile(rows, 2, out + i, out_stride, a, x + i, x_stride, inputs, accumulate);
+    for (; i + LANES <= n; i += LANES) pointwise_tile(rows, 1, out + i, out_stride, a, x + i, x_stride, inputs, accumulate);
+    for (; i < n; i++)
+        for (int r = 0; r < rows; r++) {
+            REAL total = accumulate ? out[r * out_stride + i] : 0;
+            for (long k = 0; k < inputs; k++) total += a.data[r * a.row + k * a.column] * x[k * x_stride + i];
+            out[r * out_stride + i] = total;
+        }
+}
+
+/* out [outputs, n] = a [outputs, inputs] x [inputs, n], or += ; strides are between rows of out and x. */
+INLINE void pointwise_of(REAL *out, long out_stride, Matrix a, long outputs, const REAL *x, long x_stride, long inputs, long n,
+                         const int accumulate) {
+    long o = 0;
+    for (; o + 12 <= outputs; o += 12, out += 12 * out_stride, a.data += 12 * a.row)
+        pointwise_rows(12, out, out_stride, a, x, x_stride, inputs, n, accumulate);
+    for (; o + 8 <= outputs; o += 8, out += 8 * out_stride, a.data += 8 * a.row)
+        pointwise_rows(8, out, out_stride, a, x, x_stride, inputs, n, accumulate);
+    for (; o + 4 <= outputs; o += 4, out += 4 * out_stride, a.data += 4 * a.row)
+        pointwise_rows(4, out, out_stride, a, x, x_stride, inputs, n, accumulate);
+    for (; o < outputs; o++, out += out_stride, a.data += a.row)
+        pointwise_rows(1, out, out_stride, a, x, x_stride, inputs, n, accumulate);
+}
+
+static void pointwise(REAL *out, long out_stride, Matrix a, long outputs, const REAL *x, long x_stride, long inputs, long n) {
+    pointwise_of(out, out_stride, a, outputs, x, x_stride, inputs, n, 0);
+}
+
+static void pointwise_add(REAL *out, long out_stride, Matrix a, long outputs, const REAL *x, long x_stride, long inputs, long n) {
+    pointwise_of(out, out_stride, a, outputs, x, x_stride, inputs, n, 1);
+}
+
+INLINE void outer_tile(const int rows, const int columns, vec *total, long total_stride, const REAL *g, long g_stride,
+                       const REAL *x, long x_stride, long n) {
+    vec sums[rows][columns];
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 8
+        for (int k = 0; k < columns; k++) sums[r][k] = total[r * total_stride + k];
+    long i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        vec in[columns];
+#pragma GCC unroll 8
+        for (int k = 0; k < columns; k++) in[k] = load(x + k * x_stride + i);
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++) {
+            const vec left = load(g + r * g_stride + i);
+#pragma GCC unroll 8
+            for (int k = 0; k < columns; k++) sums[r][k] += left * in[k];
+        }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 8
+        for (int k = 0; k < columns; k++) {
+            for (long j = i; j < n; j++) sums[r][k][0] += g[r * g_stride + j] * x[k * x_stride + j];
+            total[r * total_stride + k] = sums[r][k];
+        }
+}
+
+/* total [outputs, inputs] += g [outputs, n] x [inputs, n]^T, each entry as a vector of partial sums (`outer_finish` adds
+ * them up), because adding up a register is dear and rows are many. */
+static void outer_add(vec *total, const REAL *g, long g_stride, long outputs, const REAL *x, long x_stride, long inputs, long n) {
+    for (long o = 0; o < outputs;) {
+        const int rows = o + 4 <= outputs ? 4 : 1;
+        for (long k = 0; k < inputs;) {
+            const int columns = k + 4 <= inputs ? 4 : 1;
+            vec *at = total + o * inputs + k;
+            const REAL *left = g + o * g_stride, *right = x + k * x_stride;
+            if (rows == 4 && columns == 4) outer_tile(4, 4, at, inputs, left, g_stride, right, x_stride, n);
+            else if (rows == 4) outer_tile(4, 1, at, inputs, left, g_stride, right, x_stride, n);
+            else if (columns == 4) outer_tile(1, 4, at, inputs, left, g_stride, right, x_stride, n);
+            else outer_tile(1, 1, at, inputs, left, g_stride, right, x_stride, n);
+            k += columns;
+        }
+        o += rows;
+    }
+}
+
+static void outer_finish(REAL *out, vec *total, long count) {
+    for (long i = 0; i < count; i++) {
+        out[i] = sum(total[i]);
+        total[i] = (vec){0};
+    }
+}
+
+#endif

@@ -1,0 +1,110 @@
+/* Rows of maps with zeros on either side, a few at a time, and the taps of a convolution on them.
+ *
+ * A state is walked through row by row, so that what one row needs stays in the second cache: a ring holds the last few
+ * rows of all channels. A convolution of stride 2 reads even and odd columns apart, so its rows lie split in two parts.
+ */
+#ifndef RAMPART_ROWS_H
+#define RAMPART_ROWS_H
+
+#include "taps.h"
+
+typedef struct {
+    long channels, height, width, batch;
+    long split; /* 1, or 2 for rows whose even and odd columns lie apart */
+    long pad;   /* columns of zeros on either side of a part */
+    long part;  /* columns of a part, zeros included */
+    long length; /* numbers of a row */
+    long slots; /* rows kept */
+    long filled; /* rows 0 .. filled - 1 have been written */
+    REAL *data; /* [slots, channels, length] */
+} Ring;
+
+/* A ring for maps [channels, height, width * batch]; `reach` is how many rows a convolution looks up and down. */
+static Ring ring(Arena *arena, long channels, long height, long width, long batch, long split, long pad, long reach) {
+    Ring r = {channels, height, width, batch, split, pad, width / split + 2 * pad, 0, 2 * reach + split, 0, NULL};
+    if (r.slots > height) r.slots = height;
+    r.length = r.split * r.part * batch;
+    /* One vector more than the rows: the last loads of a row may look beyond its end. */
+    r.data = reals(arena, r.slots * channels * r.length + LANES);
+    if (r.data) memset(r.data, 0, (size_t)(r.slots * channels * r.length + LANES) * sizeof(REAL));
+    return r;
+}
+
+INLINE REAL *slot(const Ring *r, long row) { return r->data + row % r->slots * r->channels * r->length; }
+
+/* Where the column `shift` to the right of output column 0 lies in a row (shift may be negative). */
+INLINE long column(const Ring *r, long shift) {
+    if (r->split == 1) return (r->pad + shift) * r->batch;
+    const long odd = shift & 1;
+    return (odd * r->part + r->pad + (shift - odd) / 2) * r->batch;
+}
+
+/* Writes max(0, (x - mean) * scale) of the next row of maps [channels, height * width * batch]; mean NULL: max(0, x). */
+static void fill_positive(Ring *r, const REAL *maps, const REAL *mean, const REAL *scale) {
+    const long row = r->filled++, n = r->width * r->batch, plane = r->height * n;
+    for (long c = 0; c < r->channels; c++) {
+        const REAL *from = maps + c * plane + row * n;
+        REAL *to = slot(r, row) + c * r->length;
+        const REAL m = mean ? mean[c] : 0, s = mean ? scale[c] : 1;
+        if (r->split == 1) {
+            long i = 0;
+            to += column(r, 0);
+            for (; i + LANES <= n; i += LANES) store(to + i, positive((load(from + i) - m) * s));
+            for (; i < n; i++) to[i] = (from[i] - m) * s > 0 ? (from[i] - m) * s : 0;
+        } else {
+            for (long w = 0; w < r->width; w++) {
+                REAL *at = to + column(r, w & 1) + w / 2 * r->batch;
+                for (long b = 0; b < r->batch; b++) {
+                    const REAL x = (from[w * r->batch + b] - m) * s;
+                    at[b] = x > 0 ? x : 0;
+                }
+            }
+        }
+    }
+}
+
+/* A depthwise kernel: size 3 or 5, dilation 1 or 2, and the stride of its output. */
+typedef struct {
+    long size, dilation, stride;
+} Kernel;
+
+INLINE long reach(Kernel k) { return k.dilation * (k.size / 2); }
+
+/* Taps of output row h of a convolution of the ring's maps. A column no output sees is left out. */
+static void taps_forward(Taps *taps, const Ring *r, long h, Kernel k) {
+    taps->count = 0;
+    for (long i = 0; i < k.size; i++) {
+        const long row = k.stride * h + k.dilation * (i - k.size / 2);
+        if (row < 0 || row >= r->height) continue;
+        for (long j = 0; j < k.size; j++) {
+            const long shift = k.dilation * (j - k.size / 2);
+            if (shift >= r->width || -shift > r->width - k.stride) continue;
+            taps->source[taps->count] = slot(r, row) + column(r, shift);
+            taps->index[taps->count++] = (int)(i * k.size + j);
+        }
+    }
+}
+
+/* Taps of row `row`, columns of parity `odd` (0 at stride 1), of the input's gradient; the ring holds the output's. */
+static void taps_transposed(Taps *taps, const Ring *g, long row, long odd, Kernel k) {
+    taps->count = 0;
+    for (long i = 0; i < k.size; i++) {
+        const long from = row - k.dilation * (i - k.size / 2);
+        if (from < 0 || from % k.stride || from / k.stride >= g->height) continue;
+        for (long j = 0; j < k.size; j++) {
+            const long shift = odd - k.dilation * (j - k.size / 2);
+            if (shift % k.stride || labs(shift / k.stride) >= g->width) continue;
+            taps->source[taps->count] = slot(g, from / k.stride) + column(g, shift / k.stride);
+            taps->index[taps->count++] = (int)(i * k.size + j);
+        }
+    }
+}
+
+/* weights[t * outputs + e] = the t-th tap's entry of edge e's kernel of channel c; kernels [outputs, channels, size, size]. */
+INLINE void gather(REAL *weights, const Taps *taps, const REAL *kernels, long outputs, long channels, long c, Kernel k) {
+    const long entries = k.size * k.size;
+    for (int t = 0; t < taps->count; t++)
+        for (long e = 0; e < outputs; e++) weights[t * outputs + e] = kernels[(e * channels + c) * entries + taps->index[t]];
+}
+
+#endif

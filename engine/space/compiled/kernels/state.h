@@ -1,0 +1,506 @@
+/* One state of a cell and all edges that leave it, forward and backward.
+ *
+ * Stage 1 is what reads the state: four depthwise convolutions per edge (separable 3x3 and 5x5, dilated 3x3 and 5x5), each
+ * followed by its 1x1 convolution and BatchNorm, and both pools. Stage 2 is the second half of the separable convolutions.
+ * The last BatchNorms, the softmaxed alphas and the sum over primitives are one weighted sum with one constant.
+ *
+ * Kept for the backward pass are the values before each BatchNorm, nothing else: what is between a depthwise and its 1x1
+ * convolution is computed again when a weight gradient needs it, which costs less than writing and reading it.
+ */
+#ifndef RAMPART_STATE_H
+#define RAMPART_STATE_H
+
+#include "pointwise.h"
+#include "pools.h"
+#include "rows.h"
+#include "statistics.h"
+
+#define MOST_EDGES 4
+#define KINDS 4     /* of stage 1: separable 3x3, separable 5x5, dilated 3x3, dilated 5x5 */
+#define SEPARABLE 2 /* of them go through stage 2 */
+#define PRIMITIVES 7 /* columns of the softmaxed alphas: max pool, average pool, skip, then the four kinds */
+#define MAXIMUM 0
+#define AVERAGE 1
+#define SKIP 2
+#define FIRST_KIND 3
+
+static const long SIZES[KINDS] = {3, 5, 3, 5}, DILATIONS[KINDS] = {1, 1, 2, 2};
+
+/* Weights, or their gradients, of one state, in the order of the flat vector (engine/space/layout.py). */
+typedef struct {
+    REAL *depthwise[KINDS];  /* [m, c, size, size] */
+    REAL *pointwise;         /* [KINDS, m, c, c] */
+    REAL *second[SEPARABLE]; /* [m, c, size, size] */
+    REAL *second_pointwise;  /* [SEPARABLE, m, c, c] */
+    REAL *reduce;            /* [2, m, c / 2, c], stride 2 only */
+} Weights;
+
+/* What the forward pass leaves for the backward pass. */
+typedef struct {
+    REAL *y;     /* [KINDS, m, c, out]: stage 1 before BatchNorm */
+    REAL *y2;    /* [SEPARABLE, m, c, out]: stage 2 before BatchNorm */
+    REAL *pools; /* [2, c, out] before BatchNorm */
+    REAL *skip;  /* [m, c, out] before BatchNorm, stride 2 only */
+    uint8_t *largest; /* [c, out]: where in its window the maximum was */
+    /* Mean, and 1 / standard deviation, of each. */
+    REAL *mean, *scale, *mean2, *scale2, *mean_pools, *scale_pools, *mean_skip, *scale_skip;
+} Saved;
+
+typedef struct {
+    long c, b, h, w, stride, m;
+    long n;   /* numbers in a row of the output: width * batch */
+    long out; /* numbers in a map of the output */
+    const REAL *rows; /* [m, PRIMITIVES] softmaxed alphas */
+    Weights weights;
+    Saved saved;
+} State;
+
+static Weights place_weights(Arena *arena, long m, long c, long stride) {
+    Weights w;
+    for (int k = 0; k < KINDS; k++) w.depthwise[k] = (REAL *)arena->base + arena->used, arena->used += m * c * SIZES[k] * SIZES[k];
+    w.pointwise = (REAL *)arena->base + arena->used, arena->used += KINDS * m * c * c;
+    for (int k = 0; k < SEPARABLE; k++) w.second[k] = (REAL *)arena->base + arena->used, arena->used += m * c * SIZES[k] * SIZES[k];
+    w.second_pointwise = (REAL *)arena->base + arena->used, arena->used += SEPARABLE * m * c * c;
+    w.reduce = (REAL *)arena->base + arena->used;
+    if (stride == 2) arena->used += m * c / 2 * c * 2;
+    return w;
+}
+
+static void place_saved(Arena *arena, State *s) {
+    Saved *v = &s->saved;
+    const long mc = s->m * s->c;
+    v->y = reals(arena, KINDS * mc * s->out);
+    v->y2 = reals(arena, SEPARABLE * mc * s->out);
+    v->pools = reals(arena, 2 * s->c * s->out);
+    v->skip = s->stride == 2 ? reals(arena, mc * s->out) : NULL;
+    v->largest = take(arena, (size_t)(s->c * s->out));
+    v->mean = reals(arena, KINDS * mc), v->scale = reals(arena, KINDS * mc);
+    v->mean2 = reals(arena, SEPARABLE * mc), v->scale2 = reals(arena, SEPARABLE * mc);
+    v->mean_pools = reals(arena, 2 * s->c), v->scale_pools = reals(arena, 2 * s->c);
+    v->mean_skip = reals(arena, mc), v->scale_skip = reals(arena, mc);
+}
+
+INLINE Matrix block(const REAL *w, long c) { return (Matrix){w, c, 1}; }
+INLINE Matrix transposed(const REAL *w, long c) { return (Matrix){w, 1, c}; }
+
+static void reduce_row(State *s, const Ring *ring, Moments *moments_skip, long h) {
+    const long half = s->c / 2;
+    for (long e = 0; e < s->m; e++) {
+        REAL *to = s->saved.skip + e * s->c * s->out + h * s->n;
+        for (long q = 0; q < 2; q++)
+            pointwise(to + q * half * s->out, s->out, block(s->weights.reduce + (q * s->m + e) * half * s->c, s->c), half,
+                      slot(ring, 2 * h + q) + column(ring, q), ring->length, s->c, s->n);
+        for (long c = 0; c < s->c; c++) moments_add(moments_skip, e * s->c + c, to + c * s->out, s->n, h == 0);
+    }
+}
+
+/* Stage 1, row by row: depthwise convolutions of all edges together, then each edge's 1x1 convolution. */
+static void stage1(State *s, const REAL *input, Arena arena, REAL **running) {
+    const long mc = s->m * s->c;
+    Moments of_y = moments(&arena, KINDS * mc), of_skip = moments(&arena, mc);
+    REAL *z = reals(&arena, mc * s->n);
+    Ring ring_ = ring(&arena, s->c, s->h, s->w, s->b, s->stride, s->stride == 1 ? 4 : 2, 4), *r = &ring_;
+    for (long h = 0; h < s->h / s->stride; h++) {
+        while (r->filled < s->h && r->filled <= s->stride * h + 4) fill_positive(r, input, NULL, NULL);
+        for (int k = 0; k < KINDS; k++) {
+            const Kernel kernel = {SIZES[k], DILATIONS[k], s->stride};
+            Taps taps;
+            taps_forward(&taps, r, h, kernel);
+            for (long c = 0; c < s->c; c++) {
+                REAL w[MOST_TAPS * MOST_EDGES], *to[MOST_EDGES];
+                gather(w, &taps, s->weights.depthwise[k], s->m, s->c, c, kernel);
+                for (long e = 0; e < s->m; e++) to[e] = z + (e * s->c + c) * s->n;
+                tap_sum((int)s->m, to, &taps, c * r->length, w, s->n);
+            }
+            for (long e = 0; e < s->m; e++) {
+                const long at = k * s->m + e;
+                REAL *y = s->saved.y + at * s->c * s->out + h * s->n;
+                pointwise(y, s->out, block(s->weights.pointwise + at * s->c * s->c, s->c), s->c, z + e * s->c * s->n, s->n, s->c, s->n);
+                for (long c = 0; c < s->c; c++) moments_add(&of_y, at * s->c + c, y + c * s->out, s->n, h == 0);
+            }
+        }
+        if (s->stride == 2) reduce_row(s, r, &of_skip, h);
+    }
+    const long half = KINDS / 2 * mc;
+    moments_finish(&of_y, 0, half, s->out, s->saved.mean, s->saved.scale, running[1], half);
+    moments_finish(&of_y, half, half, s->out, s->saved.mean + half, s->saved.scale + half, running[3], half);
+    if (s->stride == 2) moments_finish(&of_skip, 0, mc, s->out, s->saved.mean_skip, s->saved.scale_skip, running[4], mc);
+}
+
+static void stage2(State *s, Arena arena, REAL *running) {
+    const long mc = s->m * s->c, height = s->out / s->n;
+    Moments of_y = moments(&arena, SEPARABLE * mc);
+    REAL *z = reals(&arena, s->c * s->n);
+    for (int k = 0; k < SEPARABLE; k++)
+        for (long e = 0; e < s->m; e++) {
+            const Kernel kernel = {SIZES[k], 1, 1};
+            const long at = k * s->m + e;
+            Arena own = arena;
+            Ring u = ring(&own, s->c, height, s->n / s->b, s->b, 1, reach(kernel), reach(kernel));
+            for (long h = 0; h < height; h++) {
+                while (u.filled < height && u.filled <= h + reach(kernel))
+                    fill_positive(&u, s->saved.y + at * s->c * s->out, s->saved.mean + at * s->c, s->saved.scale + at * s->c);
+                Taps taps;
+                taps_forward(&taps, &u, h, kernel);
+                for (long c = 0; c < s->c; c++) {
+                    REAL w[MOST_TAPS], *to = z + c * s->n;
+                    gather(w, &taps, s->weights.second[k] + e * s->c * kernel.size * kernel.size, 1, s->c, c, kernel);
+                    tap_sum(1, &to, &taps, c * u.length, w, s->n);
+                }
+                REAL *y = s->saved.y2 + at * s->c * s->out + h * s->n;
+                pointwise(y, s->out, block(s->weights.second_pointwise + at * s->c * s->c, s->c), s->c, z, s->n, s->c, s->n);
+                for (long c = 0; c < s->c; c++) moments_add(&of_y, at * s->c + c, y + c * s->out, s->n, h == 0);
+            }
+        }
+    moments_finish(&of_y, 0, SEPARABLE * mc, s->out, s->saved.mean2, s->saved.scale2, running, SEPARABLE * mc);
+}
+
+/* x [h, w * b] with its even columns first; what the pools of stride 2 read. */
+static void split_columns(REAL *to, const REAL *x, const State *s) {
+    for (long h = 0; h < s->h; h++)
+        for (long w = 0; w < s->w; w++)
+            memcpy(to + (h * s->w + w % 2 * (s->w / 2) + w / 2) * s->b, x + (h * s->w + w) * s->b, (size_t)s->b * sizeof(REAL));
+}
+
+static void pools(State *s, const REAL *input, Arena arena, REAL *running) {
+    const Map map = {s->h, s->w, s->b, s->stride};
+    const long in = s->h * s->w * s->b;
+    Moments of_pools = moments(&arena, 2 * s->c);
+    REAL *split = reals(&arena, in + LANES);
+    for (long c = 0; c < s->c; c++) {
+        const REAL *x = input + c * in;
+        REAL *maximum = s->saved.pools + c * s->out, *average = s->saved.pools + (s->c + c) * s->out;
+        if (s->stride == 2) split_columns(split, x, s);
+        pools_forward(maximum, average, s->saved.largest + c * s->out, s->stride == 2 ? split : x, map);
+        moments_add(&of_pools, c, maximum, s->out, 1);
+        moments_add(&of_pools, s->c + c, average, s->out, 1);
+    }
+    moments_finish(&of_pools, 0, 2 * s->c, s->out, s->saved.mean_pools, s->saved.scale_pools, running, 2 * s->c);
+}
+
+/* The seven values that edge e adds up in channel c, before BatchNorm, with their means and scales. */
+typedef struct {
+    const REAL *value[PRIMITIVES];
+    REAL mean[PRIMITIVES], scale[PRIMITIVES];
+} Parts;
+
+static Parts parts_of(const State *s, const REAL *input, long e, long c) {
+    const Saved *v = &s->saved;
+    const long mc = s->m * s->c, ec = e * s->c + c;
+    Parts p;
+    for (int k = 0; k < 2; k++)
+        p.value[k] = v->pools + (k * s->c + c) * s->out, p.mean[k] = v->mean_pools[k * s->c + c], p.scale[k] = v->scale_pools[k * s->c + c];
+    if (s->stride == 1) p.value[SKIP] = input + c * s->out, p.mean[SKIP] = 0, p.scale[SKIP] = 1;
+    else p.value[SKIP] = v->skip + ec * s->out, p.mean[SKIP] = v->mean_skip[ec], p.scale[SKIP] = v->scale_skip[ec];
+    for (int k = 0; k < KINDS; k++) {
+        const long at = k * mc + ec;
+        const int second = k < SEPARABLE;
+        p.value[FIRST_KIND + k] = (second ? v->y2 : v->y) + at * s->out;
+        p.mean[FIRST_KIND + k] = (second ? v->mean2 : v->mean)[at];
+        p.scale[FIRST_KIND + k] = (second ? v->scale2 : v->scale)[at];
+    }
+    return p;
+}
+
+/* nodes[e] [c, out] = or += the edge's sum over primitives. */
+static void combine(const State *s, const REAL *input, REAL *const *nodes, const int first) {
+    for (long e = 0; e < s->m; e++)
+        for (long c = 0; c < s->c; c++) {
+            const Parts p = parts_of(s, input, e, c);
+            REAL k[PRIMITIVES], *to = nodes[e] + c * s->out;
+            double constant = 0;
+            for (int i = 0; i < PRIMITIVES; i++) {
+                k[i] = s->rows[e * PRIMITIVES + i] * p.scale[i];
+                constant -= (double)k[i] * p.mean[i];
+            }
+            long i = 0;
+            for (; i + LANES <= s->out; i += LANES) {
+                vec x = splat((REAL)constant);
+                if (!first) x += load(to + i);
+#pragma GCC unroll 8
+                for (int j = 0; j < PRIMITIVES; j++) x += k[j] * load(p.value[j] + i);
+                store(to + i, x);
+            }
+            for (; i < s->out; i++) {
+                REAL x = first ? (REAL)constant : to[i] + (REAL)constant;
+                for (int j = 0; j < PRIMITIVES; j++) x += k[j] * p.value[j][i];
+                to[i] = x;
+            }
+        }
+}
+
+/* running: the state's slices of the flat buffers (pools, first, separable, dilated, reduce), or five NULLs. */
+static void state_forward(State *s, const REAL *input, REAL *const *nodes, int first, Arena arena, REAL **running) {
+    pools(s, input, arena, running[0]);
+    stage1(s, input, arena, running);
+    stage2(s, arena, running[2]);
+    combine(s, input, nodes, first);
+}
+
+/* Which gradients a backward pass computes. */
+typedef struct {
+    int input, weights, rows;
+} Wanted;
+
+/* Sums over a map of what the backward pass of each edge's last BatchNorms needs; per [m, c]. */
+typedef struct {
+    double *of_g;                   /* sum of g */
+    double *of_product[PRIMITIVES]; /* sum of g (value - mean) */
+} Sums;
+
+/* All seven products of g with value - mean in one sweep. */
+static void products(double *found, double *of_g, const REAL *g, const Parts *p, long n) {
+    vec s[PRIMITIVES + 1];
+#pragma GCC unroll 8
+    for (int j = 0; j <= PRIMITIVES; j++) s[j] = (vec){0};
+    long i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        const vec x = load(g + i);
+        s[PRIMITIVES] += x;
+#pragma GCC unroll 8
+        for (int j = 0; j < PRIMITIVES; j++) s[j] += x * (load(p->value[j] + i) - p->mean[j]);
+    }
+    *of_g = (double)sum(s[PRIMITIVES]);
+    for (int j = 0; j < PRIMITIVES; j++) found[j] = (double)sum(s[j]);
+    for (; i < n; i++) {
+        *of_g += g[i];
+        for (int j = 0; j < PRIMITIVES; j++) found[j] += g[i] * (p->value[j][i] - p->mean[j]);
+    }
+}
+
+/* Fills the sums; adds the alphas' gradient, which is the same sums times the scales. */
+static Sums sums_of(const State *s, const REAL *input, REAL *const *g, Arena *arena, REAL *g_rows) {
+    const long mc = s->m * s->c;
+    Sums sums;
+    sums.of_g = take(arena, (size_t)mc * sizeof(double));
+    for (int j = 0; j < PRIMITIVES; j++) sums.of_product[j] = take(arena, (size_t)mc * sizeof(double));
+    for (long e = 0; e < s->m; e++) {
+        double total_of[PRIMITIVES] = {0};
+        for (long c = 0; c < s->c; c++) {
+            const Parts p = parts_of(s, input, e, c);
+            double found[PRIMITIVES];
+            products(found, sums.of_g + e * s->c + c, g[e] + c * s->out, &p, s->out);
+            for (int j = 0; j < PRIMITIVES; j++) {
+                sums.of_product[j][e * s->c + c] = found[j];
+                total_of[j] += found[j] * p.scale[j];
+            }
+        }
+        if (g_rows) for (int j = 0; j < PRIMITIVES; j++) g_rows[e * PRIMITIVES + j] = (REAL)total_of[j];
+    }
+    return sums;
+}
+
+/* dy [c, n] of a row: the gradient before each channel's BatchNorm. */
+INLINE void backward_rows(REAL *dy, const REAL *g, const REAL *y, const Backward *k, long channels, long plane, long h, long n) {
+    for (long c = 0; c < channels; c++) backward_row(dy + c * n, g + c * plane + h * n, y + c * plane + h * n, k[c], n);
+}
+
+/* One depthwise convolution with its 1x1 convolution and BatchNorm, backwards, row by row: `g` [c, out] through BatchNorm
+ * (coefficients k, values y) and the 1x1 convolution into a ring of dz, and for each input row the taps of dz.
+ *
+ * `maps`: [c, h * w * b] what the convolution read, behind ReLU of BatchNorm (mean, scale) or of nothing (NULL); only read
+ * for weight gradients. `into` [c, h * w * b] is added to, split by parity of columns at stride 2; NULL: not wanted. */
+typedef struct {
+    long c, b, h, w, n, out;
+    Kernel kernel;
+    const REAL *g, *y;
+    const Backward *k;
+    const REAL *depthwise, *pointwise; /* [c, size, size], [c, c] */
+    REAL *g_depthwise, *g_pointwise;   /* NULL: not wanted */
+    const REAL *maps, *mean, *scale;
+    REAL *into;
+} Branch;
+
+static void branch_backward(const Branch *x, Arena arena) {
+    const Kernel kernel = x->kernel;
+    const long height = x->out / x->n, c_in_row = x->w * x->b, up = reach(kernel);
+    REAL *dy = reals(&arena, x->c * x->n), *z = reals(&arena, x->c * x->n);
+    Ring dz = ring(&arena, x->c, height, x->n / x->b, x->b, 1, up, up);
+    Ring in = {0};
+    vec *outer = NULL;
+    if (x->g_pointwise) {
+        in = ring(&arena, x->c, x->h, x->w, x->b, kernel.stride, kernel.stride == 1 ? up : 2, up);
+        outer = take(&arena, (size_t)(x->c * x->c) * sizeof(vec));
+        memset(outer, 0, (size_t)(x->c * x->c) * sizeof(vec));
+        memset(x->g_depthwise, 0, (size_t)(x->c * kernel.size * kernel.size) * sizeof(REAL));
+    }
+    for (long row = 0; row < x->h; row++) {
+        for (; dz.filled < height && dz.filled * kernel.stride <= row + up; dz.filled++) {
+            const long h = dz.filled;
+            REAL *to = slot(&dz, h) + column(&dz, 0);
+            backward_rows(dy, x->g, x->y, x->k, x->c, x->out, h, x->n);
+            pointwise(to, dz.length, transposed(x->pointwise, x->c), x->c, dy, x->n, x->c, x->n);
+            if (!x->g_pointwise) continue;
+            while (in.filled < x->h && in.filled <= kernel.stride * h + up) fill_positive(&in, x->maps, x->mean, x->scale);
+            Taps taps;
+            taps_forward(&taps, &in, h, kernel);
+            for (long c = 0; c < x->c; c++) {
+                REAL w[MOST_TAPS], *at = z + c * x->n;
+                gather(w, &taps, x->depthwise, 1, x->c, c, kernel);
+                tap_sum(1, &at, &taps, c * in.length, w, x->n);
+                tap_dot(x->g_depthwise + c * kernel.size * kernel.size, to + c * dz.length, &taps, c * in.length, x->n);
+            }
+            outer_add(outer, dy, x->n, x->c, z, x->n, x->c, x->n);
+        }
+        if (!x->into) continue;
+        for (long odd = 0; odd < kernel.stride; odd++) {
+            Taps taps;
+            taps_transposed(&taps, &dz, row, odd, kernel);
+            if (!taps.count) continue;
+            for (long c = 0; c < x->c; c++) {
+                REAL w[MOST_TAPS];
+                gather(w, &taps, x->depthwise, 1, x->c, c, kernel);
+                tap_add(x->into + (c * x->h + row) * c_in_row + odd * x->n, &taps, c * dz.length, w, x->n);
+            }
+        }
+    }
+    if (x->g_pointwise) outer_finish(x->g_pointwise, outer, x->c * x->c);
+}
+
+/* Through the ReLU before stage 2: t becomes 0 where the BatchNorm was not positive; coefficients for the BatchNorm. */
+static void behind_relu(Backward *k, REAL *t, const REAL *y, const REAL *mean, const REAL *scale, long channels, long out) {
+    for (long c = 0; c < channels; c++) {
+        REAL *at = t + c * out;
+        const REAL *value = y + c * out;
+        vec of_t = {0}, of_product = {0};
+        long i = 0;
+        for (; i + LANES <= out; i += LANES) {
+            const vec d = load(value + i) - mean[c], x = where(d > (vec){0}, load(at + i));
+            store(at + i, x);
+            of_t += x;
+            of_product += x * d;
+        }
+        double s = sum(of_t), q = sum(of_product);
+        for (; i < out; i++) {
+            const REAL d = value[i] - mean[c];
+            if (!(d > 0)) at[i] = 0;
+            s += at[i], q += at[i] * d;
+        }
+        k[c] = backward_of(1, mean[c], scale[c], s, q, out);
+    }
+}
+
+/* Both stages of one edge and kind; adds to gx what reaches the state. */
+static void kind_backward(const State *s, const REAL *input, const REAL *g, const Sums *sums, int kind, long e, Weights *grads,
+                          REAL *gx, Arena arena) {
+    const Saved *v = &s->saved;
+    const long at = kind * s->m + e, c = s->c, square = c * c, taps = SIZES[kind] * SIZES[kind];
+    const REAL alpha = s->rows[e * PRIMITIVES + FIRST_KIND + kind];
+    const int second = kind < SEPARABLE;
+    const REAL *mean = (second ? v->mean2 : v->mean) + at * c, *scale = (second ? v->scale2 : v->scale) + at * c;
+    Backward *k = take(&arena, (size_t)c * sizeof(Backward));
+    for (long i = 0; i < c; i++)
+        k[i] = backward_of(alpha, mean[i], scale[i], sums->of_g[e * c + i], sums->of_product[FIRST_KIND + kind][e * c + i], s->out);
+    const REAL *y = v->y + at * c * s->out;
+    if (second) {
+        REAL *t = reals(&arena, c * s->out);
+        memset(t, 0, (size_t)(c * s->out) * sizeof(REAL));
+        const Branch branch = {
+            c, s->b, s->out / s->n, s->n / s->b, s->n, s->out, {SIZES[kind], 1, 1}, g, v->y2 + at * c * s->out, k,
+            s->weights.second[kind] + e * c * taps, s->weights.second_pointwise + at * square,
+            grads ? grads->second[kind] + e * c * taps : NULL, grads ? grads->second_pointwise + at * square : NULL,
+            y, v->mean + at * c, v->scale + at * c, t};
+        branch_backward(&branch, arena);
+        behind_relu(k, t, y, v->mean + at * c, v->scale + at * c, c, s->out);
+        g = t;
+    }
+    const Branch branch = {
+        c, s->b, s->h, s->w, s->n, s->out, {SIZES[kind], DILATIONS[kind], s->stride}, g, y, k,
+        s->weights.depthwise[kind] + e * c * taps, s->weights.pointwise + at * square,
+        grads ? grads->depthwise[kind] + e * c * taps : NULL, grads ? grads->pointwise + at * square : NULL,
+        input, NULL, NULL, gx};
+    branch_backward(&branch, arena);
+}
+
+/* Factorized reduction of edge e, backwards; gx split by parity. */
+static void reduce_backward(const State *s, const REAL *input, const REAL *g, const Sums *sums, long e, Weights *grads, REAL *gx,
+                            Arena arena) {
+    const Saved *v = &s->saved;
+    const long c = s->c, half = c / 2, height = s->out / s->n, plane = s->h * s->w * s->b;
+    Backward *k = take(&arena, (size_t)c * sizeof(Backward));
+    for (long i = 0; i < c; i++)
+        k[i] = backward_of(s->rows[e * PRIMITIVES + SKIP], v->mean_skip[e * c + i], v->scale_skip[e * c + i],
+                           sums->of_g[e * c + i], sums->of_product[SKIP][e * c + i], s->out);
+    REAL *dy = reals(&arena, c * s->n);
+    Ring in = ring(&arena, c, s->h, s->w, s->b, 2, 0, 1);
+    vec *outer = take(&arena, (size_t)(c * c) * sizeof(vec));
+    memset(outer, 0, (size_t)(c * c) * sizeof(vec));
+    for (long h = 0; h < height; h++) {
+        backward_rows(dy, g, v->skip + e * c * s->out, k, c, s->out, h, s->n);
+        while (grads && in.filled < 2 * h + 2) fill_positive(&in, input, NULL, NULL);
+        for (long q = 0; q < 2; q++) {
+            const Matrix w = transposed(s->weights.reduce + (q * s->m + e) * half * c, c);
+            pointwise_add(gx + (2 * h + q) * s->w * s->b + q * s->n, plane, w, c, dy + q * half * s->n, s->n, half, s->n);
+            if (grads)
+                outer_add(outer + q * half * c, dy + q * half * s->n, s->n, half, slot(&in, 2 * h + q) + column(&in, q), in.length,
+                          c, s->n);
+        }
+    }
+    if (grads)
+        for (long q = 0; q < 2; q++) outer_finish(grads->reduce + (q * s->m + e) * half * c, outer + q * half * c, half * c);
+}
+
+/* What reaches one channel of the state through ReLU (gx), skip and pools; written or added to `into` [h * w * b]. */
+static void channel_backward(const State *s, const REAL *x, const REAL *gx, REAL *const *g, const Sums *sums, long c, REAL *into,
+                             int add, Arena arena) {
+    const Saved *v = &s->saved;
+    const long in = s->h * s->w * s->b;
+    REAL *of_pool[2] = {reals(&arena, s->out), reals(&arena, s->out)}, *all = reals(&arena, in + LANES);
+    const REAL *value = x;
+    if (s->stride == 2) {
+        REAL *split = reals(&arena, in + LANES);
+        split_columns(split, x, s);
+        value = split;
+    }
+    for (long i = 0; i < in; i++) all[i] = value[i] > 0 ? gx[i] : 0;
+    for (int p = 0; p < 2; p++) {
+        const REAL *y = v->pools + (p * s->c + c) * s->out;
+        const REAL mean = v->mean_pools[p * s->c + c], scale = v->scale_pools[p * s->c + c];
+        REAL *d = of_pool[p];
+        double of_g = 0, of_product = 0;
+        for (long e = 0; e < s->m; e++) {
+            const REAL alpha = s->rows[e * PRIMITIVES + p], *from = g[e] + c * s->out;
+            of_g += alpha * sums->of_g[e * s->c + c];
+            of_product += alpha * sums->of_product[p][e * s->c + c];
+            if (e == 0) for (long i = 0; i < s->out; i++) d[i] = alpha * from[i];
+            else for (long i = 0; i < s->out; i++) d[i] += alpha * from[i];
+        }
+        backward_row(d, d, y, backward_of(1, mean, scale, of_g, of_product, s->out), s->out);
+    }
+    if (s->stride == 1)
+        for (long e = 0; e < s->m; e++) {
+            const REAL alpha = s->rows[e * PRIMITIVES + SKIP], *from = g[e] + c * s->out;
+            for (long i = 0; i < in; i++) all[i] += alpha * from[i];
+        }
+    const Map map = {s->h, s->w, s->b, s->stride};
+    pools_backward(all, of_pool[0], of_pool[1], v->largest + c * s->out, map);
+    if (s->stride == 1) {
+        if (add) for (long i = 0; i < in; i++) into[i] += all[i];
+        else memcpy(into, all, (size_t)in * sizeof(REAL));
+        return;
+    }
+    for (long h = 0; h < s->h; h++)
+        for (long w = 0; w < s->w; w++)
+            memcpy(into + (h * s->w + w) * s->b, all + (h * s->w + w % 2 * (s->w / 2) + w / 2) * s->b, (size_t)s->b * sizeof(REAL));
+}
+
+/* g[e] [c, out]: gradients of the nodes the edges lead to. Writes weight gradients and g_rows [m, PRIMITIVES] where wanted;
+ * writes or adds the state's gradient `into` [c, h * w * b] (never added at stride 2, where it is always a cell's input). */
+static void state_backward(State *s, const REAL *input, REAL *const *g, Weights *grads, REAL *g_rows, REAL *into, int add,
+                           Wanted wanted, Arena arena) {
+    const long plane = s->h * s->w * s->b;
+    const Sums sums = sums_of(s, input, g, &arena, wanted.rows ? g_rows : NULL);
+    if (!wanted.weights && !wanted.input) return;
+    REAL *gx = reals(&arena, s->c * plane);
+    memset(gx, 0, (size_t)(s->c * plane) * sizeof(REAL));
+    for (long e = 0; e < s->m; e++) {
+        for (int kind = 0; kind < KINDS; kind++)
+            kind_backward(s, input, g[e], &sums, kind, e, wanted.weights ? grads : NULL, gx, arena);
+        if (s->stride == 2) reduce_backward(s, input, g[e], &sums, e, wanted.weights ? grads : NULL, gx, arena);
+    }
+    if (!wanted.input) return;
+    for (long c = 0; c < s->c; c++)
+        channel_backward(s, input + c * plane, gx + c * plane, g, &sums, c, into + c * plane, add, arena);
+}
+
+#endif

@@ -1,0 +1,58 @@
+/* Vectors of the widest registers at hand, for REAL = float or double. Everything else is written with these few names. */
+#ifndef RAMPART_VECTOR_H
+#define RAMPART_VECTOR_H
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifndef REAL
+#define REAL float
+#define INTEGER int32_t /* of the same size */
+#endif
+
+#if defined(__AVX512F__)
+#define VECTOR_BYTES 64
+#elif defined(__AVX__)
+#define VECTOR_BYTES 32
+#else
+#define VECTOR_BYTES 16
+#endif
+#define LANES ((long)(VECTOR_BYTES / sizeof(REAL)))
+#define INLINE static inline __attribute__((always_inline))
+
+/* aligned(sizeof(REAL)): may be loaded from any element; rows of a map start where they start. */
+typedef REAL vec __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
+
+/* The result of comparing two vectors: all bits of an element, or none. */
+typedef INTEGER mask __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
+
+INLINE vec load(const REAL *p) { return *(const vec *)p; }
+INLINE void store(REAL *p, vec x) { *(vec *)p = x; }
+INLINE vec splat(REAL x) { return x - (vec){0}; }
+INLINE vec where(mask m, vec x) { return (vec)(m & (mask)x); } /* x, or 0 */
+INLINE vec choose(mask m, vec x, vec y) { return (vec)((m & (mask)x) | (~m & (mask)y)); }
+INLINE vec positive(vec x) { return where(x > (vec){0}, x); }
+
+INLINE REAL sum(vec x) {
+    REAL total = 0;
+    for (long i = 0; i < LANES; i++) total += x[i];
+    return total;
+}
+
+/* A bump allocator over one block: several arrays, one malloc. With base NULL it only counts. */
+typedef struct {
+    char *base;
+    size_t used;
+} Arena;
+
+INLINE void *take(Arena *arena, size_t bytes) {
+    char *found = arena->base ? arena->base + arena->used : NULL;
+    arena->used += (bytes + 63) / 64 * 64;
+    return found;
+}
+
+INLINE REAL *reals(Arena *arena, long count) { return take(arena, (size_t)count * sizeof(REAL)); }
+
+#endif
