@@ -7,11 +7,13 @@ the unrolled network and the two networks of a finite difference are sums of vec
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from engine.search.lanes import Lanes
 from engine.search.objectives import FunctionalNetwork, Objective, Value
 
 
@@ -22,15 +24,24 @@ class Bilevel:
         passes: forward passes made so far.
     """
 
-    def __init__(self, poll: Callable[[], None] = lambda: None) -> None:
-        """poll: called before each forward pass; raises to abandon the step."""
-        self._poll = poll
+    def __init__(self, poll: Callable[[], None] = lambda: None, lanes: Lanes | None = None) -> None:
+        """
+        Args:
+            poll: called before each forward pass, never twice at a time; raises to abandon the step.
+            lanes: what `side_by_side` runs on; None: in order in the calling thread.
+        """
+        self._poll, self._lanes = poll, lanes or Lanes()
         self.passes = 0
 
     def begin_pass(self) -> None:
         """To be called before a forward pass that is made elsewhere; the methods below do it themselves."""
-        self._poll()
-        self.passes += 1
+        with self._lanes.turn():
+            self._poll()
+            self.passes += 1
+
+    def side_by_side(self, *functions: Callable[[], Any]) -> list[Any]:
+        """What functions return that make passes independent of each other; see `Lanes.side_by_side`."""
+        return self._lanes.side_by_side(*functions)
 
     def input_gradient(self, network: FunctionalNetwork, x: Tensor, y: Tensor, weights: Tensor, alphas: Tensor) -> Tensor:
         """Gradient [B, C, H, W] of the cross-entropy with respect to images x. One pass."""

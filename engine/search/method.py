@@ -62,7 +62,8 @@ class SearchMethod(Protocol):
     Attributes:
         cell_kinds: cell kinds of its supernet, in the order of the flat alphas.
         passes_per_step: forward passes of one step, hence calls of `poll`: progress inside a step.
-        activity: what the step is doing, in words, set before each call of `poll`: "PGD step 3 of 7, weights batch".
+        activity: what the step is doing, in words, set before each call of `poll`: "PGD step 3 of 7, weights batch"; of two
+            passes side by side, the one that began last.
         weights: flat weights of the supernet.
         alphas: flat alphas.
         buffers: flat BatchNorm buffers.
@@ -82,8 +83,8 @@ class SearchMethod(Protocol):
              poll: Callable[[], None] = ...) -> StepReport:
         """One step on a batch (x, y) of the weights split and one of the alphas split.
 
-        All or nothing: when `poll` (called before each forward pass) or anything else raises, the method is exactly
-        what it was, and the same call with the same generator state gives the same result.
+        All or nothing: when `poll` (called before each forward pass, from any thread, never twice at a time) or anything
+        else raises, the method is exactly what it was, and the same call with the same generator state gives the same result.
         """
         ...
 

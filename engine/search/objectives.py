@@ -13,7 +13,8 @@ class FunctionalNetwork(Protocol):
     """The one thing an objective needs of a supernet."""
 
     def logits(self, x: Tensor, weights: Tensor, alphas: Tensor) -> Tensor:
-        """Logits [B, classes] of images x [B, C, H, W]; differentiable in all three; batch statistics; no side effect."""
+        """Logits [B, classes] of images x [B, C, H, W]; differentiable in all three; batch statistics; no side
+        effect, hence callable from two threads at a time."""
         ...
 
 

@@ -16,7 +16,8 @@ One step, with PGD of k steps and for each of the two batches x_adv made on the 
 | weight step: SGD on L_adv at (w, new alpha)                              | 1      | weight gradient          |
 
 2 k + 9 forward passes (23 for PGD-7) and 2 k + 8 backward passes. First order drops the training gradient and the four
-finite differences: 2 k + 4 and 2 k + 3.
+finite differences: 2 k + 4 and 2 k + 3. On a CPU with two threads or more the two attacks run side by side, then the two
+unrolled gradients, then the last two passes: only the training gradient is alone.
 
 Differs: only the pass on natural images updates BatchNorm's running statistics. The released code lets every pass,
 attack included, update them but never reads them, so weights and alphas are unaffected.
@@ -26,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from itertools import count
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -36,6 +38,7 @@ from torch import Tensor
 from engine.attack.pgd import pgd, project
 from engine.errors import CheckpointError, RunError
 from engine.search.bilevel import Bilevel, adam, clipped, sgd
+from engine.search.lanes import Lanes
 from engine.search.method import StepReport
 from engine.search.methods.arnas.config import ArnasConfig
 from engine.search.objectives import CrossEntropy, Value, accuracy
@@ -182,9 +185,14 @@ class Arnas:
             raise ValueError("a step needs either a generator or the noise of its two attacks")
         (x, y), (xs, ys) = self._placed(train_batch), self._placed(alpha_batch)
         starts = noise or (self._random_start(x, generator), self._random_start(xs, generator))
-        now, passes = self._state, Bilevel(poll)
-        x_adv = self._attack(passes, x, y, starts[0], "weights")
-        xs_adv = self._attack(passes, xs, ys, starts[1], "alphas")
+        with Lanes(torch.get_num_threads() if self.device.type == "cpu" else 1) as lanes:
+            return self._propose(Bilevel(poll, lanes), (x, y), (xs, ys), starts, learning_rate)
+
+    def _propose(self, passes: Bilevel, train_batch: Batch, alpha_batch: Batch, starts: tuple[Tensor, Tensor],
+                 learning_rate: float) -> Proposal:
+        now, (x, y), (xs, ys) = self._state, train_batch, alpha_batch
+        x_adv, xs_adv = passes.side_by_side(lambda: self._attack(passes, x, y, starts[0], "weights"),
+                                            lambda: self._attack(passes, xs, ys, starts[1], "alphas"))
         training = CrossEntropy("training", self.supernet, x_adv, y)
         objectives = (CrossEntropy("natural", self.supernet, xs, ys),
                       CrossEntropy("adversarial", self.supernet, xs_adv, ys, self.config.adversarial_lambda))
@@ -193,9 +201,8 @@ class Arnas:
         alphas, mean, square = adam(
             now.alphas, now.mean, now.square, combined, step=now.steps + 1,
             learning_rate=self.config.alpha_learning_rate, weight_decay=self.config.alpha_weight_decay)
-        natural_accuracy, buffers = self._natural_pass(passes, x, y, alphas)
-        self.activity = "weight step"
-        gradient, value = passes.weight_gradient(training, now.weights, alphas)
+        (natural_accuracy, buffers), (gradient, value) = passes.side_by_side(
+            lambda: self._natural_pass(passes, x, y, alphas), lambda: self._weight_step_gradient(passes, training, alphas))
         weights, velocity = self._sgd(clipped(gradient, self.config.gradient_clip), learning_rate)
         state = State(weights, velocity, alphas, mean, square, buffers, now.steps + 1)
         return Proposal(state, x_adv, xs_adv, found, value, natural_accuracy, passes.passes)
@@ -235,11 +242,12 @@ class Arnas:
         if settings.unrolled:
             gradient, _ = passes.weight_gradient(training, now.weights, now.alphas)
             unrolled, _ = self._sgd(gradient, learning_rate)
-            found = [passes.unrolled_gradient(training, objective, now.weights, unrolled, now.alphas,
-                                              learning_rate=learning_rate, radius=settings.finite_difference)
-                     for objective in objectives]
+            found = passes.side_by_side(*(
+                partial(passes.unrolled_gradient, training, objective, now.weights, unrolled, now.alphas,
+                        learning_rate=learning_rate, radius=settings.finite_difference) for objective in objectives))
         else:
-            found = [passes.alpha_gradient(objective, now.weights, now.alphas) for objective in objectives]
+            found = passes.side_by_side(*(
+                partial(passes.alpha_gradient, objective, now.weights, now.alphas) for objective in objectives))
         raw = torch.stack([gradient for gradient, _ in found])
         gradients = torch.stack([objective.coefficient * gradient
                                  for objective, (gradient, _) in zip(objectives, found, strict=True)])
@@ -251,6 +259,10 @@ class Arnas:
     def _sgd(self, gradient: Tensor, learning_rate: float) -> tuple[Tensor, Tensor]:
         return sgd(self._state.weights, self._state.velocity, gradient, learning_rate=learning_rate,
                    momentum=self.config.momentum, weight_decay=self.config.weight_decay)
+
+    def _weight_step_gradient(self, passes: Bilevel, training: CrossEntropy, alphas: Tensor) -> tuple[Tensor, Value]:
+        self.activity = "weight step"
+        return passes.weight_gradient(training, self.weights, alphas)
 
     @torch.no_grad()
     def _natural_pass(self, passes: Bilevel, x: Tensor, y: Tensor, alphas: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,106 @@
+"""Two lanes: independent passes of one step computed side by side on a CPU, each with half of the threads.
+
+The tensors of a search are small, so a second core gains more from a second pass than from half of the first. torch and
+the compiled kernels let other Python threads run while they compute; autograd's backward pass on a CPU runs in the
+thread that asks for it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+LANES = 2
+
+
+class Abandoned(Exception):
+    """Ends a lane whose neighbour has failed. Never leaves `Lanes.side_by_side`."""
+
+
+class Lanes:
+    """The lanes of one step, used as a context around all of its passes.
+
+    Inside, every pass computes with threads // 2 threads, also one that has no neighbour: how a sum is split among threads
+    decides its last bits, so a step with 2 threads is bit-equal to one with 1.
+
+    Example:
+        with Lanes(torch.get_num_threads()) as lanes:
+            first, second = lanes.side_by_side(attack_on_weights_batch, attack_on_alphas_batch)
+    """
+
+    def __init__(self, threads: int = 1) -> None:
+        """threads: of the whole step; with 1, functions run one after the other in the calling thread."""
+        self._threads, self._share = threads, max(1, threads // LANES)
+        self._lock = threading.Lock()
+        self._failed = False
+
+    @property
+    def are_two(self) -> bool:
+        """False when everything runs in the calling thread."""
+        return self._threads >= LANES
+
+    def __enter__(self) -> Lanes:
+        if self.are_two:
+            torch.set_num_threads(self._share)
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        if self.are_two:
+            torch.set_num_threads(self._threads)
+
+    def side_by_side(self, *functions: Callable[[], Any]) -> list[Any]:
+        """What the functions return, in their order. They must not depend on each other and draw no random numbers.
+
+        Both lanes have ended when this returns or raises. When a function raises, the other lane ends at its next `turn`
+        and the error is raised here; should both lanes fail, the earlier function's, with the other's as its context.
+        """
+        if not self.are_two or len(functions) < LANES:
+            return [function() for function in functions]
+        # OpenMP and MKL keep their number of threads per thread: a new one knows torch's only from its first parallel loop on.
+        with ThreadPoolExecutor(LANES, "lane", initializer=torch.set_num_threads, initargs=(self._share,)) as threads:
+            futures = [threads.submit(self._lane, functions[lane::LANES]) for lane in range(LANES)]
+            try:
+                wait(futures)
+            except BaseException:  # an interrupt of the waiting thread: the lanes end soon, and are waited for
+                self._failed = True
+                raise
+        problems = [problem for problem in (future.exception() for future in futures)
+                    if problem is not None and not isinstance(problem, Abandoned)]
+        if problems:
+            first, *others = problems
+            if others:
+                first.__context__ = others[0]
+            raise first
+        results: list[Any] = [None] * len(functions)
+        for lane, future in enumerate(futures):
+            results[lane::LANES] = future.result()
+        return results
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Around what only one lane may do at a time, such as counting a pass and looking for a stop request.
+
+        Raises:
+            Abandoned: the other lane has failed.
+        """
+        with self._lock:
+            if self._failed:
+                raise Abandoned
+            try:
+                yield
+            except BaseException:
+                # Before the lock is free, so that a poll that raised is not called again from the other lane.
+                self._failed = True
+                raise
+
+    def _lane(self, functions: Sequence[Callable[[], Any]]) -> list[Any]:
+        try:
+            return [function() for function in functions]
+        except BaseException:
+            self._failed = True
+            raise
