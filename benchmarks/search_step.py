@@ -1,30 +1,33 @@
 """How many times faster a whole ARNAS step is on the merged supernet than in a plain transcription of the published code.
 
-    python -m benchmarks.search_step                                  # digits, 5 pairs, about a minute and a half
+    python -m benchmarks.search_step                                  # digits, 5 rounds; minutes
     python -m benchmarks.search_step --setting paper --pairs 1        # 24 channels, 8 cells, 3x32x32, batch 8
     python -m benchmarks.search_step --pairs 1 --attack-steps 1       # a quick look
 
-Both do the same mathematics on the same batches in float32 (`tests/benchmarks/test_search_step.py` compares them in
-float64). CPU time of one thread, steps interleaved A B A B so that a neighbour's load hits both, median and range of
-the ratios of neighbouring steps.
+All sides do the same mathematics on the same batches in float32 (`tests/benchmarks/test_search_step.py` compares them in
+float64). CPU time of one thread, steps interleaved (published, plain, compiled, published, ...) so that a neighbour's load
+hits all, median and range of the ratios of neighbouring steps.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable
+import sys
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
-from typing import cast
+from functools import cached_property
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from benchmarks.measurement import Spread, Table, add_output_options, cpu_seconds, publish, ratios
 from benchmarks.published_step import PublishedStep
 from engine.config import build
 from engine.search.methods.arnas.config import ArnasConfig
 from engine.search.methods.arnas.method import Arnas
+from engine.space.compiled.cell import unavailable
 from engine.space.supernet import Supernet
 from tests.reference_supernet import ReferenceSupernet
 
@@ -39,16 +42,35 @@ class Setting:
     batch_size: int
     epsilon: float
 
+    def __str__(self) -> str:
+        shape = "x".join(map(str, self.image_shape))
+        return f"{self.channels} channels, {self.layers} cells, {shape}, batch {self.batch_size}"
+
 
 SETTINGS = {
     "digits": Setting(8, 5, (1, 8, 8), 64, 0.15),
     "paper": Setting(24, 8, (3, 32, 32), 8, 8 / 255),
 }
 CLASSES = 10
+PUBLISHED = "published"
+# What can compute our side: PyTorch alone, the compiled kernels in every cell, or what a search takes by itself.
+CHOICES = ("plain", "compiled", "auto")
+
+
+def why_not_compiled() -> str | None:
+    """None where the compiled kernels can be used, else a sentence that says why not. The first call may build them."""
+    return unavailable()
+
+
+def cell_backends(supernet: Supernet, choice: str, device_type: str = "cpu") -> list[str]:
+    """The back end of each cell for one of `CHOICES`."""
+    if choice == "compiled":
+        return ["compiled"] * len(supernet.cells)
+    return supernet.backends(device_type, compiled=choice == "auto")
 
 
 class Comparison:
-    """Both implementations at the same weights and alphas, and batches of noise images for them.
+    """All implementations at the same weights and alphas, and batches of noise images for them; each is built when asked for.
 
     Args:
         setting: sizes.
@@ -58,19 +80,59 @@ class Comparison:
     """
 
     def __init__(self, setting: Setting, attack_steps: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> None:
-        self.setting = setting
+        self.setting, self.dtype, self.seed = setting, dtype, seed
         self.generator = torch.Generator().manual_seed(seed)
         changes = {"channels": setting.channels, "layers": setting.layers, "batch_size": setting.batch_size,
                    "epsilon": setting.epsilon, "step_size": setting.epsilon / 4, "attack_steps": attack_steps}
         self.config = cast(ArnasConfig, build("search", "arnas", "digits", "paper", changes))
-        self.dtype = dtype
-        sizes = {"channels": setting.channels, "layers": setting.layers, "classes": CLASSES, "image_shape": setting.image_shape}
-        self.supernet = Supernet(**sizes)
-        self.merged = Arnas(self.config, self.supernet, device="cpu", dtype=dtype, seed=seed)
-        reference = ReferenceSupernet(**sizes).to(dtype)
-        state = self.supernet.to_darts_state_dict(self.merged.weights, self.merged.buffers, self.merged.alphas)
+        self._sizes: dict[str, Any] = {"channels": setting.channels, "layers": setting.layers, "classes": CLASSES,
+                                       "image_shape": setting.image_shape}
+        self._ours: dict[str, Arnas] = {}
+
+    @cached_property
+    def published(self) -> PublishedStep:
+        """The transcription, at the weights and alphas that all sides begin with."""
+        start = self._arnas("plain")
+        reference = ReferenceSupernet(**self._sizes).to(self.dtype)
+        state = start.supernet.to_darts_state_dict(start.weights, start.buffers, start.alphas)
         reference.load_state_dict(state, strict=False)  # lacks only BatchNorm's counters
-        self.published = PublishedStep(reference, self.config)
+        return PublishedStep(reference, self.config)
+
+    def ours(self, choice: str) -> Arnas:
+        """The engine's search with one of `CHOICES`; the same object for the same choice."""
+        if choice not in self._ours:
+            self._ours[choice] = self._arnas(choice)
+        return self._ours[choice]
+
+    @property
+    def merged(self) -> Arnas:
+        """The engine's search as it runs by itself."""
+        return self.ours("auto")
+
+    @property
+    def supernet(self) -> Supernet:
+        """That of `merged`."""
+        return self.merged.supernet
+
+    def side(self, name: str) -> PublishedStep | Arnas:
+        """`PUBLISHED` or one of `CHOICES`; both kinds have the same `step`."""
+        return self.published if name == PUBLISHED else self.ours(name)
+
+    def _arnas(self, choice: str) -> Arnas:
+        supernet = Supernet(**self._sizes)
+        supernet.use_backends(cell_backends(supernet, choice))
+        return Arnas(self.config, supernet, device="cpu", dtype=self.dtype, seed=self.seed)
+
+    def choices(self) -> list[str]:
+        """Those of `CHOICES` that can run here; "auto" only where it is neither of the others."""
+        found: list[str] = []
+        supernet = Supernet(**self._sizes)
+        for choice in CHOICES:
+            if choice == "compiled" and why_not_compiled():
+                continue
+            if choice != "auto" or cell_backends(supernet, choice) not in [cell_backends(supernet, name) for name in found]:
+                found.append(choice)
+        return found
 
     def batch(self) -> tuple[Tensor, Tensor]:
         """Noise images and random labels."""
@@ -85,49 +147,116 @@ class Comparison:
                          for _ in range(2))
         return first, second
 
+    def step_seconds(self, side: str, batches: tuple[tuple[Tensor, Tensor], ...], noise: tuple[Tensor, Tensor]) -> float:
+        """CPU time of one step of a side."""
+        method, rate = self.side(side), self.config.weights_learning_rate
+        return cpu_seconds(lambda: method.step(*batches, learning_rate=rate, noise=noise))
 
-def time_steps(comparison: Comparison, pairs: int) -> list[tuple[float, float]]:
-    """CPU seconds of (published, merged) steps, after one untimed step of each."""
-    times = []
+
+@dataclass(frozen=True)
+class StepTimes:
+    """CPU seconds of the steps of one setting.
+
+    Attributes:
+        setting: its name; sizes: itself.
+        attack_steps: of PGD.
+        seconds: side -> one per round, published first.
+        cells: our sides -> the back end of each cell.
+    """
+
+    setting: str
+    sizes: Setting
+    attack_steps: int
+    seconds: dict[str, list[float]]
+    cells: dict[str, list[str]]
+
+    def ratio(self, choice: str) -> Spread:
+        """How many times faster than the published step."""
+        return ratios(self.seconds[PUBLISHED], self.seconds[choice])
+
+    def record(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return {"setting": self.setting, "sizes": vars(self.sizes), "attack_steps": self.attack_steps, "cells": self.cells,
+                "cpu_seconds": self.seconds, "ratio": {choice: vars(self.ratio(choice)) for choice in self.cells}}
+
+
+def measure(setting: str, *, attack_steps: int, pairs: int, choices: Sequence[str] = ()) -> StepTimes:
+    """Times the steps of one of `SETTINGS`, with all choices that can run here unless some are named."""
+    comparison = Comparison(SETTINGS[setting], attack_steps)
+    return time_steps(setting, comparison, choices or comparison.choices(), pairs)
+
+
+def time_steps(setting: str, comparison: Comparison, choices: Sequence[str], pairs: int) -> StepTimes:
+    """Interleaves the published step and ours, after one untimed round."""
+    sides = (PUBLISHED, *choices)
+    seconds: dict[str, list[float]] = {side: [] for side in sides}
     for pair in range(pairs + 1):
-        arguments = (comparison.batch(), comparison.batch())
-        options = {"learning_rate": comparison.config.weights_learning_rate, "noise": comparison.noise()}
-        seconds = (cpu_seconds(lambda a=arguments, o=options: comparison.published.step(*a, **o)),
-                   cpu_seconds(lambda a=arguments, o=options: comparison.merged.step(*a, **o)))
-        if pair:
-            times.append(seconds)
-    return times
+        batches, noise = (comparison.batch(), comparison.batch()), comparison.noise()
+        for side in sides:
+            spent = comparison.step_seconds(side, batches, noise)
+            if pair:
+                seconds[side].append(spent)
+    cells = {choice: cell_backends(comparison.ours(choice).supernet, choice) for choice in choices}
+    return StepTimes(setting, comparison.setting, comparison.config.attack_steps, seconds, cells)
 
 
-def cpu_seconds(run: Callable[[], object]) -> float:
-    """CPU time of one call."""
-    start = time.process_time()
-    run()
-    return time.process_time() - start
+def table(found: Sequence[StepTimes]) -> Table:
+    """One row per setting and back end."""
+    rows = []
+    for times in found:
+        published = f"{Spread.of(times.seconds[PUBLISHED]).median:.3f}"
+        for choice, cells in times.cells.items():
+            by_name = ", ".join(f"{count} {name}" for name, count in Counter(cells).items())
+            rows.append((f"{times.setting}: {times.sizes}, PGD-{times.attack_steps}", f"{choice} ({by_name})", published,
+                         f"{Spread.of(times.seconds[choice]).median:.3f}", str(times.ratio(choice))))
+    count = min(len(values) for times in found for values in times.seconds.values())
+    return Table(f"A whole search step, CPU seconds, float32 (median of {count} interleaved rounds, ratio with its range)",
+                 ("setting", "back end (cells)", "published", "ours", "published / ours"), tuple(rows))
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Prints the comparison."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--setting", choices=SETTINGS, default="digits")
-    parser.add_argument("--pairs", type=int, default=5, help="interleaved pairs of steps (default: 5)")
+    add_setting_options(parser)
+    add_pairs_option(parser)
     parser.add_argument("--attack-steps", type=int, default=7, help="steps of PGD (published: 7)")
-    chosen = parser.parse_args(arguments)
+    add_output_options(parser)
+    chosen = parse(parser, arguments)
     torch.set_num_threads(1)
-    comparison = Comparison(SETTINGS[chosen.setting], chosen.attack_steps)
-    print(report(chosen.setting, comparison, time_steps(comparison, chosen.pairs)))
+    found = measure(chosen.setting, attack_steps=chosen.attack_steps, pairs=chosen.pairs, choices=chosen.backend)
+    publish(chosen, "search_step", arguments, found.record(), [table([found])])
 
 
-def report(name: str, comparison: Comparison, times: list[tuple[float, float]]) -> str:
-    """What is printed: the setting, CPU seconds per step of each side, and the ratio with its range."""
-    setting, ratios = comparison.setting, [published / merged for published, merged in times]
-    shape = "x".join(map(str, setting.image_shape))
-    lines = [f"{name}: {setting.channels} channels, {setting.layers} cells, {shape}, batch {setting.batch_size}, "
-             f"PGD-{comparison.config.attack_steps}, float32, {torch.get_num_threads()} thread, torch {torch.__version__}"]
-    for side, k in (("published, transcribed", 0), ("merged supernet", 1)):
-        lines.append(f"  {side:24s}{median(pair[k] for pair in times):9.3f} s CPU per step (median of {len(times)})")
-    lines.append(f"  {'ratio':24s}{median(ratios):9.2f} [{min(ratios):.2f} - {max(ratios):.2f}]")
-    return "\n".join(lines)
+def add_setting_options(parser: argparse.ArgumentParser, default: str = "digits") -> None:
+    """`--setting`, and `--backend` as in `add_backend_option`."""
+    parser.add_argument("--setting", choices=SETTINGS, default=default, help=f"default: {default}")
+    add_backend_option(parser)
+
+
+def add_backend_option(parser: argparse.ArgumentParser) -> None:
+    """`--backend`, which `parse` checks."""
+    parser.add_argument("--backend", choices=CHOICES, action="append", default=[],
+                        help="what computes our side; may be given several times (default: all that can run here)")
+
+
+def add_pairs_option(parser: argparse.ArgumentParser, default: int = 5) -> None:
+    """`--pairs`."""
+    parser.add_argument("--pairs", type=int, default=default, help=f"interleaved rounds (default: {default})")
+
+
+def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
+    """The options; refuses a back end that cannot run here, with the reason, and fewer than one round.
+
+    Commands without `--backend` or `--pairs` may use it too.
+    """
+    chosen = parser.parse_args(arguments)
+    reason = why_not_compiled() if "compiled" in getattr(chosen, "backend", ()) else None
+    if reason:
+        parser.error(f"--backend compiled cannot run here: {reason}")
+    if getattr(chosen, "pairs", 1) < 1:
+        parser.error(f"--pairs must be at least 1, got {chosen.pairs}")
+    return chosen
 
 
 if __name__ == "__main__":
