@@ -1,0 +1,152 @@
+"""How many times faster each kind of pass of a search step is than in the published code, and how many a step has of it.
+
+    python -m benchmarks.search_step_passes                           # digits
+    python -m benchmarks.search_step_passes --setting paper           # 24 channels, 8 cells, 3x32x32, batch 8
+
+A pass is one forward and one backward pass. The published attack asks for the input's gradient and gets those of all
+weights and alphas too; the other three kinds ask for the same gradients on both sides. Timed as `benchmarks.search_step`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmarks.measurement import Spread, Table, add_output_options, cpu_seconds, publish, ratios
+from benchmarks.search_step import PUBLISHED, SETTINGS, Comparison, Setting, add_pairs_option, add_setting_options, parse
+from engine.search.bilevel import Bilevel
+from engine.search.methods.arnas.method import Arnas
+from engine.search.objectives import CrossEntropy
+from tests.reference_supernet import ReferenceSupernet
+
+KINDS = ("input gradient", "weight gradient", "alpha gradient", "both gradients")
+Passes = dict[str, Callable[[], list[Tensor]]]
+
+
+def passes_per_step(attack_steps: int) -> dict[str, tuple[int, int]]:
+    """Kind -> how many (published, ours) in a step. Ours has one forward pass more, on natural images, without gradients."""
+    # Published: the weight step back-propagates into the alphas too, and each objective computes the training gradient.
+    return dict(zip(KINDS, ((2 * attack_steps,) * 2, (2, 2), (4, 4), (3, 2)), strict=True))
+
+
+def published_passes(model: ReferenceSupernet, x: Tensor, y: Tensor) -> Passes:
+    """Kind -> the pass as the released code makes it; gradients in the order of the model's parameters."""
+    weights, alphas = list(model.weight_parameters().values()), list(model.alphas.values())
+
+    def loss() -> Tensor:
+        return F.cross_entropy(model(x), y)
+
+    def input_gradient() -> list[Tensor]:
+        images = x.detach().requires_grad_()
+        F.cross_entropy(model(images), y).backward()  # into all weights and alphas too, on top of the step before
+        return [_gradient(images)]
+
+    def both_gradients() -> list[Tensor]:
+        model.zero_grad()
+        loss().backward()
+        return [_gradient(parameter) for parameter in (*weights, *alphas)]
+
+    return dict(zip(KINDS, (
+        input_gradient, lambda: list(torch.autograd.grad(loss(), weights)),
+        lambda: list(torch.autograd.grad(loss(), alphas)), both_gradients), strict=True))
+
+
+def _gradient(tensor: Tensor) -> Tensor:
+    assert tensor.grad is not None
+    return tensor.grad
+
+
+def our_passes(arnas: Arnas, x: Tensor, y: Tensor) -> Passes:
+    """Kind -> the pass as the engine makes it; flat gradients, weights before alphas."""
+    passes, objective = Bilevel(), CrossEntropy("training", arnas.supernet, x, y)
+    return dict(zip(KINDS, (
+        lambda: [passes.input_gradient(arnas.supernet, x, y, arnas.weights, arnas.alphas)],
+        lambda: [passes.weight_gradient(objective, arnas.weights, arnas.alphas)[0]],
+        lambda: [passes.alpha_gradient(objective, arnas.weights, arnas.alphas)[0]],
+        lambda: list(passes.both_gradients(objective, arnas.weights, arnas.alphas)[:2])), strict=True))
+
+
+@dataclass(frozen=True)
+class PassTimes:
+    """CPU seconds of the passes of one setting.
+
+    Attributes:
+        setting: its name; sizes: itself.
+        seconds: kind -> side -> one per round, published first.
+    """
+
+    setting: str
+    sizes: Setting
+    seconds: dict[str, dict[str, list[float]]]
+
+    def ratio(self, kind: str, choice: str) -> Spread:
+        """How many times faster than the published pass."""
+        return ratios(self.seconds[kind][PUBLISHED], self.seconds[kind][choice])
+
+    def record(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        found = {kind: {choice: vars(self.ratio(kind, choice)) for choice in sides if choice != PUBLISHED}
+                 for kind, sides in self.seconds.items()}
+        return {"setting": self.setting, "sizes": vars(self.sizes), "cpu_seconds": self.seconds, "ratio": found}
+
+
+def measure(setting: str, *, pairs: int, choices: Sequence[str] = ()) -> PassTimes:
+    """Times the passes of one of `SETTINGS`, with all choices that can run here unless some are named."""
+    comparison = Comparison(SETTINGS[setting], attack_steps=1)
+    return time_passes(setting, comparison, choices or comparison.choices(), pairs)
+
+
+def time_passes(setting: str, comparison: Comparison, choices: Sequence[str], pairs: int) -> PassTimes:
+    """Interleaves the sides kind by kind, after one untimed round."""
+    x, y = comparison.batch()
+    sides = {PUBLISHED: published_passes(comparison.published.model, x, y)}
+    sides |= {choice: our_passes(comparison.ours(choice), x, y) for choice in choices}
+    seconds: dict[str, dict[str, list[float]]] = {kind: {side: [] for side in sides} for kind in KINDS}
+    for pair in range(pairs + 1):
+        for kind in KINDS:
+            for side, passes in sides.items():
+                spent = cpu_seconds(passes[kind])
+                if pair:
+                    seconds[kind][side].append(spent)
+    return PassTimes(setting, comparison.setting, seconds)
+
+
+def table(found: Sequence[PassTimes]) -> Table:
+    """One row per setting, back end and kind of pass."""
+    counts, rows = passes_per_step(7), []
+    for times in found:
+        for choice in next(iter(times.seconds.values())):
+            if choice == PUBLISHED:
+                continue
+            for kind, sides in times.seconds.items():
+                rows.append((f"{times.setting}: {times.sizes}", choice, kind, " / ".join(map(str, counts[kind])),
+                             *(f"{1000 * Spread.of(sides[side]).median:.1f}" for side in (PUBLISHED, choice)),
+                             str(times.ratio(kind, choice))))
+    rounds = min(len(values) for times in found for sides in times.seconds.values() for values in sides.values())
+    return Table(f"Passes, CPU milliseconds, float32 (median of {rounds} interleaved rounds, ratio with its range)",
+                 ("setting", "back end", "pass", "in a step with PGD-7, published / ours", "published", "ours",
+                  "published / ours"), tuple(rows))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Prints the comparison."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    add_setting_options(parser)
+    add_pairs_option(parser)
+    add_output_options(parser)
+    chosen = parse(parser, arguments)
+    torch.set_num_threads(1)
+    found = measure(chosen.setting, pairs=chosen.pairs, choices=chosen.backend)
+    publish(chosen, "search_step_passes", arguments, found.record(), [table([found])])
+
+
+if __name__ == "__main__":
+    main()
