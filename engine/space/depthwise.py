@@ -1,7 +1,8 @@
-"""Depthwise convolution whose input gradient at stride 1 is a forward convolution with the kernel turned by 180 degrees.
+"""Depthwise convolution with gradients put together from what PyTorch computes fast on a CPU.
 
-PyTorch's own input gradient of a dilated depthwise convolution is many times slower than a forward pass on a CPU, and an
-attack computes nothing but input gradients.
+The input gradient at stride 1 is a forward convolution with the kernel turned by 180 degrees: PyTorch's own is many times
+slower when dilated, and an attack computes nothing but input gradients. The weight gradients of 5x5 and of dilated kernels
+come from undilated ones of at most 3 columns.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+SMALL_HEIGHT = 8  # pixels; below, a fast path of PyTorch wants its rows padded beforehand (measured at 4)
 
 
 def depthwise(x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
@@ -50,14 +53,48 @@ class _Depthwise(torch.autograd.Function):
         if _is_channels_last(x):
             g = g.contiguous(memory_format=torch.channels_last)
         gx = gweight = None
-        if ctx.stride == 1 and wants_x:
+        if wants_x and ctx.stride == 1:
             gx = _Depthwise.apply(g, weight.flip(2, 3), 1, ctx.dilation)
-        if wants_weight or (wants_x and gx is None):
-            found = torch.ops.aten.convolution_backward(
-                g, x, weight, None, [ctx.stride] * 2, [ctx.padding] * 2, [ctx.dilation] * 2, False, [0, 0], weight.shape[0],
-                [wants_x and gx is None, wants_weight, False])
-            gx, gweight = found[0] if gx is None else gx, found[1]
+        elif wants_x:
+            gx = _plain_gradient(g, x, weight, (ctx.padding, ctx.padding), ctx.stride, ctx.dilation, of_weight=False)
+        if wants_weight:
+            gweight = _weight_gradient(g, x, weight, ctx.stride, ctx.dilation)
         return gx, gweight, None, None
+
+
+def _weight_gradient(g: Tensor, x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
+    """Gradient [G, 1, K, K] of the weight.
+
+    PyTorch's own is fast on a CPU only for undilated kernels of at most 3 columns on maps that are not small, else up to ten
+    times slower; so the others are computed by such. A gradient of a smaller kernel is the same sum for fewer entries.
+    """
+    kernel = weight.shape[-1]
+    if x.device.type == "cpu" and stride == 1 and dilation == 2 and x.shape[2] % 2 == x.shape[3] % 2 == 0:
+        # Pixels meet only pixels of equal parities: four undilated images.
+        return _weight_gradient(_by_parity(g), _by_parity(x), weight, 1, 1)
+    if x.device.type != "cpu" or dilation != 1 or kernel != 5:
+        padding = dilation * (kernel // 2)
+        return _plain_gradient(g, x, weight, (padding, padding), stride, dilation, of_weight=True)
+    # Columns 0 to 2 and 2 to 4, each with the image as its outermost column meets it.
+    rows = 2 if x.shape[2] < SMALL_HEIGHT else 0  # of padding that the convolution does not add by itself
+    left, right = (_plain_gradient(g, F.pad(x, (*sides, rows, rows)), weight[..., :3], (2 - rows, 0), stride, 1, of_weight=True)
+                   for sides in ((2, 0), (0, 2)))
+    return torch.cat([left, right[..., 1:]], dim=-1)
+
+
+def _plain_gradient(g: Tensor, x: Tensor, weight: Tensor, padding: tuple[int, int], stride: int, dilation: int, *,
+                    of_weight: bool) -> Tensor:
+    """PyTorch's own gradient of x or of weight [G, 1, K, L], whose values do not matter for its own."""
+    return torch.ops.aten.convolution_backward(g, x, weight, None, [stride] * 2, list(padding), [dilation] * 2, False, [0, 0],
+                                               weight.shape[0], [not of_weight, of_weight, False])[int(of_weight)]
+
+
+def _by_parity(x: Tensor) -> Tensor:
+    """x [B, G, H, W] as [4 B, G, H / 2, W / 2]: pixels of even rows and columns, and so on. Keeps the memory format."""
+    parts = x.unflatten(2, (-1, 2)).unflatten(4, (-1, 2))  # [B, G, H / 2, 2, W / 2, 2]
+    if _is_channels_last(x):
+        return parts.permute(3, 5, 0, 2, 4, 1).flatten(0, 2).permute(0, 3, 1, 2)
+    return parts.permute(3, 5, 0, 1, 2, 4).flatten(0, 2)
 
 
 def _is_channels_last(x: Tensor) -> bool:
