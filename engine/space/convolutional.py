@@ -7,6 +7,7 @@ convolutions are so much faster than its others that one call per edge wins.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -75,7 +76,8 @@ class ChannelsLast:
 
     def project(self, x: Tensor, weight: Tensor) -> Tensor:
         """1x1 convolution of x [B, I, H, W] with weight [O, I]."""
-        return F.conv2d(_channels_last(x), weight[:, :, None, None])
+        # A matrix product, since the convolution's backward fills its result with zeros first.
+        return F.linear(x.permute(0, 2, 3, 1), weight).permute(0, 3, 1, 2)
 
     def normalise(self, x: Tensor, normalisation: Normalisation, name: str) -> Tensor:
         """BatchNorm without affine of x [B, C, H, W]."""
@@ -86,45 +88,77 @@ class ChannelsLast:
         """See `engine.space.state.Backend.state`."""
         h = _channels_last(h)
         prefix, m, c = shape.prefix, len(shape.edges), h.shape[1]
-        r = F.relu(h)
         whole = [*self.normalise(pooled(h, shape.stride), normalisation, prefix + "pools").chunk(2, dim=1)]
         if shape.stride == 1:
             whole.append(h)
-        # unbind, not indexing: its backward is one stack, an index's is a zeroed tensor of full size each.
-        scalars = [row.unbind() for row in rows.unbind()]
-        totals = [sum(a * value for a, value in zip(row, whole)) for row in scalars]  # noqa: B905  (a prefix of the row)
-        for name, primitives, parts in self._convolutions(r, weights, shape, normalisation):
+        batch, _, height, width = whole[0].shape
+        total = rows[:, :len(whole)] @ torch.stack([part.permute(0, 2, 3, 1) for part in whole]).view(len(whole), -1)
+        found = self._convolutions(F.relu(h), weights, shape, normalisation)
+        # The last BatchNorm's weight is the softmax weight. Repeated, since a stride-0 expand would break batch_norm's
+        # backward on CPUs; unbind, not indexing: its backward is one stack, an index's is a zeroed tensor of full size each.
+        scales = rows.t().reshape(-1, 1).repeat(1, c).unbind()
+        weighted = []
+        for name, primitives, parts in found:
             statistics = _statistics(normalisation, prefix + name, c)
-            columns = range(len(PRIMITIVES))[primitives]
-            for i, part in enumerate(parts):
-                edge, column = i % m, columns[i // m]
-                scale = scalars[edge][column].repeat(c)  # a stride-0 expand would break batch_norm's backward on CPUs
-                totals[edge] = totals[edge] + normalisation.maps(_channels_last(part), *statistics[i], scale)
-        return torch.stack(totals)
+            first = m * range(len(PRIMITIVES))[primitives][0]
+            weighted += [normalisation.maps(_channels_last(part), *statistics[i], scales[first + i])
+                         for i, part in enumerate(parts)]
+        total = _Accumulated.apply(total, *weighted)
+        return total.view(m, batch, height, width, c).permute(0, 1, 4, 2, 3)
 
     def _convolutions(self, r: Tensor, weights: Mapping[str, Tensor], shape: StateShape,
                       normalisation: Normalisation) -> list[tuple[str, slice, list[Tensor]]]:
         """(name of the BatchNorm, columns of `rows`, values before it, by primitive and then edge)."""
         prefix, m, c = shape.prefix, len(shape.edges), r.shape[1]
-        pointwise = weights[prefix + "pointwise"].flatten(0, 1)[..., None, None].unbind()
-        again = weights[prefix + "second.pointwise"].flatten(0, 1)[..., None, None].unbind()
+        pointwise = weights[prefix + "pointwise"].flatten(0, 1).unbind()
+        again = weights[prefix + "second.pointwise"].flatten(0, 1).unbind()
         statistics = _statistics(normalisation, prefix + "first", c)
         separable = []
         for k, (name, _) in enumerate(SEPARABLE_KERNELS):
             kernels = weights[f"{prefix}depthwise.{name}"].unbind()
             second = weights[f"{prefix}second.depthwise.{name}"].unbind()
             for e in range(m):
-                y = F.conv2d(depthwise(r, kernels[e], shape.stride, 1), pointwise[k * m + e])
-                y = F.relu(normalisation.maps(_channels_last(y), *statistics[k * m + e]))
-                separable.append(F.conv2d(depthwise(y, second[e], 1, 1), again[k * m + e]))
+                y = self.project(depthwise(r, kernels[e], shape.stride, 1), pointwise[k * m + e])
+                y = F.relu(normalisation.maps(y, *statistics[k * m + e]))
+                separable.append(self.project(depthwise(y, second[e], 1, 1), again[k * m + e]))
         offset = len(SEPARABLE_KERNELS) * m
-        dilated = [F.conv2d(depthwise(r, kernel, shape.stride, 2), pointwise[offset + k * m + e])
+        dilated = [self.project(depthwise(r, kernel, shape.stride, 2), pointwise[offset + k * m + e])
                    for k, (name, _) in enumerate(DILATED_KERNELS)
                    for e, kernel in enumerate(weights[f"{prefix}depthwise.{name}"].unbind())]
         found = [("separable", SEPARABLE, separable), ("dilated", DILATED, dilated)]
         if shape.stride == 2:
-            found.append(("reduce", SKIP, list(reduced(r, weights[prefix + "reduce"]).chunk(m, dim=1))))
+            found.append(("reduce", SKIP, self._reduced(r, weights[prefix + "reduce"])))
         return found
+
+    def _reduced(self, r: Tensor, weight: Tensor) -> list[Tensor]:
+        """As `reduced`, one [B, O, H / 2, W / 2] per edge."""
+        m = weight.shape[1]
+        halves = [self.project(_channels_last(r[:, :, shift::2, shift::2]), part.flatten(0, 1)).chunk(m, dim=1)
+                  for shift, part in enumerate(weight.unbind())]
+        return [torch.cat(pair, dim=1) for pair in zip(*halves, strict=True)]
+
+
+class _Accumulated(torch.autograd.Function):
+    """Adds maps [B, C, H, W], those of edge e at every m-th place from e on, to the rows of total [m, B H W C], in place.
+
+    Its backward hands every map a piece of the one gradient. Linear, hence differentiable again.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, total: Tensor, *maps: Tensor) -> Tensor:
+        ctx.shape = maps[0].permute(0, 2, 3, 1).shape
+        ctx.mark_dirty(total)
+        for i, part in enumerate(maps):
+            total[i % len(total)].view(ctx.shape).add_(part.permute(0, 2, 3, 1))
+        ctx.count = len(maps)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        """The gradient itself, and its rows as maps."""
+        g, = gradients
+        edges = [row.view(ctx.shape).permute(0, 3, 1, 2) for row in g.contiguous().unbind()]
+        return g, *(edges[i % len(edges)] for i in range(ctx.count))
 
 
 def pooled(h: Tensor, stride: int) -> Tensor:

@@ -143,6 +143,33 @@ def test_depthwise_by_flipped_kernel_and_by_matrix(kernel: int, stride: int, dil
     torch.testing.assert_close(by_matrix, plain.flatten(2), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("size", [(4, 4), (8, 8), (10, 6), (5, 7), (3, 1), (2, 9), (12, 16)])
+@pytest.mark.parametrize(("kernel", "stride", "dilation"), [(3, 1, 1), (5, 1, 1), (3, 1, 2), (5, 1, 2), (3, 2, 1), (5, 2, 1),
+                                                           (5, 2, 2)])
+def test_depthwise_gradients_on_any_map(kernel: int, stride: int, dilation: int, size: tuple[int, int],
+                                        memory_format: torch.memory_format) -> None:
+    x = torch.randn(3, 4, *size, dtype=torch.float64).contiguous(memory_format=memory_format).requires_grad_()
+    weight = torch.randn(4, kernel, kernel, dtype=torch.float64, requires_grad=True)
+    plain = F.conv2d(x, weight[:, None], None, stride, dilation * (kernel // 2), dilation, 4)
+    ours = depthwise(x, weight, stride, dilation)
+    g = torch.randn_like(plain)
+    found, expected = (torch.autograd.grad(y, [x, weight], g) for y in (ours, plain))
+    for a, b in zip((ours, *found), (plain, *expected), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+    # Only what is asked for, and the same then.
+    for wanted, b in zip((x, weight), expected, strict=True):
+        (alone,) = torch.autograd.grad(depthwise(x, weight, stride, dilation), wanted, g)
+        torch.testing.assert_close(alone, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "dilation", "size"), [(5, 1, 1, 3), (5, 1, 2, 4), (3, 1, 2, 4), (5, 2, 1, 4)])
+def test_depthwise_channels_last_is_differentiable_again(kernel: int, stride: int, dilation: int, size: int) -> None:
+    x = torch.randn(1, 2, size, size, dtype=torch.float64).contiguous(memory_format=torch.channels_last).requires_grad_()
+    weight = torch.randn(2, 1, kernel, kernel, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda a, b: depthwise(a, b, stride, dilation), (x, weight))
+
+
 @pytest.mark.parametrize("backend", list(BACKENDS))
 def test_no_host_synchronisation(backend: str) -> None:
     """Tensors on the meta device have shapes but no values: whoever waits for a value fails."""
@@ -164,11 +191,14 @@ def test_float32_runs_and_agrees_roughly() -> None:
 
 
 def test_back_end_follows_the_map_and_the_width() -> None:
-    small, = {choose(cell, "cpu") for cell in cell_shapes(ARNAS, 8, 5, (1, 8, 8))}
-    assert small == "dense"
-    assert [choose(cell, "cpu") for cell in cell_shapes(ARNAS, 24, 8, (3, 32, 32))] == ["channels_last"] * 6 + ["dense"] * 2
-    assert choose(cell_shapes(ARNAS, 8, 8, (3, 32, 32))[0], "cpu") == "merged"
-    assert choose(cell_shapes(ARNAS, 24, 8, (3, 32, 32))[0], "cuda") == "merged"
+    def names(channels: int, layers: int, shape: tuple[int, int, int], device: str = "cpu") -> list[str]:
+        return [choose(cell, device, compiled=False) for cell in cell_shapes(ARNAS, channels, layers, shape)]
+
+    assert names(8, 5, (1, 8, 8)) == ["dense"] * 5
+    assert names(24, 8, (3, 32, 32)) == ["channels_last"] * 8
+    assert names(24, 8, (3, 16, 16)) == ["channels_last"] * 6 + ["dense"] * 2
+    assert names(8, 8, (3, 32, 32))[0] == "merged"
+    assert names(24, 8, (3, 32, 32), "cuda") == ["merged"] * 6 + ["dense"] * 2
 
 
 def test_initial_state() -> None:
