@@ -10,15 +10,17 @@ typedef struct {
     long row, column;
 } Matrix;
 
+#define MOST_ROWS 12
+
 INLINE void pointwise_tile(const int rows, const int vectors, REAL *out, long out_stride, Matrix a, const REAL *x, long x_stride,
                            long inputs, const int accumulate) {
-    vec total[rows][vectors];
+    vec total[MOST_ROWS][2]; /* a fixed size: compilers keep only such arrays in registers */
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) total[r][v] = accumulate ? load(out + r * out_stride + v * LANES) : (vec){0};
     for (long k = 0; k < inputs; k++) {
-        vec in[vectors];
+        vec in[2];
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) in[v] = load(x + k * x_stride + v * LANES);
 #pragma GCC unroll 16
@@ -71,14 +73,14 @@ static void pointwise_add(REAL *out, long out_stride, Matrix a, long outputs, co
 
 INLINE void outer_tile(const int rows, const int columns, vec *total, long total_stride, const REAL *g, long g_stride,
                        const REAL *x, long x_stride, long n) {
-    vec sums[rows][columns];
+    vec sums[4][4];
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 8
         for (int k = 0; k < columns; k++) sums[r][k] = total[r * total_stride + k];
     long i = 0;
     for (; i + LANES <= n; i += LANES) {
-        vec in[columns];
+        vec in[4];
 #pragma GCC unroll 8
         for (int k = 0; k < columns; k++) in[k] = load(x + k * x_stride + i);
 #pragma GCC unroll 8

@@ -10,6 +10,8 @@
 #include "vector.h"
 
 #define MOST_TAPS 25
+#define MOST_OUTPUTS 4
+#define MOST_VECTORS 8
 
 /* Where the taps of one output row lie: source[t] + (channel offset), with the kernel's entry number index[t]. */
 typedef struct {
@@ -20,14 +22,15 @@ typedef struct {
 
 INLINE void tap_tile(const int outputs, const int vectors, REAL *const *out, const Taps *taps, long channel,
                      const REAL *weights, long i, const int accumulate) {
-    vec total[outputs][vectors];
+    /* Arrays of a fixed size: compilers keep only such in registers. */
+    vec total[MOST_OUTPUTS][MOST_VECTORS];
 #pragma GCC unroll 8
     for (int e = 0; e < outputs; e++)
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; v++) total[e][v] = accumulate ? load(out[e] + i + v * LANES) : (vec){0};
     for (int t = 0; t < taps->count; t++) {
         const REAL *from = taps->source[t] + channel + i;
-        vec x[vectors];
+        vec x[MOST_VECTORS];
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; v++) x[v] = load(from + v * LANES);
 #pragma GCC unroll 8
@@ -73,7 +76,7 @@ static void tap_add(REAL *out, const Taps *taps, long channel, const REAL *weigh
 }
 
 INLINE void tap_dot_of(const int count, REAL *out, const REAL *g, const Taps *taps, int first, long channel, long n) {
-    vec total[count];
+    vec total[MOST_TAPS];
 #pragma GCC unroll 32
     for (int t = 0; t < count; t++) total[t] = (vec){0};
     long i = 0;
