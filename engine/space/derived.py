@@ -3,7 +3,7 @@
 `engine.space.network` holds the modules, their names and the plain forward pass, which says what the network is; here is the
 same function of the same parameters, equal up to rounding, in two forms:
 
-- live: BatchNorm in training mode, gradients for the parameters, running statistics updated. On small maps only.
+- live: for training; gradients for the parameters, BatchNorm in its present mode, running statistics updated.
 - frozen: evaluation mode with the parameters of the moment as constants, BatchNorm folded into the 1x1 convolutions before
   it. Gradients of the images only. For attacks, which call one network hundreds of times.
 
@@ -34,18 +34,22 @@ CHANNELS_LAST_FROM = 16
 
 
 class State:
-    """A state's maps and, computed once for all edges that begin with a ReLU, their positive part."""
+    """A state's maps, and what several edges make of them alike: computed once."""
 
     def __init__(self, maps: Tensor) -> None:
         self.maps = maps
-        self._rectified: Tensor | None = None
+        self._made: dict[object, Tensor] = {}
 
     @property
     def rectified(self) -> Tensor:
         """ReLU of the maps."""
-        if self._rectified is None:
-            self._rectified = F.relu(self.maps)
-        return self._rectified
+        return self.once("rectified", F.relu)
+
+    def once(self, name: object, make: Callable[[Tensor], Tensor]) -> Tensor:
+        """make(maps), remembered under a name."""
+        if name not in self._made:
+            self._made[name] = make(self.maps)
+        return self._made[name]
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,10 @@ class Edge:
 class Layout(Protocol):
     """How maps lie in memory and what their operations are there. Sizes are (height, width) of an operation's input."""
 
-    def enter(self, stem: nn.Sequential, x: Tensor) -> Tensor:
-        """The stem's maps of normalised images x [B, C, H, W]."""
+    live: bool
+
+    def stem(self, stem: nn.Sequential, size: Size) -> Callable[[Tensor], Tensor]:
+        """Normalised images [B, C, H, W] -> the stem's maps."""
 
     def leave(self, maps: Tensor, size: Size) -> Tensor:
         """Maps as [B, C, H, W]."""
@@ -79,13 +85,16 @@ class Layout(Protocol):
     def add(self, total: Tensor | None, maps: Tensor) -> Tensor:
         """total + maps; total may be None or [C]."""
 
+    def scaled(self, maps: Tensor, scale: Tensor) -> Tensor:
+        """Maps times one number per image, scale [B]."""
+
     def join(self, maps: Sequence[Tensor]) -> Tensor:
         """Maps one after the other along the channels."""
 
-    def projection(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor]:
-        """1x1 convolution and BatchNorm as (add to a total, constant)."""
+    def projection(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor | None]:
+        """A convolution (1x1 in rows) and BatchNorm as (add to a total, constant)."""
 
-    def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor]:
+    def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor | None]:
         """What follows the ReLU of a factorized reduction, as (add to a total, constant)."""
 
     def depthwise(self, convolution: nn.Conv2d, size: Size) -> Callable[[Tensor], Tensor]:
@@ -101,15 +110,18 @@ class Rows:
     def __init__(self, *, live: bool) -> None:
         self.live = live
 
-    def enter(self, stem: nn.Sequential, x: Tensor) -> Tensor:
-        """See `Layout.enter`."""
+    def stem(self, stem: nn.Sequential, size: Size) -> Callable[[Tensor], Tensor]:
+        """See `Layout.stem`."""
         convolution, norm = stem
-        channels, (height, width) = x.shape[1], x.shape[2:]
-        pixels = height * width
-        joins = taps(3, (height, width), 1, 1, x.dtype, x.device).view(-1, pixels)
-        patches = joins @ x.permute(1, 2, 3, 0).reshape(channels, pixels, -1)  # [C, 9 pixels, B]
-        add, constant = self._affine(convolution.weight.flatten(1), norm)
-        return add(patches.view(channels * 9, -1), constant)
+        weight, pixels, channels = convolution.weight, size[0] * size[1], convolution.in_channels
+        joins = taps(3, size, 1, 1, weight.dtype, weight.device).view(-1, pixels)
+        add, constant = self._affine(weight.flatten(1), norm)
+
+        def enter(x: Tensor) -> Tensor:
+            patches = joins @ x.permute(1, 2, 3, 0).reshape(channels, pixels, -1)  # [C, 9 pixels, B]
+            return add(patches.view(channels * 9, -1), constant)
+
+        return enter
 
     def leave(self, maps: Tensor, size: Size) -> Tensor:
         """See `Layout.leave`."""
@@ -118,6 +130,10 @@ class Rows:
     def add(self, total: Tensor | None, maps: Tensor) -> Tensor:
         """See `Layout.add`."""
         return maps if total is None else maps + _column(total)
+
+    def scaled(self, maps: Tensor, scale: Tensor) -> Tensor:
+        """See `Layout.scaled`."""
+        return (maps.view(maps.shape[0], -1, len(scale)) * scale).view_as(maps)
 
     def join(self, maps: Sequence[Tensor]) -> Tensor:
         """See `Layout.join`."""
@@ -155,26 +171,29 @@ class Rows:
         """See `Layout.other`."""
         pixels = size[0] * size[1]
         if isinstance(module, nn.AvgPool2d):
-            def average(state: State, total: Tensor | None) -> Tensor:
-                x = state.maps
+            def average(x: Tensor) -> Tensor:
                 matrix = averages(x.shape[0], size, int(module.stride), x.dtype, x.device)
-                return self.add(total, torch.bmm(matrix, x.view(x.shape[0], pixels, -1)).view(x.shape[0], -1))
+                return torch.bmm(matrix, x.view(x.shape[0], pixels, -1)).view(x.shape[0], -1)
 
-            return Edge(average)
+            return self._shared("average", module, average)
         if isinstance(module, nn.MaxPool2d):
-            def largest(state: State, total: Tensor | None) -> Tensor:
+            def largest(x: Tensor) -> Tensor:
                 # The pool sees C images with B channels, channels last, which is the memory at hand and its fast path.
-                maps = state.maps.view(state.maps.shape[0], *size, -1).permute(0, 3, 1, 2)
-                return self.add(total, module(maps).permute(0, 2, 3, 1).reshape(maps.shape[0], -1))
+                maps = x.view(x.shape[0], *size, -1).permute(0, 3, 1, 2)
+                return module(maps).permute(0, 2, 3, 1).reshape(x.shape[0], -1)
 
-            return Edge(largest)
+            return self._shared("largest", module, largest)
         assert isinstance(module, Zero)
 
-        def nothing(state: State, total: Tensor | None) -> Tensor:
-            maps = state.maps.view(state.maps.shape[0], *size, -1)[:, ::module.stride, ::module.stride]
-            return self.add(total, maps.reshape(maps.shape[0], -1) * 0.0)
+        def nothing(x: Tensor) -> Tensor:
+            maps = x.view(x.shape[0], *size, -1)[:, ::module.stride, ::module.stride]
+            return maps.reshape(x.shape[0], -1) * 0.0
 
-        return Edge(nothing)
+        return self._shared("nothing", module, nothing)
+
+    def _shared(self, name: str, module: nn.Module, make: Callable[[Tensor], Tensor]) -> Edge:
+        """What has no parameters is the same for all edges of a state that have the same stride."""
+        return Edge(lambda state, total: self.add(total, state.once((name, module.stride), make)))
 
     def _affine(self, weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor]:
         """Product with weight [O, I], then BatchNorm."""
@@ -186,18 +205,17 @@ class Rows:
 
 
 class Maps:
-    """Maps of any size as [B, C, H, W], through PyTorch's convolutions. Frozen only."""
+    """Maps of any size as [B, C, H, W], through PyTorch's convolutions. Live or frozen."""
 
-    def __init__(self, memory: torch.memory_format) -> None:
+    def __init__(self, memory: torch.memory_format, *, live: bool) -> None:
         """memory: of the maps; the operations keep it."""
-        self.memory = memory
+        self.memory, self.live = memory, live
 
-    def enter(self, stem: nn.Sequential, x: Tensor) -> Tensor:
-        """See `Layout.enter`."""
+    def stem(self, stem: nn.Sequential, size: Size) -> Callable[[Tensor], Tensor]:
+        """See `Layout.stem`."""
         convolution, norm = stem
-        scale, constant = folded(norm)
-        weight = scale[:, None, None, None] * convolution.weight
-        return F.conv2d(x.contiguous(memory_format=self.memory), weight, constant, padding=convolution.padding)
+        add, constant = self.projection(convolution, norm)
+        return lambda x: add(x.contiguous(memory_format=self.memory), constant)
 
     def leave(self, maps: Tensor, size: Size) -> Tensor:
         """See `Layout.leave`."""
@@ -209,12 +227,18 @@ class Maps:
             return maps
         return maps + (total[:, None, None] if total.dim() == 1 else total)
 
+    def scaled(self, maps: Tensor, scale: Tensor) -> Tensor:
+        """See `Layout.scaled`."""
+        return maps * scale[:, None, None, None]
+
     def join(self, maps: Sequence[Tensor]) -> Tensor:
         """See `Layout.join`."""
         return torch.cat(tuple(maps), dim=1)
 
-    def projection(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor]:
+    def projection(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor | None]:
         """See `Layout.projection`."""
+        if self.live:
+            return lambda x, total: self.add(total, norm(convolution(x))), None
         scale, constant = folded(norm)
         weight = scale[:, None, None, None] * convolution.weight
 
@@ -225,8 +249,10 @@ class Maps:
 
         return add, constant
 
-    def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor]:
+    def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor | None]:
         """See `Layout.reduction`."""
+        if self.live:
+            return lambda x, total: self.add(total, module.of_rectified(x)), None
         scale, constant = folded(module.bn)
         weight = scale[:, None, None, None] * torch.cat([module.conv_1.weight, module.conv_2.weight])
         first, second = weight.chunk(2)
@@ -240,16 +266,20 @@ class Maps:
 
     def depthwise(self, convolution: nn.Conv2d, size: Size) -> Callable[[Tensor], Tensor]:
         """See `Layout.depthwise`."""
-        weight, stride, dilation = convolution.weight, convolution.stride[0], convolution.dilation[0]
+        if self.live:
+            return convolution
+        weight, stride, dilation = convolution.weight.clone(), convolution.stride[0], convolution.dilation[0]
         return lambda x: depthwise(x, weight, stride, dilation)
 
     def other(self, module: nn.Module, size: Size) -> Edge:
         """See `Layout.other`."""
-        if not isinstance(module, nn.Sequential):
-            return Edge(lambda state, total: self.add(total, module(state.maps)))
+        if not isinstance(module, nn.Sequential):  # no parameters: the same for all edges of a state with the same stride
+            return Edge(lambda state, total: self.add(total, state.once((type(module), module.stride), module)))
         _, across, down, norm = module  # 1x7 and 7x1
         add, constant = self.projection(down, norm)
-        return Edge(lambda state, total: add(across(state.rectified), total), constant)
+        weight = across.weight if self.live else across.weight.clone()
+        stride, padding = across.stride, across.padding
+        return Edge(lambda state, total: add(F.conv2d(state.rectified, weight, None, stride, padding), total), constant)
 
 
 class Program:
@@ -257,21 +287,21 @@ class Program:
 
     def __init__(self, network: nn.Module, layout: Layout, size: Size) -> None:
         """network: an `engine.space.network.Network`; size: of the images it will see."""
-        self.layout, self.size, self._mean, self._std, self._stem = layout, size, network.mean, network.std, network.stem
-        self.cells = []
+        self.layout, self.cells = layout, []
+        self._mean, self._std = (value if layout.live else value.clone() for value in (network.mean, network.std))
+        self._enter = layout.stem(network.stem, size)
         before = size
         for cell in network.cells:
             self.cells.append(CellProgram(cell, layout, before, size))
             before, size = size, self.cells[-1].size
-        self.last = size
 
     def __call__(self, x: Tensor, drop_probability: float = 0.0,
                  generator: torch.Generator | None = None) -> list[Callable[[], Tensor]]:
         """x: [B, C, H, W], pixels in 0..1 -> per cell a function that gives its output as [B, C_k, H_k, W_k]."""
-        before_last = last = State(self.layout.enter(self._stem, (x - self._mean[:, None, None]) / self._std[:, None, None]))
+        before_last = last = State(self._enter((x - self._mean[:, None, None]) / self._std[:, None, None]))
         outputs: list[Callable[[], Tensor]] = []
         for cell in self.cells:
-            before_last, last = last, cell(before_last, last, drop_probability, generator)
+            before_last, last = last, cell(before_last, last, len(x), drop_probability, generator)
             outputs.append(lambda maps=last.maps, size=cell.size: self.layout.leave(maps, size))
         return outputs
 
@@ -290,12 +320,13 @@ class CellProgram:
         self.edges = [(state, _edge(op, layout, size if state < 2 else self.size))
                       for op, state in zip(cell._ops, cell.inputs, strict=True)]
 
-    def __call__(self, before_last: State, last: State, drop_probability: float, generator: torch.Generator | None) -> State:
-        """Outputs of the two cells before -> this cell's."""
+    def __call__(self, before_last: State, last: State, images: int, drop_probability: float,
+                 generator: torch.Generator | None) -> State:
+        """Outputs of the two cells before, for so many images -> this cell's."""
         states = [State(edge(state)) for edge, state in zip(self.inputs, (before_last, last), strict=True)]
         for pair in zip(self.edges[::2], self.edges[1::2], strict=True):
             if drop_probability > 0:
-                total = self._dropped(pair, states, drop_probability, generator)
+                total = self._dropped(pair, states, images, drop_probability, generator)
             else:
                 constants = [edge.constant for _, edge in pair if edge.constant is not None]
                 total = sum(constants[1:], constants[0]) if constants else None
@@ -304,15 +335,13 @@ class CellProgram:
             states.append(State(total))
         return State(self.layout.join([states[state].maps for state in self.concat]))
 
-    def _dropped(self, pair: Sequence[tuple[int, Edge]], states: Sequence[State], probability: float,
+    def _dropped(self, pair: Sequence[tuple[int, Edge]], states: Sequence[State], images: int, probability: float,
                  generator: torch.Generator | None) -> Tensor | None:
         total = None
         for state, edge in pair:
             value = edge(states[state])
             if edge.droppable:
-                images = value.shape[1] // (self.size[0] * self.size[1])  # live programs are rows
-                scale = dropped_scale(images, probability, generator, value)
-                value = (value.view(len(value), -1, images) * scale).view_as(value)
+                value = self.layout.scaled(value, dropped_scale(images, probability, generator, value))
             total = self.layout.add(total, value)
         return total
 
@@ -324,18 +353,19 @@ def fits_rows(network: nn.Module, x: Tensor) -> bool:
     return height * width <= LARGEST_MAP and height % 4 == width % 4 == 0 and plain
 
 
+def layout_of(network: nn.Module, x: Tensor, *, live: bool) -> Layout:
+    """The faster layout for images like x, on their device."""
+    if fits_rows(network, x):
+        return Rows(live=live)
+    last = x.device.type == "cpu" and network.channels >= CHANNELS_LAST_FROM
+    return Maps(torch.channels_last if last else torch.contiguous_format, live=live)
+
+
 def frozen(network: nn.Module, size: Size) -> Callable[[Tensor], Tensor]:
     """The network in evaluation mode with its present parameters as constants: x [B, C, *size] -> logits [B, classes]."""
     with torch.no_grad():
-        weight = network.classifier.weight
-        probe = network.mean.new_empty(1, 1, *size)
-        if fits_rows(network, probe):
-            layout: Layout = Rows(live=False)
-        else:
-            last = weight.device.type == "cpu" and network.channels >= CHANNELS_LAST_FROM
-            layout = Maps(torch.channels_last if last else torch.contiguous_format)
-        program = Program(network, layout, size)
-    classifier = [parameter.detach() for parameter in network.classifier.parameters()]
+        program = Program(network, layout_of(network, network.mean.new_empty(1, 1, *size), live=False), size)
+        classifier = [parameter.clone() for parameter in network.classifier.parameters()]
     return lambda x: F.linear(program(x)[-1]().mean(dim=(2, 3)), *classifier)
 
 

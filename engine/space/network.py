@@ -154,8 +154,9 @@ class Network(nn.Module):
 
     def _maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The last cell's output and that of the second reduction."""
-        if self.training and derived.fits_rows(self, x):
-            outputs = derived.Program(self, derived.Rows(live=True), x.shape[2:])(x, self.drop_path, self.drop_path_generator)
+        if self.training:
+            layout = derived.layout_of(self, x, live=True)
+            outputs = derived.Program(self, layout, x.shape[2:])(x, self.drop_path, self.drop_path_generator)
             return outputs[-1](), outputs[reductions(self.layers)[1]]()
         before_last = last = self.stem((x - self.mean[:, None, None]) / self.std[:, None, None])
         second_reduction = reductions(self.layers)[1]
