@@ -40,3 +40,8 @@ def test_reports_marginal_cost_power_and_floor() -> None:
     points, lines = tables([growth])
     assert points.rows[1] == ("batch", "plain", "8", "4.40 [4.40 - 4.40]", "400.0", "275.0", "0.42")
     assert lines.rows == (("batch", "plain", "200.0", "25.00", "67 % at n = 4"),)
+
+
+def test_what_grows_faster_than_n_has_no_floor() -> None:
+    growth = Growth("channels", TINY, {"plain": {2: [1.0], 4: [4.0]}}, passes=10)
+    assert tables([growth])[1].rows == (("channels", "plain", "-200.0", "150.00", "none"),)
