@@ -92,7 +92,7 @@ class RetrainLoop:
     def _step(self) -> None:
         session, config = self.session, self.config
         epoch, position = divmod(session.step, self.steps_per_epoch)
-        chosen = self._order(epoch)[position].to(self.device)
+        chosen = self._order(epoch)[position]
         session.begin_step(config.attack_steps + 2, f"epoch {epoch + 1} of {config.epochs}, batch {position + 1} of "
                                                     f"{self.steps_per_epoch}")
         started = time.perf_counter()
@@ -108,8 +108,10 @@ class RetrainLoop:
     def _order(self, epoch: int) -> list[torch.Tensor]:
         if getattr(self, "_order_of", None) != epoch:
             self._order_of = epoch
-            self._batches = list(batches(len(self.y), self.config.batch_size, generator_for(self.config.seed, "order", epoch),
-                                         self.config.steps_per_epoch))
+            # The order is drawn on the CPU, so that it is the same on every device, and copied once per epoch.
+            order = batches(len(self.y), self.config.batch_size, generator_for(self.config.seed, "order", epoch),
+                            self.config.steps_per_epoch)
+            self._batches = [chosen.to(self.device) for chosen in order]
         return self._batches
 
     def _measurement_due(self) -> bool:

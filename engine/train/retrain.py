@@ -42,6 +42,23 @@ class StepReport:
 
 
 @dataclass(frozen=True)
+class _Measured:
+    """A `StepReport` that still lies on the device: reading it earlier would make the device wait in the middle of a step."""
+
+    loss: Tensor
+    natural_accuracy: Tensor | None
+    adversarial_accuracy: Tensor | None
+    passes: int
+
+    def report(self) -> StepReport:
+        """Reads the numbers, all at once."""
+        present = [value for value in (self.loss, self.natural_accuracy, self.adversarial_accuracy) if value is not None]
+        read = iter(torch.stack([value.detach().to(self.loss.dtype) for value in present]).tolist())
+        return StepReport(*(None if value is None else next(read)
+                            for value in (self.loss, self.natural_accuracy, self.adversarial_accuracy)), self.passes)
+
+
+@dataclass(frozen=True)
 class Selection:
     """A measurement on the select split in evaluation mode, running statistics."""
 
@@ -92,15 +109,15 @@ class Retraining:
         with self._undone_on_failure(), self._random_state("network", epoch, step, device):
             self.network.drop_path = schedule.drop_path(self.config, epoch)
             self.network.train()
-            loss, report = self._loss(x, y, self._generator("attack", epoch, step, device), poll)
-            loss.backward()
+            measured = self._loss(x, y, self._generator("attack", epoch, step, device), poll)
+            measured.loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
         for group in self.optimizer.param_groups:
             group["lr"] = schedule.learning_rate(self.config, epoch)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.steps += 1
-        return report
+        return measured.report()
 
     def select(self, x: Tensor, y: Tensor, poll: Callable[[], None] = lambda: None, batch_size: int = 256) -> Selection:
         """Natural and adversarial loss and accuracy of the present network; changes nothing.
@@ -139,25 +156,23 @@ class Retraining:
         self.optimizer.load_state_dict(state["optimizer"])
         self.steps, self.best = int(state["steps"]), state["best"]
 
-    def _loss(self, x: Tensor, y: Tensor, generator: torch.Generator, poll: Callable[[], None]) -> tuple[Tensor, StepReport]:
+    def _loss(self, x: Tensor, y: Tensor, generator: torch.Generator, poll: Callable[[], None]) -> _Measured:
         attack = {"epsilon": self.config.epsilon, "step_size": self.config.step_size, "steps": self.config.attack_steps,
                   "start_noise": self.config.start_noise, "generator": generator, "poll": poll}
         if self.config.training == "natural":
             logits, auxiliary = self._forward(x, poll)
             loss = F.cross_entropy(logits, y) + self._auxiliary_loss(auxiliary, y)
-            return loss, StepReport(float(loss.detach()), _accuracy(logits, y), None, 1)
+            return _Measured(loss, _accuracy(logits, y), None, 1)
         if self.config.training == "trades":
             x_adv = trades_images(self.network, x, y, **attack)
             logits, auxiliary = self._forward(x, poll)
             logits_adv, auxiliary_adv = self._forward(x_adv, poll)
             chosen = auxiliary if self.config.auxiliary_input == "clean" else auxiliary_adv
             loss = trades_loss(logits, logits_adv, y, self.config.trades_beta) + self._auxiliary_loss(chosen, y)
-            return loss, StepReport(float(loss.detach()), _accuracy(logits, y), _accuracy(logits_adv, y),
-                                    self.config.attack_steps + 3)
+            return _Measured(loss, _accuracy(logits, y), _accuracy(logits_adv, y), self.config.attack_steps + 3)
         return self._adversarial_loss(x, y, attack, poll)
 
-    def _adversarial_loss(self, x: Tensor, y: Tensor, attack: dict[str, Any],
-                          poll: Callable[[], None]) -> tuple[Tensor, StepReport]:
+    def _adversarial_loss(self, x: Tensor, y: Tensor, attack: dict[str, Any], poll: Callable[[], None]) -> _Measured:
         natural_accuracy, auxiliary, passes = None, None, self.config.attack_steps + 1
         if self.config.auxiliary_input == "clean":
             # Published: a clean pass in training mode before the attack. Its auxiliary logits enter the loss, its batch
@@ -169,7 +184,7 @@ class Retraining:
         logits_adv, auxiliary_adv = self._forward(x_adv, poll)
         chosen = auxiliary if self.config.auxiliary_input == "clean" else auxiliary_adv
         loss = F.cross_entropy(logits_adv, y) + self._auxiliary_loss(chosen, y)
-        return loss, StepReport(float(loss.detach()), natural_accuracy, _accuracy(logits_adv, y), passes)
+        return _Measured(loss, natural_accuracy, _accuracy(logits_adv, y), passes)
 
     def _forward(self, x: Tensor, poll: Callable[[], None]) -> tuple[Tensor, Tensor | None]:
         poll()
@@ -215,8 +230,8 @@ class Retraining:
             raise
 
 
-def _accuracy(logits: Tensor, y: Tensor) -> float:
-    return float((logits.detach().argmax(1) == y).float().mean())
+def _accuracy(logits: Tensor, y: Tensor) -> Tensor:
+    return (logits.detach().argmax(1) == y).float().mean()
 
 
 def _copy(state: dict[str, Tensor]) -> dict[str, Tensor]:
