@@ -94,8 +94,9 @@ INLINE void outer_tile(const int rows, const int columns, vec *total, long total
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 8
         for (int k = 0; k < columns; k++) {
-            for (long j = i; j < n; j++) sums[r][k][0] += g[r * g_stride + j] * x[k * x_stride + j];
-            total[r * total_stride + k] = sums[r][k];
+            REAL rest = 0;
+            for (long j = i; j < n; j++) rest += g[r * g_stride + j] * x[k * x_stride + j];
+            total[r * total_stride + k] = sums[r][k] + (vec){rest};
         }
 }
 

@@ -4,8 +4,6 @@
 
 #include "vector.h"
 
-typedef uint8_t bytes __attribute__((vector_size(VECTOR_BYTES / sizeof(REAL)), aligned(1), may_alias));
-
 /* A map [height, width * batch]; at stride 2 its rows lie as even columns, then odd columns. */
 typedef struct {
     long height, width, batch, stride;
@@ -47,7 +45,7 @@ static int windows(Window *found, Map map, long h) {
 }
 
 /* maximum, average, number [height / stride, width / stride * batch]: number is the place of the first largest entry. */
-static void pools_forward(REAL *maximum, REAL *average, uint8_t *number, const REAL *x, Map map) {
+static void pools_forward(REAL *maximum, REAL *average, INTEGER *number, const REAL *x, Map map) {
     const long n = map.width / map.stride * map.batch;
     for (long h = 0; h < map.height / map.stride; h++) {
         Window parts[3];
@@ -69,7 +67,7 @@ static void pools_forward(REAL *maximum, REAL *average, uint8_t *number, const R
                 }
                 store(maximum + h * n + i, best);
                 store(average + h * n + i, all * share);
-                *(bytes *)(number + h * n + i) = __builtin_convertvector(at, bytes);
+                *(mask *)(number + h * n + i) = at;
             }
             for (; i < end; i++) {
                 REAL best = x[w->offset[0] + i], all = best;
@@ -81,14 +79,14 @@ static void pools_forward(REAL *maximum, REAL *average, uint8_t *number, const R
                 }
                 maximum[h * n + i] = best;
                 average[h * n + i] = all * share;
-                number[h * n + i] = (uint8_t)at;
+                number[h * n + i] = at;
             }
         }
     }
 }
 
 /* Adds the pools' part to the map's gradient gx, laid out as the map. */
-static void pools_backward(REAL *gx, const REAL *of_maximum, const REAL *of_average, const uint8_t *number, Map map) {
+static void pools_backward(REAL *gx, const REAL *of_maximum, const REAL *of_average, const INTEGER *number, Map map) {
     const long n = map.width / map.stride * map.batch;
     for (long h = 0; h < map.height / map.stride; h++) {
         Window parts[3];
@@ -102,8 +100,7 @@ static void pools_backward(REAL *gx, const REAL *of_maximum, const REAL *of_aver
                 const mask wanted = (mask){0} + w->number[t];
                 long i = w->first * map.batch;
                 for (; i + LANES <= end; i += LANES) {
-                    const mask at = __builtin_convertvector(*(const bytes *)(number + h * n + i), mask);
-                    const vec largest = where(at == wanted, load(of_maximum + h * n + i));
+                    const vec largest = where(*(const mask *)(number + h * n + i) == wanted, load(of_maximum + h * n + i));
                     store(to + i, load(to + i) + share * load(of_average + h * n + i) + largest);
                 }
                 for (; i < end; i++)

@@ -26,7 +26,14 @@ static Ring ring(Arena *arena, long channels, long height, long width, long batc
     r.length = r.split * r.part * batch;
     /* One vector more than the rows: the last loads of a row may look beyond its end. */
     r.data = reals(arena, r.slots * channels * r.length + LANES);
-    if (r.data) memset(r.data, 0, (size_t)(r.slots * channels * r.length + LANES) * sizeof(REAL));
+    if (!r.data) return r;
+    const size_t zeros = (size_t)(pad * batch) * sizeof(REAL);
+    for (long i = 0; i < r.slots * channels * split; i++) {
+        REAL *at = r.data + i * r.part * batch;
+        memset(at, 0, zeros);
+        memset(at + (r.part - pad) * batch, 0, zeros);
+    }
+    memset(r.data + r.slots * channels * r.length, 0, (size_t)LANES * sizeof(REAL));
     return r;
 }
 

@@ -41,7 +41,7 @@ typedef struct {
     REAL *y2;    /* [SEPARABLE, m, c, out]: stage 2 before BatchNorm */
     REAL *pools; /* [2, c, out] before BatchNorm */
     REAL *skip;  /* [m, c, out] before BatchNorm, stride 2 only */
-    uint8_t *largest; /* [c, out]: where in its window the maximum was */
+    INTEGER *largest; /* [c, out]: where in its window the maximum was */
     /* Mean, and 1 / standard deviation, of each. */
     REAL *mean, *scale, *mean2, *scale2, *mean_pools, *scale_pools, *mean_skip, *scale_skip;
 } Saved;
@@ -73,7 +73,7 @@ static void place_saved(Arena *arena, State *s) {
     v->y2 = reals(arena, SEPARABLE * mc * s->out);
     v->pools = reals(arena, 2 * s->c * s->out);
     v->skip = s->stride == 2 ? reals(arena, mc * s->out) : NULL;
-    v->largest = take(arena, (size_t)(s->c * s->out));
+    v->largest = take(arena, (size_t)(s->c * s->out) * sizeof(INTEGER));
     v->mean = reals(arena, KINDS * mc), v->scale = reals(arena, KINDS * mc);
     v->mean2 = reals(arena, SEPARABLE * mc), v->scale2 = reals(arena, SEPARABLE * mc);
     v->mean_pools = reals(arena, 2 * s->c), v->scale_pools = reals(arena, 2 * s->c);
