@@ -27,7 +27,7 @@ from benchmarks.published_step import PublishedStep
 from engine.config import build
 from engine.search.methods.arnas.config import ArnasConfig
 from engine.search.methods.arnas.method import Arnas
-from engine.space.compiled.cell import unavailable
+from engine.space.compiled.build import unavailable
 from engine.space.supernet import Supernet
 from tests.reference_supernet import ReferenceSupernet
 

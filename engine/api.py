@@ -31,6 +31,7 @@ from engine.run.admission import LEAST_FREE_BYTES
 from engine.run.events import read_events
 from engine.run.folder import RunFolder
 from engine.run.state import RunState
+from engine.space.compiled import build as kernels
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -194,6 +195,16 @@ def doctor(*, runs: Path | str | None = None) -> list[Finding]:
     return list(_findings(requests.runs_root(runs)))
 
 
+def _search_step(gpu: bool) -> str:
+    """Which back end a search computes with here, and why. Compiles the kernels if that has not been done yet."""
+    if gpu:
+        return "merged PyTorch operations under CUDA graphs, because there is a GPU"
+    reason = kernels.unavailable()
+    if reason is not None:
+        return f"plain PyTorch operations, several times slower than compiled kernels. {reason}"
+    return f"compiled kernels, made by {kernels.compiler_version(kernels.compiler())} for this processor"
+
+
 def _findings(root: Path) -> Iterator[Finding]:
     yield Finding("Python", f"{platform.python_version()} ({sys.executable})", sys.version_info >= (3, 11),
                   "Python 3.11 or newer is needed.")
@@ -203,6 +214,7 @@ def _findings(root: Path) -> Iterator[Finding]:
         except metadata.PackageNotFoundError:
             yield Finding(package, "not installed", False, "Run `make setup`.")
     gpus = device.gpus()
+    yield Finding("search step", _search_step(bool(gpus)), True)
     yield Finding("device", ", ".join(gpus) if gpus else "CPU (no GPU that the installed torch can use)", True)
     threads = os.environ.get("OMP_NUM_THREADS")
     yield Finding("threads", f"{device.cores()} cores" + (f"; OMP_NUM_THREADS={threads}" if threads else ""), True)

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from engine.genotype import NODES
 from engine.registry import Registry
-from engine.space.compiled.cell import Compiled, unavailable
+from engine.space.compiled.build import unavailable
+from engine.space.compiled.cell import Compiled
 from engine.space.convolutional import ChannelsLast, Merged
 from engine.space.dense import LARGEST_MAP, Dense
 from engine.space.layout import CellShape, Layout, StateShape, edges_from

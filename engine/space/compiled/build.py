@@ -2,7 +2,7 @@
 
 Plain C and two functions: no headers but the C library's, no Python and no PyTorch in it, so that a compiler is all it
 takes and building costs seconds. Compilers are looked for in this order: the environment variable CC, cc, gcc, clang, and
-the one in the pip package `ziglang`, which needs nothing installed on the machine.
+the one in the pip package `ziglang`, which needs nothing installed on the machine. Imports no torch.
 """
 
 from __future__ import annotations
@@ -20,12 +20,10 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-import torch
-
 KERNELS = Path(__file__).parent / "kernels"
 # Same numbers as the C standard's but for fused multiply-adds; NaN and infinity keep their meaning.
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
-ELEMENTS = {torch.float32: ("float", "int32_t"), torch.float64: ("double", "int64_t")}
+ELEMENTS = {"float32": ("float", "int32_t"), "float64": ("double", "int64_t")}
 SECONDS = 180  # that a compiler may take
 
 
@@ -34,8 +32,8 @@ class BuildError(Exception):
 
 
 @cache
-def library(dtype: torch.dtype) -> ctypes.CDLL:
-    """The compiled kernels for float32 or float64; built, or found in the cache.
+def library(dtype: str) -> ctypes.CDLL:
+    """The compiled kernels for "float32" or "float64"; built, or found in the cache.
 
     Raises:
         BuildError: no compiler, or one that fails.
@@ -50,6 +48,16 @@ def library(dtype: torch.dtype) -> ctypes.CDLL:
         return ctypes.CDLL(str(path))
     except OSError as error:
         raise BuildError(f"The compiled kernels in {path} must load, got '{error}'; delete the file and try again.") from error
+
+
+@cache
+def unavailable() -> str | None:
+    """Why the kernels cannot be used on this machine, in a sentence; None when they can."""
+    try:
+        library("float32")
+    except BuildError as error:
+        return str(error)
+    return None
 
 
 def compiler() -> tuple[str, ...]:
@@ -70,10 +78,10 @@ def compiler() -> tuple[str, ...]:
                      "`pip install ziglang`.")
 
 
-def fingerprint(command: tuple[str, ...], dtype: torch.dtype) -> str:
+def fingerprint(command: tuple[str, ...], dtype: str) -> str:
     """Of everything the compiled file depends on: sources, flags, compiler and this processor's instructions."""
     digest = hashlib.sha256()
-    for part in (*FLAGS, *command, compiler_version(command), str(dtype), instructions()):
+    for part in (*FLAGS, *command, compiler_version(command), dtype, instructions()):
         digest.update(part.encode() + b"\0")
     for source in sorted(KERNELS.iterdir()):
         digest.update(source.read_bytes())
@@ -119,7 +127,7 @@ def cache_folder() -> Path:
                      "written; set XDG_CACHE_HOME to one that can.")
 
 
-def compile_to(path: Path, command: tuple[str, ...], dtype: torch.dtype) -> None:
+def compile_to(path: Path, command: tuple[str, ...], dtype: str) -> None:
     """Compiles the kernels to `path`; whole or not at all, also with several processes at it.
 
     Raises:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from engine.space.compiled.build import ELEMENTS, BuildError, library
+from engine.space.compiled.build import library, unavailable
 from engine.space.layout import CellShape, Layout
 from engine.space.normalisation import Normalisation
 
@@ -23,14 +23,7 @@ class _Cell(ctypes.Structure):
     _fields_ += [("inputs", ctypes.c_long * 2)]
 
 
-@cache
-def unavailable() -> str | None:
-    """Why the kernels cannot be used on this machine, in a sentence; None when they can."""
-    try:
-        library(torch.float32)
-    except BuildError as error:
-        return str(error)
-    return None
+DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 
 
 class Compiled:
@@ -38,7 +31,7 @@ class Compiled:
 
     def serves(self, x: Tensor, normalisation: Normalisation) -> bool:
         """Float32 and float64 on a CPU, with the batch's statistics."""
-        return x.device.type == "cpu" and x.dtype in ELEMENTS and not normalisation.running and unavailable() is None
+        return x.device.type == "cpu" and x.dtype in DTYPES and not normalisation.running and unavailable() is None
 
     def cell(self, cell: CellShape, layout: Layout, before_last: Tensor, last: Tensor, weights: Tensor, rows: Tensor,
              normalisation: Normalisation) -> Tensor:
@@ -55,7 +48,7 @@ class _CellFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x0: Tensor, x1: Tensor, weights: Tensor, rows: Tensor, cell: CellShape,
                 buffers: Tensor | None) -> Tensor:
-        kernels, batch = library(x1.dtype), x1.shape[-1]
+        kernels, batch = library(DTYPES[x1.dtype]), x1.shape[-1]
         shape = _struct(cell, batch)
         size = 2 if cell.reduction else 1
         out = x1.new_empty(4 * cell.channels, cell.map_size[0] // size, cell.map_size[1] // size, batch)
