@@ -6,6 +6,12 @@ FROM python:3.11-slim-bookworm
 ARG COMPUTE=cpu
 ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 
+# The search kernels are compiled on first use, for the processor at hand.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/*
+
 # The process that serves the page and starts the runs must not be root.
 RUN useradd --create-home --uid 1000 rampart
 WORKDIR /home/rampart/rampart

@@ -33,10 +33,12 @@ lint: .venv/.runtime .venv/.dev
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, found $$($(PYTHON) --version): run 'make PYTHON=python3.11 $(MAKECMDGOALS)'."; exit 1; }
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "The virtual environment could not be made: install python3-venv."; exit 1; }
 
-.venv/.runtime: requirements.txt requirements-attacks.txt | .venv/bin/python
+.venv/.runtime: requirements.txt requirements-attacks.txt requirements-compiler.txt | .venv/bin/python
 	@echo "Installing the packages of requirements.txt into .venv (about a minute; more where torch comes with CUDA) ..."
 	@$(PIP) -r requirements.txt
 	@$(PIP) --no-deps -r requirements-attacks.txt
+	@command -v cc >/dev/null || command -v gcc >/dev/null || command -v clang >/dev/null || $(PIP) -r requirements-compiler.txt
+	@$(BIN)/python -m engine.space.compiled.build
 	@touch $@
 
 .venv/.dev: requirements-dev.txt .venv/.runtime

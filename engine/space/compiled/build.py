@@ -147,3 +147,7 @@ def compile_to(path: Path, command: tuple[str, ...], dtype: str) -> None:
                          "compiler.") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":  # `make setup`: a first search should not have to wait for the compiler
+    print(unavailable() or f"The search kernels are compiled ({compiler_version(compiler())}).")
