@@ -136,8 +136,10 @@ def compile_to(path: Path, command: tuple[str, ...], dtype: str) -> None:
     real, integer = ELEMENTS[dtype]
     partial = path.with_suffix(f".{os.getpid()}.part")
     arguments = [*command, *FLAGS, f"-DREAL={real}", f"-DINTEGER={integer}", str(KERNELS / "cell.c"), "-o", str(partial), "-lm"]
+    # zig keeps intermediate files, by default also in the current folder.
+    folders = {name: str(path.parent / "zig") for name in ("ZIG_LOCAL_CACHE_DIR", "ZIG_GLOBAL_CACHE_DIR")}
     try:
-        done = subprocess.run(arguments, capture_output=True, text=True, timeout=SECONDS)
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=SECONDS, env=os.environ | folders)
         if done.returncode:
             first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:200])
             raise BuildError(f"The C compiler `{shlex.join(command)}` failed on the kernels: {first}; set CC to another one.")
