@@ -237,32 +237,45 @@ class Maps:
 
     def projection(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor | None]:
         """See `Layout.projection`."""
+        pointwise = convolution.kernel_size == convolution.stride == (1, 1)
         if self.live:
+            if pointwise:
+                return lambda x, total: self.add(total, norm(self._pointwise(x, convolution.weight, None))), None
             return lambda x, total: self.add(total, norm(convolution(x))), None
         scale, constant = folded(norm)
         weight = scale[:, None, None, None] * convolution.weight
 
         def add(x: Tensor, total: Tensor | None) -> Tensor:
-            if total is not None and total.dim() == 1:
-                return F.conv2d(x, weight, total, convolution.stride, convolution.padding)
-            return self.add(total, F.conv2d(x, weight, None, convolution.stride, convolution.padding))
+            bias, total = (total, None) if total is not None and total.dim() == 1 else (None, total)
+            if pointwise:
+                return self.add(total, self._pointwise(x, weight, bias))
+            return self.add(total, F.conv2d(x, weight, bias, convolution.stride, convolution.padding))
 
         return add, constant
 
     def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor | None]:
         """See `Layout.reduction`."""
-        if self.live:
-            return lambda x, total: self.add(total, module.of_rectified(x)), None
-        scale, constant = folded(module.bn)
-        weight = scale[:, None, None, None] * torch.cat([module.conv_1.weight, module.conv_2.weight])
-        first, second = weight.chunk(2)
+        first, second, norm = module.conv_1.weight, module.conv_2.weight, module.bn
+        constant = None
+        if not self.live:
+            scale, constant = folded(norm)
+            first, second = (scale[:, None, None, None] * torch.cat([first, second])).chunk(2)
 
         def add(x: Tensor, total: Tensor | None) -> Tensor:
-            x = F.pad(x, (0, size[1] % 2, 0, size[0] % 2))
-            y = torch.cat([F.conv2d(x, first, stride=2), F.conv2d(x[:, :, 1:, 1:], second, stride=2)], dim=1)
-            return self.add(total, y)
+            if size[0] % 2 or size[1] % 2:
+                x = F.pad(x, (0, size[1] % 2, 0, size[0] % 2))
+            y = torch.cat([self._pointwise(x[:, :, ::2, ::2], first, None),
+                           self._pointwise(x[:, :, 1::2, 1::2], second, None)], dim=1)
+            return self.add(total, norm(y) if self.live else y)
 
         return add, constant
+
+    def _pointwise(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """1x1 convolution with weight [O, I, 1, 1]. With the channels last it is one matrix product, while PyTorch's
+        convolution goes a way on a CPU that is several times slower."""
+        if self.memory != torch.channels_last:
+            return F.conv2d(x, weight, bias)
+        return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
 
     def depthwise(self, convolution: nn.Conv2d, size: Size) -> Callable[[Tensor], Tensor]:
         """See `Layout.depthwise`."""

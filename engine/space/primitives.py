@@ -47,10 +47,7 @@ class FactorizedReduce(nn.Module):
         self.bn = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.of_rectified(F.relu(x))
-
-    def of_rectified(self, x: Tensor) -> Tensor:
-        """What follows the ReLU."""
+        x = F.relu(x)
         height, width = x.shape[2:]
         if height % 2 or width % 2:
             x = F.pad(x, (0, width % 2, 0, height % 2))
