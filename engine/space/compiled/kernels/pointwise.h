@@ -82,10 +82,14 @@ INLINE void outer_tile(const int rows, const int columns, vec *total, long total
     for (; i + LANES <= n; i += LANES) {
         vec in[4];
 #pragma GCC unroll 8
-        for (int k = 0; k < columns; k++) in[k] = load(x + k * x_stride + i);
+        for (int k = 0; k < columns; k++) {
+            in[k] = load(x + k * x_stride + i);
+            HOLD(in[k]);
+        }
 #pragma GCC unroll 8
         for (int r = 0; r < rows; r++) {
-            const vec left = load(g + r * g_stride + i);
+            vec left = load(g + r * g_stride + i);
+            HOLD(left);
 #pragma GCC unroll 8
             for (int k = 0; k < columns; k++) sums[r][k] += left * in[k];
         }

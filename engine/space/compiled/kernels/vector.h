@@ -35,6 +35,13 @@ INLINE vec where(mask m, vec x) { return (vec)(m & (mask)x); } /* x, or 0 */
 INLINE vec choose(mask m, vec x, vec y) { return (vec)((m & (mask)x) | (~m & (mask)y)); }
 INLINE vec positive(vec x) { return where(x > (vec){0}, x); }
 
+/* Keeps a loaded vector in its register: gcc would otherwise load it again at each use, and loads are what is scarce. */
+#if defined(__x86_64__)
+#define HOLD(x) __asm__("" : "+v"(x))
+#else
+#define HOLD(x) (void)(x)
+#endif
+
 INLINE REAL sum(vec x) {
     REAL total = 0;
     for (long i = 0; i < LANES; i++) total += x[i];

@@ -1,0 +1,140 @@
+"""How fast the compiled kernels' inner loops run, in C and in numba: why the kernels are written in C.
+
+    python -m benchmarks.kernel_rates                  # with the C compiler that the engine takes; CC=... for another
+    pip install numba==0.68.1                          # not among our requirements: adds the numba rows
+
+Rows of maps as in the search: 24 channels at 32x32 with batch 8 (256 numbers in a row), 48 at 16x16, 8 at 8x8 with batch 64;
+5x5 kernels. One thread, CPU time, float32, everything in the cache; the matrix product of PyTorch (MKL, 512 x 512) as the
+machine's peak. The two numba loops of each kind are the plain one and one that holds several results at a time, the better
+counts; its fastmath is on.
+"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from engine.space.compiled.build import ELEMENTS, FLAGS, KERNELS, compiler, compiler_version
+
+ROWS = ((24, 256), (48, 128), (8, 512))  # channels, numbers in a row
+REPETITIONS = 20_000
+
+
+def c_rates() -> dict[tuple[int, int], dict[str, float]]:
+    """(channels, numbers) -> loop -> 1e9 operations a second."""
+    real, integer = ELEMENTS["float32"]
+    with tempfile.TemporaryDirectory() as folder:
+        program = str(Path(folder) / "rates")
+        flags = [flag for flag in FLAGS if flag not in ("-shared", "-fPIC")]
+        subprocess.run([*compiler(), *flags, f"-DREAL={real}", f"-DINTEGER={integer}", f"-I{KERNELS}",
+                        str(Path(__file__).with_suffix(".c")), "-o", program, "-lm"], check=True)
+        found = {}
+        for row in ROWS:
+            answer = subprocess.run([program, *map(str, row), str(REPETITIONS)], check=True, capture_output=True, text=True)
+            found[row] = {name: float(rate) for name, rate in map(str.split, answer.stdout.splitlines())}
+    return found
+
+
+def numba_rates() -> dict[tuple[int, int], dict[str, float]]:
+    """The same for numba; empty where it is not installed."""
+    try:
+        import numba
+    except ImportError:
+        return {}
+
+    def taps_plain(out, source, offsets, weights, n):
+        for i in range(n):
+            out[i] = 0
+        for t in range(offsets.size):
+            at, w = offsets[t], weights[t]
+            for i in range(n):
+                out[i] += w * source[at + i]
+
+    def taps_blocked(out, source, offsets, weights, n):
+        for start in range(0, n, 64):
+            total = np.zeros(64, np.float32)
+            for t in range(offsets.size):
+                at, w = offsets[t] + start, weights[t]
+                for i in range(64):
+                    total[i] += w * source[at + i]
+            out[start:start + 64] = total
+
+    def product_plain(y, a, x):
+        for o in range(a.shape[0]):
+            y[o] = 0
+            for k in range(a.shape[1]):
+                w = a[o, k]
+                for i in range(x.shape[1]):
+                    y[o, i] += w * x[k, i]
+
+    def product_of_four(y, a, x):
+        for o in range(0, a.shape[0], 4):
+            for i in range(x.shape[1]):
+                s0 = s1 = s2 = s3 = np.float32(0)
+                for k in range(a.shape[1]):
+                    v = x[k, i]
+                    s0 += a[o, k] * v
+                    s1 += a[o + 1, k] * v
+                    s2 += a[o + 2, k] * v
+                    s3 += a[o + 3, k] * v
+                y[o, i], y[o + 1, i], y[o + 2, i], y[o + 3, i] = s0, s1, s2, s3
+
+    def repeated(function: Callable[..., None], operations: float, *arguments: object) -> float:
+        compiled = numba.njit(fastmath=True)(function)
+
+        @numba.njit
+        def repeat(repetitions, *arguments):
+            for _ in range(repetitions):
+                compiled(*arguments)
+
+        repeat(2, *arguments)
+        start = time.process_time()
+        repeat(REPETITIONS // 10, *arguments)
+        return operations * (REPETITIONS // 10) / (time.process_time() - start) * 1e-9
+
+    found = {}
+    offsets = np.array([t % 5 * 8 + t // 5 * 320 for t in range(25)])
+    for c, n in ROWS:
+        x, a = np.ones((c, n), np.float32), np.ones((c, c), np.float32)
+        source, weights = np.ones(8192, np.float32), np.ones(25, np.float32)
+        found[c, n] = {
+            "depthwise": max(repeated(f, 50 * n, x[0].copy(), source, offsets, weights, n) for f in (taps_plain, taps_blocked)),
+            "pointwise": max(repeated(f, 2 * c * c * n, x.copy(), a, x) for f in (product_plain, product_of_four))}
+    return found
+
+
+def peak() -> float:
+    """1e9 operations a second of a large matrix product."""
+    torch.set_num_threads(1)
+    a = torch.ones(512, 512)
+    a @ a
+    start = time.process_time()
+    for _ in range(100):
+        a @ a
+    return 2 * 512**3 * 100 / (time.process_time() - start) * 1e-9
+
+
+def lines() -> Iterator[str]:
+    """The table in Markdown."""
+    sides = {f"C, {compiler_version(compiler())}": c_rates(), "numba": numba_rates()}
+    names = list(next(iter(sides.values()))[ROWS[0]])
+    yield f"1e9 operations a second; `{shlex.join(compiler())}`; a large matrix product runs at {peak():.0f}."
+    yield ""
+    yield "| channels, row | side | " + " | ".join(names) + " |"
+    yield "|---|---|" + "---|" * len(names)
+    for row in ROWS:
+        for side, rates in sides.items():
+            if row in rates:
+                cells = (f"{rates[row][name]:.0f}" if name in rates[row] else "" for name in names)
+                yield f"| {row[0]}, {row[1]} | {side} | " + " | ".join(cells) + " |"
+
+
+if __name__ == "__main__":
+    print("\n".join(lines()))
