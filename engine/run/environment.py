@@ -38,6 +38,8 @@ def prepare(threads: int, device: str) -> None:
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.use_deterministic_algorithms(True, warn_only=True)
+        # It would also fill all new memory with NaN, one more kernel per tensor; nothing of ours reads what it has not written.
+        torch.utils.deterministic.fill_uninitialized_memory = False
 
 
 def data_hash(dataset: Dataset) -> str:

@@ -70,6 +70,7 @@ class SearchLoop:
             with checkpoint.fitting(f"checkpoint/last.pt of run {session.folder.id} must hold this search"):
                 self.method.load_state_dict(prepared.state["method"])
         self.fresh = prepared.state is None
+        self.notices_told = 0
         lines = session.total * len(self.supernet.kinds)
         self.alpha_every = max(1, math.ceil(lines / MOST_ALPHA_LINES))
         self._order: tuple[int, list[Tensor], list[Tensor]] | None = None
@@ -99,6 +100,9 @@ class SearchLoop:
         report = self.method.step(train, alpha, learning_rate=rate, poll=session.poll,
                                   generator=generator_for(config.seed, "step", epoch, position))
         seconds = time.perf_counter() - started
+        for sentence in self.method.notices[self.notices_told:]:
+            session.alert("warning", sentence)
+        self.notices_told = len(self.method.notices)
         self._check_finite(report, epoch)
         session.end_step(epoch=epoch + 1, passes=report.passes)
         self._write_step(report, rate, (len(train[1]) + len(alpha[1])) / seconds)

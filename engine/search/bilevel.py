@@ -6,31 +6,59 @@ the unrolled network and the two networks of a finite difference are sums of vec
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from engine.attack.pgd import pgd, project
+from engine.search.graphs import Function, Graphs
 from engine.search.lanes import Lanes
 from engine.search.objectives import FunctionalNetwork, Objective, Value
+from engine.search.precision import Precision, computed_in
+
+
+@dataclass(frozen=True)
+class InnerAttack:
+    """PGD on the supernet as it is in the middle of a search.
+
+    Attributes:
+        epsilon, step_size, steps, clip: see `engine.attack.pgd.pgd`.
+        precision: arithmetic of its passes.
+    """
+
+    epsilon: float
+    step_size: float
+    steps: int
+    clip: bool
+    precision: Precision = "float32"
 
 
 class Bilevel:
-    """The passes of one step. Each method says how many it makes; a backward pass computes only what is returned.
+    """The passes of one step: gradients of images, weights, alphas or both, and what is made of them.
+
+    Each method says how many passes it makes; a backward pass computes only what is returned; none waits for the device.
+    The step itself is `sgd` and `adam` below.
 
     Attributes:
         passes: forward passes made so far.
     """
 
-    def __init__(self, poll: Callable[[], None] = lambda: None, lanes: Lanes | None = None) -> None:
+    def __init__(self, poll: Callable[[], None] = lambda: None, lanes: Lanes | None = None,
+                 graphs: Graphs | None = None) -> None:
         """
         Args:
-            poll: called before each forward pass, never twice at a time; raises to abandon the step.
+            poll: called before each forward pass, never twice at a time; raises to abandon the step. A recorded attack is
+                one launch: its passes are polled for before it.
             lanes: what `side_by_side` runs on; None: in order in the calling thread.
+            graphs: what records the passes; None: they run eagerly. Not together with two lanes.
         """
-        self._poll, self._lanes = poll, lanes or Lanes()
+        self._poll, self._lanes, self._graphs = poll, lanes or Lanes(), graphs or Graphs()
         self.passes = 0
 
     def begin_pass(self) -> None:
@@ -43,34 +71,58 @@ class Bilevel:
         """What functions return that make passes independent of each other; see `Lanes.side_by_side`."""
         return self._lanes.side_by_side(*functions)
 
+    def one_pass(self, kind: Hashable, function: Function, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """What a function with one forward pass returns; see `Graphs.run`. One pass."""
+        self.begin_pass()
+        return self._graphs.run(kind, function, *inputs)
+
     def input_gradient(self, network: FunctionalNetwork, x: Tensor, y: Tensor, weights: Tensor, alphas: Tensor) -> Tensor:
         """Gradient [B, C, H, W] of the cross-entropy with respect to images x. One pass."""
-        self.begin_pass()
-        x = x.detach().requires_grad_(True)
-        loss = F.cross_entropy(network.logits(x, weights.detach(), alphas.detach()), y)
-        return torch.autograd.grad(loss, x)[0]
+        return self.one_pass(("x", network), partial(_input_gradient, network), x, y, weights, alphas)[0]
+
+    def attack(self, settings: InnerAttack, network: FunctionalNetwork, x: Tensor, y: Tensor, noise: Tensor, weights: Tensor,
+               alphas: Tensor, announce: Callable[[int], None] = lambda number: None) -> Tensor:
+        """Adversarial images [B, C, H, W] of x, which only differentiates the images. `steps` passes.
+
+        Args:
+            x, y: images and labels [B].
+            noise: added to x before the first step, like x.
+            announce: told the number of each step, from 1, before its pass is polled for.
+        """
+        numbers = count(1)
+
+        def begin() -> None:
+            announce(next(numbers))
+            self.begin_pass()
+
+        if self._graphs.record:
+            for _ in range(settings.steps):
+                begin()
+            kind = (settings, network)
+            return self._graphs.run(kind, partial(_attack, settings, network, None), x, y, noise, weights, alphas)[0]
+        return _attack(settings, network, begin, x, y, noise, weights, alphas)[0]
 
     def weight_gradient(self, objective: Objective, weights: Tensor, alphas: Tensor) -> tuple[Tensor, Value]:
         """Gradient [n] with respect to the weights. One pass."""
-        self.begin_pass()
-        weights = weights.detach().requires_grad_(True)
-        value = objective(weights, alphas.detach())
-        return torch.autograd.grad(value.loss, weights)[0], _detached(value)
+        (gradient,), value = self._gradients("w", objective, weights, alphas)
+        return gradient, value
 
     def alpha_gradient(self, objective: Objective, weights: Tensor, alphas: Tensor) -> tuple[Tensor, Value]:
         """Gradient [k] with respect to the alphas. One pass."""
-        self.begin_pass()
-        alphas = alphas.detach().requires_grad_(True)
-        value = objective(weights.detach(), alphas)
-        return torch.autograd.grad(value.loss, alphas)[0], _detached(value)
+        (gradient,), value = self._gradients("a", objective, weights, alphas)
+        return gradient, value
 
     def both_gradients(self, objective: Objective, weights: Tensor, alphas: Tensor) -> tuple[Tensor, Tensor, Value]:
         """Gradients with respect to weights [n] and alphas [k]. One pass."""
-        self.begin_pass()
-        weights, alphas = weights.detach().requires_grad_(True), alphas.detach().requires_grad_(True)
-        value = objective(weights, alphas)
-        of_weights, of_alphas = torch.autograd.grad(value.loss, (weights, alphas))
-        return of_weights, of_alphas, _detached(value)
+        (of_weights, of_alphas), value = self._gradients("wa", objective, weights, alphas)
+        return of_weights, of_alphas, value
+
+    def _gradients(self, wanted: str, objective: Objective, weights: Tensor,
+                   alphas: Tensor) -> tuple[tuple[Tensor, ...], Value]:
+        found = self.one_pass((wanted, objective.kind), partial(_gradients, wanted, objective), weights, alphas,
+                              *objective.inputs)
+        loss, *rest = found[len(wanted):]
+        return found[:len(wanted)], Value(loss, rest[0] if rest else None)
 
     def mixed_product(self, objective: Objective, weights: Tensor, alphas: Tensor, vector: Tensor, radius: float) -> Tensor:
         """Hessian-vector product [k]: (d^2 L / d alpha d w) v by a central finite difference. Two passes.
@@ -108,9 +160,54 @@ class Bilevel:
         of_weights, direct, value = self.both_gradients(objective, unrolled, alphas)
         return direct - learning_rate * self.mixed_product(training, weights, alphas, of_weights, radius), value
 
+    def architecture_gradients(self, training: Objective, objectives: Sequence[Objective], weights: Tensor, alphas: Tensor,
+                               unroll: Callable[[Tensor], Tensor] | None, *, learning_rate: float,
+                               radius: float) -> tuple[Tensor, tuple[Value, ...]]:
+        """Gradients [m, k] of m objectives, without their coefficients, and the objectives' values.
 
-def _detached(value: Value) -> Value:
-    return Value(value.loss.detach(), value.accuracy)
+        Second order: 1 + 3 m passes, since all objectives share the training gradient; first order: m passes.
+
+        Args:
+            unroll: training gradient [n] -> unrolled weights [n]; None: first order, gradients at the weights themselves.
+            training, objectives, learning_rate, radius: see `unrolled_gradient`.
+        """
+        if unroll is None:
+            found = self.side_by_side(*(partial(self.alpha_gradient, objective, weights, alphas) for objective in objectives))
+        else:
+            unrolled = unroll(self.weight_gradient(training, weights, alphas)[0])
+            found = self.side_by_side(*(
+                partial(self.unrolled_gradient, training, objective, weights, unrolled, alphas, learning_rate=learning_rate,
+                        radius=radius) for objective in objectives))
+        return torch.stack([gradient for gradient, _ in found]), tuple(value for _, value in found)
+
+
+def _attack(settings: InnerAttack, network: FunctionalNetwork, begin: Callable[[], None] | None, x: Tensor, y: Tensor,
+            noise: Tensor, weights: Tensor, alphas: Tensor) -> tuple[Tensor]:
+    """begin: called before each pass."""
+    with computed_in(settings.precision, network, x.device) as attacked:
+
+        def gradient(images: Tensor) -> Tensor:
+            if begin:
+                begin()
+            return _input_gradient(attacked, images, y, weights, alphas)[0]
+
+        start = project(x + noise, x, settings.epsilon, settings.clip)
+        return (pgd(gradient, x, start, epsilon=settings.epsilon, step_size=settings.step_size, steps=settings.steps,
+                    clip=settings.clip),)
+
+
+def _input_gradient(network: FunctionalNetwork, x: Tensor, y: Tensor, weights: Tensor, alphas: Tensor) -> tuple[Tensor]:
+    x = x.detach().requires_grad_(True)
+    loss = F.cross_entropy(network.logits(x, weights.detach(), alphas.detach()), y)
+    return (torch.autograd.grad(loss, x)[0],)
+
+
+def _gradients(wanted: str, objective: Objective, weights: Tensor, alphas: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+    """Gradients with respect to weights ("w"), alphas ("a") or both ("wa"), the loss, and the accuracy if there is one."""
+    weights, alphas = weights.detach().requires_grad_("w" in wanted), alphas.detach().requires_grad_("a" in wanted)
+    value = objective.on(*inputs)(weights, alphas)
+    found = torch.autograd.grad(value.loss, [{"w": weights, "a": alphas}[name] for name in wanted])
+    return (*found, value.loss.detach(), *(() if value.accuracy is None else (value.accuracy,)))
 
 
 def sgd(weights: Tensor, velocity: Tensor, gradient: Tensor, *, learning_rate: float, momentum: float,

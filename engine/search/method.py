@@ -68,6 +68,7 @@ class SearchMethod(Protocol):
         alphas: flat alphas.
         buffers: flat BatchNorm buffers.
         steps: completed steps.
+        notices: sentences that whoever watches the run should read, oldest first; only ever added to.
     """
 
     cell_kinds: tuple[str, ...]
@@ -77,6 +78,7 @@ class SearchMethod(Protocol):
     alphas: Tensor
     buffers: Tensor
     steps: int
+    notices: list[str]
 
     def step(self, train_batch: tuple[Tensor, Tensor], alpha_batch: tuple[Tensor, Tensor], *, learning_rate: float,
              generator: torch.Generator | None = None, noise: tuple[Tensor, Tensor] | None = None,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
@@ -31,10 +32,26 @@ class Value(NamedTuple):
 
 
 class Objective(Protocol):
-    """name: as reports print it. coefficient: what the loss is multiplied by before objectives are weighed."""
+    """A scalar function of weights and alphas, and of tensors that it brings.
+
+    Attributes:
+        name: as reports print it.
+        coefficient: what the loss is multiplied by before objectives are weighed.
+        inputs: the tensors it reads beside weights and alphas, such as a batch.
+        kind: equal for objectives that compute the same from the same inputs, so that they can share a recorded pass.
+    """
 
     name: str
     coefficient: float
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]: ...
+
+    @property
+    def kind(self) -> Hashable: ...
+
+    def on(self, *inputs: Tensor) -> Objective:
+        """The same objective on other inputs of the same shapes."""
 
     def __call__(self, weights: Tensor, alphas: Tensor) -> Value:
         """The loss without its coefficient, at flat weights [n] and flat alphas [k]; one forward pass."""
@@ -56,6 +73,20 @@ class CrossEntropy:
     x: Tensor
     y: Tensor
     coefficient: float = 1.0
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """x and y."""
+        return self.x, self.y
+
+    @property
+    def kind(self) -> Hashable:
+        """The network is the only thing, beside the batch, that its value depends on."""
+        return CrossEntropy, self.network
+
+    def on(self, *inputs: Tensor) -> CrossEntropy:
+        """See `Objective.on`."""
+        return replace(self, x=inputs[0], y=inputs[1])
 
     def __call__(self, weights: Tensor, alphas: Tensor) -> Value:
         logits = self.network.logits(self.x, weights, alphas)

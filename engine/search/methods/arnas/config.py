@@ -31,6 +31,11 @@ class ArnasConfig(SearchConfig):
     gradient_normalisation: Literal["none", "l2", "loss", "loss+"] = setting(
         "none", "Differs unless none: gradients are divided before the solver by their norm (l2), the loss (loss) or "
         "both (loss+), which takes away lambda's turned-around effect.", group="Deviations", source="Sener and Koltun 2018")
+    attack_precision: Literal["float32", "tf32", "bf16"] = setting(
+        "float32", "Differs unless float32: arithmetic of the attack inside the search, two thirds of a step. tf32 (10 bits, "
+        "acts on a GPU only) and bf16 (7 bits) are faster there, turn some pixels' steps around, and are reported apart. "
+        "Gradients of weights and alphas stay in float32: the finite difference's displacement is below what either resolves.",
+        group="Deviations")
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},
@@ -50,6 +55,8 @@ class ArnasConfig(SearchConfig):
             names.append("images clipped")
         if self.gradient_normalisation != "none":
             names.append(f"gradients normalised ({self.gradient_normalisation})")
+        if self.attack_precision != "float32":
+            names.append(f"attack in {self.attack_precision}")
         return names
 
 

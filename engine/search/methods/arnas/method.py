@@ -17,7 +17,8 @@ One step, with PGD of k steps and for each of the two batches x_adv made on the 
 
 2 k + 9 forward passes (23 for PGD-7) and 2 k + 8 backward passes. First order drops the training gradient and the four
 finite differences: 2 k + 4 and 2 k + 3. On a CPU with two threads or more the two attacks run side by side, then the two
-unrolled gradients, then the last two passes: only the training gradient is alone.
+unrolled gradients, then the last two passes: only the training gradient is alone. On a GPU an attack is one CUDA graph and
+every other pass one of four.
 
 Differs: only the pass on natural images updates BatchNorm's running statistics. The released code lets every pass,
 attack included, update them but never reads them, so weights and alphas are unaffected.
@@ -27,17 +28,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from functools import partial
-from itertools import count
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from engine.attack.pgd import pgd, project
 from engine.errors import CheckpointError, RunError
-from engine.search.bilevel import Bilevel, adam, clipped, sgd
+from engine.search.bilevel import Bilevel, InnerAttack, adam, clipped, sgd
+from engine.search.graphs import Graphs
 from engine.search.lanes import Lanes
 from engine.search.method import StepReport
 from engine.search.methods.arnas.config import ArnasConfig
@@ -125,6 +124,9 @@ class Arnas:
         alphas = supernet.initial_alphas(generator, dtype, self.device)
         self._state = State(weights, torch.zeros_like(weights), alphas, torch.zeros_like(alphas), torch.zeros_like(alphas),
                             supernet.initial_buffers().to(self.device, dtype), 0)
+        self._inner_attack = InnerAttack(config.epsilon, config.step_size, config.attack_steps, config.clip_images,
+                                         config.attack_precision)
+        self._graphs = Graphs.on(self.device)
         self.activity = "waiting"
 
     @property
@@ -146,6 +148,11 @@ class Arnas:
     def steps(self) -> int:
         """Completed steps."""
         return self._state.steps
+
+    @property
+    def notices(self) -> list[str]:
+        """See `SearchMethod`."""
+        return [self._graphs.refusal] if self._graphs.refusal else []
 
     @property
     def passes_per_step(self) -> int:
@@ -186,7 +193,7 @@ class Arnas:
         (x, y), (xs, ys) = self._placed(train_batch), self._placed(alpha_batch)
         starts = noise or (self._random_start(x, generator), self._random_start(xs, generator))
         with Lanes(torch.get_num_threads() if self.device.type == "cpu" else 1) as lanes:
-            return self._propose(Bilevel(poll, lanes), (x, y), (xs, ys), starts, learning_rate)
+            return self._propose(Bilevel(poll, lanes, self._graphs), (x, y), (xs, ys), starts, learning_rate)
 
     def _propose(self, passes: Bilevel, train_batch: Batch, alpha_batch: Batch, starts: tuple[Tensor, Tensor],
                  learning_rate: float) -> Proposal:
@@ -220,41 +227,31 @@ class Arnas:
     def _random_start(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Uniform in [-epsilon, epsilon], drawn on the generator's device."""
         uniform = torch.rand(x.shape, generator=generator, device=generator.device, dtype=self.dtype)
-        return ((2 * uniform - 1) * self.config.epsilon).to(self.device)
+        noise = (2 * uniform - 1) * self.config.epsilon
+        if self.device.type == "cuda" and noise.device.type == "cpu":
+            noise = noise.pin_memory()  # else the copy would wait for all work that the device still has
+        return noise.to(self.device, non_blocking=True)
 
     def _attack(self, passes: Bilevel, x: Tensor, y: Tensor, noise: Tensor, split: str) -> Tensor:
         """PGD on the supernet as it is now."""
-        settings, numbers = self.config, count(1)
+        def announce(number: int) -> None:
+            self.activity = f"PGD step {number} of {self.config.attack_steps}, {split} batch"
 
-        def gradient(images: Tensor) -> Tensor:
-            self.activity = f"PGD step {next(numbers)} of {settings.attack_steps}, {split} batch"
-            return passes.input_gradient(self.supernet, images, y, self.weights, self.alphas)
-
-        begin = project(x + noise.to(x), x, settings.epsilon, settings.clip_images)
-        return pgd(gradient, x, begin, epsilon=settings.epsilon, step_size=settings.step_size, steps=settings.attack_steps,
-                   clip=settings.clip_images)
+        return passes.attack(self._inner_attack, self.supernet, x, y, noise.to(x), self.weights, self.alphas, announce)
 
     def _architecture_gradients(self, passes: Bilevel, training: CrossEntropy, objectives: tuple[CrossEntropy, ...],
                                 learning_rate: float) -> ArchitectureGradients:
         """u1 and u2, and MGDA's weights for them."""
         now, settings = self._state, self.config
         self.activity = "architecture gradients"
-        if settings.unrolled:
-            gradient, _ = passes.weight_gradient(training, now.weights, now.alphas)
-            unrolled, _ = self._sgd(gradient, learning_rate)
-            found = passes.side_by_side(*(
-                partial(passes.unrolled_gradient, training, objective, now.weights, unrolled, now.alphas,
-                        learning_rate=learning_rate, radius=settings.finite_difference) for objective in objectives))
-        else:
-            found = passes.side_by_side(*(
-                partial(passes.alpha_gradient, objective, now.weights, now.alphas) for objective in objectives))
-        raw = torch.stack([gradient for gradient, _ in found])
-        gradients = torch.stack([objective.coefficient * gradient
-                                 for objective, (gradient, _) in zip(objectives, found, strict=True)])
-        losses = torch.stack([objective.coefficient * value.loss
-                              for objective, (_, value) in zip(objectives, found, strict=True)])
+        raw, values = passes.architecture_gradients(
+            training, objectives, now.weights, now.alphas,
+            (lambda gradient: self._sgd(gradient, learning_rate)[0]) if settings.unrolled else None,
+            learning_rate=learning_rate, radius=settings.finite_difference)
+        gradients = torch.stack([objective.coefficient * row for objective, row in zip(objectives, raw, strict=True)])
+        losses = torch.stack([objective.coefficient * value.loss for objective, value in zip(objectives, values, strict=True)])
         gramian = normalised(gramian_of(gradients), losses, settings.gradient_normalisation)
-        return ArchitectureGradients(raw, gradients, gramian, mgda(gramian), tuple(value for _, value in found))
+        return ArchitectureGradients(raw, gradients, gramian, mgda(gramian), values)
 
     def _sgd(self, gradient: Tensor, learning_rate: float) -> tuple[Tensor, Tensor]:
         return sgd(self._state.weights, self._state.velocity, gradient, learning_rate=learning_rate,
@@ -264,14 +261,17 @@ class Arnas:
         self.activity = "weight step"
         return passes.weight_gradient(training, self.weights, alphas)
 
-    @torch.no_grad()
-    def _natural_pass(self, passes: Bilevel, x: Tensor, y: Tensor, alphas: Tensor) -> tuple[Tensor, Tensor]:
+    def _natural_pass(self, passes: Bilevel, x: Tensor, y: Tensor, alphas: Tensor) -> tuple[Tensor, ...]:
         """Accuracy on natural images and the running statistics after seeing them, for the network of the weight step."""
         self.activity = "natural weights batch"
-        passes.begin_pass()
-        buffers = self._state.buffers.clone()
-        logits = self.supernet.logits(x, self.weights, alphas, buffers=buffers, update_buffers=True)
-        return accuracy(logits, y), buffers
+
+        @torch.no_grad()
+        def forward(x: Tensor, y: Tensor, weights: Tensor, alphas: Tensor, buffers: Tensor) -> tuple[Tensor, Tensor]:
+            moved = buffers.clone()
+            logits = self.supernet.logits(x, weights, alphas, buffers=moved, update_buffers=True)
+            return accuracy(logits, y), moved
+
+        return passes.one_pass("natural", forward, x, y, self.weights, alphas, self.buffers)
 
     def _report(self, proposal: Proposal) -> StepReport:
         """Fetches all numbers of a step at once.

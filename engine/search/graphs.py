@@ -1,0 +1,133 @@
+"""Passes as CUDA graphs: captured when a kind of pass is first used, replayed with one launch ever after.
+
+A pass of the supernet is thousands of small kernels, and on a GPU launching them one by one takes longer than computing
+them. All shapes of a search are static, so the launches can be recorded. The kernels and their order are those of the
+eager pass, and so are the numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+# Before a capture everything lazy must have happened: cuBLAS and cuDNN handles, cached tables on the device.
+WARM_UP_CALLS = 3
+
+Function = Callable[..., tuple[Tensor, ...]]
+
+
+class Recording(Protocol):
+    """A captured function. outputs: filled anew by `replay` from what the inputs hold by then."""
+
+    outputs: tuple[Tensor, ...]
+
+    def replay(self) -> None:
+        """Computes the outputs again."""
+
+
+class Rerun:
+    """A recording without a graph: calls the function again. For tests of what surrounds a recording, on any device."""
+
+    def __init__(self, function: Function, inputs: tuple[Tensor, ...]) -> None:
+        self._function, self._inputs = function, inputs
+        self.outputs = tuple(torch.empty_like(output) for output in function(*inputs))
+
+    def replay(self) -> None:
+        """See `Recording`."""
+        for output, value in zip(self.outputs, self._function(*self._inputs), strict=True):
+            output.copy_(value)
+
+
+class CudaRecording:
+    """A function as one CUDA graph."""
+
+    def __init__(self, function: Function, inputs: tuple[Tensor, ...], pool: tuple[int, int]) -> None:
+        """
+        Args:
+            function: makes no copy from or to the host.
+            inputs: on one CUDA device; their memory is what the graph reads.
+            pool: private memory shared with the other graphs of the search. That is safe while one graph runs at a time and
+                its outputs are copied before the next: what they share is memory that each no longer needs at its end.
+        """
+        with torch.cuda.device(inputs[0].device):
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                for _ in range(WARM_UP_CALLS):
+                    function(*inputs)
+            torch.cuda.current_stream().wait_stream(stream)
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph, pool=pool, stream=stream):
+                self.outputs = function(*inputs)
+
+    def replay(self) -> None:
+        """See `Recording`."""
+        self._graph.replay()
+
+
+class Replayed:
+    """A function of tensors that works on fixed memory: inputs are copied in, a recording is replayed, outputs copied out."""
+
+    def __init__(self, function: Function, inputs: tuple[Tensor, ...],
+                 record: Callable[[Function, tuple[Tensor, ...]], Recording]) -> None:
+        """inputs: an example; later calls bring the same shapes, dtypes and device."""
+        self._inputs = tuple(given.detach().clone() for given in inputs)
+        self._recording = record(function, self._inputs)
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        for fixed, given in zip(self._inputs, inputs, strict=True):
+            fixed.copy_(given)
+        self._recording.replay()
+        return tuple(output.clone() for output in self._recording.outputs)
+
+
+class Graphs:
+    """The recordings of one search, one per kind of pass and shapes; without a way to record, everything runs eagerly.
+
+    Attributes:
+        refusal: why nothing is recorded any more, in a sentence; empty while all is well.
+    """
+
+    def __init__(self, record: Callable[[Function, tuple[Tensor, ...]], Recording] | None = None) -> None:
+        self._record = record
+        self._replayed: dict[Hashable, Replayed] = {}
+        self.refusal = ""
+
+    @classmethod
+    def on(cls, device: torch.device) -> Graphs:
+        """CUDA graphs on a CUDA device, eager elsewhere."""
+        if device.type != "cuda":
+            return cls()
+        pool = torch.cuda.graph_pool_handle()
+        return cls(lambda function, inputs: CudaRecording(function, inputs, pool))
+
+    @property
+    def record(self) -> bool:
+        """Whether functions are recorded; False: they are called."""
+        return self._record is not None
+
+    def run(self, kind: Hashable, function: Function, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """What function(*inputs) returns.
+
+        Args:
+            kind: equal for functions that compute the same from equal inputs; only the first of them is ever recorded.
+            function: of tensors only, without randomness, side effect or a wait for the device; returns tensors that are
+                detached. All back ends and settings it uses are part of `kind`, or never change.
+            inputs: tensors; another shape or dtype is recorded apart.
+        """
+        if self._record is None:
+            return function(*inputs)
+        key = (kind, tuple((given.shape, given.dtype) for given in inputs))
+        if key not in self._replayed:
+            try:
+                self._replayed[key] = Replayed(function, inputs, self._record)
+            except RuntimeError as problem:  # torch's class for everything that CUDA refuses, lack of memory included
+                self.refusal = ("Passes run without CUDA graphs, several times slower but with the same numbers: a capture "
+                                f"failed ({str(problem).splitlines()[0][:200]}).")
+                self._record = None
+                self._replayed.clear()
+                return function(*inputs)
+        return self._replayed[key](*inputs)
