@@ -63,6 +63,16 @@ def test_the_frozen_form_is_the_network_in_evaluation_mode(name: str, shape: tup
     assert_close(torch.autograd.grad(logits.sin().sum(), x)[0], torch.autograd.grad(expected.sin().sum(), x)[0])
 
 
+def test_queries_give_the_same_and_their_answers_may_be_changed() -> None:
+    built = network(find_genotype("ARNAS"), ROWS).eval()
+    frozen, x = built.frozen(), images(ROWS)
+    with torch.no_grad():
+        queried = frozen(x)
+    queried[0] = 0.0
+    assert torch.equal(queried[1:], frozen(x)[1:])
+    assert frozen(x.requires_grad_()).requires_grad  # nothing that a query computed is left behind
+
+
 def test_many_channels_lie_last_in_memory_and_give_the_same() -> None:
     built = network(find_genotype("ARNAS"), (3, 12, 12), channels=16).eval()
     x = images((3, 12, 12)).requires_grad_()
