@@ -76,11 +76,13 @@ class Comparison:
         setting: sizes.
         attack_steps: of PGD.
         dtype: float32 for timing, float64 for comparing numbers.
-        seed: of weights, alphas and batches.
+        seed: of weights, alphas and batches, which are the same on every device.
+        device: where all sides compute.
     """
 
-    def __init__(self, setting: Setting, attack_steps: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> None:
-        self.setting, self.dtype, self.seed = setting, dtype, seed
+    def __init__(self, setting: Setting, attack_steps: int, dtype: torch.dtype = torch.float32, seed: int = 0,
+                 device: str = "cpu") -> None:
+        self.setting, self.dtype, self.seed, self.device = setting, dtype, seed, torch.device(device)
         self.generator = torch.Generator().manual_seed(seed)
         changes = {"channels": setting.channels, "layers": setting.layers, "batch_size": setting.batch_size,
                    "epsilon": setting.epsilon, "step_size": setting.epsilon / 4, "attack_steps": attack_steps}
@@ -93,7 +95,7 @@ class Comparison:
     def published(self) -> PublishedStep:
         """The transcription, at the weights and alphas that all sides begin with."""
         start = self._arnas("plain")
-        reference = ReferenceSupernet(**self._sizes).to(self.dtype)
+        reference = ReferenceSupernet(**self._sizes).to(self.device, self.dtype)
         state = start.supernet.to_darts_state_dict(start.weights, start.buffers, start.alphas)
         reference.load_state_dict(state, strict=False)  # lacks only BatchNorm's counters
         return PublishedStep(reference, self.config)
@@ -120,8 +122,8 @@ class Comparison:
 
     def _arnas(self, choice: str) -> Arnas:
         supernet = Supernet(**self._sizes)
-        supernet.use_backends(cell_backends(supernet, choice))
-        return Arnas(self.config, supernet, device="cpu", dtype=self.dtype, seed=self.seed)
+        supernet.use_backends(cell_backends(supernet, choice, self.device.type))
+        return Arnas(self.config, supernet, device=self.device, dtype=self.dtype, seed=self.seed)
 
     def choices(self) -> list[str]:
         """Those of `CHOICES` that can run here; "auto" only where it is neither of the others."""
@@ -137,14 +139,14 @@ class Comparison:
     def batch(self) -> tuple[Tensor, Tensor]:
         """Noise images and random labels."""
         size, shape = self.setting.batch_size, self.setting.image_shape
-        return (torch.rand(size, *shape, generator=self.generator, dtype=self.dtype),
-                torch.randint(CLASSES, (size,), generator=self.generator))
+        return (torch.rand(size, *shape, generator=self.generator, dtype=self.dtype).to(self.device),
+                torch.randint(CLASSES, (size,), generator=self.generator).to(self.device))
 
     def noise(self) -> tuple[Tensor, Tensor]:
         """Random starts of the two attacks."""
         shape = (self.setting.batch_size, *self.setting.image_shape)
-        first, second = ((2 * torch.rand(shape, generator=self.generator, dtype=self.dtype) - 1) * self.config.epsilon
-                         for _ in range(2))
+        first, second = (((2 * torch.rand(shape, generator=self.generator, dtype=self.dtype) - 1)
+                          * self.config.epsilon).to(self.device) for _ in range(2))
         return first, second
 
     def step_seconds(self, side: str, batches: tuple[tuple[Tensor, Tensor], ...], noise: tuple[Tensor, Tensor]) -> float:
