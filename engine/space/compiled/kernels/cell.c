@@ -126,8 +126,7 @@ static void preprocess_backward(const Cell *cell, int i, const REAL *g, const RE
         k[j] = (Backward){scale[j], (REAL)(-scale[j] * of_g / plane), (REAL)(-scale[j] * of_product / plane), 0};
     }
     REAL *dy = reals(&arena, c * n), *row = reals(&arena, in * n);
-    vec *outer = take(&arena, (size_t)(c * in) * sizeof(vec));
-    if (g_weight) memset(outer, 0, (size_t)(c * in) * sizeof(vec));
+    vec *outer = zeros(&arena, c * in);
     if (gx && halves) memset(gx, 0, (size_t)(in * 4 * plane) * sizeof(REAL));
     for (long r = 0; r < cell->height; r++) {
         backward_rows(dy, g, h, k, c, plane, r, n);
@@ -146,7 +145,7 @@ static void preprocess_backward(const Cell *cell, int i, const REAL *g, const RE
             }
         }
     }
-    if (g_weight) outer_finish(g_weight, outer, c * in);
+    if (g_weight) add_up(g_weight, outer, c * in);
 }
 
 /* Slices of the flat buffers of state s: each means, then variances. */

@@ -104,8 +104,8 @@ INLINE void outer_tile(const int rows, const int columns, vec *total, long total
         }
 }
 
-/* total [outputs, inputs] += g [outputs, n] x [inputs, n]^T, each entry as a vector of partial sums (`outer_finish` adds
- * them up), because adding up a register is dear and rows are many. */
+/* total [outputs, inputs] += g [outputs, n] x [inputs, n]^T, each entry as a vector of partial sums (`add_up` finishes
+ * them), because adding up a register is dear and rows are many. */
 static void outer_add(vec *total, const REAL *g, long g_stride, long outputs, const REAL *x, long x_stride, long inputs, long n) {
     for (long o = 0; o < outputs;) {
         const int rows = o + 4 <= outputs ? 4 : 1;
@@ -120,13 +120,6 @@ static void outer_add(vec *total, const REAL *g, long g_stride, long outputs, co
             k += columns;
         }
         o += rows;
-    }
-}
-
-static void outer_finish(REAL *out, vec *total, long count) {
-    for (long i = 0; i < count; i++) {
-        out[i] = sum(total[i]);
-        total[i] = (vec){0};
     }
 }
 

@@ -27,11 +27,11 @@ static Ring ring(Arena *arena, long channels, long height, long width, long batc
     /* One vector more than the rows: the last loads of a row may look beyond its end. */
     r.data = reals(arena, r.slots * channels * r.length + LANES);
     if (!r.data) return r;
-    const size_t zeros = (size_t)(pad * batch) * sizeof(REAL);
+    const size_t side = (size_t)(pad * batch) * sizeof(REAL);
     for (long i = 0; i < r.slots * channels * split; i++) {
         REAL *at = r.data + i * r.part * batch;
-        memset(at, 0, zeros);
-        memset(at + (r.part - pad) * batch, 0, zeros);
+        memset(at, 0, side);
+        memset(at + (r.part - pad) * batch, 0, side);
     }
     memset(r.data + r.slots * channels * r.length, 0, (size_t)LANES * sizeof(REAL));
     return r;

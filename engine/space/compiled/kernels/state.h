@@ -317,12 +317,12 @@ static void branch_backward(const Branch *x, Arena arena) {
     REAL *dy = reals(&arena, x->c * x->n), *z = reals(&arena, x->c * x->n);
     Ring dz = ring(&arena, x->c, height, x->n / x->b, x->b, 1, up, up);
     Ring in = {0};
-    vec *outer = NULL;
+    const long entries = kernel.size * kernel.size;
+    vec *of_pointwise = NULL, *of_depthwise = NULL; /* gradients as partial sums */
     if (x->g_pointwise) {
         in = ring(&arena, x->c, x->h, x->w, x->b, kernel.stride, kernel.stride == 1 ? up : 2, up);
-        outer = take(&arena, (size_t)(x->c * x->c) * sizeof(vec));
-        memset(outer, 0, (size_t)(x->c * x->c) * sizeof(vec));
-        memset(x->g_depthwise, 0, (size_t)(x->c * kernel.size * kernel.size) * sizeof(REAL));
+        of_pointwise = zeros(&arena, x->c * x->c);
+        of_depthwise = zeros(&arena, x->c * entries);
     }
     for (long row = 0; row < x->h; row++) {
         for (; dz.filled < height && dz.filled * kernel.stride <= row + up; dz.filled++) {
@@ -338,9 +338,9 @@ static void branch_backward(const Branch *x, Arena arena) {
                 REAL w[MOST_TAPS], *at = z + c * x->n;
                 gather(w, &taps, x->depthwise, 1, x->c, c, kernel);
                 tap_sum(1, &at, &taps, c * in.length, w, x->n);
-                tap_dot(x->g_depthwise + c * kernel.size * kernel.size, to + c * dz.length, &taps, c * in.length, x->n);
+                tap_dot(of_depthwise + c * entries, to + c * dz.length, &taps, c * in.length, x->n);
             }
-            outer_add(outer, dy, x->n, x->c, z, x->n, x->c, x->n);
+            outer_add(of_pointwise, dy, x->n, x->c, z, x->n, x->c, x->n);
         }
         if (!x->into) continue;
         for (long odd = 0; odd < kernel.stride; odd++) {
@@ -354,7 +354,9 @@ static void branch_backward(const Branch *x, Arena arena) {
             }
         }
     }
-    if (x->g_pointwise) outer_finish(x->g_pointwise, outer, x->c * x->c);
+    if (!x->g_pointwise) return;
+    add_up(x->g_pointwise, of_pointwise, x->c * x->c);
+    add_up(x->g_depthwise, of_depthwise, x->c * entries);
 }
 
 /* Through the ReLU before stage 2: t becomes 0 where the BatchNorm was not positive; coefficients for the BatchNorm. */
@@ -423,8 +425,7 @@ static void reduce_backward(const State *s, const REAL *input, const REAL *g, co
                            sums->of_g[e * c + i], sums->of_product[SKIP][e * c + i], s->out);
     REAL *dy = reals(&arena, c * s->n);
     Ring in = ring(&arena, c, s->h, s->w, s->b, 2, 0, 1);
-    vec *outer = take(&arena, (size_t)(c * c) * sizeof(vec));
-    memset(outer, 0, (size_t)(c * c) * sizeof(vec));
+    vec *outer = zeros(&arena, c * c);
     for (long h = 0; h < height; h++) {
         backward_rows(dy, g, v->skip + e * c * s->out, k, c, s->out, h, s->n);
         while (grads && in.filled < 2 * h + 2) fill_positive(&in, input, NULL, NULL);
@@ -437,7 +438,7 @@ static void reduce_backward(const State *s, const REAL *input, const REAL *g, co
         }
     }
     if (grads)
-        for (long q = 0; q < 2; q++) outer_finish(grads->reduce + (q * s->m + e) * half * c, outer + q * half * c, half * c);
+        for (long q = 0; q < 2; q++) add_up(grads->reduce + (q * s->m + e) * half * c, outer + q * half * c, half * c);
 }
 
 /* What reaches one channel of the state through ReLU (gx), skip and pools; written or added to `into` [h * w * b]. */

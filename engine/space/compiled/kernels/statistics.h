@@ -14,9 +14,7 @@ typedef struct {
 } Moments;
 
 static Moments moments(Arena *arena, long channels) {
-    Moments m = {take(arena, (size_t)channels * 2 * sizeof(vec)), reals(arena, channels)};
-    if (m.sums) memset(m.sums, 0, (size_t)channels * 2 * sizeof(vec));
-    return m;
+    return (Moments){zeros(arena, 2 * channels), reals(arena, channels)};
 }
 
 INLINE double total(const REAL *x, long n) {

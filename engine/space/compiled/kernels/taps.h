@@ -75,26 +75,26 @@ static void tap_add(REAL *out, const Taps *taps, long channel, const REAL *weigh
     tap_sum_of(1, 4, &out, taps, channel, weights, n, 1);
 }
 
-INLINE void tap_dot_of(const int count, REAL *out, const REAL *g, const Taps *taps, int first, long channel, long n) {
-    vec total[MOST_TAPS];
-#pragma GCC unroll 32
-    for (int t = 0; t < count; t++) total[t] = (vec){0};
+INLINE void tap_dot_of(const int count, vec *out, const REAL *g, const Taps *taps, int first, long channel, long n) {
+    vec total[5];
+#pragma GCC unroll 8
+    for (int t = 0; t < count; t++) total[t] = out[taps->index[first + t]];
     long i = 0;
     for (; i + LANES <= n; i += LANES) {
         const vec x = load(g + i);
-#pragma GCC unroll 32
+#pragma GCC unroll 8
         for (int t = 0; t < count; t++) total[t] += x * load(taps->source[first + t] + channel + i);
     }
-#pragma GCC unroll 32
+#pragma GCC unroll 8
     for (int t = 0; t < count; t++) {
-        REAL found = sum(total[t]);
-        for (long j = i; j < n; j++) found += g[j] * taps->source[first + t][channel + j];
-        out[taps->index[first + t]] += found;
+        REAL rest = 0;
+        for (long j = i; j < n; j++) rest += g[j] * taps->source[first + t][channel + j];
+        out[taps->index[first + t]] = total[t] + (vec){rest};
     }
 }
 
-/* out[index[t]] += sum over i < n of g[i] * source[t][channel + i]: the kernel's gradient. */
-static void tap_dot(REAL *out, const REAL *g, const Taps *taps, long channel, long n) {
+/* out[index[t]] += g[i] * source[t][channel + i] over i < n: the kernel's gradient, as vectors of partial sums. */
+static void tap_dot(vec *out, const REAL *g, const Taps *taps, long channel, long n) {
     int t = 0;
     for (; t + 5 <= taps->count; t += 5) tap_dot_of(5, out, g, taps, t, channel, n);
     for (; t + 3 <= taps->count; t += 3) tap_dot_of(3, out, g, taps, t, channel, n);

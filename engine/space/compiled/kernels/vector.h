@@ -48,6 +48,11 @@ INLINE REAL sum(vec x) {
     return total;
 }
 
+/* out[i] = the sum of total[i], which is a vector of partial sums. */
+static inline void add_up(REAL *out, const vec *total, long count) {
+    for (long i = 0; i < count; i++) out[i] = sum(total[i]);
+}
+
 /* A bump allocator over one block: several arrays, one malloc. With base NULL it only counts. */
 typedef struct {
     char *base;
@@ -61,5 +66,11 @@ INLINE void *take(Arena *arena, size_t bytes) {
 }
 
 INLINE REAL *reals(Arena *arena, long count) { return take(arena, (size_t)count * sizeof(REAL)); }
+
+INLINE vec *zeros(Arena *arena, long count) {
+    vec *found = take(arena, (size_t)count * sizeof(vec));
+    if (found) memset(found, 0, (size_t)count * sizeof(vec));
+    return found;
+}
 
 #endif
