@@ -16,6 +16,7 @@ from engine.data import Dataset
 from engine.errors import RunError
 from engine.run.folder import RunFolder, atomic_write_json, read_json
 from engine.run.provenance import package_versions
+from engine.space.compiled import build as kernels
 
 SCHEMA = 1
 
@@ -79,13 +80,33 @@ def fix(folder: RunFolder, *, threads: int, device: str, dataset: Dataset, split
             f"({'; '.join(different)})."]
 
 
-def fix_backends(folder: RunFolder, chosen: list[str]) -> list[str]:
-    """The back ends a search computes with, one per cell: those of its first start; `chosen` at the first start itself."""
+def fix_backends(folder: RunFolder, chosen: list[str]) -> tuple[list[str], list[str]]:
+    """Fixes what a search computes with: the back end of each cell, and which compiled kernels.
+
+    Args:
+        chosen: today's choice, one name per cell; taken at the first start.
+
+    Returns:
+        Names of the first start, and sentences about what differs from it; none when equality is promised.
+    """
     fixed = read_json(folder.environment_json) or {}
     if "backends" not in fixed:
-        atomic_write_json(folder.environment_json, fixed | {"backends": chosen})
-        return chosen
-    return [str(name) for name in fixed["backends"]]
+        fixed |= {"backends": chosen, "kernels": _kernels(chosen)}
+        atomic_write_json(folder.environment_json, fixed)
+    names = [str(name) for name in fixed["backends"]]
+    then, now = fixed.get("kernels"), _kernels(names)
+    if then == now:
+        return names, []
+    reason = kernels.unavailable() or "they were compiled from other sources, by another compiler or for another processor"
+    return names, [f"Bit-equality with an uninterrupted run is not promised: the compiled kernels differ from those of the first "
+                   f"start ({reason})."]
+
+
+def _kernels(names: list[str]) -> str | None:
+    """Which compiled kernels a search with these back ends uses; None when it uses none."""
+    if "compiled" not in names or kernels.unavailable() is not None:
+        return None
+    return kernels.fingerprint(kernels.compiler(), "float32")
 
 
 def _device_name(device: str) -> str:

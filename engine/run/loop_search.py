@@ -64,7 +64,10 @@ class SearchLoop:
         implementation: Any = getattr(import_module(module), name)
         self.supernet = Supernet(kinds=implementation.cell_kinds, channels=self.config.channels, layers=self.config.layers,
                                  classes=prepared.dataset.classes, image_shape=prepared.dataset.image_shape)
-        self.supernet.use_backends(environment.fix_backends(session.folder, self.supernet.backends(self.device.type)))
+        backends, different = environment.fix_backends(session.folder, self.supernet.backends(self.device.type))
+        self.supernet.use_backends(backends)
+        for sentence in different:
+            session.alert("warning", sentence)
         self.method = implementation(self.config, self.supernet, device=self.device, dtype=torch.float32, seed=self.config.seed)
         if prepared.state is not None:
             with checkpoint.fitting(f"checkpoint/last.pt of run {session.folder.id} must hold this search"):

@@ -212,13 +212,25 @@ def test_back_ends_of_the_first_start_are_reused(runs: Path) -> None:
         folder = RunFolder(runs, run_id)
         with pytest.raises(StopRequested):
             attempt(runs, run_id, 1, 15)
-        assert read_json(folder.environment_json)["backends"] == ["dense"] * 4
-        atomic_write_json(folder.environment_json, read_json(folder.environment_json) | {"backends": [recorded] * 4})
+        assert len(set(read_json(folder.environment_json)["backends"])) == 1
+        atomic_write_json(folder.environment_json,
+                          read_json(folder.environment_json) | {"backends": [recorded] * 4, "kernels": None})
         attempt(runs, run_id, 2)
         assert read_json(folder.environment_json)["backends"] == [recorded] * 4
         alphas[recorded] = checkpoint.read(folder.checkpoint / "last.pt")["method"]["alphas"]
     # They compute the same, but not to the last bit: so the recorded one was used.
     assert torch.allclose(alphas["dense"], alphas["merged"], atol=1e-2) and not torch.equal(*alphas.values())
+
+
+def test_other_kernels_on_resume_are_told(runs: Path) -> None:
+    run_id = submit(runs, "search")
+    folder = RunFolder(runs, run_id)
+    with pytest.raises(StopRequested):
+        attempt(runs, run_id, 1, 15)
+    atomic_write_json(folder.environment_json, read_json(folder.environment_json) | {"kernels": "of another machine"})
+    attempt(runs, run_id, 2)
+    (alert,) = events_of(runs, run_id, "alert")
+    assert "not promised" in alert["text"] and "kernels" in alert["text"]
 
 
 def test_other_images_on_resume_are_refused(runs: Path) -> None:
