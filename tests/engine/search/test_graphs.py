@@ -85,9 +85,8 @@ def test_nothing_is_recorded_without_a_gpu() -> None:
 def make(record: Any = None, **changes: Any) -> Arnas:
     """A search on the smallest supernet, whose passes are recorded so."""
     supernet = Supernet(channels=2, layers=3, classes=5, image_shape=(1, 8, 8), backend="dense")
-    arnas = Arnas(ArnasConfig(**({"attack_steps": 3} | changes)), supernet, device=DEVICE, dtype=torch.float32, seed=3)
-    arnas._graphs = Graphs(record)
-    return arnas
+    return Arnas(ArnasConfig(**({"attack_steps": 3} | changes)), supernet, device=DEVICE, dtype=torch.float32, seed=3,
+                 graphs=Graphs(record))
 
 
 def step(arnas: Arnas, number: int, poll: Any = lambda: None, images: int = 6) -> Any:
@@ -150,8 +149,8 @@ def test_a_refused_capture_does_not_change_the_search() -> None:
 
 @on_gpu
 def test_a_search_on_a_gpu_records_and_differs_from_the_eager_one_in_nothing() -> None:
-    eager, arnas = make(), make()
-    arnas._graphs = Graphs.on(DEVICE)
+    eager = make()
+    arnas = Arnas(eager.config, eager.supernet, device=DEVICE, dtype=torch.float32, seed=3)
     for number in range(2):
         assert step(eager, number) == step(arnas, number)
     assert arnas.notices == []

@@ -115,8 +115,8 @@ class Arnas:
     cell_kinds = ("robust", "reduce", "accurate")
 
     def __init__(self, config: ArnasConfig, supernet: Supernet, *, device: torch.device | str,
-                 dtype: torch.dtype = torch.float32, seed: int) -> None:
-        """Fresh weights and alphas from `seed`; `load_state_dict` replaces them."""
+                 dtype: torch.dtype = torch.float32, seed: int, graphs: Graphs | None = None) -> None:
+        """Fresh weights and alphas from `seed`; `load_state_dict` replaces them. graphs: None for those of the device."""
         self.config, self.supernet = config, supernet
         self.device, self.dtype = torch.device(device), dtype
         generator = torch.Generator().manual_seed(seed)
@@ -126,7 +126,7 @@ class Arnas:
                             supernet.initial_buffers().to(self.device, dtype), 0)
         self._inner_attack = InnerAttack(config.epsilon, config.step_size, config.attack_steps, config.clip_images,
                                          config.attack_precision)
-        self._graphs = Graphs.on(self.device)
+        self._graphs = graphs or Graphs.on(self.device)
         self.activity = "waiting"
 
     @property

@@ -1,0 +1,247 @@
+"""How long an ARNAS step takes on a GPU: the published code transcribed, and ours eager, as CUDA graphs, compiled, shorter.
+
+    python -m benchmarks.search_step_gpu                      # 24 channels, 8 cells, 3x32x32, batch 32; compiling takes minutes
+    python -m benchmarks.search_step_gpu --variant published --variant graphs
+    python -m benchmarks.search_step_gpu --batch-size 64 --pairs 10
+
+Wall clock from an idle device to an idle device, rounds interleaved, median and range of the ratios of neighbouring steps. All
+variants take the same steps on the same batches in float32, but for the attacks of "tf32" and "bf16": those are other
+numbers, and how many pixels come out differently stands beside them. The published side may choose its convolutions by trial
+and need not be reproducible, as released; ours runs with the settings of a search, which are reproducible.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.measurement import Spread, Table, add_output_options, command, publish, ratios
+from benchmarks.search_step import CLASSES, PUBLISHED, SETTINGS, Comparison, Setting, add_pairs_option, parse
+from engine.run import environment
+from engine.search.graphs import Graphs
+from engine.search.inductor import use_inductor
+from engine.search.methods.arnas.method import Arnas
+from engine.space.supernet import Supernet
+
+DEVICE = "cuda"
+SETTING = replace(SETTINGS["paper"], batch_size=32)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to take our step.
+
+    Attributes:
+        what: for the table.
+        graphs: record the passes.
+        inductor: compile the states.
+        precision: of the attacks.
+    """
+
+    what: str
+    graphs: bool = True
+    inductor: bool = False
+    precision: str = "float32"
+
+
+VARIANTS = {
+    "eager": Variant("ours, eager", graphs=False),
+    "graphs": Variant("ours, CUDA graphs"),
+    "compile": Variant("ours, CUDA graphs, compiled states", inductor=True),
+    "tf32": Variant("ours, CUDA graphs, attacks in tf32 (other numbers)", precision="tf32"),
+    "bf16": Variant("ours, CUDA graphs, attacks in bf16 (other numbers)", precision="bf16"),
+}
+
+
+@dataclass
+class Side:
+    """A variant, or the published code, as it is measured.
+
+    Attributes:
+        take: one step on (batches, noise); returns the two adversarial batches. None where the side could not be built.
+        set_up_s: of its first step, captures and compilation included.
+        peak_bytes: most memory of the device during its first two steps, over what was in use before it was built.
+        pixels_changed: fraction of the first step's adversarial pixels that differ from the first side's by more than
+            rounding does.
+        seconds: of its steps; None where it has taken none.
+        remark: what went wrong, in a sentence.
+    """
+
+    what: str
+    take: Callable[..., tuple[Tensor, Tensor]] | None = None
+    set_up_s: float = 0.0
+    peak_bytes: int = 0
+    pixels_changed: float = 0.0
+    seconds: list[float] | None = None
+    remark: str = ""
+
+
+def measure(setting: Setting, *, attack_steps: int, pairs: int, chosen: Sequence[str], device: str = DEVICE) -> dict[str, Side]:
+    """Builds the sides one by one, then interleaves their steps.
+
+    Args:
+        chosen: `PUBLISHED` or names of `VARIANTS`, in this order; one that fails is left out of the rounds and says why.
+        device: a CUDA device; on "cpu" there are no graphs and no memory is counted.
+    """
+    comparison = Comparison(setting, attack_steps, device=device)
+    first = inputs(comparison)
+    sides: dict[str, Side] = {}
+    reference: tuple[Tensor, Tensor] | None = None
+    for name in chosen:
+        before = reset_peak(device)
+        try:
+            side = build(name, comparison)
+            begin = time.perf_counter()
+            images = side.take(*first)
+            settle(device)
+            side.set_up_s = time.perf_counter() - begin
+            side.take(*first)
+            settle(device)
+            side.peak_bytes = torch.cuda.max_memory_allocated(device) - before if device != "cpu" else 0
+        except RuntimeError as problem:
+            what = VARIANTS[name].what if name in VARIANTS else name
+            sides[name] = Side(what, remark=str(problem).split("\n")[0])
+            continue
+        reference = reference or images
+        side.pixels_changed = changed(images, reference, setting.epsilon)
+        side.seconds = []
+        sides[name] = side
+    for _ in range(pairs):
+        drawn = inputs(comparison)
+        for side in sides.values():
+            if side.take and side.seconds is not None:
+                settle(device)
+                begin = time.perf_counter()
+                side.take(*drawn)
+                settle(device)
+                side.seconds.append(time.perf_counter() - begin)
+    return sides
+
+
+def build(name: str, comparison: Comparison) -> Side:
+    """A side that can take steps, at the weights and alphas that all begin with."""
+    rate = comparison.config.weights_learning_rate
+    if name == PUBLISHED:
+        published = comparison.published
+
+        def take_published(batches: Any, noise: Any) -> tuple[Tensor, Tensor]:
+            with as_released():
+                report = published.step(*batches, learning_rate=rate, noise=noise)
+            return report.x_adv, report.xs_adv
+
+        return Side("published, transcribed", take_published)
+    variant, setting = VARIANTS[name], comparison.setting
+    config = comparison.config.model_copy(update={"attack_precision": variant.precision})
+    supernet = Supernet(channels=setting.channels, layers=setting.layers, classes=CLASSES, image_shape=setting.image_shape)
+    supernet.use_backends(supernet.backends(comparison.device.type, compiled=False))
+    if variant.inductor:
+        use_inductor(supernet)
+    graphs = Graphs.on(comparison.device) if variant.graphs else Graphs()
+    arnas = Arnas(config, supernet, device=comparison.device, dtype=comparison.dtype, seed=comparison.seed, graphs=graphs)
+    side = Side(variant.what)
+
+    def take(batches: Any, noise: Any) -> tuple[Tensor, Tensor]:
+        proposal = arnas.propose(*batches, learning_rate=rate, noise=noise)
+        arnas.take(proposal)
+        side.remark = " ".join(arnas.notices)
+        return proposal.x_adv, proposal.xs_adv
+
+    side.take = take
+    return side
+
+
+def inputs(comparison: Comparison) -> tuple[Any, Any]:
+    """Batches and random starts of a step."""
+    return (comparison.batch(), comparison.batch()), comparison.noise()
+
+
+def changed(images: tuple[Tensor, Tensor], reference: tuple[Tensor, Tensor], epsilon: float) -> float:
+    """Fraction of pixels that lie farther apart than a thousandth of epsilon: a step that went the other way."""
+    far = [((mine - theirs).abs() > epsilon / 1000).double().mean() for mine, theirs in zip(images, reference, strict=True)]
+    return float(sum(far) / len(far))
+
+
+@contextmanager
+def as_released() -> Iterator[None]:
+    """cuDNN as the released code sets it: algorithms chosen by trial, reproducible or not."""
+    deterministic = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = False, True
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic[0], warn_only=True)
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = deterministic[1], False
+
+
+def settle(device: str) -> None:
+    """Waits until the device is idle."""
+    if device != "cpu":
+        torch.cuda.synchronize(device)
+
+
+def reset_peak(device: str) -> int:
+    """Starts counting the peak of memory anew; returns what is in use, in bytes."""
+    if device == "cpu":
+        return 0
+    settle(device)
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    return torch.cuda.memory_allocated(device)
+
+
+def table(setting: Setting, attack_steps: int, sides: dict[str, Side], where: str) -> Table:
+    """One row per side. where: the device, for the caption."""
+    rows = []
+    base = sides.get(PUBLISHED)
+    for side in sides.values():
+        if side.seconds is None:
+            rows.append((side.what, "failed", "-", "-", "-", "-", side.remark))
+            continue
+        ratio = str(ratios(base.seconds, side.seconds)) if base and base.seconds is not None else "-"
+        rows.append((side.what, f"{Spread.of(side.seconds).median * 1e3:.1f}", ratio, f"{side.peak_bytes / 2**20:.0f}",
+                     f"{side.set_up_s:.1f}", f"{side.pixels_changed:.2%}", side.remark or "-"))
+    return Table(f"A whole search step on {where}; {setting}, PGD-{attack_steps}, wall clock",
+                 ("side", "ms per step", "published / this", "peak MiB", "first step, s", "pixels changed", "remark"),
+                 tuple(rows))
+
+
+def gpu_line() -> str:
+    """The GPU and the versions that decide its speed."""
+    return f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Prints the comparison."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--variant", choices=(PUBLISHED, *VARIANTS), action="append", default=[],
+                        help="may be given several times (default: all)")
+    parser.add_argument("--batch-size", type=int, default=SETTING.batch_size, help=f"default: {SETTING.batch_size}")
+    parser.add_argument("--attack-steps", type=int, default=7, help="steps of PGD (published: 7)")
+    add_pairs_option(parser)
+    add_output_options(parser)
+    chosen = parse(parser, arguments)
+    if not torch.cuda.is_available():
+        raise SystemExit(f"This benchmark needs a CUDA GPU and torch {torch.__version__} sees none; on a CPU run "
+                         "`python -m benchmarks.search_step`.")
+    environment.prepare(torch.get_num_threads(), DEVICE)
+    setting = replace(SETTING, batch_size=chosen.batch_size)
+    names = chosen.variant or (PUBLISHED, *VARIANTS)
+    sides = measure(setting, attack_steps=chosen.attack_steps, pairs=chosen.pairs, chosen=names)
+    record = {name: {key: value for key, value in vars(side).items() if key != "take"} for name, side in sides.items()}
+    publish(chosen, "search_step_gpu", arguments, {"gpu": gpu_line(), "sizes": vars(setting), "sides": record},
+            [table(setting, chosen.attack_steps, sides, gpu_line())])
+    print(command("search_step_gpu", arguments))
+
+
+if __name__ == "__main__":
+    main()
