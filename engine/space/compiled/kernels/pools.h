@@ -1,4 +1,8 @@
-/* Both 3x3 pools of one channel, forward and backward; padding 1, the average over what lies inside. */
+/* Both 3x3 pools of one channel, forward and backward; padding 1, the average over what lies inside.
+ *
+ * A window is taken apart: three columns of each row first, then three rows of that. Where rows or columns tie, the first
+ * wins, so that the maximum found is the first of the window in reading order.
+ */
 #ifndef RAMPART_POOLS_H
 #define RAMPART_POOLS_H
 
@@ -9,102 +13,163 @@ typedef struct {
     long height, width, batch, stride;
 } Map;
 
-/* The window's entries that lie inside, for the output columns first .. last - 1 of output row h. */
-typedef struct {
-    long first, last;
-    int count;
-    long offset[9]; /* into the map, of output column 0 */
-    int number[9];  /* place in the window, in reading order */
-} Window;
+INLINE long outputs_in_row(Map map) { return map.width / map.stride * map.batch; }
 
-static Window window(Map map, long h, long first, long last) {
-    Window found = {first, last, 0, {0}, {0}};
-    for (int i = 0; i < 3; i++) {
-        const long row = map.stride * h + i - 1;
-        if (row < 0 || row >= map.height) continue;
-        for (int j = 0; j < 3; j++) {
-            if (map.stride * first + j - 1 < 0 || map.stride * (last - 1) + j - 1 >= map.width) continue;
-            long at = row * map.width + j - 1;
-            /* Stride 2: column 2 w - 1 is odd column w - 1, 2 w is even column w, 2 w + 1 is odd column w. */
-            if (map.stride == 2) at = row * map.width + (j == 1 ? 0 : map.width / 2 + (j == 0 ? -1 : 0));
-            found.offset[found.count] = at * map.batch;
-            found.number[found.count++] = i * 3 + j;
-        }
-    }
-    return found;
+/* Where the input column `j` - 1 to the right of output column 0 lies in a row (j = 0, 1, 2). */
+INLINE long pool_column(Map map, int j) {
+    if (map.stride == 1) return (j - 1) * map.batch;
+    return (j == 1 ? 0 : j == 0 ? map.width / 2 - 1 : map.width / 2) * map.batch; /* odd column w - 1, even w, odd w */
 }
 
-/* Left border, inside and right border of an output row; returns how many of them there are. */
-static int windows(Window *found, Map map, long h) {
-    const long width = map.width / map.stride, right = map.stride == 1 && width > 1 ? width - 1 : width;
-    int count = 0;
-    found[count++] = window(map, h, 0, 1);
-    if (right > 1) found[count++] = window(map, h, 1, right);
-    if (width > right) found[count++] = window(map, h, right, width);
-    return count;
+/* shares[i] = 1 / columns of output i's window that lie inside. */
+static void shares_of_columns(REAL *shares, Map map) {
+    const long width = map.width / map.stride;
+    for (long w = 0; w < width; w++) {
+        const int inside = 3 - (w == 0) - (map.stride == 1 && w == width - 1);
+        for (long b = 0; b < map.batch; b++) shares[w * map.batch + b] = (REAL)1 / inside;
+    }
+}
+
+INLINE int rows_inside(Map map, long h) { return 3 - (h == 0) - (map.stride == 1 && h == map.height - 1); }
+
+/* Columns first .. last - 1 of a window (of the three) for the outputs from .. to - 1: largest, its column, and the sum. */
+INLINE void across(REAL *best, INTEGER *place, REAL *all, const REAL *row, Map map, const int first, const int last, long from, long to) {
+    const REAL *x[3] = {row + pool_column(map, 0), row + pool_column(map, 1), row + pool_column(map, 2)};
+    long i = from;
+    for (; i + LANES <= to; i += LANES) {
+        vec b = load(x[first] + i), s = b;
+        mask p = (mask){0} + first;
+        for (int j = first + 1; j < last; j++) {
+            const vec value = load(x[j] + i);
+            const mask larger = value > b;
+            b = choose(larger, value, b);
+            p = (larger & ((mask){0} + j)) | (~larger & p);
+            s += value;
+        }
+        store(best + i, b);
+        store(all + i, s);
+        *(mask *)(place + i) = p;
+    }
+    for (; i < to; i++) {
+        best[i] = all[i] = x[first][i];
+        place[i] = first;
+        for (int j = first + 1; j < last; j++) {
+            if (x[j][i] > best[i]) best[i] = x[j][i], place[i] = j;
+            all[i] += x[j][i];
+        }
+    }
 }
 
 /* maximum, average, number [height / stride, width / stride * batch]: number is the place of the first largest entry. */
-static void pools_forward(REAL *maximum, REAL *average, INTEGER *number, const REAL *x, Map map) {
-    const long n = map.width / map.stride * map.batch;
+static void pools_forward(REAL *maximum, REAL *average, INTEGER *number, const REAL *x, Map map, Arena arena) {
+    const long n = outputs_in_row(map), b = map.batch, right = map.stride == 1 ? n - b : n;
+    REAL *shares = reals(&arena, n), *best[3], *all[3]; /* of the last three rows, row r in place r % 3 */
+    INTEGER *place[3];
+    for (int i = 0; i < 3; i++) best[i] = reals(&arena, n), all[i] = reals(&arena, n), place[i] = take(&arena, (size_t)n * sizeof(INTEGER));
+    shares_of_columns(shares, map);
+    long filled = 0;
     for (long h = 0; h < map.height / map.stride; h++) {
-        Window parts[3];
-        const int count = windows(parts, map, h);
-        for (int p = 0; p < count; p++) {
-            const Window *w = &parts[p];
-            const REAL share = (REAL)1 / w->count;
-            long i = w->first * map.batch;
-            const long end = w->last * map.batch;
-            for (; i + LANES <= end; i += LANES) {
-                vec best = load(x + w->offset[0] + i), all = best;
-                mask at = (mask){0} + w->number[0];
-                for (int t = 1; t < w->count; t++) {
-                    const vec value = load(x + w->offset[t] + i);
-                    const mask larger = value > best;
-                    best = choose(larger, value, best);
-                    at = (larger & ((mask){0} + w->number[t])) | (~larger & at);
-                    all += value;
-                }
-                store(maximum + h * n + i, best);
-                store(average + h * n + i, all * share);
-                *(mask *)(number + h * n + i) = at;
-            }
-            for (; i < end; i++) {
-                REAL best = x[w->offset[0] + i], all = best;
-                int at = w->number[0];
-                for (int t = 1; t < w->count; t++) {
-                    const REAL value = x[w->offset[t] + i];
-                    if (value > best) best = value, at = w->number[t];
-                    all += value;
-                }
-                maximum[h * n + i] = best;
-                average[h * n + i] = all * share;
-                number[h * n + i] = at;
-            }
+        for (; filled < map.height && filled <= map.stride * h + 1; filled++) {
+            const REAL *row = x + filled * map.width * b;
+            const long at = filled % 3;
+            across(best[at], place[at], all[at], row, map, 1, n == b && map.stride == 1 ? 2 : 3, 0, b);
+            across(best[at], place[at], all[at], row, map, 0, 3, b, right);
+            if (right > 0 && right < n) across(best[at], place[at], all[at], row, map, 0, 2, right, n);
         }
+        const long top = map.stride * h - 1, first = top < 0, last = top + 2 < map.height ? 3 : 2;
+        const REAL share = (REAL)1 / rows_inside(map, h);
+        REAL *to = maximum + h * n, *mean = average + h * n;
+        INTEGER *which = number + h * n;
+        long i = 0;
+        for (; i + LANES <= n; i += LANES) {
+            const long at = (top + first) % 3;
+            vec largest = load(best[at] + i), s = load(all[at] + i);
+            mask p = *(mask *)(place[at] + i) + (INTEGER)(3 * first);
+            for (long k = first + 1; k < last; k++) {
+                const long row = (top + k) % 3;
+                const vec value = load(best[row] + i);
+                const mask larger = value > largest;
+                largest = choose(larger, value, largest);
+                p = (larger & (*(mask *)(place[row] + i) + (INTEGER)(3 * k))) | (~larger & p);
+                s += load(all[row] + i);
+            }
+            store(to + i, largest);
+            store(mean + i, s * share * load(shares + i));
+            *(mask *)(which + i) = p;
+        }
+        for (; i < n; i++) {
+            const long at = (top + first) % 3;
+            REAL s = all[at][i];
+            to[i] = best[at][i], which[i] = place[at][i] + (INTEGER)(3 * first);
+            for (long k = first + 1; k < last; k++) {
+                const long row = (top + k) % 3;
+                if (best[row][i] > to[i]) to[i] = best[row][i], which[i] = place[row][i] + (INTEGER)(3 * k);
+                s += all[row][i];
+            }
+            mean[i] = s * share * shares[i];
+        }
+    }
+}
+
+/* The other way for one input row: what each output column gives to its left, middle and right column (of_column), of the
+ * maximum and of the average together; from the outputs of `count` rows. */
+INLINE void down(REAL *const *of_column, int count, const int *places, const REAL *const *of_maximum, const REAL *const *of_average,
+                 const INTEGER *const *number, const REAL *share, const REAL *shares, long n) {
+    long i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        vec v[3] = {{0}, {0}, {0}}, all = {0};
+        for (int k = 0; k < count; k++) {
+            const mask at = *(const mask *)(number[k] + i);
+            const vec g = load(of_maximum[k] + i);
+#pragma GCC unroll 4
+            for (int j = 0; j < 3; j++) v[j] += where(at == (mask){0} + (places[k] + j), g);
+            all += share[k] * load(of_average[k] + i);
+        }
+        all *= load(shares + i);
+#pragma GCC unroll 4
+        for (int j = 0; j < 3; j++) store(of_column[j] + i, v[j] + all);
+    }
+    for (; i < n; i++) {
+        REAL v[3] = {0, 0, 0}, all = 0;
+        for (int k = 0; k < count; k++) {
+            const int j = (int)number[k][i] - places[k];
+            if (j >= 0 && j < 3) v[j] += of_maximum[k][i];
+            all += share[k] * of_average[k][i];
+        }
+        for (int j = 0; j < 3; j++) of_column[j][i] = v[j] + all * shares[i];
     }
 }
 
 /* Adds the pools' part to the map's gradient gx, laid out as the map. */
-static void pools_backward(REAL *gx, const REAL *of_maximum, const REAL *of_average, const INTEGER *number, Map map) {
-    const long n = map.width / map.stride * map.batch;
-    for (long h = 0; h < map.height / map.stride; h++) {
-        Window parts[3];
-        const int count = windows(parts, map, h);
-        for (int p = 0; p < count; p++) {
-            const Window *w = &parts[p];
-            const REAL share = (REAL)1 / w->count;
-            const long end = w->last * map.batch;
-            for (int t = 0; t < w->count; t++) {
-                REAL *to = gx + w->offset[t];
-                const mask wanted = (mask){0} + w->number[t];
-                long i = w->first * map.batch;
-                for (; i + LANES <= end; i += LANES) {
-                    const vec largest = where(*(const mask *)(number + h * n + i) == wanted, load(of_maximum + h * n + i));
-                    store(to + i, load(to + i) + share * load(of_average + h * n + i) + largest);
-                }
-                for (; i < end; i++)
-                    to[i] += share * of_average[h * n + i] + (number[h * n + i] == w->number[t] ? of_maximum[h * n + i] : 0);
+static void pools_backward(REAL *gx, const REAL *of_maximum, const REAL *of_average, const INTEGER *number, Map map, Arena arena) {
+    const long n = outputs_in_row(map), b = map.batch;
+    REAL *shares = reals(&arena, n), *of_column[3];
+    shares_of_columns(shares, map);
+    for (int j = 0; j < 3; j++) { /* a column of zeros on either side */
+        of_column[j] = reals(&arena, n + 2 * b) + b;
+        memset(of_column[j] - b, 0, (size_t)b * sizeof(REAL));
+        memset(of_column[j] + n, 0, (size_t)b * sizeof(REAL));
+    }
+    for (long r = 0; r < map.height; r++) {
+        const REAL *maximum[3], *average[3];
+        const INTEGER *numbers[3];
+        REAL share[3];
+        int places[3], count = 0;
+        for (int i = 0; i < 3; i++) { /* input row r is row i of the window of output row h */
+            const long h = (r + 1 - i) / map.stride;
+            if (r + 1 - i < 0 || (r + 1 - i) % map.stride || h >= map.height / map.stride) continue;
+            maximum[count] = of_maximum + h * n, average[count] = of_average + h * n, numbers[count] = number + h * n;
+            share[count] = (REAL)1 / rows_inside(map, h), places[count++] = 3 * i;
+        }
+        down(of_column, count, places, maximum, average, numbers, share, shares, n);
+        for (long odd = 0; odd < map.stride; odd++) {
+            REAL *to = gx + (r * map.width + odd * (map.width / 2)) * b;
+            for (int j = 0; j < 3; j++) { /* input column 2 c + odd is column j of the window of output column c + shift */
+                if ((odd + 1 - j) % map.stride) continue;
+                const REAL *from = of_column[j] + (odd + 1 - j) / map.stride * b;
+                long i = 0;
+                for (; i + LANES <= n; i += LANES) store(to + i, load(to + i) + load(from + i));
+                for (; i < n; i++) to[i] += from[i];
             }
         }
     }

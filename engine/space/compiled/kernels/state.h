@@ -171,7 +171,8 @@ static void pools(State *s, const REAL *input, Arena arena, REAL *running) {
         const REAL *x = input + c * in;
         REAL *maximum = s->saved.pools + c * s->out, *average = s->saved.pools + (s->c + c) * s->out;
         if (s->stride == 2) split_columns(split, x, s);
-        pools_forward(maximum, average, s->saved.largest + c * s->out, s->stride == 2 ? split : x, map);
+        pools_forward(maximum, average, s->saved.largest + c * s->out, s->stride == 2 ? split : x, map,
+                      arena);
         moments_add(&of_pools, c, maximum, s->out, 1);
         moments_add(&of_pools, s->c + c, average, s->out, 1);
     }
@@ -474,7 +475,7 @@ static void channel_backward(const State *s, const REAL *x, const REAL *gx, REAL
             for (long i = 0; i < in; i++) all[i] += alpha * from[i];
         }
     const Map map = {s->h, s->w, s->b, s->stride};
-    pools_backward(all, of_pool[0], of_pool[1], v->largest + c * s->out, map);
+    pools_backward(all, of_pool[0], of_pool[1], v->largest + c * s->out, map, arena);
     if (s->stride == 1) {
         if (add) for (long i = 0; i < in; i++) into[i] += all[i];
         else memcpy(into, all, (size_t)in * sizeof(REAL));
