@@ -30,12 +30,12 @@ typedef struct {
 
 INLINE long positions(const Cell *cell) { return cell->height * cell->width * cell->batch; }
 
-static CellWeights place_cell_weights(const REAL *flat, const Cell *cell) {
-    Arena arena = {(char *)flat, 0}; /* counts numbers here, see place_weights */
+/* Where each weight, or its gradient, lies in the cell's flat vector. */
+static CellWeights place_cell_weights(REAL *at, const Cell *cell) {
     CellWeights w;
-    for (int i = 0; i < 2; i++) w.preprocess[i] = (REAL *)flat + arena.used, arena.used += cell->channels * cell->inputs[i];
+    for (int i = 0; i < 2; i++) w.preprocess[i] = at, at += cell->channels * cell->inputs[i];
     for (int i = 0; i < STATES; i++)
-        w.states[i] = place_weights(&arena, EDGES[i], cell->channels, cell->reduction && i < 2 ? 2 : 1);
+        at = place_weights(&w.states[i], at, EDGES[i], cell->channels, cell->reduction && i < 2 ? 2 : 1);
     return w;
 }
 
@@ -60,24 +60,10 @@ static Inputs place_cell(Arena *saved, State *states, const Cell *cell, const Ce
 
 /* Bytes that the forward pass keeps for the backward pass. */
 size_t cell_saved_bytes(const Cell *cell) {
-    Arena arena = {NULL, 0};
+    Arena arena = {NULL, 0, NULL};
     State states[STATES];
     place_cell(&arena, states, cell, NULL, NULL);
     return arena.used;
-}
-
-/* Bytes of working memory, an upper bound for either pass. */
-static size_t working_bytes(const Cell *cell) {
-    const size_t c = (size_t)cell->channels, in = (size_t)positions(cell), row = (size_t)(cell->width + 8) * cell->batch;
-    size_t widest = (size_t)(cell->inputs[0] > cell->inputs[1] ? cell->inputs[0] : cell->inputs[1]);
-    if (widest < c) widest = c;
-    const size_t numbers = (NODES + 4) * c * in   /* gradients of nodes and states, of what reaches a state, of stage 2 */
-        + 8 * in                                  /* one channel's pools */
-        + 64 * c * row                            /* rings and rows */
-        + 2 * widest * row                        /* rows of a cell's input */
-        + widest * c * (size_t)LANES              /* partial sums of a 1x1 convolution's gradient */
-        + 64 * c * (size_t)LANES + 4096;
-    return numbers * sizeof(REAL) + 64 * c * sizeof(double);
 }
 
 /* Row h of the half q of a halved input x [inputs, 2 height, 2 width, batch], gathered as [inputs, width * batch]. */
@@ -93,7 +79,8 @@ static void preprocess(const Cell *cell, int i, const REAL *x, const REAL *weigh
     const long c = cell->channels, in = cell->inputs[i], n = cell->width * cell->batch, plane = positions(cell);
     const int halves = i == 0 && cell->halved;
     Moments of_h = moments(&arena, c);
-    REAL *mean = reals(&arena, c), *row = reals(&arena, in * n);
+    REAL *mean = reals(&arena, c), *row = halves ? reals(&arena, in * n) : NULL;
+    if (only_counts(&arena)) return;
     for (long r = 0; r < cell->height; r++) {
         for (long q = 0; q < (halves ? 2 : 1); q++) {
             const long outputs = halves ? c / 2 : c;
@@ -120,13 +107,14 @@ static void preprocess_backward(const Cell *cell, int i, const REAL *g, const RE
     const int halves = i == 0 && cell->halved;
     const long outputs = halves ? c / 2 : c;
     Backward *k = take(&arena, (size_t)c * sizeof(Backward));
+    REAL *dy = reals(&arena, c * n), *row = halves ? reals(&arena, in * n) : NULL;
+    vec *outer = g_weight ? zeros(&arena, c * in) : NULL;
+    if (only_counts(&arena)) return;
     for (long j = 0; j < c; j++) {
         const double of_g = total(g + j * plane, plane), of_product = product(g + j * plane, h + j * plane, 0, plane);
         /* h is normalised already: dy = scale (g - mean of g - h mean of g h). */
         k[j] = (Backward){scale[j], (REAL)(-scale[j] * of_g / plane), (REAL)(-scale[j] * of_product / plane), 0};
     }
-    REAL *dy = reals(&arena, c * n), *row = reals(&arena, in * n);
-    vec *outer = zeros(&arena, c * in);
     if (gx && halves) memset(gx, 0, (size_t)(in * 4 * plane) * sizeof(REAL));
     for (long r = 0; r < cell->height; r++) {
         backward_rows(dy, g, h, k, c, plane, r, n);
@@ -158,24 +146,21 @@ static REAL *place_running(REAL *at, const State *s, REAL **running) {
     return at;
 }
 
-static void *working_memory(const Cell *cell) {
-    void *found = NULL;
-    return posix_memalign(&found, 64, working_bytes(cell)) ? NULL : found;
-}
+typedef struct {
+    const REAL *x0, *x1; /* the cell's inputs, both behind a ReLU */
+    const REAL *weights; /* of the cell, flat */
+    const REAL *rows;    /* [14, PRIMITIVES]: softmaxed alphas, by state */
+    void *saved;         /* cell_saved_bytes */
+} Given;
 
-/* out [NODES * channels, ...] from the cell's inputs x0 and x1, both behind a ReLU.
- *
- * weights, buffers: the cell's slices of the flat vectors; buffers move towards this batch's statistics; NULL: stay.
- * rows [14, PRIMITIVES]: softmaxed alphas, by state. saved: cell_saved_bytes, aligned to 64. Returns 0, or 1: out of memory. */
-int cell_forward(const Cell *cell, const REAL *x0, const REAL *x1, const REAL *weights, const REAL *rows, REAL *buffers, REAL *out,
-                 void *saved) {
-    Arena arena = {working_memory(cell), 0}, kept = {saved, 0};
-    if (!arena.base) return 1;
-    const CellWeights w = place_cell_weights(weights, cell);
+/* In an arena that only counts, these two return before they read or write anything. */
+static void forward(const Cell *cell, const Given *given, REAL *buffers, REAL *out, Arena arena) {
+    Arena kept = {given->saved, 0, NULL};
+    const CellWeights w = place_cell_weights((REAL *)given->weights, cell);
     State states[STATES];
-    const Inputs inputs = place_cell(&kept, states, cell, &w, rows);
+    const Inputs inputs = place_cell(&kept, states, cell, &w, given->rows);
     for (int i = 0; i < 2; i++) {
-        preprocess(cell, i, i ? x1 : x0, w.preprocess[i], inputs.h[i], inputs.scale[i], buffers, arena);
+        preprocess(cell, i, i ? given->x1 : given->x0, w.preprocess[i], inputs.h[i], inputs.scale[i], buffers, arena);
         if (buffers) buffers += 2 * cell->channels;
     }
     REAL *nodes[NODES];
@@ -185,35 +170,68 @@ int cell_forward(const Cell *cell, const REAL *x0, const REAL *x1, const REAL *w
         buffers = place_running(buffers, &states[i], running);
         state_forward(&states[i], i < 2 ? inputs.h[i] : nodes[i - 2], nodes + (i < 2 ? 0 : i - 1), i == 0, arena, running);
     }
-    free(arena.base);
+}
+
+typedef struct {
+    REAL *x0, *x1, *weights, *rows; /* NULL where not wanted */
+} Gradients;
+
+static void backward(const Cell *cell, const Given *given, const REAL *g, const REAL *out, const Gradients *wanted, Arena arena) {
+    Arena kept = {given->saved, 0, NULL};
+    const CellWeights w = place_cell_weights((REAL *)given->weights, cell);
+    CellWeights grads = wanted->weights ? place_cell_weights(wanted->weights, cell) : (CellWeights){0};
+    State states[STATES];
+    const Inputs inputs = place_cell(&kept, states, cell, &w, given->rows);
+    const long size = cell->channels * states[0].out, in = cell->channels * positions(cell);
+    REAL *nodes[NODES], *of_h[2], *gx[2] = {wanted->x0, wanted->x1};
+    for (int j = 0; j < NODES; j++) {
+        nodes[j] = reals(&arena, size);
+        if (nodes[j]) memcpy(nodes[j], g + j * size, (size_t)size * sizeof(REAL));
+    }
+    for (int i = 0; i < 2; i++) of_h[i] = reals(&arena, in);
+    for (int i = STATES - 1; i >= 0; i--) {
+        const Wanted of_state = {wanted->weights || i >= 2 || gx[i], wanted->weights != NULL, wanted->rows != NULL};
+        state_backward(&states[i], i < 2 ? inputs.h[i] : out + (i - 2) * size, nodes + (i < 2 ? 0 : i - 1), &grads.states[i],
+                       wanted->rows ? wanted->rows + FIRST_ROW[i] * PRIMITIVES : NULL, i < 2 ? of_h[i] : nodes[i - 2], i >= 2,
+                       of_state, arena);
+    }
+    for (int i = 0; i < 2; i++)
+        if (gx[i] || wanted->weights)
+            preprocess_backward(cell, i, of_h[i], inputs.h[i], inputs.scale[i], i ? given->x1 : given->x0, w.preprocess[i], gx[i],
+                                grads.preprocess[i], arena);
+}
+
+static void *aligned(size_t bytes) {
+    void *found = NULL;
+    return posix_memalign(&found, 64, bytes) ? NULL : found;
+}
+
+/* out [NODES * channels, ...] from the cell's inputs x0 and x1, both behind a ReLU.
+ *
+ * weights, buffers: the cell's slices of the flat vectors; buffers move towards this batch's statistics; NULL: stay.
+ * rows [14, PRIMITIVES]: softmaxed alphas, by state. saved: cell_saved_bytes, aligned to 64. Returns 0, or 1: out of memory. */
+int cell_forward(const Cell *cell, const REAL *x0, const REAL *x1, const REAL *weights, const REAL *rows, REAL *buffers, REAL *out,
+                 void *saved) {
+    const Given given = {x0, x1, weights, rows, saved};
+    size_t bytes = 0;
+    forward(cell, &given, buffers, out, (Arena){NULL, 0, &bytes});
+    void *memory = aligned(bytes);
+    if (!memory) return 1;
+    forward(cell, &given, buffers, out, (Arena){memory, 0, &bytes});
+    free(memory);
     return 0;
 }
 
 /* Gradients from g, that of out. gx0, gx1, g_weights, g_rows: NULL where not wanted. Otherwise as cell_forward. */
 int cell_backward(const Cell *cell, const REAL *g, const REAL *x0, const REAL *x1, const REAL *weights, const REAL *rows,
                   const REAL *out, void *saved, REAL *gx0, REAL *gx1, REAL *g_weights, REAL *g_rows) {
-    Arena arena = {working_memory(cell), 0}, kept = {saved, 0};
-    if (!arena.base) return 1;
-    const CellWeights w = place_cell_weights(weights, cell);
-    CellWeights grads = place_cell_weights(g_weights ? g_weights : weights, cell);
-    State states[STATES];
-    const Inputs inputs = place_cell(&kept, states, cell, &w, rows);
-    const long size = cell->channels * states[0].out;
-    REAL *of_nodes = reals(&arena, NODES * size), *nodes[NODES];
-    memcpy(of_nodes, g, (size_t)(NODES * size) * sizeof(REAL));
-    for (int j = 0; j < NODES; j++) nodes[j] = of_nodes + j * size;
-    REAL *of_h[2] = {reals(&arena, cell->channels * positions(cell)), reals(&arena, cell->channels * positions(cell))};
-    for (int i = STATES - 1; i >= 0; i--) {
-        const int reaches = g_weights != NULL || (i ? gx1 != NULL : gx0 != NULL) || i >= 2;
-        const Wanted wanted = {reaches, g_weights != NULL, g_rows != NULL};
-        state_backward(&states[i], i < 2 ? inputs.h[i] : out + (i - 2) * size, nodes + (i < 2 ? 0 : i - 1), &grads.states[i],
-                       g_rows ? g_rows + FIRST_ROW[i] * PRIMITIVES : NULL, i < 2 ? of_h[i] : nodes[i - 2], i >= 2, wanted, arena);
-    }
-    for (int i = 0; i < 2; i++) {
-        REAL *gx = i ? gx1 : gx0, *g_weight = g_weights ? grads.preprocess[i] : NULL;
-        if (gx || g_weight)
-            preprocess_backward(cell, i, of_h[i], inputs.h[i], inputs.scale[i], i ? x1 : x0, w.preprocess[i], gx, g_weight, arena);
-    }
-    free(arena.base);
+    const Given given = {x0, x1, weights, rows, saved};
+    const Gradients wanted = {gx0, gx1, g_weights, g_rows};
+    size_t bytes = 0;
+    backward(cell, &given, g, out, &wanted, (Arena){NULL, 0, &bytes});
+    void *memory = aligned(bytes);
+    if (!memory) return 1;
+    backward(cell, &given, g, out, &wanted, (Arena){memory, 0, &bytes});
+    free(memory);
     return 0;
 }

@@ -66,6 +66,7 @@ static void pools_forward(REAL *maximum, REAL *average, INTEGER *number, const R
     REAL *shares = reals(&arena, n), *best[3], *all[3]; /* of the last three rows, row r in place r % 3 */
     INTEGER *place[3];
     for (int i = 0; i < 3; i++) best[i] = reals(&arena, n), all[i] = reals(&arena, n), place[i] = take(&arena, (size_t)n * sizeof(INTEGER));
+    if (only_counts(&arena)) return;
     shares_of_columns(shares, map);
     long filled = 0;
     for (long h = 0; h < map.height / map.stride; h++) {
@@ -144,12 +145,10 @@ INLINE void down(REAL *const *of_column, int count, const int *places, const REA
 static void pools_backward(REAL *gx, const REAL *of_maximum, const REAL *of_average, const INTEGER *number, Map map, Arena arena) {
     const long n = outputs_in_row(map), b = map.batch;
     REAL *shares = reals(&arena, n), *of_column[3];
+    for (int j = 0; j < 3; j++) of_column[j] = zero_reals(&arena, n + 2 * b);
+    if (only_counts(&arena)) return;
+    for (int j = 0; j < 3; j++) of_column[j] += b; /* a column of zeros on either side */
     shares_of_columns(shares, map);
-    for (int j = 0; j < 3; j++) { /* a column of zeros on either side */
-        of_column[j] = reals(&arena, n + 2 * b) + b;
-        memset(of_column[j] - b, 0, (size_t)b * sizeof(REAL));
-        memset(of_column[j] + n, 0, (size_t)b * sizeof(REAL));
-    }
     for (long r = 0; r < map.height; r++) {
         const REAL *maximum[3], *average[3];
         const INTEGER *numbers[3];

@@ -24,16 +24,14 @@ static Ring ring(Arena *arena, long channels, long height, long width, long batc
     Ring r = {channels, height, width, batch, split, pad, width / split + 2 * pad, 0, 2 * reach + split, 0, NULL};
     if (r.slots > height) r.slots = height;
     r.length = r.split * r.part * batch;
-    /* One vector more than the rows: the last loads of a row may look beyond its end. */
-    r.data = reals(arena, r.slots * channels * r.length + LANES);
-    if (!r.data) return r;
+    r.data = reals(arena, r.slots * channels * r.length);
+    if (only_counts(arena)) return r;
     const size_t side = (size_t)(pad * batch) * sizeof(REAL);
     for (long i = 0; i < r.slots * channels * split; i++) {
         REAL *at = r.data + i * r.part * batch;
         memset(at, 0, side);
         memset(at + (r.part - pad) * batch, 0, side);
     }
-    memset(r.data + r.slots * channels * r.length, 0, (size_t)LANES * sizeof(REAL));
     return r;
 }
 
@@ -46,7 +44,7 @@ INLINE long column(const Ring *r, long shift) {
     return (odd * r->part + r->pad + (shift - odd) / 2) * r->batch;
 }
 
-/* Writes max(0, (x - mean) * scale) of the next row of maps [channels, height * width * batch]; mean NULL: max(0, x). */
+/* Writes max(0, (x - mean) * scale), NaN where x is NaN, of the next row of maps [channels, height * width * batch]; mean NULL: max(0, x). */
 static void fill_positive(Ring *r, const REAL *maps, const REAL *mean, const REAL *scale) {
     const long row = r->filled++, n = r->width * r->batch, plane = r->height * n;
     for (long c = 0; c < r->channels; c++) {
@@ -57,13 +55,13 @@ static void fill_positive(Ring *r, const REAL *maps, const REAL *mean, const REA
             long i = 0;
             to += column(r, 0);
             for (; i + LANES <= n; i += LANES) store(to + i, positive((load(from + i) - m) * s));
-            for (; i < n; i++) to[i] = (from[i] - m) * s > 0 ? (from[i] - m) * s : 0;
+            for (; i < n; i++) to[i] = (from[i] - m) * s <= 0 ? 0 : (from[i] - m) * s;
         } else {
             for (long w = 0; w < r->width; w++) {
                 REAL *at = to + column(r, w & 1) + w / 2 * r->batch;
                 for (long b = 0; b < r->batch; b++) {
                     const REAL x = (from[w * r->batch + b] - m) * s;
-                    at[b] = x > 0 ? x : 0;
+                    at[b] = x <= 0 ? 0 : x;
                 }
             }
         }

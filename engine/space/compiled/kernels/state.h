@@ -55,15 +55,14 @@ typedef struct {
     Saved saved;
 } State;
 
-static Weights place_weights(Arena *arena, long m, long c, long stride) {
-    Weights w;
-    for (int k = 0; k < KINDS; k++) w.depthwise[k] = (REAL *)arena->base + arena->used, arena->used += m * c * SIZES[k] * SIZES[k];
-    w.pointwise = (REAL *)arena->base + arena->used, arena->used += KINDS * m * c * c;
-    for (int k = 0; k < SEPARABLE; k++) w.second[k] = (REAL *)arena->base + arena->used, arena->used += m * c * SIZES[k] * SIZES[k];
-    w.second_pointwise = (REAL *)arena->base + arena->used, arena->used += SEPARABLE * m * c * c;
-    w.reduce = (REAL *)arena->base + arena->used;
-    if (stride == 2) arena->used += m * c / 2 * c * 2;
-    return w;
+/* Where each lies in the flat vector from `at` on; returns where the next state's begin. */
+static REAL *place_weights(Weights *w, REAL *at, long m, long c, long stride) {
+    for (int k = 0; k < KINDS; k++) w->depthwise[k] = at, at += m * c * SIZES[k] * SIZES[k];
+    w->pointwise = at, at += KINDS * m * c * c;
+    for (int k = 0; k < SEPARABLE; k++) w->second[k] = at, at += m * c * SIZES[k] * SIZES[k];
+    w->second_pointwise = at, at += SEPARABLE * m * c * c;
+    w->reduce = at;
+    return stride == 2 ? at + m * c * c : at;
 }
 
 static void place_saved(Arena *arena, State *s) {
@@ -100,6 +99,7 @@ static void stage1(State *s, const REAL *input, Arena arena, REAL **running) {
     Moments of_y = moments(&arena, KINDS * mc), of_skip = moments(&arena, mc);
     REAL *z = reals(&arena, mc * s->n);
     Ring ring_ = ring(&arena, s->c, s->h, s->w, s->b, s->stride, s->stride == 1 ? 4 : 2, 4), *r = &ring_;
+    if (only_counts(&arena)) return;
     for (long h = 0; h < s->h / s->stride; h++) {
         while (r->filled < s->h && r->filled <= s->stride * h + 4) fill_positive(r, input, NULL, NULL);
         for (int k = 0; k < KINDS; k++) {
@@ -137,6 +137,7 @@ static void stage2(State *s, Arena arena, REAL *running) {
             const long at = k * s->m + e;
             Arena own = arena;
             Ring u = ring(&own, s->c, height, s->n / s->b, s->b, 1, reach(kernel), reach(kernel));
+            if (only_counts(&arena)) continue;
             for (long h = 0; h < height; h++) {
                 while (u.filled < height && u.filled <= h + reach(kernel))
                     fill_positive(&u, s->saved.y + at * s->c * s->out, s->saved.mean + at * s->c, s->saved.scale + at * s->c);
@@ -152,6 +153,7 @@ static void stage2(State *s, Arena arena, REAL *running) {
                 for (long c = 0; c < s->c; c++) moments_add(&of_y, at * s->c + c, y + c * s->out, s->n, h == 0);
             }
         }
+    if (only_counts(&arena)) return;
     moments_finish(&of_y, 0, SEPARABLE * mc, s->out, s->saved.mean2, s->saved.scale2, running, SEPARABLE * mc);
 }
 
@@ -166,13 +168,16 @@ static void pools(State *s, const REAL *input, Arena arena, REAL *running) {
     const Map map = {s->h, s->w, s->b, s->stride};
     const long in = s->h * s->w * s->b;
     Moments of_pools = moments(&arena, 2 * s->c);
-    REAL *split = reals(&arena, in + LANES);
+    REAL *split = s->stride == 2 ? reals(&arena, in) : NULL;
+    if (only_counts(&arena)) {
+        pools_forward(NULL, NULL, NULL, NULL, map, arena);
+        return;
+    }
     for (long c = 0; c < s->c; c++) {
         const REAL *x = input + c * in;
         REAL *maximum = s->saved.pools + c * s->out, *average = s->saved.pools + (s->c + c) * s->out;
-        if (s->stride == 2) split_columns(split, x, s);
-        pools_forward(maximum, average, s->saved.largest + c * s->out, s->stride == 2 ? split : x, map,
-                      arena);
+        if (split) split_columns(split, x, s);
+        pools_forward(maximum, average, s->saved.largest + c * s->out, split ? split : x, map, arena);
         moments_add(&of_pools, c, maximum, s->out, 1);
         moments_add(&of_pools, s->c + c, average, s->out, 1);
     }
@@ -235,10 +240,11 @@ static void state_forward(State *s, const REAL *input, REAL *const *nodes, int f
     pools(s, input, arena, running[0]);
     stage1(s, input, arena, running);
     stage2(s, arena, running[2]);
+    if (only_counts(&arena)) return;
     combine(s, input, nodes, first);
 }
 
-/* Which gradients a backward pass computes. */
+/* Which gradients a backward pass computes; weights only together with the input. */
 typedef struct {
     int input, weights, rows;
 } Wanted;
@@ -275,6 +281,7 @@ static Sums sums_of(const State *s, const REAL *input, REAL *const *g, Arena *ar
     Sums sums;
     sums.of_g = take(arena, (size_t)mc * sizeof(double));
     for (int j = 0; j < PRIMITIVES; j++) sums.of_product[j] = take(arena, (size_t)mc * sizeof(double));
+    if (only_counts(arena)) return sums;
     for (long e = 0; e < s->m; e++) {
         double total_of[PRIMITIVES] = {0};
         for (long c = 0; c < s->c; c++) {
@@ -300,7 +307,7 @@ INLINE void backward_rows(REAL *dy, const REAL *g, const REAL *y, const Backward
  * (coefficients k, values y) and the 1x1 convolution into a ring of dz, and for each input row the taps of dz.
  *
  * `maps`: [c, h * w * b] what the convolution read, behind ReLU of BatchNorm (mean, scale) or of nothing (NULL); only read
- * for weight gradients. `into` [c, h * w * b] is added to, split by parity of columns at stride 2; NULL: not wanted. */
+ * for weight gradients. `into` [c, h * w * b] is added to, split by parity of columns at stride 2. */
 typedef struct {
     long c, b, h, w, n, out;
     Kernel kernel;
@@ -325,6 +332,7 @@ static void branch_backward(const Branch *x, Arena arena) {
         of_pointwise = zeros(&arena, x->c * x->c);
         of_depthwise = zeros(&arena, x->c * entries);
     }
+    if (only_counts(&arena)) return;
     for (long row = 0; row < x->h; row++) {
         for (; dz.filled < height && dz.filled * kernel.stride <= row + up; dz.filled++) {
             const long h = dz.filled;
@@ -343,7 +351,6 @@ static void branch_backward(const Branch *x, Arena arena) {
             }
             outer_add(of_pointwise, dy, x->n, x->c, z, x->n, x->c, x->n);
         }
-        if (!x->into) continue;
         for (long odd = 0; odd < kernel.stride; odd++) {
             Taps taps;
             taps_transposed(&taps, &dz, row, odd, kernel);
@@ -360,7 +367,7 @@ static void branch_backward(const Branch *x, Arena arena) {
     add_up(x->g_depthwise, of_depthwise, x->c * entries);
 }
 
-/* Through the ReLU before stage 2: t becomes 0 where the BatchNorm was not positive; coefficients for the BatchNorm. */
+/* Through the ReLU before stage 2: t becomes 0 where the BatchNorm was 0 or less; coefficients for the BatchNorm. */
 static void behind_relu(Backward *k, REAL *t, const REAL *y, const REAL *mean, const REAL *scale, long channels, long out) {
     for (long c = 0; c < channels; c++) {
         REAL *at = t + c * out;
@@ -368,7 +375,7 @@ static void behind_relu(Backward *k, REAL *t, const REAL *y, const REAL *mean, c
         vec of_t = {0}, of_product = {0};
         long i = 0;
         for (; i + LANES <= out; i += LANES) {
-            const vec d = load(value + i) - mean[c], x = where(d > (vec){0}, load(at + i));
+            const vec d = load(value + i) - mean[c], x = where(~(d <= (vec){0}), load(at + i));
             store(at + i, x);
             of_t += x;
             of_product += x * d;
@@ -376,7 +383,7 @@ static void behind_relu(Backward *k, REAL *t, const REAL *y, const REAL *mean, c
         double s = sum(of_t), q = sum(of_product);
         for (; i < out; i++) {
             const REAL d = value[i] - mean[c];
-            if (!(d > 0)) at[i] = 0;
+            if (d <= 0) at[i] = 0;
             s += at[i], q += at[i] * d;
         }
         k[c] = backward_of(1, mean[c], scale[c], s, q, out);
@@ -392,19 +399,18 @@ static void kind_backward(const State *s, const REAL *input, const REAL *g, cons
     const int second = kind < SEPARABLE;
     const REAL *mean = (second ? v->mean2 : v->mean) + at * c, *scale = (second ? v->scale2 : v->scale) + at * c;
     Backward *k = take(&arena, (size_t)c * sizeof(Backward));
-    for (long i = 0; i < c; i++)
+    for (long i = 0; k && i < c; i++)
         k[i] = backward_of(alpha, mean[i], scale[i], sums->of_g[e * c + i], sums->of_product[FIRST_KIND + kind][e * c + i], s->out);
     const REAL *y = v->y + at * c * s->out;
     if (second) {
-        REAL *t = reals(&arena, c * s->out);
-        memset(t, 0, (size_t)(c * s->out) * sizeof(REAL));
+        REAL *t = zero_reals(&arena, c * s->out);
         const Branch branch = {
             c, s->b, s->out / s->n, s->n / s->b, s->n, s->out, {SIZES[kind], 1, 1}, g, v->y2 + at * c * s->out, k,
             s->weights.second[kind] + e * c * taps, s->weights.second_pointwise + at * square,
             grads ? grads->second[kind] + e * c * taps : NULL, grads ? grads->second_pointwise + at * square : NULL,
             y, v->mean + at * c, v->scale + at * c, t};
         branch_backward(&branch, arena);
-        behind_relu(k, t, y, v->mean + at * c, v->scale + at * c, c, s->out);
+        if (t) behind_relu(k, t, y, v->mean + at * c, v->scale + at * c, c, s->out);
         g = t;
     }
     const Branch branch = {
@@ -421,12 +427,13 @@ static void reduce_backward(const State *s, const REAL *input, const REAL *g, co
     const Saved *v = &s->saved;
     const long c = s->c, half = c / 2, height = s->out / s->n, plane = s->h * s->w * s->b;
     Backward *k = take(&arena, (size_t)c * sizeof(Backward));
-    for (long i = 0; i < c; i++)
-        k[i] = backward_of(s->rows[e * PRIMITIVES + SKIP], v->mean_skip[e * c + i], v->scale_skip[e * c + i],
-                           sums->of_g[e * c + i], sums->of_product[SKIP][e * c + i], s->out);
     REAL *dy = reals(&arena, c * s->n);
     Ring in = ring(&arena, c, s->h, s->w, s->b, 2, 0, 1);
     vec *outer = zeros(&arena, c * c);
+    if (only_counts(&arena)) return;
+    for (long i = 0; i < c; i++)
+        k[i] = backward_of(s->rows[e * PRIMITIVES + SKIP], v->mean_skip[e * c + i], v->scale_skip[e * c + i],
+                           sums->of_g[e * c + i], sums->of_product[SKIP][e * c + i], s->out);
     for (long h = 0; h < height; h++) {
         backward_rows(dy, g, v->skip + e * c * s->out, k, c, s->out, h, s->n);
         while (grads && in.filled < 2 * h + 2) fill_positive(&in, input, NULL, NULL);
@@ -447,14 +454,16 @@ static void channel_backward(const State *s, const REAL *x, const REAL *gx, REAL
                              int add, Arena arena) {
     const Saved *v = &s->saved;
     const long in = s->h * s->w * s->b;
-    REAL *of_pool[2] = {reals(&arena, s->out), reals(&arena, s->out)}, *all = reals(&arena, in + LANES);
-    const REAL *value = x;
-    if (s->stride == 2) {
-        REAL *split = reals(&arena, in + LANES);
-        split_columns(split, x, s);
-        value = split;
+    REAL *of_pool[2] = {reals(&arena, s->out), reals(&arena, s->out)}, *all = reals(&arena, in);
+    REAL *split = s->stride == 2 ? reals(&arena, in) : NULL;
+    const Map map = {s->h, s->w, s->b, s->stride};
+    if (only_counts(&arena)) {
+        pools_backward(NULL, NULL, NULL, NULL, map, arena);
+        return;
     }
-    for (long i = 0; i < in; i++) all[i] = value[i] > 0 ? gx[i] : 0;
+    if (split) split_columns(split, x, s);
+    const REAL *value = split ? split : x;
+    for (long i = 0; i < in; i++) all[i] = value[i] <= 0 ? 0 : gx[i];
     for (int p = 0; p < 2; p++) {
         const REAL *y = v->pools + (p * s->c + c) * s->out;
         const REAL mean = v->mean_pools[p * s->c + c], scale = v->scale_pools[p * s->c + c];
@@ -474,7 +483,6 @@ static void channel_backward(const State *s, const REAL *x, const REAL *gx, REAL
             const REAL alpha = s->rows[e * PRIMITIVES + SKIP], *from = g[e] + c * s->out;
             for (long i = 0; i < in; i++) all[i] += alpha * from[i];
         }
-    const Map map = {s->h, s->w, s->b, s->stride};
     pools_backward(all, of_pool[0], of_pool[1], v->largest + c * s->out, map, arena);
     if (s->stride == 1) {
         if (add) for (long i = 0; i < in; i++) into[i] += all[i];
@@ -492,15 +500,17 @@ static void state_backward(State *s, const REAL *input, REAL *const *g, Weights 
                            Wanted wanted, Arena arena) {
     const long plane = s->h * s->w * s->b;
     const Sums sums = sums_of(s, input, g, &arena, wanted.rows ? g_rows : NULL);
-    if (!wanted.weights && !wanted.input) return;
-    REAL *gx = reals(&arena, s->c * plane);
-    memset(gx, 0, (size_t)(s->c * plane) * sizeof(REAL));
+    if (!wanted.input) return;
+    REAL *gx = zero_reals(&arena, s->c * plane);
     for (long e = 0; e < s->m; e++) {
         for (int kind = 0; kind < KINDS; kind++)
             kind_backward(s, input, g[e], &sums, kind, e, wanted.weights ? grads : NULL, gx, arena);
         if (s->stride == 2) reduce_backward(s, input, g[e], &sums, e, wanted.weights ? grads : NULL, gx, arena);
     }
-    if (!wanted.input) return;
+    if (only_counts(&arena)) {
+        channel_backward(s, input, gx, g, &sums, 0, into, add, arena);
+        return;
+    }
     for (long c = 0; c < s->c; c++)
         channel_backward(s, input + c * plane, gx + c * plane, g, &sums, c, into + c * plane, add, arena);
 }

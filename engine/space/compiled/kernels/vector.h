@@ -33,7 +33,7 @@ INLINE void store(REAL *p, vec x) { *(vec *)p = x; }
 INLINE vec splat(REAL x) { return x - (vec){0}; }
 INLINE vec where(mask m, vec x) { return (vec)(m & (mask)x); } /* x, or 0 */
 INLINE vec choose(mask m, vec x, vec y) { return (vec)((m & (mask)x) | (~m & (mask)y)); }
-INLINE vec positive(vec x) { return where(x > (vec){0}, x); }
+INLINE vec positive(vec x) { return where(~(x <= (vec){0}), x); } /* max(0, x), but NaN stays NaN */
 
 /* Keeps a loaded vector in its register: gcc would otherwise load it again at each use, and loads are what is scarce. */
 #if defined(__x86_64__)
@@ -53,24 +53,33 @@ static inline void add_up(REAL *out, const vec *total, long count) {
     for (long i = 0; i < count; i++) out[i] = sum(total[i]);
 }
 
-/* A bump allocator over one block: several arrays, one malloc. With base NULL it only counts. */
+/* A bump allocator over one block: several arrays, one malloc. Handed on by value, so that what a function takes is free
+ * again when it returns.
+ *
+ * With base NULL it only counts, which finds how large the block must be: the whole pass is first called with such an arena.
+ * A function therefore takes all it needs at its beginning and returns there if `only_counts`. */
 typedef struct {
     char *base;
     size_t used;
+    size_t *size; /* of the block; while counting, the most that was used so far; NULL: of no interest */
 } Arena;
+
+INLINE int only_counts(const Arena *arena) { return !arena->base; }
 
 INLINE void *take(Arena *arena, size_t bytes) {
     char *found = arena->base ? arena->base + arena->used : NULL;
     arena->used += (bytes + 63) / 64 * 64;
+    if (arena->size && arena->used > *arena->size) {
+        if (found) abort(); /* taken, but not counted */
+        *arena->size = arena->used;
+    }
     return found;
 }
 
 INLINE REAL *reals(Arena *arena, long count) { return take(arena, (size_t)count * sizeof(REAL)); }
 
-INLINE vec *zeros(Arena *arena, long count) {
-    vec *found = take(arena, (size_t)count * sizeof(vec));
-    if (found) memset(found, 0, (size_t)count * sizeof(vec));
-    return found;
-}
+INLINE void *cleared(void *at, size_t bytes) { return at ? memset(at, 0, bytes) : NULL; }
+INLINE vec *zeros(Arena *arena, long count) { return cleared(take(arena, (size_t)count * sizeof(vec)), (size_t)count * sizeof(vec)); }
+INLINE REAL *zero_reals(Arena *arena, long count) { return cleared(reals(arena, count), (size_t)count * sizeof(REAL)); }
 
 #endif
