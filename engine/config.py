@@ -68,8 +68,9 @@ class RunConfig(BaseModel):
 
     # JSON has no infinity, so no setting may have it.
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-    # Values laid over the defaults by preset name. `paper` is empty by definition. `quick` takes one thread: its tensors are
-    # so small that a second one makes a search step slower (1.5 s against 2.8 to 3.2 s, two cores).
+    # Values laid over the defaults by preset name. `paper` is empty by definition. In `quick`, a search takes two threads, one
+    # for each of two passes side by side; retraining and attack take one, since on such small tensors a second thread costs
+    # more than it computes.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}}
 
     dataset: str = setting("digits", "Which images.", group="Data")

@@ -45,8 +45,10 @@ from engine.run.folder import (
 )
 from engine.run.state import RunState, compute, is_alive
 
-# Settings that a chain's children take over from the run they follow, beside the dataset.
-INHERITED = ("seed", "device", "threads")
+# Settings that a chain's children take over from the run they follow, beside the dataset. Threads only where they were chosen:
+# a preset's own number suits one kind of run.
+INHERITED = ("seed", "device")
+INHERITED_IF_CHOSEN = ("threads",)
 _started: list[subprocess.Popen[bytes]] = []
 
 
@@ -292,8 +294,10 @@ def _check(runs: Path, kind: str, config: RunConfig | Mapping[str, Any], method:
         raise ConfigError(f"A run of kind {kind} needs a {cls.__name__}, got a {type(config).__name__}; build it with "
                           "engine.config.build.")
     configs = [(kind, config)]
+    by_preset = build(kind, method, config.dataset, preset)
+    shared = {name: getattr(config, name) for name in INHERITED}
+    shared |= {name: getattr(config, name) for name in INHERITED_IF_CHOSEN if getattr(config, name) != getattr(by_preset, name)}
     for follower in then:
-        shared = {name: getattr(config, name) for name in INHERITED}
         changes = shared | dict(then_changes.get(follower, {}))
         configs.append((follower, build(follower, None, config.dataset, preset, changes)))
     for of_kind, one in configs:
