@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -40,10 +41,9 @@ def library(dtype: str) -> ctypes.CDLL:
     """
     if os.name != "posix":
         raise BuildError(f"The compiled back end needs Linux or macOS, got {platform.system()}; the plain one runs.")
-    command = compiler()
-    path = cache_folder() / f"cell-{fingerprint(command, dtype)}.so"
-    if not path.exists():
-        compile_to(path, command, dtype)
+    command, folder = compiler(), cache_folder()
+    name = f"cell-{fingerprint(command, dtype)}"
+    path = whole_file(folder, name) or compile_to(folder, name, command, dtype)
     try:
         return ctypes.CDLL(str(path))
     except OSError as error:
@@ -51,10 +51,10 @@ def library(dtype: str) -> ctypes.CDLL:
 
 
 @cache
-def unavailable() -> str | None:
+def unavailable(dtype: str = "float32") -> str | None:
     """Why the kernels cannot be used on this machine, in a sentence; None when they can."""
     try:
-        library("float32")
+        library(dtype)
     except BuildError as error:
         return str(error)
     return None
@@ -66,9 +66,13 @@ def compiler() -> tuple[str, ...]:
     Raises:
         BuildError: none was found.
     """
-    chosen = os.environ.get("CC")
-    if chosen and shutil.which(shlex.split(chosen)[0]):
-        return tuple(shlex.split(chosen))
+    try:
+        chosen = tuple(shlex.split(os.environ.get("CC", "")))
+    except ValueError as error:
+        raise BuildError(f"The environment variable CC must be a command, got {os.environ['CC']!r} ({error}); set it to the name "
+                         "of a C compiler.") from error
+    if chosen and shutil.which(chosen[0]):
+        return chosen
     for name in ("cc", "gcc", "clang"):
         if found := shutil.which(name):
             return (found,)
@@ -83,7 +87,7 @@ def fingerprint(command: tuple[str, ...], dtype: str) -> str:
     digest = hashlib.sha256()
     for part in (*FLAGS, *command, compiler_version(command), dtype, instructions()):
         digest.update(part.encode() + b"\0")
-    for source in sorted(KERNELS.iterdir()):
+    for source in sorted(KERNELS.glob("*.[ch]")):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -113,42 +117,76 @@ def instructions() -> str:
 
 
 def cache_folder() -> Path:
-    """Where compiled files are kept: ~/.cache/rampart/kernels, or a temporary folder of this user where that is not writable."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    for folder in (home / "rampart" / "kernels", Path(tempfile.gettempdir()) / f"rampart-kernels-{os.getuid()}"):
-        try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError:
-            continue
-        # A file that is loaded and run must lie where nobody else can put one.
-        if os.access(folder, os.W_OK) and folder.stat().st_uid == os.getuid():
+    """Where compiled files are kept: ~/.cache/rampart/kernels, or a temporary folder of this user where that is not writable.
+
+    Raises:
+        BuildError: neither can be used.
+    """
+    with suppress(RuntimeError):  # a user without a home folder
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rampart" / "kernels"
+        if is_private(folder):
+            return folder
+    with suppress(OSError):  # no temporary folder
+        folder = Path(tempfile.gettempdir()) / f"rampart-kernels-{os.getuid()}"
+        if is_private(folder):
             return folder
     raise BuildError("The compiled kernels need a folder to be kept in, and neither ~/.cache nor the temporary folder can be "
-                     "written; set XDG_CACHE_HOME to one that can.")
+                     "written by this user alone; set XDG_CACHE_HOME to one that can.")
 
 
-def compile_to(path: Path, command: tuple[str, ...], dtype: str) -> None:
-    """Compiles the kernels to `path`; whole or not at all, also with several processes at it.
+def is_private(folder: Path) -> bool:
+    """Whether this user, and nobody else, can put files into the folder, since they are loaded and run. Makes it if need be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        found = folder.stat()
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK) and found.st_uid == os.getuid() and not found.st_mode & 0o022
+
+
+def whole_file(folder: Path, name: str) -> Path | None:
+    """The compiled file of that name, if there is one and it holds what was written to it.
+
+    A file's name ends with the digest of its contents. Loading a damaged one may end the process, so it is deleted.
+    """
+    for path in folder.glob(f"{name}-*.so"):
+        with suppress(OSError):
+            if path.stem.endswith(f"-{contents(path)}"):
+                return path
+            path.unlink()
+    return None
+
+
+def contents(path: Path) -> str:
+    """Digest of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def compile_to(folder: Path, name: str, command: tuple[str, ...], dtype: str) -> Path:
+    """Compiles the kernels to a file in `folder`, see `whole_file`; whole or not at all, also with several at it.
 
     Raises:
         BuildError: the compiler failed; the message holds its first error.
     """
     real, integer = ELEMENTS[dtype]
-    partial = path.with_suffix(f".{os.getpid()}.part")
-    arguments = [*command, *FLAGS, f"-DREAL={real}", f"-DINTEGER={integer}", str(KERNELS / "cell.c"), "-o", str(partial), "-lm"]
     # zig keeps intermediate files, by default also in the current folder.
-    folders = {name: str(path.parent / "zig") for name in ("ZIG_LOCAL_CACHE_DIR", "ZIG_GLOBAL_CACHE_DIR")}
+    folders = {variable: str(folder / "zig") for variable in ("ZIG_LOCAL_CACHE_DIR", "ZIG_GLOBAL_CACHE_DIR")}
+    partial = None
     try:
+        handle, partial = tempfile.mkstemp(".part", "cell-", folder)
+        os.close(handle)
+        arguments = [*command, *FLAGS, f"-DREAL={real}", f"-DINTEGER={integer}", str(KERNELS / "cell.c"), "-o", partial, "-lm"]
         done = subprocess.run(arguments, capture_output=True, text=True, timeout=SECONDS, env=os.environ | folders)
         if done.returncode:
             first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:200])
             raise BuildError(f"The C compiler `{shlex.join(command)}` failed on the kernels: {first}; set CC to another one.")
-        partial.replace(path)
+        return Path(partial).replace(folder / f"{name}-{contents(Path(partial))}.so")
     except (OSError, subprocess.SubprocessError) as error:
         raise BuildError(f"The kernels could not be compiled with `{shlex.join(command)}`: {error}; set CC to another "
                          "compiler.") from error
     finally:
-        partial.unlink(missing_ok=True)
+        if partial is not None:
+            Path(partial).unlink(missing_ok=True)
 
 
 if __name__ == "__main__":  # `make setup`: a first search should not have to wait for the compiler

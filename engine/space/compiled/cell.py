@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from engine.errors import ConfigError
 from engine.space.compiled.build import library, unavailable
 from engine.space.layout import CellShape, Layout
 from engine.space.normalisation import Normalisation
@@ -31,13 +32,19 @@ class Compiled:
 
     def serves(self, x: Tensor, normalisation: Normalisation) -> bool:
         """Float32 and float64 on a CPU, with the batch's statistics."""
-        return x.device.type == "cpu" and x.dtype in DTYPES and not normalisation.running and unavailable() is None
+        return (x.device.type == "cpu" and x.dtype in DTYPES and not normalisation.running
+                and unavailable(DTYPES[x.dtype]) is None)
 
     def cell(self, cell: CellShape, layout: Layout, before_last: Tensor, last: Tensor, weights: Tensor, rows: Tensor,
              normalisation: Normalisation) -> Tensor:
-        """See `engine.space.state.Backend.cell`. Differentiable once."""
+        """See `engine.space.state.Backend.cell`. Differentiable once.
+
+        Raises:
+            ConfigError: tensors of unlike dtypes or devices.
+        """
         x0, x1 = (x.permute(1, 2, 3, 0).contiguous() for x in (before_last, last))
         buffers = normalisation.cells[cell.prefix] if normalisation.cells else None
+        _check_alike(last, weights=weights, alphas=rows, buffers=buffers)
         out = _CellFunction.apply(x0, x1, weights.contiguous(), rows.contiguous(), cell, buffers)
         return out.permute(3, 0, 1, 2)
 
@@ -86,10 +93,13 @@ class _Block:
         try:
             self.tensor = self.free[size].pop()
         except IndexError:
-            self.tensor = torch.empty(size, dtype=torch.uint8)
+            # Passes of other sizes may be over for good: what they left goes back to the system.
+            self.free.clear()
+            self.tensor = torch.empty(size, dtype=torch.uint8, device="cpu")
 
     def __del__(self) -> None:
-        self.free[self.tensor.numel()].append(self.tensor)
+        if hasattr(self, "tensor"):  # there was memory
+            self.free[self.tensor.numel()].append(self.tensor)
 
 
 @cache
@@ -101,6 +111,16 @@ def _struct(cell: CellShape, batch: int) -> _Cell:
 def _saved_bytes(kernels: ctypes.CDLL, shape: _Cell) -> int:
     kernels.cell_saved_bytes.restype = ctypes.c_size_t
     return int(kernels.cell_saved_bytes(ctypes.byref(shape)))
+
+
+def _check_alike(x: Tensor, **others: Tensor | None) -> None:
+    """The kernels get bare addresses, so whatever lies there must be numbers like those of x, one behind the other."""
+    for name, tensor in others.items():
+        if tensor is not None and (tensor.dtype, tensor.device) != (x.dtype, x.device):
+            raise ConfigError(f"The {name} must be {x.dtype} on the CPU, as the images are, got {tensor.dtype} on "
+                              f"{tensor.device}; convert them.")
+        if name == "buffers" and tensor is not None and not tensor.is_contiguous():
+            raise ConfigError("The flat buffer vector must be contiguous, since it is written to; pass buffers.contiguous().")
 
 
 def _at(tensor: Tensor | None) -> ctypes.c_void_p | None:
