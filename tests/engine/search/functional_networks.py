@@ -7,6 +7,7 @@ alphas can be, and smooth, so that autograd may be driven through it twice.
 from __future__ import annotations
 
 import os
+import threading
 from types import SimpleNamespace
 
 import torch
@@ -29,14 +30,16 @@ class FunctionalReference:
             if isinstance(child, torch.nn.BatchNorm2d):
                 child.track_running_stats, child.running_mean, child.running_var = False, None, None
                 child.num_batches_tracked = None
+        self._one_at_a_time = threading.Lock()  # functional_call puts the weights into the one module
         self.shapes = {name: p.shape for name, p in self.module.weight_parameters().items()}
 
     def logits(self, x: Tensor, weights: Tensor, alphas: Tensor, *, buffers: Tensor | None = None,
                update_buffers: bool = False) -> Tensor:
-        self.module.alphas = dict(zip(self.module.kinds, alphas.view(3, 14, 7), strict=True))
         pieces = weights.split([shape.numel() for shape in self.shapes.values()])
         views = {name: piece.view(shape) for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)}
-        return torch.func.functional_call(self.module, views, (x,))
+        with self._one_at_a_time:
+            self.module.alphas = dict(zip(self.module.kinds, alphas.view(3, 14, 7), strict=True))
+            return torch.func.functional_call(self.module, views, (x,))
 
     def initial_weights(self, generator: torch.Generator, dtype: torch.dtype, device: torch.device) -> Tensor:
         flat = [0.2 * torch.randn(shape, generator=generator, dtype=dtype).flatten() for shape in self.shapes.values()]
