@@ -2,8 +2,8 @@
 
 The tensors of a search are small, so a second core gains more from a second pass than from half of the first: a step on two
 cores takes 0.6 of its time this way (0.7 with the plain back ends), 0.75 to 1.0 with two threads in each pass, and several
-times as long with those when a neighbour needs one of the cores. torch and the compiled kernels let other Python threads run while they compute; autograd's backward pass on a CPU runs in the
-thread that asks for it.
+times as long with those when a neighbour needs one of the cores. torch and the compiled kernels let other Python threads run
+while they compute; autograd's backward pass on a CPU runs in the thread that asks for it.
 """
 
 from __future__ import annotations
