@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from engine.errors import ConfigError
 from engine.space.compiled.build import library, unavailable
@@ -69,15 +68,34 @@ class _CellFunction(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of x0, x1, weights and rows, each only where it is asked for."""
-        tensors, g = ctx.saved_tensors, g.contiguous()  # held by a name: the kernels get a bare address
-        found = [torch.empty_like(tensor) if wanted else None for tensor, wanted in zip(tensors, ctx.needs_input_grad[:4])]
-        code = ctx.kernels.cell_backward(ctypes.byref(ctx.shape), _at(g), *map(_at, tensors), _at(ctx.saved.tensor),
-                                         *map(_at, found))
+        return *_CellGradients.apply(g, *ctx.saved_tensors, ctx), None, None
+
+
+class _CellGradients(torch.autograd.Function):
+    """The backward pass of a cell as a function of g, like the cell's output, and of what the cell was given.
+
+    A function of its own so that a second derivative is refused: torch's `once_differentiable` leaves the terms that would
+    go through the cell out of an `autograd.grad`, without a word, where other terms reach the same tensor.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, g: Tensor, x0: Tensor, x1: Tensor, weights: Tensor, rows: Tensor, out: Tensor,
+                cell: Any) -> tuple[Tensor | None, ...]:
+        """cell: the context of `_CellFunction`."""
+        tensors, g = (x0, x1, weights, rows), g.contiguous()  # held by a name: the kernels get a bare address
+        found = tuple(torch.empty_like(tensor) if wanted else None for tensor, wanted in zip(tensors, cell.needs_input_grad))
+        code = cell.kernels.cell_backward(ctypes.byref(cell.shape), _at(g), *map(_at, tensors), _at(out), _at(cell.saved.tensor),
+                                          *map(_at, found))
         _check(code)
-        return *found, None, None
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Refused."""
+        raise ConfigError("A compiled cell must be differentiated once, got a second derivative; take a plain back end, such as "
+                          "Supernet(..., backend=\"merged\").")
 
 
 class _Block:

@@ -1,0 +1,265 @@
+"""The compiled back end equals the plain one in float64, is as close to it in float32, and never reads or keeps too much."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+from statistics import median
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from engine.errors import ConfigError
+from engine.space.compiled.build import unavailable
+from engine.space.compiled.cell import _Block
+from engine.space.layout import CellShape, Layout, StateShape, buffer_layout, edges_from, weight_layout
+from engine.space.normalisation import Normalisation
+from engine.space.state import BACKENDS
+from engine.space.supernet import Supernet
+
+pytestmark = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
+
+# kind, channels, channels of the inputs, map size, batch: no size is a multiple of a vector or a tile for long
+CELLS = [
+    ("normal", 2, (6, 6), (4, 4), 3), ("normal", 6, (3, 10), (3, 5), 7), ("normal", 10, (8, 24), (8, 4), 1),
+    ("normal", 2, (2, 2), (1, 1), 3), ("normal", 24, (10, 6), (4, 6), 3), ("normal", 2, (2, 2), (1, 2), 5),
+    ("normal", 4, (4, 2), (2, 1), 9), ("normal", 20, (5, 7), (2, 8), 64), ("normal", 4, (4, 4), (9, 20), 2),
+    ("reduction", 2, (6, 6), (4, 4), 3), ("reduction", 6, (3, 10), (2, 2), 7), ("reduction", 10, (8, 24), (8, 4), 1),
+    ("reduction", 24, (10, 6), (4, 6), 3), ("reduction", 4, (1, 1), (2, 4), 64), ("reduction", 14, (2, 3), (12, 20), 2),
+    ("after reduction", 2, (6, 6), (4, 4), 3), ("after reduction", 6, (3, 10), (1, 1), 7),
+    ("after reduction", 10, (8, 24), (8, 4), 1), ("after reduction", 24, (10, 6), (4, 6), 3),
+    ("after reduction", 4, (1, 5), (1, 2), 64),
+]
+NAMES = ("x0", "x1", "weights", "rows")
+
+
+class Case:
+    """One cell with random inputs, weights, softmaxed alphas and running statistics, float64."""
+
+    def __init__(self, kind: str, channels: int, inputs: tuple[int, int], size: tuple[int, int], batch: int) -> None:
+        states = tuple(StateShape(f"cells.0.states.{state}.", edges_from(state), 2 if kind == "reduction" and state < 2 else 1)
+                       for state in range(5))
+        self.shape = CellShape(0, "normal", kind == "reduction", kind == "after reduction", channels, inputs, size, states)
+        self.layout: Layout = weight_layout([self.shape], 10, 3).part("cells.0.")
+        self.buffers: Layout = buffer_layout([self.shape]).part("cells.0.")
+        double = 2 if kind == "after reduction" else 1
+        self.given = (torch.rand(batch, inputs[0], double * size[0], double * size[1], dtype=torch.float64),
+                      torch.rand(batch, inputs[1], *size, dtype=torch.float64),
+                      0.5 * torch.randn(self.layout.size, dtype=torch.float64), torch.rand(14, 7, dtype=torch.float64))
+
+    def output(self, backend: str, *given: Tensor, buffers: Tensor | None = None) -> Tensor:
+        """[B, 4 C, H', W'] from x0, x1, weights and rows."""
+        normalisation = Normalisation(None, running=False)
+        if buffers is not None:
+            normalisation = Normalisation(self.buffers.views(buffers), False, {"cells.0.": buffers})
+        return BACKENDS[backend].cell(self.shape, self.layout, *given, normalisation)
+
+    def gradients(self, backend: str, wanted: tuple[bool, ...] = (True,) * 4,
+                  dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+        """The output, the moved running statistics and the wanted gradients, those of the weights by name."""
+        given = [tensor.to(dtype, copy=True).requires_grad_(w) for tensor, w in zip(self.given, wanted)]
+        buffers = torch.full((self.buffers.size,), 0.5, dtype=dtype)
+        out = self.output(backend, *given, buffers=buffers)
+        g = torch.randn(out.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).to(dtype)
+        asked = {name: tensor for name, tensor, w in zip(NAMES, given, wanted) if w}
+        found = dict(zip(asked, torch.autograd.grad(out, list(asked.values()), g))) if asked else {}
+        if "weights" in found:
+            found |= self.layout.views(found.pop("weights"))
+        return {"output": out.detach(), "running statistics": buffers} | found
+
+
+def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        error = float((found[name] - value).abs().max()) / (float(value.abs().max()) or 1.0)
+        assert error < 1e-10, f"{name}: relative error {error:.1e}"
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=str)
+def test_every_gradient_equals_the_plain_one(cell: tuple) -> None:
+    case = Case(*cell)
+    assert_close(case.gradients("compiled"), case.gradients("merged"))
+
+
+@pytest.mark.parametrize("cell", [CELLS[1], CELLS[10], CELLS[16]], ids=str)
+def test_each_gradient_is_the_same_whatever_else_is_asked_for(cell: tuple) -> None:
+    case = Case(*cell)
+    everything = case.gradients("compiled")
+    for wanted in product((False, True), repeat=4):
+        for name, value in case.gradients("compiled", wanted).items():
+            assert torch.equal(value, everything[name]), f"{name} with {wanted}"
+
+
+def test_one_tensor_as_both_inputs() -> None:
+    case = Case("normal", 6, (5, 5), (4, 6), 3)
+    x, g = case.given[1], torch.randn(3, 24, 4, 6, dtype=torch.float64)
+    found = []
+    for backend in ("compiled", "merged"):
+        both = x.clone().requires_grad_()
+        found.append(torch.autograd.grad(case.output(backend, both, both, *case.given[2:]), both, g)[0])
+    torch.testing.assert_close(*found, rtol=1e-10, atol=1e-10)
+
+
+def test_a_graph_may_be_walked_twice_and_gradients_need_not_be_contiguous() -> None:
+    case = Case("reduction", 6, (3, 10), (4, 8), 3)
+    given = [tensor.clone().requires_grad_() for tensor in case.given]
+    out = case.output("compiled", *given)
+    one = torch.ones((), dtype=torch.float64)
+    for g in (one.expand_as(out), torch.randn(4, 2, 24, 3, dtype=torch.float64).permute(3, 2, 1, 0)):
+        once, twice, contiguous = (torch.autograd.grad(out, given, each, retain_graph=True)
+                                   for each in (g, g, g.contiguous()))
+        for a, b, c in zip(once, twice, contiguous):
+            assert torch.equal(a, b) and torch.equal(a, c)
+
+
+@pytest.mark.parametrize("cell", [("normal", 10, (6, 6), (8, 8), 16), ("reduction", 8, (6, 10), (8, 12), 8),
+                                  ("after reduction", 6, (3, 10), (4, 4), 16)], ids=str)
+def test_float32_is_no_farther_from_float64_than_the_plain_one(cell: tuple) -> None:
+    """Over several seeds: one kink of ReLU or max-pooling crossed by rounding moves a single gradient a lot."""
+    errors: dict[str, list[dict[str, float]]] = {"compiled": [], "merged": []}
+    for _ in range(7):
+        case = Case(*cell)
+        exact = case.gradients("merged")
+        for backend, found in errors.items():
+            rounded = case.gradients(backend, dtype=torch.float32)
+            found.append({name: float((rounded[name] - value).norm() / value.norm()) for name, value in exact.items()})
+    for name in exact:
+        ours, theirs = (median(errors[backend][i][name] for i in range(7)) for backend in ("compiled", "merged"))
+        assert ours <= 3 * theirs + 1e-7, f"{name}: {ours:.1e} against {theirs:.1e}"
+
+
+@pytest.mark.parametrize("kind", ["normal", "reduction", "after reduction"])
+def test_ties_of_max_pooling_go_to_the_first_as_in_torch(kind: str) -> None:
+    """Whole numbers only: sums are exact then, and equal pixels stay equal behind BatchNorm, in either back end."""
+    case = Case(kind, 6, (2, 3), (8, 12), 5)
+    x0, x1, weights, rows = (tensor.clone() for tensor in case.given)
+    for x in (x0, x1):
+        x.copy_(torch.randint(3, x.shape))
+        x[:2] = 1.0
+        x[:, :, 2:5] = 2.0
+    for name in ("cells.0.preprocess0", "cells.0.preprocess1"):
+        view = case.layout.views(weights)[name]
+        view.copy_(torch.randint(1, 5, view.shape))
+    rows[:, 0] = 3.0  # max-pooling
+    rows[8:, 0] = 0.0  # but not of nodes, whose pixels are equal up to rounding only
+    found = []
+    for backend in ("compiled", "merged"):
+        inputs = [x0.clone().requires_grad_(), x1.clone().requires_grad_()]
+        out = case.output(backend, *inputs, weights, rows)
+        g = torch.randn(out.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        found.append(torch.autograd.grad(out, inputs, g))
+    for a, b in zip(*found):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+SHAPE = (3, 8, 12)
+
+
+def net(backend: str | None = "compiled", channels: int = 4, layers: int = 4) -> Supernet:
+    return Supernet(channels=channels, layers=layers, classes=5, image_shape=SHAPE, backend=backend)
+
+
+def point(supernet: Supernet, seed: int = 0, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    """Weights and clearly unequal alphas."""
+    generator = torch.Generator().manual_seed(seed)
+    return supernet.initial_weights(generator, dtype), 500 * supernet.initial_alphas(generator, dtype)
+
+
+def broken(weights: Tensor, supernet: Supernet, value: float) -> Iterator[tuple[str, Tensor]]:
+    """For each named tensor of the cells, the weights with one entry replaced; of kernels the one in the middle."""
+    for entry in supernet.layout.entries:
+        if entry.name.startswith("cells."):
+            changed = weights.clone()
+            view = supernet.layout.views(changed)[entry.name]
+            at = (-1, -1, entry.shape[-1] // 2, entry.shape[-1] // 2) if "depthwise" in entry.name else (-1,) * view.dim()
+            view[at] = value
+            yield entry.name, changed
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_not_finite_is_never_hidden(value: float) -> None:
+    supernet = net(channels=2, layers=3)
+    weights, alphas = point(supernet, dtype=torch.float32)
+    x = torch.rand(3, *SHAPE)
+    assert bool(supernet.logits(x, weights, alphas).isfinite().all())
+    for name, changed in broken(weights, supernet, value):
+        assert not bool(supernet.logits(x, changed, alphas).isfinite().all()), name
+    x[1, 2, 3, 4] = value
+    assert not bool(supernet.logits(x, weights, alphas).isfinite().any())
+
+
+def test_running_statistics_are_left_to_a_plain_back_end() -> None:
+    found = []
+    for backend in ("compiled", "merged"):
+        supernet = net(backend)
+        weights, alphas = point(supernet)
+        buffers, x = supernet.initial_buffers(torch.float64), torch.linspace(0, 1, 4 * 288, dtype=torch.float64).view(4, *SHAPE)
+        for _ in range(2):
+            supernet.logits(x, weights, alphas, buffers=buffers, update_buffers=True)
+        found.append((buffers, supernet.logits(x.sin(), weights, alphas, buffers=buffers, running_statistics=True)))
+    for a, b in zip(*found):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
+def one_pass(supernet: Supernet, seed: int, batch: int = 5) -> list[Tensor]:
+    """Logits and all gradients of a pass that follows from the seed."""
+    weights, alphas = (tensor.requires_grad_() for tensor in point(supernet, seed, torch.float32))
+    x = torch.rand(batch, *SHAPE, generator=torch.Generator().manual_seed(seed)).requires_grad_()
+    logits = supernet.logits(x, weights, alphas)
+    return [logits.detach(), *torch.autograd.grad(F.cross_entropy(logits, torch.arange(batch) % 5), [x, weights, alphas])]
+
+
+def test_two_threads_at_once_compute_what_one_does() -> None:
+    supernet, seeds = net(), list(range(20))
+    alone = [one_pass(supernet, seed) for seed in seeds]
+    for _ in range(3):
+        with ThreadPoolExecutor(2) as threads:
+            beside = list(threads.map(lambda seed: one_pass(supernet, seed), seeds))
+        for a, b in zip(alone, beside):
+            assert all(torch.equal(x, y) for x, y in zip(a, b))
+
+
+def test_memory_goes_from_pass_to_pass() -> None:
+    def kept() -> int:
+        gc.collect()
+        return sum(size * len(blocks) for size, blocks in _Block.free.items())
+
+    supernet = net()
+    _Block.free.clear()
+    one_pass(supernet, 0)
+    after_one = kept()
+    assert after_one > 0
+    for seed in range(50):
+        one_pass(supernet, seed)
+    assert kept() == after_one
+    one_pass(supernet, 0, batch=2)
+    one_pass(supernet, 0, batch=2)
+    assert kept() < after_one, "what passes of another size left is not kept for ever"
+
+
+def test_a_second_derivative_is_refused() -> None:
+    supernet = net()
+    weights, alphas = (tensor.requires_grad_() for tensor in point(supernet))
+    x = torch.rand(3, *SHAPE, dtype=torch.float64)
+    (gradient,) = torch.autograd.grad(supernet.logits(x, weights, alphas).sum(), weights, create_graph=True)
+    with pytest.raises(ConfigError, match="differentiated once"):
+        torch.autograd.grad(gradient.sum(), alphas)
+
+
+def test_unlike_dtypes_are_refused() -> None:
+    """The kernels get bare addresses: numbers of another size would be read, and written, beyond their end."""
+    supernet = net()
+    weights, alphas = point(supernet)
+    x = torch.rand(3, *SHAPE, dtype=torch.float64)
+    with pytest.raises(ConfigError, match="alphas must be torch.float64"):
+        supernet.logits(x, weights, alphas.float())
+    case = Case(*CELLS[0])
+    with pytest.raises(ConfigError, match="buffers must be torch.float64"):
+        case.output("compiled", *case.given, buffers=torch.zeros(case.buffers.size))
+    with pytest.raises(ConfigError, match="must be contiguous"):
+        BACKENDS["compiled"].cell(case.shape, case.layout, *case.given,
+                                  Normalisation({}, False, {"cells.0.": torch.zeros(2 * case.buffers.size).double()[::2]}))
