@@ -31,7 +31,7 @@ CASES = [
     (8, 4, (3, 16, 16), 2, ARNAS, None),
     (4, 5, (3, 8, 12), 7, ARNAS, "compiled"),
     (6, 4, (1, 4, 4), 3, ARNAS, "compiled"),
-    (10, 3, (3, 16, 12), 1, DARTS, "compiled"),
+    (10, 3, (3, 16, 12), 2, DARTS, "compiled"),
     (20, 3, (1, 4, 8), 3, DARTS, "compiled"),
     (2, 8, (3, 8, 8), 64, ARNAS, "compiled"),
 ]
