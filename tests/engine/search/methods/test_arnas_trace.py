@@ -15,6 +15,7 @@ from torch import Tensor
 
 from engine.search.methods.arnas.config import ArnasConfig
 from engine.search.methods.arnas.method import Arnas
+from engine.space.compiled.build import unavailable
 from engine.space.supernet import Supernet
 from tests.engine.search.functional_networks import DEVICE, FunctionalReference
 
@@ -99,11 +100,13 @@ def test_two_steps_on_the_reference_supernet() -> None:
     assert max(errors.values()) <= TOLERANCE, errors
 
 
+@pytest.mark.parametrize("backend", ["dense", "compiled"])
 @pytest.mark.parametrize("name", ["0.1", "1"])
-def test_trace(name: str) -> None:
+def test_trace(name: str, backend: str) -> None:
     recording = Recording(name)
     config = recording.config()
-    supernet = Supernet(kinds=KINDS, channels=config.channels, layers=config.layers, classes=10, image_shape=(3, 8, 8))
+    supernet = Supernet(kinds=KINDS, channels=config.channels, layers=config.layers, classes=10, image_shape=(3, 8, 8),
+                        backend=backend)
 
     def flat_from(weights: dict[str, Tensor]) -> Tensor:
         """Through the names of the DARTS family; the records hold no running statistics, which no step reads."""
@@ -115,3 +118,27 @@ def test_trace(name: str) -> None:
     assert max(errors.values()) <= TOLERANCE, errors
     gammas = [recording.step(t)["gamma"].item() for t in range(5)]
     assert (max(gammas) == 0) == (name == "0.1"), "one record lies at the vertex, the other does not"
+
+
+@pytest.mark.skipif(unavailable() is not None or DEVICE.type != "cpu", reason="no compiled kernels here")
+def test_compiled_steps_equal_plain_ones() -> None:
+    """Two steps with momentum on images that are no multiple of a vector: the same attacks, gradients, weights and alphas."""
+    arnas = {}
+    for backend in ("compiled", "merged"):
+        supernet = Supernet(channels=6, layers=3, classes=5, image_shape=(3, 8, 12), backend=backend)
+        arnas[backend] = Arnas(ArnasConfig(attack_steps=3, momentum=0.9), supernet, device=DEVICE, dtype=torch.float64, seed=3)
+    for t in range(2):
+        generator = torch.Generator().manual_seed(t)
+        batches = [(torch.rand(7, 3, 8, 12, generator=generator, dtype=torch.float64),
+                    torch.randint(5, (7,), generator=generator)) for _ in range(2)]
+        proposals = {name: search.propose(*batches, learning_rate=0.05, generator=torch.Generator().manual_seed(t))
+                     for name, search in arnas.items()}
+        found, expected = proposals["compiled"], proposals["merged"]
+        for a, b in ((found.x_adv, expected.x_adv), (found.xs_adv, expected.xs_adv)):
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-14)
+        for a, b in zip(found.architecture.gradients, expected.architecture.gradients, strict=True):
+            assert relative_error(a, b) < 1e-10
+        for name, search in arnas.items():
+            search.take(proposals[name])
+    for name in ("weights", "alphas"):
+        assert relative_error(getattr(arnas["compiled"], name), getattr(arnas["merged"], name)) < 1e-10
