@@ -183,11 +183,12 @@ def broken(weights: Tensor, supernet: Supernet, value: float) -> Iterator[tuple[
             yield entry.name, changed
 
 
+@pytest.mark.parametrize("batch", [3, 16])  # also one whose rows are whole vectors
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_what_is_not_finite_is_never_hidden(value: float) -> None:
+def test_what_is_not_finite_is_never_hidden(value: float, batch: int) -> None:
     supernet = net(channels=2, layers=3)
     weights, alphas = point(supernet, dtype=torch.float32)
-    x = torch.rand(3, *SHAPE)
+    x = torch.rand(batch, *SHAPE)
     assert bool(supernet.logits(x, weights, alphas).isfinite().all())
     for name, changed in broken(weights, supernet, value):
         assert not bool(supernet.logits(x, changed, alphas).isfinite().all()), name
