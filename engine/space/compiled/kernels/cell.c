@@ -75,7 +75,8 @@ static void gather_half(REAL *to, const REAL *x, const Cell *cell, long h, long 
 }
 
 /* 1x1 convolution and BatchNorm of input i, which lies behind a ReLU; running: means, then variances, or NULL. */
-static void preprocess(const Cell *cell, int i, const REAL *x, const REAL *weight, REAL *h, REAL *scale, REAL *running, Arena arena) {
+static void preprocess(const Cell *cell, int i, const REAL *x, const REAL *weight, REAL *h, REAL *scale, REAL *running,
+                       Arena arena) {
     const long c = cell->channels, in = cell->inputs[i], n = cell->width * cell->batch, plane = positions(cell);
     const int halves = i == 0 && cell->halved;
     Moments of_h = moments(&arena, c);
@@ -138,7 +139,8 @@ static void preprocess_backward(const Cell *cell, int i, const REAL *g, const RE
 
 /* Slices of the flat buffers of state s: each means, then variances. */
 static REAL *place_running(REAL *at, const State *s, REAL **running) {
-    const long mc = s->m * s->c, lengths[5] = {2 * s->c, SEPARABLE * mc, SEPARABLE * mc, (KINDS - SEPARABLE) * mc, s->stride == 2 ? mc : 0};
+    const long mc = s->m * s->c, dilated = KINDS - SEPARABLE, reduce = s->stride == 2 ? mc : 0;
+    const long lengths[5] = {2 * s->c, SEPARABLE * mc, SEPARABLE * mc, dilated * mc, reduce};
     for (int i = 0; i < 5; i++) {
         running[i] = at;
         if (at) at += 2 * lengths[i];
@@ -210,8 +212,8 @@ static void *aligned(size_t bytes) {
  *
  * weights, buffers: the cell's slices of the flat vectors; buffers move towards this batch's statistics; NULL: stay.
  * rows [14, PRIMITIVES]: softmaxed alphas, by state. saved: cell_saved_bytes, aligned to 64. Returns 0, or 1: out of memory. */
-int cell_forward(const Cell *cell, const REAL *x0, const REAL *x1, const REAL *weights, const REAL *rows, REAL *buffers, REAL *out,
-                 void *saved) {
+int cell_forward(const Cell *cell, const REAL *x0, const REAL *x1, const REAL *weights, const REAL *rows, REAL *buffers,
+                 REAL *out, void *saved) {
     const Given given = {x0, x1, weights, rows, saved};
     size_t bytes = 0;
     forward(cell, &given, buffers, out, (Arena){NULL, 0, &bytes});

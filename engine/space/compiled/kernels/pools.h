@@ -33,7 +33,8 @@ static void shares_of_columns(REAL *shares, Map map) {
 INLINE int rows_inside(Map map, long h) { return 3 - (h == 0) - (map.stride == 1 && h == map.height - 1); }
 
 /* Columns first .. last - 1 of a window (of the three) for the outputs from .. to - 1: largest, its column, and the sum. */
-INLINE void across(REAL *best, INTEGER *place, REAL *all, const REAL *row, Map map, const int first, const int last, long from, long to) {
+INLINE void across(REAL *best, INTEGER *place, REAL *all, const REAL *row, Map map, const int first, const int last,
+                   long from, long to) {
     const REAL *x[3] = {row + pool_column(map, 0), row + pool_column(map, 1), row + pool_column(map, 2)};
     long i = from;
     for (; i + LANES <= to; i += LANES) {
@@ -65,7 +66,10 @@ static void pools_forward(REAL *maximum, REAL *average, INTEGER *number, const R
     const long n = outputs_in_row(map), b = map.batch, right = map.stride == 1 ? n - b : n;
     REAL *shares = reals(&arena, n), *best[3], *all[3]; /* of the last three rows, row r in place r % 3 */
     INTEGER *place[3];
-    for (int i = 0; i < 3; i++) best[i] = reals(&arena, n), all[i] = reals(&arena, n), place[i] = take(&arena, (size_t)n * sizeof(INTEGER));
+    for (int i = 0; i < 3; i++) {
+        best[i] = reals(&arena, n), all[i] = reals(&arena, n);
+        place[i] = take(&arena, (size_t)n * sizeof(INTEGER));
+    }
     if (only_counts(&arena)) return;
     shares_of_columns(shares, map);
     long filled = 0;
@@ -114,8 +118,8 @@ static void pools_forward(REAL *maximum, REAL *average, INTEGER *number, const R
 
 /* The other way for one input row: what each output column gives to its left, middle and right column (of_column), of the
  * maximum and of the average together; from the outputs of `count` rows. */
-INLINE void down(REAL *const *of_column, int count, const int *places, const REAL *const *of_maximum, const REAL *const *of_average,
-                 const INTEGER *const *number, const REAL *share, const REAL *shares, long n) {
+INLINE void down(REAL *const *of_column, int count, const int *places, const REAL *const *of_maximum,
+                 const REAL *const *of_average, const INTEGER *const *number, const REAL *share, const REAL *shares, long n) {
     long i = 0;
     for (; i + LANES <= n; i += LANES) {
         vec v[3] = {{0}, {0}, {0}}, all = {0};
@@ -142,7 +146,8 @@ INLINE void down(REAL *const *of_column, int count, const int *places, const REA
 }
 
 /* Adds the pools' part to the map's gradient gx, laid out as the map. */
-static void pools_backward(REAL *gx, const REAL *of_maximum, const REAL *of_average, const INTEGER *number, Map map, Arena arena) {
+static void pools_backward(REAL *gx, const REAL *of_maximum, const REAL *of_average, const INTEGER *number, Map map,
+                           Arena arena) {
     const long n = outputs_in_row(map), b = map.batch;
     REAL *shares = reals(&arena, n), *of_column[3];
     for (int j = 0; j < 3; j++) of_column[j] = zero_reals(&arena, n + 2 * b);

@@ -44,7 +44,8 @@ INLINE long column(const Ring *r, long shift) {
     return (odd * r->part + r->pad + (shift - odd) / 2) * r->batch;
 }
 
-/* Writes max(0, (x - mean) * scale), NaN where x is NaN, of the next row of maps [channels, height * width * batch]; mean NULL: max(0, x). */
+/* Writes max(0, (x - mean) * scale), NaN where x is NaN, of the next row of maps [channels, height * width * batch].
+ * mean NULL: max(0, x). */
 static void fill_positive(Ring *r, const REAL *maps, const REAL *mean, const REAL *scale) {
     const long row = r->filled++, n = r->width * r->batch, plane = r->height * n;
     for (long c = 0; c < r->channels; c++) {

@@ -115,7 +115,8 @@ static void stage1(State *s, const REAL *input, Arena arena, REAL **running) {
             for (long e = 0; e < s->m; e++) {
                 const long at = k * s->m + e;
                 REAL *y = s->saved.y + at * s->c * s->out + h * s->n;
-                pointwise(y, s->out, block(s->weights.pointwise + at * s->c * s->c, s->c), s->c, z + e * s->c * s->n, s->n, s->c, s->n);
+                const Matrix w = block(s->weights.pointwise + at * s->c * s->c, s->c);
+                pointwise(y, s->out, w, s->c, z + e * s->c * s->n, s->n, s->c, s->n);
                 for (long c = 0; c < s->c; c++) moments_add(&of_y, at * s->c + c, y + c * s->out, s->n, h == 0);
             }
         }
@@ -194,8 +195,10 @@ static Parts parts_of(const State *s, const REAL *input, long e, long c) {
     const Saved *v = &s->saved;
     const long mc = s->m * s->c, ec = e * s->c + c;
     Parts p;
-    for (int k = 0; k < 2; k++)
-        p.value[k] = v->pools + (k * s->c + c) * s->out, p.mean[k] = v->mean_pools[k * s->c + c], p.scale[k] = v->scale_pools[k * s->c + c];
+    for (int k = 0; k < 2; k++) {
+        const long at = k * s->c + c;
+        p.value[k] = v->pools + at * s->out, p.mean[k] = v->mean_pools[at], p.scale[k] = v->scale_pools[at];
+    }
     if (s->stride == 1) p.value[SKIP] = input + c * s->out, p.mean[SKIP] = 0, p.scale[SKIP] = 1;
     else p.value[SKIP] = v->skip + ec * s->out, p.mean[SKIP] = v->mean_skip[ec], p.scale[SKIP] = v->scale_skip[ec];
     for (int k = 0; k < KINDS; k++) {
@@ -441,8 +444,8 @@ static void reduce_backward(const State *s, const REAL *input, const REAL *g, co
             const Matrix w = transposed(s->weights.reduce + (q * s->m + e) * half * c, c);
             pointwise_add(gx + (2 * h + q) * s->w * s->b + q * s->n, plane, w, c, dy + q * half * s->n, s->n, half, s->n);
             if (grads)
-                outer_add(outer + q * half * c, dy + q * half * s->n, s->n, half, slot(&in, 2 * h + q) + column(&in, q), in.length,
-                          c, s->n);
+                outer_add(outer + q * half * c, dy + q * half * s->n, s->n, half, slot(&in, 2 * h + q) + column(&in, q),
+                          in.length, c, s->n);
         }
     }
     if (grads)

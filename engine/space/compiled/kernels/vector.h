@@ -79,7 +79,10 @@ INLINE void *take(Arena *arena, size_t bytes) {
 INLINE REAL *reals(Arena *arena, long count) { return take(arena, (size_t)count * sizeof(REAL)); }
 
 INLINE void *cleared(void *at, size_t bytes) { return at ? memset(at, 0, bytes) : NULL; }
-INLINE vec *zeros(Arena *arena, long count) { return cleared(take(arena, (size_t)count * sizeof(vec)), (size_t)count * sizeof(vec)); }
+INLINE vec *zeros(Arena *arena, long count) {
+    const size_t bytes = (size_t)count * sizeof(vec);
+    return cleared(take(arena, bytes), bytes);
+}
 INLINE REAL *zero_reals(Arena *arena, long count) { return cleared(reals(arena, count), (size_t)count * sizeof(REAL)); }
 
 #endif
