@@ -40,7 +40,7 @@ class ArnasConfig(SearchConfig):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},
         "scout": {"channels": 16, "epochs": 10},
-        "quick": {"channels": 8, "layers": 5, "epochs": 20, "batch_size": 40, "alpha_learning_rate": 0.05,
+        "quick": {"channels": 8, "layers": 5, "epochs": 16, "batch_size": 40, "alpha_learning_rate": 0.05,
                   "threads": 2},
         "smoke": {"channels": 4, "layers": 4, "epochs": 1, "steps_per_epoch": 2, "batch_size": 8, "images": 64,
                   "attack_steps": 2},
