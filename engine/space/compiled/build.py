@@ -26,6 +26,7 @@ KERNELS = Path(__file__).parent / "kernels"
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
 ELEMENTS = {"float32": ("float", "int32_t"), "float64": ("double", "int64_t")}
 SECONDS = 180  # that a compiler may take
+SWITCH = "RAMPART_KERNELS"  # environment variable: "off" computes with the plain back ends
 
 
 class BuildError(Exception):
@@ -39,6 +40,8 @@ def library(dtype: str) -> ctypes.CDLL:
     Raises:
         BuildError: no compiler, or one that fails.
     """
+    if os.environ.get(SWITCH) == "off":
+        raise BuildError(f"The compiled back end is switched off by {SWITCH}=off in the environment; unset it.")
     if os.name != "posix":
         raise BuildError(f"The compiled back end needs Linux or macOS, got {platform.system()}; the plain one runs.")
     command, folder = compiler(), cache_folder()

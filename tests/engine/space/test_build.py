@@ -143,3 +143,13 @@ def test_a_folder_where_others_can_put_files_is_not_used(tmp_path: Path) -> None
         folder.chmod(0o700)
         os.chown(folder, 12345, 12345)
         assert said(start(SAY, **variables)) == "None" and not compiled(folder)
+
+
+def test_can_be_switched_off(tmp_path: Path) -> None:
+    code = SAY + """
+from engine.space.supernet import Supernet
+print(*Supernet(channels=2, layers=3, classes=3, image_shape=(1, 8, 8)).backends("cpu"))
+"""
+    sentence, backends = said(start(code, **environment(tmp_path, RAMPART_KERNELS="off"))).splitlines()
+    assert "switched off by RAMPART_KERNELS=off" in sentence and backends == "dense dense dense"
+    assert not compiled(tmp_path)

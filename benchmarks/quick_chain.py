@@ -1,0 +1,83 @@
+"""How long the `quick` chain takes on this machine, and how far its alphas move: search, retraining, attack.
+
+    python -m benchmarks.quick_chain                        # with the back end that a search takes by itself
+    RAMPART_KERNELS=off python -m benchmarks.quick_chain    # with the plain back end
+
+Real processes through the queue, as after a click; wall clock from the request to the end of each run. The margin of an edge is
+the difference of its two largest softmaxed alphas; at the start it is noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+from benchmarks.measurement import Table, machine_line
+from engine import api
+from engine.log import RunLog
+from engine.space.compiled import build
+
+
+def durations(runs: Path, preset: str) -> tuple[list[str], list[float]]:
+    """Ids of the chain's runs and the seconds from the request, or from the run before, to the end of each.
+
+    Raises:
+        RuntimeError: a run did not finish.
+    """
+    start, ids = time.monotonic(), api.launch("search", preset=preset, runs=runs, then=("retrain", "attack"))
+    ends = []
+    for run_id in ids:
+        state = api.wait([run_id], runs=runs)[run_id]
+        if state.status != "finished":
+            raise RuntimeError(f"run {run_id} must finish, it {state.status}: {state.cause}")
+        ends.append(time.monotonic() - start)
+    return ids, [end - before for end, before in zip(ends, [0.0, *ends])]
+
+
+def margins(log: RunLog, run: str, cell: str, epoch: int | None) -> list[float]:
+    """Per edge, the difference of its two largest softmaxed alphas; epoch None: of the last."""
+    found = []
+    for _, edge in log.alpha_matrix(run, cell, epoch).groupby("edge"):
+        largest, second = sorted(edge["weight"], reverse=True)[:2]
+        found.append(largest - second)
+    return found
+
+
+def margin_table(log: RunLog, run: str) -> Table:
+    """One row per edge and cell kind."""
+    rows = []
+    for cell in log.alpha_cells(run):
+        first, last = margins(log, run, cell, log.alpha_epochs(run, cell)[0]), margins(log, run, cell, None)
+        rows += [(cell, str(edge), f"{a:.5f}", f"{b:.5f}", f"{b / a:.0f}") for edge, (a, b) in enumerate(zip(first, last))]
+        rows.append((cell, "median", f"{median(first):.5f}", f"{median(last):.5f}", f"{median(last) / median(first):.0f}"))
+    return Table("Margin of the largest over the second softmaxed alpha", ("cell", "edge", "at the start", "at the end", "ratio"),
+                 rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the chain in a folder of its own and prints what it took."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--preset", default="quick", help="another preset (default: quick)")
+    preset = parser.parse_args(sys.argv[1:] if arguments is None else arguments).preset
+    with tempfile.TemporaryDirectory() as folder:
+        ids, seconds = durations(Path(folder), preset)
+        log = RunLog.open(Path(folder), in_memory=True)
+        log.ingest()
+        result = log.robustness().iloc[0]
+        print(margin_table(log, ids[0]).text())
+        log.close()
+    computed = "the plain back end" if build.unavailable() else "the compiled back end"
+    print(f"\n{preset}: {sum(seconds) / 60:.2f} min with {computed} (" + ", ".join(
+        f"{kind} {each:.0f} s" for kind, each in zip(("search", "retraining", "attack"), seconds)) + ")")
+    print(f"natural accuracy {result['natural_accuracy']:.3f}, worst case over all attacks "
+          f"{result['worst_accuracy']:.3f} of {result['worst_images']:.0f} images")
+    print(machine_line())
+
+
+if __name__ == "__main__":
+    main()
