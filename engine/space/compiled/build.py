@@ -105,7 +105,8 @@ def compiler_version(command: tuple[str, ...]) -> str:
     try:
         answer = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=SECONDS, check=True)
     except (OSError, subprocess.SubprocessError) as error:
-        raise BuildError(f"The C compiler must run, got '{error}' from `{shlex.join(command)} --version`; repair it or set CC "
+        problem = f"exit status {error.returncode}" if isinstance(error, subprocess.CalledProcessError) else f"'{error}'"
+        raise BuildError(f"The C compiler must run, got {problem} from `{shlex.join(command)} --version`; repair it or set CC "
                          "to another.") from error
     return answer.stdout.partition("\n")[0]
 
