@@ -9,6 +9,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from engine import api, requests
@@ -150,6 +151,27 @@ def _describe(verb: str, arguments: list[str]) -> int:
     return 0
 
 
+def _export(verb: str, arguments: list[str]) -> int:
+    from engine.exchange import source, writing
+
+    parser = _parser(verb)
+    parser.add_argument("what", help="id of a run, a name of the catalogue, or a genotype as JSON")
+    parser.add_argument("--format", choices=list(writing.FORMATS), default="json",
+                        help="; ".join(f"{name}: {text}" for name, text in writing.FORMATS.items()) + " (default json)")
+    parser.add_argument("--out", metavar="FILE", required=True, type=Path, help="the file to write")
+    parser.add_argument("--channels", type=int, help="channels C of the first cells (default 64; a retrained network's own)")
+    parser.add_argument("--layers", type=int, help="number of cells (default 20; a retrained network's own)")
+    parser.add_argument("--classes", type=int, help="number of classes (default 10; a run's own)")
+    parser.add_argument("--image-shape", type=int, nargs=3, metavar=("CHANNELS", "HEIGHT", "WIDTH"),
+                        help="shape of an image (default 3 32 32; a run's own)")
+    options = parser.parse_args(arguments)
+    found = source.find(options.what, requests.runs_root(options.runs), channels=options.channels, layers=options.layers,
+                        classes=options.classes, image_shape=options.image_shape)
+    files = [str(path) for path in writing.write(found, options.format, options.out)]
+    print(json.dumps({"files": files, "hash": found.genotype.hash}) if options.json else "\n".join(files))
+    return 0
+
+
 def _doctor(verb: str, arguments: list[str]) -> int:
     options = _parser(verb).parse_args(arguments)
     findings = api.doctor(runs=options.runs)
@@ -215,6 +237,7 @@ VERBS: dict[str, Verb] = {
     "resume": Verb(_resume, "Continue a stopped or failed run from its last checkpoint."),
     "runs": Verb(_runs, "All runs, newest first."),
     "describe": Verb(_describe, "Parameters and MACs of a genotype at a width and depth."),
+    "export": Verb(_export, "Write a genotype as JSON, or a network as a PyTorch module that stands alone."),
     "doctor": Verb(_doctor, "What this machine offers."),
     "reindex": Verb(_reindex, "Delete the index of the run log and build it anew."),
     "schema": Verb(_schema, "JSON schema of the settings of a run kind."),

@@ -1,0 +1,90 @@
+"""What an export starts from: a published genotype, one as JSON, what a search found, or a retrained network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.catalog import find_genotype
+from engine.data import DATASETS
+from engine.errors import ConfigError, RunError
+from engine.genotype import Genotype
+from engine.run.folder import ID_PATTERN, RunFolder, read_json
+
+# What `describe` takes where nothing else is said: the published ARNAS network.
+DEFAULT_SIZES = {"channels": 64, "layers": 20, "classes": 10, "image_shape": (3, 32, 32)}
+
+
+@dataclass(frozen=True)
+class Source:
+    """An architecture at a size, and where its weights are.
+
+    Attributes:
+        title: what it was asked for by: a catalogue name, "genotype <hash>" or a run id.
+        genotype: the architecture.
+        sizes: channels, layers, classes and image_shape, as `engine.space.network.Network` takes them.
+        retrained: the run that holds weights for it; None when there are none.
+    """
+
+    title: str
+    genotype: Genotype
+    sizes: dict[str, Any]
+    retrained: RunFolder | None = None
+
+
+def find(text: str, runs: Path, *, channels: int | None = None, layers: int | None = None, classes: int | None = None,
+         image_shape: Sequence[int] | None = None) -> Source:
+    """The architecture that `text` names.
+
+    Args:
+        text: a run id, a catalogue name or a genotype as JSON. Of a search its result is taken, at the size asked for and
+            for the images it was searched on; of a retraining its network as it is; of an attack the network attacked.
+        runs: folder of all runs.
+        channels, layers, classes, image_shape: size of the network; None for the run's own, else the published ARNAS size.
+
+    Raises:
+        ConfigError, GenotypeError: no such name, no genotype, or a size that a retrained network does not have.
+        RunError: no such run, or one that has left nothing yet.
+    """
+    given = {"channels": channels, "layers": layers, "classes": classes,
+             "image_shape": None if image_shape is None else tuple(image_shape)}
+    asked = {name: value for name, value in given.items() if value is not None}
+    text = text.strip()
+    if not ID_PATTERN.fullmatch(text):
+        genotype = find_genotype(text)
+        title = f"genotype {genotype.hash}" if text.startswith("{") else text
+        return Source(title, genotype, DEFAULT_SIZES | asked)
+    folder = RunFolder(runs, text)
+    run = folder.read_run()
+    if run["kind"] == "attack":
+        folder = RunFolder(runs, str(run["parent"]))
+        run = folder.read_run()
+    if run["kind"] == "search":
+        facts = DATASETS[run["config"].get("dataset", "digits")]
+        of_data = {"classes": facts.classes, "image_shape": facts.image_shape}
+        return Source(text, _found_by(folder), DEFAULT_SIZES | of_data | asked)
+    return _retrained(text, folder, asked)
+
+
+def _found_by(folder: RunFolder) -> Genotype:
+    found = read_json(folder.results / "genotype.json")
+    if found is None:
+        raise RunError(f"A search must have finished to be exported (results/genotype.json), and {folder.id} has not; wait for "
+                       "it or resume it.")
+    return Genotype.from_dict(found)
+
+
+def _retrained(title: str, folder: RunFolder, asked: dict[str, Any]) -> Source:
+    found = read_json(folder.results / "network.json")
+    if found is None:
+        raise RunError(f"A retraining must have begun to be exported (results/network.json), and {folder.id} has not; wait for "
+                       "it or resume it.")
+    genotype = Genotype.from_dict(found.pop("genotype", None))
+    sizes = {name: found.get(name) for name in DEFAULT_SIZES} | {"image_shape": tuple(found.get("image_shape", ()))}
+    for name, value in asked.items():
+        if value != sizes[name]:
+            raise ConfigError(f"{name} of the retrained network {folder.id} is {sizes[name]}, got {value}; leave it out, or "
+                              "export the genotype alone (--format json) and give that.")
+    return Source(title, genotype, sizes, folder)

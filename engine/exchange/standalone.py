@@ -1,0 +1,160 @@
+"""A network of stacked cells that needs torch and nothing else.
+
+    from network import Network, load
+    model = load("network.pt")      # or Network() for fresh weights
+    logits = model(x)               # x: [B, C, H, W], pixels in 0..1 -> [B, CLASSES]
+
+Cells, names of parameters and operations follow the public DARTS family (Liu, Simonyan and Yang 2018, arXiv 1806.09055);
+mean and standard deviation of the pixels are inside the network. Left out: the auxiliary head and drop path, which serve
+training only.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+# --- the architecture ---
+# Per cell kind: (operation, input state) of every edge, two per node; states 0 and 1 are the outputs of the two cells before.
+EDGES = {
+    "normal": [("sep_conv_3x3", 0), ("skip_connect", 1)],
+    "reduce": [("max_pool_3x3", 0), ("dil_conv_3x3", 1)],
+}
+# Per cell kind: the states whose channels make the cell's output.
+CONCAT = {"normal": [2], "reduce": [2]}
+# From input to output: (cell kind, channels of a node, stride).
+CELLS = [("normal", 4, 1), ("reduce", 8, 2), ("reduce", 16, 2)]
+STEM_CHANNELS = 12
+CLASSES = 10
+IMAGE_SHAPE = (1, 8, 8)
+# --- end of the architecture ---
+
+
+class ReLUConvBN(nn.Module):
+    """ReLU, 1x1 convolution, BatchNorm."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.op = nn.Sequential(nn.ReLU(), nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, x):
+        return self.op(x)
+
+
+class FactorizedReduce(nn.Module):
+    """ReLU, two 1x1 convolutions of stride 2 (the second sees the map shifted by one pixel), BatchNorm."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.conv_1 = nn.Conv2d(inputs, outputs // 2, 1, stride=2, bias=False)
+        self.conv_2 = nn.Conv2d(inputs, outputs // 2, 1, stride=2, bias=False)
+        self.bn = nn.BatchNorm2d(outputs)
+
+    def forward(self, x):
+        x = F.relu(x)
+        height, width = x.shape[2:]
+        if height % 2 or width % 2:  # a row or column of zeros makes them even
+            x = F.pad(x, (0, width % 2, 0, height % 2))
+        return self.bn(torch.cat([self.conv_1(x), self.conv_2(x[:, :, 1:, 1:])], dim=1))
+
+
+class Convolutions(nn.Module):
+    """One or two times: ReLU, depthwise convolution, 1x1 convolution, BatchNorm; the stride belongs to the first."""
+
+    def __init__(self, channels, kernel, stride, dilation, times):
+        super().__init__()
+        layers = []
+        for stride_of_part in (stride, 1)[:times]:
+            layers += [
+                nn.ReLU(),
+                nn.Conv2d(channels, channels, kernel, stride_of_part, dilation * (kernel // 2), dilation, groups=channels,
+                          bias=False),
+                nn.Conv2d(channels, channels, 1, bias=False),
+                nn.BatchNorm2d(channels),
+            ]
+        self.op = nn.Sequential(*layers)
+
+    def forward(self, x):
+        return self.op(x)
+
+
+class Zero(nn.Module):
+    """The operation "none"."""
+
+    def __init__(self, stride):
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x):
+        return x[:, :, :: self.stride, :: self.stride] * 0.0
+
+
+def operation(name, channels, stride):
+    """The module of one edge."""
+    if name == "max_pool_3x3":
+        return nn.MaxPool2d(3, stride, padding=1)
+    if name == "avg_pool_3x3":
+        return nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)
+    if name == "skip_connect":
+        return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels)
+    if name == "conv_7x1_1x7":
+        return nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, (1, 7), stride=(1, stride), padding=(0, 3), bias=False),
+            nn.Conv2d(channels, channels, (7, 1), stride=(stride, 1), padding=(3, 0), bias=False),
+            nn.BatchNorm2d(channels),
+        )
+    if name == "none":
+        return Zero(stride)
+    kernel = int(name[-1])
+    if name.startswith("sep"):
+        return Convolutions(channels, kernel, stride, dilation=1, times=2)
+    return Convolutions(channels, kernel, stride, dilation=2, times=1)
+
+
+class Cell(nn.Module):
+    """One cell: the outputs of the two before it in, `len(concat) * channels` channels out."""
+
+    def __init__(self, kind, before_last, last, channels, stride, after_reduction):
+        super().__init__()
+        self.preprocess0 = (FactorizedReduce if after_reduction else ReLUConvBN)(before_last, channels)
+        self.preprocess1 = ReLUConvBN(last, channels)
+        self._ops = nn.ModuleList(operation(name, channels, stride if state < 2 else 1) for name, state in EDGES[kind])
+        self.inputs = [state for _, state in EDGES[kind]]
+        self.concat = CONCAT[kind]
+
+    def forward(self, before_last, last):
+        states = [self.preprocess0(before_last), self.preprocess1(last)]
+        for i in range(0, len(self.inputs), 2):
+            states.append(self._ops[i](states[self.inputs[i]]) + self._ops[i + 1](states[self.inputs[i + 1]]))
+        return torch.cat([states[state] for state in self.concat], dim=1)
+
+
+class Network(nn.Module):
+    """The whole network: pixels [B, C, H, W] in 0..1 -> logits [B, CLASSES]."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(IMAGE_SHAPE[0]))  # of the pixels, per image channel
+        self.register_buffer("std", torch.ones(IMAGE_SHAPE[0]))
+        self.stem = nn.Sequential(
+            nn.Conv2d(IMAGE_SHAPE[0], STEM_CHANNELS, 3, padding=1, bias=False), nn.BatchNorm2d(STEM_CHANNELS))
+        self.cells = nn.ModuleList()
+        before_last = last = STEM_CHANNELS
+        stride_before = 1
+        for kind, channels, stride in CELLS:
+            self.cells.append(Cell(kind, before_last, last, channels, stride, after_reduction=stride_before == 2))
+            before_last, last, stride_before = last, len(CONCAT[kind]) * channels, stride
+        self.classifier = nn.Linear(last, CLASSES)
+
+    def forward(self, x):
+        before_last = last = self.stem((x - self.mean[:, None, None]) / self.std[:, None, None])
+        for cell in self.cells:
+            before_last, last = last, cell(before_last, last)
+        return self.classifier(last.mean(dim=(2, 3)))
+
+
+def load(path):
+    """The network with the weights of a file, ready to classify (evaluation mode). The file is read without executing it."""
+    network = Network()
+    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    return network.eval()

@@ -1,0 +1,130 @@
+"""Exports: a genotype as JSON, a network as a PyTorch module that stands alone. Imports torch only where weights are written."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from engine.cost import cost
+from engine.errors import ConfigError
+from engine.exchange.source import Source
+from engine.genotype import Genotype
+from engine.placement import STEM_MULTIPLIER, placement
+from engine.registry import unknown_name
+from engine.run.folder import atomic_write_bytes
+
+FORMATS = {"json": "the genotype", "module": "a PyTorch module in one file that needs torch and nothing else"}
+TEMPLATE = Path(__file__).with_name("standalone.py")
+_BLOCK = re.compile(r"(?<=# --- the architecture ---\n).*(?=# --- end of the architecture ---\n)", re.DOTALL)
+
+
+def write(source: Source, form: str, out: Path) -> list[Path]:
+    """Writes `source` in one of `FORMATS`; returns the files written.
+
+    Raises:
+        ConfigError, RunError, CheckpointError: a sentence; see `write_json` and `write_module`.
+    """
+    if form not in FORMATS:
+        raise ConfigError(unknown_name("export format", form, FORMATS))
+    return {"json": write_json, "module": write_module}[form](source, out)
+
+
+def write_json(source: Source, out: Path) -> list[Path]:
+    """Writes the genotype as one line of JSON, which `--genotype`, `describe` and `import` take. Returns the files written.
+
+    Raises:
+        ConfigError: `out` cannot be written.
+    """
+    return _written({out: (source.genotype.to_json() + "\n").encode()})
+
+
+def write_module(source: Source, out: Path) -> list[Path]:
+    """Writes the network as one Python file, and its weights as a .pt of tensors beside it when there are any.
+
+    Args:
+        source: what to write.
+        out: the Python file, "<identifier>.py", so that it can be imported.
+
+    Returns:
+        The files written: the module, then the weights.
+
+    Raises:
+        ConfigError: a name that Python cannot import, a size no network can have, or a file that cannot be written.
+        RunError, CheckpointError: the weights cannot be read.
+    """
+    if out.suffix != ".py" or not out.stem.isidentifier():
+        raise ConfigError(f"A module's file must have a name that Python can import, such as network.py, got {out.name!r}; "
+                          "choose another --out.")
+    files = {out: module_text(source.genotype, source.sizes, module=out.stem, title=source.title).encode()}
+    if source.retrained is not None:
+        files[out.with_suffix(".pt")] = _weights_of(source)
+    return _written(files)
+
+
+def module_text(genotype: Genotype, sizes: Mapping[str, Any], *, module: str, title: str) -> str:
+    """`standalone.py` with an architecture of its own.
+
+    Args:
+        genotype: the architecture.
+        sizes: channels, layers, classes, image_shape.
+        module: name under which the file will be imported, for the example in its docstring.
+        title: where the architecture comes from, for the first line.
+
+    Raises:
+        ConfigError: sizes no network can have.
+    """
+    cost(genotype, **sizes)  # refuses what cannot be built
+    text = TEMPLATE.read_text(encoding="utf-8")
+    head = f'"""{title}: a network of stacked cells that needs torch and nothing else.\n'
+    text = text.replace('"""A network of stacked cells that needs torch and nothing else.\n', head, 1)
+    text = text.replace("from network import", f"from {module} import", 1).replace('"network.pt"', f'"{module}.pt"', 1)
+    return _BLOCK.sub(lambda _: _architecture(genotype, sizes), text, count=1)
+
+
+def _architecture(genotype: Genotype, sizes: Mapping[str, Any]) -> str:
+    """The lines between the template's marks, for one architecture."""
+    channels = sizes["channels"]
+    lines = ["# Per cell kind: (operation, input state) of every edge, two per node; states 0 and 1 are the outputs of the two",
+             "# cells before.", "EDGES = {"]
+    for kind, cell in genotype.cells:
+        lines.append(f'    "{kind}": [')
+        for first in range(0, len(cell.edges), 2):
+            pair = ", ".join(f'("{name}", {state})' for name, state in cell.edges[first:first + 2])
+            lines.append(f"        {pair},  # state {2 + first // 2}")
+        lines.append("    ],")
+    concat = ", ".join(f'"{kind}": {list(cell.concat)}' for kind, cell in genotype.cells)
+    lines += ["}", "# Per cell kind: the states whose channels make the cell's output.", f"CONCAT = {{{concat}}}",
+              "# From input to output: (cell kind, channels of a node, stride).", "CELLS = ["]
+    lines += [f'    ("{position.kind}", {position.channels_multiplier * channels}, {2 if position.reduction else 1}),'
+              for position in placement(genotype.kinds, sizes["layers"])]
+    lines += ["]", f"STEM_CHANNELS = {STEM_MULTIPLIER * channels}", f"CLASSES = {sizes['classes']}",
+              f"IMAGE_SHAPE = {tuple(sizes['image_shape'])}", ""]
+    return "\n".join(lines)
+
+
+def _weights_of(source: Source) -> bytes:
+    """The retrained network's tensors as torch.save writes them, without the auxiliary head."""
+    import torch
+
+    from engine.run.loop_attack import network_of
+
+    assert source.retrained is not None
+    network = network_of(source.retrained)[2]
+    buffer = io.BytesIO()
+    torch.save({name: value for name, value in network.state_dict().items() if not name.startswith("auxiliary_head.")}, buffer)
+    return buffer.getvalue()
+
+
+def _written(files: Mapping[Path, bytes]) -> list[Path]:
+    """Writes all files; the first, which needs the others, last."""
+    paths: Sequence[Path] = list(files)
+    for path in reversed(paths):
+        try:
+            atomic_write_bytes(path, files[path])
+        except OSError as problem:
+            raise ConfigError(f"The export must be written to {path} and could not be ({problem.strerror or problem}); choose "
+                              "another --out.") from None
+    return list(paths)
