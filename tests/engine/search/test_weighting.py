@@ -8,7 +8,8 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from engine.search.weighting import frank_wolfe, gramian_of, mgda, normalised
+from engine.search.minimum_norm import minimum_norm_point
+from engine.search.weighting import gramian_of, mgda, normalised
 
 SCALES = (0.0, 1e-12, 1e-6, 1e-3, 1.0, 1e3, 1e6, 1e12)
 SHAPES = [(1, 4), (2, 1), (2, 5), (2, 294), (3, 2), (3, 294), (4, 10), (5, 3), (8, 20)]
@@ -50,7 +51,7 @@ def test_gradients_of_very_different_size(m: int) -> None:
     for seed in range(40):
         exponents = np.random.default_rng(seed).uniform(-12, 12, m)
         gramian = gramian_of(gradients(m, 20, seed) * torch.from_numpy(10.0**exponents)[:, None])
-        assert_optimal(gramian, torch.from_numpy(frank_wolfe(gramian.numpy())))
+        assert_optimal(gramian, torch.from_numpy(minimum_norm_point(gramian.numpy())))
         assert_optimal(gramian, mgda(gramian))
 
 
@@ -63,7 +64,7 @@ def test_known_answer() -> None:
     """Also in TorchJD's tests."""
     gramian = gramian_of(torch.tensor([[-4.0, 1, 1], [6, 1, 1]]))
     assert mgda(gramian).tolist() == pytest.approx([0.6, 0.4], abs=1e-12)
-    assert frank_wolfe(gramian.numpy()).tolist() == pytest.approx([0.6, 0.4], abs=1e-12)
+    assert minimum_norm_point(gramian.numpy()).tolist() == pytest.approx([0.6, 0.4], abs=1e-12)
 
 
 @pytest.mark.parametrize(("rows", "expected"), [
@@ -77,7 +78,7 @@ def test_known_answer() -> None:
 def test_two_objectives_by_hand(rows: list[list[float]], expected: list[float]) -> None:
     gramian = gramian_of(torch.tensor(rows))
     assert mgda(gramian).tolist() == pytest.approx(expected, abs=1e-12)
-    assert frank_wolfe(gramian.numpy()).tolist() == pytest.approx(expected, abs=1e-12)
+    assert minimum_norm_point(gramian.numpy()).tolist() == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -174,3 +175,10 @@ def test_normalisation_leaves_zero_gradients() -> None:
     gramian = gramian_of(torch.tensor([[0.0, 0], [0, 2]]))
     for how in ("l2", "loss", "loss+"):
         assert normalised(gramian, torch.zeros(2), how).isfinite().all()
+
+
+def test_a_floor_is_added_to_every_divisor() -> None:
+    rows = torch.tensor([[3.0, 0], [0, 2]], dtype=torch.float64)
+    expected = gramian_of(rows / (rows.norm(dim=1, keepdim=True) + 0.5))
+    assert torch.allclose(normalised(gramian_of(rows), torch.ones(2), "l2", floor=0.5), expected)
+    assert normalised(gramian_of(0 * rows), torch.ones(2), "l2", floor=1e-7).eq(0).all()

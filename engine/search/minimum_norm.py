@@ -1,0 +1,240 @@
+"""The smallest combination of k gradients, from their Gramian alone: exactly, and as the released E2RNAS code finds it.
+
+    minimise c'Mc over c on the simplex,    M_rs = g_r . g_s
+
+With d = sum_r c_r g_r, a c is optimal exactly when g_r . d >= |d|^2 for all r (Desideri 2012). `of_two` and
+`minimum_norm_point` are exact. `projected_gradient` and `frank_wolfe` are the two routines of Sener and Koltun 2018 (arXiv
+1810.04650), whose public solver E2RNAS (arXiv 2011.09820) ships: they stop near the optimum and keep away from the ends of
+every line. Differs: they always return. The released loops never count their rounds, and begin only with a pair of gradients
+whose combination is shorter than 1e4. Knows no network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.errors import RunError
+
+# Of the released solver: the least weight on either end of a line, the round after which it was meant to end, and the change
+# of the weights (sum of absolute values) below which it does.
+MARGIN = 0.001
+ROUNDS = 250
+TOLERANCE = 1e-5
+# Limits of a step below this are passed over; the projection that follows mends what then leaves the simplex.
+SMALLEST_STEP = 1e-7
+
+ROUNDS_PER_OBJECTIVE = 20
+EPSILON = float(np.finfo(np.float64).eps)
+
+
+class Solution(NamedTuple):
+    """What an iterative routine found.
+
+    Attributes:
+        weights: [k] float64, non-negative, sum 1.
+        rounds: rounds made.
+        converged: whether it ended by itself; otherwise `weights` are the best that any round had.
+    """
+
+    weights: np.ndarray
+    rounds: int
+    converged: bool
+
+
+def of_two(gramian: Tensor, margin: float = 0.0) -> Tensor:
+    """Closed form of two gradients: gamma = clip((g2 - g1) . g2 / |g2 - g1|^2, 0, 1) on the first. Waits for no device.
+
+    Equal gradients make this 0/0 (in the published ARNAS code: NaN alphas). Every gamma gives the same combination then,
+    and one half is returned. "Equal" means a squared distance below the rounding error of the Gramian. The second
+    weight has its own quotient: 1 - gamma loses a weight that is tiny because its gradient is huge.
+
+    Args:
+        gramian: [2, 2]. NaN gives NaN.
+        margin: gamma instead of 0, and its distance from 1 instead of 1, where one gradient alone is best (E2RNAS: 0.001).
+            Values between are left as they are. Equal gradients then give 1 - margin, as published: the test for
+            g1 . g2 >= |g1|^2 comes first.
+
+    Returns:
+        [2] weights, dtype and device of the Gramian.
+    """
+    first, mixed, second = gramian[0, 0], gramian[0, 1], gramian[1, 1]
+    ways = torch.stack([second - mixed, first - mixed])
+    distance = ways.sum()  # of these two and not from the Gramian, or the weights of nearly equal gradients have another sum
+    weights = (ways / distance).clamp(0, 1)
+    if margin:
+        small = torch.full_like(mixed, margin)
+        weights = torch.where(mixed >= second, torch.stack([small, 1 - small]), weights)
+        return torch.where(mixed >= first, torch.stack([1 - small, small]), weights)
+    rounding = 4 * torch.finfo(gramian.dtype).eps * (first + second)
+    return torch.where(distance <= rounding, torch.full_like(weights, 0.5), weights)
+
+
+def projected_gradient(gramian: np.ndarray, *, margin: float = MARGIN, rounds: int = ROUNDS,
+                       tolerance: float = TOLERANCE) -> Solution:
+    """`find_min_norm_element`, the default of E2RNAS: from the best pair of gradients along the projected gradient.
+
+    A round goes from c along -Mc, less its mean, as far as a weight allows, projects onto the simplex, and takes the best
+    point of the line between (`of_two`).
+
+    Args:
+        gramian: [k, k] float64, symmetric and positive semi-definite; gradients may be zero or dependent.
+        margin: see `of_two`; 0 for an exact line search.
+        rounds: the most rounds.
+        tolerance: it ends when the weights change less than this, in the sum of absolute values.
+
+    Raises:
+        RunError: the Gramian is not finite.
+    """
+    return _descend(gramian, lambda weights: on_simplex(weights + _step(weights, -(gramian @ weights))), margin, rounds,
+                    tolerance)
+
+
+def frank_wolfe(gramian: np.ndarray, *, margin: float = MARGIN, rounds: int = ROUNDS,
+                tolerance: float = TOLERANCE) -> Solution:
+    """`find_min_norm_element_FW`, beside it: a round goes towards the gradient that c serves worst, argmin_r (Mc)_r.
+
+    Arguments, result and errors as `projected_gradient`. Slow: the distance to the optimum falls as 1 / rounds.
+    """
+    return _descend(gramian, lambda weights: np.eye(len(weights))[(gramian @ weights).argmin()], margin, rounds, tolerance)
+
+
+def _descend(gramian: np.ndarray, target: Callable[[np.ndarray], np.ndarray], margin: float, rounds: int,
+             tolerance: float) -> Solution:
+    """Line searches from the best pair towards target(weights) until the weights rest."""
+    _refuse_not_finite(gramian)
+    weights = _best_pair(gramian, margin)
+    if len(gramian) < 3:
+        return Solution(weights, 0, True)
+    best = weights
+    for number in range(1, rounds + 1):
+        aim = target(weights)
+        share = _of_two(gramian, weights, aim, margin)
+        moved = share[0] * weights + share[1] * aim
+        if np.abs(moved - weights).sum() < tolerance:
+            return Solution(weights, number, True)
+        weights = moved
+        if weights @ gramian @ weights < best @ gramian @ best:
+            best = weights
+    return Solution(best, rounds, False)
+
+
+def _of_two(gramian: np.ndarray, one: np.ndarray, two: np.ndarray, margin: float) -> np.ndarray:
+    """`of_two` for two combinations [k] of the gradients."""
+    ends = np.stack([one, two])
+    return of_two(torch.from_numpy(ends @ gramian @ ends.T), margin).numpy()
+
+
+def _best_pair(gramian: np.ndarray, margin: float) -> np.ndarray:
+    """[k] weights of the two gradients whose smallest combination is smallest; of equal pairs the first."""
+    units = np.eye(len(gramian))
+    if len(units) == 1:
+        return units[0]
+
+    def size(pair: tuple[int, int]) -> float:
+        share = _of_two(gramian, *units[list(pair)], 0.0)
+        return float(share @ gramian[np.ix_(pair, pair)] @ share)
+
+    pair = min(combinations(range(len(units)), 2), key=size)
+    return _of_two(gramian, *units[list(pair)], margin) @ units[list(pair)]
+
+
+def _step(weights: np.ndarray, downhill: np.ndarray) -> np.ndarray:
+    """The longest step [k] along `downhill`, less its mean, that keeps every weight in 0..1; see SMALLEST_STEP."""
+    way = downhill - downhill.mean()
+    falling, rising = way < 0, way > 0
+    to_zero, to_one = -weights[falling] / way[falling], (1 - weights[rising]) / way[rising]
+    # As published, 1 is the limit where no weight can fall.
+    longest = to_zero[to_zero > SMALLEST_STEP].min(initial=np.inf) if (to_zero > SMALLEST_STEP).any() else 1.0
+    return way * min(longest, to_one[to_one > SMALLEST_STEP].min(initial=np.inf))
+
+
+def on_simplex(point: np.ndarray) -> np.ndarray:
+    """The nearest point [k] that is non-negative and has the sum 1 (Held, Wolfe and Crowder 1974)."""
+    point = point - point.max()  # which moves nothing but saves the 1 beside huge numbers
+    falling = np.sort(point)[::-1]
+    excess = (np.cumsum(falling) - 1) / np.arange(1, len(point) + 1)
+    return np.maximum(point - excess[np.flatnonzero(falling > excess)[-1]], 0.0)
+
+
+def minimum_norm_point(gramian: np.ndarray) -> np.ndarray:
+    """The exact answer for any number of objectives: Frank-Wolfe with fully corrective steps.
+
+    Each round adds the objective that the current combination serves worst (the Frank-Wolfe vertex) and then moves to
+    the smallest combination of the objectives in use, which is Wolfe's minimum-norm-point algorithm (Wolfe 1976;
+    Lacoste-Julien and Jaggi 2015, arXiv 1511.05932): the exact answer after a few rounds, where plain Frank-Wolfe
+    needs thousands. It always returns: rounds are bounded and the best combination so far is kept.
+
+    Args:
+        gramian: [m, m] float64. Gradients may differ in scale by many orders of magnitude.
+
+    Returns:
+        [m] weights on the simplex.
+
+    Raises:
+        RunError: the Gramian is not finite.
+    """
+    _refuse_not_finite(gramian)
+    m = len(gramian)
+    norms = np.sqrt(np.maximum(gramian.diagonal(), 0.0))
+    if (norms == 0).any():  # a zero gradient is the smallest combination there can be
+        return (norms == 0) / np.count_nonzero(norms == 0)
+    weights = np.zeros(m)
+    weights[norms.argmin()] = 1.0
+    for _ in range(ROUNDS_PER_OBJECTIVE * m):
+        products = gramian @ weights
+        size = weights @ norms
+        # Violation of the optimality condition M c >= c'Mc, beyond what rounding alone produces.
+        violation = weights @ products - products - 8 * m * EPSILON * (norms + size) * size
+        worst = int(violation.argmax())
+        if violation[worst] <= 0:
+            break
+        better = _corrected(gramian, norms, weights, worst)
+        if better @ gramian @ better >= weights @ products:
+            break
+        weights = better
+    return weights
+
+
+def _corrected(gramian: np.ndarray, norms: np.ndarray, weights: np.ndarray, added: int) -> np.ndarray:
+    """Smallest combination of the objectives in use plus `added`: goes to the affine minimiser, and wherever a weight
+    would turn negative on the way stops there, drops that objective and aims anew (Wolfe's minor cycle)."""
+    weights = weights.copy()
+    active = sorted({*np.flatnonzero(weights), added})
+    while True:
+        target = np.zeros_like(weights)
+        target[active] = _affine_minimiser(gramian[np.ix_(active, active)], norms[active])
+        negative = [i for i in active if target[i] <= 0]
+        if not negative:
+            return target
+        way = {i: weights[i] / (weights[i] - target[i]) if weights[i] > target[i] else 0.0 for i in negative}
+        blocking = min(way, key=lambda i: way[i])
+        weights = np.maximum(weights + way[blocking] * (target - weights), 0.0)
+        weights[blocking] = 0.0
+        weights /= weights.sum()
+        active.remove(blocking)
+
+
+def _affine_minimiser(gramian: np.ndarray, norms: np.ndarray) -> np.ndarray:
+    """Minimises c'Mc with sum c = 1, signs free. Solved for c_i |g_i|, so that scales of gradients do not matter."""
+    k = len(norms)
+    inverse = norms.min() / norms
+    system = np.zeros((k + 1, k + 1))
+    system[:k, :k] = gramian / np.outer(norms, norms)
+    system[:k, k] = system[k, :k] = inverse
+    right = np.zeros(k + 1)
+    right[k] = 1.0
+    solution = np.linalg.lstsq(system, right, rcond=None)[0][:k] * inverse
+    return solution / solution.sum()
+
+
+def _refuse_not_finite(gramian: np.ndarray) -> None:
+    if not np.isfinite(gramian).all():
+        places = ", ".join(str(int(row)) for row in np.flatnonzero(~np.isfinite(gramian).all(axis=1)))
+        raise RunError(f"The inner products of the objectives' gradients must be finite, got others for objectives {places} "
+                       "(counted from 0); lower the learning rates.")
