@@ -25,13 +25,17 @@ from engine.catalog import find_genotype
 from engine.config import KINDS, METHODS, PRESETS, RunConfig, build, config_class, preset_values
 from engine.cost import cost
 from engine.data import DATASETS
+from engine.errors import ConfigError
 from engine.genotype import Genotype
 from engine.run import device
 from engine.run.admission import LEAST_FREE_BYTES
 from engine.run.events import read_events
 from engine.run.folder import RunFolder
+from engine.run.lineage import genotype_of
 from engine.run.state import RunState
 from engine.space.compiled import build as kernels
+from engine.transplant import CELL_KINDS, read_graft
+from engine.transplant import transplant as transplanted
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -153,6 +157,33 @@ def describe(genotype: str, *, channels: int = 64, layers: int = 20, classes: in
     found = find_genotype(genotype)
     price = cost(found, channels=channels, layers=layers, classes=classes, image_shape=image_shape, auxiliary=auxiliary)
     return found, {"parameters": price.parameters, "macs": price.macs}
+
+
+def transplant(genotype: str, *, copy: Sequence[str] = (), swap: Sequence[str] = (), everywhere: str | None = None,
+               runs: Path | str | None = None) -> Genotype:
+    """A genotype with cells in the place of others; every cell is taken before any is put in place.
+
+    Args:
+        genotype: a catalogue name, a genotype as JSON, or the id of a run.
+        copy: SOURCE:TARGET, or GENOTYPE.SOURCE:TARGET with any genotype as above.
+        swap: KIND:KIND, two cells that change places.
+        everywhere: the kind of cell, GENOTYPE.KIND for another genotype's, that all cells but the reductions become.
+
+    Raises:
+        ConfigError, GenotypeError, RunError: nothing to do, or what cannot be done.
+    """
+    root = requests.runs_root(runs)
+    found = genotype_of(root, genotype)
+    texts = list(copy)
+    for pair in swap:
+        one, _, other = pair.partition(":")
+        texts += [f"{one}:{other}", f"{other}:{one}"]
+    if everywhere is not None:
+        texts += [f"{everywhere}:{kind}" for kind in found.kinds if kind not in ("reduce", everywhere)]
+    if not texts:
+        raise ConfigError("A transplant needs a cell to move (copy, swap, or everywhere where two stand beside reduce), got "
+                          f"none that would change {genotype[:40]!r}; name one of {', '.join(CELL_KINDS)}.")
+    return transplanted(found, [read_graft(text, lambda donor: genotype_of(root, donor)) for text in texts])
 
 
 def schema(kind: str, method: str | None = None) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from engine.errors import ConfigError
 from engine.placement import SMALLEST_AUXILIARY_IMAGE
 from engine.registry import Registry, unknown_name
 from engine.run.folder import KINDS
+from engine.transplant import read_grafts
 
 PRESETS = {
     "quick": "A demonstration on two CPU cores in minutes; not a result for a paper.",
@@ -141,6 +142,10 @@ class RetrainConfig(RunConfig):
 
     genotype: str | None = setting(
         None, "A catalogue name or a genotype as JSON; empty for what the parent search found.", group="Network")
+    transplant: str = setting(
+        "", "Differs when given: cells put in the place of others before training. accurate:robust has the accurate cell also "
+        "where the robust one stood, ADVRUSH.normal:robust takes it from the catalogue; several with commas, so that "
+        "accurate:robust, robust:accurate changes places; empty for none.", group="Network")
     channels: int = setting(64, "Channels C of the first cells.", group="Network", source="ARNAS code", ge=2, le=1024)
     layers: int = setting(20, "Cells of the network.", group="Network", source="ARNAS code", ge=3, le=128)
     auxiliary_weight: float = setting(0.4, "Weight of the auxiliary head's loss; 0 for no auxiliary head.",
@@ -197,6 +202,7 @@ class RetrainConfig(RunConfig):
 
     @model_validator(mode="after")
     def _network_is_buildable(self) -> RetrainConfig:
+        read_grafts(self.transplant)
         side = min(DATASETS[self.dataset].image_shape[1:])
         if self.auxiliary_weight and side < SMALLEST_AUXILIARY_IMAGE:
             raise ValueError(f"auxiliary_weight must be 0 for images smaller than {SMALLEST_AUXILIARY_IMAGE} pixels (the "
@@ -206,7 +212,8 @@ class RetrainConfig(RunConfig):
 
     def deviations(self) -> list[str]:
         """See `RunConfig.deviations`."""
-        names = {"pgd_at": [], "natural": ["natural training"], "trades": ["TRADES"]}[self.training]
+        names = [str(graft) for graft in read_grafts(self.transplant)]
+        names += {"pgd_at": [], "natural": ["natural training"], "trades": ["TRADES"]}[self.training]
         return names + (["auxiliary loss on adversarial images"] if self.auxiliary_input == "adversarial" else [])
 
 

@@ -62,7 +62,7 @@ def is_pixels(info: FieldInfo) -> bool:
 
 def value_text(info: FieldInfo, value: Any) -> str:
     """A value as the page writes it: "8/255" for whole grey levels, "yes", "all", lists with commas."""
-    if value is None:
+    if value is None or value == "":
         return nothing_text(info)
     if isinstance(value, bool):
         return "yes" if value else "no"

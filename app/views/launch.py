@@ -32,7 +32,8 @@ from engine.config import (
 )
 from engine.cost import cost
 from engine.data import DATASETS
-from engine.errors import ConfigError, RampartError
+from engine.errors import ConfigError, GenotypeError, RampartError
+from engine.transplant import read_grafts, transplant
 
 KIND_TEXTS = {
     "search": "Finds the cells of a network that is accurate and hard to attack.",
@@ -247,6 +248,11 @@ def network(choice: Choice, values: FormValues) -> None:
     config, data = values.config, DATASETS[choice.dataset]
     size = ""
     if isinstance(config, RetrainConfig):
+        try:
+            genotype = transplant(genotype, read_grafts(config.transplant))
+        except GenotypeError as refusal:
+            problem(str(refusal), link=None)
+            return
         found = cost(genotype, channels=config.channels, layers=config.layers, classes=data.classes,
                      image_shape=data.image_shape)
         size = (f"{count(found.parameters)} parameters and {count(found.macs)} multiply-accumulates per image at "

@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def usage() -> str:
     """All verbs, one line each."""
-    lines = [f"  {name:<10}{verb.text}" for name, verb in VERBS.items()]
+    lines = [f"  {name:<12}{verb.text}" for name, verb in VERBS.items()]
     return "\n".join(["usage: python -m engine VERB [options]", "", *lines, "", "python -m engine VERB --help says more."])
 
 
@@ -172,6 +172,20 @@ def _export(verb: str, arguments: list[str]) -> int:
     return 0
 
 
+def _transplant(verb: str, arguments: list[str]) -> int:
+    parser = _parser(verb)
+    parser.add_argument("genotype", help="a name of the catalogue, a genotype as JSON, or the id of a run")
+    parser.add_argument("--copy", action="append", default=[], metavar="SOURCE:TARGET",
+                        help="put the SOURCE cell in the place of TARGET, too; GENOTYPE.SOURCE:TARGET takes another genotype's")
+    parser.add_argument("--swap", action="append", default=[], metavar="KIND:KIND", help="let two cells change places")
+    parser.add_argument("--everywhere", metavar="KIND", help="one cell for all positions but the reductions")
+    options = parser.parse_args(arguments)
+    found = api.transplant(options.genotype, copy=options.copy, swap=options.swap, everywhere=options.everywhere,
+                           runs=options.runs)
+    print(found.to_json())
+    return 0
+
+
 def _doctor(verb: str, arguments: list[str]) -> int:
     options = _parser(verb).parse_args(arguments)
     findings = api.doctor(runs=options.runs)
@@ -238,6 +252,7 @@ VERBS: dict[str, Verb] = {
     "runs": Verb(_runs, "All runs, newest first."),
     "describe": Verb(_describe, "Parameters and MACs of a genotype at a width and depth."),
     "export": Verb(_export, "Write a genotype as JSON, or a network as a PyTorch module that stands alone."),
+    "transplant": Verb(_transplant, "Copy or swap cells of a genotype; prints what retrain --genotype takes."),
     "doctor": Verb(_doctor, "What this machine offers."),
     "reindex": Verb(_reindex, "Delete the index of the run log and build it anew."),
     "schema": Verb(_schema, "JSON schema of the settings of a run kind."),

@@ -13,6 +13,7 @@ from engine.data import DATASETS
 from engine.data.splits import check_batch
 from engine.errors import ConfigError, RunError
 from engine.run.folder import RunFolder
+from engine.run.lineage import trained_genotype
 
 # Checkpoints of the largest published network, twice, with room to spare.
 LEAST_FREE_BYTES = 200 * 2**20
@@ -40,7 +41,7 @@ def check_config(kind: str, config: RunConfig) -> None:
     check_batch(config, kind)
     if isinstance(config, RetrainConfig) and config.genotype:
         facts = DATASETS[config.dataset]
-        cost(find_genotype(config.genotype), channels=config.channels, layers=config.layers, classes=facts.classes,
+        cost(trained_genotype(Path(), config, None), channels=config.channels, layers=config.layers, classes=facts.classes,
              image_shape=facts.image_shape, auxiliary=config.auxiliary_weight > 0)
 
 
@@ -50,6 +51,7 @@ def check_parent(runs: Path, kind: str, config: RunConfig, parent: str | None) -
     Raises:
         RunError: no such run, a run of the wrong kind, or none where one is needed.
         ConfigError: another dataset than the network was trained on.
+        GenotypeError: cells are to be replaced that the parent's genotype does not have.
     """
     if kind == "search":
         if parent:
@@ -69,6 +71,9 @@ def check_parent(runs: Path, kind: str, config: RunConfig, parent: str | None) -
     if kind == "attack" and above["config"].get("dataset") != config.dataset:
         raise ConfigError(f"dataset must be {above['config'].get('dataset')!r}, on which {parent} was trained, "
                           f"got {config.dataset!r}; attack it there.")
+    # What a search that goes on will find is known when the retraining begins.
+    if isinstance(config, RetrainConfig) and (RunFolder(runs, parent).results / "genotype.json").exists():
+        trained_genotype(runs, config, parent)
     return above
 
 

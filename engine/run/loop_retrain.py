@@ -7,15 +7,14 @@ import time
 
 import torch
 
-from engine.catalog import find_genotype
 from engine.config import RetrainConfig
 from engine.data.augmentation import generator_for
 from engine.data.loading import batches
 from engine.data.splits import stable_seed, steps_in_epoch
 from engine.errors import RunError
-from engine.genotype import Genotype
 from engine.run import checkpoint
-from engine.run.folder import RunFolder, atomic_write_json, read_json
+from engine.run.folder import atomic_write_json
+from engine.run.lineage import trained_genotype
 from engine.run.preparation import Prepared, at_work, prepare, save, write_network
 from engine.run.session import Session
 from engine.space.network import Network
@@ -33,21 +32,6 @@ def run(session: Session) -> None:
     RetrainLoop(session, prepare(session)).run()
 
 
-def genotype_of(session: Session, config: RetrainConfig) -> Genotype:
-    """The configuration's genotype, else what the parent search found.
-
-    Raises:
-        RunError: the parent has no result.
-    """
-    if config.genotype:
-        return find_genotype(config.genotype)
-    parent = RunFolder(session.folder.runs, str(session.run.get("parent")))
-    found = read_json(parent.results / "genotype.json")
-    if found is None:
-        raise RunError(f"The parent search must have left results/genotype.json, and {parent.id} has none; resume it first.")
-    return Genotype.from_dict(found)
-
-
 class RetrainLoop:
     """One attempt of one retraining."""
 
@@ -58,7 +42,7 @@ class RetrainLoop:
         self.x_select, self.y_select = prepared.load("select")
         self.steps_per_epoch = steps_in_epoch(len(self.y), config.batch_size, config.steps_per_epoch)
         session.total = config.epochs * self.steps_per_epoch
-        self.genotype = genotype_of(session, config)
+        self.genotype = trained_genotype(session.folder.runs, config, session.run.get("parent"))
         self.sizes = {"channels": config.channels, "layers": config.layers, "classes": prepared.dataset.classes,
                       "image_shape": list(prepared.dataset.image_shape), "auxiliary": config.auxiliary_weight > 0}
         torch.manual_seed(stable_seed(config.seed, "network"))

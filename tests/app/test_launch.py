@@ -21,7 +21,7 @@ from engine.config import (
 )
 from engine.run.folder import run_ids
 from tests.app.conftest import Samples
-from tests.app.pages import open_page, text_of
+from tests.app.pages import component_data, open_page, text_of
 
 SEARCH = "launch.search.arnas.digits.quick.0"
 
@@ -144,6 +144,19 @@ def test_retrain_from_the_catalogue_shows_the_network(empty: Path) -> None:
     page.button(key="launch.go").click().run()
     run = read_run(empty, run_ids(empty)[0])
     assert run["kind"] == "retrain" and run["config"]["genotype"] == name
+
+
+def test_a_transplant_shows_in_the_network_and_in_the_command(empty: Path) -> None:
+    page = open_page("launch", kind="retrain")
+    name = page.selectbox(key="launch.catalogue").value
+    before = "".join(data["html"] for data in component_data(page, "rampart_cell_graph"))
+    page.text_input(key="launch.retrain..digits.quick.0.transplant").set_value("accurate:robust").run()
+    after = "".join(data["html"] for data in component_data(page, "rampart_cell_graph"))
+    assert not page.exception and after != before
+    assert f"--genotype {name} --transplant accurate:robust" in text_of(page)
+    page.text_input(key="launch.retrain..digits.quick.0.transplant").set_value("normal:robust").run()
+    assert not page.exception and launch_button(page).disabled
+    assert "There is no cell kind 'normal'" in page.get("text")[0].value
 
 
 @pytest.mark.parametrize("text", ['{"normal": 3}', "not json", '{"accurate": [["conv_99", 0]]}'])

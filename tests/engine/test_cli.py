@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from engine import requests
+from engine.catalog import find_genotype
 from engine.cli import main
 from engine.cli.flags import parse
 from engine.cli.verbs import VERBS
 from engine.config import METHODS, PRESETS, build
 from engine.run.folder import RunFolder
+from engine.run.lineage import genotype_of
 from tests.engine.run.processes import without_supervisor
 from tests.sample_runs import write_sample_runs
 
@@ -31,8 +33,20 @@ def test_describe_prints_the_published_size(capsys: pytest.CaptureFixture[str]) 
     assert "4.520 M" in capsys.readouterr().out
 
 
+def test_transplant_prints_what_retrain_takes(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["transplant", "ARNAS", "--swap", "accurate:robust"]) == 0
+    swapped = capsys.readouterr().out.strip()
+    words = ["--genotype", swapped, "--transplant", "accurate:robust,robust:accurate", "--preset", "smoke", "--json"]
+    assert main(["retrain", *words, "--runs", str(runs)]) == 0
+    run = RunFolder(runs, json.loads(capsys.readouterr().out)["ids"][0])
+    assert genotype_of(runs, run.id) == find_genotype("ARNAS")
+    assert main(["transplant", "ARNAS", "--copy", "normal:robust"]) == 2
+    assert "There is no cell kind 'normal'" in capsys.readouterr().err
+
+
 def test_light_verbs_do_not_load_torch(tmp_path: Path) -> None:
-    words = [["describe", "ARNAS"], ["schema"], ["presets"], ["queue"], ["runs"], ["doctor"], ["search", "--epsilon", "8"]]
+    words = [["describe", "ARNAS"], ["schema"], ["presets"], ["queue"], ["runs"], ["doctor"], ["search", "--epsilon", "8"],
+             ["transplant", "ARNAS", "--copy", "accurate:robust"]]
     code = f"""
 import sys
 from engine.cli import main

@@ -1,0 +1,69 @@
+"""Which genotype a run is about, read from its folder and its parent's. Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.catalog import find_genotype
+from engine.config import RetrainConfig, validate
+from engine.errors import RunError
+from engine.genotype import Genotype
+from engine.run.folder import ID_PATTERN, RunFolder, read_json
+from engine.transplant import read_grafts, transplant
+
+
+def found_genotype(runs: Path | str, search: str) -> Genotype:
+    """What a search found.
+
+    Raises:
+        RunError: it has not finished, or its result cannot be read.
+        GenotypeError: its result is no genotype.
+    """
+    folder = RunFolder(runs, search)
+    found = read_json(folder.results / "genotype.json")
+    if found is None:
+        raise RunError(f"The parent search must have left results/genotype.json, and {folder.id} has none; resume it first.")
+    return Genotype.from_dict(found)
+
+
+def trained_genotype(runs: Path | str, config: RetrainConfig, parent: str | None) -> Genotype:
+    """What a retraining trains: its own genotype, else what its parent search found, with the cells it asks for replaced.
+
+    Raises:
+        RunError: the parent has no result.
+        ConfigError, GenotypeError: no such genotype, or one without the cells that are to be replaced.
+    """
+    genotype = find_genotype(config.genotype) if config.genotype else found_genotype(runs, str(parent))
+    return transplant(genotype, read_grafts(config.transplant))
+
+
+def retraining_of(runs: Path | str, run_id: str) -> tuple[RetrainConfig, str | None]:
+    """(configuration, parent) of a retraining, or of the one whose network an attack run attacks.
+
+    Raises:
+        RunError: no such run, or a search, which trains no network of its own.
+    """
+    run = RunFolder(runs, run_id).read_run()
+    if run["kind"] == "attack":
+        run = RunFolder(runs, str(run.get("parent"))).read_run()
+    if run["kind"] != "retrain":
+        raise RunError(f"A network must come from a run of kind retrain or attack, got the {run['kind']} run {run['id']}; "
+                       "`python -m engine runs` lists the ids.")
+    config = validate(RetrainConfig, run["config"])
+    assert isinstance(config, RetrainConfig)
+    return config, run.get("parent")
+
+
+def genotype_of(runs: Path | str, text: str) -> Genotype:
+    """What a user gives as an architecture: the id of a run, a catalogue name, or a genotype as JSON.
+
+    Raises:
+        RunError: no such run, or one that has no genotype yet.
+        ConfigError, GenotypeError: as `find_genotype`.
+    """
+    text = text.strip()
+    if not ID_PATTERN.fullmatch(text):
+        return find_genotype(text)
+    if RunFolder(runs, text).read_run()["kind"] == "search":
+        return found_genotype(runs, text)
+    return trained_genotype(runs, *retraining_of(runs, text))
