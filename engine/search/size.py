@@ -1,0 +1,197 @@
+"""Objectives of the alphas alone: how large the network is that the alphas stand for.
+
+Every count here is linear in softmax(alpha), so one table [kinds, 14, primitives] per supernet holds it. E2RNAS published
+three of them: the parameters of 2020 (arXiv 2011.09820, released code of 2020-11), the parameters of 2021 and the multiply-adds
+of 2021 (released code of 2021-03). The parameters of 2021 are those of the real modules: at one-hot alphas, with "none" on the
+edges that are dropped, they are exactly what `engine.cost` counts on the edges of the derived network. The other two are not;
+`module_macs` is what the MACs of 2021 stand for. Stem, preprocessing and classifier are the same in every
+architecture and left out, as published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from engine.genotype import EDGES
+from engine.placement import halved
+from engine.search.objectives import Value
+from engine.space.layout import CellShape
+
+Bound = Literal["none", "max", "min", "min_later", "abs", "both"]
+Count = Callable[[CellShape, int, str], float]
+
+
+def published_parameters(cells: Sequence[CellShape], kinds: Sequence[str], primitives: Sequence[str]) -> Tensor:
+    """Parameters as E2RNAS counted them in 2020: every edge is charged for all 14, times 2 / (edges into its node).
+
+    The released code multiplies softmax(alpha) [14, 8] by the costs [8, 14] and sums the columns of the product. At equal
+    alphas, 16 channels and 8 layers that is 1,831,168 where 131,157 were meant, far above every bound that was used.
+    BatchNorm is not counted.
+
+    Args:
+        cells, kinds, primitives: of the supernet.
+
+    Returns:
+        [kinds, 14, primitives] float64.
+    """
+    def count(cell: CellShape, edge: int, primitive: str) -> float:
+        return 2 / EDGES[edge][1] * sum(_convolutions(cell, column, primitive) for column in range(len(EDGES)))
+
+    return _table(count, cells, kinds, primitives)
+
+
+def module_parameters(cells: Sequence[CellShape], kinds: Sequence[str], primitives: Sequence[str]) -> Tensor:
+    """Parameters of the real modules, each edge once: convolutions and BatchNorm's scale and shift. E2RNAS of 2021.
+
+    Arguments and result as `published_parameters`.
+    """
+    def count(cell: CellShape, edge: int, primitive: str) -> float:
+        return _convolutions(cell, edge, primitive) + 2 * cell.channels * _norms(cell, edge, primitive)
+
+    return _table(count, cells, kinds, primitives)
+
+
+def published_macs(cells: Sequence[CellShape], kinds: Sequence[str], primitives: Sequence[str]) -> Tensor:
+    """Multiply-adds as E2RNAS counted them in 2021: constants of a 32x32 map at every resolution.
+
+    The cost 1024 C^2 stands at avg_pool_3x3, which has none, and not at a 1x1 convolution. Arguments and result as
+    `published_parameters`.
+    """
+    def count(cell: CellShape, edge: int, primitive: str) -> float:
+        c = cell.channels
+        if primitive == "skip_connect" and _stride(cell, edge) == 2:
+            return 256 * c * c + 2048 * c
+        return {"avg_pool_3x3": 1024 * c * c, "sep_conv_3x3": 26952 * c + 2048 * c * c,
+                "sep_conv_5x5": 69920 * c + 2048 * c * c, "dil_conv_3x3": 13476 * c + 1024 * c * c,
+                "dil_conv_5x5": 39172 * c + 1024 * c * c}.get(primitive, 0)
+
+    return _table(count, cells, kinds, primitives)
+
+
+def module_macs(cells: Sequence[CellShape], kinds: Sequence[str], primitives: Sequence[str]) -> Tensor:
+    """Expected multiply-adds of the real modules, each edge once and at its resolution.
+
+    Arguments and result as `published_parameters`.
+    """
+    def count(cell: CellShape, edge: int, primitive: str) -> float:
+        # Every convolution of an operation computes maps of the operation's own output.
+        pixels = prod(halved(side) if cell.reduction else side for side in cell.map_size)
+        return pixels * _convolutions(cell, edge, primitive)
+
+    return _table(count, cells, kinds, primitives)
+
+
+def _table(count: Count, cells: Sequence[CellShape], kinds: Sequence[str], primitives: Sequence[str]) -> Tensor:
+    return torch.tensor([[[sum(count(cell, edge, primitive) for cell in cells if cell.kind == kind)
+                           for primitive in primitives] for edge in range(len(EDGES))] for kind in kinds], dtype=torch.float64)
+
+
+def _stride(cell: CellShape, edge: int) -> int:
+    return 2 if cell.reduction and EDGES[edge][0] < 2 else 1
+
+
+def _convolutions(cell: CellShape, edge: int, primitive: str) -> int:
+    """Weights of the convolutions of one operation on one edge."""
+    c = cell.channels
+    if primitive == "skip_connect":
+        return c * c if _stride(cell, edge) == 2 else 0
+    if "conv" not in primitive:
+        return 0
+    once = c * int(primitive[-1]) ** 2 + c * c  # depthwise, then 1x1
+    return 2 * once if primitive.startswith("sep") else once
+
+
+def _norms(cell: CellShape, edge: int, primitive: str) -> int:
+    """BatchNorms with scale and shift in one operation on one edge."""
+    if primitive == "skip_connect":
+        return 1 if _stride(cell, edge) == 2 else 0
+    return 0 if "conv" not in primitive else 2 if primitive.startswith("sep") else 1
+
+
+def expected(table: Tensor, alphas: Tensor) -> Tensor:
+    """The scalar sum of table [kinds, edges, primitives] times softmax(alphas), alphas flat in the same order."""
+    return (table * alphas.view(table.shape).softmax(dim=-1)).sum()
+
+
+def range_of(table: Tensor) -> tuple[float, float]:
+    """The smallest and the largest value of `expected` over all alphas, both reached in the limit of one-hot alphas."""
+    return table.min(dim=-1).values.sum().item(), table.max(dim=-1).values.sum().item()
+
+
+def same_quantile(bound: float, table: Tensor, other: Tensor) -> float:
+    """The bound that lies in the range of `other` where `bound` lies in that of `table`."""
+    (low, high), (other_low, other_high) = range_of(table), range_of(other)
+    return other_low + (bound - low) / (high - low) * (other_high - other_low)
+
+
+def bounded(count: Tensor, how: Bound, lower: float, upper: float) -> Tensor:
+    """The published losses of a count N with the bounds L = lower and U = upper.
+
+    | how       | loss                            | released code of E2RNAS |
+    |-----------|---------------------------------|-------------------------|
+    | none      | N                               | 2020 and 2021           |
+    | max       | max(1, N - U)                   | 2020 and 2021           |
+    | min       | max(1, L - N): grow until L     | 2020                    |
+    | min_later | max(L, N): shrink until L       | from 2020-11-17         |
+    | abs       | abs(L - N)                      | 2021                    |
+    | both      | N + max(1, N - U, L - N)        | 2021                    |
+
+    Where a constant is the larger one, the gradient is exactly zero: the objective is inert there.
+    """
+    one = torch.ones_like(count)
+    if how == "max":
+        return torch.maximum(one, count - upper)
+    if how == "min":
+        return torch.maximum(one, lower - count)
+    if how == "min_later":
+        return torch.maximum(lower * one, count)
+    if how == "abs":
+        return (lower - count).abs()
+    if how == "both":
+        return count + torch.maximum(torch.maximum(one, count - upper), lower - count)
+    return count
+
+
+@dataclass(frozen=True)
+class Size:
+    """A bounded count as an objective of a search; see `engine.search.objectives.Objective`. Makes no forward pass.
+
+    Attributes:
+        name: as reports print it, for example "parameters".
+        table: [kinds, 14, primitives] in the unit of the bounds, kinds and primitives in the order of the flat alphas, on
+            their device and of their dtype.
+        how, lower, upper: see `bounded`.
+    """
+
+    name: str
+    table: Tensor
+    how: Bound = "none"
+    lower: float = 0.0
+    upper: float = 0.0
+    coefficient: float = 1.0
+    passes = 0  # no annotation: a constant of the class, not a field
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """The table."""
+        return (self.table,)
+
+    @property
+    def kind(self) -> Hashable:
+        """What its value depends on, beside the table."""
+        return Size, self.how, self.lower, self.upper
+
+    def on(self, *inputs: Tensor) -> Size:
+        """See `Objective.on`."""
+        return replace(self, table=inputs[0])
+
+    def __call__(self, weights: Tensor, alphas: Tensor) -> Value:
+        loss = bounded(expected(self.table, alphas), self.how, self.lower, self.upper)
+        # An empty sum of the weights: their gradient is zero, and not missing.
+        return Value(loss + weights[:0].sum(), None)
