@@ -150,13 +150,17 @@ def configuration(run_id: str) -> None:
     run = session.run_log().run(run_id)
     section("Settings", "what differs from the published ones")
     found = run["differences"]
-    if found:
+    if run["imported"]:
+        st.html(f'<p class="rp-note">Imported from {escape(str(run["imported"].get("file", "")))}: how it was searched or '
+                "trained is not known beyond the settings below.</p>")
+    elif found:
         st.html(differences_html(run["kind"], run["method"], found))
     else:
         st.html('<p class="rp-note">Nothing: these are the published settings.</p>')
     with st.expander("All settings"):
         st.html(all_settings_html(run["kind"], run["method"], run["config"], found))
-    section("Command", "starts the same run from a terminal in Rampart's folder; python is .venv/bin/python there")
+    verb = "makes this run again" if run["imported"] else "starts the same run"
+    section("Command", f"{verb} from a terminal in Rampart's folder; python is .venv/bin/python there")
     st.code(run["command"], language="bash", wrap_lines=True)
 
 

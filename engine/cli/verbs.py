@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -186,6 +187,27 @@ def _transplant(verb: str, arguments: list[str]) -> int:
     return 0
 
 
+def _import(verb: str, arguments: list[str]) -> int:
+    from engine.exchange import entry
+
+    parser = _parser(verb)
+    parser.add_argument("path", type=Path, help="the file")
+    parser.add_argument("--as", dest="form", choices=list(entry.FORMS), default=None,
+                        help="; ".join(f"{name}: {text}" for name, text in entry.FORMS.items()) + " (default: by the ending)")
+    parser.add_argument("--name", help="which genotype, where the file has several")
+    parser.add_argument("--genotype", help="what a checkpoint was trained with: a catalogue name, JSON, or the id of a run")
+    parser.add_argument("--dataset", help="what it was searched or trained on; a checkpoint needs it")
+    parser.add_argument("--title", help="what to call the run")
+    parser.add_argument("--mean", type=float, nargs="+", help="what training subtracted from pixels in 0..1, per image channel")
+    parser.add_argument("--std", type=float, nargs="+", help="what training divided them by, per image channel")
+    options = parser.parse_args(arguments)
+    run_id = entry.take(requests.runs_root(options.runs), options.path, options.form, name=options.name,
+                        genotype=options.genotype, dataset=options.dataset, title=options.title, mean=options.mean,
+                        std=options.std, command=shlex.join(["python", "-m", "engine", verb, *arguments]))
+    print(json.dumps({"id": run_id}) if options.json else run_id)
+    return 0
+
+
 def _doctor(verb: str, arguments: list[str]) -> int:
     options = _parser(verb).parse_args(arguments)
     findings = api.doctor(runs=options.runs)
@@ -253,6 +275,7 @@ VERBS: dict[str, Verb] = {
     "describe": Verb(_describe, "Parameters and MACs of a genotype at a width and depth."),
     "export": Verb(_export, "Write a genotype as JSON, or a network as a PyTorch module that stands alone."),
     "transplant": Verb(_transplant, "Copy or swap cells of a genotype; prints what retrain --genotype takes."),
+    "import": Verb(_import, "Make a run of a genotype, log or checkpoint of public code; nothing in it is executed."),
     "doctor": Verb(_doctor, "What this machine offers."),
     "reindex": Verb(_reindex, "Delete the index of the run log and build it anew."),
     "schema": Verb(_schema, "JSON schema of the settings of a run kind."),

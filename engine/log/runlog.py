@@ -151,8 +151,8 @@ class RunLog:
 
     def run(self, run: str) -> dict[str, Any]:
         """The row of `runs` as a dict, with `config`, `command`, `code`, `packages`, `children_of_chain` from run.json,
-        `attempt`, `device`, `since` and `pid` from its state, and `differences`: what differs from the published settings, as
-        `engine.config.Difference`. Numbers that are not known are None.
+        `attempt`, `device`, `since` and `pid` from its state, `imported` (file and hash it was made of; {} for a run of ours),
+        and `differences`: what differs from the published settings, as `engine.config.Difference`. Unknown numbers are None.
 
         Raises:
             RunLogError: no such run.
@@ -165,8 +165,9 @@ class RunLog:
         with self.cursor() as cursor:
             document = json.loads(queries_runs.document(cursor, run) or "{}")
         state = self._state(run, "")
-        keys = ("config", "command", "code", "packages", "children_of_chain")
-        defaults: dict[str, Any] = {"config": {}, "command": "", "code": {}, "packages": {}, "children_of_chain": []}
+        keys = ("config", "command", "code", "packages", "children_of_chain", "imported")
+        defaults: dict[str, Any] = {"config": {}, "command": "", "code": {}, "packages": {}, "children_of_chain": [],
+                                    "imported": {}}
         return (row | {key: document.get(key) or defaults[key] for key in keys}
                 | {"attempt": state.attempt, "device": state.device, "since": state.since, "pid": state.pid,
                    "differences": _differences(document)})
@@ -388,7 +389,10 @@ def _holder(problem: duckdb.Error) -> int | None:
 
 
 def _differences(document: dict[str, Any]) -> list[Any]:
-    """What a run.json's configuration changes of the published one; empty where it cannot be read by this version."""
+    """What a run.json's configuration changes of the published one; empty where that cannot be known: an imported run says
+    little of its settings, and another version may have written it."""
+    if document.get("imported"):
+        return []
     try:
         cls = config_class(document["kind"], document.get("method"))
         return differences_from_paper(validate(cls, document["config"]))

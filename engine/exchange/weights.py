@@ -1,0 +1,143 @@
+"""Checkpoints of public code become retrained networks that can be attacked. Loaded as tensors only, never executed."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.config import build
+from engine.cost import cost
+from engine.data import DATASETS, Dataset
+from engine.errors import CheckpointError
+from engine.exchange.imported import Origin, new_run
+from engine.exchange.reading import unreadable
+from engine.genotype import Genotype
+from engine.placement import STEM_MULTIPLIER
+from engine.run import admission, checkpoint
+from engine.run.folder import atomic_write_json
+from engine.space.darts_names import tensors_of
+from engine.space.network import ALPHAS, Network, load_darts_state_dict
+
+AUXILIARY = "auxiliary_head."
+# Under which names public code keeps the state dict inside a checkpoint.
+_INSIDE = ("state_dict", "model_state_dict", "net", "model")
+_OVERLAP = ("Which images this network was trained on, and whether test images chose its checkpoint, is not recorded: accuracies "
+            "on the test split may be too high.")
+
+
+def import_checkpoint(runs: Path, path: Path, origin: Origin, *, genotype: Genotype, dataset: str, title: str | None = None,
+                      mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> str:
+    """A trained network of the DARTS family as a finished retraining, which an attack can follow. Returns the run's id.
+
+    Width, depth and classes are read off the tensors. `module.` prefixes are stripped; alphas and the auxiliary head, which
+    serves training only, are left out.
+
+    Args:
+        runs: folder of all runs.
+        path: a state dict, or a checkpoint with one inside, as torch.save writes it.
+        origin: see `engine.exchange.imported.origin_of`.
+        genotype: the one it was trained with; a file does not hold it.
+        dataset: the one it was trained on.
+        title: what to call the run; None for the file's name.
+        mean, std: what training subtracted from pixels in 0..1, and divided by, per image channel; None for images that stayed
+            in 0..1 and for files that hold both.
+
+    Raises:
+        ConfigError, CheckpointError, RunError: a sentence; nothing was written then.
+    """
+    facts = DATASETS[dataset]
+    tensors = network_tensors(path)
+    sizes = sizes_of(tensors, facts, genotype)
+    network = Network(genotype, **sizes, mean=mean, std=std)
+    load_darts_state_dict(network, tensors)
+    config = {"dataset": dataset, "genotype": genotype.to_json(), "channels": sizes["channels"], "layers": sizes["layers"]}
+    with new_run(runs, "retrain", title or origin.file, config, origin) as (folder, events):
+        price = cost(genotype, **sizes)
+        events.write("network", step=0, epoch=0, parameters=price.parameters, macs=price.macs, channels=sizes["channels"],
+                     layers=sizes["layers"], genotype=genotype.to_dict(), hash=genotype.hash)
+        events.write("alert", step=0, epoch=0, level="warning", text=_OVERLAP)
+        folder.results.mkdir()
+        atomic_write_json(folder.results / "network.json", {"genotype": genotype.to_dict(), **sizes})
+        folder.checkpoint.mkdir()
+        checkpoint.write(folder.checkpoint / checkpoint.BEST, {"network": network.state_dict()})
+        events.write("finished", step=0, epoch=0)
+    return folder.id
+
+
+def network_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file by their names in the DARTS family, without alphas and auxiliary head.
+
+    Raises:
+        ConfigError: the file cannot be opened.
+        CheckpointError: it is damaged, holds more than tensors and plain values, or holds no state dict.
+    """
+    state = _loaded(path)
+    for name in _INSIDE:
+        if isinstance(state, Mapping) and isinstance(state.get(name), Mapping):
+            state = state[name]
+            break
+    tensors = {name: value for name, value in tensors_of(state, ALPHAS).items() if not name.startswith(AUXILIARY)}
+    if not tensors:
+        raise CheckpointError(f"{path.name} must hold a network's tensors, got none; give the file that torch.save wrote of "
+                              "model.state_dict().")
+    return tensors
+
+
+def _loaded(path: Path) -> Any:
+    try:
+        if zipfile.is_zipfile(path):  # torch does not check the sums that it wrote
+            with zipfile.ZipFile(path) as archive:
+                if (damaged := archive.testzip()) is not None:
+                    raise zipfile.BadZipFile(f"bad checksum of {damaged}")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as problem:
+        raise unreadable(path, problem) from None
+    except (zipfile.BadZipFile, zlib.error, struct.error, OSError, RuntimeError, pickle.UnpicklingError, EOFError, LookupError,
+            ValueError, TypeError, AttributeError, AssertionError, OverflowError, ImportError) as problem:
+        reason = (str(problem).splitlines() or [type(problem).__name__])[0]
+        raise CheckpointError(f"{path.name} must hold tensors and plain values only, as torch.save writes a state dict, and "
+                              f"cannot be read so ({reason[:160]}); where it was written, load it and save model.state_dict() "
+                              "alone.") from None
+
+
+def sizes_of(tensors: Mapping[str, Tensor], facts: Dataset, genotype: Genotype) -> dict[str, Any]:
+    """Channels, layers, classes and image shape of the network that a state dict belongs to.
+
+    Raises:
+        CheckpointError: tensors of no such network, of another dataset, or a supernet's.
+        ConfigError: a size that no network of ours may have.
+    """
+    if any(re.search(r"_ops\.\d+\._ops\.", name) for name in tensors):
+        raise CheckpointError("A checkpoint to import must be a derived network's, got a supernet's (of a search); import the "
+                              "search's log.txt with --as log, or give the checkpoint of the retraining.")
+    stem, classifier = tensors.get("stem.0.weight"), tensors.get("classifier.weight")
+    cells = {int(found[1]) for name in tensors if (found := re.match(r"cells\.(\d{1,4})\.", name))}
+    if stem is None or stem.ndim != 4 or classifier is None or classifier.ndim != 2 or not cells:
+        raise CheckpointError("A checkpoint to import must have the names of the DARTS family's CIFAR network (stem.0.weight, "
+                              f"cells.0..., classifier.weight), got {', '.join(sorted(tensors)[:3])}, ...; only such fit.")
+    if cells != set(range(len(cells))):
+        raise CheckpointError(f"The cells of a checkpoint must be numbered 0 to {max(cells)}, got only {len(cells)} of them; "
+                              "is the file complete?")
+    of_data = (("classes", classifier.shape[0], facts.classes), ("image channels", stem.shape[1], facts.image_shape[0]))
+    for what, got, expected in of_data:
+        if got != expected:
+            raise CheckpointError(f"The network must have the {what} of the dataset {facts.name} ({expected}), got {got}; give "
+                                  "the dataset that it was trained on (--dataset).")
+    channels, rest = divmod(stem.shape[0], STEM_MULTIPLIER)
+    if rest:
+        raise CheckpointError(f"The stem must have {STEM_MULTIPLIER} C channels, got {stem.shape[0]}; only networks with the "
+                              "DARTS family's stem fit.")
+    config = build("retrain", None, facts.name, "paper", {"genotype": genotype.to_json(), "channels": channels,
+                                                        "layers": len(cells), "auxiliary_weight": 0.0})
+    admission.check_config("retrain", config)
+    return {"channels": channels, "layers": len(cells), "classes": facts.classes, "image_shape": list(facts.image_shape),
+            "auxiliary": False}

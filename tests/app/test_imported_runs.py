@@ -1,0 +1,48 @@
+"""Imported runs on every page: shown like any other, called imported, and with no word about settings nobody knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine.catalog import find_genotype
+from engine.exchange import entry
+from tests.app.pages import PAGES, component_data, open_page, table_rows, text_of
+from tests.engine.exchange.public_files import search_log
+
+
+@pytest.fixture
+def imported(empty: Path, tmp_path: Path) -> dict[str, str]:
+    """A search's log, a genotype and a checkpoint as runs: form -> id."""
+    import torch
+
+    from engine.space.network import Network
+
+    genotype = find_genotype("DARTS_V2")
+    (tmp_path / "log.txt").write_text(search_log([find_genotype("RACL"), genotype]))
+    (tmp_path / "g.json").write_text(genotype.to_json())
+    torch.save(Network(genotype, channels=2, layers=4, classes=10, image_shape=(1, 8, 8)).state_dict(), tmp_path / "w<b>.pt")
+    return {"log": entry.take(empty, tmp_path / "log.txt"), "genotype": entry.take(empty, tmp_path / "g.json"),
+            "checkpoint": entry.take(empty, tmp_path / "w<b>.pt", genotype="DARTS_V2", dataset="digits")}
+
+
+def test_every_page_shows_them(imported: dict[str, str]):
+    for page in PAGES:
+        assert not open_page(page).exception
+    rows = table_rows(open_page("runs"))
+    assert set(imported.values()) <= set(rows)
+    assert "search of log.txt, imported" in " ".join(rows[imported["log"]].values())
+
+
+@pytest.mark.parametrize("form", ["log", "genotype", "checkpoint"])
+def test_the_run_page_says_what_is_known_and_no_more(imported: dict[str, str], form: str):
+    test = open_page("run", id=imported[form])
+    words = text_of(test)
+    assert not test.exception
+    assert ", imported" in words and "is not known beyond the settings below" in words
+    assert "these are the published settings" not in words and "<b>.pt" not in words
+    assert "makes this run again" in words
+    if form != "checkpoint":  # a search's cells; those of a retraining appear with its chain
+        graphs = [data["html"] for data in component_data(test, "rampart_cell_graph")]
+        assert sum(html.count("<svg viewBox") for html in graphs) >= 2

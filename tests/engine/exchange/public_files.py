@@ -1,0 +1,27 @@
+"""Files as the public code writes them: `log.txt`, `genotypes.py`, checkpoints with prefixes and auxiliary heads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from engine.genotype import Genotype
+
+
+def printed(genotype: Genotype) -> str:
+    """What Python prints of the namedtuple: tuples in lists, and the concatenation as the range that the search made."""
+    fields = []
+    for kind in genotype.kinds:
+        cell = genotype.cell(kind)
+        fields.append(f"{kind}={list(cell.edges)!r}, {kind}_concat=range(2, 6)")
+    return f"Genotype({', '.join(fields)})"
+
+
+def search_log(genotypes: Sequence[Genotype], *, after_training: bool = False) -> str:
+    """The log of a search of the DARTS family: an epoch's genotype before its training, or behind it as some copies have it."""
+    lines = ["11/20 09:15:00 AM gpu device = 0", "11/20 09:15:00 AM args = Namespace(arch_learning_rate=0.0003, epochs=50)",
+             "11/20 09:15:03 AM param size = 1.930842MB"]
+    for epoch, genotype in enumerate(genotypes):
+        told = f"11/20 09:15:03 AM genotype = {printed(genotype)}"
+        trained = ["11/20 09:15:09 AM train 000 2.309853e+00 9.375000 50.000000", f"11/20 09:55:03 AM train_acc {30 + epoch}.5"]
+        lines += [f"11/20 09:15:03 AM epoch {epoch} lr 2.500000e-02", *([*trained, told] if after_training else [told, *trained])]
+    return "\n".join(lines) + "\n"
