@@ -148,6 +148,12 @@ class RetrainConfig(RunConfig):
         "accurate:robust, robust:accurate changes places; empty for none.", group="Network")
     channels: int = setting(64, "Channels C of the first cells.", group="Network", source="ARNAS code", ge=2, le=1024)
     layers: int = setting(20, "Cells of the network.", group="Network", source="ARNAS code", ge=3, le=128)
+    match: Literal["none", "params", "macs"] = setting(
+        "none", "params or macs: chooses the channels so that the network has the parameters or MACs of match_to within 5 %, "
+        "counted without auxiliary head; what channels says does not count then. none: channels as they are.", group="Network")
+    match_to: str = setting(
+        "", "The network to match: GENOTYPE@CHANNELSxLAYERS like ARNAS@64x20, or the id of a retraining or attack; empty for "
+        "none.", group="Network")
     auxiliary_weight: float = setting(0.4, "Weight of the auxiliary head's loss; 0 for no auxiliary head.",
                                       group="Network", source="ARNAS code", ge=0, le=10)
     auxiliary_input: Literal["clean", "adversarial"] = setting(
@@ -203,6 +209,9 @@ class RetrainConfig(RunConfig):
     @model_validator(mode="after")
     def _network_is_buildable(self) -> RetrainConfig:
         read_grafts(self.transplant)
+        if (self.match == "none") != (not self.match_to):
+            raise ValueError(f"match and match_to must be given together, got match {self.match!r} and match_to "
+                             f"{self.match_to!r}; give both or neither")
         side = min(DATASETS[self.dataset].image_shape[1:])
         if self.auxiliary_weight and side < SMALLEST_AUXILIARY_IMAGE:
             raise ValueError(f"auxiliary_weight must be 0 for images smaller than {SMALLEST_AUXILIARY_IMAGE} pixels (the "

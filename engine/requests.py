@@ -19,10 +19,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from engine.capacity import matched
 from engine.config import (
     KINDS,
     METHODS,
     PRESETS,
+    RetrainConfig,
     RunConfig,
     build,
     config_class,
@@ -314,9 +316,12 @@ def _records(runs: Path, configs: Sequence[tuple[str, RunConfig]], method: str |
     records: list[dict[str, Any]] = []
     for position, (kind, config) in enumerate(configs):
         before = records[-1] if records else above
-        name, title = _name_and_title(kind, config, method, before)
-        changes = changes_of(kind, method, preset, config)
         parent_id = before["id"] if before else None
+        name, title = _name_and_title(kind, config, method, before)
+        if isinstance(config, RetrainConfig):
+            config, size = matched(runs, config, parent_id)
+            title = f"{title}, {size}" if size else title
+        changes = changes_of(kind, method, preset, config)
         records.append({
             "schema": SCHEMA, "id": new_id(name if kind == "search" else kind, config.dataset, created), "kind": kind,
             "method": name, "preset": preset, "title": title, "config": config.model_dump(mode="json"), "parent": parent_id,

@@ -134,10 +134,10 @@ def write_search_steps(events: EventsFile, steps: int, *, seed: int = 2) -> None
             events.write("checkpoint", path="last")
 
 
-def write_network(events: EventsFile) -> None:
+def write_network(events: EventsFile, *, parameters: int = PARAMETERS, macs: int = MACS) -> None:
     """The network event of a retraining or an attack."""
     found = genotype_at(EPOCHS * STEPS_PER_EPOCH)
-    events.write("network", parameters=PARAMETERS, macs=MACS, channels=12, layers=5, genotype=found.to_dict(), hash=found.hash)
+    events.write("network", parameters=parameters, macs=macs, channels=12, layers=5, genotype=found.to_dict(), hash=found.hash)
 
 
 def write_retrain_epoch(events: EventsFile, *, epochs: int = 4, steps: int = 5, stop_after: int | None = None) -> None:
@@ -224,11 +224,12 @@ def write_finished_chain(root: Path, *, name: str = "digits", created: float = S
 
 
 def write_finished_attack(root: Path, run: str, *, parent: str | None, t: float = START, created: float = START,
-                          autoattack: int = 31, epsilon: float = 0.15) -> str:
+                          autoattack: int = 31, epsilon: float = 0.15, parameters: int = PARAMETERS,
+                          macs: int = MACS) -> str:
     """A finished attack run: natural, FGSM and PGD-20 on the whole test split, AutoAttack on 64 images."""
     folder = write_run_json(root, run, "attack", parent=parent, created=created, changes={"epsilon": epsilon})
     events = EventsFile(folder, t=t)
-    write_network(events)
+    write_network(events, parameters=parameters, macs=macs)
     events.write("opened", split="test", images=TEST_IMAGES, purpose="attack")
     results = {"natural": ("Natural", 347), "fgsm": ("FGSM", 241), "pgd-20": ("PGD-20", 212)}
     for number, (attack, (title, correct)) in enumerate(results.items()):

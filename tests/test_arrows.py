@@ -11,8 +11,9 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for folder in ("app", "engine")
            for path in (ROOT / folder).rglob("*.py")}
 # What the dashboard may know of the engine: facts, requests and the run log.
-OF_THE_ENGINE = ("engine.requests", "engine.log", "engine.config", "engine.genotype", "engine.catalog", "engine.cost",
-                 "engine.errors", "engine.transplant", "engine.attack", "engine.data", "engine.run.folder", "engine.run.state")
+OF_THE_ENGINE = ("engine.requests", "engine.log", "engine.config", "engine.genotype", "engine.catalog", "engine.transplant",
+                 "engine.cost", "engine.capacity", "engine.errors", "engine.attack", "engine.data", "engine.run.folder",
+                 "engine.run.state")
 # Package below engine/ -> packages below engine/ that it must not import.
 FORBIDDEN = {
     "space": ("search", "train", "attack", "run", "log"), "attack": ("space", "search", "train", "run", "log"),

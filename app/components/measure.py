@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from app.components.formats import missing
+import pandas as pd
+
+from app.components.formats import count, missing
+from engine.capacity import differ
 
 NOT_MEASURED = "not measured"
 
@@ -23,6 +26,17 @@ def interval(low: float | None, high: float | None) -> str:
 def with_interval(value: float | None, low: float | None, high: float | None) -> str:
     """(0.938, 0.847, 0.975) -> "93.8 % (84.7-97.5)"."""
     return f"{accuracy(value)} {interval(low, high)}".strip()
+
+
+def unequal_sizes(networks: pd.DataFrame) -> str:
+    """One sentence where networks that are shown together differ in size by more than 5 %, else "".
+
+    Args:
+        networks: one row each, with parameters and macs; NaN where they are not known.
+    """
+    sizes = {words: networks[name].dropna().tolist() for name, words in (("parameters", "parameters"), ("macs", "MACs"))}
+    spans = [f"{count(min(found))} to {count(max(found))} {words}" for words, found in sizes.items() if differ(found)]
+    return f"These networks differ in size: {' and '.join(spans)}; compare with care or retrain with `match`." if spans else ""
 
 
 def network_labels(titles: Sequence[str], runs: Sequence[str]) -> list[str]:

@@ -19,6 +19,7 @@ from app.components.source import Source, attack_source, retrain_source
 from app.components.states import RUN_PAGE, heading, problem, section
 from app.theme import KIND_TITLES
 from engine import requests
+from engine.capacity import matched
 from engine.config import (
     KINDS,
     METHODS,
@@ -32,7 +33,7 @@ from engine.config import (
 )
 from engine.cost import cost
 from engine.data import DATASETS
-from engine.errors import ConfigError, GenotypeError, RampartError
+from engine.errors import ConfigError, RampartError
 from engine.transplant import read_grafts, transplant
 
 KIND_TEXTS = {
@@ -250,7 +251,8 @@ def network(choice: Choice, values: FormValues) -> None:
     if isinstance(config, RetrainConfig):
         try:
             genotype = transplant(genotype, read_grafts(config.transplant))
-        except GenotypeError as refusal:
+            config, _ = matched(session.runs_root(), config, choice.source.parent)
+        except RampartError as refusal:
             problem(str(refusal), link=None)
             return
         found = cost(genotype, channels=config.channels, layers=config.layers, classes=data.classes,

@@ -10,7 +10,7 @@ from app.charts.pareto import QUANTITIES, epochs_figure, networks_figure
 from app.components.formats import epsilon
 from app.components.live import live_panel
 from app.components.live_plot import live_plot
-from app.components.measure import network_labels
+from app.components.measure import network_labels, unequal_sizes
 from app.components.states import LAUNCH_PAGE, empty_state, heading, section
 from engine.data import DATASETS
 
@@ -85,7 +85,7 @@ def networks() -> None:
     live_plot(networks_figure(rows, attack, size=sizes, colour=colours, dominated=dominated), height=480,
               key=f"pareto_networks_{rows['fingerprint'].iloc[0]}",
               label=f"Natural versus {attack} accuracy of attacked networks")
-    st.caption(networks_sentence(rows))
+    st.caption(f"{networks_sentence(rows)} {unequal_sizes(rows if dominated else rows[rows['is_front']])}")
 
 
 @live_panel("runs", key="pareto_epochs")

@@ -14,7 +14,7 @@ from app.components.cell_graph import genotype_graphs
 from app.components.formats import count, epsilon, escape, missing, moment
 from app.components.live import live_panel
 from app.components.live_plot import live_plot
-from app.components.measure import NOT_MEASURED, accuracy, interval, network_labels, with_interval
+from app.components.measure import NOT_MEASURED, accuracy, interval, network_labels, unequal_sizes, with_interval
 from app.components.states import LAUNCH_PAGE, RUN_PAGE, empty_state, heading, page_link, section
 from app.components.table import NO_SORT, CellText, Column, Row, table
 from engine.data import DATASETS
@@ -150,6 +150,8 @@ def tables(groups: list[pd.DataFrame], run: str) -> str:
         mine = set(rows["run"])
         action = table(columns_of(rows), [row_of(row) for _, row in rows.iterrows()], key=name, label=group_title(rows)[0],
                        selected=run if run in mine else None)
+        if sizes := unequal_sizes(rows):
+            st.caption(sizes)
         if action.opened:
             st.switch_page(RUN_PAGE, query_params={"id": action.opened})
         run = action.clicked or run

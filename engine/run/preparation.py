@@ -105,8 +105,11 @@ def at_work(session: Session, save_state: Callable[[], None]) -> Iterator[None]:
 
 
 def write_network(session: Session, genotype: Genotype, sizes: Mapping[str, Any]) -> None:
-    """The event that says which network a run trains or attacks. sizes: keyword arguments of `engine.cost.cost`."""
-    found = cost(genotype, **sizes)
+    """The event that says which network a run trains or attacks. sizes: keyword arguments of `engine.cost.cost`.
+
+    The auxiliary head is not counted: only training uses it, and published sizes leave it out.
+    """
+    found = cost(genotype, **{**sizes, "auxiliary": False})
     session.event("network", parameters=found.parameters, macs=found.macs, channels=sizes["channels"], layers=sizes["layers"],
                   genotype=genotype.to_dict(), hash=genotype.hash)
 

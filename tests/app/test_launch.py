@@ -159,6 +159,19 @@ def test_a_transplant_shows_in_the_network_and_in_the_command(empty: Path) -> No
     assert "There is no cell kind 'normal'" in page.get("text")[0].value
 
 
+def test_matched_channels_are_shown_before_the_launch(empty: Path) -> None:
+    page = open_page("launch", kind="retrain")
+    page.selectbox(key="launch.catalogue").set_value("DARTS_V2").run()
+    page.selectbox(key="launch.retrain..digits.quick.0.match").set_value("params").run()
+    assert launch_button(page).disabled and "match and match_to must be given together" in page.get("text")[0].value
+    page.text_input(key="launch.retrain..digits.quick.0.match_to").set_value("ARNAS@8x5").run()
+    assert not page.exception and not launch_button(page).disabled
+    assert "at 7 channels and 5 cells" in text_of(page)
+    page.button(key="launch.go").click().run()
+    run = read_run(empty, run_ids(empty)[0])
+    assert run["config"]["channels"] == 7 and run["title"].startswith("DARTS_V2, 7 channels for the parameters of ARNAS@8x5")
+
+
 @pytest.mark.parametrize("text", ['{"normal": 3}', "not json", '{"accurate": [["conv_99", 0]]}'])
 def test_a_bad_pasted_genotype_is_answered_in_place(empty: Path, text: str) -> None:
     page = open_page("launch", kind="retrain")

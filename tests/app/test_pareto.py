@@ -64,6 +64,20 @@ def test_networks_of_other_fingerprints_are_never_drawn_together(samples: Sample
         assert len(drawn) == 1
 
 
+def test_networks_of_unequal_size_are_said_to_be_while_both_are_shown(samples: Samples) -> None:
+    assert "differ in size" not in text_of(open_page("pareto"))
+    # The weaker one is dominated: with it the difference leaves the plot.
+    sample_runs.write_finished_attack(samples.root, "20261118-0921-attack-digits-7f42", parent=samples.ids["resumed"],
+                                      created=sample_runs.START + 901, macs=526_000_000, autoattack=9)
+    session.hub().refresh()
+    page = open_page("pareto")
+    frame = session.run_log().pareto_networks()
+    page.session_state["pareto.group"] = frame[frame["attack"] == "autoattack"]["group"].iloc[0]
+    assert "These networks differ in size: 1.2 million to 526 million MACs; compare with care" in text_of(page.run())
+    page.toggle(key="pareto.dominated").set_value(False).run()
+    assert not page.exception and "differ in size" not in text_of(page)
+
+
 def test_front_and_dominated_points_and_the_toggle() -> None:
     figure = networks_figure(NETWORKS, "PGD-20")
     assert [trace.name for trace in figure.data if trace.name] == ["on the front", "dominated"]

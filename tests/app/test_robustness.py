@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from app import session
 from app.charts.robustness import intervals_figure
-from app.components.measure import accuracy, interval, network_labels, with_interval
+from app.components.measure import accuracy, interval, network_labels, unequal_sizes, with_interval
 from tests import sample_runs
 from tests.app.conftest import Samples
 from tests.app.pages import component_data, open_page, table_rows, text_of
@@ -36,6 +37,33 @@ def test_every_number_has_its_interval_and_its_images(samples: Samples) -> None:
     headings = [column["label"] for column in component_data(page, "rampart_table")[0]["columns"]]
     assert headings[1:5] == ["Natural\n360 images", "FGSM\n360 images", "PGD-20\n360 images", "AutoAttack worst case\n64 images"]
     assert row["epsilon"] == "0.15" and row["size"] == "41,210 1.2 million MACs"
+
+
+def test_networks_of_unequal_size_are_said_to_be(samples: Samples) -> None:
+    assert "differ in size" not in text_of(open_page("robustness"))
+    sample_runs.write_finished_attack(samples.root, "20261118-0921-attack-digits-7f42", parent=samples.ids["resumed"],
+                                      created=sample_runs.START + 901, parameters=4_520_394)
+    session.hub().refresh()
+    text = text_of(open_page("robustness"))
+    assert ("These networks differ in size: 41,210 to 4.52 million parameters; compare with care or retrain with `match`."
+            in text)
+    # In a table of its own nothing stands beside it.
+    sample_runs.write_finished_attack(samples.root, "20261118-0922-attack-digits-7f43", parent=samples.ids["resumed"],
+                                      created=sample_runs.START + 902, macs=9_000_000, epsilon=8 / 255)
+    session.hub().refresh()
+    assert text_of(open_page("robustness")).count("differ in size") == 1
+
+
+def test_sizes_are_compared_where_they_are_known() -> None:
+    nan = float("nan")
+
+    def said(*sizes: tuple[float, float]) -> str:
+        return unequal_sizes(pd.DataFrame(sizes, columns=["parameters", "macs"]))
+
+    assert said() == said((1e6, 2e6)) == said((1e6, 2e6), (nan, nan)) == said((1.00e6, 2e6), (0.95e6, 2e6)) == ""
+    assert said((1e6, 100e6), (0.94e6, 300e6)) == (
+        "These networks differ in size: 940,000 to 1 million parameters and 100 million to 300 million MACs; compare with care "
+        "or retrain with `match`.")
 
 
 def test_unlike_fingerprints_stand_in_tables_of_their_own(samples: Samples) -> None:

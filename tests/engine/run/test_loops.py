@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from engine import requests
+from engine.catalog import find_genotype
 from engine.errors import CheckpointError, RampartError, RunError, StopRequested
 from engine.run import checkpoint, loop_attack, loop_retrain, loop_search
 from engine.run.folder import RunFolder, atomic_write_json, read_json
+from engine.run.preparation import write_network
 from engine.run.session import Session
 from engine.run.stop import StopPoll
 from tests.engine.run.processes import events_of, without_supervisor
@@ -71,6 +73,18 @@ def chain(runs: Path) -> dict[str, str]:
         # What a supervisor would have recorded.
         atomic_write_json(RunFolder(runs, ids[kind]).ended_json, {"attempt": 1, "status": "finished", "cause": ""})
     return ids
+
+
+def test_the_size_of_a_network_is_told_without_its_auxiliary_head(runs: Path) -> None:
+    run_id = submit(runs, "retrain", genotype="ARNAS")
+    folder = RunFolder(runs, run_id)
+    session = Session(folder, folder.read_run(), attempt=1, device="cpu", threads=1)
+    session.open_events()
+    write_network(session, find_genotype("ARNAS"), {"channels": 64, "layers": 20, "classes": 10, "image_shape": [3, 32, 32],
+                                                    "auxiliary": True})
+    session.close()
+    (event,) = (event for event in events_of(runs, run_id) if event["event"] == "network")
+    assert event["parameters"] == 4_520_394  # as published
 
 
 def last(runs: Path, run_id: str) -> dict[str, Any]:
