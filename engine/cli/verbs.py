@@ -273,7 +273,7 @@ VERBS: dict[str, Verb] = {
     "resume": Verb(_resume, "Continue a stopped or failed run from its last checkpoint."),
     "runs": Verb(_runs, "All runs, newest first."),
     "describe": Verb(_describe, "Parameters and MACs of a genotype at a width and depth."),
-    "export": Verb(_export, "Write a genotype as JSON, or a network as a PyTorch module that stands alone."),
+    "export": Verb(_export, "Write a genotype as JSON, or a network as a PyTorch module that stands alone or as ONNX."),
     "transplant": Verb(_transplant, "Copy or swap cells of a genotype; prints what retrain --genotype takes."),
     "import": Verb(_import, "Make a run of a genotype, log or checkpoint of public code; nothing in it is executed."),
     "doctor": Verb(_doctor, "What this machine offers."),

@@ -1,4 +1,4 @@
-"""Exports: a genotype as JSON, a network as a PyTorch module that stands alone. Imports torch only where weights are written."""
+"""Exports: a genotype as JSON, a network as a PyTorch module that stands alone or as ONNX. Imports torch only where needed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from engine.placement import STEM_MULTIPLIER, placement
 from engine.registry import unknown_name
 from engine.run.folder import atomic_write_bytes
 
-FORMATS = {"json": "the genotype", "module": "a PyTorch module in one file that needs torch and nothing else"}
+FORMATS = {"json": "the genotype", "module": "a PyTorch module in one file that needs torch and nothing else",
+           "onnx": "an ONNX graph with its weights (needs requirements-onnx.txt)"}
 TEMPLATE = Path(__file__).with_name("standalone.py")
 _BLOCK = re.compile(r"(?<=# --- the architecture ---\n).*(?=# --- end of the architecture ---\n)", re.DOTALL)
 
@@ -25,11 +26,11 @@ def write(source: Source, form: str, out: Path) -> list[Path]:
     """Writes `source` in one of `FORMATS`; returns the files written.
 
     Raises:
-        ConfigError, RunError, CheckpointError: a sentence; see `write_json` and `write_module`.
+        ConfigError, RunError, CheckpointError: a sentence; see `write_json`, `write_module` and `write_onnx`.
     """
     if form not in FORMATS:
         raise ConfigError(unknown_name("export format", form, FORMATS))
-    return {"json": write_json, "module": write_module}[form](source, out)
+    return {"json": write_json, "module": write_module, "onnx": write_onnx}[form](source, out)
 
 
 def write_json(source: Source, out: Path) -> list[Path]:
@@ -62,6 +63,19 @@ def write_module(source: Source, out: Path) -> list[Path]:
     if source.retrained is not None:
         files[out.with_suffix(".pt")] = _weights_of(source)
     return _written(files)
+
+
+def write_onnx(source: Source, out: Path) -> list[Path]:
+    """Writes the network with its weights as one ONNX file; see `engine.exchange.onnx_graph.graph_of`.
+
+    Raises:
+        ConfigError: onnx is not installed, a size no network can have, or a file that cannot be written.
+        RunError, CheckpointError: the weights cannot be read.
+    """
+    from engine.exchange.onnx_graph import graph_of
+
+    cost(source.genotype, **source.sizes)  # refuses what cannot be built
+    return _written({out: graph_of(source)})
 
 
 def module_text(genotype: Genotype, sizes: Mapping[str, Any], *, module: str, title: str) -> str:

@@ -1,0 +1,59 @@
+"""A network as an ONNX graph, for programs without PyTorch. Needs the package onnx (requirements-onnx.txt).
+
+Written by torch's exporter that traces: the newer one needs two more packages and ten times as long for the same graph.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import warnings
+from typing import Any
+
+import torch
+
+from engine.errors import ConfigError
+from engine.exchange.source import Source
+from engine.run.loop_attack import network_of
+from engine.space.network import Network
+
+OPERATORS = 17  # version of ONNX's operators; read by every runtime since 2022
+
+
+def graph_of(source: Source) -> bytes:
+    """The network as an ONNX file: "images" [batch, C, H, W], pixels in 0..1 -> "logits" [batch, classes], any batch size.
+
+    Mean, standard deviation and BatchNorm's running statistics are inside, the auxiliary head is not. Where there are no
+    trained weights, fresh ones from a fixed seed are written, and the file's metadata says "untrained".
+
+    Raises:
+        ConfigError: onnx is not installed, or a size no network can have.
+        RunError, CheckpointError: the weights cannot be read.
+    """
+    onnx = _onnx()
+    if source.retrained is not None:
+        network = network_of(source.retrained)[2]
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = Network(source.genotype, **source.sizes)
+    buffer = io.BytesIO()
+    example = torch.zeros(2, *source.sizes["image_shape"])  # a batch of one would be taken for a constant
+    axes = {"images": {0: "batch"}, "logits": {0: "batch"}}
+    with warnings.catch_warnings():
+        # That this exporter is the older one, and that heights and widths (not batches) are constants of the graph.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(network.eval(), (example,), buffer, input_names=["images"], output_names=["logits"],  # type: ignore[arg-type]
+                          dynamic_axes=axes, opset_version=OPERATORS, dynamo=False)
+    model = onnx.load_from_string(buffer.getvalue())
+    onnx.helper.set_model_props(model, {"source": source.title, "genotype": source.genotype.to_json(),
+                                        "weights": "untrained" if source.retrained is None else "retrained"})
+    return model.SerializeToString()
+
+
+def _onnx() -> Any:
+    try:
+        return importlib.import_module("onnx")
+    except ImportError:
+        raise ConfigError("An ONNX file needs the package onnx, which is not installed; run `.venv/bin/python -m pip install -r "
+                          "requirements-onnx.txt`.") from None
