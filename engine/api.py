@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from engine import requests
 from engine.catalog import find_genotype
@@ -193,22 +193,46 @@ def schema(kind: str, method: str | None = None) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting with its value under each preset."""
+    """One setting of a run kind (and, for searches, of a method) with its value under each preset.
 
+    Attributes:
+        values: by preset, on the dataset that was asked for.
+        published: the default of its class: the published value where there is a source.
+        source: paper or code that `published` comes from.
+        text: what it means.
+    """
+
+    kind: str
+    method: str | None
     field: str
     values: dict[str, Any]
+    published: Any
     source: str
     text: str
 
 
-def presets(kind: str, method: str | None = None, dataset: str = "digits") -> list[Setting]:
-    """Every setting of a run kind, its value in each preset, and where the published one comes from."""
-    method = method if kind == "search" else None
-    cls = config_class(kind, method)
-    values = {preset: preset_values(kind, method, dataset, preset) for preset in PRESETS}
-    return [Setting(name, {preset: of[name] for preset, of in values.items()},
-                    str((info.json_schema_extra or {}).get("source", "")), str(info.description))  # type: ignore[union-attr]
-            for name, info in cls.model_fields.items() if name != "dataset"]
+def presets(kind: str | None = None, method: str | None = None, dataset: str = "digits") -> list[Setting]:
+    """Every setting, its value in each preset, the published one and where that comes from.
+
+    Args:
+        kind: run kind; None for all three.
+        method: search method; None for all of them.
+        dataset: whose own values lie between the defaults and the preset's.
+
+    Raises:
+        ConfigError: an unknown kind, method or dataset.
+    """
+    found = []
+    for of_kind in KINDS if kind is None else (kind,):
+        methods = (None,) if of_kind != "search" else tuple(METHODS) if method is None else (method,)
+        for of_method in methods:
+            values = {preset: preset_values(of_kind, of_method, dataset, preset) for preset in PRESETS}
+            for name, info in config_class(of_kind, of_method).model_fields.items():
+                if name != "dataset":
+                    extra = cast(dict[str, Any], info.json_schema_extra or {})
+                    found.append(Setting(of_kind, of_method, name, {preset: of[name] for preset, of in values.items()},
+                                         info.default, str(extra.get("source", "")), str(info.description)))
+    return found
 
 
 @dataclass(frozen=True)

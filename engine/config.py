@@ -12,6 +12,7 @@ from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from engine.attack import ATTACKS
 from engine.data import DATASETS
@@ -47,6 +48,11 @@ def pixels_text(value: float) -> str:
 
 
 Pixels = Annotated[float, BeforeValidator(parse_pixels), Field(ge=0, le=1)]
+
+
+def is_pixels(info: FieldInfo) -> bool:
+    """Whether a field is a value in pixel space (0..1) that may be written "8/255"."""
+    return any(isinstance(part, BeforeValidator) for part in info.metadata)
 
 
 def setting(default: Any, text: str, *, group: str, source: str = "", unit: str = "", **bounds: Any) -> Any:

@@ -16,12 +16,11 @@ from typing import Any, Literal
 
 import streamlit as st
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
 from engine import requests
 from engine.attack import ATTACKS
-from engine.config import RunConfig, parse_pixels, pixels_text, validate
+from engine.config import RunConfig, is_pixels, parse_pixels, pixels_text, validate
 from engine.errors import ConfigError, GenotypeError
 
 # Chosen at the top of the page by controls of their own.
@@ -53,11 +52,6 @@ def label_of(name: str) -> str:
     first, *rest = words.split(" ")
     first = first if first in SPELLINGS.values() else first.capitalize()
     return " ".join([SPELLINGS.get(first, first), *rest])
-
-
-def is_pixels(info: FieldInfo) -> bool:
-    """Whether the field is a value in pixel space (0..1) that may be written "8/255"."""
-    return any(isinstance(part, BeforeValidator) for part in info.metadata)
 
 
 def value_text(info: FieldInfo, value: Any) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from engine import api, requests
-from engine.config import KINDS, PRESETS
+from engine.config import KINDS
 from engine.errors import ConfigError, RampartError
 from engine.registry import unknown_name
 
@@ -228,31 +228,25 @@ def _reindex(verb: str, arguments: list[str]) -> int:
     return 0
 
 
-def _kind_parser(verb: str) -> Parser:
+def _schema(verb: str, arguments: list[str]) -> int:
     parser = _parser(verb)
     parser.add_argument("kind", nargs="?", choices=KINDS, default="search", help="kind of run (default search)")
     parser.add_argument("--method", default="arnas", help="search method (default arnas)")
-    return parser
-
-
-def _schema(verb: str, arguments: list[str]) -> int:
-    options = _kind_parser(verb).parse_args(arguments)
+    options = parser.parse_args(arguments)
     print(json.dumps(api.schema(options.kind, options.method), indent=None if options.json else 2))
     return 0
 
 
 def _presets(verb: str, arguments: list[str]) -> int:
-    parser = _kind_parser(verb)
+    from engine.cli.presets import presets_text
+
+    parser = _parser(verb)
+    parser.add_argument("kind", nargs="?", choices=KINDS, help="kind of run (default: all)")
+    parser.add_argument("--method", help="search method (default: all)")
     parser.add_argument("--dataset", default="digits", help="dataset (default digits)")
     options = parser.parse_args(arguments)
     settings = api.presets(options.kind, options.method, options.dataset)
-    if options.json:
-        print(json.dumps([dataclasses.asdict(setting) for setting in settings]))
-        return 0
-    for name, text in PRESETS.items():
-        print(f"{name}: {text}")
-    rows = [[one.field, *(_short(one.values[preset]) for preset in PRESETS), one.source] for one in settings]
-    print(_table([["setting", *PRESETS, "source of the published value"], *rows]))
+    print(json.dumps([dataclasses.asdict(setting) for setting in settings]) if options.json else presets_text(settings))
     return 0
 
 
@@ -279,7 +273,7 @@ VERBS: dict[str, Verb] = {
     "doctor": Verb(_doctor, "What this machine offers."),
     "reindex": Verb(_reindex, "Delete the index of the run log and build it anew."),
     "schema": Verb(_schema, "JSON schema of the settings of a run kind."),
-    "presets": Verb(_presets, "Presets side by side, with sources."),
+    "presets": Verb(_presets, "Presets side by side, with sources, for every run kind and method."),
 }
 
 
@@ -293,14 +287,6 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 def _percent(value: Any) -> str:
     return "" if value is None or math.isnan(value) else f"{100 * value:.1f} %"
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, (list, tuple)):
-        return ",".join(map(str, value))
-    return "" if value is None else str(value)
 
 
 def _plain(value: Any) -> Any:

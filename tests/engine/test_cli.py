@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from engine import requests
+from engine import api, requests
 from engine.catalog import find_genotype
 from engine.cli import main
 from engine.cli.flags import parse
+from engine.cli.presets import SHOWN, row_of, wrapped_table
 from engine.cli.verbs import VERBS
-from engine.config import METHODS, PRESETS, build
+from engine.config import METHODS, PRESETS, build, config_class, differences_from_paper
 from engine.run.folder import RunFolder
 from engine.run.lineage import genotype_of
 from tests.engine.run.processes import without_supervisor
@@ -143,13 +144,50 @@ def test_reindex_refuses_while_a_dashboard_owns_the_index(tmp_path: Path) -> Non
     assert done.returncode == 2 and str(owner.pid) in done.stderr and "Traceback" not in done.stderr
 
 
+def test_presets_of_every_kind_and_method_fit_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["presets", "--json"]) == 0
+    listed = [(one["kind"], one["method"], one["field"]) for one in json.loads(capsys.readouterr().out)]
+    classes = [("search", name) for name in METHODS] + [("retrain", None), ("attack", None)]
+    assert listed == [(kind, method, field) for kind, method in classes for field in config_class(kind, method).model_fields
+                      if field != "dataset"]
+    assert main(["presets"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert sum(line.startswith("setting ") and line.endswith("  source of the published value") for line in lines) == len(classes)
+    assert main(["presets", "attack"]) == 0 and "adversarial_lambda" not in capsys.readouterr().out
+    assert main(["presets", "search", "--method", "nonsense"]) == 2 and "There is no method" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["search", "retrain", "attack"])
+def test_a_star_marks_exactly_what_differs_from_paper(kind: str) -> None:
+    for method in METHODS if kind == "search" else (None,):
+        rows = {row[0]: row[1:-1] for row in map(row_of, api.presets(kind, method))}
+        for column, preset in enumerate(SHOWN):
+            differing = {one.field for one in differences_from_paper(build(kind, method, "digits", preset))}
+            # Seed, device, threads and genotype are nobody's deviation, but a preset's own number of threads is marked here.
+            marked = {field for field, values in rows.items() if values[column].endswith("*")} - {"threads"}
+            assert marked == differing - {"dataset"}
+
+
+def test_where_the_paper_column_is_not_the_published_value_that_one_is_named() -> None:
+    rows = {one.field: row_of(one) for one in api.presets("search", "arnas")}
+    assert rows["epsilon"] == ("epsilon", "0.15*", "0.15*", "0.15*", "ARNAS code: 8/255")
+    assert rows["momentum"] == ("momentum", "0.9", "0.9", "0.9", "ARNAS code")
+
+
+def test_a_long_cell_goes_on_below() -> None:
+    text = wrapped_table([("setting", "value", "source"), ("attacks", "fgsm, pgd-20, autoattack", "word " * 30)])
+    assert text.splitlines()[1].startswith("attacks  fgsm, pgd-20,   word")
+    assert text.splitlines()[2].startswith("         autoattack      word")
+    assert max(map(len, text.splitlines())) <= 100
+
+
 def test_schema_presets_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["schema", "retrain"]) == 0
     assert "epsilon" in json.loads(capsys.readouterr().out)["properties"]
     assert main(["presets", "search", "--json"]) == 0
     settings = {one["field"]: one for one in json.loads(capsys.readouterr().out)}
     assert set(settings["epochs"]["values"]) == set(PRESETS) and settings["epochs"]["source"]
-    assert main(["presets"]) == 0 and "source of the published value" in capsys.readouterr().out
     assert main(["doctor", "--json"]) == 0
     assert {"Python", "torch", "device", "disk", "chromium", "torchattacks"} <= {
         one["subject"] for one in json.loads(capsys.readouterr().out)}
