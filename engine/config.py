@@ -168,9 +168,10 @@ class RetrainConfig(RunConfig):
         group="Network", source="ARNAS code")
     drop_path: float = setting(0.0, "Probability of dropping a path in the last epoch (grows linearly).",
                                group="Network", source="ARNAS code", ge=0, lt=1)
-    training: Literal["pgd_at", "natural", "trades"] = setting(
+    training: Literal["pgd_at", "natural", "trades", "fast_at"] = setting(
         "pgd_at", "Differs unless pgd_at: cross-entropy on the adversarial image (Madry et al. 2018). natural: on the clean "
-        "image; trades: natural cross-entropy plus beta times KL to the adversarial prediction (Zhang et al. 2019).",
+        "image; trades: natural cross-entropy plus beta times KL to the adversarial prediction (Zhang et al. 2019); fast_at: "
+        "as pgd_at with one step from anywhere in the ball, in training mode (Wong, Rice and Kolter 2020).",
         group="Training", source="ARNAS code")
     trades_beta: float = setting(6.0, "beta of TRADES.", group="Training", source="TRADES, section 5", ge=0, le=1000)
     epochs: int = setting(200, "Passes over the weights and alphas splits together.", group="Training",
@@ -179,18 +180,34 @@ class RetrainConfig(RunConfig):
     steps_per_epoch: int | None = setting(None, "Stop each epoch after this many steps; empty for a full pass.",
                                           group="Training", ge=1)
     learning_rate: float = setting(0.1, "Learning rate of SGD.", group="Training", source="ARNAS code", gt=0, le=10)
-    schedule: Literal["step", "cosine"] = setting(
+    schedule: Literal["step", "cosine", "cyclic"] = setting(
         "step", "step: times 0.1 at one half and again at three quarters of the epochs (published: 99 and 149 of 200); "
-        "cosine: to zero.", group="Training", source="ARNAS code")
+        "cosine: to zero; cyclic: by the step, from zero up to the learning rate at half of the training and back to zero "
+        "(Fast-AT, released code).", group="Training", source="ARNAS code")
+    warmup_epochs: int = setting(0, "The learning rate first grows by equal steps over so many epochs; 0 for none. cosine then "
+                                 "covers the epochs behind it.", group="Training", unit="epochs", ge=0, le=1000)
     momentum: float = setting(0.9, "Momentum of SGD.", group="Training", source="ARNAS code", ge=0, lt=1)
     weight_decay: float = setting(1e-4, "Weight decay of SGD.", group="Training", source="ARNAS code", ge=0, le=1)
     gradient_clip: float = setting(5.0, "Largest norm of the gradient.", group="Training", source="ARNAS code", gt=0)
+    average_decay: float = setting(
+        0.0, "Differs above 0: an exponential moving average of the weights with this decay is what is measured, chosen and "
+        "attacked. BatchNorm's statistics are averaged alike. 0 for none.", group="Training", ge=0, lt=1)
     epsilon: Pixels = setting(8 / 255, "L-infinity radius of the attack in training.", group="Attack in training",
                               source="ARNAS code")
     step_size: Pixels = setting(0.01, "Step of PGD.", group="Attack in training", source="ARNAS code")
     attack_steps: int = setting(7, "Steps of PGD.", group="Attack in training", source="ARNAS code", ge=1, le=1000)
     start_noise: float = setting(0.001, "Standard deviation of the normal noise PGD starts from.",
                                  group="Attack in training", source="ARNAS code", ge=0, le=1)
+    fast_step: float = setting(1.25, "Fast-AT: length of its one step, in units of epsilon.", group="Fast-AT",
+                               source="Fast-AT, released code", unit="epsilon", gt=0, le=2)
+    probe_every: int | None = setting(
+        None, "Fast-AT: every so many steps, attack the batch by PGD as well, to notice catastrophic overfitting; empty for the "
+        "first batch of each epoch.", group="Fast-AT", unit="steps", ge=1)
+    probe_steps: int = setting(8, "Fast-AT: steps of that PGD, each of epsilon/4.", group="Fast-AT",
+                               source="Fast-AT, released code", ge=1, le=1000)
+    probe_drop: float = setting(
+        0.2, "Fast-AT: alert when accuracy under PGD falls by more than this below its highest, while accuracy under FGSM "
+        "stays at least at that height.", group="Fast-AT", source="Fast-AT, released code", gt=0, lt=1)
     selection_steps: int = setting(20, "Steps of PGD (step epsilon/4) that ranks checkpoints on the select split.",
                                    group="Selection", ge=1, le=1000)
     selection_every: int = setting(1, "Measure on the select split every so many epochs (and after the last).",
@@ -225,11 +242,21 @@ class RetrainConfig(RunConfig):
                              f"{side} pixels")
         return self
 
+    @model_validator(mode="after")
+    def _warmup_leaves_epochs(self) -> RetrainConfig:
+        if self.warmup_epochs and self.schedule == "cyclic":
+            raise ValueError(f"warmup_epochs must be 0 with the cyclic schedule, which begins at zero by itself, got "
+                             f"{self.warmup_epochs}; take 0 or another schedule")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs must be less than the {self.epochs} epochs, got {self.warmup_epochs}; take fewer")
+        return self
+
     def deviations(self) -> list[str]:
         """See `RunConfig.deviations`."""
         names = [str(graft) for graft in read_grafts(self.transplant)]
-        names += {"pgd_at": [], "natural": ["natural training"], "trades": ["TRADES"]}[self.training]
-        return names + (["auxiliary loss on adversarial images"] if self.auxiliary_input == "adversarial" else [])
+        names += {"pgd_at": [], "natural": ["natural training"], "trades": ["TRADES"], "fast_at": ["Fast-AT"]}[self.training]
+        names += ["auxiliary loss on adversarial images"] if self.auxiliary_input == "adversarial" else []
+        return names + ([f"EMA {self.average_decay:g}"] if self.average_decay else [])
 
 
 class AttackConfig(RunConfig):

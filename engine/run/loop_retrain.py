@@ -19,7 +19,7 @@ from engine.run.preparation import Prepared, at_work, prepare, save, write_netwo
 from engine.run.session import Session
 from engine.space.network import Network
 from engine.train import schedule
-from engine.train.retrain import Retraining, StepReport
+from engine.train.retrain import Probe, Retraining, StepReport
 
 
 def run(session: Session) -> None:
@@ -47,7 +47,7 @@ class RetrainLoop:
                       "image_shape": list(prepared.dataset.image_shape), "auxiliary": config.auxiliary_weight > 0}
         torch.manual_seed(stable_seed(config.seed, "network"))
         network = Network(self.genotype, **self.sizes).to(self.device)
-        self.training = Retraining(config, network)
+        self.training = Retraining(config, network, self.steps_per_epoch)
         self.fresh, self.measured_epoch = prepared.state is None, 0
         if prepared.state is not None:
             with checkpoint.fitting(f"checkpoint/last.pt of run {session.folder.id} must hold this training"):
@@ -77,8 +77,8 @@ class RetrainLoop:
         session, config = self.session, self.config
         epoch, position = divmod(session.step, self.steps_per_epoch)
         chosen = self._order(epoch)[position]
-        session.begin_step(config.attack_steps + 2, f"epoch {epoch + 1} of {config.epochs}, batch {position + 1} of "
-                                                    f"{self.steps_per_epoch}")
+        session.begin_step(self.training.expected_passes, f"epoch {epoch + 1} of {config.epochs}, batch {position + 1} of "
+                                                          f"{self.steps_per_epoch}")
         started = time.perf_counter()
         report = self.training.step(self.x[chosen], self.y[chosen], epoch=epoch, step=position, poll=session.poll)
         seconds = time.perf_counter() - started
@@ -86,7 +86,9 @@ class RetrainLoop:
             raise RunError(f"The training loss must be finite, got {report.loss} in step {session.step + 1} (epoch {epoch + 1}); "
                            "launch the retraining again with a smaller learning rate.")
         session.end_step(epoch=epoch + 1, passes=report.passes)
-        self._write_step(report, epoch, len(chosen) / seconds)
+        self._write_step(report, epoch, position, len(chosen) / seconds)
+        if report.probe is not None:
+            self._write_probe(report.probe)
         session.progress()
 
     def _order(self, epoch: int) -> list[torch.Tensor]:
@@ -128,12 +130,22 @@ class RetrainLoop:
         checkpoint.write(self.session.folder.checkpoint / checkpoint.BEST, {
             **self.training.best, "genotype": self.genotype.to_json(), "sizes": self.sizes})
 
-    def _write_step(self, report: StepReport, epoch: int, images_per_s: float) -> None:
+    def _write_step(self, report: StepReport, epoch: int, position: int, images_per_s: float) -> None:
         values = {"train_loss": report.loss, "train_accuracy": report.natural_accuracy,
                   "train_adversarial_accuracy": report.adversarial_accuracy,
-                  "learning_rate": schedule.learning_rate(self.config, epoch), "images_per_s": round(images_per_s, 3)}
+                  "learning_rate": schedule.learning_rate(self.config, epoch, position, self.steps_per_epoch),
+                  "images_per_s": round(images_per_s, 3)}
         self.session.event("metric", split="weights", statistics="batch",
                            values={name: value for name, value in values.items() if value is not None})
+
+    def _write_probe(self, probe: Probe) -> None:
+        self.session.event("metric", split="weights", statistics="running", values={
+            "probe_fgsm_accuracy": probe.fgsm_accuracy, "probe_pgd_accuracy": probe.pgd_accuracy})
+        if probe.alert:
+            self.session.alert("warning", f"Catastrophic overfitting: on a training batch accuracy under PGD-"
+                               f"{self.config.probe_steps} fell to {probe.pgd_accuracy:.3f} from {probe.highest:.3f} at its "
+                               f"highest, while accuracy under FGSM is {probe.fgsm_accuracy:.3f}; the best checkpoint stays, "
+                               "a smaller fast_step, learning rate or epsilon may keep the training robust.")
 
     def _write_network(self) -> None:
         atomic_write_json(self.session.folder.results / "network.json", {"genotype": self.genotype.to_dict(), **self.sizes})

@@ -1,12 +1,14 @@
-"""The attack used inside training, and the three training losses.
+"""The attacks used inside training, and the training losses.
 
-PGD as in adversarial training (Madry et al. 2018, arXiv 1706.06083) and TRADES (Zhang et al. 2019, arXiv 1901.08573). The
-attack runs in evaluation mode with frozen parameters: only input gradients are computed, BatchNorm learns nothing from it.
+PGD as in adversarial training (Madry et al. 2018, arXiv 1706.06083) and TRADES (Zhang et al. 2019, arXiv 1901.08573): in
+evaluation mode, so BatchNorm learns nothing from it. One step from a random start as in Fast-AT (Wong, Rice and Kolter 2020,
+arXiv 2001.03994): in training mode, as published. Parameters are frozen in both: only input gradients are computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -43,6 +45,33 @@ def training_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float,
     with under_attack(network):
         return _images(attacked(network), x, objective or (lambda logits: F.cross_entropy(logits, y)), generator, poll,
                        epsilon=epsilon, step_size=step_size, steps=steps, start=start, start_noise=start_noise)
+
+
+def fast_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, step_size: float, generator: torch.Generator,
+                poll: Callable[[], None] = lambda: None) -> Tensor:
+    """The images Fast-AT trains on: one step that raises cross-entropy, from a uniform start in the ball (one pass).
+
+    The network is attacked in the mode it is in. In training mode, as published, BatchNorm normalises with the statistics of
+    the start images and takes them into its running ones. The start is clipped to 0..1 and so is the result.
+
+    Args and returns as `training_images`; step_size: pixel space, 1.25 epsilon as published.
+    """
+    with _frozen(network):
+        return _images(network, x, lambda logits: F.cross_entropy(logits, y), generator, poll, epsilon=epsilon,
+                       step_size=step_size, steps=1, start="uniform")
+
+
+@contextmanager
+def _frozen(network: nn.Module) -> Iterator[None]:
+    """No gradients of parameters inside; modes stay."""
+    trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    try:
+        for parameter in trainable:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
 
 
 def _images(logits_of: Callable[[Tensor], Tensor], x: Tensor, objective: Objective, generator: torch.Generator,

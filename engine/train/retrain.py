@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -21,7 +21,25 @@ from engine.attack.guard import under_attack
 from engine.config import RetrainConfig
 from engine.data.augmentation import augment, generator_for
 from engine.train import schedule
-from engine.train.adversarial import trades_images, trades_loss, training_images
+from engine.train.adversarial import fast_images, trades_images, trades_loss, training_images
+from engine.train.average import Average
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Fast-AT's look for catastrophic overfitting: one training batch under two attacks, in evaluation mode, before the step.
+
+    Attributes:
+        fgsm_accuracy: under the attack trained on, one step from a random start.
+        pgd_accuracy: under PGD from a random start.
+        highest: greatest pgd_accuracy of the probes before.
+        alert: this is the first probe of a collapse (see `Retraining.is_collapse`).
+    """
+
+    fgsm_accuracy: float
+    pgd_accuracy: float
+    highest: float
+    alert: bool
 
 
 @dataclass(frozen=True)
@@ -32,13 +50,15 @@ class StepReport:
         loss: the training loss that was descended.
         natural_accuracy: share of the clean (augmented) images right in training mode; None where no clean pass is made.
         adversarial_accuracy: the same of the adversarial images; None in natural training.
-        passes: forward passes.
+        passes: forward passes, those of a probe included.
+        probe: what the probe found, in steps that have one.
     """
 
     loss: float
     natural_accuracy: float | None
     adversarial_accuracy: float | None
     passes: int
+    probe: Probe | None = None
 
 
 @dataclass(frozen=True)
@@ -50,12 +70,12 @@ class _Measured:
     adversarial_accuracy: Tensor | None
     passes: int
 
-    def report(self) -> StepReport:
+    def report(self, probe: Probe | None) -> StepReport:
         """Reads the numbers, all at once."""
         present = [value for value in (self.loss, self.natural_accuracy, self.adversarial_accuracy) if value is not None]
         read = iter(torch.stack([value.detach().to(self.loss.dtype) for value in present]).tolist())
         return StepReport(*(None if value is None else next(read)
-                            for value in (self.loss, self.natural_accuracy, self.adversarial_accuracy)), self.passes)
+                            for value in (self.loss, self.natural_accuracy, self.adversarial_accuracy)), self.passes, probe)
 
 
 @dataclass(frozen=True)
@@ -75,7 +95,7 @@ class Selection:
 
 
 class Retraining:
-    """A network, its optimiser and its best state so far.
+    """A network, its optimiser, the average of its weights if there is one, and its best state so far.
 
     Example:
         training = Retraining(config, network)
@@ -85,13 +105,19 @@ class Retraining:
         training.keep_best(selection, epoch)
     """
 
-    def __init__(self, config: RetrainConfig, network: nn.Module) -> None:
-        """network: on its device, with `drop_path`, `forward(x)` and `forward_with_auxiliary(x)`."""
+    def __init__(self, config: RetrainConfig, network: nn.Module, steps_per_epoch: int = 1) -> None:
+        """Args:
+            config: of the run.
+            network: on its device, with `drop_path`, `forward(x)` and `forward_with_auxiliary(x)`.
+            steps_per_epoch: warm-up and the cyclic schedule change the learning rate by the step and need it.
+        """
         self.config, self.network = config, network
         self.optimizer = torch.optim.SGD(network.parameters(), lr=config.learning_rate, momentum=config.momentum,
                                          weight_decay=config.weight_decay)
-        self.steps = 0
+        self.steps_per_epoch, self.steps = steps_per_epoch, 0
         self.best: dict[str, Any] | None = None
+        self.average = Average(network, config.average_decay) if config.average_decay else None
+        self.highest_probe, self.collapsed = 0.0, False
 
     def step(self, x: Tensor, y: Tensor, *, epoch: int, step: int,
              poll: Callable[[], None] = lambda: None) -> StepReport:
@@ -107,20 +133,48 @@ class Retraining:
         x = augment(x, self._generator("augment", epoch, step, device), self.config.crop_padding, self.config.flip,
                     self.config.cutout)
         with self._undone_on_failure(), self._random_state("network", epoch, step, device):
+            probe = self._probe(x, y, epoch, step, poll) if self._probe_due(step) else None
             self.network.drop_path = schedule.drop_path(self.config, epoch)
             self.network.train()
             measured = self._loss(x, y, self._generator("attack", epoch, step, device), poll)
             measured.loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
         for group in self.optimizer.param_groups:
-            group["lr"] = schedule.learning_rate(self.config, epoch)
+            group["lr"] = schedule.learning_rate(self.config, epoch, step, self.steps_per_epoch)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update(self.network)
         self.steps += 1
-        return measured.report()
+        if probe is not None:
+            self.highest_probe = max(self.highest_probe, probe.pgd_accuracy)
+            self.collapsed = self.is_collapse(probe)
+            measured = replace(measured, passes=measured.passes + self.config.probe_steps + 3)
+        return measured.report(probe)
+
+    @property
+    def expected_passes(self) -> int:
+        """Forward passes of a step, roughly: for the progress line."""
+        one_step = self.config.probe_steps + 5 if self._probe_due(self.steps % self.steps_per_epoch) else 2
+        return {"natural": 1, "fast_at": one_step}.get(self.config.training, self.config.attack_steps + 2)
+
+    @property
+    def selected(self) -> nn.Module:
+        """What is measured, chosen and attacked: the average of the weights if there is one, else the trained network."""
+        return self.network if self.average is None else self.average.network
+
+    def is_collapse(self, probe: Probe) -> bool:
+        """Catastrophic overfitting: robust to FGSM as ever, to PGD no longer.
+
+        Accuracy under PGD is more than `probe_drop` below its highest so far, accuracy under FGSM at least at that height.
+        A batch that is merely hard, or a network that has lost both, is none. The published early stop compares the PGD
+        accuracies of successive epochs with the same threshold and does not look at FGSM.
+        """
+        fallen = probe.highest - probe.pgd_accuracy > self.config.probe_drop
+        return fallen and probe.fgsm_accuracy >= probe.highest
 
     def select(self, x: Tensor, y: Tensor, poll: Callable[[], None] = lambda: None, batch_size: int = 256) -> Selection:
-        """Natural and adversarial loss and accuracy of the present network; changes nothing.
+        """Natural and adversarial loss and accuracy of the `selected` network; changes nothing.
 
         PGD with `selection_steps` steps of epsilon / 4 from a uniform start that is the same at every call, so that
         epochs are compared on equal terms. x: [N, C, H, W] and y: [N] of the select split.
@@ -128,33 +182,38 @@ class Retraining:
         natural, adversarial = [], []
         for block, (images, labels) in enumerate(zip(x.split(batch_size), y.split(batch_size), strict=True)):
             attacked = training_images(
-                self.network, images, labels, epsilon=self.config.epsilon, step_size=self.config.epsilon / 4,
+                self.selected, images, labels, epsilon=self.config.epsilon, step_size=self.config.epsilon / 4,
                 steps=self.config.selection_steps, start="uniform", poll=poll,
                 generator=generator_for(self.config.seed, "select", block, device=x.device))
-            natural.append(self._evaluate(images, labels, poll))
-            adversarial.append(self._evaluate(attacked, labels, poll))
+            natural.append(_evaluate(self.selected, images, labels, poll))
+            adversarial.append(_evaluate(self.selected, attacked, labels, poll))
         (natural_loss, natural_right), (adversarial_loss, adversarial_right) = (
             (sum(part) for part in zip(*sums, strict=True)) for sums in (natural, adversarial))
         n = len(y)
         return Selection(natural_loss / n, natural_right / n, adversarial_loss / n, adversarial_right / n, n)
 
     def keep_best(self, selection: Selection, epoch: int) -> bool:
-        """Keeps a copy of the network if `selection` beats the best so far; returns whether it did."""
+        """Keeps a copy of the `selected` network if `selection` beats the best so far; returns whether it did."""
         if self.best is not None and selection.rank <= Selection(**self.best["selection"]).rank:
             return False
-        self.best = {"network": _copy(self.network.state_dict()), "selection": asdict(selection), "epoch": epoch}
+        self.best = {"network": _copy(self.selected.state_dict()), "selection": asdict(selection), "epoch": epoch}
         return True
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on; loads with weights_only=True. `best["network"]` is what attack runs read."""
         return {"network": _copy(self.network.state_dict()), "optimizer": self.optimizer.state_dict(), "steps": self.steps,
-                "best": self.best}
+                "best": self.best, "average": None if self.average is None else self.average.state_dict(),
+                "probe": {"highest": self.highest_probe, "collapsed": self.collapsed}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from `state_dict`."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.steps, self.best = int(state["steps"]), state["best"]
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        if self.config.training == "fast_at":
+            self.highest_probe, self.collapsed = float(state["probe"]["highest"]), bool(state["probe"]["collapsed"])
 
     def _loss(self, x: Tensor, y: Tensor, generator: torch.Generator, poll: Callable[[], None]) -> _Measured:
         attack = {"epsilon": self.config.epsilon, "step_size": self.config.step_size, "steps": self.config.attack_steps,
@@ -170,17 +229,25 @@ class Retraining:
             chosen = auxiliary if self.config.auxiliary_input == "clean" else auxiliary_adv
             loss = trades_loss(logits, logits_adv, y, self.config.trades_beta) + self._auxiliary_loss(chosen, y)
             return _Measured(loss, _accuracy(logits, y), _accuracy(logits_adv, y), self.config.attack_steps + 3)
-        return self._adversarial_loss(x, y, attack, poll)
+        if self.config.training == "fast_at":
+            # A clean pass is no part of Fast-AT: it is made for the auxiliary head alone.
+            clean = self.config.auxiliary_input == "clean" and self.config.auxiliary_weight > 0
+            return self._adversarial_loss(x, y, lambda: fast_images(
+                self.network, x, y, epsilon=self.config.epsilon, step_size=self.config.fast_step * self.config.epsilon,
+                generator=generator, poll=poll), 1, clean, poll)
+        # Published: a clean pass in training mode before the attack. Its auxiliary logits enter the loss, its batch
+        # statistics enter BatchNorm's running ones, also when there is no auxiliary head.
+        return self._adversarial_loss(x, y, lambda: training_images(self.network, x, y, **attack), self.config.attack_steps,
+                                      self.config.auxiliary_input == "clean", poll)
 
-    def _adversarial_loss(self, x: Tensor, y: Tensor, attack: dict[str, Any], poll: Callable[[], None]) -> _Measured:
-        natural_accuracy, auxiliary, passes = None, None, self.config.attack_steps + 1
-        if self.config.auxiliary_input == "clean":
-            # Published: a clean pass in training mode before the attack. Its auxiliary logits enter the loss, its batch
-            # statistics enter BatchNorm's running ones, also when there is no auxiliary head.
+    def _adversarial_loss(self, x: Tensor, y: Tensor, make_images: Callable[[], Tensor], attack_passes: int, clean_pass: bool,
+                          poll: Callable[[], None]) -> _Measured:
+        natural_accuracy, auxiliary, passes = None, None, attack_passes + 1
+        if clean_pass:
             with torch.set_grad_enabled(self.config.auxiliary_weight > 0):
                 logits, auxiliary = self._forward(x, poll)
             natural_accuracy, passes = _accuracy(logits, y), passes + 1
-        x_adv = training_images(self.network, x, y, **attack)
+        x_adv = make_images()
         logits_adv, auxiliary_adv = self._forward(x_adv, poll)
         chosen = auxiliary if self.config.auxiliary_input == "clean" else auxiliary_adv
         loss = F.cross_entropy(logits_adv, y) + self._auxiliary_loss(chosen, y)
@@ -195,12 +262,22 @@ class Retraining:
     def _auxiliary_loss(self, auxiliary: Tensor | None, y: Tensor) -> Tensor | float:
         return 0.0 if auxiliary is None else self.config.auxiliary_weight * F.cross_entropy(auxiliary, y)
 
-    def _evaluate(self, x: Tensor, y: Tensor, poll: Callable[[], None]) -> tuple[float, int]:
-        """(summed cross-entropy, number right) in evaluation mode."""
-        poll()
-        with under_attack(self.network), torch.no_grad():
-            logits = self.network(x)
-            return float(F.cross_entropy(logits, y, reduction="sum")), int((logits.argmax(1) == y).sum())
+    def _probe_due(self, step: int) -> bool:
+        """Whether the coming step, number `step` of its epoch, has a probe."""
+        if self.config.training != "fast_at":
+            return False
+        return step == 0 if self.config.probe_every is None else self.steps % self.config.probe_every == 0
+
+    def _probe(self, x: Tensor, y: Tensor, epoch: int, step: int, poll: Callable[[], None]) -> Probe:
+        """Of the augmented batch x, y, which the coming step trains on; changes nothing (probe_steps + 3 passes)."""
+        epsilon, accuracies = self.config.epsilon, []
+        attacks = (("fgsm", 1, self.config.fast_step * epsilon), ("pgd", self.config.probe_steps, epsilon / 4))
+        for name, steps, step_size in attacks:
+            x_adv = training_images(self.network, x, y, epsilon=epsilon, step_size=step_size, steps=steps, start="uniform",
+                                    generator=self._generator(f"probe {name}", epoch, step, x.device), poll=poll)
+            accuracies.append(_evaluate(self.network, x_adv, y, poll)[1] / len(y))
+        probe = Probe(*accuracies, self.highest_probe, alert=False)
+        return replace(probe, alert=self.is_collapse(probe) and not self.collapsed)
 
     def _generator(self, purpose: str, epoch: int, step: int, device: torch.device) -> torch.Generator:
         return generator_for(self.config.seed, purpose, epoch, step, device=device)
@@ -228,6 +305,14 @@ class Retraining:
             self.network.drop_path = dropped
             self.optimizer.zero_grad(set_to_none=True)
             raise
+
+
+def _evaluate(network: nn.Module, x: Tensor, y: Tensor, poll: Callable[[], None]) -> tuple[float, int]:
+    """(summed cross-entropy, number right) in evaluation mode."""
+    poll()
+    with under_attack(network), torch.no_grad():
+        logits = network(x)
+        return float(F.cross_entropy(logits, y, reduction="sum")), int((logits.argmax(1) == y).sum())
 
 
 def _accuracy(logits: Tensor, y: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Learning rate and drop-path probability by epoch. Imports no torch."""
+"""Learning rate and drop-path probability by epoch, and by step where the schedule has steps. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,14 +7,24 @@ from math import cos, pi
 from engine.config import RetrainConfig
 
 
-def learning_rate(config: RetrainConfig, epoch: int) -> float:
-    """The learning rate of epoch 0..epochs-1.
+def learning_rate(config: RetrainConfig, epoch: int, step: int = 0, steps: int = 1) -> float:
+    """The learning rate of step 0..steps-1 of epoch 0..epochs-1.
 
     step: times 0.1 at one half and again at three quarters of the epochs, one epoch early as published (indices 99 and
-    149 of 200). cosine: lr (1 + cos(pi e / E)) / 2.
+    149 of 200). cosine: lr (1 + cos(pi e / E)) / 2 over the epochs behind the warm-up. cyclic: at progress t in 0..1 of all
+    steps lr min(2 t, 2 - 2 t), beginning with 0 (Wong, Rice and Kolter 2020, released code).
+
+    In `warmup_epochs` the rate grows by equal steps to the full one, which the last warm-up step has (Goyal et al. 2017,
+    arXiv 1706.02677); the drops of `step` stay where they are, and one that lies inside the warm-up counts from its end.
     """
+    if epoch < config.warmup_epochs:
+        return config.learning_rate * (epoch * steps + step + 1) / (config.warmup_epochs * steps)
+    if config.schedule == "cyclic":
+        progress = (epoch * steps + step) / (config.epochs * steps)
+        return config.learning_rate * min(2 * progress, 2 - 2 * progress)
     if config.schedule == "cosine":
-        return config.learning_rate * (1 + cos(pi * epoch / config.epochs)) / 2
+        done, whole = epoch - config.warmup_epochs, config.epochs - config.warmup_epochs
+        return config.learning_rate * (1 + cos(pi * done / whole)) / 2
     drops = (config.epochs // 2 - 1, 3 * config.epochs // 4 - 1)
     return config.learning_rate * 0.1 ** sum(epoch >= max(drop, 1) for drop in drops)
 

@@ -35,12 +35,15 @@ RETRAIN = {
     "epochs": 200, "batch_size": 32, "channels": 64, "layers": 20, "learning_rate": 0.1, "schedule": "step", "momentum": 0.9,
     "weight_decay": 1e-4, "gradient_clip": 5.0, "auxiliary_weight": 0.4, "auxiliary_input": "clean", "drop_path": 0.0,
     "training": "pgd_at", "epsilon": 8 / 255, "step_size": 0.01, "attack_steps": 7, "start_noise": 0.001, "crop_padding": 4,
-    "flip": True, "cutout": 16, "steps_per_epoch": None, "images": None}
+    "flip": True, "cutout": 16, "steps_per_epoch": None, "images": None, "warmup_epochs": 0, "average_decay": 0.0}
+# Wong, Rice and Kolter (locuslab/fast_adversarial at e9ccb17), CIFAR10/train_fgsm.py: 10/255 of 8/255; PGD-8; 20 points.
+FAST_AT = {"fast_step": 1.25, "probe_every": None, "probe_steps": 8, "probe_drop": 0.2}
 ATTACK = {"attacks": ("fgsm", "pgd-20", "autoattack"), "epsilon": 8 / 255, "step_size": 2 / 255, "autoattack_images": None,
           "images": None}
 
 
-@pytest.mark.parametrize(("cls", "published"), [(ArnasConfig, SEARCH), (RetrainConfig, RETRAIN), (AttackConfig, ATTACK)])
+@pytest.mark.parametrize(("cls", "published"), [
+    (ArnasConfig, SEARCH), (RetrainConfig, RETRAIN | FAST_AT), (AttackConfig, ATTACK)])
 def test_defaults_are_the_published_settings(cls: type, published: dict[str, object]) -> None:
     assert {name: cls.model_fields[name].default for name in published} == published
     assert cls.presets["paper"] == {}
@@ -75,11 +78,13 @@ def test_a_preset_never_asks_for_more_images_than_the_test_split_has() -> None:
 
 def test_every_choice_of_a_retraining_that_is_not_published_shows_in_its_name() -> None:
     assert build("retrain", preset="paper").deviations() == []
-    named = {"natural": ["natural training"], "trades": ["TRADES"]}
+    named = {"natural": ["natural training"], "trades": ["TRADES"], "fast_at": ["Fast-AT"]}
     for training, words in named.items():
         assert build("retrain", changes={"training": training}).deviations() == words
     assert build("retrain", changes={"auxiliary_input": "adversarial"}).deviations() == ["auxiliary loss on adversarial images"]
-    for field in ("training", "auxiliary_input"):
+    assert build("retrain", changes={"average_decay": 0.995}).deviations() == ["EMA 0.995"]
+    assert build("retrain", changes={"training": "fast_at", "average_decay": 0.9}).deviations() == ["Fast-AT", "EMA 0.9"]
+    for field in ("training", "auxiliary_input", "average_decay"):
         assert str(RetrainConfig.model_fields[field].description).startswith("Differs")
 
 

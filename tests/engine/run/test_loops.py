@@ -14,9 +14,10 @@ from engine.catalog import find_genotype
 from engine.errors import CheckpointError, RampartError, RunError, StopRequested
 from engine.run import checkpoint, loop_attack, loop_retrain, loop_search
 from engine.run.folder import RunFolder, atomic_write_json, read_json
-from engine.run.preparation import write_network
+from engine.run.preparation import prepare, write_network
 from engine.run.session import Session
 from engine.run.stop import StopPoll
+from engine.train.retrain import Probe
 from tests.engine.run.processes import events_of, without_supervisor
 from tests.engine.run.test_resume import same
 
@@ -102,6 +103,47 @@ def test_stopped_at_any_pass_and_resumed_equals_uninterrupted(runs: Path, chain:
     same(last(runs, chain[kind]), last(runs, run_id))
     for name in ("genotype.json", "network.json"):
         same(read_json(RunFolder(runs, chain[kind]).results / name), read_json(RunFolder(runs, run_id).results / name))
+
+
+RECIPES = {
+    "natural": {"training": "natural"}, "trades": {"training": "trades"}, "fast_at": {"training": "fast_at", "probe_every": 1},
+    "fast_at as published": {"training": "fast_at", "schedule": "cyclic"}, "average": {"average_decay": 0.9},
+    "warm-up": {"warmup_epochs": 1}}
+
+
+@pytest.mark.parametrize("recipe", list(RECIPES))
+def test_every_recipe_runs_and_resumes_bit_for_bit(runs: Path, recipe: str) -> None:
+    whole, cut = (submit(runs, "retrain", genotype="ARNAS", epochs=2, **RECIPES[recipe]) for _ in range(2))
+    passes = attempt(runs, whole).passes
+    with pytest.raises(StopRequested):
+        attempt(runs, cut, 1, passes * 2 // 3)
+    attempt(runs, cut, 2)
+    same(last(runs, whole), last(runs, cut))
+    best = [checkpoint.read(RunFolder(runs, run_id).checkpoint / "best.pt") for run_id in (whole, cut)]
+    same(*best)
+    trained = last(runs, whole)["training"]
+    if recipe == "average" and best[0]["epoch"] == 2:
+        same(best[0]["network"], trained["average"]["network"])
+    probes = [event for event in events_of(runs, whole, "metric") if "probe_pgd_accuracy" in event["values"]]
+    assert len(probes) == {"fast_at": 4, "fast_at as published": 2}.get(recipe, 0)
+    rates = [event["values"]["learning_rate"] for event in events_of(runs, whole, "metric") if event["split"] == "weights"
+             and "learning_rate" in event["values"]]
+    expected = {"fast_at as published": [0, 0.05, 0.1, 0.05], "warm-up": [0.05, 0.1, 0.001, 0.001]}
+    assert rates == pytest.approx(expected.get(recipe, rates))
+
+
+def test_catastrophic_overfitting_is_an_alert_with_its_numbers(runs: Path) -> None:
+    run_id = submit(runs, "retrain", genotype="ARNAS", training="fast_at")
+    session = Session(RunFolder(runs, run_id), RunFolder(runs, run_id).read_run(), attempt=1, device="cpu", threads=1)
+    session.folder.results.mkdir(exist_ok=True)
+    session.open_events()
+    loop = loop_retrain.RetrainLoop(session, prepare(session))
+    loop._write_probe(Probe(0.875, 0.125, 0.5, alert=False))
+    loop._write_probe(Probe(0.875, 0.125, 0.5, alert=True))
+    session.close()
+    (alert,) = events_of(runs, run_id, "alert")
+    assert alert["level"] == "warning" and alert["text"].startswith("Catastrophic overfitting:")
+    assert all(number in alert["text"] for number in ("PGD-8", "0.125", "0.500", "0.875"))
 
 
 def test_a_search_writes_what_the_pages_read(runs: Path, chain: dict[str, str]) -> None:

@@ -11,7 +11,7 @@ from engine.attack import ATTACKS
 from engine.attack.methods import run_attack
 from engine.data.augmentation import generator_for
 from engine.errors import StopRequested
-from engine.train.adversarial import divergence, trades_images, trades_loss, training_images
+from engine.train.adversarial import divergence, fast_images, trades_images, trades_loss, training_images
 from tests.engine.train.small_network import SmallNetwork, stripes
 
 ATTACK = {"epsilon": 0.1, "step_size": 0.03, "steps": 4}
@@ -99,6 +99,77 @@ def test_the_divergence_pulls_at_both_predictions() -> None:
     logits, logits_adv = torch.randn(5, 3, requires_grad=True), torch.randn(5, 3, requires_grad=True)
     divergence(logits, logits_adv).backward()
     assert logits.grad.abs().max() > 0 and logits_adv.grad.abs().max() > 0
+
+
+def test_trades_is_the_published_algorithm() -> None:
+    """Zhang et al. 2019, algorithm 1, written out in float64: PGD on KL(p(x) || p(x')), then CE + beta KL in the weights."""
+    epsilon, step_size, steps, beta = 0.1, 0.03, 4, 6.0
+    network, theirs = SmallNetwork().double(), SmallNetwork().double()
+    theirs.load_state_dict(network.state_dict())
+    x, y = stripes(12)
+    x = x.double()
+
+    def kl(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+        return (p * (p.log() - q.log())).sum() / len(p)
+
+    x_adv = trades_images(network, x, y, epsilon=epsilon, step_size=step_size, steps=steps, generator=generator_for(0, "attack"))
+    images = x + 0.001 * torch.randn(x.shape, generator=generator_for(0, "attack"), dtype=x.dtype)
+    theirs.eval()
+    for _ in range(steps):
+        images = images.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(kl(theirs(x).detach().softmax(1), theirs(images).softmax(1)), images)
+        images = (images + step_size * gradient.sign()).detach()
+        images = images.clamp(min=x - epsilon, max=x + epsilon).clamp(0, 1)
+    assert torch.allclose(x_adv, images, atol=1e-12)
+
+    trades_loss(network(x), network(x_adv), y, beta).backward()
+    theirs.train()
+    p = theirs(x).softmax(1)
+    natural = -p[torch.arange(len(y)), y].log().mean()
+    gradients = torch.autograd.grad(natural + beta * kl(p, theirs(images).softmax(1)),
+                                    [*theirs.stem.parameters(), *theirs.classifier.parameters()])
+    ours = [parameter.grad for parameter in (*network.stem.parameters(), *network.classifier.parameters())]
+    assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(ours, gradients, strict=True))
+
+
+def test_the_attack_of_trades_knows_no_labels_and_that_of_madry_does() -> None:
+    network = SmallNetwork()
+    x, y = stripes(12)
+    for make, blind in ((trades_images, True), (training_images, False)):
+        one, other = (make(network, x, labels, generator=generator_for(0, "attack"), **ATTACK)
+                      for labels in (y, (y + 1) % 4))
+        assert torch.equal(one, other) == blind
+
+
+@pytest.mark.parametrize("ratio", [0.5, 1.25, 2.0])
+def test_fast_at_is_the_published_step(ratio: float) -> None:
+    """Wong, Rice and Kolter 2020, algorithm 3, written in the perturbation as there, in training mode, in float64."""
+    epsilon = 0.1
+    network, theirs = SmallNetwork().double(), SmallNetwork().double()
+    theirs.load_state_dict(network.state_dict())
+    x, y = stripes(12)
+    x = x.double()
+    x_adv = fast_images(network, x, y, epsilon=epsilon, step_size=ratio * epsilon, generator=generator_for(0, "attack"))
+
+    unit = torch.rand(x.shape, generator=generator_for(0, "attack"), dtype=x.dtype)
+    start = (epsilon * (2 * unit - 1)).clamp(min=-x, max=1 - x).requires_grad_()
+    (gradient,) = torch.autograd.grad(F.cross_entropy(theirs(x + start), y), start)
+    moved = (start.detach() + ratio * epsilon * gradient.sign()).clamp(-epsilon, epsilon).clamp(min=-x, max=1 - x)
+    assert torch.allclose(x_adv, x + moved, atol=1e-12)
+    # As published, BatchNorm has seen the start images.
+    assert all(torch.allclose(value, theirs.state_dict()[name]) for name, value in network.state_dict().items())
+    assert network.training and all(p.requires_grad and p.grad is None for p in network.parameters())
+
+
+def test_fast_at_stays_in_the_ball_and_in_the_pixels_and_costs_one_pass() -> None:
+    network, polled = SmallNetwork(), []
+    x, y = stripes(12)
+    x[:, :, 0], x[:, :, 1] = 0.0, 1.0
+    x_adv = fast_images(network, x, y, epsilon=0.1, step_size=0.125, generator=generator_for(0, "attack"),
+                        poll=lambda: polled.append(1))
+    assert (x_adv - x).abs().max() <= 0.1 + 1e-6 and x_adv.min() >= 0 and x_adv.max() <= 1 and len(polled) == 1
+    nothing = fast_images(network, x, y, epsilon=0.0, step_size=0.0, generator=generator_for(0, "attack"))
+    assert torch.equal(nothing, x)
 
 
 def test_the_steps_are_those_of_torchattacks() -> None:

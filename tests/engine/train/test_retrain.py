@@ -12,24 +12,29 @@ from engine.config import RetrainConfig
 from engine.data.augmentation import generator_for
 from engine.data.loading import batches
 from engine.errors import StopRequested
-from engine.train.retrain import Retraining, Selection
+from engine.train import schedule
+from engine.train.retrain import Probe, Retraining, Selection
 from tests.engine.train.small_network import SmallNetwork, stripes
 
 MODES = [{"training": "pgd_at"}, {"training": "natural"}, {"training": "trades"},
          {"training": "pgd_at", "auxiliary_input": "adversarial"}, {"training": "trades", "auxiliary_weight": 0.0},
-         {"training": "pgd_at", "auxiliary_weight": 0.0}]
+         {"training": "pgd_at", "auxiliary_weight": 0.0},
+         {"training": "fast_at"}, {"training": "fast_at", "auxiliary_weight": 0.0, "probe_every": 1},
+         {"training": "fast_at", "auxiliary_input": "adversarial"},
+         {"training": "pgd_at", "average_decay": 0.9}, {"training": "fast_at", "average_decay": 0.9, "schedule": "cyclic"}]
 
 
 def config(**changes) -> RetrainConfig:
     # The tests' images are 6x6 and their network brings its own auxiliary head, whatever digits allow.
     values = {"epochs": 3, "batch_size": 8, "learning_rate": 0.05, "epsilon": 0.1, "step_size": 0.03, "attack_steps": 2,
-              "crop_padding": 1, "flip": True, "cutout": 2, "drop_path": 0.2, "selection_steps": 3, "auxiliary_weight": 0.4}
+              "probe_steps": 3, "crop_padding": 1, "flip": True, "cutout": 2, "drop_path": 0.2, "selection_steps": 3,
+              "auxiliary_weight": 0.4}
     return RetrainConfig.model_construct(**(RetrainConfig(auxiliary_weight=0.0).model_dump() | values | changes))
 
 
-def retraining(**changes) -> Retraining:
+def retraining(network: type[SmallNetwork] = SmallNetwork, **changes) -> Retraining:
     torch.manual_seed(1)
-    return Retraining(config(**changes), SmallNetwork())
+    return Retraining(config(**changes), network(), steps_per_epoch=4)
 
 
 def epoch(training: Retraining, number: int, first: int = 0) -> None:
@@ -89,11 +94,12 @@ def test_a_stop_at_any_pass_leaves_everything_as_it_was(mode: dict) -> None:
         assert all(p.requires_grad and p.grad is None for p in training.network.parameters())
 
 
-def test_resumed_equals_uninterrupted_bit_for_bit() -> None:
-    whole = retraining()
+@pytest.mark.parametrize("mode", [*MODES, {"warmup_epochs": 2}, {"training": "natural", "schedule": "cyclic"}])
+def test_resumed_equals_uninterrupted_bit_for_bit(mode: dict) -> None:
+    whole = retraining(**mode)
     epoch(whole, 0)
     epoch(whole, 1)
-    first, buffer = retraining(), io.BytesIO()
+    first, buffer = retraining(**mode), io.BytesIO()
     epoch(first, 0)
     x, y = stripes(32)
     order = list(batches(32, 8, generator_for(2, "order", 1)))
@@ -102,12 +108,13 @@ def test_resumed_equals_uninterrupted_bit_for_bit() -> None:
     torch.save(first.state_dict(), buffer)
     buffer.seek(0)
     torch.rand(3)  # a new process has another global random state
-    resumed = retraining()
+    resumed = retraining(**mode)
     resumed.load_state_dict(torch.load(buffer, weights_only=True))
     assert same(resumed, first) and resumed.best["epoch"] == 0
     epoch(resumed, 1, first=1)
     resumed.best = None
     assert same(resumed, whole) and resumed.steps == whole.steps
+    assert resumed.state_dict()["probe"] == whole.state_dict()["probe"]
 
 
 def test_the_saved_state_does_not_move_with_the_network() -> None:
@@ -181,10 +188,115 @@ def test_the_best_is_the_most_robust_then_the_most_accurate_then_the_first() -> 
     assert training.best["epoch"] == 4
 
 
-def test_training_learns_and_becomes_robust() -> None:
-    training = retraining(epochs=6, crop_padding=0, flip=False, cutout=0, drop_path=0.0, learning_rate=0.1)
+@pytest.mark.parametrize("mode", [{}, {"training": "trades"}, {"training": "fast_at"}, {"average_decay": 0.9}])
+def test_training_learns_and_becomes_robust(mode: dict) -> None:
+    training = retraining(**mode, epochs=6, crop_padding=0, flip=False, cutout=0, drop_path=0.0, learning_rate=0.1)
     before = training.select(*stripes(32, seed=1))
     for number in range(6):
         epoch(training, number)
     after = training.select(*stripes(32, seed=1))
     assert after.natural_accuracy >= 0.9 and after.adversarial_accuracy > before.adversarial_accuracy + 0.2
+
+
+def test_a_step_of_fast_at_descends_the_loss_of_its_images() -> None:
+    """One whole step in float64 against the published loop written out: attack and loss in training mode, then SGD."""
+    settings = {"training": "fast_at", "auxiliary_weight": 0.0, "drop_path": 0.0, "crop_padding": 0, "flip": False, "cutout": 0,
+                "gradient_clip": 1e9, "probe_every": 1}
+    training = retraining(**settings)
+    training.network.double()
+    theirs = SmallNetwork().double()
+    theirs.load_state_dict(training.network.state_dict())
+    x, y = stripes(8)
+    x = x.double()
+    training.step(x, y, epoch=0, step=2)
+
+    unit = torch.rand(x.shape, generator=generator_for(training.config.seed, "attack", 0, 2), dtype=x.dtype)
+    start = (x + 0.1 * (2 * unit - 1)).clamp(0, 1).requires_grad_()
+    (gradient,) = torch.autograd.grad(F.cross_entropy(theirs(start), y), start)
+    x_adv = (start.detach() + 0.125 * gradient.sign()).clamp(min=x - 0.1, max=x + 0.1).clamp(0, 1)
+    optimizer = torch.optim.SGD(theirs.parameters(), lr=0.05, momentum=0.9, weight_decay=training.config.weight_decay)
+    F.cross_entropy(theirs(x_adv), y).backward()
+    optimizer.step()
+    for name, value in training.network.state_dict().items():
+        assert torch.allclose(value.double(), theirs.state_dict()[name].double(), atol=1e-9), name
+
+
+@pytest.mark.parametrize(("every", "expected"), [(None, [0, 4, 8]), (1, list(range(12))), (3, [0, 3, 6, 9])])
+def test_probes_come_when_asked_and_change_nothing(every: int | None, expected: list[int]) -> None:
+    probed, plain = (retraining(training="fast_at", probe_every=steps) for steps in (every, 100_000))
+    seen = []
+    for number in range(3):
+        x, y = stripes(32)
+        for step, indices in enumerate(batches(32, 8, generator_for(2, "order", number))):
+            due = plain.steps in expected
+            reports = [one.step(x[indices], y[indices], epoch=number, step=step) for one in (probed, plain)]
+            assert (reports[0].probe is not None) == due
+            seen += [probed.steps - 1] if due else []
+    assert seen == expected
+    pairs = zip(flat(probed.network.state_dict()), flat(plain.network.state_dict()), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+class Masking(SmallNetwork):
+    """Right at the images and at the edge of the ball (0.1), wrong half-way there: robust to FGSM, not to PGD.
+
+    Its logits see only how far the images' mean is from 0.5. With `honest`, right everywhere.
+    """
+
+    honest = True
+
+    def forward_with_auxiliary(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        logits, _ = super().forward_with_auxiliary(x)
+        distance = (x - 0.5).mean((1, 2, 3)).abs()
+        dip = torch.exp(-((distance - 0.05) / 0.02).square())
+        margin = 1 - 0 * dip if self.honest else 1 - 3 * dip
+        return 0 * logits + torch.stack([margin, -margin, -margin, -margin], 1), None
+
+
+def test_catastrophic_overfitting_is_told_once_with_its_numbers() -> None:
+    training = retraining(Masking, training="fast_at", auxiliary_weight=0.0, probe_every=1, probe_steps=8, crop_padding=0,
+                          flip=False, cutout=0, drop_path=0.0)
+    x, y = torch.full((8, 1, 6, 6), 0.5), torch.zeros(8, dtype=torch.int64)
+    alerts = []
+    for step, honest in enumerate([True, False, False, True, False]):
+        training.network.honest = honest
+        probe = training.step(x, y, epoch=0, step=step % 4).probe
+        assert probe.fgsm_accuracy == 1 and (probe.pgd_accuracy == 1) == honest
+        alerts.append(probe.alert)
+    # Told at the collapse, not again while it lasts, and again at the next one.
+    assert alerts == [False, True, False, False, True]
+    assert probe.highest == 1 and probe.pgd_accuracy <= 0.5
+
+
+@pytest.mark.parametrize(("fgsm", "pgd", "highest", "collapse"), [
+    (0.9, 0.1, 0.5, True), (0.5, 0.29, 0.5, True), (0.5, 0.31, 0.5, False), (0.4, 0.1, 0.5, False),  # a hard batch
+    (0.9, 0.6, 0.5, False), (0.3, 0.0, 0.1, False)])  # more robust than ever; never was robust
+def test_a_collapse_is_of_pgd_alone(fgsm: float, pgd: float, highest: float, collapse: bool) -> None:
+    assert retraining(training="fast_at").is_collapse(Probe(fgsm, pgd, highest, alert=False)) == collapse
+
+
+def test_the_average_is_what_is_measured_and_kept() -> None:
+    training, plain = retraining(average_decay=0.9), retraining()
+    for one in (training, plain):
+        epoch(one, 0)
+    # The trained network does not notice that it is averaged.
+    assert all(torch.equal(a, b) for a, b in zip(flat(training.network.state_dict()), flat(plain.network.state_dict()),
+                                                 strict=True))
+    x, y = stripes(16, seed=1)
+    selection = training.select(x, y)
+    training.keep_best(selection, 0)
+    average = training.average.network
+    assert all(torch.equal(value, average.state_dict()[name]) for name, value in training.best["network"].items())
+    loss = F.cross_entropy(average(x), y)
+    assert selection.natural_loss == pytest.approx(float(loss), rel=1e-5) and selection != plain.select(x, y)
+    assert training.network.training and not average.training
+
+
+@pytest.mark.parametrize("changes", [{"warmup_epochs": 1}, {"schedule": "cyclic"}])
+def test_the_rate_of_a_step_is_the_schedules(changes: dict) -> None:
+    training = retraining(training="natural", **changes)
+    x, y = stripes(8)
+    for number in range(2):
+        for step in range(4):
+            training.step(x, y, epoch=number, step=step)
+            assert training.optimizer.param_groups[0]["lr"] == schedule.learning_rate(training.config, number, step, 4)

@@ -6,8 +6,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
-from engine.config import RetrainConfig
+from engine.config import RetrainConfig, build
+from engine.errors import ConfigError
 from engine.train import schedule
 
 
@@ -30,6 +32,51 @@ def test_the_shortest_trainings_begin_at_the_full_rate(epochs: int, kind: str) -
     config = RetrainConfig(auxiliary_weight=0.0, schedule=kind, epochs=epochs)
     assert schedule.learning_rate(config, 0) == 0.1
     assert all(schedule.learning_rate(config, epoch) > 0 for epoch in range(epochs))
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(1, 4), (3, 5), (15, 8)])
+def test_cyclic_is_the_triangle_of_the_released_code(epochs: int, steps: int) -> None:
+    config = RetrainConfig(auxiliary_weight=0.0, schedule="cyclic", epochs=epochs, learning_rate=0.2)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.2, momentum=0.9)
+    half = epochs * steps / 2
+    theirs = torch.optim.lr_scheduler.CyclicLR(optimizer, base_lr=0.0, max_lr=0.2, step_size_up=half, step_size_down=half)
+    for epoch in range(epochs):
+        for step in range(steps):
+            ours = schedule.learning_rate(config, epoch, step, steps)
+            assert ours == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-12)
+            optimizer.step()
+            theirs.step()
+
+
+@pytest.mark.parametrize("kind", ["step", "cosine"])
+def test_warm_up_grows_by_equal_steps_to_the_full_rate(kind: str) -> None:
+    config = RetrainConfig(auxiliary_weight=0.0, schedule=kind, epochs=20, warmup_epochs=3)
+    rates = [schedule.learning_rate(config, epoch, step, 4) for epoch in range(3) for step in range(4)]
+    assert rates == pytest.approx([0.1 * n / 12 for n in range(1, 13)])
+    assert schedule.learning_rate(config, 3, 0, 4) == pytest.approx(0.1)
+    after = [schedule.learning_rate(config, epoch, 0, 4) for epoch in range(3, 20)]
+    if kind == "step":  # the drops stay where they are
+        plain = RetrainConfig(auxiliary_weight=0.0, schedule=kind, epochs=20)
+        assert after == [schedule.learning_rate(plain, epoch) for epoch in range(3, 20)]
+    else:  # the whole curve lies behind the warm-up
+        plain = RetrainConfig(auxiliary_weight=0.0, schedule=kind, epochs=17)
+        assert after == [schedule.learning_rate(plain, epoch) for epoch in range(17)]
+
+
+@pytest.mark.parametrize("kind", ["step", "cosine"])
+def test_without_warm_up_every_step_of_an_epoch_has_its_rate(kind: str) -> None:
+    config = RetrainConfig(auxiliary_weight=0.0, schedule=kind, epochs=7)
+    for epoch in range(7):
+        assert {schedule.learning_rate(config, epoch, step, 5) for step in range(5)} == {schedule.learning_rate(config, epoch)}
+
+
+@pytest.mark.parametrize(("changes", "sentence"), [
+    ({"warmup_epochs": 1, "schedule": "cyclic"}, "warmup_epochs must be 0 with the cyclic schedule.*got 1; take 0"),
+    ({"warmup_epochs": 14}, "warmup_epochs must be less than the 14 epochs, got 14; take fewer"),
+])
+def test_a_warm_up_that_leaves_nothing_is_refused(changes: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        build("retrain", preset="quick", changes=changes)
 
 
 def test_drop_path_grows_by_equal_steps_to_its_value() -> None:
