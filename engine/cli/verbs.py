@@ -269,7 +269,7 @@ VERBS: dict[str, Verb] = {
     "describe": Verb(_describe, "Parameters and MACs of a genotype at a width and depth."),
     "export": Verb(_export, "Write a genotype as JSON, or a network as a PyTorch module that stands alone or as ONNX."),
     "transplant": Verb(_transplant, "Copy or swap cells of a genotype; prints what retrain --genotype takes."),
-    "import": Verb(_import, "Make a run of a genotype, log or checkpoint of public code; nothing in it is executed."),
+    "import": Verb(_import, "Make a run of a genotype, log, alphas or checkpoint of public code; nothing is executed."),
     "doctor": Verb(_doctor, "What this machine offers."),
     "reindex": Verb(_reindex, "Delete the index of the run log and build it anew."),
     "schema": Verb(_schema, "JSON schema of the settings of a run kind."),

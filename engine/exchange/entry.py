@@ -12,10 +12,11 @@ from engine.registry import unknown_name
 FORMS = {
     "genotype": "JSON, or Python with NAME = Genotype(...)",
     "log": "the log.txt of a search, one genotype an epoch",
+    "curves": "alphas_normal.npy of E2RNAS's search, with alphas_reduce.npy beside it",
     "checkpoint": "a network of the DARTS family, as torch.save writes it",
 }
-_ENDINGS = {".json": "genotype", ".py": "genotype", ".txt": "log", ".log": "log", ".pt": "checkpoint", ".pth": "checkpoint",
-            ".tar": "checkpoint"}
+_ENDINGS = {".json": "genotype", ".py": "genotype", ".txt": "log", ".log": "log", ".npy": "curves",
+            ".pt": "checkpoint", ".pth": "checkpoint", ".tar": "checkpoint"}
 # Which form each further option belongs to.
 _BELONGS = {"name": ("genotype",), "genotype": ("checkpoint",), "mean": ("checkpoint",), "std": ("checkpoint",)}
 
@@ -54,6 +55,10 @@ def take(runs: Path, path: Path, form: str | None = None, *, name: str | None = 
         return imported.import_genotype(runs, path, origin, name=name, title=title, dataset=dataset)
     if form == "log":
         return imported.import_log(runs, path, origin, title=title, dataset=dataset)
+    if form == "curves":
+        from engine.exchange.curves import import_curves
+
+        return import_curves(runs, path, origin, title=title, dataset=dataset)
     for option, value in (("genotype", genotype), ("dataset", dataset)):
         if value is None:
             raise ConfigError(f"A checkpoint needs --{option}, because the file does not say with which it was trained, got "

@@ -35,7 +35,7 @@ class Origin:
     Attributes:
         file: its name, without folders.
         sha256: of its content.
-        form: what it was read as: "genotype", "log" or "checkpoint".
+        form: what it was read as: "genotype", "log", "curves" or "checkpoint".
         command: the line that imported it.
     """
 
@@ -90,9 +90,7 @@ def import_log(runs: Path, path: Path, origin: Origin, *, title: str | None = No
 
 
 def _search(runs: Path, epochs: list[Epoch], origin: Origin, title: str, dataset: str | None) -> str:
-    if dataset is not None:
-        DATASETS[dataset]
-    config = {} if dataset is None else {"dataset": dataset}
+    config = check_dataset(dataset)
     with new_run(runs, "search", title, config, origin) as (folder, events):
         for one in epochs:
             events.write("genotype", step=one.epochs, epoch=one.epochs, genotype=one.genotype.to_dict(), hash=one.genotype.hash)
@@ -103,6 +101,18 @@ def _search(runs: Path, epochs: list[Epoch], origin: Origin, title: str, dataset
         write_result(folder, last.genotype)
         events.write("finished", step=last.epochs, epoch=last.epochs)
     return folder.id
+
+
+def check_dataset(dataset: str | None) -> dict[str, Any]:
+    """What the configuration of an imported search says of its dataset.
+
+    Raises:
+        ConfigError: an unknown name.
+    """
+    if dataset is None:
+        return {}
+    DATASETS[dataset]
+    return {"dataset": dataset}
 
 
 def write_result(folder: RunFolder, genotype: Genotype) -> None:
@@ -128,7 +138,7 @@ def new_run(runs: Path, kind: str, title: str, config: Mapping[str, Any],
     """
     created = time.time()
     draft = runs / f".draft-import-{secrets.token_hex(4)}"
-    folder = RunFolder(draft, new_id(METHOD if kind == "search" else kind, str(config.get("dataset", METHOD)), created))
+    folder = RunFolder(draft, free_id(runs, METHOD if kind == "search" else kind, str(config.get("dataset", "")), created))
     try:
         runs.mkdir(parents=True, exist_ok=True)
         admission.check_disk(runs)
@@ -153,6 +163,13 @@ def new_run(runs: Path, kind: str, title: str, config: Mapping[str, Any],
                        "free some space, make the folder writable or choose another one (--runs DIR).") from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def free_id(runs: Path, name: str, dataset: str, created: float) -> str:
+    """`new_id` that no run has: imports of one minute differ in four hex digits only, and a script may import hundreds."""
+    while (runs / (run_id := new_id(name, dataset, created))).exists():
+        pass
+    return run_id
 
 
 def _record(run_id: str, kind: str, title: str, config: Mapping[str, Any], origin: Origin, created: float) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from engine.catalog import find_genotype
@@ -14,7 +15,7 @@ from tests.engine.exchange.public_files import search_log
 
 @pytest.fixture
 def imported(empty: Path, tmp_path: Path) -> dict[str, str]:
-    """A search's log, a genotype and a checkpoint as runs: form -> id."""
+    """A search's log and its alphas, a genotype and a checkpoint as runs: form -> id."""
     import torch
 
     from engine.space.network import Network
@@ -23,7 +24,11 @@ def imported(empty: Path, tmp_path: Path) -> dict[str, str]:
     (tmp_path / "log.txt").write_text(search_log([find_genotype("RACL"), genotype]))
     (tmp_path / "g.json").write_text(genotype.to_json())
     torch.save(Network(genotype, channels=2, layers=4, classes=10, image_shape=(1, 8, 8)).state_dict(), tmp_path / "w<b>.pt")
-    return {"log": entry.take(empty, tmp_path / "log.txt"), "genotype": entry.take(empty, tmp_path / "g.json"),
+    weights = np.random.default_rng(0).dirichlet(np.ones(8), (3, 14)).astype(np.float32)
+    for name in ("alphas_normal.npy", "alphas_reduce.npy"):
+        np.save(tmp_path / name, weights)
+    return {"curves": entry.take(empty, tmp_path / "alphas_normal.npy"),
+            "log": entry.take(empty, tmp_path / "log.txt"), "genotype": entry.take(empty, tmp_path / "g.json"),
             "checkpoint": entry.take(empty, tmp_path / "w<b>.pt", genotype="DARTS_V2", dataset="digits")}
 
 
@@ -35,7 +40,7 @@ def test_every_page_shows_them(imported: dict[str, str]):
     assert "search of log.txt, imported" in " ".join(rows[imported["log"]].values())
 
 
-@pytest.mark.parametrize("form", ["log", "genotype", "checkpoint"])
+@pytest.mark.parametrize("form", ["log", "curves", "genotype", "checkpoint"])
 def test_the_run_page_says_what_is_known_and_no_more(imported: dict[str, str], form: str):
     test = open_page("run", id=imported[form])
     words = text_of(test)
@@ -43,6 +48,8 @@ def test_the_run_page_says_what_is_known_and_no_more(imported: dict[str, str], f
     assert ", imported" in words and "is not known beyond the settings below" in words
     assert "these are the published settings" not in words and "<b>.pt" not in words
     assert "makes this run again" in words
+    if form == "curves":
+        assert component_data(test, "rampart_live_plot", "run_heat_normal")
     if form != "checkpoint":  # a search's cells; those of a retraining appear with its chain
         graphs = [data["html"] for data in component_data(test, "rampart_cell_graph")]
         assert sum(html.count("<svg viewBox") for html in graphs) >= 2

@@ -16,6 +16,7 @@ from engine import api, requests
 from engine.catalog import find_genotype
 from engine.cli import main
 from engine.exchange import entry
+from engine.exchange.imported import free_id
 from engine.genotype import Genotype
 from engine.log import RunLog
 from engine.run.folder import RunFolder, read_json, run_ids
@@ -285,6 +286,12 @@ def test_files_that_cannot_be_read_and_folders_that_cannot_be_written(runs: Path
     good = write(tmp_path / "g.json", ARNAS.to_json())
     assert main(["import", str(good), "--runs", str(good)]) == 2
     assert "could not be written" in capsys.readouterr().err
+
+
+def test_hundreds_of_imports_in_one_minute_get_ids_of_their_own(tmp_path: Path) -> None:
+    for _ in range(2000):  # of 65,536 ids: some thirty would be taken already
+        (tmp_path / free_id(tmp_path, "imported", "", 1_795_000_000.0)).mkdir()
+    assert len(run_ids(tmp_path)) == 2000
 
 
 def test_what_is_exported_can_be_imported(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
