@@ -64,7 +64,8 @@ def matched(runs: Path | str, config: RetrainConfig, parent: str | None) -> tupl
         parent: id of the search that it follows, if any.
 
     Returns:
-        For example (..., "55 channels for the MACs of ARNAS@64x20 (+0.6 %)"): the difference is the reference's share.
+        For example (..., "MACs as ARNAS@64x20 (+0.6 %)"): the difference is a share of the reference. Short, since tables and
+        charts show it with the run's name; channels and reference in full stand in its settings.
 
     Raises:
         ConfigError: no reference, a genotype that is not known yet, or no channels that come within 5 %.
@@ -87,7 +88,7 @@ def matched(runs: Path | str, config: RetrainConfig, parent: str | None) -> tupl
                           f"{found} without match: the pages will say that the sizes differ.")
     changed = validate(RetrainConfig, {**config.model_dump(), "channels": found})
     assert isinstance(changed, RetrainConfig)
-    return changed, f"{found} channels for the {words} of {name} ({_signed(size, wanted)})"
+    return changed, f"{words} as {name} ({_signed(size, wanted)})"
 
 
 def _reference(runs: Path | str, text: str) -> tuple[str, Genotype, int, int]:
@@ -95,7 +96,7 @@ def _reference(runs: Path | str, text: str) -> tuple[str, Genotype, int, int]:
     text = text.strip()
     if ID_PATTERN.fullmatch(text):
         config, _ = retraining_of(runs, text)
-        return text, genotype_of(runs, text), config.channels, config.layers
+        return f"run {text.rsplit('-', 1)[-1]}", genotype_of(runs, text), config.channels, config.layers
     genotype, _, sizes = text.rpartition("@")
     found = re.fullmatch(r"(\d{1,4})x(\d{1,3})", sizes)
     if not (genotype and found):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -16,6 +18,7 @@ MEASURES = {
     "autoattack": ("AutoAttack, worst case", theme.SERIES["adversarial"], "square", 0.24),
 }
 ROW_HEIGHT, FRAME_HEIGHT = 74, 100  # pixels
+WIDEST_LABEL = 24  # characters of a network's name on one line, so that the intervals keep their room
 
 
 def height_of(networks: int) -> int:
@@ -46,9 +49,10 @@ def intervals_figure(frame: pd.DataFrame) -> go.Figure:
             error_x={"type": "data", "symmetric": False, "array": high - value, "arrayminus": value - low, "color": colour,
                      "thickness": 1.6, "width": 4})
     themed(figure, margin={"l": 10, "r": 24, "t": 40, "b": 50})
+    ticks = ["<br>".join(textwrap.wrap(label, WIDEST_LABEL)) for label in frame["label"]]
     figure.update_layout(
         hovermode="closest",
         xaxis={"title": {"text": "Accuracy, test split (%), with 95 % Wilson interval"}, "ticksuffix": " %", "range": [-1, 101]},
-        yaxis={"tickvals": list(rows), "ticktext": list(frame["label"]), "range": [len(frame) - 0.5, -0.5], "automargin": True,
+        yaxis={"tickvals": list(rows), "ticktext": ticks, "range": [len(frame) - 0.5, -0.5], "automargin": True,
                "zeroline": False, "showgrid": False})
     return figure

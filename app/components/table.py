@@ -158,7 +158,8 @@ STYLE = """
 .rp-rows .rp-chip + .rp-sub { white-space: normal; max-width: 17rem; min-width: 9rem; }
 .rp-rows .rp-muted { color: var(--rp-ink-2); }
 .rp-rows .rp-track { height: 5px; min-width: 6rem; margin-top: 0.3rem; }
-.rp-rows .rp-data-link { color: var(--rp-accent); text-decoration: none; font-weight: 560; }
+.rp-rows .rp-data-link { color: var(--rp-accent); text-decoration: none; font-weight: 560; display: inline-block;
+  white-space: normal; min-width: 7rem; }
 .rp-rows .rp-data-link:hover { text-decoration: underline; }
 """
 

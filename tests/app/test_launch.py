@@ -169,7 +169,7 @@ def test_matched_channels_are_shown_before_the_launch(empty: Path) -> None:
     assert "at 7 channels and 5 cells" in text_of(page)
     page.button(key="launch.go").click().run()
     run = read_run(empty, run_ids(empty)[0])
-    assert run["config"]["channels"] == 7 and run["title"].startswith("DARTS_V2, 7 channels for the parameters of ARNAS@8x5")
+    assert run["config"]["channels"] == 7 and run["title"] == "DARTS_V2, parameters as ARNAS@8x5 (+3.9 %)"
 
 
 @pytest.mark.parametrize("text", ['{"normal": 3}', "not json", '{"accurate": [["conv_99", 0]]}'])

@@ -114,6 +114,14 @@ def test_equal_titles_are_told_apart_by_the_run() -> None:
     assert [label.replace("\u00a0", " ") for label in labels] == ["ARNAS · 0a1b", "ARNAS · 0a1c", "DARTS"]
 
 
+def test_a_long_name_leaves_the_intervals_their_room() -> None:
+    row = {f"{name}_{end}": .5 for name in ("natural", "fgsm", "pgd20", "autoattack")
+           for end in ("accuracy", "low", "high", "images")}
+    figure = intervals_figure(pd.DataFrame([{"label": "DARTS_V2, accurate as robust, MACs as ARNAS@64x20 (+0.3 %)", **row}]))
+    (label,) = figure.layout.yaxis.ticktext
+    assert label.split("<br>") == ["DARTS_V2, accurate as", "robust, MACs as", "ARNAS@64x20 (+0.3 %)"]
+
+
 def test_whiskers_are_the_intervals_and_missing_measures_are_left_out() -> None:
     row = {"label": "A", **{f"{name}_{end}": float("nan") for name in ("natural", "fgsm", "pgd20", "autoattack")
                             for end in ("accuracy", "low", "high", "images")}}

@@ -73,7 +73,7 @@ def test_the_run_has_the_channels_and_its_name_says_how_near_they_come(runs: Pat
     channels = run["config"]["channels"]
     own, other = (cost(find_genotype(name), channels=c, layers=5, **DIGITS).parameters for name, c in (
         ("DARTS_V2", channels), ("ARNAS", 8)))
-    assert run["title"] == f"DARTS_V2, {channels} channels for the parameters of ARNAS@8x5 ({100 * (own / other - 1):+.1f} %)"
+    assert run["title"] == f"DARTS_V2, parameters as ARNAS@8x5 ({100 * (own / other - 1):+.1f} %)"
     assert attack["title"] == run["title"]
     # What is shown and kept asks for the same again.
     again = requests.submit(runs, "retrain", run["config"], preset="quick")
@@ -87,14 +87,14 @@ def test_a_run_is_a_reference_with_its_transplanted_cells(runs: Path) -> None:
     twin = {"genotype": "ARNAS", "transplant": "accurate:robust", "layers": 6, "match": "macs"}
     for run_id in ids:
         config, words = matched(runs, build("retrain", changes={**twin, "match_to": run_id}), None)
-        assert config.channels == 16 and words == f"16 channels for the MACs of {run_id} (+0.0 %)"
+        assert config.channels == 16 and words == f"MACs as run {run_id[-4:]} (+0.0 %)"
 
 
 def test_a_genotype_given_as_json_is_a_reference_with_a_short_name(runs: Path) -> None:
     genotype = find_genotype("ARNAS")
     config, words = matched(runs, build("retrain", changes={
         "genotype": "ARNAS", "match": "macs", "match_to": f"{genotype.to_json()}@9x5", "layers": 5}), None)
-    assert config.channels == 9 and f"genotype {genotype.hash}@9x5" in words
+    assert config.channels == 9 and words == f"MACs as genotype {genotype.hash}@9x5 (+0.0 %)"
 
 
 def test_without_match_nothing_changes(runs: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_search_must_have_found_something_to_match(runs: Path) -> None:
     (retrain,) = requests.submit(runs, "retrain", wish, preset="quick", parent=search)
     run = RunFolder(runs, retrain).read_run()
     assert run["config"]["channels"] == 12
-    assert run["title"] == "ARNAS, 12 channels for the parameters of ARNAS@12x5 (+0.0 %)"
+    assert run["title"] == "ARNAS, parameters as ARNAS@12x5 (+0.0 %)"
 
 
 @pytest.mark.parametrize(("changes", "error", "sentence"), [
