@@ -24,7 +24,8 @@ from engine import requests
 from engine.catalog import find_genotype
 from engine.config import KINDS, METHODS, PRESETS, RunConfig, build, config_class, preset_values
 from engine.cost import cost
-from engine.data import DATASETS
+from engine.data import fetching
+from engine.data.fetching import Presence
 from engine.errors import ConfigError
 from engine.genotype import Genotype
 from engine.run import device
@@ -145,6 +146,21 @@ def reindex(*, runs: Path | str | None = None) -> Any:
     from engine.log import reindex as rebuild
 
     return rebuild(requests.runs_root(runs))
+
+
+def datasets() -> list[Presence]:
+    """Every dataset with whether it is on this machine, and how to get it if not."""
+    return fetching.presences()
+
+
+def fetch_dataset(name: str, *, source: Path | str | None = None, side: int | None = None,
+                  progress: Callable[[str, int, int], None] = lambda what, done, total: None) -> Presence:
+    """Downloads and prepares a dataset, or prepares an image folder. See `engine.data.fetching.fetch`.
+
+    Raises:
+        DataError: no network, a wrong checksum, a full disk, not the files it must be.
+    """
+    return fetching.fetch(name, source=None if source is None else Path(source).expanduser(), side=side, progress=progress)
 
 
 def describe(genotype: str, *, channels: int = 64, layers: int = 20, classes: int = 10,
@@ -275,7 +291,8 @@ def _findings(root: Path) -> Iterator[Finding]:
     yield Finding("threads", f"{device.cores()} cores" + (f"; OMP_NUM_THREADS={threads}" if threads else ""), True)
     chromium = next((path for name in CHROMIUM if (path := shutil.which(name))), None)
     yield Finding("chromium", chromium or "none on the path (only the browser test needs it)", True, "Run `make setup`.")
-    yield Finding("datasets", ", ".join(DATASETS), True)
+    datasets = ", ".join(one.name if one.present else f"{one.name} (not here)" for one in fetching.presences())
+    yield Finding("datasets", datasets, True)
     yield Finding("methods", ", ".join(METHODS), True)
     folder = next(path for path in (root, *root.parents) if path.exists())
     free = shutil.disk_usage(folder).free

@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.fields import FieldInfo
 
 from engine.attack import ATTACKS
-from engine.data import DATASETS
+from engine.data import DATASETS, Dataset
 from engine.data.splits import split_sizes
 from engine.errors import ConfigError
 from engine.placement import SMALLEST_AUXILIARY_IMAGE
@@ -335,14 +335,25 @@ def preset_values(kind: str, method: str | None, dataset: str, preset: str) -> d
     facts = DATASETS[dataset]
     if preset not in cls.presets:
         raise ConfigError(unknown_name("preset", preset, cls.presets))
-    of_dataset = {"dataset": dataset, "epsilon": facts.epsilon, "step_size": facts.step_size, **facts.defaults}
     values = {name: info.default for name, info in cls.model_fields.items()}
-    values |= {name: value for name, value in of_dataset.items() if name in cls.model_fields}
+    values |= _of_dataset(cls, facts)
     values |= cls.presets[preset]
+    if preset == "quick":
+        values |= {name: value for name, value in facts.quick.items() if name in cls.model_fields}
     # A preset's number of images is meant for large test splits: a smaller one is attacked as a whole.
     if (values.get("autoattack_images") or 0) > split_sizes(facts)["test"]:
         values["autoattack_images"] = None
     return values
+
+
+def _of_dataset(cls: type[RunConfig], facts: Dataset) -> dict[str, Any]:
+    """The values that a dataset asks for, of the fields that the class has."""
+    asked = {"dataset": facts.name, "epsilon": facts.epsilon, "step_size": facts.step_size, **facts.defaults}
+    if facts.step_size is None:
+        del asked["step_size"]
+    if issubclass(cls, RetrainConfig):
+        asked |= facts.retraining
+    return {name: value for name, value in asked.items() if name in cls.model_fields}
 
 
 def build(kind: str, method: str | None = None, dataset: str = "digits", preset: str = "quick",
@@ -404,8 +415,11 @@ class Difference:
 
 
 def differences_from_paper(config: RunConfig) -> list[Difference]:
-    """Every setting of `config` that differs from the published defaults of its class, in the order of the class."""
+    """Every setting of `config` that differs from the published defaults of its class, in the order of the class. On a dataset of
+    the papers, the published settings are those for that dataset; on another, those for CIFAR-10."""
     reference = {name: info.default for name, info in type(config).model_fields.items()}
+    facts = DATASETS[config.dataset]
+    reference |= _of_dataset(type(config), facts if facts.published else DATASETS["cifar10"])
     ignored = {"seed", "device", "threads", "genotype"}
     return [Difference(name, value, reference[name]) for name, value in config.model_dump().items()
             if name not in ignored and value != reference[name]]

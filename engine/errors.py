@@ -33,6 +33,10 @@ class CheckpointError(RampartError):
     """A checkpoint or state dict that is corrupt, foreign, or does not fit the network."""
 
 
+class DataError(RampartError):
+    """A dataset that is not there, cannot be downloaded, or is not what it must be."""
+
+
 class RunLogError(RampartError):
     """The run log (DuckDB index or an events file) cannot be read or is owned by somebody else."""
 

@@ -112,7 +112,7 @@ def submit(runs: Path | str, kind: str, config: RunConfig | Mapping[str, Any], *
         The ids: this run, then its followers.
 
     Raises:
-        ConfigError, GenotypeError, RunError: a sentence; nothing was written then.
+        ConfigError, DataError, GenotypeError, RunError: a sentence; nothing was written then.
     """
     runs = Path(runs).absolute()
     try:
@@ -304,6 +304,7 @@ def _check(runs: Path, kind: str, config: RunConfig | Mapping[str, Any], method:
         configs.append((follower, build(follower, None, config.dataset, preset, changes)))
     for of_kind, one in configs:
         check_config(of_kind, one)
+    admission.check_present(config)
     admission.check_parent(runs, kind, config, parent)
     return configs
 

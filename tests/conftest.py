@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import random
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Nothing depends on what datasets the machine happens to have.
+os.environ["RAMPART_DATA"] = str(Path(tempfile.gettempdir()) / f"rampart-no-data-{os.getpid()}")
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ import streamlit as st
 from app.components.formats import escape
 from engine.config import RunConfig
 from engine.data import DATASETS
+from engine.data.prepared import absence
 
 # A quick chain leaves some ten megabytes; below this a run is likely to meet a full disk.
 LOW_DISK_BYTES = 2 * 2**30
@@ -48,8 +49,10 @@ def facts(config: RunConfig, runs: Path, running: int, queued: int) -> list[Fact
 
 
 def dataset_fact(config: RunConfig) -> Fact:
-    """Whether the images are there. Digits ship with scikit-learn."""
+    """Whether the images are there, and how to get them. Digits ship with scikit-learn."""
     data = DATASETS[config.dataset]
+    if missing := absence(data):
+        return Fact("bad", "Dataset", missing)
     channels, height, width = data.image_shape
     used = f", {config.images} of each split used" if config.images else ""
     return Fact("good", "Dataset", f"{data.title}, present: {data.images:,} images of {height}x{width} pixels, "

@@ -33,6 +33,7 @@ from engine.config import (
 )
 from engine.cost import cost
 from engine.data import DATASETS
+from engine.data.prepared import absence
 from engine.errors import ConfigError, RampartError
 from engine.transplant import read_grafts, transplant
 
@@ -156,6 +157,7 @@ def button(choice: Choice, values: FormValues) -> None:
     """Launch, or why not. On success the page changes to the run."""
     reasons = [choice.source.problem] if choice.source.problem else []
     reasons += list(values.problems.values())
+    reasons += [missing] if (missing := absence(DATASETS[choice.dataset])) else []
     clicked = st.button("Launch", type="primary", icon=":material/rocket_launch:", key="launch.go", disabled=bool(reasons),
                         width="stretch")
     if reasons:

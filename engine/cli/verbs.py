@@ -250,6 +250,32 @@ def _presets(verb: str, arguments: list[str]) -> int:
     return 0
 
 
+def _dataset(verb: str, arguments: list[str]) -> int:
+    parser = Parser(prog=f"python -m engine {verb}", description=VERBS[verb].text, allow_abbrev=False, epilog="Data folder: "
+                    "$RAMPART_DATA, else ~/.cache/rampart/data. An image folder, one folder a class, becomes a dataset with: "
+                    "dataset fetch NAME --from DIR --side 32")
+    parser.add_argument("action", choices=("list", "fetch"), help="list: all datasets; fetch: download and prepare one")
+    parser.add_argument("name", nargs="?", help="what to fetch")
+    parser.add_argument("--from", dest="source", metavar="DIR", help="where the official files, or the class folders, lie")
+    parser.add_argument("--side", type=int, help="height and width of an image folder's images in pixels (default 32)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args(arguments)
+    if options.action == "fetch" and options.name:
+        from engine.cli.waiting import fetched
+
+        return fetched(options.name, options.source, options.side, options.json)
+    if options.action == "fetch" or options.name or options.source or options.side:
+        parser.error("The action fetch takes the name of one dataset, list takes nothing")
+    found = api.datasets()
+    if options.json:
+        print(json.dumps([dataclasses.asdict(one) for one in found]))
+        return 0
+    print(_table([["here" if one.present else "-", one.name, one.title, f"{one.images:,} images" if one.images else "",
+                   "x".join(map(str, one.image_shape or ())), f"{one.classes} classes" if one.classes else "",
+                   "" if one.present else f"python -m engine dataset fetch {one.name}"] for one in found]))
+    return 0
+
+
 @dataclasses.dataclass(frozen=True)
 class Verb:
     """What a verb does: the function, and one line for the help."""
@@ -270,6 +296,7 @@ VERBS: dict[str, Verb] = {
     "export": Verb(_export, "Write a genotype as JSON, or a network as a PyTorch module that stands alone or as ONNX."),
     "transplant": Verb(_transplant, "Copy or swap cells of a genotype; prints what retrain --genotype takes."),
     "import": Verb(_import, "Make a run of a genotype, log, alphas or checkpoint of public code; nothing is executed."),
+    "dataset": Verb(_dataset, "Datasets on this machine (list); download and prepare one (fetch NAME)."),
     "doctor": Verb(_doctor, "What this machine offers."),
     "reindex": Verb(_reindex, "Delete the index of the run log and build it anew."),
     "schema": Verb(_schema, "JSON schema of the settings of a run kind."),

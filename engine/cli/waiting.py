@@ -1,7 +1,8 @@
-"""`--wait`: one progress bar per run of the chain, and the attack table at the end."""
+"""`--wait`: one progress bar per run of the chain, and the attack table at the end. The progress line of `dataset fetch`."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -76,3 +77,28 @@ def wait(ids: Sequence[str], runs: Path, as_json: bool) -> int:
                 print(f"  {row['title']:<12} {row['accuracy']:.3f}  (95 % {row['low']:.3f} to {row['high']:.3f}, "
                       f"{row['images']} images, epsilon {row['epsilon']:.4g}){part}")
     return 0 if all(state.status == "finished" for state in states.values()) else 1
+
+
+def fetched(name: str, source: str | None, side: int | None, as_json: bool) -> int:
+    """Fetches a dataset with a progress line per file; prints what is there then. Returns 0, or 130 when interrupted."""
+    bars: dict[str, tqdm] = {}
+    slow = {} if sys.stderr.isatty() else {"mininterval": 10.0, "maxinterval": 60.0}
+
+    def on_progress(what: str, done: int, total: int) -> None:
+        if what not in bars:
+            unit = "images" if what == "preparing" else "B"
+            bars[what] = tqdm(total=total, desc=what, unit=unit, unit_scale=True, disable=as_json, dynamic_ncols=True, **slow)
+        bars[what].total = total
+        bars[what].update(done - bars[what].n)
+
+    try:
+        found = api.fetch_dataset(name, source=source, side=side, progress=on_progress)
+    except KeyboardInterrupt:
+        print(f"What has come is kept; the same command goes on: python -m engine dataset fetch {name}", file=sys.stderr)
+        return 130
+    finally:
+        for bar in bars.values():
+            bar.close()
+    where = f" in {found.place}" if found.place else ""
+    print(json.dumps(dataclasses.asdict(found)) if as_json else f"{found.title} is here: {found.images:,} images{where}")
+    return 0

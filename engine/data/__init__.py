@@ -1,21 +1,60 @@
 """Datasets and their four disjoint splits.
 
 `DATASETS` holds one `Dataset` description per name: plain facts that the page and the command line need (no torch, no
-numpy). The images themselves are read by `Dataset.load`, which imports what it needs when it is called.
+numpy). The images themselves are read by `Dataset.load`, which imports what it needs when it is called. Digits come with a
+package; the others are fetched once (`engine.data.fetching`) and lie prepared in the data folder (`engine.data.prepared`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from engine.registry import Registry
 
 SPLITS = ("weights", "alphas", "select", "test")
+# With an official test set: its training images in halves for weights and alphas, as published, but for a held-out twentieth
+# for select (the papers choose on the test set).
+OFFICIAL_FRACTIONS = (0.475, 0.475, 0.05)
 
 
 @dataclass(frozen=True)
+class Source:
+    """One official file of a dataset.
+
+    Attributes:
+        file: its name in the data folder.
+        url: where it comes from.
+        md5: its checksum, as its authors or the usual libraries give it.
+        bytes: its size.
+        unpacked: name of the folder that an archive unpacks to, "" for a file that is none.
+    """
+
+    file: str
+    url: str
+    md5: str
+    bytes: int
+    unpacked: str = ""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some images in the order in which a dataset keeps them: all for training first, then the official test set.
+
+    Attributes:
+        images: uint8 [n, C, H, W].
+        labels: integers [n].
+        test: whether they are of the official test set.
+    """
+
+    images: Any
+    labels: Any
+    test: bool = False
+
+
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """What is known about a dataset without opening it.
 
@@ -27,10 +66,19 @@ class Dataset:
         image_shape: (channels, height, width).
         images: number of images in all four splits together.
         epsilon: default L-infinity radius of attacks, pixel space 0..1.
-        step_size: default step of iterated attacks in search and training, pixel space.
-        split_fractions: fraction of all images in each of `SPLITS`; sums to 1.
+        step_size: default step of iterated attacks in search, training and attack runs, pixel space; None: the published step of
+            each kind of run, which fits the published epsilon.
+        split_fractions: fraction of all images in each of `SPLITS`; sums to 1. With an official test set: fractions of the
+            other images in the first three.
+        load: () -> (images, labels int64 [N]) as numpy arrays, always in the same order; images are float32 [N, C, H, W] in
+            0..1, or uint8 that is divided by 255 batch by batch.
+        test_images: size of the official test set, which is the test split and lies behind all others; None when there is none.
         defaults: values of further settings (crop padding, flip, ...) that this dataset asks for, by setting name.
-        load: () -> (images float32 [N, C, H, W] in 0..1, labels int64 [N]) as numpy arrays, always in the same order.
+        retraining: the same, for retrainings alone.
+        quick: the same, for the preset `quick` alone: larger images than those of digits take fewer of them to stay quick.
+        published: whether it is one of the papers' datasets with their settings, so that nothing of it differs from them.
+        sources: official files; none when it comes with a package or from a folder of the user's.
+        read: places of the sources, in their order, each a file or the folder it unpacks to -> blocks of images.
     """
 
     name: str
@@ -40,12 +88,47 @@ class Dataset:
     image_shape: tuple[int, int, int]
     images: int
     epsilon: float
-    step_size: float
-    split_fractions: tuple[float, float, float, float]
+    step_size: float | None
+    split_fractions: tuple[float, ...]
     load: Callable[[], tuple[Any, Any]] = field(repr=False)
+    test_images: int | None = None
     defaults: dict[str, Any] = field(default_factory=dict)
+    retraining: dict[str, Any] = field(default_factory=dict)
+    quick: dict[str, Any] = field(default_factory=dict)
+    published: bool = False
+    sources: tuple[Source, ...] = ()
+    read: Callable[[Sequence[Path]], Iterator[Block]] | None = field(default=None, repr=False)
 
 
-DATASETS: Registry[Dataset] = Registry("dataset")
+class DatasetRegistry(Registry[Dataset]):
+    """A registry that also knows the image folders that were prepared in the data folder."""
 
-from engine.data import digits  # noqa: E402, F401  (registers itself)
+    def __getitem__(self, name: str) -> Dataset:
+        if name not in self._entries and (found := folders.prepared_folder(name)) is not None:
+            return found
+        return super().__getitem__(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries or folders.prepared_folder(name) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([*self._entries, *(name for name in folders.prepared_names() if name not in self._entries)])
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def items(self) -> list[tuple[str, Dataset]]:
+        """All (name, dataset) pairs: those that everybody has in the order of registration, then the user's own."""
+        return [(name, self[name]) for name in self]
+
+    @property
+    def built_in(self) -> tuple[str, ...]:
+        """Names that no image folder may take."""
+        return tuple(self._entries)
+
+
+DATASETS: DatasetRegistry = DatasetRegistry("dataset")
+
+from engine.data import digits  # noqa: E402, F401  (registers itself, as the next ones)
+from engine.data import cifar, svhn, tiny_imagenet  # noqa: E402, F401
+from engine.data import folders  # noqa: E402  (needs the facts above)

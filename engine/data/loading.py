@@ -1,9 +1,10 @@
-"""Images as tensors on the device, and batches of indices into them."""
+"""The images of a split, kept as bytes where they fit and made into pixels batch by batch; batches of indices into them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
+from types import EllipsisType
 from typing import Any
 
 import numpy as np
@@ -14,27 +15,87 @@ from engine.data import DATASETS, Dataset
 from engine.data.splits import Splits, steps_in_epoch
 from engine.errors import ConfigError
 
+# Of the memory that is free on a GPU: the rest is for the network, whose need is not known yet.
+LARGEST_SHARE = 0.25
+
+
+class Images:
+    """Images that are indexed like a float32 tensor [N, C, H, W] in 0..1 on `device` and take a quarter of its memory.
+
+    Bytes stay bytes until a batch is asked for. They lie on the device when they fit, else in the memory of the host: then a
+    batch is gathered there into pinned memory, from where it is copied while the device computes.
+
+    Example:
+        images[torch.tensor([3, 1])]  # float32 [2, C, H, W] on the device
+    """
+
+    def __init__(self, content: Tensor, device: str | torch.device = "cpu", resident: bool | None = None) -> None:
+        """content: uint8 in 0..255 or float32 in 0..1, [N, C, H, W], on the CPU. resident: None: whether it fits decides."""
+        self.device = torch.device(device)
+        self.resident = fits(content.nbytes, self.device) if resident is None else resident
+        self.content = content.to(self.device) if self.resident else content
+        # A tensor of the device: PyTorch multiplies by the rounded inverse of a plain number on a GPU, a CPU divides.
+        self.white = torch.tensor(255.0, device=self.device)
+
+    def __len__(self) -> int:
+        return len(self.content)
+
+    @property
+    def shape(self) -> torch.Size:
+        """[N, C, H, W]."""
+        return self.content.shape
+
+    def __getitem__(self, chosen: Tensor | slice | EllipsisType) -> Tensor:
+        """The pixels of some images, or with [...] of all: float32 [n, C, H, W] in 0..1 on the device.
+
+        Args:
+            chosen: integers [n] on any device, or a slice.
+        """
+        if isinstance(chosen, Tensor):
+            chosen = chosen.to(self.content.device)
+        batch = self.content[chosen] if self.resident else self._gathered(chosen)
+        return batch if batch.dtype == torch.float32 else batch.to(torch.float32) / self.white
+
+    def split(self, size: int) -> Iterator[Tensor]:
+        """Blocks of `size` images in order, the last perhaps smaller, each as by indexing."""
+        return (self[start : start + size] for start in range(0, len(self), size))
+
+    def _gathered(self, chosen: Tensor | slice | EllipsisType) -> Tensor:
+        if self.device.type != "cuda":
+            return self.content[chosen].to(self.device)
+        if not isinstance(chosen, Tensor):
+            return self.content[chosen].pin_memory().to(self.device, non_blocking=True)
+        batch = torch.empty((len(chosen), *self.shape[1:]), dtype=self.content.dtype, pin_memory=True)
+        torch.index_select(self.content, 0, chosen, out=batch)
+        return batch.to(self.device, non_blocking=True)  # PyTorch reuses pinned memory only when it has been copied
+
+
+def fits(size: int, device: torch.device) -> bool:
+    """Whether `size` bytes may lie on the device for good."""
+    return device.type != "cuda" or size <= LARGEST_SHARE * torch.cuda.mem_get_info(device)[0]
+
 
 def load_split(dataset: Dataset | str, splits: Splits, name: str | tuple[str, ...],
-               device: str | torch.device = "cpu") -> tuple[Tensor, Tensor]:
+               device: str | torch.device = "cpu") -> tuple[Images, Tensor]:
     """One split, or several joined, in memory.
 
     Args:
         dataset: description or registry name.
         splits: from `make_splits` on this dataset's labels.
         name: "weights", "alphas", "select" or "test", or a tuple of them. The caller records an opening of "test".
-        device: where the tensors go.
+        device: where the labels go and batches of images come out.
 
     Returns:
-        images float32 [N, C, H, W] in 0..1 and labels int64 [N].
+        images, indexed like a tensor float32 [N, C, H, W] in 0..1, and labels int64 [N].
 
     Raises:
         ConfigError: an unknown split, or a dataset whose content does not fit its description.
+        DataError: a dataset that is not there.
     """
     dataset = DATASETS[dataset] if isinstance(dataset, str) else dataset
-    images, labels = _arrays(dataset.name) if dataset.name in DATASETS else checked(dataset)
+    images, labels = _arrays(dataset)
     indices = splits.indices(*((name,) if isinstance(name, str) else name))
-    return torch.from_numpy(images[indices]).to(device), torch.from_numpy(labels[indices]).to(device)
+    return Images(torch.from_numpy(images[indices]), device), torch.from_numpy(labels[indices]).to(device)
 
 
 def batches(images: int, batch_size: int, generator: torch.Generator, limit: int | None = None) -> Iterator[Tensor]:
@@ -55,20 +116,20 @@ def batches(images: int, batch_size: int, generator: torch.Generator, limit: int
 
 
 def checked(dataset: Dataset) -> tuple[Any, Any]:
-    """The dataset's arrays (images float32 [N, C, H, W], labels int64 [N]) after a check against its description.
+    """The dataset's arrays (images float32 or uint8 [N, C, H, W], labels int64 [N]) after a check against its description.
 
     Raises:
         ConfigError: what was expected and what the files hold.
     """
     images, labels = dataset.load()
     expected = (dataset.images, *dataset.image_shape)
-    if images.shape != expected or images.dtype != np.float32:
-        raise ConfigError(f"{dataset.title} must hold float32 images of shape {expected}, got {images.dtype} of shape "
+    if images.shape != expected or images.dtype not in (np.float32, np.uint8):
+        raise ConfigError(f"{dataset.title} must hold float32 images or bytes of shape {expected}, got {images.dtype} of shape "
                           f"{images.shape}; restore the dataset's files.")
     if labels.shape != (dataset.images,) or labels.dtype != np.int64:
         raise ConfigError(f"{dataset.title} must hold {dataset.images} int64 labels, got {labels.dtype} of shape "
                           f"{labels.shape}; restore the dataset's files.")
-    if images.min() < 0 or images.max() > 1:
+    if images.dtype == np.float32 and (images.min() < 0 or images.max() > 1):
         raise ConfigError(f"{dataset.title} must hold pixels in 0..1, got {images.min()} to {images.max()}; scale them.")
     if set(np.unique(labels)) != set(range(dataset.classes)):
         raise ConfigError(f"{dataset.title} must hold the labels 0 to {dataset.classes - 1}, each at least once, got "
@@ -77,6 +138,6 @@ def checked(dataset: Dataset) -> tuple[Any, Any]:
 
 
 @lru_cache(maxsize=1)
-def _arrays(name: str) -> tuple[Any, Any]:
+def _arrays(dataset: Dataset) -> tuple[Any, Any]:
     """One dataset is kept: the splits of a run are taken from the same arrays."""
-    return checked(DATASETS[name])
+    return checked(dataset)

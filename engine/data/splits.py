@@ -1,8 +1,9 @@
 """The four disjoint splits of a dataset, and the arithmetic of batches that forms and command line need.
 
 Every choice depends on the labels and one seed alone: class by class the images are shuffled and dealt to the splits in
-proportion. Differs: the released search codes halve the training images in file order and have no select split. Imports no
-torch; numpy only inside the functions that touch arrays, so that the page can call the rest.
+proportion. An official test set is the test split, and no image of it is ever in another. Differs: the released search codes
+halve the training images in file order and have no select split. Imports no torch; numpy only inside the functions that
+touch arrays, so that the page can call the rest.
 """
 
 from __future__ import annotations
@@ -65,29 +66,34 @@ def stable_seed(seed: int, *key: int | str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def make_splits(labels: np.ndarray, fractions: Sequence[float], seed: int, images: int | None = None) -> Splits:
+def make_splits(labels: np.ndarray, fractions: Sequence[float], seed: int, images: int | None = None,
+                test_images: int | None = None) -> Splits:
     """Deals all images to the four splits, every class in proportion.
 
     Args:
         labels: [N] class of every image.
-        fractions: share of each of `SPLITS`; sums to 1.
+        fractions: share of each of `SPLITS`; sums to 1. With `test_images`: of the other images in the first three.
         seed: the only source of randomness.
         images: keep only this many of each split, again in proportion; None for all.
+        test_images: the last so many images are an official test set and the test split; None: the test split is dealt too.
 
     The sizes are exactly those of `split_sizes`; a class's share of a split is exact up to two images.
     """
     import numpy as np
 
     labels = np.asarray(labels)
-    order = _by_class(labels, stable_seed(seed, "splits"))
-    totals = _apportion(len(labels), fractions)
+    dealt = len(labels) - (test_images or 0)
+    order = _by_class(labels[:dealt], stable_seed(seed, "splits"))
+    totals = _apportion(dealt, fractions)
     # Split s claims its j-th image at the time (j + 1/2) / size: sorted by time the claims of all splits interleave
     # evenly, so any run of consecutive images, in particular a class, is shared out in proportion.
     times = np.concatenate([(np.arange(size) + 0.5) / max(size, 1) for size in totals])
     owners = np.repeat(np.arange(len(totals)), totals)[np.argsort(times, kind="stable")]
+    chosen = [order[owners == split] for split in range(len(totals))]
+    if test_images is not None:
+        chosen.append(dealt + _by_class(labels[dealt:], stable_seed(seed, "splits", "test")))
     parts = []
-    for split in range(len(totals)):
-        mine = order[owners == split]
+    for mine in chosen:
         if images is not None and images < len(mine):
             mine = mine[_evenly(len(mine), images)]
         parts.append(np.sort(mine).astype(np.int64))
@@ -97,7 +103,7 @@ def make_splits(labels: np.ndarray, fractions: Sequence[float], seed: int, image
 def splits_of(dataset: Dataset | str, seed: int, images: int | None = None) -> Splits:
     """`make_splits` of a registered dataset. Reads the dataset."""
     dataset = DATASETS[dataset] if isinstance(dataset, str) else dataset
-    return make_splits(dataset.load()[1], dataset.split_fractions, seed, images)
+    return make_splits(dataset.load()[1], dataset.split_fractions, seed, images, dataset.test_images)
 
 
 def stratified_subset(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -125,7 +131,8 @@ def split_sizes(dataset: Dataset | str, images: int | None = None) -> dict[str, 
         images: the setting of the same name.
     """
     dataset = DATASETS[dataset] if isinstance(dataset, str) else dataset
-    totals = _apportion(dataset.images, dataset.split_fractions)
+    totals = _apportion(dataset.images - (dataset.test_images or 0), dataset.split_fractions)
+    totals += [] if dataset.test_images is None else [dataset.test_images]
     return {name: total if images is None else min(total, images) for name, total in zip(SPLITS, totals, strict=True)}
 
 

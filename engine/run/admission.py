@@ -10,8 +10,9 @@ from engine.catalog import CATALOG, find_genotype
 from engine.config import RetrainConfig, RunConfig
 from engine.cost import cost
 from engine.data import DATASETS
+from engine.data.prepared import absence
 from engine.data.splits import check_batch
-from engine.errors import ConfigError, RunError
+from engine.errors import ConfigError, DataError, RunError
 from engine.run.folder import RunFolder
 from engine.run.lineage import trained_genotype
 
@@ -32,13 +33,29 @@ def check_disk(runs: Path, least_bytes: int = LEAST_FREE_BYTES) -> None:
                        f"{free / 2**20:.0f} MB are; free some space or use another runs folder (--runs DIR).")
 
 
+def check_present(config: RunConfig) -> None:
+    """Refuses a dataset that is not on this machine.
+
+    Raises:
+        DataError: how to get it.
+    """
+    missing = absence(DATASETS[config.dataset])
+    if missing:
+        raise DataError(missing)
+
+
 def check_config(kind: str, config: RunConfig) -> None:
-    """Refuses a valid configuration that its dataset cannot serve: batches, sizes of the network.
+    """Refuses a valid configuration that its dataset cannot serve: batches, sizes of images and of the network.
 
     Raises:
         ConfigError, GenotypeError: what was expected, what came, what to do.
     """
     check_batch(config, kind)
+    _, height, width = DATASETS[config.dataset].image_shape
+    if kind == "search" and (height % 4 or width % 4):
+        raise ConfigError(f"A search needs images whose height and width are multiples of 4 (its supernet halves them twice), "
+                          f"got {height}x{width} of {config.dataset}; prepare it with `python -m engine dataset fetch "
+                          f"{config.dataset} --side {4 * round(height / 4)}`.")
     if isinstance(config, RetrainConfig) and config.genotype:
         facts = DATASETS[config.dataset]
         cost(trained_genotype(Path(), config, None), channels=config.channels, layers=config.layers, classes=facts.classes,

@@ -13,7 +13,7 @@ from torch import Tensor
 from engine.config import RunConfig, config_class, validate
 from engine.cost import cost
 from engine.data import DATASETS, Dataset
-from engine.data.loading import load_split
+from engine.data.loading import Images, load_split
 from engine.data.splits import Splits, splits_of
 from engine.errors import RunError, StopRequested
 from engine.genotype import Genotype
@@ -38,8 +38,8 @@ class Prepared:
     state: dict[str, Any] | None
     device: torch.device
 
-    def load(self, *names: str) -> tuple[Tensor, Tensor]:
-        """Images and labels of one split, or of several joined, on the device."""
+    def load(self, *names: str) -> tuple[Images, Tensor]:
+        """Images and labels of one split, or of several joined, for the device."""
         return load_split(self.dataset, self.splits, names, self.device)
 
 

@@ -122,6 +122,17 @@ def test_a_corrected_value_lets_launch_go_on(empty: Path) -> None:
     assert not launch_button(page).disabled
 
 
+def test_a_dataset_that_is_not_here_says_how_to_get_it_and_launch_waits(empty: Path) -> None:
+    page = open_page("launch")
+    page.selectbox(key="launch.dataset").set_value("cifar10").run()
+    assert not page.exception
+    assert launch_button(page).disabled
+    assert text_of(page).count("dataset fetch cifar10") == 2  # beside the button, and before the launch
+    assert "--dataset cifar10" in text_of(page)
+    page.selectbox(key="launch.dataset").set_value("digits").run()
+    assert not launch_button(page).disabled
+
+
 def test_another_preset_brings_its_own_values(empty: Path) -> None:
     page = open_page("launch", preset="scout")
     assert page.number_input(key="launch.search.arnas.digits.scout.0.channels").value == 16

@@ -16,6 +16,7 @@ from engine.cli.verbs import VERBS
 from engine.config import METHODS, PRESETS, build, config_class, differences_from_paper
 from engine.run.folder import RunFolder
 from engine.run.lineage import genotype_of
+from tests.engine.data.test_folders import painted
 from tests.engine.run.processes import without_supervisor
 from tests.sample_runs import write_sample_runs
 
@@ -180,6 +181,25 @@ def test_a_long_cell_goes_on_below() -> None:
     assert text.splitlines()[1].startswith("attacks  fgsm, pgd-20,   word")
     assert text.splitlines()[2].startswith("         autoattack      word")
     assert max(map(len, text.splitlines())) <= 100
+
+
+def test_datasets_are_listed_and_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                         capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("RAMPART_DATA", str(tmp_path / "data"))
+    painted(tmp_path / "pictures")
+    assert main(["dataset", "fetch", "flowers", "--from", str(tmp_path / "pictures"), "--side", "16", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["present"] and answer["image_shape"] == [3, 16, 16] and answer["images"] == 75
+    assert main(["dataset", "fetch", "digits"]) == 0 and "Digits 8x8 is here" in capsys.readouterr().out
+    assert main(["dataset", "list", "--json"]) == 0
+    assert {one["name"]: one["present"] for one in json.loads(capsys.readouterr().out)} == {
+        "digits": True, "cifar10": False, "cifar100": False, "svhn": False, "tiny-imagenet": False, "flowers": True}
+    assert main(["dataset", "list"]) == 0 and "dataset fetch cifar10" in capsys.readouterr().out
+    for words, sentence in ((["fetch"], "takes the name of one dataset"), (["list", "digits"], "list takes nothing"),
+                            (["fetch", "cifra10"], "Did you mean 'cifar10'"), (["get", "digits"], "choose from"),
+                            (["fetch", "cifar10", "--from", str(tmp_path)], "must hold cifar-10-binary.tar.gz or the folder")):
+        assert main(["dataset", *words]) == 2
+        assert sentence in capsys.readouterr().err
 
 
 def test_schema_presets_doctor(capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,6 +60,24 @@ def test_what_differs_from_paper_is_the_datasets_doing_alone(kind: str) -> None:
         assert difference.value == allowed[difference.field]
 
 
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100", "svhn", "tiny-imagenet"])
+def test_nothing_differs_from_paper_on_the_papers_datasets(dataset: str) -> None:
+    for kind in KINDS:
+        config = build(kind, "arnas", dataset, "paper")
+        assert differences_from_paper(config) == []
+        published = {"search": SEARCH, "retrain": RETRAIN, "attack": ATTACK}[kind]
+        own = DATASETS[dataset].retraining if kind == "retrain" else {}
+        assert {name: getattr(config, name) for name in published} == published | own
+    changed = build("retrain", None, "tiny-imagenet", "paper", {"channels": 64})
+    assert [(one.field, one.value, one.paper) for one in differences_from_paper(changed)] == [("channels", 64, 84)]
+
+
+def test_the_released_code_trains_larger_images_with_settings_of_their_own() -> None:
+    config = build("retrain", None, "tiny-imagenet", "paper")
+    assert (config.channels, config.layers, config.epochs, config.batch_size, config.cutout) == (84, 14, 90, 26, 0)
+    assert build("search", "arnas", "tiny-imagenet", "paper").channels == 24
+
+
 @pytest.mark.parametrize("preset", list(PRESETS))
 def test_a_preset_lies_over_the_dataset_which_lies_over_the_default(preset: str) -> None:
     for kind in KINDS:

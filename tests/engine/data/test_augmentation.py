@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from engine.data.augmentation import augment, generator_for
@@ -51,3 +52,30 @@ def test_cutout_blanks_one_square_that_may_hang_over_the_edge() -> None:
     sides = blank.any(2).sum(1)
     assert sides.max() == 4 and sides.min() == 2
     assert blank.any(0).all()
+
+
+def one_by_one(x: torch.Tensor, generator: torch.Generator, padding: int, flip: bool, cutout: int) -> torch.Tensor:
+    """What the published training code does to one image after the other, with the same draws."""
+    images, _, height, width = x.shape
+    draws = [torch.randint(high, (images,), generator=generator).tolist()
+             for high in (2 * padding + 1, 2 * padding + 1, 2, height, width)]
+    done = []
+    for image, top, left, mirrored, row, column in zip(x, *draws):
+        framed = torch.zeros(x.shape[1], height + 2 * padding, width + 2 * padding)
+        framed[:, padding:padding + height, padding:padding + width] = image
+        image = framed[:, top:top + height, left:left + width].clone()
+        if flip and mirrored:
+            image = torch.stack([image[:, :, width - 1 - place] for place in range(width)], dim=2)
+        y1, y2 = (min(max(row + side, 0), height) for side in (-(cutout // 2), cutout // 2))
+        x1, x2 = (min(max(column + side, 0), width) for side in (-(cutout // 2), cutout // 2))
+        image[:, y1:y2, x1:x2] = 0.0
+        done.append(image)
+    return torch.stack(done)
+
+
+@pytest.mark.parametrize(("shape", "padding", "cutout"), [
+    ((64, 3, 32, 32), 4, 16), ((9, 3, 64, 64), 4, 16), ((30, 1, 8, 12), 1, 4)])
+def test_a_batch_is_augmented_as_each_image_alone(shape: tuple[int, ...], padding: int, cutout: int) -> None:
+    x = torch.rand(shape)
+    got = augment(x, generator_for(3, "augment"), padding, True, cutout)
+    assert torch.equal(got, one_by_one(x, generator_for(3, "augment"), padding, True, cutout))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from engine.config import build
-from engine.data import DATASETS, SPLITS
+from engine.data import DATASETS, OFFICIAL_FRACTIONS, SPLITS
 from engine.data.splits import (
     check_batch,
     make_splits,
@@ -46,6 +46,28 @@ def test_the_seed_decides_and_nothing_else() -> None:
     one, again, other = (make_splits(labels, FRACTIONS, seed=seed) for seed in (5, 5, 6))
     assert one.hash == again.hash and np.array_equal(one.test, again.test)
     assert one.hash != other.hash and not np.array_equal(one.test, other.test)
+
+
+@pytest.mark.parametrize("images", [None, 50])
+def test_an_official_test_set_is_the_test_split_and_nothing_else(images: int | None) -> None:
+    labels = np.random.default_rng(0).integers(10, size=1200)
+    splits = make_splits(labels, OFFICIAL_FRACTIONS, seed=1, images=images, test_images=200)
+    rest = splits.indices("weights", "alphas", "select")
+    assert len(set(rest)) == len(rest) and rest.max() < 1000 <= splits.test.min()
+    assert np.bincount(labels[splits.test], minlength=10).min() >= (3 if images else 10)
+    if images is None:
+        assert list(splits.test) == list(range(1000, 1200)) and sorted(rest) == list(range(1000))
+        assert [len(splits.indices(name)) for name in SPLITS] == [475, 475, 50, 200]
+        other = make_splits(labels, OFFICIAL_FRACTIONS, seed=2, test_images=200)
+        assert np.array_equal(other.test, splits.test) and not np.array_equal(other.weights, splits.weights)
+    else:
+        assert [len(splits.indices(name)) for name in SPLITS] == [50, 50, 50, 50]
+
+
+def test_the_sizes_of_official_splits_are_known_without_the_files() -> None:
+    assert split_sizes("cifar10") == {"weights": 23_750, "alphas": 23_750, "select": 2_500, "test": 10_000}
+    assert split_sizes("svhn")["test"] == 26_032 and sum(split_sizes("svhn").values()) == 99_289
+    assert split_sizes("tiny-imagenet", 64) == dict.fromkeys(SPLITS, 64)
 
 
 def test_the_splits_of_digits_are_those_of_earlier_runs() -> None:

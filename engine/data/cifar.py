@@ -1,0 +1,64 @@
+"""CIFAR-10 and CIFAR-100: 60,000 colour photographs of 32x32 pixels each (Krizhevsky 2009).
+
+Read from the authors' binary archives: records of label bytes and 3,072 pixels. The more usual Python archives are pickles, and a
+pickle is a program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from engine.data import DATASETS, OFFICIAL_FRACTIONS, Block, Dataset, Source, prepared
+from engine.data.archives import read_files
+from engine.errors import DataError
+
+PIXELS = 3 * 32 * 32
+TRAIN_10, TEST_10 = tuple(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"
+TRAIN_100, TEST_100 = ("train.bin",), "test.bin"
+PAGE = "https://www.cs.toronto.edu/~kriz"
+
+
+def read(places: Sequence[Path], *, train: tuple[str, ...], test: str, label_bytes: int) -> Iterator[Block]:
+    """Blocks of images, one a file.
+
+    Args:
+        places: the archive, or the folder it unpacks to.
+        train, test: names of the files.
+        label_bytes: labels in front of each image; the last is the class (CIFAR-100: a coarse label, then the fine one).
+
+    Raises:
+        DataError: a file is missing, or holds no whole records.
+    """
+    import numpy as np
+
+    files = read_files(places[0], (*train, test))
+    for name in (*train, test):
+        content, size = files[name], label_bytes + PIXELS
+        if not content or len(content) % size:
+            raise DataError(f"{name} in {places[0]} must hold records of {size} bytes, got {len(content)} bytes; restore it.")
+        records = np.frombuffer(content, dtype=np.uint8).reshape(-1, size)
+        yield Block(records[:, label_bytes:].reshape(-1, 3, 32, 32), records[:, label_bytes - 1], test=name == test)
+
+
+DATASETS.add("cifar10", Dataset(
+    name="cifar10", title="CIFAR-10",
+    description="60,000 colour photographs of 32x32 pixels in ten classes; on its official test set of 10,000.",
+    classes=10, image_shape=(3, 32, 32), images=60_000, test_images=10_000,
+    epsilon=8 / 255, step_size=None, split_fractions=OFFICIAL_FRACTIONS, load=partial(prepared.load, "cifar10"), published=True,
+    quick={"images": 128, "autoattack_images": 16},
+    sources=(Source("cifar-10-binary.tar.gz", f"{PAGE}/cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", 170_052_171,
+                    "cifar-10-batches-bin"),),
+    read=partial(read, train=TRAIN_10, test=TEST_10, label_bytes=1)))
+
+# The papers evaluate on it, their code does not say how it was trained there: as on CIFAR-10.
+DATASETS.add("cifar100", Dataset(
+    name="cifar100", title="CIFAR-100",
+    description="60,000 colour photographs of 32x32 pixels in a hundred classes; on its official test set of 10,000.",
+    classes=100, image_shape=(3, 32, 32), images=60_000, test_images=10_000,
+    epsilon=8 / 255, step_size=None, split_fractions=OFFICIAL_FRACTIONS, load=partial(prepared.load, "cifar100"), published=True,
+    quick={"images": 128, "autoattack_images": 16},
+    sources=(Source("cifar-100-binary.tar.gz", f"{PAGE}/cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8", 168_513_733,
+                    "cifar-100-binary"),),
+    read=partial(read, train=TRAIN_100, test=TEST_100, label_bytes=2)))

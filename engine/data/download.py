@@ -1,0 +1,151 @@
+"""One file from the network: with progress, resumed where it stopped, checked, and in place only when it is whole.
+
+What has come lies in FILE.part; a later call goes on behind it (HTTP Range). Only the checksum decides that a file is the right
+one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import shutil
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from engine.data import Source
+from engine.data.prepared import MAKE_ROOM, Progress
+from engine.errors import DataError
+
+CHUNK = 2**18
+TIMEOUT_S = 30
+# Times that a broken connection is taken up again, each after at least one byte came.
+MOST_RESUMES = 20
+
+
+def download(source: Source, folder: Path, progress: Progress = lambda what, done, total: None) -> Path:
+    """The file in `folder`, downloaded unless it is there; its checksum holds.
+
+    Args:
+        source: what to get.
+        folder: made when it is not there.
+        progress: called with (file name, bytes so far, bytes in all).
+
+    Raises:
+        DataError: no network, a server that refuses, a wrong checksum, a full disk; each with what to do.
+    """
+    target = folder / source.file
+    if target.exists():
+        check(source, target)
+        return target
+    part = target.with_name(target.name + ".part")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        resumed = part.exists() and part.stat().st_size > 0
+        _check_space(source, part)
+        _fetch(source, part, progress)
+        if resumed and md5_of(part) != source.md5:
+            part.unlink()  # what lay there was of something else: once more, from the beginning
+            _fetch(source, part, progress)
+        try:
+            check(source, part)
+        except DataError:
+            part.unlink()
+            raise
+        os.replace(part, target)
+    except urllib.error.URLError as problem:
+        raise _unreachable(source, folder, problem) from None
+    except OSError as problem:
+        raise DataError(f"{source.file} must be written to {folder} and could not be ({problem.strerror or problem}); what "
+                        f"has come is kept: {MAKE_ROOM}") from None
+    return target
+
+
+def check(source: Source, path: Path) -> None:
+    """Refuses a file that is not the official one.
+
+    Raises:
+        DataError: both checksums.
+    """
+    try:
+        found = md5_of(path)
+    except OSError as problem:
+        raise DataError(f"{path} must be readable, and is not ({problem.strerror or problem}); change its permissions.") from None
+    if found != source.md5:
+        raise DataError(f"{source.file} must have the MD5 checksum {source.md5}, and {path} has {found}; delete that file if "
+                        f"it is still there and run the command again, or get the file from {source.url} by other means.")
+
+
+def md5_of(path: Path) -> str:
+    """MD5 checksum in hex. It guards against damage; it is what the authors publish."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _fetch(source: Source, part: Path, progress: Progress) -> None:
+    """Everything that is missing behind `part`, over as many connections as it takes."""
+    for _ in range(MOST_RESUMES):
+        before = part.stat().st_size if part.exists() else 0
+        try:
+            if _one_connection(source, part, before, progress):
+                return
+        except (http.client.HTTPException, ConnectionError, TimeoutError) as problem:
+            if (part.stat().st_size if part.exists() else 0) <= before:
+                raise urllib.error.URLError(problem) from None
+    raise urllib.error.URLError(f"the connection broke {MOST_RESUMES} times")
+
+
+def _one_connection(source: Source, part: Path, have: int, progress: Progress) -> bool:
+    """Reads until the server has no more; whether all has come."""
+    headers = {"User-Agent": "rampart", "Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    try:
+        answer = urllib.request.urlopen(urllib.request.Request(source.url, headers=headers), timeout=TIMEOUT_S)
+    except urllib.error.HTTPError as problem:
+        with problem:
+            if problem.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and have:
+                return True  # nothing is behind what lies there: the checksum says whether it is the file
+        raise
+    with answer:
+        starts_here = answer.status == http.client.PARTIAL_CONTENT and _start(answer.headers.get("Content-Range")) == have
+        if answer.status == http.client.PARTIAL_CONTENT and not starts_here:
+            raise urllib.error.URLError("it answered with another part of the file than was asked for")
+        done = have if starts_here else 0  # a server without Range sends all of it again
+        length = answer.headers.get("Content-Length", "")
+        total = done + int(length) if length.isdigit() else max(source.bytes, done)
+        with part.open("ab" if starts_here else "wb") as file:
+            while chunk := answer.read(CHUNK):
+                file.write(chunk)
+                done += len(chunk)
+                progress(source.file, done, total)
+            file.flush()
+            os.fsync(file.fileno())
+    if length.isdigit() and done < total:
+        raise ConnectionError("the connection broke")
+    return True
+
+
+def _start(content_range: str | None) -> int | None:
+    """First byte of "bytes 100-199/200"."""
+    first = (content_range or "").removeprefix("bytes ").partition("-")[0]
+    return int(first) if first.isdigit() else None
+
+
+def _check_space(source: Source, part: Path) -> None:
+    missing = source.bytes - (part.stat().st_size if part.exists() else 0)
+    free = shutil.disk_usage(part.parent).free
+    if free < missing:
+        raise DataError(f"{source.file} takes {missing / 1e6:.0f} MB more on the disk of {part.parent}, {free / 1e6:.0f} MB "
+                        f"are free; {MAKE_ROOM}")
+
+
+def _unreachable(source: Source, folder: Path, problem: urllib.error.URLError) -> DataError:
+    if isinstance(problem, urllib.error.HTTPError):
+        return DataError(f"{source.url} must answer with the file, and answered {problem.code} ({problem.reason}); try again "
+                         f"later, or put {source.file} into {folder} by other means and run the command again.")
+    return DataError(f"{source.file} must be downloaded from {source.url}, which cannot be reached ({problem.reason}); connect "
+                     "to the network and run the command again (what has come is kept), or put the file into "
+                     f"{folder} by other means.")

@@ -1,0 +1,151 @@
+"""Any folder of class folders as a dataset: each class a folder of pictures, of any sizes, resized to one declared square.
+
+Classes are numbered in the order of their names, pictures in the order of their paths, so equal folders give equal arrays. A
+folder that holds exactly `train` and `test` (or `train` and `val`) with the same classes in both has an official test set; else
+all pictures are dealt to the four splits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from engine.data import DATASETS, OFFICIAL_FRACTIONS, Block, Dataset, prepared
+from engine.data.pictures import ENDINGS, square
+from engine.errors import DataError, shortened
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+# As digits: without an official test set a fifth is held back for it.
+FRACTIONS = (0.34, 0.34, 0.12, 0.20)
+FEWEST = 20  # pictures of a class, so that each split gets some of each
+SIDES = (8, 512)
+AT_ONCE = 200
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a folder holds.
+
+    Attributes:
+        classes: their names, in order.
+        train, test: (path, label) of every picture; test is empty without an official test set.
+    """
+
+    classes: tuple[str, ...]
+    train: tuple[tuple[Path, int], ...]
+    test: tuple[tuple[Path, int], ...]
+
+
+def scan(folder: Path) -> Scan:
+    """Looks at names only, opens nothing.
+
+    Raises:
+        DataError: it is no folder of class folders, or a class has too few pictures.
+    """
+    if not folder.is_dir():
+        raise DataError(f"An image folder must be a folder of class folders, and {folder} is not there; name one with --from "
+                        "DIR.")
+    try:
+        inside = {path.name: path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")}
+        held_out = next((name for name in ("test", "val") if set(inside) == {"train", name}), None)
+        if held_out is None:
+            classes = _classes(folder)
+            return Scan(tuple(classes), _labelled(classes, FEWEST), ())
+        train, test = _classes(inside["train"]), _classes(inside[held_out])
+    except OSError as problem:
+        raise DataError(f"An image folder must be readable, and {folder} is not ({problem}); change its permissions.") from None
+    if list(train) != list(test):
+        odd = sorted(set(train) ^ set(test))
+        raise DataError(f"train and {held_out} in {folder} must hold the same classes, got {shortened(odd)} in one of them only; "
+                        "make them alike.")
+    return Scan(tuple(train), _labelled(train, FEWEST), _labelled(test, 1))
+
+
+def blocks(found: Scan, side: int) -> Iterator[Block]:
+    """Blocks of 200 images: first those for training, then the test set.
+
+    Raises:
+        DataError: a file that cannot be decoded, by its path.
+    """
+    import numpy as np
+
+    for labelled, test in ((found.train, False), (found.test, True)):
+        for start in range(0, len(labelled), AT_ONCE):
+            part = labelled[start : start + AT_ONCE]
+            images = np.stack([square(_content(path), side, str(path)) for path, _ in part])
+            yield Block(images, np.array([label for _, label in part], dtype=np.int64), test)
+
+
+def check_name(name: str) -> None:
+    """Refuses a name that an image folder cannot have.
+
+    Raises:
+        DataError: it is taken, or has other than small letters, digits and hyphens.
+    """
+    if name in DATASETS.built_in or not NAME.fullmatch(name):
+        raise DataError(f"The name of an image folder must be of small letters, digits and hyphens (at most 40) and none of "
+                        f"{', '.join(DATASETS.built_in)}, got {name!r}; choose another.")
+
+
+def prepared_names() -> list[str]:
+    """Image folders that are prepared here, in the order of their names."""
+    place = prepared.prepared_place("any").parent
+    try:
+        names = sorted(path.name for path in place.iterdir())
+    except OSError:
+        return []
+    return [name for name in names if prepared_folder(name) is not None]
+
+
+def prepared_folder(name: object) -> Dataset | None:
+    """The dataset that a prepared image folder is; None when there is none of this name."""
+    if not isinstance(name, str) or not NAME.fullmatch(name) or name in DATASETS.built_in:
+        return None
+    record = prepared.record_of(name)
+    if record is None:
+        return None
+    try:
+        channels, height, width = (int(size) for size in record["image_shape"])
+        images, classes = int(record["images"]), int(record["classes"])
+        test = None if record["test_images"] is None else int(record["test_images"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    # What 4 pixels of padding, a cutout of 16 and the auxiliary head are to images of 32 pixels.
+    defaults = {"crop_padding": max(1, height // 8), "cutout": height // 2} | ({"auxiliary_weight": 0.0} if height < 17 else {})
+    return Dataset(
+        name=name, title=name, description=f"{images:,} pictures of an image folder, resized to {height}x{width} pixels.",
+        classes=classes, image_shape=(channels, height, width), images=images, test_images=test, epsilon=8 / 255, step_size=None,
+        split_fractions=FRACTIONS if test is None else OFFICIAL_FRACTIONS, load=partial(prepared.load, name), defaults=defaults,
+        quick={"images": 128, "autoattack_images": 16})
+
+
+def _classes(folder: Path) -> dict[str, list[Path]]:
+    """Class name -> its pictures, both in order; files elsewhere, hidden ones and those with other endings are passed over."""
+    found = {}
+    places = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    for place in sorted(places, key=lambda path: path.name):
+        pictures = {path.relative_to(place).as_posix(): path for path in place.rglob("*")
+                    if path.suffix.lower() in ENDINGS and not path.name.startswith(".") and path.is_file()}
+        found[place.name] = [pictures[name] for name in sorted(pictures)]
+    if len(found) < 2:
+        raise DataError(f"An image folder must hold at least two class folders, {folder} holds {len(found)}; give the folder "
+                        "above them.")
+    return found
+
+
+def _labelled(classes: dict[str, list[Path]], fewest: int) -> tuple[tuple[Path, int], ...]:
+    for name, pictures in classes.items():
+        if len(pictures) < fewest:
+            raise DataError(f"Each class folder must hold at least {fewest} pictures, {name!r} holds {len(pictures)}; add some "
+                            "or remove the folder.")
+    return tuple((path, label) for label, pictures in enumerate(classes.values()) for path in pictures)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as problem:
+        raise DataError(f"{path} must be readable, and is not ({problem.strerror}); change its permissions.") from None
