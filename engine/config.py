@@ -21,6 +21,7 @@ from engine.errors import ConfigError
 from engine.placement import SMALLEST_AUXILIARY_IMAGE
 from engine.registry import Registry, unknown_name
 from engine.run.folder import KINDS
+from engine.search.registries import WEIGHTINGS  # noqa: F401  (forms and pages read it here)
 from engine.transplant import read_grafts
 
 PRESETS = {
@@ -127,10 +128,6 @@ class SearchConfig(RunConfig):
                                          group="Architecture", source="ARNAS code", gt=0, le=10)
     alpha_weight_decay: float = setting(1e-3, "Weight decay of Adam on the architecture weights.",
                                         group="Architecture", source="ARNAS code", ge=0, le=1)
-    epsilon: Pixels = setting(8 / 255, "L-infinity radius of the attack inside the search, pixel space.",
-                              group="Attack in search", source="ARNAS code")
-    step_size: Pixels = setting(2 / 255, "Step of PGD, pixel space.", group="Attack in search", source="ARNAS code")
-    attack_steps: int = setting(7, "Steps of PGD.", group="Attack in search", source="ARNAS code", ge=1, le=1000)
     crop_padding: int = setting(4, "Random crop after padding by this many pixels; 0 for none.", group="Augmentation",
                                 source="ARNAS code", unit="pixels", ge=0, le=64)
     flip: bool = setting(True, "Random horizontal flip.", group="Augmentation", source="ARNAS code")

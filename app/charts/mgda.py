@@ -1,4 +1,4 @@
-"""What MGDA decided: the weight of each objective, and the angle between their gradients."""
+"""How a step weighed its objectives: the weight of each, and the angle between their gradients."""
 
 from __future__ import annotations
 
@@ -9,33 +9,43 @@ import plotly.graph_objects as go
 from app import theme
 from app.charts.frame import blank, themed
 
-EXPLAINED = ("Each step follows a weighted sum of the two gradients. MGDA chooses the weights, which add up to 1, so that a "
-             "small step lowers both losses; the loss with the smaller gradient gets more weight. Above 90°, the gradients "
-             "pull apart.")
+# Series whose meaning an objective shares; objectives without a series of their own differ by dash.
+SERIES_OF = {"trades": "adversarial"}
+DASHES = ("dash", "dot", "dashdot")
+
+
+def explained(words: str) -> str:
+    """What the chart shows. words: `engine.search.registries.Weighting.words` of the run's weighting."""
+    return f"Each step follows a weighted sum of the gradients. {words} Above 90°, gradients pull apart."
 
 
 def weights_and_angle(objectives: pd.DataFrame) -> go.Figure:
-    """Above, the weight of each objective per step (they add up to 1); below, the angle between the two gradients.
+    """Above, the weight of each objective per step; below, the angle between the gradients, of several the largest.
 
     Args:
-        objectives: `RunLog.objectives`: columns step, epoch, objective, weight, norm, loss, cosine. `cosine` is between the
-            gradients of the two objectives, the same on both rows of a step; absent (NaN) on runs with one objective.
+        objectives: `RunLog.objectives`: columns step, epoch, objective, weight, norm, loss, cosine. `cosine` is the smallest
+            between the gradient of a row's objective and any other's; absent (NaN) in steps with one objective.
     """
     if objectives.empty:
         return blank("The first weights appear after the first step")
     figure = go.Figure()
+    others = 0
     for name, points in objectives.sort_values("step").groupby("objective", sort=False):
-        colour = theme.SERIES.get(str(name), theme.SERIES["neutral"])
-        figure.add_scatter(x=points["step"].tolist(), y=points["weight"].tolist(), mode="lines", name=str(name),
-                           line={"color": colour, "width": 1.8}, hovertemplate=f"{name} weight %{{y:.3f}}<extra></extra>")
-    angles = objectives.dropna(subset=["cosine"]).drop_duplicates("step").sort_values("step")
+        series = SERIES_OF.get(str(name), str(name))
+        line = {"color": theme.SERIES.get(series, theme.SERIES["neutral"]), "width": 1.8}
+        if series not in theme.SERIES:
+            line, others = line | {"dash": DASHES[others % len(DASHES)]}, others + 1
+        figure.add_scatter(x=points["step"].tolist(), y=points["weight"].tolist(), mode="lines", name=str(name), line=line,
+                           hovertemplate=f"{name} weight %{{y:.3f}}<extra></extra>")
+    angles = objectives.dropna(subset=["cosine"]).groupby("step", as_index=False)["cosine"].min()
     figure.add_scatter(x=angles["step"].tolist(), y=degrees(angles["cosine"]).tolist(), mode="lines", name="angle", yaxis="y2",
                        showlegend=False, line={"color": theme.SERIES["training"], "width": 1.6},
                        hovertemplate="angle %{y:.0f}°<extra></extra>")
     themed(figure, margin={"l": 62, "b": 42})
     figure.update_layout(
         xaxis={"title": {"text": "step", "font": {"size": 12.5}}, "anchor": "y2"},
-        yaxis={"title": {"text": "weight", "font": {"size": 12.5}}, "domain": [0.55, 1], "range": [-0.03, 1.03]},
+        yaxis={"title": {"text": "weight", "font": {"size": 12.5}}, "domain": [0.55, 1],
+               "range": [min(0.0, objectives["weight"].min()) - 0.03, max(1.0, objectives["weight"].max()) + 0.03]},
         yaxis2={"title": {"text": "angle (degrees)", "font": {"size": 12.5}},
                 "domain": [0, 0.44], "range": [0, 184], "tickvals": [0, 90, 180]},
         shapes=[{"type": "line", "xref": "paper", "x0": 0, "x1": 1, "yref": "y2", "y0": 90, "y1": 90,
@@ -49,17 +59,21 @@ def degrees(cosine: pd.Series) -> pd.Series:
 
 
 def in_words(shares: pd.DataFrame) -> str:
-    """One plain sentence about what MGDA did.
+    """One plain sentence about what MGDA did; of a search in several stages, in the steps that weighed that loss.
 
     Args:
         shares: `RunLog.share_at_vertex`: columns objective, share_ignored (0..1, its weight was 0), share_alone, steps.
     """
     if shares.empty or not shares["steps"].max():
         return "MGDA has not weighed anything yet."
-    steps = int(shares["steps"].max())
+    if len(shares) == 1:
+        return f"So far every step has followed the {shares['objective'].iloc[0]} loss alone: there was nothing to weigh."
+    row = shares.sort_values("share_ignored", ascending=False, kind="stable").iloc[0]
+    steps = int(row["steps"])
     span = f"the last {steps:,} steps" if steps > 1 else "the only step"
-    row = shares.sort_values("share_ignored", ascending=False).iloc[0]
+    both, all_losses, other = (("Both", "both", "the other gradient") if len(shares) == 2
+                               else ("All", "all", "the other gradients"))
     if row["share_ignored"] > 0:
-        return (f"The {row['objective']} loss was ignored in {100 * row['share_ignored']:.0f} % of {span}: there, following the "
-                f"other gradient alone lowers both losses.")
-    return f"Both losses counted in {'all of ' if steps > 1 else ''}{span}: no gradient was followed alone."
+        return (f"The {row['objective']} loss was ignored in {100 * row['share_ignored']:.0f} % of {span}: there, following "
+                f"{other} alone lowers {all_losses} losses.")
+    return f"{both} losses counted in {'all of ' if steps > 1 else ''}{span}: no gradient was followed alone."

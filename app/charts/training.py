@@ -14,6 +14,7 @@ LINES = {
     "adversarial_accuracy": ("accuracy", "adversarial", "adversarial", "solid"),
     "natural_loss": ("loss", "natural", "natural", "solid"),
     "adversarial_loss": ("loss", "adversarial", "adversarial", "solid"),
+    "trades_loss": ("loss", "adversarial", "TRADES KL", "dash"),
     "train_loss": ("loss", "training", "training batch", "dot"),
 }
 NAMES = tuple(LINES)

@@ -18,6 +18,7 @@ from app.components.run_header import figures, header
 from app.components.run_outcome import outcome
 from app.components.settings import all_settings_html, differences_html
 from app.components.states import empty_state, heading, problem, section
+from engine.config import METHODS, WEIGHTINGS
 from engine.errors import RampartError
 from engine.run.folder import RunFolder
 
@@ -96,15 +97,17 @@ def top(run_id: str) -> None:
 
 
 def curves(run_id: str, kind: str) -> None:
-    """Natural versus adversarial; for a search also what MGDA made of it."""
+    """Loss and accuracy, natural versus adversarial; for a search that weighs losses also how it did."""
     run_log = session.run_log()
     split, words = SPLITS[kind]
     figure = trade_off(run_log.curves(run_id), run_log.steps_curve(run_id, list(NAMES)), split=split)
-    left, right = st.columns([7, 5], gap="large") if kind == "search" else (st.container(), None)
+    weighs = kind == "search" and not lacks(run_id, "weighting")
+    left, right = st.columns([7, 5], gap="large") if weighs else (st.container(), None)
+    robust = kind != "search" or not lacks(run_id, "attack_steps")
     with left:
-        section("Natural versus adversarial", words)
+        section("Natural versus adversarial" if robust else "Loss and accuracy", words)
         live_plot(figure, key="run_trade_off", height=400 if figure.data else WAITING_HEIGHT,
-                  label=f"Natural and adversarial accuracy and loss, {words}")
+                  label=f"{'Natural and adversarial' if robust else 'Natural'} accuracy and loss, {words}")
         if figure.data:
             st.html(f'<p class="rp-note">{THIN_LINES[kind]}</p>')
     if right:
@@ -112,15 +115,23 @@ def curves(run_id: str, kind: str) -> None:
             weighting(run_id)
 
 
+def lacks(run_id: str, name: str) -> bool:
+    """Whether a search's method has no setting of this name. A setting may be younger than the run, a method unknown."""
+    method = session.run_log().run(run_id)["method"]
+    return method in METHODS and name not in METHODS[method].config.model_fields
+
+
 def weighting(run_id: str) -> None:
-    """MGDA: weights, angle, and what they mean in words."""
+    """Weights of the objectives, angle of their gradients, and what they mean in words."""
     run_log = session.run_log()
     frame = run_log.objectives(run_id)
-    section("Weight of each loss", "chosen by MGDA, and the angle between the two gradients")
+    name = run_log.run(run_id)["config"].get("weighting", "mgda")
+    section("Weight of each loss", f"{'chosen by MGDA' if name == 'mgda' else 'as set'}, and the angle between the gradients")
     live_plot(mgda.weights_and_angle(frame), key="run_mgda", height=WAITING_HEIGHT if frame.empty else 352,
-              label="MGDA weights and angle over the steps")
-    words = mgda.in_words(run_log.share_at_vertex(run_id, VERTEX_STEPS))
-    st.html(f'<p class="rp-note">{mgda.EXPLAINED}</p><p class="rp-note" style="margin-top:0.4rem">{escape(words)}</p>')
+              label="Weights of the losses and angle between their gradients over the steps")
+    words = mgda.in_words(run_log.share_at_vertex(run_id, VERTEX_STEPS)) if name == "mgda" else ""
+    explained = mgda.explained(WEIGHTINGS[name].words if name in WEIGHTINGS else "")
+    st.html(f'<p class="rp-note">{escape(explained)}</p><p class="rp-note" style="margin-top:0.4rem">{escape(words)}</p>')
 
 
 def evolution(run_id: str) -> None:

@@ -19,7 +19,6 @@ from engine.data.augmentation import augment, generator_for
 from engine.data.loading import batches
 from engine.data.splits import steps_in_epoch
 from engine.errors import RunError
-from engine.genotype import PRIMITIVES
 from engine.run import checkpoint, environment
 from engine.run.folder import atomic_write_json
 from engine.run.preparation import Prepared, at_work, prepare, save
@@ -62,8 +61,9 @@ class SearchLoop:
         entry = METHODS[str(session.run["method"])]
         module, name = entry.implementation.split(":")
         implementation: Any = getattr(import_module(module), name)
-        self.supernet = Supernet(kinds=implementation.cell_kinds, channels=self.config.channels, layers=self.config.layers,
-                                 classes=prepared.dataset.classes, image_shape=prepared.dataset.image_shape)
+        self.supernet = Supernet(kinds=implementation.cell_kinds, primitives=implementation.primitives,
+                                 channels=self.config.channels, layers=self.config.layers, classes=prepared.dataset.classes,
+                                 image_shape=prepared.dataset.image_shape)
         backends, different = environment.fix_backends(session.folder, self.supernet.backends(self.device.type))
         self.supernet.use_backends(backends)
         for sentence in different:
@@ -77,7 +77,7 @@ class SearchLoop:
         lines = session.total * len(self.supernet.kinds)
         self.alpha_every = max(1, math.ceil(lines / MOST_ALPHA_LINES))
         self._order: tuple[int, list[Tensor], list[Tensor]] | None = None
-        session.describe = lambda: self.method.activity
+        session.describe = lambda: self._with_stage(self.method.activity)
 
     def run(self) -> None:
         """All steps that are left, then the result."""
@@ -97,6 +97,7 @@ class SearchLoop:
         session, config = self.session, self.config
         epoch, position = divmod(session.step, self.steps_per_epoch)
         rate = learning_rate(config, epoch)
+        self.method.begin_epoch(epoch)
         train, alpha = self._batch("weights", epoch, position), self._batch("alphas", epoch, position)
         session.begin_step(self.method.passes_per_step)
         started = time.perf_counter()
@@ -108,8 +109,13 @@ class SearchLoop:
         self.notices_told = len(self.method.notices)
         self._check_finite(report, epoch)
         session.end_step(epoch=epoch + 1, passes=report.passes)
+        session.activity = self._with_stage(session.activity)
         self._write_step(report, rate, (len(train[1]) + len(alpha[1])) / seconds)
         session.progress()
+
+    def _with_stage(self, activity: str) -> str:
+        """What is being done, behind the stage of the search where it has several."""
+        return f"{self.method.stage}. {activity}" if self.method.stage else activity
 
     def _batch(self, split: str, epoch: int, position: int) -> tuple[Tensor, Tensor]:
         """Augmented images and labels of one step, decided by (seed, split, epoch, position) alone."""
@@ -132,27 +138,27 @@ class SearchLoop:
     def _write_step(self, report: StepReport, rate: float, images_per_s: float) -> None:
         session = self.session
         measured = dict(zip(report.names, report.losses))
-        session.event("metric", split="alphas", statistics="batch", values={
+        session.event("metric", split="alphas", statistics="batch", values=_known({
             **{f"{name}_loss": value for name, value in measured.items()},
-            "natural_accuracy": report.natural_accuracy, "adversarial_accuracy": report.adversarial_accuracy})
-        session.event("metric", split="weights", statistics="batch", values={
+            "natural_accuracy": report.natural_accuracy, "adversarial_accuracy": report.adversarial_accuracy}))
+        session.event("metric", split="weights", statistics="batch", values=_known({
             "train_loss": report.train_loss, "train_accuracy": report.train_accuracy,
             "train_adversarial_accuracy": report.train_adversarial_accuracy, "learning_rate": rate,
-            "images_per_s": round(images_per_s, 3)})
+            "images_per_s": round(images_per_s, 3)}))
+        stage = {"stage": report.stage} if report.stage else {}
         session.event("objectives", names=list(report.names), losses=list(report.losses), weights=list(report.weights),
-                      norms=list(report.norms), cosines=[list(row) for row in report.cosines])
+                      norms=list(report.norms), cosines=[list(row) for row in report.cosines], **stage)
         end_of_epoch = session.step % self.steps_per_epoch == 0
         if end_of_epoch or session.step % self.alpha_every == 0:
             self._write_alphas()
         if end_of_epoch:
             self._write_genotype()
-            print(f"epoch {session.epoch} of {self.config.epochs}: natural loss {measured.get('natural', math.nan):.3f}, "
-                  f"adversarial loss {measured.get('adversarial', math.nan):.3f}, genotype {self.method.genotype().hash}",
-                  flush=True)
+            losses = ", ".join(f"{name} loss {value:.3f}" for name, value in measured.items())
+            print(f"epoch {session.epoch} of {self.config.epochs}: {losses}, genotype {self.method.genotype().hash}", flush=True)
 
     def _write_alphas(self) -> None:
         for kind, alpha in self.supernet.alpha_views(self.method.alphas).items():
-            self.session.event("alpha", cell=kind, primitives=list(PRIMITIVES), alpha=alpha.tolist())
+            self.session.event("alpha", cell=kind, primitives=list(self.supernet.primitives), alpha=alpha.tolist())
 
     def _write_genotype(self) -> None:
         genotype = self.method.genotype()
@@ -160,3 +166,8 @@ class SearchLoop:
 
     def _save(self) -> None:
         save(self.session, method=self.method.state_dict())
+
+
+def _known(values: dict[str, float | None]) -> dict[str, float]:
+    """Without what the method does not measure."""
+    return {name: value for name, value in values.items() if value is not None}

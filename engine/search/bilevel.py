@@ -71,9 +71,10 @@ class Bilevel:
         """What functions return that make passes independent of each other; see `Lanes.side_by_side`."""
         return self._lanes.side_by_side(*functions)
 
-    def one_pass(self, kind: Hashable, function: Function, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """What a function with one forward pass returns; see `Graphs.run`. One pass."""
-        self.begin_pass()
+    def one_pass(self, kind: Hashable, function: Function, *inputs: Tensor, passes: int = 1) -> tuple[Tensor, ...]:
+        """What a function with one forward pass, or with `passes` of them, returns; see `Graphs.run`."""
+        for _ in range(passes):
+            self.begin_pass()
         return self._graphs.run(kind, function, *inputs)
 
     def input_gradient(self, network: FunctionalNetwork, x: Tensor, y: Tensor, weights: Tensor, alphas: Tensor) -> Tensor:
@@ -103,24 +104,24 @@ class Bilevel:
         return _attack(settings, network, begin, x, y, noise, weights, alphas)[0]
 
     def weight_gradient(self, objective: Objective, weights: Tensor, alphas: Tensor) -> tuple[Tensor, Value]:
-        """Gradient [n] with respect to the weights. One pass."""
+        """Gradient [n] with respect to the weights. One pass of the objective."""
         (gradient,), value = self._gradients("w", objective, weights, alphas)
         return gradient, value
 
     def alpha_gradient(self, objective: Objective, weights: Tensor, alphas: Tensor) -> tuple[Tensor, Value]:
-        """Gradient [k] with respect to the alphas. One pass."""
+        """Gradient [k] with respect to the alphas. One pass of the objective."""
         (gradient,), value = self._gradients("a", objective, weights, alphas)
         return gradient, value
 
     def both_gradients(self, objective: Objective, weights: Tensor, alphas: Tensor) -> tuple[Tensor, Tensor, Value]:
-        """Gradients with respect to weights [n] and alphas [k]. One pass."""
+        """Gradients with respect to weights [n] and alphas [k]. One pass of the objective."""
         (of_weights, of_alphas), value = self._gradients("wa", objective, weights, alphas)
         return of_weights, of_alphas, value
 
     def _gradients(self, wanted: str, objective: Objective, weights: Tensor,
                    alphas: Tensor) -> tuple[tuple[Tensor, ...], Value]:
         found = self.one_pass((wanted, objective.kind), partial(_gradients, wanted, objective), weights, alphas,
-                              *objective.inputs)
+                              *objective.inputs, passes=getattr(objective, "passes", 1))
         loss, *rest = found[len(wanted):]
         return found[:len(wanted)], Value(loss, rest[0] if rest else None)
 

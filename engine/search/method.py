@@ -27,16 +27,17 @@ class StepReport:
         losses: [m] value of each objective on the alphas batch, before its coefficient, at the weights where its
             architecture gradient was taken (after the unrolled step, where the method has one).
         coefficients: [m] what each objective is multiplied by (ARNAS: 1 and lambda).
-        weights: [m] the solver's weights, on the simplex.
+        weights: [m] the solver's weights; on the simplex unless the method's weighting says otherwise.
         norms: [m] norms of the architecture gradients as they enter the solver: coefficient and normalisation included.
         raw_norms: [m] norms before coefficient and normalisation.
         cosines: [m][m] cosines between the architecture gradients (free of scale); 0 where a gradient is zero.
         natural_accuracy, adversarial_accuracy: on the alphas batch with batch statistics, from the passes that gave
-            `losses`; fractions in 0..1.
+            `losses`; fractions in 0..1. None where no objective of the step sees such images.
         train_loss: loss of the weight step on the weights batch (adversarial images where the method trains on them).
         train_accuracy: accuracy on the natural weights batch, batch statistics, alphas of this step, weights before it.
-        train_adversarial_accuracy: accuracy on the images of the weight step.
+        train_adversarial_accuracy: accuracy on the images of the weight step; None where they are natural.
         passes: forward passes that the step took.
+        stage: `SearchMethod.stage` at the step.
     """
 
     names: tuple[str, ...]
@@ -46,12 +47,13 @@ class StepReport:
     norms: tuple[float, ...]
     raw_norms: tuple[float, ...]
     cosines: tuple[tuple[float, ...], ...]
-    natural_accuracy: float
-    adversarial_accuracy: float
+    natural_accuracy: float | None
+    adversarial_accuracy: float | None
     train_loss: float
     train_accuracy: float
-    train_adversarial_accuracy: float
+    train_adversarial_accuracy: float | None
     passes: int
+    stage: str = ""
 
 
 class SearchMethod(Protocol):
@@ -61,7 +63,9 @@ class SearchMethod(Protocol):
 
     Attributes:
         cell_kinds: cell kinds of its supernet, in the order of the flat alphas.
-        passes_per_step: forward passes of one step, hence calls of `poll`: progress inside a step.
+        primitives: columns of the alphas of its supernet.
+        passes_per_step: forward passes of one step of the present epoch, hence calls of `poll`: progress inside a step.
+        stage: where the present epoch stands in a search of several stages, one short line; empty for one stage.
         activity: what the step is doing, in words, set before each call of `poll`: "PGD step 3 of 7, weights batch"; of two
             passes side by side, the one that began last.
         weights: flat weights of the supernet.
@@ -72,13 +76,22 @@ class SearchMethod(Protocol):
     """
 
     cell_kinds: tuple[str, ...]
+    primitives: tuple[str, ...]
     activity: str
     passes_per_step: int
+    stage: str
     weights: Tensor
     alphas: Tensor
     buffers: Tensor
     steps: int
     notices: list[str]
+
+    def begin_epoch(self, epoch: int) -> None:
+        """The steps to come belong to this epoch, counted from 0. A fresh method is in epoch 0.
+
+        The loop says so before every step. The epoch is no part of `state_dict`: who resumes a search knows it.
+        """
+        ...
 
     def step(self, train_batch: tuple[Tensor, Tensor], alpha_batch: tuple[Tensor, Tensor], *, learning_rate: float,
              generator: torch.Generator | None = None, noise: tuple[Tensor, Tensor] | None = None,

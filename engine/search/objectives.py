@@ -39,6 +39,7 @@ class Objective(Protocol):
         coefficient: what the loss is multiplied by before objectives are weighed.
         inputs: the tensors it reads beside weights and alphas, such as a batch.
         kind: equal for objectives that compute the same from the same inputs, so that they can share a recorded pass.
+        passes: forward passes of one evaluation; one that has no such attribute makes one.
     """
 
     name: str
@@ -54,7 +55,7 @@ class Objective(Protocol):
         """The same objective on other inputs of the same shapes."""
 
     def __call__(self, weights: Tensor, alphas: Tensor) -> Value:
-        """The loss without its coefficient, at flat weights [n] and flat alphas [k]; one forward pass."""
+        """The loss without its coefficient, at flat weights [n] and flat alphas [k]; one forward pass, or `passes`."""
         ...
 
 
@@ -91,6 +92,63 @@ class CrossEntropy:
     def __call__(self, weights: Tensor, alphas: Tensor) -> Value:
         logits = self.network.logits(self.x, weights, alphas)
         return Value(F.cross_entropy(logits, self.y), accuracy(logits, self.y))
+
+
+@dataclass(frozen=True)
+class KullbackLeibler:
+    """The robust term of TRADES (Zhang et al. 2019, arXiv 1901.08573): KL(p(x) || p(x_adv)), mean over the batch.
+
+    Both predictions are differentiated, as in the released code; each has the statistics of its own batch.
+
+    Attributes:
+        network: the supernet.
+        x: natural images [B, C, H, W].
+        x_adv: adversarial images, like x.
+        y: labels [B], int64; for the accuracy on x_adv only.
+    """
+
+    name: str
+    network: FunctionalNetwork
+    x: Tensor
+    x_adv: Tensor
+    y: Tensor
+    coefficient: float = 1.0
+    passes = 2  # no annotation: a constant of the class, not a field
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """x, x_adv and y."""
+        return self.x, self.x_adv, self.y
+
+    @property
+    def kind(self) -> Hashable:
+        """See `CrossEntropy.kind`."""
+        return KullbackLeibler, self.network
+
+    def on(self, *inputs: Tensor) -> KullbackLeibler:
+        """See `Objective.on`."""
+        return replace(self, x=inputs[0], x_adv=inputs[1], y=inputs[2])
+
+    def __call__(self, weights: Tensor, alphas: Tensor) -> Value:
+        natural = F.log_softmax(self.network.logits(self.x, weights, alphas), dim=1)
+        logits = self.network.logits(self.x_adv, weights, alphas)
+        loss = F.kl_div(F.log_softmax(logits, dim=1), natural, reduction="batchmean", log_target=True)
+        return Value(loss, accuracy(logits, self.y))
+
+
+def natural(network: FunctionalNetwork, x: Tensor, x_adv: Tensor | None, y: Tensor, coefficient: float) -> Objective:
+    """`engine.search.registries.OBJECTIVES`: cross-entropy of the natural images."""
+    return CrossEntropy("natural", network, x, y, coefficient)
+
+
+def adversarial(network: FunctionalNetwork, x: Tensor, x_adv: Tensor, y: Tensor, coefficient: float) -> Objective:
+    """`engine.search.registries.OBJECTIVES`: cross-entropy of the adversarial images."""
+    return CrossEntropy("adversarial", network, x_adv, y, coefficient)
+
+
+def trades(network: FunctionalNetwork, x: Tensor, x_adv: Tensor, y: Tensor, coefficient: float) -> Objective:
+    """`engine.search.registries.OBJECTIVES`: the robust term of TRADES."""
+    return KullbackLeibler("trades", network, x, x_adv, y, coefficient)
 
 
 def accuracy(logits: Tensor, y: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ MGDA (Desideri 2012; Sener and Koltun 2018, arXiv 1810.04650): the weights c on 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -64,3 +65,31 @@ def mgda(gramian: Tensor) -> Tensor:
     if not np.isfinite(known).all():
         return torch.full_like(gramian[0], float("nan"))
     return torch.from_numpy(minimum_norm_point(known)).to(gramian)
+
+
+def by_mgda(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
+    """`engine.search.registries.WEIGHTINGS`: see `mgda`."""
+    return mgda(gramian)
+
+
+def equal(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
+    """`engine.search.registries.WEIGHTINGS`: 1 / m each."""
+    return torch.full_like(gramian[0], 1 / len(names))
+
+
+def fixed(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
+    """`engine.search.registries.WEIGHTINGS`: `natural_weight` on the natural objective, the others share the rest equally.
+
+    One objective alone, and several without a natural one, share everything.
+    """
+    count = len(names)
+    if count == 1 or "natural" not in names:
+        return equal(gramian, names, natural_weight)
+    weights = torch.full_like(gramian[0], (1 - natural_weight) / (count - 1))
+    weights[names.index("natural")] = natural_weight
+    return weights
+
+
+def adversarial_only(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
+    """`engine.search.registries.WEIGHTINGS`: nothing on the natural objective."""
+    return fixed(gramian, names, 0.0)

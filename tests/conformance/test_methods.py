@@ -20,20 +20,25 @@ from engine.config import METHODS, SearchConfig, build
 from engine.errors import CheckpointError, StopRequested
 from engine.genotype import Genotype
 from engine.search.method import SearchMethod, StepReport
+from engine.search.registries import WEIGHTINGS
 from engine.space.supernet import Supernet
 
 DEVICE = torch.device(os.environ.get("RAMPART_TEST_DEVICE", "cpu"))
 CLASSES, IMAGE_SHAPE, BATCH = 10, (1, 8, 8), 8
+EPOCHS = 2
 
 
-def make(name: str, seed: int = 7, **changes: Any) -> SearchMethod:
-    """A fresh search of method `name` on the smallest supernet there is."""
-    config = build("search", name, "digits", "smoke", {"attack_steps": 1, "channels": 4, "layers": 4} | changes)
+def make(name: str, seed: int = 7, epoch: int = EPOCHS - 1, **changes: Any) -> SearchMethod:
+    """A fresh search of method `name` on the smallest supernet there is, about to begin `epoch`."""
+    short = {"attack_steps": 1} if "attack_steps" in METHODS[name].config.model_fields else {}
+    config = build("search", name, "digits", "smoke", short | {"channels": 4, "layers": 4, "epochs": EPOCHS} | changes)
     module, _, cls = METHODS[name].implementation.partition(":")
     implementation = getattr(import_module(module), cls)
-    supernet = Supernet(kinds=implementation.cell_kinds, channels=config.channels, layers=config.layers, classes=CLASSES,
-                        image_shape=IMAGE_SHAPE)
-    return implementation(config, supernet, device=DEVICE, dtype=torch.float32, seed=seed)
+    supernet = Supernet(kinds=implementation.cell_kinds, primitives=implementation.primitives, channels=config.channels,
+                        layers=config.layers, classes=CLASSES, image_shape=IMAGE_SHAPE)
+    method = implementation(config, supernet, device=DEVICE, dtype=torch.float32, seed=seed)
+    method.begin_epoch(epoch)
+    return method
 
 
 def arguments(number: int) -> dict[str, Any]:
@@ -77,9 +82,15 @@ def name(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+@pytest.fixture(params=["first epoch", "last epoch"])
+def epoch(request: pytest.FixtureRequest) -> int:
+    """A method of several stages is in another one in its last epoch than in its first."""
+    return 0 if request.param == "first epoch" else EPOCHS - 1
+
+
 class TestEveryMethod:
-    def test_two_steps_move_alphas_weights_and_buffers(self, name: str) -> None:
-        method = make(name)
+    def test_two_steps_move_alphas_weights_and_buffers(self, name: str, epoch: int) -> None:
+        method = make(name, epoch=epoch)
         before = saved(method), method.weights.clone(), method.alphas.clone(), method.buffers.clone()
         for number in (1, 2):
             poll = StopAt()
@@ -93,22 +104,25 @@ class TestEveryMethod:
             assert not new.requires_grad
 
     @staticmethod
-    def check_report(report: StepReport) -> None:
+    def check_report(report: StepReport, on_simplex: bool = True) -> None:
         m = len(report.names)
         for values in (report.losses, report.coefficients, report.weights, report.norms, report.raw_norms, report.cosines):
             assert len(values) == m
-        assert all(weight >= 0 for weight in report.weights)
-        assert sum(report.weights) == pytest.approx(1)
+        if on_simplex:
+            assert all(weight >= 0 for weight in report.weights)
+            assert sum(report.weights) == pytest.approx(1)
         for i, row in enumerate(report.cosines):
             assert row[i] == pytest.approx(1)
             assert all(-1 - 1e-9 <= cosine <= 1 + 1e-9 for cosine in row)
-        for accuracy in (report.natural_accuracy, report.adversarial_accuracy, report.train_accuracy,
-                         report.train_adversarial_accuracy):
-            assert 0 <= accuracy <= 1
+        on_alphas = (report.natural_accuracy, report.adversarial_accuracy)
+        assert on_alphas != (None, None)
+        for accuracy in (*on_alphas, report.train_accuracy, report.train_adversarial_accuracy):
+            assert accuracy is None or 0 <= accuracy <= 1
+        assert report.train_accuracy is not None
         json.dumps(vars(report), allow_nan=False)  # plain numbers, all finite
 
-    def test_equal_seeds_give_equal_searches(self, name: str) -> None:
-        one, two, other = make(name), make(name), make(name, seed=8)
+    def test_equal_seeds_give_equal_searches(self, name: str, epoch: int) -> None:
+        one, two, other = make(name, epoch=epoch), make(name, epoch=epoch), make(name, seed=8, epoch=epoch)
         assert_equal(one.state_dict(), two.state_dict())
         assert not torch.equal(one.weights, other.weights)
         assert one.step(**arguments(1)) == two.step(**arguments(1))
@@ -124,22 +138,22 @@ class TestEveryMethod:
         two.step(**arguments(1))
         assert_equal(one.state_dict(), two.state_dict())
 
-    def test_resumed_equals_uninterrupted(self, name: str) -> None:
-        uninterrupted = make(name)
+    def test_resumed_equals_uninterrupted(self, name: str, epoch: int) -> None:
+        uninterrupted = make(name, epoch=epoch)
         uninterrupted.step(**arguments(1))
         file = io.BytesIO()
         torch.save(uninterrupted.state_dict(), file)
         file.seek(0)
-        resumed = make(name, seed=99)
+        resumed = make(name, seed=99, epoch=epoch)
         resumed.load_state_dict(torch.load(file, weights_only=True))
         assert_equal(resumed.state_dict(), uninterrupted.state_dict())
         assert resumed.step(**arguments(2)) == uninterrupted.step(**arguments(2))
         assert_equal(resumed.state_dict(), uninterrupted.state_dict())
 
-    def test_stop_at_any_poll_leaves_the_state_and_the_step_can_be_repeated(self, name: str) -> None:
-        method = make(name)
+    def test_stop_at_any_poll_leaves_the_state_and_the_step_can_be_repeated(self, name: str, epoch: int) -> None:
+        method = make(name, epoch=epoch)
         method.step(**arguments(1))  # so that moments and momentum are not zero
-        before, twin = saved(method), make(name)
+        before, twin = saved(method), make(name, epoch=epoch)
         twin.load_state_dict(before)
         for n in range(1, method.passes_per_step + 1):
             with pytest.raises(StopRequested):
@@ -186,7 +200,12 @@ class TestEveryMethod:
             method = make(name, **{field: value})
             report = method.step(**arguments(1))
             assert report.passes == method.passes_per_step
-            self.check_report(report)
+            self.check_report(report, on_simplex=field != "weighting" or WEIGHTINGS[value].on_simplex)
+
+    def test_the_stage_is_one_short_line_and_reported(self, name: str, epoch: int) -> None:
+        method = make(name, epoch=epoch)
+        assert method.step(**arguments(1)).stage == method.stage
+        assert len(method.stage) < 80 and "\n" not in method.stage
 
 
 def deviating_values(cls: type[SearchConfig]) -> list[tuple[str, Any]]:

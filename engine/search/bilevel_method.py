@@ -1,0 +1,450 @@
+"""What every bilevel search method shares: state, the step and its order, attacks, report, checkpoint.
+
+    min over alpha of (c_1 L_1(w', alpha), ..., c_m L_m(w', alpha)),    w' one SGD step of the training loss
+
+on a supernet of flat vectors, by one weighted sum of the m architecture gradients. A method says which objectives it
+descends in the present epoch (`terms`), how it weighs them (`weigh`) and on which images it trains the weights.
+One step, with k steps of PGD on each batch whose adversarial images are needed:
+
+| what                                                                         | passes  | backward computes       |
+|------------------------------------------------------------------------------|---------|-------------------------|
+| PGD on the weights batch, on the alphas batch                                | 0 to 2k | input gradients         |
+| training gradient at (w, alpha), shared by all objectives' unrolled w'       | 1       | weight gradient         |
+| every objective at (w', alpha)                                               | m       | weight and alpha grads  |
+| finite differences of the implicit terms                                     | 2 m     | alpha gradients         |
+| weights of the objectives, Adam on alpha                                     | 0       |                         |
+| natural weights batch: BatchNorm buffers and training accuracy               | 1       | nothing                 |
+| weight step: SGD on the training loss at (w, new alpha)                      | 1       | weight gradient         |
+
+First order drops the training gradient and the finite differences. An objective may take two passes instead of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from math import isfinite
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from engine.errors import CheckpointError, RunError
+from engine.genotype import PRIMITIVES
+from engine.search.bilevel import Bilevel, InnerAttack, adam, clipped, sgd
+from engine.search.graphs import Graphs
+from engine.search.lanes import Lanes
+from engine.search.method import StepReport
+from engine.search.methods.bilevel_config import BilevelConfig, RobustBilevelConfig
+from engine.search.objectives import CrossEntropy, Objective, Value, accuracy
+from engine.search.registries import OBJECTIVES, WEIGHTINGS, ObjectiveKind, implementation_of
+from engine.search.weighting import gramian_of, normalised
+
+if TYPE_CHECKING:
+    from engine.genotype import Genotype
+    from engine.space.supernet import Supernet
+
+Batch = tuple[Tensor, Tensor]
+Config = TypeVar("Config", bound=BilevelConfig)
+RobustConfig = TypeVar("RobustConfig", bound=RobustBilevelConfig)
+
+
+@dataclass(frozen=True)
+class Term:
+    """One objective of the upper level.
+
+    Attributes:
+        name: in `engine.search.registries.OBJECTIVES`.
+        coefficient: what its loss is multiplied by before objectives are weighed.
+    """
+
+    name: str
+    coefficient: float = 1.0
+
+    @property
+    def kind(self) -> ObjectiveKind:
+        """Its entry in the registry."""
+        return OBJECTIVES[self.name]
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that a step reads and replaces; no tensor in it is ever changed in place.
+
+    Attributes:
+        weights, velocity: [n] weights and momentum buffer of SGD.
+        alphas, mean, square: [k] alphas and moments of Adam.
+        buffers: running statistics of BatchNorm.
+        steps: completed steps.
+    """
+
+    weights: Tensor
+    velocity: Tensor
+    alphas: Tensor
+    mean: Tensor
+    square: Tensor
+    buffers: Tensor
+    steps: int
+
+
+@dataclass(frozen=True)
+class ArchitectureGradients:
+    """What the alphas batch gave, of m objectives.
+
+    Attributes:
+        raw: [m, k] architecture gradients that are weighed, implicit terms included, without coefficients.
+        gradients: [m, k] the same with coefficients.
+        gramian: [m, m] float64, as the solver saw it.
+        weights: [m] of the objectives.
+        combined: [k] what Adam is given.
+        values: the losses and accuracies.
+    """
+
+    raw: Tensor
+    gradients: Tensor
+    gramian: Tensor
+    weights: Tensor
+    combined: Tensor
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A computed step that has not been taken yet: `state` is what follows, the rest is how it came about.
+
+    Attributes:
+        x_adv, xs_adv: adversarial weights and alphas batch; None where the method attacks neither or only the other.
+        terms: the objectives.
+        training: loss and accuracy of the weight step.
+        natural_accuracy: on the weights batch.
+    """
+
+    state: State
+    x_adv: Tensor | None
+    xs_adv: Tensor | None
+    terms: tuple[Term, ...]
+    architecture: ArchitectureGradients
+    training: Value
+    natural_accuracy: Tensor
+    passes: int
+
+
+class BilevelMethod(Generic[Config]):
+    """See the module for the mathematics and its cost, `engine.search.method.SearchMethod` for the contract.
+
+    Attributes:
+        cell_kinds, primitives: of the supernet; see `SearchMethod`.
+        trains_on_adversarial: whether the weight step, hence the unrolled step too, is on attacked images.
+        epoch: of the steps to come, from 0.
+    """
+
+    cell_kinds: ClassVar[tuple[str, ...]]
+    primitives: ClassVar[tuple[str, ...]] = PRIMITIVES
+    trains_on_adversarial: ClassVar[bool] = False
+
+    def __init__(self, config: Config, supernet: Supernet, *, device: torch.device | str, dtype: torch.dtype = torch.float32,
+                 seed: int, graphs: Graphs | None = None) -> None:
+        """Fresh weights and alphas from `seed`; `load_state_dict` replaces them. graphs: None for those of the device."""
+        self.config, self.supernet = config, supernet
+        self.device, self.dtype = torch.device(device), dtype
+        generator = torch.Generator().manual_seed(seed)
+        weights = supernet.initial_weights(generator, dtype, self.device)
+        alphas = supernet.initial_alphas(generator, dtype, self.device)
+        self._state = State(weights, torch.zeros_like(weights), alphas, torch.zeros_like(alphas), torch.zeros_like(alphas),
+                            supernet.initial_buffers().to(self.device, dtype), 0)
+        self._graphs = graphs or Graphs.on(self.device)
+        self.activity = "waiting"
+        self.epoch = 0
+
+    # What a method is made of.
+
+    def terms(self) -> tuple[Term, ...]:
+        """The objectives of the present epoch, at least one."""
+        raise NotImplementedError
+
+    def weigh(self, gradients: Tensor, losses: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """The Gramian [m, m] as the solver sees it, and the weights [m] that it gives.
+
+        Args:
+            gradients: [m, k], losses: [m], both with coefficients; names: of the m objectives.
+        """
+        gramian = gramian_of(gradients)
+        if len(names) > 1:
+            raise NotImplementedError("a method of several objectives says how it weighs them")
+        return gramian, torch.ones_like(gramian[0])
+
+    def inner_attack(self) -> InnerAttack:
+        """The attack on both batches; asked for only where something reads adversarial images."""
+        raise NotImplementedError
+
+    @property
+    def stage(self) -> str:
+        """See `SearchMethod.stage`."""
+        return ""
+
+    # What `SearchMethod` offers.
+
+    @property
+    def weights(self) -> Tensor:
+        """[n] flat weights in the supernet's layout."""
+        return self._state.weights
+
+    @property
+    def alphas(self) -> Tensor:
+        """[k] flat alphas, kinds in the order of `cell_kinds`."""
+        return self._state.alphas
+
+    @property
+    def buffers(self) -> Tensor:
+        """Flat running statistics of BatchNorm, fed by the natural weights batches."""
+        return self._state.buffers
+
+    @property
+    def steps(self) -> int:
+        """Completed steps."""
+        return self._state.steps
+
+    @property
+    def notices(self) -> list[str]:
+        """See `SearchMethod`."""
+        return [self._graphs.refusal] if self._graphs.refusal else []
+
+    @property
+    def passes_per_step(self) -> int:
+        """Forward passes of one step of the present epoch."""
+        attacked = sum(self._attacked())
+        return (self.inner_attack().steps * attacked if attacked else 0) + self.architecture_passes() + 2
+
+    def architecture_passes(self) -> int:
+        """Forward passes of the architecture gradients."""
+        evaluations = sum(term.kind.passes for term in self.terms())
+        return 1 + evaluations + 2 * len(self.terms()) if self.config.unrolled else evaluations
+
+    def begin_epoch(self, epoch: int) -> None:
+        """See `SearchMethod.begin_epoch`."""
+        self.epoch = epoch
+
+    def genotype(self) -> Genotype:
+        """See `SearchMethod.genotype`."""
+        return self.supernet.genotype(self.alphas)
+
+    def step(self, train_batch: Batch, alpha_batch: Batch, *, learning_rate: float,
+             generator: torch.Generator | None = None, noise: tuple[Tensor, Tensor] | None = None,
+             poll: Callable[[], None] = lambda: None) -> StepReport:
+        """One step; all or nothing. The device is waited for once, at the end.
+
+        Args:
+            train_batch, alpha_batch: (x [B, C, H, W] in 0..1, y [B] int64) of the weights and the alphas split.
+            learning_rate: of SGD in this epoch; also that of the unrolled step.
+            generator: where the random starts of the attacks come from, weights batch first. Advanced by a step
+                even if that is abandoned, so a repeated step needs a generator in the same state.
+            noise: the random starts of both batches themselves, instead of a generator; each like its x, in
+                [-epsilon, epsilon]. A method without an attack needs neither.
+            poll: called before each forward pass; may raise to abandon the step.
+
+        Raises:
+            ValueError: neither generator nor noise, or both, where there is an attack.
+            RunError: a loss or a gradient is not finite; the state stays as it was.
+        """
+        proposal = self.propose(train_batch, alpha_batch, learning_rate=learning_rate, generator=generator, noise=noise,
+                                poll=poll)
+        return self.take(proposal)
+
+    def propose(self, train_batch: Batch, alpha_batch: Batch, *, learning_rate: float,
+                generator: torch.Generator | None = None, noise: tuple[Tensor, Tensor] | None = None,
+                poll: Callable[[], None] = lambda: None) -> Proposal:
+        """The step without taking it: changes nothing. Arguments as `step`."""
+        if any(self._attacked()) and (generator is None) == (noise is None):
+            raise ValueError("a step needs either a generator or the noise of its two attacks")
+        batches = self._placed(train_batch), self._placed(alpha_batch)
+        starts = tuple(
+            None if not attacked else noise[i] if noise else self._random_start(batches[i][0], generator)
+            for i, attacked in enumerate(self._attacked()))
+        with Lanes(torch.get_num_threads() if self.device.type == "cpu" else 1) as lanes:
+            return self._propose(Bilevel(poll, lanes, self._graphs), *batches, starts, learning_rate)
+
+    def take(self, proposal: Proposal) -> StepReport:
+        """Makes the proposed state the method's own, unless one of its numbers is not finite (RunError)."""
+        report = self._report(proposal)
+        self._state = proposal.state
+        return report
+
+    # The step.
+
+    def _attacked(self) -> tuple[bool, bool]:
+        """Whether adversarial images of the weights batch and of the alphas batch are needed."""
+        return self.trains_on_adversarial, any(term.kind.adversarial for term in self.terms())
+
+    def _propose(self, passes: Bilevel, train_batch: Batch, alpha_batch: Batch, starts: tuple[Tensor | None, ...],
+                 learning_rate: float) -> Proposal:
+        now, terms, (x, y), (xs, ys) = self._state, self.terms(), train_batch, alpha_batch
+        x_adv, xs_adv = self._attacks(passes, (train_batch, alpha_batch), starts)
+        training = CrossEntropy("training", self.supernet, x if x_adv is None else x_adv, y)
+        objectives = tuple(implementation_of(term.kind)(self.supernet, xs, xs_adv, ys, term.coefficient) for term in terms)
+        self.activity = "architecture gradients"
+        found = self._architecture_gradients(passes, training, objectives, learning_rate)
+        alphas, mean, square = adam(
+            now.alphas, now.mean, now.square, found.combined, step=now.steps + 1,
+            learning_rate=self.config.alpha_learning_rate, weight_decay=self.config.alpha_weight_decay)
+        (natural_accuracy, buffers), (gradient, value) = passes.side_by_side(
+            lambda: self._natural_pass(passes, x, y, alphas), lambda: self._weight_step_gradient(passes, training, alphas))
+        weights, velocity = self._sgd(clipped(gradient, self.config.gradient_clip), learning_rate)
+        state = State(weights, velocity, alphas, mean, square, buffers, now.steps + 1)
+        return Proposal(state, x_adv, xs_adv, terms, found, value, natural_accuracy, passes.passes)
+
+    def _placed(self, batch: Batch) -> Batch:
+        x, y = batch
+        return x.to(self.device, self.dtype), y.to(self.device)
+
+    def _random_start(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Uniform in [-epsilon, epsilon], drawn on the generator's device."""
+        uniform = torch.rand(x.shape, generator=generator, device=generator.device, dtype=self.dtype)
+        noise = (2 * uniform - 1) * self.inner_attack().epsilon
+        if self.device.type == "cuda" and noise.device.type == "cpu":
+            noise = noise.pin_memory()  # else the copy would wait for all work that the device still has
+        return noise.to(self.device, non_blocking=True)
+
+    def _attacks(self, passes: Bilevel, batches: tuple[Batch, Batch],
+                 starts: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+        """Adversarial images of both batches, None where there is no start."""
+        wanted = [i for i, start in enumerate(starts) if start is not None]
+        made = passes.side_by_side(*(
+            lambda i=i: self._attack(passes, *batches[i], starts[i], ("weights", "alphas")[i]) for i in wanted))
+        found = dict(zip(wanted, made, strict=True))
+        return found.get(0), found.get(1)
+
+    def _attack(self, passes: Bilevel, x: Tensor, y: Tensor, noise: Tensor, split: str) -> Tensor:
+        """PGD on the supernet as it is now."""
+        settings = self.inner_attack()
+
+        def announce(number: int) -> None:
+            self.activity = f"PGD step {number} of {settings.steps}, {split} batch"
+
+        return passes.attack(settings, self.supernet, x, y, noise.to(x), self.weights, self.alphas, announce)
+
+    def _architecture_gradients(self, passes: Bilevel, training: Objective, objectives: tuple[Objective, ...],
+                                learning_rate: float) -> ArchitectureGradients:
+        """The gradient of every objective, their weights, and the weighted sum."""
+        now, settings = self._state, self.config
+        raw, values = passes.architecture_gradients(
+            training, objectives, now.weights, now.alphas,
+            (lambda gradient: self._sgd(gradient, learning_rate)[0]) if settings.unrolled else None,
+            learning_rate=learning_rate, radius=settings.finite_difference)
+        gradients, gramian, weights = self._weighed(raw, values, objectives)
+        combined = (weights.to(self.dtype)[:, None] * gradients).sum(dim=0)
+        return ArchitectureGradients(raw, gradients, gramian, weights, combined, values)
+
+    def _weighed(self, raw: Tensor, values: Sequence[Value], objectives: Sequence[Objective]) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients [m, k] with coefficients, their Gramian as the solver sees it, and the weights."""
+        gradients = torch.stack([objective.coefficient * row for objective, row in zip(objectives, raw, strict=True)])
+        losses = torch.stack([objective.coefficient * value.loss for objective, value in zip(objectives, values, strict=True)])
+        return gradients, *self.weigh(gradients, losses, [objective.name for objective in objectives])
+
+    def _sgd(self, gradient: Tensor, learning_rate: float) -> tuple[Tensor, Tensor]:
+        return sgd(self._state.weights, self._state.velocity, gradient, learning_rate=learning_rate,
+                   momentum=self.config.momentum, weight_decay=self.config.weight_decay)
+
+    def _weight_step_gradient(self, passes: Bilevel, training: Objective, alphas: Tensor) -> tuple[Tensor, Value]:
+        self.activity = "weight step"
+        return passes.weight_gradient(training, self.weights, alphas)
+
+    def _natural_pass(self, passes: Bilevel, x: Tensor, y: Tensor, alphas: Tensor) -> tuple[Tensor, ...]:
+        """Accuracy on natural images and the running statistics after seeing them, for the network of the weight step."""
+        self.activity = "natural weights batch"
+
+        @torch.no_grad()
+        def forward(x: Tensor, y: Tensor, weights: Tensor, alphas: Tensor, buffers: Tensor) -> tuple[Tensor, Tensor]:
+            moved = buffers.clone()
+            logits = self.supernet.logits(x, weights, alphas, buffers=moved, update_buffers=True)
+            return accuracy(logits, y), moved
+
+        return passes.one_pass("natural", forward, x, y, self.weights, alphas, self.buffers)
+
+    # What comes out of it.
+
+    def _report(self, proposal: Proposal) -> StepReport:
+        """Fetches all numbers of a step at once.
+
+        Raises:
+            RunError: one of them, or a new weight or alpha, is not finite.
+        """
+        found, state, names = proposal.architecture, proposal.state, [term.name for term in proposal.terms]
+        norms = found.gramian.diagonal().sqrt()
+        sizes = torch.where(norms > 0, norms, torch.ones_like(norms))
+        cosines = (found.gramian / torch.outer(sizes, sizes)).clamp(-1, 1)
+        named = {f"{name} loss": value.loss for name, value in zip(names, found.values, strict=True)} | {
+            "training loss": proposal.training.loss, "train": proposal.natural_accuracy,
+            "train adversarial": proposal.training.accuracy, "weights": state.weights.sum(), "alphas": state.alphas.sum(),
+            **_accuracies(proposal)}
+        measured = torch.cat([
+            torch.stack([scalar.double() for scalar in named.values()]), found.weights, norms,
+            gramian_of(found.raw).diagonal().sqrt(), cosines.flatten()]).tolist()
+        numbers = dict(zip(named, measured, strict=False))
+        if not all(map(isfinite, measured)):
+            told = [f"a {name} of {numbers[name]:.4g}" for name in ("training loss", *(f"{name} loss" for name in names))]
+            raise RunError(f"Step {state.steps} of the search must give finite numbers, got {', '.join(told[:-1])} and "
+                           f"{told[-1]}; lower weights_learning_rate or gradient_clip. The state before the step is kept.")
+        rows, m = measured[len(named):], len(names)
+        weights, norms_of, raw_norms, *matrix = (tuple(rows[i:i + m]) for i in range(0, len(rows), m))
+        return StepReport(
+            names=tuple(names), losses=tuple(numbers[f"{name} loss"] for name in names),
+            coefficients=tuple(term.coefficient for term in proposal.terms), weights=weights, norms=norms_of,
+            raw_norms=raw_norms, cosines=tuple(matrix), natural_accuracy=numbers.get("natural"),
+            adversarial_accuracy=numbers.get("adversarial"), train_loss=numbers["training loss"],
+            train_accuracy=numbers["train"],
+            train_adversarial_accuracy=numbers["train adversarial"] if self.trains_on_adversarial else None,
+            passes=proposal.passes, stage=self.stage)
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `SearchMethod.state_dict`. The tensors are the method's own; it never changes them in place."""
+        return {"layout": self.supernet.layout.version, **{f.name: getattr(self._state, f.name) for f in fields(State)}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """See `SearchMethod.load_state_dict`.
+
+        Raises:
+            CheckpointError: an entry is missing or has another shape or layout; nothing is changed then.
+        """
+        if state.get("layout") != self.supernet.layout.version:
+            raise CheckpointError(f"A search checkpoint of layout {self.supernet.layout.version} is needed, got "
+                                  f"{state.get('layout')!r}; resume with the version that wrote it.")
+        loaded: dict[str, Any] = {}
+        for name, ours in vars(self._state).items():
+            theirs = state.get(name)
+            if name == "steps":
+                fits = isinstance(theirs, int) and theirs >= 0
+            else:
+                fits = isinstance(theirs, Tensor) and theirs.shape == ours.shape
+            if not fits:
+                expected = "a number of steps" if name == "steps" else f"a tensor of shape {list(ours.shape)}"
+                got = f"shape {list(theirs.shape)}" if isinstance(theirs, Tensor) else repr(theirs)
+                raise CheckpointError(f"Entry {name!r} of the search checkpoint must be {expected}, got {got}; "
+                                      "it belongs to a search with other settings or is damaged.")
+            loaded[name] = theirs if name == "steps" else theirs.to(self.device, self.dtype, copy=True)
+        self._state = State(**loaded)
+
+
+class RobustBilevelMethod(BilevelMethod[RobustConfig]):
+    """A bilevel method on adversarially trained weights, with PGD and the weightings of `RobustBilevelConfig`."""
+
+    trains_on_adversarial = True
+
+    def inner_attack(self) -> InnerAttack:
+        """See `BilevelMethod.inner_attack`."""
+        config = self.config
+        return InnerAttack(config.epsilon, config.step_size, config.attack_steps, config.clip_images, config.attack_precision)
+
+    def weigh(self, gradients: Tensor, losses: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """See `BilevelMethod.weigh`."""
+        gramian = normalised(gramian_of(gradients), losses, self.config.gradient_normalisation)
+        solve = implementation_of(WEIGHTINGS[self.config.weighting])
+        return gramian, solve(gramian, names, self.config.fixed_natural_weight)
+
+
+def _accuracies(proposal: Proposal) -> dict[str, Tensor]:
+    """"natural" and "adversarial" -> accuracy on the alphas batch, where an objective measured it."""
+    found: dict[str, Tensor] = {}
+    for term, value in zip(proposal.terms, proposal.architecture.values, strict=True):
+        if value.accuracy is not None:
+            found.setdefault("adversarial" if term.kind.adversarial else "natural", value.accuracy)
+    return found

@@ -1,0 +1,70 @@
+"""Settings that bilevel search methods share; a method's own class adds to them. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from engine.config import Pixels, SearchConfig, setting
+from engine.search.registries import OBJECTIVES, WEIGHTINGS
+
+
+class BilevelConfig(SearchConfig):
+    """A search whose architecture gradient goes through one step of the weights (DARTS, section 2.3)."""
+
+    finite_difference: float = setting(
+        0.01, "Radius of the finite difference of the Hessian-vector product, divided by the norm of the vector.",
+        group="Architecture", source="DARTS, section 2.3", gt=0, le=1)
+    unrolled: bool = setting(
+        True, "Differs when off (first order): the architecture gradient goes through one unrolled weight step (second order).",
+        group="Deviations", source="ARNAS code")
+
+    def deviations(self) -> list[str]:
+        """See `RunConfig.deviations`."""
+        return [] if self.unrolled else ["first order"]
+
+
+class RobustBilevelConfig(BilevelConfig):
+    """A bilevel search that descends a natural and an adversarial objective on adversarially trained weights."""
+
+    epsilon: Pixels = setting(8 / 255, "L-infinity radius of the attack inside the search, pixel space.",
+                              group="Attack in search", source="ARNAS code")
+    step_size: Pixels = setting(2 / 255, "Step of PGD, pixel space.", group="Attack in search", source="ARNAS code")
+    attack_steps: int = setting(7, "Steps of PGD.", group="Attack in search", source="ARNAS code", ge=1, le=1000)
+    fixed_natural_weight: float = setting(
+        0.5, "Weight of the natural loss where weighting is fixed; the other loss has the rest. No effect elsewhere.",
+        group="Architecture", ge=0, le=1)
+    weighting: Literal["mgda", "equal", "fixed", "adversarial"] = setting(
+        "mgda", "Differs unless mgda: where the weights of the objectives come from. equal: the same for each; fixed: as set in "
+        "fixed_natural_weight; adversarial: the adversarial objective alone.", group="Deviations")
+    robust_objective: Literal["adversarial", "trades"] = setting(
+        "adversarial", "Differs when trades: the second objective is the KL divergence from the prediction on the natural image "
+        "to that on the adversarial one (Zhang et al. 2019), instead of the adversarial image's cross-entropy. The attack stays "
+        "that on the cross-entropy.", group="Deviations")
+    clip_images: bool = setting(
+        False, "Differs: images of the attack inside the search are clipped to [0, 1]; the published search does not.",
+        group="Deviations", source="ARNAS code")
+    gradient_normalisation: Literal["none", "l2", "loss", "loss+"] = setting(
+        "none", "Differs unless none: gradients are divided before the solver by their norm (l2), the loss (loss) or "
+        "both (loss+), which takes away lambda's turned-around effect.", group="Deviations", source="Sener and Koltun 2018")
+    attack_precision: Literal["float32", "tf32", "bf16"] = setting(
+        "float32", "Differs unless float32: arithmetic of the attack inside the search, two thirds of a step. tf32 (10 bits, "
+        "acts on a GPU only) and bf16 (7 bits) are faster there, turn some pixels' steps around, and are reported apart. "
+        "Gradients of weights and alphas stay in float32: the finite difference's displacement is below what either resolves.",
+        group="Deviations")
+
+    def deviations(self) -> list[str]:
+        """See `RunConfig.deviations`."""
+        names = super().deviations()
+        if self.clip_images:
+            names.append("images clipped")
+        if self.gradient_normalisation != "none":
+            names.append(f"gradients normalised ({self.gradient_normalisation})")
+        if self.attack_precision != "float32":
+            names.append(f"attack in {self.attack_precision}")
+        if self.weighting == "fixed":
+            names.append(f"fixed weights (natural {self.fixed_natural_weight:g})")
+        elif self.weighting != "mgda":
+            names.append(WEIGHTINGS[self.weighting].title)
+        if self.robust_objective != "adversarial":
+            names.append(OBJECTIVES[self.robust_objective].title)
+        return names

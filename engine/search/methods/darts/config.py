@@ -1,0 +1,43 @@
+"""Settings of DARTS (Liu, Simonyan and Yang, ICLR 2019, arXiv 1806.09055). Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from engine.config import METHODS, Method, setting
+from engine.search.methods.bilevel_config import BilevelConfig
+
+
+class DartsConfig(BilevelConfig):
+    """DARTS: min over alpha of L_natural(w'), weights naturally trained. The defaults are the paper's search on CIFAR-10.
+
+    Where paper and released code differ it is the code's: the learning rate of the weights ends at 0.001, not at zero.
+    Differs: images stay in 0..1, where the released code subtracts the data's mean and divides by its standard deviation.
+    """
+
+    batch_size: int = setting(64, "Images per step, drawn from each of the weights and alphas splits.", group="Schedule",
+                              source="DARTS, section A.1", ge=2, le=8192)
+    channels: int = setting(16, "Channels C of the first cells of the supernet; even.", group="Supernet",
+                            source="DARTS, section A.1", ge=2, le=512)
+    unrolled: bool = setting(
+        True, "On: second order, the architecture gradient goes through one unrolled weight step. Off: first order, faster. "
+        "Both are published; the run's name says when it is the first.", group="Architecture", source="DARTS, section 2.3")
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {},
+        "scout": {"epochs": 10},
+        "quick": {"channels": 8, "layers": 5, "epochs": 16, "batch_size": 40, "alpha_learning_rate": 0.05, "threads": 2},
+        "smoke": {"channels": 4, "layers": 4, "epochs": 1, "steps_per_epoch": 2, "batch_size": 8, "images": 64},
+    }
+
+
+METHODS.add("darts", Method(
+    name="darts",
+    title="DARTS",
+    summary="Descends the natural validation loss through one step of naturally trained weights, first or second order; no "
+            "attack anywhere in the search. The baseline that the robust methods build on.",
+    source="Liu, Simonyan, Yang: DARTS: Differentiable Architecture Search, ICLR 2019, arXiv 1806.09055",
+    config=DartsConfig,
+    implementation="engine.search.methods.darts.method:Darts",
+))

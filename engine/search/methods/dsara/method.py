@@ -1,0 +1,71 @@
+"""DSARA: Differentiable Search of Accurate and Robust Architectures, arXiv 2212.14049, 2023.
+
+    stage 1:  min over alpha of  L_adv(w', alpha)                                 epochs 0..switch
+    stage 2:  min over alpha of (L_nat(w', alpha), lambda L_adv(w', alpha))       by MGDA, the epochs behind it
+
+w' is one SGD step of L_adv on the weights batch, in both stages. Published without code: the two stages are known; search
+space, attack, optimisers and solver are those of ARNAS, and without stage 1 the two are the same. A step of stage 1 has
+2 k + 6 forward passes with PGD of k steps, one of stage 2 has 2 k + 9 (see `engine.search.bilevel_method`).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+
+from engine.search.bilevel import Bilevel
+from engine.search.bilevel_method import ArchitectureGradients, RobustBilevelMethod, Term
+from engine.search.methods.dsara.config import DsaraConfig
+from engine.search.objectives import Objective
+
+
+class Dsara(RobustBilevelMethod[DsaraConfig]):
+    """See the module for the mathematics, `engine.search.method.SearchMethod` for the contract."""
+
+    cell_kinds = ("robust", "reduce", "accurate")
+
+    def terms(self) -> tuple[Term, ...]:
+        """L_adv in stage 1, L_nat and lambda L_adv in stage 2. See `BilevelMethod.terms`."""
+        robust = self.config.robust_objective
+        if self.config.stage(self.epoch) == 1:
+            return (Term(robust),)
+        return Term("natural"), Term(robust, self.config.adversarial_lambda)
+
+    @property
+    def stage(self) -> str:
+        """See `SearchMethod.stage`."""
+        switch = self.config.switch_epoch + 1  # epochs are counted from 1 wherever they are read
+        if self.config.stage(self.epoch) == 1:
+            return f"Stage 1 of 2: adversarial loss only, until epoch {switch}"
+        return f"Stage 2 of 2: natural and adversarial loss, since epoch {switch + 1}"
+
+    def architecture_passes(self) -> int:
+        """See `BilevelMethod.architecture_passes`."""
+        if not self._weighs_first_order():
+            return super().architecture_passes()
+        return 1 + 2 * sum(term.kind.passes for term in self.terms()) + 2
+
+    def _weighs_first_order(self) -> bool:
+        settings = self.config
+        return settings.unrolled and settings.solver == "first_order_weights" and settings.stage(self.epoch) == 2
+
+    def _architecture_gradients(self, passes: Bilevel, training: Objective, objectives: tuple[Objective, ...],
+                                learning_rate: float) -> ArchitectureGradients:
+        """Of the variant: weights from the gradients at (w, alpha), one unrolled gradient of the weighted sum of losses.
+
+        Of that sum, the gradients at w' are the weighted sums of the losses' own, and one finite difference serves all.
+        """
+        if not self._weighs_first_order():
+            return super()._architecture_gradients(passes, training, objectives, learning_rate)
+        now, settings = self._state, self.config
+        present = passes.side_by_side(*(partial(passes.alpha_gradient, one, now.weights, now.alphas) for one in objectives))
+        raw, values = torch.stack([gradient for gradient, _ in present]), tuple(value for _, value in present)
+        gradients, gramian, weights = self._weighed(raw, values, objectives)
+        unrolled = self._sgd(passes.weight_gradient(training, now.weights, now.alphas)[0], learning_rate)[0]
+        ahead = passes.side_by_side(*(partial(passes.both_gradients, one, unrolled, now.alphas) for one in objectives))
+        factors = [one.coefficient * weight for one, weight in zip(objectives, weights.to(self.dtype), strict=True)]
+        vector, direct = (sum(factor * found[i] for factor, found in zip(factors, ahead, strict=True)) for i in (0, 1))
+        product = passes.mixed_product(training, now.weights, now.alphas, vector, settings.finite_difference)
+        return ArchitectureGradients(raw, gradients, gramian, weights, direct - learning_rate * product,
+                                     tuple(found[2] for found in ahead))

@@ -1,0 +1,81 @@
+"""What a bilevel method is composed of, by name: upper-level objectives and ways to weigh them. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from engine.registry import Registry
+
+
+@dataclass(frozen=True)
+class ObjectiveKind:
+    """An objective of the architecture, before it is given a network and a batch.
+
+    Attributes:
+        name: as reports and the run log print it.
+        title: name in the title of a run whose method would have taken another.
+        adversarial: whether it reads attacked images; its accuracy is then an adversarial one.
+        implementation: "module:function" of (network, x, x_adv, y, coefficient) -> Objective; x_adv is None where no objective
+            of the method is adversarial.
+        passes: forward passes of one evaluation.
+    """
+
+    name: str
+    title: str
+    adversarial: bool
+    implementation: str
+    passes: int = 1
+
+
+@dataclass(frozen=True)
+class Weighting:
+    """A way from the Gramian of the objectives' gradients to their weights.
+
+    Attributes:
+        name: as in `weighting` of a configuration.
+        title: name in the title of a run whose method would have taken another.
+        words: one or two sentences for a reader who sees the weights drawn.
+        implementation: "module:function" of (gramian [m, m] float64, names of the m objectives, weight of the natural one where
+            weights are fixed) -> weights [m] on the Gramian's device.
+        on_simplex: whether the weights are non-negative and add up to 1.
+    """
+
+    name: str
+    title: str
+    words: str
+    implementation: str
+    on_simplex: bool = True
+
+
+OBJECTIVES: Registry[ObjectiveKind] = Registry("objective")
+WEIGHTINGS: Registry[Weighting] = Registry("weighting")
+
+
+def implementation_of(entry: ObjectiveKind | Weighting) -> Callable[..., Any]:
+    """What an entry names; imports its module."""
+    module, _, name = entry.implementation.partition(":")
+    found: Callable[..., Any] = getattr(import_module(module), name)
+    return found
+
+
+for _kind in (
+    ObjectiveKind("natural", "natural loss", False, "engine.search.objectives:natural"),
+    ObjectiveKind("adversarial", "adversarial loss", True, "engine.search.objectives:adversarial"),
+    ObjectiveKind("trades", "TRADES KL instead of adversarial loss", True, "engine.search.objectives:trades", passes=2),
+):
+    OBJECTIVES.add(_kind.name, _kind)
+
+for _weighting in (
+    Weighting("mgda", "MGDA", "MGDA chooses the weights, which add up to 1, so that a small step lowers every loss; the loss "
+              "with the smaller gradient gets more weight.", "engine.search.weighting:by_mgda"),
+    Weighting("equal", "equal weights", "Every loss has the same weight, whatever the gradients.",
+              "engine.search.weighting:equal"),
+    Weighting("fixed", "fixed weights", "The weights are set before the search and do not follow the gradients.",
+              "engine.search.weighting:fixed"),
+    Weighting("adversarial", "adversarial loss only", "The architecture follows the adversarial loss alone; the natural loss is "
+              "measured and has weight 0.", "engine.search.weighting:adversarial_only"),
+):
+    WEIGHTINGS.add(_weighting.name, _weighting)

@@ -1,0 +1,75 @@
+"""The Run page on searches of every method, each a real search of a few steps."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import psutil
+import pytest
+
+from engine import requests
+from engine.config import METHODS
+from engine.errors import StopRequested
+from tests import sample_runs
+from tests.app.pages import component_data, open_page, text_of
+from tests.engine.run.test_loops import attempt
+
+
+def searched(runs: Path, method: str, stop_at: int | None = None, **changes: object) -> str:
+    """A search that is finished, or looks alive (its process is the test's own) after so many forward passes."""
+    (run_id,) = requests.submit(runs, "search", changes, method=method, preset="smoke")
+    if stop_at is None:
+        attempt(runs, run_id)
+        sample_runs.write_exit(runs / run_id, sample_runs.EventsFile(runs / run_id), code=0, status="finished")
+        return run_id
+    with pytest.raises(StopRequested):
+        attempt(runs, run_id, 1, stop_at)
+    me = psutil.Process(os.getpid())
+    sample_runs.write_process(runs / run_id, sample_runs.EventsFile(runs / run_id), pid=me.pid, started=me.create_time())
+    return run_id
+
+
+def drawn(test, key: str) -> str:
+    """All that a plot of the page was given, as text."""
+    return str(component_data(test, "rampart_live_plot", key))
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_every_method_has_a_page_without_a_problem(empty: Path, method: str) -> None:
+    test = open_page("run", id=searched(empty, method))
+    words = text_of(test)
+    assert not test.exception and 'class="rp-problem"' not in words
+    assert METHODS[method].title in words and "Derived cells" in words
+    assert component_data(test, "rampart_live_plot", "run_trade_off")
+
+
+@pytest.mark.parametrize(("looks", "line"), [
+    (5, "Stage 1 of 2: adversarial loss only, until epoch 1. PGD step"), (None, "")])
+def test_the_stage_of_a_running_search_is_on_the_page(empty: Path, looks: int | None, line: str) -> None:
+    words = text_of(open_page("run", id=searched(empty, "dsara", looks)))
+    assert (line in words) if line else ("Stage" not in words)
+
+
+def test_a_search_of_two_stages_draws_one_weight_and_then_two(empty: Path) -> None:
+    running = open_page("run", id=searched(empty, "dsara", 15, epochs=3, steps_per_epoch=2, switch_epoch=1))
+    assert "followed the adversarial loss alone" in text_of(running)
+    finished = open_page("run", id=searched(empty, "dsara"))
+    assert all(name in drawn(finished, "run_mgda") for name in ("natural", "adversarial", "angle"))
+    assert "MGDA chooses the weights" in text_of(finished)
+
+
+def test_a_search_of_one_loss_shows_no_weights_and_nothing_adversarial(empty: Path) -> None:
+    test = open_page("run", id=searched(empty, "darts"))
+    words = text_of(test)
+    assert "Loss and accuracy" in words and "Natural versus adversarial" not in words and "Weight of each loss" not in words
+    assert not component_data(test, "rampart_live_plot", "run_mgda")
+    assert "adversarial" not in drawn(test, "run_trade_off")
+    assert component_data(test, "rampart_live_plot", "run_heat_normal")
+
+
+@pytest.mark.parametrize(("weighting", "words"), [("equal", "Every loss has the same weight"), ("adversarial", "alone")])
+def test_another_weighting_is_in_the_name_and_in_the_words(empty: Path, weighting: str, words: str) -> None:
+    text = text_of(open_page("run", id=searched(empty, "arnas", weighting=weighting)))
+    assert words in text and "chosen by MGDA" not in text and "was ignored in" not in text
+    assert f"ARNAS, {'equal weights' if weighting == 'equal' else 'adversarial loss only'}" in text

@@ -1,0 +1,75 @@
+"""The loop of a search with every method: stages, resume inside each, and what is left out where nothing is attacked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import requests
+from engine.config import METHODS
+from engine.errors import StopRequested
+from tests.engine.run.processes import events_of, without_supervisor
+from tests.engine.run.test_loops import attempt, last
+from tests.engine.run.test_resume import same
+
+# Epochs enough for every stage.
+SEARCHES: dict[str, dict[str, Any]] = {
+    "arnas": {"epochs": 2}, "dsara": {"epochs": 4, "steps_per_epoch": 2, "switch_epoch": 1}, "darts": {"epochs": 2}}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return without_supervisor(tmp_path_factory.mktemp("loop_search") / "runs")
+
+
+def submit(runs: Path, method: str) -> str:
+    return requests.submit(runs, "search", SEARCHES.get(method, {}), method=method, preset="smoke")[0]
+
+
+@pytest.fixture(scope="module")
+def whole_searches(runs: Path) -> dict[str, str]:
+    """One uninterrupted search of each method."""
+    ids = {name: submit(runs, name) for name in METHODS}
+    for run_id in ids.values():
+        attempt(runs, run_id)
+    return ids
+
+
+# Of DSARA: a step of stage 1 takes 10 passes, the four of them 40, a step of stage 2 takes 13.
+@pytest.mark.parametrize(("name", "stop_at"), [
+    *((name, stop_at) for name in METHODS for stop_at in (1, 8, 15)), *(("dsara", stop_at) for stop_at in (36, 42, 60))])
+def test_a_search_of_every_method_resumes_bit_for_bit(runs: Path, whole_searches: dict[str, str], name: str,
+                                                      stop_at: int) -> None:
+    run_id = submit(runs, name)
+    with pytest.raises(StopRequested):
+        attempt(runs, run_id, 1, stop_at)
+    attempt(runs, run_id, 2)
+    same(last(runs, whole_searches[name]), last(runs, run_id))
+    kept = [{event["step"]: {key: value for key, value in event.items() if key not in ("t", "attempt")}
+             for event in events_of(runs, one) if event["event"] == "objectives"} for one in (whole_searches[name], run_id)]
+    assert kept[0] == kept[1]
+
+
+def test_stages_are_told_with_each_step_and_in_the_progress(runs: Path, whole_searches: dict[str, str]) -> None:
+    events = events_of(runs, whole_searches["dsara"])
+    first, second = ("Stage 1 of 2: adversarial loss only, until epoch 2",
+                     "Stage 2 of 2: natural and adversarial loss, since epoch 3")
+    steps = [(event["epoch"], event["stage"], event["names"]) for event in events if event["event"] == "objectives"]
+    both = ["natural", "adversarial"]
+    assert steps == [(1, first, both[1:])] * 2 + [(2, first, both[1:])] * 2 + [(3, second, both)] * 2 + [(4, second, both)] * 2
+    details = [event["detail"] for event in events if event["event"] == "progress"]
+    assert f"{first}. PGD step 1 of 2, weights batch" in details
+    assert not [event for event in events_of(runs, whole_searches["arnas"]) if "stage" in event]
+
+
+def test_what_a_method_does_not_measure_is_not_written(runs: Path, whole_searches: dict[str, str]) -> None:
+    events = events_of(runs, whole_searches["darts"])
+    metrics = [event for event in events if event["event"] == "metric"]
+    assert {frozenset(event["values"]) for event in metrics if event["split"] == "alphas"} == {
+        frozenset({"natural_loss", "natural_accuracy"})}
+    assert all(not any("adversarial" in name for name in event["values"]) for event in metrics)
+    alpha = next(event for event in events if event["event"] == "alpha")
+    assert alpha["primitives"][0] == "none" and {len(row) for row in alpha["alpha"]} == {8}
+    assert {event["cell"] for event in events if event["event"] == "alpha"} == {"normal", "reduce"}
