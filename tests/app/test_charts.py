@@ -109,3 +109,25 @@ def test_scale_of_weights_fits_them_but_never_magnifies_noise():
     assert alphas.span(pd.Series([0.1, 0.5])) == pytest.approx((0.08, 0.52))
     assert alphas.span(pd.Series([0.1428, 0.1430])) == pytest.approx((0.1329, 0.1529))
     assert alphas.span(pd.Series([0.0, 1.0])) == (0.0, 1.0)
+
+
+def test_weights_of_several_objectives_and_off_the_simplex_stay_on_the_chart():
+    steps = range(1, 4)
+    frame = pd.DataFrame([
+        {"step": step, "epoch": 1, "objective": name, "weight": weight, "norm": 1.0, "loss": 1.0, "cosine": cosine}
+        for step in steps for name, weight, cosine in (("natural", 1.6, 0.5), ("trades", -0.4, -1.0), ("size", 0.1, -1.0),
+                                                       ("macs", 0.2, 0.9))])
+    figure = mgda.weights_and_angle(frame)
+    drawn = {trace.name: trace for trace in figure.data}
+    assert drawn["trades"].line.color == theme.SERIES["adversarial"]
+    assert len({(trace.line.color, trace.line.dash) for trace in figure.data[:4]}) == 4
+    assert list(drawn["angle"].x) == list(steps) and list(drawn["angle"].y) == pytest.approx([180.0] * 3)
+    low, high = figure.layout.yaxis.range
+    assert low < -0.4 and high > 1.6
+
+
+def test_one_objective_has_nothing_to_weigh_and_later_steps_count_for_what_was_weighed():
+    alone = pd.DataFrame([{"objective": "adversarial", "share_ignored": 0.0, "share_alone": 1.0, "steps": 12}])
+    assert "followed the adversarial loss alone" in mgda.in_words(alone)
+    staged = pd.concat([pd.DataFrame([{"objective": "natural", "share_ignored": 0.5, "share_alone": 0.0, "steps": 4}]), alone])
+    assert mgda.in_words(staged).startswith("The natural loss was ignored in 50 % of the last 4 steps")

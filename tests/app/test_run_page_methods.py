@@ -51,12 +51,15 @@ def test_the_stage_of_a_running_search_is_on_the_page(empty: Path, looks: int | 
     assert (line in words) if line else ("Stage" not in words)
 
 
-def test_a_search_of_two_stages_draws_one_weight_and_then_two(empty: Path) -> None:
-    running = open_page("run", id=searched(empty, "dsara", 15, epochs=3, steps_per_epoch=2, switch_epoch=1))
-    assert "followed the adversarial loss alone" in text_of(running)
-    finished = open_page("run", id=searched(empty, "dsara"))
-    assert all(name in drawn(finished, "run_mgda") for name in ("natural", "adversarial", "angle"))
-    assert "MGDA chooses the weights" in text_of(finished)
+def test_a_search_in_stage_one_has_nothing_to_weigh(empty: Path) -> None:
+    words = text_of(open_page("run", id=searched(empty, "dsara", 15, epochs=3, steps_per_epoch=2, switch_epoch=1)))
+    assert "followed the adversarial loss alone" in words
+
+
+def test_a_search_of_two_stages_draws_both_weights_and_their_angle(empty: Path) -> None:
+    test = open_page("run", id=searched(empty, "dsara"))
+    assert all(name in drawn(test, "run_mgda") for name in ("natural", "adversarial", "angle"))
+    assert "MGDA chooses the weights" in text_of(test)
 
 
 def test_a_search_of_one_loss_shows_no_weights_and_nothing_adversarial(empty: Path) -> None:
