@@ -1,0 +1,92 @@
+"""Settings of E2RNAS as first published (arXiv 2011.09820, 2020). Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from engine.config import METHODS, Method, Pixels, setting
+from engine.search.methods.bilevel_config import BilevelConfig
+
+CODE = "E2RNAS code of 2020-11"
+
+
+class E2rnasConfig(BilevelConfig):
+    """E2RNAS: min over alpha of (L_natural, parameters) by MGDA, weights trained on one-step adversarial images.
+
+    The defaults are the released main runs' (CIFAR-10, L = 1e6), slips included; each repair is a switch under "Deviations".
+    Differs: images stay in 0..1 and are not cut out, where the released code normalises them and blanks squares of 16 pixels.
+    The method of the same name of 2021 (IJCNN 2022; five objectives) is another one and not this.
+    """
+
+    batch_size: int = setting(64, "Images per step, drawn from each of the weights and alphas splits.", group="Schedule",
+                              source=CODE, ge=2, le=8192)
+    channels: int = setting(16, "Channels C of the first cells of the supernet; even.", group="Supernet", source=CODE, ge=2,
+                            le=512)
+    training_epsilon: Pixels = setting(
+        2 / 255, "L-infinity radius of the one-step attack that the weights are trained on, pixel space. Its step is 1.25 times "
+        "that.", group="Attack in search", source=CODE)
+    size_lower: float = setting(
+        1e6, "L, the smallest number of parameters wanted. With the published sum the size objective is inert at this default: "
+        "the sum begins at 1,831,168 (16 channels, 8 layers), so max(1, L - N) is 1 and its gradient zero until the network "
+        "collapses towards operations without parameters. Published runs: 5e5 to 1.2e6.", group="Architecture", source=CODE,
+        ge=0, le=1e12)
+    size_upper: float = setting(
+        1e6, "U, the largest number of parameters wanted; read by the bounds max and both.", group="Architecture", source=CODE,
+        ge=0, le=1e12)
+    size_bound: Literal["min", "max", "none", "min_later", "abs", "both"] = setting(
+        "min", "Differs unless min: the loss of the number of parameters N. min: max(1, L - N); max: max(1, N - U); none: N; "
+        "later code: min_later, max(L, N); abs, |L - N|; both, N + max(1, N - U, L - N).", group="Deviations", source=CODE)
+    parameter_count: Literal["published", "modules"] = setting(
+        "published", "Differs when modules: the parameters of the real modules, each edge once, with L and U moved to the same "
+        "quantile of that count's range. published: a slip of the released code charges every edge for all fourteen, and the "
+        "objective is inert at the default L.", group="Deviations", source=CODE)
+    gradient_sum: Literal["added", "apart"] = setting(
+        "added", "Differs when apart: the solver sees the two gradients. added: the released code never clears the unrolled "
+        "network's gradients, so that the solver sees g1 and g1 + g2, and alphas descend (1 + c1) g1 + (1 + c2) g2. An inert "
+        "size objective then has the weight 0.001; apart it has 0.999.", group="Deviations", source=CODE)
+    solver: Literal["published", "exact"] = setting(
+        "published", "Differs when exact: MGDA's weights reach 0 and 1. published: where one gradient alone is best, they are "
+        "0.999 and 0.001.", group="Deviations", source=CODE)
+    without_inert: bool = setting(
+        False, "Differs: an objective whose gradient is zero is left out, and the other has the weight 1.", group="Deviations")
+    gradient_normalisation: Literal["none", "l2", "loss", "loss+"] = setting(
+        "none", "Differs unless none: gradients are divided before the solver by their norm (l2), the loss (loss) or both "
+        "(loss+).", group="Deviations", source=CODE)
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {},
+        "scout": {"epochs": 10},
+        # L at the same quantile of the sum's range as 1e6 at 16 channels and 8 layers.
+        "quick": {"channels": 8, "layers": 5, "epochs": 16, "batch_size": 40, "alpha_learning_rate": 0.05,
+                  "size_lower": 2.19e5, "threads": 2},
+        "smoke": {"channels": 4, "layers": 4, "epochs": 1, "steps_per_epoch": 2, "batch_size": 8, "images": 64},
+    }
+
+    def deviations(self) -> list[str]:
+        """See `RunConfig.deviations`."""
+        names = super().deviations()
+        if self.size_bound != "min":
+            names.append(f"size bound {self.size_bound}")
+        if self.parameter_count == "modules":
+            names.append("parameters of real modules, bounds at the same quantile")
+        if self.gradient_sum == "apart":
+            names.append("gradients apart")
+        if self.solver == "exact":
+            names.append("exact solver")
+        if self.without_inert:
+            names.append("inert objectives left out")
+        if self.gradient_normalisation != "none":
+            names.append(f"gradients normalised ({self.gradient_normalisation})")
+        return names
+
+
+METHODS.add("e2rnas", Method(
+    name="e2rnas",
+    title="E2RNAS (2020)",
+    summary="Descends the natural loss and the number of parameters together (two-objective MGDA) on a DARTS supernet whose "
+            "weights are trained on one-step adversarial images. As published, the size objective is inert at its default.",
+    source="Effective, Efficient and Robust Neural Architecture Search, arXiv 2011.09820, 2020",
+    config=E2rnasConfig,
+    implementation="engine.search.methods.e2rnas.method:E2rnas",
+))

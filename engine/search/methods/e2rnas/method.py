@@ -1,0 +1,136 @@
+"""E2RNAS as first published: arXiv 2011.09820, 2020, with the mathematics of the released search code of that November.
+
+    min over alpha of (L(w', alpha), max(1, L_min - N(alpha))),    w' one SGD step of the natural loss L on the weights batch
+
+on DARTS's search space. The weights themselves are trained on x_adv = x + clip(u + 1.25 epsilon sign(grad_x L(x)), +-epsilon)
+in 0..1, u uniform in [-epsilon, epsilon], with the gradient taken at the natural x and the new alphas. One step:
+
+| what                                                                       | passes | backward computes            |
+|----------------------------------------------------------------------------|--------|------------------------------|
+| natural training gradient at (w, alpha), for w'                            | 1      | weight gradient              |
+| L on the alphas batch at (w', alpha)                                       | 1      | weight and alpha gradients   |
+| size of the alphas: one table, see `engine.search.size`                    | 0      |                              |
+| finite difference of the implicit term, one for the weighted sum           | 2      | alpha gradients              |
+| natural weights batch: attack direction, BatchNorm buffers, train accuracy | 1      | image gradient               |
+| weight step: SGD on L(x_adv) at (w, new alpha)                             | 1      | weight gradient              |
+
+6 passes; first order 3. The solver sees gradients at w' without implicit terms. Of w', only L depends on it, so that the
+implicit term is that of L times its factor.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from engine.attack.pgd import project
+from engine.genotype import NONE, PRIMITIVES
+from engine.search.bilevel import Bilevel, InnerAttack, adam, clipped
+from engine.search.bilevel_method import ArchitectureGradients, Batch, BilevelMethod, Proposal, State, Term
+from engine.search.methods.e2rnas.config import E2rnasConfig
+from engine.search.minimum_norm import MARGIN, of_two
+from engine.search.objectives import CrossEntropy, Objective, accuracy
+from engine.search.size import Size, module_parameters, published_parameters, same_quantile
+from engine.search.weighting import gramian_of, normalised
+
+STEP_IN_RADII = 1.25  # released code, after Wong, Rice and Kolter 2020 (arXiv 2001.03994)
+
+
+class E2rnas(BilevelMethod[E2rnasConfig]):
+    """See the module for the mathematics and its cost, `engine.search.method.SearchMethod` for the contract."""
+
+    cell_kinds = ("normal", "reduce")
+    primitives = (NONE, *PRIMITIVES)
+    trains_on_adversarial = True
+
+    def terms(self) -> tuple[Term, ...]:
+        """The natural loss and the size. See `BilevelMethod.terms`."""
+        return Term("natural"), Term("parameters")
+
+    def inner_attack(self) -> InnerAttack:
+        """Radius and step of the attack on the weights batch. See `BilevelMethod.inner_attack`."""
+        epsilon = self.config.training_epsilon
+        return InnerAttack(epsilon, STEP_IN_RADII * epsilon, 1, True)
+
+    def architecture_passes(self) -> int:
+        """See `BilevelMethod.architecture_passes`."""
+        return 4 if self.config.unrolled else 1
+
+    @property
+    def passes_per_step(self) -> int:
+        """See `SearchMethod`."""
+        return self.architecture_passes() + 2
+
+    def _attacked(self) -> tuple[bool, bool]:
+        return True, False
+
+    @cached_property
+    def size(self) -> Size:
+        """The second objective, with its table and its bounds."""
+        anatomy, settings = (self.supernet.cells, self.supernet.kinds, self.supernet.primitives), self.config
+        table, bounds = published_parameters(*anatomy), (settings.size_lower, settings.size_upper)
+        if settings.parameter_count == "modules":
+            published, table = table, module_parameters(*anatomy)
+            bounds = tuple(same_quantile(bound, published, table) for bound in bounds)
+        return Size("parameters", table.to(self.device, self.dtype), settings.size_bound, *bounds)
+
+    def _propose(self, passes: Bilevel, train_batch: Batch, alpha_batch: Batch, starts: tuple[Tensor | None, ...],
+                 learning_rate: float) -> Proposal:
+        """The order of the released code: alphas first, then the attack at the new alphas, then the weights."""
+        now, attack, (x, y) = self._state, self.inner_attack(), train_batch
+        self.activity = "architecture gradients"
+        found = self._architecture_gradients(passes, CrossEntropy("training", self.supernet, x, y),
+                                             (CrossEntropy("natural", self.supernet, *alpha_batch), self.size), learning_rate)
+        alphas, mean, square = adam(
+            now.alphas, now.mean, now.square, found.combined, step=now.steps + 1,
+            learning_rate=self.config.alpha_learning_rate, weight_decay=self.config.alpha_weight_decay)
+        direction, natural_accuracy, buffers = self._natural_pass(passes, x, y, alphas)
+        x_adv = project(x + starts[0] + attack.step_size * direction.sign(), x, attack.epsilon, attack.clip)
+        gradient, value = self._weight_step_gradient(passes, CrossEntropy("training", self.supernet, x_adv, y), alphas)
+        weights, velocity = self._sgd(clipped(gradient, self.config.gradient_clip), learning_rate)
+        state = State(weights, velocity, alphas, mean, square, buffers, now.steps + 1)
+        return Proposal(state, x_adv, None, self.terms(), found, value, natural_accuracy, passes.passes)
+
+    def _architecture_gradients(self, passes: Bilevel, training: Objective, objectives: tuple[Objective, ...],
+                                learning_rate: float) -> ArchitectureGradients:
+        """Gradients of loss and size without implicit terms, their weights, and what alphas descend."""
+        now, settings, (natural, size) = self._state, self.config, objectives
+        if settings.unrolled:
+            unrolled = self._sgd(passes.weight_gradient(training, now.weights, now.alphas)[0], learning_rate)[0]
+            vector, of_loss, value = passes.both_gradients(natural, unrolled, now.alphas)
+        else:
+            of_loss, value = passes.alpha_gradient(natural, now.weights, now.alphas)
+        of_size, size_value = passes.alpha_gradient(size, now.weights, now.alphas)
+        raw = torch.stack([of_loss, of_size])
+        seen = raw.cumsum(dim=0) if settings.gradient_sum == "added" else raw
+        gramian, weights = self._weighed_by_solver(raw, seen, torch.stack([value.loss, size_value.loss]))
+        factors = weights.to(self.dtype) + (1.0 if settings.gradient_sum == "added" else 0.0)
+        combined = (factors[:, None] * raw).sum(dim=0)
+        if settings.unrolled:
+            combined = combined - learning_rate * passes.mixed_product(training, now.weights, now.alphas, factors[0] * vector,
+                                                                       settings.finite_difference)
+        return ArchitectureGradients(raw, seen, gramian, weights, combined, (value, size_value))
+
+    def _weighed_by_solver(self, raw: Tensor, seen: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
+        """The Gramian [2, 2] as the solver sees it, and the weights [2] that it gives."""
+        gramian = normalised(gramian_of(seen), losses, self.config.gradient_normalisation)
+        weights = of_two(gramian, MARGIN if self.config.solver == "published" else 0.0)
+        if self.config.without_inert:
+            moving = (raw != 0).any(dim=1).to(weights)
+            weights = torch.where(moving.sum() == 1, moving, weights)
+        return gramian, weights
+
+    def _natural_pass(self, passes: Bilevel, x: Tensor, y: Tensor, alphas: Tensor) -> tuple[Tensor, ...]:
+        """Image gradient and accuracy on natural images, and the running statistics after seeing them."""
+        self.activity = "natural weights batch"
+
+        def forward(x: Tensor, y: Tensor, weights: Tensor, alphas: Tensor, buffers: Tensor) -> tuple[Tensor, ...]:
+            x, moved = x.detach().requires_grad_(True), buffers.clone()
+            logits = self.supernet.logits(x, weights, alphas, buffers=moved, update_buffers=True)
+            (direction,) = torch.autograd.grad(F.cross_entropy(logits, y), x)
+            return direction, accuracy(logits, y), moved
+
+        return passes.one_pass("natural", forward, x, y, self.weights, alphas, self.buffers)
