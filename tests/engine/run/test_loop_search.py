@@ -43,7 +43,8 @@ STOPS = {"e2rnas": (1, 5, 11)}
 
 
 @pytest.mark.parametrize(("name", "stop_at"), [
-    *((name, stop_at) for name in METHODS for stop_at in STOPS.get(name, (1, 8, 15))), *(("dsara", stop_at) for stop_at in (36, 42, 60))])
+    *((name, stop_at) for name in METHODS for stop_at in STOPS.get(name, (1, 8, 15))),
+    *(("dsara", stop_at) for stop_at in (36, 42, 60))])
 def test_a_search_of_every_method_resumes_bit_for_bit(runs: Path, whole_searches: dict[str, str], name: str,
                                                       stop_at: int) -> None:
     run_id = submit(runs, name)
