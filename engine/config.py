@@ -132,6 +132,11 @@ class SearchConfig(RunConfig):
                                 source="ARNAS code", unit="pixels", ge=0, le=64)
     flip: bool = setting(True, "Random horizontal flip.", group="Augmentation", source="ARNAS code")
 
+    @property
+    def differentiates_twice(self) -> bool:
+        """Whether a step takes the gradient of an expression that holds a gradient."""
+        return False
+
     @model_validator(mode="after")
     def _channels_are_even(self) -> SearchConfig:
         if self.channels % 2:

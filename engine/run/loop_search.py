@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import math
 import time
-from importlib import import_module
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from engine.config import METHODS, SearchConfig
+from engine.config import SearchConfig
 from engine.data.augmentation import augment, generator_for
 from engine.data.loading import batches
 from engine.data.splits import steps_in_epoch
@@ -23,8 +21,8 @@ from engine.run import checkpoint, environment
 from engine.run.folder import atomic_write_json
 from engine.run.preparation import Prepared, at_work, prepare, save
 from engine.run.session import Session
+from engine.search.construction import backends_of, method_class, supernet_of
 from engine.search.method import StepReport
-from engine.space.supernet import Supernet
 
 # Enough for every picture of the alphas, few enough for a long run's file.
 MOST_ALPHA_LINES = 1800
@@ -58,17 +56,16 @@ class SearchLoop:
         self.images = min(len(self.weights_split[1]), len(self.alphas_split[1]))
         self.steps_per_epoch = steps_in_epoch(self.images, self.config.batch_size, self.config.steps_per_epoch)
         session.total = self.config.epochs * self.steps_per_epoch
-        entry = METHODS[str(session.run["method"])]
-        module, name = entry.implementation.split(":")
-        implementation: Any = getattr(import_module(module), name)
-        self.supernet = Supernet(kinds=implementation.cell_kinds, primitives=implementation.primitives,
-                                 channels=self.config.channels, layers=self.config.layers, classes=prepared.dataset.classes,
-                                 image_shape=prepared.dataset.image_shape)
-        backends, different = environment.fix_backends(session.folder, self.supernet.backends(self.device.type))
+        name = str(session.run["method"])
+        self.supernet = supernet_of(name, self.config, classes=prepared.dataset.classes,
+                                    image_shape=prepared.dataset.image_shape)
+        backends, different = environment.fix_backends(
+            session.folder, backends_of(self.config, self.supernet, self.device.type))
         self.supernet.use_backends(backends)
         for sentence in different:
             session.alert("warning", sentence)
-        self.method = implementation(self.config, self.supernet, device=self.device, dtype=torch.float32, seed=self.config.seed)
+        self.method = method_class(name)(self.config, self.supernet, device=self.device, dtype=torch.float32,
+                                              seed=self.config.seed)
         if prepared.state is not None:
             with checkpoint.fitting(f"checkpoint/last.pt of run {session.folder.id} must hold this search"):
                 self.method.load_state_dict(prepared.state["method"])

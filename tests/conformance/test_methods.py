@@ -9,7 +9,6 @@ import copy
 import io
 import json
 import os
-from importlib import import_module
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
@@ -19,9 +18,9 @@ from torch import Tensor
 from engine.config import METHODS, SearchConfig, build
 from engine.errors import CheckpointError, StopRequested
 from engine.genotype import Genotype
+from engine.search.construction import backends_of, method_class, supernet_of
 from engine.search.method import SearchMethod, StepReport
 from engine.search.registries import WEIGHTINGS
-from engine.space.supernet import Supernet
 
 DEVICE = torch.device(os.environ.get("RAMPART_TEST_DEVICE", "cpu"))
 CLASSES, IMAGE_SHAPE, BATCH = 10, (1, 8, 8), 8
@@ -32,11 +31,9 @@ def make(name: str, seed: int = 7, epoch: int = EPOCHS - 1, **changes: Any) -> S
     """A fresh search of method `name` on the smallest supernet there is, about to begin `epoch`."""
     short = {"attack_steps": 1} if "attack_steps" in METHODS[name].config.model_fields else {}
     config = build("search", name, "digits", "smoke", short | {"channels": 4, "layers": 4, "epochs": EPOCHS} | changes)
-    module, _, cls = METHODS[name].implementation.partition(":")
-    implementation = getattr(import_module(module), cls)
-    supernet = Supernet(kinds=implementation.cell_kinds, primitives=implementation.primitives, channels=config.channels,
-                        layers=config.layers, classes=CLASSES, image_shape=IMAGE_SHAPE)
-    method = implementation(config, supernet, device=DEVICE, dtype=torch.float32, seed=seed)
+    supernet = supernet_of(name, config, classes=CLASSES, image_shape=IMAGE_SHAPE)
+    supernet.use_backends(backends_of(config, supernet, DEVICE.type))
+    method = method_class(name)(config, supernet, device=DEVICE, dtype=torch.float32, seed=seed)
     method.begin_epoch(epoch)
     return method
 

@@ -1,0 +1,41 @@
+"""From a method's name and configuration to its class and its supernet. The only place that says how the two fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+from engine.config import METHODS, SearchConfig
+from engine.space.supernet import Supernet
+
+
+def method_class(method: str) -> Any:
+    """The class of a registered method; imports it. See `engine.search.method.SearchMethod`.
+
+    Raises:
+        ConfigError: there is no such method.
+    """
+    module, _, name = METHODS[method].implementation.partition(":")
+    return getattr(import_module(module), name)
+
+
+def supernet_of(method: str, config: SearchConfig, *, classes: int, image_shape: Sequence[int]) -> Supernet:
+    """The supernet that a method searches on, computed with the fastest back ends that it can use.
+
+    Args:
+        method: registry name.
+        config: of that method.
+        classes, image_shape: of the dataset, image_shape as (channels, height, width).
+
+    Raises:
+        ConfigError: sizes no supernet can have.
+    """
+    implementation = method_class(method)
+    return Supernet(kinds=implementation.cell_kinds, primitives=implementation.primitives, channels=config.channels,
+                    layers=config.layers, classes=classes, image_shape=image_shape)
+
+
+def backends_of(config: SearchConfig, supernet: Supernet, device_type: str) -> list[str]:
+    """Names of the back ends of its cells on "cpu", "cuda", ...: the compiled one cannot be differentiated twice."""
+    return supernet.backends(device_type, compiled=not config.differentiates_twice)
