@@ -126,7 +126,8 @@ def weighting(run_id: str) -> None:
     run_log = session.run_log()
     frame = run_log.objectives(run_id)
     name = run_log.run(run_id)["config"].get("weighting", "mgda")
-    section("Weight of each loss", f"{'chosen by MGDA' if name == 'mgda' else 'as set'}, and the angle between the gradients")
+    solver = WEIGHTINGS[name].title if name in WEIGHTINGS and WEIGHTINGS[name].follows_gradients else ""
+    section("Weight of each loss", f"{f'chosen by {solver}' if solver else 'as set'}, and the angle between the gradients")
     live_plot(mgda.weights_and_angle(frame), key="run_mgda", height=WAITING_HEIGHT if frame.empty else 352,
               label="Weights of the losses and angle between their gradients over the steps")
     words = mgda.in_words(run_log.share_at_vertex(run_id, VERTEX_STEPS)) if name == "mgda" else ""

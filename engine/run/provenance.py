@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("torch", "torchattacks", "numpy", "scipy", "scikit-learn", "pydantic", "pyarrow")
+PACKAGES = ("torch", "torchattacks", "numpy", "scipy", "torchjd", "scikit-learn", "pydantic", "pyarrow")
 # A longer difference is cut: run.json stays a small file.
 LONGEST_DIFF = 200_000
 

@@ -41,6 +41,7 @@ class Weighting:
         implementation: "module:function" of (gramian [m, m] float64, names of the m objectives, weight of the natural one where
             weights are fixed) -> weights [m] on the Gramian's device.
         on_simplex: whether the weights are non-negative and add up to 1.
+        follows_gradients: whether the weights depend on the gradients.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Weighting:
     words: str
     implementation: str
     on_simplex: bool = True
+    follows_gradients: bool = False
 
 
 OBJECTIVES: Registry[ObjectiveKind] = Registry("objective")
@@ -70,12 +72,28 @@ for _kind in (
 
 for _weighting in (
     Weighting("mgda", "MGDA", "MGDA chooses the weights, which add up to 1, so that a small step lowers every loss; the loss "
-              "with the smaller gradient gets more weight.", "engine.search.weighting:by_mgda"),
+              "with the smaller gradient gets more weight.", "engine.search.weighting:by_mgda", follows_gradients=True),
     Weighting("equal", "equal weights", "Every loss has the same weight, whatever the gradients.",
               "engine.search.weighting:equal"),
     Weighting("fixed", "fixed weights", "The weights are set before the search and do not follow the gradients.",
               "engine.search.weighting:fixed"),
     Weighting("adversarial", "adversarial loss only", "The architecture follows the adversarial loss alone; the natural loss is "
               "measured and has weight 0.", "engine.search.weighting:adversarial_only"),
+    Weighting("sum", "plain sum", "Every loss has weight 1: the search descends the sum of the losses.",
+              "engine.search.weighting:plain_sum", on_simplex=False),
+    *(Weighting(name, title, words, f"engine.search.jacobian_descent:{name}", on_simplex=False, follows_gradients=True)
+      for name, title, words in (
+          ("upgrad", "UPGrad", "UPGrad turns each gradient as little as needed to raise no loss, and takes the mean: weights "
+           "grow above the mean's as far as gradients conflict."),
+          ("dualproj", "DualProj", "DualProj takes the mean gradient, turned as little as needed to raise no loss: without a "
+           "conflict every loss has the same weight."),
+          ("imtl_g", "IMTL-G", "IMTL-G chooses the weights so that the step is equally long along every gradient; of two "
+           "losses, each then weighs inversely to the length of its gradient. Weights add up to 1 and can be negative."),
+          ("aligned_mtl", "Aligned-MTL", "Aligned-MTL shortens the principal components of the gradients to the smallest one's "
+           "length and takes the mean, so that no loss dominates. Weights can be negative."),
+          ("pcgrad", "PCGrad", "PCGrad takes from each gradient what points against another one, and adds the rest up: "
+           "without a conflict every loss has weight 1."),
+          ("fairgrad", "FairGrad", "FairGrad (alpha 1, the Nash bargaining solution) gives each loss the inverse of what the "
+           "step gains for it: weights grow as gradients shrink or conflict."))),
 ):
     WEIGHTINGS.add(_weighting.name, _weighting)

@@ -90,6 +90,11 @@ def fixed(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tenso
     return weights
 
 
+def plain_sum(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
+    """`engine.search.registries.WEIGHTINGS`: 1 each."""
+    return torch.ones_like(gramian[0])
+
+
 def adversarial_only(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
     """`engine.search.registries.WEIGHTINGS`: nothing on the natural objective."""
     return fixed(gramian, names, 0.0)

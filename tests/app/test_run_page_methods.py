@@ -76,3 +76,10 @@ def test_another_weighting_is_in_the_name_and_in_the_words(empty: Path, weightin
     text = text_of(open_page("run", id=searched(empty, "arnas", weighting=weighting)))
     assert words in text and "chosen by MGDA" not in text and "was ignored in" not in text
     assert f"ARNAS, {'equal weights' if weighting == 'equal' else 'adversarial loss only'}" in text
+
+
+def test_weights_off_the_simplex_are_drawn_and_named(empty: Path) -> None:
+    test = open_page("run", id=searched(empty, "arnas", weighting="fairgrad"))
+    text = text_of(test)
+    assert "chosen by FairGrad" in text and "the Nash bargaining solution" in text and "ARNAS, FairGrad" in text
+    assert all(name in drawn(test, "run_mgda") for name in ("natural", "adversarial", "angle"))

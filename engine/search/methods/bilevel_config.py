@@ -33,9 +33,12 @@ class RobustBilevelConfig(BilevelConfig):
     fixed_natural_weight: float = setting(
         0.5, "Weight of the natural loss where weighting is fixed; the other loss has the rest. No effect elsewhere.",
         group="Architecture", ge=0, le=1)
-    weighting: Literal["mgda", "equal", "fixed", "adversarial"] = setting(
+    weighting: Literal["mgda", "equal", "fixed", "adversarial", "sum", "upgrad", "dualproj", "imtl_g", "aligned_mtl", "pcgrad",
+                       "fairgrad"] = setting(
         "mgda", "Differs unless mgda: where the weights of the objectives come from. equal: the same for each; fixed: as set in "
-        "fixed_natural_weight; adversarial: the adversarial objective alone.", group="Deviations")
+        "fixed_natural_weight; adversarial: the adversarial objective alone; sum: 1 each. The others follow the gradients, as "
+        "MGDA does: upgrad and dualproj raise no loss, imtl_g and aligned_mtl balance, pcgrad takes conflicts away, fairgrad "
+        "bargains. MGDA of normalised gradients is gradient_normalisation.", group="Deviations")
     robust_objective: Literal["adversarial", "trades"] = setting(
         "adversarial", "Differs when trades: the second objective is the KL divergence from the prediction on the natural image "
         "to that on the adversarial one (Zhang et al. 2019), instead of the adversarial image's cross-entropy. The attack stays "

@@ -71,7 +71,7 @@ def test_trades_is_the_divergence_summed_over_classes() -> None:
     ("equal", ("natural", "adversarial"), [0.5, 0.5]), ("equal", ("a", "b", "c"), [1 / 3] * 3),
     ("fixed", ("natural", "adversarial"), [0.7, 0.3]), ("fixed", ("natural", "adversarial", "size"), [0.7, 0.15, 0.15]),
     ("fixed", ("adversarial",), [1.0]), ("adversarial", ("natural", "trades"), [0.0, 1.0]), ("adversarial", ("trades",), [1.0]),
-    ("mgda", ("trades",), [1.0]),
+    ("mgda", ("trades",), [1.0]), ("sum", ("natural", "adversarial", "size"), [1.0] * 3),
 ])
 def test_weights_that_do_not_follow_the_gradients(name: str, names: tuple[str, ...], expected: list[float]) -> None:
     gramian = gramian_of(torch.randn(len(names), 9, generator=torch.Generator().manual_seed(0)))
