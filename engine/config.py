@@ -24,6 +24,8 @@ from engine.run.folder import KINDS
 from engine.search.registries import WEIGHTINGS  # noqa: F401  (forms and pages read it here)
 from engine.transplant import read_grafts
 
+# Of searches, where it is not the default of every method.
+BEFORE_THEY_WERE_SETTINGS = {"cutout": 0, "normalise": False}
 PRESETS = {
     "quick": "A demonstration on two CPU cores in minutes; not a result for a paper.",
     "scout": "Hours on one GPU: a look before the real run.",
@@ -69,6 +71,14 @@ def setting(default: Any, text: str, *, group: str, source: str = "", unit: str 
         bounds: ge, gt, le, lt, multiple_of for pydantic.
     """
     return Field(default, description=text, json_schema_extra={"group": group, "source": source, "unit": unit}, **bounds)
+
+
+def normalisation(default: bool, source: str) -> Any:
+    """The setting `normalise` of a class whose published code normalises images (True) or leaves them in 0..1."""
+    return setting(
+        default, f"Differs when {'off' if default else 'on'}: the network subtracts from each image channel its mean and divides "
+        "by its standard deviation (published numbers on CIFAR-10, CIFAR-100 and SVHN, elsewhere those of the training images). "
+        "Attacks stay in pixels; a square that is cut out is blanked with the mean.", group="Deviations", source=source)
 
 
 class RunConfig(BaseModel):
@@ -131,6 +141,9 @@ class SearchConfig(RunConfig):
     crop_padding: int = setting(4, "Random crop after padding by this many pixels; 0 for none.", group="Augmentation",
                                 source="ARNAS code", unit="pixels", ge=0, le=64)
     flip: bool = setting(True, "Random horizontal flip.", group="Augmentation", source="ARNAS code")
+    cutout: int = setting(0, "Side of the square that is blanked; 0 for none.", group="Augmentation", source="ARNAS code",
+                          unit="pixels", ge=0, le=64)
+    normalise: bool = normalisation(False, "ARNAS code")
 
     @property
     def differentiates_twice(self) -> bool:
@@ -143,6 +156,12 @@ class SearchConfig(RunConfig):
             raise ValueError(f"channels must be even (a reduction splits them in two halves), got {self.channels}; "
                              f"take {self.channels + 1}")
         return self
+
+    def deviations(self) -> list[str]:
+        """See `RunConfig.deviations`."""
+        if self.normalise == type(self).model_fields["normalise"].default:
+            return []
+        return ["images normalised" if self.normalise else "images not normalised"]
 
 
 class RetrainConfig(RunConfig):
@@ -219,6 +238,7 @@ class RetrainConfig(RunConfig):
     flip: bool = setting(True, "Random horizontal flip.", group="Augmentation", source="ARNAS code")
     cutout: int = setting(16, "Side of the square that is blanked; 0 for none.", group="Augmentation",
                           source="ARNAS code", unit="pixels", ge=0, le=64)
+    normalise: bool = normalisation(False, "ARNAS code")
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},
@@ -258,6 +278,7 @@ class RetrainConfig(RunConfig):
         names = [str(graft) for graft in read_grafts(self.transplant)]
         names += {"pgd_at": [], "natural": ["natural training"], "trades": ["TRADES"], "fast_at": ["Fast-AT"]}[self.training]
         names += ["auxiliary loss on adversarial images"] if self.auxiliary_input == "adversarial" else []
+        names += ["images normalised"] if self.normalise else []
         return names + ([f"EMA {self.average_decay:g}"] if self.average_decay else [])
 
 
@@ -353,6 +374,8 @@ def _of_dataset(cls: type[RunConfig], facts: Dataset) -> dict[str, Any]:
     asked = {"dataset": facts.name, "epsilon": facts.epsilon, "step_size": facts.step_size, **facts.defaults}
     if facts.step_size is None:
         del asked["step_size"]
+    if "cutout" in cls.model_fields and not cls.model_fields["cutout"].default:
+        asked.pop("cutout", None)  # a dataset says how large the square is, a method whether there is one
     if issubclass(cls, RetrainConfig):
         asked |= facts.retraining
     return {name: value for name, value in asked.items() if name in cls.model_fields}
@@ -386,6 +409,15 @@ def validate(cls: type[RunConfig], values: Mapping[str, Any]) -> RunConfig:
         return cls(**values)
     except ValidationError as report:
         raise ConfigError(" ".join(_sentence(cls, problem) for problem in report.errors())) from None
+
+
+def recorded(cls: type[RunConfig], values: Mapping[str, Any]) -> RunConfig:
+    """The configuration that a run's record holds: a setting younger than the run has the value that it ran with.
+
+    Raises:
+        ConfigError: as `build`.
+    """
+    return validate(cls, (BEFORE_THEY_WERE_SETTINGS if issubclass(cls, SearchConfig) else {}) | dict(values))
 
 
 def _sentence(cls: type[RunConfig], problem: Mapping[str, Any]) -> str:

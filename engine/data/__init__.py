@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.registry import Registry
 
@@ -54,6 +54,17 @@ class Block:
     test: bool = False
 
 
+class ChannelStatistics(NamedTuple):
+    """What a network subtracts from each image channel and divides it by.
+
+    Attributes:
+        mean, std: one number per channel, of pixels in 0..1.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """What is known about a dataset without opening it.
@@ -77,6 +88,8 @@ class Dataset:
         retraining: the same, for retrainings alone.
         quick: the same, for the preset `quick` alone: larger images than those of digits take fewer of them to stay quick.
         published: whether it is one of the papers' datasets with their settings, so that nothing of it differs from them.
+        channel_statistics: mean and standard deviation of the channels as the papers' code has them; None: what the images of a
+            run give (`engine.data.loading.channel_statistics`).
         sources: official files; none when it comes with a package or from a folder of the user's.
         read: places of the sources, in their order, each a file or the folder it unpacks to -> blocks of images.
     """
@@ -96,6 +109,7 @@ class Dataset:
     retraining: dict[str, Any] = field(default_factory=dict)
     quick: dict[str, Any] = field(default_factory=dict)
     published: bool = False
+    channel_statistics: ChannelStatistics | None = None
     sources: tuple[Source, ...] = ()
     read: Callable[[Sequence[Path]], Iterator[Block]] | None = field(default=None, repr=False)
 

@@ -26,7 +26,8 @@ def generator_for(seed: int, *key: int | str, device: str | torch.device = "cpu"
     return generator
 
 
-def augment(x: Tensor, generator: torch.Generator, crop_padding: int = 0, flip: bool = False, cutout: int = 0) -> Tensor:
+def augment(x: Tensor, generator: torch.Generator, crop_padding: int = 0, flip: bool = False, cutout: int = 0,
+            blank: Tensor | None = None) -> Tensor:
     """Random crop, mirror and cutout, each image on its own, in the order of the published training code.
 
     Args:
@@ -34,8 +35,10 @@ def augment(x: Tensor, generator: torch.Generator, crop_padding: int = 0, flip: 
         generator: decides everything.
         crop_padding: pixels of black border before a crop back to H x W; 0 for no crop.
         flip: mirror left and right with probability one half.
-        cutout: side in pixels of a square, centred anywhere in the image, that is set to 0 (DeVries and Taylor 2017);
+        cutout: side in pixels of a square, centred anywhere in the image, that is blanked (DeVries and Taylor 2017);
             what hangs over the edge is lost. 0 for none.
+        blank: [C], the pixel of a blanked square; None for black. Where a network subtracts the mean of each channel, the
+            published code blanks behind that: with the mean.
 
     Returns:
         [B, C, H, W], pixels in 0..1; `x` itself is not changed.
@@ -46,7 +49,7 @@ def augment(x: Tensor, generator: torch.Generator, crop_padding: int = 0, flip: 
         mirrored = _integers(2, len(x), generator, x.device).bool()
         x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
     if cutout:
-        x = _cut(x, generator, cutout)
+        x = _cut(x, generator, cutout, blank)
     return x
 
 
@@ -67,11 +70,12 @@ def _crop(x: Tensor, generator: torch.Generator, padding: int) -> Tensor:
     return padded[image, channel, rows, columns]
 
 
-def _cut(x: Tensor, generator: torch.Generator, side: int) -> Tensor:
+def _cut(x: Tensor, generator: torch.Generator, side: int, blank: Tensor | None) -> Tensor:
     B, _, H, W = x.shape
     top = _integers(H, B, generator, x.device)[:, None] - side // 2
     left = _integers(W, B, generator, x.device)[:, None] - side // 2
     rows, columns = torch.arange(H, device=x.device), torch.arange(W, device=x.device)
     in_rows = (rows >= top) & (rows < top + side)
     in_columns = (columns >= left) & (columns < left + side)
-    return x.masked_fill((in_rows[:, :, None] & in_columns[:, None, :])[:, None], 0.0)
+    square = (in_rows[:, :, None] & in_columns[:, None, :])[:, None]
+    return x.masked_fill(square, 0.0) if blank is None else torch.where(square, blank.to(x)[:, None, None], x)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from engine.data import DATASETS, OFFICIAL_FRACTIONS, Block, Dataset, Source, prepared
+from engine.data import DATASETS, OFFICIAL_FRACTIONS, Block, ChannelStatistics, Dataset, Source, prepared
 from engine.data.archives import read_files
 from engine.errors import DataError
 
@@ -47,6 +47,8 @@ DATASETS.add("cifar10", Dataset(
     description="60,000 colour photographs of 32x32 pixels in ten classes; on its official test set of 10,000.",
     classes=10, image_shape=(3, 32, 32), images=60_000, test_images=10_000,
     epsilon=8 / 255, step_size=None, split_fractions=OFFICIAL_FRACTIONS, load=partial(prepared.load, "cifar10"), published=True,
+    # DARTS code, cnn/utils.py.
+    channel_statistics=ChannelStatistics((0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768)),
     quick={"images": 128, "autoattack_images": 16},
     sources=(Source("cifar-10-binary.tar.gz", f"{PAGE}/cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", 170_052_171,
                     "cifar-10-batches-bin"),),
@@ -58,6 +60,8 @@ DATASETS.add("cifar100", Dataset(
     description="60,000 colour photographs of 32x32 pixels in a hundred classes; on its official test set of 10,000.",
     classes=100, image_shape=(3, 32, 32), images=60_000, test_images=10_000,
     epsilon=8 / 255, step_size=None, split_fractions=OFFICIAL_FRACTIONS, load=partial(prepared.load, "cifar100"), published=True,
+    # E2RNAS code, utils.py.
+    channel_statistics=ChannelStatistics((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
     quick={"images": 128, "autoattack_images": 16},
     sources=(Source("cifar-100-binary.tar.gz", f"{PAGE}/cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8", 168_513_733,
                     "cifar-100-binary"),),

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.data import DATASETS, Dataset
+from engine.data import DATASETS, ChannelStatistics, Dataset
 from engine.data.splits import Splits, steps_in_epoch
 from engine.errors import ConfigError
 
 # Of the memory that is free on a GPU: the rest is for the network, whose need is not known yet.
 LARGEST_SHARE = 0.25
+AT_ONCE = 4096  # images that are summed up in one go
 
 
 class Images:
@@ -113,6 +114,24 @@ def batches(images: int, batch_size: int, generator: torch.Generator, limit: int
     order = torch.randperm(images, generator=generator, device=generator.device)
     for step in range(steps_in_epoch(images, batch_size, limit)):
         yield order[step * batch_size : (step + 1) * batch_size]
+
+
+def channel_statistics(dataset: Dataset, images: Images) -> ChannelStatistics:
+    """Mean and standard deviation of the pixels of each channel: the published ones where there are some, else those of `images`.
+
+    Args:
+        dataset: the facts of the images.
+        images: those that weights are trained on. A channel of one grey level has the standard deviation 1, which divides by
+            nothing.
+    """
+    if dataset.channel_statistics is not None:
+        return dataset.channel_statistics
+    # The sum of squares of a few million numbers in 0..1 leaves float64 twelve digits.
+    sums = sum(torch.stack([block.double().sum((0, 2, 3)), block.double().square().sum((0, 2, 3))])
+               for block in images.split(AT_ONCE))
+    mean, squares = sums / (len(images) * images.shape[2] * images.shape[3])
+    std = (squares - mean.square()).clamp(min=0).sqrt()
+    return ChannelStatistics(tuple(mean.tolist()), tuple(torch.where(std > 1e-6, std, 1.0).tolist()))
 
 
 def checked(dataset: Dataset) -> tuple[Any, Any]:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from engine.data import DATASETS, OFFICIAL_FRACTIONS, Block, Dataset, Source, prepared
+from engine.data import DATASETS, OFFICIAL_FRACTIONS, Block, ChannelStatistics, Dataset, Source, prepared
 from engine.errors import DataError
 
 PAGE = "http://ufldl.stanford.edu/housenumbers"
@@ -50,6 +50,8 @@ DATASETS.add("svhn", Dataset(
     description="99,289 house-number digits of 32x32 colour pixels; on its official test set of 26,032.",
     classes=10, image_shape=(3, 32, 32), images=99_289, test_images=26_032,
     epsilon=8 / 255, step_size=None, split_fractions=OFFICIAL_FRACTIONS, load=partial(prepared.load, "svhn"), published=True,
+    # E2RNAS code, utils.py.
+    channel_statistics=ChannelStatistics((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
     # Not in the papers' code: AdvRush's rate, all else as on CIFAR-10.
     retraining={"learning_rate": 0.01},
     quick={"images": 128, "autoattack_images": 16},

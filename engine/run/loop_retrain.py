@@ -9,7 +9,7 @@ import torch
 
 from engine.config import RetrainConfig
 from engine.data.augmentation import generator_for
-from engine.data.loading import batches
+from engine.data.loading import batches, channel_statistics
 from engine.data.splits import stable_seed, steps_in_epoch
 from engine.errors import RunError
 from engine.run import checkpoint
@@ -46,7 +46,9 @@ class RetrainLoop:
         self.sizes = {"channels": config.channels, "layers": config.layers, "classes": prepared.dataset.classes,
                       "image_shape": list(prepared.dataset.image_shape), "auxiliary": config.auxiliary_weight > 0}
         torch.manual_seed(stable_seed(config.seed, "network"))
-        network = Network(self.genotype, **self.sizes).to(self.device)
+        # They lie in the network's state, and with it in every checkpoint and export.
+        mean, std = channel_statistics(prepared.dataset, self.x) if config.normalise else (None, None)
+        network = Network(self.genotype, **self.sizes, mean=mean, std=std).to(self.device)
         self.training = Retraining(config, network, self.steps_per_epoch)
         self.fresh, self.measured_epoch = prepared.state is None, 0
         if prepared.state is not None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from engine.config import SearchConfig
 from engine.data.augmentation import augment, generator_for
-from engine.data.loading import batches
+from engine.data.loading import batches, channel_statistics
 from engine.data.splits import steps_in_epoch
 from engine.errors import RunError
 from engine.run import checkpoint, environment
@@ -56,9 +56,10 @@ class SearchLoop:
         self.images = min(len(self.weights_split[1]), len(self.alphas_split[1]))
         self.steps_per_epoch = steps_in_epoch(self.images, self.config.batch_size, self.config.steps_per_epoch)
         session.total = self.config.epochs * self.steps_per_epoch
+        self.statistics = channel_statistics(prepared.dataset, self.weights_split[0]) if self.config.normalise else None
         name = str(session.run["method"])
         self.supernet = supernet_of(name, self.config, classes=prepared.dataset.classes,
-                                    image_shape=prepared.dataset.image_shape)
+                                    image_shape=prepared.dataset.image_shape, statistics=self.statistics)
         backends, different = environment.fix_backends(
             session.folder, backends_of(self.config, self.supernet, self.device.type))
         self.supernet.use_backends(backends)
@@ -122,8 +123,9 @@ class SearchLoop:
             self._order = (epoch, *orders)
         images, labels = self.weights_split if split == "weights" else self.alphas_split
         chosen = self._order[1 if split == "weights" else 2][position].to(images.device)
+        blank = None if self.statistics is None else torch.tensor(self.statistics.mean)
         x = augment(images[chosen], generator_for(self.config.seed, "augment", split, epoch, position),
-                    self.config.crop_padding, self.config.flip)
+                    self.config.crop_padding, self.config.flip, self.config.cutout, blank)
         return x, labels[chosen]
 
     def _check_finite(self, report: StepReport, epoch: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.config import RunConfig, config_class, validate
+from engine.config import RunConfig, config_class, recorded
 from engine.cost import cost
 from engine.data import DATASETS, Dataset
 from engine.data.loading import Images, load_split
@@ -51,7 +51,7 @@ def prepare(session: Session) -> Prepared:
     """
     run = session.run
     environment.prepare(session.threads, session.device)
-    config: RunConfig = validate(config_class(session.kind, run.get("method")), run["config"])
+    config: RunConfig = recorded(config_class(session.kind, run.get("method")), run["config"])
     dataset = DATASETS[config.dataset]
     splits = splits_of(dataset, int(run.get("split_seed", config.seed)), config.images)
     state, problems = (None, []) if session.attempt == 1 else checkpoint.load(session.folder.checkpoint)

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from engine.config import METHODS, SearchConfig
+from engine.data import ChannelStatistics
 from engine.space.supernet import Supernet
 
 
@@ -20,20 +21,23 @@ def method_class(method: str) -> Any:
     return getattr(import_module(module), name)
 
 
-def supernet_of(method: str, config: SearchConfig, *, classes: int, image_shape: Sequence[int]) -> Supernet:
+def supernet_of(method: str, config: SearchConfig, *, classes: int, image_shape: Sequence[int],
+                statistics: ChannelStatistics | None = None) -> Supernet:
     """The supernet that a method searches on, computed with the fastest back ends that it can use.
 
     Args:
         method: registry name.
         config: of that method.
         classes, image_shape: of the dataset, image_shape as (channels, height, width).
+        statistics: by which it normalises images; None for images that stay in 0..1.
 
     Raises:
         ConfigError: sizes no supernet can have.
     """
     implementation = method_class(method)
+    mean, std = statistics or (None, None)
     return Supernet(kinds=implementation.cell_kinds, primitives=implementation.primitives, channels=config.channels,
-                    layers=config.layers, classes=classes, image_shape=image_shape)
+                    layers=config.layers, classes=classes, image_shape=image_shape, mean=mean, std=std)
 
 
 def backends_of(config: SearchConfig, supernet: Supernet, device_type: str) -> list[str]:

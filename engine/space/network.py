@@ -115,8 +115,8 @@ class Network(nn.Module):
         self.image_shape = tuple(image_shape)
         self.drop_path = 0.0
         self.drop_path_generator: torch.Generator | None = None
-        self.register_buffer("mean", _per_channel("mean", mean, 0.0, image_shape[0]))
-        self.register_buffer("std", _per_channel("std", std, 1.0, image_shape[0]))
+        self.register_buffer("mean", per_channel("mean", mean, 0.0, image_shape[0]))
+        self.register_buffer("std", per_channel("std", std, 1.0, image_shape[0]))
 
         last = before_last = STEM_MULTIPLIER * channels
         self.stem = nn.Sequential(nn.Conv2d(image_shape[0], last, 3, padding=1, bias=False), nn.BatchNorm2d(last))
@@ -214,7 +214,12 @@ def _names_sentence(missing: Sequence[str], unexpected: Sequence[str]) -> str:
     return f"A state dict must have exactly the network's entries, got {' and '.join(got)}; {advice}."
 
 
-def _per_channel(name: str, values: Sequence[float] | None, default: float, channels: int) -> Tensor:
+def per_channel(name: str, values: Sequence[float] | None, default: float, channels: int) -> Tensor:
+    """[channels] float32 of a mean or std per image channel, `default` everywhere where there is none.
+
+    Raises:
+        ConfigError: not one finite number per channel, or a std that is not above 0.
+    """
     if values is None:
         return torch.full((channels,), default)
     tensor = torch.tensor([float(v) for v in values])

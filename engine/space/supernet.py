@@ -21,6 +21,7 @@ from engine.placement import check_size
 from engine.space import darts_names
 from engine.space.darts_names import ALPHAS
 from engine.space.layout import Layout, buffer_layout, cell_shapes, edges_from, weight_layout
+from engine.space.network import per_channel
 from engine.space.normalisation import Normalisation
 from engine.space.state import BACKENDS, Backend, choose
 
@@ -38,13 +39,15 @@ class Supernet:
         image_shape: (channels, height, width); height and width multiples of 4, for the two reductions.
         primitives: columns of the alphas: the seven of `engine.genotype.PRIMITIVES` in any order, with or without "none".
         backend: name of a state back end for all cells; None: the fastest for each cell.
+        mean: mean per image channel in pixels 0..1, subtracted first; None for images that stay as they are.
+        std: standard deviation per image channel, divided by; None for 1.
 
     Attributes:
         layout, buffers: packing of the flat weight vector [n] and of the flat BatchNorm buffers [m].
         alpha_shape: kind -> (14, number of primitives); alpha_size: length of the flat alpha vector.
 
     Raises:
-        ConfigError: sizes, kinds or primitives no supernet can have.
+        ConfigError: sizes, kinds or primitives no supernet can have, or a mean or std that does not fit.
 
     Example:
         supernet = Supernet(channels=8, layers=5, classes=10, image_shape=(1, 8, 8))
@@ -53,7 +56,8 @@ class Supernet:
     """
 
     def __init__(self, *, kinds: Sequence[str] = ("robust", "reduce", "accurate"), channels: int, layers: int, classes: int,
-                 image_shape: Sequence[int], primitives: Sequence[str] = PRIMITIVES, backend: str | None = None) -> None:
+                 image_shape: Sequence[int], primitives: Sequence[str] = PRIMITIVES, backend: str | None = None,
+                 mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> None:
         _check(channels, classes, image_shape, primitives)
         self.kinds = tuple(kinds)
         self.primitives = tuple(primitives)
@@ -69,6 +73,9 @@ class Supernet:
         self.alpha_size = sum(math.prod(shape) for shape in self.alpha_shape.values())
         self._backends = None if backend is None else [BACKENDS[backend]] * layers
         self._orders: dict[torch.device, tuple[Tensor, Tensor]] = {}
+        self._channels = None if mean is None and std is None else (
+            per_channel("mean", mean, 0.0, image_shape[0]), per_channel("std", std, 1.0, image_shape[0]))
+        self._placed: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
 
     def backends(self, device_type: str, compiled: bool = True) -> list[str]:
         """The back end of each cell that is fastest on "cpu", "cuda", ...; compiled False: among the plain ones."""
@@ -225,9 +232,21 @@ class Supernet:
         return Normalisation(self.buffers.views(buffers), running, cells)
 
     def _stem(self, x: Tensor, views: dict[str, Tensor], normalisation: Normalisation) -> Tensor:
-        y = normalisation.maps(F.conv2d(x, views["stem.convolution"], padding=1), *normalisation.statistics("stem"),
+        y = normalisation.maps(F.conv2d(self._pixels(x), views["stem.convolution"], padding=1), *normalisation.statistics("stem"),
                                views["stem.scale"], views["stem.shift"])
         return F.relu(y)
+
+    def _pixels(self, x: Tensor) -> Tensor:
+        """Images less their channels' mean, by their standard deviation: inside the network, so that epsilon stays in pixels."""
+        if self._channels is None:
+            return x
+        key = x.device, x.dtype
+        if key not in self._placed:
+            with torch.inference_mode(False):
+                mean, std = (value.to(x.device, x.dtype)[:, None, None] for value in self._channels)
+            self._placed[key] = mean, std
+        mean, std = self._placed[key]
+        return (x - mean) / std
 
     def _rows(self, alphas: Tensor) -> dict[str, Tensor]:
         """Kind -> softmaxed alphas [14, 7], edges by the state they leave, columns in the order of `PRIMITIVES`."""

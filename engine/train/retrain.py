@@ -131,7 +131,7 @@ class Retraining:
         """
         device = x.device
         x = augment(x, self._generator("augment", epoch, step, device), self.config.crop_padding, self.config.flip,
-                    self.config.cutout)
+                    self.config.cutout, self.network.mean if self.config.normalise else None)
         with self._undone_on_failure(), self._random_state("network", epoch, step, device):
             probe = self._probe(x, y, epoch, step, poll) if self._probe_due(step) else None
             self.network.drop_path = schedule.drop_path(self.config, epoch)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from engine.config import METHODS, SearchConfig, build
+from engine.data import ChannelStatistics
 from engine.errors import CheckpointError, StopRequested
 from engine.genotype import Genotype
 from engine.search.construction import backends_of, method_class, supernet_of
@@ -31,7 +32,8 @@ def make(name: str, seed: int = 7, epoch: int = EPOCHS - 1, **changes: Any) -> S
     """A fresh search of method `name` on the smallest supernet there is, about to begin `epoch`."""
     short = {"attack_steps": 1} if "attack_steps" in METHODS[name].config.model_fields else {}
     config = build("search", name, "digits", "smoke", short | {"channels": 4, "layers": 4, "epochs": EPOCHS} | changes)
-    supernet = supernet_of(name, config, classes=CLASSES, image_shape=IMAGE_SHAPE)
+    supernet = supernet_of(name, config, classes=CLASSES, image_shape=IMAGE_SHAPE,
+                          statistics=ChannelStatistics((0.3,), (0.4,)) if config.normalise else None)
     supernet.use_backends(backends_of(config, supernet, DEVICE.type))
     method = method_class(name)(config, supernet, device=DEVICE, dtype=torch.float32, seed=seed)
     method.begin_epoch(epoch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -18,6 +19,7 @@ from engine.config import (
     differences_from_paper,
     parse_pixels,
     preset_values,
+    recorded,
 )
 from engine.data import DATASETS
 from engine.data.splits import split_sizes
@@ -30,12 +32,14 @@ SEARCH = {
     "weights_learning_rate_min": 0.001, "momentum": 0.9, "weight_decay": 3e-4, "gradient_clip": 5.0,
     "alpha_learning_rate": 3e-4, "alpha_weight_decay": 1e-3, "epsilon": 8 / 255, "step_size": 2 / 255, "attack_steps": 7,
     "crop_padding": 4, "flip": True, "adversarial_lambda": 0.1, "finite_difference": 0.01, "unrolled": True,
-    "clip_images": False, "gradient_normalisation": "none", "seed": 2, "steps_per_epoch": None, "images": None}
+    "clip_images": False, "gradient_normalisation": "none", "seed": 2, "steps_per_epoch": None, "images": None, "cutout": 0,
+    "normalise": False}
 RETRAIN = {
     "epochs": 200, "batch_size": 32, "channels": 64, "layers": 20, "learning_rate": 0.1, "schedule": "step", "momentum": 0.9,
     "weight_decay": 1e-4, "gradient_clip": 5.0, "auxiliary_weight": 0.4, "auxiliary_input": "clean", "drop_path": 0.0,
     "training": "pgd_at", "epsilon": 8 / 255, "step_size": 0.01, "attack_steps": 7, "start_noise": 0.001, "crop_padding": 4,
-    "flip": True, "cutout": 16, "steps_per_epoch": None, "images": None, "warmup_epochs": 0, "average_decay": 0.0}
+    "flip": True, "cutout": 16, "steps_per_epoch": None, "images": None, "warmup_epochs": 0, "average_decay": 0.0,
+    "normalise": False}
 # Wong, Rice and Kolter (locuslab/fast_adversarial at e9ccb17), CIFAR10/train_fgsm.py: 10/255 of 8/255; PGD-8; 20 points.
 FAST_AT = {"fast_step": 1.25, "probe_every": None, "probe_steps": 8, "probe_drop": 0.2}
 ATTACK = {"attacks": ("fgsm", "pgd-20", "autoattack"), "epsilon": 8 / 255, "step_size": 2 / 255, "autoattack_images": None,
@@ -102,7 +106,8 @@ def test_every_choice_of_a_retraining_that_is_not_published_shows_in_its_name() 
     assert build("retrain", changes={"auxiliary_input": "adversarial"}).deviations() == ["auxiliary loss on adversarial images"]
     assert build("retrain", changes={"average_decay": 0.995}).deviations() == ["EMA 0.995"]
     assert build("retrain", changes={"training": "fast_at", "average_decay": 0.9}).deviations() == ["Fast-AT", "EMA 0.9"]
-    for field in ("training", "auxiliary_input", "average_decay"):
+    assert build("retrain", changes={"normalise": True}).deviations() == ["images normalised"]
+    for field in ("training", "auxiliary_input", "average_decay", "normalise"):
         assert str(RetrainConfig.model_fields[field].description).startswith("Differs")
 
 
@@ -128,3 +133,30 @@ def test_a_method_is_known_without_torch() -> None:
     code = "import sys; from engine.config import METHODS; sys.exit('torch' in sys.modules or not len(METHODS))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert METHODS["arnas"].config is ArnasConfig
+
+
+def test_a_search_normalises_and_cuts_out_where_its_published_code_does() -> None:
+    papers = {name: build("search", name, "cifar10", "paper") for name in METHODS}
+    assert {name for name, config in papers.items() if config.normalise} == {"darts", "e2rnas"}
+    assert {name: config.cutout for name, config in papers.items() if config.cutout} == {"e2rnas": 16}
+    for name, config in papers.items():
+        other = build("search", name, "cifar10", "paper", {"normalise": not config.normalise})
+        word = "images not normalised" if config.normalise else "images normalised"
+        assert config.deviations() == [] and other.deviations() == [word]
+        assert str(type(config).model_fields["normalise"].description).startswith("Differs when ")
+
+
+def test_a_dataset_says_how_large_a_square_is_and_a_method_whether_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    larger = replace(DATASETS["cifar10"], name="larger", defaults={"cutout": 32})
+    monkeypatch.setitem(DATASETS._entries, "larger", larger)
+    cutouts = {name: build("search", name, "larger", "paper").cutout for name in ("arnas", "e2rnas")}
+    assert cutouts == {"arnas": 0, "e2rnas": 32}
+    assert build("retrain", None, "larger", "paper").cutout == 32
+    assert build("search", "e2rnas", "digits", "quick").cutout == 0
+
+
+def test_a_recorded_search_has_what_it_ran_with_and_not_what_is_default_now() -> None:
+    darts, values = METHODS["darts"].config, {"dataset": "digits"}
+    assert darts().normalise and not recorded(darts, values).normalise
+    assert recorded(darts, values | {"normalise": True, "cutout": 2}).model_dump() == darts(normalise=True, cutout=2).model_dump()
+    assert recorded(RetrainConfig, {"auxiliary_weight": 0.0}).cutout == 16

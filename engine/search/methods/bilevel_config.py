@@ -20,7 +20,7 @@ class BilevelConfig(SearchConfig):
 
     def deviations(self) -> list[str]:
         """See `RunConfig.deviations`."""
-        return [] if self.unrolled else ["first order"]
+        return super().deviations() + ([] if self.unrolled else ["first order"])
 
 
 class RobustBilevelConfig(BilevelConfig):

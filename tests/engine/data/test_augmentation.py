@@ -54,8 +54,9 @@ def test_cutout_blanks_one_square_that_may_hang_over_the_edge() -> None:
     assert blank.any(0).all()
 
 
-def one_by_one(x: torch.Tensor, generator: torch.Generator, padding: int, flip: bool, cutout: int) -> torch.Tensor:
-    """What the published training code does to one image after the other, with the same draws."""
+def one_by_one(x: torch.Tensor, generator: torch.Generator, padding: int, flip: bool, cutout: int,
+               mean: torch.Tensor | None = None, std: float = 1.0) -> torch.Tensor:
+    """What the published training code does to one image after the other, with the same draws; with a mean it normalises."""
     images, _, height, width = x.shape
     draws = [torch.randint(high, (images,), generator=generator).tolist()
              for high in (2 * padding + 1, 2 * padding + 1, 2, height, width)]
@@ -66,6 +67,8 @@ def one_by_one(x: torch.Tensor, generator: torch.Generator, padding: int, flip: 
         image = framed[:, top:top + height, left:left + width].clone()
         if flip and mirrored:
             image = torch.stack([image[:, :, width - 1 - place] for place in range(width)], dim=2)
+        if mean is not None:
+            image = (image - mean[:, None, None]) / std
         y1, y2 = (min(max(row + side, 0), height) for side in (-(cutout // 2), cutout // 2))
         x1, x2 = (min(max(column + side, 0), width) for side in (-(cutout // 2), cutout // 2))
         image[:, y1:y2, x1:x2] = 0.0
@@ -79,3 +82,13 @@ def test_a_batch_is_augmented_as_each_image_alone(shape: tuple[int, ...], paddin
     x = torch.rand(shape)
     got = augment(x, generator_for(3, "augment"), padding, True, cutout)
     assert torch.equal(got, one_by_one(x, generator_for(3, "augment"), padding, True, cutout))
+
+
+def test_a_network_that_normalises_sees_the_published_cutout() -> None:
+    """The published code blanks behind the normalisation, so that a square has the mean and the border of a crop is black."""
+    x, mean = torch.rand(64, 3, 8, 12), torch.tensor([0.4, 0.5, 0.3])
+    ours = augment(x, generator_for(3, "augment"), 2, True, 4, blank=mean)
+    seen = (ours - mean[:, None, None]) / 0.25
+    published = one_by_one(x, generator_for(3, "augment"), 2, True, 4, mean, 0.25)
+    assert torch.allclose(seen, published, atol=1e-6)
+    assert ((seen == 0) == (published == 0)).all() and (published == 0).any() and ours.min() >= 0 and ours.max() <= 1

@@ -11,7 +11,7 @@ import torch
 
 from engine.data import DATASETS
 from engine.data.augmentation import generator_for
-from engine.data.loading import Images, batches, checked, load_split
+from engine.data.loading import Images, batches, channel_statistics, checked, load_split
 from engine.data.splits import splits_of
 from engine.errors import ConfigError
 
@@ -89,3 +89,17 @@ def test_digits_are_those_of_scikit_learn() -> None:
     images, labels = digits.load()
     oracle = load_digits()
     assert (images[:, 0] * 16 == oracle.images).all() and (labels == oracle.target).all()
+
+
+def test_channel_statistics_are_published_or_measured() -> None:
+    published = {"cifar10": (0.49139968, 0.24703233), "cifar100": (0.5071, 0.2675), "svhn": (0.4377, 0.1980)}
+    nothing = Images(torch.zeros(1, 3, 1, 1))
+    for name, first in published.items():
+        mean, std = channel_statistics(DATASETS[name], nothing)
+        assert (mean[0], std[0]) == first and len(mean) == len(std) == 3
+    content = torch.randint(256, (5000, 2, 3, 4), dtype=torch.uint8)
+    content[:, 1] = 51
+    mean, std = channel_statistics(DATASETS["digits"], Images(content, DEVICE))
+    pixels = content.double() / 255
+    assert np.allclose(mean, pixels.mean((0, 2, 3)), rtol=1e-6)
+    assert std[0] == pytest.approx(pixels[:, 0].std(correction=0).item(), rel=1e-6) and std[1] == 1.0

@@ -6,10 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from engine import requests
 from engine.config import METHODS
 from engine.errors import StopRequested
+from engine.run import loop_search
+from engine.run.folder import RunFolder, atomic_write_json
+from engine.run.preparation import prepare
+from engine.run.session import Session
 from tests.engine.run.processes import events_of, without_supervisor
 from tests.engine.run.test_loops import attempt, last
 from tests.engine.run.test_resume import same
@@ -78,3 +83,34 @@ def test_what_a_method_does_not_measure_is_not_written(runs: Path, whole_searche
     alpha = next(event for event in events if event["event"] == "alpha")
     assert alpha["primitives"][0] == "none" and {len(row) for row in alpha["alpha"]} == {8}
     assert {event["cell"] for event in events if event["event"] == "alpha"} == {"normal", "reduce"}
+
+
+def test_a_search_older_than_a_setting_goes_on_as_it_began(runs: Path) -> None:
+    """Its record says nothing of normalisation, and what is DARTS's default now was not then."""
+    whole, cut = (requests.submit(runs, "search", {"epochs": 2, "normalise": False}, method="darts", preset="smoke")[0]
+                  for _ in range(2))
+    attempt(runs, whole)
+    with pytest.raises(StopRequested):
+        attempt(runs, cut, 1, 8)
+    folder = RunFolder(runs, cut)
+    run = folder.read_run()
+    assert run["config"].pop("normalise") is False and run["config"].pop("cutout") == 0
+    atomic_write_json(folder.run_json, run)
+    attempt(runs, cut, 2)
+    same(last(runs, whole), last(runs, cut))
+
+
+def test_a_search_normalises_with_the_weights_split_and_blanks_with_its_mean(runs: Path) -> None:
+    run_id = requests.submit(runs, "search", {"cutout": 4, "crop_padding": 0}, method="darts", preset="smoke")[0]
+    folder = RunFolder(runs, run_id)
+    folder.results.mkdir(exist_ok=True)
+    session = Session(folder, folder.read_run(), attempt=1, device="cpu", threads=1)
+    session.open_events()
+    loop = loop_search.SearchLoop(session, prepare(session))
+    pixels = loop.weights_split[0][...]
+    mean = pixels.mean().item()
+    assert loop.statistics is not None and loop.statistics.mean == pytest.approx((mean,))
+    x, _ = loop._batch("weights", 0, 0)
+    blanked = (x == torch.tensor(loop.statistics.mean)).flatten(1).sum(1)
+    assert ((blanked >= 4) & (blanked <= 16)).all() and (loop.supernet._pixels(x) == 0).flatten(1).sum(1).equal(blanked)
+    session.close()

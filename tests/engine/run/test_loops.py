@@ -108,7 +108,7 @@ def test_stopped_at_any_pass_and_resumed_equals_uninterrupted(runs: Path, chain:
 RECIPES = {
     "natural": {"training": "natural"}, "trades": {"training": "trades"}, "fast_at": {"training": "fast_at", "probe_every": 1},
     "fast_at as published": {"training": "fast_at", "schedule": "cyclic"}, "average": {"average_decay": 0.9},
-    "warm-up": {"warmup_epochs": 1}}
+    "warm-up": {"warmup_epochs": 1}, "normalised": {"normalise": True, "cutout": 4}}
 
 
 @pytest.mark.parametrize("recipe", list(RECIPES))
@@ -321,3 +321,24 @@ def test_best_is_written_for_the_attack_to_read(runs: Path, chain: dict[str, str
     best = checkpoint.read(folder.checkpoint / "best.pt")
     assert set(best) >= {"network", "selection", "epoch", "genotype", "sizes"}
     assert json.loads(best["genotype"]) == read_json(folder.results / "network.json")["genotype"]
+
+
+def test_an_attack_sees_the_normalisation_of_the_training(runs: Path) -> None:
+    trained = submit(runs, "retrain", genotype="ARNAS", normalise=True, average_decay=0.5)
+    attempt(runs, trained)
+    pixels = loop_retrain.RetrainLoop(*opened(runs, trained)).x[...]
+    state = checkpoint.read(RunFolder(runs, trained).checkpoint / "best.pt")["network"]
+    assert state["mean"].item() == pytest.approx(pixels.mean().item()) and state["std"].item() == pytest.approx(
+        pixels.std(correction=0).item())
+    atomic_write_json(RunFolder(runs, trained).ended_json, {"attempt": 1, "status": "finished", "cause": ""})
+    loop = loop_attack.AttackLoop(*opened(runs, submit(runs, "attack", trained)))
+    assert torch.equal(loop.evaluation.network.mean, state["mean"]) and torch.equal(loop.evaluation.network.std, state["std"])
+
+
+def opened(runs: Path, run_id: str) -> tuple[Session, Any]:
+    """What a loop is made of, at the beginning of an attempt."""
+    folder = RunFolder(runs, run_id)
+    folder.results.mkdir(exist_ok=True)
+    session = Session(folder, folder.read_run(), attempt=1, device="cpu", threads=1)
+    session.open_events()
+    return session, prepare(session)

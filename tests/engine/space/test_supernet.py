@@ -247,3 +247,30 @@ def test_calls_that_cannot_be_are_refused() -> None:
         supernet.logits(x, weights, alphas[:-1])
     with pytest.raises(CheckpointError, match="flat vector"):
         supernet.logits(x, weights[:-1], alphas)
+
+
+@pytest.mark.parametrize("backend", list(BACKENDS))
+def test_images_are_normalised_in_front_of_the_stem_and_gradients_stay_in_pixels(backend: str) -> None:
+    """Also in front of its padding: a folded stem would see another border."""
+    mean, std = (0.5, 0.1, 0.3), (0.25, 0.5, 0.2)
+    sizes = {"channels": 4, "layers": 4, "classes": 10, "image_shape": (3, 8, 8), "backend": backend}
+    plain, normalising = Supernet(**sizes), Supernet(**sizes, mean=mean, std=std)
+    generator = torch.Generator().manual_seed(0)
+    weights, alphas = plain.initial_weights(generator, torch.float64), plain.initial_alphas(generator, torch.float64)
+    x = torch.rand(5, 3, 8, 8, generator=generator, dtype=torch.float64, requires_grad=True)
+    by_channel = [torch.tensor(values)[:, None, None].double() for values in (mean, std)]
+    seen = ((x.detach() - by_channel[0]) / by_channel[1]).requires_grad_(True)
+    y = torch.arange(5)
+    ours, theirs = normalising.logits(x, weights, alphas), plain.logits(seen, weights, alphas)
+    assert_equal(ours, theirs, "logits")
+    (of_pixels,), (of_seen,) = (torch.autograd.grad(F.cross_entropy(logits, y), images)
+                                for logits, images in ((ours, x), (theirs, seen)))
+    assert_equal(of_pixels, of_seen / by_channel[1], "gradient of the images")
+    assert normalising.logits(x.float(), weights.float(), alphas.float()).dtype == torch.float32
+
+
+def test_a_normalisation_that_does_not_fit_is_refused() -> None:
+    sizes = {"channels": 4, "layers": 4, "classes": 10, "image_shape": (3, 8, 8)}
+    for wrong in ({"mean": (0.5,)}, {"std": (0.2, 0.0, 0.2)}, {"mean": (float("nan"),) * 3}):
+        with pytest.raises(ConfigError, match="one per image channel"):
+            Supernet(**sizes, **wrong)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from engine.config import METHODS, Method, setting
+from engine.config import METHODS, Method, normalisation, setting
 from engine.search.methods.bilevel_config import BilevelConfig
 
 
@@ -13,7 +13,6 @@ class DartsConfig(BilevelConfig):
     """DARTS: min over alpha of L_natural(w'), weights naturally trained. The defaults are the paper's search on CIFAR-10.
 
     Where paper and released code differ it is the code's: the learning rate of the weights ends at 0.001, not at zero.
-    Differs: images stay in 0..1, where the released code subtracts the data's mean and divides by its standard deviation.
     """
 
     batch_size: int = setting(64, "Images per step, drawn from each of the weights and alphas splits.", group="Schedule",
@@ -23,6 +22,7 @@ class DartsConfig(BilevelConfig):
     unrolled: bool = setting(
         True, "On: second order, the architecture gradient goes through one unrolled weight step. Off: first order, faster. "
         "Both are published; the run's name says when it is the first.", group="Architecture", source="DARTS, section 2.3")
+    normalise: bool = normalisation(True, "DARTS code")
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},

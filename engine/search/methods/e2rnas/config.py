@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from engine.config import METHODS, Method, Pixels, setting
+from engine.config import METHODS, Method, Pixels, normalisation, setting
 from engine.search.methods.bilevel_config import BilevelConfig
 
 CODE = "E2RNAS code of 2020-11"
@@ -15,7 +15,6 @@ class E2rnasConfig(BilevelConfig):
     """E2RNAS: min over alpha of (L_natural, parameters) by MGDA, weights trained on one-step adversarial images.
 
     The defaults are the released main runs' (CIFAR-10, L = 1e6), slips included; each repair is a switch under "Deviations".
-    Differs: images stay in 0..1 and are not cut out, where the released code normalises them and blanks squares of 16 pixels.
     The method of the same name of 2021 (IJCNN 2022; five objectives) is another one and not this.
     """
 
@@ -23,6 +22,9 @@ class E2rnasConfig(BilevelConfig):
                               source=CODE, ge=2, le=8192)
     channels: int = setting(16, "Channels C of the first cells of the supernet; even.", group="Supernet", source=CODE, ge=2,
                             le=512)
+    cutout: int = setting(16, "Side of the square that is blanked; 0 for none.", group="Augmentation", source=CODE, unit="pixels",
+                          ge=0, le=64)
+    normalise: bool = normalisation(True, CODE)
     training_epsilon: Pixels = setting(
         2 / 255, "L-infinity radius of the one-step attack that the weights are trained on, pixel space. Its step is 1.25 times "
         "that.", group="Attack in search", source=CODE)
