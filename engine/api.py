@@ -22,7 +22,7 @@ from typing import Any, cast
 
 from engine import requests
 from engine.catalog import find_genotype
-from engine.config import KINDS, METHODS, PRESETS, RunConfig, build, config_class, preset_values
+from engine.config import KINDS, METHODS, PRESETS, RunConfig, build, config_class, preset_values, published_values
 from engine.cost import cost
 from engine.data import fetching
 from engine.data.fetching import Presence
@@ -213,7 +213,7 @@ class Setting:
 
     Attributes:
         values: by preset, on the dataset that was asked for.
-        published: the default of its class: the published value where there is a source.
+        published: the published value on that dataset where there is a source, else the default of its class.
         source: paper or code that `published` comes from.
         text: what it means.
     """
@@ -243,11 +243,13 @@ def presets(kind: str | None = None, method: str | None = None, dataset: str = "
         methods = (None,) if of_kind != "search" else tuple(METHODS) if method is None else (method,)
         for of_method in methods:
             values = {preset: preset_values(of_kind, of_method, dataset, preset) for preset in PRESETS}
-            for name, info in config_class(of_kind, of_method).model_fields.items():
+            cls = config_class(of_kind, of_method)
+            published = published_values(cls, dataset)
+            for name, info in cls.model_fields.items():
                 if name != "dataset":
                     extra = cast(dict[str, Any], info.json_schema_extra or {})
                     found.append(Setting(of_kind, of_method, name, {preset: of[name] for preset, of in values.items()},
-                                         info.default, str(extra.get("source", "")), str(info.description)))
+                                         published[name], str(extra.get("source", "")), str(info.description)))
     return found
 
 

@@ -22,6 +22,7 @@ from engine.placement import SMALLEST_AUXILIARY_IMAGE
 from engine.registry import Registry, unknown_name
 from engine.run.folder import KINDS
 from engine.search.registries import WEIGHTINGS  # noqa: F401  (forms and pages read it here)
+from engine.train.schedule import milestone_epochs
 from engine.transplant import read_grafts
 
 # Of searches, where it is not the default of every method.
@@ -202,9 +203,12 @@ class RetrainConfig(RunConfig):
                                           group="Training", ge=1)
     learning_rate: float = setting(0.1, "Learning rate of SGD.", group="Training", source="ARNAS code", gt=0, le=10)
     schedule: Literal["step", "cosine", "cyclic"] = setting(
-        "step", "step: times 0.1 at one half and again at three quarters of the epochs (published: 99 and 149 of 200); "
-        "cosine: to zero; cyclic: by the step, from zero up to the learning rate at half of the training and back to zero "
-        "(Fast-AT, released code).", group="Training", source="ARNAS code")
+        "step", "step: times 0.1 at each of the milestones; cosine: to zero; cyclic: by the step, from zero up to the learning "
+        "rate at half of the training and back to zero (Fast-AT, released code).", group="Training", source="ARNAS code")
+    milestones: str = setting(
+        "99/200, 149/200", "Where the schedule step drops the rate, with commas: shares of the epochs (published: after 99 and "
+        "149 of 200; Tiny-ImageNet 1/3 and 2/3 of 90) or whole numbers of epochs like 30, 60.", group="Training",
+        source="ARNAS code")
     warmup_epochs: int = setting(0, "The learning rate first grows by equal steps over so many epochs; 0 for none. cosine then "
                                  "covers the epochs behind it.", group="Training", unit="epochs", ge=0, le=1000)
     momentum: float = setting(0.9, "Momentum of SGD.", group="Training", source="ARNAS code", ge=0, lt=1)
@@ -265,7 +269,9 @@ class RetrainConfig(RunConfig):
         return self
 
     @model_validator(mode="after")
-    def _warmup_leaves_epochs(self) -> RetrainConfig:
+    def _schedule_fits_the_epochs(self) -> RetrainConfig:
+        if self.schedule == "step":
+            milestone_epochs(self.milestones, self.epochs)
         if self.warmup_epochs and self.schedule == "cyclic":
             raise ValueError(f"warmup_epochs must be 0 with the cyclic schedule, which begins at zero by itself, got "
                              f"{self.warmup_epochs}; take 0 or another schedule")
@@ -285,6 +291,9 @@ class RetrainConfig(RunConfig):
 class AttackConfig(RunConfig):
     """Evaluation of a retrained network on the test split."""
 
+    checkpoint: Literal["best", "last"] = setting(
+        "best", "Differs when last: attacks the network as it was after the last epoch. best: after the epoch that withstood PGD "
+        "best on the select split (published: the highest clean accuracy on the test set).", group="Attacks")
     attacks: tuple[str, ...] = setting(("fgsm", "pgd-20", "autoattack"), "Which attacks, in this order.", group="Attacks",
                                        source="ARNAS code")
     epsilon: Pixels = setting(8 / 255, "L-infinity radius, pixel space.", group="Attacks", source="ARNAS code")
@@ -309,6 +318,10 @@ class AttackConfig(RunConfig):
             if classes < attack.min_classes:
                 raise ValueError(f"{attack.title} needs a dataset of at least {attack.min_classes} classes, got {classes}")
         return self
+
+    def deviations(self) -> list[str]:
+        """See `RunConfig.deviations`."""
+        return ["last checkpoint"] if self.checkpoint == "last" else []
 
 
 @dataclass(frozen=True)
@@ -448,12 +461,17 @@ class Difference:
     paper: Any
 
 
+def published_values(cls: type[RunConfig], dataset: str) -> dict[str, Any]:
+    """The published value of every setting of a class, its default where none is published. On a dataset of the papers these are
+    the settings for that dataset; on another, those for CIFAR-10."""
+    facts = DATASETS[dataset]
+    defaults = {name: info.default for name, info in cls.model_fields.items()}
+    return defaults | _of_dataset(cls, facts if facts.published else DATASETS["cifar10"])
+
+
 def differences_from_paper(config: RunConfig) -> list[Difference]:
-    """Every setting of `config` that differs from the published defaults of its class, in the order of the class. On a dataset of
-    the papers, the published settings are those for that dataset; on another, those for CIFAR-10."""
-    reference = {name: info.default for name, info in type(config).model_fields.items()}
-    facts = DATASETS[config.dataset]
-    reference |= _of_dataset(type(config), facts if facts.published else DATASETS["cifar10"])
+    """Every setting of `config` that differs from the `published_values` of its class, in the order of the class."""
+    reference = published_values(type(config), config.dataset)
     ignored = {"seed", "device", "threads", "genotype"}
     return [Difference(name, value, reference[name]) for name, value in config.model_dump().items()
             if name not in ignored and value != reference[name]]

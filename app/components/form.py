@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 
 from engine import requests
 from engine.attack import ATTACKS
-from engine.config import RunConfig, is_pixels, parse_pixels, pixels_text, validate
+from engine.config import RunConfig, is_pixels, parse_pixels, pixels_text, published_values, validate
 from engine.errors import ConfigError, GenotypeError
 
 # Chosen at the top of the page by controls of their own.
@@ -95,7 +95,7 @@ def bounds_text(info: FieldInfo) -> str:
     return ", ".join(part for part in (low, high) if part)
 
 
-def help_text(name: str, info: FieldInfo) -> str:
+def help_text(name: str, info: FieldInfo, published: Any) -> str:
     """Meaning, range, published value with its source, and the flag of the command line, as Markdown."""
     extra = typing.cast(dict[str, Any], info.json_schema_extra or {})
     lines = [str(info.description)]
@@ -103,7 +103,7 @@ def help_text(name: str, info: FieldInfo) -> str:
         unit = " (pixel space; 8/255 may be typed)" if is_pixels(info) else f" {unit_of(info)}" if unit_of(info) else ""
         lines.append(f"Range: {bounds_text(info)}{unit}.")
     source = f" ({extra['source']})" if extra.get("source") else ""
-    lines.append(f"{'Published' if source else 'Default'}: {value_text(info, info.default)}{source}.")
+    lines.append(f"{'Published' if source else 'Default'}: {value_text(info, published)}{source}.")
     lines.append(f"Flag: `--{name.replace('_', '-')}`")
     return "\n\n".join(lines)
 
@@ -174,6 +174,7 @@ def config_form(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], *, k
                and (value := _held(cls.model_fields[name], f"{key}.{name}", (start or {}).get(name, preset[name])))
                != preset[name]}
     values = check(kind, cls, preset, changes)
+    published = published_values(cls, preset["dataset"])
     for group, names in groups_of(cls).items():
         heading, body = st.columns([1, 5])
         heading.markdown(f"**{group}**")
@@ -181,20 +182,20 @@ def config_form(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], *, k
             for row in range(0, len(names), COLUMNS):
                 for column, name in zip(st.columns(COLUMNS), names[row:row + COLUMNS]):
                     with column:
-                        _field(cls, name, preset, values, f"{key}.{name}")
+                        _field(cls, name, preset, published[name], values, f"{key}.{name}")
     return values
 
 
-def _field(cls: type[RunConfig], name: str, preset: Mapping[str, Any], values: FormValues, key: str) -> None:
+def _field(cls: type[RunConfig], name: str, preset: Mapping[str, Any], published: Any, values: FormValues, key: str) -> None:
     """One widget, then its problem or, where it is not the published value, the published one."""
     info = cls.model_fields[name]
-    _widget(name, info, key)
+    _widget(name, info, published, key)
     value = values.changes.get(name, preset[name])
     if name in values.problems:
         st.markdown(f":red[:material/error: {_escaped(values.problems[name])}]")
-    elif value != info.default and name not in ("seed", "device", "threads"):
-        moved = name in values.changes and preset[name] != info.default
-        st.caption(f"paper: {with_unit(info, info.default)}" + (f" · preset: {value_text(info, preset[name])}" if moved else ""))
+    elif value != published and name not in ("seed", "device", "threads"):
+        moved = name in values.changes and preset[name] != published
+        st.caption(f"paper: {with_unit(info, published)}" + (f" · preset: {value_text(info, preset[name])}" if moved else ""))
 
 
 def _is_required(info: FieldInfo) -> bool:
@@ -248,9 +249,9 @@ def _number(text: str | None, info: FieldInfo, start: Any) -> Any:
     return value if isinstance(value, float) else (text or "")
 
 
-def _widget(name: str, info: FieldInfo, key: str) -> None:
+def _widget(name: str, info: FieldInfo, published: Any, key: str) -> None:
     """Draws the widget of one field; its value lives in the session under `key` and outlasts a visit to another page."""
-    kind, label, about = _kind(info), label_of(name), help_text(name, info)
+    kind, label, about = _kind(info), label_of(name), help_text(name, info, published)
     if unit_of(info):
         label += f" ({unit_of(info)})"
     if kind == "flag":

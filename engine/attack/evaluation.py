@@ -60,7 +60,8 @@ class Evaluation:
     """
 
     def __init__(self, config: AttackConfig, network: nn.Module, x: Tensor, y: Tensor, *, classes: int,
-                 indices: Sequence[int], checkpoint: str = "", preprocessing: str = "none") -> None:
+                 indices: Sequence[int], checkpoint: str = "", chosen: str = "best",
+                 preprocessing: str = "none") -> None:
         """x: float32 [N, C, H, W] in 0..1 and y: int64 [N] on the network's device.
 
         Args:
@@ -69,6 +70,7 @@ class Evaluation:
             classes: of the dataset.
             indices: [N] the images' numbers in the dataset; recorded by hash and in the outcomes.
             checkpoint: hash of the network's weights, for the record.
+            chosen: which of its training's checkpoints that is, "best" or "last", for the record.
             preprocessing: what happens to pixels inside the network, for the record.
 
         Raises:
@@ -76,7 +78,7 @@ class Evaluation:
         """
         self.config, self.network, self.x, self.y, self.classes = config, network, x, y, classes
         self.indices = [int(index) for index in indices]
-        self.checkpoint, self.preprocessing = checkpoint, preprocessing
+        self.checkpoint, self.chosen, self.preprocessing = checkpoint, chosen, preprocessing
         self.stages = self._stages()
         self._outcomes = {name: torch.full((len(y),), UNKNOWN, dtype=torch.int8) for name in self.stages}
         self._done = {name: torch.zeros(len(self._blocks(name)), dtype=torch.int8) for name in self.stages}
@@ -230,7 +232,7 @@ class Evaluation:
             # Nothing random in a natural prediction.
             "seed": None if attack is None else self.config.seed,
             "preprocessing": self.preprocessing, "mode": "eval, float32",
-            "block_images": self.config.batch_size, "checkpoint": self.checkpoint}
+            "block_images": self.config.batch_size, "checkpoint": self.checkpoint, "chosen": self.chosen}
 
     def _stage_row(self, name: str) -> dict[str, Any]:
         stage = self.stages[name]

@@ -15,7 +15,7 @@ from typing import Any
 from engine.attack import LIBRARY, Attack
 
 # What names the network or only cuts the work into pieces.
-NOT_HASHED = ("checkpoint", "block_images")
+NOT_HASHED = ("checkpoint", "chosen", "block_images")
 
 
 def fingerprint(fields: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -23,6 +23,9 @@ from engine.errors import ConfigError
 from engine.registry import unknown_name
 
 NONE = "None"
+# Their released code, not adversarial, where it differs from what ARNAS published.
+STANDARD_TRAINING = ("--preset paper --training natural --channels 36 --epochs 600 --batch-size 96 --learning-rate 0.025 "
+                     "--schedule cosine --weight-decay 0.0003 --drop-path 0.2 --normalise")
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,8 @@ def _typed(cls: type, kind: str, arguments: list[str]) -> Any:
 def _description(kind: str) -> str:
     what = {"search": "Search an architecture.", "retrain": "Train a derived network from scratch.",
             "attack": "Attack a retrained network on the test split."}[kind]
-    return f"{what} Defaults are those of the chosen preset: {', '.join(PRESETS)}."
+    standard = f" The standard training of DARTS and E2RNAS: {STANDARD_TRAINING}." if kind == "retrain" else ""
+    return f"{what} Defaults are those of the chosen preset: {', '.join(PRESETS)}.{standard}"
 
 
 def _flags_class(kind: str, method: str | None, dataset: str, preset: str, values: dict[str, Any]) -> type:

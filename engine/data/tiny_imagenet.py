@@ -56,13 +56,12 @@ def _blocks(files: Pictures, labelled: list[tuple[str, int]], test: bool) -> Ite
 
 DATASETS.add("tiny-imagenet", Dataset(
     name="tiny-imagenet", title="Tiny-ImageNet-200",
-    description="110,000 colour photographs of 64x64 pixels in 200 classes; tested on its official validation set of 10,000. "
-                "Differs: a retraining's rate falls at one half and three quarters of its epochs, not at one and two thirds.",
+    description="110,000 colour photographs of 64x64 pixels in 200 classes; tested on its official validation set of 10,000.",
     classes=200, image_shape=(3, SIDE, SIDE), images=110_000, test_images=10_000,
     epsilon=8 / 255, step_size=None, split_fractions=OFFICIAL_FRACTIONS, load=partial(prepared.load, "tiny-imagenet"),
     published=True,
     # ARNAS code, train_tiny_imagenet.
-    retraining={"channels": 84, "layers": 14, "epochs": 90, "batch_size": 26, "cutout": 0},
+    retraining={"channels": 84, "layers": 14, "epochs": 90, "batch_size": 26, "cutout": 0, "milestones": "1/3, 2/3"},
     quick={"images": 64, "autoattack_images": 10},
     sources=(Source("tiny-imagenet-200.zip", "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
                     "90528d7ca1a48142e341f4ef8d21d0de", 248_100_043, "tiny-imagenet-200"),),

@@ -67,7 +67,7 @@ def check_parent(runs: Path, kind: str, config: RunConfig, parent: str | None) -
 
     Raises:
         RunError: no such run, a run of the wrong kind, or none where one is needed.
-        ConfigError: another dataset than the network was trained on.
+        ConfigError: another dataset than the network was trained on, or a checkpoint that an imported network does not have.
         GenotypeError: cells are to be replaced that the parent's genotype does not have.
     """
     if kind == "search":
@@ -88,6 +88,9 @@ def check_parent(runs: Path, kind: str, config: RunConfig, parent: str | None) -
     if kind == "attack" and above["config"].get("dataset") != config.dataset:
         raise ConfigError(f"dataset must be {above['config'].get('dataset')!r}, on which {parent} was trained, "
                           f"got {config.dataset!r}; attack it there.")
+    if getattr(config, "checkpoint", "best") == "last" and above.get("imported"):
+        raise ConfigError(f"checkpoint must be best for {parent}, which was imported from a file of one network, got last; leave "
+                          "it out.")
     # What a search that goes on will find is known when the retraining begins.
     if isinstance(config, RetrainConfig) and (RunFolder(runs, parent).results / "genotype.json").exists():
         trained_genotype(runs, config, parent)

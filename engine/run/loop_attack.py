@@ -30,8 +30,12 @@ def run(session: Session) -> None:
     AttackLoop(session, prepare(session)).run()
 
 
-def network_of(parent: RunFolder) -> tuple[Genotype, dict[str, Any], Network, dict[str, Tensor]]:
-    """(genotype, sizes, network, its weights) that a retraining left: the best by its select split.
+def network_of(parent: RunFolder, which: str = "best") -> tuple[Genotype, dict[str, Any], Network, dict[str, Tensor]]:
+    """(genotype, sizes, network, its weights) that a retraining left.
+
+    Args:
+        parent: folder of the retraining.
+        which: best: by its select split; last: as it was after the last epoch (the averaged one where weights are averaged).
 
     Raises:
         RunError, GenotypeError, ConfigError, CheckpointError: it left none, or files that cannot be used.
@@ -42,13 +46,15 @@ def network_of(parent: RunFolder) -> tuple[Genotype, dict[str, Any], Network, di
     with checkpoint.fitting(f"results/network.json of run {parent.id} must describe its network"):
         genotype = Genotype.from_dict(found.pop("genotype"))
         network = Network(genotype, **found)
+    name = checkpoint.BEST if which == "best" else checkpoint.LAST
     try:
-        best = checkpoint.read(parent.checkpoint / checkpoint.BEST)
+        state = checkpoint.read(parent.checkpoint / name)
     except CheckpointError as problem:
-        raise CheckpointError(f"{problem} It holds the network of {parent.id}: restore it from a backup or launch that run again."
-                              ) from None
-    with checkpoint.fitting(f"checkpoint/best.pt of run {parent.id} must hold the network of its results/network.json"):
-        weights = best["network"]
+        other = "" if which == "best" else ", or attack the best one (--checkpoint best)"
+        raise CheckpointError(f"{problem} It holds the network of {parent.id}: restore it from a backup or launch that run again"
+                              f"{other}.") from None
+    with checkpoint.fitting(f"checkpoint/{name} of run {parent.id} must hold the network of its results/network.json"):
+        weights = state["network"] if which == "best" else (state["training"].get("average") or state["training"])["network"]
         network.load_state_dict(weights)
     return genotype, found, network, weights
 
@@ -60,11 +66,11 @@ class AttackLoop:
         config: AttackConfig = prepared.config
         self.session, self.config = session, config
         parent = RunFolder(session.folder.runs, str(session.run.get("parent")))
-        self.genotype, self.sizes, network, weights = network_of(parent)
+        self.genotype, self.sizes, network, weights = network_of(parent, config.checkpoint)
         network = network.to(prepared.device).eval().requires_grad_(False)
         x, y = prepared.load("test")
         self.evaluation = Evaluation(config, network, x, y, classes=prepared.dataset.classes, indices=prepared.splits.test,
-                                     checkpoint=checkpoint.tensors_hash(weights))
+                                     checkpoint=checkpoint.tensors_hash(weights), chosen=config.checkpoint)
         self.fresh = prepared.state is None
         if prepared.state is not None:
             with checkpoint.fitting(f"checkpoint/last.pt of run {session.folder.id} must hold this evaluation"):

@@ -258,7 +258,7 @@ def test_every_field_has_a_label_a_group_and_help() -> None:
         assert set(grouped) == set(cls.model_fields) - {"dataset", "genotype"}
         for name in grouped:
             assert label_of(name)[0].isupper()
-            about = help_text(name, cls.model_fields[name])
+            about = help_text(name, cls.model_fields[name], cls.model_fields[name].default)
             assert str(cls.model_fields[name].description) in about and f"--{name.replace('_', '-')}" in about
 
 

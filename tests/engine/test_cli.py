@@ -9,8 +9,8 @@ import pytest
 
 from engine import api, requests
 from engine.catalog import find_genotype
-from engine.cli import main
-from engine.cli.flags import parse
+from engine.cli import flags, main
+from engine.cli.flags import STANDARD_TRAINING, parse
 from engine.cli.presets import SHOWN, row_of, wrapped_table
 from engine.cli.verbs import VERBS
 from engine.config import METHODS, PRESETS, build, config_class, differences_from_paper
@@ -33,6 +33,20 @@ def test_describe_prints_the_published_size(capsys: pytest.CaptureFixture[str]) 
     assert abs(answer["macs"] / 1_240.15e6 - 1) < 1e-3
     assert main(["describe", "ARNAS"]) == 0
     assert "4.520 M" in capsys.readouterr().out
+
+
+def test_the_help_tells_the_standard_training(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["retrain", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert STANDARD_TRAINING in shown
+    changes = flags.parse("retrain", [*STANDARD_TRAINING.split(), "--dataset", "cifar10"]).changes
+    found = build("retrain", None, "cifar10", "paper", changes)
+    # DARTS and E2RNAS, released code: train.py
+    assert (found.epochs, found.batch_size, found.layers, found.channels) == (600, 96, 20, 36)
+    assert (found.learning_rate, found.schedule, found.momentum, found.weight_decay) == (0.025, "cosine", 0.9, 3e-4)
+    assert (found.gradient_clip, found.auxiliary_weight, found.cutout, found.drop_path) == (5, 0.4, 16, 0.2)
+    assert found.training == "natural" and found.normalise and found.warmup_epochs == 0
 
 
 def test_transplant_prints_what_retrain_takes(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -174,6 +188,14 @@ def test_where_the_paper_column_is_not_the_published_value_that_one_is_named() -
     rows = {one.field: row_of(one) for one in api.presets("search", "arnas")}
     assert rows["epsilon"] == ("epsilon", "0.15*", "0.15*", "0.15*", "ARNAS code: 8/255")
     assert rows["momentum"] == ("momentum", "0.9", "0.9", "0.9", "ARNAS code")
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "tiny-imagenet"])
+def test_what_is_published_for_a_dataset_has_no_star(dataset: str) -> None:
+    rows = [row_of(one) for one in api.presets(dataset=dataset)]
+    assert not [row for row in rows if row[3].endswith("*")]
+    rows = {row[0]: row for row in rows}
+    assert rows["layers"][3:] == (("14" if dataset == "tiny-imagenet" else "20"), "ARNAS code")
 
 
 def test_a_long_cell_goes_on_below() -> None:

@@ -35,7 +35,8 @@ SEARCH = {
     "clip_images": False, "gradient_normalisation": "none", "seed": 2, "steps_per_epoch": None, "images": None, "cutout": 0,
     "normalise": False}
 RETRAIN = {
-    "epochs": 200, "batch_size": 32, "channels": 64, "layers": 20, "learning_rate": 0.1, "schedule": "step", "momentum": 0.9,
+    "epochs": 200, "batch_size": 32, "channels": 64, "layers": 20, "learning_rate": 0.1, "schedule": "step",
+    "milestones": "99/200, 149/200", "momentum": 0.9,
     "weight_decay": 1e-4, "gradient_clip": 5.0, "auxiliary_weight": 0.4, "auxiliary_input": "clean", "drop_path": 0.0,
     "training": "pgd_at", "epsilon": 8 / 255, "step_size": 0.01, "attack_steps": 7, "start_noise": 0.001, "crop_padding": 4,
     "flip": True, "cutout": 16, "steps_per_epoch": None, "images": None, "warmup_epochs": 0, "average_decay": 0.0,
@@ -79,6 +80,7 @@ def test_nothing_differs_from_paper_on_the_papers_datasets(dataset: str) -> None
 def test_the_released_code_trains_larger_images_with_settings_of_their_own() -> None:
     config = build("retrain", None, "tiny-imagenet", "paper")
     assert (config.channels, config.layers, config.epochs, config.batch_size, config.cutout) == (84, 14, 90, 26, 0)
+    assert config.milestones == "1/3, 2/3"
     assert build("search", "arnas", "tiny-imagenet", "paper").channels == 24
 
 
@@ -107,6 +109,9 @@ def test_every_choice_of_a_retraining_that_is_not_published_shows_in_its_name() 
     assert build("retrain", changes={"average_decay": 0.995}).deviations() == ["EMA 0.995"]
     assert build("retrain", changes={"training": "fast_at", "average_decay": 0.9}).deviations() == ["Fast-AT", "EMA 0.9"]
     assert build("retrain", changes={"normalise": True}).deviations() == ["images normalised"]
+    assert build("attack").deviations() == []
+    assert build("attack", changes={"checkpoint": "last"}).deviations() == ["last checkpoint"]
+    assert str(AttackConfig.model_fields["checkpoint"].description).startswith("Differs")
     for field in ("training", "auxiliary_input", "average_decay", "normalise"):
         assert str(RetrainConfig.model_fields[field].description).startswith("Differs")
 

@@ -9,13 +9,13 @@ import pytest
 from engine.attack import ATTACKS
 from engine.attack.fingerprint import attack_fields, fingerprint, images_hash
 
-FIELDS = {"attack": "pgd-20", "epsilon": 0.15, "seed": 2, "checkpoint": "abc", "block_images": 64}
+FIELDS = {"attack": "pgd-20", "epsilon": 0.15, "seed": 2, "checkpoint": "abc", "chosen": "best", "block_images": 64}
 
 
 def test_the_network_and_the_block_size_are_recorded_but_not_compared() -> None:
     hashed, fields = fingerprint(FIELDS)
     assert fields == FIELDS and len(hashed) == 12
-    assert fingerprint(FIELDS | {"checkpoint": "other", "block_images": 7})[0] == hashed
+    assert fingerprint(FIELDS | {"checkpoint": "other", "chosen": "last", "block_images": 7})[0] == hashed
 
 
 def test_the_order_of_the_fields_is_nothing() -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from engine import api, requests
 from engine.catalog import find_genotype
 from engine.cli import main
+from engine.errors import ConfigError
 from engine.exchange import entry
 from engine.exchange.imported import free_id
 from engine.genotype import Genotype
@@ -168,6 +169,8 @@ def test_an_attack_and_a_retraining_follow_imported_runs(runs: Path, tmp_path: P
     network = settled(Network(ARNAS, **SIZES))
     torch.save(public(network), tmp_path / "weights.pt")
     checkpoint = entry.take(runs, tmp_path / "weights.pt", genotype="ARNAS", dataset="digits", title="Theirs")
+    with pytest.raises(ConfigError, match="must be best for .* imported from a file of one network"):
+        api.launch("attack", runs=runs, preset="smoke", parent=checkpoint, changes={"checkpoint": "last"})
     search = entry.take(runs, write(tmp_path / "g.json", DARTS.to_json()))
     with processes_of(runs):
         attack = api.launch("attack", runs=runs, preset="smoke", parent=checkpoint)

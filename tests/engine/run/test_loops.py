@@ -316,6 +316,27 @@ def test_a_parent_without_a_result_is_a_sentence(runs: Path, chain: dict[str, st
             attempt(runs, run_id)
 
 
+@pytest.mark.parametrize("changes", [{}, {"average_decay": 0.9}])
+def test_the_last_network_can_be_attacked_as_well(runs: Path, changes: dict[str, Any]) -> None:
+    trained = submit(runs, "retrain", genotype="ARNAS", epochs=2, training="natural", **changes)
+    attempt(runs, trained)
+    state, best = (checkpoint.read(RunFolder(runs, trained).checkpoint / name) for name in ("last.pt", "best.pt"))
+    final = state["training"]["average"]["network"] if changes else state["training"]["network"]
+    hashes = {"last": checkpoint.tensors_hash(final), "best": checkpoint.tensors_hash(best["network"])}
+    prints = set()
+    for which, expected in hashes.items():
+        attack = submit(runs, "attack", trained, checkpoint=which, attacks=["fgsm"])
+        assert ("last checkpoint" in RunFolder(runs, attack).read_run()["title"]) == (which == "last")
+        attempt(runs, attack)
+        rows = events_of(runs, attack, "attack")
+        assert {(row["fields"]["checkpoint"], row["fields"]["chosen"]) for row in rows} == {(expected, which)}
+        prints.add(tuple(row["fingerprint"] for row in rows))
+    assert len(prints) == 1  # measured alike, so they may be compared
+    (RunFolder(runs, trained).checkpoint / "last.pt").unlink()
+    with pytest.raises(CheckpointError, match="no checkpoint last.pt.*--checkpoint best"):
+        attempt(runs, submit(runs, "attack", trained, checkpoint="last"))
+
+
 def test_best_is_written_for_the_attack_to_read(runs: Path, chain: dict[str, str]) -> None:
     folder = RunFolder(runs, chain["retrain"])
     best = checkpoint.read(folder.checkpoint / "best.pt")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from fractions import Fraction
 
 import pytest
 import torch
@@ -17,6 +18,48 @@ def test_the_published_steps_are_at_99_and_149_of_200() -> None:
     config = RetrainConfig(auxiliary_weight=0.0)
     rates = [schedule.learning_rate(config, epoch) for epoch in range(200)]
     assert rates == pytest.approx([0.1] * 99 + [0.01] * 50 + [0.001] * 51)
+
+
+@pytest.mark.parametrize(("dataset", "epochs", "drops"), [("cifar10", 200, [99, 149]), ("tiny-imagenet", 90, [30, 60])])
+def test_the_papers_datasets_drop_the_rate_where_they_did(dataset: str, epochs: int, drops: list[int]) -> None:
+    config = build("retrain", None, dataset, "paper")
+    assert schedule.milestone_epochs(config.milestones, config.epochs) == drops and config.epochs == epochs
+
+
+@pytest.mark.parametrize(("milestones", "epochs"), [("99/200, 149/200", 200), ("1/3,2/3", 90), ("30, 60", 90), ("0.5, 45", 60),
+                                                    ("7", 9), ("1, 2, 3, 3", 5), ("0.01, 0.9", 12), ("100/400", 7)])
+def test_steps_are_pytorchs_multi_step_schedule(milestones: str, epochs: int) -> None:
+    config = RetrainConfig(auxiliary_weight=0.0, milestones=milestones, epochs=epochs)
+    shares = [Fraction(part.strip()) for part in milestones.split(",")]
+    drops = [max(1, int(share * epochs) if share < 1 else int(share)) for share in shares]
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    theirs = torch.optim.lr_scheduler.MultiStepLR(optimizer, drops, gamma=0.1)
+    for epoch in range(epochs):
+        assert schedule.learning_rate(config, epoch) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)
+        optimizer.step()
+        theirs.step()
+
+
+@pytest.mark.parametrize(("milestones", "sentence"), [
+    ("", "must be shares below 1 or whole"), ("half", "must be shares"), ("0, 0.5", "must be shares"), ("30.5", "must be shares"),
+    ("3/2", "must be shares"), ("1/0", "must be shares"), ("-1/3", "must be shares"), ("1e999999999", "must be shares"),
+    ("0.5, nan", "must be shares"), ("2/3, 1/3", "must ascend"), ("1/2, 3", "must ascend"),
+    ("14", "must lie within the 14 epochs"), ("0.5, 99999", "must lie within")])
+def test_milestones_that_are_none_are_refused(milestones: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        build("retrain", preset="quick", changes={"schedule": "step", "milestones": milestones})
+    build("retrain", preset="quick", changes={"schedule": "cosine", "milestones": milestones})  # not used
+
+
+@pytest.mark.parametrize("epochs", [10, 600])
+def test_cosine_is_pytorchs_to_zero(epochs: int) -> None:
+    config = RetrainConfig(auxiliary_weight=0.0, schedule="cosine", epochs=epochs, learning_rate=0.025)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.025)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+    for epoch in range(epochs):
+        assert schedule.learning_rate(config, epoch) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9, abs=1e-15)
+        optimizer.step()
+        theirs.step()
 
 
 def test_cosine_falls_from_the_first_epoch_towards_zero() -> None:
