@@ -21,7 +21,7 @@ from engine.errors import ConfigError
 from engine.placement import SMALLEST_AUXILIARY_IMAGE
 from engine.registry import Registry, unknown_name
 from engine.run.folder import KINDS
-from engine.search.registries import WEIGHTINGS  # noqa: F401  (forms and pages read it here)
+from engine.search.registries import OBJECTIVES, WEIGHTINGS  # noqa: F401  (forms and pages read them here)
 from engine.train.schedule import milestone_epochs
 from engine.transplant import read_grafts
 
@@ -112,6 +112,10 @@ class RunConfig(BaseModel):
         DATASETS[self.dataset]
         return self
 
+    def datasets(self) -> tuple[Dataset, ...]:
+        """Everything that the run reads images of, its own dataset first."""
+        return (DATASETS[self.dataset],)
+
     def deviations(self) -> list[str]:
         """What this configuration changes of the published mathematics, as it appears behind the run's name."""
         return []
@@ -150,6 +154,18 @@ class SearchConfig(RunConfig):
     def differentiates_twice(self) -> bool:
         """Whether a step takes the gradient of an expression that holds a gradient."""
         return False
+
+    @property
+    def out_of_distribution(self) -> Dataset | None:
+        """The dataset of which a batch of images comes with every step, beside the batches of the search's own; None for none.
+
+        `OutOfDistributionConfig` has the setting that names it.
+        """
+        return None
+
+    def datasets(self) -> tuple[Dataset, ...]:
+        """See `RunConfig.datasets`."""
+        return (*super().datasets(), *([self.out_of_distribution] if self.out_of_distribution else []))
 
     @model_validator(mode="after")
     def _channels_are_even(self) -> SearchConfig:

@@ -157,7 +157,8 @@ def button(choice: Choice, values: FormValues) -> None:
     """Launch, or why not. On success the page changes to the run."""
     reasons = [choice.source.problem] if choice.source.problem else []
     reasons += list(values.problems.values())
-    reasons += [missing] if (missing := absence(DATASETS[choice.dataset])) else []
+    read = values.config.datasets() if values.config else (DATASETS[choice.dataset],)
+    reasons += [missing for dataset in read if (missing := absence(dataset))]
     clicked = st.button("Launch", type="primary", icon=":material/rocket_launch:", key="launch.go", disabled=bool(reasons),
                         width="stretch")
     if reasons:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from engine.registry import Registry
+from engine.errors import ConfigError
+from engine.registry import Registry, unknown_name
 
 SPLITS = ("weights", "alphas", "select", "test")
 # With an official test set: its training images in halves for weights and alphas, as published, but for a held-out twentieth
@@ -87,6 +88,8 @@ class Dataset:
         defaults: values of further settings (crop padding, flip, ...) that this dataset asks for, by setting name.
         retraining: the same, for retrainings alone.
         quick: the same, for the preset `quick` alone: larger images than those of digits take fewer of them to stay quick.
+        out_of_distribution: name of the dataset whose images a search takes that looks at images of another one too, unless it
+            says which; see `image_source`. The default lies everywhere.
         published: whether it is one of the papers' datasets with their settings, so that nothing of it differs from them.
         channel_statistics: mean and standard deviation of the channels as the papers' code has them; None: what the images of a
             run give (`engine.data.loading.channel_statistics`).
@@ -108,6 +111,7 @@ class Dataset:
     defaults: dict[str, Any] = field(default_factory=dict)
     retraining: dict[str, Any] = field(default_factory=dict)
     quick: dict[str, Any] = field(default_factory=dict)
+    out_of_distribution: str = "photographs"
     published: bool = False
     channel_statistics: ChannelStatistics | None = None
     sources: tuple[Source, ...] = ()
@@ -138,11 +142,32 @@ class DatasetRegistry(Registry[Dataset]):
     @property
     def built_in(self) -> tuple[str, ...]:
         """Names that no image folder may take."""
-        return tuple(self._entries)
+        return (*self._entries, *UNLABELLED)
 
 
 DATASETS: DatasetRegistry = DatasetRegistry("dataset")
+# Images without classes of their own: nothing is searched, trained or attacked on them alone.
+UNLABELLED: Registry[Dataset] = Registry("dataset without classes")
+
+
+def image_sources() -> list[str]:
+    """Names of everything that holds images, with classes or without."""
+    return [*DATASETS, *UNLABELLED]
+
+
+def image_source(name: str) -> Dataset:
+    """The dataset of this name, with classes or without.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name in UNLABELLED:
+        return UNLABELLED[name]
+    if name in DATASETS:
+        return DATASETS[name]
+    raise ConfigError(unknown_name("dataset", name, image_sources()))
+
 
 from engine.data import digits  # noqa: E402, F401  (registers itself, as the next ones)
-from engine.data import cifar, svhn, tiny_imagenet  # noqa: E402, F401
+from engine.data import cifar, photographs, svhn, tiny_imagenet  # noqa: E402, F401
 from engine.data import folders  # noqa: E402  (needs the facts above)

@@ -49,6 +49,7 @@ DATASETS.add("cifar10", Dataset(
     epsilon=8 / 255, step_size=None, split_fractions=OFFICIAL_FRACTIONS, load=partial(prepared.load, "cifar10"), published=True,
     # DARTS code, cnn/utils.py.
     channel_statistics=ChannelStatistics((0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768)),
+    out_of_distribution="svhn",
     quick={"images": 128, "autoattack_images": 16},
     sources=(Source("cifar-10-binary.tar.gz", f"{PAGE}/cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", 170_052_171,
                     "cifar-10-batches-bin"),),
@@ -62,6 +63,7 @@ DATASETS.add("cifar100", Dataset(
     epsilon=8 / 255, step_size=None, split_fractions=OFFICIAL_FRACTIONS, load=partial(prepared.load, "cifar100"), published=True,
     # E2RNAS code, utils.py.
     channel_statistics=ChannelStatistics((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
+    out_of_distribution="svhn",
     quick={"images": 128, "autoattack_images": 16},
     sources=(Source("cifar-100-binary.tar.gz", f"{PAGE}/cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8", 168_513_733,
                     "cifar-100-binary"),),

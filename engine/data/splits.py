@@ -150,6 +150,10 @@ def check_batch(config: RunConfig, kind: str) -> None:
     if kind == "search":
         name = "weights" if sizes["weights"] <= sizes["alphas"] else "alphas"
         available, where = sizes[name], f"the {name} split"
+        for other in config.datasets()[1:]:
+            theirs = split_sizes(other, config.images)
+            _check_at_most("batch_size", getattr(config, "batch_size", None), theirs["weights"] + theirs["alphas"],
+                           f"the weights and alphas splits of {other.title} together")
     elif kind == "retrain":
         available, where = sizes["weights"] + sizes["alphas"], "the weights and alphas splits together"
     else:

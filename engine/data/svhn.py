@@ -52,6 +52,7 @@ DATASETS.add("svhn", Dataset(
     epsilon=8 / 255, step_size=None, split_fractions=OFFICIAL_FRACTIONS, load=partial(prepared.load, "svhn"), published=True,
     # E2RNAS code, utils.py.
     channel_statistics=ChannelStatistics((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+    out_of_distribution="cifar10",
     # Not in the papers' code: AdvRush's rate, all else as on CIFAR-10.
     retraining={"learning_rate": 0.01},
     quick={"images": 128, "autoattack_images": 16},

@@ -60,6 +60,7 @@ DATASETS.add("tiny-imagenet", Dataset(
     classes=200, image_shape=(3, SIDE, SIDE), images=110_000, test_images=10_000,
     epsilon=8 / 255, step_size=None, split_fractions=OFFICIAL_FRACTIONS, load=partial(prepared.load, "tiny-imagenet"),
     published=True,
+    out_of_distribution="svhn",
     # ARNAS code, train_tiny_imagenet.
     retraining={"channels": 84, "layers": 14, "epochs": 90, "batch_size": 26, "cutout": 0, "milestones": "1/3, 2/3"},
     quick={"images": 64, "autoattack_images": 10},

@@ -34,14 +34,14 @@ def check_disk(runs: Path, least_bytes: int = LEAST_FREE_BYTES) -> None:
 
 
 def check_present(config: RunConfig) -> None:
-    """Refuses a dataset that is not on this machine.
+    """Refuses a run of which a dataset is not on this machine.
 
     Raises:
         DataError: how to get it.
     """
-    missing = absence(DATASETS[config.dataset])
-    if missing:
-        raise DataError(missing)
+    for dataset in config.datasets():
+        if missing := absence(dataset):
+            raise DataError(missing)
 
 
 def check_config(kind: str, config: RunConfig) -> None:

@@ -51,8 +51,12 @@ def data_hash(dataset: Dataset) -> str:
     return digest.hexdigest()[:16]
 
 
-def fix(folder: RunFolder, *, threads: int, device: str, dataset: Dataset, split_hash: str) -> list[str]:
+def fix(folder: RunFolder, *, threads: int, device: str, dataset: Dataset, split_hash: str,
+        second: tuple[Dataset, str] | None = None) -> list[str]:
     """Writes environment.json at the first start; compares with it at every later one.
+
+    Args:
+        second: of a search with out-of-distribution images, the dataset that they are of and the hash of its splits.
 
     Returns:
         Sentences about what differs from the first start; empty when equality is promised.
@@ -64,11 +68,16 @@ def fix(folder: RunFolder, *, threads: int, device: str, dataset: Dataset, split
            "device_name": _device_name(device), "versions": package_versions(), "torch_build": torch.__version__,
            "platform": platform.platform(), "cpu_capability": torch.backends.cpu.get_cpu_capability(),
            "data_hash": data_hash(dataset), "split_hash": split_hash}
+    hashed = [("data_hash", f"images of {dataset.name}"), ("split_hash", "splits")]
+    if second:
+        other, its_splits = second
+        now |= {"second_dataset": other.name, "second_data_hash": data_hash(other), "second_split_hash": its_splits}
+        hashed += [("second_data_hash", f"images of {other.name}"), ("second_split_hash", f"splits of {other.name}")]
     first = read_json(folder.environment_json)
     if first is None:
         atomic_write_json(folder.environment_json, now)
         return []
-    for name, what in (("data_hash", f"images of {dataset.name}"), ("split_hash", "splits")):
+    for name, what in hashed:
         if first.get(name) != now[name]:
             raise RunError(f"The {what} must be those of the run's first start (hash {first.get(name)}), got {now[name]}; "
                            "restore them or launch the run again.")

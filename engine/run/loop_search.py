@@ -15,6 +15,7 @@ from torch import Tensor
 from engine.config import SearchConfig
 from engine.data.augmentation import augment, generator_for
 from engine.data.loading import batches, channel_statistics
+from engine.data.out_of_distribution import OutOfDistributionImages
 from engine.data.splits import steps_in_epoch
 from engine.errors import RunError
 from engine.run import checkpoint, environment
@@ -57,6 +58,9 @@ class SearchLoop:
         self.steps_per_epoch = steps_in_epoch(self.images, self.config.batch_size, self.config.steps_per_epoch)
         session.total = self.config.epochs * self.steps_per_epoch
         self.statistics = channel_statistics(prepared.dataset, self.weights_split[0]) if self.config.normalise else None
+        self.second = prepared.second and OutOfDistributionImages.of(
+            *prepared.second, prepared.dataset.image_shape, batch_size=self.config.batch_size, seed=self.config.seed,
+            device=self.device)
         name = str(session.run["method"])
         self.supernet = supernet_of(name, self.config, classes=prepared.dataset.classes,
                                     image_shape=prepared.dataset.image_shape, statistics=self.statistics)
@@ -97,10 +101,12 @@ class SearchLoop:
         rate = learning_rate(config, epoch)
         self.method.begin_epoch(epoch)
         train, alpha = self._batch("weights", epoch, position), self._batch("alphas", epoch, position)
+        # Only who asks for them is given any.
+        given = {"out_of_distribution": self.second.batch(epoch, position)} if self.second else {}
         session.begin_step(self.method.passes_per_step)
         started = time.perf_counter()
         report = self.method.step(train, alpha, learning_rate=rate, poll=session.poll,
-                                  generator=generator_for(config.seed, "step", epoch, position))
+                                  generator=generator_for(config.seed, "step", epoch, position), **given)
         seconds = time.perf_counter() - started
         for sentence in self.method.notices[self.notices_told:]:
             session.alert("warning", sentence)

@@ -28,6 +28,7 @@ class Prepared:
     Attributes:
         config: validated.
         dataset, splits: of the whole lineage, so that nothing searched or trained on is ever attacked.
+        second: dataset and splits of out-of-distribution images; None where the run asks for none.
         state: the checkpoint to go on from; None at the beginning.
         device: where to compute.
     """
@@ -35,6 +36,7 @@ class Prepared:
     config: Any
     dataset: Dataset
     splits: Splits
+    second: tuple[Dataset, Splits] | None
     state: dict[str, Any] | None
     device: torch.device
 
@@ -53,7 +55,9 @@ def prepare(session: Session) -> Prepared:
     environment.prepare(session.threads, session.device)
     config: RunConfig = recorded(config_class(session.kind, run.get("method")), run["config"])
     dataset = DATASETS[config.dataset]
-    splits = splits_of(dataset, int(run.get("split_seed", config.seed)), config.images)
+    split_seed = int(run.get("split_seed", config.seed))
+    splits = splits_of(dataset, split_seed, config.images)
+    second = next(((other, splits_of(other, split_seed, config.images)) for other in config.datasets()[1:]), None)
     state, problems = (None, []) if session.attempt == 1 else checkpoint.load(session.folder.checkpoint)
     if state is not None:
         with checkpoint.fitting(f"checkpoint/last.pt of run {session.folder.id} must say how far the run is"):
@@ -63,11 +67,11 @@ def prepare(session: Session) -> Prepared:
     for sentence in problems:
         session.alert("warning", sentence)
     different = environment.fix(session.folder, threads=session.threads, device=session.device, dataset=dataset,
-                                split_hash=splits.hash)
+                                split_hash=splits.hash, second=second and (second[0], second[1].hash))
     for sentence in different:
         session.alert("warning", sentence)
     session.begin()
-    return Prepared(config, dataset, splits, state, torch.device(session.device))
+    return Prepared(config, dataset, splits, second, state, torch.device(session.device))
 
 
 def save(session: Session, **state: Any) -> None:

@@ -1,8 +1,9 @@
 """What a search method and the loop that drives it say to each other. Imports no torch at run time.
 
 The life of a search: the loop builds the supernet and the method, then for each step draws one batch of the weights
-split and one of the alphas split and calls `step`. Epochs, learning-rate schedule, data, augmentation, files, logging
-and stopping belong to the loop; a method owns its weights, alphas and optimisers and nothing else.
+split and one of the alphas split, where the configuration asks for it one of a second dataset's images, and calls `step`.
+Epochs, learning-rate schedule, data, augmentation, files, logging and stopping belong to the loop; a method owns its weights,
+alphas and optimisers and nothing else.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from engine.config import SearchConfig
     from engine.genotype import Genotype
 
 
@@ -62,6 +64,7 @@ class SearchMethod(Protocol):
     It is built as `Implementation(config, supernet, device=..., dtype=..., seed=...)`.
 
     Attributes:
+        config: what it was built with.
         cell_kinds: cell kinds of its supernet, in the order of the flat alphas.
         primitives: columns of the alphas of its supernet.
         passes_per_step: forward passes of one step of the present epoch, hence calls of `poll`: progress inside a step.
@@ -75,6 +78,7 @@ class SearchMethod(Protocol):
         notices: sentences that whoever watches the run should read, oldest first; only ever added to.
     """
 
+    config: SearchConfig
     cell_kinds: tuple[str, ...]
     primitives: tuple[str, ...]
     activity: str
@@ -95,8 +99,11 @@ class SearchMethod(Protocol):
 
     def step(self, train_batch: tuple[Tensor, Tensor], alpha_batch: tuple[Tensor, Tensor], *, learning_rate: float,
              generator: torch.Generator | None = None, noise: tuple[Tensor, Tensor] | None = None,
-             poll: Callable[[], None] = ...) -> StepReport:
+             out_of_distribution: Tensor | None = None, poll: Callable[[], None] = ...) -> StepReport:
         """One step on a batch (x, y) of the weights split and one of the alphas split.
+
+        out_of_distribution comes exactly where `SearchConfig.out_of_distribution` names a dataset: [B, C, H, W] of its images,
+        B as in the other batches when full. A method whose configuration names none need not have the argument.
 
         All or nothing: when `poll` (called before each forward pass, from any thread, never twice at a time) or anything
         else raises, the method is exactly what it was, and the same call with the same generator state gives the same result.

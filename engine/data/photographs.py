@@ -1,0 +1,49 @@
+"""Patches of two colour photographs that ship with scikit-learn: a garden temple and a flower, by the Flickr users danielbuechele
+and vultilion (CC BY 2.0). Works offline.
+
+No classification dataset: the label says which photograph a patch is from, and serves only to deal both to every split. It is
+for searches that look at images of no class of theirs.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from engine.data import UNLABELLED, Dataset
+from engine.errors import ConfigError
+
+FILES = ("china.jpg", "flower.jpg")
+SIDE = 32
+
+
+def load() -> tuple[Any, Any]:
+    """Returns (images uint8 [520, 3, 32, 32], number of the photograph int64 [520]) as numpy arrays.
+
+    Patches do not overlap, so that no two splits share a pixel; they come row by row.
+
+    Raises:
+        ConfigError: scikit-learn, which carries the files, is not installed.
+    """
+    import numpy as np
+    from PIL import Image
+
+    package = find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise ConfigError("The photographs are read from scikit-learn, which is not installed; run 'make setup'.")
+    parts = []
+    for name in FILES:
+        with Image.open(Path(package.origin).parent / "datasets" / "images" / name) as file:
+            picture = np.asarray(file.convert("RGB"))
+        rows, columns = (size // SIDE for size in picture.shape[:2])
+        grid = picture[: rows * SIDE, : columns * SIDE].reshape(rows, SIDE, columns, SIDE, 3)
+        parts.append(np.ascontiguousarray(grid.transpose(0, 2, 4, 1, 3)).reshape(-1, 3, SIDE, SIDE))
+    return np.concatenate(parts), np.repeat(np.arange(len(parts)), [len(part) for part in parts]).astype(np.int64)
+
+
+UNLABELLED.add("photographs", Dataset(
+    name="photographs", title="Photographs",
+    description="520 patches of 32x32 colour pixels of two photographs; ships with scikit-learn, works offline.",
+    classes=len(FILES), image_shape=(3, SIDE, SIDE), images=520, epsilon=8 / 255, step_size=None,
+    split_fractions=(0.34, 0.34, 0.12, 0.20), load=load))
