@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 
 from engine import requests
 from engine.attack import ATTACKS
-from engine.config import RunConfig, is_pixels, parse_pixels, pixels_text, published_values, validate
+from engine.config import OBJECTIVES, RunConfig, is_pixels, parse_pixels, pixels_text, published_values, validate
 from engine.errors import ConfigError, GenotypeError
 
 # Chosen at the top of the page by controls of their own.
@@ -61,7 +61,7 @@ def value_text(info: FieldInfo, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):
-        return ", ".join(ATTACKS[name].title if name in ATTACKS else str(name) for name in value)
+        return ", ".join(title_of(str(name)) for name in value)
     if isinstance(value, float):
         return pixels_text(value) if is_pixels(info) else f"{value:.6g}"
     return str(value)
@@ -209,7 +209,7 @@ def _escaped(sentence: str) -> str:
     return sentence
 
 
-def _kind(info: FieldInfo) -> Literal["flag", "choice", "attacks", "integer", "number", "text"]:
+def _kind(info: FieldInfo) -> Literal["flag", "choice", "several", "integer", "number", "text"]:
     annotation = info.annotation
     if typing.get_origin(annotation) in (types.UnionType, typing.Union):
         annotation = next(part for part in typing.get_args(annotation) if part is not type(None))
@@ -218,7 +218,7 @@ def _kind(info: FieldInfo) -> Literal["flag", "choice", "attacks", "integer", "n
     if typing.get_origin(annotation) is Literal:
         return "choice"
     if typing.get_origin(annotation) is tuple:
-        return "attacks"
+        return "several"
     return "integer" if annotation is int else "number" if annotation is float else "text"
 
 
@@ -226,12 +226,12 @@ def _held(info: FieldInfo, key: str, start: Any) -> Any:
     """The value that the widget `key` holds, read before it is drawn; `start` (written into it) at the first draw."""
     kind = _kind(info)
     if key not in st.session_state:
-        if kind == "attacks":
+        if kind == "several":
             st.session_state[key] = list(start)
         else:
             st.session_state[key] = value_text(info, start) if kind == "number" else start
     held = st.session_state[key]
-    if kind == "attacks":
+    if kind == "several":
         return tuple(held)
     if kind == "number":
         return _number(held, info, start)
@@ -258,8 +258,8 @@ def _widget(name: str, info: FieldInfo, published: Any, key: str) -> None:
         st.toggle(label, key=key, help=about, persist_state="session")
     elif kind == "choice":
         st.selectbox(label, typing.get_args(info.annotation), key=key, help=about, persist_state="session")
-    elif kind == "attacks":
-        st.multiselect(label, list(ATTACKS), key=key, help=about, format_func=_attack_title, persist_state="session")
+    elif kind == "several":
+        st.multiselect(label, _several(info), key=key, help=about, format_func=title_of, persist_state="session")
     elif kind == "integer":
         st.number_input(label, value=None, step=_step(info), key=key, help=about, placeholder=nothing_text(info),
                         persist_state="session")
@@ -267,8 +267,15 @@ def _widget(name: str, info: FieldInfo, published: Any, key: str) -> None:
         st.text_input(label, key=key, help=about, live="400ms", persist_state="session")
 
 
-def _attack_title(name: str) -> str:
-    return ATTACKS[name].title
+def _several(info: FieldInfo) -> list[str]:
+    """What a field of several names chooses from: those that its type lists, else the attacks."""
+    listed = typing.get_args(typing.get_args(info.annotation)[0])
+    return list(listed) or list(ATTACKS)
+
+
+def title_of(name: str) -> str:
+    """An attack or an objective as a person reads it; anything else as it is."""
+    return ATTACKS[name].title if name in ATTACKS else OBJECTIVES[name].title if name in OBJECTIVES else name
 
 
 def _step(info: FieldInfo) -> int:

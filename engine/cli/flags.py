@@ -171,7 +171,10 @@ def _value(text: Any, annotation: Any) -> Any:
 
 
 def _metavar(annotation: Any) -> str | None:
-    choices = [part for part in typing.get_args(annotation) if isinstance(part, str)]
+    parts = typing.get_args(annotation)
+    if typing.get_origin(annotation) is tuple:
+        parts = typing.get_args(parts[0])
+    choices = [part for part in parts if isinstance(part, str)]
     if choices:
         return "{" + ",".join(choices) + "}"
     parts = (annotation, *typing.get_args(annotation))

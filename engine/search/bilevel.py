@@ -166,19 +166,22 @@ class Bilevel:
                                radius: float) -> tuple[Tensor, tuple[Value, ...]]:
         """Gradients [m, k] of m objectives, without their coefficients, and the objectives' values.
 
-        Second order: 1 + 3 m passes, since all objectives share the training gradient; first order: m passes.
+        Second order: 1 + 3 m passes, since all objectives share the training gradient; first order: m passes. Objectives without
+        a pass read no weights, have no implicit term, and are not counted.
 
         Args:
             unroll: training gradient [n] -> unrolled weights [n]; None: first order, gradients at the weights themselves.
             training, objectives, learning_rate, radius: see `unrolled_gradient`.
         """
-        if unroll is None:
-            found = self.side_by_side(*(partial(self.alpha_gradient, objective, weights, alphas) for objective in objectives))
-        else:
-            unrolled = unroll(self.weight_gradient(training, weights, alphas)[0])
-            found = self.side_by_side(*(
-                partial(self.unrolled_gradient, training, objective, weights, unrolled, alphas, learning_rate=learning_rate,
-                        radius=radius) for objective in objectives))
+        unrolled = None if unroll is None else unroll(self.weight_gradient(training, weights, alphas)[0])
+
+        def gradient(objective: Objective) -> tuple[Tensor, Value]:
+            if unrolled is None or getattr(objective, "passes", 1) == 0:
+                return self.alpha_gradient(objective, weights, alphas)
+            return self.unrolled_gradient(training, objective, weights, unrolled, alphas, learning_rate=learning_rate,
+                                          radius=radius)
+
+        found = self.side_by_side(*(partial(gradient, objective) for objective in objectives))
         return torch.stack([gradient for gradient, _ in found]), tuple(value for _, value in found)
 
 

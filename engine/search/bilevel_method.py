@@ -16,13 +16,15 @@ One step, with k steps of PGD on each batch whose adversarial images are needed:
 | natural weights batch: BatchNorm buffers and training accuracy               | 1       | nothing                 |
 | weight step: SGD on the training loss at (w, new alpha)                      | 1       | weight gradient         |
 
-First order drops the training gradient and the finite differences. An objective may take two passes instead of one.
+First order drops the training gradient and the finite differences. An objective may take two passes instead of one. One of the
+alphas alone takes none, and has no implicit term. Out-of-distribution images come with the step; they cost nothing beside their
+objective.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -36,97 +38,19 @@ from engine.search.graphs import Graphs
 from engine.search.lanes import Lanes
 from engine.search.method import StepReport
 from engine.search.methods.bilevel_config import BilevelConfig, RobustBilevelConfig
-from engine.search.objectives import CrossEntropy, Objective, Value, accuracy
-from engine.search.registries import OBJECTIVES, WEIGHTINGS, ObjectiveKind, implementation_of
+from engine.search.objectives import CrossEntropy, Objective, StepImages, Value, accuracy
+from engine.search.proposal import ArchitectureGradients, Batch, Proposal, State, Term
+from engine.search.registries import WEIGHTINGS, implementation_of
 from engine.search.weighting import gramian_of, normalised
 
 if TYPE_CHECKING:
     from engine.genotype import Genotype
     from engine.space.supernet import Supernet
 
-Batch = tuple[Tensor, Tensor]
+__all__ = ["ArchitectureGradients", "Batch", "BilevelMethod", "Proposal", "RobustBilevelMethod", "State", "Term"]
+
 Config = TypeVar("Config", bound=BilevelConfig)
 RobustConfig = TypeVar("RobustConfig", bound=RobustBilevelConfig)
-
-
-@dataclass(frozen=True)
-class Term:
-    """One objective of the upper level.
-
-    Attributes:
-        name: in `engine.search.registries.OBJECTIVES`.
-        coefficient: what its loss is multiplied by before objectives are weighed.
-    """
-
-    name: str
-    coefficient: float = 1.0
-
-    @property
-    def kind(self) -> ObjectiveKind:
-        """Its entry in the registry."""
-        return OBJECTIVES[self.name]
-
-
-@dataclass(frozen=True)
-class State:
-    """Everything that a step reads and replaces; no tensor in it is ever changed in place.
-
-    Attributes:
-        weights, velocity: [n] weights and momentum buffer of SGD.
-        alphas, mean, square: [k] alphas and moments of Adam.
-        buffers: running statistics of BatchNorm.
-        steps: completed steps.
-    """
-
-    weights: Tensor
-    velocity: Tensor
-    alphas: Tensor
-    mean: Tensor
-    square: Tensor
-    buffers: Tensor
-    steps: int
-
-
-@dataclass(frozen=True)
-class ArchitectureGradients:
-    """What the alphas batch gave, of m objectives.
-
-    Attributes:
-        raw: [m, k] architecture gradients that are weighed, implicit terms included, without coefficients.
-        gradients: [m, k] the same with coefficients.
-        gramian: [m, m] float64, as the solver saw it.
-        weights: [m] of the objectives.
-        combined: [k] what Adam is given.
-        values: the losses and accuracies.
-    """
-
-    raw: Tensor
-    gradients: Tensor
-    gramian: Tensor
-    weights: Tensor
-    combined: Tensor
-    values: tuple[Value, ...]
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """A computed step that has not been taken yet: `state` is what follows, the rest is how it came about.
-
-    Attributes:
-        x_adv, xs_adv: adversarial weights and alphas batch; None where the method attacks neither or only the other.
-        terms: the objectives.
-        training: loss and accuracy of the weight step.
-        natural_accuracy: on the weights batch.
-    """
-
-    state: State
-    x_adv: Tensor | None
-    xs_adv: Tensor | None
-    terms: tuple[Term, ...]
-    architecture: ArchitectureGradients
-    training: Value
-    natural_accuracy: Tensor
-    passes: int
 
 
 class BilevelMethod(Generic[Config]):
@@ -217,8 +141,8 @@ class BilevelMethod(Generic[Config]):
 
     def architecture_passes(self) -> int:
         """Forward passes of the architecture gradients."""
-        evaluations = sum(term.kind.passes for term in self.terms())
-        return 1 + evaluations + 2 * len(self.terms()) if self.config.unrolled else evaluations
+        evaluations = [term.kind.passes for term in self.terms() if term.kind.passes]
+        return 1 + sum(evaluations) + 2 * len(evaluations) if self.config.unrolled else sum(evaluations)
 
     def begin_epoch(self, epoch: int) -> None:
         """See `SearchMethod.begin_epoch`."""
@@ -230,7 +154,7 @@ class BilevelMethod(Generic[Config]):
 
     def step(self, train_batch: Batch, alpha_batch: Batch, *, learning_rate: float,
              generator: torch.Generator | None = None, noise: tuple[Tensor, Tensor] | None = None,
-             poll: Callable[[], None] = lambda: None) -> StepReport:
+             out_of_distribution: Tensor | None = None, poll: Callable[[], None] = lambda: None) -> StepReport:
         """One step; all or nothing. The device is waited for once, at the end.
 
         Args:
@@ -240,28 +164,33 @@ class BilevelMethod(Generic[Config]):
                 even if that is abandoned, so a repeated step needs a generator in the same state.
             noise: the random starts of both batches themselves, instead of a generator; each like its x, in
                 [-epsilon, epsilon]. A method without an attack needs neither.
+            out_of_distribution: images [B, C, H, W] of another dataset, in 0..1, where an objective reads them.
             poll: called before each forward pass; may raise to abandon the step.
 
         Raises:
-            ValueError: neither generator nor noise, or both, where there is an attack.
+            ValueError: neither generator nor noise, or both, where there is an attack; no out-of-distribution images where the
+                configuration asks for them.
             RunError: a loss or a gradient is not finite; the state stays as it was.
         """
         proposal = self.propose(train_batch, alpha_batch, learning_rate=learning_rate, generator=generator, noise=noise,
-                                poll=poll)
+                                out_of_distribution=out_of_distribution, poll=poll)
         return self.take(proposal)
 
     def propose(self, train_batch: Batch, alpha_batch: Batch, *, learning_rate: float,
                 generator: torch.Generator | None = None, noise: tuple[Tensor, Tensor] | None = None,
-                poll: Callable[[], None] = lambda: None) -> Proposal:
+                out_of_distribution: Tensor | None = None, poll: Callable[[], None] = lambda: None) -> Proposal:
         """The step without taking it: changes nothing. Arguments as `step`."""
         if any(self._attacked()) and (generator is None) == (noise is None):
             raise ValueError("a step needs either a generator or the noise of its two attacks")
+        if out_of_distribution is None and self.config.out_of_distribution is not None:
+            raise ValueError("a step needs the out-of-distribution images that its configuration asks for")
         batches = self._placed(train_batch), self._placed(alpha_batch)
         starts = tuple(
             None if not attacked else noise[i] if noise else self._random_start(batches[i][0], generator)
             for i, attacked in enumerate(self._attacked()))
         with Lanes(torch.get_num_threads() if self.device.type == "cpu" else 1) as lanes:
-            return self._propose(Bilevel(poll, lanes, self._graphs), *batches, starts, learning_rate)
+            return self._propose(Bilevel(poll, lanes, self._graphs), *batches, starts, learning_rate,
+                                 None if out_of_distribution is None else out_of_distribution.to(self.device, self.dtype))
 
     def take(self, proposal: Proposal) -> StepReport:
         """Makes the proposed state the method's own, unless one of its numbers is not finite (RunError)."""
@@ -276,11 +205,12 @@ class BilevelMethod(Generic[Config]):
         return self.trains_on_adversarial, any(term.kind.adversarial for term in self.terms())
 
     def _propose(self, passes: Bilevel, train_batch: Batch, alpha_batch: Batch, starts: tuple[Tensor | None, ...],
-                 learning_rate: float) -> Proposal:
+                 learning_rate: float, out_of_distribution: Tensor | None) -> Proposal:
         now, terms, (x, y), (xs, ys) = self._state, self.terms(), train_batch, alpha_batch
         x_adv, xs_adv = self._attacks(passes, (train_batch, alpha_batch), starts)
         training = CrossEntropy("training", self.supernet, x if x_adv is None else x_adv, y)
-        objectives = tuple(implementation_of(term.kind)(self.supernet, xs, xs_adv, ys, term.coefficient) for term in terms)
+        images = StepImages(xs, ys, xs_adv, out_of_distribution)
+        objectives = tuple(implementation_of(term.kind)(self.supernet, images, self.config, term.coefficient) for term in terms)
         self.activity = "architecture gradients"
         found = self._architecture_gradients(passes, training, objectives, learning_rate)
         alphas, mean, square = adam(
@@ -375,7 +305,7 @@ class BilevelMethod(Generic[Config]):
         named = {f"{name} loss": value.loss for name, value in zip(names, found.values, strict=True)} | {
             "training loss": proposal.training.loss, "train": proposal.natural_accuracy,
             "train adversarial": proposal.training.accuracy, "weights": state.weights.sum(), "alphas": state.alphas.sum(),
-            **_accuracies(proposal)}
+            **proposal.accuracies()}
         measured = torch.cat([
             torch.stack([scalar.double() for scalar in named.values()]), found.weights, norms,
             gramian_of(found.raw).diagonal().sqrt(), cosines.flatten()]).tolist()
@@ -429,6 +359,10 @@ class RobustBilevelMethod(BilevelMethod[RobustConfig]):
 
     trains_on_adversarial = True
 
+    def added_terms(self) -> tuple[Term, ...]:
+        """The objectives that the configuration adds to the method's own."""
+        return tuple(Term(name, self.config.coefficient(name)) for name in self.config.added_objectives)
+
     def inner_attack(self) -> InnerAttack:
         """See `BilevelMethod.inner_attack`."""
         config = self.config
@@ -439,12 +373,3 @@ class RobustBilevelMethod(BilevelMethod[RobustConfig]):
         gramian = normalised(gramian_of(gradients), losses, self.config.gradient_normalisation)
         solve = implementation_of(WEIGHTINGS[self.config.weighting])
         return gramian, solve(gramian, names, self.config.fixed_natural_weight)
-
-
-def _accuracies(proposal: Proposal) -> dict[str, Tensor]:
-    """"natural" and "adversarial" -> accuracy on the alphas batch, where an objective measured it."""
-    found: dict[str, Tensor] = {}
-    for term, value in zip(proposal.terms, proposal.architecture.values, strict=True):
-        if value.accuracy is not None:
-            found.setdefault("adversarial" if term.kind.adversarial else "natural", value.accuracy)
-    return found

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from math import log
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from torch import Tensor
 from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from engine.config import SearchConfig
 
 
 class FunctionalNetwork(Protocol):
@@ -136,19 +140,76 @@ class KullbackLeibler:
         return Value(loss, accuracy(logits, self.y))
 
 
-def natural(network: FunctionalNetwork, x: Tensor, x_adv: Tensor | None, y: Tensor, coefficient: float) -> Objective:
+@dataclass(frozen=True)
+class Uniformity:
+    """KL(uniform || p(x)), mean over the batch, in nats: how far the network is from claiming no class for images of none.
+
+    E2RNAS of 2021 (released code of 2021-03); 0 at equal logits. The logits have the statistics of this batch alone.
+
+    Attributes:
+        network: the supernet.
+        x: out-of-distribution images [B, C, H, W].
+    """
+
+    name: str
+    network: FunctionalNetwork
+    x: Tensor
+    coefficient: float = 1.0
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """x."""
+        return (self.x,)
+
+    @property
+    def kind(self) -> Hashable:
+        """See `CrossEntropy.kind`."""
+        return Uniformity, self.network
+
+    def on(self, *inputs: Tensor) -> Uniformity:
+        """See `Objective.on`."""
+        return replace(self, x=inputs[0])
+
+    def __call__(self, weights: Tensor, alphas: Tensor) -> Value:
+        predicted = F.log_softmax(self.network.logits(self.x, weights, alphas), dim=1)
+        return Value(-predicted.mean() - log(predicted.shape[1]), None)
+
+
+@dataclass(frozen=True)
+class StepImages:
+    """The images of one step for its objectives, on one device; those that no objective of the step reads are None.
+
+    Attributes:
+        x: natural images [B, C, H, W] of the alphas batch.
+        y: their labels [B], int64.
+        x_adv: adversarial images of x, by the attack of the method.
+        out_of_distribution: images [B, C, H, W] of another dataset.
+    """
+
+    x: Tensor
+    y: Tensor
+    x_adv: Tensor | None = None
+    out_of_distribution: Tensor | None = None
+
+
+def natural(network: FunctionalNetwork, images: StepImages, config: SearchConfig, coefficient: float) -> Objective:
     """`engine.search.registries.OBJECTIVES`: cross-entropy of the natural images."""
-    return CrossEntropy("natural", network, x, y, coefficient)
+    return CrossEntropy("natural", network, images.x, images.y, coefficient)
 
 
-def adversarial(network: FunctionalNetwork, x: Tensor, x_adv: Tensor, y: Tensor, coefficient: float) -> Objective:
+def adversarial(network: FunctionalNetwork, images: StepImages, config: SearchConfig, coefficient: float) -> Objective:
     """`engine.search.registries.OBJECTIVES`: cross-entropy of the adversarial images."""
-    return CrossEntropy("adversarial", network, x_adv, y, coefficient)
+    return CrossEntropy("adversarial", network, images.x_adv, images.y, coefficient)
 
 
-def trades(network: FunctionalNetwork, x: Tensor, x_adv: Tensor, y: Tensor, coefficient: float) -> Objective:
+def trades(network: FunctionalNetwork, images: StepImages, config: SearchConfig, coefficient: float) -> Objective:
     """`engine.search.registries.OBJECTIVES`: the robust term of TRADES."""
-    return KullbackLeibler("trades", network, x, x_adv, y, coefficient)
+    return KullbackLeibler("trades", network, images.x, images.x_adv, images.y, coefficient)
+
+
+def out_of_distribution(network: FunctionalNetwork, images: StepImages, config: SearchConfig, coefficient: float) -> Objective:
+    """`engine.search.registries.OBJECTIVES`: divergence of the prediction from the uniform one."""
+    return Uniformity("out_of_distribution", network, images.out_of_distribution, coefficient)
 
 
 def accuracy(logits: Tensor, y: Tensor) -> Tensor:

@@ -12,22 +12,28 @@ from engine.registry import Registry
 
 @dataclass(frozen=True)
 class ObjectiveKind:
-    """An objective of the architecture, before it is given a network and a batch.
+    """An objective of the architecture, before it is given a network and a step's images.
 
     Attributes:
         name: as reports and the run log print it.
-        title: name in the title of a run whose method would have taken another.
-        adversarial: whether it reads attacked images; its accuracy is then an adversarial one.
-        implementation: "module:function" of (network, x, x_adv, y, coefficient) -> Objective; x_adv is None where no objective
-            of the method is adversarial.
-        passes: forward passes of one evaluation.
+        title: what a reader calls it, as behind "the" in a sentence.
+        implementation: "module:function" of (network, images: `engine.search.objectives.StepImages`, configuration, coefficient)
+            -> Objective.
+        reads: fields of `StepImages` that are made for it alone; the natural images and labels of the alphas batch are always
+            there.
+        passes: forward passes of one evaluation; 0 for a function of the alphas alone.
     """
 
     name: str
     title: str
-    adversarial: bool
     implementation: str
+    reads: tuple[str, ...] = ()
     passes: int = 1
+
+    @property
+    def adversarial(self) -> bool:
+        """Whether it reads attacked images; its accuracy is then an adversarial one."""
+        return "x_adv" in self.reads
 
 
 @dataclass(frozen=True)
@@ -64,9 +70,11 @@ def implementation_of(entry: ObjectiveKind | Weighting) -> Callable[..., Any]:
 
 
 for _kind in (
-    ObjectiveKind("natural", "natural loss", False, "engine.search.objectives:natural"),
-    ObjectiveKind("adversarial", "adversarial loss", True, "engine.search.objectives:adversarial"),
-    ObjectiveKind("trades", "TRADES KL instead of adversarial loss", True, "engine.search.objectives:trades", passes=2),
+    ObjectiveKind("natural", "natural loss", "engine.search.objectives:natural"),
+    ObjectiveKind("adversarial", "adversarial loss", "engine.search.objectives:adversarial", ("x_adv",)),
+    ObjectiveKind("trades", "TRADES KL", "engine.search.objectives:trades", ("x_adv",), passes=2),
+    ObjectiveKind("out_of_distribution", "out-of-distribution KL", "engine.search.objectives:out_of_distribution",
+                  ("out_of_distribution",)),
 ):
     OBJECTIVES.add(_kind.name, _kind)
 
@@ -77,7 +85,7 @@ for _weighting in (
               "engine.search.weighting:equal"),
     Weighting("fixed", "fixed weights", "The weights are set before the search and do not follow the gradients.",
               "engine.search.weighting:fixed"),
-    Weighting("adversarial", "adversarial loss only", "The architecture follows the adversarial loss alone; the natural loss is "
+    Weighting("adversarial", "adversarial loss only", "The architecture follows the adversarial loss alone; every other loss is "
               "measured and has weight 0.", "engine.search.weighting:adversarial_only"),
     Weighting("sum", "plain sum", "Every loss has weight 1: the search descends the sum of the losses.",
               "engine.search.weighting:plain_sum", on_simplex=False),

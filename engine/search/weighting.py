@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from engine.search.minimum_norm import minimum_norm_point, of_two
+from engine.search.registries import OBJECTIVES
 
 Normalisation = Literal["none", "l2", "loss", "loss+"]
 
@@ -96,5 +97,14 @@ def plain_sum(gramian: Tensor, names: Sequence[str], natural_weight: float) -> T
 
 
 def adversarial_only(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """`engine.search.registries.WEIGHTINGS`: nothing on the natural objective."""
-    return fixed(gramian, names, 0.0)
+    """`engine.search.registries.WEIGHTINGS`: everything on the objectives that read adversarial images, equally.
+
+    Where none does, everything is shared equally.
+    """
+    adversarial = [i for i, name in enumerate(names) if OBJECTIVES[name].adversarial]
+    if not adversarial:
+        return equal(gramian, names, natural_weight)
+    weights = torch.zeros_like(gramian[0])
+    for i in adversarial:
+        weights[i] = 1 / len(adversarial)
+    return weights

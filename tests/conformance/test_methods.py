@@ -40,13 +40,16 @@ def make(name: str, seed: int = 7, epoch: int = EPOCHS - 1, **changes: Any) -> S
     return method
 
 
-def arguments(number: int) -> dict[str, Any]:
-    """The arguments of step `number`: the same each time they are asked for."""
+def arguments(number: int, method: SearchMethod) -> dict[str, Any]:
+    """The arguments of step `number` of a method: the same each time they are asked for."""
     generator = torch.Generator().manual_seed(number)
     x, xs = (torch.rand(BATCH, *IMAGE_SHAPE, generator=generator).to(DEVICE) for _ in range(2))
     y, ys = (torch.randint(CLASSES, (BATCH,), generator=generator).to(DEVICE) for _ in range(2))
-    return {"train_batch": (x, y), "alpha_batch": (xs, ys), "learning_rate": 0.025,
-            "generator": torch.Generator().manual_seed(100 + number)}
+    given = {"train_batch": (x, y), "alpha_batch": (xs, ys), "learning_rate": 0.025,
+             "generator": torch.Generator().manual_seed(100 + number)}
+    if method.config.out_of_distribution:
+        given["out_of_distribution"] = torch.rand(BATCH, *IMAGE_SHAPE, generator=generator).to(DEVICE)
+    return given
 
 
 def saved(method: SearchMethod) -> dict[str, Any]:
@@ -93,7 +96,7 @@ class TestEveryMethod:
         before = saved(method), method.weights.clone(), method.alphas.clone(), method.buffers.clone()
         for number in (1, 2):
             poll = StopAt()
-            report = method.step(**arguments(number), poll=poll)
+            report = method.step(**arguments(number, method), poll=poll)
             assert poll.calls == report.passes == method.passes_per_step
             assert method.activity
             self.check_report(report)
@@ -124,53 +127,54 @@ class TestEveryMethod:
         one, two, other = make(name, epoch=epoch), make(name, epoch=epoch), make(name, seed=8, epoch=epoch)
         assert_equal(one.state_dict(), two.state_dict())
         assert not torch.equal(one.weights, other.weights)
-        assert one.step(**arguments(1)) == two.step(**arguments(1))
+        assert one.step(**arguments(1, one)) == two.step(**arguments(1, two))
         assert_equal(one.state_dict(), two.state_dict())
 
     def test_global_random_state_is_neither_used_nor_changed(self, name: str) -> None:
         one, two = make(name), make(name)
         torch.manual_seed(1)
         before = torch.get_rng_state()
-        one.step(**arguments(1))
+        one.step(**arguments(1, one))
         assert torch.equal(before, torch.get_rng_state())
         torch.manual_seed(2)
-        two.step(**arguments(1))
+        two.step(**arguments(1, two))
         assert_equal(one.state_dict(), two.state_dict())
 
     def test_resumed_equals_uninterrupted(self, name: str, epoch: int) -> None:
         uninterrupted = make(name, epoch=epoch)
-        uninterrupted.step(**arguments(1))
+        uninterrupted.step(**arguments(1, uninterrupted))
         file = io.BytesIO()
         torch.save(uninterrupted.state_dict(), file)
         file.seek(0)
         resumed = make(name, seed=99, epoch=epoch)
         resumed.load_state_dict(torch.load(file, weights_only=True))
         assert_equal(resumed.state_dict(), uninterrupted.state_dict())
-        assert resumed.step(**arguments(2)) == uninterrupted.step(**arguments(2))
+        assert resumed.step(**arguments(2, resumed)) == uninterrupted.step(**arguments(2, uninterrupted))
         assert_equal(resumed.state_dict(), uninterrupted.state_dict())
 
     def test_stop_at_any_poll_leaves_the_state_and_the_step_can_be_repeated(self, name: str, epoch: int) -> None:
         method = make(name, epoch=epoch)
-        method.step(**arguments(1))  # so that moments and momentum are not zero
+        method.step(**arguments(1, method))  # so that moments and momentum are not zero
         before, twin = saved(method), make(name, epoch=epoch)
         twin.load_state_dict(before)
         for n in range(1, method.passes_per_step + 1):
             with pytest.raises(StopRequested):
-                method.step(**arguments(2), poll=StopAt(n))
+                method.step(**arguments(2, method), poll=StopAt(n))
             assert_equal(method.state_dict(), before)
-        assert method.step(**arguments(2)) == twin.step(**arguments(2))
+        assert method.step(**arguments(2, method)) == twin.step(**arguments(2, twin))
         assert_equal(method.state_dict(), twin.state_dict())
 
     def test_batches_are_left_as_they_were(self, name: str) -> None:
-        given, untouched = arguments(1), arguments(1)
-        make(name).step(**given)
+        method = make(name)
+        given, untouched = arguments(1, method), arguments(1, method)
+        method.step(**given)
         for batch in ("train_batch", "alpha_batch"):
             for tensor, original in zip(given[batch], untouched[batch], strict=True):
                 assert torch.equal(tensor, original) and not tensor.requires_grad
 
     def test_genotype_is_valid_and_has_the_cell_kinds(self, name: str) -> None:
         method = make(name)
-        method.step(**arguments(1))
+        method.step(**arguments(1, method))
         genotype = method.genotype()
         assert sorted(genotype.kinds) == sorted(method.cell_kinds)
         assert Genotype.from_json(genotype.to_json()) == genotype
@@ -197,13 +201,13 @@ class TestEveryMethod:
     def test_every_deviation_runs(self, name: str) -> None:
         for field, value in deviating_values(METHODS[name].config):
             method = make(name, **{field: value})
-            report = method.step(**arguments(1))
+            report = method.step(**arguments(1, method))
             assert report.passes == method.passes_per_step
             self.check_report(report, on_simplex=field != "weighting" or WEIGHTINGS[value].on_simplex)
 
     def test_the_stage_is_one_short_line_and_reported(self, name: str, epoch: int) -> None:
         method = make(name, epoch=epoch)
-        assert method.step(**arguments(1)).stage == method.stage
+        assert method.step(**arguments(1, method)).stage == method.stage
         assert len(method.stage) < 80 and "\n" not in method.stage
 
 
@@ -215,7 +219,10 @@ def deviating_values(cls: type[SearchConfig]) -> list[tuple[str, Any]]:
             continue
         if info.annotation is bool:
             pairs.append((field, not info.default))
+        elif get_origin(info.annotation) is tuple:
+            names = get_args(get_args(info.annotation)[0])
+            pairs += [(field, value) for value in dict.fromkeys([*((name,) for name in names), names])]
         else:
-            assert get_origin(info.annotation) is Literal, f"{field}: a switch is a bool or a choice"
+            assert get_origin(info.annotation) is Literal, f"{field}: a switch is a bool, a choice or several"
             pairs += [(field, choice) for choice in get_args(info.annotation) if choice != info.default]
     return pairs

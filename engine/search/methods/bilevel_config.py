@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from engine.config import Pixels, SearchConfig, setting
+from engine.search.methods.added_objectives_config import AddedObjectivesConfig
 from engine.search.registries import OBJECTIVES, WEIGHTINGS
 
 
@@ -23,7 +24,7 @@ class BilevelConfig(SearchConfig):
         return super().deviations() + ([] if self.unrolled else ["first order"])
 
 
-class RobustBilevelConfig(BilevelConfig):
+class RobustBilevelConfig(AddedObjectivesConfig, BilevelConfig):
     """A bilevel search that descends a natural and an adversarial objective on adversarially trained weights."""
 
     epsilon: Pixels = setting(8 / 255, "L-infinity radius of the attack inside the search, pixel space.",
@@ -31,12 +32,12 @@ class RobustBilevelConfig(BilevelConfig):
     step_size: Pixels = setting(2 / 255, "Step of PGD, pixel space.", group="Attack in search", source="ARNAS code")
     attack_steps: int = setting(7, "Steps of PGD.", group="Attack in search", source="ARNAS code", ge=1, le=1000)
     fixed_natural_weight: float = setting(
-        0.5, "Weight of the natural loss where weighting is fixed; the other loss has the rest. No effect elsewhere.",
-        group="Architecture", ge=0, le=1)
+        0.5, "Weight of the natural loss where weighting is fixed; the other losses share the rest equally. No effect "
+        "elsewhere.", group="Architecture", ge=0, le=1)
     weighting: Literal["mgda", "equal", "fixed", "adversarial", "sum", "upgrad", "dualproj", "imtl_g", "aligned_mtl", "pcgrad",
                        "fairgrad"] = setting(
         "mgda", "Differs unless mgda: where the weights of the objectives come from. equal: the same for each; fixed: as set in "
-        "fixed_natural_weight; adversarial: the adversarial objective alone; sum: 1 each. The others follow the gradients, as "
+        "fixed_natural_weight; adversarial: the adversarial loss alone; sum: 1 each. The others follow the gradients, as "
         "MGDA does: upgrad and dualproj raise no loss, imtl_g and aligned_mtl balance, pcgrad takes conflicts away, fairgrad "
         "bargains. MGDA of normalised gradients is gradient_normalisation.", group="Deviations")
     robust_objective: Literal["adversarial", "trades"] = setting(
@@ -69,5 +70,5 @@ class RobustBilevelConfig(BilevelConfig):
         elif self.weighting != "mgda":
             names.append(WEIGHTINGS[self.weighting].title)
         if self.robust_objective != "adversarial":
-            names.append(OBJECTIVES[self.robust_objective].title)
+            names.append(f"{OBJECTIVES[self.robust_objective].title} instead of adversarial loss")
         return names

@@ -10,7 +10,7 @@ from engine import requests
 from engine.data import DATASETS
 from engine.data.fetching import fetch
 from engine.data.prepared import prepared_place
-from engine.errors import DataError
+from engine.errors import ConfigError, DataError, RunError, StopRequested
 from engine.run import environment
 from engine.run.folder import read_json, run_ids
 from tests.engine.data.test_folders import painted
@@ -52,3 +52,39 @@ def test_a_dataset_that_went_away_is_a_sentence_in_the_run(runs: Path, tmp_path:
         path.unlink()
     with pytest.raises(Exception, match="There is no dataset 'trees'"):
         attempt(runs, run_id)
+
+
+OOD = {"added_objectives": ("out_of_distribution",)}
+
+
+@pytest.mark.parametrize(("changes", "refusal"), [
+    ({"second_dataset": "digits"}, "second_dataset must be another than dataset, .* got 'digits' for both"),
+    ({"second_dataset": "photograph"}, "There is no dataset 'photograph'.*Did you mean 'photographs'"),
+    ({"added_objectives": ("uniformity",)}, "added_objectives must be 'out_of_distribution'"),
+    ({"added_objectives": ("out_of_distribution",) * 2}, "must name each objective only once"),
+    (OOD | {"images": None, "batch_size": 400}, "batch_size must be at most 354, .* alphas splits of Photographs together"),
+    (OOD | {"second_dataset": "svhn"}, "SVHN must lie prepared .*python -m engine dataset fetch svhn"),
+])
+def test_a_second_dataset_is_checked_at_the_door(runs: Path, changes: dict[str, object], refusal: str) -> None:
+    with pytest.raises((ConfigError, DataError), match=refusal):
+        requests.submit(runs, "search", changes, method="arnas", preset="smoke")
+    assert not run_ids(runs)
+
+
+def test_a_second_dataset_that_nothing_reads_is_neither_needed_nor_recorded(runs: Path) -> None:
+    (run_id,) = requests.submit(runs, "search", {"second_dataset": "svhn"}, method="arnas", preset="smoke")
+    session = attempt(runs, run_id)
+    assert not [name for name in read_json(session.folder.environment_json) if name.startswith("second")]
+
+
+def test_an_image_folder_is_a_second_dataset_and_must_stay_the_same(runs: Path, tmp_path: Path) -> None:
+    fetch("trees", source=painted(tmp_path / "pictures", 60, FOUR), side=12)
+    (run_id,) = requests.submit(runs, "search", OOD | {"second_dataset": "trees", "epochs": 2}, method="arnas", preset="smoke")
+    with pytest.raises(StopRequested):
+        attempt(runs, run_id, 1, 40)
+    recorded = read_json(runs / run_id / "environment.json")
+    assert recorded["second_dataset"] == "trees" and recorded["second_data_hash"] == environment.data_hash(DATASETS["trees"])
+    assert "plus out-of-distribution KL on trees" in read_json(runs / run_id / "run.json")["title"]
+    fetch("trees", source=painted(tmp_path / "others", 60, {name: (0, 0, i) for i, name in enumerate(FOUR)}), side=12)
+    with pytest.raises(RunError, match="The images of trees must be those of the run's first start"):
+        attempt(runs, run_id, 2)

@@ -62,6 +62,20 @@ def test_a_search_of_every_method_resumes_bit_for_bit(runs: Path, whole_searches
     assert kept[0] == kept[1]
 
 
+def test_out_of_distribution_images_are_the_same_after_a_resume(runs: Path) -> None:
+    asked = {"added_objectives": ("out_of_distribution",), "epochs": 3, "steps_per_epoch": 2, "batch_size": 40, "attack_steps": 1,
+             "unrolled": False}
+    ids = [requests.submit(runs, "search", asked, method="arnas", preset="smoke")[0] for _ in range(2)]
+    attempt(runs, ids[0])
+    for number, stop_at in ((1, 10), (2, 15)):
+        with pytest.raises(StopRequested):
+            attempt(runs, ids[1], number, stop_at)
+    attempt(runs, ids[1], 3)
+    same(last(runs, ids[0]), last(runs, ids[1]))
+    losses = [[event["losses"][2] for event in events_of(runs, one) if event["event"] == "objectives"] for one in ids]
+    assert len(losses[0]) == 6 and all(loss > 0 for loss in losses[0]) and set(losses[1]) == set(losses[0])
+
+
 def test_stages_are_told_with_each_step_and_in_the_progress(runs: Path, whole_searches: dict[str, str]) -> None:
     events = events_of(runs, whole_searches["dsara"])
     first, second = ("Stage 1 of 2: adversarial loss only, until epoch 2",

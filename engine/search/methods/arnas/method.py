@@ -38,5 +38,5 @@ class Arnas(RobustBilevelMethod[ArnasConfig]):
     cell_kinds = ("robust", "reduce", "accurate")
 
     def terms(self) -> tuple[Term, ...]:
-        """L_nat and lambda L_adv. See `BilevelMethod.terms`."""
-        return Term("natural"), Term(self.config.robust_objective, self.config.adversarial_lambda)
+        """L_nat and lambda L_adv, and what the configuration adds. See `BilevelMethod.terms`."""
+        return Term("natural"), Term(self.config.robust_objective, self.config.adversarial_lambda), *self.added_terms()

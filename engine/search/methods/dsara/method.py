@@ -26,11 +26,11 @@ class Dsara(RobustBilevelMethod[DsaraConfig]):
     cell_kinds = ("robust", "reduce", "accurate")
 
     def terms(self) -> tuple[Term, ...]:
-        """L_adv in stage 1, L_nat and lambda L_adv in stage 2. See `BilevelMethod.terms`."""
+        """L_adv in stage 1, L_nat, lambda L_adv and what the configuration adds in stage 2. See `BilevelMethod.terms`."""
         robust = self.config.robust_objective
         if self.config.stage(self.epoch) == 1:
             return (Term(robust),)
-        return Term("natural"), Term(robust, self.config.adversarial_lambda)
+        return Term("natural"), Term(robust, self.config.adversarial_lambda), *self.added_terms()
 
     @property
     def stage(self) -> str:
@@ -38,7 +38,8 @@ class Dsara(RobustBilevelMethod[DsaraConfig]):
         switch = self.config.switch_epoch + 1  # epochs are counted from 1 wherever they are read
         if self.config.stage(self.epoch) == 1:
             return f"Stage 1 of 2: adversarial loss only, until epoch {switch}"
-        return f"Stage 2 of 2: natural and adversarial loss, since epoch {switch + 1}"
+        losses = "natural, adversarial and added losses" if self.config.added_objectives else "natural and adversarial loss"
+        return f"Stage 2 of 2: {losses}, since epoch {switch + 1}"
 
     def architecture_passes(self) -> int:
         """See `BilevelMethod.architecture_passes`."""

@@ -78,7 +78,7 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
         return Size("parameters", table.to(self.device, self.dtype), settings.size_bound, *bounds)
 
     def _propose(self, passes: Bilevel, train_batch: Batch, alpha_batch: Batch, starts: tuple[Tensor | None, ...],
-                 learning_rate: float) -> Proposal:
+                 learning_rate: float, out_of_distribution: Tensor | None) -> Proposal:
         """The order of the released code: alphas first, then the attack at the new alphas, then the weights."""
         now, attack, (x, y) = self._state, self.inner_attack(), train_batch
         self.activity = "architecture gradients"

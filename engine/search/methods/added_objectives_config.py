@@ -1,0 +1,52 @@
+"""The settings that add objectives to those of a method. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import model_validator
+
+from engine.config import setting
+from engine.data import Dataset
+from engine.search.methods.out_of_distribution_config import OutOfDistributionConfig
+from engine.search.registries import OBJECTIVES
+
+
+class AddedObjectivesConfig(OutOfDistributionConfig):
+    """A search whose upper level may have objectives beside the method's own; all of them are weighed together.
+
+    NAME_factor is the setting of an objective's coefficient.
+    """
+
+    added_objectives: tuple[Literal["out_of_distribution"], ...] = setting(
+        (), "Differs when given: objectives beside the method's own, weighed together with them. out_of_distribution: KL "
+        "divergence of the prediction on images of the second dataset from the uniform distribution, in nats (E2RNAS of 2021).",
+        group="Deviations")
+    out_of_distribution_factor: float = setting(
+        1.0, "Coefficient of the added objective out_of_distribution (E2RNAS of 2021 has 10). MGDA turns scaling around: a "
+        "smaller one makes this direction stronger, unless gradients are normalised.", group="Architecture", gt=0, le=1e6)
+
+    @property
+    def out_of_distribution(self) -> Dataset | None:
+        """See `SearchConfig.out_of_distribution`."""
+        return super().out_of_distribution if "out_of_distribution" in self.added_objectives else None
+
+    def coefficient(self, name: str) -> float:
+        """Of an added objective."""
+        return float(getattr(self, f"{name}_factor"))
+
+    @model_validator(mode="after")
+    def _each_objective_once(self) -> AddedObjectivesConfig:
+        if len(set(self.added_objectives)) < len(self.added_objectives):
+            raise ValueError(f"added_objectives must name each objective only once, got {', '.join(self.added_objectives)}; "
+                             "leave out what is there twice")
+        return self
+
+    def deviations(self) -> list[str]:
+        """See `RunConfig.deviations`."""
+        names = super().deviations()
+        for name in self.added_objectives:
+            images = f" on {self.out_of_distribution.title}" if "out_of_distribution" in OBJECTIVES[name].reads else ""
+            factor = "" if self.coefficient(name) == 1 else f" times {self.coefficient(name):g}"
+            names.append(f"plus {OBJECTIVES[name].title}{images}{factor}")
+        return names

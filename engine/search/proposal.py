@@ -1,0 +1,100 @@
+"""What a step of a bilevel method reads, computes and replaces, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from engine.search.objectives import Value
+from engine.search.registries import OBJECTIVES, ObjectiveKind
+
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Term:
+    """One objective of the upper level.
+
+    Attributes:
+        name: in `engine.search.registries.OBJECTIVES`.
+        coefficient: what its loss is multiplied by before objectives are weighed.
+    """
+
+    name: str
+    coefficient: float = 1.0
+
+    @property
+    def kind(self) -> ObjectiveKind:
+        """Its entry in the registry."""
+        return OBJECTIVES[self.name]
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that a step reads and replaces; no tensor in it is ever changed in place.
+
+    Attributes:
+        weights, velocity: [n] weights and momentum buffer of SGD.
+        alphas, mean, square: [k] alphas and moments of Adam.
+        buffers: running statistics of BatchNorm.
+        steps: completed steps.
+    """
+
+    weights: Tensor
+    velocity: Tensor
+    alphas: Tensor
+    mean: Tensor
+    square: Tensor
+    buffers: Tensor
+    steps: int
+
+
+@dataclass(frozen=True)
+class ArchitectureGradients:
+    """What the alphas batch gave, of m objectives.
+
+    Attributes:
+        raw: [m, k] architecture gradients that are weighed, implicit terms included, without coefficients.
+        gradients: [m, k] the same with coefficients.
+        gramian: [m, m] float64, as the solver saw it.
+        weights: [m] of the objectives.
+        combined: [k] what Adam is given.
+        values: the losses and accuracies.
+    """
+
+    raw: Tensor
+    gradients: Tensor
+    gramian: Tensor
+    weights: Tensor
+    combined: Tensor
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A computed step that has not been taken yet: `state` is what follows, the rest is how it came about.
+
+    Attributes:
+        x_adv, xs_adv: adversarial weights and alphas batch; None where the method attacks neither or only the other.
+        terms: the objectives.
+        training: loss and accuracy of the weight step.
+        natural_accuracy: on the weights batch.
+    """
+
+    state: State
+    x_adv: Tensor | None
+    xs_adv: Tensor | None
+    terms: tuple[Term, ...]
+    architecture: ArchitectureGradients
+    training: Value
+    natural_accuracy: Tensor
+    passes: int
+
+    def accuracies(self) -> dict[str, Tensor]:
+        """"natural" and "adversarial" -> accuracy on the alphas batch, where an objective measured it."""
+        found: dict[str, Tensor] = {}
+        for term, value in zip(self.terms, self.architecture.values, strict=True):
+            if value.accuracy is not None:
+                found.setdefault("adversarial" if term.kind.adversarial else "natural", value.accuracy)
+        return found
