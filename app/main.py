@@ -20,6 +20,7 @@ from app.components.states import first_run, heading, problem  # noqa: E402
 from engine.errors import RampartError  # noqa: E402
 
 HERE = Path(__file__).parent
+WITHOUT_RUNS = ("launch", "import")  # pages that make the first run
 
 
 def pages() -> dict[str, st.Page]:
@@ -32,6 +33,7 @@ def pages() -> dict[str, st.Page]:
         "run": st.Page(HERE / "views/run.py", title="Run", url_path="run"),
         "pareto": st.Page(HERE / "views/pareto.py", title="Pareto", url_path="pareto"),
         "robustness": st.Page(HERE / "views/robustness.py", title="Robustness", url_path="robustness"),
+        "import": st.Page(HERE / "views/imports.py", title="Import", url_path="import"),
     }
 
 
@@ -72,7 +74,7 @@ def main() -> None:
     page = st.navigation(list(known.values()), position="top")
     try:
         session.static_ready()
-        if page.url_path != "launch" and not has_runs():
+        if page.url_path not in WITHOUT_RUNS and not has_runs():
             welcome()
         else:
             page.run()

@@ -1,4 +1,4 @@
-"""Where a retraining gets its genotype from, and an attack its network: controls of the Launch page."""
+"""Where a retraining or an import gets its genotype from, and an attack its network: controls of the Launch and Import pages."""
 
 from __future__ import annotations
 
@@ -34,29 +34,29 @@ class Source:
     problem: str = ""
 
 
-def retrain_source(runs: pd.DataFrame, wanted: str | None) -> Source:
-    """The controls of a retraining.
+def genotype_source(runs: pd.DataFrame, wanted: str | None = None, *, key: str = "launch", preselect: bool = True) -> Source:
+    """The controls that choose a genotype: of a retraining, or of an imported network.
 
     Args:
         runs: `RunLog.runs()`.
         wanted: id of the search to start from, from the address of the page.
+        key: prefix of the widgets' keys, the page's name.
+        preselect: whether the first of a list is chosen already. Not where a wrong one could fit unnoticed.
     """
-    start = "search" if wanted or _finished(runs, "search") else "catalogue"
-    st.session_state.setdefault("launch.source", start)
-    chosen = st.segmented_control("Genotype", list(SOURCES), format_func=SOURCES.get, key="launch.source", required=True,
+    start = "search" if wanted or (preselect and _finished(runs, "search")) else "catalogue"
+    st.session_state.setdefault(f"{key}.source", start)
+    chosen = st.segmented_control("Genotype", list(SOURCES), format_func=SOURCES.get, key=f"{key}.source", required=True,
                                   persist_state="session")
     if chosen == "search":
         return _parent(runs, "search", wanted, "Search", "No search has finished yet. Launch one, take a published "
-                       "genotype, or paste one.")
-    if chosen == "catalogue":
-        return _catalogue()
-    return _pasted()
+                       "genotype, or paste one.", key, preselect)
+    return _catalogue(key, preselect) if chosen == "catalogue" else _pasted(key)
 
 
 def attack_source(runs: pd.DataFrame, wanted: str | None) -> Source:
-    """The controls of an attack: which retrained network. Arguments as `retrain_source`."""
+    """The controls of an attack: which retrained network. Arguments as `genotype_source`."""
     return _parent(runs, "retrain", wanted, "Retrained network", "No retraining has finished yet. An attack needs the "
-                   "network of a finished retraining: launch one first.")
+                   "network of a finished retraining: launch one first, or import a checkpoint.", "launch")
 
 
 def _finished(runs: pd.DataFrame, kind: str) -> list[str]:
@@ -66,16 +66,19 @@ def _finished(runs: pd.DataFrame, kind: str) -> list[str]:
     return [str(name) for name in rows["id"]]
 
 
-def _parent(runs: pd.DataFrame, kind: str, wanted: str | None, label: str, nothing: str) -> Source:
+def _parent(runs: pd.DataFrame, kind: str, wanted: str | None, label: str, nothing: str, key: str,
+            preselect: bool = True) -> Source:
     ids = _finished(runs, kind)
     if not ids:
         return Source(problem=nothing)
     titles = dict(zip(runs["id"], runs["title"]))
-    index = ids.index(wanted) if wanted in ids else 0
+    index = ids.index(wanted) if wanted in ids else 0 if preselect else None
     parent = st.selectbox(label, ids, index=index, format_func=lambda name: f"{titles[name]} · {name}",
-                          key=f"launch.parent.{kind}.{wanted}")
+                          key=f"{key}.parent.{kind}.{wanted}", placeholder="Choose the search")
     if wanted and wanted not in ids:
         st.caption(f"{wanted} has not finished, so it cannot be chosen.")
+    if parent is None:
+        return Source(problem="Choose the search whose genotype it is.")
     return Source(parent=parent, genotype=_genotype_of(parent))
 
 
@@ -87,15 +90,18 @@ def _genotype_of(run: str) -> Genotype | None:
         return None
 
 
-def _catalogue() -> Source:
+def _catalogue(key: str, preselect: bool) -> Source:
     names = [name for name, entry in CATALOG.items() if entry.genotype is not None]
-    name = st.selectbox("Published genotype", names, key="launch.catalogue", persist_state="session")
+    name = st.selectbox("Published genotype", names, index=0 if preselect else None, key=f"{key}.catalogue",
+                        placeholder="Choose the genotype", persist_state="session")
+    if name is None:
+        return Source(problem="Choose the genotype.")
     st.caption(CATALOG[name].source)
     return Source(changes={"genotype": name}, genotype=CATALOG[name].genotype)
 
 
-def _pasted() -> Source:
-    text = st.text_area("Genotype as JSON", key="launch.pasted", placeholder=EXAMPLE, height=160, persist_state="session",
+def _pasted(key: str) -> Source:
+    text = st.text_area("Genotype as JSON", key=f"{key}.pasted", placeholder=EXAMPLE, height=160, persist_state="session",
                         help="Cells by name, two [operation, input] pairs per node, and the nodes that are joined at the "
                              "end. The Run page offers it for every genotype.")
     if not (text or "").strip():

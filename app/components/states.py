@@ -9,6 +9,7 @@ from app.components.formats import escape
 LAUNCH_PAGE = "views/launch.py"
 RUNS_PAGE = "views/runs.py"
 RUN_PAGE = "views/run.py"
+IMPORT_PAGE = "views/imports.py"
 LONGEST = 700  # characters of a problem; a value out of an address may be of any length
 
 
@@ -78,3 +79,4 @@ def _welcome() -> None:
             "processor, in a few minutes. Nothing is downloaded and nothing leaves this machine.</p>")
     if st.button("Set up the first search", type="primary", key="first_run_launch"):
         st.switch_page(LAUNCH_PAGE)
+    page_link(IMPORT_PAGE, "Or import what public code has found or trained")

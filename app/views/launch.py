@@ -15,7 +15,7 @@ from app.components import preflight
 from app.components.cell_graph import genotype_graphs
 from app.components.form import FormValues, check, config_form, label_of, with_unit
 from app.components.formats import count, escape
-from app.components.source import Source, attack_source, retrain_source
+from app.components.source import Source, attack_source, genotype_source
 from app.components.states import RUN_PAGE, heading, problem, section
 from app.theme import KIND_TITLES
 from engine import requests
@@ -82,7 +82,7 @@ def choose(runs: pd.DataFrame) -> Choice:
     if kind == "search":
         method = _methods()
     elif kind == "retrain":
-        source = retrain_source(runs, asked.get("parent"))
+        source = genotype_source(runs, asked.get("parent"))
     else:
         source = attack_source(runs, asked.get("parent"))
     left, right = st.columns(2)
@@ -204,7 +204,8 @@ def exchange(choice: Choice, values: FormValues) -> None:
     left.markdown("**Export.** Kind, method, dataset, preset and every setting changed on this page.")
     left.download_button("Download configuration", json.dumps(record, indent=2) + "\n", "rampart-config.json",
                          "application/json", icon=":material/download:", disabled=values.config is None)
-    file = right.file_uploader("Import a configuration (JSON)", type="json", key=f"launch.file.{_imported()['number']}")
+    file = right.file_uploader("Import a configuration (JSON)", type="json", max_upload_size=1,
+                               key=f"launch.file.{_imported()['number']}")
     if file is not None:
         right.button("Use it", key="launch.use", on_click=_import, args=(file.getvalue(),))
     if problem := st.session_state.pop("launch.import_problem", None):

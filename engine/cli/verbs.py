@@ -189,11 +189,12 @@ def _transplant(verb: str, arguments: list[str]) -> int:
 
 def _import(verb: str, arguments: list[str]) -> int:
     from engine.exchange import entry
+    from engine.exchange.forms import FORMS
 
     parser = _parser(verb)
     parser.add_argument("path", type=Path, help="the file")
-    parser.add_argument("--as", dest="form", choices=list(entry.FORMS), default=None,
-                        help="; ".join(f"{name}: {text}" for name, text in entry.FORMS.items()) + " (default: by the ending)")
+    parser.add_argument("--as", dest="form", choices=list(FORMS), default=None,
+                        help="; ".join(f"{name}: {text}" for name, text in FORMS.items()) + " (default: by the ending)")
     parser.add_argument("--name", help="which genotype, where the file has several")
     parser.add_argument("--genotype", help="what a checkpoint was trained with: a catalogue name, JSON, or the id of a run")
     parser.add_argument("--dataset", help="what it was searched or trained on; a checkpoint needs it")

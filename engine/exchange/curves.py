@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from engine.errors import CheckpointError, ConfigError
+from engine.exchange.forms import CURVES
 from engine.exchange.imported import Origin, check_dataset, new_run, origin_of, write_result
 from engine.exchange.reading import unreadable
 from engine.genotype import EDGES, NONE, PRIMITIVES, Genotype, derive_genotype
 
 COLUMNS = (NONE, *PRIMITIVES)
-FILES = {"normal": "alphas_normal.npy", "reduce": "alphas_reduce.npy"}
 _ROUNDING = 1e-3  # of a row's sum; the files hold single precision
 
 
@@ -37,21 +37,21 @@ def import_curves(runs: Path, path: Path, origin: Origin, *, title: str | None =
         ConfigError, CheckpointError, RunError: a sentence; nothing was written then.
     """
     config = check_dataset(dataset)
-    if path.name not in FILES.values():
-        raise ConfigError(f"Curves must be one of the files {' and '.join(FILES.values())}, got {path.name!r}; give either, with "
-                          "the other beside it.")
-    weights = {kind: read_weights(path.with_name(name)) for kind, name in FILES.items()}
+    if path.name not in CURVES.values():
+        raise ConfigError(f"Curves must be one of the files {' and '.join(CURVES.values())}, got {path.name!r}; give either, "
+                          "with the other beside it.")
+    weights = {kind: read_weights(path.with_name(name)) for kind, name in CURVES.items()}
     epochs = len(weights["normal"])
     if len(weights["reduce"]) != epochs:
-        raise CheckpointError(f"{FILES['normal']} and {FILES['reduce']} must have equally many epochs, got {epochs} and "
+        raise CheckpointError(f"{CURVES['normal']} and {CURVES['reduce']} must have equally many epochs, got {epochs} and "
                               f"{len(weights['reduce'])}; take both from one search.")
-    other = next(path.with_name(name) for name in FILES.values() if name != path.name)
+    other = next(path.with_name(name) for name in CURVES.values() if name != path.name)
     other_hash = origin_of(other, origin.form, origin.command).sha256
     found = [genotype_at(weights, epoch) for epoch in range(epochs)]
     with new_run(runs, "search", title or f"search of {origin.file}", config, origin) as (folder, events):
         events.write("alert", step=0, epoch=0, level="info", text=f"With it {other.name} (SHA-256 {other_hash}).")
         for epoch, genotype in enumerate(found):
-            for kind in FILES:
+            for kind in CURVES:
                 # A softmax at low temperature can round to 0, of which there is no logarithm.
                 alpha = np.log(np.maximum(weights[kind][epoch], np.finfo(np.float32).tiny))
                 events.write("alpha", step=epoch, epoch=epoch, cell=kind, primitives=list(COLUMNS), alpha=alpha.tolist())

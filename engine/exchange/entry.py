@@ -7,16 +7,9 @@ from pathlib import Path
 
 from engine.errors import ConfigError
 from engine.exchange import imported, source
+from engine.exchange.forms import ENDINGS, FORMS, form_of
 from engine.registry import unknown_name
 
-FORMS = {
-    "genotype": "JSON, or Python with NAME = Genotype(...)",
-    "log": "the log.txt of a search, one genotype an epoch",
-    "curves": "alphas_normal.npy of E2RNAS's search, with alphas_reduce.npy beside it",
-    "checkpoint": "a network of the DARTS family, as torch.save writes it",
-}
-_ENDINGS = {".json": "genotype", ".py": "genotype", ".txt": "log", ".log": "log", ".npy": "curves",
-            ".pt": "checkpoint", ".pth": "checkpoint", ".tar": "checkpoint"}
 # Which form each further option belongs to.
 _BELONGS = {"name": ("genotype",), "genotype": ("checkpoint",), "mean": ("checkpoint",), "std": ("checkpoint",)}
 
@@ -40,9 +33,9 @@ def take(runs: Path, path: Path, form: str | None = None, *, name: str | None = 
     Raises:
         ConfigError, GenotypeError, CheckpointError, RunError: a sentence; nothing was written then.
     """
-    form = form or _ENDINGS.get(path.suffix.lower())
+    form = form or form_of(path.name)
     if form is None:
-        raise ConfigError(f"What a file is must be told by its ending ({', '.join(_ENDINGS)}), got {path.name!r}; give --as "
+        raise ConfigError(f"What a file is must be told by its ending ({', '.join(ENDINGS)}), got {path.name!r}; give --as "
                           f"{' or --as '.join(FORMS)}.")
     if form not in FORMS:
         raise ConfigError(unknown_name("form of import", form, FORMS))

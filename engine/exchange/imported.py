@@ -7,7 +7,9 @@ accuracies, and it is marked with the file's name and hash. A folder appears who
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import os
 import secrets
 import shutil
 import time
@@ -49,8 +51,10 @@ def origin_of(path: Path, form: str, command: str) -> Origin:
     """Reads the whole file once for its hash.
 
     Raises:
-        ConfigError: it cannot be read.
+        ConfigError: it cannot be read, or is no file with an end (a device, a pipe).
     """
+    if path.exists() and not path.is_file():
+        raise unreadable(path, OSError(errno.EINVAL, "Not a file" if not path.is_dir() else os.strerror(errno.EISDIR)))
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:

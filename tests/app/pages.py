@@ -13,7 +13,7 @@ from engine.run.folder import atomic_write_json
 from engine.run.state import identity
 
 MAIN = Path(__file__).resolve().parents[2] / "app" / "main.py"
-PAGES = ("launch", "runs", "run", "pareto", "robustness")
+PAGES = ("launch", "runs", "run", "pareto", "robustness", "imports")
 
 
 def open_page(page: str, **query: str) -> AppTest:

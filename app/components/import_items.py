@@ -1,0 +1,184 @@
+"""What is to be imported: files dropped or a path named, paired and given their form, and the questions a form leaves open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+from streamlit.runtime.uploaded_file_manager import UploadedFile
+
+from app import session
+from app.components.source import genotype_source
+from app.importing import Item, plain_name
+from engine.data import DATASETS
+from engine.exchange.forms import CURVES, ENDINGS, FORMS, form_of
+
+FORM_TITLES = {"genotype": "Genotype", "log": "Log of a search", "curves": "Curves of E2RNAS's search",
+               "checkpoint": "Checkpoint"}
+LARGEST_UPLOAD = 200  # MB, as server.maxUploadSize in .streamlit/config.toml allows
+PLACES = {"upload": "Drop files", "path": "Path on this machine"}
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the controls say.
+
+    Attributes:
+        items: one per run to be made; not yet with the answers to the questions.
+        problem: why nothing can be imported yet, one sentence; "" when all is well.
+    """
+
+    items: Sequence[Item] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers, as flags of `python -m engine import`, by the forms they belong to.
+
+    Attributes:
+        flags: form -> flags and values.
+        form: the form to read the single file as; None to go by the ending.
+        problem: as `Chosen.problem`.
+    """
+
+    flags: dict[str, list[str]] = field(default_factory=dict)
+    form: str | None = None
+    problem: str = ""
+
+
+def choose_files() -> Chosen:
+    """Draws the uploader, or the field for a path."""
+    place = st.segmented_control("Where the files are", list(PLACES), format_func=PLACES.get, key="import.place",
+                                 default="upload", required=True, label_visibility="collapsed", persist_state="session")
+    if place == "path":
+        return named(st.text_input("Path of the file", key="import.path", persist_state="session",
+                                   placeholder="/data/darts/eval-EXP/model_best.pth.tar", live="400ms",
+                                   help="On the machine this page comes from. The file is read where it lies, whatever its size; "
+                                        f"of curves name {CURVES['normal']}.") or "")
+    files = st.file_uploader("Files", accept_multiple_files=True, key="import.files", max_upload_size=LARGEST_UPLOAD,
+                             help=f"At most {LARGEST_UPLOAD} MB each; larger files by their path.")
+    return dropped(files or [])
+
+
+def named(text: str) -> Chosen:
+    """The file at a path of this machine."""
+    text = text.strip()
+    if not text:
+        return Chosen()
+    path = Path(text).expanduser()
+    if not path.is_absolute():
+        return Chosen(problem=f"The path must begin at the root, such as /data/log.txt, got {text!r}; give all of it.")
+    return Chosen([Item(path.name, (str(path),), identity=(str(path),))])
+
+
+def dropped(files: Sequence[UploadedFile]) -> Chosen:
+    """One item per file, but one for the two files of curves."""
+    items, curves = [], []
+    for file in files:
+        name = plain_name(file.name)
+        if name in CURVES.values():
+            curves.append((name, file))
+        else:
+            items.append(Item(name, (f"./{name}",), ((name, file.getvalue),), (file.file_id,)))
+    if curves:
+        if sorted(name for name, _ in curves) != sorted(CURVES.values()):
+            return Chosen(items, f"Curves must come as {' and '.join(CURVES.values())} of one search, got "
+                                 f"{', '.join(name for name, _ in curves)}; drop both, one search at a time.")
+        names = list(CURVES.values())
+        items.append(Item(names[0], (f"./{names[0]}",), tuple((name, file.getvalue) for name, file in curves),
+                          tuple(file.file_id for _, file in curves)))
+    return Chosen(items)
+
+
+def ask(items: Sequence[Item], runs: pd.DataFrame) -> Answers:
+    """Draws the questions that the forms of the items leave open.
+
+    Args:
+        items: at least one.
+        runs: `RunLog.runs()`, for a genotype that a search found.
+    """
+    single = items[0] if len(items) == 1 else None
+    form = _form(single) if single else None
+    forms = {form or form_of(item.name) for item in items}
+    if None in forms:
+        unknown = next(item.name for item in items if form_of(item.name) is None)
+        what = "say what it is" if single else "import it alone, where it can be said what it is"
+        return Answers(problem=f"The ending of a file must tell what it is ({', '.join(ENDINGS)}), that of {unknown} does not; "
+                               f"{what}.")
+    flags: dict[str, list[str]] = {one: [] for one in FORMS}
+    problem = ""
+    left, right = st.columns(2)
+    dataset = _dataset(left, needed="checkpoint" in forms, alone=len(forms) == 1)
+    for one in FORMS:
+        flags[one] += ["--dataset", dataset] if dataset else []
+    if single:
+        title = right.text_input("Title of the run", key="import.title", placeholder="from the file", live="400ms") or ""
+        for one in FORMS:
+            flags[one] += ["--title", title.strip()] if title.strip() else []
+    # A name belongs to one file: several files with several genotypes each come one at a time.
+    if [form or form_of(item.name) for item in items].count("genotype") == 1:
+        name = st.text_input("Name in the file", key="import.name", placeholder="for example DARTS_V2", live="400ms",
+                             help="Which genotype to take where the file holds several.") or ""
+        flags["genotype"] += ["--name", name.strip()] if name.strip() else []
+    if "checkpoint" in forms:
+        if not dataset:
+            problem = "Choose the dataset that the network was trained on."
+        found, refusal = _of_checkpoint(runs)
+        flags["checkpoint"] += found
+        problem = problem or refusal
+    return Answers(flags, form, problem)
+
+
+def _form(item: Item) -> str | None:
+    """What a single file is to be read as; None to go by its ending."""
+    by_ending = form_of(item.name)
+    options = [None, *FORMS] if by_ending else list(FORMS)
+    return st.selectbox("What it is", options, index=0 if by_ending else None, key=f"import.form.{item.name}",
+                        format_func=lambda form: f"{FORM_TITLES[form]}: {FORMS[form]}" if form else
+                        f"{FORM_TITLES[str(by_ending)]}, by its ending", placeholder="Choose what it is")
+
+
+def _dataset(column, *, needed: bool, alone: bool) -> str | None:
+    """The registry name of a dataset, None where nothing is said."""
+    verb = "Trained on" if needed and alone else "Searched or trained on"
+    return column.selectbox(verb, list(DATASETS), index=None, key="import.dataset", persist_state="session",
+                            format_func=lambda name: DATASETS[name].title,
+                            placeholder="Choose the dataset" if needed else "not said",
+                            help="A checkpoint needs it: classes and image channels must fit." if needed else
+                            "May be left open: a genotype can be trained on any.")
+
+
+def _of_checkpoint(runs: pd.DataFrame) -> tuple[list[str], str]:
+    """(flags, problem) of what only checkpoints need: genotype and normalisation."""
+    source = genotype_source(runs, key="import", preselect=False)
+    flags = ["--genotype", source.parent or str(source.changes.get("genotype", ""))]
+    problem = source.problem
+    numbers = {}
+    for column, name, label in zip(st.columns(2), ("mean", "std"), ("Mean subtracted in training", "Divided by, in training")):
+        text = column.text_input(f"{label}, per channel", key=f"import.{name}", live="400ms",
+                                 placeholder="nothing: pixels stayed in 0 to 1",
+                                 help="What training did to pixels in 0..1 before the network saw them, one number per image "
+                                      "channel, such as 0.4914 0.4822 0.4465. It becomes part of the network, so that attacks "
+                                      "work on pixels.") or ""
+        try:
+            numbers[name] = [float(word) for word in text.replace(",", " ").split()]
+        except ValueError:
+            problem = problem or f"{label} must be numbers with spaces between, one per image channel, got {text!r}; correct it."
+    for name, values in numbers.items():
+        flags += [f"--{name}", *map(repr, values)] if values else []
+    return flags, problem
+
+
+def answered(items: Sequence[Item], answers: Answers) -> list[Item]:
+    """The items with the answers behind their files: complete arguments."""
+    runs = [] if session.runs_root() == Path("runs").absolute() else ["--runs", str(session.runs_root())]
+    found = []
+    for item in items:
+        form = answers.form or str(form_of(item.name))
+        asked = ["--as", form] if answers.form else []
+        found.append(replace(item, arguments=(*item.arguments, *asked, *answers.flags[form], *runs)))
+    return found

@@ -1,0 +1,98 @@
+"""What became of an import: the run with what was understood of its file, or the sentence of refusal."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import streamlit as st
+
+from app import session
+from app.components.cell_graph import genotype_graphs
+from app.components.formats import count, escape
+from app.components.import_items import FORM_TITLES
+from app.components.states import LAUNCH_PAGE, RUN_PAGE, page_link, problem
+from app.importing import Outcome
+from engine.data import DATASETS
+from engine.errors import GenotypeError, RampartError
+from engine.genotype import Genotype
+
+# The command line's flags as this page calls them.
+FIELDS = {"as": "What it is", "name": "Name in the file", "genotype": "Genotype", "dataset": "Trained on", "mean": "Mean",
+          "std": "Divided by", "runs": "RAMPART_RUNS"}
+
+
+def on_the_page(sentence: str) -> str:
+    """A sentence of the command line with the page's words for its flags: "--as log" -> "“What it is”: log"."""
+    sentence = re.sub(r"--as (\w+)", lambda found: f"“{FIELDS['as']}”: {found[1]}", sentence)
+    return re.sub(r"--(\w+)\b( DIR)?", lambda found: f"“{FIELDS[found[1]]}”" if found[1] in FIELDS else found[0], sentence)
+
+
+def result(outcome: Outcome, *, key: str, unfolded: bool) -> None:
+    """One import that is over.
+
+    Args:
+        outcome: what became of it.
+        key: unique on the page.
+        unfolded: whether the cells are shown at once; of several only the newest's are.
+    """
+    with st.container(border=True):
+        if outcome.refusal:
+            st.html(f'<div class="rp-row"><b>{escape(outcome.item.name)}</b>'
+                    '<span class="rp-chip rp-tone-bad"><span class="rp-glyph" aria-hidden="true">✕</span>Refused</span></div>')
+            problem(on_the_page(outcome.refusal), link=None)
+            return
+        try:
+            _run(outcome, key, unfolded)
+        except RampartError as trouble:  # the run was deleted since
+            problem(str(trouble), link=None)
+
+
+def _run(outcome: Outcome, key: str, unfolded: bool) -> None:
+    log = session.run_log()
+    run = log.run(outcome.run)
+    st.html(f'<div class="rp-row"><b>{escape(run["title"])}</b>'
+            '<span class="rp-chip rp-tone-good"><span class="rp-glyph" aria-hidden="true">✓</span>Imported</span>'
+            f'<span class="rp-label">{escape(run["id"])}</span></div>')
+    rows = "".join(f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>' for name, value in understood(run))
+    st.html(f'<table class="rp-table rp-wrap rp-understood"><tbody>{rows}</tbody></table>')
+    with st.container(horizontal=True):
+        page_link(RUN_PAGE, "Open the run", id=run["id"])
+        if run["kind"] == "search":
+            page_link(LAUNCH_PAGE, "Retrain it", kind="retrain", parent=run["id"])
+        else:
+            page_link(LAUNCH_PAGE, "Attack it", kind="attack", parent=run["id"])
+    try:
+        genotype = Genotype.from_dict(log.genotype(run["id"]))
+    except GenotypeError:
+        return
+    with st.expander("The cells", expanded=unfolded):
+        genotype_graphs(genotype, key=f"{key}_genotype")
+
+
+def understood(run: dict[str, Any]) -> list[tuple[str, str]]:
+    """(name, value) of each fact that the file gave.
+
+    Args:
+        run: `RunLog.run`.
+    """
+    log, config = session.run_log(), run["config"]
+    found = log.genotypes(run["id"])
+    form = str(run["imported"].get("as", ""))
+    facts = [("Read as", f"{FORM_TITLES.get(form, form)} ({run['imported'].get('file', '')})")]
+    if form in ("log", "curves") and not found.empty:
+        changes, still = int((found["hash"] != found["hash"].shift()).sum()) - 1, int(found["unchanged_epochs"].iloc[-1])
+        facts.append(("Epochs", f"{len(found)}, numbered {found['epoch'].min()} to {found['epoch'].max()}; the genotype changed "
+                                f"{_times(changes, 'time')}, {_times(still, 'epoch')} without a change at the end"))
+    if (genotype := log.genotype(run["id"])) is not None:
+        known = Genotype.from_dict(genotype)
+        facts.append(("Genotype", f"{', '.join(known.kinds)}; hash {known.hash}"))
+    if "channels" in config:
+        facts.append(("Network", f"{config['channels']} channels, {config['layers']} cells, {count(run['parameters'])} "
+                                 f"parameters, {count(run['macs'])} multiply-accumulates per image; without auxiliary head"))
+    facts.append(("Dataset", DATASETS[config["dataset"]].title if config.get("dataset") in DATASETS else "the file does not say"))
+    return facts
+
+
+def _times(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
