@@ -164,14 +164,19 @@ def fetch_dataset(name: str, *, source: Path | str | None = None, side: int | No
 
 
 def describe(genotype: str, *, channels: int = 64, layers: int = 20, classes: int = 10,
-             image_shape: tuple[int, int, int] = (3, 32, 32), auxiliary: bool = False) -> tuple[Genotype, dict[str, int]]:
+             image_shape: tuple[int, int, int] = (3, 32, 32), auxiliary: bool = False, placement: str = "",
+             width_ratio: str = "") -> tuple[Genotype, dict[str, int]]:
     """(genotype, {"parameters", "macs"}) of a catalogue name or a genotype as JSON, at a width and depth.
+
+    Its cells stand where `placement` says and are as wide as `width_ratio` says (`engine.placement`); empty for the published
+    ones.
 
     Raises:
         ConfigError, GenotypeError: an unknown name, no genotype, or sizes no network can have.
     """
     found = find_genotype(genotype)
-    price = cost(found, channels=channels, layers=layers, classes=classes, image_shape=image_shape, auxiliary=auxiliary)
+    price = cost(found, channels=channels, layers=layers, classes=classes, image_shape=image_shape, auxiliary=auxiliary,
+                 placement=placement, width_ratio=width_ratio)
     return found, {"parameters": price.parameters, "macs": price.macs}
 
 

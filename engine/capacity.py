@@ -9,15 +9,17 @@ import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from engine.config import RetrainConfig, validate
 from engine.cost import Cost, cost
 from engine.data import DATASETS
 from engine.errors import ConfigError
 from engine.genotype import Genotype
+from engine.placement import needs_even_channels
 from engine.run.admission import genotype_title
 from engine.run.folder import ID_PATTERN, RunFolder
-from engine.run.lineage import genotype_of, retraining_of, trained_genotype
+from engine.run.lineage import arrangement_of, genotype_of, retraining_of, trained_genotype
 
 TOLERANCE = 0.05  # networks that differ by more than this share of the larger one are not of equal capacity
 QUANTITIES = {"params": "parameters", "macs": "macs"}  # what RetrainConfig.match says -> field of Cost
@@ -31,14 +33,14 @@ def differ(sizes: Sequence[float]) -> bool:
 
 
 def nearest_channels(genotype: Genotype, target: Cost, match: str, *, layers: int, classes: int,
-                     image_shape: Sequence[int]) -> tuple[int, int]:
+                     image_shape: Sequence[int], placement: str = "", width_ratio: str = "") -> tuple[int, int]:
     """(channels, their parameters or MACs) that differ least from the target, as a share of the larger of the two.
 
     Args:
         genotype: the architecture whose channels are sought.
         target: what it is to cost.
         match: "params" or "macs".
-        layers, classes, image_shape: as in `engine.cost.cost`.
+        layers, classes, image_shape, placement, width_ratio: as in `engine.cost.cost`.
 
     Raises:
         ConfigError: sizes no network can have.
@@ -46,12 +48,14 @@ def nearest_channels(genotype: Genotype, target: Cost, match: str, *, layers: in
     quantity = QUANTITIES[match]
 
     def size(channels: int) -> int:
-        found = cost(genotype, channels=channels, layers=layers, classes=classes, image_shape=image_shape)
+        found = cost(genotype, channels=channels, layers=layers, classes=classes, image_shape=image_shape, placement=placement,
+                     width_ratio=width_ratio)
         return getattr(found, quantity)
 
     wanted = getattr(target, quantity)
-    above = bisect_left(CHANNELS, wanted, key=size)  # both quantities grow with every channel
-    around = CHANNELS[max(0, above - 1):above + 1]
+    allowed = CHANNELS[::2] if width_ratio and needs_even_channels(width_ratio) else CHANNELS
+    above = bisect_left(allowed, wanted, key=size)  # both quantities grow with every channel
+    around = allowed[max(0, above - 1):above + 1]
     return min(((channels, size(channels)) for channels in around), key=lambda found: _apart(found[1], wanted))
 
 
@@ -78,9 +82,11 @@ def matched(runs: Path | str, config: RetrainConfig, parent: str | None) -> tupl
                           "launch the retraining afterwards (retrain --parent SEARCH) or give --genotype.")
     data = DATASETS[config.dataset]
     of_data = {"classes": data.classes, "image_shape": data.image_shape}
-    name, reference, channels, layers = _reference(runs, config.match_to)
-    target = cost(reference, channels=channels, layers=layers, **of_data)
-    found, size = nearest_channels(trained_genotype(runs, config, parent), target, config.match, layers=config.layers, **of_data)
+    name, reference, sizes = _reference(runs, config.match_to)
+    target = cost(reference, **sizes, **of_data)
+    genotype = trained_genotype(runs, config, parent)
+    found, size = nearest_channels(genotype, target, config.match, layers=config.layers, **of_data,
+                                   **arrangement_of(runs, config, parent, genotype))
     wanted, words = getattr(target, QUANTITIES[config.match]), WORDS[config.match]
     if differ((size, wanted)):
         raise ConfigError(f"match must find channels within {100 * TOLERANCE:g} % of the {wanted:,} {words} of {name}, the "
@@ -91,18 +97,21 @@ def matched(runs: Path | str, config: RetrainConfig, parent: str | None) -> tupl
     return changed, f"{words} as {name} ({_signed(size, wanted)})"
 
 
-def _reference(runs: Path | str, text: str) -> tuple[str, Genotype, int, int]:
-    """(name, genotype, channels, layers) of what `match_to` says."""
+def _reference(runs: Path | str, text: str) -> tuple[str, Genotype, dict[str, Any]]:
+    """(name, genotype, sizes as `engine.cost.cost` takes them) of what `match_to` says."""
     text = text.strip()
     if ID_PATTERN.fullmatch(text):
-        config, _ = retraining_of(runs, text)
-        return f"run {text.rsplit('-', 1)[-1]}", genotype_of(runs, text), config.channels, config.layers
+        config, parent = retraining_of(runs, text)
+        found_genotype = genotype_of(runs, text)
+        return f"run {text.rsplit('-', 1)[-1]}", found_genotype, {
+            "channels": config.channels, "layers": config.layers, **arrangement_of(runs, config, parent, found_genotype)}
     genotype, _, sizes = text.rpartition("@")
     found = re.fullmatch(r"(\d{1,4})x(\d{1,3})", sizes)
     if not (genotype and found):
         raise ConfigError("match_to must be GENOTYPE@CHANNELSxLAYERS like ARNAS@64x20, or the id of a retraining or attack, got "
                           f"{text[:60]!r}; give one of them.")
-    return f"{genotype_title(genotype)}@{sizes}", genotype_of(runs, genotype), int(found[1]), int(found[2])
+    return f"{genotype_title(genotype)}@{sizes}", genotype_of(runs, genotype), {
+        "channels": int(found[1]), "layers": int(found[2])}
 
 
 def _apart(*sizes: float) -> float:

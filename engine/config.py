@@ -11,14 +11,19 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from engine.attack import ATTACKS
 from engine.data import DATASETS, Dataset
 from engine.data.splits import split_sizes
 from engine.errors import ConfigError
-from engine.placement import SMALLEST_AUXILIARY_IMAGE
+from engine.placement import (
+    RULES,
+    SMALLEST_AUXILIARY_IMAGE,
+    PlacementName,
+    width_ratio_text,
+)
 from engine.registry import Registry, unknown_name
 from engine.run.folder import KINDS
 from engine.search.registries import OBJECTIVES, WEIGHTINGS  # noqa: F401  (forms and pages read them here)
@@ -59,7 +64,8 @@ def is_pixels(info: FieldInfo) -> bool:
     return any(isinstance(part, BeforeValidator) for part in info.metadata)
 
 
-def setting(default: Any, text: str, *, group: str, source: str = "", unit: str = "", **bounds: Any) -> Any:
+def setting(default: Any, text: str, *, group: str, source: str = "", unit: str = "", titles: Mapping[str, str] | None = None,
+            **bounds: Any) -> Any:
     """A field with everything that a form, a flag and the documentation show.
 
     Args:
@@ -69,9 +75,32 @@ def setting(default: Any, text: str, *, group: str, source: str = "", unit: str 
         group: heading under which forms put it.
         source: paper or code the default comes from.
         unit: unit of the value where the type cannot say.
+        titles: what a form calls each choice, where its name is for files.
         bounds: ge, gt, le, lt, multiple_of for pydantic.
     """
-    return Field(default, description=text, json_schema_extra={"group": group, "source": source, "unit": unit}, **bounds)
+    extra: dict[str, Any] = {"group": group, "source": source, "unit": unit} | ({"titles": dict(titles)} if titles else {})
+    return Field(default, description=text, json_schema_extra=extra, **bounds)
+
+
+WidthRatio = Annotated[str, AfterValidator(width_ratio_text)]
+PLACEMENT_TITLES = {name: rule.title for name, rule in RULES.items()}
+_THIRDS = "; ".join(f"{name}: {', '.join(' and '.join(kinds) for kinds in rule.thirds)}" for name, rule in RULES.items())
+
+
+def placement_setting(default: PlacementName, source: str, note: str = "") -> Any:
+    """The setting `placement` of a method that is published with the rule `default`. note: a further sentence of the help."""
+    return setting(
+        default, f"Differs unless {default}: which kinds of cells there are, and which of them stand before the first reduction, "
+        f"before the second and behind it. {_THIRDS}.{' ' + note if note else ''}", group="Supernet", source=source,
+        titles=PLACEMENT_TITLES)
+
+
+def width_ratio_setting(default: str, source: str, note: str = "") -> Any:
+    """The setting `width_ratio` of a method that is published with `default`. note: as `placement_setting`."""
+    return setting(
+        default, f"Differs unless {default}: widths of the cells before the first reduction, before the second and behind it, in "
+        f"units of channels. Three whole numbers from 1 to 16, the first of them 1; 1:1:1 for equal widths."
+        f"{' ' + note if note else ''}", group="Supernet", source=source)
 
 
 def normalisation(default: bool, source: str) -> Any:
@@ -132,6 +161,8 @@ class SearchConfig(RunConfig):
     channels: int = setting(24, "Channels C of the first cells of the supernet; even.", group="Supernet",
                             source="ARNAS code", ge=2, le=512)
     layers: int = setting(8, "Cells of the supernet.", group="Supernet", source="ARNAS code", ge=4, le=64)
+    placement: PlacementName = placement_setting("normal", "DARTS code")
+    width_ratio: WidthRatio = width_ratio_setting("1:2:4", "DARTS code")
     weights_learning_rate: float = setting(0.025, "Learning rate of SGD on the weights at the first epoch.",
                                            group="Weights", source="ARNAS code", gt=0, le=10)
     weights_learning_rate_min: float = setting(0.001, "Its value at the end of the cosine schedule.", group="Weights",
@@ -176,9 +207,19 @@ class SearchConfig(RunConfig):
 
     def deviations(self) -> list[str]:
         """See `RunConfig.deviations`."""
-        if self.normalise == type(self).model_fields["normalise"].default:
-            return []
-        return ["images normalised" if self.normalise else "images not normalised"]
+        fields, names = type(self).model_fields, super().deviations()
+        if self.placement != fields["placement"].default:
+            names.append(in_sentence(RULES[self.placement].title))
+        if self.width_ratio != fields["width_ratio"].default:
+            names.append(f"widths {self.width_ratio}")
+        if self.normalise != fields["normalise"].default:
+            names.append("images normalised" if self.normalise else "images not normalised")
+        return names
+
+
+def in_sentence(title: str) -> str:
+    """A title as it stands inside a sentence: "robust cells first"."""
+    return title[:1].lower() + title[1:]
 
 
 class RetrainConfig(RunConfig):
@@ -192,6 +233,14 @@ class RetrainConfig(RunConfig):
         "accurate:robust, robust:accurate changes places; empty for none.", group="Network")
     channels: int = setting(64, "Channels C of the first cells.", group="Network", source="ARNAS code", ge=2, le=1024)
     layers: int = setting(20, "Cells of the network.", group="Network", source="ARNAS code", ge=3, le=128)
+    placement: Literal["", PlacementName] = setting(
+        "", f"Differs when given: which cells stand before the first reduction, before the second and behind it; empty for as "
+        f"searched or published (the parent search's; of a given genotype, the published one). {_THIRDS}.", group="Network",
+        titles=PLACEMENT_TITLES)
+    width_ratio: Annotated[str, AfterValidator(lambda text: width_ratio_text(text) if text.strip() else "")] = setting(
+        "", "Differs when given: widths of the cells before the first reduction, before the second and behind it, in units of "
+        "channels, like 1:2:4; 1:1:1 for equal widths; empty for as searched or published (the parent search's; of a given "
+        "genotype, the published one).", group="Network")
     match: Literal["none", "params", "macs"] = setting(
         "none", "params or macs: chooses the channels so that the network has the parameters or MACs of match_to within 5 %, "
         "counted without auxiliary head; what channels says does not count then. none: channels as they are.", group="Network")
@@ -298,6 +347,8 @@ class RetrainConfig(RunConfig):
     def deviations(self) -> list[str]:
         """See `RunConfig.deviations`."""
         names = [str(graft) for graft in read_grafts(self.transplant)]
+        names += [f"retrained with {in_sentence(RULES[self.placement].title)}"] if self.placement else []
+        names += [f"retrained at widths {self.width_ratio}"] if self.width_ratio else []
         names += {"pgd_at": [], "natural": ["natural training"], "trades": ["TRADES"], "fast_at": ["Fast-AT"]}[self.training]
         names += ["auxiliary loss on adversarial images"] if self.auxiliary_input == "adversarial" else []
         names += ["images normalised"] if self.normalise else []

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.genotype import NONE, Cell, Genotype
-from engine.placement import STEM_MULTIPLIER, CellPosition, auxiliary_map, check_size, halved, placement, reductions
+from engine.placement import STEM_MULTIPLIER, CellPosition, auxiliary_map, check_size, halved, positions, reductions
 
 AUXILIARY_CHANNELS = (128, 768)  # DARTS: 1x1 convolution to 128, then to 768
 
@@ -50,22 +50,22 @@ FREE = Cost(0, 0)
 
 
 def cost(genotype: Genotype, *, channels: int, layers: int, classes: int, image_shape: Sequence[int],
-         auxiliary: bool = False) -> Cost:
+         auxiliary: bool = False, placement: str = "", width_ratio: str = "") -> Cost:
     """Parameters and MACs of the network that `Network` builds from the same arguments.
 
     Example:
         cost(find_genotype("ARNAS"), channels=64, layers=20, classes=10, image_shape=(3, 32, 32)).parameters  # 4520394
 
     Raises:
-        ConfigError: sizes no network can have.
+        ConfigError: sizes no network can have, or a placement of other cells.
     """
     parts = breakdown(genotype, channels=channels, layers=layers, classes=classes, image_shape=image_shape,
-                      auxiliary=auxiliary)
+                      auxiliary=auxiliary, placement=placement, width_ratio=width_ratio)
     return sum((part.cost for part in parts), FREE)
 
 
 def breakdown(genotype: Genotype, *, channels: int, layers: int, classes: int, image_shape: Sequence[int],
-              auxiliary: bool = False) -> list[Part]:
+              auxiliary: bool = False, placement: str = "", width_ratio: str = "") -> list[Part]:
     """`cost`, part by part from input to output.
 
     Args:
@@ -75,16 +75,17 @@ def breakdown(genotype: Genotype, *, channels: int, layers: int, classes: int, i
         classes: number of classes.
         image_shape: (channels, height, width).
         auxiliary: count the auxiliary head, which only training uses.
+        placement, width_ratio: as `engine.placement.positions`; empty for the published ones of the genotype's cells.
 
     Raises:
-        ConfigError: sizes no network can have.
+        ConfigError: sizes no network can have, or a placement of other cells.
     """
-    check_size(channels, classes, image_shape)
+    check_size(channels, classes, image_shape, width_ratio)
     image_channels, *size = image_shape
     last = before_last = STEM_MULTIPLIER * channels
     parts = [Part("stem", "", _conv(image_channels, last, 9, size) + _norm(last))]
     size_before = size
-    for i, position in enumerate(placement(genotype.kinds, layers)):
+    for i, position in enumerate(positions(genotype.kinds, layers, placement, width_ratio)):
         cell, width = genotype.cell(position.kind), position.channels_multiplier * channels
         parts.append(Part(f"cells.{i}", position.kind, _cell(cell, position, before_last, last, width, size_before, size)))
         before_last, last = last, len(cell.concat) * width

@@ -1,20 +1,77 @@
 """Where in a network the cells of each kind stand and how wide they are. Shared by cost, supernet and derived network.
 
-Two rules: ARNAS (Ou, Feng and Sun 2024; released code) with accurate cells before and robust cells behind the second
-reduction, widths 1 : 2 : 2; and DARTS (Liu, Simonyan and Yang 2018) with normal cells, widths 1 : 2 : 4. Imports no torch.
+A network has three thirds: before the first reduction, from it to the second, and from the second on. A position rule says
+which kinds stand in each, a width ratio how wide the nodes of each are in units of the network's C. Published are two
+pairs: ARNAS (Ou, Feng and Sun 2024; released code) with accurate cells before and robust cells behind the second reduction,
+1:2:2; and DARTS (Liu, Simonyan and Yang 2018) with normal cells, 1:2:4. Imports no torch.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
-from engine.errors import ConfigError
-from engine.genotype import KIND_SETS, KINDS_OF_ARNAS
+from engine.errors import ConfigError, shortened
+from engine.genotype import KIND_SETS, KINDS_OF_ARNAS, KINDS_OF_DARTS
+from engine.registry import Registry
 
 STEM_MULTIPLIER = 3  # the stem has 3 C channels (DARTS)
 MINIMUM_LAYERS = 3  # below, the two reductions would fall on one cell
 SMALLEST_AUXILIARY_IMAGE = 17  # pixels; below, the maps behind two reductions are smaller than the head's 5x5 window
+LARGEST_WIDTH = 16  # in units of C; DARTS has 4
+REDUCE = "reduce"
+
+
+@dataclass(frozen=True)
+class PositionRule:
+    """Which cell kind stands where.
+
+    Attributes:
+        name: in settings and files.
+        title: name in print; with a small first letter it stands in the name of a run that departs from its method's rule.
+        text: one sentence: what stands where, and what for.
+        kinds: of the genotype, in the order of the flat alphas of a search.
+        thirds: kinds near the input, in the middle and near the output. Where a third has several they take turns, counted
+            over all cells of the network that are no reductions.
+        width_ratio: published with these kinds.
+    """
+
+    name: str
+    title: str
+    text: str
+    kinds: tuple[str, ...]
+    thirds: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+    width_ratio: str
+
+
+PlacementName = Literal["accurate_first", "robust_first", "accurate_first_third", "robust_first_third", "alternating", "normal"]
+PUBLISHED = {KINDS_OF_ARNAS: "accurate_first", KINDS_OF_DARTS: "normal"}
+RULES: Registry[PositionRule] = Registry("position rule")
+
+
+def _of_two_kinds(name: str, title: str, thirds: Sequence[str], text: str) -> None:
+    near_input, middle, near_output = (tuple(kinds.split()) for kinds in thirds)
+    # The order of the alphas is that of ARNAS's released code.
+    RULES.add(name, PositionRule(name, title, text, ("robust", REDUCE, "accurate"), (near_input, middle, near_output), "1:2:2"))
+
+
+_of_two_kinds("accurate_first", "Accurate cells first", ("accurate", "accurate", "robust"),
+              "Accurate cells before the second reduction, robust cells behind it: the rule of ARNAS.")
+_of_two_kinds("robust_first", "Robust cells first", ("robust", "robust", "accurate"),
+              "Robust cells before the second reduction, accurate cells behind it: ARNAS's two kinds change places.")
+_of_two_kinds("accurate_first_third", "Accurate cells in the first third", ("accurate", "robust", "robust"),
+              "Accurate cells before the first reduction only, robust cells behind it: the middle third is robust, too.")
+_of_two_kinds("robust_first_third", "Robust cells in the first third", ("robust", "accurate", "accurate"),
+              "Robust cells before the first reduction only, accurate cells behind it: ARNAS's rule read from the output.")
+_of_two_kinds("alternating", "Alternating cells", ("accurate robust", "accurate robust", "accurate robust"),
+              "Accurate and robust cells take turns from input to output: both kinds at every depth, to compare positions with "
+              "none.")
+RULES.add("normal", PositionRule(
+    "normal", "Normal cells", "The same normal cell at every depth: the rule of DARTS, one kind beside the reduction.",
+    ("normal", REDUCE), (("normal",), ("normal",), ("normal",)), "1:2:4"))
+assert tuple(RULES) == get_args(PlacementName)
 
 
 @dataclass(frozen=True)
@@ -39,36 +96,79 @@ def reductions(layers: int) -> tuple[int, int]:
     return layers // 3, 2 * layers // 3
 
 
-def placement(kinds: Sequence[str], layers: int) -> list[CellPosition]:
+def rule_of(kinds: Sequence[str], placement: str = "") -> PositionRule:
+    """The rule of that name, if it places these kinds; without a name the published one of the kinds.
+
+    Raises:
+        ConfigError: no such kinds, no such rule, or a rule of other kinds.
+    """
+    family = tuple(sorted(kinds))
+    if family not in KIND_SETS:
+        expected = " or ".join(", ".join(names) for names in KIND_SETS)
+        raise ConfigError(f"Cell kinds must be {expected}, got {', '.join(kinds) or 'none'}; use one of the two families.")
+    rule = RULES[placement or PUBLISHED[family]]
+    if tuple(sorted(rule.kinds)) != family:
+        fitting = ", ".join(name for name, other in RULES.items() if sorted(other.kinds) == list(family))
+        raise ConfigError(f"placement must be a rule of the cells {', '.join(family)}, got {placement} (for "
+                          f"{', '.join(sorted(rule.kinds))}); take {fitting}.")
+    return rule
+
+
+def resolved(kinds: Sequence[str], placement: str = "", width_ratio: str = "") -> dict[str, str]:
+    """{"placement", "width_ratio"} with the published ones of the kinds where a text is empty.
+
+    Raises:
+        ConfigError: as `positions`.
+    """
+    rule = rule_of(kinds, placement)
+    return {"placement": rule.name, "width_ratio": width_ratio_text(width_ratio or rule.width_ratio)}
+
+
+def read_width_ratio(text: str) -> tuple[int, int, int]:
+    """"1:2:4" as numbers: the width of the three thirds in units of C.
+
+    Raises:
+        ConfigError: not three whole numbers from 1 to 16, or the first is not 1.
+    """
+    numbers = tuple(int(part) for part in text.split(":")) if re.fullmatch(r"\s*\d{1,9}(\s*:\s*\d{1,9}){2}\s*", text) else ()
+    if len(numbers) != 3 or numbers[0] != 1 or not all(1 <= number <= LARGEST_WIDTH for number in numbers):
+        raise ConfigError(f"width_ratio must be three whole numbers from 1 to {LARGEST_WIDTH} with colons, the first of them 1 "
+                          f"(channels says how wide that is), got {shortened(text)}; give for example 1:2:2, 1:2:4 or 1:1:1.")
+    return numbers
+
+
+def width_ratio_text(text: str) -> str:
+    """The one way of writing a width ratio: "1 : 2 : 4" -> "1:2:4". Raises ConfigError as `read_width_ratio`."""
+    return ":".join(map(str, read_width_ratio(text)))
+
+
+def positions(kinds: Sequence[str], layers: int, placement: str = "", width_ratio: str = "") -> list[CellPosition]:
     """The cells of a network from input to output.
 
     Args:
         kinds: cell kinds of the genotype in any order: accurate, reduce, robust (ARNAS) or normal, reduce (DARTS).
         layers: number of cells, at least 3.
+        placement: one of `RULES`; empty for the published rule of the kinds.
+        width_ratio: as `read_width_ratio`; empty for the one published with the kinds.
 
     Raises:
-        ConfigError: other kinds, or too few layers.
+        ConfigError: other kinds, a rule that does not place them, no width ratio, or too few layers.
     """
-    if tuple(sorted(kinds)) not in KIND_SETS:
-        expected = " or ".join(", ".join(names) for names in KIND_SETS)
-        raise ConfigError(f"Cell kinds must be {expected}, got {', '.join(kinds) or 'none'}; use one of the two families.")
+    rule = rule_of(kinds, placement)
+    widths = read_width_ratio(width_ratio or rule.width_ratio)
     if layers < MINIMUM_LAYERS:
         raise ConfigError(f"layers must be at least {MINIMUM_LAYERS} (two reductions and what follows), got {layers}; "
                           f"take {MINIMUM_LAYERS} or more.")
-    is_arnas = tuple(sorted(kinds)) == KINDS_OF_ARNAS
     first, second = reductions(layers)
-    positions = []
+    found: list[CellPosition] = []
+    ordinary = 0
     for i in range(layers):
-        reduction = i in (first, second)
-        if reduction:
-            kind = "reduce"
-        elif is_arnas:
-            kind = "accurate" if i < second else "robust"
-        else:
-            kind = "normal"
-        width = 1 if i < first else 2 if i < second or is_arnas else 4
-        positions.append(CellPosition(kind, reduction, width, i - 1 in (first, second)))
-    return positions
+        third, reduction = (i >= first) + (i >= second), i in (first, second)
+        of_third = rule.thirds[third]
+        kind = REDUCE if reduction else of_third[ordinary % len(of_third)]
+        ordinary += not reduction
+        found.append(CellPosition(kind, reduction, widths[third], i - 1 in (first, second)))
+    return found
 
 
 def halved(size: int) -> int:
@@ -76,16 +176,18 @@ def halved(size: int) -> int:
     return (size + 1) // 2
 
 
-def check_size(channels: int, classes: int, image_shape: Sequence[int]) -> None:
+def check_size(channels: int, classes: int, image_shape: Sequence[int], width_ratio: str = "") -> None:
     """Refuses sizes no network can have.
 
     Args:
         channels: C of the first cells.
         classes: number of classes.
         image_shape: (channels, height, width) of an image.
+        width_ratio: as `read_width_ratio`; empty for a published one.
 
     Raises:
-        ConfigError: a number that is not a positive whole number, or a shape that has not three of them.
+        ConfigError: a number that is not a positive whole number, a shape that has not three of them, no width ratio, or an
+            odd width where a reduction has two halves share it.
     """
     numbers = {"channels": channels, "classes": classes}
     if len(image_shape) != 3:
@@ -94,6 +196,18 @@ def check_size(channels: int, classes: int, image_shape: Sequence[int]) -> None:
     for name, number in numbers.items():
         if not isinstance(number, int) or isinstance(number, bool) or number < 1:
             raise ConfigError(f"{name} must be a whole number of at least 1, got {number!r}; give such a number.")
+    if channels % 2 and width_ratio and needs_even_channels(width_ratio):
+        raise ConfigError(f"channels must be even with the width ratio {width_ratio} (a reduction splits its channels in two "
+                          f"halves), got {channels}; take {channels + 1}.")
+
+
+def needs_even_channels(width_ratio: str) -> bool:
+    """Whether a reduction's width is an odd multiple of C. The published 1:2:2 and 1:2:4 allow every C.
+
+    Raises:
+        ConfigError: as `read_width_ratio`.
+    """
+    return any(width % 2 for width in read_width_ratio(width_ratio)[1:])
 
 
 def auxiliary_map(image_shape: Sequence[int]) -> tuple[int, int]:

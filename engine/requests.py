@@ -301,7 +301,10 @@ def _check(runs: Path, kind: str, config: RunConfig | Mapping[str, Any], method:
     shared |= {name: getattr(config, name) for name in INHERITED_IF_CHOSEN if getattr(config, name) != getattr(by_preset, name)}
     for follower in then:
         changes = shared | dict(then_changes.get(follower, {}))
-        configs.append((follower, build(follower, None, config.dataset, preset, changes)))
+        following_config = build(follower, None, config.dataset, preset, changes)
+        if isinstance(following_config, RetrainConfig):
+            admission.check_arrangement(following_config, config.model_dump())
+        configs.append((follower, following_config))
     for of_kind, one in configs:
         check_config(of_kind, one)
     admission.check_present(config)

@@ -143,20 +143,22 @@ class ReferenceSupernet(nn.Module):
         image_shape: (channels, height, width).
         kinds: order of the alphas; with "normal" among them the DARTS placement and widths 1:2:4, else ARNAS, 1:2:2.
         primitives: columns of the alphas.
+        thirds, widths: kinds and widths of the three thirds, when they are not those; "both" takes turns.
 
     Attributes:
         alphas: kind -> nn.Parameter [14, P], registered under the names `alphas_<kind>`.
     """
 
     def __init__(self, channels: int, layers: int, classes: int, image_shape: tuple[int, int, int],
-                 kinds: Sequence[str] = ("robust", "reduce", "accurate"), primitives: Sequence[str] = PRIMITIVES) -> None:
+                 kinds: Sequence[str] = ("robust", "reduce", "accurate"), primitives: Sequence[str] = PRIMITIVES,
+                 thirds: Sequence[str] | None = None, widths: Sequence[int] | None = None) -> None:
         super().__init__()
         self.kinds = tuple(kinds)
         self.alphas: dict[str, nn.Parameter] = {}
         for kind in self.kinds:
             self.alphas[kind] = nn.Parameter(1e-3 * torch.randn(14, len(primitives)))
             self.register_parameter(f"alphas_{kind}", self.alphas[kind])
-        width = STEM_MULTIPLIER * channels
+        width, stem_channels = STEM_MULTIPLIER * channels, channels
         self.stem = nn.Sequential(nn.Conv2d(image_shape[0], width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
         self.cells = nn.ModuleList()
         self.cell_kinds: list[str] = []
@@ -164,10 +166,17 @@ class ReferenceSupernet(nn.Module):
         third, two_thirds = layers // 3, 2 * layers // 3
         for i in range(layers):
             reduction = i in (third, two_thirds)
-            if reduction and not (i == two_thirds and "normal" not in kinds):
+            if widths is not None:
+                channels = stem_channels * widths[0 if i < third else 1 if i < two_thirds else 2]
+            elif reduction and not (i == two_thirds and "normal" not in kinds):
                 channels *= 2
             self.cells.append(SearchCell(primitives, before_last, last, channels, reduction, reduction_before))
-            ordinary = "normal" if "normal" in kinds else ("accurate" if i < two_thirds else "robust")
+            if thirds is not None:
+                ordinary = thirds[0 if i < third else 1 if i < two_thirds else 2]
+            else:
+                ordinary = "normal" if "normal" in kinds else ("accurate" if i < two_thirds else "robust")
+            if ordinary == "both":
+                ordinary = ("accurate", "robust")[sum(kind != "reduce" for kind in self.cell_kinds) % 2]
             self.cell_kinds.append("reduce" if reduction else ordinary)
             before_last, last, reduction_before = last, NODES * channels, reduction
         self.classifier = nn.Linear(last, classes)

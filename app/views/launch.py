@@ -35,6 +35,7 @@ from engine.cost import cost
 from engine.data import DATASETS
 from engine.data.prepared import absence
 from engine.errors import ConfigError, RampartError
+from engine.run.lineage import arrangement_of
 from engine.transplant import read_grafts, transplant
 
 KIND_TEXTS = {
@@ -253,14 +254,15 @@ def network(choice: Choice, values: FormValues) -> None:
     config, data = values.config, DATASETS[choice.dataset]
     size = ""
     if isinstance(config, RetrainConfig):
+        runs, parent = session.runs_root(), choice.source.parent
         try:
             genotype = transplant(genotype, read_grafts(config.transplant))
-            config, _ = matched(session.runs_root(), config, choice.source.parent)
+            config, _ = matched(runs, config, parent)
+            found = cost(genotype, channels=config.channels, layers=config.layers, classes=data.classes,
+                         image_shape=data.image_shape, **arrangement_of(runs, config, parent, genotype))
         except RampartError as refusal:
             problem(str(refusal), link=None)
             return
-        found = cost(genotype, channels=config.channels, layers=config.layers, classes=data.classes,
-                     image_shape=data.image_shape)
         size = (f"{count(found.parameters)} parameters and {count(found.macs)} multiply-accumulates per image at "
                 f"{config.channels} channels and {config.layers} cells, without auxiliary head")
     section("The network", size)

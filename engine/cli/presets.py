@@ -15,7 +15,7 @@ WIDEST_VALUE = 14
 SHOWN = tuple(name for name in PRESETS if name != "smoke")  # smoke is for the project's own tests
 LEGEND = ("* differs from the published value, or from the default where no source is named. With a star in the paper column the "
           "dataset asks for it; the published value then stands behind the source.")
-HEADING = ("setting", *SHOWN, "source of the published value")
+HEADING = ("setting", *SHOWN, "published in")
 
 
 def presets_text(settings: Sequence[Setting]) -> str:

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from engine import api, requests
 from engine.config import KINDS
 from engine.errors import ConfigError, RampartError
+from engine.placement import RULES
 from engine.registry import unknown_name
 
 
@@ -139,11 +140,13 @@ def _describe(verb: str, arguments: list[str]) -> int:
     parser.add_argument("--classes", type=int, default=10, help="number of classes (default 10)")
     parser.add_argument("--image-size", type=int, default=32, help="height and width in pixels (default 32)")
     parser.add_argument("--image-channels", type=int, default=3, help="channels of an image (default 3)")
+    _add_arrangement(parser, "published with the cells", default="")
     parser.add_argument("--auxiliary", action="store_true", help="with the auxiliary head")
     options = parser.parse_args(arguments)
     shape = (options.image_channels, options.image_size, options.image_size)
     genotype, numbers = api.describe(options.genotype, channels=options.channels, layers=options.layers,
-                                     classes=options.classes, image_shape=shape, auxiliary=options.auxiliary)
+                                     classes=options.classes, image_shape=shape, auxiliary=options.auxiliary,
+                                     placement=options.placement, width_ratio=options.width_ratio)
     if options.json:
         print(json.dumps(numbers))
     else:
@@ -165,12 +168,22 @@ def _export(verb: str, arguments: list[str]) -> int:
     parser.add_argument("--classes", type=int, help="number of classes (default 10; a run's own)")
     parser.add_argument("--image-shape", type=int, nargs=3, metavar=("CHANNELS", "HEIGHT", "WIDTH"),
                         help="shape of an image (default 3 32 32; a run's own)")
+    _add_arrangement(parser, "a run's own, else published with the cells")
     options = parser.parse_args(arguments)
     found = source.find(options.what, requests.runs_root(options.runs), channels=options.channels, layers=options.layers,
-                        classes=options.classes, image_shape=options.image_shape)
+                        classes=options.classes, image_shape=options.image_shape, placement=options.placement,
+                        width_ratio=options.width_ratio)
     files = [str(path) for path in writing.write(found, options.format, options.out)]
     print(json.dumps({"files": files, "hash": found.genotype.hash}) if options.json else "\n".join(files))
     return 0
+
+
+def _add_arrangement(parser: Parser, default_text: str, default: str | None = None) -> None:
+    """The two options that say which cells stand where, and how wide they are."""
+    parser.add_argument("--placement", choices=list(RULES), default=default,
+                        help=f"where the cells stand (default: {default_text})")
+    parser.add_argument("--width-ratio", metavar="A:B:C", default=default,
+                        help=f"widths of the three thirds, like 1:2:4 (default: {default_text})")
 
 
 def _transplant(verb: str, arguments: list[str]) -> int:
@@ -198,13 +211,15 @@ def _import(verb: str, arguments: list[str]) -> int:
     parser.add_argument("--name", help="which genotype, where the file has several")
     parser.add_argument("--genotype", help="what a checkpoint was trained with: a catalogue name, JSON, or the id of a run")
     parser.add_argument("--dataset", help="what it was searched or trained on; a checkpoint needs it")
+    parser.add_argument("--placement", choices=list(RULES), help="where a checkpoint's cells stand (default: as published)")
     parser.add_argument("--title", help="what to call the run")
     parser.add_argument("--mean", type=float, nargs="+", help="what training subtracted from pixels in 0..1, per image channel")
     parser.add_argument("--std", type=float, nargs="+", help="what training divided them by, per image channel")
     options = parser.parse_args(arguments)
     run_id = entry.take(requests.runs_root(options.runs), options.path, options.form, name=options.name,
-                        genotype=options.genotype, dataset=options.dataset, title=options.title, mean=options.mean,
-                        std=options.std, command=shlex.join(["python", "-m", "engine", verb, *arguments]))
+                        genotype=options.genotype, dataset=options.dataset, placement=options.placement,
+                        title=options.title, mean=options.mean, std=options.std,
+                        command=shlex.join(["python", "-m", "engine", verb, *arguments]))
     print(json.dumps({"id": run_id}) if options.json else run_id)
     return 0
 

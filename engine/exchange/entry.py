@@ -11,12 +11,12 @@ from engine.exchange.forms import ENDINGS, FORMS, form_of
 from engine.registry import unknown_name
 
 # Which form each further option belongs to.
-_BELONGS = {"name": ("genotype",), "genotype": ("checkpoint",), "mean": ("checkpoint",), "std": ("checkpoint",)}
+_BELONGS = {"name": ("genotype",), **dict.fromkeys(("genotype", "placement", "mean", "std"), ("checkpoint",))}
 
 
 def take(runs: Path, path: Path, form: str | None = None, *, name: str | None = None, genotype: str | None = None,
-         dataset: str | None = None, title: str | None = None, mean: Sequence[float] | None = None,
-         std: Sequence[float] | None = None, command: str = "") -> str:
+         dataset: str | None = None, placement: str | None = None, title: str | None = None,
+         mean: Sequence[float] | None = None, std: Sequence[float] | None = None, command: str = "") -> str:
     """Makes a finished run of a file; returns its id.
 
     Args:
@@ -26,6 +26,7 @@ def take(runs: Path, path: Path, form: str | None = None, *, name: str | None = 
         name: which genotype, where the file has several.
         genotype: of a checkpoint: a catalogue name, JSON, or the id of a run.
         dataset: registry name; a checkpoint needs it.
+        placement: of a checkpoint's cells; None for the published rule.
         title: what to call the run.
         mean, std: see `engine.exchange.weights.import_checkpoint`.
         command: the line that asked for it.
@@ -39,7 +40,7 @@ def take(runs: Path, path: Path, form: str | None = None, *, name: str | None = 
                           f"{' or --as '.join(FORMS)}.")
     if form not in FORMS:
         raise ConfigError(unknown_name("form of import", form, FORMS))
-    for option, value in (("name", name), ("genotype", genotype), ("mean", mean), ("std", std)):
+    for option, value in (("name", name), ("genotype", genotype), ("placement", placement), ("mean", mean), ("std", std)):
         if value is not None and form not in _BELONGS[option]:
             raise ConfigError(f"--{option} belongs to the import of a {' or '.join(_BELONGS[option])}, got it for a {form}; "
                               "leave it out.")
@@ -59,5 +60,5 @@ def take(runs: Path, path: Path, form: str | None = None, *, name: str | None = 
     from engine.exchange.weights import import_checkpoint
 
     assert genotype is not None and dataset is not None
-    return import_checkpoint(runs, path, origin, genotype=source.find(genotype, runs).genotype, dataset=dataset, title=title,
-                             mean=mean, std=std)
+    return import_checkpoint(runs, path, origin, genotype=source.find(genotype, runs).genotype, dataset=dataset,
+                             placement=placement or "", title=title, mean=mean, std=std)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,12 @@ from engine.catalog import find_genotype
 from engine.data import DATASETS
 from engine.errors import ConfigError, RunError
 from engine.genotype import Genotype
+from engine.placement import resolved, width_ratio_text
 from engine.run.folder import ID_PATTERN, RunFolder, read_json
 
 # What `describe` takes where nothing else is said: the published ARNAS network.
 DEFAULT_SIZES = {"channels": 64, "layers": 20, "classes": 10, "image_shape": (3, 32, 32)}
+ARRANGEMENT = ("placement", "width_ratio")  # of the cells; what files from before there was a choice do not say
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Source:
     Attributes:
         title: what it was asked for by: a catalogue name, "genotype <hash>" or a run id.
         genotype: the architecture.
-        sizes: channels, layers, classes and image_shape, as `engine.space.network.Network` takes them.
+        sizes: channels, layers, classes, image_shape, placement and width_ratio, as `engine.space.network.Network` takes them.
         retrained: the run that holds weights for it; None when there are none.
     """
 
@@ -35,7 +37,7 @@ class Source:
 
 
 def find(text: str, runs: Path, *, channels: int | None = None, layers: int | None = None, classes: int | None = None,
-         image_shape: Sequence[int] | None = None) -> Source:
+         image_shape: Sequence[int] | None = None, placement: str | None = None, width_ratio: str | None = None) -> Source:
     """The architecture that `text` names.
 
     Args:
@@ -43,19 +45,22 @@ def find(text: str, runs: Path, *, channels: int | None = None, layers: int | No
             for the images it was searched on; of a retraining its network as it is; of an attack the network attacked.
         runs: folder of all runs.
         channels, layers, classes, image_shape: size of the network; None for the run's own, else the published ARNAS size.
+        placement, width_ratio: as `engine.placement.positions`; None for the run's own, else those published with the cells.
 
     Raises:
-        ConfigError, GenotypeError: no such name, no genotype, or a size that a retrained network does not have.
+        ConfigError, GenotypeError: no such name, no genotype, a placement of other cells, or a size that a retrained network
+            does not have.
         RunError: no such run, or one that has left nothing yet.
     """
     given = {"channels": channels, "layers": layers, "classes": classes,
-             "image_shape": None if image_shape is None else tuple(image_shape)}
+             "image_shape": None if image_shape is None else tuple(image_shape), "placement": placement,
+             "width_ratio": None if width_ratio is None else width_ratio_text(width_ratio)}
     asked = {name: value for name, value in given.items() if value is not None}
     text = text.strip()
     if not ID_PATTERN.fullmatch(text):
         genotype = find_genotype(text)
         title = f"genotype {genotype.hash}" if text.startswith("{") else text
-        return Source(title, genotype, DEFAULT_SIZES | asked)
+        return Source(title, genotype, _sizes(genotype, asked))
     folder = RunFolder(runs, text)
     run = folder.read_run()
     if run["kind"] == "attack":
@@ -64,8 +69,14 @@ def find(text: str, runs: Path, *, channels: int | None = None, layers: int | No
     if run["kind"] == "search":
         facts = DATASETS[run["config"].get("dataset", "digits")]
         of_data = {"classes": facts.classes, "image_shape": facts.image_shape}
-        return Source(text, _found_by(folder), DEFAULT_SIZES | of_data | asked)
+        genotype, searched = _found_by(folder), {name: run["config"].get(name, "") for name in ARRANGEMENT}
+        return Source(text, genotype, _sizes(genotype, searched | of_data | asked))
     return _retrained(text, folder, asked)
+
+
+def _sizes(genotype: Genotype, known: Mapping[str, Any]) -> dict[str, Any]:
+    """The published ARNAS size where nothing is known, places and widths as published with the cells where they are not."""
+    return DEFAULT_SIZES | dict(known) | resolved(genotype.kinds, *(known.get(name, "") for name in ARRANGEMENT))
 
 
 def _found_by(folder: RunFolder) -> Genotype:
@@ -83,6 +94,7 @@ def _retrained(title: str, folder: RunFolder, asked: dict[str, Any]) -> Source:
                        "it or resume it.")
     genotype = Genotype.from_dict(found.pop("genotype", None))
     sizes = {name: found.get(name) for name in DEFAULT_SIZES} | {"image_shape": tuple(found.get("image_shape", ()))}
+    sizes |= resolved(genotype.kinds, *(found.get(name, "") for name in ARRANGEMENT))
     for name, value in asked.items():
         if value != sizes[name]:
             raise ConfigError(f"{name} of the retrained network {folder.id} is {sizes[name]}, got {value}; leave it out, or "

@@ -21,7 +21,7 @@ from engine.errors import CheckpointError
 from engine.exchange.imported import Origin, new_run
 from engine.exchange.reading import unreadable
 from engine.genotype import Genotype
-from engine.placement import STEM_MULTIPLIER
+from engine.placement import LARGEST_WIDTH, STEM_MULTIPLIER, reductions, resolved
 from engine.run import admission, checkpoint
 from engine.run.folder import atomic_write_json
 from engine.space.darts_names import tensors_of
@@ -34,11 +34,12 @@ _OVERLAP = ("Which images this network was trained on, and whether test images c
             "on the test split may be too high.")
 
 
-def import_checkpoint(runs: Path, path: Path, origin: Origin, *, genotype: Genotype, dataset: str, title: str | None = None,
-                      mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> str:
+def import_checkpoint(runs: Path, path: Path, origin: Origin, *, genotype: Genotype, dataset: str, placement: str = "",
+                      title: str | None = None, mean: Sequence[float] | None = None,
+                      std: Sequence[float] | None = None) -> str:
     """A trained network of the DARTS family as a finished retraining, which an attack can follow. Returns the run's id.
 
-    Width, depth and classes are read off the tensors. `module.` prefixes are stripped; alphas and the auxiliary head, which
+    Widths, depth and classes are read off the tensors. `module.` prefixes are stripped; alphas and the auxiliary head, which
     serves training only, are left out.
 
     Args:
@@ -47,6 +48,7 @@ def import_checkpoint(runs: Path, path: Path, origin: Origin, *, genotype: Genot
         origin: see `engine.exchange.imported.origin_of`.
         genotype: the one it was trained with; a file does not hold it.
         dataset: the one it was trained on.
+        placement: where its cells stand, as `engine.placement.positions`; empty for the published rule of the cells.
         title: what to call the run; None for the file's name.
         mean, std: what training subtracted from pixels in 0..1, and divided by, per image channel; None for images that stayed
             in 0..1 and for files that hold both.
@@ -56,10 +58,11 @@ def import_checkpoint(runs: Path, path: Path, origin: Origin, *, genotype: Genot
     """
     facts = DATASETS[dataset]
     tensors = network_tensors(path)
-    sizes = sizes_of(tensors, facts, genotype)
+    sizes = sizes_of(tensors, facts, genotype, placement)
     network = Network(genotype, **sizes, mean=mean, std=std)
     load_darts_state_dict(network, tensors)
-    config = {"dataset": dataset, "genotype": genotype.to_json(), "channels": sizes["channels"], "layers": sizes["layers"]}
+    config = {"dataset": dataset, "genotype": genotype.to_json(),
+              **{name: sizes[name] for name in ("channels", "layers", "placement", "width_ratio")}}
     with new_run(runs, "retrain", title or origin.file, config, origin) as (folder, events):
         price = cost(genotype, **sizes)
         events.write("network", step=0, epoch=0, parameters=price.parameters, macs=price.macs, channels=sizes["channels"],
@@ -109,12 +112,12 @@ def _loaded(path: Path) -> Any:
                               "alone.") from None
 
 
-def sizes_of(tensors: Mapping[str, Tensor], facts: Dataset, genotype: Genotype) -> dict[str, Any]:
-    """Channels, layers, classes and image shape of the network that a state dict belongs to.
+def sizes_of(tensors: Mapping[str, Tensor], facts: Dataset, genotype: Genotype, placement: str = "") -> dict[str, Any]:
+    """Sizes of the network that a state dict belongs to, as `Network` takes them; placement is what is not in the tensors.
 
     Raises:
         CheckpointError: tensors of no such network, of another dataset, or a supernet's.
-        ConfigError: a size that no network of ours may have.
+        ConfigError: a size that no network of ours may have, or a placement of other cells.
     """
     if any(re.search(r"_ops\.\d+\._ops\.", name) for name in tensors):
         raise CheckpointError("A checkpoint to import must be a derived network's, got a supernet's (of a search); import the "
@@ -136,8 +139,21 @@ def sizes_of(tensors: Mapping[str, Tensor], facts: Dataset, genotype: Genotype) 
     if rest:
         raise CheckpointError(f"The stem must have {STEM_MULTIPLIER} C channels, got {stem.shape[0]}; only networks with the "
                               "DARTS family's stem fit.")
+    arrangement = resolved(genotype.kinds, placement, _width_ratio(tensors, channels, len(cells)))
     config = build("retrain", None, facts.name, "paper", {"genotype": genotype.to_json(), "channels": channels,
-                                                        "layers": len(cells), "auxiliary_weight": 0.0})
+                                                        "layers": len(cells), "auxiliary_weight": 0.0, **arrangement})
     admission.check_config("retrain", config)
     return {"channels": channels, "layers": len(cells), "classes": facts.classes, "image_shape": list(facts.image_shape),
-            "auxiliary": False}
+            "auxiliary": False, **arrangement}
+
+
+def _width_ratio(tensors: Mapping[str, Tensor], channels: int, layers: int) -> str:
+    """The widths of the three thirds, read off the first cell of each; "" where those are no widths that ours can have."""
+    widths: list[int] = []
+    for i in (0, *reductions(layers)):
+        weight = tensors.get(f"cells.{i}.preprocess1.op.1.weight")
+        multiple, rest = divmod(weight.shape[0], channels) if weight is not None and weight.ndim and channels else (0, 1)
+        if rest or not 1 <= multiple <= LARGEST_WIDTH:
+            return ""
+        widths.append(multiple)
+    return ":".join(map(str, widths)) if widths[0] == 1 else ""

@@ -12,7 +12,7 @@ from engine.cost import cost
 from engine.errors import ConfigError
 from engine.exchange.source import Source
 from engine.genotype import Genotype
-from engine.placement import STEM_MULTIPLIER, placement
+from engine.placement import STEM_MULTIPLIER, positions
 from engine.registry import unknown_name
 from engine.run.folder import atomic_write_bytes
 
@@ -83,7 +83,7 @@ def module_text(genotype: Genotype, sizes: Mapping[str, Any], *, module: str, ti
 
     Args:
         genotype: the architecture.
-        sizes: channels, layers, classes, image_shape.
+        sizes: keyword arguments of `engine.cost.cost`.
         module: name under which the file will be imported, for the example in its docstring.
         title: where the architecture comes from, for the first line.
 
@@ -113,7 +113,8 @@ def _architecture(genotype: Genotype, sizes: Mapping[str, Any]) -> str:
     lines += ["}", "# Per cell kind: the states whose channels make the cell's output.", f"CONCAT = {{{concat}}}",
               "# From input to output: (cell kind, channels of a node, stride).", "CELLS = ["]
     lines += [f'    ("{position.kind}", {position.channels_multiplier * channels}, {2 if position.reduction else 1}),'
-              for position in placement(genotype.kinds, sizes["layers"])]
+              for position in positions(genotype.kinds, sizes["layers"], sizes.get("placement", ""),
+                                        sizes.get("width_ratio", ""))]
     lines += ["]", f"STEM_CHANNELS = {STEM_MULTIPLIER * channels}", f"CLASSES = {sizes['classes']}",
               f"IMAGE_SHAPE = {tuple(sizes['image_shape'])}", ""]
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from engine.data import DATASETS
 from engine.data.prepared import absence
 from engine.data.splits import check_batch
 from engine.errors import ConfigError, DataError, RunError
+from engine.placement import RULES, check_size, resolved
 from engine.run.folder import RunFolder
-from engine.run.lineage import trained_genotype
+from engine.run.lineage import arrangement_of, trained_genotype
 
 # Checkpoints of the largest published network, twice, with room to spare.
 LEAST_FREE_BYTES = 200 * 2**20
@@ -57,9 +59,31 @@ def check_config(kind: str, config: RunConfig) -> None:
                           f"got {height}x{width} of {config.dataset}; prepare it with `python -m engine dataset fetch "
                           f"{config.dataset} --side {4 * round(height / 4)}`.")
     if isinstance(config, RetrainConfig) and config.genotype:
+        _check_network(Path(), config, None)
+
+
+def _check_network(runs: Path, config: RetrainConfig, parent: str | None) -> None:
+    """Refuses a network that cannot be built of a genotype that is known."""
+    genotype, facts = trained_genotype(runs, config, parent), DATASETS[config.dataset]
+    cost(genotype, channels=config.channels, layers=config.layers, classes=facts.classes, image_shape=facts.image_shape,
+         auxiliary=config.auxiliary_weight > 0, **arrangement_of(runs, config, parent, genotype))
+
+
+def check_arrangement(config: RetrainConfig, searched: Mapping[str, Any]) -> None:
+    """Refuses places or widths that the cells a search will find cannot have.
+
+    Args:
+        config: of the retraining that follows.
+        searched: the search's configuration; one of before there was a choice says nothing.
+
+    Raises:
+        ConfigError: a placement of other cells, or channels that a reduction cannot split.
+    """
+    if "placement" in searched and not config.genotype:
         facts = DATASETS[config.dataset]
-        cost(trained_genotype(Path(), config, None), channels=config.channels, layers=config.layers, classes=facts.classes,
-             image_shape=facts.image_shape, auxiliary=config.auxiliary_weight > 0)
+        found = resolved(RULES[searched["placement"]].kinds, config.placement or searched["placement"],
+                         config.width_ratio or searched["width_ratio"])
+        check_size(config.channels, facts.classes, facts.image_shape, found["width_ratio"])
 
 
 def check_parent(runs: Path, kind: str, config: RunConfig, parent: str | None) -> dict[str, Any] | None:
@@ -67,7 +91,8 @@ def check_parent(runs: Path, kind: str, config: RunConfig, parent: str | None) -
 
     Raises:
         RunError: no such run, a run of the wrong kind, or none where one is needed.
-        ConfigError: another dataset than the network was trained on, or a checkpoint that an imported network does not have.
+        ConfigError: another dataset than the network was trained on, a network that its cells cannot make, or a checkpoint that
+            an imported network does not have.
         GenotypeError: cells are to be replaced that the parent's genotype does not have.
     """
     if kind == "search":
@@ -91,9 +116,11 @@ def check_parent(runs: Path, kind: str, config: RunConfig, parent: str | None) -
     if getattr(config, "checkpoint", "best") == "last" and above.get("imported"):
         raise ConfigError(f"checkpoint must be best for {parent}, which was imported from a file of one network, got last; leave "
                           "it out.")
-    # What a search that goes on will find is known when the retraining begins.
-    if isinstance(config, RetrainConfig) and (RunFolder(runs, parent).results / "genotype.json").exists():
-        trained_genotype(runs, config, parent)
+    if isinstance(config, RetrainConfig):
+        check_arrangement(config, above["config"])
+        # What a search that goes on will find is known when the retraining begins.
+        if (RunFolder(runs, parent).results / "genotype.json").exists():
+            _check_network(runs, config, parent)
     return above
 
 

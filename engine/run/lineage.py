@@ -8,6 +8,7 @@ from engine.catalog import find_genotype
 from engine.config import RetrainConfig, validate
 from engine.errors import RunError
 from engine.genotype import Genotype
+from engine.placement import resolved
 from engine.run.folder import ID_PATTERN, RunFolder, read_json
 from engine.transplant import read_grafts, transplant
 
@@ -35,6 +36,25 @@ def trained_genotype(runs: Path | str, config: RetrainConfig, parent: str | None
     """
     genotype = find_genotype(config.genotype) if config.genotype else found_genotype(runs, str(parent))
     return transplant(genotype, read_grafts(config.transplant))
+
+
+def arrangement_of(runs: Path | str, config: RetrainConfig, parent: str | None, genotype: Genotype) -> dict[str, str]:
+    """Where the cells of the network stand that a retraining trains, and how wide they are: {"placement", "width_ratio"}.
+
+    Its own settings come first, then those of the parent search (none in searches of before there was a choice, which had
+    the published ones), then the published ones of the genotype's cells.
+
+    Args:
+        runs, config, parent: as `trained_genotype`.
+        genotype: what `trained_genotype` gives.
+
+    Raises:
+        RunError: the parent cannot be read.
+        ConfigError: a placement of other cells than the genotype's.
+    """
+    searched = RunFolder(runs, parent).read_run()["config"] if parent and not config.genotype else {}
+    return resolved(genotype.kinds, config.placement or str(searched.get("placement", "")),
+                    config.width_ratio or str(searched.get("width_ratio", "")))
 
 
 def retraining_of(runs: Path | str, run_id: str) -> tuple[RetrainConfig, str | None]:

@@ -14,7 +14,7 @@ from engine.data.splits import stable_seed, steps_in_epoch
 from engine.errors import RunError
 from engine.run import checkpoint
 from engine.run.folder import atomic_write_json
-from engine.run.lineage import trained_genotype
+from engine.run.lineage import arrangement_of, trained_genotype
 from engine.run.preparation import Prepared, at_work, prepare, save, write_network
 from engine.run.session import Session
 from engine.space.network import Network
@@ -42,9 +42,11 @@ class RetrainLoop:
         self.x_select, self.y_select = prepared.load("select")
         self.steps_per_epoch = steps_in_epoch(len(self.y), config.batch_size, config.steps_per_epoch)
         session.total = config.epochs * self.steps_per_epoch
-        self.genotype = trained_genotype(session.folder.runs, config, session.run.get("parent"))
+        runs, parent = session.folder.runs, session.run.get("parent")
+        self.genotype = trained_genotype(runs, config, parent)
         self.sizes = {"channels": config.channels, "layers": config.layers, "classes": prepared.dataset.classes,
-                      "image_shape": list(prepared.dataset.image_shape), "auxiliary": config.auxiliary_weight > 0}
+                      "image_shape": list(prepared.dataset.image_shape), "auxiliary": config.auxiliary_weight > 0,
+                      **arrangement_of(runs, config, parent, self.genotype)}
         torch.manual_seed(stable_seed(config.seed, "network"))
         # They lie in the network's state, and with it in every checkpoint and export.
         mean, std = channel_statistics(prepared.dataset, self.x) if config.normalise else (None, None)

@@ -57,7 +57,7 @@ class BilevelMethod(Generic[Config]):
     """See the module for the mathematics and its cost, `engine.search.method.SearchMethod` for the contract.
 
     Attributes:
-        cell_kinds, primitives: of the supernet; see `SearchMethod`.
+        cell_kinds, primitives: see `SearchMethod`.
         trains_on_adversarial: whether the weight step, hence the unrolled step too, is on attacked images.
         epoch: of the steps to come, from 0.
     """
@@ -115,7 +115,7 @@ class BilevelMethod(Generic[Config]):
 
     @property
     def alphas(self) -> Tensor:
-        """[k] flat alphas, kinds in the order of `cell_kinds`."""
+        """[k] flat alphas, kinds in the order of the supernet's."""
         return self._state.alphas
 
     @property

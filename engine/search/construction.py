@@ -8,6 +8,7 @@ from typing import Any
 
 from engine.config import METHODS, SearchConfig
 from engine.data import ChannelStatistics
+from engine.placement import RULES
 from engine.space.supernet import Supernet
 
 
@@ -25,6 +26,9 @@ def supernet_of(method: str, config: SearchConfig, *, classes: int, image_shape:
                 statistics: ChannelStatistics | None = None) -> Supernet:
     """The supernet that a method searches on, computed with the fastest back ends that it can use.
 
+    Its cell kinds are those of the configuration's position rule: the method's own, in its order of the alphas, unless the
+    configuration departs from the method's rule to one of other kinds.
+
     Args:
         method: registry name.
         config: of that method.
@@ -36,8 +40,12 @@ def supernet_of(method: str, config: SearchConfig, *, classes: int, image_shape:
     """
     implementation = method_class(method)
     mean, std = statistics or (None, None)
-    return Supernet(kinds=implementation.cell_kinds, primitives=implementation.primitives, channels=config.channels,
-                    layers=config.layers, classes=classes, image_shape=image_shape, mean=mean, std=std)
+    kinds = RULES[config.placement].kinds
+    if sorted(kinds) == sorted(implementation.cell_kinds):
+        kinds = implementation.cell_kinds
+    return Supernet(kinds=kinds, primitives=implementation.primitives, channels=config.channels, layers=config.layers,
+                    classes=classes, image_shape=image_shape, placement=config.placement, width_ratio=config.width_ratio,
+                    mean=mean, std=std)
 
 
 def backends_of(config: SearchConfig, supernet: Supernet, device_type: str) -> list[str]:

@@ -65,7 +65,8 @@ class SearchMethod(Protocol):
 
     Attributes:
         config: what it was built with.
-        cell_kinds: cell kinds of its supernet, in the order of the flat alphas.
+        cell_kinds: cell kinds of its supernet as published, in the order of the flat alphas. The supernet it is given has those
+            of its configuration's position rule, which may be others (`supernet.kinds`).
         primitives: columns of the alphas of its supernet.
         passes_per_step: forward passes of one step of the present epoch, hence calls of `poll`: progress inside a step.
         stage: where the present epoch stands in a search of several stages, one short line; empty for one stage.

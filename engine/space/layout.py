@@ -18,7 +18,7 @@ from torch import Tensor
 
 from engine.errors import CheckpointError
 from engine.genotype import EDGES, NODES, PRIMITIVES
-from engine.placement import STEM_MULTIPLIER, placement
+from engine.placement import STEM_MULTIPLIER, positions
 
 # How a state operation groups the primitives, by their places in PRIMITIVES (the two pools come first), and (name, kernel)
 # of those with weights.
@@ -130,12 +130,13 @@ class CellShape:
         return f"cells.{self.index}."
 
 
-def cell_shapes(kinds: Sequence[str], channels: int, layers: int, image_shape: Sequence[int]) -> tuple[CellShape, ...]:
+def cell_shapes(kinds: Sequence[str], channels: int, layers: int, image_shape: Sequence[int], placement: str = "",
+                width_ratio: str = "") -> tuple[CellShape, ...]:
     """The cells of a supernet from input to output; arguments as `engine.space.supernet.Supernet`."""
     cells: list[CellShape] = []
     inputs = (STEM_MULTIPLIER * channels, STEM_MULTIPLIER * channels)
     height, width = image_shape[1:]
-    for i, position in enumerate(placement(kinds, layers)):
+    for i, position in enumerate(positions(kinds, layers, placement, width_ratio)):
         states = tuple(StateShape(f"cells.{i}.states.{state}.", edges_from(state), 2 if position.reduction and state < 2 else 1)
                        for state in range(1 + NODES))
         cell = CellShape(i, position.kind, position.reduction, position.after_reduction,

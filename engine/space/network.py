@@ -1,7 +1,7 @@
 """The derived network: what is built from a genotype, trained from scratch and attacked.
 
-Cells and their names follow the public DARTS family (Liu, Simonyan and Yang 2018, arXiv 1806.09055), placement and widths
-`engine.placement`, so state dicts of that family load by `load_darts_state_dict`. The network takes pixels in 0..1;
+Cells and their names follow the public DARTS family (Liu, Simonyan and Yang 2018, arXiv 1806.09055), their places and
+widths `engine.placement`, so state dicts of that family load by `load_darts_state_dict`. The network takes pixels in 0..1;
 mean and standard deviation are inside it, so that epsilon means the same for every network.
 """
 
@@ -18,7 +18,7 @@ from engine import genotype as genotypes
 from engine.cost import AUXILIARY_CHANNELS
 from engine.errors import CheckpointError, ConfigError
 from engine.genotype import Genotype
-from engine.placement import STEM_MULTIPLIER, CellPosition, auxiliary_map, check_size, placement, reductions
+from engine.placement import STEM_MULTIPLIER, CellPosition, auxiliary_map, check_size, positions, reductions
 from engine.space import derived
 from engine.space.darts_names import first_few, tensors_of
 from engine.space.primitives import FactorizedReduce, ReLUConvBN, drop_path, operation
@@ -93,7 +93,8 @@ class Network(nn.Module):
     """
 
     def __init__(self, genotype: Genotype, *, channels: int, layers: int, classes: int, image_shape: Sequence[int],
-                 auxiliary: bool = False, mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> None:
+                 auxiliary: bool = False, placement: str = "", width_ratio: str = "", mean: Sequence[float] | None = None,
+                 std: Sequence[float] | None = None) -> None:
         """Weights are torch's default initialisation, drawn from the global generator.
 
         Args:
@@ -103,14 +104,15 @@ class Network(nn.Module):
             classes: number of classes.
             image_shape: (channels, height, width) of an image.
             auxiliary: build the auxiliary head.
+            placement, width_ratio: as `engine.placement.positions`; empty for the published ones of the genotype's cells.
             mean: mean per image channel in pixels 0..1, subtracted first; None for 0.
             std: standard deviation per image channel, divided by; None for 1.
 
         Raises:
-            ConfigError: sizes no network can have, or a mean or std that does not fit.
+            ConfigError: sizes no network can have, a placement of other cells, or a mean or std that does not fit.
         """
         super().__init__()
-        check_size(channels, classes, image_shape)
+        check_size(channels, classes, image_shape, width_ratio)
         self.genotype, self.channels, self.layers, self.classes = genotype, channels, layers, classes
         self.image_shape = tuple(image_shape)
         self.drop_path = 0.0
@@ -121,7 +123,7 @@ class Network(nn.Module):
         last = before_last = STEM_MULTIPLIER * channels
         self.stem = nn.Sequential(nn.Conv2d(image_shape[0], last, 3, padding=1, bias=False), nn.BatchNorm2d(last))
         self.cells = nn.ModuleList()
-        for i, position in enumerate(placement(genotype.kinds, layers)):
+        for i, position in enumerate(positions(genotype.kinds, layers, placement, width_ratio)):
             cell, width = genotype.cell(position.kind), position.channels_multiplier * channels
             self.cells.append(Cell(cell, position, before_last, last, width))
             before_last, last = last, len(cell.concat) * width

@@ -2,7 +2,7 @@
 
 It owns no weights, so an unrolled step or a finite difference evaluates it at another point of the same vector and nothing
 is copied. Cells are computed state by state (`engine.space.state`), each by the back end that is fastest for its size.
-Search space: DARTS (Liu, Simonyan and Yang 2018); cell kinds and widths of ARNAS or DARTS (`engine.placement`).
+Search space: DARTS (Liu, Simonyan and Yang 2018); cell kinds, their places and widths: `engine.placement`.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class Supernet:
         layers: number of cells, at least 3.
         classes: number of logits.
         image_shape: (channels, height, width); height and width multiples of 4, for the two reductions.
+        placement, width_ratio: as `engine.placement.positions`; empty for the published ones of the kinds.
         primitives: columns of the alphas: the seven of `engine.genotype.PRIMITIVES` in any order, with or without "none".
         backend: name of a state back end for all cells; None: the fastest for each cell.
         mean: mean per image channel in pixels 0..1, subtracted first; None for images that stay as they are.
@@ -47,7 +48,7 @@ class Supernet:
         alpha_shape: kind -> (14, number of primitives); alpha_size: length of the flat alpha vector.
 
     Raises:
-        ConfigError: sizes, kinds or primitives no supernet can have, or a mean or std that does not fit.
+        ConfigError: sizes, kinds, places or primitives no supernet can have, or a mean or std that does not fit.
 
     Example:
         supernet = Supernet(channels=8, layers=5, classes=10, image_shape=(1, 8, 8))
@@ -57,13 +58,14 @@ class Supernet:
 
     def __init__(self, *, kinds: Sequence[str] = ("robust", "reduce", "accurate"), channels: int, layers: int, classes: int,
                  image_shape: Sequence[int], primitives: Sequence[str] = PRIMITIVES, backend: str | None = None,
-                 mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> None:
+                 placement: str = "", width_ratio: str = "", mean: Sequence[float] | None = None,
+                 std: Sequence[float] | None = None) -> None:
         _check(channels, classes, image_shape, primitives)
         self.kinds = tuple(kinds)
         self.primitives = tuple(primitives)
         self.classes = classes
         self.image_shape = tuple(image_shape)
-        self.cells = cell_shapes(kinds, channels, layers, image_shape)
+        self.cells = cell_shapes(kinds, channels, layers, image_shape, placement, width_ratio)
         self.layout: Layout = weight_layout(self.cells, classes, image_shape[0])
         self.buffers: Layout = buffer_layout(self.cells)
         prefixes = [cell.prefix for cell in self.cells]

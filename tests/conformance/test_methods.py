@@ -19,6 +19,7 @@ from engine.config import METHODS, SearchConfig, build
 from engine.data import ChannelStatistics
 from engine.errors import CheckpointError, StopRequested
 from engine.genotype import Genotype
+from engine.placement import RULES
 from engine.search.construction import backends_of, method_class, supernet_of
 from engine.search.method import SearchMethod, StepReport
 from engine.search.registries import WEIGHTINGS
@@ -204,6 +205,24 @@ class TestEveryMethod:
             report = method.step(**arguments(1, method))
             assert report.passes == method.passes_per_step
             self.check_report(report, on_simplex=field != "weighting" or WEIGHTINGS[value].on_simplex)
+
+    def test_every_position_rule_and_width_ratio_runs_under_a_name_of_its_own(self, name: str) -> None:
+        fields = METHODS[name].config.model_fields
+        own = RULES[fields["placement"].default]
+        assert sorted(own.kinds) == sorted(method_class(name).cell_kinds), "the default is the rule of the method's own cells"
+        names = []
+        for placement, ratio in zip(RULES, ("1:1:1", "1:2:4", "1:3:2", "1:2:2", "1:1:2", "1:4:1"), strict=True):
+            method = make(name, placement=placement, width_ratio=ratio)
+            assert sorted(method.supernet.kinds) == sorted(RULES[placement].kinds)
+            widths = [cell.channels // 4 for cell in method.supernet.cells]
+            assert widths == [int(ratio.split(":")[third]) for third in (0, 1, 2, 2)]
+            self.check_report(method.step(**arguments(1, method)))
+            assert sorted(method.genotype().kinds) == sorted(RULES[placement].kinds)
+            config = build("search", name, "digits", "paper", {"placement": placement, "width_ratio": ratio})
+            changed = (placement != fields["placement"].default) + (ratio != fields["width_ratio"].default)
+            assert len(config.deviations()) == changed
+            names.append(tuple(config.deviations()))
+        assert len(set(names)) == len(names)
 
     def test_the_stage_is_one_short_line_and_reported(self, name: str, epoch: int) -> None:
         method = make(name, epoch=epoch)

@@ -168,7 +168,7 @@ def test_presets_of_every_kind_and_method_fit_a_terminal(capsys: pytest.CaptureF
     assert main(["presets"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 100
-    assert sum(line.startswith("setting ") and line.endswith("  source of the published value") for line in lines) == len(classes)
+    assert sum(line.startswith("setting ") and line.endswith("  published in") for line in lines) == len(classes)
     assert main(["presets", "attack"]) == 0 and "adversarial_lambda" not in capsys.readouterr().out
     assert main(["presets", "search", "--method", "nonsense"]) == 2 and "There is no method" in capsys.readouterr().err
 

@@ -32,8 +32,8 @@ SEARCH = {
     "weights_learning_rate_min": 0.001, "momentum": 0.9, "weight_decay": 3e-4, "gradient_clip": 5.0,
     "alpha_learning_rate": 3e-4, "alpha_weight_decay": 1e-3, "epsilon": 8 / 255, "step_size": 2 / 255, "attack_steps": 7,
     "crop_padding": 4, "flip": True, "adversarial_lambda": 0.1, "finite_difference": 0.01, "unrolled": True,
-    "clip_images": False, "gradient_normalisation": "none", "seed": 2, "steps_per_epoch": None, "images": None, "cutout": 0,
-    "normalise": False}
+    "clip_images": False, "gradient_normalisation": "none", "placement": "accurate_first", "width_ratio": "1:2:2",
+    "seed": 2, "steps_per_epoch": None, "images": None, "cutout": 0, "normalise": False}
 RETRAIN = {
     "epochs": 200, "batch_size": 32, "channels": 64, "layers": 20, "learning_rate": 0.1, "schedule": "step",
     "milestones": "99/200, 149/200", "momentum": 0.9,

@@ -10,7 +10,9 @@ from engine.catalog import CATALOG, find_genotype
 from engine.cost import FREE, Cost, breakdown, cost
 from engine.errors import ConfigError
 from engine.genotype import KINDS_OF_ARNAS, KINDS_OF_DARTS, Genotype
+from engine.placement import RULES
 from engine.space.network import Network
+from engine.transplant import read_grafts, transplant
 from tests.engine.architectures import random_genotype
 
 # (name, C, layers, parameters in millions, MACs in millions), all at 32x32 and 10 classes unless given.
@@ -88,6 +90,45 @@ def test_random_networks_cost_what_is_counted(kinds: tuple[str, ...], image_shap
             if auxiliary and min(image_shape[1:]) < 17:
                 continue
             assert cost(genotype, auxiliary=auxiliary, **sizes) == measured(genotype, auxiliary=auxiliary, **sizes)
+
+
+@pytest.mark.parametrize("rule", list(RULES))
+@pytest.mark.parametrize(("ratio", "channels"), [("1:2:2", 3), ("1:2:4", 3), ("1:1:1", 2), ("1:7:5", 2)])
+def test_networks_of_every_rule_and_ratio_cost_what_is_counted(rule: str, ratio: str, channels: int) -> None:
+    for layers in (3, 5):
+        genotype = random_genotype(layers, tuple(sorted(RULES[rule].kinds)))
+        sizes = {"channels": channels, "layers": layers, "classes": 5, "image_shape": (1, 17, 18), "placement": rule,
+                 "width_ratio": ratio}
+        for auxiliary in (False, True):
+            assert cost(genotype, auxiliary=auxiliary, **sizes) == measured(genotype, auxiliary=auxiliary, **sizes)
+
+
+def test_the_published_rule_and_ratio_are_the_defaults() -> None:
+    sizes = {"channels": 6, "layers": 7, "classes": 5, "image_shape": (3, 32, 32)}
+    for name, placement, ratio, other in (
+            ("ARNAS", "accurate_first", "1:2:2", "1:2:4"), ("DARTS_V2", "normal", "1:2:4", "1:2:2")):
+        genotype = find_genotype(name)
+        assert cost(genotype, **sizes) == cost(genotype, **sizes, placement=placement, width_ratio=ratio)
+        assert cost(genotype, **sizes) != cost(genotype, **sizes, width_ratio=other)
+
+
+def test_places_exchanged_are_cells_exchanged() -> None:
+    """Robust cells first with the published genotype is the published rule with the two cells in each other's place."""
+    genotype = find_genotype("ARNAS")
+    swapped = transplant(genotype, read_grafts("accurate:robust, robust:accurate"))
+    sizes = {"channels": 8, "layers": 8, "classes": 10, "image_shape": (3, 32, 32)}
+    for rule, other in (("robust_first", "accurate_first"), ("robust_first_third", "accurate_first_third")):
+        assert cost(genotype, placement=rule, **sizes) == cost(swapped, placement=other, **sizes)
+        assert cost(genotype, placement=rule, **sizes) != cost(genotype, placement=other, **sizes)
+
+
+def test_an_odd_width_is_refused_where_a_reduction_splits_it() -> None:
+    sizes = {"layers": 5, "classes": 10, "image_shape": (1, 8, 8)}
+    for build in (cost, Network):
+        with pytest.raises(ConfigError, match="channels must be even with the width ratio 1:1:1.*got 3; take 4"):
+            build(find_genotype("ARNAS"), channels=3, width_ratio="1:1:1", **sizes)
+        with pytest.raises(ConfigError, match="must be a rule of the cells normal, reduce, got robust_first.*take normal"):
+            build(find_genotype("DARTS_V2"), channels=4, placement="robust_first", **sizes)
 
 
 def test_the_auxiliary_head_of_both_published_image_sizes() -> None:

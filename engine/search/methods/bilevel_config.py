@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from engine.config import Pixels, SearchConfig, setting
+from engine.config import Pixels, SearchConfig, WidthRatio, placement_setting, setting, width_ratio_setting
+from engine.placement import PlacementName
 from engine.search.methods.added_objectives_config import AddedObjectivesConfig
 from engine.search.registries import OBJECTIVES, WEIGHTINGS
 
@@ -27,6 +28,8 @@ class BilevelConfig(SearchConfig):
 class RobustBilevelConfig(AddedObjectivesConfig, BilevelConfig):
     """A bilevel search that descends a natural and an adversarial objective on adversarially trained weights."""
 
+    placement: PlacementName = placement_setting("accurate_first", "ARNAS code")
+    width_ratio: WidthRatio = width_ratio_setting("1:2:2", "ARNAS code")
     epsilon: Pixels = setting(8 / 255, "L-infinity radius of the attack inside the search, pixel space.",
                               group="Attack in search", source="ARNAS code")
     step_size: Pixels = setting(2 / 255, "Step of PGD, pixel space.", group="Attack in search", source="ARNAS code")

@@ -112,7 +112,8 @@ def test_the_source_of_the_module_is_a_module(tmp_path: Path) -> None:
 def test_a_search_gives_its_result_for_its_own_images(tmp_path: Path) -> None:
     ids = write_sample_runs(tmp_path)
     found = find(ids["search"], tmp_path, channels=8, layers=5)
-    assert found.sizes == {"channels": 8, "layers": 5, "classes": 10, "image_shape": (1, 8, 8)}
+    assert found.sizes == {"channels": 8, "layers": 5, "classes": 10, "image_shape": (1, 8, 8), "placement": "accurate_first",
+                           "width_ratio": "1:2:2"}
     assert found.retrained is None
 
 

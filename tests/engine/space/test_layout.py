@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from math import prod
 
 import pytest
@@ -32,6 +33,19 @@ def test_as_many_numbers_as_the_unmerged_supernet(kinds: tuple[str, ...], channe
     reference = ReferenceSupernet(channels, layers, 7, shape, kinds)
     layout = weight_layout(cell_shapes(kinds, channels, layers, shape), 7, shape[0])
     assert layout.size == sum(p.numel() for p in reference.weight_parameters().values())
+
+
+@pytest.mark.parametrize(("kinds", "channels", "layers", "shape", "digest"), [
+    (ARNAS, 24, 8, (3, 32, 32), "6c78c8bc7f6ad4e6"), (ARNAS, 8, 5, (1, 8, 8), "e2b6b54823fd4ad3"),
+    (("normal", "reduce"), 16, 8, (3, 32, 32), "8be50290443ad008"), (("normal", "reduce"), 8, 5, (1, 8, 8), "cc636eaa9583d731")])
+def test_published_supernets_have_the_layout_of_version_1(kinds: tuple[str, ...], channels: int, layers: int,
+                                                          shape: tuple[int, int, int], digest: str) -> None:
+    """Digests from before rules and ratios could be chosen: checkpoints of then fit the supernets of now."""
+    cells = cell_shapes(kinds, channels, layers, shape)
+    text = repr([(c.kind, c.channels, c.inputs, c.map_size, c.reduction, c.after_reduction) for c in cells])
+    text += "".join(repr([tuple(entry) for entry in layout.entries])
+                    for layout in (weight_layout(cells, 10, shape[0]), buffer_layout(cells)))
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == digest
 
 
 def test_views_write_through_and_gradients_come_back_flat() -> None:

@@ -38,13 +38,14 @@ CASES = [
 
 
 def pair(channels: int, layers: int, shape: tuple[int, int, int], kinds: tuple[str, ...] = ARNAS, backend: str | None = None,
-         primitives: tuple[str, ...] = PRIMITIVES) -> tuple[ReferenceSupernet, Supernet, Tensor, Tensor, Tensor]:
+         primitives: tuple[str, ...] = PRIMITIVES, rule: str = "", thirds: tuple[str, ...] | None = None,
+         widths: tuple[int, int, int] | None = None) -> tuple[ReferenceSupernet, Supernet, Tensor, Tensor, Tensor]:
     """Reference and merged supernet at the same weights, buffers and clearly unequal alphas, float64."""
-    reference = ReferenceSupernet(channels, layers, 10, shape, kinds, primitives).double()
+    reference = ReferenceSupernet(channels, layers, 10, shape, kinds, primitives, thirds, widths).double()
     for alpha in reference.alphas.values():
         alpha.data.mul_(500)
     supernet = Supernet(kinds=kinds, channels=channels, layers=layers, classes=10, image_shape=shape, backend=backend,
-                        primitives=primitives)
+                        primitives=primitives, placement=rule, width_ratio=":".join(map(str, widths or ())))
     weights, buffers, alphas = supernet.load_darts_state_dict(reference.state_dict())
     assert alphas is not None
     return reference, supernet, weights, buffers, alphas
@@ -56,10 +57,10 @@ def assert_equal(ours: Tensor, theirs: Tensor, name: str) -> None:
     assert error < 1e-9, f"{name}: relative error {error:.1e}"
 
 
-@pytest.mark.parametrize(("channels", "layers", "shape", "batch", "kinds", "backend"), CASES)
-def test_equals_the_reference(channels: int, layers: int, shape: tuple[int, int, int], batch: int, kinds: tuple[str, ...],
-                              backend: str | None) -> None:
-    reference, supernet, weights, buffers, alphas = pair(channels, layers, shape, kinds, backend)
+def assert_equals_the_reference(networks: tuple[ReferenceSupernet, Supernet, Tensor, Tensor, Tensor],
+                                shape: tuple[int, int, int], batch: int) -> None:
+    """Logits, all gradients, moved statistics and evaluation; see `pair`."""
+    reference, supernet, weights, buffers, alphas = networks
     x = torch.rand(batch, *shape, dtype=torch.float64, requires_grad=True)  # noise: no ties in the max-pools
     y = torch.randint(10, (batch,))
     parameters = reference.weight_parameters()
@@ -82,6 +83,29 @@ def test_equals_the_reference(channels: int, layers: int, shape: tuple[int, int,
         torch.testing.assert_close(found[name], expected[name], rtol=1e-9, atol=1e-13, msg=name)
     reference.eval()
     assert_equal(supernet.logits(x, weights, alphas, buffers=buffers, running_statistics=True), reference(x), "evaluation")
+
+
+@pytest.mark.parametrize(("channels", "layers", "shape", "batch", "kinds", "backend"), CASES)
+def test_equals_the_reference(channels: int, layers: int, shape: tuple[int, int, int], batch: int, kinds: tuple[str, ...],
+                              backend: str | None) -> None:
+    assert_equals_the_reference(pair(channels, layers, shape, kinds, backend), shape, batch)
+
+
+@pytest.mark.parametrize(("rule", "thirds", "widths", "layers", "backend"), [
+    ("robust_first", ("robust", "robust", "accurate"), (1, 1, 1), 4, "dense"),
+    ("robust_first", ("robust", "robust", "accurate"), (1, 1, 1), 4, "compiled"),
+    ("robust_first", ("robust", "robust", "accurate"), (1, 2, 4), 5, "merged"),
+    ("robust_first", ("robust", "robust", "accurate"), (1, 2, 4), 4, "channels_last"),
+    ("robust_first", ("robust", "robust", "accurate"), (1, 2, 4), 5, "compiled"),
+    ("accurate_first_third", ("accurate", "robust", "robust"), (1, 3, 2), 5, "compiled"),
+    ("robust_first_third", ("robust", "accurate", "accurate"), (1, 2, 1), 5, "dense"),
+    ("alternating", ("both", "both", "both"), (1, 2, 2), 5, "merged"),
+    ("normal", ("normal", "normal", "normal"), (1, 1, 3), 4, "channels_last"),
+])
+def test_every_rule_and_width_equals_the_reference(rule: str, thirds: tuple[str, ...], widths: tuple[int, int, int], layers: int,
+                                                   backend: str) -> None:
+    shape, kinds = (1, 8, 8), DARTS if rule == "normal" else ARNAS
+    assert_equals_the_reference(pair(2, layers, shape, kinds, backend, rule=rule, thirds=thirds, widths=widths), shape, 3)
 
 
 def test_other_columns_and_none() -> None:

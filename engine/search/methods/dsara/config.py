@@ -11,13 +11,19 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import model_validator
 
-from engine.config import METHODS, Method, setting
+from engine.config import METHODS, Method, WidthRatio, placement_setting, setting, width_ratio_setting
+from engine.placement import PlacementName
 from engine.search.methods.bilevel_config import RobustBilevelConfig
 
 
 class DsaraConfig(RobustBilevelConfig):
     """DSARA: first L_adversarial alone, then (L_natural, lambda L_adversarial) by MGDA; weights adversarially trained."""
 
+    placement: PlacementName = placement_setting(
+        "accurate_first", "", "Known of DSARA: that accurate and robust networks want other cells near the input than near the "
+        "output. Ours: the rule, ARNAS's.")
+    width_ratio: WidthRatio = width_ratio_setting(
+        "1:2:2", "", "Known of DSARA: that the ratio of the widths is a part of its search space. Ours: the ratio, ARNAS's.")
     switch_epoch: int = setting(
         20, "Last epoch of stage 1, counted from 0: up to it alphas follow the adversarial loss alone, behind it both losses. "
         "-1: no stage 1, which at equal lambda is ARNAS step for step. Known: that there are two stages. Ours: the epoch, after "
