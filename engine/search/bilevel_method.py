@@ -24,7 +24,8 @@ objective.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
+from functools import partial
 from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -101,6 +102,10 @@ class BilevelMethod(Generic[Config]):
         """The attack on both batches; asked for only where something reads adversarial images."""
         raise NotImplementedError
 
+    def one_step_attack(self) -> InnerAttack:
+        """The attack of the objective one_step on the alphas batch, with the same radius."""
+        raise NotImplementedError
+
     @property
     def stage(self) -> str:
         """See `SearchMethod.stage`."""
@@ -136,8 +141,7 @@ class BilevelMethod(Generic[Config]):
     @property
     def passes_per_step(self) -> int:
         """Forward passes of one step of the present epoch."""
-        attacked = sum(self._attacked())
-        return (self.inner_attack().steps * attacked if attacked else 0) + self.architecture_passes() + 2
+        return sum(attack.steps for _, attack in self._attacks().values()) + self.architecture_passes() + 2
 
     def architecture_passes(self) -> int:
         """Forward passes of the architecture gradients."""
@@ -180,14 +184,15 @@ class BilevelMethod(Generic[Config]):
                 generator: torch.Generator | None = None, noise: tuple[Tensor, Tensor] | None = None,
                 out_of_distribution: Tensor | None = None, poll: Callable[[], None] = lambda: None) -> Proposal:
         """The step without taking it: changes nothing. Arguments as `step`."""
-        if any(self._attacked()) and (generator is None) == (noise is None):
+        attacked = self._attacked()
+        if any(attacked) and (generator is None) == (noise is None):
             raise ValueError("a step needs either a generator or the noise of its two attacks")
         if out_of_distribution is None and self.config.out_of_distribution is not None:
             raise ValueError("a step needs the out-of-distribution images that its configuration asks for")
         batches = self._placed(train_batch), self._placed(alpha_batch)
         starts = tuple(
-            None if not attacked else noise[i] if noise else self._random_start(batches[i][0], generator)
-            for i, attacked in enumerate(self._attacked()))
+            None if not needed else noise[i] if noise else self._random_start(batches[i][0], generator)
+            for i, needed in enumerate(attacked))
         with Lanes(torch.get_num_threads() if self.device.type == "cpu" else 1) as lanes:
             return self._propose(Bilevel(poll, lanes, self._graphs), *batches, starts, learning_rate,
                                  None if out_of_distribution is None else out_of_distribution.to(self.device, self.dtype))
@@ -200,16 +205,28 @@ class BilevelMethod(Generic[Config]):
 
     # The step.
 
+    def _attacks(self) -> dict[str, tuple[int, InnerAttack]]:
+        """What is made by an attack: the training images, fields of `StepImages` -> batch (0 weights, 1 alphas), attack."""
+        read = {field for term in self.terms() for field in term.kind.reads}
+        found = {"training": (0, self.inner_attack())} if self.trains_on_adversarial else {}
+        if "x_adv" in read:
+            found["x_adv"] = 1, self.inner_attack()
+        if "x_one_step" in read:
+            found["x_one_step"] = 1, self.one_step_attack()
+        return found
+
     def _attacked(self) -> tuple[bool, bool]:
-        """Whether adversarial images of the weights batch and of the alphas batch are needed."""
-        return self.trains_on_adversarial, any(term.kind.adversarial for term in self.terms())
+        """Whether an attack on the weights batch and on the alphas batch needs a random start; those of one batch share it."""
+        batches = [batch for batch, _ in self._attacks().values()]
+        return 0 in batches, 1 in batches
 
     def _propose(self, passes: Bilevel, train_batch: Batch, alpha_batch: Batch, starts: tuple[Tensor | None, ...],
                  learning_rate: float, out_of_distribution: Tensor | None) -> Proposal:
         now, terms, (x, y), (xs, ys) = self._state, self.terms(), train_batch, alpha_batch
-        x_adv, xs_adv = self._attacks(passes, (train_batch, alpha_batch), starts)
+        made = self._made(passes, (train_batch, alpha_batch), starts)
+        x_adv, xs_adv = made.get("training"), made.get("x_adv")
         training = CrossEntropy("training", self.supernet, x if x_adv is None else x_adv, y)
-        images = StepImages(xs, ys, xs_adv, out_of_distribution)
+        images = StepImages(xs, ys, xs_adv, made.get("x_one_step"), out_of_distribution)
         objectives = tuple(implementation_of(term.kind)(self.supernet, images, self.config, term.coefficient) for term in terms)
         self.activity = "architecture gradients"
         found = self._architecture_gradients(passes, training, objectives, learning_rate)
@@ -234,19 +251,15 @@ class BilevelMethod(Generic[Config]):
             noise = noise.pin_memory()  # else the copy would wait for all work that the device still has
         return noise.to(self.device, non_blocking=True)
 
-    def _attacks(self, passes: Bilevel, batches: tuple[Batch, Batch],
-                 starts: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
-        """Adversarial images of both batches, None where there is no start."""
-        wanted = [i for i, start in enumerate(starts) if start is not None]
+    def _made(self, passes: Bilevel, batches: tuple[Batch, Batch], starts: tuple[Tensor | None, ...]) -> dict[str, Tensor]:
+        """The images that each of `_attacks` makes, on the supernet as it is now."""
+        attacks = self._attacks()
         made = passes.side_by_side(*(
-            lambda i=i: self._attack(passes, *batches[i], starts[i], ("weights", "alphas")[i]) for i in wanted))
-        found = dict(zip(wanted, made, strict=True))
-        return found.get(0), found.get(1)
+            partial(self._attack, passes, settings, *batches[i], starts[i], ("weights", "alphas")[i])
+            for i, settings in attacks.values()))
+        return dict(zip(attacks, made, strict=True))
 
-    def _attack(self, passes: Bilevel, x: Tensor, y: Tensor, noise: Tensor, split: str) -> Tensor:
-        """PGD on the supernet as it is now."""
-        settings = self.inner_attack()
-
+    def _attack(self, passes: Bilevel, settings: InnerAttack, x: Tensor, y: Tensor, noise: Tensor, split: str) -> Tensor:
         def announce(number: int) -> None:
             self.activity = f"PGD step {number} of {settings.steps}, {split} batch"
 
@@ -367,6 +380,10 @@ class RobustBilevelMethod(BilevelMethod[RobustConfig]):
         """See `BilevelMethod.inner_attack`."""
         config = self.config
         return InnerAttack(config.epsilon, config.step_size, config.attack_steps, config.clip_images, config.attack_precision)
+
+    def one_step_attack(self) -> InnerAttack:
+        """See `BilevelMethod.one_step_attack`."""
+        return replace(self.inner_attack(), steps=1, step_size=self.config.one_step_length * self.config.epsilon)
 
     def weigh(self, gradients: Tensor, losses: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor]:
         """See `BilevelMethod.weigh`."""

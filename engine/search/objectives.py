@@ -183,12 +183,14 @@ class StepImages:
         x: natural images [B, C, H, W] of the alphas batch.
         y: their labels [B], int64.
         x_adv: adversarial images of x, by the attack of the method.
+        x_one_step: adversarial images of x, by one step from a random start.
         out_of_distribution: images [B, C, H, W] of another dataset.
     """
 
     x: Tensor
     y: Tensor
     x_adv: Tensor | None = None
+    x_one_step: Tensor | None = None
     out_of_distribution: Tensor | None = None
 
 
@@ -205,6 +207,11 @@ def adversarial(network: FunctionalNetwork, images: StepImages, config: SearchCo
 def trades(network: FunctionalNetwork, images: StepImages, config: SearchConfig, coefficient: float) -> Objective:
     """`engine.search.registries.OBJECTIVES`: the robust term of TRADES."""
     return KullbackLeibler("trades", network, images.x, images.x_adv, images.y, coefficient)
+
+
+def one_step(network: FunctionalNetwork, images: StepImages, config: SearchConfig, coefficient: float) -> Objective:
+    """`engine.search.registries.OBJECTIVES`: cross-entropy of the images attacked in one step."""
+    return CrossEntropy("one_step", network, images.x_one_step, images.y, coefficient)
 
 
 def out_of_distribution(network: FunctionalNetwork, images: StepImages, config: SearchConfig, coefficient: float) -> Objective:

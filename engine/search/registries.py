@@ -22,6 +22,7 @@ class ObjectiveKind:
         reads: fields of `StepImages` that are made for it alone; the natural images and labels of the alphas batch are always
             there.
         passes: forward passes of one evaluation; 0 for a function of the alphas alone.
+        unit: of its loss.
     """
 
     name: str
@@ -29,11 +30,12 @@ class ObjectiveKind:
     implementation: str
     reads: tuple[str, ...] = ()
     passes: int = 1
+    unit: str = "nats"
 
     @property
     def adversarial(self) -> bool:
         """Whether it reads attacked images; its accuracy is then an adversarial one."""
-        return "x_adv" in self.reads
+        return bool({"x_adv", "x_one_step"}.intersection(self.reads))
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,10 @@ for _kind in (
     ObjectiveKind("trades", "TRADES KL", "engine.search.objectives:trades", ("x_adv",), passes=2),
     ObjectiveKind("out_of_distribution", "out-of-distribution KL", "engine.search.objectives:out_of_distribution",
                   ("out_of_distribution",)),
+    ObjectiveKind("one_step", "one-step adversarial loss", "engine.search.objectives:one_step", ("x_one_step",)),
+    ObjectiveKind("parameter_share", "expected parameters", "engine.search.size:parameter_share", passes=0,
+                  unit="share of the largest"),
+    ObjectiveKind("mac_share", "expected MACs", "engine.search.size:mac_share", passes=0, unit="share of the largest"),
 ):
     OBJECTIVES.add(_kind.name, _kind)
 

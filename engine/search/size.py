@@ -12,16 +12,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import prod
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
 from engine.genotype import EDGES
 from engine.placement import halved
-from engine.search.objectives import Value
+from engine.search.objectives import StepImages, Value
 from engine.space.layout import CellShape
+
+if TYPE_CHECKING:
+    from engine.config import SearchConfig
+    from engine.space.supernet import Supernet
 
 Bound = Literal["none", "max", "min", "min_later", "abs", "both"]
 Count = Callable[[CellShape, int, str], float]
@@ -195,3 +200,33 @@ class Size:
         loss = bounded(expected(self.table, alphas), self.how, self.lower, self.upper)
         # An empty sum of the weights: their gradient is zero, and not missing.
         return Value(loss + weights[:0].sum(), None)
+
+
+def parameter_share(network: Supernet, images: StepImages, config: SearchConfig, coefficient: float) -> Size:
+    """`engine.search.registries.OBJECTIVES`: expected parameters of the real modules, see `shares`."""
+    return Size("parameter_share", _shares_on(images.x, network, module_parameters), coefficient=coefficient)
+
+
+def mac_share(network: Supernet, images: StepImages, config: SearchConfig, coefficient: float) -> Size:
+    """`engine.search.registries.OBJECTIVES`: expected multiply-adds of the real modules, see `shares`."""
+    return Size("mac_share", _shares_on(images.x, network, module_macs), coefficient=coefficient)
+
+
+def shares(table: Tensor) -> Tensor:
+    """The table of a count in units of its largest value: `expected` is then in 0..1, whatever the supernet's size.
+
+    1 is the architecture with the costliest operation on every edge. A count itself is in the hundred thousands, and next to
+    losses of a few nats any solver that looks at lengths of gradients would see nothing else.
+    """
+    return table / range_of(table)[1]
+
+
+def _shares_on(x: Tensor, network: Supernet, make: Callable[..., Tensor]) -> Tensor:
+    return _table_on(make, network.cells, network.kinds, network.primitives, x.device, x.dtype)
+
+
+@lru_cache(maxsize=8)
+def _table_on(make: Callable[..., Tensor], cells: tuple[CellShape, ...], kinds: tuple[str, ...], primitives: tuple[str, ...],
+              *where: Any) -> Tensor:
+    """Kept, since every step asks for it. where: device and dtype."""
+    return shares(make(cells, kinds, primitives)).to(*where)

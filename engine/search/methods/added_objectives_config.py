@@ -11,6 +11,8 @@ from engine.data import Dataset
 from engine.search.methods.out_of_distribution_config import OutOfDistributionConfig
 from engine.search.registries import OBJECTIVES
 
+TURNED_AROUND = "MGDA turns scaling around: a smaller one makes this direction stronger, unless gradients are normalised."
+
 
 class AddedObjectivesConfig(OutOfDistributionConfig):
     """A search whose upper level may have objectives beside the method's own; all of them are weighed together.
@@ -18,13 +20,23 @@ class AddedObjectivesConfig(OutOfDistributionConfig):
     NAME_factor is the setting of an objective's coefficient.
     """
 
-    added_objectives: tuple[Literal["out_of_distribution"], ...] = setting(
+    added_objectives: tuple[Literal["out_of_distribution", "one_step", "parameter_share", "mac_share"], ...] = setting(
         (), "Differs when given: objectives beside the method's own, weighed together with them. out_of_distribution: KL "
-        "divergence of the prediction on images of the second dataset from the uniform distribution, in nats (E2RNAS of 2021).",
-        group="Deviations")
+        "divergence of the prediction on images of the second dataset from the uniform distribution, in nats (E2RNAS of 2021). "
+        "one_step: cross-entropy of images attacked in one step, in nats. parameter_share, mac_share: parameters or MACs of "
+        "the modules, expected under softmax(alpha), as a share of the largest architecture's.", group="Deviations")
     out_of_distribution_factor: float = setting(
-        1.0, "Coefficient of the added objective out_of_distribution (E2RNAS of 2021 has 10). MGDA turns scaling around: a "
-        "smaller one makes this direction stronger, unless gradients are normalised.", group="Architecture", gt=0, le=1e6)
+        1.0, f"Coefficient of the added objective out_of_distribution (E2RNAS of 2021 has 10). {TURNED_AROUND}",
+        group="Added objectives", gt=0, le=1e6)
+    one_step_factor: float = setting(1.0, f"Coefficient of the added objective one_step. {TURNED_AROUND}",
+                                     group="Added objectives", gt=0, le=1e6)
+    one_step_length: float = setting(
+        1.25, "Of the added objective one_step: length of its step, from where PGD starts too, with the gradient taken there "
+        "(Wong, Rice and Kolter 2020: 1.25); the radius is epsilon.", group="Added objectives", unit="epsilon", gt=0, le=2)
+    parameter_share_factor: float = setting(1.0, f"Coefficient of the added objective parameter_share. {TURNED_AROUND}",
+                                            group="Added objectives", gt=0, le=1e6)
+    mac_share_factor: float = setting(1.0, f"Coefficient of the added objective mac_share. {TURNED_AROUND}",
+                                      group="Added objectives", gt=0, le=1e6)
 
     @property
     def out_of_distribution(self) -> Dataset | None:

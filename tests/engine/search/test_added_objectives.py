@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from math import log
 from typing import Any
 
@@ -10,12 +11,15 @@ import torch
 from torch import Tensor
 
 from engine.config import build
+from engine.cost import cost
 from engine.errors import ConfigError
+from engine.genotype import EDGES, KINDS_OF_DARTS, NONE, PRIMITIVES, Cell, Genotype
+from engine.search.bilevel import Bilevel, sgd
 from engine.search.methods.arnas.config import ArnasConfig
-from engine.search.methods.arnas.method import Arnas
+from engine.search.methods.arnas.method import Arnas, Proposal
 from engine.search.methods.dsara.config import DsaraConfig
 from engine.search.methods.dsara.method import Dsara
-from engine.search.objectives import StepImages
+from engine.search.objectives import Objective, StepImages
 from engine.search.registries import OBJECTIVES, implementation_of
 from engine.search.weighting import mgda
 from engine.space.supernet import Supernet
@@ -51,13 +55,16 @@ def reference_point(seed: int = 0) -> tuple[FunctionalReference, Tensor, Tensor]
             200 * network.initial_alphas(generator, torch.float64, DEVICE))
 
 
+def objective_of(name: str, network: Any, images: StepImages) -> Objective:
+    return implementation_of(OBJECTIVES[name])(network, images, ArnasConfig(), 1.0)
+
+
 def test_the_divergence_from_the_uniform_distribution_by_its_definition() -> None:
     network, weights, alphas = reference_point()
     x = arguments()["out_of_distribution"]
     p = network.logits(x, weights, alphas).softmax(dim=1)
     expected = sum(1 / 3 * log(1 / 3 / p[i, c].item()) for i in range(len(x)) for c in range(3)) / len(x)
-    objective = implementation_of(OBJECTIVES["out_of_distribution"])(
-        network, StepImages(x, torch.zeros(4), None, x), ArnasConfig(), 1.0)
+    objective = objective_of("out_of_distribution", network, StepImages(x, torch.zeros(4), out_of_distribution=x))
     assert objective(weights, alphas).loss.item() == pytest.approx(expected, rel=1e-10)
     assert objective(torch.zeros_like(weights), alphas).loss.item() == pytest.approx(0, abs=1e-12)  # equal logits
 
@@ -65,8 +72,7 @@ def test_the_divergence_from_the_uniform_distribution_by_its_definition() -> Non
 def test_its_gradients_are_those_of_the_plain_formula() -> None:
     network, weights, alphas = reference_point()
     x = arguments()["out_of_distribution"]
-    objective = implementation_of(OBJECTIVES["out_of_distribution"])(
-        network, StepImages(x, torch.zeros(4), None, x), ArnasConfig(), 1.0)
+    objective = objective_of("out_of_distribution", network, StepImages(x, torch.zeros(4), out_of_distribution=x))
     for at in (weights, alphas):
         at.requires_grad_(True)
     found = torch.autograd.grad(objective(weights, alphas).loss, (weights, alphas))
@@ -100,12 +106,90 @@ def test_its_unrolled_gradient_is_the_mixed_derivative_of_the_formula() -> None:
     assert proposal.architecture.values[2].loss.item() == pytest.approx(loss.item(), rel=1e-9)
 
 
-@pytest.mark.parametrize("unrolled", [True, False])
-def test_passes_of_a_step(unrolled: bool) -> None:
-    plain, added = make(unrolled=unrolled), make(unrolled=unrolled, added_objectives=OOD)
-    report = added.step(**arguments())
-    assert report.passes == added.passes_per_step == plain.passes_per_step + (3 if unrolled else 1)
-    assert report.names == ("natural", "adversarial", "out_of_distribution")
+@pytest.mark.parametrize(("names", "more"), [
+    (OOD, (3, 1)), (("one_step",), (4, 2)), (("parameter_share",), (0, 0)), (("mac_share", "parameter_share"), (0, 0)),
+    (("one_step", "mac_share", "out_of_distribution"), (7, 3))])
+def test_passes_of_a_step_second_and_first_order(names: tuple[str, ...], more: tuple[int, int]) -> None:
+    for unrolled, passes in zip((True, False), more, strict=True):
+        plain, added = make(unrolled=unrolled), make(unrolled=unrolled, added_objectives=names)
+        report = added.step(**arguments())
+        assert report.passes == added.passes_per_step == plain.passes_per_step + passes
+        assert report.names == ("natural", "adversarial", *names)
+
+
+def test_one_step_is_a_step_from_the_random_start_that_pgd_has_too() -> None:
+    """x + clip(u + l sign(grad CE(x + u)), +-epsilon), u the random start that PGD has too."""
+    method = make(added_objectives=("one_step",), one_step_length=0.75, attack_steps=3)
+    given = arguments()
+    (xs, ys), network = given["alpha_batch"], method.supernet
+    starts = [EPSILON * (2 * torch.rand(x.shape, generator=torch.Generator().manual_seed(i), dtype=x.dtype).to(DEVICE) - 1)
+              for i, x in enumerate((given["train_batch"][0], xs))]
+    proposal = method.propose(**given | {"generator": None, "noise": starts})
+    x = (xs + starts[1]).requires_grad_(True)
+    loss = torch.nn.functional.cross_entropy(network.logits(x, method.weights, method.alphas), ys)
+    moved = starts[1] + 0.75 * EPSILON * torch.autograd.grad(loss, x)[0].sign()
+    x_one_step = xs + moved.clamp(-EPSILON, EPSILON)
+    made = method._made(Bilevel(), (given["train_batch"], given["alpha_batch"]), starts)
+    assert torch.allclose(made["x_one_step"], x_one_step, rtol=0, atol=1e-15)
+    assert torch.equal(made["x_adv"], proposal.xs_adv) and not torch.allclose(made["x_adv"], made["x_one_step"])
+    unrolled, _ = sgd(method.weights, torch.zeros_like(method.weights), training_gradient(method, proposal, given),
+                      learning_rate=RATE, momentum=0.9, weight_decay=method.config.weight_decay)
+    logits = network.logits(x_one_step, unrolled, method.alphas)
+    value = proposal.architecture.values[2]
+    assert value.loss.item() == pytest.approx(torch.nn.functional.cross_entropy(logits, ys).item(), rel=1e-10)
+    # What a report calls adversarial stays the accuracy under PGD.
+    assert method.take(proposal).adversarial_accuracy == proposal.architecture.values[1].accuracy.item()
+
+
+def training_gradient(method: Arnas, proposal: Proposal, given: dict[str, Any]) -> Tensor:
+    weights = method.weights.clone().requires_grad_(True)
+    logits = method.supernet.logits(proposal.x_adv, weights, method.alphas)
+    return torch.autograd.grad(torch.nn.functional.cross_entropy(logits, given["train_batch"][1]), weights)[0]
+
+
+@pytest.mark.parametrize(("name", "count"), [("parameter_share", "parameters"), ("mac_share", "macs")])
+def test_shares_of_one_hot_alphas_are_counts_of_networks(name: str, count: str) -> None:
+    """Against `engine.cost`, on the network of two edges a node that one-hot alphas stand for when the rest is "none"."""
+    columns, sizes = (NONE, *PRIMITIVES), {"channels": 4, "layers": 5, "classes": 3, "image_shape": SHAPE}
+    network = Supernet(kinds=KINDS_OF_DARTS, primitives=columns, **sizes)
+    objective = objective_of(name, network, StepImages(torch.zeros(1, *SHAPE, dtype=torch.float64), torch.zeros(1)))
+
+    def counted(operation: str) -> tuple[int, float]:
+        """Of the network with one operation everywhere: the count, and the objective at the alphas of it."""
+        cells = tuple((kind, Cell(tuple((operation, state) for _ in range(4) for state in (0, 1)), (2, 3, 4, 5)))
+                      for kind in KINDS_OF_DARTS)
+        alphas = torch.full((2, len(EDGES), len(columns)), -1e4, dtype=torch.float64)
+        for e, (state, _) in enumerate(EDGES):
+            alphas[:, e, columns.index(operation if state < 2 else NONE)] = 0
+        return (getattr(cost(Genotype(cells), **sizes), count), objective(torch.zeros(1), alphas.flatten()).loss.item())
+
+    (nothing, none), *others = (counted(operation) for operation in columns)
+    shares = [share / (number - nothing) for number, share in others if number > nothing]
+    assert none == 0 and len(shares) == 5
+    assert shares == pytest.approx([shares[0]] * 5, rel=1e-12)  # one unit for all of them
+    largest = torch.full((2, len(EDGES), len(columns)), -1e4, dtype=torch.float64)
+    largest[..., columns.index("sep_conv_5x5")] = 0
+    assert objective(torch.zeros(1), largest.flatten()).loss.item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", ["parameter_share", "mac_share"])
+def test_the_gradient_of_a_share_is_its_own_and_nothing_comes_through_the_weights(name: str) -> None:
+    method = make(added_objectives=(name,))
+    proposal = method.propose(**arguments())
+    alphas = method.alphas.clone().requires_grad_(True)
+    value = objective_of(name, method.supernet, StepImages(arguments()["alpha_batch"][0], torch.zeros(1)))(method.weights, alphas)
+    assert torch.allclose(proposal.architecture.raw[2], torch.autograd.grad(value.loss, alphas)[0], rtol=1e-12, atol=0)
+    assert 0 < proposal.architecture.values[2].loss.item() == value.loss.item() < 1 and value.accuracy is None
+
+
+def test_alone_a_share_makes_the_network_smaller() -> None:
+    """All weight on it: its loss falls, and the cells that the supernet has (no robust one) end without a convolution."""
+    method = make(added_objectives=("parameter_share",), weighting="fixed", fixed_natural_weight=0.0, attack_steps=1,
+                  adversarial_lambda=1e-9, unrolled=False, alpha_learning_rate=0.5, alpha_weight_decay=0.0)
+    losses = [method.step(**arguments()).losses[2] for _ in range(12)]
+    assert all(later < earlier for earlier, later in itertools.pairwise(losses))
+    assert {cell.kind for cell in method.supernet.cells} == {"accurate", "reduce"}
+    assert not any("conv" in operation for kind in ("accurate", "reduce") for operation, _ in method.genotype().cell(kind).edges)
 
 
 def test_the_coefficient_multiplies_the_gradient() -> None:
@@ -136,6 +220,8 @@ def test_names_of_added_objectives() -> None:
 
     assert named() == ["plus out-of-distribution KL on Photographs"]
     assert named(second_dataset="svhn", out_of_distribution_factor=10) == ["plus out-of-distribution KL on SVHN times 10"]
+    assert named(added_objectives=("parameter_share", "one_step"), one_step_factor=0.5) == [
+        "plus expected parameters", "plus one-step adversarial loss times 0.5"]
     assert named(unrolled=False) == ["first order", "plus out-of-distribution KL on Photographs"]
     with pytest.raises(ConfigError, match="out_of_distribution_factor must be greater than 0"):
         named(out_of_distribution_factor=0)

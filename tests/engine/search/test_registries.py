@@ -38,13 +38,15 @@ def propose(arnas: Arnas):
     return arnas.propose(*batches(), learning_rate=RATE, generator=torch.Generator().manual_seed(1))
 
 
-def test_configurations_offer_every_weighting_and_every_adversarial_objective() -> None:
+def test_configurations_offer_every_weighting_and_every_objective() -> None:
     fields = RobustBilevelConfig.model_fields
     assert set(get_args(fields["weighting"].annotation)) == set(WEIGHTINGS)
-    assert set(get_args(fields["robust_objective"].annotation)) == {name for name, kind in OBJECTIVES.items() if kind.adversarial}
+    added = set(get_args(get_args(fields["added_objectives"].annotation)[0]))
+    assert {"natural", *get_args(fields["robust_objective"].annotation)} == set(OBJECTIVES) - added
+    assert {f"{name}_factor" for name in added} <= fields.keys()
 
 
-@pytest.mark.parametrize("name", list(OBJECTIVES))
+@pytest.mark.parametrize("name", [name for name, kind in OBJECTIVES.items() if kind.passes])
 def test_an_objective_has_the_name_the_passes_and_the_accuracy_of_its_entry(name: str) -> None:
     (x, y), (x_adv, _) = batches()
     network, seen = TwoLayers(pixels=9), []
@@ -52,7 +54,7 @@ def test_an_objective_has_the_name_the_passes_and_the_accuracy_of_its_entry(name
     network.logits = lambda images, *rest: seen.append(images) or plain(images, *rest)  # type: ignore[method-assign]
     generator = torch.Generator().manual_seed(0)
     weights, alphas = (draw(generator, torch.float64, DEVICE) for draw in (network.initial_weights, network.initial_alphas))
-    objective = objective_of(name, network, StepImages(x, y, x_adv, x_adv), 0.3)
+    objective = objective_of(name, network, StepImages(x, y, x_adv, x_adv, x_adv), 0.3)
     value = objective(weights, alphas)
     assert (objective.name, objective.coefficient, len(seen)) == (name, 0.3, OBJECTIVES[name].passes)
     if name == "out_of_distribution":
