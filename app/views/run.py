@@ -23,6 +23,7 @@ from engine.errors import RampartError
 from engine.run.folder import RunFolder
 
 VERTEX_STEPS = 500
+MOST_NOTES = 4
 WAITING_HEIGHT = 110  # pixels of a chart that has nothing to show yet
 THIN_LINES = {"search": "Points: means of an epoch. Thin lines: single steps, each on one batch.",
               "retrain": "Points: means of an epoch. Thin line: single training batches; an epoch's last one is small."}
@@ -46,6 +47,7 @@ def main() -> None:
         problem(str(error))
         return
     live_panel(f"run:{run_id}", key="run_head")(guarded(top))(run_id)
+    live_panel(f"log:{run_id}", key="run_notes")(guarded(notes))(run_id)
     if kind in SPLITS:
         live_panel(f"training:{run_id}", key="run_curves")(guarded(curves))(run_id, kind)
     if kind == "search":
@@ -96,14 +98,26 @@ def top(run_id: str) -> None:
     figures(run)
 
 
+def notes(run_id: str) -> None:
+    """What whoever watches should know of this run; nothing where there is nothing to say. Errors are told elsewhere."""
+    alerts = session.run_log().alerts(run_id)
+    # A resumed run says some things again.
+    told = list(dict.fromkeys(str(text) for text in alerts[alerts["level"] == "warning"]["text"]))
+    if not told:
+        return
+    older = len(told) - MOST_NOTES
+    lines = told[-MOST_NOTES:] + [f"And {older} earlier, in events.jsonl."] * (older > 0)
+    st.html("".join(f'<p class="rp-note" role="note"><b>Note</b> {escape(line)}</p>' for line in lines))
+
+
 def curves(run_id: str, kind: str) -> None:
     """Loss and accuracy, natural versus adversarial; for a search that weighs losses also how it did."""
     run_log = session.run_log()
     split, words = SPLITS[kind]
     figure = trade_off(run_log.curves(run_id), run_log.steps_curve(run_id, list(NAMES)), split=split)
-    weighs = kind == "search" and not lacks(run_id, "weighting")
+    weighs = kind == "search" and not (lacks(run_id, "weighting") and lacks(run_id, "solver"))
     left, right = st.columns([7, 5], gap="large") if weighs else (st.container(), None)
-    robust = kind != "search" or not lacks(run_id, "attack_steps")
+    robust = kind != "search" or not (lacks(run_id, "attack_steps") and lacks(run_id, "attack_epsilon"))
     with left:
         section("Natural versus adversarial" if robust else "Loss and accuracy", words)
         live_plot(figure, key="run_trade_off", height=400 if figure.data else WAITING_HEIGHT,
@@ -142,7 +156,7 @@ def evolution(run_id: str) -> None:
 
 
 def log(run_id: str) -> None:
-    """The log's end with its last error pinned, and the run's own alerts."""
+    """The log's end with its last error pinned."""
     section("Log", "the newest lines of log.txt")
     tail = read_tail(session.runs_root() / run_id / "log.txt")
     alerts = session.run_log().alerts(run_id)

@@ -163,6 +163,12 @@ def bounded(count: Tensor, how: Bound, lower: float, upper: float) -> Tensor:
     return count
 
 
+def inert_notice(of: str) -> str:
+    """For whoever watches a search whose bounded count `of` something has no gradient."""
+    return (f"The size objective of the {of} is inert: at the present count (the method's own) its loss is constant and its "
+            "gradient zero, so that the architecture does not follow it unless the count crosses the bound.")
+
+
 @dataclass(frozen=True)
 class Size:
     """A bounded count as an objective of a search; see `engine.search.objectives.Objective`. Makes no forward pass.

@@ -30,10 +30,11 @@ from engine.attack.pgd import project
 from engine.genotype import NONE, PRIMITIVES
 from engine.search.bilevel import Bilevel, InnerAttack, adam, clipped
 from engine.search.bilevel_method import ArchitectureGradients, Batch, BilevelMethod, Proposal, State, Term
+from engine.search.method import StepReport
 from engine.search.methods.e2rnas.config import E2rnasConfig
 from engine.search.minimum_norm import MARGIN, of_two
 from engine.search.objectives import CrossEntropy, Objective, accuracy
-from engine.search.size import Size, module_parameters, published_parameters, same_quantile
+from engine.search.size import Size, inert_notice, module_parameters, published_parameters, same_quantile
 from engine.search.weighting import gramian_of, normalised
 
 STEP_IN_RADII = 1.25  # released code, after Wong, Rice and Kolter 2020 (arXiv 2001.03994)
@@ -45,6 +46,7 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
     cell_kinds = ("normal", "reduce")
     primitives = (NONE, *PRIMITIVES)
     trains_on_adversarial = True
+    _inert_at_start = False
 
     def terms(self) -> tuple[Term, ...]:
         """The natural loss and the size. See `BilevelMethod.terms`."""
@@ -63,6 +65,19 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
     def passes_per_step(self) -> int:
         """See `SearchMethod`."""
         return self.architecture_passes() + 2
+
+    @property
+    def notices(self) -> list[str]:
+        """See `SearchMethod`: that the size objective is inert, where it is from the first step on."""
+        inert = [f"{inert_notice('parameters')} At its default bound the released code does the same."] * self._inert_at_start
+        return [*inert, *super().notices]
+
+    def take(self, proposal: Proposal) -> StepReport:
+        """See `BilevelMethod.take`."""
+        report = super().take(proposal)
+        if self.steps == 1:
+            self._inert_at_start = report.raw_norms[1] == 0
+        return report
 
     def _attacked(self) -> tuple[bool, bool]:
         return True, False
