@@ -71,6 +71,32 @@ def test_a_search_of_one_loss_shows_no_weights_and_nothing_adversarial(empty: Pa
     assert component_data(test, "rampart_live_plot", "run_heat_normal")
 
 
+def test_an_inert_size_objective_is_said_once_and_only_where_it_is_inert(empty: Path) -> None:
+    inert = searched(empty, "e2rnas", size_lower=1.0)
+    words = text_of(open_page("run", id=inert))
+    assert words.count("size objective of the parameters is inert") == 1 and "Weight of each loss" in words
+    assert "parameters is inert" not in text_of(open_page("run", id=searched(empty, "e2rnas")))
+
+
+def test_a_search_of_five_losses_draws_all_weights_and_says_whereto_the_sizes_pull(empty: Path) -> None:
+    test = open_page("run", id=searched(empty, "e2rnas2021"))
+    words = text_of(test)
+    assert "Natural versus adversarial" in words and "MGDA chooses the weights" in words
+    assert "has the target 400,000: this loss asks for a larger network" in words
+    series = drawn(test, "run_mgda")
+    assert all(name in series for name in ("natural", "adversarial", "parameters", "macs"))
+
+
+def test_a_run_with_many_warnings_shows_the_newest(empty: Path) -> None:
+    run_id = searched(empty, "darts")
+    events = sample_runs.EventsFile(empty / run_id)
+    for number in [*range(1, 7), 6]:
+        events.write("alert", level="warning", text=f"Warning {number}.")
+    words = text_of(open_page("run", id=run_id))
+    assert [f"Warning {number}." in words for number in range(1, 7)] == [False, False, True, True, True, True]
+    assert "And 2 earlier" in words and words.count("Warning 6.") == 1
+
+
 @pytest.mark.parametrize(("weighting", "words"), [("equal", "Every loss has the same weight"), ("adversarial", "alone")])
 def test_another_weighting_is_in_the_name_and_in_the_words(empty: Path, weighting: str, words: str) -> None:
     text = text_of(open_page("run", id=searched(empty, "arnas", weighting=weighting)))

@@ -115,7 +115,7 @@ class TestEveryMethod:
             assert all(weight >= 0 for weight in report.weights)
             assert sum(report.weights) == pytest.approx(1)
         for i, row in enumerate(report.cosines):
-            assert row[i] == pytest.approx(1)
+            assert row[i] == pytest.approx(1 if report.norms[i] else 0)
             assert all(-1 - 1e-9 <= cosine <= 1 + 1e-9 for cosine in row)
         on_alphas = (report.natural_accuracy, report.adversarial_accuracy)
         assert on_alphas != (None, None)
@@ -238,10 +238,12 @@ def deviating_values(cls: type[SearchConfig]) -> list[tuple[str, Any]]:
             continue
         if info.annotation is bool:
             pairs.append((field, not info.default))
+        elif info.annotation is float:
+            pairs.append((field, info.default + 0.5))
         elif get_origin(info.annotation) is tuple:
             names = get_args(get_args(info.annotation)[0])
             pairs += [(field, value) for value in dict.fromkeys([*((name,) for name in names), names])]
         else:
-            assert get_origin(info.annotation) is Literal, f"{field}: a switch is a bool, a choice or several"
+            assert get_origin(info.annotation) is Literal, f"{field}: a switch is a bool, a weight, a choice or several"
             pairs += [(field, choice) for choice in get_args(info.annotation) if choice != info.default]
     return pairs

@@ -1,0 +1,215 @@
+"""E2RNAS of 2021: IJCNN 2022, with the mathematics of the released search code of March 2021.
+
+    min over alpha of (L, L_adv, |P0 - P(alpha)| / 1e5, f KL / K, |M0 - M(alpha)| / 1e8),    w' one SGD step of L
+
+on DARTS's search space. L is the natural loss, L_adv that of x + clip(u + 1.25 epsilon sign(grad_x L(x)), +-epsilon) in 0..1 with
+u uniform in [-epsilon, epsilon], P and M expected parameters and multiply-adds, KL that of the uniform distribution from the
+prediction on out-of-distribution images, K the number of classes. All losses of w are at w'; the attack is made there too. The
+solver sees the gradients at w' without implicit terms, each divided by its norm; what alphas descend is the sum of the losses as
+they are, with the solver's weights plus 1e-7, and one implicit term for the sum. The weights themselves are trained on
+L + (e / E) KL / K. One step:
+
+| what                                                                       | passes | backward computes               |
+|----------------------------------------------------------------------------|--------|---------------------------------|
+| natural training gradient at (w, alpha), for w'                            | 1      | weight gradient                 |
+| L on the alphas batch at (w', alpha): also the attack's direction          | 1      | weight, alpha, image gradients  |
+| L_adv and KL at (w', alpha)                                                | 2      | weight and alpha gradients      |
+| sizes of the alphas: two tables, see `engine.search.size`                  | 0      |                                 |
+| finite difference of the implicit term, one for the weighted sum           | 2      | alpha gradients                 |
+| natural weights batch: BatchNorm buffers and training accuracy             | 1      | nothing                         |
+| weight step: L, and from the second epoch on KL                            | 1 or 2 | weight gradient                 |
+
+9 passes, in the first epoch 8; first order 3 less. Training with the adversarial loss too takes 2 more. The solver runs on the
+CPU: a GPU is waited for once a step more.
+
+Differs: out-of-distribution images are normalised with the numbers of the search's own dataset, since they pass the same network;
+what the released code does with them is not known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property, partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from engine.attack.pgd import project
+from engine.genotype import NONE, PRIMITIVES
+from engine.search.bilevel import Bilevel, InnerAttack, adam, clipped
+from engine.search.bilevel_method import ArchitectureGradients, Batch, BilevelMethod, Proposal, State, Term
+from engine.search.method import StepReport
+from engine.search.methods.e2rnas2021.config import E2rnas2021Config
+from engine.search.minimum_norm import frank_wolfe, projected_gradient
+from engine.search.objectives import CrossEntropy, FunctionalNetwork, Objective, Uniformity, Value, accuracy
+from engine.search.size import Size, expected, inert_notice, module_macs, module_parameters, published_macs, same_quantile
+from engine.search.weighting import gramian_of, mgda, normalised
+
+STEP_IN_RADII = 1.25  # released code, after Wong, Rice and Kolter 2020 (arXiv 2001.03994)
+PARAMETERS_IN, MACS_IN = 1e5, 1e8  # units of the published losses
+FLOOR = 1e-7  # of the released code: added to what gradients are divided by, and to the solver's weights
+Gradients = tuple[Tensor, Tensor, Value]  # of the weights [n] and of alphas [k], and the loss
+ITERATIVE = {"projected_gradient": projected_gradient, "frank_wolfe": frank_wolfe}
+
+
+class E2rnas2021(BilevelMethod[E2rnas2021Config]):
+    """See the module for the mathematics and its cost, `engine.search.method.SearchMethod` for the contract."""
+
+    cell_kinds = ("normal", "reduce")
+    primitives = (NONE, *PRIMITIVES)
+    _told: tuple[str, ...] = ()
+
+    def terms(self) -> tuple[Term, ...]:
+        """The five losses in the order of the released code, which decides between equal pairs. See `BilevelMethod.terms`."""
+        factor = self.config.out_of_distribution_factor / self.supernet.classes
+        return (Term("natural"), Term("adversarial"), Term("parameters"), Term("out_of_distribution", factor), Term("macs"))
+
+    def inner_attack(self) -> InnerAttack:
+        """Radius and step of the one-step attack. See `BilevelMethod.inner_attack`."""
+        epsilon = self.config.attack_epsilon
+        return InnerAttack(epsilon, STEP_IN_RADII * epsilon, 1, True)
+
+    def architecture_passes(self) -> int:
+        """See `BilevelMethod.architecture_passes`."""
+        return 6 if self.config.unrolled else 3
+
+    @property
+    def passes_per_step(self) -> int:
+        """See `SearchMethod`."""
+        training = 1 + bool(self.config.training_share(self.epoch)) + 2 * bool(self.config.training_adversarial_weight)
+        return self.architecture_passes() + 1 + training
+
+    @property
+    def notices(self) -> list[str]:
+        """See `SearchMethod`."""
+        return [*self._told, *super().notices]
+
+    def take(self, proposal: Proposal) -> StepReport:
+        """See `BilevelMethod.take`."""
+        alphas = self._state.alphas
+        report = super().take(proposal)
+        if self.steps == 1:
+            norms = dict(zip(report.names, report.raw_norms, strict=True))
+            self._told = tuple(told for size in self.sizes if (told := self._about(size, alphas, norms[size.name])))
+        return report
+
+    def _about(self, size: Size, alphas: Tensor, norm: float) -> str:
+        """That a size objective is inert, or else where its count begins and whereto a target pulls it; "" without a target."""
+        name, unit = {"parameters": ("parameters", PARAMETERS_IN), "macs": ("MACs", MACS_IN)}[size.name]
+        if norm == 0:
+            return inert_notice(name)
+        if self.config.size_bound != "abs":
+            return ""
+        begin = expected(size.table, alphas).item()
+        return (f"By the method's own count the search begins with {begin * unit:,.0f} {name} and has the target "
+                f"{size.lower * unit:,.0f}: this loss asks for a {'larger' if begin < size.lower else 'smaller'} network.")
+
+    def _attacked(self) -> tuple[bool, bool]:
+        return self.config.training_adversarial_weight > 0, True
+
+    @cached_property
+    def sizes(self) -> tuple[Size, Size]:
+        """Parameters and MACs, with their tables and bounds in the published units."""
+        anatomy, settings = (self.supernet.cells, self.supernet.kinds, self.supernet.primitives), self.config
+        of_parameters = (settings.parameters_lower, settings.parameters_upper)
+        table, bounds = published_macs(*anatomy), (settings.macs_lower, settings.macs_upper)
+        if settings.mac_count == "modules":
+            published, table = table, module_macs(*anatomy)
+            bounds = tuple(same_quantile(bound, published, table) for bound in bounds)
+        counts = (("parameters", module_parameters(*anatomy), of_parameters, PARAMETERS_IN), ("macs", table, bounds, MACS_IN))
+        return tuple(Size(name, (count / unit).to(self.device, self.dtype), settings.size_bound, *(one / unit for one in limits))
+                     for name, count, limits, unit in counts)  # type: ignore[return-value]
+
+    def weigh(self, gradients: Tensor, losses: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """The Gramian of the normalised gradients, and the solver's weights plus 1e-7. See `BilevelMethod.weigh`."""
+        gramian = normalised(gramian_of(gradients), losses, self.config.gradient_normalisation, FLOOR)
+        if self.config.solver == "exact":
+            return gramian, mgda(gramian)
+        weights = ITERATIVE[self.config.solver](gramian.cpu().numpy()).weights + FLOOR
+        return gramian, torch.from_numpy(weights).to(gramian)
+
+    def _propose(self, passes: Bilevel, train_batch: Batch, alpha_batch: Batch, starts: tuple[Tensor | None, ...],
+                 learning_rate: float, out_of_distribution: Tensor | None) -> Proposal:
+        """The order of the released code: alphas first, then the weights at the new alphas."""
+        assert out_of_distribution is not None and starts[1] is not None
+        now, (x, y), terms = self._state, train_batch, self.terms()
+        training = CrossEntropy("training", self.supernet, x, y)
+        uniform = Uniformity("out_of_distribution", self.supernet, out_of_distribution, terms[3].coefficient)
+        self.activity = "architecture gradients"
+        unrolled = now.weights
+        if self.config.unrolled:
+            unrolled = self._sgd(passes.weight_gradient(training, now.weights, now.alphas)[0], learning_rate)[0]
+        (natural, (adversarial, xs_adv)), of_uniform = passes.side_by_side(
+            lambda: self._natural_and_adversarial(passes, alpha_batch, starts[1], unrolled),
+            lambda: passes.both_gradients(uniform, unrolled, now.alphas))
+        sizes = [passes.alpha_gradient(size, now.weights, now.alphas) for size in self.sizes]
+        found = self._weighted(passes, training, (natural, adversarial, sizes[0], of_uniform, sizes[1]), learning_rate)
+        alphas, mean, square = adam(
+            now.alphas, now.mean, now.square, found.combined, step=now.steps + 1,
+            learning_rate=self.config.alpha_learning_rate, weight_decay=self.config.alpha_weight_decay)
+        (natural_accuracy, buffers), (gradient, value, x_adv) = passes.side_by_side(
+            lambda: self._natural_pass(passes, x, y, alphas),
+            lambda: self._training_gradient(passes, training, uniform, starts[0], alphas))
+        weights, velocity = self._sgd(clipped(gradient, self.config.gradient_clip), learning_rate)
+        state = State(weights, velocity, alphas, mean, square, buffers, now.steps + 1)
+        return Proposal(state, x_adv, xs_adv, terms, found, value, natural_accuracy, passes.passes)
+
+    def _natural_and_adversarial(self, passes: Bilevel, batch: Batch, start: Tensor,
+                                 weights: Tensor) -> tuple[Gradients, tuple[Gradients, Tensor]]:
+        """Of L, and of L_adv with its images, at these weights; the attack costs no pass."""
+        (x, y), attack, alphas = batch, self.inner_attack(), self._state.alphas
+        of_weights, of_alphas, direction, loss, correct = passes.one_pass(
+            ("wax", self.supernet), partial(_all_gradients, self.supernet), x, y, weights, alphas)
+        x_adv = project(x + start.to(x) + attack.step_size * direction.sign(), x, attack.epsilon, attack.clip)
+        adversarial = passes.both_gradients(CrossEntropy("adversarial", self.supernet, x_adv, y), weights, alphas)
+        return (of_weights, of_alphas, Value(loss, correct)), (adversarial, x_adv)
+
+    def _weighted(self, passes: Bilevel, training: Objective, found: Sequence[Gradients | tuple[Tensor, Value]],
+                  learning_rate: float) -> ArchitectureGradients:
+        """The weights of the five losses, and what alphas descend. found: without the first entry where w' does not matter."""
+        settings, terms = self.config, self.terms()
+        raw, values = torch.stack([one[-2] for one in found]), tuple(one[-1] for one in found)
+        factors = torch.tensor([term.coefficient for term in terms]).to(raw)
+        gradients = factors[:, None] * raw
+        losses = torch.stack([term.coefficient * value.loss for term, value in zip(terms, values, strict=True)])
+        gramian, weights = self.weigh(gradients, losses, [term.name for term in terms])
+        combined = (weights.to(self.dtype)[:, None] * gradients).sum(dim=0)
+        if settings.unrolled:
+            shares = factors * weights.to(factors)
+            vector = torch.stack([share * one[0] for share, one in zip(shares, found, strict=True) if len(one) == 3]).sum(dim=0)
+            combined = combined - learning_rate * passes.mixed_product(training, self._state.weights, self._state.alphas, vector,
+                                                                       settings.finite_difference)
+        return ArchitectureGradients(raw, gradients, gramian, weights, combined, values)
+
+    def _training_gradient(self, passes: Bilevel, training: CrossEntropy, uniform: Uniformity, start: Tensor | None,
+                           alphas: Tensor) -> tuple[Tensor, Value, Tensor | None]:
+        """Gradient [n] and value of the loss of the weight step, and its adversarial images; each batch in its own pass."""
+        gradient, (loss, correct) = self._weight_step_gradient(passes, training, alphas)
+        if share := self.config.training_share(self.epoch) / self.supernet.classes:
+            of_uniform, value = self._weight_step_gradient(passes, uniform, alphas)
+            gradient, loss = gradient + share * of_uniform, loss + share * value.loss
+        x_adv = None
+        if start is not None:
+            x_adv = self._fast_attack(passes, training, start, alphas)
+            of_adversarial, value = self._weight_step_gradient(
+                passes, CrossEntropy("training", self.supernet, x_adv, training.y), alphas)
+            weight = self.config.training_adversarial_weight
+            gradient, loss = gradient + weight * of_adversarial, loss + weight * value.loss
+        return gradient, Value(loss, correct), x_adv
+
+    def _fast_attack(self, passes: Bilevel, training: CrossEntropy, start: Tensor, alphas: Tensor) -> Tensor:
+        """Fast-AT's images: one step from a random start, which is kept in 0..1 too. One pass."""
+        attack, x = self.inner_attack(), training.x
+        self.activity = "attack on the weights batch"
+        begin = project(x + start.to(x), x, attack.epsilon, attack.clip)
+        direction = passes.input_gradient(self.supernet, begin, training.y, self.weights, alphas).sign()
+        return project(begin + attack.step_size * direction, x, attack.epsilon, attack.clip)
+
+
+def _all_gradients(network: FunctionalNetwork, x: Tensor, y: Tensor, weights: Tensor, alphas: Tensor) -> tuple[Tensor, ...]:
+    """Gradients of the natural loss with respect to weights, alphas and images, the loss and the accuracy."""
+    x, weights, alphas = (tensor.detach().requires_grad_(True) for tensor in (x, weights, alphas))
+    logits = network.logits(x, weights, alphas)
+    loss = F.cross_entropy(logits, y)
+    return (*torch.autograd.grad(loss, (weights, alphas, x)), loss.detach(), accuracy(logits, y))
