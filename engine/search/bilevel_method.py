@@ -98,6 +98,14 @@ class BilevelMethod(Generic[Config]):
             raise NotImplementedError("a method of several objectives says how it weighs them")
         return gramian, torch.ones_like(gramian[0])
 
+    def objective(self, term: Term, images: StepImages) -> Objective:
+        """An objective of `terms` on the images of a step."""
+        return implementation_of(term.kind)(self.supernet, images, self.config, term.coefficient)
+
+    def training_objective(self, x: Tensor, y: Tensor) -> Objective:
+        """What the weight step, hence the unrolled step too, descends: x [B, C, H, W], attacked where the method says so."""
+        return CrossEntropy("training", self.supernet, x, y)
+
     def inner_attack(self) -> InnerAttack:
         """The attack on both batches; asked for only where something reads adversarial images."""
         raise NotImplementedError
@@ -225,9 +233,9 @@ class BilevelMethod(Generic[Config]):
         now, terms, (x, y), (xs, ys) = self._state, self.terms(), train_batch, alpha_batch
         made = self._made(passes, (train_batch, alpha_batch), starts)
         x_adv, xs_adv = made.get("training"), made.get("x_adv")
-        training = CrossEntropy("training", self.supernet, x if x_adv is None else x_adv, y)
+        training = self.training_objective(x if x_adv is None else x_adv, y)
         images = StepImages(xs, ys, xs_adv, made.get("x_one_step"), out_of_distribution)
-        objectives = tuple(implementation_of(term.kind)(self.supernet, images, self.config, term.coefficient) for term in terms)
+        objectives = tuple(self.objective(term, images) for term in terms)
         self.activity = "architecture gradients"
         found = self._architecture_gradients(passes, training, objectives, learning_rate)
         alphas, mean, square = adam(

@@ -15,11 +15,15 @@ if TYPE_CHECKING:
 
 
 class FunctionalNetwork(Protocol):
-    """The one thing an objective needs of a supernet."""
+    """What an objective needs of a supernet."""
 
     def logits(self, x: Tensor, weights: Tensor, alphas: Tensor) -> Tensor:
         """Logits [B, classes] of images x [B, C, H, W]; differentiable in all three; batch statistics; no side
         effect, hence callable from two threads at a time."""
+        ...
+
+    def image_unit(self, x: Tensor) -> Tensor:
+        """What the network counts as 1 in each channel of images like x, in pixels 0..1: [C, 1, 1] or a scalar."""
         ...
 
 

@@ -23,6 +23,7 @@ class ObjectiveKind:
             there.
         passes: forward passes of one evaluation; 0 for a function of the alphas alone.
         unit: of its loss.
+        differentiates_twice: whether its gradient goes through another gradient (`SearchConfig.differentiates_twice`).
     """
 
     name: str
@@ -31,6 +32,7 @@ class ObjectiveKind:
     reads: tuple[str, ...] = ()
     passes: int = 1
     unit: str = "nats"
+    differentiates_twice: bool = False
 
     @property
     def adversarial(self) -> bool:
@@ -81,6 +83,8 @@ for _kind in (
     ObjectiveKind("parameter_share", "expected parameters", "engine.search.size:parameter_share", passes=0,
                   unit="share of the largest"),
     ObjectiveKind("mac_share", "expected MACs", "engine.search.size:mac_share", passes=0, unit="share of the largest"),
+    ObjectiveKind("curvature", "curvature", "engine.search.curvature:curvature", passes=2,
+                  differentiates_twice=True, unit="nats per unit of an image"),
 ):
     OBJECTIVES.add(_kind.name, _kind)
 

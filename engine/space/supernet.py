@@ -242,13 +242,21 @@ class Supernet:
         """Images less their channels' mean, by their standard deviation: inside the network, so that epsilon stays in pixels."""
         if self._channels is None:
             return x
+        mean, std = self._on(x)
+        return (x - mean) / std
+
+    def image_unit(self, x: Tensor) -> Tensor:
+        """What the network counts as 1 in each channel of images like x, in pixels 0..1: [C, 1, 1], or 1 as a scalar."""
+        return x.new_ones(()) if self._channels is None else self._on(x)[1]
+
+    def _on(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation [C, 1, 1] of images like x; made once per device and dtype."""
         key = x.device, x.dtype
         if key not in self._placed:
             with torch.inference_mode(False):
                 mean, std = (value.to(x.device, x.dtype)[:, None, None] for value in self._channels)
             self._placed[key] = mean, std
-        mean, std = self._placed[key]
-        return (x - mean) / std
+        return self._placed[key]
 
     def _rows(self, alphas: Tensor) -> dict[str, Tensor]:
         """Kind -> softmaxed alphas [14, 7], edges by the state they leave, columns in the order of `PRIMITIVES`."""

@@ -33,7 +33,8 @@ SEARCH = {
     "alpha_learning_rate": 3e-4, "alpha_weight_decay": 1e-3, "epsilon": 8 / 255, "step_size": 2 / 255, "attack_steps": 7,
     "crop_padding": 4, "flip": True, "adversarial_lambda": 0.1, "finite_difference": 0.01, "unrolled": True,
     "clip_images": False, "gradient_normalisation": "none", "placement": "accurate_first", "width_ratio": "1:2:2",
-    "seed": 2, "steps_per_epoch": None, "images": None, "cutout": 0, "normalise": False}
+    "seed": 2, "steps_per_epoch": None, "images": None, "cutout": 0, "normalise": False, "curvature_factor": 0.01,
+    "curvature_radius": 1.5}
 RETRAIN = {
     "epochs": 200, "batch_size": 32, "channels": 64, "layers": 20, "learning_rate": 0.1, "schedule": "step",
     "milestones": "99/200, 149/200", "momentum": 0.9,
@@ -142,7 +143,8 @@ def test_a_method_is_known_without_torch() -> None:
 
 def test_a_search_normalises_and_cuts_out_where_its_published_code_does() -> None:
     papers = {name: build("search", name, "cifar10", "paper") for name in METHODS}
-    published = {"arnas": (False, 0), "dsara": (False, 0), "darts": (True, 0), "e2rnas": (True, 16), "e2rnas2021": (True, 16)}
+    published = {"arnas": (False, 0), "dsara": (False, 0), "darts": (True, 0), "e2rnas": (True, 16), "e2rnas2021": (True, 16),
+                 "advrush": (True, 0)}
     assert {name: (papers[name].normalise, papers[name].cutout) for name in published} == published
     for name, config in papers.items():
         other = build("search", name, "cifar10", "paper", {"normalise": not config.normalise})

@@ -3,6 +3,7 @@
 A new method is a new folder and one line below.
 """
 
+from engine.search.methods.advrush import config as _advrush  # noqa: F401
 from engine.search.methods.arnas import config as _arnas  # noqa: F401
 from engine.search.methods.darts import config as _darts  # noqa: F401
 from engine.search.methods.dsara import config as _dsara  # noqa: F401

@@ -8,23 +8,26 @@ from pydantic import model_validator
 
 from engine.config import setting
 from engine.data import Dataset
+from engine.search.methods.curvature_config import CurvatureConfig
 from engine.search.methods.out_of_distribution_config import OutOfDistributionConfig
 from engine.search.registries import OBJECTIVES
 
 TURNED_AROUND = "MGDA turns scaling around: a smaller one makes this direction stronger, unless gradients are normalised."
 
 
-class AddedObjectivesConfig(OutOfDistributionConfig):
+class AddedObjectivesConfig(OutOfDistributionConfig, CurvatureConfig):
     """A search whose upper level may have objectives beside the method's own; all of them are weighed together.
 
     NAME_factor is the setting of an objective's coefficient.
     """
 
-    added_objectives: tuple[Literal["out_of_distribution", "one_step", "parameter_share", "mac_share"], ...] = setting(
+    added_objectives: tuple[Literal["out_of_distribution", "one_step", "parameter_share", "mac_share",
+                                    "curvature"], ...] = setting(
         (), "Differs when given: objectives beside the method's own, weighed together with them. out_of_distribution: KL "
         "divergence of the prediction on images of the second dataset from the uniform distribution, in nats (E2RNAS of 2021). "
         "one_step: cross-entropy of images attacked in one step, in nats. parameter_share, mac_share: parameters or MACs of "
-        "the modules, expected under softmax(alpha), as a share of the largest architecture's.", group="Deviations")
+        "the modules, expected under softmax(alpha), as a share of the largest architecture's. curvature: of the loss around the "
+        "natural images, with batch statistics (AdvRush); it needs slower back ends.", group="Deviations")
     out_of_distribution_factor: float = setting(
         1.0, f"Coefficient of the added objective out_of_distribution (E2RNAS of 2021 has 10). {TURNED_AROUND}",
         group="Added objectives", gt=0, le=1e6)
@@ -42,6 +45,11 @@ class AddedObjectivesConfig(OutOfDistributionConfig):
     def out_of_distribution(self) -> Dataset | None:
         """See `SearchConfig.out_of_distribution`."""
         return super().out_of_distribution if "out_of_distribution" in self.added_objectives else None
+
+    @property
+    def differentiates_twice(self) -> bool:
+        """See `SearchConfig.differentiates_twice`."""
+        return any(OBJECTIVES[name].differentiates_twice for name in self.added_objectives)
 
     def coefficient(self, name: str) -> float:
         """Of an added objective."""

@@ -21,7 +21,8 @@ from tests.engine.run.test_resume import same
 
 # Epochs enough for every stage.
 SEARCHES: dict[str, dict[str, Any]] = {
-    "arnas": {"epochs": 2}, "dsara": {"epochs": 4, "steps_per_epoch": 2, "switch_epoch": 1}, "darts": {"epochs": 2}}
+    "arnas": {"epochs": 2}, "dsara": {"epochs": 4, "steps_per_epoch": 2, "switch_epoch": 1}, "darts": {"epochs": 2},
+    "advrush": {"epochs": 4, "warmup_epochs": 2}}
 
 
 @pytest.fixture(scope="module")

@@ -80,6 +80,9 @@ class TwoLayers:
             buffers += mixed.detach().mean(dim=0)
         return mixed @ second.view(self.hidden, self.classes)
 
+    def image_unit(self, x: Tensor) -> Tensor:
+        return x.new_ones(())
+
     def initial_weights(self, generator: torch.Generator, dtype: torch.dtype, device: torch.device) -> Tensor:
         return 0.5 * torch.randn(self.size, generator=generator, dtype=dtype).to(device)
 

@@ -15,11 +15,14 @@ from engine.cost import cost
 from engine.errors import ConfigError
 from engine.genotype import EDGES, KINDS_OF_DARTS, NONE, PRIMITIVES, Cell, Genotype
 from engine.search.bilevel import Bilevel, sgd
+from engine.search.construction import backends_of
+from engine.search.curvature import Curvature
 from engine.search.methods.arnas.config import ArnasConfig
 from engine.search.methods.arnas.method import Arnas, Proposal
 from engine.search.methods.dsara.config import DsaraConfig
 from engine.search.methods.dsara.method import Dsara
 from engine.search.objectives import Objective, StepImages
+from engine.search.proposal import Term
 from engine.search.registries import OBJECTIVES, implementation_of
 from engine.search.weighting import mgda
 from engine.space.supernet import Supernet
@@ -190,6 +193,21 @@ def test_alone_a_share_makes_the_network_smaller() -> None:
     assert all(later < earlier for earlier, later in itertools.pairwise(losses))
     assert {cell.kind for cell in method.supernet.cells} == {"accurate", "reduce"}
     assert not any("conv" in operation for kind in ("accurate", "reduce") for operation, _ in method.genotype().cell(kind).edges)
+
+
+def test_curvature_may_be_added_on_back_ends_that_can_be_differentiated_twice() -> None:
+    changes = {"added_objectives": ("curvature",), "curvature_factor": 0.5, "curvature_radius": 0.7}
+    config = build("search", "arnas", preset="smoke", changes=changes)
+    assert config.differentiates_twice and "compiled" not in backends_of(config, supernet(), "cpu")
+    assert config.out_of_distribution is None and config.deviations()[-1] == "plus curvature times 0.5"
+    assert not build("search", "arnas", preset="smoke").differentiates_twice
+    method = make("merged", unrolled=False, **changes)
+    proposal = method.propose(**arguments())
+    xs, ys = arguments()["alpha_batch"]
+    by_hand = Curvature("curvature", method.supernet, xs, ys, torch.tensor(0.7, dtype=torch.float64))
+    expected = by_hand(method.weights, method.alphas)
+    assert method.terms()[-1] == Term("curvature", 0.5) and proposal.passes == method.passes_per_step
+    assert proposal.architecture.values[-1].loss.item() == pytest.approx(expected.loss.item(), rel=1e-12)
 
 
 def test_the_coefficient_multiplies_the_gradient() -> None:

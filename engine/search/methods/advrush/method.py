@@ -1,0 +1,68 @@
+"""AdvRush: Mok, Na, Choe and Yoon, Searching for Adversarially Robust Neural Architectures, ICCV 2021, arXiv 2108.01289, with the
+mathematics of the released search code.
+
+    stage 1:  min over alpha of  L(w, alpha)                                warm-up epochs: DARTS in first order
+    stage 2:  min over alpha of  L(w, alpha) + gamma Lambda(w, alpha)       the epochs behind them
+
+on natural images and the space of DARTS; Lambda is `engine.search.curvature`. In stage 2, Lambda and the weight step normalise by
+running statistics instead of the batch's, the latter by a slip of the released code (`AdvRushConfig` has a switch for each).
+
+A step has 3 forward passes in stage 1 (see `engine.search.bilevel_method`) and 5 in stage 2: two more for the input gradients
+that Lambda compares, and the backward pass of Lambda goes through those gradients as well, so that the stage takes about three
+times as long. Every pass needs back ends that can be differentiated twice, in stage 1 too: a search keeps its back ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import Tensor
+
+from engine.genotype import NONE, PRIMITIVES
+from engine.search.bilevel_method import BilevelMethod, Term
+from engine.search.evaluation_mode import InEvaluationMode
+from engine.search.methods.advrush.config import AdvRushConfig
+from engine.search.objectives import Objective, StepImages
+from engine.search.registries import WEIGHTINGS, implementation_of
+from engine.search.weighting import gramian_of
+
+
+class AdvRush(BilevelMethod[AdvRushConfig]):
+    """See the module for the mathematics, `engine.search.method.SearchMethod` for the contract."""
+
+    cell_kinds = ("normal", "reduce")
+    primitives = (NONE, *PRIMITIVES)
+
+    def terms(self) -> tuple[Term, ...]:
+        """L, in stage 2 also gamma Lambda. See `BilevelMethod.terms`."""
+        if not self.config.has_curvature(self.epoch):
+            return (Term("natural"),)
+        return Term("natural"), Term("curvature", self.config.curvature_factor)
+
+    @property
+    def stage(self) -> str:
+        """See `SearchMethod.stage`."""
+        warmup = self.config.warmup_epochs  # epochs are counted from 1 wherever they are read
+        if not self.config.has_curvature(self.epoch):
+            return f"Stage 1 of 2: natural loss only, until epoch {warmup}"
+        return f"Stage 2 of 2: natural loss and curvature, since epoch {warmup + 1}"
+
+    def weigh(self, gradients: Tensor, losses: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """See `BilevelMethod.weigh`."""
+        gramian = gramian_of(gradients)
+        return gramian, implementation_of(WEIGHTINGS[self.config.weighting])(gramian, names, 0.5)
+
+    def objective(self, term: Term, images: StepImages) -> Objective:
+        """Lambda with the h of the epoch, and in evaluation mode. See `BilevelMethod.objective`."""
+        made = super().objective(term, images)
+        if term.name != "curvature":
+            return made
+        made = replace(made, radius=made.radius.new_full((), self.config.radius(self.epoch)))
+        return InEvaluationMode(made, self.buffers) if self.config.curvature_statistics == "running" else made
+
+    def training_objective(self, x: Tensor, y: Tensor) -> Objective:
+        """In stage 2 in evaluation mode. See `BilevelMethod.training_objective`."""
+        made = super().training_objective(x, y)
+        in_evaluation = self.config.has_curvature(self.epoch) and self.config.weights_statistics == "running"
+        return InEvaluationMode(made, self.buffers) if in_evaluation else made
