@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from types import EllipsisType
 from typing import Any
@@ -124,12 +124,18 @@ def channel_statistics(dataset: Dataset, images: Images) -> ChannelStatistics:
         images: those that weights are trained on. A channel of one grey level has the standard deviation 1, which divides by
             nothing.
     """
-    if dataset.channel_statistics is not None:
-        return dataset.channel_statistics
+    return dataset.channel_statistics or measured_statistics(images.split(AT_ONCE))
+
+
+def measured_statistics(blocks: Iterable[Tensor]) -> ChannelStatistics:
+    """Mean and standard deviation of the pixels of each channel in blocks [n, C, H, W]; see `channel_statistics`."""
     # The sum of squares of a few million numbers in 0..1 leaves float64 twelve digits.
-    sums = sum(torch.stack([block.double().sum((0, 2, 3)), block.double().square().sum((0, 2, 3))])
-               for block in images.split(AT_ONCE))
-    mean, squares = sums / (len(images) * images.shape[2] * images.shape[3])
+    count, sums = 0, torch.zeros(())
+    for block in blocks:
+        pixels = block.double()
+        count += pixels[:, 0].numel()
+        sums = sums + torch.stack([pixels.sum((0, 2, 3)), pixels.square().sum((0, 2, 3))]).cpu()
+    mean, squares = sums / count
     std = (squares - mean.square()).clamp(min=0).sqrt()
     return ChannelStatistics(tuple(mean.tolist()), tuple(torch.where(std > 1e-6, std, 1.0).tolist()))
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.data import Dataset
+from engine.data import ChannelStatistics, Dataset
 from engine.data.augmentation import generator_for
-from engine.data.loading import Images, load_split
+from engine.data.loading import AT_ONCE, Images, load_split, measured_statistics
 from engine.data.splits import Splits
 
 # Of the second dataset: what it keeps for choosing and for testing stays unseen.
@@ -26,15 +26,18 @@ class OutOfDistributionImages:
     when no whole batch remains is left out.
     """
 
-    def __init__(self, images: Images, image_shape: Sequence[int], *, batch_size: int, seed: int) -> None:
+    def __init__(self, images: Images, image_shape: Sequence[int], *, batch_size: int, seed: int,
+                 published: ChannelStatistics | None = None) -> None:
         """
         Args:
             images: at least `batch_size` of them; batches come out on their device.
             image_shape: (channels, height, width) that batches are to have; channels 1 or 3.
             batch_size: images of every batch.
             seed: decides the order, together with epoch and position.
+            published: of their channels, where there are such numbers.
         """
         self._images, self._shape, self._size, self._seed = images, tuple(image_shape), batch_size, seed
+        self._published = published
         self._order: tuple[tuple[int, int], Tensor] | None = None
 
     @classmethod
@@ -46,7 +49,13 @@ class OutOfDistributionImages:
             ConfigError, DataError: see `engine.data.loading.load_split`.
         """
         images, _ = load_split(dataset, splits, SPLITS_SEEN, device)
-        return cls(images, image_shape, batch_size=batch_size, seed=seed)
+        return cls(images, image_shape, batch_size=batch_size, seed=seed, published=dataset.channel_statistics)
+
+    def channel_statistics(self) -> ChannelStatistics:
+        """Of the images as batches hold them: published where no channel was made or lost, else measured on all of them."""
+        if self._published is not None and len(self._published.mean) == self._shape[0]:
+            return self._published
+        return measured_statistics(fitted(block, self._shape) for block in self._images.split(AT_ONCE))
 
     def batch(self, epoch: int, position: int) -> Tensor:
         """[batch_size, C, H, W] in 0..1, decided by seed, epoch and position in the epoch (both from 0) alone."""
@@ -55,6 +64,12 @@ class OutOfDistributionImages:
             generator = generator_for(self._seed, "order", "out of distribution", epoch, turn)
             self._order = (epoch, turn), torch.randperm(len(self._images), generator=generator)
         return fitted(self._images[self._order[1][place * self._size : (place + 1) * self._size]], self._shape)
+
+
+def restated(x: Tensor, theirs: ChannelStatistics, ours: ChannelStatistics) -> Tensor:
+    """Images [B, C, H, W] that a network normalising by `ours` sees as x normalised by `theirs`; no longer in 0..1."""
+    (mean, std), (our_mean, our_std) = ((x.new_tensor(row)[:, None, None] for row in rows) for rows in (theirs, ours))
+    return (x - mean) / std * our_std + our_mean
 
 
 def fitted(x: Tensor, image_shape: Sequence[int]) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from engine.config import SearchConfig
 from engine.data.augmentation import augment, generator_for
 from engine.data.loading import batches, channel_statistics
-from engine.data.out_of_distribution import OutOfDistributionImages
+from engine.data.out_of_distribution import OutOfDistributionImages, restated
 from engine.data.splits import steps_in_epoch
 from engine.errors import RunError
 from engine.run import checkpoint, environment
@@ -61,6 +61,7 @@ class SearchLoop:
         self.second = prepared.second and OutOfDistributionImages.of(
             *prepared.second, prepared.dataset.image_shape, batch_size=self.config.batch_size, seed=self.config.seed,
             device=self.device)
+        self.second_statistics = self.second.channel_statistics() if self.second and self.statistics else None
         name = str(session.run["method"])
         self.supernet = supernet_of(name, self.config, classes=prepared.dataset.classes,
                                     image_shape=prepared.dataset.image_shape, statistics=self.statistics)
@@ -102,7 +103,7 @@ class SearchLoop:
         self.method.begin_epoch(epoch)
         train, alpha = self._batch("weights", epoch, position), self._batch("alphas", epoch, position)
         # Only who asks for them is given any.
-        given = {"out_of_distribution": self.second.batch(epoch, position)} if self.second else {}
+        given = {"out_of_distribution": self._second_batch(epoch, position)} if self.second else {}
         session.begin_step(self.method.passes_per_step)
         started = time.perf_counter()
         report = self.method.step(train, alpha, learning_rate=rate, poll=session.poll,
@@ -133,6 +134,13 @@ class SearchLoop:
         x = augment(images[chosen], generator_for(self.config.seed, "augment", split, epoch, position),
                     self.config.crop_padding, self.config.flip, self.config.cutout, blank)
         return x, labels[chosen]
+
+    def _second_batch(self, epoch: int, position: int) -> Tensor:
+        """Out-of-distribution images of one step. Who normalises does so with each dataset's own numbers, as published."""
+        x = self.second.batch(epoch, position)
+        if self.statistics is None or self.second_statistics is None:
+            return x
+        return restated(x, self.second_statistics, self.statistics)
 
     def _check_finite(self, report: StepReport, epoch: int) -> None:
         """Raises RunError before a step with NaN is recorded; the last checkpoint is older than it."""

@@ -176,7 +176,7 @@ class BilevelMethod(Generic[Config]):
                 even if that is abandoned, so a repeated step needs a generator in the same state.
             noise: the random starts of both batches themselves, instead of a generator; each like its x, in
                 [-epsilon, epsilon]. A method without an attack needs neither.
-            out_of_distribution: images [B, C, H, W] of another dataset, in 0..1, where an objective reads them.
+            out_of_distribution: images [B, C, H, W] of another dataset, where an objective reads them; see `SearchMethod.step`.
             poll: called before each forward pass; may raise to abandon the step.
 
         Raises:

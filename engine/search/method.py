@@ -104,7 +104,8 @@ class SearchMethod(Protocol):
         """One step on a batch (x, y) of the weights split and one of the alphas split.
 
         out_of_distribution comes exactly where `SearchConfig.out_of_distribution` names a dataset: [B, C, H, W] of its images,
-        B as in the other batches when full. A method whose configuration names none need not have the argument.
+        B as in the other batches when full, in 0..1, or scaled so that a network that normalises sees them normalised by the
+        numbers of their own dataset. A method whose configuration names none need not have the argument.
 
         All or nothing: when `poll` (called before each forward pass, from any thread, never twice at a time) or anything
         else raises, the method is exactly what it was, and the same call with the same generator state gives the same result.

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from engine.config import METHODS, PRESETS, build
-from engine.data import DATASETS, UNLABELLED, image_source, image_sources
+from engine.data import DATASETS, UNLABELLED, ChannelStatistics, image_source, image_sources
 from engine.data.loading import Images, checked
-from engine.data.out_of_distribution import OutOfDistributionImages, fitted
+from engine.data.out_of_distribution import OutOfDistributionImages, fitted, restated
 from engine.data.splits import splits_of
 from engine.errors import ConfigError
 
@@ -110,3 +110,23 @@ def test_every_method_says_which_datasets_it_reads(preset: str) -> None:
             assert config.datasets()[0] is DATASETS[dataset]
             assert [one.name for one in config.datasets()[1:]] == (
                 [config.out_of_distribution.name] if config.out_of_distribution else [])
+
+
+def test_statistics_are_the_published_ones_or_those_of_the_fitted_images() -> None:
+    published = ChannelStatistics((0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
+    given = images(40, (3, 8, 8))
+    same, grey = (OutOfDistributionImages(given, shape, batch_size=4, seed=0, published=published)
+                  for shape in ((3, 4, 4), (1, 4, 4)))
+    assert same.channel_statistics() == published
+    pixels = fitted(given[...], (1, 4, 4)).double()
+    measured = grey.channel_statistics()
+    assert measured.mean == pytest.approx((pixels.mean().item(),))
+    assert measured.std == pytest.approx((pixels.std(correction=0).item(),))
+
+
+def test_restated_images_are_seen_by_their_own_numbers() -> None:
+    theirs, ours = ChannelStatistics((0.44, 0.45, 0.47), (0.2, 0.2, 0.2)), ChannelStatistics((0.5, 0.4, 0.1), (0.25, 0.3, 0.1))
+    x = torch.rand(5, 3, 4, 4, dtype=torch.float64)
+    (mean, std), (our_mean, our_std) = ((torch.tensor(row)[:, None, None].double() for row in rows) for rows in (theirs, ours))
+    assert torch.allclose((restated(x, theirs, ours) - our_mean) / our_std, (x - mean) / std, atol=1e-6)
+    assert torch.allclose(restated(x, ours, ours), x)

@@ -115,6 +115,24 @@ def test_a_search_older_than_a_setting_goes_on_as_it_began(runs: Path) -> None:
     same(last(runs, whole), last(runs, cut))
 
 
+@pytest.mark.parametrize("normalise", [True, False])
+def test_each_dataset_is_normalised_by_its_own_numbers(runs: Path, normalise: bool) -> None:
+    run_id = requests.submit(runs, "search", {"normalise": normalise}, method="e2rnas2021", preset="smoke")[0]
+    folder = RunFolder(runs, run_id)
+    folder.results.mkdir(exist_ok=True)
+    session = Session(folder, folder.read_run(), attempt=1, device="cpu", threads=1)
+    session.open_events()
+    loop = loop_search.SearchLoop(session, prepare(session))
+    x, given = loop.second.batch(0, 0), loop._second_batch(0, 0)
+    session.close()
+    if not normalise:
+        assert torch.equal(x, given) and loop.second_statistics is None
+        return
+    (mean,), (std,) = loop.second_statistics
+    assert torch.allclose(loop.supernet._pixels(given), (x - mean) / std, atol=1e-5)
+    assert loop.second_statistics != loop.statistics and not torch.allclose(x, given, atol=1e-2)
+
+
 def test_a_search_normalises_with_the_weights_split_and_blanks_with_its_mean(runs: Path) -> None:
     run_id = requests.submit(runs, "search", {"cutout": 4, "crop_padding": 0}, method="darts", preset="smoke")[0]
     folder = RunFolder(runs, run_id)

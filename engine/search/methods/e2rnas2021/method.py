@@ -21,9 +21,6 @@ L + (e / E) KL / K. One step:
 
 9 passes, in the first epoch 8; first order 3 less. Training with the adversarial loss too takes 2 more. The solver runs on the
 CPU: a GPU is waited for once a step more.
-
-Differs: out-of-distribution images are normalised with the numbers of the search's own dataset, since they pass the same network;
-what the released code does with them is not known.
 """
 
 from __future__ import annotations
