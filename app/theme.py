@@ -53,6 +53,9 @@ OPERATIONS: dict[str, OperationStyle] = {
 
 # Meanings that come back on many charts. Natural is always blue and solid, adversarial always vermilion.
 SERIES = {"natural": "#2B7BD4", "adversarial": "#DB5A1F", "training": "#8A7FB8", "neutral": "#868D96", "accent": "#2B7BD4"}
+# Colour and dash of series without a fixed meaning, in the order in which they come.
+FURTHER_SERIES = (("#0F9D76", "dash"), ("#AF33A9", "dot"), ("#A88C50", "dashdot"), ("#8A7FB8", "longdash"),
+                  ("#868D96", "longdashdot"))
 FRONT = "#0F9D76"
 DOMINATED = "#868D96"
 

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from app import theme
 from app.charts.frame import blank, themed
-
-# Series whose meaning an objective shares; objectives without a series of their own differ by dash.
-SERIES_OF = {"trades": "adversarial"}
-DASHES = ("dash", "dot", "dashdot")
+from app.charts.objectives import label_of, looks, title_of
 
 
-def explained(words: str) -> str:
-    """What the chart shows. words: `engine.search.registries.Weighting.words` of the run's weighting."""
-    return f"Each step follows a weighted sum of the gradients. {words} Above 90°, gradients pull apart."
+def explained(words: str, count: int = 2) -> str:
+    """What the chart shows.
+
+    Args:
+        words: `engine.search.registries.Weighting.words` of the run's weighting.
+        count: how many objectives are weighed.
+    """
+    angle = " The angle of a loss is the largest between its gradient and any other's." if count > 2 else ""
+    return f"Each step follows a weighted sum of the gradients. {words}{angle} Above 90°, gradients pull apart."
 
 
 def weights_and_angle(objectives: pd.DataFrame) -> go.Figure:
-    """Above, the weight of each objective per step; below, the angle between the gradients, of several the largest.
+    """Above, the weight of each objective per step; below, the angle between two gradients, of more each one's largest.
 
     Args:
         objectives: `RunLog.objectives`: columns step, epoch, objective, weight, norm, loss, cosine. `cosine` is the smallest
@@ -28,19 +33,12 @@ def weights_and_angle(objectives: pd.DataFrame) -> go.Figure:
     """
     if objectives.empty:
         return blank("The first weights appear after the first step")
-    figure = go.Figure()
-    others = 0
-    for name, points in objectives.sort_values("step").groupby("objective", sort=False):
-        series = SERIES_OF.get(str(name), str(name))
-        line = {"color": theme.SERIES.get(series, theme.SERIES["neutral"]), "width": 1.8}
-        if series not in theme.SERIES:
-            line, others = line | {"dash": DASHES[others % len(DASHES)]}, others + 1
-        figure.add_scatter(x=points["step"].tolist(), y=points["weight"].tolist(), mode="lines", name=str(name), line=line,
-                           hovertemplate=f"{name} weight %{{y:.3f}}<extra></extra>")
-    angles = objectives.dropna(subset=["cosine"]).groupby("step", as_index=False)["cosine"].min()
-    figure.add_scatter(x=angles["step"].tolist(), y=degrees(angles["cosine"]).tolist(), mode="lines", name="angle", yaxis="y2",
-                       showlegend=False, line={"color": theme.SERIES["training"], "width": 1.6},
-                       hovertemplate="angle %{y:.0f}°<extra></extra>")
+    figure, lines = go.Figure(), looks(objectives["objective"])
+    for name, line in lines.items():
+        points = objectives[objectives["objective"] == name].sort_values("step")
+        figure.add_scatter(x=points["step"].tolist(), y=points["weight"].tolist(), mode="lines", name=label_of(name), line=line,
+                           hovertemplate=f"{label_of(name)} weight %{{y:.3f}}<extra></extra>")
+    _add_angles(figure, objectives.dropna(subset=["cosine"]), lines)
     themed(figure, margin={"l": 62, "b": 42})
     figure.update_layout(
         xaxis={"title": {"text": "step", "font": {"size": 12.5}}, "anchor": "y2"},
@@ -51,6 +49,17 @@ def weights_and_angle(objectives: pd.DataFrame) -> go.Figure:
         shapes=[{"type": "line", "xref": "paper", "x0": 0, "x1": 1, "yref": "y2", "y0": 90, "y1": 90,
                  "line": {"color": theme.SERIES["neutral"], "width": 1, "dash": "dot"}}])
     return figure
+
+
+def _add_angles(figure: go.Figure, objectives: pd.DataFrame, lines: dict[str, dict[str, Any]]) -> None:
+    """Of two objectives the one angle, of more the largest of each, in its own look. objectives: those with a cosine."""
+    names = dict.fromkeys(objectives["objective"])
+    drawn = ({name: (f"{label_of(name)}: largest angle", lines[name] | {"width": 1.4}) for name in names} if len(names) > 2
+             else {name: ("angle", {"color": theme.SERIES["training"], "width": 1.6}) for name in list(names)[:1]})
+    for name, (text, line) in drawn.items():
+        points = objectives[objectives["objective"] == name].sort_values("step")
+        figure.add_scatter(x=points["step"].tolist(), y=degrees(points["cosine"]).tolist(), mode="lines", name=text, yaxis="y2",
+                           showlegend=False, line=line, hovertemplate=f"{text} %{{y:.0f}}°<extra></extra>")
 
 
 def degrees(cosine: pd.Series) -> pd.Series:
@@ -67,13 +76,13 @@ def in_words(shares: pd.DataFrame) -> str:
     if shares.empty or not shares["steps"].max():
         return "MGDA has not weighed anything yet."
     if len(shares) == 1:
-        return f"So far every step has followed the {shares['objective'].iloc[0]} loss alone: there was nothing to weigh."
+        return f"So far every step has followed the {title_of(shares['objective'].iloc[0])} alone: there was nothing to weigh."
     row = shares.sort_values("share_ignored", ascending=False, kind="stable").iloc[0]
     steps = int(row["steps"])
     span = f"the last {steps:,} steps" if steps > 1 else "the only step"
     both, all_losses, other = (("Both", "both", "the other gradient") if len(shares) == 2
                                else ("All", "all", "the other gradients"))
     if row["share_ignored"] > 0:
-        return (f"The {row['objective']} loss was ignored in {100 * row['share_ignored']:.0f} % of {span}: there, following "
+        return (f"The {title_of(row['objective'])} was ignored in {100 * row['share_ignored']:.0f} % of {span}: there, following "
                 f"{other} alone lowers {all_losses} losses.")
     return f"{both} losses counted in {'all of ' if steps > 1 else ''}{span}: no gradient was followed alone."

@@ -26,7 +26,7 @@ from engine.errors import ConfigError, GenotypeError
 # Chosen at the top of the page by controls of their own.
 NOT_IN_FORM = frozenset({"dataset", "genotype"})
 # Words that `str.capitalize` would spoil.
-SPELLINGS = {"Trades": "TRADES", "Autoattack": "AutoAttack", "lambda": "λ", "beta": "β", "epsilon": "epsilon ε"}
+SPELLINGS = {"Trades": "TRADES", "Mac": "MAC", "Autoattack": "AutoAttack", "lambda": "λ", "beta": "β", "epsilon": "epsilon ε"}
 COLUMNS = 3
 
 

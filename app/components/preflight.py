@@ -16,6 +16,7 @@ from app.components.formats import escape
 from engine.config import RunConfig
 from engine.data import DATASETS
 from engine.data.prepared import absence
+from engine.data.splits import split_sizes
 
 # A quick chain leaves some ten megabytes; below this a run is likely to meet a full disk.
 LOW_DISK_BYTES = 2 * 2**30
@@ -45,7 +46,7 @@ def facts(config: RunConfig, runs: Path, running: int, queued: int) -> list[Fact
         running: runs that are running now.
         queued: runs that wait now.
     """
-    return [dataset_fact(config), device_fact(config.device), _cores_fact(), disk_fact(runs), busy_fact(running, queued)]
+    return [dataset_fact(config), *second_dataset_facts(config), device_fact(config.device), _cores_fact(), disk_fact(runs), busy_fact(running, queued)]
 
 
 def dataset_fact(config: RunConfig) -> Fact:
@@ -57,6 +58,18 @@ def dataset_fact(config: RunConfig) -> Fact:
     used = f", {config.images} of each split used" if config.images else ""
     return Fact("good", "Dataset", f"{data.title}, present: {data.images:,} images of {height}x{width} pixels, "
                 f"{channels} {'channel' if channels == 1 else 'channels'}, {data.classes} classes{used}.")
+
+
+def second_dataset_facts(config: RunConfig) -> list[Fact]:
+    """Whether the out-of-distribution images of a search are there; nothing where it reads none."""
+    found = []
+    for data in config.datasets()[1:]:
+        missing = absence(data)
+        sizes = split_sizes(data, config.images)
+        text = missing or (f"{data.title}, present: {sizes['weights'] + sizes['alphas']:,} images, fitted to those of the dataset; "
+                           "labels are not read.")
+        found.append(Fact("bad" if missing else "good", "Out-of-distribution images", text))
+    return found
 
 
 def device_fact(device: str) -> Fact:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
 import streamlit as st
 
 from app import session
-from app.charts import mgda
+from app.charts import mgda, objectives
 from app.charts.training import NAMES, trade_off
 from app.components.formats import escape
 from app.components.live import live_panel
@@ -124,9 +125,19 @@ def curves(run_id: str, kind: str) -> None:
                   label=f"{'Natural and adversarial' if robust else 'Natural'} accuracy and loss, {words}")
         if figure.data:
             st.html(f'<p class="rp-note">{THIN_LINES[kind]}</p>')
+        if kind == "search":
+            further_losses(run_log.objectives(run_id))
     if right:
         with right:
             weighting(run_id)
+
+
+def further_losses(frame: pd.DataFrame) -> None:
+    """The losses beside the natural and the adversarial one, in units of their own; nothing where there are none."""
+    if names := objectives.further(frame):
+        section("Further losses", "alphas split, before coefficients")
+        live_plot(objectives.further_losses(frame), key="run_further_losses", height=30 + 160 * objectives.rows_of(names),
+                  label=f"Over the steps: {', '.join(map(objectives.title_of, names))}")
 
 
 def lacks(run_id: str, name: str) -> bool:
@@ -145,7 +156,7 @@ def weighting(run_id: str) -> None:
     live_plot(mgda.weights_and_angle(frame), key="run_mgda", height=WAITING_HEIGHT if frame.empty else 352,
               label="Weights of the losses and angle between their gradients over the steps")
     words = mgda.in_words(run_log.share_at_vertex(run_id, VERTEX_STEPS)) if name == "mgda" else ""
-    explained = mgda.explained(WEIGHTINGS[name].words if name in WEIGHTINGS else "")
+    explained = mgda.explained(WEIGHTINGS[name].words if name in WEIGHTINGS else "", frame["objective"].nunique())
     st.html(f'<p class="rp-note">{escape(explained)}</p><p class="rp-note" style="margin-top:0.4rem">{escape(words)}</p>')
 
 

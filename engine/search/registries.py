@@ -80,9 +80,9 @@ for _kind in (
     ObjectiveKind("out_of_distribution", "out-of-distribution KL", "engine.search.objectives:out_of_distribution",
                   ("out_of_distribution",)),
     ObjectiveKind("one_step", "one-step adversarial loss", "engine.search.objectives:one_step", ("x_one_step",)),
-    ObjectiveKind("parameter_share", "expected parameters", "engine.search.size:parameter_share", passes=0,
+    ObjectiveKind("parameter_share", "parameter count", "engine.search.size:parameter_share", passes=0,
                   unit="share of the largest"),
-    ObjectiveKind("mac_share", "expected MACs", "engine.search.size:mac_share", passes=0, unit="share of the largest"),
+    ObjectiveKind("mac_share", "MAC count", "engine.search.size:mac_share", passes=0, unit="share of the largest"),
     ObjectiveKind("curvature", "curvature", "engine.search.curvature:curvature", passes=2,
                   differentiates_twice=True, unit="nats per unit of an image"),
 ):

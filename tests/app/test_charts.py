@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 
 from app import theme
-from app.charts import alphas, mgda
+from app.charts import alphas, mgda, objectives
 from app.charts.training import NAMES, trade_off
 from engine.genotype import EDGES, PRIMITIVES
 from engine.log import RunLog
@@ -119,11 +120,41 @@ def test_weights_of_several_objectives_and_off_the_simplex_stay_on_the_chart():
                                                        ("macs", 0.2, 0.9))])
     figure = mgda.weights_and_angle(frame)
     drawn = {trace.name: trace for trace in figure.data}
-    assert drawn["trades"].line.color == theme.SERIES["adversarial"]
+    assert drawn["TRADES KL"].line.color == theme.SERIES["adversarial"]
     assert len({(trace.line.color, trace.line.dash) for trace in figure.data[:4]}) == 4
-    assert list(drawn["angle"].x) == list(steps) and list(drawn["angle"].y) == pytest.approx([180.0] * 3)
+    assert list(drawn["size: largest angle"].x) == list(steps)
+    assert list(drawn["size: largest angle"].y) == pytest.approx([180.0] * 3)
+    assert list(drawn["natural: largest angle"].y) == pytest.approx([60.0] * 3)
+    assert drawn["size: largest angle"].line.color == drawn["size"].line.color
     low, high = figure.layout.yaxis.range
     assert low < -0.4 and high > 1.6
+
+
+def test_every_further_objective_has_a_chart_a_title_and_a_look_of_its_own():
+    names = ["natural", "trades", "out_of_distribution", "one_step", "parameter_share", "mac_share", "unheard_of"]
+    frame = pd.DataFrame([{"step": step, "objective": name, "loss": step + i} for step in (1, 2) for i, name in enumerate(names)])
+    further = objectives.further(frame)
+    assert further == names[2:] and objectives.rows_of(further) == 2
+    figure = objectives.further_losses(frame)
+    assert [trace.name for trace in figure.data] == [
+        "out-of-distribution KL", "one-step adversarial", "parameter count", "MAC count", "unheard of"]
+    assert [list(trace.y) for trace in figure.data] == [[1 + i, 2 + i] for i in range(2, 7)]
+    assert [note.text for note in figure.layout.annotations][2:] == [
+        "parameter count<br>(share of the largest)", "MAC count<br>(share of the largest)", "unheard of"]
+    places = [(figure.layout[trace.xaxis.replace("x", "xaxis")].domain, figure.layout[trace.yaxis.replace("y", "yaxis")].domain)
+              for trace in figure.data]
+    for (x, y), (other_x, other_y) in itertools.combinations(places, 2):
+        assert x[1] < other_x[0] or other_x[1] < x[0] or y[1] < other_y[0] or other_y[1] < y[0]
+    assert all(0 <= low < high <= 1 for place in places for low, high in place)
+    assert len({(trace.line.color, trace.line.dash) for trace in figure.data}) == 5
+    assert not objectives.further_losses(frame[frame["objective"] == "natural"]).data
+
+
+def test_sentences_name_objectives_by_their_titles():
+    shares = pd.DataFrame({"objective": ["natural", "adversarial", "parameter_share"], "share_ignored": [0.0, 0.0, 0.25],
+                           "share_alone": [0.0] * 3, "steps": [8] * 3})
+    assert mgda.in_words(shares) == ("The parameter count was ignored in 25 % of the last 8 steps: there, following the other "
+                                     "gradients alone lowers all losses.")
 
 
 def test_one_objective_has_nothing_to_weigh_and_later_steps_count_for_what_was_weighed():

@@ -64,6 +64,7 @@ def test_operations_differ_for_every_kind_of_colour_vision(vision):
 @pytest.mark.parametrize("background", ["#FFFFFF", "#10151C"])
 def test_colours_read_on_both_themes(background):
     colours = [theme.operation(name).colour for name in PRIMITIVES] + list(theme.SERIES.values()) + [theme.FRONT]
+    colours += [colour for colour, _ in theme.FURTHER_SERIES]
     assert all(contrast(colour, background) >= 3 for colour in colours)
     assert background in (theme.STYLE_SHEET.parents[2] / ".streamlit" / "config.toml").read_text()
 

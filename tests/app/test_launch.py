@@ -67,6 +67,21 @@ def test_coming_back_and_launching_again_is_another_run(empty: Path) -> None:
     assert len(run_ids(empty)) == 4
 
 
+def test_objectives_are_added_by_their_titles_and_their_images_are_looked_for(empty: Path) -> None:
+    page = open_page("launch")
+    chosen = page.multiselect(key=f"{SEARCH}.added_objectives")
+    assert {"out-of-distribution KL", "one-step adversarial loss", "parameter count", "MAC count"} <= set(chosen.options)
+    chosen.set_value(["out_of_distribution", "parameter_share"]).run()
+    assert "Photographs, present: 354 images" in text_of(page)
+    page.text_input(key=f"{SEARCH}.second_dataset").set_value("svhn").run()
+    assert launch_button(page).disabled and "SVHN must lie prepared" in text_of(page)
+    page.text_input(key=f"{SEARCH}.second_dataset").set_value("").run()
+    launch_button(page).click().run()
+    search = next(run for run in (read_run(empty, run) for run in run_ids(empty)) if run["kind"] == "search")
+    assert search["config"]["added_objectives"] == ["out_of_distribution", "parameter_share"]
+    assert "--added-objectives out_of_distribution parameter_share" in search["command"]
+
+
 def test_the_page_names_what_differs_from_the_paper_and_the_command(empty: Path) -> None:
     page = open_page("launch")
     text = text_of(page)

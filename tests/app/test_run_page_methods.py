@@ -109,3 +109,17 @@ def test_weights_off_the_simplex_are_drawn_and_named(empty: Path) -> None:
     text = text_of(test)
     assert "chosen by FairGrad" in text and "the Nash bargaining solution" in text and "ARNAS, FairGrad" in text
     assert all(name in drawn(test, "run_mgda") for name in ("natural", "adversarial", "angle"))
+
+
+def test_a_search_of_four_losses_has_a_line_a_title_and_a_unit_for_each(empty: Path) -> None:
+    run_id = searched(empty, "arnas", added_objectives=("out_of_distribution", "parameter_share"), second_dataset="photographs")
+    test = open_page("run", id=run_id)
+    words = text_of(test)
+    assert not test.exception and 'class="rp-problem"' not in words
+    assert "ARNAS, plus out-of-distribution KL on Photographs, plus parameter count" in words
+    assert "Further losses" in words and "the largest between its gradient and any other" in words
+    weighed, losses = drawn(test, "run_mgda"), drawn(test, "run_further_losses")
+    for label in ("natural", "adversarial", "out-of-distribution KL", "parameter count"):
+        assert label in weighed and f"{label}: largest angle" in weighed
+    assert all(words in losses for words in ("out-of-distribution KL", "(nats)", "parameter count", "(share of the largest)"))
+    assert "Further losses" not in text_of(open_page("run", id=searched(empty, "arnas")))

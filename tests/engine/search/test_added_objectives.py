@@ -239,7 +239,7 @@ def test_names_of_added_objectives() -> None:
     assert named() == ["plus out-of-distribution KL on Photographs"]
     assert named(second_dataset="svhn", out_of_distribution_factor=10) == ["plus out-of-distribution KL on SVHN times 10"]
     assert named(added_objectives=("parameter_share", "one_step"), one_step_factor=0.5) == [
-        "plus expected parameters", "plus one-step adversarial loss times 0.5"]
+        "plus parameter count", "plus one-step adversarial loss times 0.5"]
     assert named(unrolled=False) == ["first order", "plus out-of-distribution KL on Photographs"]
     with pytest.raises(ConfigError, match="out_of_distribution_factor must be greater than 0"):
         named(out_of_distribution_factor=0)
