@@ -46,7 +46,8 @@ def facts(config: RunConfig, runs: Path, running: int, queued: int) -> list[Fact
         running: runs that are running now.
         queued: runs that wait now.
     """
-    return [dataset_fact(config), *second_dataset_facts(config), device_fact(config.device), _cores_fact(), disk_fact(runs), busy_fact(running, queued)]
+    return [dataset_fact(config), *second_dataset_facts(config), device_fact(config.device), _cores_fact(), disk_fact(runs),
+            busy_fact(running, queued)]
 
 
 def dataset_fact(config: RunConfig) -> Fact:
@@ -66,8 +67,8 @@ def second_dataset_facts(config: RunConfig) -> list[Fact]:
     for data in config.datasets()[1:]:
         missing = absence(data)
         sizes = split_sizes(data, config.images)
-        text = missing or (f"{data.title}, present: {sizes['weights'] + sizes['alphas']:,} images, fitted to those of the dataset; "
-                           "labels are not read.")
+        text = missing or (f"{data.title}, present: {sizes['weights'] + sizes['alphas']:,} images, fitted to those of the "
+                           "dataset; labels are not read.")
         found.append(Fact("bad" if missing else "good", "Out-of-distribution images", text))
     return found
 

@@ -148,7 +148,8 @@ class KullbackLeibler:
 class Uniformity:
     """KL(uniform || p(x)), mean over the batch, in nats: how far the network is from claiming no class for images of none.
 
-    E2RNAS of 2021 (released code of 2021-03); 0 at equal logits. The logits have the statistics of this batch alone.
+    E2RNAS of 2021 (released code of 2021-03, where it is divided by the number of classes too). 0 at equal logits; the logits
+    have the statistics of this batch alone.
 
     Attributes:
         network: the supernet.

@@ -29,8 +29,8 @@ class AddedObjectivesConfig(OutOfDistributionConfig, CurvatureConfig):
         "the modules, expected under softmax(alpha), as a share of the largest architecture's. curvature: of the loss around the "
         "natural images, with batch statistics (AdvRush); it needs slower back ends.", group="Deviations")
     out_of_distribution_factor: float = setting(
-        1.0, f"Coefficient of the added objective out_of_distribution (E2RNAS of 2021 has 10). {TURNED_AROUND}",
-        group="Added objectives", gt=0, le=1e6)
+        1.0, "Coefficient of the added objective out_of_distribution (E2RNAS of 2021: 10 divided by the number of classes). "
+        f"{TURNED_AROUND}", group="Added objectives", gt=0, le=1e6)
     one_step_factor: float = setting(1.0, f"Coefficient of the added objective one_step. {TURNED_AROUND}",
                                      group="Added objectives", gt=0, le=1e6)
     one_step_length: float = setting(
