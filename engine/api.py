@@ -28,6 +28,7 @@ from engine.data import fetching
 from engine.data.fetching import Presence
 from engine.errors import ConfigError
 from engine.genotype import Genotype
+from engine.residual import hand_made, is_hand_made
 from engine.run import device
 from engine.run.admission import LEAST_FREE_BYTES
 from engine.run.events import read_events
@@ -165,15 +166,18 @@ def fetch_dataset(name: str, *, source: Path | str | None = None, side: int | No
 
 def describe(genotype: str, *, channels: int = 64, layers: int = 20, classes: int = 10,
              image_shape: tuple[int, int, int] = (3, 32, 32), auxiliary: bool = False, placement: str = "",
-             width_ratio: str = "") -> tuple[Genotype, dict[str, int]]:
+             width_ratio: str = "") -> tuple[Genotype | None, dict[str, int]]:
     """(genotype, {"parameters", "macs"}) of a catalogue name or a genotype as JSON, at a width and depth.
 
     Its cells stand where `placement` says and are as wide as `width_ratio` says (`engine.placement`); empty for the published
-    ones.
+    ones. A hand-made network like "resnet-18" has no genotype, and a width and depth of its own.
 
     Raises:
         ConfigError, GenotypeError: an unknown name, no genotype, or sizes no network can have.
     """
+    if is_hand_made(genotype):
+        of_its_own = hand_made(genotype).cost(classes, image_shape)
+        return None, {"parameters": of_its_own.parameters, "macs": of_its_own.macs}
     found = find_genotype(genotype)
     price = cost(found, channels=channels, layers=layers, classes=classes, image_shape=image_shape, auxiliary=auxiliary,
                  placement=placement, width_ratio=width_ratio)

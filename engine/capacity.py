@@ -14,12 +14,14 @@ from typing import Any
 from engine.config import RetrainConfig, validate
 from engine.cost import Cost, cost
 from engine.data import DATASETS
+from engine.description import HAND_MADE, cost_of
 from engine.errors import ConfigError
 from engine.genotype import Genotype
 from engine.placement import needs_even_channels
+from engine.residual import OFFERED, hand_made, is_hand_made
 from engine.run.admission import genotype_title
 from engine.run.folder import ID_PATTERN, RunFolder
-from engine.run.lineage import arrangement_of, genotype_of, retraining_of, trained_genotype
+from engine.run.lineage import arrangement_of, genotype_of, retraining_of, trained_genotype, trained_network
 
 TOLERANCE = 0.05  # networks that differ by more than this share of the larger one are not of equal capacity
 QUANTITIES = {"params": "parameters", "macs": "macs"}  # what RetrainConfig.match says -> field of Cost
@@ -82,8 +84,8 @@ def matched(runs: Path | str, config: RetrainConfig, parent: str | None) -> tupl
                           "launch the retraining afterwards (retrain --parent SEARCH) or give --genotype.")
     data = DATASETS[config.dataset]
     of_data = {"classes": data.classes, "image_shape": data.image_shape}
-    name, reference, sizes = _reference(runs, config.match_to)
-    target = cost(reference, **sizes, **of_data)
+    name, reference = _reference(runs, config.match_to)
+    target = cost_of({**reference, **of_data})
     genotype = trained_genotype(runs, config, parent)
     found, size = nearest_channels(genotype, target, config.match, layers=config.layers, **of_data,
                                    **arrangement_of(runs, config, parent, genotype))
@@ -97,21 +99,20 @@ def matched(runs: Path | str, config: RetrainConfig, parent: str | None) -> tupl
     return changed, f"{words} as {name} ({_signed(size, wanted)})"
 
 
-def _reference(runs: Path | str, text: str) -> tuple[str, Genotype, dict[str, Any]]:
-    """(name, genotype, sizes as `engine.cost.cost` takes them) of what `match_to` says."""
+def _reference(runs: Path | str, text: str) -> tuple[str, dict[str, Any]]:
+    """(name, description as in `engine.description`) of what `match_to` says."""
     text = text.strip()
     if ID_PATTERN.fullmatch(text):
-        config, parent = retraining_of(runs, text)
-        found_genotype = genotype_of(runs, text)
-        return f"run {text.rsplit('-', 1)[-1]}", found_genotype, {
-            "channels": config.channels, "layers": config.layers, **arrangement_of(runs, config, parent, found_genotype)}
+        return f"run {text.rsplit('-', 1)[-1]}", trained_network(runs, *retraining_of(runs, text))
+    if is_hand_made(text):
+        return hand_made(text).title, {HAND_MADE: text}
     genotype, _, sizes = text.rpartition("@")
     found = re.fullmatch(r"(\d{1,4})x(\d{1,3})", sizes)
     if not (genotype and found):
-        raise ConfigError("match_to must be GENOTYPE@CHANNELSxLAYERS like ARNAS@64x20, or the id of a retraining or attack, got "
-                          f"{text[:60]!r}; give one of them.")
-    return f"{genotype_title(genotype)}@{sizes}", genotype_of(runs, genotype), {
-        "channels": int(found[1]), "layers": int(found[2])}
+        raise ConfigError("match_to must be GENOTYPE@CHANNELSxLAYERS like ARNAS@64x20, a hand-made network like "
+                          f"{OFFERED[0]}, or the id of a retraining or attack, got {text[:60]!r}; give one of them.")
+    return f"{genotype_title(genotype)}@{sizes}", {"genotype": genotype_of(runs, genotype).to_dict(), "channels": int(found[1]),
+                                                   "layers": int(found[2])}
 
 
 def _apart(*sizes: float) -> float:

@@ -25,6 +25,7 @@ from engine.placement import (
     width_ratio_text,
 )
 from engine.registry import Registry, unknown_name
+from engine.residual import DERIVED, OFFERED, RESNETS, WIDE, hand_made, network_name
 from engine.run.folder import KINDS
 from engine.search.registries import OBJECTIVES, WEIGHTINGS  # noqa: F401  (forms and pages read them here)
 from engine.train.schedule import milestone_epochs
@@ -223,8 +224,12 @@ def in_sentence(title: str) -> str:
 
 
 class RetrainConfig(RunConfig):
-    """Training of a derived network from scratch (ARNAS, released training code)."""
+    """Training of a derived network from scratch (ARNAS, released training code), or of a hand-made one to compare it with."""
 
+    network: Annotated[str, AfterValidator(network_name)] = setting(
+        DERIVED, f"{DERIVED}: from a genotype. Or a hand-made one to compare with: {', '.join(RESNETS)} or {WIDE}N-K (N layers, "
+        f"widened K times) like {WIDE}28-10. Its size is its own: channels and layers do not count, and it has neither auxiliary "
+        "head nor drop path.", group="Network")
     genotype: str | None = setting(
         None, "A catalogue name or a genotype as JSON; empty for what the parent search found.", group="Network")
     transplant: str = setting(
@@ -245,8 +250,8 @@ class RetrainConfig(RunConfig):
         "none", "params or macs: chooses the channels so that the network has the parameters or MACs of match_to within 5 %, "
         "counted without auxiliary head; what channels says does not count then. none: channels as they are.", group="Network")
     match_to: str = setting(
-        "", "The network to match: GENOTYPE@CHANNELSxLAYERS like ARNAS@64x20, or the id of a retraining or attack; empty for "
-        "none.", group="Network")
+        "", f"The network to match: GENOTYPE@CHANNELSxLAYERS like ARNAS@64x20, a hand-made one like {OFFERED[0]}, or the id of a "
+        "retraining or attack; empty for none.", group="Network")
     auxiliary_weight: float = setting(0.4, "Weight of the auxiliary head's loss; 0 for no auxiliary head.",
                                       group="Network", source="ARNAS code", ge=0, le=10)
     auxiliary_input: Literal["clean", "adversarial"] = setting(
@@ -322,6 +327,12 @@ class RetrainConfig(RunConfig):
 
     @model_validator(mode="after")
     def _network_is_buildable(self) -> RetrainConfig:
+        if self.network != DERIVED:
+            without = {name: getattr(self, name) for name in OF_DERIVED if getattr(self, name) != OF_DERIVED[name]}
+            if without:
+                raise ValueError(f"{', '.join(without)} must be left out of the hand-made {hand_made(self.network).title}, which "
+                                 f"has no cells, got {', '.join(map(str, without.values()))}; leave out what belongs to derived "
+                                 f"networks, or take network {DERIVED}")
         read_grafts(self.transplant)
         if (self.match == "none") != (not self.match_to):
             raise ValueError(f"match and match_to must be given together, got match {self.match!r} and match_to "
@@ -353,6 +364,11 @@ class RetrainConfig(RunConfig):
         names += ["auxiliary loss on adversarial images"] if self.auxiliary_input == "adversarial" else []
         names += ["images normalised"] if self.normalise else []
         return names + ([f"EMA {self.average_decay:g}"] if self.average_decay else [])
+
+
+# What a network without cells and auxiliary head must leave as it is, and at what.
+OF_DERIVED: Mapping[str, Any] = {"genotype": None, "transplant": "", "placement": "", "width_ratio": "", "match": "none",
+                                 "auxiliary_weight": 0.0, "drop_path": 0.0}
 
 
 class AttackConfig(RunConfig):
@@ -461,6 +477,11 @@ def _of_dataset(cls: type[RunConfig], facts: Dataset) -> dict[str, Any]:
     return {name: value for name, value in asked.items() if name in cls.model_fields}
 
 
+def network_values(network: str) -> dict[str, Any]:
+    """The values that a hand-made network asks for, laid over those of the preset: it has no auxiliary head and no paths."""
+    return {} if network == DERIVED else {"auxiliary_weight": 0.0, "drop_path": 0.0}
+
+
 def build(kind: str, method: str | None = None, dataset: str = "digits", preset: str = "quick",
           changes: Mapping[str, Any] | None = None) -> RunConfig:
     """A complete, validated configuration.
@@ -475,7 +496,8 @@ def build(kind: str, method: str | None = None, dataset: str = "digits", preset:
     Raises:
         ConfigError: an unknown name or field, or a value out of its bounds, as one sentence per problem.
     """
-    values = preset_values(kind, method, dataset, preset) | dict(changes or {})
+    changes = dict(changes or {})
+    values = preset_values(kind, method, dataset, preset) | network_values(changes.get("network", DERIVED)) | changes
     return validate(config_class(kind, method), values)
 
 
@@ -539,7 +561,9 @@ def published_values(cls: type[RunConfig], dataset: str) -> dict[str, Any]:
 def differences_from_paper(config: RunConfig) -> list[Difference]:
     """Every setting of `config` that differs from the `published_values` of its class, in the order of the class."""
     reference = published_values(type(config), config.dataset)
-    ignored = {"seed", "device", "threads", "genotype"}
+    ignored = {"seed", "device", "threads", "genotype", "network"}
+    if getattr(config, "network", DERIVED) != DERIVED:
+        ignored |= {"channels", "layers"}  # they do not count
     return [Difference(name, value, reference[name]) for name, value in config.model_dump().items()
             if name not in ignored and value != reference[name]]
 

@@ -83,7 +83,7 @@ def breakdown(genotype: Genotype, *, channels: int, layers: int, classes: int, i
     check_size(channels, classes, image_shape, width_ratio)
     image_channels, *size = image_shape
     last = before_last = STEM_MULTIPLIER * channels
-    parts = [Part("stem", "", _conv(image_channels, last, 9, size) + _norm(last))]
+    parts = [Part("stem", "", convolution_cost(image_channels, last, 9, size) + norm_cost(last))]
     size_before = size
     for i, position in enumerate(positions(genotype.kinds, layers, placement, width_ratio)):
         cell, width = genotype.cell(position.kind), position.channels_multiplier * channels
@@ -92,7 +92,7 @@ def breakdown(genotype: Genotype, *, channels: int, layers: int, classes: int, i
         size_before, size = size, [halved(s) for s in size] if position.reduction else size
         if auxiliary and i == reductions(layers)[1]:
             parts.append(Part("auxiliary_head", "", _auxiliary_head(last, classes, image_shape)))
-    parts.append(Part("classifier", "", _linear(last, classes)))
+    parts.append(Part("classifier", "", linear_cost(last, classes)))
     return parts
 
 
@@ -101,8 +101,8 @@ def _cell(cell: Cell, position: CellPosition, before_last: int, last: int, width
     if position.after_reduction:
         total = _factorized_reduce(before_last, width, size_before)
     else:
-        total = _conv(before_last, width, 1, size_before) + _norm(width)
-    total += _conv(last, width, 1, size) + _norm(width)
+        total = convolution_cost(before_last, width, 1, size_before) + norm_cost(width)
+    total += convolution_cost(last, width, 1, size) + norm_cost(width)
     small = [halved(s) for s in size] if position.reduction else size
     for operation, state in cell.edges:
         stride = 2 if position.reduction and state < 2 else 1
@@ -118,34 +118,37 @@ def _operation(name: str, channels: int, stride: int, size: Sequence[int]) -> Co
     if name == NONE or "pool" in name:
         return FREE
     if name == "conv_7x1_1x7":  # 1x7 strides along the width, then 7x1 along the height
-        return _conv(channels, channels, 7, (size[0], out[1])) + _conv(channels, channels, 7, out) + _norm(channels)
+        return (convolution_cost(channels, channels, 7, (size[0], out[1])) + convolution_cost(channels, channels, 7, out)
+                + norm_cost(channels))
     kernel = int(name[-1])
-    separable = (_conv(channels, channels, kernel * kernel, out, groups=channels) + _conv(channels, channels, 1, out)
-                 + _norm(channels))
+    separable = (convolution_cost(channels, channels, kernel * kernel, out, groups=channels)
+                 + convolution_cost(channels, channels, 1, out) + norm_cost(channels))
     return separable + separable if name.startswith("sep") else separable
 
 
 def _auxiliary_head(channels: int, classes: int, image_shape: Sequence[int]) -> Cost:
     middle, features = AUXILIARY_CHANNELS
     height, width = auxiliary_map(image_shape)
-    return (_conv(channels, middle, 1, (height, width)) + _norm(middle)
-            + _conv(middle, features, height * width, (1, 1)) + _norm(features) + _linear(features, classes))
+    return (convolution_cost(channels, middle, 1, (height, width)) + norm_cost(middle)
+            + convolution_cost(middle, features, height * width, (1, 1)) + norm_cost(features) + linear_cost(features, classes))
 
 
 def _factorized_reduce(inputs: int, outputs: int, size: Sequence[int]) -> Cost:
     """Two 1x1 convolutions of stride 2, half of the channels each."""
-    return _conv(inputs, outputs, 1, [halved(s) for s in size]) + _norm(outputs)
+    return convolution_cost(inputs, outputs, 1, [halved(s) for s in size]) + norm_cost(outputs)
 
 
-def _conv(inputs: int, outputs: int, taps: int, size: Sequence[int], groups: int = 1) -> Cost:
+def convolution_cost(inputs: int, outputs: int, taps: int, size: Sequence[int], groups: int = 1) -> Cost:
     """A convolution without bias; `taps` is kernel height times width, `size` the (height, width) of its output."""
     parameters = inputs // groups * outputs * taps
     return Cost(parameters, parameters * size[0] * size[1])
 
 
-def _norm(channels: int) -> Cost:
+def norm_cost(channels: int) -> Cost:
+    """An affine BatchNorm."""
     return Cost(2 * channels, 0)
 
 
-def _linear(inputs: int, outputs: int) -> Cost:
+def linear_cost(inputs: int, outputs: int) -> Cost:
+    """A linear layer with bias."""
     return Cost((inputs + 1) * outputs, inputs * outputs)

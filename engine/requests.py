@@ -303,6 +303,7 @@ def _check(runs: Path, kind: str, config: RunConfig | Mapping[str, Any], method:
         changes = shared | dict(then_changes.get(follower, {}))
         following_config = build(follower, None, config.dataset, preset, changes)
         if isinstance(following_config, RetrainConfig):
+            admission.check_follows(following_config)
             admission.check_arrangement(following_config, config.model_dump())
         configs.append((follower, following_config))
     for of_kind, one in configs:
@@ -346,9 +347,8 @@ def _name_and_title(kind: str, config: RunConfig, method: str | None, before: Ma
     if kind == "search":
         entry = METHODS[method or ""]
         return entry.name, ", ".join([entry.title, *config.deviations()])
-    genotype = getattr(config, "genotype", None)
-    if genotype:
-        name = admission.genotype_title(genotype)
+    if isinstance(config, RetrainConfig) and admission.needs_no_parent(config):
+        name = admission.network_title(config)
         return name, ", ".join([name, *config.deviations()])
     assert before is not None
     return str(before.get("method", "")), ", ".join([str(before.get("title", "")), *config.deviations()])

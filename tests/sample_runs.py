@@ -134,8 +134,11 @@ def write_search_steps(events: EventsFile, steps: int, *, seed: int = 2) -> None
             events.write("checkpoint", path="last")
 
 
-def write_network(events: EventsFile, *, parameters: int = PARAMETERS, macs: int = MACS) -> None:
-    """The network event of a retraining or an attack."""
+def write_network(events: EventsFile, *, parameters: int = PARAMETERS, macs: int = MACS, hand_made: str = "") -> None:
+    """The network event of a retraining or an attack; hand_made: the name of a network without cells."""
+    if hand_made:
+        events.write("network", parameters=parameters, macs=macs, hand_made=hand_made)
+        return
     found = genotype_at(EPOCHS * STEPS_PER_EPOCH)
     events.write("network", parameters=parameters, macs=macs, channels=12, layers=5, genotype=found.to_dict(), hash=found.hash)
 
@@ -225,11 +228,11 @@ def write_finished_chain(root: Path, *, name: str = "digits", created: float = S
 
 def write_finished_attack(root: Path, run: str, *, parent: str | None, t: float = START, created: float = START,
                           autoattack: int = 31, epsilon: float = 0.15, parameters: int = PARAMETERS,
-                          macs: int = MACS) -> str:
+                          macs: int = MACS, title: str = "ARNAS", hand_made: str = "") -> str:
     """A finished attack run: natural, FGSM and PGD-20 on the whole test split, AutoAttack on 64 images."""
-    folder = write_run_json(root, run, "attack", parent=parent, created=created, changes={"epsilon": epsilon})
+    folder = write_run_json(root, run, "attack", parent=parent, created=created, title=title, changes={"epsilon": epsilon})
     events = EventsFile(folder, t=t)
-    write_network(events, parameters=parameters, macs=macs)
+    write_network(events, parameters=parameters, macs=macs, hand_made=hand_made)
     events.write("opened", split="test", images=TEST_IMAGES, purpose="attack")
     results = {"natural": ("Natural", 347), "fgsm": ("FGSM", 241), "pgd-20": ("PGD-20", 212)}
     for number, (attack, (title, correct)) in enumerate(results.items()):
@@ -249,6 +252,22 @@ def write_finished_attack(root: Path, run: str, *, parent: str | None, t: float 
     write_outcomes(folder, survivors)
     write_finished(folder, events)
     return run
+
+
+def write_hand_made(root: Path, *, created: float = START) -> tuple[str, str]:
+    """A finished retraining of a ResNet-18 and the attack on it; returns their ids."""
+    ids = ("20261118-0914-retrain-digits-7f51", "20261118-0914-attack-digits-7f52")
+    sizes = {"parameters": 11_172_810, "macs": 34_712_832}
+    folder = write_run_json(root, ids[0], "retrain", method="ResNet-18", title="ResNet-18", created=created,
+                            changes={"network": "resnet-18"})
+    events = EventsFile(folder, t=created)
+    write_network(events, **sizes, hand_made="resnet-18")
+    for _ in range(4):
+        write_retrain_epoch(events)
+    write_finished(folder, events)
+    write_finished_attack(root, ids[1], parent=ids[0], t=events.t, created=created + 1, autoattack=28, title="ResNet-18",
+                          hand_made="resnet-18", **sizes)
+    return ids
 
 
 def write_running_search(root: Path, run: str = "20261118-0910-arnas-digits-0a01", *, created: float = START) -> str:

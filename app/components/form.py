@@ -24,7 +24,7 @@ from engine.config import OBJECTIVES, RunConfig, is_pixels, parse_pixels, pixels
 from engine.errors import ConfigError, GenotypeError
 
 # Chosen at the top of the page by controls of their own.
-NOT_IN_FORM = frozenset({"dataset", "genotype"})
+NOT_IN_FORM = frozenset({"dataset", "genotype", "network"})
 # Words that `str.capitalize` would spoil.
 SPELLINGS = {"Trades": "TRADES", "Mac": "MAC", "Autoattack": "AutoAttack", "lambda": "λ", "beta": "β", "epsilon": "epsilon ε"}
 COLUMNS = 3

@@ -12,6 +12,7 @@ from app import session
 from app.components.attack_table import CAPTION, attack_table_html
 from app.components.cell_graph import genotype_graphs, to_dot
 from app.components.formats import count, escape, missing
+from app.components.hand_made import hand_made_html
 from app.components.states import empty_state, section
 from engine.errors import GenotypeError
 from engine.genotype import Genotype
@@ -26,15 +27,22 @@ def outcome(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
     attacked = [one for one in chain if one["kind"] == "attack"]
     results = session.run_log().attacks()
     results = results[results["run"].isin([one["id"] for one in attacked])]
-    found = derived(run, chain)
-    if found is None or (results.empty and run["kind"] == "search" and run["status"] != "finished"):
+    hand_made = run["hand_made"] or next((one["hand_made"] for one in reversed(chain) if one["hand_made"]), "")
+    found = None if hand_made else derived(run, chain)
+    if not hand_made and (found is None or (results.empty and run["kind"] == "search" and run["status"] != "finished")):
         return
-    section("Derived cells and what they withstand", "left, what the search found; right, the network retrained from it, "
-            "attacked on the test split")
+    if hand_made:
+        section("What it withstands", "a hand-made network, attacked on the test split")
+    else:
+        section("Derived cells and what they withstand", "left, what the search found; right, the network retrained from it, "
+                "attacked on the test split")
     left, right = st.columns([6, 6], gap="large")
     with left:
-        genotype_graphs(found, key="outcome")
-        _downloads(found, run["id"])
+        if found is None:
+            st.html(hand_made_html(hand_made))
+        else:
+            genotype_graphs(found, key="outcome")
+            _downloads(found, run["id"])
     with right:
         _attacks(results, attacked, chain)
 
@@ -43,12 +51,10 @@ def derived(run: dict[str, Any], chain: list[dict[str, Any]]) -> Genotype | None
     """The newest genotype of the chain: the retrained network's, else the search's own last one."""
     log = session.run_log()
     for one in [run, *reversed(chain)]:
-        frame = log.genotypes(one["id"])
-        if not frame.empty:
-            try:
-                return Genotype.from_json(frame.iloc[-1]["genotype"])
-            except GenotypeError:
-                continue
+        try:
+            return Genotype.from_dict(log.genotype(one["id"]))
+        except GenotypeError:  # None: it has none yet
+            continue
     return None
 
 

@@ -15,7 +15,7 @@ from app.components import preflight
 from app.components.cell_graph import genotype_graphs
 from app.components.form import FormValues, check, config_form, label_of, with_unit
 from app.components.formats import count, escape
-from app.components.source import Source, attack_source, genotype_source
+from app.components.source import Source, attack_source, choose_hand_made, genotype_source
 from app.components.states import RUN_PAGE, heading, problem, section
 from app.theme import KIND_TITLES
 from engine import requests
@@ -29,12 +29,14 @@ from engine.config import (
     build,
     config_class,
     differences_from_paper,
+    network_values,
     preset_values,
 )
-from engine.cost import cost
+from engine.cost import Cost, cost
 from engine.data import DATASETS
 from engine.data.prepared import absence
 from engine.errors import ConfigError, RampartError
+from engine.residual import DERIVED
 from engine.run.lineage import arrangement_of
 from engine.transplant import read_grafts, transplant
 
@@ -83,7 +85,7 @@ def choose(runs: pd.DataFrame) -> Choice:
     if kind == "search":
         method = _methods()
     elif kind == "retrain":
-        source = genotype_source(runs, asked.get("parent"))
+        source = genotype_source(runs, asked.get("parent"), hand_made_too=True)
     else:
         source = attack_source(runs, asked.get("parent"))
     left, right = st.columns(2)
@@ -230,6 +232,7 @@ def _import(content: bytes) -> None:
     genotype = changes.pop("genotype", None)
     if genotype:
         st.session_state["launch.source"], st.session_state["launch.pasted"] = "paste", genotype
+    choose_hand_made(changes.pop("network", DERIVED))
     st.session_state["launch.imported"] = {"number": _imported()["number"] + 1, "changes": changes}
     st.session_state["launch.kind"], st.session_state["launch.dataset"] = kind, dataset
     st.session_state["launch.preset"], st.session_state["launch.then"] = preset, bool(record.get("then"))
@@ -238,20 +241,28 @@ def _import(content: bytes) -> None:
 
 
 def validated(choice: Choice, values: FormValues) -> FormValues:
-    """The form's values together with the genotype that was chosen beside it."""
+    """The form's values together with the genotype or network that was chosen beside it."""
     if not choice.source.changes or values.config is None:
         return values
     cls, preset = config_class(choice.kind, choice.method), preset_values(choice.kind, choice.method, choice.dataset,
                                                                           choice.preset)
+    preset |= network_values(choice.source.changes.get("network", DERIVED))
     return check(choice.kind, cls, preset, {**values.changes, **choice.source.changes})
 
 
+def size_text(found: Cost) -> str:
+    """Parameters and MACs in words."""
+    return f"{count(found.parameters)} parameters and {count(found.macs)} multiply-accumulates per image"
+
+
 def network(choice: Choice, values: FormValues) -> None:
-    """The network that a chosen genotype makes at the sizes on the form."""
-    genotype = choice.source.genotype
+    """The network that a chosen genotype makes at the sizes on the form, or the size of a hand-made one."""
+    genotype, data = choice.source.genotype, DATASETS[choice.dataset]
+    if choice.source.hand_made is not None:
+        section(choice.source.hand_made.title, size_text(choice.source.hand_made.cost(data.classes, data.image_shape)))
     if genotype is None:
         return
-    config, data = values.config, DATASETS[choice.dataset]
+    config = values.config
     size = ""
     if isinstance(config, RetrainConfig):
         runs, parent = session.runs_root(), choice.source.parent
@@ -263,8 +274,7 @@ def network(choice: Choice, values: FormValues) -> None:
         except RampartError as refusal:
             problem(str(refusal), link=None)
             return
-        size = (f"{count(found.parameters)} parameters and {count(found.macs)} multiply-accumulates per image at "
-                f"{config.channels} channels and {config.layers} cells, without auxiliary head")
+        size = f"{size_text(found)} at {config.channels} channels and {config.layers} cells, without auxiliary head"
     section("The network", size)
     genotype_graphs(genotype, key="launch.genotype")
 

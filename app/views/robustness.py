@@ -12,6 +12,7 @@ from app.charts.robustness import height_of, intervals_figure
 from app.components.attack_table import attack_table_html
 from app.components.cell_graph import genotype_graphs
 from app.components.formats import count, epsilon, escape, missing, moment
+from app.components.hand_made import hand_made_html
 from app.components.live import live_panel
 from app.components.live_plot import live_plot
 from app.components.measure import NOT_MEASURED, accuracy, interval, network_labels, unequal_sizes, with_interval
@@ -62,8 +63,11 @@ def group_title(rows: pd.DataFrame) -> tuple[str, str]:
 
 
 def picture(network: pd.Series) -> None:
-    """The cells of the selected network."""
+    """The cells of the selected network, or what it is instead."""
     st.html(f'<div class="rp-row"><h3 class="rp-section">{escape(network["label"])}</h3></div>')
+    if network["hand_made"]:
+        st.html(hand_made_html(network["hand_made"]))
+        return
     try:
         genotype = Genotype.from_dict(network["genotype"])
     except GenotypeError:

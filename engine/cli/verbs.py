@@ -18,6 +18,7 @@ from engine.config import KINDS
 from engine.errors import ConfigError, RampartError
 from engine.placement import RULES
 from engine.registry import unknown_name
+from engine.residual import hand_made
 
 
 class Parser(argparse.ArgumentParser):
@@ -134,7 +135,7 @@ def _runs(verb: str, arguments: list[str]) -> int:
 
 def _describe(verb: str, arguments: list[str]) -> int:
     parser = _parser(verb)
-    parser.add_argument("genotype", help="a name of the catalogue, or a genotype as JSON")
+    parser.add_argument("genotype", help="a name of the catalogue, a genotype as JSON, or a hand-made network like resnet-18")
     parser.add_argument("--channels", type=int, default=64, help="channels C of the first cells (default 64)")
     parser.add_argument("--layers", type=int, default=20, help="number of cells (default 20)")
     parser.add_argument("--classes", type=int, default=10, help="number of classes (default 10)")
@@ -150,8 +151,10 @@ def _describe(verb: str, arguments: list[str]) -> int:
     if options.json:
         print(json.dumps(numbers))
     else:
-        print(f"{options.genotype[:40]}  genotype {genotype.hash}\nparameters  {numbers['parameters'] / 1e6:.3f} M"
-              f"\nMACs        {numbers['macs'] / 1e6:.2f} M for an image of {'x'.join(map(str, shape))}\n{genotype.to_json()}")
+        name, code = ((f"genotype {genotype.hash}", f"\n{genotype.to_json()}") if genotype else
+                      (f"hand-made: {hand_made(options.genotype).source}", ""))
+        print(f"{options.genotype[:40]}  {name}\nparameters  {numbers['parameters'] / 1e6:.3f} M"
+              f"\nMACs        {numbers['macs'] / 1e6:.2f} M for an image of {'x'.join(map(str, shape))}{code}")
     return 0
 
 
@@ -159,7 +162,8 @@ def _export(verb: str, arguments: list[str]) -> int:
     from engine.exchange import source, writing
 
     parser = _parser(verb)
-    parser.add_argument("what", help="id of a run, a name of the catalogue, or a genotype as JSON")
+    parser.add_argument("what", help="id of a run, a name of the catalogue, a genotype as JSON, or the name of a hand-made "
+                        "network such as resnet-18 (as onnx)")
     parser.add_argument("--format", choices=list(writing.FORMATS), default="json",
                         help="; ".join(f"{name}: {text}" for name, text in writing.FORMATS.items()) + " (default json)")
     parser.add_argument("--out", metavar="FILE", required=True, type=Path, help="the file to write")
@@ -174,7 +178,8 @@ def _export(verb: str, arguments: list[str]) -> int:
                         classes=options.classes, image_shape=options.image_shape, placement=options.placement,
                         width_ratio=options.width_ratio)
     files = [str(path) for path in writing.write(found, options.format, options.out)]
-    print(json.dumps({"files": files, "hash": found.genotype.hash}) if options.json else "\n".join(files))
+    code = None if found.genotype is None else found.genotype.hash
+    print(json.dumps({"files": files, "hash": code}) if options.json else "\n".join(files))
     return 0
 
 

@@ -60,5 +60,5 @@ def take(runs: Path, path: Path, form: str | None = None, *, name: str | None = 
     from engine.exchange.weights import import_checkpoint
 
     assert genotype is not None and dataset is not None
-    return import_checkpoint(runs, path, origin, genotype=source.find(genotype, runs).genotype, dataset=dataset,
-                             placement=placement or "", title=title, mean=mean, std=std)
+    return import_checkpoint(runs, path, origin, genotype=source.find(genotype, runs).cells("An imported checkpoint"),
+                             dataset=dataset, placement=placement or "", title=title, mean=mean, std=std)

@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 
+from engine.description import HAND_MADE
 from engine.errors import ConfigError
 from engine.exchange.source import Source
 from engine.run.loop_attack import network_of
-from engine.space.network import Network
+from engine.space.building import network_from
 
 OPERATORS = 17  # version of ONNX's operators; read by every runtime since 2022
 
@@ -32,11 +33,11 @@ def graph_of(source: Source) -> bytes:
     """
     onnx = _onnx()
     if source.retrained is not None:
-        network = network_of(source.retrained)[2]
+        network = network_of(source.retrained)[1]
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            network = Network(source.genotype, **source.sizes)
+            network = network_from(source.description)
     buffer = io.BytesIO()
     example = torch.zeros(2, *source.sizes["image_shape"])  # a batch of one would be taken for a constant
     axes = {"images": {0: "batch"}, "logits": {0: "batch"}}
@@ -45,8 +46,9 @@ def graph_of(source: Source) -> bytes:
         warnings.simplefilter("ignore")
         torch.onnx.export(network.eval(), (example,), buffer, input_names=["images"], output_names=["logits"],  # type: ignore[arg-type]
                           dynamic_axes=axes, opset_version=OPERATORS, dynamo=False)
+    architecture = ({HAND_MADE: source.sizes[HAND_MADE]} if source.genotype is None else {"genotype": source.genotype.to_json()})
     model = onnx.load_from_string(buffer.getvalue())
-    onnx.helper.set_model_props(model, {"source": source.title, "genotype": source.genotype.to_json(),
+    onnx.helper.set_model_props(model, {"source": source.title, **architecture,
                                         "weights": "untrained" if source.retrained is None else "retrained"})
     return model.SerializeToString()
 

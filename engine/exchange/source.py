@@ -9,13 +9,16 @@ from typing import Any
 
 from engine.catalog import find_genotype
 from engine.data import DATASETS
+from engine.description import HAND_MADE
 from engine.errors import ConfigError, RunError
 from engine.genotype import Genotype
 from engine.placement import resolved, width_ratio_text
+from engine.residual import hand_made, is_hand_made
 from engine.run.folder import ID_PATTERN, RunFolder, read_json
 
 # What `describe` takes where nothing else is said: the published ARNAS network.
-DEFAULT_SIZES = {"channels": 64, "layers": 20, "classes": 10, "image_shape": (3, 32, 32)}
+OF_IMAGES = {"classes": 10, "image_shape": (3, 32, 32)}
+DEFAULT_SIZES = {"channels": 64, "layers": 20, **OF_IMAGES}
 ARRANGEMENT = ("placement", "width_ratio")  # of the cells; what files from before there was a choice do not say
 
 
@@ -25,15 +28,31 @@ class Source:
 
     Attributes:
         title: what it was asked for by: a catalogue name, "genotype <hash>" or a run id.
-        genotype: the architecture.
+        genotype: the architecture; None for a hand-made network.
         sizes: channels, layers, classes, image_shape, placement and width_ratio, as `engine.space.network.Network` takes them.
         retrained: the run that holds weights for it; None when there are none.
     """
 
     title: str
-    genotype: Genotype
+    genotype: Genotype | None
     sizes: dict[str, Any]
     retrained: RunFolder | None = None
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """The network as `engine.description` has it; hand-made ones carry their name among their sizes."""
+        return self.sizes if self.genotype is None else {"genotype": self.genotype.to_dict(), **self.sizes}
+
+    def cells(self, what: str) -> Genotype:
+        """The genotype for something that needs one, which `what` names at the beginning of a sentence.
+
+        Raises:
+            ConfigError: a hand-made network.
+        """
+        if self.genotype is None:
+            raise ConfigError(f"{what} must be of a network with a genotype, got {self.title}, which is hand-made and has none; "
+                              "such a network can be exported as onnx.")
+        return self.genotype
 
 
 def find(text: str, runs: Path, *, channels: int | None = None, layers: int | None = None, classes: int | None = None,
@@ -41,8 +60,9 @@ def find(text: str, runs: Path, *, channels: int | None = None, layers: int | No
     """The architecture that `text` names.
 
     Args:
-        text: a run id, a catalogue name or a genotype as JSON. Of a search its result is taken, at the size asked for and
-            for the images it was searched on; of a retraining its network as it is; of an attack the network attacked.
+        text: a run id, a catalogue name, a genotype as JSON or the name of a hand-made network. Of a search its result is taken,
+            at the size asked for and for the images it was searched on; of a retraining its network as it is; of an attack the
+            network attacked.
         runs: folder of all runs.
         channels, layers, classes, image_shape: size of the network; None for the run's own, else the published ARNAS size.
         placement, width_ratio: as `engine.placement.positions`; None for the run's own, else those published with the cells.
@@ -57,6 +77,8 @@ def find(text: str, runs: Path, *, channels: int | None = None, layers: int | No
              "width_ratio": None if width_ratio is None else width_ratio_text(width_ratio)}
     asked = {name: value for name, value in given.items() if value is not None}
     text = text.strip()
+    if is_hand_made(text):
+        return _hand_made(text, {**OF_IMAGES, HAND_MADE: hand_made(text).name}, asked)
     if not ID_PATTERN.fullmatch(text):
         genotype = find_genotype(text)
         title = f"genotype {genotype.hash}" if text.startswith("{") else text
@@ -79,6 +101,15 @@ def _sizes(genotype: Genotype, known: Mapping[str, Any]) -> dict[str, Any]:
     return DEFAULT_SIZES | dict(known) | resolved(genotype.kinds, *(known.get(name, "") for name in ARRANGEMENT))
 
 
+def _hand_made(title: str, sizes: dict[str, Any], asked: dict[str, Any], folder: RunFolder | None = None) -> Source:
+    of_its_own = asked.keys() if folder else asked.keys() - OF_IMAGES.keys()
+    for name in sorted(of_its_own):
+        if asked[name] != sizes.get(name):
+            raise ConfigError(f"{name} cannot be chosen of {title}, {'a trained' if folder else 'which is a'} hand-made network, "
+                              f"got {asked[name]}; leave it out.")
+    return Source(title, None, sizes | asked, folder)
+
+
 def _found_by(folder: RunFolder) -> Genotype:
     found = read_json(folder.results / "genotype.json")
     if found is None:
@@ -92,6 +123,8 @@ def _retrained(title: str, folder: RunFolder, asked: dict[str, Any]) -> Source:
     if found is None:
         raise RunError(f"A retraining must have begun to be exported (results/network.json), and {folder.id} has not; wait for "
                        "it or resume it.")
+    if HAND_MADE in found:
+        return _hand_made(title, found | {"image_shape": tuple(found.get("image_shape", ()))}, asked, folder)
     genotype = Genotype.from_dict(found.pop("genotype", None))
     sizes = {name: found.get(name) for name in DEFAULT_SIZES} | {"image_shape": tuple(found.get("image_shape", ()))}
     sizes |= resolved(genotype.kinds, *(found.get(name, "") for name in ARRANGEMENT))

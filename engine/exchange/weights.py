@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from engine.config import build
-from engine.cost import cost
 from engine.data import DATASETS, Dataset
+from engine.description import event_of
 from engine.errors import CheckpointError
 from engine.exchange.imported import Origin, new_run
 from engine.exchange.reading import unreadable
@@ -63,13 +63,12 @@ def import_checkpoint(runs: Path, path: Path, origin: Origin, *, genotype: Genot
     load_darts_state_dict(network, tensors)
     config = {"dataset": dataset, "genotype": genotype.to_json(),
               **{name: sizes[name] for name in ("channels", "layers", "placement", "width_ratio")}}
+    description = {"genotype": genotype.to_dict(), **sizes}
     with new_run(runs, "retrain", title or origin.file, config, origin) as (folder, events):
-        price = cost(genotype, **sizes)
-        events.write("network", step=0, epoch=0, parameters=price.parameters, macs=price.macs, channels=sizes["channels"],
-                     layers=sizes["layers"], genotype=genotype.to_dict(), hash=genotype.hash)
+        events.write("network", step=0, epoch=0, **event_of(description))
         events.write("alert", step=0, epoch=0, level="warning", text=_OVERLAP)
         folder.results.mkdir()
-        atomic_write_json(folder.results / "network.json", {"genotype": genotype.to_dict(), **sizes})
+        atomic_write_json(folder.results / "network.json", description)
         folder.checkpoint.mkdir()
         checkpoint.write(folder.checkpoint / checkpoint.BEST, {"network": network.state_dict()})
         events.write("finished", step=0, epoch=0)

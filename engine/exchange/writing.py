@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.cost import cost
+from engine.description import cost_of
 from engine.errors import ConfigError
 from engine.exchange.source import Source
 from engine.genotype import Genotype
@@ -39,7 +40,7 @@ def write_json(source: Source, out: Path) -> list[Path]:
     Raises:
         ConfigError: `out` cannot be written.
     """
-    return _written({out: (source.genotype.to_json() + "\n").encode()})
+    return _written({out: (source.cells("An export as json").to_json() + "\n").encode()})
 
 
 def write_module(source: Source, out: Path) -> list[Path]:
@@ -53,13 +54,14 @@ def write_module(source: Source, out: Path) -> list[Path]:
         The files written: the module, then the weights.
 
     Raises:
-        ConfigError: a name that Python cannot import, a size no network can have, or a file that cannot be written.
+        ConfigError: a name that Python cannot import, a hand-made network, a size no network can have, or a file that cannot be
+            written.
         RunError, CheckpointError: the weights cannot be read.
     """
     if out.suffix != ".py" or not out.stem.isidentifier():
         raise ConfigError(f"A module's file must have a name that Python can import, such as network.py, got {out.name!r}; "
                           "choose another --out.")
-    files = {out: module_text(source.genotype, source.sizes, module=out.stem, title=source.title).encode()}
+    files = {out: module_text(source.cells("An export as module"), source.sizes, module=out.stem, title=source.title).encode()}
     if source.retrained is not None:
         files[out.with_suffix(".pt")] = _weights_of(source)
     return _written(files)
@@ -74,7 +76,7 @@ def write_onnx(source: Source, out: Path) -> list[Path]:
     """
     from engine.exchange.onnx_graph import graph_of
 
-    cost(source.genotype, **source.sizes)  # refuses what cannot be built
+    cost_of(source.description)  # refuses what cannot be built
     return _written({out: graph_of(source)})
 
 
@@ -127,7 +129,7 @@ def _weights_of(source: Source) -> bytes:
     from engine.run.loop_attack import network_of
 
     assert source.retrained is not None
-    network = network_of(source.retrained)[2]
+    network = network_of(source.retrained)[1]
     buffer = io.BytesIO()
     torch.save({name: value for name, value in network.state_dict().items() if not name.startswith("auxiliary_head.")}, buffer)
     return buffer.getvalue()

@@ -193,8 +193,11 @@ def _objectives(event: Event) -> tuple[str, list[Row]]:
 
 
 def _network(event: Event) -> tuple[str, list[Row]]:
-    return "network", [(integer(event, "parameters"), integer(event, "macs"), integer(event, "channels", high=2**31 - 1),
-                        integer(event, "layers", high=2**31 - 1), *_genotype_of(event))]
+    sizes = integer(event, "parameters"), integer(event, "macs")
+    if event.get("hand_made") is not None:  # it has no cells
+        return "network", [(*sizes, None, None, None, None, text(event, "hand_made"))]
+    return "network", [(*sizes, integer(event, "channels", high=2**31 - 1), integer(event, "layers", high=2**31 - 1),
+                        *_genotype_of(event), None)]
 
 
 def _attack(event: Event) -> tuple[str, list[Row]]:

@@ -23,8 +23,8 @@ ROBUSTNESS = (
     {"run": TEXT, "title": TEXT, "method": TEXT, "dataset": TEXT, "preset": TEXT, "parent": TEXT, "created": NUMBER,
      "epsilon": NUMBER}
     | {f"{prefix}_{name}": NUMBER for prefix in (*WIDE, "worst") for name in _NUMBERS}
-    | {"worst_of": TEXT, "parameters": NUMBER, "macs": NUMBER, "genotype": TEXT, "genotype_hash": TEXT, "fingerprint": TEXT,
-       "complete": FLAG}
+    | {"worst_of": TEXT, "parameters": NUMBER, "macs": NUMBER, "genotype": TEXT, "genotype_hash": TEXT, "hand_made": TEXT,
+       "fingerprint": TEXT,        "complete": FLAG}
 )
 NETWORKS = {"run": TEXT, "title": TEXT, "method": TEXT, "preset": TEXT, "dataset": TEXT, "attack": TEXT, "attack_title": TEXT,
             "epsilon": NUMBER, "natural": NUMBER, "natural_low": NUMBER, "natural_high": NUMBER, "natural_images": INT,
@@ -73,6 +73,7 @@ def robustness(cursor: duckdb.DuckDBPyConnection) -> pd.DataFrame:
                case when w.images is not null or per_image is not null then 'every attack, image by image'
                     else coalesce(weakest.title, '') end as worst_of,
                n.parameters, n.macs, coalesce(n.genotype, '') as genotype, coalesce(n.hash, '') as genotype_hash,
+               coalesce(n.hand_made, '') as hand_made,
                not exists (select 1 from attack a where a.number = f.number and not a.complete) as complete
         from wide join folder f using (number) left join (select * from worst where images > 0) w using (number)
         left join network n using (number)

@@ -16,6 +16,7 @@ RUNS = {
     "accuracy_of": TEXT, "chain_attack_run": TEXT, "chain_natural_accuracy": NUMBER, "chain_adversarial_accuracy": NUMBER,
     "chain_adversarial_attack": TEXT, "age_s": NUMBER, "last_event_t": NUMBER, "silent_s": NUMBER, "can_stop": FLAG,
     "can_resume": FLAG, "parameters": NUMBER, "macs": NUMBER, "genotype_hash": TEXT,
+    "hand_made": TEXT,
 }
 PROGRESS = {"attempt": INT, "phase": TEXT, "done": NUMBER, "total": NUMBER, "unit": TEXT, "passes": INT, "detail": TEXT,
             "t": NUMBER, "fraction": NUMBER, "seconds_left": NUMBER}
@@ -89,7 +90,7 @@ _RUNS = f"""
            coalesce(chain.best.run, '') as chain_attack_run, chain.best.natural as chain_natural_accuracy,
            chain.best.adversarial as chain_adversarial_accuracy, coalesce(chain.best.title, '') as chain_adversarial_attack,
            ingest.last_t as last_event_t, built.parameters, built.macs,
-           coalesce(built.hash, found.hash, '') as genotype_hash
+           coalesce(built.hash, found.hash, '') as genotype_hash, coalesce(built.hand_made, '') as hand_made
     from folder f
     left join ingest using (number) left join latest using (number) left join tested using (number)
     left join trained using (number) left join chain on chain.root = f.number left join built using (number)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import duckdb
 
 # Raised whenever a table changes; an index of another version is deleted and rebuilt from the folders.
-VERSION = 1
+VERSION = 2
 
 # Columns that every event table begins with. seq: byte offset of the line in events.jsonl, so order is order of writing.
 EVENT = {"number": "INTEGER", "seq": "BIGINT", "attempt": "INTEGER", "step": "BIGINT", "epoch": "INTEGER", "t": "DOUBLE"}
@@ -42,8 +42,9 @@ TABLES: dict[str, dict[str, str]] = {
     # One row per objective; cosine: the smallest cosine between its gradient and any other objective's.
     "objective_raw": EVENT | {"objective": "VARCHAR", "position": "INTEGER", "loss": "DOUBLE", "weight": "DOUBLE",
                               "norm": "DOUBLE", "cosine": "DOUBLE"},
+    # hand_made: name of a network that has neither channels and layers nor a genotype; else NULL.
     "network_raw": EVENT | {"parameters": "BIGINT", "macs": "BIGINT", "channels": "INTEGER", "layers": "INTEGER",
-                            "genotype": "VARCHAR", "hash": "VARCHAR"},
+                            "genotype": "VARCHAR", "hash": "VARCHAR", "hand_made": "VARCHAR"},
     "attack_raw": EVENT | {"attack": "VARCHAR", "title": "VARCHAR", "part_of": "VARCHAR", "epsilon": "DOUBLE",
                            "images": "BIGINT", "correct": "BIGINT", "accuracy": "DOUBLE", "low": "DOUBLE", "high": "DOUBLE",
                            "fingerprint": "VARCHAR", "fields": "VARCHAR", "duration_s": "DOUBLE", "complete": "BOOLEAN"},

@@ -9,14 +9,15 @@ from typing import Any
 
 from engine.catalog import CATALOG, find_genotype
 from engine.config import RetrainConfig, RunConfig
-from engine.cost import cost
 from engine.data import DATASETS
 from engine.data.prepared import absence
 from engine.data.splits import check_batch
+from engine.description import cost_of
 from engine.errors import ConfigError, DataError, RunError
 from engine.placement import RULES, check_size, resolved
+from engine.residual import DERIVED, hand_made
 from engine.run.folder import RunFolder
-from engine.run.lineage import arrangement_of, trained_genotype
+from engine.run.lineage import trained_network
 
 # Checkpoints of the largest published network, twice, with room to spare.
 LEAST_FREE_BYTES = 200 * 2**20
@@ -58,15 +59,13 @@ def check_config(kind: str, config: RunConfig) -> None:
         raise ConfigError(f"A search needs images whose height and width are multiples of 4 (its supernet halves them twice), "
                           f"got {height}x{width} of {config.dataset}; prepare it with `python -m engine dataset fetch "
                           f"{config.dataset} --side {4 * round(height / 4)}`.")
-    if isinstance(config, RetrainConfig) and config.genotype:
+    if isinstance(config, RetrainConfig) and needs_no_parent(config):
         _check_network(Path(), config, None)
 
 
 def _check_network(runs: Path, config: RetrainConfig, parent: str | None) -> None:
     """Refuses a network that cannot be built of a genotype that is known."""
-    genotype, facts = trained_genotype(runs, config, parent), DATASETS[config.dataset]
-    cost(genotype, channels=config.channels, layers=config.layers, classes=facts.classes, image_shape=facts.image_shape,
-         auxiliary=config.auxiliary_weight > 0, **arrangement_of(runs, config, parent, genotype))
+    cost_of(trained_network(runs, config, parent), auxiliary=config.auxiliary_weight > 0)
 
 
 def check_arrangement(config: RetrainConfig, searched: Mapping[str, Any]) -> None:
@@ -101,11 +100,13 @@ def check_parent(runs: Path, kind: str, config: RunConfig, parent: str | None) -
         return None
     wanted = PARENT_KIND[kind]
     if not parent:
-        if kind == "retrain" and getattr(config, "genotype", None):
+        if isinstance(config, RetrainConfig) and needs_no_parent(config):
             return None
-        other = " or a genotype (--genotype)" if kind == "retrain" else ""
+        other = " or a genotype (--genotype), or a hand-made network (--network)" if kind == "retrain" else ""
         raise RunError(f"A run of kind {kind} needs the id of a {wanted} run (--parent){other}, got none; "
                        "`python -m engine runs` lists the ids.")
+    if isinstance(config, RetrainConfig):
+        check_follows(config)
     above = RunFolder(runs, parent).read_run()
     if above["kind"] != wanted:
         raise RunError(f"The parent of a run of kind {kind} must be a {wanted} run, "
@@ -122,6 +123,31 @@ def check_parent(runs: Path, kind: str, config: RunConfig, parent: str | None) -
         if (RunFolder(runs, parent).results / "genotype.json").exists():
             _check_network(runs, config, parent)
     return above
+
+
+def needs_no_parent(config: RetrainConfig) -> bool:
+    """Whether a retraining says itself what it trains."""
+    return config.network != DERIVED or bool(config.genotype)
+
+
+def check_follows(config: RetrainConfig) -> None:
+    """Refuses a retraining that is to follow a search without training what that finds.
+
+    Raises:
+        ConfigError: a hand-made network.
+    """
+    if config.network != DERIVED:
+        raise ConfigError(f"A retraining that follows a search must train what it found (network {DERIVED}), got "
+                          f"{config.network}; launch it by itself, without a parent.")
+
+
+def network_title(config: RetrainConfig) -> str:
+    """What the network of a retraining that says itself what it trains is called: "ARNAS", "genotype 1f3a...", "WRN-28-10".
+
+    Raises:
+        ConfigError, GenotypeError: as `find_genotype`.
+    """
+    return hand_made(config.network).title if config.network != DERIVED else genotype_title(str(config.genotype))
 
 
 def genotype_title(text: str) -> str:

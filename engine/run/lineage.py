@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from engine.catalog import find_genotype
 from engine.config import RetrainConfig, validate
-from engine.errors import RunError
+from engine.data import DATASETS
+from engine.description import HAND_MADE
+from engine.errors import ConfigError, RunError
 from engine.genotype import Genotype
 from engine.placement import resolved
+from engine.residual import DERIVED, hand_made
 from engine.run.folder import ID_PATTERN, RunFolder, read_json
 from engine.transplant import read_grafts, transplant
 
@@ -32,8 +36,12 @@ def trained_genotype(runs: Path | str, config: RetrainConfig, parent: str | None
 
     Raises:
         RunError: the parent has no result.
-        ConfigError, GenotypeError: no such genotype, or one without the cells that are to be replaced.
+        ConfigError, GenotypeError: no such genotype, none at all in a hand-made network, or one without the cells that are to
+            be replaced.
     """
+    if config.network != DERIVED:
+        raise ConfigError(f"A genotype must be asked of a derived network, got the hand-made {hand_made(config.network).title}, "
+                          "which has none; name another run.")
     genotype = find_genotype(config.genotype) if config.genotype else found_genotype(runs, str(parent))
     return transplant(genotype, read_grafts(config.transplant))
 
@@ -55,6 +63,21 @@ def arrangement_of(runs: Path | str, config: RetrainConfig, parent: str | None, 
     searched = RunFolder(runs, parent).read_run()["config"] if parent and not config.genotype else {}
     return resolved(genotype.kinds, config.placement or str(searched.get("placement", "")),
                     config.width_ratio or str(searched.get("width_ratio", "")))
+
+
+def trained_network(runs: Path | str, config: RetrainConfig, parent: str | None) -> dict[str, Any]:
+    """The network that a retraining trains, described as in results/network.json.
+
+    Raises:
+        RunError, ConfigError, GenotypeError: as `trained_genotype` and `arrangement_of`.
+    """
+    facts = DATASETS[config.dataset]
+    of_data = {"classes": facts.classes, "image_shape": list(facts.image_shape)}
+    if config.network != DERIVED:
+        return {HAND_MADE: config.network, **of_data}
+    genotype = trained_genotype(runs, config, parent)
+    return {"genotype": genotype.to_dict(), "channels": config.channels, "layers": config.layers, **of_data,
+            "auxiliary": config.auxiliary_weight > 0, **arrangement_of(runs, config, parent, genotype)}
 
 
 def retraining_of(runs: Path | str, run_id: str) -> tuple[RetrainConfig, str | None]:

@@ -7,17 +7,16 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.attack.evaluation import Evaluation
 from engine.config import AttackConfig
 from engine.errors import CheckpointError, RunError
-from engine.genotype import Genotype
 from engine.run import checkpoint
 from engine.run.folder import RunFolder, atomic_write_bytes, read_json
 from engine.run.preparation import Prepared, at_work, prepare, save, write_network
 from engine.run.session import Session
-from engine.space.network import Network
+from engine.space.building import network_from
 
 
 def run(session: Session) -> None:
@@ -30,8 +29,8 @@ def run(session: Session) -> None:
     AttackLoop(session, prepare(session)).run()
 
 
-def network_of(parent: RunFolder, which: str = "best") -> tuple[Genotype, dict[str, Any], Network, dict[str, Tensor]]:
-    """(genotype, sizes, network, its weights) that a retraining left.
+def network_of(parent: RunFolder, which: str = "best") -> tuple[dict[str, Any], nn.Module, dict[str, Tensor]]:
+    """(description as in its results/network.json, network, its weights) that a retraining left.
 
     Args:
         parent: folder of the retraining.
@@ -44,8 +43,7 @@ def network_of(parent: RunFolder, which: str = "best") -> tuple[Genotype, dict[s
     if found is None:
         raise RunError(f"The parent must have left results/network.json, and {parent.id} has none; resume it first.")
     with checkpoint.fitting(f"results/network.json of run {parent.id} must describe its network"):
-        genotype = Genotype.from_dict(found.pop("genotype"))
-        network = Network(genotype, **found)
+        network = network_from(found)
     name = checkpoint.BEST if which == "best" else checkpoint.LAST
     try:
         state = checkpoint.read(parent.checkpoint / name)
@@ -56,7 +54,7 @@ def network_of(parent: RunFolder, which: str = "best") -> tuple[Genotype, dict[s
     with checkpoint.fitting(f"checkpoint/{name} of run {parent.id} must hold the network of its results/network.json"):
         weights = state["network"] if which == "best" else (state["training"].get("average") or state["training"])["network"]
         network.load_state_dict(weights)
-    return genotype, found, network, weights
+    return found, network, weights
 
 
 class AttackLoop:
@@ -66,7 +64,7 @@ class AttackLoop:
         config: AttackConfig = prepared.config
         self.session, self.config = session, config
         parent = RunFolder(session.folder.runs, str(session.run.get("parent")))
-        self.genotype, self.sizes, network, weights = network_of(parent, config.checkpoint)
+        self.description, network, weights = network_of(parent, config.checkpoint)
         network = network.to(prepared.device).eval().requires_grad_(False)
         x, y = prepared.load("test")
         self.evaluation = Evaluation(config, network, x, y, classes=prepared.dataset.classes, indices=prepared.splits.test,
@@ -83,7 +81,7 @@ class AttackLoop:
         """All blocks that are left, a row per attack as soon as it is complete, then the table of outcomes."""
         session = self.session
         if self.fresh:
-            write_network(session, self.genotype, self.sizes)
+            write_network(session, self.description)
             session.event("opened", split="test", images=len(self.evaluation.y), purpose="attack")
             self._save()
         with at_work(session, self._save):

@@ -14,10 +14,10 @@ from engine.data.splits import stable_seed, steps_in_epoch
 from engine.errors import RunError
 from engine.run import checkpoint
 from engine.run.folder import atomic_write_json
-from engine.run.lineage import arrangement_of, trained_genotype
+from engine.run.lineage import trained_network
 from engine.run.preparation import Prepared, at_work, prepare, save, write_network
 from engine.run.session import Session
-from engine.space.network import Network
+from engine.space.building import network_from
 from engine.train import schedule
 from engine.train.retrain import Probe, Retraining, StepReport
 
@@ -42,15 +42,11 @@ class RetrainLoop:
         self.x_select, self.y_select = prepared.load("select")
         self.steps_per_epoch = steps_in_epoch(len(self.y), config.batch_size, config.steps_per_epoch)
         session.total = config.epochs * self.steps_per_epoch
-        runs, parent = session.folder.runs, session.run.get("parent")
-        self.genotype = trained_genotype(runs, config, parent)
-        self.sizes = {"channels": config.channels, "layers": config.layers, "classes": prepared.dataset.classes,
-                      "image_shape": list(prepared.dataset.image_shape), "auxiliary": config.auxiliary_weight > 0,
-                      **arrangement_of(runs, config, parent, self.genotype)}
+        self.description = trained_network(session.folder.runs, config, session.run.get("parent"))
         torch.manual_seed(stable_seed(config.seed, "network"))
         # They lie in the network's state, and with it in every checkpoint and export.
         mean, std = channel_statistics(prepared.dataset, self.x) if config.normalise else (None, None)
-        network = Network(self.genotype, **self.sizes, mean=mean, std=std).to(self.device)
+        network = network_from(self.description, mean=mean, std=std).to(self.device)
         self.training = Retraining(config, network, self.steps_per_epoch)
         self.fresh, self.measured_epoch = prepared.state is None, 0
         if prepared.state is not None:
@@ -132,7 +128,7 @@ class RetrainLoop:
     def _write_best(self) -> None:
         assert self.training.best is not None
         checkpoint.write(self.session.folder.checkpoint / checkpoint.BEST, {
-            **self.training.best, "genotype": self.genotype.to_json(), "sizes": self.sizes})
+            **self.training.best, "description": self.description})
 
     def _write_step(self, report: StepReport, epoch: int, position: int, images_per_s: float) -> None:
         values = {"train_loss": report.loss, "train_accuracy": report.natural_accuracy,
@@ -152,8 +148,8 @@ class RetrainLoop:
                                "a smaller fast_step, learning rate or epsilon may keep the training robust.")
 
     def _write_network(self) -> None:
-        atomic_write_json(self.session.folder.results / "network.json", {"genotype": self.genotype.to_dict(), **self.sizes})
-        write_network(self.session, self.genotype, self.sizes)
+        atomic_write_json(self.session.folder.results / "network.json", self.description)
+        write_network(self.session, self.description)
 
     def _save(self) -> None:
         save(self.session, training=self.training.state_dict(), measured_epoch=self.measured_epoch)

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from engine.config import RunConfig, config_class, recorded
-from engine.cost import cost
 from engine.data import DATASETS, Dataset
 from engine.data.loading import Images, load_split
 from engine.data.splits import Splits, splits_of
+from engine.description import event_of
 from engine.errors import RunError, StopRequested
-from engine.genotype import Genotype
 from engine.run import checkpoint, environment
 from engine.run.session import Session
 
@@ -108,14 +107,9 @@ def at_work(session: Session, save_state: Callable[[], None]) -> Iterator[None]:
     session.progress(force=True)
 
 
-def write_network(session: Session, genotype: Genotype, sizes: Mapping[str, Any]) -> None:
-    """The event that says which network a run trains or attacks. sizes: keyword arguments of `engine.cost.cost`.
-
-    The auxiliary head is not counted: only training uses it, and published sizes leave it out.
-    """
-    found = cost(genotype, **{**sizes, "auxiliary": False})
-    session.event("network", parameters=found.parameters, macs=found.macs, channels=sizes["channels"], layers=sizes["layers"],
-                  genotype=genotype.to_dict(), hash=genotype.hash)
+def write_network(session: Session, description: Mapping[str, Any]) -> None:
+    """The event that says which network a run trains or attacks. description: as in results/network.json."""
+    session.event("network", **event_of(description))
 
 
 def _is_finite(state: Any) -> bool:

@@ -172,6 +172,42 @@ def test_retrain_from_the_catalogue_shows_the_network(empty: Path) -> None:
     assert run["kind"] == "retrain" and run["config"]["genotype"] == name
 
 
+def test_a_hand_made_network_can_be_chosen_and_launched(empty: Path) -> None:
+    page = open_page("launch", kind="retrain")
+    page.button_group(key="launch.source").set_value("hand-made").run()
+    assert not page.exception and not launch_button(page).disabled
+    words = text_of(page)
+    assert "He et al. 2016" in words and "--network resnet-18" in words and "ResNet-18" in words and "parameters and" in words
+    page.selectbox(key="launch.hand_made").set_value("another WideResNet").run()
+    page.number_input(key="launch.wide.layers").set_value(22).run()
+    page.number_input(key="launch.wide.width").set_value(3).run()
+    assert not page.exception and "--network wide-resnet-22-3" in text_of(page)
+    page.number_input(key="launch.wide.layers").set_value(21).run()
+    assert launch_button(page).disabled and "must be 6 m + 4" in page.get("text")[0].value
+    page.number_input(key="launch.wide.layers").set_value(16).run()
+    page.selectbox(key="launch.retrain..digits.quick.0.match").set_value("params").run()
+    page.text_input(key="launch.retrain..digits.quick.0.match_to").set_value("ARNAS@8x5").run()
+    assert launch_button(page).disabled and "match must be left out of the hand-made WRN-16-3" in page.get("text")[0].value
+    page.selectbox(key="launch.retrain..digits.quick.0.match").set_value("none").run()
+    page.text_input(key="launch.retrain..digits.quick.0.match_to").set_value("").run()
+    page.button(key="launch.go").click().run()
+    assert not page.exception
+    run = read_run(empty, run_ids(empty)[0])
+    assert (run["title"], run["config"]["network"], run["config"]["auxiliary_weight"]) == ("WRN-16-3", "wide-resnet-16-3", 0)
+
+
+@pytest.mark.parametrize(("network", "chosen"), [("wide-resnet-34-10", "wide-resnet-34-10"),
+                                                 ("wide-resnet-40-2", "another WideResNet")])
+def test_a_configuration_with_a_hand_made_network_can_be_imported(empty: Path, network: str, chosen: str) -> None:
+    page = open_page("launch")
+    record = {"kind": "retrain", "method": None, "dataset": "digits", "preset": "quick", "then": [],
+              "changes": {"network": network, "epochs": 3}}
+    page.file_uploader(key="launch.file.0").set_value(("config.json", json.dumps(record).encode(), "application/json")).run()
+    page.button(key="launch.use").click().run()
+    assert not page.exception and page.selectbox(key="launch.hand_made").value == chosen
+    assert f"--network {network} --epochs 3" in text_of(page)
+
+
 def test_a_transplant_shows_in_the_network_and_in_the_command(empty: Path) -> None:
     page = open_page("launch", kind="retrain")
     name = page.selectbox(key="launch.catalogue").value
@@ -270,7 +306,7 @@ def test_a_foreign_file_changes_nothing_and_is_answered(empty: Path, content: st
 def test_every_field_has_a_label_a_group_and_help() -> None:
     for cls in (*(method.config for _, method in METHODS.items()), RetrainConfig, AttackConfig):
         grouped = [name for names in groups_of(cls).values() for name in names]
-        assert set(grouped) == set(cls.model_fields) - {"dataset", "genotype"}
+        assert set(grouped) == set(cls.model_fields) - {"dataset", "genotype", "network"}
         for name in grouped:
             assert label_of(name)[0].isupper()
             about = help_text(name, cls.model_fields[name], cls.model_fields[name].default)

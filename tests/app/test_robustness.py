@@ -54,6 +54,20 @@ def test_networks_of_unequal_size_are_said_to_be(samples: Samples) -> None:
     assert text_of(open_page("robustness")).count("differ in size") == 1
 
 
+def test_a_hand_made_network_stands_beside_derived_ones(samples: Samples) -> None:
+    _, attack = sample_runs.write_hand_made(samples.root)
+    page = open_page("robustness")
+    rows = table_rows(page)
+    assert not page.exception and rows[attack]["network"] == "ResNet-18 quick" and rows[attack]["size"].startswith("11.2 million")
+    assert "These networks differ in size: 41,210 to 11.2 million parameters" in text_of(page)
+    page.session_state["robustness.selected"] = attack
+    page.run()
+    assert not page.exception and "<b>ResNet-18</b> is hand-made" in text_of(page)
+    assert not component_data(page, "rampart_cell_graph")
+    pareto = open_page("pareto")
+    assert not pareto.exception and "ResNet-18" in json.dumps(component_data(pareto, "rampart_live_plot"))
+
+
 def test_sizes_are_compared_where_they_are_known() -> None:
     nan = float("nan")
 

@@ -27,6 +27,21 @@ def test_finished_chain_shows_cells_beside_the_attack_table_on_each_of_its_pages
             assert (f'href="run?id={samples.ids[other]}"' in words) == (other != role)
 
 
+def test_a_hand_made_network_says_what_it_is_where_others_show_cells(samples: Samples):
+    for run in sample_runs.write_hand_made(samples.root):
+        test = open_page("run", id=run)
+        words = text_of(test)
+        assert not test.exception and not component_data(test, "rampart_cell_graph")
+        assert "<b>ResNet-18</b> is hand-made" in words and "64, 128, 256, 512 channels" in words
+        assert "AutoAttack" in words and "11.2 million parameters" in words
+
+
+def test_a_retrained_genotype_of_the_catalogue_shows_its_cells(samples: Samples):
+    test = open_page("run", id=samples.ids["resumed"])
+    assert not test.exception and component_data(test, "rampart_cell_graph")
+    assert "Not attacked yet" in text_of(test)
+
+
 def test_finished_search_shows_everything_about_its_evolution(samples: Samples):
     test = open_page("run", id=samples.ids["search"])
     words = text_of(test)

@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from engine.attack import ATTACKS, Attack
 from engine.attack.methods import expected_passes, run_attack
 from engine.errors import ConfigError, StopRequested
+from engine.residual import hand_made
+from engine.space.residual import ResidualNetwork
 
 CLASSES = 6
 NAMES = [*ATTACKS, "pgd-3"]
@@ -169,6 +171,22 @@ def test_too_few_classes_are_refused_with_a_sentence(attack: Attack) -> None:
 def test_an_empty_batch_is_no_fault(attack: Attack, network: SmallNetwork) -> None:
     x = torch.rand(0, 1, 6, 6)
     assert run_attack(attack, network, x, torch.zeros(0, dtype=torch.int64), **SETTINGS).shape == x.shape
+
+
+@pytest.mark.parametrize("name", ["resnet-18", "preact-resnet-18", "wide-resnet-10-1"])
+def test_hand_made_networks_are_attacked_and_left_as_found(attack: Attack, name: str) -> None:
+    if name != "wide-resnet-10-1" and attack.parts:
+        pytest.skip("the parts are attacks of their own")
+    network = ResidualNetwork(hand_made(name), classes=CLASSES, image_shape=(1, 4, 4)).train()
+    state = {key: value.clone() for key, value in network.state_dict().items()}
+    x = torch.rand(3, 1, 4, 4)
+    with torch.no_grad():
+        y = network.eval()(x).argmax(1)
+    network.train()
+    x_adv = run_attack(attack, network, x, y, **SETTINGS)
+    assert (x_adv - x).abs().max() <= SETTINGS["epsilon"] + 1e-6 and x_adv.min() >= 0 and x_adv.max() <= 1
+    assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
+    assert all(module.training for module in network.modules()) and all(p.requires_grad for p in network.parameters())
 
 
 def test_facts_are_complete(attack: Attack) -> None:

@@ -1,0 +1,32 @@
+"""The network that a description (`engine.description`) describes, as a module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from engine.description import HAND_MADE
+from engine.genotype import Genotype
+from engine.residual import hand_made
+from engine.space.network import Network
+from engine.space.residual import ResidualNetwork
+
+
+def network_from(description: Mapping[str, Any], *, mean: Sequence[float] | None = None,
+                 std: Sequence[float] | None = None) -> nn.Module:
+    """A network with fresh weights, drawn from the global generator.
+
+    Args:
+        description: as in results/network.json.
+        mean, std: per image channel in pixels 0..1, subtracted and divided by inside the network; None for none.
+
+    Raises:
+        ConfigError, GenotypeError: no such network, or sizes no network can have.
+    """
+    if HAND_MADE in description:
+        return ResidualNetwork(hand_made(description[HAND_MADE]), classes=description["classes"],
+                               image_shape=description["image_shape"], mean=mean, std=std)
+    sizes = {name: value for name, value in description.items() if name != "genotype"}
+    return Network(Genotype.from_dict(description["genotype"]), **sizes, mean=mean, std=std)

@@ -1,0 +1,98 @@
+"""Hand-made residual networks as modules; their shapes are those of `engine.residual`.
+
+Like the derived network they take pixels in 0..1, with mean and standard deviation inside. Weights begin as in the authors'
+code: normal with variance 2 / (outputs * taps) for convolutions (He et al. 2015, arXiv 1502.01852), no bias in the classifier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from engine.placement import check_size
+from engine.residual import Block, HandMade
+from engine.space.network import per_channel
+
+
+def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+
+
+class PostActivationBlock(nn.Module):
+    """ReLU of: conv, BatchNorm, ReLU, conv, BatchNorm, plus the shortcut; a projection has a BatchNorm of its own."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.conv1, self.norm1 = _convolution(block.inputs, block.outputs, 3, block.stride), nn.BatchNorm2d(block.outputs)
+        self.conv2, self.norm2 = _convolution(block.outputs, block.outputs, 3), nn.BatchNorm2d(block.outputs)
+        self.shortcut = nn.Sequential(_convolution(block.inputs, block.outputs, 1, block.stride),
+                                      nn.BatchNorm2d(block.outputs)) if block.projects else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, inputs, H, W] -> [B, outputs, H / stride, W / stride], rounded up."""
+        y = F.relu(self.norm1(self.conv1(x)))
+        return F.relu(self.norm2(self.conv2(y)) + self.shortcut(x))
+
+
+class PreActivationBlock(nn.Module):
+    """BatchNorm, ReLU, conv, BatchNorm, ReLU, conv, plus the shortcut.
+
+    A projection starts behind the first ReLU, the identity before the first BatchNorm, as in the authors' code.
+    """
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.norm1, self.conv1 = nn.BatchNorm2d(block.inputs), _convolution(block.inputs, block.outputs, 3, block.stride)
+        self.norm2, self.conv2 = nn.BatchNorm2d(block.outputs), _convolution(block.outputs, block.outputs, 3)
+        self.shortcut = _convolution(block.inputs, block.outputs, 1, block.stride) if block.projects else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, inputs, H, W] -> [B, outputs, H / stride, W / stride], rounded up."""
+        activated = F.relu(self.norm1(x))
+        y = self.conv2(F.relu(self.norm2(self.conv1(activated))))
+        return y + (x if self.shortcut is None else self.shortcut(activated))
+
+
+class ResidualNetwork(nn.Module):
+    """Stem, stages of residual blocks, global average, linear classifier.
+
+    Attributes:
+        plan, classes, image_shape: as given.
+    """
+
+    def __init__(self, plan: HandMade, *, classes: int, image_shape: Sequence[int], mean: Sequence[float] | None = None,
+                 std: Sequence[float] | None = None) -> None:
+        """Weights are drawn from the global generator.
+
+        Args:
+            plan: from `engine.residual.hand_made`.
+            classes: number of classes.
+            image_shape: (channels, height, width) of an image.
+            mean, std: per image channel in pixels 0..1, subtracted and divided by first; None for images as they are.
+
+        Raises:
+            ConfigError: sizes no network can have, or a mean or std that does not fit.
+        """
+        super().__init__()
+        check_size(plan.stem, classes, image_shape)
+        self.plan, self.classes, self.image_shape = plan, classes, tuple(image_shape)
+        self.register_buffer("mean", per_channel("mean", mean, 0.0, image_shape[0]))
+        self.register_buffer("std", per_channel("std", std, 1.0, image_shape[0]))
+        block = PreActivationBlock if plan.preactivation else PostActivationBlock
+        self.stem = _convolution(image_shape[0], plan.stem, 3)
+        self.blocks = nn.Sequential(*map(block, plan.blocks()))
+        # Behind the stem, or, with pre-activation, behind the last block.
+        self.norm = nn.BatchNorm2d(plan.widths[-1] if plan.preactivation else plan.stem)
+        self.classifier = nn.Linear(plan.widths[-1], classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [B, C, H, W], pixels in 0..1 -> logits [B, classes]."""
+        x = self.stem((x - self.mean[:, None, None]) / self.std[:, None, None])
+        x = F.relu(self.norm(self.blocks(x))) if self.plan.preactivation else self.blocks(F.relu(self.norm(x)))
+        return self.classifier(x.mean(dim=(2, 3)))
