@@ -104,7 +104,7 @@ def test_weights_begin_as_he_et_al_draw_them(name: str) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and module.weight.numel() > 10_000:
             outputs, _, height, width = module.weight.shape
-            assert float(module.weight.std()) == pytest.approx((2 / (outputs * height * width)) ** 0.5, rel=0.03)
+            assert float(module.weight.detach().std()) == pytest.approx((2 / (outputs * height * width)) ** 0.5, rel=0.03)
     assert not network.classifier.bias.any()
 
 
