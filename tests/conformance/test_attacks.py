@@ -173,10 +173,16 @@ def test_an_empty_batch_is_no_fault(attack: Attack, network: SmallNetwork) -> No
     assert run_attack(attack, network, x, torch.zeros(0, dtype=torch.int64), **SETTINGS).shape == x.shape
 
 
-@pytest.mark.parametrize("name", ["resnet-18", "preact-resnet-18", "wide-resnet-10-1"])
-def test_hand_made_networks_are_attacked_and_left_as_found(attack: Attack, name: str) -> None:
-    if name != "wide-resnet-10-1" and attack.parts:
-        pytest.skip("the parts are attacks of their own")
+def test_hand_made_networks_are_attacked_and_left_as_found(attack: Attack) -> None:
+    _attacked_and_left_as_found(attack, "wide-resnet-10-1")
+
+
+@pytest.mark.parametrize("name", ["resnet-18", "preact-resnet-18"])
+def test_so_are_the_larger_ones(name: str) -> None:
+    _attacked_and_left_as_found(ATTACKS["pgd-3"], name)
+
+
+def _attacked_and_left_as_found(attack: Attack, name: str) -> None:
     network = ResidualNetwork(hand_made(name), classes=CLASSES, image_shape=(1, 4, 4)).train()
     state = {key: value.clone() for key, value in network.state_dict().items()}
     x = torch.rand(3, 1, 4, 4)
