@@ -99,35 +99,50 @@ def operation(primitive: str, channels: int, stride: int) -> nn.Module:
     return {"sep": SepConv, "dil": DilConv}[family](channels, kernel, stride)
 
 
-class MixedOp(nn.Module):
-    """All primitives of one edge, weighted."""
+def channel_shuffle(x: Tensor, groups: int) -> Tensor:
+    """Channels of x [B, C, H, W] dealt out anew: the first of every group, the second of every group, and so on."""
+    size = x.shape[1] // groups
+    return x[:, [group * size + position for position in range(size) for group in range(groups)]]
 
-    def __init__(self, primitives: Sequence[str], channels: int, stride: int) -> None:
+
+class MixedOp(nn.Module):
+    """All primitives of one edge, weighted; with partial > 1 on the first 1 / partial of the channels (PC-DARTS)."""
+
+    def __init__(self, primitives: Sequence[str], channels: int, stride: int, partial: int = 1) -> None:
         super().__init__()
-        self._ops = nn.ModuleList([operation(name, channels, stride) for name in primitives])
+        self.stride, self.partial = stride, partial
+        self._ops = nn.ModuleList([operation(name, channels // partial, stride) for name in primitives])
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
-        return sum(w * op(x) for w, op in zip(weights, self._ops, strict=True))
+        selected = x.shape[1] // self.partial
+        mixed = sum(w * op(x[:, :selected]) for w, op in zip(weights, self._ops, strict=True))
+        if self.partial == 1:
+            return mixed
+        others = x[:, selected:]
+        if self.stride == 2:
+            others = F.max_pool2d(others, 2, 2)
+        return channel_shuffle(torch.cat([mixed, others], dim=1), self.partial)
 
 
 class SearchCell(nn.Module):
     """Two inputs, four nodes, 14 mixed edges in the order (0,2), (1,2), (0,3), (1,3), (2,3), ..."""
 
     def __init__(self, primitives: Sequence[str], before_last: int, last: int, channels: int, reduction: bool,
-                 reduction_before: bool) -> None:
+                 reduction_before: bool, partial: int = 1) -> None:
         super().__init__()
         self.preprocess0 = (FactorizedReduce(before_last, channels) if reduction_before
                             else ReLUConvBN(before_last, channels))
         self.preprocess1 = ReLUConvBN(last, channels)
         self._ops = nn.ModuleList([
-            MixedOp(primitives, channels, 2 if reduction and state < 2 else 1)
+            MixedOp(primitives, channels, 2 if reduction and state < 2 else 1, partial)
             for node in range(NODES) for state in range(2 + node)])
 
-    def forward(self, s0: Tensor, s1: Tensor, weights: Tensor) -> Tensor:
+    def forward(self, s0: Tensor, s1: Tensor, weights: Tensor, betas: Tensor | None = None) -> Tensor:
         states = [self.preprocess0(s0), self.preprocess1(s1)]
         edge = 0
         for _ in range(NODES):
-            total = sum(self._ops[edge + k](state, weights[edge + k]) for k, state in enumerate(states))
+            strengths = [1.0] * len(states) if betas is None else F.softmax(betas[edge:edge + len(states)], dim=0)
+            total = sum(strengths[k] * self._ops[edge + k](state, weights[edge + k]) for k, state in enumerate(states))
             edge += len(states)
             states.append(total)
         return torch.cat(states[2:], dim=1)
@@ -144,20 +159,27 @@ class ReferenceSupernet(nn.Module):
         kinds: order of the alphas; with "normal" among them the DARTS placement and widths 1:2:4, else ARNAS, 1:2:2.
         primitives: columns of the alphas.
         thirds, widths: kinds and widths of the three thirds, when they are not those; "both" takes turns.
+        partial: operations act on 1 / partial of the channels. edge_weights: the edges into a node have softmaxed weights.
 
     Attributes:
         alphas: kind -> nn.Parameter [14, P], registered under the names `alphas_<kind>`.
+        betas: kind -> nn.Parameter [14], registered under the names `betas_<kind>`; empty without edge weights.
     """
 
     def __init__(self, channels: int, layers: int, classes: int, image_shape: tuple[int, int, int],
                  kinds: Sequence[str] = ("robust", "reduce", "accurate"), primitives: Sequence[str] = PRIMITIVES,
-                 thirds: Sequence[str] | None = None, widths: Sequence[int] | None = None) -> None:
+                 thirds: Sequence[str] | None = None, widths: Sequence[int] | None = None, partial: int = 1,
+                 edge_weights: bool = False) -> None:
         super().__init__()
         self.kinds = tuple(kinds)
         self.alphas: dict[str, nn.Parameter] = {}
         for kind in self.kinds:
             self.alphas[kind] = nn.Parameter(1e-3 * torch.randn(14, len(primitives)))
             self.register_parameter(f"alphas_{kind}", self.alphas[kind])
+        self.betas: dict[str, nn.Parameter] = {}
+        for kind in self.kinds if edge_weights else ():
+            self.betas[kind] = nn.Parameter(1e-3 * torch.randn(14))
+            self.register_parameter(f"betas_{kind}", self.betas[kind])
         width, stem_channels = STEM_MULTIPLIER * channels, channels
         self.stem = nn.Sequential(nn.Conv2d(image_shape[0], width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
         self.cells = nn.ModuleList()
@@ -170,7 +192,7 @@ class ReferenceSupernet(nn.Module):
                 channels = stem_channels * widths[0 if i < third else 1 if i < two_thirds else 2]
             elif reduction and not (i == two_thirds and "normal" not in kinds):
                 channels *= 2
-            self.cells.append(SearchCell(primitives, before_last, last, channels, reduction, reduction_before))
+            self.cells.append(SearchCell(primitives, before_last, last, channels, reduction, reduction_before, partial))
             if thirds is not None:
                 ordinary = thirds[0 if i < third else 1 if i < two_thirds else 2]
             else:
@@ -182,12 +204,12 @@ class ReferenceSupernet(nn.Module):
         self.classifier = nn.Linear(last, classes)
 
     def weight_parameters(self) -> dict[str, nn.Parameter]:
-        """Name -> parameter of everything but the alphas."""
-        return {name: p for name, p in self.named_parameters() if not name.startswith("alphas_")}
+        """Name -> parameter of everything but the alphas and betas."""
+        return {name: p for name, p in self.named_parameters() if not name.startswith(("alphas_", "betas_"))}
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [B, classes] of images x [B, C, H, W]."""
         s0 = s1 = self.stem(x)
         for cell, kind in zip(self.cells, self.cell_kinds, strict=True):
-            s0, s1 = s1, cell(s0, s1, F.softmax(self.alphas[kind], dim=-1))
+            s0, s1 = s1, cell(s0, s1, F.softmax(self.alphas[kind], dim=-1), self.betas.get(kind))
         return self.classifier(s1.mean(dim=(2, 3)))

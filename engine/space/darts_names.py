@@ -17,7 +17,7 @@ from torch import Tensor
 from engine.errors import CheckpointError
 from engine.space.layout import DILATED_KERNELS, SEPARABLE_KERNELS, CellShape, Layout, StateShape
 
-ALPHAS = "alphas_"
+ALPHAS, BETAS = "alphas_", "betas_"
 BUFFERS = {"running_mean": "mean", "running_var": "variance"}
 COUNTERS = r"(^|\.)num_batches_tracked$"
 

@@ -113,6 +113,7 @@ class CellShape:
         inputs: channels of its two inputs (cell k-2, cell k-1).
         map_size: (height, width) of its states 0 and 1.
         states: the five states that edges leave.
+        partial: K: the operations on its edges act on the first 1 / K of the channels (`engine.space.partial`).
     """
 
     index: int
@@ -123,15 +124,20 @@ class CellShape:
     inputs: tuple[int, int]
     map_size: tuple[int, int]
     states: tuple[StateShape, ...]
+    partial: int = 1
 
     @property
     def prefix(self) -> str:
         """Of the names of the cell's tensors."""
         return f"cells.{self.index}."
 
+    @property
+    def selected(self) -> int:
+        """Channels that the operations on its edges act on."""
+        return self.channels // self.partial
 
 def cell_shapes(kinds: Sequence[str], channels: int, layers: int, image_shape: Sequence[int], placement: str = "",
-                width_ratio: str = "") -> tuple[CellShape, ...]:
+                width_ratio: str = "", partial: int = 1) -> tuple[CellShape, ...]:
     """The cells of a supernet from input to output; arguments as `engine.space.supernet.Supernet`."""
     cells: list[CellShape] = []
     inputs = (STEM_MULTIPLIER * channels, STEM_MULTIPLIER * channels)
@@ -140,7 +146,7 @@ def cell_shapes(kinds: Sequence[str], channels: int, layers: int, image_shape: S
         states = tuple(StateShape(f"cells.{i}.states.{state}.", edges_from(state), 2 if position.reduction and state < 2 else 1)
                        for state in range(1 + NODES))
         cell = CellShape(i, position.kind, position.reduction, position.after_reduction,
-                         channels * position.channels_multiplier, inputs, (height, width), states)
+                         channels * position.channels_multiplier, inputs, (height, width), states, partial)
         cells.append(cell)
         inputs = (inputs[1], NODES * cell.channels)
         if position.reduction:
@@ -165,7 +171,7 @@ def weight_layout(cells: Sequence[CellShape], classes: int, image_channels: int)
                        (2, c // 2, before_last) if cell.after_reduction else (c, before_last)))
         shapes.append((cell.prefix + "preprocess1", (c, last)))
         for state in cell.states:
-            shapes += _state_weights(state, c)
+            shapes += _state_weights(state, cell.selected)
     features = NODES * cells[-1].channels
     return Layout([*shapes, ("classifier.weight", (classes, features)), ("classifier.bias", (classes,))])
 
@@ -190,7 +196,7 @@ def buffer_layout(cells: Sequence[CellShape]) -> Layout:
         c = cell.channels
         norms += [(cell.prefix + "preprocess0", (c,)), (cell.prefix + "preprocess1", (c,))]
         for state in cell.states:
-            m = len(state.edges)
+            m, c = len(state.edges), cell.selected
             norms.append((state.prefix + "pools", (2, c)))
             norms.append((state.prefix + "first", (len(SEPARABLE_KERNELS), m, c)))
             norms.append((state.prefix + "separable", (len(SEPARABLE_KERNELS), m, c)))

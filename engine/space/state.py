@@ -8,7 +8,7 @@ cell from what was measured.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -22,6 +22,7 @@ from engine.space.convolutional import ChannelsLast, Merged
 from engine.space.dense import LARGEST_MAP, Dense
 from engine.space.layout import CellShape, Layout, StateShape, edges_from
 from engine.space.normalisation import Normalisation
+from engine.space.partial import bypassed, shuffled
 
 # From here on per-edge convolutions in channels_last beat merged ones on a CPU (measured: 8 merged, 24 channels_last).
 CHANNELS_LAST_FROM = 16
@@ -33,8 +34,8 @@ DENSE_CHANNELS, TINY_MAP = 16, 16
 class Backend(Protocol):
     """What a cell is computed with. Maps are [B, C, H, W] in shape; how they lie in memory is the back end's own affair."""
 
-    def serves(self, x: Tensor, normalisation: Normalisation) -> bool:
-        """Whether it can compute such a pass here: device and dtype of x, kind of statistics."""
+    def serves(self, cell: CellShape, x: Tensor, normalisation: Normalisation) -> bool:
+        """Whether it can compute such a pass of the cell here: device and dtype of x, kind of statistics."""
 
     def cell(self, cell: CellShape, layout: Layout, before_last: Tensor, last: Tensor, weights: Tensor, rows: Tensor,
              normalisation: Normalisation) -> Tensor:
@@ -44,7 +45,8 @@ class Backend(Protocol):
             cell, layout: its shape and the layout of its weights.
             before_last, last: outputs of the two cells before it [B, I, H, W], both behind a ReLU.
             weights: the cell's slice [n] of the flat vector.
-            rows: [14, 7] softmaxed alphas by the state the edge leaves, columns in the order of `PRIMITIVES`.
+            rows: [14, 7] weights of the operations by the state the edge leaves, columns in the order of `PRIMITIVES`; of a
+                partial cell [14, 8], the last that of the channels which bypass them.
             normalisation: which statistics to use, and whether to update them.
 
         Returns:
@@ -68,7 +70,7 @@ class StateBackend(Protocol):
         Args:
             h: the state, [B, C, H, W].
             weights: views of the flat weight vector, by name.
-            rows: [m, 7] softmaxed alphas of the m edges leaving the state, columns in the order of `PRIMITIVES`.
+            rows: [m, 7] weights of the operations on the m edges leaving the state, columns in the order of `PRIMITIVES`.
             shape: the state's names, edges and stride.
             normalisation: which statistics to use, and whether to update them.
 
@@ -84,7 +86,7 @@ class StateByState:
     def __init__(self, states: StateBackend) -> None:
         self.states = states
 
-    def serves(self, x: Tensor, normalisation: Normalisation) -> bool:
+    def serves(self, cell: CellShape, x: Tensor, normalisation: Normalisation) -> bool:
         """Everything."""
         return True
 
@@ -95,14 +97,25 @@ class StateByState:
         by_state = rows.split([len(edges_from(state)) for state in range(1 + NODES)])
         states = [backend.normalise(self._preprocess(x, views[cell.prefix + name]), normalisation, cell.prefix + name)
                   for x, name in ((before_last, "preprocess0"), (last, "preprocess1"))]
-        pending: Tensor | None = None  # what each node that is not finished has received, [nodes left, B, C, H', W']
+        # What each node that is not finished has received, [nodes left, B, C, H', W']; selected channels and others apart.
+        pending: Sequence[Tensor] = ()
         for i, shape in enumerate(cell.states):
-            contributions = backend.state(states[i], views, by_state[i], shape, normalisation)
-            pending = contributions if pending is None else pending + contributions
+            contributions = self._contributions(cell, states[i], views, by_state[i], shape, normalisation)
+            pending = [one + more for one, more in zip(pending, contributions, strict=True)] if pending else contributions
             if i >= 1:  # node i - 1 has heard from all its inputs
-                node, pending = pending[0], pending[1:]
-                states.append(node)
+                node, pending = [part[0] for part in pending], [part[1:] for part in pending]
+                states.append(node[0] if cell.partial == 1 else shuffled(*node))
         return torch.cat(states[2:], dim=1)
+
+    def _contributions(self, cell: CellShape, h: Tensor, views: Mapping[str, Tensor], rows: Tensor, shape: StateShape,
+                       normalisation: Normalisation) -> Sequence[Tensor]:
+        """What a state h contributes to each later node: all channels, or of a partial cell (selected ones, the others)."""
+        if cell.partial == 1:
+            return [self.states.state(h, views, rows, shape, normalisation)]
+        selected, others = h.split([cell.selected, cell.channels - cell.selected], dim=1)
+        operations, bypass = rows.split([rows.shape[1] - 1, 1], dim=1)
+        return [self.states.state(selected, views, operations, shape, normalisation),
+                bypassed(others, bypass.flatten(), shape.stride)]
 
     def _preprocess(self, x: Tensor, weight: Tensor) -> Tensor:
         """What stands between a cell's input and the BatchNorm of a state; weight [2, C / 2, I] halves the maps."""
@@ -120,11 +133,12 @@ BACKENDS.add("compiled", Compiled())
 
 
 def choose(cell: CellShape, device_type: str, compiled: bool = True) -> str:
-    """Name of the fastest back end for a cell on "cpu", "cuda", ...; compiled: whether it may be the compiled one."""
-    if compiled and device_type == "cpu" and unavailable() is None:
+    """Name of the fastest back end for a cell on "cpu", "cuda", ...; compiled: whether it may be the compiled one, which
+    has no partial cells."""
+    if compiled and device_type == "cpu" and cell.partial == 1 and unavailable() is None:
         return "compiled"
     on_cpu = device_type == "cpu"
-    largest = TINY_MAP if on_cpu and cell.channels > DENSE_CHANNELS else LARGEST_MAP
+    largest = TINY_MAP if on_cpu and cell.selected > DENSE_CHANNELS else LARGEST_MAP
     if math.prod(cell.map_size) <= largest:
         return "dense"
-    return "channels_last" if on_cpu and cell.channels >= CHANNELS_LAST_FROM else "merged"
+    return "channels_last" if on_cpu and cell.selected >= CHANNELS_LAST_FROM else "merged"

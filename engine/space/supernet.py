@@ -19,10 +19,11 @@ from engine.errors import CheckpointError, ConfigError
 from engine.genotype import EDGES, NODES, NONE, PRIMITIVES, Genotype, derive_genotype
 from engine.placement import check_size
 from engine.space import darts_names
-from engine.space.darts_names import ALPHAS
+from engine.space.darts_names import ALPHAS, BETAS
 from engine.space.layout import Layout, buffer_layout, cell_shapes, edges_from, weight_layout
 from engine.space.network import per_channel
 from engine.space.normalisation import Normalisation
+from engine.space.partial import edge_softmax
 from engine.space.state import BACKENDS, Backend, choose
 
 Device = torch.device | str
@@ -42,10 +43,14 @@ class Supernet:
         backend: name of a state back end for all cells; None: the fastest for each cell.
         mean: mean per image channel in pixels 0..1, subtracted first; None for images that stay as they are.
         std: standard deviation per image channel, divided by; None for 1.
+        partial: K: the operations act on 1 / K of the channels, the others bypass them (`engine.space.partial`); the
+            channels are a multiple of 2 K.
+        edge_weights: whether the edges into a node have weights of their own, the softmax of their betas.
 
     Attributes:
         layout, buffers: packing of the flat weight vector [n] and of the flat BatchNorm buffers [m].
-        alpha_shape: kind -> (14, number of primitives); alpha_size: length of the flat alpha vector.
+        alpha_shape: kind -> (14, number of primitives).
+        alpha_size: length of the flat alpha vector: the alphas of all kinds, then with edge weights 14 betas of each kind.
 
     Raises:
         ConfigError: sizes, kinds, places or primitives no supernet can have, or a mean or std that does not fit.
@@ -59,20 +64,24 @@ class Supernet:
     def __init__(self, *, kinds: Sequence[str] = ("robust", "reduce", "accurate"), channels: int, layers: int, classes: int,
                  image_shape: Sequence[int], primitives: Sequence[str] = PRIMITIVES, backend: str | None = None,
                  placement: str = "", width_ratio: str = "", mean: Sequence[float] | None = None,
-                 std: Sequence[float] | None = None) -> None:
-        _check(channels, classes, image_shape, primitives)
+                 std: Sequence[float] | None = None, partial: int = 1, edge_weights: bool = False) -> None:
+        _check(channels, classes, image_shape, primitives, partial)
         self.kinds = tuple(kinds)
         self.primitives = tuple(primitives)
         self.classes = classes
         self.image_shape = tuple(image_shape)
-        self.cells = cell_shapes(kinds, channels, layers, image_shape, placement, width_ratio)
+        self.partial = partial
+        self.edge_weights = edge_weights
+        self.cells = cell_shapes(kinds, channels, layers, image_shape, placement, width_ratio, partial)
         self.layout: Layout = weight_layout(self.cells, classes, image_shape[0])
         self.buffers: Layout = buffer_layout(self.cells)
         prefixes = [cell.prefix for cell in self.cells]
         self._parts = [self.layout.part(prefix) for prefix in ("stem.", *prefixes, "classifier.")]
         self._buffer_parts = [self.buffers.part(prefix) for prefix in ("stem.", *prefixes)]
         self.alpha_shape = {kind: (len(EDGES), len(self.primitives)) for kind in self.kinds}
-        self.alpha_size = sum(math.prod(shape) for shape in self.alpha_shape.values())
+        beta_size = len(self.kinds) * len(EDGES) if edge_weights else 0
+        self._alpha_parts = (sum(math.prod(shape) for shape in self.alpha_shape.values()), beta_size)
+        self.alpha_size = sum(self._alpha_parts)
         self._backends = None if backend is None else [BACKENDS[backend]] * layers
         self._orders: dict[torch.device, tuple[Tensor, Tensor]] = {}
         self._channels = None if mean is None and std is None else (
@@ -116,7 +125,7 @@ class Supernet:
         return math.prod(shape[1:]) if name == "stem.convolution" else shape[-1]
 
     def initial_alphas(self, generator: torch.Generator, dtype: torch.dtype = torch.float32, device: Device = "cpu") -> Tensor:
-        """Flat alphas [14 * primitives * kinds], 1e-3 N(0, 1) (DARTS and ARNAS, released code). CPU generator."""
+        """Flat alphas [alpha_size], betas too: 1e-3 N(0, 1) (DARTS, PC-DARTS and ARNAS, released code). CPU generator."""
         return (1e-3 * torch.randn(self.alpha_size, generator=generator, dtype=torch.float64)).to(dtype=dtype, device=device)
 
     def initial_buffers(self, dtype: torch.dtype = torch.float32, device: Device = "cpu") -> Tensor:
@@ -133,24 +142,44 @@ class Supernet:
         Raises:
             CheckpointError: a vector of another length.
         """
+        return dict(zip(self.kinds, self._split(alphas)[0].unbind(), strict=True))
+
+    def beta_views(self, alphas: Tensor) -> dict[str, Tensor]:
+        """Kind -> view [14] of the betas in flat alphas, edges in the order of `EDGES`; empty without edge weights.
+
+        Raises:
+            CheckpointError: a vector of another length.
+        """
+        return dict(zip(self.kinds, self._split(alphas)[1].unbind(), strict=True)) if self.edge_weights else {}
+
+    def _split(self, alphas: Tensor) -> tuple[Tensor, Tensor]:
+        """Views [kinds, 14, primitives] and [kinds, 14] of flat alphas; the second is empty without edge weights."""
         if alphas.shape != (self.alpha_size,):
             raise CheckpointError(f"The flat alphas must have {self.alpha_size} entries ({', '.join(self.kinds)}), got shape "
                                   f"{tuple(alphas.shape)}; were they made for other cell kinds?")
-        return dict(zip(self.kinds, alphas.view(len(self.kinds), len(EDGES), len(self.primitives)).unbind(), strict=True))
+        operations, betas = alphas.split(self._alpha_parts)
+        return operations.view(len(self.kinds), len(EDGES), len(self.primitives)), betas.view(-1, len(EDGES))
 
     def genotype(self, alphas: Tensor) -> Genotype:
-        """The discrete architecture of flat alphas (DARTS, section 2.4)."""
-        weights = {kind: F.softmax(view, dim=-1).tolist() for kind, view in self.alpha_views(alphas.detach()).items()}
+        """The discrete architecture of flat alphas (DARTS, section 2.4; with edge weights PC-DARTS, section 3.3)."""
+        weights = dict(zip(self.kinds, self._operation_weights(alphas.detach()).tolist(), strict=True))
         return derive_genotype(weights, self.primitives)
+
+    def _operation_weights(self, alphas: Tensor) -> Tensor:
+        """[kinds, 14, primitives] of flat alphas: softmax of the alphas, times that of the betas over a node's edges."""
+        operations, betas = self._split(alphas)
+        weights = F.softmax(operations, dim=-1)
+        return weights * edge_softmax(betas).unsqueeze(-1) if self.edge_weights else weights
 
     def to_darts_state_dict(self, weights: Tensor, buffers: Tensor | None = None,
                             alphas: Tensor | None = None) -> dict[str, Tensor]:
-        """Copies of all tensors under the names of the public DARTS family; alphas as `alphas_<kind>`."""
+        """Copies of all tensors under the names of the public DARTS family; alphas as `alphas_<kind>`, `betas_<kind>`."""
         state = darts_names.export(self.layout, weights, darts_names.weight_places(self.cells, self.primitives))
         if buffers is not None:
             state |= darts_names.export(self.buffers, buffers, darts_names.buffer_places(self.cells, self.primitives))
         if alphas is not None:
             state |= {ALPHAS + kind: view.detach().clone() for kind, view in self.alpha_views(alphas).items()}
+            state |= {BETAS + kind: view.detach().clone() for kind, view in self.beta_views(alphas).items()}
         return state
 
     def load_darts_state_dict(self, state: Any, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -168,7 +197,10 @@ class Supernet:
         places = [*darts_names.weight_places(self.cells, self.primitives)]
         buffer_places = [*darts_names.buffer_places(self.cells, self.primitives)]
         names = {place.name for place in (*places, *buffer_places)}
-        alpha_names = [ALPHAS + kind for kind in self.kinds]
+        alpha_shapes = {ALPHAS + kind: shape for kind, shape in self.alpha_shape.items()}
+        if self.edge_weights:
+            alpha_shapes |= {BETAS + kind: (len(EDGES),) for kind in self.kinds}
+        alpha_names = list(alpha_shapes)
         has_alphas = any(name in found for name in alpha_names)
         darts_names.check_names(found, names | set(alpha_names if has_alphas else ()))
         dtype = dtype or found["stem.0.weight"].dtype
@@ -176,7 +208,7 @@ class Supernet:
         buffers = darts_names.take(self.buffers, found, iter(buffer_places), dtype)
         alphas = None
         if has_alphas:
-            layout = Layout([(name, shape) for name, shape in zip(alpha_names, self.alpha_shape.values(), strict=True)])
+            layout = Layout([*alpha_shapes.items()])
             alphas = darts_names.take(layout, found, (darts_names.Place(name, name, ()) for name in alpha_names), dtype)
         return weights, buffers, alphas
 
@@ -210,7 +242,7 @@ class Supernet:
     def _backend(self, i: int, x: Tensor, normalisation: Normalisation) -> Backend:
         """The back end of cell i for such a pass."""
         backend = self._backends[i] if self._backends else BACKENDS[choose(self.cells[i], x.device.type)]
-        if backend.serves(x, normalisation):
+        if backend.serves(self.cells[i], x, normalisation):
             return backend
         return BACKENDS[choose(self.cells[i], x.device.type, compiled=False)]
 
@@ -259,12 +291,15 @@ class Supernet:
         return self._placed[key]
 
     def _rows(self, alphas: Tensor) -> dict[str, Tensor]:
-        """Kind -> softmaxed alphas [14, 7], edges by the state they leave, columns in the order of `PRIMITIVES`."""
-        self.alpha_views(alphas)  # refuses a wrong length
+        """Kind -> weights of the operations [14, 7], edges by the state they leave, columns in the order of `PRIMITIVES`;
+        with partial channels [14, 8], the last the weight of those that bypass the operations."""
         by_state, columns = self._order(alphas.device)
-        softmaxed = F.softmax(alphas.view(len(self.kinds), len(EDGES), -1), dim=-1)
-        softmaxed = softmaxed.index_select(1, by_state).index_select(2, columns)
-        return dict(zip(self.kinds, softmaxed.unbind(), strict=True))
+        rows = self._operation_weights(alphas).index_select(2, columns)
+        if self.partial > 1:
+            betas = self._split(alphas)[1]
+            bypass = edge_softmax(betas) if self.edge_weights else torch.ones_like(rows[..., 0])
+            rows = torch.cat([rows, bypass.unsqueeze(-1)], dim=-1)
+        return dict(zip(self.kinds, rows.index_select(1, by_state).unbind(), strict=True))
 
     def _order(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Edges in the order of the states they leave, and the columns of `PRIMITIVES`; made once per device."""
@@ -276,10 +311,15 @@ class Supernet:
         return self._orders[device]
 
 
-def _check(channels: int, classes: int, image_shape: Sequence[int], primitives: Sequence[str]) -> None:
+def _check(channels: int, classes: int, image_shape: Sequence[int], primitives: Sequence[str], partial: int) -> None:
     check_size(channels, classes, image_shape)
     if channels % 2:
         raise ConfigError(f"channels must be even (a reduction splits them in two halves), got {channels}; take {channels + 1}.")
+    if partial < 1:
+        raise ConfigError(f"partial must be at least 1 (operations on all channels), got {partial}; take 1 or more.")
+    if channels % (2 * partial):
+        raise ConfigError(f"channels must be a multiple of {2 * partial} (operations act on 1 / {partial} of them, which a "
+                          f"reduction splits in two halves), got {channels}; take {-(-channels // (2 * partial)) * 2 * partial}.")
     if image_shape[1] % 4 or image_shape[2] % 4:
         raise ConfigError(f"Height and width of the images must be multiples of 4 (they are halved twice), got "
                           f"{image_shape[1]}x{image_shape[2]}; pad or crop the images.")

@@ -1,0 +1,44 @@
+"""Partial channel connections and edge weights (PC-DARTS, Xu et al. 2020, arXiv 1907.05737, sections 3.2 and 3.3).
+
+The operations of an edge act on the first C / K channels of a state; the others bypass them, through a 2x2 max-pool where
+the operations halve the map. Both are multiplied by the weight of the edge, and the channels are shuffled in K groups, so
+that the next state's first channels come from all of them. Shuffling commutes with adding: a node is shuffled once, when
+all its edges have been added.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from engine.genotype import NODES
+
+
+def bypassed(h: Tensor, weights: Tensor, stride: int) -> Tensor:
+    """What the channels h [B, C, H, W] that no operation acts on contribute to m edges of weights [m].
+
+    Returns:
+        [m, B, C, H / stride, W / stride].
+    """
+    if stride == 2:
+        h = F.max_pool2d(h, 2, 2)
+    return weights.view(-1, 1, 1, 1, 1) * h
+
+
+def shuffled(selected: Tensor, others: Tensor) -> Tensor:
+    """A node from its first C / K channels and the others [B, C - C / K, H, W], channels shuffled in K groups.
+
+    With `selected` [B, C / K, H, W] channel c of group g becomes channel c K + g.
+
+    Returns:
+        [B, C, H, W].
+    """
+    groups = others.unflatten(1, (-1, selected.shape[1])).transpose(1, 2)
+    return torch.cat([selected.unsqueeze(2), groups], dim=2).flatten(1, 2)
+
+
+def edge_softmax(betas: Tensor) -> Tensor:
+    """Softmax of betas [..., 14] over the edges into each node, edges in the order of `engine.genotype.EDGES`."""
+    into_nodes = betas.split([2 + node for node in range(NODES)], dim=-1)
+    return torch.cat([F.softmax(into, dim=-1) for into in into_nodes], dim=-1)
