@@ -199,6 +199,10 @@ class SearchConfig(RunConfig):
         """See `RunConfig.datasets`."""
         return (*super().datasets(), *([self.out_of_distribution] if self.out_of_distribution else []))
 
+    def supernet_settings(self) -> dict[str, Any]:
+        """Arguments of `engine.space.supernet.Supernet` beside the cell kinds, the primitives and the sizes."""
+        return {}
+
     @model_validator(mode="after")
     def _channels_are_even(self) -> SearchConfig:
         if self.channels % 2:

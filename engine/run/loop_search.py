@@ -151,23 +151,28 @@ class SearchLoop:
     def _write_step(self, report: StepReport, rate: float, images_per_s: float) -> None:
         session = self.session
         measured = dict(zip(report.names, report.losses))
-        session.event("metric", split="alphas", statistics="batch", values=_known({
-            **{f"{name}_loss": value for name, value in measured.items()},
-            "natural_accuracy": report.natural_accuracy, "adversarial_accuracy": report.adversarial_accuracy}))
+        if measured:  # not in a warm-up
+            self._write_objectives(report)
         session.event("metric", split="weights", statistics="batch", values=_known({
             "train_loss": report.train_loss, "train_accuracy": report.train_accuracy,
             "train_adversarial_accuracy": report.train_adversarial_accuracy, "learning_rate": rate,
             "images_per_s": round(images_per_s, 3)}))
-        stage = {"stage": report.stage} if report.stage else {}
-        session.event("objectives", names=list(report.names), losses=list(report.losses), weights=list(report.weights),
-                      norms=list(report.norms), cosines=[list(row) for row in report.cosines], **stage)
         end_of_epoch = session.step % self.steps_per_epoch == 0
         if end_of_epoch or session.step % self.alpha_every == 0:
             self._write_alphas()
         if end_of_epoch:
             self._write_genotype()
-            losses = ", ".join(f"{name} loss {value:.3f}" for name, value in measured.items())
+            losses = ", ".join(f"{name} loss {value:.3f}" for name, value in (measured or {"train": report.train_loss}).items())
             print(f"epoch {session.epoch} of {self.config.epochs}: {losses}, genotype {self.method.genotype().hash}", flush=True)
+
+    def _write_objectives(self, report: StepReport) -> None:
+        """What the step measured on the alphas split."""
+        self.session.event("metric", split="alphas", statistics="batch", values=_known({
+            **{f"{name}_loss": value for name, value in zip(report.names, report.losses, strict=True)},
+            "natural_accuracy": report.natural_accuracy, "adversarial_accuracy": report.adversarial_accuracy}))
+        stage = {"stage": report.stage} if report.stage else {}
+        self.session.event("objectives", names=list(report.names), losses=list(report.losses), weights=list(report.weights),
+                           norms=list(report.norms), cosines=[list(row) for row in report.cosines], **stage)
 
     def _write_alphas(self) -> None:
         for kind, alpha in self.supernet.alpha_views(self.method.alphas).items():

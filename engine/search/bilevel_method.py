@@ -18,7 +18,8 @@ One step, with k steps of PGD on each batch whose adversarial images are needed:
 
 First order drops the training gradient and the finite differences. An objective may take two passes instead of one. One of the
 alphas alone takes none, and has no implicit term. Out-of-distribution images come with the step; they cost nothing beside their
-objective.
+objective. In a warm-up there is no objective, hence no architecture gradient: alphas and Adam rest, and the last two rows are
+the step.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class BilevelMethod(Generic[Config]):
     # What a method is made of.
 
     def terms(self) -> tuple[Term, ...]:
-        """The objectives of the present epoch, at least one."""
+        """The objectives of the present epoch; none: it belongs to a warm-up."""
         raise NotImplementedError
 
     def weigh(self, gradients: Tensor, losses: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -153,8 +154,9 @@ class BilevelMethod(Generic[Config]):
 
     def architecture_passes(self) -> int:
         """Forward passes of the architecture gradients."""
-        evaluations = [term.kind.passes for term in self.terms() if term.kind.passes]
-        return 1 + sum(evaluations) + 2 * len(evaluations) if self.config.unrolled else sum(evaluations)
+        terms = self.terms()
+        evaluations = [term.kind.passes for term in terms if term.kind.passes]
+        return 1 + sum(evaluations) + 2 * len(evaluations) if self.config.unrolled and terms else sum(evaluations)
 
     def begin_epoch(self, epoch: int) -> None:
         """See `SearchMethod.begin_epoch`."""
@@ -236,15 +238,18 @@ class BilevelMethod(Generic[Config]):
         training = self.training_objective(x if x_adv is None else x_adv, y)
         images = StepImages(xs, ys, xs_adv, made.get("x_one_step"), out_of_distribution)
         objectives = tuple(self.objective(term, images) for term in terms)
-        self.activity = "architecture gradients"
-        found = self._architecture_gradients(passes, training, objectives, learning_rate)
-        alphas, mean, square = adam(
-            now.alphas, now.mean, now.square, found.combined, step=now.steps + 1,
-            learning_rate=self.config.alpha_learning_rate, weight_decay=self.config.alpha_weight_decay)
+        if terms:
+            self.activity = "architecture gradients"
+            found = self._architecture_gradients(passes, training, objectives, learning_rate)
+            alphas, mean, square = adam(
+                now.alphas, now.mean, now.square, found.combined, step=now.steps - now.warm_up_steps + 1,
+                learning_rate=self.config.alpha_learning_rate, weight_decay=self.config.alpha_weight_decay)
+        else:
+            found, alphas, mean, square = ArchitectureGradients.none(now.alphas), now.alphas, now.mean, now.square
         (natural_accuracy, buffers), (gradient, value) = passes.side_by_side(
             lambda: self._natural_pass(passes, x, y, alphas), lambda: self._weight_step_gradient(passes, training, alphas))
         weights, velocity = self._sgd(clipped(gradient, self.config.gradient_clip), learning_rate)
-        state = State(weights, velocity, alphas, mean, square, buffers, now.steps + 1)
+        state = State(weights, velocity, alphas, mean, square, buffers, now.steps + 1, now.warm_up_steps + (not terms))
         return Proposal(state, x_adv, xs_adv, terms, found, value, natural_accuracy, passes.passes)
 
     def _placed(self, batch: Batch) -> Batch:
@@ -333,10 +338,11 @@ class BilevelMethod(Generic[Config]):
         numbers = dict(zip(named, measured, strict=False))
         if not all(map(isfinite, measured)):
             told = [f"a {name} of {numbers[name]:.4g}" for name in ("training loss", *(f"{name} loss" for name in names))]
-            raise RunError(f"Step {state.steps} of the search must give finite numbers, got {', '.join(told[:-1])} and "
-                           f"{told[-1]}; lower weights_learning_rate or gradient_clip. The state before the step is kept.")
+            got = ", ".join(told[:-1]) + " and " * (len(told) > 1) + told[-1]
+            raise RunError(f"Step {state.steps} of the search must give finite numbers, got {got}; lower weights_learning_rate "
+                           "or gradient_clip. The state before the step is kept.")
         rows, m = measured[len(named):], len(names)
-        weights, norms_of, raw_norms, *matrix = (tuple(rows[i:i + m]) for i in range(0, len(rows), m))
+        weights, norms_of, raw_norms, *matrix = (tuple(rows[i * m:(i + 1) * m]) for i in range(3 + m))
         return StepReport(
             names=tuple(names), losses=tuple(numbers[f"{name} loss"] for name in names),
             coefficients=tuple(term.coefficient for term in proposal.terms), weights=weights, norms=norms_of,
@@ -348,7 +354,10 @@ class BilevelMethod(Generic[Config]):
 
     def state_dict(self) -> dict[str, Any]:
         """See `SearchMethod.state_dict`. The tensors are the method's own; it never changes them in place."""
-        return {"layout": self.supernet.layout.version, **{f.name: getattr(self._state, f.name) for f in fields(State)}}
+        state = {f.name: getattr(self._state, f.name) for f in fields(State)}
+        if not self._state.warm_up_steps:  # as before there was a warm-up
+            del state["warm_up_steps"]
+        return {"layout": self.supernet.layout.version, **state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See `SearchMethod.load_state_dict`.
@@ -361,17 +370,18 @@ class BilevelMethod(Generic[Config]):
                                   f"{state.get('layout')!r}; resume with the version that wrote it.")
         loaded: dict[str, Any] = {}
         for name, ours in vars(self._state).items():
-            theirs = state.get(name)
-            if name == "steps":
-                fits = isinstance(theirs, int) and theirs >= 0
+            counts = isinstance(ours, int)
+            theirs = state.get(name, 0 if name == "warm_up_steps" else None)
+            if counts:
+                fits = type(theirs) is int and 0 <= theirs <= loaded.get("steps", theirs)
             else:
                 fits = isinstance(theirs, Tensor) and theirs.shape == ours.shape
             if not fits:
-                expected = "a number of steps" if name == "steps" else f"a tensor of shape {list(ours.shape)}"
+                expected = "a number of steps" if counts else f"a tensor of shape {list(ours.shape)}"
                 got = f"shape {list(theirs.shape)}" if isinstance(theirs, Tensor) else repr(theirs)
                 raise CheckpointError(f"Entry {name!r} of the search checkpoint must be {expected}, got {got}; "
                                       "it belongs to a search with other settings or is damaged.")
-            loaded[name] = theirs if name == "steps" else theirs.to(self.device, self.dtype, copy=True)
+            loaded[name] = theirs if counts else theirs.to(self.device, self.dtype, copy=True)
         self._state = State(**loaded)
 
 

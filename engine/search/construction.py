@@ -45,7 +45,7 @@ def supernet_of(method: str, config: SearchConfig, *, classes: int, image_shape:
         kinds = implementation.cell_kinds
     return Supernet(kinds=kinds, primitives=implementation.primitives, channels=config.channels, layers=config.layers,
                     classes=classes, image_shape=image_shape, placement=config.placement, width_ratio=config.width_ratio,
-                    mean=mean, std=std)
+                    mean=mean, std=std, **config.supernet_settings())
 
 
 def backends_of(config: SearchConfig, supernet: Supernet, device_type: str) -> list[str]:

@@ -25,7 +25,7 @@ class StepReport:
     """What one step measured. m objectives; all numbers are plain floats.
 
     Attributes:
-        names: the objectives, for example ("natural", "adversarial").
+        names: the objectives, for example ("natural", "adversarial"); none in a warm-up, in which the alphas rest.
         losses: [m] value of each objective on the alphas batch, before its coefficient, at the weights where its
             architecture gradient was taken (after the unrolled step, where the method has one).
         coefficients: [m] what each objective is multiplied by (ARNAS: 1 and lambda).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from engine.search.objectives import Value
@@ -39,6 +40,7 @@ class State:
         alphas, mean, square: [k] alphas and moments of Adam.
         buffers: running statistics of BatchNorm.
         steps: completed steps.
+        warm_up_steps: those of them in which alphas and Adam rested.
     """
 
     weights: Tensor
@@ -48,11 +50,12 @@ class State:
     square: Tensor
     buffers: Tensor
     steps: int
+    warm_up_steps: int = 0
 
 
 @dataclass(frozen=True)
 class ArchitectureGradients:
-    """What the alphas batch gave, of m objectives.
+    """What the alphas batch gave, of m objectives; of none in a warm-up.
 
     Attributes:
         raw: [m, k] architecture gradients that are weighed, implicit terms included, without coefficients.
@@ -69,6 +72,12 @@ class ArchitectureGradients:
     weights: Tensor
     combined: Tensor
     values: tuple[Value, ...]
+
+    @classmethod
+    def none(cls, alphas: Tensor) -> ArchitectureGradients:
+        """Those of no objective."""
+        rows, gramian = alphas.new_zeros(0, len(alphas)), alphas.new_zeros(0, 0, dtype=torch.float64)
+        return cls(rows, rows, gramian, gramian.diagonal(), torch.zeros_like(alphas), ())
 
 
 @dataclass(frozen=True)

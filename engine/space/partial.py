@@ -1,9 +1,9 @@
-"""Partial channel connections and edge weights (PC-DARTS, Xu et al. 2020, arXiv 1907.05737, sections 3.2 and 3.3).
+"""Partial channel connections and edge weights (PC-DARTS, Xu et al. 2020, arXiv 1907.05737, as in its released code).
 
 The operations of an edge act on the first C / K channels of a state; the others bypass them, through a 2x2 max-pool where
 the operations halve the map. Both are multiplied by the weight of the edge, and the channels are shuffled in K groups, so
-that the next state's first channels come from all of them. Shuffling commutes with adding: a node is shuffled once, when
-all its edges have been added.
+that the first channels of the next state come from several of them. Shuffling commutes with adding: a node is shuffled
+once, when all its edges have been added.
 """
 
 from __future__ import annotations

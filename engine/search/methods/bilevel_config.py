@@ -22,7 +22,9 @@ class BilevelConfig(SearchConfig):
 
     def deviations(self) -> list[str]:
         """See `RunConfig.deviations`."""
-        return super().deviations() + ([] if self.unrolled else ["first order"])
+        if self.unrolled == type(self).model_fields["unrolled"].default:
+            return super().deviations()
+        return [*super().deviations(), "second order" if self.unrolled else "first order"]
 
 
 class RobustBilevelConfig(AddedObjectivesConfig, BilevelConfig):

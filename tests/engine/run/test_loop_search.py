@@ -22,7 +22,7 @@ from tests.engine.run.test_resume import same
 # Epochs enough for every stage.
 SEARCHES: dict[str, dict[str, Any]] = {
     "arnas": {"epochs": 2}, "dsara": {"epochs": 4, "steps_per_epoch": 2, "switch_epoch": 1}, "darts": {"epochs": 2},
-    "advrush": {"epochs": 4, "warmup_epochs": 2}}
+    "advrush": {"epochs": 4, "warmup_epochs": 2}, "pcdarts": {"epochs": 3, "steps_per_epoch": 2}}
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +44,9 @@ def whole_searches(runs: Path) -> dict[str, str]:
 
 
 # Of DSARA: a step of stage 1 takes 10 passes, the four of them 40, a step of stage 2 takes 13.
-# Passes at which a search is stopped: in its first step and in its second; E2RNAS takes six a step.
-STOPS = {"e2rnas": (1, 5, 11)}
+# Passes at which a search is stopped: in its first step and in its second; E2RNAS takes six a step. PC-DARTS takes two in its
+# warm-up, then three.
+STOPS = {"e2rnas": (1, 5, 11), "pcdarts": (1, 4, 5, 9)}
 
 
 @pytest.mark.parametrize(("name", "stop_at"), [
@@ -147,3 +148,17 @@ def test_a_search_normalises_with_the_weights_split_and_blanks_with_its_mean(run
     blanked = (x == torch.tensor(loop.statistics.mean)).flatten(1).sum(1)
     assert ((blanked >= 4) & (blanked <= 16)).all() and (loop.supernet._pixels(x) == 0).flatten(1).sum(1).equal(blanked)
     session.close()
+
+
+def test_a_warm_up_moves_the_weights_alone(runs: Path, whole_searches: dict[str, str]) -> None:
+    events = events_of(runs, whole_searches["pcdarts"])
+    steps = {name: [event["step"] for event in events if event["event"] == name] for name in ("objectives", "genotype")}
+    assert steps == {"objectives": [3, 4, 5, 6], "genotype": [0, 2, 4, 6]}
+    splits = [(event["step"], event["split"]) for event in events if event["event"] == "metric"]
+    assert [step for step, split in splits if split == "weights"] == [1, 2, 3, 4, 5, 6]
+    assert [step for step, split in splits if split == "alphas"] == [3, 4, 5, 6]
+    alphas = {event["step"]: event["alpha"] for event in events if event["event"] == "alpha" and event["cell"] == "normal"}
+    assert alphas[0] == alphas[1] == alphas[2] != alphas[3]
+    details = [event["detail"] for event in events if event["event"] == "progress"]
+    assert any(detail.startswith("Warm-up: weights only, until epoch 1.") for detail in details)
+    assert any(detail.startswith("Search: weights and architecture, since epoch 2.") for detail in details)

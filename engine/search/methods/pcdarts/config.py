@@ -1,0 +1,87 @@
+"""Settings of PC-DARTS (Xu et al., ICLR 2020, arXiv 1907.05737). Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import model_validator
+
+from engine.config import METHODS, Method, normalisation, setting
+from engine.search.methods.bilevel_config import BilevelConfig
+
+
+class PcDartsConfig(BilevelConfig):
+    """PC-DARTS: min over alpha and beta of L_natural(w), first order. The defaults are the published search on CIFAR-10."""
+
+    batch_size: int = setting(256, "Images per step, drawn from each of the weights and alphas splits.", group="Schedule",
+                              source="PC-DARTS code", ge=2, le=8192)
+    warm_up_epochs: int = setting(15, "First epochs in which the weights are trained and alphas and betas rest.", unit="epochs",
+                                  group="Schedule", source="PC-DARTS code", ge=0)
+    channels: int = setting(16, "Channels C of the first cells of the supernet; a multiple of 2 K.", group="Supernet",
+                            source="PC-DARTS code", ge=2, le=512)
+    partial: int = setting(
+        4, "K: the operations of an edge act on 1/K of the channels, the others bypass them. 1: on all.", group="Supernet",
+        source="PC-DARTS code", ge=1, le=64)
+    weights_learning_rate: float = setting(0.1, "Learning rate of SGD on the weights at the first epoch.", group="Weights",
+                                           source="PC-DARTS code", gt=0, le=10)
+    weights_learning_rate_min: float = setting(
+        0.0, "Its value at the end of the cosine schedule: zero in the paper, 0.001 in the released code.", group="Weights",
+        source="PC-DARTS", ge=0, le=10)
+    alpha_learning_rate: float = setting(6e-4, "Learning rate of Adam on alphas and betas.", group="Architecture",
+                                         source="PC-DARTS code", gt=0, le=10)
+    alpha_weight_decay: float = setting(1e-3, "Weight decay of Adam on alphas and betas.", group="Architecture",
+                                        source="PC-DARTS code", ge=0, le=1)
+    unrolled: bool = setting(
+        False, "Differs when on (second order): the architecture gradient goes through one unrolled weight step.",
+        group="Deviations", source="PC-DARTS code")
+    edge_weights: bool = setting(
+        True, "Differs when off: the edges into a node are added as they are, without the weights softmax(beta) that partial "
+        "channels are meant to be steadied by.", group="Deviations", source="PC-DARTS code")
+    normalise: bool = normalisation(True, "PC-DARTS code")
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {},
+        "scout": {"epochs": 10, "warm_up_epochs": 3},
+        "quick": {"channels": 8, "layers": 5, "epochs": 16, "warm_up_epochs": 5, "batch_size": 40, "alpha_learning_rate": 0.05,
+                  "threads": 2},
+        # One step of warm-up and one behind it.
+        "smoke": {"channels": 8, "layers": 4, "epochs": 2, "warm_up_epochs": 1, "steps_per_epoch": 1, "batch_size": 8,
+                  "images": 64},
+    }
+
+    @model_validator(mode="after")
+    def _channels_can_be_shared_out(self) -> PcDartsConfig:
+        unit = 2 * self.partial
+        if self.channels % unit:
+            raise ValueError(f"channels must be a multiple of {unit} (operations act on 1/{self.partial} of them, which a "
+                             f"reduction splits in two halves), got {self.channels}; take {-(-self.channels // unit) * unit} or "
+                             "change partial")
+        return self
+
+    @model_validator(mode="after")
+    def _alphas_move_in_an_epoch(self) -> PcDartsConfig:
+        if self.warm_up_epochs > self.epochs - 1:
+            raise ValueError(f"warm_up_epochs must be at most {self.epochs - 1}, so that alphas move in one of the {self.epochs} "
+                             f"epochs, got {self.warm_up_epochs}; lower it or search for more epochs")
+        return self
+
+    def supernet_settings(self) -> dict[str, Any]:
+        """See `SearchConfig.supernet_settings`."""
+        return super().supernet_settings() | {"partial": self.partial, "edge_weights": self.edge_weights}
+
+    def deviations(self) -> list[str]:
+        """See `RunConfig.deviations`."""
+        return super().deviations() + ([] if self.edge_weights else ["no edge weights"])
+
+
+METHODS.add("pcdarts", Method(
+    name="pcdarts",
+    title="PC-DARTS",
+    summary="DARTS in first order with operations on a quarter of the channels and a weight for every edge; the weights are "
+            "trained alone for the first epochs. No attack anywhere in the search.",
+    source="Xu et al.: PC-DARTS: Partial Channel Connections for Memory-Efficient Architecture Search, ICLR 2020, "
+           "arXiv 1907.05737",
+    config=PcDartsConfig,
+    implementation="engine.search.methods.pcdarts.method:PcDarts",
+))
