@@ -79,9 +79,9 @@ def operation(name: str) -> OperationStyle:
     return OPERATIONS.get(name) or OperationStyle(name, name, SERIES["neutral"], "solid", 2.0)
 
 
-def faint(colour: str) -> str:
-    """A hex colour at 45 % strength, for what stands behind the line that counts."""
-    return "rgba({},{},{},0.45)".format(*(int(colour[i:i + 2], 16) for i in (1, 3, 5)))
+def faint(colour: str, strength: float = 0.45) -> str:
+    """A hex colour at 45 % or another strength (0..1), for what stands behind the line that counts."""
+    return "rgba({},{},{},{:g})".format(*(int(colour[i:i + 2], 16) for i in (1, 3, 5)), strength)
 
 
 def cell_title(kind: str) -> str:

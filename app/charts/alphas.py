@@ -1,4 +1,4 @@
-"""Architecture weights of one cell kind: a heat-map of one epoch, and the course of every edge."""
+"""Architecture weights of one cell kind: a heat-map of one epoch, the course of every edge, and that of the edge weights."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ def written(state: int) -> str:
 
 
 def heat_map(matrix: pd.DataFrame) -> go.Figure:
-    """Softmaxed alphas of one cell at one epoch: edges down, operations across; the strongest of each edge is framed.
+    """What decides of one cell at one epoch: edges down, operations across; the strongest of each edge is framed.
 
     Args:
-        matrix: `RunLog.alpha_matrix`: columns edge (0..13), operation, alpha, weight (softmax over the edge's operations).
+        matrix: `RunLog.alpha_matrix`: columns edge (0..13), operation, alpha, weight, edge_weight. Edges that have a weight
+            of their own carry it behind their name.
     """
     if matrix.empty:
         return blank("The architecture weights appear after the first step")
@@ -37,7 +38,8 @@ def heat_map(matrix: pd.DataFrame) -> go.Figure:
     operations += sorted(set(matrix["operation"]) - set(operations))
     table = matrix.pivot(index="edge", columns="operation", values="weight")[operations].sort_index()
     columns = [_stacked(theme.operation(name).short) for name in operations]
-    rows = [edge_title(int(edge)) for edge in table.index]
+    weights = matrix.groupby("edge")["edge_weight"].first()
+    rows = [edge_title(int(edge)) + ("" if weights.isna()[edge] else f"   <b>{weights[edge]:.2f}</b>") for edge in table.index]
     values = table.to_numpy()
     low, high = span(table.stack())
     figure = go.Figure(go.Heatmap(
@@ -48,7 +50,7 @@ def heat_map(matrix: pd.DataFrame) -> go.Figure:
     frames = [{"type": "rect", "x0": column - 0.47, "x1": column + 0.47, "y0": row - 0.45, "y1": row + 0.45,
                "line": {"color": theme.operation(operations[column]).colour, "width": 2.4}}
               for row, column in enumerate(values.argmax(axis=1))]
-    themed(figure, legend=False, margin={"l": 78, "t": 58, "r": 8, "b": 12})
+    themed(figure, legend=False, margin={"l": 78 if weights.isna().all() else 116, "t": 58, "r": 8, "b": 12})
     figure.update_layout(hovermode="closest", shapes=frames)
     figure.update_xaxes(side="top", showgrid=False, tickangle=0, tickfont_size=11.5)
     figure.update_yaxes(autorange="reversed", showgrid=False)
@@ -56,7 +58,7 @@ def heat_map(matrix: pd.DataFrame) -> go.Figure:
 
 
 def lines(history: pd.DataFrame) -> go.Figure:
-    """Softmaxed alphas of every edge over the steps, as a triangle of small charts: row = the node an edge ends in,
+    """What decides on every edge over the steps, as a triangle of small charts: row = the node an edge ends in,
     column = the state it comes from.
 
     Args:
@@ -86,6 +88,44 @@ def lines(history: pd.DataFrame) -> go.Figure:
     courses = history.sort_values("step").groupby(["edge", "operation"], sort=True)
     # Everything at once: adding to a finished figure piece by piece takes Plotly several times as long.
     return go.Figure(data=[_line(int(edge), str(name), points) for (edge, name), points in courses], layout=layout)
+
+
+def edge_weights(history: pd.DataFrame) -> go.Figure:
+    """How the edges into each node share its weight over the steps: a chart for each node, an area for each source.
+
+    Args:
+        history: `RunLog.edge_lines`: columns edge, step, edge_weight (of the edges into a node they add up to 1).
+    """
+    if history.empty:
+        return blank("Edge weights appear after the first step")
+    nodes = sorted({target for _, target in EDGES})
+    layout: dict[str, dict] = {}
+    titles = []
+    for place, node in enumerate(nodes):
+        number, left, width = _axis(place), place / len(nodes), 1 / len(nodes)
+        layout["xaxis" + number] = AXIS | {
+            "domain": [left + 0.008, left + width - 0.018], "anchor": "y" + number, "nticks": 4, "showgrid": False,
+            "matches": "x" if place else None, "title": {"text": "step", "font": {"size": 11.5}, "standoff": 4}}
+        layout["yaxis" + number] = AXIS | {
+            "domain": [0, 0.9], "anchor": "x" + number, "range": [0, 1], "nticks": 3, "tickformat": ".1f",
+            "showticklabels": not place, "title": {"text": "" if place else "share", "font": {"size": 11.5}, "standoff": 6}}
+        titles.append({"text": f"into node {state_name(node)}", "x": left + 0.008, "y": 0.91, "xref": "paper", "yref": "paper",
+                       "xanchor": "left", "yanchor": "bottom", "showarrow": False, "font": {"size": 11.5}})
+    layout |= common_layout(margin={"l": 56, "r": 6, "t": 40, "b": 44})
+    layout |= {"annotations": titles}
+    layout["legend"] |= {"y": 1.04, "traceorder": "normal"}
+    courses = history.sort_values("step").groupby("edge", sort=True)
+    return go.Figure(data=[_area(*EDGES[int(edge)], points) for edge, points in courses], layout=layout)
+
+
+def _area(source: int, node: int, points: pd.DataFrame) -> dict:
+    number = _axis(node - 2)
+    return {"type": "scatter", "x": points["step"].tolist(), "y": points["edge_weight"].round(4).tolist(), "mode": "lines",
+            "name": f"from {written(source)}", "legendgroup": str(source), "legendrank": source, "showlegend": node == 5,
+            "xaxis": "x" + number, "yaxis": "y" + number, "stackgroup": str(node),
+            "line": {"color": theme.SERIES["accent"], "width": 1},
+            "fillcolor": theme.faint(theme.SERIES["accent"], 0.08 + 0.18 * source),
+            "hovertemplate": f"from {written(source)} %{{y:.3f}}<extra></extra>"}
 
 
 def span(weights: pd.Series) -> tuple[float, float]:

@@ -14,6 +14,10 @@ from app.components.states import empty_state
 from engine.genotype import Cell, Genotype, derive
 
 LINE_BUCKETS = 100  # points a line; ninety-eight lines share the picture
+# What the numbers of the heat map are, without and with edge weights.
+NUMBERS = (". Numbers: softmax weights, a row adds up to 1.",
+           ", with the edge's own weight, softmax(β). Numbers: softmax weights times the weight of their edge; all into one node "
+           "add up to 1.")
 
 
 def architecture(run_id: str) -> None:
@@ -35,14 +39,20 @@ def architecture(run_id: str) -> None:
         matrix = log.alpha_matrix(run_id, cell, epoch)
         live_plot(alphas.heat_map(matrix), key=f"run_heat_{cell}", height=430,
                   label=f"{theme.cell_title(cell)}: weight of every operation on every edge, epoch {epoch}")
-        st.html('<p class="rp-note">Rows: edges, from → to. Numbers: softmax weights, a row adds up to 1. Framed: the strongest '
-                "operation of its edge; the cell keeps the two strongest edges into each node.</p>")
+        st.html(f'<p class="rp-note">Rows: edges, from → to{NUMBERS[bool(matrix["edge_weight"].notna().any())]} Framed: the '
+                "strongest operation of its edge; the cell keeps the two strongest edges into each node.</p>")
     with right:
         _graph(matrix, log.genotypes(run_id), cell, epoch)
     st.html('<p class="rp-note" style="margin-top:1rem"><b>The same weights over the steps</b>, one small chart an edge: a row '
             "for the node it ends in, a column for where it comes from.</p>")
     live_plot(alphas.lines(log.alpha_lines(run_id, cell, LINE_BUCKETS)), key=f"run_lines_{cell}", height=520,
               label=f"{theme.cell_title(cell)}: weights of every edge over the steps")
+    shares = log.edge_lines(run_id, cell, LINE_BUCKETS)
+    if len(shares):
+        st.html('<p class="rp-note" style="margin-top:1rem"><b>The weights of the edges over the steps</b>: how the edges into a '
+                "node share it, softmax(β).</p>")
+        live_plot(alphas.edge_weights(shares), key=f"run_edges_{cell}", height=240,
+                  label=f"{theme.cell_title(cell)}: share of every edge into each node over the steps")
 
 
 def _choose_cell(cells: list[str]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from engine.errors import GenotypeError, RunLogError, shortened
-from engine.genotype import Genotype
+from engine.genotype import EDGES, Genotype
 from engine.registry import unknown_name
 from engine.run.events import SCHEMA
 
@@ -162,7 +162,23 @@ def _alpha(event: Event) -> tuple[str, list[Row]]:
                           f"got {shortened(event.get('alpha'))}")
     exponential = np.exp(alpha - alpha.max(axis=1, keepdims=True))
     weight = exponential / exponential.sum(axis=1, keepdims=True)
-    return "alpha", [(text(event, "cell"), primitives, alpha.ravel().astype(np.float32), weight.ravel().astype(np.float32))]
+    edge_weight = np.empty(0) if event.get("beta") is None else _edge_weights(event, len(alpha))
+    if edge_weight.size:
+        weight = weight * edge_weight[:, None]
+    return "alpha", [(text(event, "cell"), primitives, *(of.ravel().astype(np.float32) for of in (alpha, weight, edge_weight)))]
+
+
+def _edge_weights(event: Event, edges: int) -> np.ndarray:
+    """Softmax of the field beta, one number per edge, over the edges into each node."""
+    beta = np.array([np.nan if value is None else value for value in numbers(event, "beta", edges)])
+    if edges != len(EDGES) or not np.isfinite(beta).all():
+        raise RunLogError(f"beta must be {len(EDGES)} finite numbers, one per edge, got {shortened(event['beta'])}")
+    found = np.empty_like(beta)
+    targets = np.array([target for _, target in EDGES])
+    for target in np.unique(targets):
+        exponential = np.exp(beta[targets == target] - beta[targets == target].max())
+        found[targets == target] = exponential / exponential.sum()
+    return found
 
 
 def _genotype_of(event: Event) -> tuple[str, str]:

@@ -12,8 +12,9 @@ from engine.log.frames import INT, NUMBER, TEXT, frame
 CURVES = {"epoch": INT, "step": INT, "split": TEXT, "statistics": TEXT, "name": TEXT, "value": NUMBER}
 OBJECTIVES = {"step": INT, "epoch": INT, "objective": TEXT, "weight": NUMBER, "norm": NUMBER, "loss": NUMBER, "cosine": NUMBER}
 SHARES = {"objective": TEXT, "share_ignored": NUMBER, "share_alone": NUMBER, "steps": INT}
-MATRIX = {"edge": INT, "operation": TEXT, "alpha": NUMBER, "weight": NUMBER}
+MATRIX = {"edge": INT, "operation": TEXT, "alpha": NUMBER, "weight": NUMBER, "edge_weight": NUMBER}
 LINES = {"edge": INT, "operation": TEXT, "step": INT, "epoch": INT, "weight": NUMBER}
+EDGE_LINES = {"edge": INT, "step": INT, "epoch": INT, "edge_weight": NUMBER}
 GENOTYPES = {"epoch": INT, "step": INT, "genotype": TEXT, "hash": TEXT, "unchanged_epochs": INT, "t": NUMBER}
 
 # A weight within this of 0 or 1 counts as at a vertex of the simplex: MGDA's clip gives 0 and 1 exactly, Frank-Wolfe not.
@@ -75,11 +76,12 @@ def alpha_epochs(cursor: duckdb.DuckDBPyConnection, number: int, cell: str) -> l
 def alpha_matrix(cursor: duckdb.DuckDBPyConnection, number: int, cell: str, epoch: int | None) -> pd.DataFrame:
     """See `RunLog.alpha_matrix`."""
     return frame(cursor, """
-        with matrix as (select primitives, alpha, weight, len(primitives) as k from alpha
+        with matrix as (select primitives, alpha, weight, edge_weight, len(primitives) as k from alpha
                         where number = $n and cell = $cell and ($epoch is null or epoch = $epoch) order by step desc limit 1),
-        entry as (select k, primitives, unnest(alpha) as alpha, unnest(weight) as weight,
+        entry as (select k, primitives, edge_weight, unnest(alpha) as alpha, unnest(weight) as weight,
                          generate_subscripts(alpha, 1) - 1 as i from matrix)
-        select i // k as edge, primitives[i % k + 1] as operation, alpha, weight from entry order by i""",
+        select i // k as edge, primitives[i % k + 1] as operation, alpha, weight, edge_weight[i // k + 1] as edge_weight
+        from entry order by i""",
                  {"n": number, "cell": cell, "epoch": epoch}, MATRIX)
 
 
@@ -95,6 +97,17 @@ def alpha_lines(cursor: duckdb.DuckDBPyConnection, number: int, cell: str, bucke
                   from bucket)
         select i // k as edge, primitives[i % k + 1] as operation, step, epoch, weight from entry order by i, step""",
                  {"n": number, "cell": cell, "buckets": buckets}, LINES)
+
+
+def edge_lines(cursor: duckdb.DuckDBPyConnection, number: int, cell: str, buckets: int) -> pd.DataFrame:
+    """See `RunLog.edge_lines`."""
+    return frame(cursor, """
+        with line as (select step, epoch, edge_weight, min(step) over () as first, max(step) over () as last
+                      from alpha where number = $n and cell = $cell and len(edge_weight) > 0),
+        bucket as (select * from line qualify row_number() over (
+                       partition by (step - first) * $buckets // (last - first + 1) order by step desc) = 1)
+        select unnest(edge_weight) as edge_weight, generate_subscripts(edge_weight, 1) - 1 as edge, step, epoch
+        from bucket order by edge, step""", {"n": number, "cell": cell, "buckets": buckets}, EDGE_LINES)
 
 
 def genotypes(cursor: duckdb.DuckDBPyConnection, number: int) -> pd.DataFrame:

@@ -230,12 +230,20 @@ class RunLog:
         return self._ask(queries_training.alpha_epochs, run, cell)
 
     def alpha_matrix(self, run: str, cell: str, epoch: int | None = None) -> pd.DataFrame:
-        """The last alphas of an epoch (None: of the run): edge (0..13), operation, alpha, weight (softmax over operations)."""
+        """The last alphas of an epoch (None: of the run): edge (0..13), operation, alpha, weight, edge_weight.
+
+        weight decides what is derived: the softmax over the operations of an edge, times edge_weight (softmax over the edges
+        into a node) where the method has edge weights; edge_weight is NaN where it has none.
+        """
         return self._ask(queries_training.alpha_matrix, run, cell, epoch)
 
     def alpha_lines(self, run: str, cell: str, buckets: int = ALPHA_BUCKETS) -> pd.DataFrame:
         """Weights over time: edge, operation, step, epoch, weight; the last step of each of at most `buckets` buckets."""
         return self._ask(queries_training.alpha_lines, run, cell, buckets)
+
+    def edge_lines(self, run: str, cell: str, buckets: int = ALPHA_BUCKETS) -> pd.DataFrame:
+        """Edge weights over time: edge, step, epoch, edge_weight; as `alpha_lines`, no rows for a method without them."""
+        return self._ask(queries_training.edge_lines, run, cell, buckets)
 
     def genotypes(self, run: str) -> pd.DataFrame:
         """The genotype at the end of each epoch: epoch, step, genotype (JSON), hash, unchanged_epochs, t."""

@@ -36,8 +36,10 @@ TABLES: dict[str, dict[str, str]] = {
               "high": "DOUBLE"},
     "resumed_raw": EVENT | {"from_step": "BIGINT"},
     "metric_raw": EVENT | {"split": "VARCHAR", "statistics": "VARCHAR", "name": "VARCHAR", "value": "DOUBLE"},
-    # alpha and weight (softmax of alpha over operations): [edges * operations], edge by edge.
-    "alpha_raw": EVENT | {"cell": "VARCHAR", "primitives": "VARCHAR[]", "alpha": "FLOAT[]", "weight": "FLOAT[]"},
+    # alpha and weight (softmax of alpha over operations): [edges * operations], edge by edge. edge_weight: [edges] softmax of
+    # beta over the edges into a node, [] where the method has none; where it has, weight is multiplied by it.
+    "alpha_raw": EVENT | {"cell": "VARCHAR", "primitives": "VARCHAR[]", "alpha": "FLOAT[]", "weight": "FLOAT[]",
+                          "edge_weight": "FLOAT[]"},
     "genotype_raw": EVENT | {"genotype": "VARCHAR", "hash": "VARCHAR"},
     # One row per objective; cosine: the smallest cosine between its gradient and any other objective's.
     "objective_raw": EVENT | {"objective": "VARCHAR", "position": "INTEGER", "loss": "DOUBLE", "weight": "DOUBLE",

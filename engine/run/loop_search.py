@@ -175,8 +175,10 @@ class SearchLoop:
                            norms=list(report.norms), cosines=[list(row) for row in report.cosines], **stage)
 
     def _write_alphas(self) -> None:
+        betas = self.supernet.beta_views(self.method.alphas)
         for kind, alpha in self.supernet.alpha_views(self.method.alphas).items():
-            self.session.event("alpha", cell=kind, primitives=list(self.supernet.primitives), alpha=alpha.tolist())
+            beta = {"beta": betas[kind].tolist()} if betas else {}
+            self.session.event("alpha", cell=kind, primitives=list(self.supernet.primitives), alpha=alpha.tolist(), **beta)
 
     def _write_genotype(self) -> None:
         genotype = self.method.genotype()

@@ -8,9 +8,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from app.charts import alphas
+from app.components.run_architecture import derived_cell
 from engine import requests
 from engine.config import METHODS
 from engine.errors import StopRequested
+from engine.genotype import Genotype
+from engine.log import RunLog
 from tests import sample_runs
 from tests.app.pages import component_data, open_page, text_of
 from tests.engine.run.test_loops import attempt
@@ -95,6 +99,30 @@ def test_a_run_with_many_warnings_shows_the_newest(empty: Path) -> None:
     words = text_of(open_page("run", id=run_id))
     assert [f"Warning {number}." in words for number in range(1, 7)] == [False, False, True, True, True, True]
     assert "And 2 earlier" in words and words.count("Warning 6.") == 1
+
+
+def test_a_search_with_edge_weights_shows_them_and_derives_with_them(empty: Path) -> None:
+    run_id = searched(empty, "pcdarts", alpha_learning_rate=0.5, steps_per_epoch=2)
+    test = open_page("run", id=run_id)
+    assert "softmax(β)" in text_of(test) and "into node 3" in drawn(test, "run_edges_normal")
+    log = RunLog.open(empty, in_memory=True)
+    log.ingest()
+    matrix = log.alpha_matrix(run_id, "normal")
+    weights = matrix.groupby("edge")["edge_weight"].first()
+    assert list(alphas.heat_map(matrix).data[0].y) == [
+        f"{alphas.edge_title(edge)}   <b>{weight:.2f}</b>" for edge, weight in enumerate(weights)]
+    genotype = Genotype.from_dict(log.genotype(run_id))
+    cells = {kind: derived_cell(log.alpha_matrix(run_id, kind)) for kind in genotype.kinds}
+    assert cells == {kind: genotype.cell(kind) for kind in genotype.kinds}
+    alone = matrix.assign(weight=matrix["weight"] / matrix["edge_weight"])
+    assert derived_cell(alone) != cells["normal"], "the edge weights must matter here"
+
+
+@pytest.mark.parametrize("method", ["arnas", "darts"])
+def test_a_search_without_edge_weights_shows_none(empty: Path, method: str) -> None:
+    test = open_page("run", id=searched(empty, method))
+    assert "softmax(β)" not in text_of(test) and "a row adds up to 1" in text_of(test)
+    assert not any(component_data(test, "rampart_live_plot", f"run_edges_{kind}") for kind in ("normal", "accurate"))
 
 
 @pytest.mark.parametrize(("weighting", "words"), [("equal", "Every loss has the same weight"), ("adversarial", "alone")])

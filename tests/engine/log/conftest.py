@@ -48,7 +48,8 @@ def every_query(log: RunLog) -> dict[str, Any]:
         "share_at_vertex": log.share_at_vertex, "alpha_cells": log.alpha_cells,
         "alpha_epochs": lambda run: log.alpha_epochs(run, "robust"), "alpha_matrix": lambda run: log.alpha_matrix(run, "robust"),
         "alpha_matrix of epoch 1": lambda run: log.alpha_matrix(run, "robust", 1),
-        "alpha_lines": lambda run: log.alpha_lines(run, "reduce"), "genotypes": log.genotypes, "genotype": log.genotype,
+        "alpha_lines": lambda run: log.alpha_lines(run, "reduce"), "edge_lines": lambda run: log.edge_lines(run, "reduce"),
+        "genotypes": log.genotypes, "genotype": log.genotype,
         "attacks": log.attacks, "pareto_epochs": lambda run: log.pareto_epochs([run]), "revision": log.events_revision,
     }
     for run in answers["runs"]["id"]:

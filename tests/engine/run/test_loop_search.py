@@ -157,8 +157,10 @@ def test_a_warm_up_moves_the_weights_alone(runs: Path, whole_searches: dict[str,
     splits = [(event["step"], event["split"]) for event in events if event["event"] == "metric"]
     assert [step for step, split in splits if split == "weights"] == [1, 2, 3, 4, 5, 6]
     assert [step for step, split in splits if split == "alphas"] == [3, 4, 5, 6]
-    alphas = {event["step"]: event["alpha"] for event in events if event["event"] == "alpha" and event["cell"] == "normal"}
-    assert alphas[0] == alphas[1] == alphas[2] != alphas[3]
+    for name in ("alpha", "beta"):
+        found = {event["step"]: event[name] for event in events if event["event"] == "alpha" and event["cell"] == "normal"}
+        assert found[0] == found[1] == found[2] != found[3] and len(found[0]) == 14
+    assert not [event for event in events_of(runs, whole_searches["darts"]) if "beta" in event]
     details = [event["detail"] for event in events if event["event"] == "progress"]
     assert any(detail.startswith("Warm-up: weights only, until epoch 1.") for detail in details)
     assert any(detail.startswith("Search: weights and architecture, since epoch 2.") for detail in details)
