@@ -216,7 +216,7 @@ class TestEveryMethod:
         for placement, ratio in zip(RULES, ("1:1:1", "1:2:4", "1:3:2", "1:2:2", "1:1:2", "1:4:1"), strict=True):
             method = make(name, placement=placement, width_ratio=ratio)
             assert sorted(method.supernet.kinds) == sorted(RULES[placement].kinds)
-            widths = [cell.channels // 4 for cell in method.supernet.cells]
+            widths = [cell.channels // method.config.channels for cell in method.supernet.cells]
             assert widths == [int(ratio.split(":")[third]) for third in (0, 1, 2, 2)]
             self.check_report(method, method.step(**arguments(1, method)))
             assert sorted(method.genotype().kinds) == sorted(RULES[placement].kinds)
