@@ -242,14 +242,14 @@ class BilevelMethod(Generic[Config]):
             self.activity = "architecture gradients"
             found = self._architecture_gradients(passes, training, objectives, learning_rate)
             alphas, mean, square = adam(
-                now.alphas, now.mean, now.square, found.combined, step=now.steps - now.warm_up_steps + 1,
+                now.alphas, now.mean, now.square, found.combined, step=now.steps - now.warmup_steps + 1,
                 learning_rate=self.config.alpha_learning_rate, weight_decay=self.config.alpha_weight_decay)
         else:
             found, alphas, mean, square = ArchitectureGradients.none(now.alphas), now.alphas, now.mean, now.square
         (natural_accuracy, buffers), (gradient, value) = passes.side_by_side(
             lambda: self._natural_pass(passes, x, y, alphas), lambda: self._weight_step_gradient(passes, training, alphas))
         weights, velocity = self._sgd(clipped(gradient, self.config.gradient_clip), learning_rate)
-        state = State(weights, velocity, alphas, mean, square, buffers, now.steps + 1, now.warm_up_steps + (not terms))
+        state = State(weights, velocity, alphas, mean, square, buffers, now.steps + 1, now.warmup_steps + (not terms))
         return Proposal(state, x_adv, xs_adv, terms, found, value, natural_accuracy, passes.passes)
 
     def _placed(self, batch: Batch) -> Batch:
@@ -355,8 +355,8 @@ class BilevelMethod(Generic[Config]):
     def state_dict(self) -> dict[str, Any]:
         """See `SearchMethod.state_dict`. The tensors are the method's own; it never changes them in place."""
         state = {f.name: getattr(self._state, f.name) for f in fields(State)}
-        if not self._state.warm_up_steps:  # as before there was a warm-up
-            del state["warm_up_steps"]
+        if not self._state.warmup_steps:  # as before there was a warm-up
+            del state["warmup_steps"]
         return {"layout": self.supernet.layout.version, **state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -371,7 +371,7 @@ class BilevelMethod(Generic[Config]):
         loaded: dict[str, Any] = {}
         for name, ours in vars(self._state).items():
             counts = isinstance(ours, int)
-            theirs = state.get(name, 0 if name == "warm_up_steps" else None)
+            theirs = state.get(name, 0 if name == "warmup_steps" else None)
             if counts:
                 fits = type(theirs) is int and 0 <= theirs <= loaded.get("steps", theirs)
             else:

@@ -40,7 +40,7 @@ class State:
         alphas, mean, square: [k] alphas and moments of Adam.
         buffers: running statistics of BatchNorm.
         steps: completed steps.
-        warm_up_steps: those of them in which alphas and Adam rested.
+        warmup_steps: those of them in which alphas and Adam rested.
     """
 
     weights: Tensor
@@ -50,7 +50,7 @@ class State:
     square: Tensor
     buffers: Tensor
     steps: int
-    warm_up_steps: int = 0
+    warmup_steps: int = 0
 
 
 @dataclass(frozen=True)

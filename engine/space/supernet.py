@@ -161,7 +161,7 @@ class Supernet:
         return operations.view(len(self.kinds), len(EDGES), len(self.primitives)), betas.view(-1, len(EDGES))
 
     def genotype(self, alphas: Tensor) -> Genotype:
-        """The discrete architecture of flat alphas (DARTS, section 2.4; with edge weights PC-DARTS, section 3.3)."""
+        """The discrete architecture of flat alphas (DARTS, section 2.4; with edge weights PC-DARTS)."""
         weights = dict(zip(self.kinds, self._operation_weights(alphas.detach()).tolist(), strict=True))
         return derive_genotype(weights, self.primitives)
 

@@ -16,7 +16,7 @@ class PcDartsConfig(BilevelConfig):
 
     batch_size: int = setting(256, "Images per step, drawn from each of the weights and alphas splits.", group="Schedule",
                               source="PC-DARTS code", ge=2, le=8192)
-    warm_up_epochs: int = setting(15, "First epochs in which the weights are trained and alphas and betas rest.", unit="epochs",
+    warmup_epochs: int = setting(15, "First epochs in which the weights are trained and alphas and betas rest.", unit="epochs",
                                   group="Schedule", source="PC-DARTS code", ge=0)
     channels: int = setting(16, "Channels C of the first cells of the supernet; a multiple of 2 K.", group="Supernet",
                             source="PC-DARTS code", ge=2, le=512)
@@ -42,11 +42,11 @@ class PcDartsConfig(BilevelConfig):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},
-        "scout": {"epochs": 10, "warm_up_epochs": 3},
-        "quick": {"channels": 8, "layers": 5, "epochs": 16, "warm_up_epochs": 5, "batch_size": 40, "alpha_learning_rate": 0.05,
+        "scout": {"epochs": 10, "warmup_epochs": 3},
+        "quick": {"channels": 8, "layers": 5, "epochs": 16, "warmup_epochs": 5, "batch_size": 40, "alpha_learning_rate": 0.05,
                   "threads": 2},
         # One step of warm-up and one behind it.
-        "smoke": {"channels": 8, "layers": 4, "epochs": 2, "warm_up_epochs": 1, "steps_per_epoch": 1, "batch_size": 8,
+        "smoke": {"channels": 8, "layers": 4, "epochs": 2, "warmup_epochs": 1, "steps_per_epoch": 1, "batch_size": 8,
                   "images": 64},
     }
 
@@ -61,9 +61,9 @@ class PcDartsConfig(BilevelConfig):
 
     @model_validator(mode="after")
     def _alphas_move_in_an_epoch(self) -> PcDartsConfig:
-        if self.warm_up_epochs > self.epochs - 1:
-            raise ValueError(f"warm_up_epochs must be at most {self.epochs - 1}, so that alphas move in one of the {self.epochs} "
-                             f"epochs, got {self.warm_up_epochs}; lower it or search for more epochs")
+        if self.warmup_epochs > self.epochs - 1:
+            raise ValueError(f"warmup_epochs must be at most {self.epochs - 1}, so that alphas move in one of the {self.epochs} "
+                             f"epochs, got {self.warmup_epochs}; lower it or search for more epochs")
         return self
 
     def supernet_settings(self) -> dict[str, Any]:

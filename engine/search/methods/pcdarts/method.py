@@ -22,12 +22,12 @@ class PcDarts(BilevelMethod[PcDartsConfig]):
 
     def terms(self) -> tuple[Term, ...]:
         """The natural loss; nothing in the warm-up. See `BilevelMethod.terms`."""
-        return () if self.epoch < self.config.warm_up_epochs else (Term("natural"),)
+        return () if self.epoch < self.config.warmup_epochs else (Term("natural"),)
 
     @property
     def stage(self) -> str:
         """See `SearchMethod.stage`."""
-        last = self.config.warm_up_epochs  # epochs are counted from 1 wherever they are read
+        last = self.config.warmup_epochs  # epochs are counted from 1 wherever they are read
         if not last:
             return ""
         if self.epoch < last:

@@ -24,10 +24,10 @@ RATE = 0.05
 # Xu et al. 2020 and the released train_search.py and model_search.py (yuhuixu1993/PC-DARTS at b74702f); the learning rate's
 # end is the paper's.
 PUBLISHED = {"epochs": 50, "batch_size": 256, "channels": 16, "layers": 8, "partial": 4, "edge_weights": True,
-             "warm_up_epochs": 15, "weights_learning_rate": 0.1, "weights_learning_rate_min": 0.0, "momentum": 0.9,
+             "warmup_epochs": 15, "weights_learning_rate": 0.1, "weights_learning_rate_min": 0.0, "momentum": 0.9,
              "weight_decay": 3e-4, "gradient_clip": 5.0, "alpha_learning_rate": 6e-4, "alpha_weight_decay": 1e-3,
              "unrolled": False, "crop_padding": 4, "flip": True, "cutout": 0, "normalise": True, "seed": 2}
-SMALL = {"channels": 8, "layers": 4, "epochs": 4, "warm_up_epochs": 1}
+SMALL = {"channels": 8, "layers": 4, "epochs": 4, "warmup_epochs": 1}
 
 
 def batches(seed: int, shape: tuple[int, ...] = (1, 8, 8)) -> Any:
@@ -67,7 +67,7 @@ def test_a_search_equals_its_transcription_on_the_unmerged_supernet() -> None:
         (x, y), (xs, ys) = batches(epoch)
         ours.begin_epoch(epoch)
         report = ours.step((x, y), (xs, ys), learning_rate=RATE)
-        if epoch >= config.warm_up_epochs:
+        if epoch >= config.warmup_epochs:
             loss = F.cross_entropy(theirs(xs), ys)
             for parameter, gradient in zip(architecture, torch.autograd.grad(loss, architecture), strict=True):
                 parameter.grad = gradient
@@ -85,7 +85,7 @@ def test_a_search_equals_its_transcription_on_the_unmerged_supernet() -> None:
 
 
 def test_the_warm_up_is_plain_sgd_whatever_the_alphas_batch() -> None:
-    method = on_two_layers(warm_up_epochs=3)
+    method = on_two_layers(warmup_epochs=3)
     network, settings = TwoLayers(pixels=9), method.config
     alphas = method.alphas.clone()
     w = method.weights.clone().requires_grad_(True)
@@ -106,11 +106,11 @@ def test_the_warm_up_is_plain_sgd_whatever_the_alphas_batch() -> None:
 def test_behind_the_warm_up_it_is_darts_that_starts_there(unrolled: bool) -> None:
     """Bit for bit: Adam knows nothing of the warm-up, SGD keeps its momentum."""
     shared = {"unrolled": unrolled, "alpha_learning_rate": 0.01}
-    method = on_two_layers(**shared, warm_up_epochs=1)
+    method = on_two_layers(**shared, warmup_epochs=1)
     for t in range(2):
         method.step(*batches(t, (1, 3, 3)), learning_rate=RATE)
     darts = on_two_layers(Darts, DartsConfig(**shared))
-    darts.load_state_dict({name: value for name, value in method.state_dict().items() if name != "warm_up_steps"} | {"steps": 0})
+    darts.load_state_dict({name: value for name, value in method.state_dict().items() if name != "warmup_steps"} | {"steps": 0})
     method.begin_epoch(1)
     for t in range(2, 5):
         one, two = (search.step(*batches(t, (1, 3, 3)), learning_rate=RATE) for search in (method, darts))
@@ -122,14 +122,14 @@ def test_behind_the_warm_up_it_is_darts_that_starts_there(unrolled: bool) -> Non
 
 
 def test_checkpoints_count_the_warm_up_only_where_there_was_one() -> None:
-    method = on_two_layers(warm_up_epochs=1)
-    assert "warm_up_steps" not in method.state_dict()
+    method = on_two_layers(warmup_epochs=1)
+    assert "warmup_steps" not in method.state_dict()
     method.step(*batches(0, (1, 3, 3)), learning_rate=RATE)
     state = method.state_dict()
-    assert (state["steps"], state["warm_up_steps"]) == (1, 1)
+    assert (state["steps"], state["warmup_steps"]) == (1, 1)
     for wrong in (-1, 2, 1.0, None, True):
-        with pytest.raises(CheckpointError, match="warm_up_steps"):
-            on_two_layers().load_state_dict(state | {"warm_up_steps": wrong})
+        with pytest.raises(CheckpointError, match="warmup_steps"):
+            on_two_layers().load_state_dict(state | {"warmup_steps": wrong})
 
 
 def test_the_stage_says_when_the_warm_up_ends() -> None:
@@ -140,12 +140,12 @@ def test_the_stage_says_when_the_warm_up_ends() -> None:
         told.setdefault(method.stage, []).append(epoch)
     assert told == {"Warm-up: weights only, until epoch 15": list(range(15)),
                     "Search: weights and architecture, since epoch 16": list(range(15, 50))}
-    assert on_two_layers(warm_up_epochs=0).stage == ""
+    assert on_two_layers(warmup_epochs=0).stage == ""
 
 
 @pytest.mark.parametrize(("changes", "sentence"), [
-    ({"epochs": 10, "warm_up_epochs": 10}, "warm_up_epochs must be at most 9.*got 10; lower it"),
-    ({"epochs": 10}, "warm_up_epochs must be at most 9"),
+    ({"epochs": 10, "warmup_epochs": 10}, "warmup_epochs must be at most 9.*got 10; lower it"),
+    ({"epochs": 10}, "warmup_epochs must be at most 9"),
     ({"channels": 12}, "channels must be a multiple of 8 .*got 12; take 16 or change partial"),
     ({"partial": 3}, "channels must be a multiple of 6 .*got 16; take 18"), ({"partial": 0}, "partial")])
 def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], sentence: str) -> None:
