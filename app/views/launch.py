@@ -15,6 +15,7 @@ from app.components import preflight
 from app.components.cell_graph import genotype_graphs
 from app.components.form import FormValues, check, config_form, label_of, with_unit
 from app.components.formats import count, escape
+from app.components.method_choice import choose_method
 from app.components.source import Source, attack_source, choose_hand_made, genotype_source
 from app.components.states import RUN_PAGE, heading, problem, section
 from app.theme import KIND_TITLES
@@ -83,7 +84,7 @@ def choose(runs: pd.DataFrame) -> Choice:
     st.caption(KIND_TEXTS[kind])
     source, method = Source(), None
     if kind == "search":
-        method = _methods()
+        method = choose_method()
     elif kind == "retrain":
         source = genotype_source(runs, asked.get("parent"), hand_made_too=True)
     else:
@@ -106,13 +107,6 @@ def _start(key: str, asked: str | None, known: Any, default: str) -> None:
     if asked in known and st.session_state.get(f"{key}.asked") != asked:
         st.session_state[f"{key}.asked"] = st.session_state[key] = asked
     st.session_state.setdefault(key, default)
-
-
-def _methods() -> str:
-    name = st.selectbox("Method", list(METHODS), format_func=lambda name: METHODS[name].title, key="launch.method",
-                        persist_state="session")
-    st.caption(f"{METHODS[name].summary} *{METHODS[name].source}.*")
-    return name
 
 
 def steps_of(choice: Choice, values: FormValues) -> list[tuple[str, RunConfig]]:

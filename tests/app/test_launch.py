@@ -9,6 +9,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.components.form import bounds_text, check, groups_of, help_text, label_of, value_text, with_unit
+from app.components.formats import escape
+from app.components.method_choice import in_order, year_of
 from engine.catalog import CATALOG
 from engine.config import (
     METHODS,
@@ -44,6 +46,23 @@ def test_one_click_with_the_defaults_starts_the_chain_and_goes_to_the_run(empty:
     search = next(run for run in runs if run["kind"] == "search")
     assert (search["method"], search["preset"], search["config"]["dataset"]) == ("arnas", "quick", "digits")
     assert page.query_params["id"] == search["id"]
+
+
+def test_the_list_of_methods_helps_to_choose(empty: Path) -> None:
+    page = open_page("launch")
+    options = page.selectbox(key="launch.method").options
+    assert len(options) == len(METHODS) and options[0].startswith("ARNAS · 2024 · attacked images")
+    # Those that attack in the search come before those that do not.
+    clean = [one.endswith("clean images only") for one in options]
+    assert clean == sorted(clean) and {name for name, line in zip(in_order(), clean) if line} >= {"darts"}
+    assert in_order().index("dsara") < in_order().index("darts")
+    text = text_of(page)
+    for _, method in METHODS.items():
+        assert escape(method.summary) in text and year_of(method).startswith("20")
+    assert [year_of(METHODS[name]) for name in ("arnas", "dsara", "darts", "e2rnas")] == ["2024", "2023", "2019", "2020"]
+    assert "E2RNAS (2020) · attacked images in the search" in options
+    page.selectbox(key="launch.method").set_value("darts").run()
+    assert "--method darts" in text_of(page)
 
 
 def test_a_second_click_of_the_same_view_gives_the_same_runs(empty: Path) -> None:

@@ -1,0 +1,55 @@
+"""Which search method: a list that says year and kind of each, and a table that compares them."""
+
+from __future__ import annotations
+
+import re
+
+import streamlit as st
+
+from app.components.formats import escape
+from engine.config import METHODS, Method
+
+ATTACKED, CLEAN = "attacked images in the search", "clean images only"
+
+
+def year_of(method: Method) -> str:
+    """The year of its publication, from the source: four digits that are not an arXiv number; "" when it names none."""
+    found = re.findall(r"(?<![\d.])(20\d\d)(?![\d.]\d)", method.source)
+    return found[-1] if found else ""
+
+
+def sees(method: Method) -> str:
+    """Whether its search attacks images: then its configuration has the attack's radius."""
+    return ATTACKED if any("epsilon" in name for name in method.config.model_fields) else CLEAN
+
+
+def in_order() -> list[str]:
+    """Names of all methods: the default first, then those whose search meets attacks, then the others; newest first."""
+    first, *others = METHODS
+    return [first, *sorted(others, key=lambda name: (sees(METHODS[name]) != ATTACKED, -int(year_of(METHODS[name]) or 0)))]
+
+
+def option(name: str) -> str:
+    """"ARNAS · 2024 · attacked images in the search"; a title that holds the year says it once."""
+    method = METHODS[name]
+    year = year_of(method)
+    return " · ".join([method.title, *([year] if year and year not in method.title else []), sees(method)])
+
+
+def choose_method() -> str:
+    """Draws the list, the chosen one's summary and source, and the table of all. Returns the registry name."""
+    name = st.selectbox("Method", in_order(), format_func=option, key="launch.method", persist_state="session")
+    st.caption(f"{METHODS[name].summary} *{METHODS[name].source}.*")
+    with st.expander(f"Compare the {len(METHODS)} methods"):
+        st.html(_table(name))
+    return name
+
+
+def _table(chosen: str) -> str:
+    rows = "".join(
+        f'<tr class="{"rp-differs" if name == chosen else ""}"><td><b>{escape(METHODS[name].title)}</b><br>'
+        f'<span class="rp-label">{escape(year_of(METHODS[name]))}</span></td><td>{escape(sees(METHODS[name]))}</td>'
+        f"<td>{escape(METHODS[name].summary)}</td></tr>" for name in in_order())
+    return ('<div class="rp-scroll"><table class="rp-table rp-wrap"><thead><tr><th scope="col">Method</th>'
+            '<th scope="col">Sees</th><th scope="col">What it does</th></tr></thead>'
+            f"<tbody>{rows}</tbody></table></div>")
