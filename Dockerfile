@@ -1,10 +1,12 @@
 # docker build -t rampart .                            CPU
 # docker build -t rampart --build-arg COMPUTE=cuda .   CUDA 13 (needs the NVIDIA container toolkit to run)
-# docker run --rm -p 127.0.0.1:8501:8501 -v rampart-runs:/home/rampart/rampart/runs rampart
+# docker run --rm -p 127.0.0.1:8501:8501 -v rampart-runs:/home/rampart/rampart/runs -v rampart-data:/home/rampart/data rampart
+# docker run --rm -v rampart-data:/home/rampart/data rampart python -m engine dataset fetch cifar10     a dataset, once
 FROM python:3.11-slim-bookworm
 
 ARG COMPUTE=cpu
-ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    RAMPART_RUNS=/home/rampart/rampart/runs RAMPART_DATA=/home/rampart/data
 
 # The search kernels are compiled on first use, for the processor at hand.
 # hadolint ignore=DL3008
@@ -30,10 +32,11 @@ COPY --chown=rampart:rampart .streamlit .streamlit
 COPY --chown=rampart:rampart engine engine
 COPY --chown=rampart:rampart app app
 COPY --chown=rampart:rampart runs/README.md runs/README.md
-RUN chown -R rampart:rampart /home/rampart
+# The data folder must be there, and the user's, for a new volume to take its owner over.
+RUN mkdir /home/rampart/data && chown -R rampart:rampart /home/rampart
 
 USER 1000:1000
-VOLUME /home/rampart/rampart/runs
+VOLUME ["/home/rampart/rampart/runs", "/home/rampart/data"]
 EXPOSE 8501
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8501/_stcore/health')"]

@@ -37,6 +37,20 @@ def test_runs_as_a_user_without_rights_and_serves_on_8501(instructions):
     assert (ROOT / command[command.index("run") + 1]).exists()
 
 
+def test_runs_and_data_outlive_the_container(instructions):
+    environment = dict(word.split("=", 1) for word in " ".join(values(instructions, "ENV")).split())
+    kept = {environment["RAMPART_RUNS"], environment["RAMPART_DATA"]}
+    assert kept == set(json.loads(values(instructions, "VOLUME")[-1]))
+    # A volume takes over the owner of the folder that it covers, if that is there before.
+    made = " ".join(values(instructions, "RUN"))
+    user = values(instructions, "WORKDIR")[-1].rsplit("/", 1)[0]
+    assert f"mkdir {environment['RAMPART_DATA']}" in made and f"chown -R rampart:rampart {user}" in made
+    assert all(folder.startswith(user + "/") for folder in kept)
+    # The commands at the top of the file mount what is kept.
+    head = (ROOT / "Dockerfile").read_text().split("FROM", 1)[0]
+    assert all(f":{folder}" in head for folder in kept)
+
+
 def test_cpu_and_cuda_are_a_build_argument_with_one_pin(instructions):
     assert values(instructions, "ARG") == ["COMPUTE=cpu"]
     install = next(run for run in values(instructions, "RUN") if "pip install" in run)
