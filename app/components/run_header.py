@@ -8,8 +8,9 @@ import pandas as pd
 import streamlit as st
 
 from app import session, theme
+from app.charts import objectives
 from app.components.chain import steps_html
-from app.components.formats import escape, missing, percent
+from app.components.formats import count, escape, missing, percent
 from app.components.progress import figure_html, progress_html
 from app.components.status import status_chip_html, tag_html
 from engine import requests
@@ -116,22 +117,46 @@ FIGURES = {"natural_accuracy": "Natural accuracy", "adversarial_accuracy": "Adve
 
 def figures(run: dict[str, Any]) -> None:
     """The newest means that were measured, and where. A search's are its supernet's: no result of the network it finds."""
-    latest = newest(session.run_log().curves(run["id"]))
-    shown = [name for name in FIGURES if name in latest]
+    log = session.run_log()
+    latest = newest(log.curves(run["id"]))
+    further = objectives.further(log.objectives(run["id"])) if run["kind"] == "search" else []
+    titles = FIGURES | {f"{name}_loss": _sentence(objectives.title_of(name)) for name in further}
+    shown = [name for name in titles if name in latest]
     if not shown:
         return
-    boxes = "".join(figure_html(FIGURES[name], _value(name, latest[name][1])) for name in shown)
+    notes = _notes(run) | {f"{name}_loss": objectives.unit_of(name) for name in further}
+    boxes = "".join(figure_html(titles[name], _value(name, latest[name][1]), notes.get(name, "")) for name in shown)
     places = {(WHERE.get(split, split), epoch): split for split, _, epoch in (latest[name] for name in shown)}
-    of = "Natural and adversarial of the supernet" if run["kind"] == "search" else "Natural and adversarial"
     so_far = " so far" if run["status"] in ACTIVE else ""
+    of = "The supernet" if run["kind"] == "search" else "The network"
     note = ". ".join(f"{'Training' if split == 'weights' else of}: {place}, mean of epoch {epoch}{so_far}"
                      for (place, epoch), split in places.items())
     st.html(f'<div class="rp-figures">{boxes}</div><p class="rp-label" style="margin:0.45rem 0 0">{escape(note)}.</p>')
 
 
+# What the training loss is, by `training` of a retraining.
+TRAINING_LOSSES = {"natural": "of natural images", "trades": "TRADES: natural + β KL"}
+
+
+def _notes(run: dict[str, Any]) -> dict[str, str]:
+    """What the names of a retraining's numbers leave open: the attack they were measured under, the loss that is descended."""
+    if run["kind"] != "retrain":
+        return {}
+    config = session.run_log().run(run["id"])["config"]
+    return {"adversarial_accuracy": f"under PGD-{config.get('selection_steps')}",
+            "train_loss": TRAINING_LOSSES.get(str(config.get("training")), "of attacked images")}
+
+
+def _sentence(words: str) -> str:
+    """The first letter large; the others as they are, for "expected MACs"."""
+    return words[:1].upper() + words[1:]
+
+
 def _value(name: str, value: float) -> str:
     if "accuracy" in name:
         return percent(value)
+    if abs(value) >= 1000:
+        return count(value)
     return f"{value:,.0f} images/s" if name == "images_per_s" else f"{value:.3f}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import psutil
@@ -151,3 +152,15 @@ def test_a_search_of_four_losses_has_a_line_a_title_and_a_unit_for_each(empty: P
         assert label in weighed and f"{label}: largest angle" in weighed
     assert all(words in losses for words in ("out-of-distribution KL", "(nats)", "parameter count", "(share of the largest)"))
     assert "Further losses" not in text_of(open_page("run", id=searched(empty, "arnas")))
+    # The newest values stand among the numbers at the top, with their units.
+    assert re.search(r'Parameter count</span><span class="rp-value">0\.\d{3}</span><span class="rp-label">share of', words)
+
+
+@pytest.mark.parametrize(("training", "words"), [("trades", "TRADES: natural + β KL"), ("natural", "of natural images"),
+                                                 ("pgd_at", "of attacked images")])
+def test_the_numbers_of_a_retraining_say_what_was_descended(empty: Path, training: str, words: str) -> None:
+    (run,) = requests.submit(empty, "retrain", {"genotype": "ARNAS", "training": training}, preset="smoke")
+    attempt(empty, run)
+    text = text_of(open_page("run", id=run))
+    assert f'<span class="rp-label">{words}</span>' in text and "under PGD-2<" in text
+    assert "The network: select split, running statistics, mean of epoch 1" in text
