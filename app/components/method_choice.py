@@ -9,6 +9,7 @@ import streamlit as st
 from app.components.formats import escape
 from engine.config import METHODS, Method
 
+DEFAULT = "arnas"
 ATTACKED, CLEAN = "attacked images in the search", "clean images only"
 
 
@@ -25,8 +26,8 @@ def sees(method: Method) -> str:
 
 def in_order() -> list[str]:
     """Names of all methods: the default first, then those whose search meets attacks, then the others; newest first."""
-    first, *others = METHODS
-    return [first, *sorted(others, key=lambda name: (sees(METHODS[name]) != ATTACKED, -int(year_of(METHODS[name]) or 0)))]
+    return sorted(METHODS, key=lambda name: (name != DEFAULT, sees(METHODS[name]) != ATTACKED,
+                                             -int(year_of(METHODS[name]) or 0)))
 
 
 def option(name: str) -> str:
