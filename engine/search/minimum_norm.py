@@ -111,7 +111,7 @@ def _descend(gramian: np.ndarray, target: Callable[[np.ndarray], np.ndarray], ma
     weights = _best_pair(gramian, margin)
     if len(gramian) < 3:
         return Solution(weights, 0, True)
-    best = weights
+    best, least = weights, weights @ gramian @ weights
     for number in range(1, rounds + 1):
         aim = target(weights)
         share = _of_two(gramian, weights, aim, margin)
@@ -119,15 +119,23 @@ def _descend(gramian: np.ndarray, target: Callable[[np.ndarray], np.ndarray], ma
         if np.abs(moved - weights).sum() < tolerance:
             return Solution(weights, number, True)
         weights = moved
-        if weights @ gramian @ weights < best @ gramian @ best:
-            best = weights
+        if (length := weights @ gramian @ weights) < least:
+            best, least = weights, length
     return Solution(best, rounds, False)
 
 
 def _of_two(gramian: np.ndarray, one: np.ndarray, two: np.ndarray, margin: float) -> np.ndarray:
-    """`of_two` for two combinations [k] of the gradients."""
-    ends = np.stack([one, two])
-    return of_two(torch.from_numpy(ends @ gramian @ ends.T), margin).numpy()
+    """`of_two` for two combinations [k] of the gradients, in plain numbers: a solver asks for it hundreds of times."""
+    along_one, along_two = gramian @ one, gramian @ two
+    first, mixed, second = float(one @ along_one), float(one @ along_two), float(two @ along_two)
+    if margin and mixed >= first:
+        return np.array([1 - margin, margin])
+    if margin and mixed >= second:
+        return np.array([margin, 1 - margin])
+    distance = (second - mixed) + (first - mixed)
+    if not margin and distance <= 4 * EPSILON * (first + second):
+        return np.array([0.5, 0.5])
+    return np.clip(np.array([second - mixed, first - mixed]) / distance, 0, 1)
 
 
 def _best_pair(gramian: np.ndarray, margin: float) -> np.ndarray:

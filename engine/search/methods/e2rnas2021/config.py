@@ -47,8 +47,12 @@ class E2rnas2021Config(OutOfDistributionConfig, BilevelConfig):
         "classes, as the released code does. So 10 on ten classes is the divergence itself.", group="Architecture", source=CODE,
         gt=0, le=1e6)
     training_out_of_distribution_weight: float = setting(
-        1.0, "Weight of the same average in the loss that the weights are trained on: e / E times this in epoch e of E, counted "
-        "from 0. The unrolled step does not have it.", group="Weights", source=CODE, ge=0, le=1e6)
+        1.0, "Weight of the same average in the loss that the weights are trained on. The unrolled step does not have it.",
+        group="Weights", source=CODE, ge=0, le=1e6)
+    training_out_of_distribution_grows: bool = setting(
+        True, "Differs when off: training_out_of_distribution_weight counts in full from the start. On: e / E of it in epoch e "
+        "of E, counted from 0, as in the released code; its authors switched this by editing the code, and the name of their "
+        "main run suggests that it was off there.", group="Deviations", source=CODE)
     training_adversarial_weight: float = setting(
         0.0, "Differs above 0: weight of the one-step adversarial loss in the loss that the weights are trained on, beside the "
         "natural one (Fast-AT: the gradient is taken at the random start). The released main run has 0: no adversarial training "
@@ -88,14 +92,16 @@ class E2rnas2021Config(OutOfDistributionConfig, BilevelConfig):
         return self
 
     def training_share(self, epoch: int) -> float:
-        """e / E times its weight: what the out-of-distribution average counts in the training loss of an epoch from 0."""
-        return epoch / self.epochs * self.training_out_of_distribution_weight
+        """What the out-of-distribution average counts in the training loss of an epoch, counted from 0."""
+        return self.training_out_of_distribution_weight * (epoch / self.epochs if self.training_out_of_distribution_grows else 1)
 
     def deviations(self) -> list[str]:
         """See `RunConfig.deviations`."""
         names = super().deviations()
         if self.training_adversarial_weight:
             names.append(f"adversarial loss times {self.training_adversarial_weight:g} in training")
+        if not self.training_out_of_distribution_grows:
+            names.append("constant out-of-distribution weight in training")
         if self.size_bound != "abs":
             names.append(f"size bound {self.size_bound}")
         if self.mac_count == "modules":

@@ -7,7 +7,7 @@ u uniform in [-epsilon, epsilon], P and M expected parameters and multiply-adds,
 prediction on out-of-distribution images, K the number of classes. All losses of w are at w'; the attack is made there too. The
 solver sees the gradients at w' without implicit terms, each divided by its norm; what alphas descend is the sum of the losses as
 they are, with the solver's weights plus 1e-7, and one implicit term for the sum. The weights themselves are trained on
-L + (e / E) KL / K. One step:
+L + (e / E) KL / K in epoch e of E. One step:
 
 | what                                                                       | passes | backward computes               |
 |----------------------------------------------------------------------------|--------|---------------------------------|
@@ -47,7 +47,9 @@ STEP_IN_RADII = 1.25  # released code, after Wong, Rice and Kolter 2020 (arXiv 2
 PARAMETERS_IN, MACS_IN = 1e5, 1e8  # units of the published losses
 FLOOR = 1e-7  # of the released code: added to what gradients are divided by, and to the solver's weights
 Gradients = tuple[Tensor, Tensor, Value]  # of the weights [n] and of alphas [k], and the loss
-ITERATIVE = {"projected_gradient": projected_gradient, "frank_wolfe": frank_wolfe}
+# The released loop goes on until its weights rest, which took up to 1,100 rounds in a search on digits. Frank-Wolfe may never
+# rest, and ends when it was meant to.
+ITERATIVE = {"projected_gradient": partial(projected_gradient, rounds=10_000), "frank_wolfe": frank_wolfe}
 
 
 class E2rnas2021(BilevelMethod[E2rnas2021Config]):
