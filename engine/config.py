@@ -203,6 +203,15 @@ class SearchConfig(RunConfig):
         """Arguments of `engine.space.supernet.Supernet` beside the cell kinds, the primitives and the sizes."""
         return {}
 
+    @classmethod
+    def weighs(cls, values: Mapping[str, Any]) -> bool:
+        """Whether a search weighs several objectives, at least in one of its stages.
+
+        Args:
+            values: of its settings, perhaps by an older version.
+        """
+        return not cls.model_fields.keys().isdisjoint(("weighting", "solver"))
+
     @model_validator(mode="after")
     def _channels_are_even(self) -> SearchConfig:
         if self.channels % 2:

@@ -176,6 +176,8 @@ def config_form(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], *, k
     values = check(kind, cls, preset, changes)
     published = published_values(cls, preset["dataset"])
     for group, names in groups_of(cls).items():
+        if group == "Added objectives" and not values.changes.get("added_objectives", preset["added_objectives"]):
+            continue
         heading, body = st.columns([1, 5])
         heading.markdown(f"**{group}**")
         with body:

@@ -116,7 +116,8 @@ def curves(run_id: str, kind: str) -> None:
     run_log = session.run_log()
     split, words = SPLITS[kind]
     figure = trade_off(run_log.curves(run_id), run_log.steps_curve(run_id, list(NAMES)), split=split)
-    weighs = kind == "search" and not (lacks(run_id, "weighting") and lacks(run_id, "solver"))
+    run = run_log.run(run_id)
+    weighs = kind == "search" and (run["method"] not in METHODS or METHODS[run["method"]].config.weighs(run["config"]))
     left, right = st.columns([7, 5], gap="large") if weighs else (st.container(), None)
     robust = kind != "search" or not (lacks(run_id, "attack_steps") and lacks(run_id, "attack_epsilon"))
     with left:

@@ -39,7 +39,7 @@ from engine.search.bilevel import Bilevel, InnerAttack, adam, clipped, sgd
 from engine.search.graphs import Graphs
 from engine.search.lanes import Lanes
 from engine.search.method import StepReport
-from engine.search.methods.bilevel_config import BilevelConfig, RobustBilevelConfig
+from engine.search.methods.bilevel_config import BilevelConfig, RobustBilevelConfig, WeighedBilevelConfig
 from engine.search.objectives import CrossEntropy, Objective, StepImages, Value, accuracy
 from engine.search.proposal import ArchitectureGradients, Batch, Proposal, State, Term
 from engine.search.registries import WEIGHTINGS, implementation_of
@@ -49,9 +49,11 @@ if TYPE_CHECKING:
     from engine.genotype import Genotype
     from engine.space.supernet import Supernet
 
-__all__ = ["ArchitectureGradients", "Batch", "BilevelMethod", "Proposal", "RobustBilevelMethod", "State", "Term"]
+__all__ = ["ArchitectureGradients", "Batch", "BilevelMethod", "Proposal", "RobustBilevelMethod", "State", "Term",
+           "WeighedBilevelMethod"]
 
 Config = TypeVar("Config", bound=BilevelConfig)
+WeighedConfig = TypeVar("WeighedConfig", bound=WeighedBilevelConfig)
 RobustConfig = TypeVar("RobustConfig", bound=RobustBilevelConfig)
 
 
@@ -112,7 +114,7 @@ class BilevelMethod(Generic[Config]):
         raise NotImplementedError
 
     def one_step_attack(self) -> InnerAttack:
-        """The attack of the objective one_step on the alphas batch, with the same radius."""
+        """The attack of the objective one_step on the alphas batch."""
         raise NotImplementedError
 
     @property
@@ -268,9 +270,14 @@ class BilevelMethod(Generic[Config]):
         """The images that each of `_attacks` makes, on the supernet as it is now."""
         attacks = self._attacks()
         made = passes.side_by_side(*(
-            partial(self._attack, passes, settings, *batches[i], starts[i], ("weights", "alphas")[i])
+            partial(self._attack, passes, settings, *batches[i], self._start(settings, starts[i]), ("weights", "alphas")[i])
             for i, settings in attacks.values()))
         return dict(zip(attacks, made, strict=True))
+
+    def _start(self, settings: InnerAttack, noise: Tensor) -> Tensor:
+        """Uniform in the ball of an attack, from noise that is so in the ball of `inner_attack`."""
+        usual = self.inner_attack().epsilon
+        return noise if settings.epsilon == usual else noise * (settings.epsilon / usual)
 
     def _attack(self, passes: Bilevel, settings: InnerAttack, x: Tensor, y: Tensor, noise: Tensor, split: str) -> Tensor:
         def announce(number: int) -> None:
@@ -385,26 +392,36 @@ class BilevelMethod(Generic[Config]):
         self._state = State(**loaded)
 
 
-class RobustBilevelMethod(BilevelMethod[RobustConfig]):
-    """A bilevel method on adversarially trained weights, with PGD and the weightings of `RobustBilevelConfig`."""
-
-    trains_on_adversarial = True
+class WeighedBilevelMethod(BilevelMethod[WeighedConfig]):
+    """A bilevel method with the weightings and the added objectives of `WeighedBilevelConfig`."""
 
     def added_terms(self) -> tuple[Term, ...]:
         """The objectives that the configuration adds to the method's own."""
         return tuple(Term(name, self.config.coefficient(name)) for name in self.config.added_objectives)
 
     def inner_attack(self) -> InnerAttack:
-        """See `BilevelMethod.inner_attack`."""
-        config = self.config
-        return InnerAttack(config.epsilon, config.step_size, config.attack_steps, config.clip_images, config.attack_precision)
+        """That of the objective one_step, where the method has no other. See `BilevelMethod.inner_attack`."""
+        epsilon = self.config.one_step_epsilon
+        return InnerAttack(epsilon, self.config.one_step_length * epsilon, 1, True)
 
     def one_step_attack(self) -> InnerAttack:
         """See `BilevelMethod.one_step_attack`."""
-        return replace(self.inner_attack(), steps=1, step_size=self.config.one_step_length * self.config.epsilon)
+        epsilon = self.config.one_step_epsilon
+        return replace(self.inner_attack(), epsilon=epsilon, step_size=self.config.one_step_length * epsilon, steps=1)
 
     def weigh(self, gradients: Tensor, losses: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor]:
         """See `BilevelMethod.weigh`."""
         gramian = normalised(gramian_of(gradients), losses, self.config.gradient_normalisation)
         solve = implementation_of(WEIGHTINGS[self.config.weighting])
         return gramian, solve(gramian, names, self.config.fixed_natural_weight)
+
+
+class RobustBilevelMethod(WeighedBilevelMethod[RobustConfig]):
+    """A bilevel method on adversarially trained weights, with the PGD of `RobustBilevelConfig`."""
+
+    trains_on_adversarial = True
+
+    def inner_attack(self) -> InnerAttack:
+        """See `BilevelMethod.inner_attack`."""
+        config = self.config
+        return InnerAttack(config.epsilon, config.step_size, config.attack_steps, config.clip_images, config.attack_precision)

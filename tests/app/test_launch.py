@@ -90,7 +90,9 @@ def test_objectives_are_added_by_their_titles_and_their_images_are_looked_for(em
     page = open_page("launch")
     chosen = page.multiselect(key=f"{SEARCH}.added_objectives")
     assert {"out-of-distribution KL", "one-step adversarial loss", "parameter count", "MAC count"} <= set(chosen.options)
+    assert f"{SEARCH}.one_step_length" not in {box.key for box in page.text_input}  # nothing is added yet
     chosen.set_value(["out_of_distribution", "parameter_share"]).run()
+    assert f"{SEARCH}.out_of_distribution_factor" in {box.key for box in page.text_input}
     assert "Photographs, present: 354 images" in text_of(page)
     page.text_input(key=f"{SEARCH}.second_dataset").set_value("svhn").run()
     assert launch_button(page).disabled and "SVHN must lie prepared" in text_of(page)

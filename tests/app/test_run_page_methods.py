@@ -164,3 +164,11 @@ def test_the_numbers_of_a_retraining_say_what_was_descended(empty: Path, trainin
     text = text_of(open_page("run", id=run))
     assert f'<span class="rp-label">{words}</span>' in text and "under PGD-2<" in text
     assert "The network: select split, running statistics, mean of epoch 1" in text
+
+
+def test_darts_weighs_once_something_is_added_to_it(empty: Path) -> None:
+    test = open_page("run", id=searched(empty, "darts", added_objectives=("mac_share",), weighting="upgrad"))
+    words = text_of(test)
+    assert not test.exception and "DARTS, plus MAC count, UPGrad" in words and "chosen by UPGrad" in words
+    assert all(label in drawn(test, "run_mgda") for label in ("natural", "MAC count", "angle"))
+    assert "(share of the largest)" in drawn(test, "run_further_losses")

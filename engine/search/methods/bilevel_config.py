@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from engine.config import Pixels, SearchConfig, WidthRatio, placement_setting, setting, width_ratio_setting
 from engine.placement import PlacementName
@@ -27,7 +28,45 @@ class BilevelConfig(SearchConfig):
         return [*super().deviations(), "second order" if self.unrolled else "first order"]
 
 
-class RobustBilevelConfig(AddedObjectivesConfig, BilevelConfig):
+class WeighedBilevelConfig(AddedObjectivesConfig, BilevelConfig):
+    """A bilevel search that may descend several objectives. `weighting` is a subclass's, with the names that make sense there."""
+
+    fixed_natural_weight: float = setting(
+        0.5, "Weight of the natural loss where weighting is fixed; the other losses share the rest equally. No effect "
+        "elsewhere.", group="Architecture", ge=0, le=1)
+    gradient_normalisation: Literal["none", "l2", "loss", "loss+"] = setting(
+        "none", "Differs unless none: gradients are divided before the solver by their norm (l2), the loss (loss) or "
+        "both (loss+), which takes away lambda's turned-around effect.", group="Deviations", source="Sener and Koltun 2018")
+
+    def deviations(self) -> list[str]:
+        """See `RunConfig.deviations`."""
+        names = super().deviations()
+        if self.gradient_normalisation != "none":
+            names.append(f"gradients normalised ({self.gradient_normalisation})")
+        if self.weighting == "fixed":
+            names.append(f"fixed weights (natural {self.fixed_natural_weight:g})")
+        elif self.weighting != type(self).model_fields["weighting"].default:
+            names.append(WEIGHTINGS[self.weighting].title)
+        return names
+
+
+class NaturalBilevelConfig(WeighedBilevelConfig):
+    """A bilevel search that descends the natural loss on naturally trained weights, and what is added to it."""
+
+    weighting: Literal["mgda", "equal", "fixed", "sum", "upgrad", "dualproj", "imtl_g", "aligned_mtl", "pcgrad",
+                       "fairgrad"] = setting(
+        "mgda", "Differs unless mgda: where the weights of the natural loss and of added_objectives come from; no effect where "
+        "none is added. equal: the same for each; fixed: as set in fixed_natural_weight; sum: 1 each. The others follow the "
+        "gradients, as MGDA does: upgrad and dualproj raise no loss, imtl_g and aligned_mtl balance, pcgrad takes conflicts "
+        "away, fairgrad bargains.", group="Deviations")
+
+    @classmethod
+    def weighs(cls, values: Mapping[str, Any]) -> bool:
+        """See `SearchConfig.weighs`."""
+        return bool(values.get("added_objectives"))
+
+
+class RobustBilevelConfig(WeighedBilevelConfig):
     """A bilevel search that descends a natural and an adversarial objective on adversarially trained weights."""
 
     placement: PlacementName = placement_setting("accurate_first", "ARNAS code")
@@ -36,9 +75,6 @@ class RobustBilevelConfig(AddedObjectivesConfig, BilevelConfig):
                               group="Attack in search", source="ARNAS code")
     step_size: Pixels = setting(2 / 255, "Step of PGD, pixel space.", group="Attack in search", source="ARNAS code")
     attack_steps: int = setting(7, "Steps of PGD.", group="Attack in search", source="ARNAS code", ge=1, le=1000)
-    fixed_natural_weight: float = setting(
-        0.5, "Weight of the natural loss where weighting is fixed; the other losses share the rest equally. No effect "
-        "elsewhere.", group="Architecture", ge=0, le=1)
     weighting: Literal["mgda", "equal", "fixed", "adversarial", "sum", "upgrad", "dualproj", "imtl_g", "aligned_mtl", "pcgrad",
                        "fairgrad"] = setting(
         "mgda", "Differs unless mgda: where the weights of the objectives come from. equal: the same for each; fixed: as set in "
@@ -52,9 +88,6 @@ class RobustBilevelConfig(AddedObjectivesConfig, BilevelConfig):
     clip_images: bool = setting(
         False, "Differs: images of the attack inside the search are clipped to [0, 1]; the published search does not.",
         group="Deviations", source="ARNAS code")
-    gradient_normalisation: Literal["none", "l2", "loss", "loss+"] = setting(
-        "none", "Differs unless none: gradients are divided before the solver by their norm (l2), the loss (loss) or "
-        "both (loss+), which takes away lambda's turned-around effect.", group="Deviations", source="Sener and Koltun 2018")
     attack_precision: Literal["float32", "tf32", "bf16"] = setting(
         "float32", "Differs unless float32: arithmetic of the attack inside the search, two thirds of a step. tf32 (10 bits, "
         "acts on a GPU only) and bf16 (7 bits) are faster there, turn some pixels' steps around, and are reported apart. "
@@ -66,14 +99,8 @@ class RobustBilevelConfig(AddedObjectivesConfig, BilevelConfig):
         names = super().deviations()
         if self.clip_images:
             names.append("images clipped")
-        if self.gradient_normalisation != "none":
-            names.append(f"gradients normalised ({self.gradient_normalisation})")
         if self.attack_precision != "float32":
             names.append(f"attack in {self.attack_precision}")
-        if self.weighting == "fixed":
-            names.append(f"fixed weights (natural {self.fixed_natural_weight:g})")
-        elif self.weighting != "mgda":
-            names.append(WEIGHTINGS[self.weighting].title)
         if self.robust_objective != "adversarial":
             names.append(f"{OBJECTIVES[self.robust_objective].title} instead of adversarial loss")
         return names

@@ -10,15 +10,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.config import build
+from engine.config import METHODS, build
 from engine.cost import cost
 from engine.errors import ConfigError
 from engine.genotype import EDGES, KINDS_OF_DARTS, NONE, PRIMITIVES, Cell, Genotype
 from engine.search.bilevel import Bilevel, sgd
 from engine.search.construction import backends_of
 from engine.search.curvature import Curvature
+from engine.search.methods.advrush.config import AdvRushConfig
+from engine.search.methods.advrush.method import AdvRush
 from engine.search.methods.arnas.config import ArnasConfig
 from engine.search.methods.arnas.method import Arnas, Proposal
+from engine.search.methods.darts.config import DartsConfig
+from engine.search.methods.darts.method import Darts
 from engine.search.methods.dsara.config import DsaraConfig
 from engine.search.methods.dsara.method import Dsara
 from engine.search.objectives import Objective, StepImages
@@ -215,6 +219,68 @@ def test_the_coefficient_multiplies_the_gradient() -> None:
     proposal = method.propose(**arguments())
     assert torch.allclose(proposal.architecture.gradients[2], 10 * proposal.architecture.raw[2])
     assert method.take(proposal).coefficients == (1.0, 0.1, 10.0)
+
+
+def test_the_ball_of_one_step_may_be_another_than_that_of_pgd() -> None:
+    """The start is uniform in its own ball, so that a step of nothing leaves it there."""
+    given, made = arguments(), {}
+    starts = [EPSILON * (2 * torch.rand(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype).to(DEVICE) - 1)
+              for x in (given["train_batch"][0], given["alpha_batch"][0])]
+    for radius in (1.0, 0.5):
+        method = make(added_objectives=("one_step",), one_step_radius=radius, one_step_length=1e-12)
+        assert method.config.one_step_epsilon == radius * EPSILON
+        made[radius] = method._made(Bilevel(), (given["train_batch"], given["alpha_batch"]), starts)
+    assert torch.equal(made[1.0]["x_adv"], made[0.5]["x_adv"])
+    assert torch.allclose(made[0.5]["x_one_step"] - given["alpha_batch"][0], starts[1] / 2, atol=1e-11)
+
+
+def natural(method: type, config: type, **changes: Any) -> Any:
+    network = Supernet(kinds=KINDS_OF_DARTS, primitives=(NONE, *PRIMITIVES), channels=2, layers=3, classes=3, image_shape=SHAPE,
+                       backend="merged")
+    return method(config(dataset="digits", **changes), network, device=DEVICE, dtype=torch.float64, seed=3)
+
+
+def test_darts_descends_what_is_added_and_its_weights_stay_natural() -> None:
+    names = ("one_step", "mac_share")
+    plain = natural(Darts, DartsConfig)
+    added = natural(Darts, DartsConfig, added_objectives=names, weighting="sum")
+    assert added.passes_per_step == plain.passes_per_step + 1 + 3
+    without, proposal = plain.propose(**arguments()), added.propose(**arguments())
+    assert proposal.x_adv is None and without.x_adv is None
+    assert torch.equal(proposal.architecture.raw[0], without.architecture.raw[0])
+    assert torch.allclose(proposal.architecture.combined, proposal.architecture.raw.sum(dim=0), rtol=1e-12, atol=0)
+    (images, _), reach = arguments()["alpha_batch"], 0.15  # what the dataset digits is usually attacked with
+    made = added._made(Bilevel(), (arguments()["train_batch"], arguments()["alpha_batch"]), (None, torch.zeros_like(images)))
+    assert (made["x_one_step"] - images).abs().max().item() == pytest.approx(reach)
+    assert made["x_one_step"].min() >= 0 and made["x_one_step"].max() <= 1
+    report = added.take(proposal)
+    assert report.names == ("natural", *names) and report.adversarial_accuracy is not None
+    assert report.train_adversarial_accuracy is None
+    assert added.config.deviations() == ["plus one-step adversarial loss", "plus MAC count", "plain sum"]
+
+
+def test_darts_needs_no_noise_where_nothing_is_attacked() -> None:
+    method = natural(Darts, DartsConfig, added_objectives=("parameter_share",), unrolled=False)
+    report = method.step(**arguments(generator=None))
+    assert report.passes == 3 and report.adversarial_accuracy is None and sum(report.weights) == pytest.approx(1)
+
+
+def test_what_is_added_to_advrush_comes_in_with_the_curvature() -> None:
+    method = natural(AdvRush, AdvRushConfig, added_objectives=("parameter_share",), epochs=4, warmup_epochs=2)
+    told = []
+    for epoch in (0, 3):
+        method.begin_epoch(epoch)
+        report = method.step(**arguments())
+        told.append((report.names, report.weights, "added" in report.stage))
+    assert told == [(("natural",), (1.0,), False), (("natural", "curvature", "parameter_share"), (1.0, 1.0, 1.0), True)]
+    with pytest.raises(ConfigError, match="added_objectives must be"):
+        build("search", "advrush", changes={"added_objectives": ("curvature",)})
+
+
+def test_searches_say_whether_they_weigh_anything() -> None:
+    weighing = {name: METHODS[name].config.weighs({}) for name in ("arnas", "dsara", "e2rnas", "advrush", "darts")}
+    assert weighing == dict.fromkeys(weighing, True) | {"darts": False}
+    assert METHODS["darts"].config.weighs({"added_objectives": ["mac_share"]})
 
 
 def test_images_that_an_objective_reads_must_come() -> None:

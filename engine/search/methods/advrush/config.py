@@ -8,14 +8,13 @@ from typing import Any, ClassVar, Literal
 from pydantic import model_validator
 
 from engine.config import METHODS, Method, normalisation, setting
-from engine.search.methods.bilevel_config import BilevelConfig
-from engine.search.methods.curvature_config import CurvatureConfig
-from engine.search.registries import WEIGHTINGS
+from engine.search.methods.added_objectives_config import ADDED
+from engine.search.methods.bilevel_config import NaturalBilevelConfig
 
 RAMP_EPOCHS = 5  # after so many, h has its full length
 
 
-class AdvRushConfig(CurvatureConfig, BilevelConfig):
+class AdvRushConfig(NaturalBilevelConfig):
     """AdvRush: DARTS in first order, and at the end of the search min over alpha of L_natural + gamma Lambda, Lambda the
     curvature of the loss in the space of images; weights naturally trained.
 
@@ -35,10 +34,14 @@ class AdvRushConfig(CurvatureConfig, BilevelConfig):
     unrolled: bool = setting(
         False, "Differs when on (second order): the architecture gradient goes through one unrolled weight step; the released "
         "search is of first order.", group="Deviations", source="AdvRush code")
-    weighting: Literal["sum", "equal", "mgda", "upgrad", "dualproj", "imtl_g", "aligned_mtl", "pcgrad", "fairgrad"] = setting(
+    weighting: Literal["sum", "equal", "fixed", "mgda", "upgrad", "dualproj", "imtl_g", "aligned_mtl", "pcgrad",
+                       "fairgrad"] = setting(
         "sum", "Differs unless sum: where the weights of natural loss and gamma times curvature come from in stage 2. sum, as "
-        "published: 1 each. equal: one half each; the others follow the gradients, as MGDA does.", group="Deviations",
+        "published: 1 each. equal: the same for each; fixed: as set in fixed_natural_weight; the others follow the gradients, as "
+        "MGDA does.", group="Deviations",
         source="AdvRush code")
+    added_objectives: tuple[Literal["out_of_distribution", "one_step", "parameter_share", "mac_share"], ...] = setting(
+        (), f"{ADDED} They come in with the curvature.", group="Deviations")
     radius_growth: Literal["search", "stage"] = setting(
         "search", "Differs when stage: in which epochs h grows in five equal steps from 0 to curvature_radius. search, as "
         "released: in the first of the search, so that it is full when the curvature comes in after five or more; stage: in the "
@@ -68,6 +71,11 @@ class AdvRushConfig(CurvatureConfig, BilevelConfig):
         """True: the curvature is made of input gradients."""
         return True
 
+    @classmethod
+    def weighs(cls, values: Mapping[str, Any]) -> bool:
+        """True: stage 2 has two objectives at least. See `SearchConfig.weighs`."""
+        return True
+
     @model_validator(mode="after")
     def _curvature_comes_in(self) -> AdvRushConfig:
         if self.warmup_epochs >= self.epochs:
@@ -89,8 +97,6 @@ class AdvRushConfig(CurvatureConfig, BilevelConfig):
         names = [name for name in super().deviations() if name != "first order"]  # as published here
         if self.unrolled:
             names.append("second order")
-        if self.weighting != "sum":
-            names.append(WEIGHTINGS[self.weighting].title)
         if self.radius_growth != "search":
             names.append("h grows in stage 2")
         if self.curvature_statistics != "running":

@@ -14,31 +14,28 @@ times as long. Every pass needs back ends that can be differentiated twice, in s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from torch import Tensor
 
 from engine.genotype import NONE, PRIMITIVES
-from engine.search.bilevel_method import BilevelMethod, Term
+from engine.search.bilevel_method import Term, WeighedBilevelMethod
 from engine.search.evaluation_mode import InEvaluationMode
 from engine.search.methods.advrush.config import AdvRushConfig
 from engine.search.objectives import Objective, StepImages
-from engine.search.registries import WEIGHTINGS, implementation_of
-from engine.search.weighting import gramian_of
 
 
-class AdvRush(BilevelMethod[AdvRushConfig]):
+class AdvRush(WeighedBilevelMethod[AdvRushConfig]):
     """See the module for the mathematics, `engine.search.method.SearchMethod` for the contract."""
 
     cell_kinds = ("normal", "reduce")
     primitives = (NONE, *PRIMITIVES)
 
     def terms(self) -> tuple[Term, ...]:
-        """L, in stage 2 also gamma Lambda. See `BilevelMethod.terms`."""
+        """L, in stage 2 also gamma Lambda and what the configuration adds. See `BilevelMethod.terms`."""
         if not self.config.has_curvature(self.epoch):
             return (Term("natural"),)
-        return Term("natural"), Term("curvature", self.config.curvature_factor)
+        return Term("natural"), Term("curvature", self.config.curvature_factor), *self.added_terms()
 
     @property
     def stage(self) -> str:
@@ -46,12 +43,8 @@ class AdvRush(BilevelMethod[AdvRushConfig]):
         warmup = self.config.warmup_epochs  # epochs are counted from 1 wherever they are read
         if not self.config.has_curvature(self.epoch):
             return f"Stage 1 of 2: natural loss only, until epoch {warmup}"
-        return f"Stage 2 of 2: natural loss and curvature, since epoch {warmup + 1}"
-
-    def weigh(self, gradients: Tensor, losses: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """See `BilevelMethod.weigh`."""
-        gramian = gramian_of(gradients)
-        return gramian, implementation_of(WEIGHTINGS[self.config.weighting])(gramian, names, 0.5)
+        losses = "natural loss, curvature and added losses" if self.config.added_objectives else "natural loss and curvature"
+        return f"Stage 2 of 2: {losses}, since epoch {warmup + 1}"
 
     def objective(self, term: Term, images: StepImages) -> Objective:
         """Lambda with the h of the epoch, and in evaluation mode. See `BilevelMethod.objective`."""

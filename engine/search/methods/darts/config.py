@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from engine.config import METHODS, Method, normalisation, setting
-from engine.search.methods.bilevel_config import BilevelConfig
+from engine.search.methods.bilevel_config import NaturalBilevelConfig
 
 
-class DartsConfig(BilevelConfig):
+class DartsConfig(NaturalBilevelConfig):
     """DARTS: min over alpha of L_natural(w'), weights naturally trained. The defaults are the paper's search on CIFAR-10.
 
     Where paper and released code differ it is the code's: the learning rate of the weights ends at 0.001, not at zero.

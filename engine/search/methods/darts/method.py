@@ -10,16 +10,16 @@ weight step's own pass moves BatchNorm's running statistics, by the same amounts
 from __future__ import annotations
 
 from engine.genotype import NONE, PRIMITIVES
-from engine.search.bilevel_method import BilevelMethod, Term
+from engine.search.bilevel_method import Term, WeighedBilevelMethod
 from engine.search.methods.darts.config import DartsConfig
 
 
-class Darts(BilevelMethod[DartsConfig]):
+class Darts(WeighedBilevelMethod[DartsConfig]):
     """See the module for the mathematics, `engine.search.method.SearchMethod` for the contract."""
 
     cell_kinds = ("normal", "reduce")
     primitives = (NONE, *PRIMITIVES)
 
     def terms(self) -> tuple[Term, ...]:
-        """The natural loss. See `BilevelMethod.terms`."""
-        return (Term("natural"),)
+        """The natural loss, and what the configuration adds. See `BilevelMethod.terms`."""
+        return Term("natural"), *self.added_terms()

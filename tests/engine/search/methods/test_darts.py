@@ -49,7 +49,7 @@ def test_defaults_are_the_published_settings() -> None:
     assert {name: DartsConfig.model_fields[name].default for name in PUBLISHED} == PUBLISHED
     assert DartsConfig.presets["paper"] == {} and DartsConfig().deviations() == []
     assert DartsConfig(unrolled=False).deviations() == ["first order"]
-    assert not {"epsilon", "attack_steps", "adversarial_lambda", "weighting"} & DartsConfig.model_fields.keys()
+    assert not {"epsilon", "attack_steps", "adversarial_lambda"} & DartsConfig.model_fields.keys()
     assert Darts.cell_kinds == ("normal", "reduce") and Darts.primitives[0] == NONE and len(Darts.primitives) == 8
 
 
