@@ -297,7 +297,8 @@ class BilevelMethod(Generic[Config]):
         combined = (weights.to(self.dtype)[:, None] * gradients).sum(dim=0)
         return ArchitectureGradients(raw, gradients, gramian, weights, combined, values)
 
-    def _weighed(self, raw: Tensor, values: Sequence[Value], objectives: Sequence[Objective]) -> tuple[Tensor, Tensor, Tensor]:
+    def _weighed(self, raw: Tensor, values: Sequence[Value],
+                 objectives: Sequence[Objective | Term]) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients [m, k] with coefficients, their Gramian as the solver sees it, and the weights."""
         gradients = torch.stack([objective.coefficient * row for objective, row in zip(objectives, raw, strict=True)])
         losses = torch.stack([objective.coefficient * value.loss for objective, value in zip(objectives, values, strict=True)])

@@ -15,7 +15,7 @@ class E2rnasConfig(BilevelConfig):
     """E2RNAS: min over alpha of (L_natural, parameters) by MGDA, weights trained on one-step adversarial images.
 
     The defaults are the released main runs' (CIFAR-10, L = 1e6), slips included; each repair is a switch under "Deviations".
-    The method of the same name of 2021 (IJCNN 2022; five objectives) is another one and not this.
+    The method of the same name of 2021 (IJCNN 2022; five objectives) is another one, e2rnas2021.
     """
 
     batch_size: int = setting(64, "Images per step, drawn from each of the weights and alphas splits.", group="Schedule",

@@ -132,9 +132,9 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
                  learning_rate: float, out_of_distribution: Tensor | None) -> Proposal:
         """The order of the released code: alphas first, then the weights at the new alphas."""
         assert out_of_distribution is not None and starts[1] is not None
-        now, (x, y), terms = self._state, train_batch, self.terms()
+        now, (x, y) = self._state, train_batch
         training = CrossEntropy("training", self.supernet, x, y)
-        uniform = Uniformity("out_of_distribution", self.supernet, out_of_distribution, terms[3].coefficient)
+        uniform = Uniformity("out_of_distribution", self.supernet, out_of_distribution)
         self.activity = "architecture gradients"
         unrolled = now.weights
         if self.config.unrolled:
@@ -152,7 +152,7 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
             lambda: self._training_gradient(passes, training, uniform, starts[0], alphas))
         weights, velocity = self._sgd(clipped(gradient, self.config.gradient_clip), learning_rate)
         state = State(weights, velocity, alphas, mean, square, buffers, now.steps + 1)
-        return Proposal(state, x_adv, xs_adv, terms, found, value, natural_accuracy, passes.passes)
+        return Proposal(state, x_adv, xs_adv, self.terms(), found, value, natural_accuracy, passes.passes)
 
     def _natural_and_adversarial(self, passes: Bilevel, batch: Batch, start: Tensor,
                                  weights: Tensor) -> tuple[Gradients, tuple[Gradients, Tensor]]:
@@ -167,17 +167,15 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
     def _weighted(self, passes: Bilevel, training: Objective, found: Sequence[Gradients | tuple[Tensor, Value]],
                   learning_rate: float) -> ArchitectureGradients:
         """The weights of the five losses, and what alphas descend. found: without the first entry where w' does not matter."""
-        settings, terms = self.config, self.terms()
+        now, settings, terms = self._state, self.config, self.terms()
         raw, values = torch.stack([one[-2] for one in found]), tuple(one[-1] for one in found)
-        factors = torch.tensor([term.coefficient for term in terms]).to(raw)
-        gradients = factors[:, None] * raw
-        losses = torch.stack([term.coefficient * value.loss for term, value in zip(terms, values, strict=True)])
-        gramian, weights = self.weigh(gradients, losses, [term.name for term in terms])
-        combined = (weights.to(self.dtype)[:, None] * gradients).sum(dim=0)
+        gradients, gramian, weights = self._weighed(raw, values, terms)
+        shares = weights.to(self.dtype)
+        combined = (shares[:, None] * gradients).sum(dim=0)
         if settings.unrolled:
-            shares = factors * weights.to(factors)
-            vector = torch.stack([share * one[0] for share, one in zip(shares, found, strict=True) if len(one) == 3]).sum(dim=0)
-            combined = combined - learning_rate * passes.mixed_product(training, self._state.weights, self._state.alphas, vector,
+            vector = sum(share * term.coefficient * one[0]
+                         for share, term, one in zip(shares, terms, found, strict=True) if len(one) == 3)
+            combined = combined - learning_rate * passes.mixed_product(training, now.weights, now.alphas, vector,
                                                                        settings.finite_difference)
         return ArchitectureGradients(raw, gradients, gramian, weights, combined, values)
 
