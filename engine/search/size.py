@@ -120,8 +120,11 @@ def _norms(cell: CellShape, edge: int, primitive: str) -> int:
 
 
 def expected(table: Tensor, alphas: Tensor) -> Tensor:
-    """The scalar sum of table [kinds, edges, primitives] times softmax(alphas), alphas flat in the same order."""
-    return (table * alphas.view(table.shape).softmax(dim=-1)).sum()
+    """The scalar sum of table [kinds, edges, primitives] times softmax(alphas), alphas flat in the same order.
+
+    Weights of whole edges (PC-DARTS's betas), which lie behind the alphas, count for nothing: they say which edges are kept.
+    """
+    return (table * alphas[:table.numel()].view(table.shape).softmax(dim=-1)).sum()
 
 
 def range_of(table: Tensor) -> tuple[float, float]:

@@ -25,9 +25,12 @@ from engine.search.methods.darts.config import DartsConfig
 from engine.search.methods.darts.method import Darts
 from engine.search.methods.dsara.config import DsaraConfig
 from engine.search.methods.dsara.method import Dsara
+from engine.search.methods.pcdarts.config import PcDartsConfig
+from engine.search.methods.pcdarts.method import PcDarts
 from engine.search.objectives import Objective, StepImages
 from engine.search.proposal import Term
 from engine.search.registries import OBJECTIVES, implementation_of
+from engine.search.size import module_macs, shares
 from engine.search.weighting import mgda
 from engine.space.supernet import Supernet
 from tests.engine.search.functional_networks import DEVICE, FunctionalReference
@@ -234,9 +237,9 @@ def test_the_ball_of_one_step_may_be_another_than_that_of_pgd() -> None:
     assert torch.allclose(made[0.5]["x_one_step"] - given["alpha_batch"][0], starts[1] / 2, atol=1e-11)
 
 
-def natural(method: type, config: type, **changes: Any) -> Any:
-    network = Supernet(kinds=KINDS_OF_DARTS, primitives=(NONE, *PRIMITIVES), channels=2, layers=3, classes=3, image_shape=SHAPE,
-                       backend="merged")
+def natural(method: type, config: type, space: dict[str, Any] | None = None, **changes: Any) -> Any:
+    network = Supernet(kinds=KINDS_OF_DARTS, primitives=(NONE, *PRIMITIVES), channels=changes.get("channels", 2), layers=3,
+                       classes=3, image_shape=SHAPE, backend="merged", **space or {})
     return method(config(dataset="digits", **changes), network, device=DEVICE, dtype=torch.float64, seed=3)
 
 
@@ -259,6 +262,20 @@ def test_darts_descends_what_is_added_and_its_weights_stay_natural() -> None:
     assert added.config.deviations() == ["plus one-step adversarial loss", "plus MAC count", "plain sum"]
 
 
+def test_pc_darts_adds_behind_its_warm_up_and_edge_weights_count_for_nothing() -> None:
+    method = natural(PcDarts, PcDartsConfig, {"partial": 2, "edge_weights": True}, added_objectives=("mac_share",), channels=4,
+                     partial=2, epochs=2, warmup_epochs=1)
+    assert method.step(**arguments()).names == ()
+    method.begin_epoch(1)
+    proposal = method.propose(**arguments())
+    betas = method.alphas.numel() - 2 * len(EDGES) * (1 + len(PRIMITIVES))
+    assert betas == 2 * len(EDGES) and proposal.architecture.raw[0, -betas:].norm() > 0
+    assert proposal.architecture.raw[1, -betas:].norm() == 0 and proposal.architecture.raw[1].norm() > 0
+    table = shares(module_macs(method.supernet.cells, method.supernet.kinds, method.supernet.primitives))
+    by_hand = (table * method.alphas[:-betas].view(table.shape).softmax(dim=-1)).sum()
+    assert proposal.architecture.values[1].loss.item() == pytest.approx(by_hand.item(), rel=1e-12)
+
+
 def test_darts_needs_no_noise_where_nothing_is_attacked() -> None:
     method = natural(Darts, DartsConfig, added_objectives=("parameter_share",), unrolled=False)
     report = method.step(**arguments(generator=None))
@@ -278,8 +295,8 @@ def test_what_is_added_to_advrush_comes_in_with_the_curvature() -> None:
 
 
 def test_searches_say_whether_they_weigh_anything() -> None:
-    weighing = {name: METHODS[name].config.weighs({}) for name in ("arnas", "dsara", "e2rnas", "advrush", "darts")}
-    assert weighing == dict.fromkeys(weighing, True) | {"darts": False}
+    weighing = {name: METHODS[name].config.weighs({}) for name in ("arnas", "dsara", "e2rnas", "advrush", "darts", "pcdarts")}
+    assert weighing == dict.fromkeys(weighing, True) | {"darts": False, "pcdarts": False}
     assert METHODS["darts"].config.weighs({"added_objectives": ["mac_share"]})
 
 

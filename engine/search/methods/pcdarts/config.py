@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 from pydantic import model_validator
 
 from engine.config import METHODS, Method, normalisation, setting
-from engine.search.methods.bilevel_config import BilevelConfig
+from engine.search.methods.bilevel_config import NaturalBilevelConfig
 
 
-class PcDartsConfig(BilevelConfig):
+class PcDartsConfig(NaturalBilevelConfig):
     """PC-DARTS: min over alpha and beta of L_natural(w), first order. The defaults are the published search on CIFAR-10."""
 
     batch_size: int = setting(256, "Images per step, drawn from each of the weights and alphas splits.", group="Schedule",

@@ -10,19 +10,19 @@ Adam's moments and its count of steps. A step has 3 forward passes, one of the w
 from __future__ import annotations
 
 from engine.genotype import NONE, PRIMITIVES
-from engine.search.bilevel_method import BilevelMethod, Term
+from engine.search.bilevel_method import Term, WeighedBilevelMethod
 from engine.search.methods.pcdarts.config import PcDartsConfig
 
 
-class PcDarts(BilevelMethod[PcDartsConfig]):
+class PcDarts(WeighedBilevelMethod[PcDartsConfig]):
     """See the module for the mathematics, `engine.search.method.SearchMethod` for the contract."""
 
     cell_kinds = ("normal", "reduce")
     primitives = (NONE, *PRIMITIVES)
 
     def terms(self) -> tuple[Term, ...]:
-        """The natural loss; nothing in the warm-up. See `BilevelMethod.terms`."""
-        return () if self.epoch < self.config.warmup_epochs else (Term("natural"),)
+        """The natural loss and what the configuration adds; nothing in the warm-up. See `BilevelMethod.terms`."""
+        return () if self.epoch < self.config.warmup_epochs else (Term("natural"), *self.added_terms())
 
     @property
     def stage(self) -> str:
