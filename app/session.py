@@ -6,7 +6,7 @@ file three times a second (`components/live.py`) and reruns a panel only when it
 nothing at all: no script run, no message, no touched DOM node.
 
 Topics: "runs" (anything a list of runs shows), and of one run "run:<id>" (events and status of its chain), "training:<id>"
-(its curves and MGDA weights), "architecture:<id>" (its alphas and genotypes) and "log:<id>" (its log.txt and alerts).
+(its curves and MGDA weights), "architecture:<id>" (its alphas, genotypes and candidates) and "log:<id>" (its log.txt and alerts).
 """
 
 from __future__ import annotations
@@ -139,9 +139,9 @@ class Hub:
             content_hash(self.log.curves(run_id)), content_hash(self.log.share_at_vertex(run_id, 1_000_000))])
 
     def _architecture_facts(self, run_id: str) -> list[object]:
-        """What heat-map, lines and cell are drawn from: the newest weights of every cell kind, and the genotypes."""
+        """What heat-map, lines and cell are drawn from: the newest weights of every cell kind, the genotypes; candidates."""
         return self._while_revision(f"architecture:{run_id}", run_id, lambda: [
-            content_hash(self.log.genotypes(run_id)),
+            content_hash(self.log.genotypes(run_id)), content_hash(self.log.candidates(run_id)),
             *(content_hash(self.log.alpha_matrix(run_id, cell)) for cell in self.log.alpha_cells(run_id))])
 
     def _while_revision(self, topic: str, run_id: str, compute: Callable[[], list[object]]) -> list[object]:

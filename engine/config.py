@@ -88,20 +88,20 @@ PLACEMENT_TITLES = {name: rule.title for name, rule in RULES.items()}
 _THIRDS = "; ".join(f"{name}: {', '.join(' and '.join(kinds) for kinds in rule.thirds)}" for name, rule in RULES.items())
 
 
-def placement_setting(default: PlacementName, source: str, note: str = "") -> Any:
+def placement_setting(default: PlacementName, source: str, note: str = "", group: str = "Supernet") -> Any:
     """The setting `placement` of a method that is published with the rule `default`. note: a further sentence of the help."""
     return setting(
         default, f"Differs unless {default}: which kinds of cells there are, and which of them stand before the first reduction, "
-        f"before the second and behind it. {_THIRDS}.{' ' + note if note else ''}", group="Supernet", source=source,
+        f"before the second and behind it. {_THIRDS}.{' ' + note if note else ''}", group=group, source=source,
         titles=PLACEMENT_TITLES)
 
 
-def width_ratio_setting(default: str, source: str, note: str = "") -> Any:
+def width_ratio_setting(default: str, source: str, note: str = "", group: str = "Supernet") -> Any:
     """The setting `width_ratio` of a method that is published with `default`. note: as `placement_setting`."""
     return setting(
         default, f"Differs unless {default}: widths of the cells before the first reduction, before the second and behind it, in "
         f"units of channels. Three whole numbers from 1 to 16, the first of them 1; 1:1:1 for equal widths."
-        f"{' ' + note if note else ''}", group="Supernet", source=source)
+        f"{' ' + note if note else ''}", group=group, source=source)
 
 
 def normalisation(default: bool, source: str) -> Any:
@@ -154,6 +154,10 @@ class RunConfig(BaseModel):
 class SearchConfig(RunConfig):
     """What every search method shares; a method's own class adds to it."""
 
+    # Whether the method searches on a supernet, by architecture weights. One that does not trains networks of their own, its
+    # candidates, and measures each on the alphas split: those images are then not augmented.
+    on_supernet: ClassVar[bool] = True
+
     epochs: int = setting(50, "Passes over the weights split.", group="Schedule", source="ARNAS code", ge=1, le=10_000)
     batch_size: int = setting(32, "Images per step, drawn from each of the weights and alphas splits.",
                               group="Schedule", source="ARNAS code", ge=2, le=8192)
@@ -171,10 +175,6 @@ class SearchConfig(RunConfig):
     momentum: float = setting(0.9, "Momentum of SGD.", group="Weights", source="ARNAS code", ge=0, lt=1)
     weight_decay: float = setting(3e-4, "Weight decay of SGD.", group="Weights", source="ARNAS code", ge=0, le=1)
     gradient_clip: float = setting(5.0, "Largest norm of the weight gradient.", group="Weights", source="ARNAS code", gt=0)
-    alpha_learning_rate: float = setting(3e-4, "Learning rate of Adam on the architecture weights.",
-                                         group="Architecture", source="ARNAS code", gt=0, le=10)
-    alpha_weight_decay: float = setting(1e-3, "Weight decay of Adam on the architecture weights.",
-                                        group="Architecture", source="ARNAS code", ge=0, le=1)
     crop_padding: int = setting(4, "Random crop after padding by this many pixels; 0 for none.", group="Augmentation",
                                 source="ARNAS code", unit="pixels", ge=0, le=64)
     flip: bool = setting(True, "Random horizontal flip.", group="Augmentation", source="ARNAS code")
@@ -211,6 +211,14 @@ class SearchConfig(RunConfig):
             values: of its settings, perhaps by an older version.
         """
         return not cls.model_fields.keys().isdisjoint(("weighting", "solver"))
+
+    def training_epoch(self, epoch: int) -> tuple[int, int]:
+        """(which epoch of the training of one network it is, from 0; epochs of that training) of an epoch of the search.
+
+        They decide the learning rate, and the first decides all random numbers: networks trained one after the other meet the
+        same images in the same order. In a pair of equal numbers the training is over.
+        """
+        return epoch, self.epochs
 
     @model_validator(mode="after")
     def _channels_are_even(self) -> SearchConfig:

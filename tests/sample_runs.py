@@ -320,6 +320,46 @@ def write_resumed_retrain(root: Path, run: str = "20261118-0913-retrain-arnas-0a
     return run
 
 
+CANDIDATE_COUNTS = ((50, 20), (58, 31), (60, 31), (41, 12))  # right of 64: as they are, under attack
+
+
+def write_random_search(root: Path, run: str = "20261118-0914-random-search-digits-0a05", *, measured: int = 4,
+                        ended: str = "finished", ranking: str = "adversarial") -> str:
+    """A random search of four candidates, two epochs of two steps each, that has measured the first `measured` of them.
+
+    Args:
+        ended: "finished", "failed", or "" for one whose process is the one that calls this function.
+    """
+    folder = write_run_json(root, run, "search", method="random_search", title="Random search",
+                            changes={"candidates": 4, "epochs": 8, "ranking": ranking})
+    events = EventsFile(folder)
+    for number, (natural, adversarial) in enumerate(CANDIDATE_COUNTS[:measured], start=1):
+        for position in range(4):
+            events.step, events.epoch = events.step + 1, events.step // 2 + 1
+            events.write("progress", phase="search", done=events.step, total=16, unit="steps", passes=9 * events.step,
+                         detail=f"Candidate {number} of 4, {'measuring' if position > 1 else 'epoch 1 of 1'}. step done")
+            if position > 1:
+                events.write("metric", split="alphas", statistics="running", values={
+                    "natural_loss": 0.5, "natural_accuracy": natural / 64, "adversarial_loss": 1.5,
+                    "adversarial_accuracy": adversarial / 64})
+            else:
+                events.write("metric", split="weights", statistics="batch", values={"train_loss": 2.0, "train_accuracy": 0.3})
+        found = genotype_at(10, seed=number)
+        events.write("candidate", candidate=number, genotype=found.to_dict(), hash=found.hash, images=64,
+                     natural_correct=natural, adversarial_correct=adversarial, parameters=20_000 + number, macs=400_000 + number,
+                     ranking=ranking)
+        events.write("genotype", genotype=found.to_dict(), hash=found.hash)
+    if ended == "finished":
+        write_json(folder / "results" / "genotype.json", genotype_at(10, seed=3).to_dict())
+        write_finished(folder, events)
+    elif ended == "failed":
+        write_exit(folder, events, code=1, status="failed", cause="Out of memory.")
+    else:
+        me = psutil.Process(os.getpid())
+        write_process(folder, events, pid=me.pid, started=me.create_time())
+    return run
+
+
 def write_sample_runs(root: Path) -> dict[str, str]:
     """Writes all seven; returns role -> id: search, retrain, attack, running, failed, stopped, resumed."""
     root.mkdir(parents=True, exist_ok=True)

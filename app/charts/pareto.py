@@ -57,8 +57,8 @@ def networks_figure(frame: pd.DataFrame, attack: str, *, size: str = "", colour:
             mode="markers+text" if len(shown) <= MOST_LABELS else "markers", text=rows["label"], textposition="top right",
             hovertext=[_hover(row, attack) for row in rows.itertuples()], hoverinfo="text",
             marker={"size": rows["diameter"], "line": {"width": 1, "color": "rgba(127,127,127,.6)"}, **marker},
-            error_x=_bars(rows, "natural"), error_y=_bars(rows, "adversarial"))
-    _axes(figure, "Natural accuracy, test split (%)", f"{attack} accuracy, test split (%)")
+            error_x=interval_bars(rows, "natural"), error_y=interval_bars(rows, "adversarial"))
+    accuracy_axes(figure, "Natural accuracy, test split (%)", f"{attack} accuracy, test split (%)")
     return figure
 
 
@@ -77,8 +77,8 @@ def _groups(frame: pd.DataFrame, colour: str) -> list[tuple[str, pd.DataFrame, d
     return [group for group in groups if len(group[1])]
 
 
-def _bars(rows: pd.DataFrame, name: str) -> dict[str, object]:
-    """Asymmetric 95 % Wilson intervals as error bars."""
+def interval_bars(rows: pd.DataFrame, name: str) -> dict[str, object]:
+    """Asymmetric 95 % Wilson intervals as error bars of the fractions in columns `name`, `name`_low and `name`_high."""
     return {"type": "data", "symmetric": False, "array": (rows[f"{name}_high"] - rows[name]) * 100, "thickness": 1, "width": 3,
             "arrayminus": (rows[name] - rows[f"{name}_low"]) * 100, "color": "rgba(127,127,127,.55)"}
 
@@ -112,12 +112,13 @@ def epochs_figure(frame: pd.DataFrame, attack: str) -> go.Figure:
             line={"color": colour, "width": 1.6}, hovertext=hover, hoverinfo="text", customdata=rows[["run"]].to_numpy(),
             marker={"color": colour, "size": [13 if i == last else 6 for i in range(last + 1)],
                     "symbol": [symbol if i == last else f"{symbol}-open" for i in range(last + 1)]})
-    _axes(figure, "Natural accuracy, alphas split, batch statistics (%)",
+    accuracy_axes(figure, "Natural accuracy, alphas split, batch statistics (%)",
           f"{attack} accuracy, alphas split, batch statistics (%)")
     return figure
 
 
-def _axes(figure: go.Figure, x: str, y: str) -> None:
+def accuracy_axes(figure: go.Figure, x: str, y: str) -> None:
+    """The look of a plot of two accuracies in per cent; x and y: titles of the axes."""
     themed(figure, margin={"l": 70, "t": 40, "b": 56})
     figure.update_layout(xaxis={"title": {"text": x}, "ticksuffix": " %"}, yaxis={"title": {"text": y}, "ticksuffix": " %"},
                          hovermode="closest")

@@ -20,7 +20,7 @@ LINES = {
 NAMES = tuple(LINES)
 
 
-def trade_off(epochs: pd.DataFrame, steps: pd.DataFrame | None = None, *, split: str) -> go.Figure:
+def trade_off(epochs: pd.DataFrame, steps: pd.DataFrame | None = None, *, split: str, joined: bool = True) -> go.Figure:
     """Natural and adversarial loss and accuracy on one chart.
 
     Args:
@@ -28,17 +28,18 @@ def trade_off(epochs: pd.DataFrame, steps: pd.DataFrame | None = None, *, split:
         steps: `RunLog.steps_curve`: columns step, name, value; drawn thin behind, so that something moves within an epoch.
         split: the split whose natural and adversarial values are drawn ("alphas" or "select"); the training loss is of
             the weights split.
+        joined: the values of `split` are one network's; False: each is another network's, and no line goes from one to the next.
     """
     shown = epochs[epochs["name"].isin(NAMES) & ((epochs["split"] == split) | (epochs["name"] == "train_loss"))]
     if shown.empty and (steps is None or steps.empty):
         return blank("The first losses appear with the first step")
     figure = go.Figure()
     if steps is not None:
-        _add_steps(figure, steps)
+        _add_steps(figure, steps if joined else steps[steps["name"] == "train_loss"])
     for name, (row, series, text, dash) in LINES.items():
         points = shown[shown["name"] == name].sort_values("step")
         if not points.empty:
-            _add_epochs(figure, points, row, series, text, dash)
+            _add_epochs(figure, points, row, series, text, dash, joined or name == "train_loss")
     themed(figure, margin={"l": 62, "b": 42})
     figure.update_layout(
         xaxis={"title": {"text": "step", "font": {"size": 12.5}}, "anchor": "y2", "rangemode": "tozero"},
@@ -48,10 +49,11 @@ def trade_off(epochs: pd.DataFrame, steps: pd.DataFrame | None = None, *, split:
     return figure
 
 
-def _add_epochs(figure: go.Figure, points: pd.DataFrame, row: str, series: str, text: str, dash: str) -> None:
+def _add_epochs(figure: go.Figure, points: pd.DataFrame, row: str, series: str, text: str, dash: str, joined: bool) -> None:
     per_cent = row == "accuracy"
     figure.add_scatter(
-        x=points["step"].tolist(), y=points["value"].tolist(), mode="lines+markers", name=text, legendgroup=series,
+        x=points["step"].tolist(), y=points["value"].tolist(), mode="lines+markers" if joined else "markers", name=text,
+        legendgroup=series,
         showlegend=per_cent or series == "training", yaxis="y" if per_cent else "y2", customdata=points["epoch"].tolist(),
         line={"color": theme.SERIES[series], "width": 2.2, "dash": dash}, marker={"size": 6},
         hovertemplate=f"{text} {row} " + ("%{y:.1%}" if per_cent else "%{y:.3f}") + " (epoch %{customdata})<extra></extra>")

@@ -155,7 +155,7 @@ def _dataset(column, *, needed: bool, alone: bool) -> str | None:
 def _of_checkpoint(runs: pd.DataFrame) -> tuple[list[str], str]:
     """(flags, problem) of what only checkpoints need: genotype and normalisation."""
     source = genotype_source(runs, key="import", preselect=False)
-    flags = ["--genotype", source.parent or str(source.changes.get("genotype", ""))]
+    flags = ["--genotype", str(source.changes.get("genotype", "")) or str(source.parent or "")]
     problem = source.problem
     numbers = {}
     for column, name, label in zip(st.columns(2), ("mean", "std"), ("Mean subtracted in training", "Divided by, in training")):

@@ -14,7 +14,7 @@ from app.components.formats import count, escape, missing, percent
 from app.components.progress import figure_html, progress_html
 from app.components.status import status_chip_html, tag_html
 from engine import requests
-from engine.config import PRESETS
+from engine.config import METHODS, PRESETS
 from engine.data import DATASETS
 from engine.errors import RampartError
 
@@ -116,7 +116,8 @@ FIGURES = {"natural_accuracy": "Natural accuracy", "adversarial_accuracy": "Adve
 
 
 def figures(run: dict[str, Any]) -> None:
-    """The newest means that were measured, and where. A search's are its supernet's: no result of the network it finds."""
+    """The newest means that were measured, and where. A search's are its supernet's, or its newest candidate's: no result of the
+    network it finds."""
     log = session.run_log()
     latest = newest(log.curves(run["id"]))
     further = objectives.further(log.objectives(run["id"])) if run["kind"] == "search" else []
@@ -126,9 +127,11 @@ def figures(run: dict[str, Any]) -> None:
         return
     notes = _notes(run) | {f"{name}_loss": objectives.unit_of(name) for name in further}
     boxes = "".join(figure_html(titles[name], _value(name, latest[name][1]), notes.get(name, "")) for name in shown)
-    places = {(WHERE.get(split, split), epoch): split for split, _, epoch in (latest[name] for name in shown)}
+    on_supernet = run["method"] not in METHODS or METHODS[run["method"]].config.on_supernet
+    where = WHERE | ({} if on_supernet else {"alphas": "alphas split, running statistics"})
+    places = {(where.get(split, split), epoch): split for split, _, epoch in (latest[name] for name in shown)}
     so_far = " so far" if run["status"] in ACTIVE else ""
-    of = "The supernet" if run["kind"] == "search" else "The network"
+    of = "The network" if run["kind"] != "search" else "The supernet" if on_supernet else "The newest candidate measured"
     note = ". ".join(f"{'Training' if split == 'weights' else of}: {place}, mean of epoch {epoch}{so_far}"
                      for (place, epoch), split in places.items())
     st.html(f'<div class="rp-figures">{boxes}</div><p class="rp-label" style="margin:0.45rem 0 0">{escape(note)}.</p>')

@@ -86,8 +86,8 @@ def _waiting(attacked: list[dict[str, Any]], chain: list[dict[str, Any]]) -> Non
         empty_state("Not attacked yet", "Launch an attack on the retrained network to see what it withstands.",
                     link="views/launch.py", link_label="Go to Launch")
     else:
-        empty_state("Not retrained yet", "A search's own accuracies belong to its supernet. Launch a retraining of these cells, "
-                    "then an attack on the trained network.", link="views/launch.py", link_label="Go to Launch")
+        empty_state("Not retrained yet", "A search's own accuracies are not those of the trained network. Launch a retraining of "
+                    "these cells, then an attack on the trained network.", link="views/launch.py", link_label="Go to Launch")
 
 
 def _downloads(found: Genotype, run_id: str) -> None:

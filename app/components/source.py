@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from app import session
+from app.components.formats import percent
 from engine.catalog import CATALOG
 from engine.errors import ConfigError, GenotypeError
 from engine.genotype import Genotype
@@ -38,13 +40,14 @@ class Source:
     problem: str = ""
 
 
-def genotype_source(runs: pd.DataFrame, wanted: str | None = None, *, key: str = "launch", preselect: bool = True,
-                    hand_made_too: bool = False) -> Source:
+def genotype_source(runs: pd.DataFrame, wanted: str | None = None, candidate: str | None = None, *, key: str = "launch",
+                    preselect: bool = True, hand_made_too: bool = False) -> Source:
     """The controls that choose a genotype: of a retraining, or of an imported network.
 
     Args:
         runs: `RunLog.runs()`.
         wanted: id of the search to start from, from the address of the page.
+        candidate: number of the candidate of that search to take instead of its result, from the address of the page.
         key: prefix of the widgets' keys, the page's name.
         preselect: whether the first of a list is chosen already. Not where a wrong one could fit unnoticed.
         hand_made_too: whether a hand-made network may be chosen instead, with keys of the Launch page.
@@ -55,8 +58,9 @@ def genotype_source(runs: pd.DataFrame, wanted: str | None = None, *, key: str =
     chosen = st.segmented_control("Network" if hand_made_too else "Genotype", list(sources), format_func=sources.get,
                                   key=f"{key}.source", required=True, persist_state="session")
     if chosen == "search":
-        return _parent(runs, "search", wanted, "Search", "No search has finished yet. Launch one, take a published "
-                       "genotype, or paste one.", key, preselect)
+        found = _parent(runs, "search", wanted, "Search", "No search has finished yet. Launch one, take a published "
+                        "genotype, or paste one.", key, preselect)
+        return _candidate(found, candidate if found.parent == wanted else None, key)
     if chosen == "hand-made":
         return _hand_made()
     return _catalogue(key, preselect) if chosen == "catalogue" else _pasted(key)
@@ -105,6 +109,32 @@ def _parent(runs: pd.DataFrame, kind: str, wanted: str | None, label: str, nothi
     if parent is None:
         return Source(problem="Choose the search whose genotype it is.")
     return Source(parent=parent, genotype=_genotype_of(parent))
+
+
+def _candidate(search: Source, wanted: str | None, key: str) -> Source:
+    """The result of a search, or one of the candidates that it measured, if it has any. Both are trained as its children, so
+    that they share its splits."""
+    found = session.run_log().candidates(search.parent) if search.parent else pd.DataFrame()
+    if found.empty:
+        return search
+    rows = {int(row["candidate"]): row for row in found.to_dict("records")}
+    options = [0, *rows]
+    number = st.selectbox("Candidate", options, index=options.index(int(wanted)) if _is_one_of(wanted, rows) else 0,
+                          format_func=lambda one: _candidate_text(rows[one]) if one else "The search's result",
+                          key=f"{key}.candidate.{search.parent}.{wanted}")
+    if not number:
+        return search
+    genotype = Genotype.from_json(rows[number]["genotype"])
+    return Source(parent=search.parent, changes={"genotype": genotype.to_json()}, genotype=genotype)
+
+
+def _is_one_of(text: str | None, numbers: Collection[int]) -> bool:
+    return text is not None and text.isascii() and text.isdigit() and int(text) in numbers
+
+
+def _candidate_text(row: dict[str, Any]) -> str:
+    return (f"Candidate {row['candidate']}: natural {percent(row['natural'])}, adversarial {percent(row['adversarial'])}, "
+            f"{row['hash']}")
 
 
 def _genotype_of(run: str) -> Genotype | None:

@@ -73,7 +73,7 @@ def _imported() -> dict[str, Any]:
 
 
 def choose(runs: pd.DataFrame) -> Choice:
-    """Draws the controls. The address may preset them: ?kind=retrain&parent=ID, ?preset=scout."""
+    """Draws the controls. The address may preset them: ?kind=retrain&parent=ID&candidate=3, ?preset=scout."""
     asked = st.query_params
     _start("launch.kind", asked.get("kind"), KINDS, "search")
     _start("launch.preset", asked.get("preset"), PRESETS, "quick")
@@ -86,7 +86,7 @@ def choose(runs: pd.DataFrame) -> Choice:
     if kind == "search":
         method = choose_method()
     elif kind == "retrain":
-        source = genotype_source(runs, asked.get("parent"), hand_made_too=True)
+        source = genotype_source(runs, asked.get("parent"), asked.get("candidate"), hand_made_too=True)
     else:
         source = attack_source(runs, asked.get("parent"))
     left, right = st.columns(2)

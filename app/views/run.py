@@ -15,6 +15,7 @@ from app.components.live import live_panel
 from app.components.live_plot import live_plot
 from app.components.log_tail import log_tail, matching, read_tail
 from app.components.run_architecture import architecture
+from app.components.run_candidates import candidates
 from app.components.run_header import figures, header
 from app.components.run_outcome import outcome
 from app.components.settings import all_settings_html, differences_html
@@ -30,6 +31,9 @@ THIN_LINES = {"search": "Points: means of an epoch. Thin lines: single steps, ea
               "retrain": "Points: means of an epoch. Thin line: single training batches; an epoch's last one is small."}
 SPLITS = {"search": ("alphas", "alphas split, batch statistics"),
           "retrain": ("select", "select split, running statistics; training loss on the weights and alphas splits")}
+CANDIDATE_WORDS = "alphas split, running statistics, a point a candidate; training loss on the weights split"
+CANDIDATE_POINTS = ("Points: batches of a candidate whose training is over, means of its one pass over the alphas split; of the "
+                    "training loss, means of an epoch. Thin line: single training batches. Each candidate begins anew.")
 
 
 def main() -> None:
@@ -115,7 +119,9 @@ def curves(run_id: str, kind: str) -> None:
     """Loss and accuracy, natural versus adversarial; for a search that weighs losses also how it did."""
     run_log = session.run_log()
     split, words = SPLITS[kind]
-    figure = trade_off(run_log.curves(run_id), run_log.steps_curve(run_id, list(NAMES)), split=split)
+    one_network = kind != "search" or on_supernet(run_id)
+    words = words if one_network else CANDIDATE_WORDS
+    figure = trade_off(run_log.curves(run_id), run_log.steps_curve(run_id, list(NAMES)), split=split, joined=one_network)
     run = run_log.run(run_id)
     weighs = kind == "search" and (run["method"] not in METHODS or METHODS[run["method"]].config.weighs(run["config"]))
     left, right = st.columns([7, 5], gap="large") if weighs else (st.container(), None)
@@ -125,7 +131,7 @@ def curves(run_id: str, kind: str) -> None:
         live_plot(figure, key="run_trade_off", height=400 if figure.data else WAITING_HEIGHT,
                   label=f"{'Natural and adversarial' if robust else 'Natural'} accuracy and loss, {words}")
         if figure.data:
-            st.html(f'<p class="rp-note">{THIN_LINES[kind]}</p>')
+            st.html(f'<p class="rp-note">{THIN_LINES[kind] if one_network else CANDIDATE_POINTS}</p>')
         if kind == "search":
             further_losses(run_log.objectives(run_id))
     if right:
@@ -147,6 +153,12 @@ def lacks(run_id: str, name: str) -> bool:
     return method in METHODS and name not in METHODS[method].config.model_fields
 
 
+def on_supernet(run_id: str) -> bool:
+    """Whether a search has a supernet and architecture weights; an unknown method is taken to have them."""
+    method = session.run_log().run(run_id)["method"]
+    return method not in METHODS or METHODS[method].config.on_supernet
+
+
 def weighting(run_id: str) -> None:
     """Weights of the objectives, angle of their gradients, and what they mean in words."""
     run_log = session.run_log()
@@ -162,7 +174,11 @@ def weighting(run_id: str) -> None:
 
 
 def evolution(run_id: str) -> None:
-    """The architecture as it evolves."""
+    """The architecture as it evolves, or the architectures that are compared."""
+    if not on_supernet(run_id):
+        section("Candidates", "architectures drawn at random, each trained for a short while and measured on the alphas split")
+        candidates(run_id)
+        return
     section("Architecture", "how much each operation counts on each edge, and the cell that these weights give")
     architecture(run_id)
 

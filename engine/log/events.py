@@ -9,17 +9,20 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
+from engine.attack.statistics import wilson
 from engine.errors import GenotypeError, RunLogError, shortened
 from engine.genotype import EDGES, Genotype
 from engine.registry import unknown_name
 from engine.run.events import SCHEMA
+from engine.search.candidates import Ranking
 
 _MOST = 2**53  # largest whole number that JSON readers agree on
 _ROUNDING = 1e-9
+RANKINGS = get_args(Ranking)
 LEVELS = ("info", "warning", "error")
 
 Event = dict[str, Any]
@@ -208,6 +211,16 @@ def _objectives(event: Event) -> tuple[str, list[Row]]:
                          for i in range(count)]
 
 
+def _candidate(event: Event) -> tuple[str, list[Row]]:
+    images = integer(event, "images", low=1)
+    natural, adversarial = (integer(event, key, high=images) for key in ("natural_correct", "adversarial_correct"))
+    if event.get("ranking") not in RANKINGS:
+        raise RunLogError(unknown_name("ranking", event.get("ranking"), RANKINGS).removesuffix("."))
+    return "candidate", [(integer(event, "candidate", low=1, high=2**31 - 1), *_genotype_of(event), integer(event, "parameters"),
+                          integer(event, "macs"), images, natural, *wilson(natural, images), adversarial,
+                          *wilson(adversarial, images), event["ranking"])]
+
+
 def _network(event: Event) -> tuple[str, list[Row]]:
     sizes = integer(event, "parameters"), integer(event, "macs")
     if event.get("hand_made") is not None:  # it has no cells
@@ -250,6 +263,6 @@ def _finished(event: Event) -> tuple[str, list[Row]]:
 
 _READERS: dict[str, Callable[[Event], tuple[str, list[Row]]]] = {
     "resumed": _resumed, "progress": _progress, "metric": _metric, "alpha": _alpha, "genotype": _genotype,
-    "objectives": _objectives, "network": _network, "attack": _attack, "opened": _opened, "alert": _alert,
-    "checkpoint": _checkpoint, "finished": _finished,
+    "objectives": _objectives, "candidate": _candidate, "network": _network, "attack": _attack, "opened": _opened,
+    "alert": _alert, "checkpoint": _checkpoint, "finished": _finished,
 }

@@ -111,6 +111,7 @@ def pareto_epochs(cursor: duckdb.DuckDBPyConnection, runs: Sequence[str] | None)
                              'alphas split, batch statistics') as grp
             from accuracy join folder f using (number) left join found using (number, epoch)
             where kind = 'search' and split = 'alphas' and natural_accuracy is not null and adversarial_accuracy is not null
+              and (config ->> 'ranking_steps') is null  -- candidates are networks of their own, no trail
               and ($runs is null or list_contains($runs, run)))
         select *, grp as "group", {_IS_FRONT} as is_front from point order by grp, run, epoch""",
                  {"runs": None if runs is None else list(runs)}, EPOCHS)

@@ -8,6 +8,7 @@ import duckdb
 import pandas as pd
 
 from engine.log.frames import FLAG, INT, NUMBER, TEXT, frame
+from engine.log.queries_training import BEST_CANDIDATE_FIRST
 
 RUNS = {
     "id": TEXT, "kind": TEXT, "method": TEXT, "title": TEXT, "preset": TEXT, "dataset": TEXT, "parent": TEXT,
@@ -53,6 +54,11 @@ _TRAINED = """
         case when f.kind = 'retrain' then a.natural_accuracy end desc nulls last,
         case when f.kind = 'retrain' then -a.epoch else a.epoch end desc) = 1"""
 
+# Of a search that measures candidates, the first in rank.
+_FIRST_IN_RANK = f"""
+    select number, natural_correct / images as natural_accuracy, adversarial_correct / images as adversarial_accuracy
+    from candidate where {{among}} qualify row_number() over (partition by number order by {BEST_CANDIDATE_FIRST}) = 1"""
+
 # Every run with each of its descendants. UNION, not UNION ALL: parents that form a circle end, too.
 _BELOW = """
     with recursive below(root, number) as (
@@ -70,6 +76,7 @@ _RUNS = f"""
                                     'title': t.title}}}}, (f.created, f.run)) as best
         from below join folder f using (number) join tested t using (number) where f.kind = 'attack' group by below.root),
     trained as ({_TRAINED}),
+    first_in_rank as ({_FIRST_IN_RANK}),
     latest as ({_PROGRESS}),
     found as (select number, arg_max(hash, step) as hash from genotype where {{among}} group by number),
     built as (select * from network where {{among}})
@@ -77,14 +84,18 @@ _RUNS = f"""
            coalesce(preset, '') as preset, coalesce(dataset, '') as dataset, coalesce(parent, '') as parent, created,
            coalesce(problem, '') as problem, latest.fraction as progress, coalesce(latest.phase, '') as phase,
            coalesce(latest.detail, '') as detail, latest.seconds_left,
-           coalesce(tested.natural_accuracy, trained.natural_accuracy) as natural_accuracy,
-           coalesce(tested.adversarial_accuracy, trained.adversarial_accuracy) as adversarial_accuracy,
+           coalesce(tested.natural_accuracy, first_in_rank.natural_accuracy, trained.natural_accuracy) as natural_accuracy,
+           coalesce(tested.adversarial_accuracy, first_in_rank.adversarial_accuracy, trained.adversarial_accuracy)
+               as adversarial_accuracy,
            case when kind = 'attack' then coalesce(tested.title, '')
                 when trained.adversarial_accuracy is null then ''
-                when kind = 'search' then 'PGD-' || coalesce(config ->> 'attack_steps', '7')
+                when kind = 'search' then 'PGD-' || coalesce(config ->> 'ranking_steps', config ->> 'attack_steps', '7')
                 else 'PGD-' || coalesce(config ->> 'selection_steps', '20') end as adversarial_attack,
            case when kind = 'attack' and tested.number is not null then concat_ws(', ', 'test', nullif(tested.title, ''))
                 when trained.number is null then ''
+                when first_in_rank.number is not null then 'alphas split, ' || case config ->> 'ranking' when 'none' then 'first'
+                    else 'best' end || ' candidate'
+                when config ->> 'ranking_steps' is not null then 'alphas split, first candidate so far'
                 when kind = 'search' then 'alphas split, batch statistics'
                 else 'select, PGD-' || coalesce(config ->> 'selection_steps', '20') end as accuracy_of,
            coalesce(chain.best.run, '') as chain_attack_run, chain.best.natural as chain_natural_accuracy,
@@ -94,7 +105,7 @@ _RUNS = f"""
     from folder f
     left join ingest using (number) left join latest using (number) left join tested using (number)
     left join trained using (number) left join chain on chain.root = f.number left join built using (number)
-    left join found using (number)
+    left join found using (number) left join first_in_rank using (number)
     where $run is null or f.run = $run
     order by created desc nulls last, id desc"""
 

@@ -1,4 +1,4 @@
-"""Queries about one run's training: curves, MGDA, alphas, genotypes. Long series are bucketed here, in SQL."""
+"""Queries about one run's training: curves, MGDA, alphas, genotypes, candidates. Long series are bucketed here, in SQL."""
 
 from __future__ import annotations
 
@@ -16,6 +16,14 @@ MATRIX = {"edge": INT, "operation": TEXT, "alpha": NUMBER, "weight": NUMBER, "ed
 LINES = {"edge": INT, "operation": TEXT, "step": INT, "epoch": INT, "weight": NUMBER}
 EDGE_LINES = {"edge": INT, "step": INT, "epoch": INT, "edge_weight": NUMBER}
 GENOTYPES = {"epoch": INT, "step": INT, "genotype": TEXT, "hash": TEXT, "unchanged_epochs": INT, "t": NUMBER}
+CANDIDATES = {"candidate": INT, "rank": INT, "genotype": TEXT, "hash": TEXT, "parameters": INT, "macs": INT, "images": INT,
+              "natural": NUMBER, "natural_low": NUMBER, "natural_high": NUMBER, "adversarial": NUMBER, "adversarial_low": NUMBER,
+              "adversarial_high": NUMBER, "ranking": TEXT}
+# Best first, as `engine.search.candidates.ranked`.
+BEST_CANDIDATE_FIRST = """
+    case ranking when 'adversarial' then adversarial_correct when 'natural' then natural_correct else 0 end / images desc,
+    case ranking when 'adversarial' then natural_correct when 'natural' then adversarial_correct else 0 end / images desc,
+    candidate"""
 
 # A weight within this of 0 or 1 counts as at a vertex of the simplex: MGDA's clip gives 0 and 1 exactly, Frank-Wolfe not.
 AT_VERTEX = 1e-9
@@ -120,6 +128,14 @@ def genotypes(cursor: duckdb.DuckDBPyConnection, number: int) -> pd.DataFrame:
         select epoch, step, genotype, hash, t,
                epoch - first_value(epoch) over (partition by spell order by epoch) as unchanged_epochs
         from spell order by epoch""", [number], GENOTYPES)
+
+
+def candidates(cursor: duckdb.DuckDBPyConnection, number: int) -> pd.DataFrame:
+    """See `RunLog.candidates`."""
+    return frame(cursor, f"""
+        select *, natural_correct / images as "natural", adversarial_correct / images as adversarial,
+               row_number() over (order by {BEST_CANDIDATE_FIRST}) as rank
+        from candidate where number = ? order by rank""", [number], CANDIDATES)
 
 
 def genotype_text(cursor: duckdb.DuckDBPyConnection, run: str) -> str | None:

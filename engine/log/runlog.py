@@ -143,7 +143,8 @@ class RunLog:
         """One row per run, newest first; columns as in `queries_runs.RUNS`.
 
         `natural_accuracy` and `adversarial_accuracy` are what `accuracy_of` says: of an attack run what it measured on the
-        test split (the strongest attack), of a retraining the epoch that is kept, of a search the latest epoch. The
+        test split (the strongest attack), of a retraining the epoch that is kept, of a search the latest epoch,
+        or the first in rank of its candidates. The
         `chain_*` columns hold the newest attack among the run's descendants. Missing numbers are NaN, missing text "".
         `status`, `cause`, `silent_s`, `can_stop`, `can_resume` and `seconds_left` are true at the moment of the call.
         """
@@ -248,6 +249,11 @@ class RunLog:
     def genotypes(self, run: str) -> pd.DataFrame:
         """The genotype at the end of each epoch: epoch, step, genotype (JSON), hash, unchanged_epochs, t."""
         return self._ask(queries_training.genotypes, run)
+
+    def candidates(self, run: str) -> pd.DataFrame:
+        """Networks that a search trained and measured one by one, best first by its `ranking`: candidate (number from 1), rank,
+        genotype (JSON), hash, parameters, macs, images, natural and adversarial (fractions) with _low and _high (95 % Wilson)."""
+        return self._ask(queries_training.candidates, run)
 
     def genotype(self, run: str) -> dict[str, Any] | None:
         """The genotype a run works with (retrain, attack) or found last (search), in the format of

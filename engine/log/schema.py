@@ -10,7 +10,7 @@ from __future__ import annotations
 import duckdb
 
 # Raised whenever a table changes; an index of another version is deleted and rebuilt from the folders.
-VERSION = 2
+VERSION = 3
 
 # Columns that every event table begins with. seq: byte offset of the line in events.jsonl, so order is order of writing.
 EVENT = {"number": "INTEGER", "seq": "BIGINT", "attempt": "INTEGER", "step": "BIGINT", "epoch": "INTEGER", "t": "DOUBLE"}
@@ -44,6 +44,11 @@ TABLES: dict[str, dict[str, str]] = {
     # One row per objective; cosine: the smallest cosine between its gradient and any other objective's.
     "objective_raw": EVENT | {"objective": "VARCHAR", "position": "INTEGER", "loss": "DOUBLE", "weight": "DOUBLE",
                               "norm": "DOUBLE", "cosine": "DOUBLE"},
+    # Networks that a search trained and measured by themselves; low and high: 95 % Wilson.
+    "candidate_raw": EVENT | {"candidate": "INTEGER", "genotype": "VARCHAR", "hash": "VARCHAR", "parameters": "BIGINT",
+                              "macs": "BIGINT", "images": "BIGINT", "natural_correct": "BIGINT", "natural_low": "DOUBLE",
+                              "natural_high": "DOUBLE", "adversarial_correct": "BIGINT", "adversarial_low": "DOUBLE",
+                              "adversarial_high": "DOUBLE", "ranking": "VARCHAR"},
     # hand_made: name of a network that has neither channels and layers nor a genotype; else NULL.
     "network_raw": EVENT | {"parameters": "BIGINT", "macs": "BIGINT", "channels": "INTEGER", "layers": "INTEGER",
                             "genotype": "VARCHAR", "hash": "VARCHAR", "hand_made": "VARCHAR"},
@@ -61,6 +66,7 @@ KEYS = {
     "alpha": ("step", "cell"),
     "genotype": ("step",),
     "objective": ("step", "objective"),
+    "candidate": ("candidate",),
     "network": (),
     "attack": ("attack", "part_of"),
 }

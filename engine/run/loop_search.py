@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 import time
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from engine.config import SearchConfig
+from engine.cost import cost
 from engine.data.augmentation import augment, generator_for
 from engine.data.loading import batches, channel_statistics
 from engine.data.out_of_distribution import OutOfDistributionImages, restated
@@ -22,6 +24,7 @@ from engine.run import checkpoint, environment
 from engine.run.folder import atomic_write_json
 from engine.run.preparation import Prepared, at_work, prepare, save
 from engine.run.session import Session
+from engine.search.candidates import Candidate, ranked
 from engine.search.construction import backends_of, method_class, supernet_of
 from engine.search.method import StepReport
 
@@ -30,12 +33,13 @@ MOST_ALPHA_LINES = 1800
 
 
 def learning_rate(config: SearchConfig, epoch: int) -> float:
-    """Cosine per epoch 0..epochs-1, as published (DARTS): min + (lr - min) (1 + cos(pi e / E)) / 2.
+    """Cosine per epoch 0..epochs-1, as published (DARTS): min + (lr - min) (1 + cos(pi e / E)) / 2. For each network anew
+    where several are trained (`SearchConfig.training_epoch`).
 
     Differs: the released code advances its scheduler before the epoch, which since PyTorch 1.1 means the rate of e + 1.
     """
-    low = config.weights_learning_rate_min
-    return low + (config.weights_learning_rate - low) * (1 + math.cos(math.pi * epoch / config.epochs)) / 2
+    low, (position, epochs) = config.weights_learning_rate_min, config.training_epoch(epoch)
+    return low + (config.weights_learning_rate - low) * (1 + math.cos(math.pi * position / epochs)) / 2
 
 
 def run(session: Session) -> None:
@@ -65,18 +69,19 @@ class SearchLoop:
         name = str(session.run["method"])
         self.supernet = supernet_of(name, self.config, classes=prepared.dataset.classes,
                                     image_shape=prepared.dataset.image_shape, statistics=self.statistics)
-        backends, different = environment.fix_backends(
-            session.folder, backends_of(self.config, self.supernet, self.device.type))
-        self.supernet.use_backends(backends)
-        for sentence in different:
-            session.alert("warning", sentence)
+        if self.config.on_supernet:
+            backends, different = environment.fix_backends(
+                session.folder, backends_of(self.config, self.supernet, self.device.type))
+            self.supernet.use_backends(backends)
+            for sentence in different:
+                session.alert("warning", sentence)
         self.method = method_class(name)(self.config, self.supernet, device=self.device, dtype=torch.float32,
                                               seed=self.config.seed)
         if prepared.state is not None:
             with checkpoint.fitting(f"checkpoint/last.pt of run {session.folder.id} must hold this search"):
                 self.method.load_state_dict(prepared.state["method"])
         self.fresh = prepared.state is None
-        self.notices_told = 0
+        self.notices_told, self.candidates_told = 0, len(self.method.candidates)
         lines = session.total * len(self.supernet.kinds)
         self.alpha_every = max(1, math.ceil(lines / MOST_ALPHA_LINES))
         self._order: tuple[int, list[Tensor], list[Tensor]] | None = None
@@ -101,13 +106,14 @@ class SearchLoop:
         epoch, position = divmod(session.step, self.steps_per_epoch)
         rate = learning_rate(config, epoch)
         self.method.begin_epoch(epoch)
-        train, alpha = self._batch("weights", epoch, position), self._batch("alphas", epoch, position)
+        of_network = config.training_epoch(epoch)[0]
+        train, alpha = (self._batch(split, of_network, position) for split in ("weights", "alphas"))
         # Only who asks for them is given any.
-        given = {"out_of_distribution": self._second_batch(epoch, position)} if self.second else {}
+        given = {"out_of_distribution": self._second_batch(of_network, position)} if self.second else {}
         session.begin_step(self.method.passes_per_step)
         started = time.perf_counter()
         report = self.method.step(train, alpha, learning_rate=rate, poll=session.poll,
-                                  generator=generator_for(config.seed, "step", epoch, position), **given)
+                                  generator=generator_for(config.seed, "step", of_network, position), **given)
         seconds = time.perf_counter() - started
         for sentence in self.method.notices[self.notices_told:]:
             session.alert("warning", sentence)
@@ -115,7 +121,8 @@ class SearchLoop:
         self._check_finite(report, epoch)
         session.end_step(epoch=epoch + 1, passes=report.passes)
         session.activity = self._with_stage(session.activity)
-        self._write_step(report, rate, (len(train[1]) + len(alpha[1])) / seconds)
+        used = [len(batch[1]) for batch, is_used in ((train, report.train_loss is not None), (alpha, report.names)) if is_used]
+        self._write_step(report, rate, sum(used) / seconds)
         session.progress()
 
     def _with_stage(self, activity: str) -> str:
@@ -123,13 +130,16 @@ class SearchLoop:
         return f"{self.method.stage}. {activity}" if self.method.stage else activity
 
     def _batch(self, split: str, epoch: int, position: int) -> tuple[Tensor, Tensor]:
-        """Augmented images and labels of one step, decided by (seed, split, epoch, position) alone."""
+        """Augmented images and labels of one step, decided by (seed, split, epoch, position) alone. Not augmented are images
+        that networks are measured on."""
         if self._order is None or self._order[0] != epoch:
             orders = [list(batches(self.images, self.config.batch_size, generator_for(self.config.seed, "order", name, epoch),
                                    self.config.steps_per_epoch)) for name in ("weights", "alphas")]
             self._order = (epoch, *orders)
         images, labels = self.weights_split if split == "weights" else self.alphas_split
         chosen = self._order[1 if split == "weights" else 2][position].to(images.device)
+        if split == "alphas" and not self.config.on_supernet:
+            return images[chosen], labels[chosen]
         blank = None if self.statistics is None else torch.tensor(self.statistics.mean)
         x = augment(images[chosen], generator_for(self.config.seed, "augment", split, epoch, position),
                     self.config.crop_padding, self.config.flip, self.config.cutout, blank)
@@ -144,41 +154,71 @@ class SearchLoop:
 
     def _check_finite(self, report: StepReport, epoch: int) -> None:
         """Raises RunError before a step with NaN is recorded; the last checkpoint is older than it."""
-        if not all(math.isfinite(value) for value in (*report.losses, report.train_loss)):
+        if not all(math.isfinite(value) for value in (*report.losses, report.train_loss) if value is not None):
             raise RunError(f"Every loss must be finite, got NaN or infinity in step {self.session.step + 1} (epoch {epoch + 1}); "
                            "launch the search again with a smaller learning rate.")
 
     def _write_step(self, report: StepReport, rate: float, images_per_s: float) -> None:
         session = self.session
         measured = dict(zip(report.names, report.losses))
-        if measured:  # not in a warm-up
+        if measured:  # neither in a warm-up nor while a candidate is trained
             self._write_objectives(report)
         session.event("metric", split="weights", statistics="batch", values=_known({
             "train_loss": report.train_loss, "train_accuracy": report.train_accuracy,
-            "train_adversarial_accuracy": report.train_adversarial_accuracy, "learning_rate": rate,
+            "train_adversarial_accuracy": report.train_adversarial_accuracy,
+            "learning_rate": None if report.train_loss is None else rate,
             "images_per_s": round(images_per_s, 3)}))
         end_of_epoch = session.step % self.steps_per_epoch == 0
         if end_of_epoch or session.step % self.alpha_every == 0:
             self._write_alphas()
         if end_of_epoch:
+            self.method.end_epoch()
+            self._write_candidates()
             self._write_genotype()
-            losses = ", ".join(f"{name} loss {value:.3f}" for name, value in (measured or {"train": report.train_loss}).items())
+            told = measured or {"training": report.train_loss}
+            losses = ", ".join(f"{name} loss {value:.3f}" for name, value in told.items())
             print(f"epoch {session.epoch} of {self.config.epochs}: {losses}, genotype {self.method.genotype().hash}", flush=True)
 
     def _write_objectives(self, report: StepReport) -> None:
-        """What the step measured on the alphas split."""
-        self.session.event("metric", split="alphas", statistics="batch", values=_known({
+        """What the step measured on the alphas split, and how it weighed it."""
+        self.session.event("metric", split="alphas", statistics=report.statistics, values=_known({
             **{f"{name}_loss": value for name, value in zip(report.names, report.losses, strict=True)},
             "natural_accuracy": report.natural_accuracy, "adversarial_accuracy": report.adversarial_accuracy}))
+        if not report.weights:
+            return
         stage = {"stage": report.stage} if report.stage else {}
         self.session.event("objectives", names=list(report.names), losses=list(report.losses), weights=list(report.weights),
                            norms=list(report.norms), cosines=[list(row) for row in report.cosines], **stage)
 
     def _write_alphas(self) -> None:
+        if self.method.alphas is None:
+            return
         betas = self.supernet.beta_views(self.method.alphas)
         for kind, alpha in self.supernet.alpha_views(self.method.alphas).items():
             beta = {"beta": betas[kind].tolist()} if betas else {}
             self.session.event("alpha", cell=kind, primitives=list(self.supernet.primitives), alpha=alpha.tolist(), **beta)
+
+    def _write_candidates(self) -> None:
+        """An event of each candidate that was measured since the last look, and all of them, best first, as a file."""
+        candidates = self.method.candidates
+        if len(candidates) == self.candidates_told:
+            return
+        records = {one.number: self._record(one) for one in candidates}
+        for one in candidates[self.candidates_told:]:
+            self.session.event("candidate", **records[one.number], ranking=self.config.ranking)
+        self.candidates_told = len(candidates)
+        in_order = [{"rank": rank, **records[one.number]}
+                    for rank, one in enumerate(ranked(candidates, self.config.ranking), start=1)]
+        atomic_write_json(self.session.folder.results / "candidates.json",
+                          {"ranking": self.config.ranking, "candidates": in_order})
+
+    def _record(self, candidate: Candidate) -> dict[str, Any]:
+        """A candidate and the size of its network."""
+        size = cost(candidate.genotype, channels=self.config.channels, layers=self.config.layers, classes=self.supernet.classes,
+                    image_shape=self.supernet.image_shape, placement=self.config.placement, width_ratio=self.config.width_ratio)
+        return {"candidate": candidate.number, "images": candidate.images, "natural_correct": candidate.natural_correct,
+                "adversarial_correct": candidate.adversarial_correct, "parameters": size.parameters, "macs": size.macs,
+                "genotype": candidate.genotype.to_dict(), "hash": candidate.genotype.hash}
 
     def _write_genotype(self) -> None:
         genotype = self.method.genotype()

@@ -69,6 +69,7 @@ class BilevelMethod(Generic[Config]):
     cell_kinds: ClassVar[tuple[str, ...]]
     primitives: ClassVar[tuple[str, ...]] = PRIMITIVES
     trains_on_adversarial: ClassVar[bool] = False
+    candidates: ClassVar[tuple[()]] = ()
 
     def __init__(self, config: Config, supernet: Supernet, *, device: torch.device | str, dtype: torch.dtype = torch.float32,
                  seed: int, graphs: Graphs | None = None) -> None:
@@ -163,6 +164,9 @@ class BilevelMethod(Generic[Config]):
     def begin_epoch(self, epoch: int) -> None:
         """See `SearchMethod.begin_epoch`."""
         self.epoch = epoch
+
+    def end_epoch(self) -> None:
+        """See `SearchMethod.end_epoch`: nothing is due."""
 
     def genotype(self) -> Genotype:
         """See `SearchMethod.genotype`."""

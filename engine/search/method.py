@@ -1,9 +1,9 @@
 """What a search method and the loop that drives it say to each other. Imports no torch at run time.
 
 The life of a search: the loop builds the supernet and the method, then for each step draws one batch of the weights
-split and one of the alphas split, where the configuration asks for it one of a second dataset's images, and calls `step`.
-Epochs, learning-rate schedule, data, augmentation, files, logging and stopping belong to the loop; a method owns its weights,
-alphas and optimisers and nothing else.
+split and one of the alphas split, where the configuration asks for it one of a second dataset's images, and calls `step`, and
+behind the last step of an epoch `end_epoch`. Epochs, learning-rate schedule, data, augmentation, files, logging and stopping
+belong to the loop; a method owns its weights, alphas and optimisers and nothing else.
 """
 
 from __future__ import annotations
@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 
     from engine.config import SearchConfig
     from engine.genotype import Genotype
+    from engine.search.candidates import Candidate
 
 
 @dataclass(frozen=True)
 class StepReport:
     """What one step measured. m objectives; all numbers are plain floats.
+
+    Without architecture gradients, `names` and `losses` are what was measured on the alphas batch, if anything, and
+    `coefficients` to `cosines` are empty.
 
     Attributes:
         names: the objectives, for example ("natural", "adversarial"); none in a warm-up, in which the alphas rest.
@@ -33,13 +37,15 @@ class StepReport:
         norms: [m] norms of the architecture gradients as they enter the solver: coefficient and normalisation included.
         raw_norms: [m] norms before coefficient and normalisation.
         cosines: [m][m] cosines between the architecture gradients (free of scale); 0 where a gradient is zero.
-        natural_accuracy, adversarial_accuracy: on the alphas batch with batch statistics, from the passes that gave
+        natural_accuracy, adversarial_accuracy: on the alphas batch with `statistics`, from the passes that gave
             `losses`; fractions in 0..1. None where no objective of the step sees such images.
-        train_loss: loss of the weight step on the weights batch (adversarial images where the method trains on them).
+        train_loss: loss of the weight step on the weights batch (adversarial images where the method trains on them). None,
+            with the accuracies below, in a step that trains nothing.
         train_accuracy: accuracy on the natural weights batch, batch statistics, alphas of this step, weights before it.
         train_adversarial_accuracy: accuracy on the images of the weight step; None where they are natural.
         passes: forward passes that the step took.
-        stage: `SearchMethod.stage` at the step.
+        stage: `SearchMethod.stage` after the step.
+        statistics: what BatchNorm normalised the alphas batch with: "batch" or "running".
     """
 
     names: tuple[str, ...]
@@ -51,11 +57,12 @@ class StepReport:
     cosines: tuple[tuple[float, ...], ...]
     natural_accuracy: float | None
     adversarial_accuracy: float | None
-    train_loss: float
-    train_accuracy: float
+    train_loss: float | None
+    train_accuracy: float | None
     train_adversarial_accuracy: float | None
     passes: int
     stage: str = ""
+    statistics: str = "batch"
 
 
 class SearchMethod(Protocol):
@@ -68,13 +75,15 @@ class SearchMethod(Protocol):
         cell_kinds: cell kinds of its supernet as published, in the order of the flat alphas. The supernet it is given has those
             of its configuration's position rule, which may be others (`supernet.kinds`).
         primitives: columns of the alphas of its supernet.
+        epoch: as `begin_epoch` said.
         passes_per_step: forward passes of one step of the present epoch, hence calls of `poll`: progress inside a step.
         stage: where the present epoch stands in a search of several stages, one short line; empty for one stage.
         activity: what the step is doing, in words, set before each call of `poll`: "PGD step 3 of 7, weights batch"; of two
             passes side by side, the one that began last.
-        weights: flat weights of the supernet.
-        alphas: flat alphas.
+        weights: flat weights of the supernet, or of the network that is trained now.
+        alphas: flat alphas; None where there is no supernet (`SearchConfig.on_supernet`).
         buffers: flat BatchNorm buffers.
+        candidates: networks that were trained one by one and measured, oldest first; only ever added to, by `end_epoch`.
         steps: completed steps.
         notices: sentences that whoever watches the run should read, oldest first; only ever added to.
     """
@@ -83,11 +92,13 @@ class SearchMethod(Protocol):
     cell_kinds: tuple[str, ...]
     primitives: tuple[str, ...]
     activity: str
+    epoch: int
     passes_per_step: int
     stage: str
     weights: Tensor
-    alphas: Tensor
+    alphas: Tensor | None
     buffers: Tensor
+    candidates: tuple[Candidate, ...]
     steps: int
     notices: list[str]
 
@@ -96,6 +107,10 @@ class SearchMethod(Protocol):
 
         The loop says so before every step. The epoch is no part of `state_dict`: who resumes a search knows it.
         """
+        ...
+
+    def end_epoch(self) -> None:
+        """The last step of the present epoch is done."""
         ...
 
     def step(self, train_batch: tuple[Tensor, Tensor], alpha_batch: tuple[Tensor, Tensor], *, learning_rate: float,
@@ -113,7 +128,7 @@ class SearchMethod(Protocol):
         ...
 
     def genotype(self) -> Genotype:
-        """The architecture that the alphas stand for now."""
+        """The architecture that the alphas stand for now, or that of the best candidate so far."""
         ...
 
     def state_dict(self) -> dict[str, Any]:

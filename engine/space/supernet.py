@@ -51,6 +51,7 @@ class Supernet:
         layout, buffers: packing of the flat weight vector [n] and of the flat BatchNorm buffers [m].
         alpha_shape: kind -> (14, number of primitives).
         alpha_size: length of the flat alpha vector: the alphas of all kinds, then with edge weights 14 betas of each kind.
+        classes, image_shape, kinds, primitives, mean, std: as given.
 
     Raises:
         ConfigError: sizes, kinds, places or primitives no supernet can have, or a mean or std that does not fit.
@@ -84,6 +85,7 @@ class Supernet:
         self.alpha_size = sum(self._alpha_parts)
         self._backends = None if backend is None else [BACKENDS[backend]] * layers
         self._orders: dict[torch.device, tuple[Tensor, Tensor]] = {}
+        self.mean, self.std = mean, std
         self._channels = None if mean is None and std is None else (
             per_channel("mean", mean, 0.0, image_shape[0]), per_channel("std", std, 1.0, image_shape[0]))
         self._placed: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}

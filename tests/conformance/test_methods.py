@@ -31,7 +31,7 @@ EPOCHS = 2
 
 def make(name: str, seed: int = 7, epoch: int = EPOCHS - 1, **changes: Any) -> SearchMethod:
     """A fresh search of method `name` on the smallest supernet there is, about to begin `epoch`."""
-    short = {"attack_steps": 1} if "attack_steps" in METHODS[name].config.model_fields else {}
+    short = {field: 1 for field in ("attack_steps", "ranking_steps", "candidates") if field in METHODS[name].config.model_fields}
     config = build("search", name, "digits", "smoke", short | {"layers": 4, "epochs": EPOCHS} | changes)
     supernet = supernet_of(name, config, classes=CLASSES, image_shape=IMAGE_SHAPE,
                           statistics=ChannelStatistics((0.3,), (0.4,)) if config.normalise else None)
@@ -91,10 +91,25 @@ def epoch(request: pytest.FixtureRequest) -> int:
     return 0 if request.param == "first epoch" else EPOCHS - 1
 
 
+def is_measuring(method: SearchMethod) -> bool:
+    """Whether the method's epoch measures a network whose training is over."""
+    position, epochs = method.config.training_epoch(method.epoch)
+    return position == epochs
+
+
+def moved_by(method: SearchMethod, alphas_rest: bool) -> set[str]:
+    """Which vectors a step of the method's epoch must move. Without a supernet there are no alphas."""
+    if method.config.on_supernet:
+        return {"weights", "buffers"} | (set() if alphas_rest else {"alphas"})
+    return set() if is_measuring(method) else {"weights", "buffers"}
+
+
 class TestEveryMethod:
-    def test_two_steps_move_alphas_weights_and_buffers(self, name: str, epoch: int) -> None:
+    def test_two_steps_move_alphas_weights_and_buffers_and_nothing_else(self, name: str, epoch: int) -> None:
         method = make(name, epoch=epoch)
-        before = saved(method), method.weights.clone(), method.alphas.clone(), method.buffers.clone()
+        vectors = [one for one in ("weights", "alphas", "buffers") if getattr(method, one) is not None]
+        assert ("alphas" in vectors) == method.config.on_supernet
+        first, before = saved(method), {one: getattr(method, one).clone() for one in vectors}
         for number in (1, 2):
             poll = StopAt()
             report = method.step(**arguments(number, method), poll=poll)
@@ -102,28 +117,32 @@ class TestEveryMethod:
             assert method.activity
             self.check_report(method, report)
         assert method.steps == 2
-        rests = not report.names  # a warm-up
+        rests = method.config.on_supernet and not report.names  # a warm-up
         assert not (rests and epoch == EPOCHS - 1), "alphas must move in the last epoch"
-        for old, new in zip(before[1:], (method.weights, method.alphas, method.buffers), strict=True):
+        for one, old in before.items():
+            new = getattr(method, one)
             assert old.shape == new.shape and new.isfinite().all() and not new.requires_grad
-            assert torch.equal(old, new) == (rests and new is method.alphas)
+            assert torch.equal(old, new) == (one not in moved_by(method, rests)), one
+        with pytest.raises(AssertionError):
+            assert_equal(first, {**method.state_dict(), "steps": 0})
 
     @staticmethod
     def check_report(method: SearchMethod, report: StepReport) -> None:
-        m = len(report.names)
-        for values in (report.losses, report.coefficients, report.weights, report.norms, report.raw_norms, report.cosines):
-            assert len(values) == m
-        if m and WEIGHTINGS[getattr(method.config, "weighting", "mgda")].on_simplex:
+        m, on_supernet, trains = len(report.names), method.config.on_supernet, not is_measuring(method)
+        assert len(report.losses) == m
+        for values in (report.coefficients, report.weights, report.norms, report.raw_norms, report.cosines):
+            assert len(values) == (m if on_supernet else 0)
+        if m and on_supernet and WEIGHTINGS[getattr(method.config, "weighting", "mgda")].on_simplex:
             assert all(weight >= 0 for weight in report.weights)
             assert sum(report.weights) == pytest.approx(1)
         for i, row in enumerate(report.cosines):
             assert row[i] == pytest.approx(1 if report.norms[i] else 0)
             assert all(-1 - 1e-9 <= cosine <= 1 + 1e-9 for cosine in row)
         on_alphas = (report.natural_accuracy, report.adversarial_accuracy)
-        assert (on_alphas != (None, None)) == (m > 0)
+        assert (on_alphas != (None, None)) == (m > 0) and (on_supernet or (m == 0) == trains)
         for accuracy in (*on_alphas, report.train_accuracy, report.train_adversarial_accuracy):
             assert accuracy is None or 0 <= accuracy <= 1
-        assert report.train_accuracy is not None
+        assert (report.train_accuracy is not None) == (report.train_loss is not None) == trains
         json.dumps(vars(report), allow_nan=False)  # plain numbers, all finite
 
     def test_equal_seeds_give_equal_searches(self, name: str, epoch: int) -> None:
@@ -175,6 +194,18 @@ class TestEveryMethod:
             for tensor, original in zip(given[batch], untouched[batch], strict=True):
                 assert torch.equal(tensor, original) and not tensor.requires_grad
 
+    def test_only_the_end_of_an_epoch_adds_candidates_and_only_where_there_is_no_supernet(self, name: str) -> None:
+        method = make(name, epoch=0)
+        for epoch in range(EPOCHS):
+            method.begin_epoch(epoch)
+            method.step(**arguments(epoch, method))
+            assert method.candidates == ()
+            method.end_epoch()
+        assert (method.candidates == ()) == METHODS[name].config.on_supernet
+        for one in method.candidates:
+            assert 0 <= one.adversarial_correct <= one.images == BATCH and 0 <= one.natural_correct <= BATCH
+            assert one.genotype == method.genotype()
+
     def test_genotype_is_valid_and_has_the_cell_kinds(self, name: str) -> None:
         method = make(name)
         method.step(**arguments(1, method))
@@ -185,8 +216,8 @@ class TestEveryMethod:
     def test_a_checkpoint_that_does_not_fit_is_refused_and_changes_nothing(self, name: str) -> None:
         method, larger = make(name), make(name, channels=16)
         before = saved(method)
-        incomplete = {key: value for key, value in before.items() if key != "alphas"}
-        for foreign in (larger.state_dict(), incomplete, {}, before | {"steps": "many"}, before | {"layout": "unknown"}):
+        incomplete = [{key: value for key, value in before.items() if key != missing} for missing in before]
+        for foreign in (larger.state_dict(), *incomplete, {}, before | {"steps": "many"}, before | {"layout": "unknown"}):
             with pytest.raises(CheckpointError):
                 method.load_state_dict(foreign)
             assert_equal(method.state_dict(), before)

@@ -10,3 +10,4 @@ from engine.search.methods.dsara import config as _dsara  # noqa: F401
 from engine.search.methods.e2rnas import config as _e2rnas  # noqa: F401
 from engine.search.methods.e2rnas2021 import config as _e2rnas2021  # noqa: F401
 from engine.search.methods.pcdarts import config as _pcdarts  # noqa: F401
+from engine.search.methods.random_search import config as _random_search  # noqa: F401

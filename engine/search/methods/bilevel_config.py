@@ -14,6 +14,10 @@ from engine.search.registries import OBJECTIVES, WEIGHTINGS
 class BilevelConfig(SearchConfig):
     """A search whose architecture gradient goes through one step of the weights (DARTS, section 2.3)."""
 
+    alpha_learning_rate: float = setting(3e-4, "Learning rate of Adam on the architecture weights.",
+                                         group="Architecture", source="ARNAS code", gt=0, le=10)
+    alpha_weight_decay: float = setting(1e-3, "Weight decay of Adam on the architecture weights.",
+                                        group="Architecture", source="ARNAS code", ge=0, le=1)
     finite_difference: float = setting(
         0.01, "Radius of the finite difference of the Hessian-vector product, divided by the norm of the vector.",
         group="Architecture", source="DARTS, section 2.3", gt=0, le=1)

@@ -46,7 +46,8 @@ def whole_searches(runs: Path) -> dict[str, str]:
 # Of DSARA: a step of stage 1 takes 10 passes, the four of them 40, a step of stage 2 takes 13.
 # Passes at which a search is stopped: in its first step and in its second; E2RNAS takes six a step. PC-DARTS takes two in its
 # warm-up, then three.
-STOPS = {"e2rnas": (1, 5, 11), "pcdarts": (1, 4, 5, 9)}
+# Of random search: a step of training takes 4, one of measuring 5; each of its two candidates has two of both.
+STOPS = {"e2rnas": (1, 5, 11), "pcdarts": (1, 4, 5, 9), "random_search": (1, 6, 9, 15, 19, 24, 28, 36)}
 
 
 @pytest.mark.parametrize(("name", "stop_at"), [
@@ -59,9 +60,13 @@ def test_a_search_of_every_method_resumes_bit_for_bit(runs: Path, whole_searches
         attempt(runs, run_id, 1, stop_at)
     attempt(runs, run_id, 2)
     same(last(runs, whole_searches[name]), last(runs, run_id))
-    kept = [{event["step"]: {key: value for key, value in event.items() if key not in ("t", "attempt")}
-             for event in events_of(runs, one) if event["event"] == "objectives"} for one in (whole_searches[name], run_id)]
+    kept = [{(event["event"], event["step"]): {key: value for key, value in event.items() if key not in ("t", "attempt")}
+             for event in events_of(runs, one) if event["event"] in ("objectives", "candidate", "genotype")}
+            for one in (whole_searches[name], run_id)]
     assert kept[0] == kept[1]
+    results = [{path.name: path.read_bytes() for path in (runs / one / "results").iterdir() if path.name != "ended.json"}
+               for one in (whole_searches[name], run_id)]
+    assert results[0] == results[1] and "genotype.json" in results[0]
 
 
 def test_out_of_distribution_images_are_the_same_after_a_resume(runs: Path) -> None:

@@ -1,0 +1,42 @@
+"""Natural versus adversarial accuracy of a search's candidates. Frame -> figure, pure."""
+
+from __future__ import annotations
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from app import theme
+from app.charts.frame import blank
+from app.charts.pareto import accuracy_axes, interval_bars
+from app.components.formats import count, interval, percent
+
+
+def scatter(candidates: pd.DataFrame, attack: str) -> go.Figure:
+    """One point a candidate, with its number and 95 % Wilson intervals; the first in rank is filled.
+
+    Args:
+        candidates: `RunLog.candidates`, best first.
+        attack: what the adversarial accuracy was measured with, as the axis says.
+    """
+    if candidates.empty:
+        return blank("A point appears when the first candidate is measured")
+    figure = go.Figure()
+    for name, rows, colour, symbol in (("first in rank", candidates[:1], theme.FRONT, "circle"),
+                                       ("others", candidates[1:], theme.DOMINATED, "circle-open")):
+        if len(rows):
+            figure.add_scatter(
+                x=rows["natural"] * 100, y=rows["adversarial"] * 100, name=name, mode="markers+text",
+                text=rows["candidate"].astype(str), textposition="top right", hoverinfo="text",
+                hovertext=[_hover(row, attack) for row in rows.to_dict("records")],
+                marker={"size": 12, "color": colour, "symbol": symbol, "line": {"width": 1.6, "color": colour}},
+                error_x=interval_bars(rows, "natural"), error_y=interval_bars(rows, "adversarial"))
+    accuracy_axes(figure, "Natural accuracy, alphas split (%)", f"{attack} accuracy, alphas split (%)")
+    return figure
+
+
+def _hover(row: dict[str, object], attack: str) -> str:
+    def accuracy(name: str) -> str:
+        return f"{percent(row[name])} ({interval(row[f'{name}_low'], row[f'{name}_high'])})"
+
+    return (f"<b>Candidate {row['candidate']}, rank {row['rank']}</b><br>natural {accuracy('natural')}"
+            f"<br>{attack} {accuracy('adversarial')}<br>{count(row['parameters'])} parameters, {count(row['macs'])} MACs")

@@ -1,0 +1,92 @@
+"""What a search without architecture weights has instead: its candidates, as a table, a plot, and one of them as cells."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import streamlit as st
+
+from app import session
+from app.charts.candidates import scatter
+from app.components.cell_graph import genotype_graphs
+from app.components.formats import count, escape, interval, percent
+from app.components.live_plot import live_plot
+from app.components.states import empty_state
+from engine.genotype import Genotype
+
+RANKED = {"adversarial": "Rank: adversarial accuracy, natural accuracy between equals.",
+          "natural": "Rank: natural accuracy, adversarial accuracy between equals.",
+          "none": "Unranked: the result is the first candidate, whatever it measures."}
+
+
+def candidates(run_id: str) -> None:
+    """Table and plot of all candidates that were measured so far, and the cells of the one that is chosen."""
+    found = session.run_log().candidates(run_id)
+    if found.empty:
+        empty_state("No candidate measured yet", "Random search has no architecture weights. Each of its architectures appears "
+                    "here when it has been trained and measured.")
+        return
+    run = session.run_log().run(run_id)
+    config = run["config"]
+    attack = f"PGD-{config.get('ranking_steps', '')}"
+    left, right = st.columns([7, 5], gap="large")
+    with left:
+        st.html(table_html(found, run_id, attack, candidates=int(config.get("candidates", len(found))),
+                           finished=run["status"] == "finished"))
+    with right:
+        live_plot(scatter(found, attack), key="run_candidates", height=380,
+                  label=f"Natural versus {attack} accuracy of {len(found)} candidates")
+    _cells(found, run_id)
+
+
+def table_html(found: pd.DataFrame, run_id: str, attack: str, *, candidates: int, finished: bool) -> str:
+    """The table as HTML.
+
+    Args:
+        found: `RunLog.candidates`.
+        run_id: the search.
+        attack: what the adversarial accuracy was measured with.
+        candidates: how many there will be.
+        finished: whether the search has, so that one of them can be retrained.
+    """
+    first = found.iloc[0]
+    caption = (f"{len(found)} of {candidates} candidates measured, each on the same {count(int(first['images']))} images of the "
+               f"alphas split after its own short training. {RANKED[first['ranking']]} Below each accuracy its 95 % Wilson "
+               "interval: candidates whose intervals overlap may not differ.")
+    head = "".join(f'<th scope="col"{side}>{escape(name)}</th>' for name, side in (
+        ("Rank", ' class="rp-right"'), ("Candidate", ' class="rp-right"'), ("Natural", ' class="rp-right"'),
+        (attack, ' class="rp-right"'), ("Parameters", ' class="rp-right"'), ("MACs", ' class="rp-right"'), ("Genotype", ""),
+        *([("Next", "")] if finished else [])))
+    rows = "".join(_row(row, run_id if finished else None) for row in found.to_dict("records"))
+    return (f'<div class="rp-scroll"><table class="rp-table"><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
+            f"<tbody>{rows}</tbody></table></div>")
+
+
+def _row(row: dict, run_id: str | None) -> str:
+    """run_id: where the candidate can be retrained from; None while it cannot."""
+    def accuracy(name: str) -> str:
+        return (f'<td class="rp-right">{percent(row[name])}<br><span class="rp-label">'
+                f'{interval(row[f"{name}_low"], row[f"{name}_high"])}</span></td>')
+
+    rank = row["rank"] if row["ranking"] != "none" else "·"
+    link = (f'<td><a href="launch?kind=retrain&amp;parent={escape(run_id)}&amp;candidate={row["candidate"]}" '
+            'target="_self">Retrain</a></td>') if run_id else ""
+    return (f'<tr class="{"rp-strong" if row["rank"] == 1 else ""}"><td class="rp-right">{rank}</td>'
+            f'<td class="rp-right">{row["candidate"]}</td>{accuracy("natural")}{accuracy("adversarial")}'
+            f'<td class="rp-right">{count(row["parameters"])}</td><td class="rp-right">{count(row["macs"])}</td>'
+            f'<td><code>{escape(row["hash"])}</code></td>{link}</tr>')
+
+
+def _cells(found: pd.DataFrame, run_id: str) -> None:
+    """The cells of one candidate, at first of the best, and its genotype as a file."""
+    numbers = [int(number) for number in found["candidate"]]
+    ranks = dict(zip(numbers, found["rank"], strict=True))
+    unranked = found.iloc[0]["ranking"] == "none"
+    chosen = st.selectbox("Cells of", numbers, key="run_candidate", format_func=lambda number: (
+        f"candidate {number}" + ("" if unranked else f", rank {ranks[number]}")))
+    row = found[found["candidate"] == chosen].iloc[0]
+    genotype = Genotype.from_json(row["genotype"])
+    genotype_graphs(genotype, key="run_candidate")
+    st.download_button("Genotype (JSON)", json.dumps(genotype.to_dict(), indent=1), f"{run_id}-candidate-{chosen}.json",
+                       "application/json", key="run_candidate_json", on_click="ignore")

@@ -1,0 +1,90 @@
+"""Settings of random search. Imports no torch.
+
+No paper fixes them: what is set here is our own default, or, where a source is named, ARNAS's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import model_validator
+
+from engine.config import METHODS, Method, Pixels, SearchConfig, WidthRatio, placement_setting, setting, width_ratio_setting
+from engine.placement import PlacementName
+from engine.search.candidates import Ranking
+
+
+class RandomSearchConfig(SearchConfig):
+    """Random search: n random genotypes, each trained adversarially for a few epochs, measured and ranked."""
+
+    on_supernet: ClassVar[bool] = False
+
+    candidates: int = setting(
+        10, "Random genotypes that are trained, measured and ranked. Our default.", group="Schedule", ge=1, le=10_000)
+    epochs: int = setting(
+        50, "Epochs of all candidates together; each has an equal share, at least 2. The last of a share trains nothing: it "
+        "measures the finished network on the alphas split. Our default: as many as ARNAS's search has.", group="Schedule", ge=2,
+        le=100_000)
+    channels: int = setting(24, "Channels C of the first cells of each candidate; even.", group="Candidates", source="ARNAS code",
+                            ge=2, le=512)
+    layers: int = setting(8, "Cells of each candidate.", group="Candidates", source="ARNAS code", ge=4, le=64)
+    placement: PlacementName = placement_setting("accurate_first", "ARNAS code", "Its cells are those that are drawn.",
+                                                 group="Candidates")
+    width_ratio: WidthRatio = width_ratio_setting("1:2:2", "ARNAS code", group="Candidates")
+    ranking: Ranking = setting(
+        "adversarial", "Which candidate is the result. adversarial, natural: that of the highest such accuracy on the alphas "
+        "split, the other accuracy between equals; none: the first, whatever it measures: a random baseline. Our default.",
+        group="Candidates")
+    epsilon: Pixels = setting(8 / 255, "L-infinity radius of the attack in training and in ranking, pixel space.",
+                              group="Attack in search", source="ARNAS code")
+    step_size: Pixels = setting(0.01, "Step of PGD in training, pixel space.", group="Attack in search",
+                                source="ARNAS code, retraining")
+    attack_steps: int = setting(7, "Steps of PGD in training.", group="Attack in search", source="ARNAS code", ge=1, le=1000)
+    start_noise: float = setting(0.001, "Standard deviation of the normal noise PGD starts from in training.",
+                                 group="Attack in search", source="ARNAS code, retraining", ge=0, le=1)
+    ranking_steps: int = setting(
+        20, "Steps of PGD (step epsilon/4, from anywhere in the ball) that measures a candidate. Our default: as a retraining "
+        "ranks its checkpoints.", group="Attack in search", ge=1, le=1000)
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {},
+        "scout": {"channels": 16, "candidates": 5, "epochs": 15},
+        "quick": {"channels": 8, "layers": 5, "candidates": 6, "epochs": 30, "batch_size": 40, "crop_padding": 0,
+                  "weights_learning_rate": 0.1, "ranking_steps": 10, "threads": 1},
+        "smoke": {"channels": 4, "layers": 4, "candidates": 2, "epochs": 4, "steps_per_epoch": 2, "batch_size": 8, "images": 64,
+                  "attack_steps": 2, "ranking_steps": 3},
+    }
+
+    @model_validator(mode="after")
+    def _candidates_have_equal_shares(self) -> RandomSearchConfig:
+        share = max(self.epochs // self.candidates, 2)
+        if self.epochs % self.candidates or self.epochs // self.candidates < 2:
+            raise ValueError(f"epochs must be a multiple of the {self.candidates} candidates, at least 2 for each (the last one "
+                             f"measures), got {self.epochs}; take {share * self.candidates} or {(share + 1) * self.candidates}")
+        return self
+
+    @property
+    def candidate_epochs(self) -> int:
+        """Epochs of each candidate, at least 2; the last one measures."""
+        return self.epochs // self.candidates
+
+    def deviations(self) -> list[str]:
+        """See `RunConfig.deviations`: nothing is published to differ from; the name says what else was drawn or counted."""
+        ranking = {"adversarial": [], "natural": ["ranked by natural accuracy"], "none": ["unranked"]}[self.ranking]
+        return super().deviations() + ranking
+
+    def training_epoch(self, epoch: int) -> tuple[int, int]:
+        """See `SearchConfig.training_epoch`."""
+        return epoch % self.candidate_epochs, self.candidate_epochs - 1
+
+
+METHODS.add("random_search", Method(
+    name="random_search",
+    title="Random search",
+    summary="The baseline: draws architectures at random, trains each adversarially for a few epochs on its own, and ranks them "
+            "by adversarial accuracy on the alphas split. No architecture weights; with ranking none, a single random cell set.",
+    source="A standard baseline; no paper fixes its settings",
+    config=RandomSearchConfig,
+    implementation="engine.search.methods.random_search.method:RandomSearch",
+))

@@ -1,0 +1,47 @@
+"""A derived network whose parameters and running statistics are read and written as flat vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from engine.space.network import Network
+
+
+class FlatNetwork:
+    """A network between two flat vectors: weights [n], the parameters in their order, and buffers [m], mean and variance of
+    every BatchNorm in their order. Counters of batches are left out: nothing reads them.
+
+    Attributes:
+        network: as given.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self._parameters = list(network.parameters())
+        self._statistics = [buffer for name, buffer in network.named_buffers()
+                            if name.endswith((".running_mean", ".running_var"))]
+
+    def weights(self) -> Tensor:
+        """A copy of the weights [n]."""
+        return _flat(self._parameters)
+
+    def buffers(self) -> Tensor:
+        """A copy of the buffers [m]."""
+        return _flat(self._statistics)
+
+    def load(self, weights: Tensor, buffers: Tensor) -> None:
+        """Writes both vectors into the network."""
+        for flat, tensors in ((weights, self._parameters), (buffers, self._statistics)):
+            for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+                tensor.detach().copy_(part.view_as(tensor))
+
+    def gradient(self, loss: Tensor) -> Tensor:
+        """Gradient [n] of a scalar that the network computed."""
+        return _flat(torch.autograd.grad(loss, self._parameters))
+
+
+def _flat(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.cat([tensor.detach().flatten() for tensor in tensors])

@@ -1,0 +1,365 @@
+"""Random search: n architectures drawn uniformly (`sampling`), each trained adversarially on its own, measured, ranked.
+
+    result = argmax over i of accuracy(PGD(x), y; w_i, a_i) on the alphas split,    a_1, ..., a_n uniform, independent
+
+w_i are the weights of the derived network of a_i after a short adversarial training on the weights split, of which one step
+is that of ARNAS's retraining without the auxiliary head:
+
+| step                | what                                                                  | passes | backward computes |
+|---------------------|-----------------------------------------------------------------------|--------|-------------------|
+| training            | weights batch as it is, in training mode: BatchNorm, accuracy         | 1      | nothing           |
+|                     | PGD of k steps, in evaluation mode                                    | k      | input gradients   |
+|                     | weight step: SGD on the adversarial images' loss, in training mode    | 1      | weight gradient   |
+| measuring (last epoch of a candidate) | alphas batch as it is, in evaluation mode           | 1      | nothing           |
+|                     | PGD of m steps of epsilon/4, in evaluation mode                       | m      | input gradients   |
+|                     | its images, in evaluation mode                                        | 1      | nothing           |
+
+So a candidate is measured when it is finished, once on every image, and its count of right answers is binomial. Candidates
+share their random numbers: the seed of their first weights, the order and augmentation of the images, the starts of PGD; of
+two of them, more of the difference is then the architecture's. The accuracy is that of a short training: of what the network
+would withstand after a whole one it is a proxy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from engine.attack.guard import attacked, under_attack
+from engine.attack.pgd import pgd, project
+from engine.data.augmentation import generator_for
+from engine.data.splits import stable_seed
+from engine.errors import CheckpointError, GenotypeError, RunError, shortened
+from engine.genotype import PRIMITIVES, Genotype
+from engine.search.bilevel import clipped, sgd
+from engine.search.candidates import Candidate, ranked
+from engine.search.method import StepReport
+from engine.search.methods.random_search.config import RandomSearchConfig
+from engine.search.methods.random_search.flat import FlatNetwork
+from engine.search.methods.random_search.sampling import random_genotype
+from engine.search.objectives import accuracy
+from engine.space.network import Network
+
+if TYPE_CHECKING:
+    from engine.space.supernet import Supernet
+
+Batch = tuple[Tensor, Tensor]
+LAYOUT = "random search 1"  # of the checkpoint
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that a step reads and replaces; no tensor in it is ever changed in place.
+
+    Attributes:
+        seed: of the genotypes and of every candidate's first weights.
+        candidate: whose weights these are, from 0.
+        weights, velocity: [n] weights and momentum buffer of SGD, in the order of the network's parameters.
+        buffers: [m] running statistics of BatchNorm.
+        images, natural_correct, adversarial_correct: the candidate's measurement so far.
+        candidates: those that are done.
+        steps: completed steps, of all candidates.
+    """
+
+    seed: int
+    candidate: int
+    weights: Tensor
+    velocity: Tensor
+    buffers: Tensor
+    images: int = 0
+    natural_correct: int = 0
+    adversarial_correct: int = 0
+    candidates: tuple[Candidate, ...] = ()
+    steps: int = 0
+
+
+class RandomSearch:
+    """See the module for the mathematics, `engine.search.method.SearchMethod` for the contract.
+
+    Attributes:
+        cell_kinds: as published; the architectures that are drawn have those of the supernet, which `placement` decides.
+        primitives: of the architectures that are drawn.
+        epoch: of the steps to come, from 0.
+    """
+
+    cell_kinds = ("robust", "reduce", "accurate")
+    primitives = PRIMITIVES
+    alphas = None
+
+    def __init__(self, config: RandomSearchConfig, supernet: Supernet, *, device: torch.device | str,
+                 dtype: torch.dtype = torch.float32, seed: int) -> None:
+        """supernet: read for its kinds, classes, image shape and normalisation alone. seed: of all candidates."""
+        self.config, self.supernet = config, supernet
+        self.device, self.dtype = torch.device(device), dtype
+        self.notices: list[str] = []
+        self.activity = "waiting"
+        self.epoch = 0
+        self._network = self._fresh_network(seed, 0)
+        self._state = self._begun(seed, 0)
+
+    # What `SearchMethod` offers.
+
+    @property
+    def weights(self) -> Tensor:
+        """[n] weights of the candidate that is trained, in the order of its network's parameters."""
+        return self._state.weights
+
+    @property
+    def buffers(self) -> Tensor:
+        """[m] running statistics of BatchNorm of the candidate that is trained."""
+        return self._state.buffers
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """See `SearchMethod.candidates`."""
+        return self._state.candidates
+
+    @property
+    def steps(self) -> int:
+        """Completed steps."""
+        return self._state.steps
+
+    @property
+    def passes_per_step(self) -> int:
+        """Forward passes of one step of the present epoch."""
+        return 2 + (self.config.ranking_steps if self._measures else self.config.attack_steps)
+
+    @property
+    def stage(self) -> str:
+        """See `SearchMethod.stage`. Epochs and candidates are counted from 1 wherever they are read."""
+        position, epochs = self.config.training_epoch(self.epoch)
+        doing = "measuring" if self._measures else f"epoch {position + 1} of {epochs}"
+        here = f"Candidate {self._candidate + 1} of {self.config.candidates}, {doing}"
+        if self.config.ranking == "none" or not self.candidates:
+            return here
+        best = ranked(self.candidates, self.config.ranking)[0]
+        return f"{here}; best so far {getattr(best, f'{self.config.ranking}_accuracy'):.1%} {self.config.ranking}"
+
+    def begin_epoch(self, epoch: int) -> None:
+        """See `SearchMethod.begin_epoch`."""
+        self.epoch = epoch
+
+    def end_epoch(self) -> None:
+        """Behind its measuring epoch a candidate is done. See `SearchMethod.end_epoch`."""
+        now = self._state
+        if self._measures and now.images:
+            done = Candidate(now.candidate + 1, self._genotype(now.seed, now.candidate), now.images, now.natural_correct,
+                             now.adversarial_correct)
+            self._state = replace(now, candidates=(*now.candidates, done), images=0, natural_correct=0, adversarial_correct=0)
+
+    def genotype(self) -> Genotype:
+        """The best candidate's so far, by `ranking`; the first one's before any is measured."""
+        best = ranked(self.candidates, self.config.ranking)
+        return best[0].genotype if best else self._genotype(self._state.seed, 0)
+
+    def step(self, train_batch: Batch, alpha_batch: Batch, *, learning_rate: float,
+             generator: torch.Generator | None = None, noise: tuple[Tensor, Tensor] | None = None,
+             poll: Callable[[], None] = lambda: None) -> StepReport:
+        """One step of training or, in a candidate's last epoch, of measuring it; all or nothing.
+
+        Args:
+            train_batch, alpha_batch: (x [B, C, H, W] in 0..1, y [B] int64); the one that the step has no use for is not read.
+            learning_rate: of SGD.
+            generator: where the random start of the attack comes from.
+            noise: what is added to the weights and to the alphas batch for that start, instead of a generator.
+            poll: called before each forward pass; may raise to abandon the step.
+
+        Raises:
+            ValueError: neither generator nor noise, or both.
+            RunError: a loss or a weight is not finite; the state stays as it was.
+        """
+        if (generator is None) == (noise is None):
+            raise ValueError("a step needs either a generator or the noise of its attack")
+        now, (x, y) = self._begin_step(), alpha_batch if self._measures else train_batch
+        x, y = x.to(self.device, self.dtype), y.to(self.device)
+        if self._measures:
+            added = self._uniform(x, generator) if noise is None else noise[1]
+            after, found = self._measured(now, x, y, added.to(x), poll)
+        else:
+            added = self._normal(x, generator) if noise is None else noise[0]
+            after, found = self._trained(now, x, y, added.to(x), learning_rate, poll)
+        self._state = replace(after, steps=now.steps + 1)
+        return self._report(found, len(y))
+
+    # The step.
+
+    @property
+    def _candidate(self) -> int:
+        """Whose epoch the present one is, from 0."""
+        return self.epoch // self.config.candidate_epochs
+
+    @property
+    def _measures(self) -> bool:
+        """Whether the present epoch is the last one of its candidate."""
+        position, epochs = self.config.training_epoch(self.epoch)
+        return position == epochs
+
+    def _genotype(self, seed: int, candidate: int) -> Genotype:
+        return random_genotype(self.supernet.kinds, generator_for(seed, "genotype", candidate))
+
+    def _fresh_network(self, seed: int, candidate: int) -> FlatNetwork:
+        """A candidate's network; the first weights of all candidates are drawn from the same random numbers."""
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(stable_seed(seed, "network"))
+            network = Network(self._genotype(seed, candidate), channels=self.config.channels, layers=self.config.layers,
+                              placement=self.config.placement, width_ratio=self.config.width_ratio,
+                              classes=self.supernet.classes, image_shape=self.supernet.image_shape, mean=self.supernet.mean,
+                              std=self.supernet.std)
+        return FlatNetwork(network.to(self.device, self.dtype))
+
+    def _begun(self, seed: int, candidate: int) -> State:
+        """Before the first step of the candidate whose fresh network is at hand."""
+        weights = self._network.weights()
+        return State(seed, candidate, weights, torch.zeros_like(weights), self._network.buffers())
+
+    def _begin_step(self) -> State:
+        """What the step starts from: the state, or the first one of a candidate whose turn it is. The network at hand, which
+        an abandoned step may have left anyhow, is made to hold it."""
+        now = self._state
+        if self._network.network.genotype != self._genotype(now.seed, self._candidate) or now.candidate != self._candidate:
+            self._network = self._fresh_network(now.seed, self._candidate)
+        if now.candidate != self._candidate:
+            now = replace(self._begun(now.seed, self._candidate), candidates=now.candidates, steps=now.steps)
+        self._network.load(now.weights, now.buffers)
+        return now
+
+    def _normal(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        noise = torch.randn(x.shape, generator=generator, device=generator.device, dtype=x.dtype)
+        return self.config.start_noise * noise
+
+    def _uniform(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        uniform = torch.rand(x.shape, generator=generator, device=generator.device, dtype=x.dtype)
+        return self.config.epsilon * (2 * uniform - 1)
+
+    def _trained(self, now: State, x: Tensor, y: Tensor, noise: Tensor, learning_rate: float,
+                 poll: Callable[[], None]) -> tuple[State, dict[str, float]]:
+        """One step of SGD on the adversarial images, after a pass of the natural ones that BatchNorm learns from."""
+        config, network = self.config, self._network.network.train()
+        with torch.no_grad():
+            natural = self._logits(network, x, "natural weights batch", poll)
+        x_adv = self._attack(x, y, x + noise, config.step_size, config.attack_steps, "weights batch", poll)
+        logits = self._logits(network, x_adv, "weight step", poll)
+        loss = F.cross_entropy(logits, y)
+        gradient = clipped(self._network.gradient(loss), config.gradient_clip)
+        weights, velocity = sgd(now.weights, now.velocity, gradient, learning_rate=learning_rate, momentum=config.momentum,
+                                weight_decay=config.weight_decay)
+        after = replace(now, weights=weights, velocity=velocity, buffers=self._network.buffers())
+        return after, self._numbers(train_loss=loss, train_accuracy=accuracy(natural, y),
+                                    train_adversarial_accuracy=accuracy(logits, y), weights=weights.sum(),
+                                    buffers=after.buffers.sum())
+
+    def _measured(self, now: State, x: Tensor, y: Tensor, noise: Tensor,
+                  poll: Callable[[], None]) -> tuple[State, dict[str, float]]:
+        """How many of a batch the network gets right, as it is and under attack."""
+        config, network = self.config, self._network.network.eval()
+        start = project(x + noise, x, config.epsilon)
+        with torch.no_grad():
+            natural = self._logits(network, x, "natural alphas batch", poll)
+        x_adv = self._attack(x, y, start, config.epsilon / 4, config.ranking_steps, "alphas batch", poll)
+        with torch.no_grad():
+            adversarial = self._logits(network, x_adv, "adversarial alphas batch", poll)
+        found = self._numbers(
+            natural_loss=F.cross_entropy(natural, y), adversarial_loss=F.cross_entropy(adversarial, y),
+            natural_correct=(natural.argmax(1) == y).sum(), adversarial_correct=(adversarial.argmax(1) == y).sum())
+        after = replace(now, images=now.images + len(y), natural_correct=now.natural_correct + round(found["natural_correct"]),
+                        adversarial_correct=now.adversarial_correct + round(found["adversarial_correct"]))
+        return after, found
+
+    def _logits(self, network: Network, x: Tensor, activity: str, poll: Callable[[], None]) -> Tensor:
+        self.activity = activity
+        poll()
+        return network(x)
+
+    def _attack(self, x: Tensor, y: Tensor, start: Tensor, step_size: float, steps: int, batch: str,
+                poll: Callable[[], None]) -> Tensor:
+        """PGD on the network at hand in evaluation mode, images within 0..1."""
+        numbers = iter(range(1, steps + 1))
+        with under_attack(self._network.network):
+            logits_of = attacked(self._network.network)
+
+            def gradient(images: Tensor) -> Tensor:
+                self.activity = f"PGD step {next(numbers)} of {steps}, {batch}"
+                poll()
+                images = images.detach().requires_grad_()
+                with torch.enable_grad():
+                    return torch.autograd.grad(F.cross_entropy(logits_of(images), y), images)[0]
+
+            return pgd(gradient, x, start, epsilon=self.config.epsilon, step_size=step_size, steps=steps, clip=True)
+
+    # What comes out of it.
+
+    def _numbers(self, **tensors: Tensor) -> dict[str, float]:
+        """All scalars of a step, fetched from the device at once.
+
+        Raises:
+            RunError: one of them is not finite.
+        """
+        found = dict(zip(tensors, torch.stack([tensor.detach().double() for tensor in tensors.values()]).tolist(), strict=True))
+        if not all(map(isfinite, found.values())):
+            told = " and ".join(f"a {name.replace('_', ' ')} of {value:.4g}" for name, value in found.items() if "loss" in name)
+            raise RunError(f"Step {self.steps} of the search must give finite numbers, got {told}; lower weights_learning_rate "
+                           "or gradient_clip. The state before the step is kept.")
+        return found
+
+    def _report(self, found: Mapping[str, float], images: int) -> StepReport:
+        none: dict[str, Any] = dict.fromkeys(("coefficients", "weights", "norms", "raw_norms", "cosines"), ())
+        common: dict[str, Any] = none | {"passes": self.passes_per_step, "stage": self.stage, "statistics": "running"}
+        if not self._measures:
+            trained = ("train_loss", "train_accuracy", "train_adversarial_accuracy")
+            return StepReport(names=(), losses=(), natural_accuracy=None, adversarial_accuracy=None, **common,
+                              **{name: found[name] for name in trained})
+        return StepReport(
+            names=("natural", "adversarial"), losses=(found["natural_loss"], found["adversarial_loss"]),
+            natural_accuracy=found["natural_correct"] / images, adversarial_accuracy=found["adversarial_correct"] / images,
+            train_loss=None, train_accuracy=None, train_adversarial_accuracy=None, **common)
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `SearchMethod.state_dict`. The tensors are the method's own; it never changes them in place."""
+        state = {f.name: getattr(self._state, f.name) for f in fields(State)}
+        return {"layout": LAYOUT} | state | {"candidates": [
+            {**vars(one), "genotype": one.genotype.to_json()} for one in self.candidates]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """See `SearchMethod.load_state_dict`.
+
+        Raises:
+            CheckpointError: an entry is missing or has another shape or layout; nothing is changed then.
+        """
+        if state.get("layout") != LAYOUT:
+            raise CheckpointError(f"A checkpoint of random search must be of layout {LAYOUT!r}, got {state.get('layout')!r}; "
+                                  "resume with the version that wrote it.")
+        loaded: dict[str, Any] = {f.name: _whole(state, f.name) for f in fields(State) if f.type == "int"}
+        network = self._fresh_network(loaded["seed"], loaded["candidate"])
+        for name, ours in (("weights", network.weights()), ("velocity", network.weights()), ("buffers", network.buffers())):
+            theirs = state.get(name)
+            if not isinstance(theirs, Tensor) or theirs.shape != ours.shape:
+                got = f"shape {list(theirs.shape)}" if isinstance(theirs, Tensor) else repr(theirs)
+                raise CheckpointError(f"Entry {name!r} of the search checkpoint must be a tensor of shape {list(ours.shape)}, "
+                                      f"got {got}; it belongs to a search with other settings or is damaged.")
+            loaded[name] = theirs.to(self.device, self.dtype, copy=True)
+        loaded["candidates"] = _candidates(state.get("candidates"))
+        self._network, self._state = network, State(**loaded)
+
+
+def _whole(state: Mapping[str, Any], name: str) -> int:
+    """A whole number of a checkpoint."""
+    value = state.get(name)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise CheckpointError(f"Entry {name!r} of the search checkpoint must be a whole number, got {value!r}; it belongs to "
+                              "another search or is damaged.")
+    return value
+
+
+def _candidates(records: Any) -> tuple[Candidate, ...]:
+    """The candidates of a checkpoint."""
+    try:
+        return tuple(Candidate(**{**one, "genotype": Genotype.from_json(one["genotype"])}) for one in records)
+    except (TypeError, KeyError, GenotypeError):
+        raise CheckpointError(f"Entry 'candidates' of the search checkpoint must be the measured candidates, got "
+                              f"{shortened(records)}; it belongs to another search or is damaged.") from None

@@ -1,0 +1,31 @@
+"""Architectures drawn uniformly from the search space of DARTS (Liu, Simonyan and Yang 2019, section 2.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from engine.genotype import NODES, PRIMITIVES, Cell, Genotype
+
+
+def random_genotype(kinds: Sequence[str], generator: torch.Generator) -> Genotype:
+    """One architecture of the (1 x 3 x 6 x 10 x 7^8)^k there are with k cell kinds, each as likely as any other.
+
+    Two different inputs for every node, all pairs alike, and on both an operation of `PRIMITIVES`, "none" not among them. A
+    node's edges stand in the order of their inputs, so that every choice is written in one way only.
+
+    Args:
+        kinds: cell kinds, in the order in which they are drawn.
+        generator: on the CPU.
+    """
+    return Genotype(tuple((kind, _random_cell(generator)) for kind in kinds))
+
+
+def _random_cell(generator: torch.Generator) -> Cell:
+    edges: list[tuple[str, int]] = []
+    for node in range(2, 2 + NODES):
+        inputs = sorted(torch.randperm(node, generator=generator)[:2].tolist())
+        operations = torch.randint(len(PRIMITIVES), (2,), generator=generator).tolist()
+        edges += [(PRIMITIVES[operation], state) for operation, state in zip(operations, inputs, strict=True)]
+    return Cell(tuple(edges), tuple(range(2, 2 + NODES)))

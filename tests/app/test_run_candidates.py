@@ -1,0 +1,90 @@
+"""Pages of a search without architecture weights: its candidates on the Run page, one of them on Launch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from app import session
+from app.charts.candidates import scatter
+from engine import requests
+from engine.genotype import Genotype
+from tests import sample_runs
+from tests.app.pages import component_data, open_page, text_of
+
+WEIGHTS = ("run_heat_accurate", "run_lines_accurate", "run_mgda")
+
+
+def figure_of(test, key: str) -> dict:
+    return json.loads(component_data(test, "rampart_live_plot", key)[0]["figure"])
+
+
+def test_finished_search_shows_its_candidates_and_no_architecture_weights(empty: Path):
+    run = sample_runs.write_random_search(empty)
+    test = open_page("run", id=run)
+    words = text_of(test)
+    assert not test.exception
+    assert "4 of 4 candidates measured" in words and "same 64 images" in words and "may not differ" in words
+    # 31 of 64: Wilson's interval by its formula
+    assert "48.4 %" in words and "36.6 to 60.4 %" in words
+    assert words.count(f'href="launch?kind=retrain&amp;parent={run}&amp;candidate=') == 4
+    assert not any(component_data(test, "rampart_live_plot", key) for key in WEIGHTS)
+    assert "batch statistics" not in words and "supernet" not in words
+    points = figure_of(test, "run_candidates")["data"]
+    assert [point["text"] for point in points] == [["3"], ["2", "1", "4"]]
+    of_candidates = [trace for trace in figure_of(test, "run_trade_off")["data"] if trace.get("name") == "natural"]
+    assert [trace["mode"] for trace in of_candidates] == ["markers"] * 2
+    cells = {data["html"] for data in component_data(test, "rampart_cell_graph", "run_candidate_cells")}
+    assert test.selectbox(key="run_candidate").value == 3  # of equals the one of greater natural accuracy
+    test.selectbox(key="run_candidate").set_value(4).run()
+    assert {data["html"] for data in component_data(test, "rampart_cell_graph", "run_candidate_cells")} != cells
+
+
+@pytest.mark.parametrize(("measured", "ended"), [(0, ""), (2, "failed")])
+def test_a_search_that_has_not_finished_offers_no_candidate_to_retrain(empty: Path, measured: int, ended: str):
+    test = open_page("run", id=sample_runs.write_random_search(empty, measured=measured, ended=ended))
+    words = text_of(test)
+    assert not test.exception and "candidate=" not in words
+    if measured:
+        assert f"{measured} of 4 candidates measured" in words
+    else:
+        assert "No candidate measured yet" in words and "no architecture weights" in words
+
+
+def test_an_unranked_search_that_is_running_says_so(empty: Path):
+    words = text_of(open_page("run", id=sample_runs.write_random_search(empty, measured=2, ended="", ranking="none")))
+    assert "Unranked: the result is the first candidate" in words and "candidate=" not in words
+    assert session.run_log().runs()["accuracy_of"].tolist() == ["alphas split, first candidate"]
+
+
+@pytest.mark.parametrize(("asked", "candidate"), [("2", 2), ("x", 0)])
+def test_launch_retrains_the_candidate_of_the_address_or_the_result(empty: Path, asked: str, candidate: int):
+    run = sample_runs.write_random_search(empty)
+    test = open_page("launch", kind="retrain", parent=run, preset="smoke", candidate=asked)
+    assert not test.exception
+    assert test.selectbox(key=f"launch.candidate.{run}.{asked}").value == candidate
+    test.button(key="launch.go").click().run()
+    ids = [one.name for one in empty.iterdir() if "retrain" in one.name or one.name != run and (one / "run.json").exists()]
+    (found,) = [json.loads((empty / one / "run.json").read_text()) for one in ids]
+    assert found["kind"] == "retrain" and found["parent"] == run
+    expected = sample_runs.genotype_at(10, seed=candidate)
+    assert (found["config"]["genotype"] is None) == (candidate == 0)
+    assert candidate == 0 or Genotype.from_json(found["config"]["genotype"]) == expected
+
+
+def test_the_list_of_runs_shows_the_best_candidate_and_pareto_no_trail(empty: Path):
+    run = sample_runs.write_random_search(empty)
+    open_page("runs")
+    row = session.run_log().run(run)
+    assert (row["natural_accuracy"], row["adversarial_accuracy"]) == (60 / 64, 31 / 64)
+    assert row["accuracy_of"] == "alphas split, best candidate" and row["adversarial_attack"] == "PGD-10"
+    test = open_page("pareto")
+    assert not test.exception and "No search epoch yet" in text_of(test)
+    assert requests.status(empty, run).status == "finished"
+
+
+def test_the_plot_is_empty_without_a_candidate(empty: Path):
+    open_page("runs")
+    assert not scatter(session.run_log().candidates("20261118-0914-random-search-digits-0a05"), "PGD-10").data
