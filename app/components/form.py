@@ -21,12 +21,15 @@ from pydantic.fields import FieldInfo
 from engine import requests
 from engine.attack import ATTACKS
 from engine.config import OBJECTIVES, RunConfig, is_pixels, parse_pixels, pixels_text, published_values, validate
+from engine.data import image_source, image_sources
 from engine.errors import ConfigError, GenotypeError
 
 # Chosen at the top of the page by controls of their own.
 NOT_IN_FORM = frozenset({"dataset", "genotype", "network"})
 # Words that `str.capitalize` would spoil.
 SPELLINGS = {"Trades": "TRADES", "Mac": "MAC", "Autoattack": "AutoAttack", "lambda": "λ", "beta": "β", "epsilon": "epsilon ε"}
+# Fields of text that hold the name of something -> the names that there are now.
+NAMES_OF = {"second_dataset": image_sources}
 COLUMNS = 3
 
 
@@ -56,7 +59,7 @@ def label_of(name: str) -> str:
 
 def value_text(info: FieldInfo, value: Any) -> str:
     """A value as the page writes it: "8/255" for whole grey levels, "yes", "all", lists with commas."""
-    if value is None or value == "":
+    if value is None or value in ("", (), []):
         return nothing_text(info)
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -262,6 +265,9 @@ def _widget(name: str, info: FieldInfo, published: Any, key: str) -> None:
         st.selectbox(label, typing.get_args(info.annotation), key=key, help=about, persist_state="session")
     elif kind == "several":
         st.multiselect(label, _several(info), key=key, help=about, format_func=title_of, persist_state="session")
+    elif name in NAMES_OF:
+        st.selectbox(label, NAMES_OF[name](), index=None, key=key, help=about, placeholder=nothing_text(info),
+                     format_func=lambda one: image_source(one).title, persist_state="session")
     elif kind == "integer":
         st.number_input(label, value=None, step=_step(info), key=key, help=about, placeholder=nothing_text(info),
                         persist_state="session")

@@ -94,12 +94,15 @@ def test_objectives_are_added_by_their_titles_and_their_images_are_looked_for(em
     chosen.set_value(["out_of_distribution", "parameter_share"]).run()
     assert f"{SEARCH}.out_of_distribution_factor" in {box.key for box in page.text_input}
     assert "Photographs, present: 354 images" in text_of(page)
-    page.text_input(key=f"{SEARCH}.second_dataset").set_value("svhn").run()
+    other = page.selectbox(key=f"{SEARCH}.second_dataset")
+    assert other.value is None and {"Photographs", "SVHN"} <= set(other.options)
+    other.set_value("svhn").run()
     assert launch_button(page).disabled and "SVHN must lie prepared" in text_of(page)
-    page.text_input(key=f"{SEARCH}.second_dataset").set_value("").run()
+    page.selectbox(key=f"{SEARCH}.second_dataset").set_value(None).run()
     launch_button(page).click().run()
     search = next(run for run in (read_run(empty, run) for run in run_ids(empty)) if run["kind"] == "search")
     assert search["config"]["added_objectives"] == ["out_of_distribution", "parameter_share"]
+    assert search["config"]["second_dataset"] is None
     assert "--added-objectives out_of_distribution parameter_share" in search["command"]
 
 

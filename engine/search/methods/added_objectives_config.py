@@ -13,10 +13,10 @@ from engine.search.methods.out_of_distribution_config import OutOfDistributionCo
 from engine.search.registries import OBJECTIVES
 
 ADDED = (
-    "Differs when given: objectives beside the method's own, weighed together with them. out_of_distribution: KL divergence of "
-    "the prediction on images of the second dataset from the uniform distribution, in nats (E2RNAS of 2021). one_step: "
-    "cross-entropy of images attacked in one step, in nats. parameter_share, mac_share: parameters or MACs of the modules, "
-    "expected under softmax(alpha), as a share of the largest architecture's.")
+    "Differs when given: objectives beside the method's own, weighed together with them; empty for none. out_of_distribution: KL "
+    "divergence of the prediction on images of the second dataset from the uniform distribution, in nats (E2RNAS of 2021). "
+    "one_step: cross-entropy of images attacked in one step, in nats. parameter_share, mac_share: parameters or MACs of the "
+    "modules, expected under softmax(alpha), as a share of the largest architecture's.")
 TURNED_AROUND = "MGDA turns scaling around: a smaller one makes this direction stronger, unless gradients are normalised."
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from math import log
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -313,6 +313,18 @@ def test_stage_one_of_dsara_is_as_published() -> None:
         method.begin_epoch(epoch)
         names.append((method.step(**arguments()).names, "added" in method.stage))
     assert names == [(("adversarial",), False), (("natural", "adversarial", "out_of_distribution"), True)]
+
+
+@pytest.mark.parametrize("changes", [
+    {"solver": "first_order_weights"}, {"robust_objective": "trades", "weighting": "upgrad", "gradient_normalisation": "loss+"}])
+def test_everything_may_be_added_to_any_variant(changes: dict[str, Any]) -> None:
+    names = get_args(get_args(DsaraConfig.model_fields["added_objectives"].annotation)[0])
+    config = DsaraConfig(epsilon=EPSILON, step_size=EPSILON / 4, attack_steps=1, added_objectives=names, epochs=2,
+                         switch_epoch=-1, **changes)
+    method = Dsara(config, supernet("merged"), device=DEVICE, dtype=torch.float64, seed=3)
+    report = method.step(**arguments())
+    assert report.passes == method.passes_per_step and report.names[2:] == names and len(set(names)) == 5
+    assert all(norm > 0 for norm in report.raw_norms)
 
 
 def test_names_of_added_objectives() -> None:
