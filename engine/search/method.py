@@ -81,7 +81,8 @@ class SearchMethod(Protocol):
         activity: what the step is doing, in words, set before each call of `poll`: "PGD step 3 of 7, weights batch"; of two
             passes side by side, the one that began last.
         weights: flat weights of the supernet, or of the network that is trained now.
-        alphas: flat alphas; None where there is no supernet (`SearchConfig.on_supernet`).
+        alphas: flat alphas, behind them the betas of a supernet with edge weights; None where there is no supernet
+            (`SearchConfig.on_supernet`).
         buffers: flat BatchNorm buffers.
         candidates: networks that were trained one by one and measured, oldest first; only ever added to, by `end_epoch`.
         steps: completed steps.

@@ -56,6 +56,14 @@ def test_the_stage_of_a_running_search_is_on_the_page(empty: Path, looks: int | 
     assert (line in words) if line else ("Stage" not in words)
 
 
+def test_a_search_in_its_warm_up_says_so_and_draws_the_training_loss_alone(empty: Path) -> None:
+    test = open_page("run", id=searched(empty, "pcdarts", 8, epochs=4, warmup_epochs=3, steps_per_epoch=2))
+    words, curves = text_of(test), drawn(test, "run_trade_off")
+    assert not test.exception and "Warm-up: weights only, until epoch 3." in words
+    assert "training batch" in curves and "natural" not in curves
+    assert component_data(test, "rampart_live_plot", "run_edges_normal")
+
+
 def test_a_search_in_stage_one_has_nothing_to_weigh(empty: Path) -> None:
     words = text_of(open_page("run", id=searched(empty, "dsara", 15, epochs=3, steps_per_epoch=2, switch_epoch=1)))
     assert "followed the adversarial loss alone" in words

@@ -96,6 +96,19 @@ def test_gradients_are_differentiable_again(backend: str) -> None:
     assert_equal(ours, flat(list(theirs)), "mixed second derivative")
 
 
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "compiled"])
+def test_no_host_synchronisation(backend: str) -> None:
+    """Tensors on the meta device have shapes but no values: whoever waits for a value fails."""
+    supernet = Supernet(kinds=DARTS, primitives=WITH_NONE, channels=4, layers=3, classes=10, image_shape=(1, 8, 8), partial=2,
+                        edge_weights=True, backend=backend)
+    x, weights, alphas, buffers = (torch.zeros(*shape, device="meta", requires_grad=i < 3) for i, shape in enumerate(
+        [(2, 1, 8, 8), (supernet.layout.size,), (supernet.alpha_size,), (supernet.buffers.size,)]))
+    logits = supernet.logits(x, weights, alphas, buffers=buffers, update_buffers=True)
+    assert logits.shape == (2, 10) and logits.device.type == "meta"
+    gradients = torch.autograd.grad(logits.sum(), [x, weights, alphas])
+    assert [g.shape for g in gradients] == [x.shape, weights.shape, alphas.shape]
+
+
 @pytest.mark.parametrize(("channels", "groups"), [(8, 4), (8, 2), (12, 3), (6, 6)])
 def test_shuffling_deals_the_channels_out_as_published(channels: int, groups: int) -> None:
     x = torch.arange(2.0 * channels * 3 * 4).view(2, channels, 3, 4)
