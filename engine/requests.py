@@ -6,6 +6,7 @@ A request is a file. Nothing here waits for it to be fulfilled: the supervisor (
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -40,7 +41,7 @@ from engine.run.folder import (
     RunFolder,
     atomic_write_json,
     check_id,
-    new_id,
+    free_id,
     read_json,
     run_ids,
     sync_directory,
@@ -51,6 +52,7 @@ from engine.run.state import RunState, compute, is_alive
 # a preset's own number suits one kind of run.
 INHERITED = ("seed", "device")
 INHERITED_IF_CHOSEN = ("threads",)
+MOST_DRAWS = 100
 _started: list[subprocess.Popen[bytes]] = []
 
 
@@ -122,10 +124,14 @@ def submit(runs: Path | str, kind: str, config: RunConfig | Mapping[str, Any], *
                        "choose another one (--runs DIR).") from None
     configs = _check(runs, kind, config, method, preset, parent, tuple(then), then_changes or {})
     admission.check_disk(runs)
-    records = _records(runs, configs, method, preset, parent)
-    ids = _publish(runs, records, key)
-    ensure_supervisor(runs)
-    return ids
+    for _ in range(MOST_DRAWS):
+        try:
+            ids = _publish(runs, _records(runs, configs, method, preset, parent), key)
+        except FileExistsError:
+            continue  # another request has drawn the same at the same time
+        ensure_supervisor(runs)
+        return ids
+    raise RunError(f"An id must be free for the run, and {MOST_DRAWS} that were drawn are taken in {runs}; wait a minute.")
 
 
 def request_stop(runs: Path | str, run_id: str) -> None:
@@ -328,7 +334,7 @@ def _records(runs: Path, configs: Sequence[tuple[str, RunConfig]], method: str |
             title = f"{title}, {size}" if size else title
         changes = changes_of(kind, method, preset, config)
         records.append({
-            "schema": SCHEMA, "id": new_id(name if kind == "search" else kind, config.dataset, created), "kind": kind,
+            "schema": SCHEMA, "id": free_id(runs, name if kind == "search" else kind, config.dataset, created), "kind": kind,
             "method": name, "preset": preset, "title": title, "config": config.model_dump(mode="json"), "parent": parent_id,
             "children_of_chain": [],
             # All runs of one lineage share their splits: nothing that was searched or trained on is ever attacked.
@@ -355,10 +361,16 @@ def _name_and_title(kind: str, config: RunConfig, method: str | None, before: Ma
 
 
 def _publish(runs: Path, records: Sequence[Mapping[str, Any]], key: str | None) -> list[str]:
-    """Writes each folder under a temporary name and renames it; a token that was used returns its ids instead."""
+    """Writes each folder under a temporary name and renames it; a token that was used returns its ids instead.
+
+    Raises:
+        FileExistsError: a run has one of the ids; nothing is left of these then.
+        RunError: the folders cannot be written; the same.
+    """
     ids = [check_id(record["id"]) for record in records]
     drafts: list[Path] = []
     published: list[Path] = []
+    claimed = False
     try:
         for record in records:
             draft = runs / f".draft-{record['id']}-{secrets.token_hex(3)}"
@@ -369,6 +381,7 @@ def _publish(runs: Path, records: Sequence[Mapping[str, Any]], key: str | None) 
             earlier = _claim(runs, key, ids)
             if earlier is not None:
                 return earlier
+            claimed = True
         # The first run last: until it is there the others cannot start, so that all of it can still be taken back.
         for draft, run_id in reversed([*zip(drafts, ids)]):
             draft.rename(runs / run_id)
@@ -378,6 +391,10 @@ def _publish(runs: Path, records: Sequence[Mapping[str, Any]], key: str | None) 
     except OSError as problem:
         for folder in published:
             shutil.rmtree(folder, ignore_errors=True)
+        if claimed and key is not None:  # or the token would go on naming runs that are not its own
+            _key_file(runs, key).unlink(missing_ok=True)
+        if problem.errno in (errno.EEXIST, errno.ENOTEMPTY):  # a rename never replaces the folder of a run
+            raise FileExistsError(problem.errno, problem.strerror) from None
         raise RunError(f"The run could not be written to {runs} ({problem.strerror or problem}); nothing was launched: "
                        "free some space or make the folder writable.") from None
     finally:
@@ -385,12 +402,16 @@ def _publish(runs: Path, records: Sequence[Mapping[str, Any]], key: str | None) 
             shutil.rmtree(draft, ignore_errors=True)
 
 
+def _key_file(runs: Path, key: str) -> Path:
+    """Where the ids that a token launched are written."""
+    return runs / "control" / "keys" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+
+
 def _claim(runs: Path, key: str, ids: list[str]) -> list[str] | None:
     """Takes the token for `ids`; the ids of an earlier request with the same token, or None when this is the first."""
-    folder = runs / "control" / "keys"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
-    mine = folder / f".{secrets.token_hex(8)}"
+    path = _key_file(runs, key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mine = path.parent / f".{secrets.token_hex(8)}"
     mine.write_text(json.dumps({"ids": ids}))
     try:
         for _ in range(2):

@@ -25,7 +25,7 @@ from engine.exchange.reading import Epoch, epochs_in, genotype_in, read_text, un
 from engine.genotype import Genotype
 from engine.run import admission, provenance
 from engine.run.events import EventWriter
-from engine.run.folder import SCHEMA, RunFolder, atomic_write_json, new_id, sync_directory
+from engine.run.folder import SCHEMA, RunFolder, atomic_write_json, free_id, sync_directory
 
 METHOD = PRESET = "imported"  # what the log shows where a run of ours has its method and preset
 
@@ -167,13 +167,6 @@ def new_run(runs: Path, kind: str, title: str, config: Mapping[str, Any],
                        "free some space, make the folder writable or choose another one (--runs DIR).") from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-
-
-def free_id(runs: Path, name: str, dataset: str, created: float) -> str:
-    """`new_id` that no run has: imports of one minute differ in four hex digits only, and a script may import hundreds."""
-    while (runs / (run_id := new_id(name, dataset, created))).exists():
-        pass
-    return run_id
 
 
 def _record(run_id: str, kind: str, title: str, config: Mapping[str, Any], origin: Origin, created: float) -> dict[str, Any]:

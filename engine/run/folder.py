@@ -55,6 +55,13 @@ def new_id(name: str, dataset: str, created: float) -> str:
     return f"{stamp}-{words}-{secrets.token_hex(2)}"
 
 
+def free_id(runs: Path, name: str, dataset: str, created: float) -> str:
+    """`new_id` that no run has: those of one minute differ in four hex digits only, and a script may ask for hundreds."""
+    while (runs / (run_id := new_id(name, dataset, created))).exists():
+        pass
+    return run_id
+
+
 def sync_directory(path: Path) -> None:
     """Makes a rename or a new file in `path` survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)

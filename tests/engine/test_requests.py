@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -77,10 +79,34 @@ def test_a_chain_is_there_whole_or_not_at_all(runs: Path, taken: int) -> None:
     ids = [f"20261120-0915-{kind}-digits-7f3a" for kind in ("search", "retrain", "attack")]
     (runs / ids[taken]).mkdir()
     (runs / ids[taken] / "note").write_text("of somebody else")
-    with pytest.raises(RunError, match="nothing was launched"):
-        requests._publish(runs, [{"id": run_id} for run_id in ids], None)
+    with pytest.raises(FileExistsError):
+        requests._publish(runs, [{"id": run_id} for run_id in ids], "click")
     assert {path.name for path in runs.iterdir()} == {"control", ids[taken]}
+    assert not list((runs / "control" / "keys").iterdir())  # the click may be repeated
     assert [path.name for path in (runs / ids[taken]).iterdir()] == ["note"]
+
+
+def test_an_id_that_another_request_takes_at_the_same_time_is_drawn_anew(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    token_hex = secrets.token_hex
+
+    def taken_once(digits: int) -> str:
+        if digits == 2:  # of an id
+            drawn.append("abcd" if not drawn else token_hex(digits))
+            return drawn[-1]
+        # Between drawing the id and writing the run: somebody else's run of that name appears.
+        for minute in (0, 60):
+            name = time.strftime("%Y%m%d-%H%M", time.localtime(time.time() - minute)) + "-arnas-digits-abcd"
+            (runs / name).mkdir(exist_ok=True)
+            (runs / name / "note").write_text("of somebody else")
+        return token_hex(digits)
+
+    monkeypatch.setattr(secrets, "token_hex", taken_once)
+    (run,) = requests.submit(runs, "search", {}, method="arnas", preset="smoke", key="click")
+    assert drawn[0] == "abcd" and len(drawn) == 2 and not run.endswith("abcd")
+    assert requests.status(runs, run).status == "queued"
+    assert requests.submit(runs, "search", {}, method="arnas", preset="smoke", key="click") == [run]
+    assert {path.read_text() for path in runs.glob("*-abcd/*")} == {"of somebody else"}
 
 
 def test_a_token_whose_owner_died_launches_again(runs: Path) -> None:

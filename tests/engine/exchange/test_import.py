@@ -17,10 +17,9 @@ from engine.catalog import find_genotype
 from engine.cli import main
 from engine.errors import ConfigError
 from engine.exchange import entry
-from engine.exchange.imported import free_id
 from engine.genotype import Genotype
 from engine.log import RunLog
-from engine.run.folder import RunFolder, read_json, run_ids
+from engine.run.folder import RunFolder, free_id, read_json, run_ids
 from engine.run.loop_attack import network_of
 from engine.space.network import AuxiliaryHead, Network
 from tests.engine.exchange.public_files import printed, search_log
