@@ -21,7 +21,7 @@ ACROSS, DOWN = 0.1, 0.42
 
 def title_of(name: str) -> str:
     """As behind "the" in a sentence: "natural loss"; an objective without an entry in the registry is a loss of its name."""
-    return OBJECTIVES[name].title if name in OBJECTIVES else f"{name.replace('_', ' ')} loss"
+    return OBJECTIVES[name].title if name in OBJECTIVES else f"{name.replace('_', ' ').replace('macs', 'MACs')} loss"
 
 
 def label_of(name: str) -> str:

@@ -51,15 +51,23 @@ def networks_figure(frame: pd.DataFrame, attack: str, *, size: str = "", colour:
     figure.add_scatter(x=front["natural"] * 100, y=front["adversarial"] * 100, mode="lines", line_shape="vh", hoverinfo="skip",
                        line={"color": theme.FRONT, "width": 1.6, "dash": "dot"}, showlegend=False)
     shown = frame if dominated else frame[frame["is_front"]]
+    shown = shown.assign(name=labels_of(shown))
     for name, rows, marker in _groups(shown, colour):
         figure.add_scatter(
             x=rows["natural"] * 100, y=rows["adversarial"] * 100, name=name, customdata=rows[["run"]].to_numpy(),
-            mode="markers+text" if len(shown) <= MOST_LABELS else "markers", text=rows["label"], textposition="top right",
+            mode="markers+text" if len(shown) <= MOST_LABELS else "markers", text=rows["name"], textposition="top right",
             hovertext=[_hover(row, attack) for row in rows.itertuples()], hoverinfo="text",
             marker={"size": rows["diameter"], "line": {"width": 1, "color": "rgba(127,127,127,.6)"}, **marker},
             error_x=interval_bars(rows, "natural"), error_y=interval_bars(rows, "adversarial"))
     accuracy_axes(figure, "Natural accuracy, test split (%)", f"{attack} accuracy, test split (%)")
     return figure
+
+
+def labels_of(frame: pd.DataFrame) -> list[str]:
+    """What to write beside each point: networks at one and the same point share the first one's label."""
+    points = list(zip(frame["natural"], frame["adversarial"], strict=True))
+    together = {point: [label for label, other in zip(frame["label"], points, strict=True) if other == point] for point in points}
+    return [", ".join(together.pop(point, [])) for point in points]
 
 
 def _groups(frame: pd.DataFrame, colour: str) -> list[tuple[str, pd.DataFrame, dict[str, object]]]:

@@ -114,6 +114,8 @@ WHERE = {"alphas": "alphas split, batch statistics", "select": "select split, ru
 FIGURES = {"natural_accuracy": "Natural accuracy", "adversarial_accuracy": "Adversarial accuracy", "natural_loss": "Natural loss",
            "adversarial_loss": "Adversarial loss", "train_loss": "Training loss", "images_per_s": "Throughput"}
 
+OF_TRAINING = ("train_loss", "images_per_s")
+
 
 def figures(run: dict[str, Any]) -> None:
     """The newest means that were measured, and where. A search's are its supernet's, or its newest candidate's: no result of the
@@ -122,7 +124,8 @@ def figures(run: dict[str, Any]) -> None:
     latest = newest(log.curves(run["id"]))
     further = objectives.further(log.objectives(run["id"])) if run["kind"] == "search" else []
     titles = FIGURES | {f"{name}_loss": _sentence(objectives.title_of(name)) for name in further}
-    shown = [name for name in titles if name in latest]
+    # What the supernet measures stands together, before what is trained.
+    shown = sorted((name for name in titles if name in latest), key=OF_TRAINING.__contains__)
     if not shown:
         return
     notes = _notes(run) | {f"{name}_loss": objectives.unit_of(name) for name in further}

@@ -13,7 +13,7 @@ from app.components.attack_table import CAPTION, attack_table_html
 from app.components.cell_graph import genotype_graphs, to_dot
 from app.components.formats import count, escape, missing
 from app.components.hand_made import hand_made_html
-from app.components.states import empty_state, section
+from app.components.states import LAUNCH_PAGE, empty_state, page_link, section
 from engine.errors import GenotypeError
 from engine.genotype import Genotype
 
@@ -83,11 +83,16 @@ def _waiting(attacked: list[dict[str, Any]], chain: list[dict[str, Any]]) -> Non
                  "stopped": "The attack run was stopped; resume it on its page."}
         empty_state("No attack measured yet", words.get(status, f"The attack run is {status}."))
     elif any(one["kind"] == "retrain" for one in chain):
-        empty_state("Not attacked yet", "Launch an attack on the retrained network to see what it withstands.",
-                    link="views/launch.py", link_label="Go to Launch")
+        empty_state("Not attacked yet", "Launch an attack on the retrained network to see what it withstands.")
+        page_link(LAUNCH_PAGE, "Attack it", kind="attack", parent=_last(chain, "retrain"))
     else:
         empty_state("Not retrained yet", "A search's own accuracies are not those of the trained network. Launch a retraining of "
-                    "these cells, then an attack on the trained network.", link="views/launch.py", link_label="Go to Launch")
+                    "these cells, then an attack on the trained network.")
+        page_link(LAUNCH_PAGE, "Retrain them", kind="retrain", parent=_last(chain, "search"))
+
+
+def _last(chain: list[dict[str, Any]], kind: str) -> str:
+    return next((str(one["id"]) for one in reversed(chain) if one["kind"] == kind), "")
 
 
 def _downloads(found: Genotype, run_id: str) -> None:

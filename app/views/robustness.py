@@ -123,7 +123,7 @@ def ledger() -> None:
     st.caption(f"The test split has been opened {times} time{'s' if times != 1 else ''}. The more often it is looked at, the "
                "less a choice made after looking is worth; report this number beside the results.")
     rows = "".join(
-        f'<tr><td class="rp-right">{row.opening}</td><td>{escape(row.title)}</td><td>{escape(row.run)}</td>'
+        f'<tr><td class="rp-right">{row.opening}</td><td class="rp-name">{escape(row.title)}</td><td>{escape(row.run)}</td>'
         f'<td>{escape(DATASETS[row.dataset].title if row.dataset in DATASETS else row.dataset)}</td>'
         f'<td class="rp-right">{row.images:,}</td><td>{escape(row.purpose)}</td>'
         f'<td class="rp-right">{row.attempt}</td><td class="rp-right">{moment(row.t)}</td></tr>'

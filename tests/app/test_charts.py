@@ -11,6 +11,7 @@ import pytest
 
 from app import theme
 from app.charts import alphas, mgda, objectives
+from app.charts.pareto import labels_of
 from app.charts.training import NAMES, trade_off
 from engine.genotype import EDGES, PRIMITIVES
 from engine.log import RunLog
@@ -162,3 +163,8 @@ def test_one_objective_has_nothing_to_weigh_and_later_steps_count_for_what_was_w
     assert "followed the adversarial loss alone" in mgda.in_words(alone)
     staged = pd.concat([pd.DataFrame([{"objective": "natural", "share_ignored": 0.5, "share_alone": 0.0, "steps": 4}]), alone])
     assert mgda.in_words(staged).startswith("The natural loss was ignored in 50 % of the last 4 steps")
+
+
+def test_networks_at_one_point_share_a_label() -> None:
+    frame = pd.DataFrame({"natural": [0.9, 0.9, 0.8], "adversarial": [0.5, 0.5, 0.4], "label": ["A", "B", "C"]})
+    assert labels_of(frame) == ["A, B", "", "C"]

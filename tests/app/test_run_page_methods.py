@@ -95,9 +95,13 @@ def test_a_search_of_five_losses_draws_all_weights_and_says_whereto_the_sizes_pu
     test = open_page("run", id=searched(empty, "e2rnas2021"))
     words = text_of(test)
     assert "Natural versus adversarial" in words and "MGDA chooses the weights" in words
+    # What the supernet measures comes before what is trained; the next step is a click away.
+    shown = re.findall(r'<div class="rp-figure"><span class="rp-label">([^<]*)<', words)
+    assert shown[-2:] == ["Training loss", "Throughput"] and "MACs loss" in shown[:-2]
+    assert f"kind=retrain&parent={test.query_params['id']}" in [link.proto.query_string for link in test.get("page_link")]
     assert "has the target 400,000: this loss asks for a larger network" in words
     series = drawn(test, "run_mgda")
-    assert all(name in series for name in ("natural", "adversarial", "parameters", "macs"))
+    assert all(name in series for name in ("natural", "adversarial", "parameters", "MACs"))
 
 
 def test_a_run_with_many_warnings_shows_the_newest(empty: Path) -> None:
