@@ -58,7 +58,7 @@ def test_the_list_of_methods_helps_to_choose(empty: Path) -> None:
     assert in_order().index("dsara") < in_order().index("darts")
     text = text_of(page)
     for _, method in METHODS.items():
-        assert escape(method.summary) in text and year_of(method).startswith("20")
+        assert escape(method.summary) in text and (year_of(method).startswith("20") or "arXiv" not in method.source)
     assert [year_of(METHODS[name]) for name in ("arnas", "dsara", "darts", "e2rnas")] == ["2024", "2023", "2019", "2020"]
     assert "E2RNAS (2020) · attacked images in the search" in options
     page.selectbox(key="launch.method").set_value("darts").run()
