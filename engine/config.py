@@ -308,6 +308,10 @@ class RetrainConfig(RunConfig):
     average_decay: float = setting(
         0.0, "Differs above 0: an exponential moving average of the weights with this decay is what is measured, chosen and "
         "attacked. BatchNorm's statistics are averaged alike. 0 for none.", group="Training", ge=0, lt=1)
+    precision: Literal["float32", "bf16"] = setting(
+        "float32", "Differs unless float32. bf16: convolutions and matrix products of training and of its attack round their "
+        "factors to 7 bits (autocast); meant for GPUs. Weights, BatchNorm's statistics and every measurement stay float32.",
+        group="Training")
     epsilon: Pixels = setting(8 / 255, "L-infinity radius of the attack in training.", group="Attack in training",
                               source="ARNAS code")
     step_size: Pixels = setting(0.01, "Step of PGD.", group="Attack in training", source="ARNAS code")
@@ -384,7 +388,8 @@ class RetrainConfig(RunConfig):
         names += {"pgd_at": [], "natural": ["natural training"], "trades": ["TRADES"], "fast_at": ["Fast-AT"]}[self.training]
         names += ["auxiliary loss on adversarial images"] if self.auxiliary_input == "adversarial" else []
         names += ["images normalised"] if self.normalise else []
-        return names + ([f"EMA {self.average_decay:g}"] if self.average_decay else [])
+        names += [f"EMA {self.average_decay:g}"] if self.average_decay else []
+        return names + (["bf16"] if self.precision == "bf16" else [])
 
 
 # What a network without cells and auxiliary head must leave as it is, and at what.

@@ -29,6 +29,9 @@ def depthwise(x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
         [B, G, ceil(H / stride), ceil(W / stride)]; differentiable twice.
     """
     kernel = weight.shape[-1]
+    if torch.is_autocast_enabled(x.device.type):  # does not reach into a function with a backward pass of its own
+        dtype = torch.get_autocast_dtype(x.device.type)
+        x, weight = x.to(dtype), weight.to(dtype)
     if stride == dilation == 2:  # reads every second pixel in either direction and nothing else
         memory = torch.channels_last if _is_channels_last(x) else torch.contiguous_format
         x, stride, dilation = x[:, :, ::2, ::2].contiguous(memory_format=memory), 1, 1

@@ -450,7 +450,8 @@ def _matrix(convolution: nn.Conv2d, size: Size) -> Tensor:
 
 
 def _normalised(y: Tensor, norm: nn.BatchNorm2d, total: Tensor | None) -> Tensor:
-    """total plus y [C, L] behind BatchNorm in its present mode, without its shift."""
+    """total plus y [C, L] behind BatchNorm in its present mode, without its shift; in float32 where autocast made y shorter."""
+    y = y.float() if y.dtype == torch.bfloat16 else y
     if not norm.training:
         assert norm.running_mean is not None and norm.running_var is not None
         y = (y - norm.running_mean[:, None]) * (norm.running_var + norm.eps).rsqrt()[:, None]

@@ -143,7 +143,8 @@ def drop_path(x: Tensor, probability: float, generator: torch.Generator | None =
 def dropped_scale(images: int, probability: float, generator: torch.Generator | None, like: Tensor) -> Tensor:
     """[images] of 0 (dropped) or 1 / (1 - probability), on the device and in the type of `like`. See `drop_path`."""
     keep = 1.0 - probability
-    kept = torch.rand(images, generator=generator, device=like.device, dtype=like.dtype) < keep
+    dtype = torch.float32 if like.dtype == torch.bfloat16 else like.dtype  # 7 bits would round the probability
+    kept = torch.rand(images, generator=generator, device=like.device, dtype=dtype) < keep
     return kept.to(like.dtype) / keep
 
 

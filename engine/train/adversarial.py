@@ -17,13 +17,15 @@ from torch.nn import functional as F
 
 from engine.attack.guard import attacked, under_attack
 from engine.attack.pgd import pgd, project
+from engine.train.precision import Precision, computed_in
 
 Objective = Callable[[Tensor], Tensor]
 
 
 def training_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, step_size: float, steps: int,
         generator: torch.Generator, start: Literal["normal", "uniform", "none"] = "normal", start_noise: float = 0.001,
-        objective: Objective | None = None, poll: Callable[[], None] = lambda: None) -> Tensor:
+        objective: Objective | None = None, precision: Precision = "float32",
+        poll: Callable[[], None] = lambda: None) -> Tensor:
     """Adversarial images of a network that is being trained, by `engine.attack.pgd`.
 
     Args:
@@ -37,18 +39,19 @@ def training_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float,
         start: normal: x + start_noise * N(0, 1), the published training; uniform: anywhere in the ball, as in evaluation.
         start_noise: standard deviation, pixel space.
         objective: logits -> the scalar to raise; default cross-entropy with y.
+        precision: of the network's passes; the images are of the precision they come in.
         poll: called before each forward pass; may raise StopRequested.
 
     Returns:
         [B, C, H, W] in the ball and in 0..1, without gradient.
     """
     with under_attack(network):
-        return _images(attacked(network), x, objective or (lambda logits: F.cross_entropy(logits, y)), generator, poll,
-                       epsilon=epsilon, step_size=step_size, steps=steps, start=start, start_noise=start_noise)
+        return _images(computed_in(precision, attacked(network)), x, objective or (lambda logits: F.cross_entropy(logits, y)),
+                       generator, poll, epsilon=epsilon, step_size=step_size, steps=steps, start=start, start_noise=start_noise)
 
 
 def fast_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, step_size: float, generator: torch.Generator,
-                poll: Callable[[], None] = lambda: None) -> Tensor:
+                precision: Precision = "float32", poll: Callable[[], None] = lambda: None) -> Tensor:
     """The images Fast-AT trains on: one step that raises cross-entropy, from a uniform start in the ball (one pass).
 
     The network is attacked in the mode it is in. In training mode, as published, BatchNorm normalises with the statistics of
@@ -57,8 +60,8 @@ def fast_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, ste
     Args and returns as `training_images`; step_size: pixel space, 1.25 epsilon as published.
     """
     with _frozen(network):
-        return _images(network, x, lambda logits: F.cross_entropy(logits, y), generator, poll, epsilon=epsilon,
-                       step_size=step_size, steps=1, start="uniform")
+        return _images(computed_in(precision, network), x, lambda logits: F.cross_entropy(logits, y), generator, poll,
+                       epsilon=epsilon, step_size=step_size, steps=1, start="uniform")
 
 
 @contextmanager
@@ -101,7 +104,7 @@ def divergence(logits: Tensor, logits_adv: Tensor) -> Tensor:
     return F.kl_div(F.log_softmax(logits_adv, 1), F.log_softmax(logits, 1), reduction="batchmean", log_target=True)
 
 
-def trades_images(network: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator,
+def trades_images(network: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator, precision: Precision = "float32",
                   poll: Callable[[], None] = lambda: None, **attack: object) -> Tensor:
     """The images TRADES trains on: PGD that raises `divergence` from the clean prediction (steps + 1 passes).
 
@@ -109,7 +112,7 @@ def trades_images(network: nn.Module, x: Tensor, y: Tensor, *, generator: torch.
     """
     poll()
     with under_attack(network):
-        logits_of = attacked(network)
+        logits_of = computed_in(precision, attacked(network))
         with torch.no_grad():
             clean = logits_of(x)
         return _images(logits_of, x, lambda logits: divergence(clean, logits), generator, poll, **attack)  # type: ignore[arg-type]

@@ -23,6 +23,7 @@ from engine.data.augmentation import augment, generator_for
 from engine.train import schedule
 from engine.train.adversarial import fast_images, trades_images, trades_loss, training_images
 from engine.train.average import Average
+from engine.train.precision import computed_in
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ class Retraining:
         return fallen and probe.fgsm_accuracy >= probe.highest
 
     def select(self, x: Tensor, y: Tensor, poll: Callable[[], None] = lambda: None, batch_size: int = 256) -> Selection:
-        """Natural and adversarial loss and accuracy of the `selected` network; changes nothing.
+        """Natural and adversarial loss and accuracy of the `selected` network, in float32 as attack runs are; changes nothing.
 
         PGD with `selection_steps` steps of epsilon / 4 from a uniform start that is the same at every call, so that
         epochs are compared on equal terms. x: [N, C, H, W] and y: [N] of the select split.
@@ -217,7 +218,8 @@ class Retraining:
 
     def _loss(self, x: Tensor, y: Tensor, generator: torch.Generator, poll: Callable[[], None]) -> _Measured:
         attack = {"epsilon": self.config.epsilon, "step_size": self.config.step_size, "steps": self.config.attack_steps,
-                  "start_noise": self.config.start_noise, "generator": generator, "poll": poll}
+                  "start_noise": self.config.start_noise, "generator": generator, "precision": self.config.precision,
+                  "poll": poll}
         if self.config.training == "natural":
             logits, auxiliary = self._forward(x, poll)
             loss = F.cross_entropy(logits, y) + self._auxiliary_loss(auxiliary, y)
@@ -234,7 +236,7 @@ class Retraining:
             clean = self.config.auxiliary_input == "clean" and self.config.auxiliary_weight > 0
             return self._adversarial_loss(x, y, lambda: fast_images(
                 self.network, x, y, epsilon=self.config.epsilon, step_size=self.config.fast_step * self.config.epsilon,
-                generator=generator, poll=poll), 1, clean, poll)
+                generator=generator, precision=self.config.precision, poll=poll), 1, clean, poll)
         # Published: a clean pass in training mode before the attack. Its auxiliary logits enter the loss, its batch
         # statistics enter BatchNorm's running ones, also when there is no auxiliary head.
         return self._adversarial_loss(x, y, lambda: training_images(self.network, x, y, **attack), self.config.attack_steps,
@@ -256,8 +258,8 @@ class Retraining:
     def _forward(self, x: Tensor, poll: Callable[[], None]) -> tuple[Tensor, Tensor | None]:
         poll()
         if self.config.auxiliary_weight > 0:
-            return self.network.forward_with_auxiliary(x)
-        return self.network(x), None
+            return computed_in(self.config.precision, self.network.forward_with_auxiliary)(x)
+        return computed_in(self.config.precision, self.network)(x), None
 
     def _auxiliary_loss(self, auxiliary: Tensor | None, y: Tensor) -> Tensor | float:
         return 0.0 if auxiliary is None else self.config.auxiliary_weight * F.cross_entropy(auxiliary, y)

@@ -110,10 +110,11 @@ def test_every_choice_of_a_retraining_that_is_not_published_shows_in_its_name() 
     assert build("retrain", changes={"average_decay": 0.995}).deviations() == ["EMA 0.995"]
     assert build("retrain", changes={"training": "fast_at", "average_decay": 0.9}).deviations() == ["Fast-AT", "EMA 0.9"]
     assert build("retrain", changes={"normalise": True}).deviations() == ["images normalised"]
+    assert build("retrain", changes={"precision": "bf16", "average_decay": 0.9}).deviations() == ["EMA 0.9", "bf16"]
     assert build("attack").deviations() == []
     assert build("attack", changes={"checkpoint": "last"}).deviations() == ["last checkpoint"]
     assert str(AttackConfig.model_fields["checkpoint"].description).startswith("Differs")
-    for field in ("training", "auxiliary_input", "average_decay", "normalise"):
+    for field in ("training", "auxiliary_input", "average_decay", "normalise", "precision"):
         assert str(RetrainConfig.model_fields[field].description).startswith("Differs")
 
 

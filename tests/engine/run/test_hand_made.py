@@ -70,7 +70,7 @@ def test_stopped_and_resumed_equals_uninterrupted(runs: Path, trained: str, look
 
 
 @pytest.mark.parametrize("changes", [{"training": "trades"}, {"training": "fast_at", "average_decay": 0.9}, {"normalise": True},
-                                     {"training": "natural"}])
+                                     {"training": "natural"}, {"precision": "bf16"}])
 def test_every_training_takes_it(runs: Path, changes: dict[str, Any]) -> None:
     run_id = submit(runs, "retrain", network=WIDE, **changes)
     attempt(runs, run_id)

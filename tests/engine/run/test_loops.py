@@ -107,7 +107,8 @@ def test_stopped_at_any_pass_and_resumed_equals_uninterrupted(runs: Path, chain:
 RECIPES = {
     "natural": {"training": "natural"}, "trades": {"training": "trades"}, "fast_at": {"training": "fast_at", "probe_every": 1},
     "fast_at as published": {"training": "fast_at", "schedule": "cyclic"}, "average": {"average_decay": 0.9},
-    "warm-up": {"warmup_epochs": 1}, "normalised": {"normalise": True, "cutout": 4}}
+    "warm-up": {"warmup_epochs": 1}, "normalised": {"normalise": True, "cutout": 4},
+    "bf16": {"precision": "bf16", "drop_path": 0.2}}
 
 
 @pytest.mark.parametrize("recipe", list(RECIPES))

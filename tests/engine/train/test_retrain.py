@@ -21,7 +21,8 @@ MODES = [{"training": "pgd_at"}, {"training": "natural"}, {"training": "trades"}
          {"training": "pgd_at", "auxiliary_weight": 0.0},
          {"training": "fast_at"}, {"training": "fast_at", "auxiliary_weight": 0.0, "probe_every": 1},
          {"training": "fast_at", "auxiliary_input": "adversarial"},
-         {"training": "pgd_at", "average_decay": 0.9}, {"training": "fast_at", "average_decay": 0.9, "schedule": "cyclic"}]
+         {"training": "pgd_at", "average_decay": 0.9}, {"training": "fast_at", "average_decay": 0.9, "schedule": "cyclic"},
+         {"training": "pgd_at", "precision": "bf16"}, {"training": "trades", "precision": "bf16", "average_decay": 0.9}]
 
 
 def config(**changes) -> RetrainConfig:
