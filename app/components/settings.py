@@ -1,4 +1,4 @@
-"""A run's settings: what differs from the published ones, named; all of them, grouped; the exact command."""
+"""The settings of a run, or of one to be launched: what differs from the published ones, and all of them, grouped."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from app.components.formats import escape
 from engine.config import Difference, config_class
 from engine.errors import ConfigError
 
+OF_A_RUN = ("Setting", "This run", "Published")  # titles of the columns
 
-def differences_html(kind: str, method: str | None, found: Sequence[Difference]) -> str:
-    """Setting, value here, published value."""
+
+def differences_html(kind: str, method: str | None, found: Sequence[Difference], titles: Sequence[str] = OF_A_RUN) -> str:
+    """Setting, value here, published value, one row each, under three titles."""
     fields = _fields(kind, method)
     rows = "".join(f"<tr><td>{escape(label_of(one.field))}</td><td>{_value(fields, one.field, one.value)}</td>"
                    f"<td>{_value(fields, one.field, one.paper)}</td></tr>" for one in found)
-    return ('<div class="rp-scroll"><table class="rp-table"><thead><tr><th scope="col">Setting</th><th scope="col">This run</th>'
-            f'<th scope="col">Published</th></tr></thead><tbody>{rows}</tbody></table></div>')
+    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in titles)
+    return f'<div class="rp-scroll"><table class="rp-table"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
 def all_settings_html(kind: str, method: str | None, values: Mapping[str, Any], found: Sequence[Difference]) -> str:

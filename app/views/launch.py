@@ -13,9 +13,10 @@ import streamlit as st
 from app import session
 from app.components import preflight
 from app.components.cell_graph import genotype_graphs
-from app.components.form import FormValues, check, config_form, label_of, with_unit
-from app.components.formats import count, escape
+from app.components.form import FormValues, check, config_form
+from app.components.formats import count
 from app.components.method_choice import choose_method
+from app.components.settings import differences_html
 from app.components.source import Source, attack_source, choose_hand_made, genotype_source
 from app.components.states import RUN_PAGE, heading, problem, section
 from app.theme import KIND_TITLES
@@ -118,17 +119,6 @@ def steps_of(choice: Choice, values: FormValues) -> list[tuple[str, RunConfig]]:
     return [(choice.kind, values.config), *followers]
 
 
-def difference_table(steps: list[tuple[str, RunConfig]]) -> pd.DataFrame:
-    """One row for each setting that is not the published one: [Run, Setting, Here, Paper]."""
-    rows = []
-    for kind, config in steps:
-        for difference in differences_from_paper(config):
-            info = type(config).model_fields[difference.field]
-            rows.append((KIND_TITLES[kind], label_of(difference.field), with_unit(info, difference.value),
-                         with_unit(info, difference.paper)))
-    return pd.DataFrame(rows, columns=["Run", "Setting", "Here", "Paper"])
-
-
 def launch(choice: Choice, values: FormValues) -> str:
     """Hands the runs in and returns the first one's id. A second click on the same view gives the same runs.
 
@@ -177,20 +167,18 @@ def button(choice: Choice, values: FormValues) -> None:
 
 def differences(choice: Choice, values: FormValues) -> None:
     """What is not as published, every setting with both values."""
-    table = difference_table(steps_of(choice, values))
-    if table.empty:
+    found = [(kind, differences_from_paper(config)) for kind, config in steps_of(choice, values)]
+    shown = [(kind, rows) for kind, rows in found if rows]
+    if not shown:
         st.markdown("Nothing: every setting is the published one." if values.config else
                     "Known as soon as every setting is valid.")
         return
     published = f"{METHODS[choice.method].title} as published" if choice.method else f"the published {PUBLISHED[choice.kind]}"
-    st.markdown(f"**{len(table)} settings differ from `paper`** ({published}). "
+    number = sum(len(rows) for _, rows in shown)
+    st.markdown(f"**{number} setting{'s differ' if number != 1 else ' differs'} from `paper`** ({published}). "
                 "Epsilon and step size are in pixel space, 0 to 1.")
-    groups = list(table.groupby("Run", sort=False))
-    for column, (kind, rows) in zip(st.columns(max(2, len(groups)), gap="large"), groups):
-        body = "".join(f"<tr><td>{escape(row.Setting)}</td><td>{escape(row.Here)}</td><td>{escape(row.Paper)}</td></tr>"
-                       for row in rows.itertuples())
-        column.html(f'<table class="rp-table"><thead><tr><th scope="col">{kind}</th><th scope="col">Here</th>'
-                    f'<th scope="col">Paper</th></tr></thead><tbody>{body}</tbody></table>')
+    for column, (kind, rows) in zip(st.columns(max(2, len(shown)), gap="large"), shown):
+        column.html(differences_html(kind, choice.method, rows, (KIND_TITLES[kind], "Here", "Paper")))
 
 
 def exchange(choice: Choice, values: FormValues) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import io
 import threading
 import time
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app.components.import_items import LARGEST_UPLOAD
 from app.components.import_result import on_the_page
-from app.importing import Imports, Item, plain_name
+from app.importing import ROOT, Imports, Item, plain_name
 from engine import requests
 from engine.catalog import find_genotype
 from engine.exchange.forms import ENDINGS, FORMS, form_of
@@ -191,6 +193,11 @@ def test_stopping_ends_the_process_and_leaves_out_the_rest(empty: Path, tmp_path
         assert time.monotonic() - started < 30
         time.sleep(0.02)
     assert all(outcome.refusal.startswith("Stopped") for outcome in work.outcomes) and not run_ids(empty)
+
+
+def test_the_server_lets_uploads_of_that_size_through() -> None:
+    settings = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text(encoding="utf-8"))
+    assert settings["server"]["maxUploadSize"] == LARGEST_UPLOAD
 
 
 def test_names_and_sentences(empty: Path) -> None:

@@ -89,6 +89,20 @@ def dashboard(tmp_path: Path) -> Iterator[Dashboard]:
 
 
 @pytest.fixture(scope="session")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
+    """A dashboard that tests share where neither what ran before nor what is running matters: a start costs seconds."""
+    runs = tmp_path_factory.mktemp("studio") / "runs"
+    runs.mkdir()
+    server = start_dashboard(runs)
+    try:
+        yield server
+    finally:
+        server.process.terminate()
+        server.process.wait(timeout=20)
+        end_processes_of(runs)
+
+
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """One Chromium for the session."""
     path = chromium.executable()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -12,24 +11,10 @@ from playwright.sync_api import Page, expect
 from app.theme import cell_title
 from engine.config import METHODS
 from engine.genotype import Genotype
-from tests.browser.conftest import Dashboard, end_processes_of, start_dashboard
+from tests.browser.conftest import Dashboard
 from tests.browser.test_newcomer import LOAD_MS, assert_no_traceback, open_page
 
 SEARCH_MS = 120_000
-
-
-@pytest.fixture(scope="module")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
-    """One dashboard for all methods: its start costs more than a search of two steps."""
-    runs = tmp_path_factory.mktemp("studio") / "runs"
-    runs.mkdir()
-    server = start_dashboard(runs)
-    try:
-        yield server
-    finally:
-        server.process.terminate()
-        server.process.wait(timeout=20)
-        end_processes_of(runs)
 
 
 @pytest.mark.parametrize("method", list(METHODS))
