@@ -101,7 +101,7 @@ class Proposal:
     passes: int
 
     def accuracies(self) -> dict[str, Tensor]:
-        """"natural" and "adversarial" -> accuracy on the alphas batch, where an objective measured it."""
+        """"natural" and "adversarial" -> accuracy on the alphas batch, by the first objective that measured it."""
         found: dict[str, Tensor] = {}
         for term, value in zip(self.terms, self.architecture.values, strict=True):
             if value.accuracy is not None:

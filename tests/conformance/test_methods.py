@@ -174,6 +174,18 @@ class TestEveryMethod:
         assert resumed.step(**arguments(2, resumed)) == uninterrupted.step(**arguments(2, uninterrupted))
         assert_equal(resumed.state_dict(), uninterrupted.state_dict())
 
+    @pytest.mark.parametrize("name", [name for name in METHODS if "added_objectives" in METHODS[name].config.model_fields])
+    def test_with_everything_added_a_stopped_and_resumed_search_equals_an_uninterrupted_one(self, name: str) -> None:
+        everything = dict(deviating_values(METHODS[name].config))["added_objectives"]  # the last of them
+        assert len(everything) > 1
+        one, two = (make(name, seed=seed, added_objectives=everything, unrolled=False) for seed in (7, 8))
+        one.step(**arguments(1, one))
+        two.load_state_dict(saved(one))
+        with pytest.raises(StopRequested):
+            two.step(**arguments(2, two), poll=StopAt(two.passes_per_step))
+        assert two.step(**arguments(2, two)) == one.step(**arguments(2, one))
+        assert_equal(two.state_dict(), one.state_dict())
+
     def test_stop_at_any_poll_leaves_the_state_and_the_step_can_be_repeated(self, name: str, epoch: int) -> None:
         method = make(name, epoch=epoch)
         method.step(**arguments(1, method))  # so that moments and momentum are not zero
