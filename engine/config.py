@@ -183,11 +183,6 @@ class SearchConfig(RunConfig):
     normalise: bool = normalisation(False, "ARNAS code")
 
     @property
-    def differentiates_twice(self) -> bool:
-        """Whether a step takes the gradient of an expression that holds a gradient."""
-        return False
-
-    @property
     def out_of_distribution(self) -> Dataset | None:
         """The dataset of which a batch of images comes with every step, beside the batches of the search's own; None for none.
 

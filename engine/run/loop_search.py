@@ -25,7 +25,7 @@ from engine.run.folder import atomic_write_json
 from engine.run.preparation import Prepared, at_work, prepare, save
 from engine.run.session import Session
 from engine.search.candidates import Candidate, ranked
-from engine.search.construction import backends_of, method_class, supernet_of
+from engine.search.construction import method_class, supernet_of
 from engine.search.method import StepReport
 
 # Enough for every picture of the alphas, few enough for a long run's file.
@@ -70,8 +70,7 @@ class SearchLoop:
         self.supernet = supernet_of(name, self.config, classes=prepared.dataset.classes,
                                     image_shape=prepared.dataset.image_shape, statistics=self.statistics)
         if self.config.on_supernet:
-            backends, different = environment.fix_backends(
-                session.folder, backends_of(self.config, self.supernet, self.device.type))
+            backends, different = environment.fix_backends(session.folder, self.supernet.backends(self.device.type))
             self.supernet.use_backends(backends)
             for sentence in different:
                 session.alert("warning", sentence)

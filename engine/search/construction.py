@@ -46,8 +46,3 @@ def supernet_of(method: str, config: SearchConfig, *, classes: int, image_shape:
     return Supernet(kinds=kinds, primitives=implementation.primitives, channels=config.channels, layers=config.layers,
                     classes=classes, image_shape=image_shape, placement=config.placement, width_ratio=config.width_ratio,
                     mean=mean, std=std, **config.supernet_settings())
-
-
-def backends_of(config: SearchConfig, supernet: Supernet, device_type: str) -> list[str]:
-    """Names of the back ends of its cells on "cpu", "cuda", ...: the compiled one cannot be differentiated twice."""
-    return supernet.backends(device_type, compiled=not config.differentiates_twice)

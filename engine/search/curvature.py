@@ -5,8 +5,8 @@
 with l_i the cross-entropy of image i, x_i as the network sees it (in pixels 0..1, or in standard deviations where it normalises
 images) and gradients with respect to that. It is a finite difference for the largest eigenvalue of the Hessian (Moosavi-Dezfooli
 et al., Robustness via Curvature Regularization, and Vice Versa, CVPR 2019, arXiv 1811.09716), which AdvRush (Mok et al., ICCV
-2021, arXiv 2108.01289) adds to the loss of the architecture. Its own gradient goes through those two gradients, so the network
-must be differentiable twice; z is a constant.
+2021, arXiv 2108.01289) adds to the loss of the architecture. Its own gradient goes through those two gradients, which costs about
+as much again; z is a constant.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Curvature:
         """Gradient of each image's own loss, like images; differentiable."""
         images = images.detach().requires_grad_(True)
         # The sum, so that the gradient of an image is not divided by the size of the batch.
-        losses = F.cross_entropy(self.network.logits(images, weights, alphas), self.y, reduction="sum")
+        losses = F.cross_entropy(self.network.logits(images, weights, alphas, twice=True), self.y, reduction="sum")
         return torch.autograd.grad(losses, images, create_graph=True)[0]
 
 

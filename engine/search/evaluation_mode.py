@@ -21,8 +21,8 @@ class _Evaluated:
     supernet: Supernet
     buffers: Tensor
 
-    def logits(self, x: Tensor, weights: Tensor, alphas: Tensor) -> Tensor:
-        return self.supernet.logits(x, weights, alphas, buffers=self.buffers, running_statistics=True)
+    def logits(self, x: Tensor, weights: Tensor, alphas: Tensor, *, twice: bool = False) -> Tensor:
+        return self.supernet.logits(x, weights, alphas, buffers=self.buffers, running_statistics=True, twice=twice)
 
     def image_unit(self, x: Tensor) -> Tensor:
         return self.supernet.image_unit(x)

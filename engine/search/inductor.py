@@ -50,5 +50,5 @@ class CompiledStates:
 def use_inductor(supernet: Supernet) -> None:
     """Computes all cells of a supernet by compiled states from now on; the first step takes minutes then."""
     if NAME not in BACKENDS:
-        BACKENDS.add(NAME, StateByState(CompiledStates(Merged())))
+        BACKENDS.add(NAME, StateByState(CompiledStates(Merged()), twice=False))
     supernet.use_backends([NAME] * len(supernet.cells))

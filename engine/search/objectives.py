@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 class FunctionalNetwork(Protocol):
     """What an objective needs of a supernet."""
 
-    def logits(self, x: Tensor, weights: Tensor, alphas: Tensor) -> Tensor:
-        """Logits [B, classes] of images x [B, C, H, W]; differentiable in all three; batch statistics; no side
-        effect, hence callable from two threads at a time."""
+    def logits(self, x: Tensor, weights: Tensor, alphas: Tensor, *, twice: bool = False) -> Tensor:
+        """Logits [B, classes] of images x [B, C, H, W]; differentiable in all three, with `twice` two times; batch
+        statistics; no side effect, hence callable from two threads at a time."""
         ...
 
     def image_unit(self, x: Tensor) -> Tensor:

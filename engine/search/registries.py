@@ -23,7 +23,6 @@ class ObjectiveKind:
             there.
         passes: forward passes of one evaluation; 0 for a function of the alphas alone.
         unit: of its loss.
-        differentiates_twice: whether its gradient goes through another gradient (`SearchConfig.differentiates_twice`).
     """
 
     name: str
@@ -32,7 +31,6 @@ class ObjectiveKind:
     reads: tuple[str, ...] = ()
     passes: int = 1
     unit: str = "nats"
-    differentiates_twice: bool = False
 
     @property
     def adversarial(self) -> bool:
@@ -84,7 +82,7 @@ for _kind in (
                   unit="share of the largest"),
     ObjectiveKind("mac_share", "MAC count", "engine.search.size:mac_share", passes=0, unit="share of the largest"),
     ObjectiveKind("curvature", "curvature", "engine.search.curvature:curvature", passes=2,
-                  differentiates_twice=True, unit="nats per unit of an image"),
+                  unit="nats per unit of an image"),
 ):
     OBJECTIVES.add(_kind.name, _kind)
 

@@ -32,7 +32,13 @@ DENSE_CHANNELS, TINY_MAP = 16, 16
 
 
 class Backend(Protocol):
-    """What a cell is computed with. Maps are [B, C, H, W] in shape; how they lie in memory is the back end's own affair."""
+    """What a cell is computed with. Maps are [B, C, H, W] in shape; how they lie in memory is the back end's own affair.
+
+    Attributes:
+        twice: whether a gradient can be differentiated again.
+    """
+
+    twice: bool
 
     def serves(self, cell: CellShape, x: Tensor, normalisation: Normalisation) -> bool:
         """Whether it can compute such a pass of the cell here: device and dtype of x, kind of statistics."""
@@ -81,10 +87,11 @@ class StateBackend(Protocol):
 
 
 class StateByState:
-    """A cell as a sum over its states, each computed by a `StateBackend`. Differentiable any number of times."""
+    """A cell as a sum over its states, each computed by a `StateBackend`."""
 
-    def __init__(self, states: StateBackend) -> None:
-        self.states = states
+    def __init__(self, states: StateBackend, twice: bool = True) -> None:
+        """twice: whether what the states compute can be differentiated twice."""
+        self.states, self.twice = states, twice
 
     def serves(self, cell: CellShape, x: Tensor, normalisation: Normalisation) -> bool:
         """Everything."""

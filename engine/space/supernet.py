@@ -215,7 +215,7 @@ class Supernet:
         return weights, buffers, alphas
 
     def logits(self, x: Tensor, weights: Tensor, alphas: Tensor, *, buffers: Tensor | None = None,
-               update_buffers: bool = False, running_statistics: bool = False) -> Tensor:
+               update_buffers: bool = False, running_statistics: bool = False, twice: bool = False) -> Tensor:
         """Logits [B, classes].
 
         Args:
@@ -224,6 +224,7 @@ class Supernet:
             buffers: flat BatchNorm buffers [m]; needed by the two switches, else ignored.
             update_buffers: move `buffers`, in place, towards this batch's statistics (momentum 0.1, unbiased variance).
             running_statistics: normalise with `buffers` instead of the batch's statistics.
+            twice: a gradient of these logits will be differentiated: a cell whose back end cannot is computed by one that can.
 
         Raises:
             ConfigError: images of another shape, a switch without buffers, or both switches.
@@ -234,17 +235,17 @@ class Supernet:
         before_last = last = self._stem(x, self._parts[0].views(stem), normalisation)
         features = last
         for i, cell in enumerate(self.cells):
-            backend = self._backend(i, x, normalisation)
+            backend = self._backend(i, x, normalisation, twice)
             features = backend.cell(cell, self._parts[1 + i], before_last, last, of_cells[i], rows[cell.kind], normalisation)
             # Both inputs of a cell begin with ReLU: computed once, behind each cell, and read by the next two.
             before_last, last = last, F.relu(features)
         views = self._parts[-1].views(classifier)
         return F.linear(features.mean(dim=(2, 3)), views["classifier.weight"], views["classifier.bias"])
 
-    def _backend(self, i: int, x: Tensor, normalisation: Normalisation) -> Backend:
+    def _backend(self, i: int, x: Tensor, normalisation: Normalisation, twice: bool) -> Backend:
         """The back end of cell i for such a pass."""
         backend = self._backends[i] if self._backends else BACKENDS[choose(self.cells[i], x.device.type)]
-        if backend.serves(self.cells[i], x, normalisation):
+        if backend.serves(self.cells[i], x, normalisation) and (backend.twice or not twice):
             return backend
         return BACKENDS[choose(self.cells[i], x.device.type, compiled=False)]
 

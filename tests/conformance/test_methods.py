@@ -20,7 +20,7 @@ from engine.data import ChannelStatistics
 from engine.errors import CheckpointError, StopRequested
 from engine.genotype import Genotype
 from engine.placement import RULES
-from engine.search.construction import backends_of, method_class, supernet_of
+from engine.search.construction import method_class, supernet_of
 from engine.search.method import SearchMethod, StepReport
 from engine.search.registries import WEIGHTINGS
 
@@ -35,7 +35,7 @@ def make(name: str, seed: int = 7, epoch: int = EPOCHS - 1, **changes: Any) -> S
     config = build("search", name, "digits", "smoke", short | {"layers": 4, "epochs": EPOCHS} | changes)
     supernet = supernet_of(name, config, classes=CLASSES, image_shape=IMAGE_SHAPE,
                           statistics=ChannelStatistics((0.3,), (0.4,)) if config.normalise else None)
-    supernet.use_backends(backends_of(config, supernet, DEVICE.type))
+    supernet.use_backends(supernet.backends(DEVICE.type))
     method = method_class(name)(config, supernet, device=DEVICE, dtype=torch.float32, seed=seed)
     method.begin_epoch(epoch)
     return method

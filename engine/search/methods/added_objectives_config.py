@@ -28,7 +28,7 @@ class AddedObjectivesConfig(OutOfDistributionConfig, CurvatureConfig):
 
     added_objectives: tuple[Literal["out_of_distribution", "one_step", "parameter_share", "mac_share",
                                     "curvature"], ...] = setting(
-        (), f"{ADDED} curvature: of the loss around the natural images (AdvRush); it needs slower back ends.", group="Deviations")
+        (), f"{ADDED} curvature: of the loss around the natural images, with batch statistics (AdvRush).", group="Deviations")
     out_of_distribution_factor: float = setting(
         1.0, "Coefficient of the added objective out_of_distribution (E2RNAS of 2021: 10 divided by the number of classes). "
         f"{TURNED_AROUND}", group="Added objectives", gt=0, le=1e6)
@@ -54,11 +54,6 @@ class AddedObjectivesConfig(OutOfDistributionConfig, CurvatureConfig):
     def one_step_epsilon(self) -> float:
         """Radius of the attack of the objective one_step, pixel space."""
         return self.one_step_radius * float(getattr(self, "epsilon", DATASETS[self.dataset].epsilon))
-
-    @property
-    def differentiates_twice(self) -> bool:
-        """See `SearchConfig.differentiates_twice`."""
-        return any(OBJECTIVES[name].differentiates_twice for name in self.added_objectives)
 
     def coefficient(self, name: str) -> float:
         """Of an added objective."""

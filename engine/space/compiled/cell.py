@@ -29,6 +29,8 @@ DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 class Compiled:
     """Cells in one call each. Maps lie in memory as [C, H, W, B]. See `engine.space.state.Backend`."""
 
+    twice = False
+
     def serves(self, cell: CellShape, x: Tensor, normalisation: Normalisation) -> bool:
         """Float32 and float64 on a CPU, with the batch's statistics and operations on all channels."""
         return (cell.partial == 1 and x.device.type == "cpu" and x.dtype in DTYPES and not normalisation.running

@@ -71,7 +71,7 @@ class TwoLayers:
         self.size = pixels * hidden + hidden * classes
 
     def logits(self, x: Tensor, weights: Tensor, alphas: Tensor, *, buffers: Tensor | None = None,
-               update_buffers: bool = False) -> Tensor:
+               update_buffers: bool = False, twice: bool = False) -> Tensor:
         first, second = weights.split([self.pixels * self.hidden, self.hidden * self.classes])
         z = x.flatten(1) @ first.view(self.pixels, self.hidden)
         mix = alphas.view(self.hidden, 3).softmax(dim=-1)

@@ -64,7 +64,7 @@ def test_approximates_the_largest_eigenvalue_where_the_sign_is_its_vector() -> N
     """A quadratic of one pixel has one eigenvalue: of softmax over (s x, 0), s^2 p (1 - p)."""
 
     class OnePixel:
-        def logits(self, x: Tensor, weights: Tensor, alphas: Tensor) -> Tensor:
+        def logits(self, x: Tensor, weights: Tensor, alphas: Tensor, *, twice: bool = False) -> Tensor:
             return torch.cat([weights * x.flatten(1), 0 * x.flatten(1)], dim=1)
 
         def image_unit(self, x: Tensor) -> Tensor:
@@ -142,11 +142,16 @@ def test_on_the_supernet_equals_autograd_through_the_plain_one(backend: str, eva
 
 
 @pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
-def test_the_compiled_back_end_refuses_it() -> None:
-    _, supernet, weights, _, alphas = pair(2, 3, (1, 8, 8), DARTS, "compiled")
+def test_only_its_passes_leave_a_back_end_that_can_be_differentiated_once() -> None:
     x, y = torch.rand(4, 1, 8, 8, dtype=torch.float64), torch.randint(10, (4,))
+    _, compiled, weights, _, alphas = pair(2, 3, (1, 8, 8), DARTS, "compiled")
+    dense = Supernet(kinds=DARTS, channels=2, layers=3, classes=10, image_shape=(1, 8, 8), backend="dense")
+    ours, theirs = (Bilevel().alpha_gradient(curvature(one, x, y), weights, alphas)[0] for one in (compiled, dense))
+    assert torch.equal(ours, theirs) and ours.abs().sum() > 0
+    weights.requires_grad_()
+    (gradient,) = torch.autograd.grad(compiled.logits(x, weights, alphas).sum(), weights, create_graph=True)
     with pytest.raises(ConfigError, match="differentiated once"):
-        Bilevel().alpha_gradient(curvature(supernet, x, y), weights, alphas)
+        torch.autograd.grad(gradient.sum(), weights)
 
 
 def test_one_recording_serves_every_radius_and_every_buffer() -> None:

@@ -51,7 +51,7 @@ def test_an_objective_has_the_name_the_passes_and_the_accuracy_of_its_entry(name
     (x, y), (x_adv, _) = batches()
     network, seen = TwoLayers(pixels=9), []
     plain = network.logits
-    network.logits = lambda images, *rest: seen.append(images) or plain(images, *rest)  # type: ignore[method-assign]
+    network.logits = lambda *given, **more: seen.append(given[0]) or plain(*given, **more)  # type: ignore[method-assign]
     generator = torch.Generator().manual_seed(0)
     weights, alphas = (draw(generator, torch.float64, DEVICE) for draw in (network.initial_weights, network.initial_alphas))
     objective = objective_of(name, network, StepImages(x, y, x_adv, x_adv, x_adv), 0.3)

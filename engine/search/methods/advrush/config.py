@@ -38,8 +38,7 @@ class AdvRushConfig(NaturalBilevelConfig):
                        "fairgrad"] = setting(
         "sum", "Differs unless sum: where the weights of natural loss and gamma times curvature come from in stage 2. sum, as "
         "published: 1 each. equal: the same for each; fixed: as set in fixed_natural_weight; the others follow the gradients, as "
-        "MGDA does.", group="Deviations",
-        source="AdvRush code")
+        "MGDA does.", group="Deviations", source="AdvRush code")
     added_objectives: tuple[Literal["out_of_distribution", "one_step", "parameter_share", "mac_share"], ...] = setting(
         (), f"{ADDED} They come in with the curvature.", group="Deviations")
     radius_growth: Literal["search", "stage"] = setting(
@@ -66,11 +65,6 @@ class AdvRushConfig(NaturalBilevelConfig):
                   "images": 64},
     }
 
-    @property
-    def differentiates_twice(self) -> bool:
-        """True: the curvature is made of input gradients."""
-        return True
-
     @classmethod
     def weighs(cls, values: Mapping[str, Any]) -> bool:
         """True: stage 2 has two objectives at least. See `SearchConfig.weighs`."""
@@ -94,9 +88,7 @@ class AdvRushConfig(NaturalBilevelConfig):
 
     def deviations(self) -> list[str]:
         """See `RunConfig.deviations`."""
-        names = [name for name in super().deviations() if name != "first order"]  # as published here
-        if self.unrolled:
-            names.append("second order")
+        names = super().deviations()
         if self.radius_growth != "search":
             names.append("h grows in stage 2")
         if self.curvature_statistics != "running":

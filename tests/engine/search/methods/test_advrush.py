@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from engine.config import build
 from engine.errors import ConfigError
-from engine.search.construction import backends_of
 from engine.search.methods.advrush.config import AdvRushConfig
 from engine.search.methods.advrush.method import AdvRush
 from engine.search.methods.darts.config import DartsConfig
@@ -185,11 +184,6 @@ def test_second_order_goes_through_the_unrolled_step() -> None:
     proposal = method.propose((x, y), (xs, ys), learning_rate=RATE)
     assert proposal.passes == method.passes_per_step == 1 + (1 + 2) + 2 * 2 + 2
     assert torch.allclose(proposal.architecture.raw[1], expected, rtol=1e-5, atol=1e-8)
-
-
-def test_back_ends_can_be_differentiated_twice() -> None:
-    config = build("search", "advrush", preset="smoke")
-    assert config.differentiates_twice and "compiled" not in backends_of(config, supernet(), "cpu")
 
 
 def test_a_search_without_stage_two_is_refused() -> None:
