@@ -180,6 +180,15 @@ def test_an_inert_size_objective_by_each_repair() -> None:
         assert report.names == ("natural", "parameters") and report.adversarial_accuracy is None
 
 
+def test_whoever_watches_is_told_of_an_inert_size_objective() -> None:
+    for lower, told in ((INERT, 1), (AWAKE, 0)):
+        method = make(size_lower=lower)
+        assert method.notices == []
+        for t in range(2):
+            method.step(*batches(t), learning_rate=RATE, noise=starts(t))
+        assert len(method.notices) == told and all("of the parameters is inert" in notice for notice in method.notices)
+
+
 def test_an_awake_size_objective_is_no_inert_one() -> None:
     with_switch, without = (make(without_inert=switch).step(*batches(), learning_rate=RATE, noise=starts(0)).weights
                             for switch in (True, False))
