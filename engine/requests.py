@@ -123,7 +123,7 @@ def submit(runs: Path | str, kind: str, config: RunConfig | Mapping[str, Any], *
         raise RunError(f"The runs folder must be a folder that can be made and written, {runs} is not ({problem.strerror}); "
                        "choose another one (--runs DIR).") from None
     configs = _check(runs, kind, config, method, preset, parent, tuple(then), then_changes or {})
-    admission.check_disk(runs)
+    admission.check_disk(runs, max(admission.checkpoint_bytes(one) for _, one in configs))
     for _ in range(MOST_DRAWS):
         try:
             ids = _publish(runs, _records(runs, configs, method, preset, parent), key)

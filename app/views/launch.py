@@ -44,7 +44,7 @@ from engine.transplant import read_grafts, transplant
 
 KIND_TEXTS = {
     "search": "Finds the cells of a network that is accurate and hard to attack.",
-    "retrain": "Trains the network of a genotype from scratch, against an attack.",
+    "retrain": "Trains a network from scratch, against an attack: what a search found, a published one, or a hand-made one.",
     "attack": "Measures a retrained network on the test split: natural, FGSM, PGD-20, AutoAttack.",
 }
 THEN = ("retrain", "attack")

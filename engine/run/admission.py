@@ -19,7 +19,7 @@ from engine.residual import DERIVED, hand_made
 from engine.run.folder import RunFolder
 from engine.run.lineage import trained_network
 
-# Checkpoints of the largest published network, twice, with room to spare.
+# Checkpoints of the largest published network, with room to spare.
 LEAST_FREE_BYTES = 200 * 2**20
 PARENT_KIND = {"retrain": "search", "attack": "retrain"}
 
@@ -28,12 +28,24 @@ def check_disk(runs: Path, least_bytes: int = LEAST_FREE_BYTES) -> None:
     """Refuses a launch onto a disk that is nearly full.
 
     Raises:
-        RunError: less than `least_bytes` (200 MB) free where the runs live.
+        RunError: less than `least_bytes` free where the runs live.
     """
     free = shutil.disk_usage(runs).free
     if free < least_bytes:
         raise RunError(f"A launch needs at least {least_bytes // 2**20} MB free on the disk of {runs}, "
                        f"{free / 2**20:.0f} MB are; free some space or use another runs folder (--runs DIR).")
+
+
+def checkpoint_bytes(config: RunConfig) -> int:
+    """What the checkpoints of a run take on the disk at most, as far as is known when it is asked for: 200 MB, or more for a
+    retraining of a larger network."""
+    if not isinstance(config, RetrainConfig) or not needs_no_parent(config):
+        return LEAST_FREE_BYTES
+    numbers = cost_of(trained_network(Path(), config, None), auxiliary=config.auxiliary_weight > 0).parameters
+    # Weights, momentum, the best weights and perhaps an average, in the last checkpoint, the one before and the one being
+    # written; then the best weights alone.
+    copies = 3 * (4 if config.average_decay else 3) + 1
+    return max(LEAST_FREE_BYTES, 4 * numbers * copies)
 
 
 def check_present(config: RunConfig) -> None:

@@ -15,7 +15,7 @@ from engine.config import build, differences_from_paper
 from engine.errors import RampartError, StopRequested
 from engine.log import RunLog
 from engine.residual import hand_made
-from engine.run import checkpoint
+from engine.run import admission, checkpoint
 from engine.run.folder import RunFolder, atomic_write_json, read_json
 from engine.run.loop_attack import network_of
 from tests import sample_runs
@@ -180,3 +180,20 @@ def test_a_damaged_description_is_a_sentence(runs: Path, trained: str, damage: d
         assert "\n" not in str(raised.value)
     finally:
         atomic_write_json(path, whole)
+
+
+def test_a_launch_asks_for_the_disk_that_its_checkpoints_take(runs: Path, trained: str) -> None:
+    def asked(network: str, **changes: Any) -> tuple[int, int]:
+        size = hand_made(network).cost(10, (1, 8, 8)).parameters
+        return admission.checkpoint_bytes(build("retrain", None, "digits", "smoke", {"network": network, **changes})), size
+
+    for changes, copies in (({}, 10), ({"average_decay": 0.9}, 13)):
+        found, size = asked("wide-resnet-34-10", **changes)
+        assert found == 4 * copies * size
+    found, size = asked(WIDE)
+    assert found == admission.LEAST_FREE_BYTES
+    files = {path.name: path.stat().st_size for path in RunFolder(runs, trained).checkpoint.iterdir()}
+    assert set(files) == {"last.pt", "previous.pt", "best.pt"}
+    assert 4 * 10 * size == pytest.approx(sum(files.values()) + files["last.pt"], rel=0.3)  # small files have much around numbers
+    with pytest.raises(RampartError, match="A launch needs at least [0-9]{5,} MB free"):
+        requests.submit(runs, "retrain", {"network": "wide-resnet-994-99"}, preset="smoke")
