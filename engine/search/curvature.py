@@ -5,8 +5,7 @@
 with l_i the cross-entropy of image i, x_i as the network sees it (in pixels 0..1, or in standard deviations where it normalises
 images) and gradients with respect to that. It is a finite difference for the largest eigenvalue of the Hessian (Moosavi-Dezfooli
 et al., Robustness via Curvature Regularization, and Vice Versa, CVPR 2019, arXiv 1811.09716), which AdvRush (Mok et al., ICCV
-2021, arXiv 2108.01289) adds to the loss of the architecture. Its own gradient goes through those two gradients, which costs about
-as much again; z is a constant.
+2021, arXiv 2108.01289) adds to the loss of the architecture. Its own gradient goes through those two gradients; z is a constant.
 """
 
 from __future__ import annotations
