@@ -498,9 +498,12 @@ def _of_dataset(cls: type[RunConfig], facts: Dataset) -> dict[str, Any]:
     return {name: value for name, value in asked.items() if name in cls.model_fields}
 
 
-def network_values(network: str) -> dict[str, Any]:
-    """The values that a hand-made network asks for, laid over those of the preset: it has no auxiliary head and no paths."""
-    return {} if network == DERIVED else {"auxiliary_weight": 0.0, "drop_path": 0.0}
+def network_values(network: object) -> dict[str, Any]:
+    """The values that a hand-made network asks for, laid over those of the preset: it has no auxiliary head and no paths.
+
+    network: what RetrainConfig.network is to be, before anything of it is checked.
+    """
+    return {} if str(network).strip().lower() == DERIVED else {"auxiliary_weight": 0.0, "drop_path": 0.0}
 
 
 def build(kind: str, method: str | None = None, dataset: str = "digits", preset: str = "quick",

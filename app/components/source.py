@@ -14,7 +14,7 @@ from app.components.formats import percent
 from engine.catalog import CATALOG
 from engine.errors import ConfigError, GenotypeError
 from engine.genotype import Genotype
-from engine.residual import DEPTHS, DERIVED, OFFERED, WIDE, WIDTHS, HandMade, hand_made
+from engine.residual import DEPTHS, DERIVED, OFFERED, WIDE, WIDTHS, HandMade, hand_made, network_name
 
 SOURCES = {"search": "What a search found", "catalogue": "A published genotype", "paste": "Paste JSON"}
 ANOTHER_WIDE = "another WideResNet"
@@ -72,7 +72,7 @@ def choose_hand_made(name: str) -> None:
     Raises:
         ConfigError: no such network.
     """
-    if name == DERIVED:
+    if network_name(name) == DERIVED:
         return
     found = hand_made(name)
     st.session_state["launch.source"] = "hand-made"

@@ -23,6 +23,8 @@ BAD_LINES = {
     "not an object": ("[1, 2]", "got list"),
     "deep nesting": ("[" * 100_000, "must be one JSON object"),
     "unknown event": ({"event": "metrik", **COMMON}, "There is no event 'metrik'; known are: .*Did you mean 'metric'"),
+    "a nameless network": ({"event": "network", **COMMON, "parameters": 1, "macs": 1, "hand_made": 5}, "hand_made must be text"),
+    "a network of no kind": ({"event": "network", **COMMON, "parameters": 1, "macs": 1}, "channels must be a whole number"),
     "no event": ({**COMMON}, "There is no event 'None'"),
     "event of another type": ({"event": ["metric"], **COMMON}, "There is no event"),
     "step as text": ({"event": "finished", **COMMON, "step": "3"}, "step must be a whole number of at least 0, got '3'"),

@@ -137,10 +137,12 @@ def test_the_published_training_is_taken_over_without_what_it_does_not_have() ->
     assert (found.network, found.auxiliary_weight, found.drop_path, found.epochs) == ("wide-resnet-34-10", 0, 0, 200)
     assert [one.field for one in differences_from_paper(found)] == ["auxiliary_weight"]
     assert found.deviations() == []
+    assert build("retrain", None, "cifar10", "paper", {"network": " Derived"}) == build("retrain", None, "cifar10", "paper")
 
 
 @pytest.mark.parametrize(("changes", "sentence"), [
-    ({"network": "resnet-50"}, "network must be derived, resnet-18"),
+    ({"network": "resnet-50"}, "network must be derived, resnet-18"), ({"network": 18}, "network must be a valid string, got 18"),
+    ({"network": None}, "network must be a valid string, got None"),
     ({"network": "resnet-18", "genotype": "ARNAS"}, "genotype must be left out of the hand-made ResNet-18.*got ARNAS"),
     ({"network": "resnet-18", "transplant": "accurate:robust"}, "transplant must be left out"),
     ({"network": "resnet-18", "placement": "normal", "width_ratio": "1:2:4"}, "placement, width_ratio must be left out"),
