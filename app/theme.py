@@ -71,6 +71,8 @@ STATUS = {
 
 # Cells as prose names them, in the order in which images meet them.
 CELL_TITLES = {"accurate": "Accurate cell", "normal": "Normal cell", "reduce": "Reduction cell", "robust": "Robust cell"}
+# Accurate cells are there for the natural accuracy and robust ones for the adversarial: they have the colours of those.
+CELL_COLOURS = {"accurate": SERIES["natural"], "normal": "#9B51E0", "reduce": SERIES["neutral"], "robust": SERIES["adversarial"]}
 KIND_TITLES = {"search": "Search", "retrain": "Retrain", "attack": "Attack"}
 
 

@@ -239,6 +239,10 @@ def in_sentence(title: str) -> str:
     return title[:1].lower() + title[1:]
 
 
+def _width_ratio_or_none(text: str) -> str:
+    return width_ratio_text(text) if text.strip() else ""
+
+
 class RetrainConfig(RunConfig):
     """Training of a derived network from scratch (ARNAS, released training code), or of a hand-made one to compare it with."""
 
@@ -248,20 +252,20 @@ class RetrainConfig(RunConfig):
         "head nor drop path.", group="Network")
     genotype: str | None = setting(
         None, "A catalogue name or a genotype as JSON; empty for what the parent search found.", group="Network")
+    placement: Literal["", PlacementName] = setting(
+        "", f"Differs when given: which cells stand before the first reduction, before the second and behind it; empty for as "
+        f"searched or published (the parent search's; of a given genotype, the published one). {_THIRDS}.", group="Network",
+        titles=PLACEMENT_TITLES)
+    width_ratio: Annotated[str, AfterValidator(_width_ratio_or_none)] = setting(
+        "", "Differs when given: widths of the cells before the first reduction, before the second and behind it, in units of "
+        "channels, like 1:2:4; 1:1:1 for equal widths; empty for as searched or published (the parent search's; of a given "
+        "genotype, the published one).", group="Network")
     transplant: str = setting(
         "", "Differs when given: cells put in the place of others before training. accurate:robust has the accurate cell also "
         "where the robust one stood, ADVRUSH.normal:robust takes it from the catalogue; several with commas, so that "
         "accurate:robust, robust:accurate changes places; empty for none.", group="Network")
     channels: int = setting(64, "Channels C of the first cells.", group="Network", source="ARNAS code", ge=2, le=1024)
     layers: int = setting(20, "Cells of the network.", group="Network", source="ARNAS code", ge=3, le=128)
-    placement: Literal["", PlacementName] = setting(
-        "", f"Differs when given: which cells stand before the first reduction, before the second and behind it; empty for as "
-        f"searched or published (the parent search's; of a given genotype, the published one). {_THIRDS}.", group="Network",
-        titles=PLACEMENT_TITLES)
-    width_ratio: Annotated[str, AfterValidator(lambda text: width_ratio_text(text) if text.strip() else "")] = setting(
-        "", "Differs when given: widths of the cells before the first reduction, before the second and behind it, in units of "
-        "channels, like 1:2:4; 1:1:1 for equal widths; empty for as searched or published (the parent search's; of a given "
-        "genotype, the published one).", group="Network")
     match: Literal["none", "params", "macs"] = setting(
         "none", "params or macs: chooses the channels so that the network has the parameters or MACs of match_to within 5 %, "
         "counted without auxiliary head; what channels says does not count then. none: channels as they are.", group="Network")

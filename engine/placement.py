@@ -66,8 +66,8 @@ _of_two_kinds("accurate_first_third", "Accurate cells in the first third", ("acc
 _of_two_kinds("robust_first_third", "Robust cells in the first third", ("robust", "accurate", "accurate"),
               "Robust cells before the first reduction only, accurate cells behind it: ARNAS's rule read from the output.")
 _of_two_kinds("alternating", "Alternating cells", ("accurate robust", "accurate robust", "accurate robust"),
-              "Accurate and robust cells take turns from input to output: both kinds at every depth, to compare positions with "
-              "none.")
+              "Accurate and robust cells take turns from input to output: both kinds at every depth, the control for rules that "
+              "give each kind a place.")
 RULES.add("normal", PositionRule(
     "normal", "Normal cells", "The same normal cell at every depth: the rule of DARTS, one kind beside the reduction.",
     ("normal", REDUCE), (("normal",), ("normal",), ("normal",)), "1:2:4"))
@@ -96,6 +96,11 @@ def reductions(layers: int) -> tuple[int, int]:
     return layers // 3, 2 * layers // 3
 
 
+def rules_for(kinds: Sequence[str]) -> list[str]:
+    """Names of the rules that place these kinds, the published one first."""
+    return [name for name, rule in RULES.items() if sorted(rule.kinds) == sorted(kinds)]
+
+
 def rule_of(kinds: Sequence[str], placement: str = "") -> PositionRule:
     """The rule of that name, if it places these kinds; without a name the published one of the kinds.
 
@@ -108,9 +113,8 @@ def rule_of(kinds: Sequence[str], placement: str = "") -> PositionRule:
         raise ConfigError(f"Cell kinds must be {expected}, got {', '.join(kinds) or 'none'}; use one of the two families.")
     rule = RULES[placement or PUBLISHED[family]]
     if tuple(sorted(rule.kinds)) != family:
-        fitting = ", ".join(name for name, other in RULES.items() if sorted(other.kinds) == list(family))
         raise ConfigError(f"placement must be a rule of the cells {', '.join(family)}, got {placement} (for "
-                          f"{', '.join(sorted(rule.kinds))}); take {fitting}.")
+                          f"{', '.join(sorted(rule.kinds))}); take {', '.join(rules_for(family))}.")
     return rule
 
 

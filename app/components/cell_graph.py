@@ -34,6 +34,11 @@ INPUT_SIZE, OUTPUT_SIZE = (52, 28), (46, 28)
 OUTPUT = -1
 
 
+def drawing(html: str, *, key: str) -> None:
+    """Puts a picture on the page; a redraw with another one replaces it in place. key: unique on the page."""
+    _component(data={"html": html}, key=key)
+
+
 def cell_graph(cell: Cell, *, key: str, title: str, changed: Collection[int] = ()) -> None:
     """Draws one cell; a redraw with another cell replaces the picture in place.
 
@@ -43,7 +48,7 @@ def cell_graph(cell: Cell, *, key: str, title: str, changed: Collection[int] = (
         title: for the caption and for screen readers, for example "Robust cell".
         changed: indices into `cell.edges` to be marked as new (see `changed_edges`).
     """
-    _component(data={"html": _figure(cell, title, changed)}, key=key)
+    drawing(_figure(cell, title, changed), key=key)
 
 
 def _figure(cell: Cell, title: str, changed: Collection[int] = ()) -> str:
@@ -57,7 +62,7 @@ def genotype_graphs(genotype: Genotype, *, key: str) -> None:
     room for labels of a readable size, else below each other."""
     kinds = [kind for kind in theme.CELL_TITLES if kind in genotype.kinds]
     figures = "".join(_figure(genotype.cell(kind), theme.cell_title(kind)) for kind in kinds)
-    _component(data={"html": f'<div class="rp-cells">{figures}</div>'}, key=f"{key}_cells")
+    drawing(f'<div class="rp-cells">{figures}</div>', key=f"{key}_cells")
     legend([operation for kind in kinds for operation, _ in genotype.cell(kind).edges], key=f"{key}_legend")
 
 
@@ -75,7 +80,7 @@ def changed_edges(before: Cell, after: Cell) -> list[int]:
 
 def legend(operations: Sequence[str], *, key: str) -> None:
     """Colour, dash and width of each operation with its full name, each once, in the order they have everywhere."""
-    _component(data={"html": legend_html(sorted(set(operations), key=_order))}, key=key)
+    drawing(legend_html(sorted(set(operations), key=_order)), key=key)
 
 
 def legend_html(operations: Sequence[str]) -> str:

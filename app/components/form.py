@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -67,7 +67,8 @@ def value_text(info: FieldInfo, value: Any) -> str:
         return ", ".join(title_of(str(name)) for name in value)
     if isinstance(value, float):
         return pixels_text(value) if is_pixels(info) else f"{value:.6g}"
-    return str(value)
+    titles = typing.cast(dict[str, Any], info.json_schema_extra or {}).get("titles", {})
+    return str(titles.get(value, value))
 
 
 def nothing_text(info: FieldInfo) -> str:
@@ -163,7 +164,8 @@ def check(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], changes: M
 
 
 def config_form(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], *, key: str,
-                start: Mapping[str, Any] | None = None) -> FormValues:
+                start: Mapping[str, Any] | None = None,
+                below: Mapping[str, Callable[[FormValues], None]] | None = None) -> FormValues:
     """Draws the form and returns what it holds.
 
     Args:
@@ -172,6 +174,7 @@ def config_form(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], *, k
         preset: complete values, from `engine.config.preset_values`: what untouched fields hold.
         key: prefix of the widgets' keys; another key is another form (a preset's fields start at its own values).
         start: values of a first draw that differ from the preset's (an imported configuration).
+        below: by field, what draws below the field's row from what the form holds.
     """
     changes = {name: value for name in cls.model_fields if name not in NOT_IN_FORM
                and (value := _held(cls.model_fields[name], f"{key}.{name}", (start or {}).get(name, preset[name])))
@@ -185,9 +188,12 @@ def config_form(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], *, k
         heading.markdown(f"**{group}**")
         with body:
             for row in range(0, len(names), COLUMNS):
-                for column, name in zip(st.columns(COLUMNS), names[row:row + COLUMNS]):
+                of_row = names[row:row + COLUMNS]
+                for column, name in zip(st.columns(COLUMNS), of_row):
                     with column:
                         _field(cls, name, preset, published[name], values, f"{key}.{name}")
+                for draw in (below[name] for name in of_row if below and name in below):
+                    draw(values)
     return values
 
 
@@ -262,7 +268,8 @@ def _widget(name: str, info: FieldInfo, published: Any, key: str) -> None:
     if kind == "flag":
         st.toggle(label, key=key, help=about, persist_state="session")
     elif kind == "choice":
-        st.selectbox(label, typing.get_args(info.annotation), key=key, help=about, persist_state="session")
+        st.selectbox(label, typing.get_args(info.annotation), key=key, help=about,
+                     format_func=lambda choice: value_text(info, choice), persist_state="session")
     elif kind == "several":
         st.multiselect(label, _several(info), key=key, help=about, format_func=title_of, persist_state="session")
     elif name in NAMES_OF:

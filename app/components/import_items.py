@@ -15,6 +15,8 @@ from app.components.source import genotype_source
 from app.importing import Item, plain_name
 from engine.data import DATASETS
 from engine.exchange.forms import CURVES, ENDINGS, FORMS, form_of
+from engine.genotype import Genotype
+from engine.placement import RULES, rules_for
 
 FORM_TITLES = {"genotype": "Genotype", "log": "Log of a search", "curves": "Curves of E2RNAS's search",
                "checkpoint": "Checkpoint"}
@@ -157,6 +159,8 @@ def _of_checkpoint(runs: pd.DataFrame) -> tuple[list[str], str]:
     source = genotype_source(runs, key="import", preselect=False)
     flags = ["--genotype", str(source.changes.get("genotype", "")) or str(source.parent or "")]
     problem = source.problem
+    if placement := _placement(source.genotype):
+        flags += ["--placement", placement]
     numbers = {}
     for column, name, label in zip(st.columns(2), ("mean", "std"), ("Mean subtracted in training", "Divided by, in training")):
         text = column.text_input(f"{label}, per channel", key=f"import.{name}", live="400ms",
@@ -171,6 +175,17 @@ def _of_checkpoint(runs: pd.DataFrame) -> tuple[list[str], str]:
     for name, values in numbers.items():
         flags += [f"--{name}", *map(repr, values)] if values else []
     return flags, problem
+
+
+def _placement(genotype: Genotype | None) -> str:
+    """The position rule of the checkpoint's cells; "" where nothing is said, or where there is but one."""
+    rules = [] if genotype is None else rules_for(genotype.kinds)
+    if len(rules) < 2:
+        return ""
+    return st.selectbox("Where its cells stand", ["", *rules], key="import.placement", persist_state="session",
+                        format_func=lambda name: RULES[name].title if name else "as in the run of the genotype, or as published",
+                        help="A checkpoint does not say which kind of cell stands where; its widths are read off the tensors."
+                        "\n\n" + "\n\n".join(f"**{RULES[name].title}.** {RULES[name].text}" for name in rules))
 
 
 def answered(items: Sequence[Item], answers: Answers) -> list[Item]:

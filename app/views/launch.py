@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -12,10 +13,11 @@ import streamlit as st
 
 from app import session
 from app.components import preflight
-from app.components.cell_graph import genotype_graphs
+from app.components.cell_graph import drawing, genotype_graphs
 from app.components.form import FormValues, check, config_form
 from app.components.formats import count
 from app.components.method_choice import choose_method
+from app.components.placement_picture import rule_figure, rules_figures
 from app.components.settings import differences_html
 from app.components.source import Source, attack_source, choose_hand_made, genotype_source
 from app.components.states import RUN_PAGE, heading, problem, section
@@ -33,6 +35,7 @@ from engine.config import (
     differences_from_paper,
     network_values,
     preset_values,
+    validate,
 )
 from engine.cost import Cost, cost
 from engine.data import DATASETS
@@ -48,6 +51,7 @@ KIND_TEXTS = {
     "attack": "Measures a retrained network on the test split: natural, FGSM, PGD-20, AutoAttack.",
 }
 THEN = ("retrain", "attack")
+PLACED = ("channels", "layers", "placement", "width_ratio")  # the settings that the picture of the network shows
 PUBLISHED = {"search": "search", "retrain": "retraining", "attack": "attacks"}
 
 
@@ -274,6 +278,29 @@ def command(choice: Choice, values: FormValues) -> None:
     st.caption("In Rampart's folder, where `python` is `.venv/bin/python`.")
 
 
+def places(choice: Choice, preset: Mapping[str, Any], values: FormValues) -> None:
+    """The network of the form as a strip of cells, with the name and the sentence of its position rule, and all other rules."""
+    own = {name: values.changes[name] for name in PLACED if name in values.changes}
+    runs, kinds = session.runs_root(), None
+    try:
+        config = values.config or validate(config_class(choice.kind, choice.method), {**preset, **own})
+        arrangement = {name: getattr(config, name) for name in ("placement", "width_ratio")}
+        if isinstance(config, RetrainConfig):
+            if choice.source.genotype is None:
+                return
+            config = validate(RetrainConfig, {**config.model_dump(), **choice.source.changes})
+            kinds = choice.source.genotype.kinds
+            arrangement = arrangement_of(runs, config, choice.source.parent, choice.source.genotype)
+            config, _ = matched(runs, config, choice.source.parent)
+    except RampartError:  # said below its field, or where the network's size stands
+        return
+    sizes = {"width_ratio": arrangement["width_ratio"], "channels": config.channels, "layers": config.layers,
+             "image_shape": DATASETS[choice.dataset].image_shape}
+    drawing(rule_figure(arrangement["placement"], **sizes), key="launch.placement")
+    with st.expander("Every position rule at these widths"):
+        drawing(rules_figures(kinds, **sizes), key="launch.placements")
+
+
 runs = session.run_log().runs()
 heading("Launch", "A run is a process of its own: closing this page does not end it.")
 controls, facts = st.columns([3, 2], gap="large")
@@ -288,7 +315,8 @@ with settings_tab:
                f"Where a value is not the published one, that one stands below it.{follow}")
     preset_now = preset_values(choice.kind, choice.method, choice.dataset, choice.preset)
     values = validated(choice, config_form(choice.kind, config_class(choice.kind, choice.method), preset_now, key=choice.form_key,
-                                           start=_imported()["changes"]))
+                                           start=_imported()["changes"],
+                                           below={"width_ratio": lambda held: places(choice, preset_now, held)}))
 with picture:
     command(choice, values)
     network(choice, values)

@@ -216,7 +216,8 @@ def _import(verb: str, arguments: list[str]) -> int:
     parser.add_argument("--name", help="which genotype, where the file has several")
     parser.add_argument("--genotype", help="what a checkpoint was trained with: a catalogue name, JSON, or the id of a run")
     parser.add_argument("--dataset", help="what it was searched or trained on; a checkpoint needs it")
-    parser.add_argument("--placement", choices=list(RULES), help="where a checkpoint's cells stand (default: as published)")
+    parser.add_argument("--placement", choices=list(RULES), help="where a checkpoint's cells stand (default: as in the "
+                        "run that --genotype names, else as published)")
     parser.add_argument("--title", help="what to call the run")
     parser.add_argument("--mean", type=float, nargs="+", help="what training subtracted from pixels in 0..1, per image channel")
     parser.add_argument("--std", type=float, nargs="+", help="what training divided them by, per image channel")

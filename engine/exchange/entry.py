@@ -26,7 +26,7 @@ def take(runs: Path, path: Path, form: str | None = None, *, name: str | None = 
         name: which genotype, where the file has several.
         genotype: of a checkpoint: a catalogue name, JSON, or the id of a run.
         dataset: registry name; a checkpoint needs it.
-        placement: of a checkpoint's cells; None for the published rule.
+        placement: of a checkpoint's cells; None for that of the run which `genotype` names, else the published rule.
         title: what to call the run.
         mean, std: see `engine.exchange.weights.import_checkpoint`.
         command: the line that asked for it.
@@ -60,5 +60,6 @@ def take(runs: Path, path: Path, form: str | None = None, *, name: str | None = 
     from engine.exchange.weights import import_checkpoint
 
     assert genotype is not None and dataset is not None
-    return import_checkpoint(runs, path, origin, genotype=source.find(genotype, runs).cells("An imported checkpoint"),
-                             dataset=dataset, placement=placement or "", title=title, mean=mean, std=std)
+    found = source.find(genotype, runs)
+    return import_checkpoint(runs, path, origin, genotype=found.cells("An imported checkpoint"), dataset=dataset,
+                             placement=placement or found.sizes["placement"], title=title, mean=mean, std=std)

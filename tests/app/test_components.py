@@ -22,7 +22,7 @@ from app.components.progress import progress_html
 from app.components.run_architecture import change_words
 from app.components.status import status_chip_html
 from engine.catalog import CATALOG
-from engine.genotype import PRIMITIVES, Cell, Genotype
+from engine.genotype import KIND_SETS, PRIMITIVES, Cell, Genotype
 from tests.sample_runs import genotype_at
 
 # Machado, Oliveira and Fernandes 2009, severity 1: linear RGB as the three dichromats see it.
@@ -61,10 +61,18 @@ def test_operations_differ_for_every_kind_of_colour_vision(vision):
         assert np.linalg.norm(seen[one] - seen[other]) > 19, (one, other)
 
 
+@pytest.mark.parametrize("vision", VISIONS)
+def test_cells_differ_for_every_kind_of_colour_vision(vision):
+    seen = {kind: lab(np.array(VISIONS[vision]) @ linear(colour)) for kind, colour in theme.CELL_COLOURS.items()}
+    for kinds in KIND_SETS:
+        for one, other in itertools.combinations(kinds, 2):
+            assert np.linalg.norm(seen[one] - seen[other]) > 19, (one, other)
+
+
 @pytest.mark.parametrize("background", ["#FFFFFF", "#10151C"])
 def test_colours_read_on_both_themes(background):
-    colours = [theme.operation(name).colour for name in PRIMITIVES] + list(theme.SERIES.values()) + [theme.FRONT]
-    colours += [colour for colour, _ in theme.FURTHER_SERIES]
+    colours = [*(theme.operation(name).colour for name in PRIMITIVES), *theme.SERIES.values(), *theme.CELL_COLOURS.values(),
+               *(colour for colour, _ in theme.FURTHER_SERIES), theme.FRONT]
     assert all(contrast(colour, background) >= 3 for colour in colours)
     assert background in (theme.STYLE_SHEET.parents[2] / ".streamlit" / "config.toml").read_text()
 

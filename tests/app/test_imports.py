@@ -18,6 +18,7 @@ from app.importing import ROOT, Imports, Item, plain_name
 from engine import requests
 from engine.catalog import find_genotype
 from engine.exchange.forms import ENDINGS, FORMS, form_of
+from engine.genotype import Genotype
 from engine.log import RunLog
 from engine.run.folder import RunFolder, run_ids
 from tests.app.pages import component_data, open_page, text_of
@@ -49,13 +50,13 @@ def log_of(runs: Path) -> RunLog:
     return log
 
 
-def checkpoint(channels: int = 2) -> bytes:
+def checkpoint(channels: int = 2, genotype: Genotype = DARTS, placement: str = "") -> bytes:
     """A file as parallel training with auxiliary head writes it, prefixes included."""
     import torch
 
     from engine.space.network import AuxiliaryHead, Network
 
-    network = Network(DARTS, channels=channels, layers=4, classes=10, image_shape=(1, 8, 8)).state_dict()
+    network = Network(genotype, channels=channels, layers=4, classes=10, image_shape=(1, 8, 8), placement=placement).state_dict()
     state = {name: value for name, value in network.items() if name not in ("mean", "std")}
     state |= {f"auxiliary_head.{name}": value for name, value in AuxiliaryHead(16, 10, (2, 2)).state_dict().items()}
     buffer = io.BytesIO()
@@ -140,6 +141,23 @@ def test_a_checkpoint_asks_for_dataset_and_genotype_and_becomes_a_network(empty:
     record = RunFolder(empty, run).read_run()
     assert record["kind"] == "retrain" and record["imported"]["file"] == path.name
     assert "--mean 0.5 --std 0.25" in record["command"]
+
+
+def test_where_the_cells_of_a_checkpoint_stand_is_asked(empty: Path, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    path.write_bytes(checkpoint(genotype=find_genotype("ARNAS"), placement="robust_first"))
+    page = open_page("imports")
+    page.segmented_control(key="import.place").set_value("path").run()
+    page.text_input(key="import.path").set_value(str(path)).run()
+    page.selectbox(key="import.dataset").set_value("digits").run()
+    page.selectbox(key="import.catalogue").set_value("DARTS_V2").run()
+    assert all(box.key != "import.placement" for box in page.selectbox)  # one rule only
+    page.selectbox(key="import.catalogue").set_value("ARNAS").run()
+    assert "Refused" in text_of(press(page)) and not run_ids(empty)  # other shapes than the published rule's
+    page.selectbox(key="import.placement").set_value("robust_first").run()
+    page = press(page)
+    [run] = run_ids(empty)
+    assert not page.exception and "--placement robust_first" in RunFolder(empty, run).read_run()["command"]
 
 
 def test_what_cannot_be_told_by_its_ending_is_asked(empty: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from engine.config import METHODS
 from engine.errors import ConfigError
 from engine.genotype import KIND_SETS, KINDS_OF_ARNAS, KINDS_OF_DARTS
-from engine.placement import RULES, auxiliary_map, check_size, halved, positions, resolved
+from engine.placement import RULES, auxiliary_map, check_size, halved, positions, resolved, rules_for
 
 
 def drawn(kinds: tuple[str, ...], layers: int, placement: str = "", width_ratio: str = "") -> str:
@@ -53,6 +53,12 @@ def test_each_rule_has_a_name_and_a_sentence_of_its_own() -> None:
     for field in ("title", "text"):
         assert len({getattr(rule, field) for _, rule in RULES.items()}) == len(RULES)
     assert all(rule.text.endswith(".") and name == rule.name for name, rule in RULES.items())
+
+
+@pytest.mark.parametrize("kinds", KIND_SETS)
+def test_the_published_rule_comes_first_and_every_rule_belongs_to_one_family(kinds: tuple[str, ...]) -> None:
+    assert rules_for(kinds)[0] == resolved(kinds)["placement"]
+    assert [name for family in KIND_SETS for name in rules_for(family)] == list(RULES)
 
 
 def test_what_is_not_said_is_as_published() -> None:

@@ -20,7 +20,6 @@ from engine.exchange import entry, source
 from engine.exchange.writing import module_text
 from engine.genotype import Genotype
 from engine.placement import RULES
-from engine.run import checkpoint
 from engine.run.folder import RunFolder, atomic_write_json, read_json
 from engine.run.loop_attack import network_of
 from engine.space.network import Network
@@ -78,7 +77,7 @@ def test_a_chain_keeps_the_arrangement_of_its_search(runs: Path, chain: list[str
     assert [title(runs, run_id) for run_id in chain] == ["ARNAS, robust cells first, widths 1:2:4"] * 3
     found = described(runs, retrain)
     assert {name: found[name] for name in ARRANGEMENT} == ROBUST_FIRST
-    _, sizes, network, _ = network_of(RunFolder(runs, retrain))
+    sizes, network, _ = network_of(RunFolder(runs, retrain))
     assert {name: sizes[name] for name in ARRANGEMENT} == ROBUST_FIRST
     assert network.cells[0].concat == network.genotype.cell("robust").concat and network.classifier.in_features == 4 * 4 * 4
     parameters = sum(p.numel() for p in network.parameters())
@@ -104,8 +103,6 @@ def test_a_genotype_is_retrained_in_any_arrangement(runs: Path, changes: dict[st
     run_id = api.launch("retrain", runs=runs, preset="smoke", changes={"genotype": "ARNAS", **changes})[0]
     attempt(runs, run_id)
     assert {field: described(runs, run_id)[field] for field in ARRANGEMENT} == expected and title(runs, run_id) == name
-    best = checkpoint.read(RunFolder(runs, run_id).checkpoint / checkpoint.BEST)
-    assert {field: best["sizes"][field] for field in ARRANGEMENT} == expected
 
 
 def test_a_retraining_may_depart_from_its_search(runs: Path, chain: list[str]) -> None:
@@ -138,10 +135,10 @@ def test_runs_of_before_there_was_a_choice_open_and_resume(runs: Path) -> None:
     attempt(runs, retrain)
     assert {name: described(runs, retrain)[name] for name in ARRANGEMENT} == PUBLISHED
     folder = RunFolder(runs, retrain)
-    with_names = network_of(folder)[3]
+    with_names = network_of(folder)[2]
     found = described(runs, retrain)
     atomic_write_json(folder.results / "network.json", {name: value for name, value in found.items() if name not in ARRANGEMENT})
-    genotype, sizes, network, weights = network_of(folder)
+    sizes, network, weights = network_of(folder)
     same(weights, with_names)
     assert "placement" not in sizes
     assert source.find(retrain, runs).sizes | PUBLISHED == source.find(retrain, runs).sizes
@@ -179,7 +176,7 @@ def test_a_checkpoint_says_its_widths_and_is_told_its_placement(runs: Path, tmp_
         network.std.fill_(1.0)
     torch.save(network.state_dict(), tmp_path / "weights.pt")
     run_id = entry.take(runs, tmp_path / "weights.pt", genotype=name, dataset="digits", placement=placement)
-    _, sizes, theirs, _ = network_of(RunFolder(runs, run_id))
+    sizes, theirs, _ = network_of(RunFolder(runs, run_id))
     assert {field: sizes[field] for field in ARRANGEMENT} == {"placement": placement, "width_ratio": ratio}
     x = torch.rand(3, 1, 8, 8)
     with torch.no_grad():
@@ -192,6 +189,8 @@ def test_a_checkpoint_says_its_widths_and_is_told_its_placement(runs: Path, tmp_
     alone.load_state_dict(network.state_dict())
     with torch.no_grad():
         assert torch.equal(alone.eval()(x), network(x))
+    again = entry.take(runs, tmp_path / "weights.pt", genotype=run_id, dataset="digits")
+    assert described(runs, again) == described(runs, run_id), "where nothing is said, the rule of the run that is named"
     with pytest.raises(ConfigError, match="width_ratio of the retrained network"):
         source.find(run_id, runs, width_ratio="1:2:3")
 
