@@ -52,6 +52,9 @@ if TYPE_CHECKING:
 __all__ = ["ArchitectureGradients", "Batch", "BilevelMethod", "Proposal", "RobustBilevelMethod", "State", "Term",
            "WeighedBilevelMethod"]
 
+# What each of `BilevelMethod._attacks` is called while it goes on.
+TOLD = {"training": "PGD step {number} of {steps}, weights batch", "x_adv": "PGD step {number} of {steps}, alphas batch",
+        "x_one_step": "one-step attack, alphas batch"}
 Config = TypeVar("Config", bound=BilevelConfig)
 WeighedConfig = TypeVar("WeighedConfig", bound=WeighedBilevelConfig)
 RobustConfig = TypeVar("RobustConfig", bound=RobustBilevelConfig)
@@ -274,8 +277,8 @@ class BilevelMethod(Generic[Config]):
         """The images that each of `_attacks` makes, on the supernet as it is now."""
         attacks = self._attacks()
         made = passes.side_by_side(*(
-            partial(self._attack, passes, settings, *batches[i], self._start(settings, starts[i]), ("weights", "alphas")[i])
-            for i, settings in attacks.values()))
+            partial(self._attack, passes, settings, *batches[i], self._start(settings, starts[i]), TOLD[name])
+            for name, (i, settings) in attacks.items()))
         return dict(zip(attacks, made, strict=True))
 
     def _start(self, settings: InnerAttack, noise: Tensor) -> Tensor:
@@ -283,9 +286,9 @@ class BilevelMethod(Generic[Config]):
         usual = self.inner_attack().epsilon
         return noise if settings.epsilon == usual else noise * (settings.epsilon / usual)
 
-    def _attack(self, passes: Bilevel, settings: InnerAttack, x: Tensor, y: Tensor, noise: Tensor, split: str) -> Tensor:
+    def _attack(self, passes: Bilevel, settings: InnerAttack, x: Tensor, y: Tensor, noise: Tensor, told: str) -> Tensor:
         def announce(number: int) -> None:
-            self.activity = f"PGD step {number} of {settings.steps}, {split} batch"
+            self.activity = told.format(number=number, steps=settings.steps)
 
         return passes.attack(settings, self.supernet, x, y, noise.to(x), self.weights, self.alphas, announce)
 

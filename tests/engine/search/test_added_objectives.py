@@ -221,6 +221,13 @@ def test_the_coefficient_multiplies_the_gradient() -> None:
     assert method.take(proposal).coefficients == (1.0, 0.1, 10.0)
 
 
+def test_the_attack_of_one_step_is_told_apart() -> None:
+    method, heard = make(added_objectives=("one_step",), unrolled=False), []
+    method.step(**arguments(), poll=lambda: heard.append(method.activity))
+    assert heard[:4] == ["PGD step 1 of 1, weights batch", "PGD step 1 of 1, alphas batch", "one-step attack, alphas batch",
+                         "architecture gradients"]
+
+
 def test_the_ball_of_one_step_may_be_another_than_that_of_pgd() -> None:
     """The start is uniform in its own ball, so that a step of nothing leaves it there."""
     given, made = arguments(), {}
