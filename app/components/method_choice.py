@@ -33,8 +33,13 @@ def in_order() -> list[str]:
 def option(name: str) -> str:
     """"ARNAS · 2024 · attacked images in the search"; a title that holds the year says it once."""
     method = METHODS[name]
+    return " · ".join([method.title, *_year_beside(method), sees(method)])
+
+
+def _year_beside(method: Method) -> list[str]:
+    """The year, unless there is none or the title says it."""
     year = year_of(method)
-    return " · ".join([method.title, *([year] if year and year not in method.title else []), sees(method)])
+    return [year] if year and year not in method.title else []
 
 
 def choose_method() -> str:
@@ -49,8 +54,9 @@ def choose_method() -> str:
 def _table(chosen: str) -> str:
     rows = "".join(
         f'<tr class="{"rp-differs" if name == chosen else ""}"><td><b>{escape(METHODS[name].title)}</b><br>'
-        f'<span class="rp-label">{escape(year_of(METHODS[name]))}</span></td><td>{escape(sees(METHODS[name]))}</td>'
+        f'<span class="rp-label">{"".join(_year_beside(METHODS[name]))}</span></td>'
+        f"<td>{sees(METHODS[name]).split(' ', 1)[0]}</td>"
         f"<td>{escape(METHODS[name].summary)}</td></tr>" for name in in_order())
     return ('<div class="rp-scroll"><table class="rp-table rp-wrap"><thead><tr><th scope="col">Method</th>'
-            '<th scope="col">Sees</th><th scope="col">What it does</th></tr></thead>'
+            '<th scope="col">Images</th><th scope="col">What it does</th></tr></thead>'
             f"<tbody>{rows}</tbody></table></div>")
