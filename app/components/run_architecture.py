@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import pandas as pd
 import streamlit as st
 
@@ -42,7 +45,7 @@ def architecture(run_id: str) -> None:
         st.html(f'<p class="rp-note">Rows: edges, from → to{NUMBERS[bool(matrix["edge_weight"].notna().any())]} Framed: the '
                 "strongest operation of its edge; the cell keeps the two strongest edges into each node.</p>")
     with right:
-        _graph(matrix, log.genotypes(run_id), cell, epoch)
+        _graph(derived_cell(matrix), log.genotypes(run_id), cell, epoch)
     st.html('<p class="rp-note" style="margin-top:1rem"><b>The same weights over the steps</b>, one small chart an edge: a row '
             "for the node it ends in, a column for where it comes from.</p>")
     live_plot(alphas.lines(log.alpha_lines(run_id, cell, LINE_BUCKETS)), key=f"run_lines_{cell}", height=520,
@@ -78,16 +81,30 @@ def _choose_epoch(run_id: str, epochs: list[int]) -> int:
                             help="Architecture weights and cell at the end of the epoch. At its right end it follows the search.")
 
 
-def _graph(matrix: pd.DataFrame, genotypes: pd.DataFrame, kind: str, epoch: int) -> None:
-    """The cell that the weights of the heat-map give, its edges marked that the epoch before did not have."""
-    cell = derived_cell(matrix)
+def genotypes_by_epoch(run_id: str) -> None:
+    """The cell of the chosen epoch, of a run that has genotypes and no architecture weights (an imported log)."""
+    genotypes = session.run_log().genotypes(run_id)
+    known = {int(row.epoch): Genotype.from_json(row.genotype) for row in genotypes.itertuples()}
+    last = known[max(known)]
+    kinds = [name for name in theme.CELL_TITLES if name in last.kinds]
+    left, right = st.columns([5, 7], vertical_alignment="bottom", gap="large")
+    with left:
+        kind = _choose_cell(kinds)
+    with right:
+        epoch = _choose_epoch(run_id, list(known))
+    _graph(known[epoch].cell(kind), genotypes, kind, epoch, {min(known): f"Epoch {min(known)}: the first of the file."})
+
+
+def _graph(cell: Cell, genotypes: pd.DataFrame, kind: str, epoch: int, words: Mapping[int, str] = MappingProxyType({})) -> None:
+    """The cell of an epoch, its edges marked that the epoch before did not have; words: what to say of some epochs instead."""
     earlier = genotypes[genotypes["epoch"] < epoch]
     before = Genotype.from_json(earlier.iloc[-1]["genotype"]) if len(earlier) else None
     changed = changed_edges(before.cell(kind), cell) if before and kind in before.kinds else []
     cell_graph(cell, key="run_cell_graph", title=theme.cell_title(kind), changed=changed)
     at = genotypes[genotypes["epoch"] == epoch]
     unchanged = int(at.iloc[-1]["unchanged_epochs"]) if len(at) else None
-    st.html(f'<p class="rp-note">{escape(change_words(epoch, len(changed), unchanged, len(cell.edges)))}</p>')
+    said = words.get(epoch) or change_words(epoch, len(changed), unchanged, len(cell.edges))
+    st.html(f'<p class="rp-note">{escape(said)}</p>')
     legend([name for name, _ in cell.edges], key="run_cell_legend")
 
 

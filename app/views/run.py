@@ -14,7 +14,7 @@ from app.components.formats import escape
 from app.components.live import live_panel
 from app.components.live_plot import live_plot
 from app.components.log_tail import log_tail, matching, read_tail
-from app.components.run_architecture import architecture
+from app.components.run_architecture import architecture, genotypes_by_epoch
 from app.components.run_candidates import candidates
 from app.components.run_header import figures, header
 from app.components.run_outcome import outcome
@@ -53,10 +53,12 @@ def main() -> None:
         return
     live_panel(f"run:{run_id}", key="run_head")(guarded(top))(run_id)
     live_panel(f"log:{run_id}", key="run_notes")(guarded(notes))(run_id)
-    if kind in SPLITS:
+    imported = bool(session.run_log().run(run_id)["imported"])
+    if kind in SPLITS and not imported:  # an import brings no losses
         live_panel(f"training:{run_id}", key="run_curves")(guarded(curves))(run_id, kind)
     if kind == "search":
-        live_panel(f"architecture:{run_id}", key="run_architecture")(guarded(evolution))(run_id)
+        panel = guarded(imported_evolution) if imported else guarded(evolution)
+        live_panel(f"architecture:{run_id}", key="run_architecture")(panel)(run_id)
     left, right = st.columns([6, 6], gap="large")
     with left:
         live_panel(f"log:{run_id}", key="run_log")(guarded(log))(run_id)
@@ -181,6 +183,16 @@ def evolution(run_id: str) -> None:
         return
     section("Architecture", "how much each operation counts on each edge, and the cell that these weights give")
     architecture(run_id)
+
+
+def imported_evolution(run_id: str) -> None:
+    """What an imported search's file says of its epochs: weights, or genotypes, or nothing beyond the one that is above."""
+    run_log = session.run_log()
+    if run_log.alpha_cells(run_id):
+        evolution(run_id)
+    elif len(run_log.genotypes(run_id)) > 1:
+        section("Genotype", "at each epoch that the file has; architecture weights are not in it")
+        genotypes_by_epoch(run_id)
 
 
 def log(run_id: str) -> None:

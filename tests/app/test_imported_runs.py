@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from app.components.cell_graph import cell_svg
 from engine.catalog import find_genotype
 from engine.exchange import entry
 from tests.app.pages import PAGES, component_data, open_page, table_rows, text_of
@@ -48,8 +49,21 @@ def test_the_run_page_says_what_is_known_and_no_more(imported: dict[str, str], f
     assert ", imported" in words and "is not known beyond the settings below" in words
     assert "these are the published settings" not in words and "<b>.pt" not in words
     assert "makes this run again" in words
+    # Nothing is announced that will never come, and nothing said of how losses were weighed.
+    assert "appear" not in words and "MGDA" not in words and "Natural versus adversarial" not in words
+    assert ("at each epoch that the file has" in words) is (form == "log")
     if form == "curves":
         assert component_data(test, "rampart_live_plot", "run_heat_normal")
     if form != "checkpoint":  # a search's cells; those of a retraining appear with its chain
         graphs = [data["html"] for data in component_data(test, "rampart_cell_graph")]
         assert sum(html.count("<svg viewBox") for html in graphs) >= 2
+
+
+def test_the_epochs_of_an_imported_log_can_be_played(imported: dict[str, str]):
+    test = open_page("run", id=imported["log"])
+    (shown,) = component_data(test, "rampart_cell_graph", "run_cell_graph")
+    assert "Epoch 1: " in text_of(test) and "edges of this cell changed" in text_of(test)
+    test.select_slider[0].set_value(0).run()
+    (first,) = component_data(test, "rampart_cell_graph", "run_cell_graph")
+    assert not test.exception and cell_svg(find_genotype("RACL").cell("normal"), title="Normal cell") in first["html"]
+    assert first["html"] != shown["html"] and "Epoch 0: the first of the file." in text_of(test)
