@@ -6,6 +6,7 @@ A process ends with the id of a run or with a sentence, and leaves nothing half-
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 ROOT = Path(__file__).resolve().parents[1]
+_LOGGER = logging.getLogger(__name__)
 REFUSED = 2  # exit code of a request that was answered with a sentence
 
 
@@ -102,6 +104,9 @@ class Imports:
             except OSError as problem:
                 outcome = Outcome(item, refusal=f"{item.name} could not be put aside for reading "
                                                 f"({problem.strerror or problem}); free some space, or give its path.")
+            except Exception:  # noqa: BLE001 - the page would wait for good if one item could end the thread
+                _LOGGER.exception("The import of %s", item.name)
+                outcome = Outcome(item, refusal=f"The import of {item.name} could not be started; the server's log says why.")
             self.outcomes.append(outcome)
 
     def _take(self, item: Item) -> Outcome:

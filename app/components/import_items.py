@@ -14,6 +14,7 @@ from app import session
 from app.components.source import genotype_source
 from app.importing import Item, plain_name
 from engine.data import DATASETS
+from engine.errors import shortened
 from engine.exchange.forms import CURVES, ENDINGS, FORMS, form_of
 from engine.genotype import Genotype
 from engine.placement import RULES, rules_for
@@ -71,10 +72,17 @@ def named(text: str) -> Chosen:
     text = text.strip()
     if not text:
         return Chosen()
-    path = Path(text).expanduser()
-    if not path.is_absolute():
-        return Chosen(problem=f"The path must begin at the root, such as /data/log.txt, got {text!r}; give all of it.")
-    return Chosen([Item(path.name, (str(path),), identity=(str(path),))])
+    try:
+        path = Path(text).expanduser()
+        if not path.is_absolute():
+            raise ValueError
+        found = path.stat() if path.exists() else None
+    except (RuntimeError, ValueError, OSError):  # no such home, a NUL, a name too long
+        return Chosen(problem="The path must begin at the root and be one of a file, such as /data/log.txt, got "
+                              f"{shortened(text)}; give all of it.")
+    # A file that was written anew may be imported anew.
+    version = (str(found.st_mtime_ns), str(found.st_size)) if found else ()
+    return Chosen([Item(path.name, (str(path),), identity=(str(path), *version))])
 
 
 def dropped(files: Sequence[UploadedFile]) -> Chosen:
@@ -120,12 +128,12 @@ def ask(items: Sequence[Item], runs: pd.DataFrame) -> Answers:
     if single:
         title = right.text_input("Title of the run", key="import.title", placeholder="from the file", live="400ms") or ""
         for one in FORMS:
-            flags[one] += ["--title", title.strip()] if title.strip() else []
+            flags[one] += flag("title", title)
     # A name belongs to one file: several files with several genotypes each come one at a time.
     if [form or form_of(item.name) for item in items].count("genotype") == 1:
         name = st.text_input("Name in the file", key="import.name", placeholder="for example DARTS_V2", live="400ms",
                              help="Which genotype to take where the file holds several.") or ""
-        flags["genotype"] += ["--name", name.strip()] if name.strip() else []
+        flags["genotype"] += flag("name", name)
     if "checkpoint" in forms:
         if not dataset:
             problem = "Choose the dataset that the network was trained on."
@@ -133,6 +141,12 @@ def ask(items: Sequence[Item], runs: pd.DataFrame) -> Answers:
         flags["checkpoint"] += found
         problem = problem or refusal
     return Answers(flags, form, problem)
+
+
+def flag(name: str, text: str) -> list[str]:
+    """A flag with what was typed, nothing for nothing. In one word where it could be taken for a flag itself."""
+    text = text.strip()
+    return [] if not text else [f"--{name}={text}"] if text.startswith("-") else [f"--{name}", text]
 
 
 def _form(item: Item) -> str | None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.components.import_items import LARGEST_UPLOAD
+from app.components.import_items import LARGEST_UPLOAD, flag, named
 from app.components.import_result import on_the_page
 from app.importing import ROOT, Imports, Item, plain_name
 from engine import requests
@@ -174,7 +174,8 @@ def test_what_cannot_be_told_by_its_ending_is_asked(empty: Path) -> None:
     assert "drop both" in text_of(page) and page.button(key="import.go").disabled
 
 
-@pytest.mark.parametrize(("path", "words"), [("log.txt", "must begin at the root"), ("/nowhere/log.txt", "No such file"),
+@pytest.mark.parametrize(("path", "words"), [("log.txt", "must begin at the root"), ("~nobody-at-all/log.txt", "at the root"),
+                                             (f"/{'x' * 300}.txt", "at the root"), ("/nowhere/log.txt", "No such file"),
                                              ("/dev/zero", "Not a file"), ("/tmp", "Is a directory")])
 def test_a_path_that_is_no_file_is_refused(empty: Path, path: str, words: str) -> None:
     page = open_page("imports")
@@ -211,6 +212,16 @@ def test_stopping_ends_the_process_and_leaves_out_the_rest(empty: Path, tmp_path
         assert time.monotonic() - started < 30
         time.sleep(0.02)
     assert all(outcome.refusal.startswith("Stopped") for outcome in work.outcomes) and not run_ids(empty)
+
+
+def test_a_file_that_was_written_anew_is_another_import(tmp_path: Path) -> None:
+    path = tmp_path / "log.txt"
+    path.write_text("one")
+    (before,) = named(str(path)).items
+    assert [item.key for item in named(f" {path} ").items] == [before.key]
+    path.write_text("another")
+    assert [item.key for item in named(str(path)).items] != [before.key]
+    assert flag("title", " --as log ") == ["--title=--as log"] and flag("title", " ") == []
 
 
 def test_the_server_lets_uploads_of_that_size_through() -> None:
