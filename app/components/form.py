@@ -279,7 +279,8 @@ def _widget(name: str, info: FieldInfo, published: Any, key: str) -> None:
         st.number_input(label, value=None, step=_step(info), key=key, help=about, placeholder=nothing_text(info),
                         persist_state="session")
     else:
-        st.text_input(label, key=key, help=about, live="400ms", persist_state="session")
+        st.text_input(label, key=key, help=about, live="400ms", persist_state="session",
+                      placeholder=nothing_text(info) if "empty for" in str(info.description) else None)
 
 
 def _several(info: FieldInfo) -> list[str]:

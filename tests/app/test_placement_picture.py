@@ -125,3 +125,10 @@ def test_the_form_of_a_retraining_shows_the_network_of_its_genotype(empty: Path)
     page.selectbox(key=f"{RETRAIN}.placement").select("normal").run()
     assert not page.exception and drawn(page) == ""
     assert "placement must be a rule of the cells accurate, reduce, robust" in "\n".join(element.value for element in page.text)
+
+
+def test_an_empty_text_says_what_it_stands_for(empty: Path) -> None:
+    page = open_page("launch", kind="retrain")
+    assert page.text_input(key=f"{RETRAIN}.width_ratio").placeholder == "as searched or published"
+    assert page.text_input(key=f"{RETRAIN}.match_to").placeholder == "none"
+    assert not page.text_input(key=f"{RETRAIN}.momentum").placeholder
