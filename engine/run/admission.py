@@ -93,7 +93,7 @@ def check_arrangement(config: RetrainConfig, searched: Mapping[str, Any]) -> Non
     if "placement" in searched and not config.genotype:
         facts = DATASETS[config.dataset]
         found = resolved(RULES[searched["placement"]].kinds, config.placement or searched["placement"],
-                         config.width_ratio or searched["width_ratio"])
+                         config.width_ratio or searched.get("width_ratio", ""))
         check_size(config.channels, facts.classes, facts.image_shape, found["width_ratio"])
 
 
