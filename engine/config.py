@@ -443,6 +443,7 @@ class Method:
         source: paper, venue, arXiv number.
         config: its configuration class.
         implementation: "module:class" that is imported only when a search runs.
+        published: whether a paper fixes its settings; else the preset `paper` holds our defaults.
     """
 
     name: str
@@ -451,6 +452,7 @@ class Method:
     source: str
     config: type[SearchConfig]
     implementation: str
+    published: bool = True
 
 
 METHODS: Registry[Method] = Registry("method")

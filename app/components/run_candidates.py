@@ -19,6 +19,8 @@ RANKED = {"adversarial": "Rank: adversarial accuracy, natural accuracy between e
           "natural": "Rank: natural accuracy, adversarial accuracy between equals.",
           "none": "Unranked: the result is the first candidate, whatever it measures."}
 
+MOST_ROWS = 100  # of the table; results/candidates.json has all
+
 
 def candidates(run_id: str) -> None:
     """Table and plot of all candidates that were measured so far, and the cells of the one that is chosen."""
@@ -54,11 +56,13 @@ def table_html(found: pd.DataFrame, run_id: str, attack: str, *, candidates: int
     caption = (f"{len(found)} of {candidates} candidates measured, each on the same {count(int(first['images']))} images of the "
                f"alphas split after its own short training. {RANKED[first['ranking']]} Below each accuracy its 95 % Wilson "
                "interval: candidates whose intervals overlap may not differ.")
+    if len(found) > MOST_ROWS:
+        caption += f" Listed are the first {MOST_ROWS}; results/candidates.json of the run's folder has all."
     head = "".join(f'<th scope="col"{side}>{escape(name)}</th>' for name, side in (
         ("Rank", ' class="rp-right"'), ("Candidate", ' class="rp-right"'), ("Natural", ' class="rp-right"'),
         (attack, ' class="rp-right"'), ("Parameters", ' class="rp-right"'), ("MACs", ' class="rp-right"'), ("Genotype", ""),
         *([("Next", "")] if finished else [])))
-    rows = "".join(_row(row, run_id if finished else None) for row in found.to_dict("records"))
+    rows = "".join(_row(row, run_id if finished else None) for row in found[:MOST_ROWS].to_dict("records"))
     return (f'<div class="rp-scroll"><table class="rp-table"><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
             f"<tbody>{rows}</tbody></table></div>")
 

@@ -9,10 +9,15 @@ from pydantic.fields import FieldInfo
 
 from app.components.form import label_of, with_unit
 from app.components.formats import escape
-from engine.config import Difference, config_class
+from engine.config import METHODS, Difference, config_class
 from engine.errors import ConfigError
 
 OF_A_RUN = ("Setting", "This run", "Published")  # titles of the columns
+
+
+def is_published(kind: str, method: str | None) -> bool:
+    """Whether a paper fixes the settings that a run's are compared with, not we."""
+    return kind != "search" or method not in METHODS or METHODS[method].published
 
 
 def differences_html(kind: str, method: str | None, found: Sequence[Difference], titles: Sequence[str] = OF_A_RUN) -> str:

@@ -18,7 +18,7 @@ from app.components.form import FormValues, check, config_form
 from app.components.formats import count
 from app.components.method_choice import choose_method
 from app.components.placement_picture import rule_figure, rules_figures
-from app.components.settings import differences_html
+from app.components.settings import differences_html, is_published
 from app.components.source import Source, attack_source, choose_hand_made, genotype_source
 from app.components.states import RUN_PAGE, heading, problem, section
 from app.theme import KIND_TITLES
@@ -99,7 +99,10 @@ def choose(runs: pd.DataFrame) -> Choice:
                              help="\n\n".join(entry.description for _, entry in DATASETS.items()), persist_state="session")
     preset = right.segmented_control("Preset", presets, key="launch.preset", required=True, persist_state="session",
                                      help="\n\n".join(f"`{name}`: {PRESETS[name]}" for name in presets))
-    st.markdown(f"{':material/science: ' if preset == 'quick' else ''}**{preset}**: {PRESETS[preset]}")
+    words = PRESETS[preset]
+    if preset == "paper" and not is_published(kind, method):
+        words = "Our defaults: no paper fixes those of this method."
+    st.markdown(f"{':material/science: ' if preset == 'quick' else ''}**{preset}**: {words}")
     then: tuple[str, ...] = ()
     if kind == "search" and st.checkbox("Then retrain and attack what it finds", value=True, key="launch.then",
                                         persist_state="session"):
@@ -174,15 +177,19 @@ def differences(choice: Choice, values: FormValues) -> None:
     found = [(kind, differences_from_paper(config)) for kind, config in steps_of(choice, values)]
     shown = [(kind, rows) for kind, rows in found if rows]
     if not shown:
-        st.markdown("Nothing: every setting is the published one." if values.config else
+        of = "published one" if is_published(choice.kind, choice.method) else "default"
+        st.markdown(f"Nothing: every setting is the {of}." if values.config else
                     "Known as soon as every setting is valid.")
         return
     published = f"{METHODS[choice.method].title} as published" if choice.method else f"the published {PUBLISHED[choice.kind]}"
+    if not is_published(choice.kind, choice.method):
+        published = "our defaults: no paper fixes those of this method"
     number = sum(len(rows) for _, rows in shown)
     st.markdown(f"**{number} setting{'s differ' if number != 1 else ' differs'} from `paper`** ({published}). "
                 "Epsilon and step size are in pixel space, 0 to 1.")
     for column, (kind, rows) in zip(st.columns(max(2, len(shown)), gap="large"), shown):
-        column.html(differences_html(kind, choice.method, rows, (KIND_TITLES[kind], "Here", "Paper")))
+        reference = "Paper" if is_published(kind, choice.method) else "Default"
+        column.html(differences_html(kind, choice.method, rows, (KIND_TITLES[kind], "Here", reference)))
 
 
 def exchange(choice: Choice, values: FormValues) -> None:

@@ -18,7 +18,7 @@ from app.components.run_architecture import architecture, genotypes_by_epoch
 from app.components.run_candidates import candidates
 from app.components.run_header import figures, header
 from app.components.run_outcome import outcome
-from app.components.settings import all_settings_html, differences_html
+from app.components.settings import OF_A_RUN, all_settings_html, differences_html, is_published
 from app.components.states import empty_state, heading, problem, section
 from engine.config import METHODS, WEIGHTINGS
 from engine.errors import RampartError
@@ -214,15 +214,17 @@ def log(run_id: str) -> None:
 def configuration(run_id: str) -> None:
     """What differs from the published settings, all settings, and the command that starts the same run."""
     run = session.run_log().run(run_id)
-    section("Settings", "what differs from the published ones")
+    published = is_published(run["kind"], run["method"])
+    section("Settings", f"what differs from {'the published ones' if published else 'our defaults; no paper fixes them'}")
     found = run["differences"]
     if run["imported"]:
         st.html(f'<p class="rp-note">Imported from {escape(str(run["imported"].get("file", "")))}: how it was searched or '
                 "trained is not known beyond the settings below.</p>")
     elif found:
-        st.html(differences_html(run["kind"], run["method"], found))
+        titles = OF_A_RUN if published else (*OF_A_RUN[:2], "Default")
+        st.html(differences_html(run["kind"], run["method"], found, titles))
     else:
-        st.html('<p class="rp-note">Nothing: these are the published settings.</p>')
+        st.html(f'<p class="rp-note">Nothing: these are the {"published" if published else "default"} settings.</p>')
     with st.expander("All settings"):
         st.html(all_settings_html(run["kind"], run["method"], run["config"], found))
     verb = "makes this run again" if run["imported"] else "starts the same run"

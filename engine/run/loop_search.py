@@ -202,14 +202,12 @@ class SearchLoop:
         candidates = self.method.candidates
         if len(candidates) == self.candidates_told:
             return
-        records = {one.number: self._record(one) for one in candidates}
         for one in candidates[self.candidates_told:]:
-            self.session.event("candidate", **records[one.number], ranking=self.config.ranking)
+            self.session.event("candidate", **self._record(one), ranking=self.config.ranking)
         self.candidates_told = len(candidates)
-        in_order = [{"rank": rank, **records[one.number]}
-                    for rank, one in enumerate(ranked(candidates, self.config.ranking), start=1)]
-        atomic_write_json(self.session.folder.results / "candidates.json",
-                          {"ranking": self.config.ranking, "candidates": in_order})
+        in_order = enumerate(ranked(candidates, self.config.ranking), start=1)
+        atomic_write_json(self.session.folder.results / "candidates.json", {
+            "ranking": self.config.ranking, "candidates": [{"rank": rank, **self._record(one)} for rank, one in in_order]})
 
     def _record(self, candidate: Candidate) -> dict[str, Any]:
         """A candidate and the size of its network."""

@@ -21,7 +21,7 @@ class RandomSearchConfig(SearchConfig):
     on_supernet: ClassVar[bool] = False
 
     candidates: int = setting(
-        10, "Random genotypes that are trained, measured and ranked. Our default.", group="Schedule", ge=1, le=10_000)
+        10, "Random genotypes that are trained, measured and ranked. Our default.", group="Schedule", ge=1, le=1000)
     epochs: int = setting(
         50, "Epochs of all candidates together; each has an equal share, at least 2. The last of a share trains nothing: it "
         "measures the finished network on the alphas split. Our default: as many as ARNAS's search has.", group="Schedule", ge=2,
@@ -83,8 +83,9 @@ METHODS.add("random_search", Method(
     name="random_search",
     title="Random search",
     summary="The baseline: draws architectures at random, trains each adversarially for a few epochs on its own, and ranks them "
-            "by adversarial accuracy on the alphas split. No architecture weights; with ranking none, a single random cell set.",
+            "by adversarial accuracy on the alphas split. It has no supernet and no architecture weights.",
     source="A standard baseline; no paper fixes its settings",
     config=RandomSearchConfig,
     implementation="engine.search.methods.random_search.method:RandomSearch",
+    published=False,
 ))
