@@ -49,8 +49,8 @@ def trained_genotype(runs: Path | str, config: RetrainConfig, parent: str | None
 def arrangement_of(runs: Path | str, config: RetrainConfig, parent: str | None, genotype: Genotype) -> dict[str, str]:
     """Where the cells of the network stand that a retraining trains, and how wide they are: {"placement", "width_ratio"}.
 
-    Its own settings come first, then those of the parent search (none in searches of before there was a choice, which had
-    the published ones), then the published ones of the genotype's cells.
+    Its own settings come first, then those of the parent search whose result or candidate it trains (none in searches of
+    before there was a choice, which had the published ones), then the published ones of the genotype's cells.
 
     Args:
         runs, config, parent: as `trained_genotype`.
@@ -60,9 +60,17 @@ def arrangement_of(runs: Path | str, config: RetrainConfig, parent: str | None, 
         RunError: the parent cannot be read.
         ConfigError: a placement of other cells than the genotype's.
     """
-    searched = RunFolder(runs, parent).read_run()["config"] if parent and not config.genotype else {}
+    searched = RunFolder(runs, parent).read_run()["config"] if parent and _is_of_search(runs, config, parent) else {}
     return resolved(genotype.kinds, config.placement or str(searched.get("placement", "")),
                     config.width_ratio or str(searched.get("width_ratio", "")))
+
+
+def _is_of_search(runs: Path | str, config: RetrainConfig, search: str) -> bool:
+    """Whether a retraining trains what a search found, or one of the candidates that it measured."""
+    if not config.genotype:
+        return True
+    measured = read_json(RunFolder(runs, search).results / "candidates.json") or {}
+    return find_genotype(config.genotype).hash in {one["hash"] for one in measured.get("candidates", [])}
 
 
 def trained_network(runs: Path | str, config: RetrainConfig, parent: str | None) -> dict[str, Any]:

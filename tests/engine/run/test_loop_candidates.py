@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from engine import requests
-from engine.config import SearchConfig, validate
+from engine.config import RetrainConfig, SearchConfig, validate
 from engine.data import DATASETS
 from engine.data.augmentation import augment, generator_for
 from engine.data.loading import batches, load_split
 from engine.data.splits import splits_of
 from engine.run.folder import RunFolder, read_json
+from engine.run.lineage import trained_network
 from engine.search.construction import supernet_of
 from engine.search.methods.random_search.config import RandomSearchConfig
 from engine.search.methods.random_search.method import RandomSearch
@@ -30,8 +31,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def chain(runs: Path) -> list[str]:
     """A finished search with a retraining and an attack that wait for it."""
-    ids = requests.submit(runs, "search", {"ranking_steps": 5}, method="random_search", preset="smoke",
-                          then=("retrain", "attack"))
+    asked = {"ranking_steps": 5, "placement": "robust_first", "width_ratio": "1:2:4"}
+    ids = requests.submit(runs, "search", asked, method="random_search", preset="smoke", then=("retrain", "attack"))
     attempt(runs, ids[0])
     return ids
 
@@ -100,5 +101,9 @@ def test_the_best_candidate_is_retrained_and_attacked_and_any_other_can_be(runs:
     attempt(runs, again)
     network = read_json(RunFolder(runs, again).results / "network.json")
     assert network["genotype"] == other["genotype"]
+    assert (network["placement"], network["width_ratio"]) == ("robust_first", "1:2:4")
+    (foreign,) = requests.submit(runs, "retrain", {"genotype": "ARNAS"}, preset="smoke", parent=chain[0])
+    config = RetrainConfig(**RunFolder(runs, foreign).read_run()["config"])
+    assert trained_network(runs, config, chain[0])["placement"] == "accurate_first"
     environments: Any = [read_json(RunFolder(runs, one).environment_json) for one in (chain[0], again)]
     assert environments[0]["split_hash"] == environments[1]["split_hash"]
