@@ -55,7 +55,8 @@ def table_html(found: pd.DataFrame, run_id: str, attack: str, *, candidates: int
     first = found.iloc[0]
     caption = (f"{len(found)} of {candidates} candidates measured, each on the same {count(int(first['images']))} images of the "
                f"alphas split after its own short training. {RANKED[first['ranking']]} Below each accuracy its 95 % Wilson "
-               "interval: candidates whose intervals overlap may not differ.")
+               "interval: candidates whose intervals overlap may not differ, and the highest of several accuracies flatters its "
+               "candidate. What a network withstands is what an attack on its retraining measures.")
     if len(found) > MOST_ROWS:
         caption += f" Listed are the first {MOST_ROWS}; results/candidates.json of the run's folder has all."
     head = "".join(f'<th scope="col"{side}>{escape(name)}</th>' for name, side in (

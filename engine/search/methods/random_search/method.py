@@ -14,10 +14,10 @@ is that of ARNAS's retraining without the auxiliary head:
 |                     | PGD of m steps of epsilon/4, in evaluation mode                       | m      | input gradients   |
 |                     | its images, in evaluation mode                                        | 1      | nothing           |
 
-So a candidate is measured when it is finished, once on every image, and its count of right answers is binomial. Candidates
-share their random numbers: the seed of their first weights, the order and augmentation of the images, the starts of PGD; of
-two of them, more of the difference is then the architecture's. The accuracy is that of a short training: of what the network
-would withstand after a whole one it is a proxy.
+So a candidate is measured when it is finished, once on each image, and its right answers are counted. Candidates share their
+random numbers: the seed of their first weights, the order and augmentation of the images, the starts of PGD; of two of them,
+more of the difference is then the architecture's. The accuracy is that of a short training, a proxy of what the network
+would withstand after a whole one, and the highest of n is higher than that candidate deserves.
 """
 
 from __future__ import annotations
