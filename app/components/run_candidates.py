@@ -88,7 +88,7 @@ def _cells(found: pd.DataFrame, run_id: str) -> None:
     numbers = [int(number) for number in found["candidate"]]
     ranks = dict(zip(numbers, found["rank"], strict=True))
     unranked = found.iloc[0]["ranking"] == "none"
-    chosen = st.selectbox("Cells of", numbers, key="run_candidate", format_func=lambda number: (
+    chosen = st.selectbox("Cells of", numbers, key=f"run_candidate.{run_id}", format_func=lambda number: (
         f"candidate {number}" + ("" if unranked else f", rank {ranks[number]}")))
     row = found[found["candidate"] == chosen].iloc[0]
     genotype = Genotype.from_json(row["genotype"])

@@ -38,8 +38,8 @@ def test_finished_search_shows_its_candidates_and_no_architecture_weights(empty:
     of_candidates = [trace for trace in figure_of(test, "run_trade_off")["data"] if trace.get("name") == "natural"]
     assert [trace["mode"] for trace in of_candidates] == ["markers"] * 2
     cells = {data["html"] for data in component_data(test, "rampart_cell_graph", "run_candidate_cells")}
-    assert test.selectbox(key="run_candidate").value == 3  # of equals the one of greater natural accuracy
-    test.selectbox(key="run_candidate").set_value(4).run()
+    assert test.selectbox(key=f"run_candidate.{run}").value == 3  # of equals the one of greater natural accuracy
+    test.selectbox(key=f"run_candidate.{run}").set_value(4).run()
     assert {data["html"] for data in component_data(test, "rampart_cell_graph", "run_candidate_cells")} != cells
 
 

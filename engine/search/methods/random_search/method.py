@@ -139,7 +139,8 @@ class RandomSearch:
         if self.config.ranking == "none" or not self.candidates:
             return here
         best = ranked(self.candidates, self.config.ranking)[0]
-        return f"{here}; best so far {getattr(best, f'{self.config.ranking}_accuracy'):.1%} {self.config.ranking}"
+        reached = getattr(best, f"{self.config.ranking}_accuracy")
+        return f"{here}; best so far {100 * reached:.1f} % {self.config.ranking}"
 
     def begin_epoch(self, epoch: int) -> None:
         """See `SearchMethod.begin_epoch`."""
