@@ -29,8 +29,10 @@ def depthwise(x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
         [B, G, ceil(H / stride), ceil(W / stride)]; differentiable twice.
     """
     kernel = weight.shape[-1]
-    if torch.is_autocast_enabled(x.device.type):  # does not reach into a function with a backward pass of its own
-        dtype = torch.get_autocast_dtype(x.device.type)
+    device = x.device.type
+    # Autocast does not reach into a function with a backward pass of its own.
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
         x, weight = x.to(dtype), weight.to(dtype)
     if stride == dilation == 2:  # reads every second pixel in either direction and nothing else
         memory = torch.channels_last if _is_channels_last(x) else torch.contiguous_format
