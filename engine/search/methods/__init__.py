@@ -1,13 +1,13 @@
 """Search methods, one folder each: `config.py` (no torch, registered here) and `method.py` (imported when a search runs).
 
-A new method is a new folder and one line below.
+A new method is a new folder and one line below. Their order is that of lists: the three systems, then the baselines.
 """
 
-from engine.search.methods.advrush import config as _advrush  # noqa: F401
 from engine.search.methods.arnas import config as _arnas  # noqa: F401
-from engine.search.methods.darts import config as _darts  # noqa: F401
 from engine.search.methods.dsara import config as _dsara  # noqa: F401
 from engine.search.methods.e2rnas import config as _e2rnas  # noqa: F401
 from engine.search.methods.e2rnas2021 import config as _e2rnas2021  # noqa: F401
+from engine.search.methods.darts import config as _darts  # noqa: F401
 from engine.search.methods.pcdarts import config as _pcdarts  # noqa: F401
+from engine.search.methods.advrush import config as _advrush  # noqa: F401
 from engine.search.methods.random_search import config as _random_search  # noqa: F401

@@ -1,0 +1,52 @@
+"""Settings of an attack run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import model_validator
+
+from engine.attack import ATTACKS
+from engine.config.fields import (
+    Pixels,
+    setting,
+)
+from engine.config.run import RunConfig
+from engine.data import DATASETS
+
+
+class AttackConfig(RunConfig):
+    """Evaluation of a retrained network on the test split."""
+
+    checkpoint: Literal["best", "last"] = setting(
+        "best", "Differs when last: attacks the network as it was after the last epoch. best: after the epoch that withstood PGD "
+        "best on the select split (published: the highest clean accuracy on the test set).", group="Attacks")
+    attacks: tuple[str, ...] = setting(("fgsm", "pgd-20", "autoattack"), "Which attacks, in this order.", group="Attacks",
+                                       source="ARNAS code")
+    epsilon: Pixels = setting(8 / 255, "L-infinity radius, pixel space.", group="Attacks", source="ARNAS code")
+    step_size: Pixels = setting(2 / 255, "Step of PGD.", group="Attacks", source="ARNAS code")
+    autoattack_images: int | None = setting(
+        None, "AutoAttack on this many images of the test split (fixed, stratified); empty for all.", group="Attacks", ge=10)
+    batch_size: int = setting(100, "Images per block; an interrupted attack resumes at a block.", group="Run", ge=1, le=8192)
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {},
+        "scout": {"autoattack_images": 1000},
+        "quick": {"autoattack_images": 64, "batch_size": 64, "threads": 1},
+        "smoke": {"attacks": ("fgsm", "pgd-20"), "images": 64, "batch_size": 32},
+    }
+
+    @model_validator(mode="after")
+    def _attacks_are_known(self) -> AttackConfig:
+        classes = DATASETS[self.dataset].classes
+        if not self.attacks or len(set(self.attacks)) < len(self.attacks):
+            raise ValueError(f"attacks must name at least one attack and each only once, got {list(self.attacks)}")
+        for attack in (ATTACKS[name] for name in self.attacks):
+            if classes < attack.min_classes:
+                raise ValueError(f"{attack.title} needs a dataset of at least {attack.min_classes} classes, got {classes}")
+        return self
+
+    def deviations(self) -> list[str]:
+        """See `RunConfig.deviations`."""
+        return ["last checkpoint"] if self.checkpoint == "last" else []

@@ -1,0 +1,59 @@
+"""What the settings of all run kinds share, and the names of the presets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from engine.config.fields import (
+    setting,
+)
+from engine.data import DATASETS, Dataset
+
+PRESETS = {
+    "quick": "A demonstration on two CPU cores in minutes; not a result for a paper.",
+    "scout": "Hours on one GPU: a look before the real run.",
+    "paper": "The published settings.",
+    "smoke": "Sixty-four images and two steps: for the project's own tests.",
+}
+
+
+class RunConfig(BaseModel):
+    """What all kinds share. Frozen: what is logged is what ran."""
+
+    # JSON has no infinity, so no setting may have it.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # Values laid over the defaults by preset name. `paper` is empty by definition. In `quick`, a search takes two threads, one
+    # for each of two passes side by side; retraining and attack take one, since on such small tensors a second thread costs
+    # more than it computes.
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}}
+
+    dataset: str = setting("digits", "Which images.", group="Data")
+    images: int | None = setting(
+        None, "Use only this many images of each split (stratified); empty for all.", group="Data", ge=8
+    )
+    seed: int = setting(2, "Seed of every random choice of the run.", group="Run", source="ARNAS code, search", ge=0,
+                        le=2**31 - 1)
+    device: str = setting(
+        "auto", "auto, cpu, cuda or cuda:N. auto takes the first free GPU, else the CPU.", group="Run",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+    )
+    threads: int | None = setting(
+        None, "CPU threads; empty: all cores when the run is alone at its first start, else one. Kept for its life.",
+        group="Run", ge=1, le=256,
+    )
+
+    @model_validator(mode="after")
+    def _dataset_is_known(self) -> RunConfig:
+        DATASETS[self.dataset]
+        return self
+
+    def datasets(self) -> tuple[Dataset, ...]:
+        """Everything that the run reads images of, its own dataset first."""
+        return (DATASETS[self.dataset],)
+
+    def deviations(self) -> list[str]:
+        """What this configuration changes of the published mathematics, as it appears behind the run's name."""
+        return []

@@ -1,0 +1,134 @@
+"""Settings that all search methods share, and the registry of methods. A method's own are in `engine.search.methods`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pydantic import model_validator
+
+from engine.config.fields import (
+    WidthRatio,
+    in_sentence,
+    normalisation,
+    placement_setting,
+    setting,
+    width_ratio_setting,
+)
+from engine.config.run import RunConfig
+from engine.data import Dataset
+from engine.placement import RULES, PlacementName
+from engine.registry import Registry
+
+# Of searches, where it is not the default of every method.
+BEFORE_THEY_WERE_SETTINGS = {"cutout": 0, "normalise": False}
+
+
+class SearchConfig(RunConfig):
+    """What every search method shares; a method's own class adds to it."""
+
+    # Whether the method searches on a supernet, by architecture weights. One that does not trains networks of their own, its
+    # candidates, and measures each on the alphas split: those images are then not augmented.
+    on_supernet: ClassVar[bool] = True
+
+    epochs: int = setting(50, "Passes over the weights split.", group="Schedule", source="ARNAS code", ge=1, le=10_000)
+    batch_size: int = setting(32, "Images per step, drawn from each of the weights and alphas splits.",
+                              group="Schedule", source="ARNAS code", ge=2, le=8192)
+    steps_per_epoch: int | None = setting(None, "Stop each epoch after this many steps; empty for a full pass.",
+                                          group="Schedule", ge=1)
+    channels: int = setting(24, "Channels C of the first cells of the supernet; even.", group="Supernet",
+                            source="ARNAS code", ge=2, le=512)
+    layers: int = setting(8, "Cells of the supernet.", group="Supernet", source="ARNAS code", ge=4, le=64)
+    placement: PlacementName = placement_setting("normal", "DARTS code")
+    width_ratio: WidthRatio = width_ratio_setting("1:2:4", "DARTS code")
+    weights_learning_rate: float = setting(0.025, "Learning rate of SGD on the weights at the first epoch.",
+                                           group="Weights", source="ARNAS code", gt=0, le=10)
+    weights_learning_rate_min: float = setting(0.001, "Its value at the end of the cosine schedule.", group="Weights",
+                                               source="ARNAS code", ge=0, le=10)
+    momentum: float = setting(0.9, "Momentum of SGD.", group="Weights", source="ARNAS code", ge=0, lt=1)
+    weight_decay: float = setting(3e-4, "Weight decay of SGD.", group="Weights", source="ARNAS code", ge=0, le=1)
+    gradient_clip: float = setting(5.0, "Largest norm of the weight gradient.", group="Weights", source="ARNAS code", gt=0)
+    crop_padding: int = setting(4, "Random crop after padding by this many pixels; 0 for none.", group="Augmentation",
+                                source="ARNAS code", unit="pixels", ge=0, le=64)
+    flip: bool = setting(True, "Random horizontal flip.", group="Augmentation", source="ARNAS code")
+    cutout: int = setting(0, "Side of the square that is blanked; 0 for none.", group="Augmentation", source="ARNAS code",
+                          unit="pixels", ge=0, le=64)
+    normalise: bool = normalisation(False, "ARNAS code")
+
+    @property
+    def out_of_distribution(self) -> Dataset | None:
+        """The dataset of which a batch of images comes with every step, beside the batches of the search's own; None for none.
+
+        `OutOfDistributionConfig` has the setting that names it.
+        """
+        return None
+
+    def datasets(self) -> tuple[Dataset, ...]:
+        """See `RunConfig.datasets`."""
+        return (*super().datasets(), *([self.out_of_distribution] if self.out_of_distribution else []))
+
+    def supernet_settings(self) -> dict[str, Any]:
+        """Arguments of `engine.space.supernet.Supernet` beside the cell kinds, the primitives and the sizes."""
+        return {}
+
+    @classmethod
+    def weighs(cls, values: Mapping[str, Any]) -> bool:
+        """Whether a search weighs several objectives, at least in one of its stages.
+
+        Args:
+            values: of its settings, perhaps by an older version.
+        """
+        return not cls.model_fields.keys().isdisjoint(("weighting", "solver"))
+
+    def training_epoch(self, epoch: int) -> tuple[int, int]:
+        """(which epoch of the training of one network it is, from 0; epochs of that training) of an epoch of the search.
+
+        They decide the learning rate, and the first decides all random numbers: networks trained one after the other meet the
+        same images in the same order. In a pair of equal numbers the training is over.
+        """
+        return epoch, self.epochs
+
+    @model_validator(mode="after")
+    def _channels_are_even(self) -> SearchConfig:
+        if self.channels % 2:
+            raise ValueError(f"channels must be even (a reduction splits them in two halves), got {self.channels}; "
+                             f"take {self.channels + 1}")
+        return self
+
+    def deviations(self) -> list[str]:
+        """See `RunConfig.deviations`."""
+        fields, names = type(self).model_fields, super().deviations()
+        if self.placement != fields["placement"].default:
+            names.append(in_sentence(RULES[self.placement].title))
+        if self.width_ratio != fields["width_ratio"].default:
+            names.append(f"widths {self.width_ratio}")
+        if self.normalise != fields["normalise"].default:
+            names.append("images normalised" if self.normalise else "images not normalised")
+        return names
+
+
+@dataclass(frozen=True)
+class Method:
+    """A search method as the page and the command line know it, without its mathematics.
+
+    Attributes:
+        name: registry name, for example "arnas".
+        title: name in print, for example "ARNAS".
+        summary: one or two sentences: what it optimises and how.
+        source: paper, venue, arXiv number.
+        config: its configuration class.
+        implementation: "module:class" that is imported only when a search runs.
+        published: whether a paper fixes its settings; else the preset `paper` holds our defaults.
+    """
+
+    name: str
+    title: str
+    summary: str
+    source: str
+    config: type[SearchConfig]
+    implementation: str
+    published: bool = True
+
+
+METHODS: Registry[Method] = Registry("method")
