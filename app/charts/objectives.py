@@ -93,4 +93,4 @@ def _add_chart(figure: go.Figure, points: pd.DataFrame, name: str, line: dict[st
     figure.update_layout({
         f"xaxis{number}": AXIS | {"domain": across, "anchor": f"y{number}", "nticks": 4, "rangemode": "tozero",
                                   "title": {"text": "step", "font": {"size": 12.5}}},
-        f"yaxis{number}": AXIS | {"domain": up, "anchor": f"x{number}", "nticks": 4, "tickformat": ".3~g"}})
+        f"yaxis{number}": AXIS | {"domain": up, "anchor": f"x{number}", "nticks": 4, "exponentformat": "SI"}})

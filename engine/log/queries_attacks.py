@@ -12,6 +12,7 @@ import duckdb
 import pandas as pd
 
 from engine.log.frames import FLAG, INT, NUMBER, TEXT, frame
+from engine.log.queries_runs import SEARCH_ATTACK
 
 ATTACKS = {"run": TEXT, "attack": TEXT, "title": TEXT, "part_of": TEXT, "epsilon": NUMBER, "images": INT, "correct": INT,
            "accuracy": NUMBER, "low": NUMBER, "high": NUMBER, "fingerprint": TEXT, "fields": TEXT, "duration_s": NUMBER,
@@ -32,6 +33,9 @@ NETWORKS = {"run": TEXT, "title": TEXT, "method": TEXT, "preset": TEXT, "dataset
             "group": TEXT, "is_front": FLAG, "parameters": NUMBER, "macs": NUMBER}
 EPOCHS = {"run": TEXT, "title": TEXT, "method": TEXT, "preset": TEXT, "dataset": TEXT, "epoch": INT, "natural": NUMBER,
           "adversarial": NUMBER, "epsilon": NUMBER, "group": TEXT, "is_front": FLAG, "is_last": FLAG, "genotype_hash": TEXT}
+
+# Radius of a search's attack: of PGD, or of the one step of a method without PGD.
+EPSILON = "coalesce(config ->> 'epsilon', config ->> 'attack_epsilon')::double"
 
 # Non-dominated within `grp`, both accuracies maximised: best of its natural accuracy, and better than everything with a
 # higher one. Sorted once instead of comparing all pairs. Equal points are all on the front.
@@ -104,10 +108,9 @@ def pareto_epochs(cursor: duckdb.DuckDBPyConnection, runs: Sequence[str] | None)
         point as (
             select run, coalesce(title, run) as title, coalesce(method, '') as method, coalesce(preset, '') as preset,
                    coalesce(dataset, '') as dataset, epoch, natural_accuracy as "natural", adversarial_accuracy as adversarial,
-                   (config ->> 'epsilon')::double as epsilon, coalesce(hash, '') as genotype_hash,
+                   {EPSILON} as epsilon, coalesce(hash, '') as genotype_hash,
                    epoch = max(epoch) over (partition by number) as is_last,
-                   concat_ws(', ', dataset, 'PGD-' || (config ->> 'attack_steps'),
-                             'epsilon ' || round((config ->> 'epsilon')::double, 4)::varchar,
+                   concat_ws(', ', dataset, {SEARCH_ATTACK}, 'epsilon ' || round({EPSILON}, 4)::varchar,
                              'alphas split, batch statistics') as grp
             from accuracy join folder f using (number) left join found using (number, epoch)
             where kind = 'search' and split = 'alphas' and natural_accuracy is not null and adversarial_accuracy is not null

@@ -67,6 +67,9 @@ _BELOW = """
         select below.root, child.number from below
         join folder above on above.number = below.number join folder child on child.parent = above.run)"""
 
+# The attack behind a search's adversarial accuracy, in words. One that has no PGD attacks in one step.
+SEARCH_ATTACK = "coalesce('PGD-' || coalesce(config ->> 'ranking_steps', config ->> 'attack_steps'), 'one step')"
+
 # In the pieces above and here {among} is a condition on `number`: a constant list reaches the scans inside the views.
 _RUNS = f"""
     {_BELOW},
@@ -89,7 +92,7 @@ _RUNS = f"""
                as adversarial_accuracy,
            case when kind = 'attack' then coalesce(tested.title, '')
                 when trained.adversarial_accuracy is null then ''
-                when kind = 'search' then 'PGD-' || coalesce(config ->> 'ranking_steps', config ->> 'attack_steps', '7')
+                when kind = 'search' then {SEARCH_ATTACK}
                 else 'PGD-' || coalesce(config ->> 'selection_steps', '20') end as adversarial_attack,
            case when kind = 'attack' and tested.number is not null then concat_ws(', ', 'test', nullif(tested.title, ''))
                 when trained.number is null then ''

@@ -236,6 +236,19 @@ def test_search_epochs_have_a_front_of_their_own(log: RunLog, ids: dict[str, str
     assert set(one["run"]) == {ids["stopped"]} and one["epoch"].is_monotonic_increasing
 
 
+def test_a_search_without_pgd_says_that_its_attack_has_one_step(tmp_path: Path) -> None:
+    run = "20261118-1000-e2rnas2021-digits-1a01"
+    events = EventsFile(write_run_json(tmp_path, run, "search", method="e2rnas2021", changes={"attack_epsilon": 0.1}))
+    events.epoch = events.step = 1
+    events.write("metric", split="alphas", statistics="batch", values={"natural_accuracy": 0.5, "adversarial_accuracy": 0.25})
+    log = RunLog.open(tmp_path, in_memory=True)
+    log.ingest()
+    assert log.run(run)["adversarial_attack"] == "one step"
+    (epoch,) = log.pareto_epochs().to_dict("records")
+    assert epoch["epsilon"] == 0.1 and "one step, epsilon 0.1" in epoch["group"]
+    log.close()
+
+
 def test_incomplete_attacks_are_listed_but_never_ranked(tmp_path: Path) -> None:
     run = "20261118-1000-attack-digits-1a01"
     events = EventsFile(write_run_json(tmp_path, run, "attack"))
