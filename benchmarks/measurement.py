@@ -94,10 +94,10 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), "torch": torch.__version__}
 
 
-def machine_line() -> str:
-    """Machine and versions in one sentence, to stand over a table."""
+def machine_line(threads: str = "") -> str:
+    """Machine and versions in one sentence, to stand over a table; threads: those of this process unless it says others."""
     here, of = machine(), versions()
-    threads = f"{here['threads']} thread" + ("s" if here["threads"] > 1 else "")
+    threads = threads or f"{here['threads']} thread" + ("s" if here["threads"] > 1 else "")
     return (f"{here['processor']}, {here['cores']} cores, {here['vector_instructions']}; {threads}; torch {of['torch']}, "
             f"Python {of['python']}")
 

@@ -23,13 +23,13 @@ from engine.log import RunLog
 from engine.space.compiled import build
 
 
-def durations(runs: Path, preset: str) -> tuple[list[str], list[float]]:
-    """Ids of the chain's runs and the seconds from the request, or from the run before, to the end of each.
+def durations(runs: Path, preset: str, method: str = "arnas") -> tuple[list[str], list[float]]:
+    """Ids of a method's chain of runs and the seconds from the request, or from the run before, to the end of each.
 
     Raises:
         RuntimeError: a run did not finish.
     """
-    start, ids = time.monotonic(), api.launch("search", preset=preset, runs=runs, then=("retrain", "attack"))
+    start, ids = time.monotonic(), api.launch("search", method=method, preset=preset, runs=runs, then=("retrain", "attack"))
     ends = []
     for run_id in ids:
         state = api.wait([run_id], runs=runs)[run_id]
