@@ -6,6 +6,7 @@ different quantities and never share axes.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import pandas as pd
@@ -18,6 +19,7 @@ from app.charts.frame import themed
 QUANTITIES = {"parameters": "parameters", "macs": "multiply-accumulates (MACs)"}
 SMALLEST, LARGEST = 9.0, 26.0  # marker diameter, pixels
 MOST_LABELS = 12
+WIDEST_LABEL = 44  # characters of a line beside a point: longer ones would leave the chart
 # The operations' colours, which are told apart under colour-vision deficiencies; those of strongest contrast first.
 CATEGORY_COLOURS = tuple(theme.OPERATIONS[name].colour for name in (
     "sep_conv_5x5", "avg_pool_3x3", "dil_conv_3x3", "dil_conv_5x5", "sep_conv_3x3", "max_pool_3x3", "skip_connect"))
@@ -67,7 +69,7 @@ def labels_of(frame: pd.DataFrame) -> list[str]:
     """What to write beside each point: networks at one and the same point share the first one's label."""
     points = list(zip(frame["natural"], frame["adversarial"], strict=True))
     together = {point: [label for label, other in zip(frame["label"], points, strict=True) if other == point] for point in points}
-    return [", ".join(together.pop(point, [])) for point in points]
+    return ["<br>".join(textwrap.wrap(", ".join(together.pop(point, [])), WIDEST_LABEL)) for point in points]
 
 
 def _groups(frame: pd.DataFrame, colour: str) -> list[tuple[str, pd.DataFrame, dict[str, object]]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -182,7 +182,7 @@ def config_form(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], *, k
     values = check(kind, cls, preset, changes)
     published = published_values(cls, preset["dataset"])
     for group, names in groups_of(cls).items():
-        if group == "Added objectives" and not values.changes.get("added_objectives", preset["added_objectives"]):
+        if _has_no_effect(group, cls, values.changes.get("added_objectives", preset.get("added_objectives"))):
             continue
         heading, body = st.columns([1, 5])
         heading.markdown(f"**{group}**")
@@ -195,6 +195,14 @@ def config_form(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], *, k
                 for draw in (below[name] for name in of_row if below and name in below):
                     draw(values)
     return values
+
+
+def _has_no_effect(group: str, cls: type[RunConfig], added: Sequence[str] | None) -> bool:
+    """Whether a group of settings is of objectives that could be added and are not."""
+    if group == "Added objectives":
+        return not added
+    could_be_added = "added_objectives" in cls.model_fields and "curvature" in _several(cls.model_fields["added_objectives"])
+    return group == "Curvature" and could_be_added and "curvature" not in (added or ())
 
 
 def _field(cls: type[RunConfig], name: str, preset: Mapping[str, Any], published: Any, values: FormValues, key: str) -> None:

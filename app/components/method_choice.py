@@ -55,7 +55,7 @@ def _table(chosen: str) -> str:
     rows = "".join(
         f'<tr class="{"rp-differs" if name == chosen else ""}"><td><b>{escape(METHODS[name].title)}</b><br>'
         f'<span class="rp-label">{"".join(_year_beside(METHODS[name]))}</span></td>'
-        f"<td>{sees(METHODS[name]).split(' ', 1)[0]}</td>"
+        f'<td style="white-space: nowrap">{sees(METHODS[name]).split(" ", 1)[0]}</td>'
         f"<td>{escape(METHODS[name].summary)}</td></tr>" for name in in_order())
     return ('<div class="rp-scroll"><table class="rp-table rp-wrap"><thead><tr><th scope="col">Method</th>'
             '<th scope="col">Images</th><th scope="col">What it does</th></tr></thead>'

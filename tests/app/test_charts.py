@@ -168,3 +168,6 @@ def test_one_objective_has_nothing_to_weigh_and_later_steps_count_for_what_was_w
 def test_networks_at_one_point_share_a_label() -> None:
     frame = pd.DataFrame({"natural": [0.9, 0.9, 0.8], "adversarial": [0.5, 0.5, 0.4], "label": ["A", "B", "C"]})
     assert labels_of(frame) == ["A, B", "", "C"]
+    long = frame.assign(label=["ARNAS, robust cells first, widths 1:2:4, plus parameter count", "B", "C"])
+    lines = labels_of(long)[0].split("<br>")
+    assert len(lines) > 1 and all(len(line) <= 44 for line in lines)

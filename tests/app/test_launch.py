@@ -93,6 +93,10 @@ def test_objectives_are_added_by_their_titles_and_their_images_are_looked_for(em
     assert f"{SEARCH}.one_step_length" not in {box.key for box in page.text_input}  # nothing is added yet
     chosen.set_value(["out_of_distribution", "parameter_share"]).run()
     assert f"{SEARCH}.out_of_distribution_factor" in {box.key for box in page.text_input}
+    assert f"{SEARCH}.curvature_radius" not in {box.key for box in page.text_input}
+    page.multiselect(key=f"{SEARCH}.added_objectives").set_value(["curvature"]).run()
+    assert f"{SEARCH}.curvature_radius" in {box.key for box in page.text_input}
+    page.multiselect(key=f"{SEARCH}.added_objectives").set_value(["out_of_distribution", "parameter_share"]).run()
     assert "Photographs, present: 354 images" in text_of(page)
     other = page.selectbox(key=f"{SEARCH}.second_dataset")
     assert other.value is None and {"Photographs", "SVHN"} <= set(other.options)
