@@ -169,7 +169,8 @@ class RetrainConfig(RunConfig):
         names += [f"retrained with {in_sentence(RULES[self.placement].title)}"] if self.placement else []
         names += [f"retrained at widths {self.width_ratio}"] if self.width_ratio else []
         names += {"pgd_at": [], "natural": ["natural training"], "trades": ["TRADES"], "fast_at": ["Fast-AT"]}[self.training]
-        names += ["auxiliary loss on adversarial images"] if self.auxiliary_input == "adversarial" else []
+        if self.auxiliary_weight and self.auxiliary_input == "adversarial":
+            names.append("auxiliary loss on adversarial images")
         names += ["images normalised"] if self.normalise else []
         names += [f"EMA {self.average_decay:g}"] if self.average_decay else []
         return names + (["bf16"] if self.precision == "bf16" else [])

@@ -238,10 +238,12 @@ class TestEveryMethod:
         base = METHODS[name].config
         assert build("search", name, preset="paper").deviations() == []
         for field, value in deviating_values(base):
-            config = build("search", name, "digits", "paper", {field: value})
-            assert config.deviations(), f"{field} = {value} is a deviation and must show"
+            bare, config = (build("search", name, "digits", "paper", something_to_weigh(base, field) | changes)
+                            for changes in ({}, {field: value}))
+            assert config.deviations() != bare.deviations(), f"{field} = {value} is a deviation and must show"
             assert str(base.model_fields[field].description).startswith("Differs"), field
-        seen = [tuple(build("search", name, "digits", "paper", {f: v}).deviations()) for f, v in deviating_values(base)]
+        seen = [tuple(build("search", name, "digits", "paper", something_to_weigh(base, f) | {f: v}).deviations())
+                for f, v in deviating_values(base)]
         assert len(set(seen)) == len(seen), "two deviations must not share a name"
 
     def test_every_deviation_runs(self, name: str) -> None:
@@ -273,6 +275,14 @@ class TestEveryMethod:
         method = make(name, epoch=epoch)
         assert method.step(**arguments(1, method)).stage == method.stage
         assert len(method.stage) < 80 and "\n" not in method.stage
+
+
+def something_to_weigh(cls: type[SearchConfig], field: str) -> dict[str, Any]:
+    """Values without which a switch of the weighting has no effect, and is not named: of one objective nothing is weighed."""
+    if field not in ("weighting", "gradient_normalisation") or "weighting" not in cls.model_fields:
+        return {}
+    values = {} if cls.weighs({}) else {"added_objectives": ("curvature",)}
+    return values | ({"weighting": "mgda"} if field == "gradient_normalisation" else {})
 
 
 def deviating_values(cls: type[SearchConfig]) -> list[tuple[str, Any]]:

@@ -106,7 +106,9 @@ def test_every_choice_of_a_retraining_that_is_not_published_shows_in_its_name() 
     named = {"natural": ["natural training"], "trades": ["TRADES"], "fast_at": ["Fast-AT"]}
     for training, words in named.items():
         assert build("retrain", changes={"training": training}).deviations() == words
-    assert build("retrain", changes={"auxiliary_input": "adversarial"}).deviations() == ["auxiliary loss on adversarial images"]
+    auxiliary = {"auxiliary_input": "adversarial"}
+    assert build("retrain", None, "cifar10", "paper", auxiliary).deviations() == ["auxiliary loss on adversarial images"]
+    assert build("retrain", changes=auxiliary).deviations() == [], "no auxiliary head, no auxiliary loss"
     assert build("retrain", changes={"average_decay": 0.995}).deviations() == ["EMA 0.995"]
     assert build("retrain", changes={"training": "fast_at", "average_decay": 0.9}).deviations() == ["Fast-AT", "EMA 0.9"]
     assert build("retrain", changes={"normalise": True}).deviations() == ["images normalised"]

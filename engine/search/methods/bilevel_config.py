@@ -40,12 +40,15 @@ class WeighedBilevelConfig(AddedObjectivesConfig, BilevelConfig):
         "elsewhere.", group="Architecture", ge=0, le=1)
     gradient_normalisation: Literal["none", "l2", "loss", "loss+"] = setting(
         "none", "Differs unless none: gradients are divided before the solver by their norm (l2), the loss (loss) or "
-        "both (loss+), which takes away lambda's turned-around effect.", group="Deviations", source="Sener and Koltun 2018")
+        "both (loss+), which takes away lambda's turned-around effect. No effect where the weighting does not follow the "
+        "gradients (equal, fixed, adversarial, sum).", group="Deviations", source="Sener and Koltun 2018")
 
     def deviations(self) -> list[str]:
         """See `RunConfig.deviations`."""
         names = super().deviations()
-        if self.gradient_normalisation != "none":
+        if not self.weighs(self.model_dump()):  # a single objective: nothing to weigh
+            return names
+        if self.gradient_normalisation != "none" and WEIGHTINGS[self.weighting].follows_gradients:
             names.append(f"gradients normalised ({self.gradient_normalisation})")
         if self.weighting == "fixed":
             names.append(f"fixed weights (natural {self.fixed_natural_weight:g})")

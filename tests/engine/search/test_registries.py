@@ -11,6 +11,8 @@ from torch import Tensor
 from engine.search.methods.arnas.config import ArnasConfig
 from engine.search.methods.arnas.method import Arnas
 from engine.search.methods.bilevel_config import RobustBilevelConfig
+from engine.search.methods.darts.config import DartsConfig
+from engine.search.methods.dsara.config import DsaraConfig
 from engine.search.objectives import Objective, StepImages
 from engine.search.registries import OBJECTIVES, WEIGHTINGS, implementation_of
 from engine.search.weighting import gramian_of, mgda
@@ -123,3 +125,15 @@ def test_names_of_deviations() -> None:
     assert ArnasConfig(weighting="adversarial", unrolled=False).deviations() == ["first order", "adversarial loss only"]
     assert ArnasConfig(robust_objective="trades").deviations() == ["TRADES KL instead of adversarial loss"]
     assert ArnasConfig(fixed_natural_weight=0.25).deviations() == []
+
+
+@pytest.mark.parametrize("weighting", ["equal", "fixed", "adversarial", "sum"])
+def test_a_switch_without_effect_is_not_named(weighting: str) -> None:
+    bare = ArnasConfig(weighting=weighting).deviations()
+    assert len(bare) == 1
+    assert ArnasConfig(weighting=weighting, gradient_normalisation="l2").deviations() == bare
+    assert ArnasConfig(weighting="upgrad", gradient_normalisation="l2").deviations() == ["gradients normalised (l2)", "UPGrad"]
+    assert DartsConfig(weighting=weighting if weighting != "adversarial" else "upgrad").deviations() == []
+    assert DartsConfig(gradient_normalisation="l2").deviations() == []
+    assert DsaraConfig(solver="first_order_weights", unrolled=False).deviations() == ["first order"]
+    assert DsaraConfig(solver="first_order_weights").deviations() == ["first-order weights"]

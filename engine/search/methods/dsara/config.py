@@ -62,7 +62,8 @@ class DsaraConfig(RobustBilevelConfig):
 
     def deviations(self) -> list[str]:
         """See `RunConfig.deviations`."""
-        return super().deviations() + (["first-order weights"] if self.solver == "first_order_weights" else [])
+        apart = self.solver == "first_order_weights" and self.unrolled
+        return super().deviations() + (["first-order weights"] if apart else [])
 
 
 METHODS.add("dsara", Method(
