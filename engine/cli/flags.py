@@ -62,6 +62,11 @@ def parse(kind: str, arguments: Sequence[str]) -> RunRequest:
     for word in arguments:
         if word.startswith("--") and word not in known | negated | {"--help"}:
             raise ConfigError(unknown_name("option", word, known))
+    given = [word.replace("--no-", "--", 1) if word in negated else word for word in arguments if word in known | negated]
+    for word in given:
+        if given.count(word) > 1:
+            raise ConfigError(f"The option {word} must be given only once, got it {given.count(word)} times; where it takes "
+                              "several values, write them behind each other.")
     typed = _typed(cls, kind, arguments)
     fields = config_class(kind, method).model_fields
     changes = {}
@@ -156,7 +161,10 @@ def _as_text(value: Any) -> Any:
 
 
 def _value(text: Any, annotation: Any) -> Any:
-    """What was typed, as the configuration class understands it: numbers may be fractions, "None" is empty."""
+    """What was typed, as the configuration class understands it: numbers may be fractions, "None" is empty, several values
+    stand behind each other or with commas."""
+    if isinstance(text, tuple):
+        return tuple(part.strip() for word in text for part in word.split(",") if part.strip())
     if not isinstance(text, str):
         return text
     if text in (NONE, "none") and type(None) in typing.get_args(annotation):

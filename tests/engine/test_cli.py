@@ -14,6 +14,7 @@ from engine.cli.flags import STANDARD_TRAINING, parse
 from engine.cli.presets import SHOWN, row_of, wrapped_table
 from engine.cli.verbs import VERBS
 from engine.config import METHODS, PRESETS, build, config_class, differences_from_paper
+from engine.errors import ConfigError
 from engine.run.folder import RunFolder
 from engine.run.lineage import genotype_of
 from tests.engine.data.test_folders import painted
@@ -117,6 +118,19 @@ def test_every_field_of_every_method_can_be_typed(method: str) -> None:
     line = requests.command_of("search", method, "paper", "digits", changes)
     request = parse("search", line.split()[4:])
     assert build("search", method, "digits", "paper", request.changes) == config
+
+
+@pytest.mark.parametrize("words", [["one_step", "curvature"], ["one_step,curvature"], ["one_step,", "curvature"]])
+def test_several_values_stand_behind_each_other_or_with_commas(words: list[str]) -> None:
+    assert parse("search", ["--added-objectives", *words]).changes == {"added_objectives": ("one_step", "curvature")}
+
+
+@pytest.mark.parametrize("words", [
+    ["--added-objectives", "one_step", "--added-objectives", "curvature"], ["--method", "arnas", "--method", "darts"],
+    ["--preset=smoke", "--preset", "paper"], ["--flip", "--no-flip"]])
+def test_an_option_is_given_only_once(words: list[str]) -> None:
+    with pytest.raises(ConfigError, match="must be given only once, got it 2 times"):
+        parse("search", words)
 
 
 def test_queue_stop_resume(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
