@@ -328,7 +328,7 @@ def _records(runs: Path, configs: Sequence[tuple[str, RunConfig]], method: str |
     for position, (kind, config) in enumerate(configs):
         before = records[-1] if records else above
         parent_id = before["id"] if before else None
-        name, title = _name_and_title(kind, config, method, before)
+        name, title = _name_and_title(runs, kind, config, method, before)
         if isinstance(config, RetrainConfig):
             config, size = matched(runs, config, parent_id)
             title = f"{title}, {size}" if size else title
@@ -349,13 +349,14 @@ def _records(runs: Path, configs: Sequence[tuple[str, RunConfig]], method: str |
     return records
 
 
-def _name_and_title(kind: str, config: RunConfig, method: str | None, before: Mapping[str, Any] | None) -> tuple[str, str]:
+def _name_and_title(runs: Path, kind: str, config: RunConfig, method: str | None,
+                    before: Mapping[str, Any] | None) -> tuple[str, str]:
     if kind == "search":
         entry = METHODS[method or ""]
         return entry.name, ", ".join([entry.title, *config.deviations()])
     if isinstance(config, RetrainConfig) and admission.needs_no_parent(config):
         name = admission.network_title(config)
-        return name, ", ".join([name, *config.deviations()])
+        return name, ", ".join([name, *admission.searched_arrangement(runs, config, before), *config.deviations()])
     assert before is not None
     return str(before.get("method", "")), ", ".join([str(before.get("title", "")), *config.deviations()])
 

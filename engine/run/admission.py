@@ -9,6 +9,7 @@ from typing import Any
 
 from engine.catalog import CATALOG, find_genotype
 from engine.config import RetrainConfig, RunConfig
+from engine.config.fields import in_sentence
 from engine.data import DATASETS
 from engine.data.prepared import absence
 from engine.data.splits import check_batch
@@ -17,7 +18,7 @@ from engine.errors import ConfigError, DataError, RunError
 from engine.placement import RULES, check_size, resolved
 from engine.residual import DERIVED, hand_made
 from engine.run.folder import RunFolder
-from engine.run.lineage import trained_network
+from engine.run.lineage import arrangement_of, trained_network
 
 # Checkpoints of the largest published network, with room to spare.
 LEAST_FREE_BYTES = 200 * 2**20
@@ -160,6 +161,29 @@ def network_title(config: RetrainConfig) -> str:
         ConfigError, GenotypeError: as `find_genotype`.
     """
     return hand_made(config.network).title if config.network != DERIVED else genotype_title(str(config.genotype))
+
+
+def searched_arrangement(runs: Path, config: RetrainConfig, search: Mapping[str, Any] | None) -> list[str]:
+    """What the name of a network says of a position rule and of widths that it has from the search which measured it as a
+    candidate, where they are not the published ones of its cells.
+
+    Args:
+        runs: the folder of all runs.
+        config: of a retraining that says itself what it trains.
+        search: record of its parent; None for none.
+
+    Raises:
+        ConfigError, GenotypeError: as `find_genotype`.
+    """
+    if search is None or config.network != DERIVED:
+        return []
+    genotype = find_genotype(str(config.genotype))
+    found = arrangement_of(runs, config, str(search["id"]), genotype)
+    published = resolved(genotype.kinds)
+    names = [] if config.placement or found["placement"] == published["placement"] else [
+        in_sentence(RULES[found["placement"]].title)]
+    return names + ([] if config.width_ratio or found["width_ratio"] == published["width_ratio"] else [
+        f"widths {found['width_ratio']}"])
 
 
 def genotype_title(text: str) -> str:

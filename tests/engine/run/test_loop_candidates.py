@@ -99,11 +99,14 @@ def test_the_best_candidate_is_retrained_and_attacked_and_any_other_can_be(runs:
     (again,) = requests.submit(runs, "retrain", {"genotype": json.dumps(other["genotype"])}, preset="smoke",
                                parent=chain[0])
     attempt(runs, again)
+    title = RunFolder(runs, again).read_run()["title"]
+    assert title.startswith("genotype ") and title.endswith(", robust cells first, widths 1:2:4")
     network = read_json(RunFolder(runs, again).results / "network.json")
     assert network["genotype"] == other["genotype"]
     assert (network["placement"], network["width_ratio"]) == ("robust_first", "1:2:4")
     (foreign,) = requests.submit(runs, "retrain", {"genotype": "ARNAS"}, preset="smoke", parent=chain[0])
     config = RetrainConfig(**RunFolder(runs, foreign).read_run()["config"])
+    assert RunFolder(runs, foreign).read_run()["title"] == "ARNAS"
     assert trained_network(runs, config, chain[0])["placement"] == "accurate_first"
     environments: Any = [read_json(RunFolder(runs, one).environment_json) for one in (chain[0], again)]
     assert environments[0]["split_hash"] == environments[1]["split_hash"]
