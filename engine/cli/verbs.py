@@ -18,7 +18,7 @@ from engine.config import KINDS
 from engine.errors import ConfigError, RampartError
 from engine.placement import RULES
 from engine.registry import unknown_name
-from engine.residual import hand_made
+from engine.residual import hand_made, is_hand_made
 
 
 class Parser(argparse.ArgumentParser):
@@ -136,8 +136,8 @@ def _runs(verb: str, arguments: list[str]) -> int:
 def _describe(verb: str, arguments: list[str]) -> int:
     parser = _parser(verb)
     parser.add_argument("genotype", help="a name of the catalogue, a genotype as JSON, or a hand-made network like resnet-18")
-    parser.add_argument("--channels", type=int, default=64, help="channels C of the first cells (default 64)")
-    parser.add_argument("--layers", type=int, default=20, help="number of cells (default 20)")
+    parser.add_argument("--channels", type=int, help="channels C of the first cells (default 64)")
+    parser.add_argument("--layers", type=int, help="number of cells (default 20)")
     parser.add_argument("--classes", type=int, default=10, help="number of classes (default 10)")
     parser.add_argument("--image-size", type=int, default=32, help="height and width in pixels (default 32)")
     parser.add_argument("--image-channels", type=int, default=3, help="channels of an image (default 3)")
@@ -145,9 +145,16 @@ def _describe(verb: str, arguments: list[str]) -> int:
     parser.add_argument("--auxiliary", action="store_true", help="with the auxiliary head")
     options = parser.parse_args(arguments)
     shape = (options.image_channels, options.image_size, options.image_size)
-    genotype, numbers = api.describe(options.genotype, channels=options.channels, layers=options.layers,
-                                     classes=options.classes, image_shape=shape, auxiliary=options.auxiliary,
-                                     placement=options.placement, width_ratio=options.width_ratio)
+    if is_hand_made(options.genotype):
+        for name in ("channels", "layers", "placement", "width_ratio", "auxiliary"):
+            given = getattr(options, name)
+            if given is not None and given is not False and given != "":
+                raise ConfigError(f"{name} cannot be chosen of {options.genotype}, which is a hand-made network, got {given}; "
+                                  "leave it out.")
+    genotype, numbers = api.describe(options.genotype, channels=64 if options.channels is None else options.channels,
+                                     layers=20 if options.layers is None else options.layers, classes=options.classes,
+                                     image_shape=shape, auxiliary=options.auxiliary, placement=options.placement,
+                                     width_ratio=options.width_ratio)
     if options.json:
         print(json.dumps(numbers))
     else:

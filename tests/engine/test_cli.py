@@ -36,6 +36,14 @@ def test_describe_prints_the_published_size(capsys: pytest.CaptureFixture[str]) 
     assert "4.520 M" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("words", [["--channels", "16"], ["--layers", "0"], ["--auxiliary"], ["--width-ratio", "1:2:4"],
+                                   ["--placement", "normal"]])
+def test_describe_refuses_what_a_hand_made_network_does_not_have(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["describe", "resnet-18", *words]) != 0
+    assert "cannot be chosen of resnet-18, which is a hand-made network" in capsys.readouterr().err
+    assert main(["describe", "resnet-18", "--classes", "100", "--image-size", "64"]) == 0
+
+
 def test_the_help_tells_the_standard_training(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["retrain", "--help"])
