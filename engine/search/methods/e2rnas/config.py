@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+from pydantic import model_validator
+
 from engine.config import METHODS, Method, Pixels, normalisation, setting
 from engine.search.methods.bilevel_config import BilevelConfig
 
@@ -59,11 +61,18 @@ class E2rnasConfig(BilevelConfig):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},
         "scout": {"epochs": 10},
-        # L at the same quantile of the sum's range as 1e6 at 16 channels and 8 layers.
+        # L and U at the same quantile of the sum's range as 1e6 at 16 channels and 8 layers.
         "quick": {"channels": 8, "layers": 5, "epochs": 16, "batch_size": 40, "alpha_learning_rate": 0.05,
-                  "size_lower": 2.19e5, "threads": 2},
+                  "size_lower": 2.19e5, "size_upper": 2.19e5, "threads": 2},
         "smoke": {"channels": 4, "layers": 4, "epochs": 1, "steps_per_epoch": 2, "batch_size": 8, "images": 64},
     }
+
+    @model_validator(mode="after")
+    def _bounds_are_in_order(self) -> E2rnasConfig:
+        if self.size_bound == "both" and self.size_lower > self.size_upper:
+            raise ValueError(f"size_lower must be at most size_upper with the bound both, got {self.size_lower:g} and "
+                             f"{self.size_upper:g}; lower the one or raise the other")
+        return self
 
     def deviations(self) -> list[str]:
         """See `RunConfig.deviations`."""

@@ -146,6 +146,14 @@ def test_defaults_are_the_published_settings() -> None:
     assert "inert at this default" in str(E2rnasConfig.model_fields["size_lower"].description)
 
 
+def test_bounds_are_in_order_and_quick_scales_both() -> None:
+    with pytest.raises(ValueError, match="size_lower must be at most size_upper with the bound both, got 2e\\+06 and 1e\\+06"):
+        E2rnasConfig(size_bound="both", size_lower=2e6)
+    assert E2rnasConfig(size_lower=2e6).size_upper == 1e6, "the bound min does not read U"
+    quick = E2rnasConfig.presets["quick"]
+    assert E2rnasConfig().size_lower == E2rnasConfig().size_upper and quick["size_lower"] == quick["size_upper"]
+
+
 @pytest.mark.parametrize("lower", [INERT, AWAKE])
 @pytest.mark.parametrize("added", [True, False])
 def test_three_steps_are_those_of_the_released_code(added: bool, lower: float) -> None:
