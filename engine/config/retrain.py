@@ -95,6 +95,10 @@ class RetrainConfig(RunConfig):
         "float32", "Differs unless float32. bf16: convolutions and matrix products of training and of its attack round their "
         "factors to 7 bits (autocast); meant for GPUs. Weights, BatchNorm's statistics and every measurement stay float32.",
         group="Training")
+    channels_last: bool = setting(
+        False, "Maps lie in memory with their channels last, which GPUs with tensor cores compute faster, above all in bf16. The "
+        "same network up to rounding. A derived network on a CPU chooses by itself, and maps of at most 8x8 pixels stay as they "
+        "are.", group="Training")
     epsilon: Pixels = setting(8 / 255, "L-infinity radius of the attack in training.", group="Attack in training",
                               source="ARNAS code")
     step_size: Pixels = setting(0.01, "Step of PGD.", group="Attack in training", source="ARNAS code")

@@ -17,7 +17,7 @@ from engine.run.folder import atomic_write_json
 from engine.run.lineage import trained_network
 from engine.run.preparation import Prepared, at_work, prepare, save, write_network
 from engine.run.session import Session
-from engine.space.building import network_from
+from engine.space.building import network_from, with_channels_last
 from engine.train import schedule
 from engine.train.retrain import Probe, Retraining, StepReport
 
@@ -47,6 +47,8 @@ class RetrainLoop:
         # They lie in the network's state, and with it in every checkpoint and export.
         mean, std = channel_statistics(prepared.dataset, self.x) if config.normalise else (None, None)
         network = network_from(self.description, mean=mean, std=std).to(self.device)
+        if config.channels_last:
+            network = with_channels_last(network)
         self.training = Retraining(config, network, self.steps_per_epoch)
         self.fresh, self.measured_epoch = prepared.state is None, 0
         if prepared.state is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from engine.description import HAND_MADE
@@ -30,3 +31,14 @@ def network_from(description: Mapping[str, Any], *, mean: Sequence[float] | None
                                image_shape=description["image_shape"], mean=mean, std=std)
     sizes = {name: value for name, value in description.items() if name != "genotype"}
     return Network(Genotype.from_dict(description["genotype"]), **sizes, mean=mean, std=std)
+
+
+def with_channels_last(network: nn.Module) -> nn.Module:
+    """The network itself, its maps from now on with the channels last in memory: the same function up to rounding.
+
+    A derived network on maps so small that it computes them as rows stays as it is.
+    """
+    if isinstance(network, Network):
+        network.channels_last = True
+        return network
+    return network.to(memory_format=torch.channels_last)  # convolutions pass the layout of their weights on

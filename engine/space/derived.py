@@ -370,7 +370,7 @@ def layout_of(network: nn.Module, x: Tensor, *, live: bool) -> Layout:
     """The faster layout for images like x, on their device."""
     if fits_rows(network, x):
         return Rows(live=live)
-    last = x.device.type == "cpu" and network.channels >= CHANNELS_LAST_FROM
+    last = network.channels_last or x.device.type == "cpu" and network.channels >= CHANNELS_LAST_FROM
     return Maps(torch.channels_last if last else torch.contiguous_format, live=live)
 
 

@@ -90,6 +90,7 @@ class Network(nn.Module):
         drop_path: probability 0 <= p < 1 of dropping an operation's output, per image; active in training mode only.
         drop_path_generator: where its randomness comes from (on the images' device); None for torch's global one.
         genotype, channels, layers, classes, image_shape: as given.
+        channels_last: whether maps lie in memory with the channels last wherever there is a choice; else what is faster on a CPU.
     """
 
     def __init__(self, genotype: Genotype, *, channels: int, layers: int, classes: int, image_shape: Sequence[int],
@@ -115,6 +116,7 @@ class Network(nn.Module):
         check_size(channels, classes, image_shape, width_ratio)
         self.genotype, self.channels, self.layers, self.classes = genotype, channels, layers, classes
         self.image_shape = tuple(image_shape)
+        self.channels_last = False
         self.drop_path = 0.0
         self.drop_path_generator: torch.Generator | None = None
         self.register_buffer("mean", per_channel("mean", mean, 0.0, image_shape[0]))
