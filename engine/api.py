@@ -212,8 +212,18 @@ def transplant(genotype: str, *, copy: Sequence[str] = (), swap: Sequence[str] =
 
 
 def schema(kind: str, method: str | None = None) -> dict[str, Any]:
-    """JSON schema of a run kind's configuration, with help, bounds, groups and sources."""
-    return config_class(kind, method if kind == "search" else None).model_json_schema()
+    """JSON schema of a run kind's configuration, with help, bounds, groups and sources.
+
+    Raises:
+        ConfigError: an unknown kind or method, or the method of a kind that has none.
+    """
+    _check_method(kind, method)
+    return config_class(kind, method).model_json_schema()
+
+
+def _check_method(kind: str | None, method: str | None) -> None:
+    if method is not None and kind in KINDS and kind != "search":
+        raise ConfigError(f"method belongs to searches, got {method!r} for {kind}; leave it out.")
 
 
 @dataclass(frozen=True)
@@ -245,8 +255,9 @@ def presets(kind: str | None = None, method: str | None = None, dataset: str = "
         dataset: whose own values lie between the defaults and the preset's.
 
     Raises:
-        ConfigError: an unknown kind, method or dataset.
+        ConfigError: an unknown kind, method or dataset, or the method of a kind that has none.
     """
+    _check_method(kind, method)
     found = []
     for of_kind in KINDS if kind is None else (kind,):
         methods = (None,) if of_kind != "search" else tuple(METHODS) if method is None else (method,)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from engine.registry import Registry
+from engine.errors import ConfigError
+from engine.registry import Registry, unknown_name
 
 LIBRARY = "torchattacks"
 
@@ -51,6 +52,8 @@ class AttackRegistry(Registry[Attack]):
 
     def __getitem__(self, name: str) -> Attack:
         steps = _pgd_steps(name)
+        if name not in self:
+            raise ConfigError(unknown_name(self.noun, name, [*self, "pgd-N (of N steps)"]))
         return _pgd(steps) if steps and not super().__contains__(name) else super().__getitem__(name)
 
     def __contains__(self, name: object) -> bool:

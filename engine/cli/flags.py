@@ -66,7 +66,7 @@ def parse(kind: str, arguments: Sequence[str]) -> RunRequest:
     for word in given:
         if given.count(word) > 1:
             raise ConfigError(f"The option {word} must be given only once, got it {given.count(word)} times; where it takes "
-                              "several values, write them behind each other.")
+                              "several values, write them with commas.")
     typed = _typed(cls, kind, arguments)
     fields = config_class(kind, method).model_fields
     changes = {}

@@ -260,9 +260,10 @@ def _reindex(verb: str, arguments: list[str]) -> int:
 def _schema(verb: str, arguments: list[str]) -> int:
     parser = _parser(verb)
     parser.add_argument("kind", nargs="?", choices=KINDS, default="search", help="kind of run (default search)")
-    parser.add_argument("--method", default="arnas", help="search method (default arnas)")
+    parser.add_argument("--method", help="search method (default arnas)")
     options = parser.parse_args(arguments)
-    print(json.dumps(api.schema(options.kind, options.method), indent=None if options.json else 2))
+    method = options.method or ("arnas" if options.kind == "search" else None)
+    print(json.dumps(api.schema(options.kind, method), indent=None if options.json else 2))
     return 0
 
 

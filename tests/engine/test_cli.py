@@ -36,6 +36,19 @@ def test_describe_prints_the_published_size(capsys: pytest.CaptureFixture[str]) 
     assert "4.520 M" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("verb", ["presets", "schema"])
+@pytest.mark.parametrize("kind", ["retrain", "attack"])
+def test_a_method_is_not_passed_over_where_there_is_none(verb: str, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, kind, "--method", "dsara"]) != 0
+    assert f"method belongs to searches, got 'dsara' for {kind}" in capsys.readouterr().err
+    assert main([verb, kind, "--json"]) == 0 and main([verb, "search", "--method", "dsara", "--json"]) == 0
+
+
+def test_an_unknown_attack_is_told_that_pgd_has_any_length() -> None:
+    with pytest.raises(ConfigError, match=r"There is no attack 'pgd'; known are: .*pgd-N \(of N steps\)"):
+        build("attack", changes={"attacks": ("pgd",)})
+
+
 @pytest.mark.parametrize("words", [["--channels", "16"], ["--layers", "0"], ["--auxiliary"], ["--width-ratio", "1:2:4"],
                                    ["--placement", "normal"]])
 def test_describe_refuses_what_a_hand_made_network_does_not_have(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
