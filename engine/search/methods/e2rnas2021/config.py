@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import model_validator
 
 from engine.config import METHODS, Method, Pixels, normalisation, setting
+from engine.data import DATASETS, image_source
 from engine.search.methods.bilevel_config import BilevelConfig
 from engine.search.methods.out_of_distribution_config import OutOfDistributionConfig
 
@@ -98,6 +99,8 @@ class E2rnas2021Config(OutOfDistributionConfig, BilevelConfig):
     def deviations(self) -> list[str]:
         """See `RunConfig.deviations`."""
         names = super().deviations()
+        if self.second_dataset not in (None, "", DATASETS[self.dataset].out_of_distribution):
+            names.append(f"{image_source(self.second_dataset).title} as second dataset")
         if self.training_adversarial_weight:
             names.append(f"adversarial loss times {self.training_adversarial_weight:g} in training")
         if not self.training_out_of_distribution_grows:

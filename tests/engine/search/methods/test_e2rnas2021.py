@@ -202,6 +202,12 @@ def test_defaults_are_the_published_settings() -> None:
     assert build("search", "e2rnas2021", "cifar10", "paper").out_of_distribution.name == "svhn"
 
 
+@pytest.mark.parametrize(("second", "named"), [(None, []), ("svhn", []), ("photographs", ["Photographs as second dataset"]),
+                                               ("digits", ["Digits 8x8 as second dataset"])])
+def test_another_second_dataset_than_the_usual_one_shows_in_the_name(second: str | None, named: list[str]) -> None:
+    assert build("search", "e2rnas2021", "cifar10", "paper", {"second_dataset": second}).deviations() == named
+
+
 @pytest.mark.parametrize(("solver", "adversarial", "grows"), [
     ("projected_gradient", 0.0, True), ("frank_wolfe", 0.0, True), ("projected_gradient", 0.5, False)])
 def test_three_steps_are_those_of_the_released_code(solver: str, adversarial: float, grows: bool) -> None:
