@@ -110,7 +110,8 @@ class Session:
             return
         self._next_progress = now + PROGRESS_EVERY_S
         inside = min((self.passes - self.passes_at_start_of_step) / self._expected, 0.99) if self._expected else 0.0
-        self.event("progress", phase=self.kind, done=round(self.step + inside, 4), total=self.total, unit=self.unit,
+        done = min(round(self.step + inside, 4), self.total)  # a measurement behind the last step is none
+        self.event("progress", phase=self.kind, done=done, total=self.total, unit=self.unit,
                    passes=self.passes, detail=self.describe() if self.describe and self._expected else self.activity)
 
     def checkpoint_due(self) -> bool:

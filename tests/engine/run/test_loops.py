@@ -12,6 +12,7 @@ from engine import requests
 from engine.catalog import find_genotype
 from engine.errors import CheckpointError, RampartError, RunError, StopRequested
 from engine.run import checkpoint, loop_attack, loop_retrain, loop_search
+from engine.run import session as session_module
 from engine.run.folder import RunFolder, atomic_write_json, read_json
 from engine.run.preparation import prepare, write_network
 from engine.run.session import Session
@@ -130,6 +131,15 @@ def test_every_recipe_runs_and_resumes_bit_for_bit(runs: Path, recipe: str) -> N
              and "learning_rate" in event["values"]]
     expected = {"fast_at as published": [0, 0.05, 0.1, 0.05], "warm-up": [0.05, 0.1, 0.001, 0.001]}
     assert rates == pytest.approx(expected.get(recipe, rates))
+
+
+def test_progress_is_never_told_beyond_the_end(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "PROGRESS_EVERY_S", 0.0)
+    run_id = submit(runs, "retrain", genotype="ARNAS")
+    attempt(runs, run_id)
+    told = [event for event in events_of(runs, run_id) if event["event"] == "progress"]
+    assert any("measuring on the select split" in event["detail"] for event in told if event["step"] == event["total"])
+    assert max(event["done"] / event["total"] for event in told) == 1
 
 
 def test_catastrophic_overfitting_is_an_alert_with_its_numbers(runs: Path) -> None:
