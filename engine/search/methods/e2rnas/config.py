@@ -9,6 +9,7 @@ from pydantic import model_validator
 
 from engine.config import METHODS, Method, Pixels, normalisation, setting
 from engine.search.methods.bilevel_config import BilevelConfig
+from engine.search.registries import WEIGHTINGS
 
 CODE = "E2RNAS code of 2020-11"
 
@@ -49,6 +50,10 @@ class E2rnasConfig(BilevelConfig):
         "added", "Differs when apart: the solver sees the two gradients. added: the released code never clears the unrolled "
         "network's gradients, so that the solver sees g1 and g1 + g2, and alphas descend (1 + c1) g1 + (1 + c2) g2. An inert "
         "size objective then has the weight 0.001; apart it has 0.999.", group="Deviations", source=CODE)
+    weighting: Literal["mgda", "equal", "sum", "upgrad", "dualproj", "imtl_g", "aligned_mtl", "pcgrad", "fairgrad"] = setting(
+        "mgda", "Differs unless mgda: where the weights of the losses come from. sum: 1 each, the released code's ablation "
+        "without MGDA; equal: the same for each, together 1; the others follow the gradients, as MGDA does. They see the "
+        "gradients apart; solver and gradient_sum then have no effect.", group="Deviations", source=CODE)
     solver: Literal["published", "exact"] = setting(
         "published", "Differs when exact: MGDA's weights reach 0 and 1. published: where one gradient alone is best, they are "
         "0.999 and 0.001.", group="Deviations", source=CODE)
@@ -81,13 +86,15 @@ class E2rnasConfig(BilevelConfig):
             names.append(f"size bound {self.size_bound}")
         if self.parameter_count == "modules":
             names.append("parameters of real modules, bounds at the same quantile")
-        if self.gradient_sum == "apart":
+        if self.weighting != "mgda":
+            names.append(WEIGHTINGS[self.weighting].title)
+        elif self.gradient_sum == "apart":
             names.append("gradients apart")
-        if self.solver == "exact":
+        if self.solver == "exact" and self.weighting == "mgda":
             names.append("exact solver")
         if self.without_inert:
             names.append("inert objectives left out")
-        if self.gradient_normalisation != "none":
+        if self.gradient_normalisation != "none" and WEIGHTINGS[self.weighting].follows_gradients:
             names.append(f"gradients normalised ({self.gradient_normalisation})")
         return names
 

@@ -34,6 +34,7 @@ from engine.search.method import StepReport
 from engine.search.methods.e2rnas.config import E2rnasConfig
 from engine.search.minimum_norm import MARGIN, of_two
 from engine.search.objectives import CrossEntropy, Objective, accuracy
+from engine.search.registries import WEIGHTINGS, implementation_of
 from engine.search.size import Size, inert_notice, module_parameters, published_parameters, same_quantile
 from engine.search.weighting import gramian_of, normalised
 
@@ -120,9 +121,10 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
             of_loss, value = passes.alpha_gradient(natural, now.weights, now.alphas)
         of_size, size_value = passes.alpha_gradient(size, now.weights, now.alphas)
         raw = torch.stack([of_loss, of_size])
-        seen = raw.cumsum(dim=0) if settings.gradient_sum == "added" else raw
+        added = settings.gradient_sum == "added" and settings.weighting == "mgda"
+        seen = raw.cumsum(dim=0) if added else raw
         gramian, weights = self._weighed_by_solver(raw, seen, torch.stack([value.loss, size_value.loss]))
-        factors = weights.to(self.dtype) + (1.0 if settings.gradient_sum == "added" else 0.0)
+        factors = weights.to(self.dtype) + (1.0 if added else 0.0)
         combined = (factors[:, None] * raw).sum(dim=0)
         if settings.unrolled:
             combined = combined - learning_rate * passes.mixed_product(training, now.weights, now.alphas, factors[0] * vector,
@@ -132,7 +134,10 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
     def _weighed_by_solver(self, raw: Tensor, seen: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
         """The Gramian [2, 2] as the solver sees it, and the weights [2] that it gives."""
         gramian = normalised(gramian_of(seen), losses, self.config.gradient_normalisation)
-        weights = of_two(gramian, MARGIN if self.config.solver == "published" else 0.0)
+        if self.config.weighting == "mgda":
+            weights = of_two(gramian, MARGIN if self.config.solver == "published" else 0.0)
+        else:
+            weights = implementation_of(WEIGHTINGS[self.config.weighting])(gramian, ("natural", "parameters"), 0.5)
         if self.config.without_inert:
             moving = (raw != 0).any(dim=1).to(weights)
             weights = torch.where(moving.sum() == 1, moving, weights)

@@ -11,6 +11,7 @@ from engine.config import METHODS, Method, Pixels, normalisation, setting
 from engine.data import DATASETS, image_source
 from engine.search.methods.bilevel_config import BilevelConfig
 from engine.search.methods.out_of_distribution_config import OutOfDistributionConfig
+from engine.search.registries import WEIGHTINGS
 
 CODE = "E2RNAS code of 2021-03"
 
@@ -66,6 +67,10 @@ class E2rnas2021Config(OutOfDistributionConfig, BilevelConfig):
         "published", "Differs when modules: the MACs of the real modules, each at its resolution, with L and U moved to the same "
         "quantile of that count's range. published: every cell is counted as if on 32x32 maps, and the cost of a 1x1 convolution "
         "stands at average pooling.", group="Deviations", source=CODE)
+    weighting: Literal["mgda", "equal", "sum", "upgrad", "dualproj", "imtl_g", "aligned_mtl", "pcgrad", "fairgrad"] = setting(
+        "mgda", "Differs unless mgda: where the weights of the losses come from. sum: 1 each; equal: the same for each, "
+        "together 1; the others follow the gradients, as MGDA does. solver then has no effect.", group="Deviations",
+        source=CODE)
     solver: Literal["projected_gradient", "frank_wolfe", "exact"] = setting(
         "projected_gradient", "Differs unless projected_gradient: how MGDA's weights are found. frank_wolfe: the other routine "
         "of the released solver; exact: the smallest combination itself, weights reach 0 and 1.", group="Deviations", source=CODE)
@@ -109,9 +114,11 @@ class E2rnas2021Config(OutOfDistributionConfig, BilevelConfig):
             names.append(f"size bound {self.size_bound}")
         if self.mac_count == "modules":
             names.append("MACs of real modules, bounds at the same quantile")
-        if self.solver != "projected_gradient":
+        if self.weighting != "mgda":
+            names.append(WEIGHTINGS[self.weighting].title)
+        elif self.solver != "projected_gradient":
             names.append({"frank_wolfe": "Frank-Wolfe", "exact": "exact solver"}[self.solver])
-        if self.gradient_normalisation != "l2":
+        if self.gradient_normalisation != "l2" and WEIGHTINGS[self.weighting].follows_gradients:
             names.append(f"gradients normalised ({self.gradient_normalisation})" if self.gradient_normalisation != "none"
                          else "gradients not normalised")
         return names

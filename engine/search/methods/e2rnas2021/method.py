@@ -40,6 +40,7 @@ from engine.search.method import StepReport
 from engine.search.methods.e2rnas2021.config import E2rnas2021Config
 from engine.search.minimum_norm import frank_wolfe, projected_gradient
 from engine.search.objectives import CrossEntropy, FunctionalNetwork, Objective, Uniformity, Value, accuracy
+from engine.search.registries import WEIGHTINGS, implementation_of
 from engine.search.size import Size, expected, inert_notice, module_macs, module_parameters, published_macs, same_quantile
 from engine.search.weighting import gramian_of, mgda, normalised
 
@@ -121,8 +122,11 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
                      for name, count, limits, unit in counts)  # type: ignore[return-value]
 
     def weigh(self, gradients: Tensor, losses: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """The Gramian of the normalised gradients, and the solver's weights plus 1e-7. See `BilevelMethod.weigh`."""
+        """The Gramian of the normalised gradients, and the solver's weights plus 1e-7, or those of another weighting. See
+        `BilevelMethod.weigh`."""
         gramian = normalised(gramian_of(gradients), losses, self.config.gradient_normalisation, FLOOR)
+        if self.config.weighting != "mgda":
+            return gramian, implementation_of(WEIGHTINGS[self.config.weighting])(gramian, names, 0.5)
         if self.config.solver == "exact":
             return gramian, mgda(gramian)
         weights = ITERATIVE[self.config.solver](gramian.cpu().numpy()).weights + FLOOR

@@ -197,6 +197,26 @@ def test_whoever_watches_is_told_of_an_inert_size_objective() -> None:
         assert len(method.notices) == told and all("of the parameters is inert" in notice for notice in method.notices)
 
 
+def test_a_plain_sum_descends_the_sum_of_both_losses() -> None:
+    (_, (xs, ys)), found = batches(), []
+    for gradient_sum in ("added", "apart"):
+        method = make(weighting="sum", unrolled=False, gradient_sum=gradient_sum)
+        alphas = method.alphas.clone().requires_grad_(True)
+        loss = F.cross_entropy(method.supernet.logits(xs, method.weights, alphas), ys)
+        (expected,) = torch.autograd.grad(loss + (AWAKE - published_sum(alphas)).clamp(min=1), alphas)
+        found.append(method.propose(*batches(), learning_rate=RATE, noise=starts(0)).architecture)
+        assert found[-1].weights.tolist() == [1, 1]
+        torch.testing.assert_close(found[-1].combined, expected)
+    assert torch.equal(found[0].combined, found[1].combined)
+    assert E2rnasConfig(weighting="sum", gradient_sum="apart", solver="exact").deviations() == ["plain sum"]
+
+
+def test_another_weighting_sees_the_gradients_apart() -> None:
+    found = make(weighting="imtl_g", unrolled=False).propose(*batches(), learning_rate=RATE, noise=starts(0)).architecture
+    along = found.raw @ found.combined / found.raw.norm(dim=1)
+    assert along[0].item() == pytest.approx(along[1].item()) and found.weights.sum().item() == pytest.approx(1)
+
+
 def test_an_awake_size_objective_is_no_inert_one() -> None:
     with_switch, without = (make(without_inert=switch).step(*batches(), learning_rate=RATE, noise=starts(0)).weights
                             for switch in (True, False))

@@ -27,7 +27,7 @@ PUBLISHED = {"epochs": 50, "batch_size": 64, "channels": 16, "layers": 8, "weigh
              "weights_learning_rate_min": 0.001, "momentum": 0.9, "weight_decay": 3e-4, "gradient_clip": 5.0,
              "alpha_learning_rate": 3e-4, "alpha_weight_decay": 1e-3, "finite_difference": 0.01, "unrolled": True,
              "attack_epsilon": 2 / 255, "parameters_lower": 4e5, "macs_lower": 4e8, "size_bound": "abs",
-             "gradient_normalisation": "l2", "solver": "projected_gradient", "mac_count": "published",
+             "gradient_normalisation": "l2", "weighting": "mgda", "solver": "projected_gradient", "mac_count": "published",
              "out_of_distribution_factor": 10.0, "training_out_of_distribution_weight": 1.0,
              "training_out_of_distribution_grows": True, "training_adversarial_weight": 0.0,
              "crop_padding": 4, "flip": True, "cutout": 16, "normalise": True, "seed": 2}
@@ -311,6 +311,15 @@ def test_the_exact_solver_finds_the_smallest_combination() -> None:
     published = make().propose(**given()).architecture
     lengths = [(one.weights @ published.gramian @ one.weights).item() for one in (found, published)]
     assert lengths[0] <= lengths[1]
+
+
+def test_a_plain_sum_descends_the_sum_of_all_losses() -> None:
+    found = make(weighting="sum", unrolled=False).propose(**given()).architecture
+    assert found.weights.tolist() == [1] * 5
+    torch.testing.assert_close(found.combined, found.gradients.sum(dim=0))
+    unrolled, equal = (make(weighting=how).propose(**given()).architecture for how in ("sum", "equal"))
+    torch.testing.assert_close(unrolled.combined, 5 * equal.combined)  # the implicit term of the sum is that of its parts
+    assert E2rnas2021Config(weighting="sum", solver="exact").deviations() == ["plain sum"]
 
 
 def test_every_switch_shows_in_the_name() -> None:
