@@ -21,6 +21,8 @@ from engine.config import METHODS, PRESETS, config_class, parse_pixels, preset_v
 from engine.data import DATASETS
 from engine.errors import ConfigError
 from engine.registry import unknown_name
+from engine.requests import runs_root
+from engine.run.folder import RunFolder
 
 NONE = "None"
 # Their released code, not adversarial, where it differs from what ARNAS published.
@@ -49,12 +51,13 @@ def parse(kind: str, arguments: Sequence[str]) -> RunRequest:
 
     Raises:
         ConfigError: an unknown option, method, dataset, preset, or a value that is missing or has no meaning.
+        RunError: a parent that is not there, where its dataset is needed.
         SystemExit: `--help` was asked for and printed.
     """
     arguments = [_equals_is_space(word) for word in arguments]
     arguments = [part for word in arguments for part in word]
     method = _first(arguments, "--method", "arnas") if kind == "search" else None
-    dataset, preset = _first(arguments, "--dataset", "digits"), _first(arguments, "--preset", "quick")
+    dataset, preset = _first(arguments, "--dataset", "") or _dataset_of_parent(arguments), _first(arguments, "--preset", "quick")
     values = preset_values(kind, method, dataset, preset)
     cls = _flags_class(kind, method, dataset, preset, values)
     known = {"--" + f.name.replace("_", "-") for f in dataclasses.fields(cls)}
@@ -93,6 +96,14 @@ def _first(arguments: Sequence[str], flag: str, default: str) -> str:
     return default
 
 
+def _dataset_of_parent(arguments: Sequence[str]) -> str:
+    """The dataset of the run that is followed, where there is one."""
+    parent = _first(arguments, "--parent", "")
+    if not parent:
+        return "digits"
+    return str(RunFolder(runs_root(_first(arguments, "--runs", "") or None), parent).read_run()["config"]["dataset"])
+
+
 def _typed(cls: type, kind: str, arguments: list[str]) -> Any:
     """An instance of `cls`; tyro's report of a malformed line is turned into a sentence."""
     complaint = io.StringIO()
@@ -128,7 +139,8 @@ def _flags_class(kind: str, method: str | None, dataset: str, preset: str, value
 
     if kind == "search":
         add("method", str, method, "Search method.", "{" + ",".join(METHODS) + "}")
-    add("dataset", str, dataset, "Which images.", "{" + ",".join(DATASETS) + "}")
+    follows = "" if kind == "search" else " Those of the parent where there is one."
+    add("dataset", str, dataset, f"Which images.{follows}", "{" + ",".join(DATASETS) + "}")
     add("preset", str, preset, " ".join(f"{name}: {text}" for name, text in PRESETS.items()), "{" + ",".join(PRESETS) + "}")
     if kind != "search":
         add("parent", str | None, None, "Id of the run this one follows.", "ID")

@@ -14,12 +14,12 @@ from engine.cli.flags import STANDARD_TRAINING, parse
 from engine.cli.presets import SHOWN, row_of, wrapped_table
 from engine.cli.verbs import VERBS
 from engine.config import METHODS, PRESETS, build, config_class, differences_from_paper
-from engine.errors import ConfigError
+from engine.errors import ConfigError, RunError
 from engine.run.folder import RunFolder
 from engine.run.lineage import genotype_of
 from tests.engine.data.test_folders import painted
 from tests.engine.run.processes import without_supervisor
-from tests.sample_runs import write_sample_runs
+from tests.sample_runs import write_run_json, write_sample_runs
 
 
 @pytest.fixture
@@ -130,6 +130,19 @@ def test_the_shown_command_asks_for_the_same_run() -> None:
     request = parse("attack", line.split()[4:])
     assert build("attack", None, "digits", "smoke", request.changes) == build("attack", None, "digits", "smoke", asked)
     assert request.parent == "20261120-0915-retrain-digits-7f3a" and request.preset == "smoke"
+
+
+def test_the_dataset_is_that_of_the_parent_unless_one_is_given(tmp_path: Path) -> None:
+    parent = "20261120-0915-arnas-cifar10-7f3a"
+    write_run_json(tmp_path, parent, "search")
+    run = json.loads((tmp_path / parent / "run.json").read_text())
+    (tmp_path / parent / "run.json").write_text(json.dumps(run | {"config": run["config"] | {"dataset": "cifar10"}}))
+    follows = ["--parent", parent, "--runs", str(tmp_path)]
+    assert parse("retrain", follows).dataset == "cifar10" and parse("attack", follows).dataset == "cifar10"
+    assert parse("retrain", [*follows, "--dataset", "digits"]).dataset == "digits"
+    assert parse("retrain", ["--runs", str(tmp_path)]).dataset == "digits"
+    with pytest.raises(RunError, match="There is no run"):
+        parse("retrain", ["--parent", "20261120-0915-arnas-cifar10-0000", "--runs", str(tmp_path)])
 
 
 @pytest.mark.parametrize("method", list(METHODS))
