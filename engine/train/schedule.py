@@ -32,7 +32,7 @@ def milestone_epochs(text: str, epochs: int) -> list[int]:
                           f"{advice}.")
     # The first epoch has the full rate, however short the training.
     found = [int(value) if value >= 1 else max(1, int(value * epochs)) for value in values]
-    if sorted(found) != found or len(set(values)) < len(values):
+    if sorted(found) != found:
         raise ConfigError(f"milestones must ascend, got {shortened(text)}; {advice}.")
     if values[-1] >= epochs:
         raise ConfigError(f"milestones must lie within the {epochs} epochs, got {shortened(text)}; {advice}.")

@@ -43,7 +43,7 @@ def test_steps_are_pytorchs_multi_step_schedule(milestones: str, epochs: int) ->
 @pytest.mark.parametrize(("milestones", "sentence"), [
     ("", "must be shares below 1 or whole"), ("half", "must be shares"), ("0, 0.5", "must be shares"), ("30.5", "must be shares"),
     ("3/2", "must be shares"), ("1/0", "must be shares"), ("-1/3", "must be shares"), ("1e999999999", "must be shares"),
-    ("0.5, nan", "must be shares"), ("2/3, 1/3", "must ascend"), ("1/2, 0.5", "must ascend"), ("1/2, 3", "must ascend"),
+    ("0.5, nan", "must be shares"), ("2/3, 1/3", "must ascend"), ("1/2, 3", "must ascend"),
     ("14", "must lie within the 14 epochs"), ("0.5, 99999", "must lie within")])
 def test_milestones_that_are_none_are_refused(milestones: str, sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
