@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
 
 from engine.registry import Registry
+
+# The weightings that torchjd computes, for the `weighting` of a configuration.
+TorchjdWeighting = Literal["upgrad", "dualproj", "imtl_g", "aligned_mtl", "pcgrad", "fairgrad"]
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pydantic import model_validator
 from engine.config import METHODS, Method, normalisation, setting
 from engine.search.methods.added_objectives_config import ADDED
 from engine.search.methods.bilevel_config import NaturalBilevelConfig
+from engine.search.registries import TorchjdWeighting
 
 RAMP_EPOCHS = 5  # after so many, h has its full length
 
@@ -34,8 +35,7 @@ class AdvRushConfig(NaturalBilevelConfig):
     unrolled: bool = setting(
         False, "Differs when on (second order): the architecture gradient goes through one unrolled weight step; the released "
         "search is of first order.", group="Deviations", source="AdvRush code")
-    weighting: Literal["sum", "equal", "fixed", "mgda", "upgrad", "dualproj", "imtl_g", "aligned_mtl", "pcgrad",
-                       "fairgrad"] = setting(
+    weighting: Literal["sum", "equal", "fixed", "mgda", TorchjdWeighting] = setting(
         "sum", "Differs unless sum: where the weights of natural loss and gamma times curvature come from in stage 2. sum, as "
         "published: 1 each. equal: the same for each; fixed: as set in fixed_natural_weight; the others follow the gradients, as "
         "MGDA does.", group="Deviations", source="AdvRush code")
