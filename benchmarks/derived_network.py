@@ -24,10 +24,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.search_step import cpu_seconds
+from engine.architecture.catalogue import find_genotype
 from engine.attack.guard import attacked, under_attack
 from engine.attack.pgd import pgd
-from engine.catalog import find_genotype
-from engine.config import RetrainConfig, build
+from engine.config import RetrainConfig
+from engine.configuring import build
 from engine.data.augmentation import generator_for
 from engine.space.network import Network
 from engine.space.primitives import Depthwise

@@ -20,9 +20,9 @@ import pandas as pd
 from benchmarks.measurement import Table, machine_line
 from benchmarks.performance import with_section
 from benchmarks.quick_chain import durations
-from engine.config import METHODS
-from engine.genotype import Genotype, state_name
+from engine.architecture.genotype import Genotype, state_name
 from engine.log import RunLog
+from engine.search.methods.registry import METHODS
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "methods.md"
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from benchmarks.measurement import Spread, Table, add_output_options, cpu_seconds, publish, ratios
 from benchmarks.published_step import PublishedStep
-from engine.config import build
+from engine.configuring import build
 from engine.search.methods.arnas.config import ArnasConfig
 from engine.search.methods.arnas.method import Arnas
 from engine.space.compiled.build import unavailable

@@ -18,26 +18,29 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from engine import requests
-from engine.catalog import find_genotype
-from engine.config import KINDS, METHODS, PRESETS, RunConfig, build, config_class, preset_values, published_values
-from engine.cost import cost
+from engine.architecture.catalogue import find_genotype
+from engine.architecture.cost import cost
+from engine.architecture.genotype import Genotype
+from engine.architecture.hand_made import hand_made, is_hand_made
+from engine.architecture.transplant import CELL_KINDS, read_graft
+from engine.architecture.transplant import transplant as transplanted
+from engine.config import PRESETS, RunConfig, setting_of
+from engine.config.run import KINDS
+from engine.configuring import build, config_class, preset_values, published_values
 from engine.data import fetching
 from engine.data.fetching import Presence
 from engine.errors import ConfigError
-from engine.genotype import Genotype
-from engine.residual import hand_made, is_hand_made
 from engine.run import device
 from engine.run.admission import LEAST_FREE_BYTES
 from engine.run.events import read_events
 from engine.run.folder import RunFolder
 from engine.run.lineage import genotype_of
 from engine.run.state import RunState
+from engine.search.methods.registry import METHODS
 from engine.space.compiled import build as kernels
-from engine.transplant import CELL_KINDS, read_graft
-from engine.transplant import transplant as transplanted
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -169,7 +172,7 @@ def describe(genotype: str, *, channels: int = 64, layers: int = 20, classes: in
              width_ratio: str = "") -> tuple[Genotype | None, dict[str, int]]:
     """(genotype, {"parameters", "macs"}) of a catalogue name or a genotype as JSON, at a width and depth.
 
-    Its cells stand where `placement` says and are as wide as `width_ratio` says (`engine.placement`); empty for the published
+    Its cells stand where `placement` says and are as wide as `width_ratio` says (`placement`); empty for the published
     ones. A hand-made network like "resnet-18" has no genotype, and a width and depth of its own.
 
     Raises:
@@ -267,9 +270,8 @@ def presets(kind: str | None = None, method: str | None = None, dataset: str = "
             published = published_values(cls, dataset)
             for name, info in cls.model_fields.items():
                 if name != "dataset":
-                    extra = cast(dict[str, Any], info.json_schema_extra or {})
                     found.append(Setting(of_kind, of_method, name, {preset: of[name] for preset, of in values.items()},
-                                         published[name], str(extra.get("source", "")), str(info.description)))
+                                         published[name], setting_of(info).source, str(info.description)))
     return found
 
 

@@ -6,6 +6,8 @@ nothing else; a traceback is for faults of ours, never for input of theirs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 def shortened(value: object, most: int = 60) -> str:
     """What came, as a message shows it: `repr(value)`, cut to `most` characters."""
@@ -17,8 +19,21 @@ class RampartError(Exception):
     """Base class. Whatever is raised on purpose derives from it; `str(error)` is a sentence for the user."""
 
 
-class ConfigError(RampartError):
-    """A setting, preset, method, dataset or attack that does not exist or does not fit."""
+class ConfigError(RampartError, ValueError):
+    """A setting, preset, method, dataset or attack that does not exist or does not fit.
+
+    A ValueError, so that pydantic reports one raised in a validator together with those of the other fields.
+
+    Attributes:
+        problems: one sentence per refused field, by field name; the name "" stands for the configuration as a whole.
+
+    Example:
+        raise ConfigError(problems={"epochs": "epochs must be at least 1, got 0; give 1 or more."})
+    """
+
+    def __init__(self, sentence: str = "", *, problems: Mapping[str, str] | None = None) -> None:
+        self.problems: dict[str, str] = dict(problems) if problems else {"": sentence}
+        super().__init__(" ".join(self.problems.values()))
 
 
 class GenotypeError(RampartError):

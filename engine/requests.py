@@ -20,19 +20,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.capacity import matched
-from engine.config import (
-    KINDS,
-    METHODS,
-    PRESETS,
-    RetrainConfig,
-    RunConfig,
-    build,
-    config_class,
-    parse_pixels,
-    pixels_text,
-    preset_values,
-)
+from engine.config import PRESETS, RetrainConfig, RunConfig, parse_pixels, pixels_text
+from engine.config.run import KINDS
+from engine.configuring import build, config_class, deviations, preset_values
 from engine.errors import ConfigError, RunError
 from engine.registry import unknown_name
 from engine.run import admission, provenance
@@ -46,7 +36,9 @@ from engine.run.folder import (
     run_ids,
     sync_directory,
 )
+from engine.run.matching import matched
 from engine.run.state import RunState, compute, is_alive
+from engine.search.methods.registry import METHODS
 
 # Settings that a chain's children take over from the run they follow, beside the dataset. Threads only where they were chosen:
 # a preset's own number suits one kind of run.
@@ -300,7 +292,7 @@ def _check(runs: Path, kind: str, config: RunConfig | Mapping[str, Any], method:
         config = build(kind, method, str(config.get("dataset", "digits")), preset, config)
     elif not isinstance(config, cls):
         raise ConfigError(f"A run of kind {kind} needs a {cls.__name__}, got a {type(config).__name__}; build it with "
-                          "engine.config.build.")
+                          "engine.configuring.build.")
     configs = [(kind, config)]
     by_preset = build(kind, method, config.dataset, preset)
     shared = {name: getattr(config, name) for name in INHERITED}
@@ -353,12 +345,12 @@ def _name_and_title(runs: Path, kind: str, config: RunConfig, method: str | None
                     before: Mapping[str, Any] | None) -> tuple[str, str]:
     if kind == "search":
         entry = METHODS[method or ""]
-        return entry.name, ", ".join([entry.title, *config.deviations()])
+        return entry.name, ", ".join([entry.title, *deviations(config)])
     if isinstance(config, RetrainConfig) and admission.needs_no_parent(config):
         name = admission.network_title(config)
-        return name, ", ".join([name, *admission.searched_arrangement(runs, config, before), *config.deviations()])
+        return name, ", ".join([name, *admission.searched_arrangement(runs, config, before), *deviations(config)])
     assert before is not None
-    return str(before.get("method", "")), ", ".join([str(before.get("title", "")), *config.deviations()])
+    return str(before.get("method", "")), ", ".join([str(before.get("title", "")), *deviations(config)])
 
 
 def _publish(runs: Path, records: Sequence[Mapping[str, Any]], key: str | None) -> list[str]:

@@ -16,9 +16,10 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine import config, genotype
+from engine.architecture import genotype
 from engine.attack.fingerprint import fingerprint
 from engine.attack.statistics import wilson
+from engine.configuring import build
 from engine.run import folder as run_folder
 from engine.run.events import encode
 from engine.run.state import boot_id
@@ -66,7 +67,7 @@ def write_run_json(root: Path, run: str, kind: str, *, method: str | None = "arn
                    preset: str = "quick", parent: str | None = None, children: tuple[str, ...] = (),
                    created: float = START, changes: dict[str, Any] | None = None) -> Path:
     """Makes a run folder with its run.json and returns the folder."""
-    settings = config.build(kind, method, "digits", preset, changes)
+    settings = build(kind, method, "digits", preset, changes)
     folder = root / run
     write_json(folder / "run.json", {
         "schema": 1, "id": run, "kind": kind, "method": method, "preset": preset, "title": title,

@@ -1,53 +1,123 @@
-"""Which module may import which: the arrows of the README's tree, read from the source without importing it."""
+"""The import arrows of the project, read from the source without importing it, against one table that the README shows."""
 
 from __future__ import annotations
 
 import ast
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for folder in ("app", "engine")
-           for path in (ROOT / folder).rglob("*.py")}
-# What the dashboard may know of the engine: facts, requests and the run log.
-OF_THE_ENGINE = ("engine.requests", "engine.log", "engine.config", "engine.genotype", "engine.catalog", "engine.transplant",
-                 "engine.cost", "engine.capacity", "engine.errors", "engine.attack", "engine.data", "engine.placement",
-                 "engine.residual", "engine.run.folder", "engine.run.lineage", "engine.run.state", "engine.exchange.forms")
-# Package below engine/ -> packages below engine/ that it must not import.
-FORBIDDEN = {
-    "space": ("search", "train", "attack", "run", "log"), "attack": ("space", "search", "train", "run", "log"),
-    "data": ("space", "search", "train", "attack", "run", "log"), "search": ("train", "run", "log"),
-    "train": ("search", "run", "log"), "run": ("log",),
+SOURCES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+           for folder in ("app", "engine") for path in (ROOT / folder).rglob("*.py")}
+
+# Part -> the parts it may import. A part is a folder or a file directly below engine/, and app/ as a whole.
+ARROWS = {
+    "errors": "",
+    "registry": "errors",
+    "architecture": "errors registry",
+    "config": "errors architecture",
+    "data": "errors registry",
+    "attack": "errors registry config data",
+    "space": "errors registry architecture",
+    "search": "errors registry architecture config data attack space",
+    "train": "config data attack",
+    "configuring": "errors registry architecture config data attack search",
+    "run": "errors architecture config configuring data attack space search train",
+    "log": "errors registry architecture configuring attack search run",
+    "requests": "errors registry config configuring search run",
+    "exchange": "errors registry architecture config configuring data space run",
+    "api": "errors architecture config configuring data space search run log requests",
+    "cli": "errors registry architecture config configuring data search run log requests exchange api",
+    "app": "errors architecture config configuring data attack search run log requests exchange",
+}
+# The page's process stays light: no torch, and only those modules of the larger parts that hold facts.
+APP_MAY_IMPORT = {
+    "search": ("engine.search.methods.registry", "engine.search.registries"),
+    "run": ("engine.run.folder", "engine.run.lineage", "engine.run.matching", "engine.run.state"),
+    "exchange": ("engine.exchange.forms",),
 }
 
 
+@cache
 def imported(module: str) -> set[str]:
-    """Full names of everything a module imports, also inside functions; `from a import b` gives "a.b"."""
+    """Return the full names of everything a module imports, also inside functions; `from a import b` gives "a.b"."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(SOURCES[module].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0 and node.module, "imports are absolute"
+            assert node.level == 0 and node.module, f"imports are absolute, got a relative one in {module}"
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
     return names
+
+
+def modules_imported(module: str) -> set[str]:
+    """Return the modules of the project that a module imports."""
+    owners = {name if name in SOURCES else name.rpartition(".")[0] for name in imported(module)}
+    return {owner for owner in owners if owner in SOURCES and owner != module}
+
+
+def part_of(module: str) -> str:
+    """Return the part a module belongs to: "app", or the first name below engine."""
+    first, *rest = module.split(".")
+    return first if first == "app" or not rest else rest[0]
 
 
 def is_below(name: str, *packages: str) -> bool:
     return any(name == package or name.startswith(package + ".") for package in packages)
 
 
-@pytest.mark.parametrize("module", [name for name in SOURCES if name.startswith("engine")])
-def test_the_engine_knows_no_page_and_layers_point_one_way(module: str) -> None:
-    forbidden = [f"engine.{package}" for package in FORBIDDEN.get(module.split(".")[1], ())] if "." in module else []
-    assert not [name for name in imported(module) if is_below(name, "app", "streamlit", *forbidden)]
+def table() -> str:
+    """Return the allowed arrows as the Markdown table of the README."""
+    rows = [f"| `{part}` | {', '.join(f'`{one}`' for one in targets.split()) or 'nothing of ours'} |"
+            for part, targets in ARROWS.items()]
+    return "\n".join(["| part | may import |", "|---|---|", *rows])
+
+
+@pytest.mark.parametrize("part", ARROWS)
+def test_a_part_imports_only_what_the_table_allows(part: str) -> None:
+    allowed = {part, *ARROWS[part].split()}
+    wrong = {module: sorted(other for other in modules_imported(module) if part_of(other) not in allowed | {"engine"})
+             for module in SOURCES if part_of(module) == part}
+    assert not {module: others for module, others in wrong.items() if others}
+
+
+def test_the_table_knows_every_part_and_lists_no_arrow_that_is_not_there() -> None:
+    parts = {part_of(module) for module in SOURCES} - {"engine", "__main__"}
+    assert set(ARROWS) == parts
+    drawn = {(part_of(module), part_of(other)) for module in SOURCES for other in modules_imported(module)}
+    assert not [(part, other) for part, targets in ARROWS.items() for other in targets.split() if (part, other) not in drawn]
+
+
+def test_arrows_of_the_table_point_one_way() -> None:
+    TopologicalSorter({part: targets.split() for part, targets in ARROWS.items()}).prepare()
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    try:
+        TopologicalSorter({module: modules_imported(module) for module in SOURCES}).prepare()
+    except CycleError as circle:
+        pytest.fail(" -> ".join(circle.args[1]))
+
+
+def test_the_readme_shows_the_table() -> None:
+    assert table() in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("module", [name for name in SOURCES if name.startswith("app")])
 def test_the_dashboard_knows_facts_requests_and_the_run_log_only(module: str) -> None:
-    assert not [name for name in imported(module) if is_below(name, "torch", "duckdb")
-                or is_below(name, "engine") and not is_below(name, *OF_THE_ENGINE)]
+    wrong = [name for name in imported(module) if is_below(name, "torch", "duckdb")]
+    for part, modules in APP_MAY_IMPORT.items():
+        wrong += [name for name in imported(module) if is_below(name, f"engine.{part}") and not is_below(name, *modules)]
+    assert not wrong
+
+
+def test_the_engine_knows_no_page() -> None:
+    assert not [module for module in SOURCES if part_of(module) != "app"
+                and any(is_below(name, "app", "streamlit") for name in imported(module))]
 
 
 def test_only_the_run_log_speaks_sql() -> None:

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from app import theme
 from app.charts.frame import AXIS, blank, common_layout, themed
-from engine.genotype import EDGES, state_name
+from engine.architecture.genotype import EDGES, state_name
 
 SUBSCRIPTS = {"c_{k-2}": "c<sub>k−2</sub>", "c_{k-1}": "c<sub>k−1</sub>"}
 COLUMNS = 5

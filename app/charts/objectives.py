@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from app import theme
 from app.charts.frame import AXIS, blank, themed
-from engine.config import OBJECTIVES
+from engine.search.registries import OBJECTIVES
 
 # Objectives that are drawn as one of the series with a fixed meaning.
 SERIES_OF = {"natural": "natural", "adversarial": "adversarial", "trades": "adversarial"}

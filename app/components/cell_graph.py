@@ -15,7 +15,7 @@ import streamlit as st
 from app import theme
 from app.components.formats import escape
 from app.components.layout import Link, Placement, place
-from engine.genotype import Cell, Genotype, state_name
+from engine.architecture.genotype import Cell, Genotype, state_name
 
 _SCRIPT = """
 export default function ({ data, parentElement }) {

@@ -7,7 +7,6 @@ Pixel values may be typed as "8/255".
 
 from __future__ import annotations
 
-import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -20,9 +19,11 @@ from pydantic.fields import FieldInfo
 
 from engine import requests
 from engine.attack import ATTACKS
-from engine.config import OBJECTIVES, RunConfig, is_pixels, parse_pixels, pixels_text, published_values, validate
-from engine.data import image_source, image_sources
+from engine.config import RunConfig, is_pixels, parse_pixels, pixels_text, setting_of
+from engine.configuring import published_values, validate
+from engine.data.catalogue import image_source, image_sources
 from engine.errors import ConfigError, GenotypeError
+from engine.search.registries import OBJECTIVES
 
 # Chosen at the top of the page by controls of their own.
 NOT_IN_FORM = frozenset({"dataset", "genotype", "network"})
@@ -67,14 +68,12 @@ def value_text(info: FieldInfo, value: Any) -> str:
         return ", ".join(title_of(str(name)) for name in value)
     if isinstance(value, float):
         return pixels_text(value) if is_pixels(info) else f"{value:.6g}"
-    titles = typing.cast(dict[str, Any], info.json_schema_extra or {}).get("titles", {})
-    return str(titles.get(value, value))
+    return str(setting_of(info).titles.get(value, value))
 
 
 def nothing_text(info: FieldInfo) -> str:
-    """What leaving the field empty means, from its own description: "all", "a full pass", else "automatic"."""
-    meaning = re.search(r"empty for ([^.;(]+)", str(info.description))
-    return meaning[1].strip() if meaning else "automatic"
+    """Return the meaning of an empty field: "all", "a full pass", else "automatic"."""
+    return setting_of(info).empty.split(" (")[0] or "automatic"
 
 
 def with_unit(info: FieldInfo, value: Any) -> str:
@@ -87,7 +86,7 @@ def with_unit(info: FieldInfo, value: Any) -> str:
 
 def unit_of(info: FieldInfo) -> str:
     """The unit to write behind a value, "" when it has none; pixel fields without one are in pixel space."""
-    return str((info.json_schema_extra or {}).get("unit", ""))  # type: ignore[union-attr]
+    return setting_of(info).unit
 
 
 def bounds_text(info: FieldInfo) -> str:
@@ -101,12 +100,11 @@ def bounds_text(info: FieldInfo) -> str:
 
 def help_text(name: str, info: FieldInfo, published: Any) -> str:
     """Meaning, range, published value with its source, and the flag of the command line, as Markdown."""
-    extra = typing.cast(dict[str, Any], info.json_schema_extra or {})
     lines = [str(info.description)]
     if bounds_text(info):
         unit = " (pixel space; 8/255 may be typed)" if is_pixels(info) else f" {unit_of(info)}" if unit_of(info) else ""
         lines.append(f"Range: {bounds_text(info)}{unit}.")
-    source = f" ({extra['source']})" if extra.get("source") else ""
+    source = f" ({setting_of(info).source})" if setting_of(info).source else ""
     lines.append(f"{'Published' if source else 'Default'}: {value_text(info, published)}{source}.")
     lines.append(f"Flag: `--{name.replace('_', '-')}`")
     return "\n\n".join(lines)
@@ -117,7 +115,7 @@ def groups_of(cls: type[RunConfig]) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {}
     for name, info in cls.model_fields.items():
         if name not in NOT_IN_FORM:
-            groups.setdefault(typing.cast(dict[str, Any], info.json_schema_extra)["group"], []).append(name)
+            groups.setdefault(setting_of(info).group, []).append(name)
     general = [group for group in ("Data", "Run") if group in groups]
     return {group: groups[group] for group in [*(g for g in groups if g not in general), *general]}
 
@@ -139,28 +137,18 @@ def check(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], changes: M
     Args:
         kind: the kind of run.
         cls: the configuration class.
-        preset: complete values, from `engine.config.preset_values`.
+        preset: complete values, from `engine.configuring.preset_values`.
         changes: the user's own values, laid over it.
     """
+    empty = {name: f"{name} must be a whole number, got nothing; the preset has {preset[name]}."
+             for name, value in changes.items() if value is None and _is_required(cls.model_fields[name])}
     try:
-        return FormValues(dict(changes), {}, admit(kind, cls, {**preset, **changes}))
-    except (ConfigError, GenotypeError) as refusal:
-        whole = str(refusal)
-    problems = {}
-    for name, value in changes.items():
-        if value is None and _is_required(cls.model_fields[name]):
-            problems[name] = f"{name} must be a whole number, got nothing; the preset has {preset[name]}."
-            continue
-        try:
-            admit(kind, cls, {**preset, name: value})
-        except (ConfigError, GenotypeError) as refusal:
-            # A value that is only wrong beside the preset's others is no problem of what is on the page now.
-            if str(refusal) in whole:
-                problems[name] = str(refusal)
-    if not problems:
-        first = whole.split(" ", 1)[0]
-        problems[first if first in cls.model_fields else ""] = whole
-    return FormValues(dict(changes), problems, None)
+        config = admit(kind, cls, {**preset, **changes})
+    except ConfigError as refusal:
+        return FormValues(dict(changes), refusal.problems | empty, None)
+    except GenotypeError as refusal:
+        return FormValues(dict(changes), {"": str(refusal)}, None)
+    return FormValues(dict(changes), {}, config)
 
 
 def config_form(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], *, key: str,
@@ -171,7 +159,7 @@ def config_form(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], *, k
     Args:
         kind: the kind of run.
         cls: the configuration class.
-        preset: complete values, from `engine.config.preset_values`: what untouched fields hold.
+        preset: complete values, from `engine.configuring.preset_values`: what untouched fields hold.
         key: prefix of the widgets' keys; another key is another form (a preset's fields start at its own values).
         start: values of a first draw that differ from the preset's (an imported configuration).
         below: by field, what draws below the field's row from what the form holds.
@@ -284,11 +272,11 @@ def _widget(name: str, info: FieldInfo, published: Any, key: str) -> None:
         st.selectbox(label, NAMES_OF[name](), index=None, key=key, help=about, placeholder=nothing_text(info),
                      format_func=lambda one: image_source(one).title, persist_state="session")
     elif kind == "integer":
-        st.number_input(label, value=None, step=_step(info), key=key, help=about, placeholder=nothing_text(info),
+        st.number_input(label, value=None, step=setting_of(info).step, key=key, help=about, placeholder=nothing_text(info),
                         persist_state="session")
     else:
         st.text_input(label, key=key, help=about, live="400ms", persist_state="session",
-                      placeholder=nothing_text(info) if "empty for" in str(info.description) else None)
+                      placeholder=setting_of(info).empty or None)
 
 
 def _several(info: FieldInfo) -> list[str]:
@@ -301,7 +289,3 @@ def title_of(name: str) -> str:
     """An attack or an objective as a person reads it; anything else as it is."""
     return ATTACKS[name].title if name in ATTACKS else OBJECTIVES[name].title if name in OBJECTIVES else name
 
-
-def _step(info: FieldInfo) -> int:
-    """Step of the plus and minus buttons: 2 where the class asks for even numbers, else 1."""
-    return 2 if "even" in str(info.description) else 1

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from app.components.formats import escape
+from engine.architecture.hand_made import hand_made
 from engine.errors import ConfigError
-from engine.residual import hand_made
 
 
 def hand_made_html(name: str) -> str:

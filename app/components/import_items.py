@@ -13,11 +13,11 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 from app import session
 from app.components.source import genotype_source
 from app.importing import Item, plain_name
-from engine.data import DATASETS
+from engine.architecture.genotype import Genotype
+from engine.architecture.placement import RULES, rules_for
+from engine.data.catalogue import DATASETS
 from engine.errors import shortened
 from engine.exchange.forms import CURVES, ENDINGS, FORMS, form_of
-from engine.genotype import Genotype
-from engine.placement import RULES, rules_for
 
 FORM_TITLES = {"genotype": "Genotype", "log": "Log of a search", "curves": "Curves of E2RNAS's search",
                "checkpoint": "Checkpoint"}

@@ -13,9 +13,9 @@ from app.components.formats import count, escape
 from app.components.import_items import FORM_TITLES
 from app.components.states import LAUNCH_PAGE, RUN_PAGE, page_link, problem
 from app.importing import Outcome
-from engine.data import DATASETS
+from engine.architecture.genotype import Genotype
+from engine.data.catalogue import DATASETS
 from engine.errors import GenotypeError, RampartError
-from engine.genotype import Genotype
 
 # The command line's flags as this page calls them.
 FIELDS = {"as": "What it is", "name": "Name in the file", "genotype": "Genotype", "dataset": "Trained on", "mean": "Mean",

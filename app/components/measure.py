@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from app.components.formats import count, missing
-from engine.capacity import differ
+from engine.architecture.capacity import differ
 
 NOT_MEASURED = "not measured"
 

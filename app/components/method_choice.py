@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 import streamlit as st
 
 from app.components.formats import escape
-from engine.config import METHODS, Method
+from engine.search.methods.registry import METHODS, Method
 
 DEFAULT = "arnas"
 ATTACKED, CLEAN = "attacked images in the search", "clean images only"
-
-
-def year_of(method: Method) -> str:
-    """The year of its publication, from the source: four digits that are not an arXiv number; "" when it names none."""
-    found = re.findall(r"(?<![\d.])(20\d\d)(?![\d.]\d)", method.source)
-    return found[-1] if found else ""
 
 
 def sees(method: Method) -> str:
@@ -27,7 +19,7 @@ def sees(method: Method) -> str:
 def in_order() -> list[str]:
     """Names of all methods: the default first, then those whose search meets attacks, then the others; newest first."""
     return sorted(METHODS, key=lambda name: (name != DEFAULT, sees(METHODS[name]) != ATTACKED,
-                                             -int(year_of(METHODS[name]) or 0)))
+                                             -(METHODS[name].year or 0)))
 
 
 def option(name: str) -> str:
@@ -38,8 +30,7 @@ def option(name: str) -> str:
 
 def _year_beside(method: Method) -> list[str]:
     """The year, unless there is none or the title says it."""
-    year = year_of(method)
-    return [year] if year and year not in method.title else []
+    return [str(method.year)] if method.year and str(method.year) not in method.title else []
 
 
 def choose_method() -> str:

@@ -11,7 +11,7 @@ from itertools import groupby
 
 from app import theme
 from app.components.formats import escape
-from engine.placement import REDUCE, RULES, CellPosition, halved, positions, rules_for
+from engine.architecture.placement import REDUCE, RULES, CellPosition, halved, positions, rules_for
 
 STRIP = 640.0  # pixels that the cells share
 NARROWEST, WIDEST = 10.0, 60.0  # of one cell with its gap
@@ -32,7 +32,7 @@ def rule_figure(placement: str, *, width_ratio: str, channels: int, layers: int,
         image_shape: (channels, height, width) of an image.
 
     Raises:
-        ConfigError: as `engine.placement.positions`.
+        ConfigError: as `engine.architecture.placement.positions`.
     """
     rule = RULES[placement]
     cells = positions(rule.kinds, layers, placement, width_ratio)

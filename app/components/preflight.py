@@ -14,7 +14,7 @@ import streamlit as st
 
 from app.components.formats import escape
 from engine.config import RunConfig
-from engine.data import DATASETS
+from engine.data.catalogue import DATASETS, image_source
 from engine.data.prepared import absence
 from engine.data.splits import split_sizes
 
@@ -64,7 +64,7 @@ def dataset_fact(config: RunConfig) -> Fact:
 def second_dataset_facts(config: RunConfig) -> list[Fact]:
     """Whether the out-of-distribution images of a search are there; nothing where it reads none."""
     found = []
-    for data in config.datasets()[1:]:
+    for data in map(image_source, config.datasets()[1:]):
         missing = absence(data)
         sizes = split_sizes(data, config.images)
         text = missing or (f"{data.title}, present: {sizes['weights'] + sizes['alphas']:,} images, fitted to those of the "

@@ -14,7 +14,7 @@ from app.components.cell_graph import cell_graph, changed_edges, legend
 from app.components.formats import escape
 from app.components.live_plot import live_plot
 from app.components.states import empty_state
-from engine.genotype import Cell, Genotype, derive
+from engine.architecture.genotype import Cell, Genotype, derive
 
 LINE_BUCKETS = 100  # points a line; ninety-eight lines share the picture
 # What the numbers of the heat map are, without and with edge weights.

@@ -13,7 +13,7 @@ from app.components.cell_graph import genotype_graphs
 from app.components.formats import count, escape, interval, percent
 from app.components.live_plot import live_plot
 from app.components.states import empty_state
-from engine.genotype import Genotype
+from engine.architecture.genotype import Genotype
 
 RANKED = {"adversarial": "Rank: adversarial accuracy, natural accuracy between equals.",
           "natural": "Rank: natural accuracy, adversarial accuracy between equals.",

@@ -14,9 +14,10 @@ from app.components.formats import count, escape, missing, percent
 from app.components.progress import figure_html, progress_html
 from app.components.status import status_chip_html, tag_html
 from engine import requests
-from engine.config import METHODS, PRESETS
-from engine.data import DATASETS
+from engine.config import PRESETS
+from engine.data.catalogue import DATASETS
 from engine.errors import RampartError
+from engine.search.methods.registry import METHODS
 
 TONES = {"finished": "good", "failed": "bad", "stopped": "warn", "stopping": "warn"}
 ACTIVE = ("running", "stopping")

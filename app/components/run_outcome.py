@@ -14,8 +14,8 @@ from app.components.cell_graph import genotype_graphs, to_dot
 from app.components.formats import count, escape, missing
 from app.components.hand_made import hand_made_html
 from app.components.states import LAUNCH_PAGE, empty_state, page_link, section
+from engine.architecture.genotype import Genotype
 from engine.errors import GenotypeError
-from engine.genotype import Genotype
 
 
 def outcome(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:

@@ -9,8 +9,10 @@ from pydantic.fields import FieldInfo
 
 from app.components.form import label_of, with_unit
 from app.components.formats import escape
-from engine.config import METHODS, Difference, config_class
+from engine.config import setting_of
+from engine.configuring import Difference, config_class
 from engine.errors import ConfigError
+from engine.search.methods.registry import METHODS
 
 OF_A_RUN = ("Setting", "This run", "Published")  # titles of the columns
 
@@ -36,8 +38,7 @@ def all_settings_html(kind: str, method: str | None, values: Mapping[str, Any], 
     groups: dict[str, list[str]] = {}
     for name, value in values.items():
         info = fields.get(name)
-        extra = info.json_schema_extra if info and isinstance(info.json_schema_extra, dict) else {}
-        groups.setdefault(str(extra.get("group", "Other")), []).append(
+        groups.setdefault(setting_of(info).group if info else "Other", []).append(
             f'<tr class="{"rp-differs" if name in differing else ""}"><td>{escape(label_of(name))}</td>'
             f'<td>{_value(fields, name, value)}</td>'
             f'<td class="rp-label">{escape(info.description or "") if info else ""}</td></tr>')

@@ -11,10 +11,10 @@ import streamlit as st
 
 from app import session
 from app.components.formats import percent
-from engine.catalog import CATALOG
+from engine.architecture.catalogue import CATALOG
+from engine.architecture.genotype import Genotype
+from engine.architecture.hand_made import DEPTHS, DERIVED, OFFERED, WIDE, WIDTHS, HandMade, hand_made, network_name
 from engine.errors import ConfigError, GenotypeError
-from engine.genotype import Genotype
-from engine.residual import DEPTHS, DERIVED, OFFERED, WIDE, WIDTHS, HandMade, hand_made, network_name
 
 SOURCES = {"search": "What a search found", "catalogue": "A published genotype", "paste": "Paste JSON"}
 ANOTHER_WIDE = "another WideResNet"

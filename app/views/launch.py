@@ -23,27 +23,18 @@ from app.components.source import Source, attack_source, choose_hand_made, genot
 from app.components.states import RUN_PAGE, heading, problem, section
 from app.theme import KIND_TITLES
 from engine import requests
-from engine.capacity import matched
-from engine.config import (
-    KINDS,
-    METHODS,
-    PRESETS,
-    RetrainConfig,
-    RunConfig,
-    build,
-    config_class,
-    differences_from_paper,
-    network_values,
-    preset_values,
-    validate,
-)
-from engine.cost import Cost, cost
-from engine.data import DATASETS
+from engine.architecture.cost import Cost, cost
+from engine.architecture.hand_made import DERIVED
+from engine.architecture.transplant import read_grafts, transplant
+from engine.config import PRESETS, RetrainConfig, RunConfig, network_values
+from engine.config.run import KINDS
+from engine.configuring import build, config_class, differences_from_paper, preset_values, validate
+from engine.data.catalogue import DATASETS, image_source
 from engine.data.prepared import absence
 from engine.errors import ConfigError, RampartError
-from engine.residual import DERIVED
 from engine.run.lineage import arrangement_of
-from engine.transplant import read_grafts, transplant
+from engine.run.matching import matched
+from engine.search.methods.registry import METHODS
 
 KIND_TEXTS = {
     "search": "Finds the cells of a network that is accurate and hard to attack.",
@@ -151,8 +142,8 @@ def button(choice: Choice, values: FormValues) -> None:
     """Launch, or why not. On success the page changes to the run."""
     reasons = [choice.source.problem] if choice.source.problem else []
     reasons += list(values.problems.values())
-    read = values.config.datasets() if values.config else (DATASETS[choice.dataset],)
-    reasons += [missing for dataset in read if (missing := absence(dataset))]
+    read = values.config.datasets() if values.config else (choice.dataset,)
+    reasons += [missing for name in read if (missing := absence(image_source(name)))]
     clicked = st.button("Launch", type="primary", icon=":material/rocket_launch:", key="launch.go", disabled=bool(reasons),
                         width="stretch")
     if reasons:
@@ -215,12 +206,12 @@ def _import(content: bytes) -> None:
         kind, method, dataset, preset = (record[name] for name in ("kind", "method", "dataset", "preset"))
         changes = dict(record["changes"])
         build(kind, method, dataset, preset, changes)
+    except ConfigError as refusal:
+        st.session_state["launch.import_problem"] = str(refusal)
+        return
     except (ValueError, TypeError, KeyError):
         st.session_state["launch.import_problem"] = ("This file is not a configuration of Rampart: expected JSON with kind, "
                                                      "method, dataset, preset and changes. Export one to see its form.")
-        return
-    except ConfigError as refusal:
-        st.session_state["launch.import_problem"] = str(refusal)
         return
     genotype = changes.pop("genotype", None)
     if genotype:

@@ -12,7 +12,7 @@ from app.components.live import live_panel
 from app.components.live_plot import live_plot
 from app.components.measure import network_labels, unequal_sizes
 from app.components.states import LAUNCH_PAGE, empty_state, heading, section
-from engine.data import DATASETS
+from engine.data.catalogue import DATASETS
 
 COLOURS = {"front": "front or dominated", "method": "method", **QUANTITIES}
 SIZES = {"": "all the same", **QUANTITIES}

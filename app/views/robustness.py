@@ -18,9 +18,9 @@ from app.components.live_plot import live_plot
 from app.components.measure import NOT_MEASURED, accuracy, interval, network_labels, unequal_sizes, with_interval
 from app.components.states import LAUNCH_PAGE, RUN_PAGE, empty_state, heading, page_link, section
 from app.components.table import NO_SORT, CellText, Column, Row, table
-from engine.data import DATASETS
+from engine.architecture.genotype import Genotype
+from engine.data.catalogue import DATASETS
 from engine.errors import GenotypeError
-from engine.genotype import Genotype
 
 WORST_HELP = ("An image counts as right only if it survives every attack of AutoAttack: APGD-CE, APGD-T, FAB-T and Square, at "
               "their published settings.")

@@ -20,9 +20,10 @@ from app.components.run_header import figures, header
 from app.components.run_outcome import outcome
 from app.components.settings import OF_A_RUN, all_settings_html, differences_html, is_published
 from app.components.states import empty_state, heading, problem, section
-from engine.config import METHODS, WEIGHTINGS
 from engine.errors import RampartError
 from engine.run.folder import RunFolder
+from engine.search.methods.registry import METHODS
+from engine.search.registries import WEIGHTINGS
 
 VERTEX_STEPS = 500
 MOST_NOTES = 4

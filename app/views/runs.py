@@ -15,8 +15,8 @@ from app.components.states import LAUNCH_PAGE, RUN_PAGE, empty_state, heading, p
 from app.components.status import status_chip_html
 from app.components.table import NO_SORT, CellText, Column, Row, age_text, table
 from engine import requests
-from engine.config import KINDS
-from engine.data import DATASETS
+from engine.config.run import KINDS
+from engine.data.catalogue import DATASETS
 from engine.errors import RampartError
 from engine.run.state import STATUSES
 

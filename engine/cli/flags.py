@@ -17,12 +17,14 @@ from typing import Annotated, Any
 
 import tyro
 
-from engine.config import METHODS, PRESETS, config_class, parse_pixels, preset_values
-from engine.data import DATASETS
+from engine.config import PRESETS, parse_pixels, setting_of
+from engine.configuring import config_class, preset_values
+from engine.data.catalogue import DATASETS
 from engine.errors import ConfigError
 from engine.registry import unknown_name
 from engine.requests import runs_root
 from engine.run.folder import RunFolder
+from engine.search.methods.registry import METHODS
 
 NONE = "None"
 # Their released code, not adversarial, where it differs from what ARNAS published.
@@ -151,8 +153,7 @@ def _flags_class(kind: str, method: str | None, dataset: str, preset: str, value
     add("runs", str | None, None, "Folder of all runs (default: $RAMPART_RUNS, else ./runs).", "DIR")
     for name, info in config_class(kind, method).model_fields.items():
         if name != "dataset":
-            extra = typing.cast(dict[str, Any], info.json_schema_extra or {})
-            source = f" Source: {extra['source']}." if extra.get("source") else ""
+            source = f" Source: {setting_of(info).source}." if setting_of(info).source else ""
             value = _as_text(values[name])
             add(name, bool if isinstance(value, bool) else tuple[str, ...] if isinstance(value, tuple) else str, value,
                 f"{info.description}{source}", None if isinstance(value, bool) else _metavar(info.annotation))

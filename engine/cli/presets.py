@@ -8,7 +8,9 @@ from itertools import groupby
 from typing import Any
 
 from engine.api import Setting
-from engine.config import METHODS, PRESETS, config_class, is_pixels, pixels_text
+from engine.config import PRESETS, is_pixels, pixels_text
+from engine.configuring import config_class
+from engine.search.methods.registry import METHODS
 
 WIDTH = 100
 WIDEST_VALUE = 14

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from engine import api, requests
-from engine.config import KINDS
+from engine.architecture.hand_made import hand_made, is_hand_made
+from engine.architecture.placement import RULES
+from engine.config.run import KINDS
 from engine.errors import ConfigError, RampartError
-from engine.placement import RULES
 from engine.registry import unknown_name
-from engine.residual import hand_made, is_hand_made
 
 
 class Parser(argparse.ArgumentParser):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic.fields import FieldInfo
 
-from engine.placement import RULES, PlacementName, width_ratio_text
+from engine.architecture.placement import RULES, PlacementName, width_ratio_text
 
 
 def parse_pixels(value: Any) -> Any:
@@ -36,22 +37,56 @@ def is_pixels(info: FieldInfo) -> bool:
     return any(isinstance(part, BeforeValidator) for part in info.metadata)
 
 
-def setting(default: Any, text: str, *, group: str, source: str = "", unit: str = "", titles: Mapping[str, str] | None = None,
-            **bounds: Any) -> Any:
-    """A field with everything that a form, a flag and the documentation show.
+@dataclass(frozen=True)
+class Setting:
+    """The facts about one setting that its type and bounds cannot say.
+
+    Attributes:
+        group: heading under which forms show it.
+        source: paper or code that the default comes from; "" for a default of ours.
+        unit: unit of the value where the type cannot say, for example "pixels"; "" for none.
+        empty: meaning of an empty field, for example "all"; "" where the field cannot be empty.
+        step: step of the plus and minus buttons of a form.
+        deviation: words for the name of a run whose value departs from the published one, with "{value}" for the value, for
+            example "lambda {value}"; "" where the value changes no mathematics or `RunConfig.deviations` words it.
+        titles: names of the choices on a page, where those in files are too short.
+    """
+
+    group: str
+    source: str = ""
+    unit: str = ""
+    empty: str = ""
+    step: int = 1
+    deviation: str = ""
+    titles: Mapping[str, str] = field(default_factory=dict)
+
+
+def setting(default: Any, text: str, *, group: str, source: str = "", unit: str = "", empty: str = "", step: int = 1,
+            deviation: str = "", titles: Mapping[str, str] | None = None, **bounds: Any) -> Any:
+    """Return a pydantic field with everything that a form, a flag and the documentation show.
 
     Args:
         default: the published value where there is one.
-        text: what the setting means, one or two plain sentences. One that can leave the published mathematics begins
-            with "Differs" and when it does.
-        group: heading under which forms put it.
-        source: paper or code the default comes from.
-        unit: unit of the value where the type cannot say.
-        titles: what a form calls each choice, where its name is for files.
-        bounds: ge, gt, le, lt, multiple_of for pydantic.
+        text: meaning of the setting in one or two sentences; the meaning of an empty field is added to them. The text of a
+            setting that can leave the published mathematics begins with "Differs" and the condition.
+        group, source, unit, empty, step, deviation, titles: as in `Setting`.
+        bounds: ge, gt, le, lt, multiple_of, pattern for pydantic.
     """
-    extra: dict[str, Any] = {"group": group, "source": source, "unit": unit} | ({"titles": dict(titles)} if titles else {})
-    return Field(default, description=text, json_schema_extra=extra, **bounds)
+    facts = Setting(group, source, unit, empty, step, deviation, dict(titles or {}))
+    description = f"{text} Empty: {empty}." if empty else text
+    return Field(default, description=description, json_schema_extra=asdict(facts), **bounds)
+
+
+def setting_of(info: FieldInfo) -> Setting:
+    """Return the facts that `setting` stored in a field."""
+    return Setting(**cast(dict[str, Any], info.json_schema_extra))
+
+
+def value_words(info: FieldInfo, value: Any) -> str:
+    """Return a number as names and tables write it: "8/255" in pixel space, else up to six digits."""
+    if isinstance(value, float):
+        return pixels_text(value) if is_pixels(info) else f"{value:.6g}"
+    return str(value)
 
 
 WidthRatio = Annotated[str, AfterValidator(width_ratio_text)]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, model_validator
 
+from engine.architecture.hand_made import DERIVED, OFFERED, RESNETS, WIDE, hand_made, network_name
+from engine.architecture.placement import RULES, PlacementName, width_ratio_text
+from engine.architecture.transplant import read_grafts
 from engine.config.fields import (
     PLACEMENT_TITLES,
     THIRDS,
@@ -16,11 +21,39 @@ from engine.config.fields import (
     setting,
 )
 from engine.config.run import RunConfig
-from engine.data import DATASETS
-from engine.placement import RULES, SMALLEST_AUXILIARY_IMAGE, PlacementName, width_ratio_text
-from engine.residual import DERIVED, OFFERED, RESNETS, WIDE, hand_made, network_name
-from engine.train.schedule import milestone_epochs
-from engine.transplant import read_grafts
+from engine.errors import ConfigError, shortened
+
+
+def milestone_epochs(text: str, epochs: int) -> list[int]:
+    """The epochs, counted from 0, from which on the rate of `step` is a tenth of what it was.
+
+    Args:
+        text: with commas, each a share of all epochs below 1 ("99/200", "0.5"; rounded down) or a whole number of epochs that
+            pass before the drop ("30").
+        epochs: of the whole training.
+
+    Raises:
+        ConfigError: something else, not ascending, or a drop that would never come.
+    """
+    advice = 'give shares of the epochs like "1/3, 2/3" or whole numbers of epochs like "30, 60"'
+    parts = [part.strip() for part in text.split(",")]
+    values = [Fraction(part) for part in parts if re.fullmatch(r"\d{1,5}(\.\d{1,6}|/0*[1-9]\d{0,4})?", part)]
+    if len(values) < len(parts) or any(value <= 0 or value > 1 and value.denominator != 1 for value in values):
+        raise ConfigError(problems={"milestones": (
+            f"milestones must be shares below 1 or whole numbers above 0, with commas, got {shortened(text)}; "
+            f"{advice}.")})
+    # The first epoch has the full rate, however short the training.
+    found = [int(value) if value >= 1 else max(1, int(value * epochs)) for value in values]
+    if sorted(found) != found:
+        raise ConfigError(problems={"milestones": (
+            f"milestones must ascend, got {shortened(text)}; {advice}.")})
+    if values[-1] >= epochs:
+        raise ConfigError(problems={"milestones": (
+            f"milestones must lie within the {epochs} epochs, got {shortened(text)}; {advice}.")})
+    return found
+
+
+AS_FOUND = "as in the parent search, or as published for a given genotype"
 
 
 def _width_ratio_or_none(text: str) -> str:
@@ -35,19 +68,18 @@ class RetrainConfig(RunConfig):
         f"widened K times) like {WIDE}28-10. Its size is its own: channels and layers do not count, and it has neither auxiliary "
         "head nor drop path.", group="Network")
     genotype: str | None = setting(
-        None, "A catalogue name or a genotype as JSON; empty for what the parent search found.", group="Network")
+        None, "A catalogue name or a genotype as JSON.", empty="the result of the parent search", group="Network")
     placement: Literal["", PlacementName] = setting(
-        "", f"Differs when given: which cells stand before the first reduction, before the second and behind it; empty for as "
-        f"searched or published (the parent search's; of a given genotype, the published one). {THIRDS}.", group="Network",
+        "", f"Differs when given: which cells stand before the first reduction, before the second and behind it. "
+        f"{THIRDS}.", empty=AS_FOUND, group="Network",
         titles=PLACEMENT_TITLES)
     width_ratio: Annotated[str, AfterValidator(_width_ratio_or_none)] = setting(
         "", "Differs when given: widths of the cells before the first reduction, before the second and behind it, in units of "
-        "channels, like 1:2:4; 1:1:1 for equal widths; empty for as searched or published (the parent search's; of a given "
-        "genotype, the published one).", group="Network")
+        "channels, like 1:2:4; 1:1:1 for equal widths.", empty=AS_FOUND, group="Network")
     transplant: str = setting(
         "", "Differs when given: cells put in the place of others before training. accurate:robust has the accurate cell also "
         "where the robust one stood, ADVRUSH.normal:robust takes it from the catalogue; several with commas, so that "
-        "accurate:robust, robust:accurate changes places; empty for none.", group="Network")
+        "accurate:robust, robust:accurate changes places.", empty="none", group="Network")
     channels: int = setting(64, "Channels C of the first cells.", group="Network", source="ARNAS code", ge=2, le=1024)
     layers: int = setting(20, "Cells of the network.", group="Network", source="ARNAS code", ge=3, le=128)
     match: Literal["none", "params", "macs"] = setting(
@@ -55,7 +87,7 @@ class RetrainConfig(RunConfig):
         "counted without auxiliary head; what channels says does not count then. none: channels as they are.", group="Network")
     match_to: str = setting(
         "", f"The network to match: GENOTYPE@CHANNELSxLAYERS like ARNAS@64x20, a hand-made one like {OFFERED[0]}, or the id of a "
-        "retraining or attack; empty for none.", group="Network")
+        "retraining or attack.", empty="none", group="Network")
     auxiliary_weight: float = setting(0.4, "Weight of the auxiliary head's loss; 0 for no auxiliary head.",
                                       group="Network", source="ARNAS code", ge=0, le=10)
     auxiliary_input: Literal["clean", "adversarial"] = setting(
@@ -73,7 +105,7 @@ class RetrainConfig(RunConfig):
     epochs: int = setting(200, "Passes over the weights and alphas splits together.", group="Training",
                           source="ARNAS code", ge=1, le=10_000)
     batch_size: int = setting(32, "Images per step.", group="Training", source="ARNAS code", ge=2, le=8192)
-    steps_per_epoch: int | None = setting(None, "Stop each epoch after this many steps; empty for a full pass.",
+    steps_per_epoch: int | None = setting(None, "Stop each epoch after this many steps.", empty="a full pass",
                                           group="Training", ge=1)
     learning_rate: float = setting(0.1, "Learning rate of SGD.", group="Training", source="ARNAS code", gt=0, le=10)
     schedule: Literal["step", "cosine", "cyclic"] = setting(
@@ -108,8 +140,8 @@ class RetrainConfig(RunConfig):
     fast_step: float = setting(1.25, "Fast-AT: length of its one step, in units of epsilon.", group="Fast-AT",
                                source="Fast-AT, released code", unit="epsilon", gt=0, le=2)
     probe_every: int | None = setting(
-        None, "Fast-AT: every so many steps, attack the batch by PGD as well, to notice catastrophic overfitting; empty for the "
-        "first batch of each epoch.", group="Fast-AT", unit="steps", ge=1)
+        None, "Fast-AT: every so many steps, attack the batch by PGD as well, to notice catastrophic "
+        "overfitting.", empty="the first batch of each epoch", group="Fast-AT", unit="steps", ge=1)
     probe_steps: int = setting(8, "Fast-AT: steps of that PGD, each of epsilon/4.", group="Fast-AT",
                                source="Fast-AT, released code", ge=1, le=1000)
     probe_drop: float = setting(
@@ -142,18 +174,15 @@ class RetrainConfig(RunConfig):
         if self.network != DERIVED:
             without = {name: getattr(self, name) for name in OF_DERIVED if getattr(self, name) != OF_DERIVED[name]}
             if without:
-                raise ValueError(f"{', '.join(without)} must be left out of the hand-made {hand_made(self.network).title}, which "
-                                 f"has no cells, got {', '.join(map(str, without.values()))}; leave out what belongs to derived "
-                                 f"networks, or take network {DERIVED}")
+                raise ConfigError(problems={next(iter(without)):
+                    f"{', '.join(without)} must be left out of the hand-made {hand_made(self.network).title}, which "
+                    f"has no cells, got {', '.join(map(str, without.values()))}; leave out what belongs to derived "
+                    f"networks, or take network {DERIVED}."})
         read_grafts(self.transplant)
         if (self.match == "none") != (not self.match_to):
-            raise ValueError(f"match and match_to must be given together, got match {self.match!r} and match_to "
-                             f"{self.match_to!r}; give both or neither")
-        side = min(DATASETS[self.dataset].image_shape[1:])
-        if self.auxiliary_weight and side < SMALLEST_AUXILIARY_IMAGE:
-            raise ValueError(f"auxiliary_weight must be 0 for images smaller than {SMALLEST_AUXILIARY_IMAGE} pixels (the "
-                             f"auxiliary head needs 5x5 maps after the second reduction), got {self.auxiliary_weight} for "
-                             f"{side} pixels")
+            raise ConfigError(problems={"match":
+                f"match and match_to must be given together, got match {self.match!r} and match_to "
+                f"{self.match_to!r}; give both or neither."})
         return self
 
     @model_validator(mode="after")
@@ -161,10 +190,12 @@ class RetrainConfig(RunConfig):
         if self.schedule == "step":
             milestone_epochs(self.milestones, self.epochs)
         if self.warmup_epochs and self.schedule == "cyclic":
-            raise ValueError(f"warmup_epochs must be 0 with the cyclic schedule, which begins at zero by itself, got "
-                             f"{self.warmup_epochs}; take 0 or another schedule")
+            raise ConfigError(problems={"warmup_epochs":
+                f"warmup_epochs must be 0 with the cyclic schedule, which begins at zero by itself, got "
+                f"{self.warmup_epochs}; take 0 or another schedule."})
         if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs must be less than the {self.epochs} epochs, got {self.warmup_epochs}; take fewer")
+            raise ConfigError(problems={"warmup_epochs":
+                f"warmup_epochs must be less than the {self.epochs} epochs, got {self.warmup_epochs}; take fewer."})
         return self
 
     def deviations(self) -> list[str]:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict
 
-from engine.config.fields import (
-    setting,
-)
-from engine.data import DATASETS, Dataset
+from engine.config.fields import setting
 
+KINDS = ("search", "retrain", "attack")  # in the order in which the runs of a chain follow each other
 PRESETS = {
     "quick": "A demonstration on two CPU cores in minutes; not a result for a paper.",
     "scout": "Hours on one GPU: a look before the real run.",
@@ -32,7 +30,7 @@ class RunConfig(BaseModel):
 
     dataset: str = setting("digits", "Which images.", group="Data")
     images: int | None = setting(
-        None, "Use only this many images of each split (stratified); empty for all.", group="Data", ge=8
+        None, "Use only this many images of each split (stratified).", group="Data", empty="all", ge=8
     )
     seed: int = setting(2, "Seed of every random choice of the run.", group="Run", source="ARNAS code, search", ge=0,
                         le=2**31 - 1)
@@ -41,18 +39,13 @@ class RunConfig(BaseModel):
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
     )
     threads: int | None = setting(
-        None, "CPU threads; empty: all cores when the run is alone at its first start, else one. Kept for its life.",
+        None, "CPU threads, kept for the life of the run.", empty="all cores when the run is alone at its first start, else one",
         group="Run", ge=1, le=256,
     )
 
-    @model_validator(mode="after")
-    def _dataset_is_known(self) -> RunConfig:
-        DATASETS[self.dataset]
-        return self
-
-    def datasets(self) -> tuple[Dataset, ...]:
-        """Everything that the run reads images of, its own dataset first."""
-        return (DATASETS[self.dataset],)
+    def datasets(self) -> tuple[str, ...]:
+        """Return the names of the datasets whose images the run reads, its own first."""
+        return (self.dataset,)
 
     def deviations(self) -> list[str]:
         """What this configuration changes of the published mathematics, as it appears behind the run's name."""

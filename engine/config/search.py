@@ -1,13 +1,13 @@
-"""Settings that all search methods share, and the registry of methods. A method's own are in `engine.search.methods`."""
+"""Settings that all search methods share. A method's own are in `engine.search.methods`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pydantic import model_validator
 
+from engine.architecture.placement import RULES, PlacementName
 from engine.config.fields import (
     WidthRatio,
     in_sentence,
@@ -17,12 +17,7 @@ from engine.config.fields import (
     width_ratio_setting,
 )
 from engine.config.run import RunConfig
-from engine.data import Dataset
-from engine.placement import RULES, PlacementName
-from engine.registry import Registry
-
-# Of searches, where it is not the default of every method.
-BEFORE_THEY_WERE_SETTINGS = {"cutout": 0, "normalise": False}
+from engine.errors import ConfigError
 
 
 class SearchConfig(RunConfig):
@@ -35,9 +30,9 @@ class SearchConfig(RunConfig):
     epochs: int = setting(50, "Passes over the weights split.", group="Schedule", source="ARNAS code", ge=1, le=10_000)
     batch_size: int = setting(32, "Images per step, drawn from each of the weights and alphas splits.",
                               group="Schedule", source="ARNAS code", ge=2, le=8192)
-    steps_per_epoch: int | None = setting(None, "Stop each epoch after this many steps; empty for a full pass.",
+    steps_per_epoch: int | None = setting(None, "Stop each epoch after this many steps.", empty="a full pass",
                                           group="Schedule", ge=1)
-    channels: int = setting(24, "Channels C of the first cells of the supernet; even.", group="Supernet",
+    channels: int = setting(24, "Channels C of the first cells of the supernet; even.", step=2, group="Supernet",
                             source="ARNAS code", ge=2, le=512)
     layers: int = setting(8, "Cells of the supernet.", group="Supernet", source="ARNAS code", ge=4, le=64)
     placement: PlacementName = placement_setting("normal", "DARTS code")
@@ -57,15 +52,15 @@ class SearchConfig(RunConfig):
     normalise: bool = normalisation(False, "ARNAS code")
 
     @property
-    def out_of_distribution(self) -> Dataset | None:
-        """The dataset of which a batch of images comes with every step, beside the batches of the search's own; None for none.
+    def out_of_distribution(self) -> str | None:
+        """Name of the dataset that adds a batch of out-of-distribution images to every step; None for none.
 
-        `OutOfDistributionConfig` has the setting that names it.
+        `engine.search.config.OutOfDistributionConfig` has the setting that names it.
         """
         return None
 
-    def datasets(self) -> tuple[Dataset, ...]:
-        """See `RunConfig.datasets`."""
+    def datasets(self) -> tuple[str, ...]:
+        """Return the names of the datasets whose images the run reads, its own first."""
         return (*super().datasets(), *([self.out_of_distribution] if self.out_of_distribution else []))
 
     def supernet_settings(self) -> dict[str, Any]:
@@ -92,8 +87,9 @@ class SearchConfig(RunConfig):
     @model_validator(mode="after")
     def _channels_are_even(self) -> SearchConfig:
         if self.channels % 2:
-            raise ValueError(f"channels must be even (a reduction splits them in two halves), got {self.channels}; "
-                             f"take {self.channels + 1}")
+            raise ConfigError(problems={"channels":
+                f"channels must be even (a reduction splits them in two halves), got {self.channels}; "
+                f"take {self.channels + 1}."})
         return self
 
     def deviations(self) -> list[str]:
@@ -106,29 +102,3 @@ class SearchConfig(RunConfig):
         if self.normalise != fields["normalise"].default:
             names.append("images normalised" if self.normalise else "images not normalised")
         return names
-
-
-@dataclass(frozen=True)
-class Method:
-    """A search method as the page and the command line know it, without its mathematics.
-
-    Attributes:
-        name: registry name, for example "arnas".
-        title: name in print, for example "ARNAS".
-        summary: one or two sentences: what it optimises and how.
-        source: paper, venue, arXiv number.
-        config: its configuration class.
-        implementation: "module:class" that is imported only when a search runs.
-        published: whether a paper fixes its settings; else the preset `paper` holds our defaults.
-    """
-
-    name: str
-    title: str
-    summary: str
-    source: str
-    config: type[SearchConfig]
-    implementation: str
-    published: bool = True
-
-
-METHODS: Registry[Method] = Registry("method")

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from engine.data import Source
+from engine.data.dataset import Source
 from engine.errors import DataError
 
 LARGEST_MEMBER = 2**29

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from engine.data import DATASETS, OFFICIAL_FRACTIONS, Block, ChannelStatistics, Dataset, Source, prepared
+from engine.data import prepared
 from engine.data.archives import read_files
+from engine.data.dataset import OFFICIAL_FRACTIONS, Block, ChannelStatistics, Dataset, Source
 from engine.errors import DataError
 
 PIXELS = 3 * 32 * 32
@@ -42,7 +43,7 @@ def read(places: Sequence[Path], *, train: tuple[str, ...], test: str, label_byt
         yield Block(records[:, label_bytes:].reshape(-1, 3, 32, 32), records[:, label_bytes - 1], test=name == test)
 
 
-DATASETS.add("cifar10", Dataset(
+CIFAR10 = Dataset(
     name="cifar10", title="CIFAR-10",
     description="60,000 colour photographs of 32x32 pixels in ten classes; on its official test set of 10,000.",
     classes=10, image_shape=(3, 32, 32), images=60_000, test_images=10_000,
@@ -53,10 +54,10 @@ DATASETS.add("cifar10", Dataset(
     quick={"images": 128, "autoattack_images": 16},
     sources=(Source("cifar-10-binary.tar.gz", f"{PAGE}/cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", 170_052_171,
                     "cifar-10-batches-bin"),),
-    read=partial(read, train=TRAIN_10, test=TEST_10, label_bytes=1)))
+    read=partial(read, train=TRAIN_10, test=TEST_10, label_bytes=1))
 
 # The papers evaluate on it, their code does not say how it was trained there: as on CIFAR-10.
-DATASETS.add("cifar100", Dataset(
+CIFAR100 = Dataset(
     name="cifar100", title="CIFAR-100",
     description="60,000 colour photographs of 32x32 pixels in a hundred classes; on its official test set of 10,000.",
     classes=100, image_shape=(3, 32, 32), images=60_000, test_images=10_000,
@@ -67,4 +68,4 @@ DATASETS.add("cifar100", Dataset(
     quick={"images": 128, "autoattack_images": 16},
     sources=(Source("cifar-100-binary.tar.gz", f"{PAGE}/cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8", 168_513_733,
                     "cifar-100-binary"),),
-    read=partial(read, train=TRAIN_100, test=TEST_100, label_bytes=2)))
+    read=partial(read, train=TRAIN_100, test=TEST_100, label_bytes=2))

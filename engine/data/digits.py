@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from engine.data import DATASETS, Dataset
+from engine.data.dataset import Dataset
 from engine.errors import ConfigError
 
 
@@ -28,22 +28,19 @@ def load() -> tuple[Any, Any]:
     return (table[:, :-1].reshape(-1, 1, 8, 8) / 16.0).astype(np.float32), table[:, -1].astype(np.int64)
 
 
-DATASETS.add(
-    "digits",
-    Dataset(
-        name="digits",
-        title="Digits 8x8",
-        description="1,797 handwritten digits of 8x8 grey pixels; ships with scikit-learn, works offline.",
-        classes=10,
-        image_shape=(1, 8, 8),
-        images=1797,
-        # At 8/255, half of one of its 17 grey levels, nothing happens.
-        epsilon=0.15,
-        step_size=0.15 / 4,
-        split_fractions=(0.34, 0.34, 0.12, 0.20),
-        load=load,
-        # A mirrored digit is another sign, a shift of one pixel in eight is what four in thirty-two is for CIFAR, and
-        # maps of two pixels are too small for the auxiliary head.
-        defaults={"crop_padding": 1, "flip": False, "cutout": 0, "auxiliary_weight": 0.0},
-    ),
+DIGITS = Dataset(
+    name="digits",
+    title="Digits 8x8",
+    description="1,797 handwritten digits of 8x8 grey pixels; ships with scikit-learn, works offline.",
+    classes=10,
+    image_shape=(1, 8, 8),
+    images=1797,
+    # At 8/255, half of one of its 17 grey levels, nothing happens.
+    epsilon=0.15,
+    step_size=0.15 / 4,
+    split_fractions=(0.34, 0.34, 0.12, 0.20),
+    load=load,
+    # A mirrored digit is another sign, a shift of one pixel in eight is what four in thirty-two is for CIFAR, and
+    # maps of two pixels are too small for the auxiliary head.
+    defaults={"crop_padding": 1, "flip": False, "cutout": 0, "auxiliary_weight": 0.0},
 )

@@ -14,7 +14,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from engine.data import Source
+from engine.data.dataset import Source
 from engine.data.prepared import MAKE_ROOM, Progress
 from engine.errors import DataError
 

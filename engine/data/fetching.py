@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.data import DATASETS, Dataset, folders, prepared
+from engine.data import folders, prepared
 from engine.data.archives import locate
+from engine.data.catalogue import DATASETS
+from engine.data.dataset import Dataset
 from engine.data.download import check, download
 from engine.data.prepared import Progress
 from engine.errors import DataError
@@ -121,7 +123,7 @@ def fetch_folder(name: str, folder: Path | None = None, side: int | None = None,
     Raises:
         DataError: as `fetch`.
     """
-    folders.check_name(name)
+    folders.check_name(name, DATASETS.built_in)
     before = prepared.record_of(name)
     own = prepared.data_home() / "folders" / name
     if folder is None and not own.is_dir():

@@ -8,12 +8,13 @@ all pictures are dealt to the four splits.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from engine.data import DATASETS, OFFICIAL_FRACTIONS, Block, Dataset, prepared
+from engine.data import prepared
+from engine.data.dataset import OFFICIAL_FRACTIONS, Block, Dataset
 from engine.data.pictures import ENDINGS, square
 from engine.errors import DataError, shortened
 
@@ -79,15 +80,19 @@ def blocks(found: Scan, side: int) -> Iterator[Block]:
             yield Block(images, np.array([label for _, label in part], dtype=np.int64), test)
 
 
-def check_name(name: str) -> None:
-    """Refuses a name that an image folder cannot have.
+def check_name(name: str, taken: Collection[str]) -> None:
+    """Check that an image folder may have a name.
+
+    Args:
+        name: the name.
+        taken: names of the built-in datasets.
 
     Raises:
-        DataError: it is taken, or has other than small letters, digits and hyphens.
+        DataError: it is taken, or has characters other than lower-case letters, digits and hyphens.
     """
-    if name in DATASETS.built_in or not NAME.fullmatch(name):
+    if name in taken or not NAME.fullmatch(name):
         raise DataError(f"The name of an image folder must be of small letters, digits and hyphens (at most 40) and none of "
-                        f"{', '.join(DATASETS.built_in)}, got {name!r}; choose another.")
+                        f"{', '.join(taken)}, got {name!r}; choose another.")
 
 
 def prepared_names() -> list[str]:
@@ -102,7 +107,7 @@ def prepared_names() -> list[str]:
 
 def prepared_folder(name: object) -> Dataset | None:
     """The dataset that a prepared image folder is; None when there is none of this name."""
-    if not isinstance(name, str) or not NAME.fullmatch(name) or name in DATASETS.built_in:
+    if not isinstance(name, str) or not NAME.fullmatch(name):
         return None
     record = prepared.record_of(name)
     if record is None:

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.data import DATASETS, ChannelStatistics, Dataset
+from engine.data.catalogue import DATASETS
+from engine.data.dataset import ChannelStatistics, Dataset
 from engine.data.splits import Splits, steps_in_epoch
 from engine.errors import ConfigError
 

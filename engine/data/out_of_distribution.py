@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.data import ChannelStatistics, Dataset
 from engine.data.augmentation import generator_for
+from engine.data.dataset import ChannelStatistics, Dataset
 from engine.data.loading import AT_ONCE, Images, load_split, measured_statistics
 from engine.data.splits import Splits
 

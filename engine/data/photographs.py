@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from engine.data import UNLABELLED, Dataset
+from engine.data.dataset import Dataset
 from engine.errors import ConfigError
 
 FILES = ("china.jpg", "flower.jpg")
@@ -42,8 +42,8 @@ def load() -> tuple[Any, Any]:
     return np.concatenate(parts), np.repeat(np.arange(len(parts)), [len(part) for part in parts]).astype(np.int64)
 
 
-UNLABELLED.add("photographs", Dataset(
+PHOTOGRAPHS = Dataset(
     name="photographs", title="Photographs",
     description="520 patches of 32x32 colour pixels of two photographs; ships with scikit-learn, works offline.",
     classes=len(FILES), image_shape=(3, SIDE, SIDE), images=520, epsilon=8 / 255, step_size=None,
-    split_fractions=(0.34, 0.34, 0.12, 0.20), load=load))
+    split_fractions=(0.34, 0.34, 0.12, 0.20), load=load)

@@ -26,7 +26,7 @@ from typing import IO, TYPE_CHECKING, Any
 from engine.errors import DataError, shortened
 
 if TYPE_CHECKING:
-    from engine.data import Block, Dataset
+    from engine.data.dataset import Block, Dataset
 
 SCHEMA = 1
 RECORD = "dataset.json"
@@ -85,13 +85,10 @@ def load(name: str) -> tuple[Any, Any]:
     """
     import numpy as np
 
-    from engine.data import DATASETS
-
     record, place = record_of(name), prepared_place(name)
     if record is None:
-        known = absence(DATASETS[name]) if name in DATASETS else ""
-        raise DataError(known or f"The dataset {name} must lie prepared in {place} and does not; prepare it with `python -m "
-                        f"engine dataset fetch {name} --from DIR`.")
+        raise DataError(f"The dataset {name} must be prepared in {place} and is not; run `python -m engine dataset fetch {name}` "
+                        "(add `--from DIR` for an image folder).")
     try:
         images, labels = (np.load(place / Path(file).name, mmap_mode="r", allow_pickle=False) for file in record["files"])
     except (OSError, ValueError) as problem:

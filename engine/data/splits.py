@@ -14,13 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from engine.data import DATASETS, SPLITS, Dataset
+from engine.data.catalogue import DATASETS
+from engine.data.dataset import SPLITS, Dataset
 from engine.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from engine.config import RunConfig
 
 
 @dataclass(frozen=True)
@@ -136,32 +135,6 @@ def split_sizes(dataset: Dataset | str, images: int | None = None) -> dict[str, 
     return {name: total if images is None else min(total, images) for name, total in zip(SPLITS, totals, strict=True)}
 
 
-def check_batch(config: RunConfig, kind: str) -> None:
-    """Refuses a batch, or a number of AutoAttack images, that is larger than what it is drawn from.
-
-    Args:
-        config: a search, retrain or attack configuration.
-        kind: "search", "retrain" or "attack".
-
-    Raises:
-        ConfigError: with the numbers and what to do.
-    """
-    sizes = split_sizes(config.dataset, config.images)
-    if kind == "search":
-        name = "weights" if sizes["weights"] <= sizes["alphas"] else "alphas"
-        available, where = sizes[name], f"the {name} split"
-        for other in config.datasets()[1:]:
-            theirs = split_sizes(other, config.images)
-            _check_at_most("batch_size", getattr(config, "batch_size", None), theirs["weights"] + theirs["alphas"],
-                           f"the weights and alphas splits of {other.title} together")
-    elif kind == "retrain":
-        available, where = sizes["weights"] + sizes["alphas"], "the weights and alphas splits together"
-    else:
-        available, where = sizes["test"], "the test split"
-        _check_at_most("autoattack_images", getattr(config, "autoattack_images", None), available, where)
-    _check_at_most("batch_size", getattr(config, "batch_size", None), available, where)
-
-
 def steps_in_epoch(images: int, batch_size: int, limit: int | None = None) -> int:
     """Batches in one pass; a last batch of a single image is left out (BatchNorm cannot train on it).
 
@@ -173,12 +146,6 @@ def steps_in_epoch(images: int, batch_size: int, limit: int | None = None) -> in
     full, rest = divmod(images, batch_size)
     steps = full + (rest > 1)
     return steps if limit is None else min(steps, limit)
-
-
-def _check_at_most(field: str, value: int | None, available: int, where: str) -> None:
-    if value is not None and value > available:
-        raise ConfigError(f"{field} must be at most {available}, the number of images in {where}, got {value}; "
-                          f"take {available} or less.")
 
 
 def _apportion(total: int, fractions: Sequence[float]) -> list[int]:

@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from engine.data import DATASETS, OFFICIAL_FRACTIONS, Block, ChannelStatistics, Dataset, Source, prepared
+from engine.data import prepared
+from engine.data.dataset import OFFICIAL_FRACTIONS, Block, ChannelStatistics, Dataset, Source
 from engine.errors import DataError
 
 PAGE = "http://ufldl.stanford.edu/housenumbers"
@@ -45,7 +46,7 @@ def _arrays(place: Path) -> tuple[Any, Any]:
     return np.ascontiguousarray(images.transpose(3, 2, 0, 1)), labels.astype(np.int64) % 10
 
 
-DATASETS.add("svhn", Dataset(
+SVHN = Dataset(
     name="svhn", title="SVHN",
     description="99,289 house-number digits of 32x32 colour pixels; on its official test set of 26,032.",
     classes=10, image_shape=(3, 32, 32), images=99_289, test_images=26_032,
@@ -58,4 +59,4 @@ DATASETS.add("svhn", Dataset(
     quick={"images": 128, "autoattack_images": 16},
     sources=(Source("train_32x32.mat", f"{PAGE}/train_32x32.mat", "e26dedcc434d2e4c54c9b2d4a06d8373", 182_040_794),
              Source("test_32x32.mat", f"{PAGE}/test_32x32.mat", "eb5a983be6a315427106f1b164d9cef3", 64_275_384)),
-    read=read))
+    read=read)

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from engine.data import DATASETS, OFFICIAL_FRACTIONS, Block, Dataset, Source, prepared
+from engine.data import prepared
 from engine.data.archives import Pictures, opened
+from engine.data.dataset import OFFICIAL_FRACTIONS, Block, Dataset, Source
 from engine.data.pictures import square
 from engine.errors import DataError
 
@@ -54,7 +55,7 @@ def _blocks(files: Pictures, labelled: list[tuple[str, int]], test: bool) -> Ite
         yield Block(images, np.array([label for _, label in part], dtype=np.int64), test)
 
 
-DATASETS.add("tiny-imagenet", Dataset(
+TINY_IMAGENET = Dataset(
     name="tiny-imagenet", title="Tiny-ImageNet-200",
     description="110,000 colour photographs of 64x64 pixels in 200 classes; tested on its official validation set of 10,000.",
     classes=200, image_shape=(3, SIDE, SIDE), images=110_000, test_images=10_000,
@@ -66,4 +67,4 @@ DATASETS.add("tiny-imagenet", Dataset(
     quick={"images": 64, "autoattack_images": 10},
     sources=(Source("tiny-imagenet-200.zip", "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
                     "90528d7ca1a48142e341f4ef8d21d0de", 248_100_043, "tiny-imagenet-200"),),
-    read=read))
+    read=read)

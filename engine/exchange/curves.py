@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.architecture.genotype import EDGES, NONE, PRIMITIVES, Genotype, derive_genotype
 from engine.errors import CheckpointError, ConfigError
 from engine.exchange.forms import CURVES
 from engine.exchange.imported import Origin, check_dataset, new_run, origin_of, write_result
 from engine.exchange.reading import unreadable
-from engine.genotype import EDGES, NONE, PRIMITIVES, Genotype, derive_genotype
 
 COLUMNS = (NONE, *PRIMITIVES)
 _ROUNDING = 1e-3  # of a row's sum; the files hold single precision

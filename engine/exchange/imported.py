@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.architecture.genotype import Genotype
 from engine.config import RunConfig
-from engine.data import DATASETS
+from engine.data.catalogue import DATASETS
 from engine.errors import RunError
 from engine.exchange.reading import Epoch, epochs_in, genotype_in, read_text, unreadable
-from engine.genotype import Genotype
 from engine.run import admission, provenance
 from engine.run.events import EventWriter
 from engine.run.folder import SCHEMA, RunFolder, atomic_write_json, free_id, sync_directory

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from engine.description import HAND_MADE
+from engine.architecture.network import HAND_MADE
 from engine.errors import ConfigError
 from engine.exchange.source import Source
 from engine.run.loop_attack import network_of

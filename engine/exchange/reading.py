@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.architecture.genotype import Genotype
 from engine.errors import ConfigError, GenotypeError, shortened
-from engine.genotype import Genotype
 from engine.registry import unknown_name
 
 LARGEST_TEXT = 64 * 2**20  # bytes

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.catalog import find_genotype
-from engine.data import DATASETS
-from engine.description import HAND_MADE
+from engine.architecture.catalogue import find_genotype
+from engine.architecture.genotype import Genotype
+from engine.architecture.hand_made import hand_made, is_hand_made
+from engine.architecture.network import HAND_MADE
+from engine.architecture.placement import resolved, width_ratio_text
+from engine.data.catalogue import DATASETS
 from engine.errors import ConfigError, RunError
-from engine.genotype import Genotype
-from engine.placement import resolved, width_ratio_text
-from engine.residual import hand_made, is_hand_made
 from engine.run.folder import ID_PATTERN, RunFolder, read_json
 
 # What `describe` takes where nothing else is said: the published ARNAS network.
@@ -40,7 +40,7 @@ class Source:
 
     @property
     def description(self) -> dict[str, Any]:
-        """The network as `engine.description` has it; hand-made ones carry their name among their sizes."""
+        """The network as `engine.architecture.network` has it; hand-made ones carry their name among their sizes."""
         return self.sizes if self.genotype is None else {"genotype": self.genotype.to_dict(), **self.sizes}
 
     def cells(self, what: str) -> Genotype:
@@ -65,7 +65,7 @@ def find(text: str, runs: Path, *, channels: int | None = None, layers: int | No
             network attacked.
         runs: folder of all runs.
         channels, layers, classes, image_shape: size of the network; None for the run's own, else the published ARNAS size.
-        placement, width_ratio: as `engine.placement.positions`; None for the run's own, else those published with the cells.
+        placement, width_ratio: as `placement.positions`; None for the run's own, else those published with the cells.
 
     Raises:
         ConfigError, GenotypeError: no such name, no genotype, a placement of other cells, or a size that a retrained network

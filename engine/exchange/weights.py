@@ -14,14 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.config import build
-from engine.data import DATASETS, Dataset
-from engine.description import event_of
+from engine.architecture.genotype import Genotype
+from engine.architecture.network import event_of
+from engine.architecture.placement import LARGEST_WIDTH, STEM_MULTIPLIER, reductions, resolved
+from engine.configuring import build
+from engine.data.catalogue import DATASETS
+from engine.data.dataset import Dataset
 from engine.errors import CheckpointError
 from engine.exchange.imported import Origin, new_run
 from engine.exchange.reading import unreadable
-from engine.genotype import Genotype
-from engine.placement import LARGEST_WIDTH, STEM_MULTIPLIER, reductions, resolved
 from engine.run import admission, checkpoint
 from engine.run.folder import atomic_write_json
 from engine.space.darts_names import tensors_of
@@ -48,7 +49,7 @@ def import_checkpoint(runs: Path, path: Path, origin: Origin, *, genotype: Genot
         origin: see `engine.exchange.imported.origin_of`.
         genotype: the one it was trained with; a file does not hold it.
         dataset: the one it was trained on.
-        placement: where its cells stand, as `engine.placement.positions`; empty for the published rule of the cells.
+        placement: where its cells stand, as `engine.architecture.placement.positions`; empty for the published rule of the cells.
         title: what to call the run; None for the file's name.
         mean, std: what training subtracted from pixels in 0..1, and divided by, per image channel; None for images that stayed
             in 0..1 and for files that hold both.

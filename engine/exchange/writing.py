@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.cost import cost
-from engine.description import cost_of
+from engine.architecture.cost import cost
+from engine.architecture.genotype import Genotype
+from engine.architecture.network import cost_of
+from engine.architecture.placement import STEM_MULTIPLIER, positions
 from engine.errors import ConfigError
 from engine.exchange.source import Source
-from engine.genotype import Genotype
-from engine.placement import STEM_MULTIPLIER, positions
 from engine.registry import unknown_name
 from engine.run.folder import atomic_write_bytes
 
@@ -85,7 +85,7 @@ def module_text(genotype: Genotype, sizes: Mapping[str, Any], *, module: str, ti
 
     Args:
         genotype: the architecture.
-        sizes: keyword arguments of `engine.cost.cost`.
+        sizes: keyword arguments of `engine.architecture.cost.cost`.
         module: name under which the file will be imported, for the example in its docstring.
         title: where the architecture comes from, for the first line.
 

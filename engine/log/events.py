@@ -13,9 +13,9 @@ from typing import Any, get_args
 
 import numpy as np
 
+from engine.architecture.genotype import EDGES, Genotype
 from engine.attack.statistics import wilson
 from engine.errors import GenotypeError, RunLogError, shortened
-from engine.genotype import EDGES, Genotype
 from engine.registry import unknown_name
 from engine.run.events import SCHEMA
 from engine.search.candidates import Ranking

@@ -19,7 +19,7 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from engine.config import config_class, differences_from_paper, recorded
+from engine.configuring import config_class, differences_from_paper, recorded
 from engine.errors import ConfigError, RunError, RunLogError
 from engine.log import queries_attacks, queries_runs, queries_training, schema
 from engine.log.frames import number_of
@@ -153,7 +153,7 @@ class RunLog:
     def run(self, run: str) -> dict[str, Any]:
         """The row of `runs` as a dict, with `config`, `command`, `code`, `packages`, `children_of_chain` from run.json,
         `attempt`, `device`, `since` and `pid` from its state, `imported` (file and hash it was made of; {} for a run of ours),
-        and `differences`: what differs from the published settings, as `engine.config.Difference`. Unknown numbers are None.
+        and `differences`: what differs from the published settings, as `engine.configuring.Difference`. Unknown numbers are None.
 
         Raises:
             RunLogError: no such run.

@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.catalog import CATALOG, find_genotype
+from engine.architecture.catalogue import CATALOG, find_genotype
+from engine.architecture.hand_made import DERIVED, hand_made
+from engine.architecture.network import cost_of
+from engine.architecture.placement import RULES, check_size, resolved
 from engine.config import RetrainConfig, RunConfig
 from engine.config.fields import in_sentence
-from engine.data import DATASETS
+from engine.configuring import check_batch
+from engine.data.catalogue import DATASETS, image_source
 from engine.data.prepared import absence
-from engine.data.splits import check_batch
-from engine.description import cost_of
 from engine.errors import ConfigError, DataError, RunError
-from engine.placement import RULES, check_size, resolved
-from engine.residual import DERIVED, hand_made
 from engine.run.folder import RunFolder
 from engine.run.lineage import arrangement_of, trained_network
 
@@ -55,8 +55,8 @@ def check_present(config: RunConfig) -> None:
     Raises:
         DataError: how to get it.
     """
-    for dataset in config.datasets():
-        if missing := absence(dataset):
+    for name in config.datasets():
+        if missing := absence(image_source(name)):
             raise DataError(missing)
 
 
@@ -69,9 +69,10 @@ def check_config(kind: str, config: RunConfig) -> None:
     check_batch(config, kind)
     _, height, width = DATASETS[config.dataset].image_shape
     if kind == "search" and (height % 4 or width % 4):
-        raise ConfigError(f"A search needs images whose height and width are multiples of 4 (its supernet halves them twice), "
-                          f"got {height}x{width} of {config.dataset}; prepare it with `python -m engine dataset fetch "
-                          f"{config.dataset} --side {4 * round(height / 4)}`.")
+        raise ConfigError(problems={"dataset": (
+            f"A search needs images whose height and width are multiples of 4 (its supernet halves them twice), "
+            f"got {height}x{width} of {config.dataset}; prepare it with `python -m engine dataset fetch "
+            f"{config.dataset} --side {4 * round(height / 4)}`.")})
     if isinstance(config, RetrainConfig) and needs_no_parent(config):
         _check_network(Path(), config, None)
 
@@ -125,11 +126,13 @@ def check_parent(runs: Path, kind: str, config: RunConfig, parent: str | None) -
         raise RunError(f"The parent of a run of kind {kind} must be a {wanted} run, "
                        f"got the {above['kind']} run {parent}; name its {wanted} run.")
     if kind == "attack" and above["config"].get("dataset") != config.dataset:
-        raise ConfigError(f"dataset must be {above['config'].get('dataset')!r}, on which {parent} was trained, "
-                          f"got {config.dataset!r}; attack it there.")
+        raise ConfigError(problems={"dataset": (
+            f"dataset must be {above['config'].get('dataset')!r}, on which {parent} was trained, "
+            f"got {config.dataset!r}; attack it there.")})
     if getattr(config, "checkpoint", "best") == "last" and above.get("imported"):
-        raise ConfigError(f"checkpoint must be best for {parent}, which was imported from a file of one network, got last; leave "
-                          "it out.")
+        raise ConfigError(problems={"checkpoint": (
+            f"checkpoint must be best for {parent}, which was imported from a file of one network, got last; leave "
+            "it out.")})
     if isinstance(config, RetrainConfig):
         check_arrangement(config, above["config"])
         # What a search that goes on will find is known when the retraining begins.
@@ -150,8 +153,9 @@ def check_follows(config: RetrainConfig) -> None:
         ConfigError: a hand-made network.
     """
     if config.network != DERIVED:
-        raise ConfigError(f"A retraining that follows a search must train what it found (network {DERIVED}), got "
-                          f"{config.network}; launch it by itself, without a parent.")
+        raise ConfigError(problems={"network": (
+            f"A retraining that follows a search must train what it found (network {DERIVED}), got "
+            f"{config.network}; launch it by itself, without a parent.")})
 
 
 def network_title(config: RetrainConfig) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from engine.data import Dataset
+from engine.data.dataset import Dataset
 from engine.errors import RunError
 from engine.run.folder import RunFolder, atomic_write_json, read_json
 from engine.run.provenance import package_versions

@@ -23,10 +23,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from engine.config.run import KINDS
 from engine.errors import RunError
 
 SCHEMA = 1
-KINDS = ("search", "retrain", "attack")  # in the order in which they follow each other
 ID_PATTERN = re.compile(r"[0-9]{8}-[0-9]{4}-[a-z0-9-]+-[0-9a-f]{4}")
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from engine.catalog import find_genotype
-from engine.config import RetrainConfig, validate
-from engine.data import DATASETS
-from engine.description import HAND_MADE
+from engine.architecture.catalogue import find_genotype
+from engine.architecture.genotype import Genotype
+from engine.architecture.hand_made import DERIVED, hand_made
+from engine.architecture.network import HAND_MADE
+from engine.architecture.placement import resolved
+from engine.architecture.transplant import read_grafts, transplant
+from engine.config import RetrainConfig
+from engine.configuring import validate
+from engine.data.catalogue import DATASETS
 from engine.errors import ConfigError, RunError
-from engine.genotype import Genotype
-from engine.placement import resolved
-from engine.residual import DERIVED, hand_made
 from engine.run.folder import ID_PATTERN, RunFolder, read_json
-from engine.transplant import read_grafts, transplant
 
 
 def found_genotype(runs: Path | str, search: str) -> Genotype:

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from engine.architecture.cost import cost
 from engine.config import SearchConfig
-from engine.cost import cost
 from engine.data.augmentation import augment, generator_for
 from engine.data.loading import batches, channel_statistics
 from engine.data.out_of_distribution import OutOfDistributionImages, restated

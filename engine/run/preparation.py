@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.config import RunConfig, config_class, recorded
-from engine.data import DATASETS, Dataset
+from engine.architecture.network import event_of
+from engine.config import RunConfig
+from engine.configuring import config_class, recorded
+from engine.data.catalogue import DATASETS, image_source
+from engine.data.dataset import Dataset
 from engine.data.loading import Images, load_split
 from engine.data.splits import Splits, splits_of
-from engine.description import event_of
 from engine.errors import RunError, StopRequested
 from engine.run import checkpoint, environment
 from engine.run.session import Session
@@ -56,7 +58,8 @@ def prepare(session: Session) -> Prepared:
     dataset = DATASETS[config.dataset]
     split_seed = int(run.get("split_seed", config.seed))
     splits = splits_of(dataset, split_seed, config.images)
-    second = next(((other, splits_of(other, split_seed, config.images)) for other in config.datasets()[1:]), None)
+    others = map(image_source, config.datasets()[1:])
+    second = next(((other, splits_of(other, split_seed, config.images)) for other in others), None)
     state, problems = (None, []) if session.attempt == 1 else checkpoint.load(session.folder.checkpoint)
     if state is not None:
         with checkpoint.fitting(f"checkpoint/last.pt of run {session.folder.id} must say how far the run is"):

@@ -33,20 +33,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from engine.architecture.genotype import PRIMITIVES
 from engine.errors import CheckpointError, RunError
-from engine.genotype import PRIMITIVES
 from engine.search.bilevel import Bilevel, InnerAttack, adam, clipped, sgd
+from engine.search.config import BilevelConfig, RobustBilevelConfig, WeighedBilevelConfig
 from engine.search.graphs import Graphs
 from engine.search.lanes import Lanes
 from engine.search.method import StepReport
-from engine.search.methods.bilevel_config import BilevelConfig, RobustBilevelConfig, WeighedBilevelConfig
 from engine.search.objectives import CrossEntropy, Objective, StepImages, Value, accuracy
 from engine.search.proposal import ArchitectureGradients, Batch, Proposal, State, Term
 from engine.search.registries import WEIGHTINGS, implementation_of
 from engine.search.weighting import gramian_of, normalised
 
 if TYPE_CHECKING:
-    from engine.genotype import Genotype
+    from engine.architecture.genotype import Genotype
     from engine.space.supernet import Supernet
 
 __all__ = ["ArchitectureGradients", "Batch", "BilevelMethod", "Proposal", "RobustBilevelMethod", "State", "Term",

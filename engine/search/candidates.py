@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from engine.genotype import Genotype
+    from engine.architecture.genotype import Genotype
 
 Ranking = Literal["adversarial", "natural", "none"]
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-from engine.config import METHODS, SearchConfig
-from engine.data import ChannelStatistics
-from engine.placement import RULES
+from engine.architecture.placement import RULES
+from engine.config import SearchConfig
+from engine.data.dataset import ChannelStatistics
+from engine.search.methods.registry import METHODS
 from engine.space.supernet import Supernet
 
 

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from engine.search.objectives import FunctionalNetwork, Objective, StepImages, Value
 
 if TYPE_CHECKING:
-    from engine.search.methods.curvature_config import CurvatureConfig
+    from engine.search.config import CurvatureConfig
 
 
 @dataclass(frozen=True)

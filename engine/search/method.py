@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from engine.architecture.genotype import Genotype
     from engine.config import SearchConfig
-    from engine.genotype import Genotype
     from engine.search.candidates import Candidate
 
 

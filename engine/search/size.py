@@ -3,7 +3,7 @@
 Every count here is linear in softmax(alpha), so one table [kinds, 14, primitives] per supernet holds it. E2RNAS published
 three of them: the parameters of 2020 (arXiv 2011.09820, released code of 2020-11), the parameters of 2021 and the multiply-adds
 of 2021 (released code of 2021-03). The parameters of 2021 are those of the real modules: at one-hot alphas, with "none" on the
-edges that are dropped, they are exactly what `engine.cost` counts on the edges of the derived network. The other two are not;
+edges that are dropped, they are exactly what `cost` counts on the edges of the derived network. The other two are not;
 `module_macs` is what the MACs of 2021 stand for. Stem, preprocessing and classifier are the same in every
 architecture and left out, as published.
 """
@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from engine.genotype import EDGES
-from engine.placement import halved
+from engine.architecture.genotype import EDGES
+from engine.architecture.placement import halved
 from engine.search.objectives import StepImages, Value
 from engine.space.layout import CellShape
 

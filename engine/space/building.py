@@ -1,4 +1,4 @@
-"""The network that a description (`engine.description`) describes, as a module."""
+"""The network that a description (`engine.architecture.network`) describes, as a module."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from engine.description import HAND_MADE
-from engine.genotype import Genotype
-from engine.residual import hand_made
+from engine.architecture.genotype import Genotype
+from engine.architecture.hand_made import hand_made
+from engine.architecture.network import HAND_MADE
 from engine.space.network import Network
 from engine.space.residual import ResidualNetwork
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.genotype import EDGES, PRIMITIVES
+from engine.architecture.genotype import EDGES, PRIMITIVES
 from engine.space.depthwise import depthwise
 from engine.space.layout import DILATED, DILATED_KERNELS, SEPARABLE, SEPARABLE_KERNELS, SKIP, StateShape
 from engine.space.normalisation import Normalisation

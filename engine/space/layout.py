@@ -16,9 +16,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from engine.architecture.genotype import EDGES, NODES, PRIMITIVES
+from engine.architecture.placement import STEM_MULTIPLIER, positions
 from engine.errors import CheckpointError
-from engine.genotype import EDGES, NODES, PRIMITIVES
-from engine.placement import STEM_MULTIPLIER, positions
 
 # How a state operation groups the primitives, by their places in PRIMITIVES (the two pools come first), and (name, kernel)
 # of those with weights.
@@ -108,7 +108,7 @@ class CellShape:
 
     Attributes:
         index, kind: its place and the alphas it follows.
-        reduction, after_reduction: as in `engine.placement.CellPosition`.
+        reduction, after_reduction: as in `engine.architecture.placement.CellPosition`.
         channels: of its nodes.
         inputs: channels of its two inputs (cell k-2, cell k-1).
         map_size: (height, width) of its states 0 and 1.

@@ -1,7 +1,7 @@
 """The derived network: what is built from a genotype, trained from scratch and attacked.
 
 Cells and their names follow the public DARTS family (Liu, Simonyan and Yang 2018, arXiv 1806.09055), their places and
-widths `engine.placement`, so state dicts of that family load by `load_darts_state_dict`. The network takes pixels in 0..1;
+widths `architecture.placement`, so state dicts of that family load by `load_darts_state_dict`. The network takes pixels in 0..1;
 mean and standard deviation are inside it, so that epsilon means the same for every network.
 """
 
@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine import genotype as genotypes
-from engine.cost import AUXILIARY_CHANNELS
+from engine.architecture import genotype as genotypes
+from engine.architecture.cost import AUXILIARY_CHANNELS
+from engine.architecture.genotype import Genotype
+from engine.architecture.placement import STEM_MULTIPLIER, CellPosition, auxiliary_map, check_size, positions, reductions
 from engine.errors import CheckpointError, ConfigError
-from engine.genotype import Genotype
-from engine.placement import STEM_MULTIPLIER, CellPosition, auxiliary_map, check_size, positions, reductions
 from engine.space import derived
 from engine.space.darts_names import first_few, tensors_of
 from engine.space.primitives import FactorizedReduce, ReLUConvBN, drop_path, operation
@@ -105,7 +105,7 @@ class Network(nn.Module):
             classes: number of classes.
             image_shape: (channels, height, width) of an image.
             auxiliary: build the auxiliary head.
-            placement, width_ratio: as `engine.placement.positions`; empty for the published ones of the genotype's cells.
+            placement, width_ratio: as `placement.positions`; empty for the published ones of the genotype's cells.
             mean: mean per image channel in pixels 0..1, subtracted first; None for 0.
             std: standard deviation per image channel, divided by; None for 1.
 

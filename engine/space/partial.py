@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.genotype import NODES
+from engine.architecture.genotype import NODES
 
 
 def bypassed(h: Tensor, weights: Tensor, stride: int) -> Tensor:
@@ -39,6 +39,6 @@ def shuffled(selected: Tensor, others: Tensor) -> Tensor:
 
 
 def edge_softmax(betas: Tensor) -> Tensor:
-    """Softmax of betas [..., 14] over the edges into each node, edges in the order of `engine.genotype.EDGES`."""
+    """Softmax of betas [..., 14] over the edges into each node, edges in the order of `engine.architecture.genotype.EDGES`."""
     into_nodes = betas.split([2 + node for node in range(NODES)], dim=-1)
     return torch.cat([F.softmax(into, dim=-1) for into in into_nodes], dim=-1)

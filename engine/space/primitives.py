@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from engine.architecture.genotype import NONE, OPERATIONS
 from engine.errors import ConfigError, GenotypeError
-from engine.genotype import NONE, OPERATIONS
 from engine.registry import unknown_name
 from engine.space.depthwise import depthwise
 
@@ -98,7 +98,7 @@ def operation(name: str, channels: int, stride: int) -> nn.Module:
     """The module of one edge, [B, C, H, W] -> [B, C, H / stride, W / stride] (rounded up).
 
     Args:
-        name: one of `engine.genotype.OPERATIONS`.
+        name: one of `engine.architecture.genotype.OPERATIONS`.
         channels: C, the same in and out.
         stride: 1 or 2.
 

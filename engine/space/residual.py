@@ -1,4 +1,4 @@
-"""Hand-made residual networks as modules; their shapes are those of `engine.residual`.
+"""Hand-made residual networks as modules; their shapes are those of `engine.architecture.hand_made`.
 
 Like the derived network they take pixels in 0..1, with mean and standard deviation inside. Weights begin as in the authors'
 code: normal with variance 2 / (outputs * taps) for convolutions (He et al. 2015, arXiv 1502.01852), no bias in the classifier.
@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.placement import check_size
-from engine.residual import Block, HandMade
+from engine.architecture.hand_made import Block, HandMade
+from engine.architecture.placement import check_size
 from engine.space.network import per_channel
 
 
@@ -67,7 +67,7 @@ class ResidualNetwork(nn.Module):
         """Weights are drawn from the global generator.
 
         Args:
-            plan: from `engine.residual.hand_made`.
+            plan: from `engine.architecture.hand_made.hand_made`.
             classes: number of classes.
             image_shape: (channels, height, width) of an image.
             mean, std: per image channel in pixels 0..1, subtracted and divided by first; None for images as they are.

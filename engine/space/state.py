@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from engine.genotype import NODES
+from engine.architecture.genotype import NODES
 from engine.registry import Registry
 from engine.space.compiled.build import unavailable
 from engine.space.compiled.cell import Compiled

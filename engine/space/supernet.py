@@ -2,7 +2,7 @@
 
 It owns no weights, so an unrolled step or a finite difference evaluates it at another point of the same vector and nothing
 is copied. Cells are computed state by state (`engine.space.state`), each by the back end that is fastest for its size.
-Search space: DARTS (Liu, Simonyan and Yang 2018); cell kinds, their places and widths: `engine.placement`.
+Search space: DARTS (Liu, Simonyan and Yang 2018); cell kinds, their places and widths: `engine.architecture.placement`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from engine.architecture.genotype import EDGES, NODES, NONE, PRIMITIVES, Genotype, derive_genotype
+from engine.architecture.placement import check_size
 from engine.errors import CheckpointError, ConfigError
-from engine.genotype import EDGES, NODES, NONE, PRIMITIVES, Genotype, derive_genotype
-from engine.placement import check_size
 from engine.space import darts_names
 from engine.space.darts_names import ALPHAS, BETAS
 from engine.space.layout import Layout, buffer_layout, cell_shapes, edges_from, weight_layout
@@ -38,8 +38,8 @@ class Supernet:
         layers: number of cells, at least 3.
         classes: number of logits.
         image_shape: (channels, height, width); height and width multiples of 4, for the two reductions.
-        placement, width_ratio: as `engine.placement.positions`; empty for the published ones of the kinds.
-        primitives: columns of the alphas: the seven of `engine.genotype.PRIMITIVES` in any order, with or without "none".
+        placement, width_ratio: as `engine.architecture.placement.positions`; empty for the published ones of the kinds.
+        primitives: columns of the alphas: the seven of `genotype.PRIMITIVES` in any order, with or without "none".
         backend: name of a state back end for all cells; None: the fastest for each cell.
         mean: mean per image channel in pixels 0..1, subtracted first; None for images that stay as they are.
         std: standard deviation per image channel, divided by; None for 1.

@@ -2,41 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from fractions import Fraction
 from math import cos, pi
-from typing import TYPE_CHECKING
 
-from engine.errors import ConfigError, shortened
-
-if TYPE_CHECKING:  # engine.config reads milestones with this module
-    from engine.config import RetrainConfig
-
-
-def milestone_epochs(text: str, epochs: int) -> list[int]:
-    """The epochs, counted from 0, from which on the rate of `step` is a tenth of what it was.
-
-    Args:
-        text: with commas, each a share of all epochs below 1 ("99/200", "0.5"; rounded down) or a whole number of epochs that
-            pass before the drop ("30").
-        epochs: of the whole training.
-
-    Raises:
-        ConfigError: something else, not ascending, or a drop that would never come.
-    """
-    advice = 'give shares of the epochs like "1/3, 2/3" or whole numbers of epochs like "30, 60"'
-    parts = [part.strip() for part in text.split(",")]
-    values = [Fraction(part) for part in parts if re.fullmatch(r"\d{1,5}(\.\d{1,6}|/0*[1-9]\d{0,4})?", part)]
-    if len(values) < len(parts) or any(value <= 0 or value > 1 and value.denominator != 1 for value in values):
-        raise ConfigError(f"milestones must be shares below 1 or whole numbers above 0, with commas, got {shortened(text)}; "
-                          f"{advice}.")
-    # The first epoch has the full rate, however short the training.
-    found = [int(value) if value >= 1 else max(1, int(value * epochs)) for value in values]
-    if sorted(found) != found:
-        raise ConfigError(f"milestones must ascend, got {shortened(text)}; {advice}.")
-    if values[-1] >= epochs:
-        raise ConfigError(f"milestones must lie within the {epochs} epochs, got {shortened(text)}; {advice}.")
-    return found
+from engine.config.retrain import RetrainConfig, milestone_epochs
 
 
 def learning_rate(config: RetrainConfig, epoch: int, step: int = 0, steps: int = 1) -> float:

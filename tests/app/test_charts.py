@@ -13,7 +13,7 @@ from app import theme
 from app.charts import alphas, mgda, objectives
 from app.charts.pareto import labels_of
 from app.charts.training import NAMES, trade_off
-from engine.genotype import EDGES, PRIMITIVES
+from engine.architecture.genotype import EDGES, PRIMITIVES
 from engine.log import RunLog
 from tests.sample_runs import EPOCHS, STEPS_PER_EPOCH, write_finished_chain
 

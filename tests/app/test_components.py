@@ -21,8 +21,8 @@ from app.components.log_tail import matching, read_tail
 from app.components.progress import progress_html
 from app.components.run_architecture import change_words
 from app.components.status import status_chip_html
-from engine.catalog import CATALOG
-from engine.genotype import KIND_SETS, PRIMITIVES, Cell, Genotype
+from engine.architecture.catalogue import CATALOG
+from engine.architecture.genotype import KIND_SETS, PRIMITIVES, Cell, Genotype
 from tests.sample_runs import genotype_at
 
 # Machado, Oliveira and Fernandes 2009, severity 1: linear RGB as the three dichromats see it.

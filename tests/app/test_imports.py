@@ -16,9 +16,9 @@ from app.components.import_items import LARGEST_UPLOAD, flag, named
 from app.components.import_result import on_the_page
 from app.importing import ROOT, Imports, Item, plain_name
 from engine import requests
-from engine.catalog import find_genotype
+from engine.architecture.catalogue import find_genotype
+from engine.architecture.genotype import Genotype
 from engine.exchange.forms import ENDINGS, FORMS, form_of
-from engine.genotype import Genotype
 from engine.log import RunLog
 from engine.run.folder import RunFolder, run_ids
 from tests.app.pages import component_data, open_page, text_of

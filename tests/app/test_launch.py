@@ -11,17 +11,11 @@ from streamlit.testing.v1 import AppTest
 from app.components.form import bounds_text, check, groups_of, help_text, label_of, value_text, with_unit
 from app.components.formats import escape
 from app.components.method_choice import in_order, year_of
-from engine.catalog import CATALOG
-from engine.config import (
-    METHODS,
-    AttackConfig,
-    RetrainConfig,
-    build,
-    config_class,
-    differences_from_paper,
-    preset_values,
-)
+from engine.architecture.catalogue import CATALOG
+from engine.config import AttackConfig, RetrainConfig
+from engine.configuring import build, config_class, differences_from_paper, preset_values
 from engine.run.folder import run_ids
+from engine.search.methods.registry import METHODS
 from tests.app.conftest import Samples
 from tests.app.pages import component_data, open_page, text_of
 

@@ -13,11 +13,12 @@ from streamlit.testing.v1 import AppTest
 from app import theme
 from app.components.form import value_text
 from app.components.placement_picture import TALLEST, description, network_svg, rule_figure, rules_figures
-from engine.config import METHODS, RetrainConfig
+from engine.architecture.genotype import KINDS_OF_ARNAS, KINDS_OF_DARTS
+from engine.architecture.placement import RULES, positions
+from engine.config import RetrainConfig
 from engine.errors import ConfigError
-from engine.genotype import KINDS_OF_ARNAS, KINDS_OF_DARTS
-from engine.placement import RULES, positions
 from engine.run.folder import run_ids
+from engine.search.methods.registry import METHODS
 from tests.app.pages import component_data, open_page, text_of
 
 CIFAR = {"channels": 24, "image_shape": (3, 32, 32)}

@@ -10,7 +10,7 @@ import pytest
 from app import session
 from app.charts.candidates import scatter
 from engine import requests
-from engine.genotype import Genotype
+from engine.architecture.genotype import Genotype
 from tests import sample_runs
 from tests.app.pages import component_data, open_page, text_of
 

@@ -12,10 +12,10 @@ import pytest
 from app.charts import alphas
 from app.components.run_architecture import derived_cell
 from engine import requests
-from engine.config import METHODS
+from engine.architecture.genotype import Genotype
 from engine.errors import StopRequested
-from engine.genotype import Genotype
 from engine.log import RunLog
+from engine.search.methods.registry import METHODS
 from tests import sample_runs
 from tests.app.pages import component_data, open_page, text_of
 from tests.engine.run.test_loops import attempt

@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks import quick_methods
 from benchmarks.performance import with_section
-from engine.catalog import find_genotype
-from engine.config import METHODS
+from engine.architecture.catalogue import find_genotype
+from engine.search.methods.registry import METHODS
 
 
 def test_writes_what_a_chain_came_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
-from engine.catalog import find_genotype
+from engine.architecture.catalogue import find_genotype
 from tests.browser.conftest import Dashboard
 from tests.browser.test_newcomer import LOAD_MS, assert_no_traceback, open_page
 from tests.engine.exchange.public_files import search_log

@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from app.theme import cell_title
-from engine.config import METHODS
-from engine.genotype import Genotype
+from engine.architecture.genotype import Genotype
+from engine.search.methods.registry import METHODS
 from tests.browser.conftest import Dashboard
 from tests.browser.test_newcomer import LOAD_MS, assert_no_traceback, open_page
 

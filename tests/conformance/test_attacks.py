@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from engine.architecture.hand_made import hand_made
 from engine.attack import ATTACKS, Attack
 from engine.attack.methods import expected_passes, run_attack
 from engine.errors import ConfigError, StopRequested
-from engine.residual import hand_made
 from engine.space.residual import ResidualNetwork
 
 CLASSES = 6

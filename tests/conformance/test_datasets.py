@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.config import METHODS, PRESETS, build
-from engine.data import DATASETS, SPLITS, Dataset
+from engine.config import PRESETS
+from engine.configuring import build
+from engine.data.catalogue import DATASETS
+from engine.data.dataset import SPLITS, Dataset
 from engine.data.fetching import fetch_official
 from engine.data.loading import checked, load_split
 from engine.data.splits import split_sizes, splits_of
 from engine.run.admission import check_config
+from engine.search.methods.registry import METHODS
 from tests.engine.data.small import small
 
 

@@ -15,13 +15,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.config import METHODS, SearchConfig, build
-from engine.data import ChannelStatistics
+from engine.architecture.genotype import Genotype
+from engine.architecture.placement import RULES
+from engine.config import SearchConfig
+from engine.configuring import build
+from engine.data.dataset import ChannelStatistics
 from engine.errors import CheckpointError, StopRequested
-from engine.genotype import Genotype
-from engine.placement import RULES
 from engine.search.construction import method_class, supernet_of
 from engine.search.method import SearchMethod, StepReport
+from engine.search.methods.registry import METHODS
 from engine.search.registries import WEIGHTINGS
 
 DEVICE = torch.device(os.environ.get("RAMPART_TEST_DEVICE", "cpu"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from engine.genotype import KINDS_OF_ARNAS, OPERATIONS, Cell, Genotype
+from engine.architecture.genotype import KINDS_OF_ARNAS, OPERATIONS, Cell, Genotype
 
 
 def random_genotype(seed: int, kinds: tuple[str, ...] = KINDS_OF_ARNAS, nodes: int = 4) -> Genotype:

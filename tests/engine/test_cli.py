@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 
 from engine import api, requests
-from engine.catalog import find_genotype
+from engine.architecture.catalogue import find_genotype
 from engine.cli import flags, main
 from engine.cli.flags import STANDARD_TRAINING, parse
 from engine.cli.presets import SHOWN, row_of, wrapped_table
 from engine.cli.verbs import VERBS
-from engine.config import METHODS, PRESETS, build, config_class, differences_from_paper
+from engine.config import PRESETS
+from engine.configuring import build, config_class, differences_from_paper
 from engine.errors import ConfigError, RunError
 from engine.run.folder import RunFolder
 from engine.run.lineage import genotype_of
+from engine.search.methods.registry import METHODS
 from tests.engine.data.test_folders import painted
 from tests.engine.run.processes import without_supervisor
 from tests.sample_runs import write_run_json, write_sample_runs

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from engine import requests
-from engine.config import build
+from engine.configuring import build
 from engine.errors import RunError
 from engine.run.folder import RunFolder
 from tests.engine.run.processes import without_supervisor

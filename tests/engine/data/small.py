@@ -15,8 +15,9 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from engine.data import DATASETS, Dataset, Source
+from engine.data.catalogue import DATASETS
 from engine.data.cifar import TEST_10, TEST_100, TRAIN_10, TRAIN_100
+from engine.data.dataset import Dataset, Source
 
 PER_CLASS, TEST_PER_CLASS = 40, 10
 

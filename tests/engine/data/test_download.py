@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.data import Source
+from engine.data.dataset import Source
 from engine.data.download import CHUNK, download, md5_of
 from engine.errors import DataError
 

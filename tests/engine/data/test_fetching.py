@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.data import DATASETS, SPLITS, Dataset
+from engine.data.catalogue import DATASETS
+from engine.data.dataset import SPLITS, Dataset
 from engine.data.fetching import fetch, fetch_official, presence, presences
 from engine.data.loading import checked, load_split
 from engine.data.prepared import absence, load, prepared_place, record_of
@@ -242,7 +243,7 @@ def test_the_list_says_what_is_here_and_how_to_get_the_rest(home: Path) -> None:
 
 
 def test_the_listing_needs_neither_torch_nor_numpy() -> None:
-    code = ("import sys; from engine.data.fetching import presences; from engine.data import DATASETS\n"
+    code = ("import sys; from engine.data.fetching import presences; from engine.data.catalogue import DATASETS\n"
             "presences(); list(DATASETS.items())\nsys.exit('torch' in sys.modules or 'numpy' in sys.modules)")
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": "."})
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.config import build
-from engine.data import DATASETS, SPLITS
+from engine.configuring import build
+from engine.data.catalogue import DATASETS
+from engine.data.dataset import SPLITS
 from engine.data.fetching import fetch, presences
 from engine.data.loading import checked, load_split
 from engine.data.pictures import square

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine.data import DATASETS
 from engine.data.augmentation import generator_for
+from engine.data.catalogue import DATASETS
 from engine.data.loading import Images, batches, channel_statistics, checked, load_split
 from engine.data.splits import splits_of
 from engine.errors import ConfigError

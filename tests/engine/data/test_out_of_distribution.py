@@ -10,12 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
-from engine.config import METHODS, PRESETS, build
-from engine.data import DATASETS, UNLABELLED, ChannelStatistics, image_source, image_sources
+from engine.config import PRESETS
+from engine.configuring import build
+from engine.data.catalogue import DATASETS, UNLABELLED, image_source, image_sources
+from engine.data.dataset import ChannelStatistics
 from engine.data.loading import Images, checked
 from engine.data.out_of_distribution import OutOfDistributionImages, fitted, restated
 from engine.data.splits import splits_of
 from engine.errors import ConfigError
+from engine.search.methods.registry import METHODS
 
 PHOTOGRAPHS = UNLABELLED["photographs"]
 
@@ -107,9 +110,7 @@ def test_every_method_says_which_datasets_it_reads(preset: str) -> None:
     for name in METHODS:
         for dataset in DATASETS:
             config = build("search", name, dataset, preset)
-            assert config.datasets()[0] is DATASETS[dataset]
-            assert [one.name for one in config.datasets()[1:]] == (
-                [config.out_of_distribution.name] if config.out_of_distribution else [])
+            assert config.datasets() == (dataset, *([config.out_of_distribution] if config.out_of_distribution else []))
 
 
 def test_statistics_are_the_published_ones_or_those_of_the_fitted_images() -> None:

@@ -8,17 +8,10 @@ import sys
 import numpy as np
 import pytest
 
-from engine.config import build
-from engine.data import DATASETS, OFFICIAL_FRACTIONS, SPLITS
-from engine.data.splits import (
-    check_batch,
-    make_splits,
-    split_sizes,
-    splits_of,
-    stable_seed,
-    steps_in_epoch,
-    stratified_subset,
-)
+from engine.configuring import build, check_batch
+from engine.data.catalogue import DATASETS
+from engine.data.dataset import OFFICIAL_FRACTIONS, SPLITS
+from engine.data.splits import make_splits, split_sizes, splits_of, stable_seed, steps_in_epoch, stratified_subset
 from engine.errors import ConfigError
 
 FRACTIONS = (0.34, 0.34, 0.12, 0.20)
@@ -120,7 +113,7 @@ def test_a_batch_larger_than_its_split_is_refused_with_a_sentence() -> None:
 
 
 def test_the_page_can_ask_without_torch_or_numpy() -> None:
-    code = ("import sys; from engine.config import build; from engine.data.splits import check_batch, split_sizes\n"
+    code = ("import sys; from engine.configuring import build, check_batch; from engine.data.splits import split_sizes\n"
             "split_sizes('digits', 64); check_batch(build('retrain'), 'retrain')\n"
             "assert 'torch' not in sys.modules and 'numpy' not in sys.modules, 'imported'")
     subprocess.run([sys.executable, "-c", code], check=True)

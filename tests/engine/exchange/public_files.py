@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engine.genotype import Genotype
+from engine.architecture.genotype import Genotype
 
 
 def printed(genotype: Genotype) -> str:

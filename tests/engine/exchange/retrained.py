@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from engine.genotype import Genotype
+from engine.architecture.genotype import Genotype
 from engine.run import checkpoint
 from engine.space.network import Network
 from tests import sample_runs

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.architecture.genotype import Genotype
 from engine.cli import main
 from engine.exchange import entry
-from engine.genotype import Genotype
 from engine.log import RunLog
 from engine.run.folder import RunFolder, read_json
 

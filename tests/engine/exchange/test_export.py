@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.catalog import CATALOG, find_genotype
+from engine.architecture.catalogue import CATALOG, find_genotype
+from engine.architecture.genotype import KINDS_OF_ARNAS, KINDS_OF_DARTS, Genotype
 from engine.cli import main
 from engine.exchange.source import find
 from engine.exchange.writing import FORMATS, write_module
-from engine.genotype import KINDS_OF_ARNAS, KINDS_OF_DARTS, Genotype
 from engine.space.network import Network
 from tests.engine.architectures import random_genotype
 from tests.engine.exchange.retrained import settled, write_retrained

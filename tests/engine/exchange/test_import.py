@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from engine import api, requests
-from engine.catalog import find_genotype
+from engine.architecture.catalogue import find_genotype
+from engine.architecture.genotype import Genotype
 from engine.cli import main
 from engine.errors import ConfigError
 from engine.exchange import entry
-from engine.genotype import Genotype
 from engine.log import RunLog
 from engine.run.folder import RunFolder, free_id, read_json, run_ids
 from engine.run.loop_attack import network_of

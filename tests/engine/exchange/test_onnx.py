@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.catalog import find_genotype
+from engine.architecture.catalogue import find_genotype
+from engine.architecture.genotype import KINDS_OF_ARNAS, KINDS_OF_DARTS
 from engine.cli import main
 from engine.exchange.source import find
 from engine.exchange.writing import write_onnx
-from engine.genotype import KINDS_OF_ARNAS, KINDS_OF_DARTS
 from tests.engine.architectures import random_genotype
 from tests.engine.exchange.retrained import write_retrained
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy.special import softmax
 
-from engine.genotype import EDGES
+from engine.architecture.genotype import EDGES
 from engine.log import RunLog
 from tests.sample_runs import EventsFile, write_run_json
 

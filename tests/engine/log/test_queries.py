@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from engine.architecture.genotype import EDGES, Genotype
 from engine.attack.statistics import wilson
-from engine.genotype import EDGES, Genotype
 from engine.log import RunLog
 from tests import sample_runs
 from tests.sample_runs import EventsFile, genotype_at, write_finished_attack, write_run_json

@@ -10,18 +10,18 @@ import pytest
 import torch
 
 from engine import api, requests
-from engine.capacity import matched
-from engine.catalog import find_genotype
+from engine.architecture.catalogue import find_genotype
+from engine.architecture.cost import cost
+from engine.architecture.genotype import Genotype
+from engine.architecture.placement import RULES
 from engine.cli.verbs import main
-from engine.config import build
-from engine.cost import cost
+from engine.configuring import build
 from engine.errors import ConfigError, StopRequested
 from engine.exchange import entry, source
 from engine.exchange.writing import module_text
-from engine.genotype import Genotype
-from engine.placement import RULES
 from engine.run.folder import RunFolder, atomic_write_json, read_json
 from engine.run.loop_attack import network_of
+from engine.run.matching import matched
 from engine.space.network import Network
 from tests.engine.exchange.retrained import settled
 from tests.engine.run.processes import events_of, without_supervisor

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine import requests
-from engine.data import DATASETS
+from engine.data.catalogue import DATASETS
 from engine.data.fetching import fetch
 from engine.data.prepared import prepared_place
 from engine.errors import ConfigError, DataError, RunError, StopRequested

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from engine import api, requests
+from engine.architecture.hand_made import hand_made
 from engine.cli import main
-from engine.config import build, differences_from_paper
+from engine.configuring import build, differences_from_paper
 from engine.errors import RampartError, StopRequested
 from engine.log import RunLog
-from engine.residual import hand_made
 from engine.run import admission, checkpoint
 from engine.run.folder import RunFolder, atomic_write_json, read_json
 from engine.run.loop_attack import network_of

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from engine import requests
-from engine.config import RetrainConfig, SearchConfig, validate
-from engine.data import DATASETS
+from engine.config import RetrainConfig, SearchConfig
+from engine.configuring import validate
 from engine.data.augmentation import augment, generator_for
+from engine.data.catalogue import DATASETS
 from engine.data.loading import batches, load_split
 from engine.data.splits import splits_of
 from engine.run.folder import RunFolder, read_json

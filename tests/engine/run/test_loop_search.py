@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from engine import requests
-from engine.config import METHODS
 from engine.errors import StopRequested
 from engine.run import loop_search
 from engine.run.folder import RunFolder, atomic_write_json
 from engine.run.preparation import prepare
 from engine.run.session import Session
+from engine.search.methods.registry import METHODS
 from tests.engine.run.processes import events_of, without_supervisor
 from tests.engine.run.test_loops import attempt, last
 from tests.engine.run.test_resume import same

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from engine import requests
-from engine.catalog import find_genotype
+from engine.architecture.catalogue import find_genotype
 from engine.errors import CheckpointError, RampartError, RunError, StopRequested
 from engine.run import checkpoint, loop_attack, loop_retrain, loop_search
 from engine.run import session as session_module

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-from engine.genotype import PRIMITIVES, Genotype, derive
+from engine.architecture.genotype import PRIMITIVES, Genotype, derive
 from tests.reference_supernet import ReferenceSupernet
 
 DEVICE = torch.device(os.environ.get("RAMPART_TEST_DEVICE", "cpu"))

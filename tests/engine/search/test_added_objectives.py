@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.config import METHODS, build
-from engine.cost import cost
+from engine.architecture.cost import cost
+from engine.architecture.genotype import EDGES, KINDS_OF_DARTS, NONE, PRIMITIVES, Cell, Genotype
+from engine.configuring import build
 from engine.errors import ConfigError
-from engine.genotype import EDGES, KINDS_OF_DARTS, NONE, PRIMITIVES, Cell, Genotype
 from engine.search.bilevel import Bilevel, sgd
 from engine.search.curvature import Curvature
 from engine.search.methods.advrush.config import AdvRushConfig
@@ -26,6 +26,7 @@ from engine.search.methods.dsara.config import DsaraConfig
 from engine.search.methods.dsara.method import Dsara
 from engine.search.methods.pcdarts.config import PcDartsConfig
 from engine.search.methods.pcdarts.method import PcDarts
+from engine.search.methods.registry import METHODS
 from engine.search.objectives import Objective, StepImages
 from engine.search.proposal import Term
 from engine.search.registries import OBJECTIVES, implementation_of
@@ -158,7 +159,7 @@ def training_gradient(method: Arnas, proposal: Proposal, given: dict[str, Any]) 
 
 @pytest.mark.parametrize(("name", "count"), [("parameter_share", "parameters"), ("mac_share", "macs")])
 def test_shares_of_one_hot_alphas_are_counts_of_networks(name: str, count: str) -> None:
-    """Against `engine.cost`, on the network of two edges a node that one-hot alphas stand for when the rest is "none"."""
+    """Against `cost`, on the network of two edges a node that one-hot alphas stand for when the rest is "none"."""
     columns, sizes = (NONE, *PRIMITIVES), {"channels": 4, "layers": 5, "classes": 3, "image_shape": SHAPE}
     network = Supernet(kinds=KINDS_OF_DARTS, primitives=columns, **sizes)
     objective = objective_of(name, network, StepImages(torch.zeros(1, *SHAPE, dtype=torch.float64), torch.zeros(1)))

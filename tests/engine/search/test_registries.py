@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from engine.search.config import RobustBilevelConfig
 from engine.search.methods.arnas.config import ArnasConfig
 from engine.search.methods.arnas.method import Arnas
-from engine.search.methods.bilevel_config import RobustBilevelConfig
 from engine.search.methods.darts.config import DartsConfig
 from engine.search.methods.dsara.config import DsaraConfig
 from engine.search.objectives import Objective, StepImages

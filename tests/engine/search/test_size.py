@@ -1,4 +1,4 @@
-"""Sizes as functions of the alphas: published numbers, engine.cost and real modules as oracles, gradients in closed form."""
+"""Sizes as functions of the alphas: published numbers, the cost and real modules as oracles, gradients in closed form."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.cost import cost
-from engine.genotype import EDGES, KINDS_OF_DARTS, NODES, NONE, OPERATIONS, PRIMITIVES, Cell, Genotype
+from engine.architecture.cost import cost
+from engine.architecture.genotype import EDGES, KINDS_OF_DARTS, NODES, NONE, OPERATIONS, PRIMITIVES, Cell, Genotype
 from engine.search.bilevel import Bilevel
 from engine.search.minimum_norm import of_two
 from engine.search.size import (

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.catalog import find_genotype
-from engine.config import build
-from engine.residual import hand_made
+from engine.architecture.catalogue import find_genotype
+from engine.architecture.hand_made import hand_made
+from engine.configuring import build
 from engine.space.building import with_channels_last
 from engine.space.network import Network
 from engine.space.residual import ResidualNetwork

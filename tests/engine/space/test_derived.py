@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from engine.catalog import CATALOG, find_genotype
-from engine.genotype import KINDS_OF_ARNAS, KINDS_OF_DARTS
-from engine.placement import reductions
+from engine.architecture.catalogue import CATALOG, find_genotype
+from engine.architecture.genotype import KINDS_OF_ARNAS, KINDS_OF_DARTS
+from engine.architecture.placement import reductions
 from engine.space.derived import fits_rows
 from engine.space.network import Network
 from tests.engine.architectures import random_genotype

@@ -8,8 +8,8 @@ from math import prod
 import pytest
 import torch
 
+from engine.architecture.genotype import EDGES
 from engine.errors import CheckpointError
-from engine.genotype import EDGES
 from engine.space.layout import LAYOUT_VERSION, Layout, buffer_layout, cell_shapes, edges_from, weight_layout
 from tests.reference_supernet import ReferenceSupernet
 

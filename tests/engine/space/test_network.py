@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.catalog import CATALOG, find_genotype
+from engine.architecture.catalogue import CATALOG, find_genotype
+from engine.architecture.genotype import KINDS_OF_DARTS, OPERATIONS, Cell, Genotype
 from engine.errors import CheckpointError, ConfigError, GenotypeError
-from engine.genotype import KINDS_OF_DARTS, OPERATIONS, Cell, Genotype
 from engine.space.network import Network, load_darts_state_dict
 from engine.space.primitives import FactorizedReduce, drop_path, operation
 from tests.engine.architectures import random_genotype

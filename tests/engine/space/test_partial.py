@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from engine.architecture.genotype import EDGES, NONE, PRIMITIVES
 from engine.errors import CheckpointError, ConfigError
-from engine.genotype import EDGES, NONE, PRIMITIVES
 from engine.space.layout import buffer_layout, cell_shapes, weight_layout
 from engine.space.partial import edge_softmax, shuffled
 from engine.space.state import BACKENDS

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from engine.architecture.genotype import NONE, PRIMITIVES
 from engine.errors import CheckpointError, ConfigError
-from engine.genotype import NONE, PRIMITIVES
 from engine.space.dense import taps
 from engine.space.depthwise import depthwise
 from engine.space.layout import cell_shapes

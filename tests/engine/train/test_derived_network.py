@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from engine.architecture.catalogue import CATALOG
 from engine.attack.evaluation import Evaluation
-from engine.catalog import CATALOG
-from engine.config import build
-from engine.data import DATASETS
+from engine.configuring import build
 from engine.data.augmentation import augment, generator_for
+from engine.data.catalogue import DATASETS
 from engine.data.loading import batches, load_split
 from engine.data.splits import splits_of
 from engine.space.network import Network

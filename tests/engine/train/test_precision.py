@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from engine.architecture.catalogue import find_genotype
+from engine.architecture.hand_made import hand_made
 from engine.attack.guard import attacked, under_attack
-from engine.catalog import find_genotype
-from engine.config import build
-from engine.residual import hand_made
+from engine.configuring import build
 from engine.space.network import Network
 from engine.space.primitives import dropped_scale
 from engine.space.residual import ResidualNetwork

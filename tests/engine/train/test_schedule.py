@@ -9,7 +9,8 @@ from fractions import Fraction
 import pytest
 import torch
 
-from engine.config import RetrainConfig, build
+from engine.config import RetrainConfig
+from engine.configuring import build
 from engine.errors import ConfigError
 from engine.train import schedule
 

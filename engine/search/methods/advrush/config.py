@@ -7,9 +7,10 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import model_validator
 
-from engine.config import METHODS, Method, normalisation, setting
-from engine.search.methods.added_objectives_config import ADDED
-from engine.search.methods.bilevel_config import NaturalBilevelConfig
+from engine.config import normalisation, setting
+from engine.errors import ConfigError
+from engine.search.config import ADDED, NaturalBilevelConfig
+from engine.search.methods.registry import METHODS, Method
 from engine.search.registries import TorchjdWeighting
 
 RAMP_EPOCHS = 5  # after so many, h has its full length
@@ -30,8 +31,8 @@ class AdvRushConfig(NaturalBilevelConfig):
     warmup_epochs: int = setting(
         50, "Stage 1: epochs of the natural loss alone, before the curvature comes in. The released code's default; its README "
         "also has a command with 0.", group="Schedule", source="AdvRush code", unit="epochs", ge=0)
-    channels: int = setting(16, "Channels C of the first cells of the supernet; even.", group="Supernet", source="AdvRush code",
-                            ge=2, le=512)
+    channels: int = setting(16, "Channels C of the first cells of the supernet; even.", step=2,
+                            group="Supernet", source="AdvRush code", ge=2, le=512)
     unrolled: bool = setting(
         False, "Differs when on (second order): the architecture gradient goes through one unrolled weight step; the released "
         "search is of first order.", group="Deviations", source="AdvRush code")
@@ -40,7 +41,7 @@ class AdvRushConfig(NaturalBilevelConfig):
         "published: 1 each. equal: the same for each; fixed: as set in fixed_natural_weight; the others follow the gradients, as "
         "MGDA does.", group="Deviations", source="AdvRush code")
     added_objectives: tuple[Literal["out_of_distribution", "one_step", "parameter_share", "mac_share"], ...] = setting(
-        (), f"{ADDED} They come in with the curvature.", group="Deviations")
+        (), f"{ADDED} They come in with the curvature.", empty="none", group="Deviations")
     radius_growth: Literal["search", "stage"] = setting(
         "search", "Differs when stage: in which epochs h grows in five equal steps from 0 to curvature_radius. search, as "
         "released: in the first of the search, so that it is full when the curvature comes in after five or more; stage: in the "
@@ -73,8 +74,9 @@ class AdvRushConfig(NaturalBilevelConfig):
     @model_validator(mode="after")
     def _curvature_comes_in(self) -> AdvRushConfig:
         if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs must be less than the {self.epochs} epochs, so that the curvature comes in, got "
-                             f"{self.warmup_epochs}; lower it, search for more epochs, or take darts")
+            raise ConfigError(problems={"warmup_epochs":
+                f"warmup_epochs must be less than the {self.epochs} epochs, so that the curvature comes in, got "
+                f"{self.warmup_epochs}; lower it, search for more epochs, or take darts."})
         return self
 
     def has_curvature(self, epoch: int) -> bool:
@@ -104,6 +106,7 @@ METHODS.add("advrush", Method(
     summary="DARTS on naturally trained weights; in the last epochs alphas also descend the curvature of the loss around the "
             "images, so that small changes of an image change its loss little. No attack anywhere in the search.",
     source="Mok, Na, Choe, Yoon: AdvRush: Searching for Adversarially Robust Neural Architectures, ICCV 2021, arXiv 2108.01289",
+    year=2021,
     config=AdvRushConfig,
     implementation="engine.search.methods.advrush.method:AdvRush",
 ))

@@ -19,7 +19,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from engine.genotype import NONE, PRIMITIVES
+from engine.architecture.genotype import NONE, PRIMITIVES
 from engine.search.bilevel_method import Term, WeighedBilevelMethod
 from engine.search.evaluation_mode import InEvaluationMode
 from engine.search.methods.advrush.config import AdvRushConfig

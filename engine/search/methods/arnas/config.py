@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from engine.config import METHODS, Method, setting
-from engine.search.methods.bilevel_config import RobustBilevelConfig
+from engine.config import setting
+from engine.search.config import RobustBilevelConfig
+from engine.search.methods.registry import METHODS, Method
 
 
 class ArnasConfig(RobustBilevelConfig):
@@ -38,6 +39,7 @@ METHODS.add("arnas", Method(
             "adversarial loss together (two-objective MGDA) on an adversarially trained supernet.",
     source="Ou, Feng, Sun: Towards Accurate and Robust Architectures via Neural Architecture Search, CVPR 2024, "
            "arXiv 2405.05502",
+    year=2024,
     config=ArnasConfig,
     implementation="engine.search.methods.arnas.method:Arnas",
 ))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from engine.config import METHODS, Method, normalisation, setting
-from engine.search.methods.bilevel_config import NaturalBilevelConfig
+from engine.config import normalisation, setting
+from engine.search.config import NaturalBilevelConfig
+from engine.search.methods.registry import METHODS, Method
 
 
 class DartsConfig(NaturalBilevelConfig):
@@ -17,7 +18,7 @@ class DartsConfig(NaturalBilevelConfig):
 
     batch_size: int = setting(64, "Images per step, drawn from each of the weights and alphas splits.", group="Schedule",
                               source="DARTS, section A.1", ge=2, le=8192)
-    channels: int = setting(16, "Channels C of the first cells of the supernet; even.", group="Supernet",
+    channels: int = setting(16, "Channels C of the first cells of the supernet; even.", step=2, group="Supernet",
                             source="DARTS, section A.1", ge=2, le=512)
     unrolled: bool = setting(
         True, "On: second order, the architecture gradient goes through one unrolled weight step. Off: first order, faster. "
@@ -38,6 +39,7 @@ METHODS.add("darts", Method(
     summary="Descends the natural validation loss through one step of naturally trained weights, first or second order; no "
             "attack anywhere in the search. The baseline that the robust methods build on.",
     source="Liu, Simonyan, Yang: DARTS: Differentiable Architecture Search, ICLR 2019, arXiv 1806.09055",
+    year=2019,
     config=DartsConfig,
     implementation="engine.search.methods.darts.method:Darts",
 ))

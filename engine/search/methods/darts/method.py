@@ -9,7 +9,7 @@ weight step's own pass moves BatchNorm's running statistics, by the same amounts
 
 from __future__ import annotations
 
-from engine.genotype import NONE, PRIMITIVES
+from engine.architecture.genotype import NONE, PRIMITIVES
 from engine.search.bilevel_method import Term, WeighedBilevelMethod
 from engine.search.methods.darts.config import DartsConfig
 

@@ -11,9 +11,11 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import model_validator
 
-from engine.config import METHODS, Method, WidthRatio, placement_setting, setting, width_ratio_setting
-from engine.placement import PlacementName
-from engine.search.methods.bilevel_config import RobustBilevelConfig
+from engine.architecture.placement import PlacementName
+from engine.config import WidthRatio, placement_setting, setting, width_ratio_setting
+from engine.errors import ConfigError
+from engine.search.config import RobustBilevelConfig
+from engine.search.methods.registry import METHODS, Method
 
 
 class DsaraConfig(RobustBilevelConfig):
@@ -52,8 +54,9 @@ class DsaraConfig(RobustBilevelConfig):
     @model_validator(mode="after")
     def _both_losses_are_descended(self) -> DsaraConfig:
         if self.switch_epoch > self.epochs - 2:
-            raise ValueError(f"switch_epoch must be at most {self.epochs - 2}, so that stage 2 has one of the {self.epochs} "
-                             f"epochs (counted from 0), got {self.switch_epoch}; lower it or search for more epochs")
+            raise ConfigError(problems={"switch_epoch":
+                f"switch_epoch must be at most {self.epochs - 2}, so that stage 2 has one of the {self.epochs} "
+                f"epochs (counted from 0), got {self.switch_epoch}; lower it or search for more epochs."})
         return self
 
     def stage(self, epoch: int) -> int:
@@ -72,6 +75,7 @@ METHODS.add("dsara", Method(
     summary="Two stages on an adversarially trained supernet: alphas first follow the adversarial loss alone, then natural and "
             "adversarial loss together (two-objective MGDA). Published without code; what is not known is set as in ARNAS.",
     source="Differentiable Search of Accurate and Robust Architectures, arXiv 2212.14049, 2023",
+    year=2023,
     config=DsaraConfig,
     implementation="engine.search.methods.dsara.method:Dsara",
 ))

@@ -7,8 +7,10 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import model_validator
 
-from engine.config import METHODS, Method, Pixels, normalisation, setting
-from engine.search.methods.bilevel_config import BilevelConfig
+from engine.config import Pixels, normalisation, setting
+from engine.errors import ConfigError
+from engine.search.config import BilevelConfig
+from engine.search.methods.registry import METHODS, Method
 from engine.search.registries import WEIGHTINGS, TorchjdWeighting
 
 CODE = "E2RNAS code of 2020-11"
@@ -23,8 +25,8 @@ class E2rnasConfig(BilevelConfig):
 
     batch_size: int = setting(64, "Images per step, drawn from each of the weights and alphas splits.", group="Schedule",
                               source=CODE, ge=2, le=8192)
-    channels: int = setting(16, "Channels C of the first cells of the supernet; even.", group="Supernet", source=CODE, ge=2,
-                            le=512)
+    channels: int = setting(16, "Channels C of the first cells of the supernet; even.", step=2,
+                            group="Supernet", source=CODE, ge=2, le=512)
     cutout: int = setting(16, "Side of the square that is blanked; 0 for none.", group="Augmentation", source=CODE, unit="pixels",
                           ge=0, le=64)
     normalise: bool = normalisation(True, CODE)
@@ -75,8 +77,9 @@ class E2rnasConfig(BilevelConfig):
     @model_validator(mode="after")
     def _bounds_are_in_order(self) -> E2rnasConfig:
         if self.size_bound == "both" and self.size_lower > self.size_upper:
-            raise ValueError(f"size_lower must be at most size_upper with the bound both, got {self.size_lower:g} and "
-                             f"{self.size_upper:g}; lower the one or raise the other")
+            raise ConfigError(problems={"size_lower":
+                f"size_lower must be at most size_upper with the bound both, got {self.size_lower:g} and "
+                f"{self.size_upper:g}; lower the one or raise the other."})
         return self
 
     def deviations(self) -> list[str]:
@@ -105,6 +108,7 @@ METHODS.add("e2rnas", Method(
     summary="Descends the natural loss and the number of parameters together (two-objective MGDA) on a DARTS supernet whose "
             "weights are trained on one-step adversarial images. As published, the size objective is inert at its default.",
     source="Effective, Efficient and Robust Neural Architecture Search, arXiv 2011.09820, 2020",
+    year=2020,
     config=E2rnasConfig,
     implementation="engine.search.methods.e2rnas.method:E2rnas",
 ))

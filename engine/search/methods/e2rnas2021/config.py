@@ -7,10 +7,11 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import model_validator
 
-from engine.config import METHODS, Method, Pixels, normalisation, setting
-from engine.data import DATASETS, image_source
-from engine.search.methods.bilevel_config import BilevelConfig
-from engine.search.methods.out_of_distribution_config import OutOfDistributionConfig
+from engine.config import Pixels, normalisation, setting
+from engine.data.catalogue import DATASETS, image_source
+from engine.errors import ConfigError
+from engine.search.config import BilevelConfig, OutOfDistributionConfig
+from engine.search.methods.registry import METHODS, Method
 from engine.search.registries import WEIGHTINGS, TorchjdWeighting
 
 CODE = "E2RNAS code of 2021-03"
@@ -25,8 +26,8 @@ class E2rnas2021Config(OutOfDistributionConfig, BilevelConfig):
 
     batch_size: int = setting(64, "Images per step, drawn from each of the weights and alphas splits.", group="Schedule",
                               source=CODE, ge=2, le=8192)
-    channels: int = setting(16, "Channels C of the first cells of the supernet; even.", group="Supernet", source=CODE, ge=2,
-                            le=512)
+    channels: int = setting(16, "Channels C of the first cells of the supernet; even.", step=2,
+                            group="Supernet", source=CODE, ge=2, le=512)
     cutout: int = setting(16, "Side of the square that is blanked; 0 for none.", group="Augmentation", source=CODE, unit="pixels",
                           ge=0, le=64)
     normalise: bool = normalisation(True, CODE)
@@ -93,8 +94,9 @@ class E2rnas2021Config(OutOfDistributionConfig, BilevelConfig):
     def _bounds_are_in_order(self) -> E2rnas2021Config:
         for lower, upper in (("parameters_lower", "parameters_upper"), ("macs_lower", "macs_upper")):
             if self.size_bound == "both" and getattr(self, lower) > getattr(self, upper):
-                raise ValueError(f"{lower} must be at most {upper} with the bound both, got {getattr(self, lower):g} and "
-                                 f"{getattr(self, upper):g}; lower the one or raise the other")
+                raise ConfigError(problems={lower:
+                    f"{lower} must be at most {upper} with the bound both, got {getattr(self, lower):g} and "
+                    f"{getattr(self, upper):g}; lower the one or raise the other."})
         return self
 
     def training_share(self, epoch: int) -> float:
@@ -131,6 +133,7 @@ METHODS.add("e2rnas2021", Method(
             "dataset's images, on a DARTS supernet. The later of two methods of this name; as published, both sizes grow towards "
             "their targets.",
     source="Effective, Efficient and Robust Neural Architecture Search, arXiv 2011.09820, IJCNN 2022; code of 2021-03",
+    year=2021,
     config=E2rnas2021Config,
     implementation="engine.search.methods.e2rnas2021.method:E2rnas2021",
 ))

@@ -32,8 +32,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from engine.architecture.genotype import NONE, PRIMITIVES
 from engine.attack.pgd import project
-from engine.genotype import NONE, PRIMITIVES
 from engine.search.bilevel import Bilevel, InnerAttack, adam, clipped
 from engine.search.bilevel_method import ArchitectureGradients, Batch, BilevelMethod, Proposal, State, Term
 from engine.search.method import StepReport

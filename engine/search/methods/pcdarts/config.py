@@ -7,8 +7,10 @@ from typing import Any, ClassVar
 
 from pydantic import model_validator
 
-from engine.config import METHODS, Method, normalisation, setting
-from engine.search.methods.bilevel_config import NaturalBilevelConfig
+from engine.config import normalisation, setting
+from engine.errors import ConfigError
+from engine.search.config import NaturalBilevelConfig
+from engine.search.methods.registry import METHODS, Method
 
 
 class PcDartsConfig(NaturalBilevelConfig):
@@ -54,16 +56,18 @@ class PcDartsConfig(NaturalBilevelConfig):
     def _channels_can_be_shared_out(self) -> PcDartsConfig:
         unit = 2 * self.partial
         if self.channels % unit:
-            raise ValueError(f"channels must be a multiple of {unit} (operations act on 1/{self.partial} of them, which a "
-                             f"reduction splits in two halves), got {self.channels}; take {-(-self.channels // unit) * unit} or "
-                             "change partial")
+            raise ConfigError(problems={"channels":
+                f"channels must be a multiple of {unit} (operations act on 1/{self.partial} of them, which a "
+                f"reduction splits in two halves), got {self.channels}; take {-(-self.channels // unit) * unit} or "
+                "change partial."})
         return self
 
     @model_validator(mode="after")
     def _alphas_move_in_an_epoch(self) -> PcDartsConfig:
         if self.warmup_epochs > self.epochs - 1:
-            raise ValueError(f"warmup_epochs must be at most {self.epochs - 1}, so that alphas move in one of the {self.epochs} "
-                             f"epochs, got {self.warmup_epochs}; lower it or search for more epochs")
+            raise ConfigError(problems={"warmup_epochs":
+                f"warmup_epochs must be at most {self.epochs - 1}, so that alphas move in one of the {self.epochs} "
+                f"epochs, got {self.warmup_epochs}; lower it or search for more epochs."})
         return self
 
     def supernet_settings(self) -> dict[str, Any]:
@@ -82,6 +86,7 @@ METHODS.add("pcdarts", Method(
             "trained alone for the first epochs. No attack anywhere in the search.",
     source="Xu et al.: PC-DARTS: Partial Channel Connections for Memory-Efficient Architecture Search, ICLR 2020, "
            "arXiv 1907.05737",
+    year=2020,
     config=PcDartsConfig,
     implementation="engine.search.methods.pcdarts.method:PcDarts",
 ))

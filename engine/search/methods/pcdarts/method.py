@@ -9,7 +9,7 @@ Adam's moments and its count of steps. A step has 3 forward passes, one of the w
 
 from __future__ import annotations
 
-from engine.genotype import NONE, PRIMITIVES
+from engine.architecture.genotype import NONE, PRIMITIVES
 from engine.search.bilevel_method import Term, WeighedBilevelMethod
 from engine.search.methods.pcdarts.config import PcDartsConfig
 

@@ -10,9 +10,11 @@ from typing import Any, ClassVar
 
 from pydantic import model_validator
 
-from engine.config import METHODS, Method, Pixels, SearchConfig, WidthRatio, placement_setting, setting, width_ratio_setting
-from engine.placement import PlacementName
+from engine.architecture.placement import PlacementName
+from engine.config import Pixels, SearchConfig, WidthRatio, placement_setting, setting, width_ratio_setting
+from engine.errors import ConfigError
 from engine.search.candidates import Ranking
+from engine.search.methods.registry import METHODS, Method
 
 
 class RandomSearchConfig(SearchConfig):
@@ -26,8 +28,8 @@ class RandomSearchConfig(SearchConfig):
         50, "Epochs of all candidates together; each has an equal share, at least 2. The last of a share trains nothing: it "
         "measures the finished network on the alphas split. Our default: as many as ARNAS's search has.", group="Schedule", ge=2,
         le=100_000)
-    channels: int = setting(24, "Channels C of the first cells of each candidate; even.", group="Candidates", source="ARNAS code",
-                            ge=2, le=512)
+    channels: int = setting(24, "Channels C of the first cells of each candidate; even.", step=2,
+                            group="Candidates", source="ARNAS code", ge=2, le=512)
     layers: int = setting(8, "Cells of each candidate.", group="Candidates", source="ARNAS code", ge=4, le=64)
     placement: PlacementName = placement_setting("accurate_first", "ARNAS code", "Its cells are those that are drawn.",
                                                  group="Candidates")
@@ -60,8 +62,9 @@ class RandomSearchConfig(SearchConfig):
     def _candidates_have_equal_shares(self) -> RandomSearchConfig:
         share = max(self.epochs // self.candidates, 2)
         if self.epochs % self.candidates or self.epochs // self.candidates < 2:
-            raise ValueError(f"epochs must be a multiple of the {self.candidates} candidates, at least 2 for each (the last one "
-                             f"measures), got {self.epochs}; take {share * self.candidates} or {(share + 1) * self.candidates}")
+            raise ConfigError(problems={"epochs":
+                f"epochs must be a multiple of the {self.candidates} candidates, at least 2 for each (the last one "
+                f"measures), got {self.epochs}; take {share * self.candidates} or {(share + 1) * self.candidates}."})
         return self
 
     @property

@@ -31,12 +31,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from engine.architecture.genotype import PRIMITIVES, Genotype
 from engine.attack.guard import attacked, under_attack
 from engine.attack.pgd import pgd, project
 from engine.data.augmentation import generator_for
 from engine.data.splits import stable_seed
 from engine.errors import CheckpointError, GenotypeError, RunError, shortened
-from engine.genotype import PRIMITIVES, Genotype
 from engine.search.bilevel import clipped, sgd
 from engine.search.candidates import Candidate, ranked
 from engine.search.method import StepReport

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from engine.genotype import NODES, PRIMITIVES, Cell, Genotype
+from engine.architecture.genotype import NODES, PRIMITIVES, Cell, Genotype
 
 
 def random_genotype(kinds: Sequence[str], generator: torch.Generator) -> Genotype:

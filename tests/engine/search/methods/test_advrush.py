@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.config import build
+from engine.configuring import build
 from engine.errors import ConfigError
 from engine.search.methods.advrush.config import AdvRushConfig
 from engine.search.methods.advrush.method import AdvRush

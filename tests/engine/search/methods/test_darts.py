@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.genotype import NONE
+from engine.architecture.genotype import NONE
 from engine.search.methods.darts.config import DartsConfig
 from engine.search.methods.darts.method import Darts
 from engine.space.supernet import Supernet

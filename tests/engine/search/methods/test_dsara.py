@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.config import build
+from engine.configuring import build
 from engine.errors import ConfigError
 from engine.search.bilevel_method import Proposal, RobustBilevelMethod
 from engine.search.method import StepReport

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.genotype import EDGES, NONE
+from engine.architecture.genotype import EDGES, NONE
 from engine.search.graphs import Graphs, Rerun
 from engine.search.methods.e2rnas.config import E2rnasConfig
 from engine.search.methods.e2rnas.method import E2rnas

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.config import build
-from engine.genotype import EDGES, NONE
+from engine.architecture.genotype import EDGES, NONE
+from engine.configuring import build
 from engine.search.graphs import Graphs, Rerun
 from engine.search.methods.e2rnas2021.config import E2rnas2021Config
 from engine.search.methods.e2rnas2021.method import E2rnas2021

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.config import build
+from engine.architecture.genotype import NONE
+from engine.configuring import build
 from engine.errors import CheckpointError, ConfigError
-from engine.genotype import NONE
 from engine.search.construction import supernet_of
 from engine.search.methods.darts.config import DartsConfig
 from engine.search.methods.darts.method import Darts

@@ -13,10 +13,10 @@ from scipy.stats import chisquare
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.config import build
-from engine.data import ChannelStatistics
+from engine.architecture.genotype import KINDS_OF_ARNAS, KINDS_OF_DARTS, NONE, PRIMITIVES
+from engine.configuring import build
+from engine.data.dataset import ChannelStatistics
 from engine.errors import ConfigError, RunError
-from engine.genotype import KINDS_OF_ARNAS, KINDS_OF_DARTS, NONE, PRIMITIVES
 from engine.run.loop_search import learning_rate
 from engine.search.candidates import Candidate, ranked
 from engine.search.construction import supernet_of

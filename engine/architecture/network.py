@@ -1,6 +1,6 @@
 """A network as results/network.json describes it: a genotype and its sizes, or the name of a hand-made one. Imports no torch.
 
-Derived: {"genotype": ..., "channels", "layers", "classes", "image_shape", ...}, further sizes as `engine.cost.cost` takes them.
+Derived: {"genotype": ..., "channels", "layers", "classes", "image_shape", ...}, further sizes as `cost.cost` takes them.
 Hand-made: {"hand_made": "wide-resnet-28-10", "classes", "image_shape"}.
 """
 
@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from engine.cost import Cost, cost
-from engine.genotype import Genotype
-from engine.residual import hand_made
+from engine.architecture.cost import Cost, cost
+from engine.architecture.genotype import Genotype
+from engine.architecture.hand_made import hand_made
 
 HAND_MADE = "hand_made"  # the key that only hand-made networks have
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from engine.catalog import find_genotype
+from engine.architecture.catalogue import find_genotype
+from engine.architecture.genotype import KIND_SETS, Cell, Genotype
 from engine.errors import ConfigError
-from engine.genotype import KIND_SETS, Cell, Genotype
 from engine.registry import unknown_name
 
 CELL_KINDS = tuple(sorted({kind for kinds in KIND_SETS for kind in kinds}))
@@ -51,18 +51,21 @@ def read_graft(text: str, find: Callable[[str], Genotype] = find_genotype) -> Gr
     left, colon, target = (part.strip() for part in text.rpartition(":"))
     donor, _, source = (part.strip() for part in left.rpartition("."))
     if not (colon and source and target):
-        raise ConfigError("A transplant must be SOURCE:TARGET like accurate:robust or ADVRUSH.normal:robust, got "
-                          f"{text.strip()!r}; name the kind of cell to take and the kind to replace.")
+        raise ConfigError(problems={"transplant": (
+            "A transplant must be SOURCE:TARGET like accurate:robust or ADVRUSH.normal:robust, got "
+            f"{text.strip()!r}; name the kind of cell to take and the kind to replace.")})
     for kind in (source, target):
         if kind not in CELL_KINDS:
-            raise ConfigError(unknown_name("cell kind", kind, CELL_KINDS))
+            raise ConfigError(problems={"transplant": unknown_name("cell kind", kind, CELL_KINDS)})
     if not donor:
         if source == target:
-            raise ConfigError(f"A transplant must put a cell in another's place, got {text.strip()!r}; name two kinds of cell.")
+            raise ConfigError(problems={"transplant": (
+                f"A transplant must put a cell in another's place, got {text.strip()!r}; name two kinds of cell.")})
         return Graft(source, target)
     taken = find(donor)
     if source not in taken.kinds:
-        raise ConfigError(f"In {donor[:40]}: {unknown_name('cell kind', source, taken.kinds)}")
+        raise ConfigError(problems={"transplant": (
+            f"In {donor[:40]}: {unknown_name('cell kind', source, taken.kinds)}")})
     return Graft(left, target, taken.cell(source))
 
 
@@ -86,8 +89,9 @@ def check_targets(grafts: Sequence[Graft]) -> None:
     targets = [graft.target for graft in grafts]
     for target in sorted(set(targets)):
         if targets.count(target) > 1:
-            raise ConfigError(f"A transplant can replace each cell once, got {targets.count(target)} cells for {target}; "
-                              "keep one of them.")
+            raise ConfigError(problems={"transplant": (
+                f"A transplant can replace each cell once, got {targets.count(target)} cells for {target}; "
+                "keep one of them.")})
 
 
 def transplant(genotype: Genotype, grafts: Sequence[Graft]) -> Genotype:

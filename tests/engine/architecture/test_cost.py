@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from engine.catalog import CATALOG, find_genotype
-from engine.cost import FREE, Cost, breakdown, cost
+from engine.architecture.catalogue import CATALOG, find_genotype
+from engine.architecture.cost import FREE, Cost, breakdown, cost
+from engine.architecture.genotype import KINDS_OF_ARNAS, KINDS_OF_DARTS, Genotype
+from engine.architecture.placement import RULES
+from engine.architecture.transplant import read_grafts, transplant
 from engine.errors import ConfigError
-from engine.genotype import KINDS_OF_ARNAS, KINDS_OF_DARTS, Genotype
-from engine.placement import RULES
 from engine.space.network import Network
-from engine.transplant import read_grafts, transplant
 from tests.engine.architectures import random_genotype
 
 # (name, C, layers, parameters in millions, MACs in millions), all at 32x32 and 10 classes unless given.

@@ -1,4 +1,4 @@
-"""The catalogue of published genotypes, each with its source, read from `catalog.json` beside this file.
+"""The catalogue of published genotypes, each with its source, read from `catalogue.json` beside this file.
 
 RobNet's networks are listed as data only: their format keeps all edges of a cell and is not a two-edge genotype. Left out:
 the genotype of CRoZe, whose public copy is malformed, and those of DSARA, DSRNA and NADAR, which are not public.
@@ -10,8 +10,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.architecture.genotype import Genotype
 from engine.errors import GenotypeError
-from engine.genotype import Genotype
 from engine.registry import Registry
 
 
@@ -64,4 +64,4 @@ def _read(path: Path) -> None:
         CATALOG.add(record["name"], CatalogEntry(record["name"], genotype, record["source"], record["note"], codes))
 
 
-_read(Path(__file__).with_name("catalog.json"))
+_read(Path(__file__).with_name("catalogue.json"))

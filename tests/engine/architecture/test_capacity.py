@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from engine import requests
-from engine.capacity import CHANNELS, QUANTITIES, TOLERANCE, differ, matched, nearest_channels
-from engine.catalog import CATALOG, find_genotype
-from engine.config import RetrainConfig, build
-from engine.cost import Cost, cost
+from engine.architecture.capacity import CHANNELS, QUANTITIES, TOLERANCE, differ, nearest_channels
+from engine.architecture.catalogue import CATALOG, find_genotype
+from engine.architecture.cost import Cost, cost
+from engine.config import RetrainConfig
+from engine.configuring import build
 from engine.errors import ConfigError, RunError
 from engine.run.folder import RunFolder, atomic_write_json
+from engine.run.matching import matched
 from tests.engine.architectures import random_genotype
 from tests.engine.run.processes import without_supervisor
 

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from engine import api, requests
-from engine.catalog import find_genotype
-from engine.config import RetrainConfig, build
+from engine.architecture.catalogue import find_genotype
+from engine.architecture.genotype import KIND_SETS, Genotype
+from engine.architecture.transplant import read_grafts, transplant
+from engine.config import RetrainConfig
+from engine.configuring import build
 from engine.errors import ConfigError, GenotypeError, RampartError
-from engine.genotype import KIND_SETS, Genotype
 from engine.run.folder import RunFolder, atomic_write_json
 from engine.run.lineage import genotype_of, trained_genotype
-from engine.transplant import read_grafts, transplant
 from tests.engine.architectures import random_genotype
 from tests.engine.run.processes import without_supervisor
 

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from engine.architecture.genotype import KIND_SETS, KINDS_OF_ARNAS, KINDS_OF_DARTS
 from engine.errors import ConfigError, shortened
-from engine.genotype import KIND_SETS, KINDS_OF_ARNAS, KINDS_OF_DARTS
 from engine.registry import Registry
 
 STEM_MULTIPLIER = 3  # the stem has 3 C channels (DARTS)
@@ -113,8 +113,9 @@ def rule_of(kinds: Sequence[str], placement: str = "") -> PositionRule:
         raise ConfigError(f"Cell kinds must be {expected}, got {', '.join(kinds) or 'none'}; use one of the two families.")
     rule = RULES[placement or PUBLISHED[family]]
     if tuple(sorted(rule.kinds)) != family:
-        raise ConfigError(f"placement must be a rule of the cells {', '.join(family)}, got {placement} (for "
-                          f"{', '.join(sorted(rule.kinds))}); take {', '.join(rules_for(family))}.")
+        raise ConfigError(problems={"placement": (
+            f"placement must be a rule of the cells {', '.join(family)}, got {placement} (for "
+            f"{', '.join(sorted(rule.kinds))}); take {', '.join(rules_for(family))}.")})
     return rule
 
 
@@ -136,8 +137,9 @@ def read_width_ratio(text: str) -> tuple[int, int, int]:
     """
     numbers = tuple(int(part) for part in text.split(":")) if re.fullmatch(r"\s*\d{1,9}(\s*:\s*\d{1,9}){2}\s*", text) else ()
     if len(numbers) != 3 or numbers[0] != 1 or not all(1 <= number <= LARGEST_WIDTH for number in numbers):
-        raise ConfigError(f"width_ratio must be three whole numbers from 1 to {LARGEST_WIDTH} with colons, the first of them 1 "
-                          f"(channels says how wide that is), got {shortened(text)}; give for example 1:2:2, 1:2:4 or 1:1:1.")
+        raise ConfigError(problems={"width_ratio": (
+            f"width_ratio must be three whole numbers from 1 to {LARGEST_WIDTH} with colons, the first of them 1 "
+            f"(channels says how wide that is), got {shortened(text)}; give for example 1:2:2, 1:2:4 or 1:1:1.")})
     return numbers
 
 
@@ -161,8 +163,9 @@ def positions(kinds: Sequence[str], layers: int, placement: str = "", width_rati
     rule = rule_of(kinds, placement)
     widths = read_width_ratio(width_ratio or rule.width_ratio)
     if layers < MINIMUM_LAYERS:
-        raise ConfigError(f"layers must be at least {MINIMUM_LAYERS} (two reductions and what follows), got {layers}; "
-                          f"take {MINIMUM_LAYERS} or more.")
+        raise ConfigError(problems={"layers": (
+            f"layers must be at least {MINIMUM_LAYERS} (two reductions and what follows), got {layers}; "
+            f"take {MINIMUM_LAYERS} or more.")})
     first, second = reductions(layers)
     found: list[CellPosition] = []
     ordinary = 0
@@ -201,8 +204,9 @@ def check_size(channels: int, classes: int, image_shape: Sequence[int], width_ra
         if not isinstance(number, int) or isinstance(number, bool) or number < 1:
             raise ConfigError(f"{name} must be a whole number of at least 1, got {number!r}; give such a number.")
     if channels % 2 and width_ratio and needs_even_channels(width_ratio):
-        raise ConfigError(f"channels must be even with the width ratio {width_ratio} (a reduction splits its channels in two "
-                          f"halves), got {channels}; take {channels + 1}.")
+        raise ConfigError(problems={"channels": (
+            f"channels must be even with the width ratio {width_ratio} (a reduction splits its channels in two "
+            f"halves), got {channels}; take {channels + 1}.")})
 
 
 def needs_even_channels(width_ratio: str) -> bool:
@@ -225,7 +229,8 @@ def auxiliary_map(image_shape: Sequence[int]) -> tuple[int, int]:
     """
     height, width = (halved(halved(size)) for size in image_shape[1:])
     if min(image_shape[1:]) < SMALLEST_AUXILIARY_IMAGE:
-        raise ConfigError(f"The auxiliary head must have maps of at least 5x5 behind the second reduction (images of "
-                          f"{SMALLEST_AUXILIARY_IMAGE} pixels or more), got {height}x{width}; switch it off by setting its "
-                          f"weight to 0.")
+        raise ConfigError(problems={"auxiliary_weight": (
+            f"The auxiliary head must have maps of at least 5x5 behind the second reduction (images of "
+            f"{SMALLEST_AUXILIARY_IMAGE} pixels or more), got {height}x{width}; switch it off by setting its "
+            f"weight to 0.")})
     return (height - 5) // 3 + 1, (width - 5) // 3 + 1

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from engine.architecture.hand_made import OFFERED, hand_made, network_name
 from engine.errors import ConfigError
-from engine.residual import OFFERED, hand_made, network_name
 from engine.space.residual import ResidualNetwork
 
 SMALL = ("resnet-18", "preact-resnet-18", "wide-resnet-10-1", "wide-resnet-16-2")

@@ -7,8 +7,7 @@ import random
 
 import pytest
 
-from engine.errors import GenotypeError
-from engine.genotype import (
+from engine.architecture.genotype import (
     EDGES,
     KIND_SETS,
     KINDS_OF_ARNAS,
@@ -21,6 +20,7 @@ from engine.genotype import (
     derive_genotype,
     state_name,
 )
+from engine.errors import GenotypeError
 
 CELL = [["sep_conv_3x3", 0], ["skip_connect", 1], ["max_pool_3x3", 2], ["dil_conv_5x5", 0], ["avg_pool_3x3", 3],
         ["sep_conv_5x5", 1], ["dil_conv_3x3", 4], ["skip_connect", 0]]

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.genotype import NONE, Cell, Genotype
-from engine.placement import STEM_MULTIPLIER, CellPosition, auxiliary_map, check_size, halved, positions, reductions
+from engine.architecture.genotype import NONE, Cell, Genotype
+from engine.architecture.placement import STEM_MULTIPLIER, CellPosition, auxiliary_map, check_size, halved, positions, reductions
 
 AUXILIARY_CHANNELS = (128, 768)  # DARTS: 1x1 convolution to 128, then to 768
 
@@ -75,7 +75,7 @@ def breakdown(genotype: Genotype, *, channels: int, layers: int, classes: int, i
         classes: number of classes.
         image_shape: (channels, height, width).
         auxiliary: count the auxiliary head, which only training uses.
-        placement, width_ratio: as `engine.placement.positions`; empty for the published ones of the genotype's cells.
+        placement, width_ratio: as `placement.positions`; empty for the published ones of the genotype's cells.
 
     Raises:
         ConfigError: sizes no network can have, or a placement of other cells.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from engine.catalog import CATALOG, find_genotype
+from engine.architecture.catalogue import CATALOG, find_genotype
+from engine.architecture.genotype import PRIMITIVES
 from engine.errors import ConfigError, GenotypeError
-from engine.genotype import PRIMITIVES
 
 
 def test_every_published_genotype_is_there() -> None:

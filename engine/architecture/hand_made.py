@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from engine.cost import Cost, convolution_cost, linear_cost, norm_cost
+from engine.architecture.cost import Cost, convolution_cost, linear_cost, norm_cost
+from engine.architecture.placement import check_size, halved
 from engine.errors import ConfigError, shortened
-from engine.placement import check_size, halved
 
 DERIVED = "derived"  # what RetrainConfig.network says of a network that is no hand-made one
 WIDE = "wide-resnet-"
@@ -71,7 +71,7 @@ class HandMade:
                 inputs = outputs
 
     def cost(self, classes: int, image_shape: Sequence[int]) -> Cost:
-        """Parameters and MACs, counted as in `engine.cost`.
+        """Parameters and MACs, counted as in `engine.architecture.cost`.
 
         Raises:
             ConfigError: sizes no network can have.
@@ -108,13 +108,15 @@ def hand_made(name: str) -> HandMade:
         return RESNETS[text]
     found = re.fullmatch(WIDE + r"(\d{1,3})-(\d{1,2})", text)
     if not found:
-        raise ConfigError(f"network must be {DERIVED}, {', '.join(RESNETS)} or {WIDE}N-K (N layers, widened K times), got "
-                          f"{shortened(name)}; give one of them, for example {OFFERED[2]}.")
+        raise ConfigError(problems={"network": (
+            f"network must be {DERIVED}, {', '.join(RESNETS)} or {WIDE}N-K (N layers, widened K times), got "
+            f"{shortened(name)}; give one of them, for example {OFFERED[2]}.")})
     layers, width = int(found[1]), int(found[2])
     if layers not in DEPTHS or width not in WIDTHS:
         near = min(DEPTHS, key=lambda depth: abs(depth - layers))
-        raise ConfigError(f"The layers of a WideResNet must be 6 m + 4 (10, 16, 22, 28, 34, ...) and its width at least 1, got "
-                          f"{layers} and {width}; take for example {WIDE}{near}-{max(width, 1)}.")
+        raise ConfigError(problems={"network": (
+            f"The layers of a WideResNet must be 6 m + 4 (10, 16, 22, 28, 34, ...) and its width at least 1, got "
+            f"{layers} and {width}; take for example {WIDE}{near}-{max(width, 1)}.")})
     return HandMade(f"{WIDE}{layers}-{width}", f"WRN-{layers}-{width}", "Zagoruyko and Komodakis 2016, arXiv 1605.07146", 16,
                     (16 * width, 32 * width, 64 * width), (layers - 4) // 6, True)
 

@@ -8,23 +8,14 @@ from dataclasses import replace
 
 import pytest
 
-from engine.config import (
-    KINDS,
-    METHODS,
-    PRESETS,
-    AttackConfig,
-    RetrainConfig,
-    build,
-    config_class,
-    differences_from_paper,
-    parse_pixels,
-    preset_values,
-    recorded,
-)
-from engine.data import DATASETS
+from engine.config import PRESETS, AttackConfig, RetrainConfig, parse_pixels
+from engine.config.run import KINDS
+from engine.configuring import build, config_class, differences_from_paper, preset_values, recorded
+from engine.data.catalogue import DATASETS
 from engine.data.splits import split_sizes
 from engine.errors import ConfigError
 from engine.search.methods.arnas.config import ArnasConfig
+from engine.search.methods.registry import METHODS
 
 # The released code of ARNAS (fyqsama/ARNAS at 9bcc2e3), train_search.py and adv_train.py with the README's flags.
 SEARCH = {
@@ -139,7 +130,7 @@ def test_a_refusal_is_a_sentence(changes: dict[str, object], sentence: str) -> N
 
 
 def test_a_method_is_known_without_torch() -> None:
-    code = "import sys; from engine.config import METHODS; sys.exit('torch' in sys.modules or not len(METHODS))"
+    code = "import sys; from engine.search.methods.registry import METHODS; sys.exit('torch' in sys.modules or not len(METHODS))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert METHODS["arnas"].config is ArnasConfig
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from engine.config import METHODS
+from engine.architecture.genotype import KIND_SETS, KINDS_OF_ARNAS, KINDS_OF_DARTS
+from engine.architecture.placement import RULES, auxiliary_map, check_size, halved, positions, resolved, rules_for
 from engine.errors import ConfigError
-from engine.genotype import KIND_SETS, KINDS_OF_ARNAS, KINDS_OF_DARTS
-from engine.placement import RULES, auxiliary_map, check_size, halved, positions, resolved, rules_for
+from engine.search.methods.registry import METHODS
 
 
 def drawn(kinds: tuple[str, ...], layers: int, placement: str = "", width_ratio: str = "") -> str:

@@ -1,0 +1,254 @@
+"""From names and changes to a validated configuration, and its differences from the published settings.
+
+`engine.config` holds the settings of each kind of run. This module lays the values of datasets and presets over their
+defaults, and checks what one class cannot know: the dataset, its classes and images, the attacks. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from engine.architecture.hand_made import DERIVED
+from engine.architecture.placement import SMALLEST_AUXILIARY_IMAGE
+from engine.attack import ATTACKS
+from engine.config import KINDS, AttackConfig, RetrainConfig, RunConfig, SearchConfig, network_values, setting_of
+from engine.config.fields import value_words
+from engine.data.catalogue import DATASETS, image_source
+from engine.data.dataset import Dataset
+from engine.data.splits import split_sizes
+from engine.errors import ConfigError, shortened
+from engine.registry import unknown_name
+from engine.search.methods.registry import METHODS
+
+# Values that searches ran with before these were settings, where they are not every method's default.
+OLDER_SEARCH_VALUES = {"cutout": 0, "normalise": False}
+# Settings that say where and on what a run works, not what it computes.
+NOT_COMPARED = frozenset({"seed", "device", "threads", "genotype", "network"})
+
+
+def config_class(kind: str, method: str | None = None) -> type[RunConfig]:
+    """Return the configuration class of a run kind (and, for searches, of a method).
+
+    Raises:
+        ConfigError: unknown kind or method.
+    """
+    if kind == "search":
+        return METHODS[method or ""].config
+    if kind not in KINDS:
+        raise ConfigError(unknown_name("run kind", kind, KINDS))
+    return RetrainConfig if kind == "retrain" else AttackConfig
+
+
+def preset_values(kind: str, method: str | None, dataset: str, preset: str) -> dict[str, Any]:
+    """Return the values of a preset: published defaults, then the dataset's own, then the preset's.
+
+    Raises:
+        ConfigError: unknown kind, method, dataset or preset.
+    """
+    cls = config_class(kind, method)
+    facts = DATASETS[dataset]
+    if preset not in cls.presets:
+        raise ConfigError(unknown_name("preset", preset, cls.presets))
+    values = {name: info.default for name, info in cls.model_fields.items()}
+    values |= _dataset_values(cls, facts)
+    values |= cls.presets[preset]
+    if preset == "quick":
+        values |= {name: value for name, value in facts.quick.items() if name in cls.model_fields}
+    # A preset's number of images is meant for large test splits: a smaller one is attacked as a whole.
+    if (values.get("autoattack_images") or 0) > split_sizes(facts)["test"]:
+        values["autoattack_images"] = None
+    return values
+
+
+def build(kind: str, method: str | None = None, dataset: str = "digits", preset: str = "quick",
+          changes: Mapping[str, Any] | None = None) -> RunConfig:
+    """Return a complete, validated configuration.
+
+    Args:
+        kind: "search", "retrain" or "attack".
+        method: search method; ignored by the other kinds.
+        dataset: registry name.
+        preset: one of `PRESETS`.
+        changes: the user's own values, laid over the preset's.
+
+    Raises:
+        ConfigError: an unknown name or field, or a value out of its bounds; one sentence per field.
+    """
+    changes = dict(changes or {})
+    values = preset_values(kind, method, dataset, preset) | network_values(changes.get("network", DERIVED)) | changes
+    return validate(config_class(kind, method), values)
+
+
+def validate(cls: type[RunConfig], values: Mapping[str, Any]) -> RunConfig:
+    """Return `cls(**values)`, checked against its dataset as well.
+
+    Raises:
+        ConfigError: as `build`; several fields may have a problem each.
+    """
+    try:
+        config = cls(**values)
+    except ValidationError as report:
+        raise ConfigError(problems=_problems(cls, report)) from None
+    _check_dataset(config)
+    if isinstance(config, AttackConfig):
+        _check_attacks(config)
+    if isinstance(config, RetrainConfig):
+        _check_auxiliary_head(config)
+    return config
+
+
+def recorded(cls: type[RunConfig], values: Mapping[str, Any]) -> RunConfig:
+    """Return the configuration of a run's record; settings younger than the run get the value that it ran with.
+
+    Raises:
+        ConfigError: as `build`.
+    """
+    return validate(cls, (OLDER_SEARCH_VALUES if issubclass(cls, SearchConfig) else {}) | dict(values))
+
+
+def check_batch(config: RunConfig, kind: str) -> None:
+    """Check that a batch, and a number of AutoAttack images, is no larger than the split it is drawn from.
+
+    Args:
+        config: a search, retrain or attack configuration.
+        kind: "search", "retrain" or "attack".
+
+    Raises:
+        ConfigError: the numbers and what to do.
+    """
+    sizes = split_sizes(config.dataset, config.images)
+    batch_size = getattr(config, "batch_size", None)
+    if kind == "search":
+        name = "weights" if sizes["weights"] <= sizes["alphas"] else "alphas"
+        available, where = sizes[name], f"the {name} split"
+        for other in map(image_source, config.datasets()[1:]):
+            theirs = split_sizes(other, config.images)
+            _check_at_most("batch_size", batch_size, theirs["weights"] + theirs["alphas"],
+                           f"the weights and alphas splits of {other.title} together")
+    elif kind == "retrain":
+        available, where = sizes["weights"] + sizes["alphas"], "the weights and alphas splits together"
+    else:
+        available, where = sizes["test"], "the test split"
+        _check_at_most("autoattack_images", getattr(config, "autoattack_images", None), available, where)
+    _check_at_most("batch_size", batch_size, available, where)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One setting whose value is not the published one."""
+
+    field: str
+    value: Any
+    paper: Any
+
+
+def published_values(cls: type[RunConfig], dataset: str) -> dict[str, Any]:
+    """Return the published value of every setting, or its default where none is published.
+
+    On a dataset of the papers these are the settings for that dataset; on another, those for CIFAR-10.
+    """
+    facts = DATASETS[dataset]
+    defaults = {name: info.default for name, info in cls.model_fields.items()}
+    return defaults | _dataset_values(cls, facts if facts.published else DATASETS["cifar10"])
+
+
+def differences_from_paper(config: RunConfig) -> list[Difference]:
+    """Return every setting of `config` that differs from the `published_values` of its class, in the order of the class."""
+    reference = published_values(type(config), config.dataset)
+    ignored = set(NOT_COMPARED)
+    if getattr(config, "network", DERIVED) != DERIVED:
+        ignored |= {"channels", "layers"}  # a hand-made network has its own
+    return [Difference(name, value, reference[name]) for name, value in config.model_dump().items()
+            if name not in ignored and value != reference[name]]
+
+
+def deviations(config: RunConfig) -> list[str]:
+    """Return the changes to the published mathematics, worded for the name of the run.
+
+    A value that a dataset of ours requires (epsilon on digits) is no deviation on that dataset.
+    """
+    cls = type(config)
+    reference = {name: info.default for name, info in cls.model_fields.items()} | _dataset_values(cls, DATASETS[config.dataset])
+    words = {name: setting_of(info).deviation for name, info in cls.model_fields.items()}
+    return [*config.deviations(), *(text.format(value=value_words(cls.model_fields[name], getattr(config, name)))
+                                    for name, text in words.items() if text and getattr(config, name) != reference[name])]
+
+
+def _dataset_values(cls: type[RunConfig], facts: Dataset) -> dict[str, Any]:
+    """Return the values that a dataset requires, for the fields that the class has."""
+    required = {"dataset": facts.name, "epsilon": facts.epsilon, "step_size": facts.step_size, **facts.defaults}
+    if facts.step_size is None:
+        del required["step_size"]
+    if "cutout" in cls.model_fields and not cls.model_fields["cutout"].default:
+        required.pop("cutout", None)  # a dataset says how large the square is, a method whether there is one
+    if issubclass(cls, RetrainConfig):
+        required |= facts.retraining
+    return {name: value for name, value in required.items() if name in cls.model_fields}
+
+
+def _check_dataset(config: RunConfig) -> None:
+    if config.dataset not in DATASETS:
+        raise ConfigError(problems={"dataset": unknown_name("dataset", config.dataset, DATASETS)})
+
+
+def _check_attacks(config: AttackConfig) -> None:
+    """Check that every attack is known, named once, and defined for the number of classes."""
+    if not config.attacks or len(set(config.attacks)) < len(config.attacks):
+        raise ConfigError(problems={"attacks": f"attacks must name at least one attack and each only once, got "
+                                               f"{list(config.attacks)}; name the attacks to run."})
+    classes = DATASETS[config.dataset].classes
+    for name in config.attacks:
+        try:
+            attack = ATTACKS[name]
+        except ConfigError as refusal:
+            raise ConfigError(problems={"attacks": str(refusal)}) from None
+        if classes < attack.min_classes:
+            raise ConfigError(problems={"attacks": f"{attack.title} needs a dataset of at least {attack.min_classes} classes, "
+                                                   f"got {classes}; leave it out."})
+
+
+def _check_auxiliary_head(config: RetrainConfig) -> None:
+    side = min(DATASETS[config.dataset].image_shape[1:])
+    if config.auxiliary_weight and side < SMALLEST_AUXILIARY_IMAGE:
+        raise ConfigError(problems={"auxiliary_weight": (
+            f"auxiliary_weight must be 0 for images smaller than {SMALLEST_AUXILIARY_IMAGE} pixels (the auxiliary head needs 5x5 "
+            f"maps after the second reduction), got {config.auxiliary_weight} for {side} pixels; set it to 0.")})
+
+
+def _check_at_most(field: str, value: int | None, available: int, where: str) -> None:
+    if value is not None and value > available:
+        raise ConfigError(problems={field: f"{field} must be at most {available}, the number of images in {where}, "
+                                           f"got {value}; take {available} or less."})
+
+
+def _problems(cls: type[RunConfig], report: ValidationError) -> dict[str, str]:
+    """Return pydantic's report as one sentence per field."""
+    problems: dict[str, str] = {}
+    for error in report.errors():
+        field = str(error["loc"][0]) if error["loc"] else ""
+        cause = error.get("ctx", {}).get("error")
+        own = cause.problems if isinstance(cause, ConfigError) else {field: _sentence(cls, field, error)}
+        for name, sentence in own.items():
+            problems.setdefault(name or field, sentence)
+    return problems
+
+
+def _sentence(cls: type[RunConfig], field: str, error: Mapping[str, Any]) -> str:
+    value = error.get("input")
+    if error["type"] == "extra_forbidden":
+        return unknown_name("setting", field, cls.model_fields)
+    info = cls.model_fields[field]
+    if info.annotation is float and field in ("epsilon", "step_size") and _is_number(value) and value > 1:
+        return f"{field} must be in 0..1 (pixel space), got {value}; did you mean {value:g}/255?"
+    expected = error["msg"].removeprefix("Input should be ").removeprefix("Value should be ")
+    if error["type"] == "string_pattern_mismatch":  # the help names the choices, the pattern is for machines
+        expected = str(info.description).split(".")[0]
+    return f"{field} must be {expected}, got {shortened(value)}; give such a value."
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,0 +1,76 @@
+"""The datasets, by name.
+
+`DATASETS` holds the built-in ones and, looked up when asked, the image folders that were prepared in the data folder. A new
+dataset is a file of this package that defines a `Dataset`, and its name in the list below. Imports no torch and no numpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from engine.data import folders
+from engine.data.cifar import CIFAR10, CIFAR100
+from engine.data.dataset import Dataset
+from engine.data.digits import DIGITS
+from engine.data.photographs import PHOTOGRAPHS
+from engine.data.svhn import SVHN
+from engine.data.tiny_imagenet import TINY_IMAGENET
+from engine.errors import ConfigError
+from engine.registry import Registry, unknown_name
+
+
+class DatasetRegistry(Registry[Dataset]):
+    """A registry that also knows the image folders prepared in the data folder."""
+
+    def __getitem__(self, name: str) -> Dataset:
+        if name not in self._entries and (folder := self._folder(name)) is not None:
+            return folder
+        return super().__getitem__(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries or self._folder(name) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([*self._entries, *(name for name in folders.prepared_names() if name not in self.built_in)])
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def items(self) -> list[tuple[str, Dataset]]:
+        """All (name, dataset) pairs: the built-in ones in the order of registration, then the user's own."""
+        return [(name, self[name]) for name in self]
+
+    def _folder(self, name: object) -> Dataset | None:
+        return None if name in self.built_in else folders.prepared_folder(name)
+
+    @property
+    def built_in(self) -> tuple[str, ...]:
+        """Names that no image folder may take."""
+        return (*self._entries, *UNLABELLED)
+
+
+DATASETS: DatasetRegistry = DatasetRegistry("dataset")
+# Images without classes: no search, training or attack runs on them alone.
+UNLABELLED: Registry[Dataset] = Registry("dataset without classes")
+
+for _dataset in (DIGITS, CIFAR10, CIFAR100, SVHN, TINY_IMAGENET):
+    DATASETS.add(_dataset.name, _dataset)
+UNLABELLED.add(PHOTOGRAPHS.name, PHOTOGRAPHS)
+
+
+def image_sources() -> list[str]:
+    """Return the names of all datasets, with classes or without."""
+    return [*DATASETS, *UNLABELLED]
+
+
+def image_source(name: str) -> Dataset:
+    """Return the dataset of this name, with classes or without.
+
+    Raises:
+        ConfigError: there is no such dataset.
+    """
+    if name in UNLABELLED:
+        return UNLABELLED[name]
+    if name in DATASETS:
+        return DATASETS[name]
+    raise ConfigError(unknown_name("dataset", name, image_sources()))
