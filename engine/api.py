@@ -22,9 +22,8 @@ from typing import Any
 
 from engine import requests
 from engine.architecture.catalogue import find_genotype
-from engine.architecture.cost import cost
 from engine.architecture.genotype import Genotype
-from engine.architecture.hand_made import hand_made, is_hand_made
+from engine.architecture.network import DerivedNetwork, Network, is_named, named_network
 from engine.architecture.transplant import CELL_KINDS, read_graft
 from engine.architecture.transplant import transplant as transplanted
 from engine.config import PRESETS, RunConfig, setting_of
@@ -178,13 +177,11 @@ def describe(genotype: str, *, channels: int = 64, layers: int = 20, classes: in
     Raises:
         ConfigError, GenotypeError: an unknown name, no genotype, or sizes no network can have.
     """
-    if is_hand_made(genotype):
-        of_its_own = hand_made(genotype).cost(classes, image_shape)
-        return None, {"parameters": of_its_own.parameters, "macs": of_its_own.macs}
-    found = find_genotype(genotype)
-    price = cost(found, channels=channels, layers=layers, classes=classes, image_shape=image_shape, auxiliary=auxiliary,
-                 placement=placement, width_ratio=width_ratio)
-    return found, {"parameters": price.parameters, "macs": price.macs}
+    network: Network = (named_network(genotype, classes, image_shape) if is_named(genotype) else
+                        DerivedNetwork(find_genotype(genotype), channels, layers, classes, image_shape, placement, width_ratio,
+                                       auxiliary))
+    size = network.cost(auxiliary=auxiliary)
+    return getattr(network, "genotype", None), {"parameters": size.parameters, "macs": size.macs}
 
 
 def transplant(genotype: str, *, copy: Sequence[str] = (), swap: Sequence[str] = (), everywhere: str | None = None,

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from engine.architecture.hand_made import DERIVED
+from engine.architecture.network import DERIVED
 from engine.architecture.placement import SMALLEST_AUXILIARY_IMAGE
 from engine.attack import ATTACKS
 from engine.config import KINDS, AttackConfig, RetrainConfig, RunConfig, SearchConfig, network_values, setting_of
@@ -161,7 +161,7 @@ def differences_from_paper(config: RunConfig) -> list[Difference]:
     reference = published_values(type(config), config.dataset)
     ignored = set(NOT_COMPARED)
     if getattr(config, "network", DERIVED) != DERIVED:
-        ignored |= {"channels", "layers"}  # a hand-made network has its own
+        ignored |= {"channels", "layers"}  # a network chosen by name has its own
     return [Difference(name, value, reference[name]) for name, value in config.model_dump().items()
             if name not in ignored and value != reference[name]]
 

@@ -36,6 +36,7 @@ from engine.run.folder import (
     run_ids,
     sync_directory,
 )
+from engine.run.lineage import trained_network
 from engine.run.matching import matched
 from engine.run.state import RunState, compute, is_alive
 from engine.search.methods.registry import METHODS
@@ -346,8 +347,8 @@ def _name_and_title(runs: Path, kind: str, config: RunConfig, method: str | None
     if kind == "search":
         entry = METHODS[method or ""]
         return entry.name, ", ".join([entry.title, *deviations(config)])
-    if isinstance(config, RetrainConfig) and admission.needs_no_parent(config):
-        name = admission.network_title(config)
+    if isinstance(config, RetrainConfig) and config.names_its_network:
+        name = trained_network(runs, config, None).title
         return name, ", ".join([name, *admission.searched_arrangement(runs, config, before), *deviations(config)])
     assert before is not None
     return str(before.get("method", "")), ", ".join([str(before.get("title", "")), *deviations(config)])

@@ -12,7 +12,7 @@ from app import session
 from app.components.attack_table import CAPTION, attack_table_html
 from app.components.cell_graph import genotype_graphs, to_dot
 from app.components.formats import count, escape, missing
-from app.components.hand_made import hand_made_html
+from app.components.named_network import named_network_html
 from app.components.states import LAUNCH_PAGE, empty_state, page_link, section
 from engine.architecture.genotype import Genotype
 from engine.errors import GenotypeError
@@ -39,7 +39,7 @@ def outcome(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
     left, right = st.columns([6, 6], gap="large")
     with left:
         if found is None:
-            st.html(hand_made_html(hand_made))
+            st.html(named_network_html(hand_made))
         else:
             genotype_graphs(found, key="outcome")
             _downloads(found, run["id"])

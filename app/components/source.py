@@ -13,11 +13,11 @@ from app import session
 from app.components.formats import percent
 from engine.architecture.catalogue import CATALOG
 from engine.architecture.genotype import Genotype
-from engine.architecture.hand_made import DEPTHS, DERIVED, OFFERED, WIDE, WIDTHS, HandMade, hand_made, network_name
+from engine.architecture.network import DERIVED, FORMS, OFFERED, named_network, network_name
 from engine.errors import ConfigError, GenotypeError
 
 SOURCES = {"search": "What a search found", "catalogue": "A published genotype", "paste": "Paste JSON"}
-ANOTHER_WIDE = "another WideResNet"
+ANOTHER = "another"
 EXAMPLE = '{"accurate": [["sep_conv_3x3", 0], ["skip_connect", 1], …], "accurate_concat": [2, 3, 4, 5], "reduce": …}'
 
 
@@ -29,19 +29,19 @@ class Source:
         parent: id of the run it comes from, if it comes from a run.
         changes: settings that follow from the choice (the genotype or network, when it comes from no run).
         genotype: the genotype itself where it is known.
-        hand_made: the hand-made network, if it is one.
+        network: name of the network, if it was chosen by name.
         problem: why nothing can be launched yet, one sentence; empty when all is well.
     """
 
     parent: str | None = None
     changes: dict[str, Any] = field(default_factory=dict)
     genotype: Genotype | None = None
-    hand_made: HandMade | None = None
+    network: str = ""
     problem: str = ""
 
 
 def genotype_source(runs: pd.DataFrame, wanted: str | None = None, candidate: str | None = None, *, key: str = "launch",
-                    preselect: bool = True, hand_made_too: bool = False) -> Source:
+                    preselect: bool = True, named_too: bool = False) -> Source:
     """The controls that choose a genotype: of a retraining, or of an imported network.
 
     Args:
@@ -50,36 +50,34 @@ def genotype_source(runs: pd.DataFrame, wanted: str | None = None, candidate: st
         candidate: number of the candidate of that search to take instead of its result, from the address of the page.
         key: prefix of the widgets' keys, the page's name.
         preselect: whether the first of a list is chosen already. Not where a wrong one could fit unnoticed.
-        hand_made_too: whether a hand-made network may be chosen instead, with keys of the Launch page.
+        named_too: offer networks chosen by name as well, with keys of the Launch page.
     """
     start = "search" if wanted or (preselect and _finished(runs, "search")) else "catalogue"
     st.session_state.setdefault(f"{key}.source", start)
-    sources = SOURCES | ({"hand-made": "A hand-made network"} if hand_made_too else {})
-    chosen = st.segmented_control("Network" if hand_made_too else "Genotype", list(sources), format_func=sources.get,
+    sources = SOURCES | ({"named": "A network to compare with"} if named_too else {})
+    chosen = st.segmented_control("Network" if named_too else "Genotype", list(sources), format_func=sources.get,
                                   key=f"{key}.source", required=True, persist_state="session")
     if chosen == "search":
         found = _parent(runs, "search", wanted, "Search", "No search has finished yet. Launch one, take a published "
                         "genotype, or paste one.", key, preselect)
         return _candidate(found, candidate if found.parent == wanted else None, key)
-    if chosen == "hand-made":
-        return _hand_made()
+    if chosen == "named":
+        return _named()
     return _catalogue(key, preselect) if chosen == "catalogue" else _pasted(key)
 
 
-def choose_hand_made(name: str) -> None:
-    """Sets the controls to a hand-made network that a configuration names; leaves them for `DERIVED`.
+def choose_network(name: str) -> None:
+    """Set the controls to the network that a configuration names; leave them for `DERIVED`.
 
     Raises:
         ConfigError: no such network.
     """
-    if network_name(name) == DERIVED:
+    name = network_name(name)
+    if name == DERIVED:
         return
-    found = hand_made(name)
-    st.session_state["launch.source"] = "hand-made"
-    st.session_state["launch.hand_made"] = found.name if found.name in OFFERED else ANOTHER_WIDE
-    if found.name not in OFFERED:
-        layers, width = found.name.removeprefix(WIDE).split("-")
-        st.session_state["launch.wide.layers"], st.session_state["launch.wide.width"] = int(layers), int(width)
+    st.session_state["launch.source"] = "named"
+    st.session_state["launch.network"] = name if name in OFFERED else ANOTHER
+    st.session_state["launch.network.name"] = "" if name in OFFERED else name
 
 
 def attack_source(runs: pd.DataFrame, wanted: str | None) -> Source:
@@ -155,23 +153,21 @@ def _catalogue(key: str, preselect: bool) -> Source:
     return Source(changes={"genotype": name}, genotype=CATALOG[name].genotype)
 
 
-def _hand_made() -> Source:
-    name = st.selectbox("Hand-made network", [*OFFERED, ANOTHER_WIDE], key="launch.hand_made", persist_state="session",
-                        format_func=lambda name: hand_made(name).title if name in OFFERED else "Another WideResNet")
-    if name == ANOTHER_WIDE:
-        left, right = st.columns(2)
-        layers = left.number_input("Layers", DEPTHS[0], DEPTHS[-1], 16, DEPTHS.step, key="launch.wide.layers",
-                                   help="6 m + 4: 10, 16, 22, 28, ...", persist_state="session")
-        width = right.number_input("Widened", WIDTHS[0], WIDTHS[-1], 4, key="launch.wide.width", persist_state="session",
-                                   help="Its stages have so many times 16, 32 and 64 channels.")
-        name = f"{WIDE}{layers}-{width}"
+def _named() -> Source:
+    name = st.selectbox("Network to compare with", [*OFFERED, ANOTHER], key="launch.network", persist_state="session",
+                        format_func=lambda name: named_network(name).title if name in OFFERED else "Another size, by name")
+    if name == ANOTHER:
+        name = st.text_input("Name", key="launch.network.name", placeholder="wide-resnet-16-4", persist_state="session",
+                             help=f"{FORMS}.")
+        if not (name or "").strip():
+            return Source(problem="Type the name of the network.")
     try:
-        found = hand_made(name)
+        network = named_network(name)
     except ConfigError as refusal:
         st.markdown(f":red[:material/error:] {refusal}")
         return Source(problem=str(refusal))
-    st.caption(f"{found.source}. To compare derived networks with: it has no cells, no auxiliary head and no drop path.")
-    return Source(changes={"network": found.name}, hand_made=found)
+    st.caption(f"{network.source}. It has no cells, no auxiliary head and no drop path.")
+    return Source(changes={"network": network.name}, network=network.name)
 
 
 def _pasted(key: str) -> Source:

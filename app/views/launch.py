@@ -19,12 +19,12 @@ from app.components.formats import count
 from app.components.method_choice import choose_method
 from app.components.placement_picture import rule_figure, rules_figures
 from app.components.settings import differences_html, is_published
-from app.components.source import Source, attack_source, choose_hand_made, genotype_source
+from app.components.source import Source, attack_source, choose_network, genotype_source
 from app.components.states import RUN_PAGE, heading, problem, section
 from app.theme import KIND_TITLES
 from engine import requests
 from engine.architecture.cost import Cost, cost
-from engine.architecture.hand_made import DERIVED
+from engine.architecture.network import DERIVED, named_network
 from engine.architecture.transplant import read_grafts, transplant
 from engine.config import PRESETS, RetrainConfig, RunConfig, network_values
 from engine.config.run import KINDS
@@ -82,7 +82,7 @@ def choose(runs: pd.DataFrame) -> Choice:
     if kind == "search":
         method = choose_method()
     elif kind == "retrain":
-        source = genotype_source(runs, asked.get("parent"), asked.get("candidate"), hand_made_too=True)
+        source = genotype_source(runs, asked.get("parent"), asked.get("candidate"), named_too=True)
     else:
         source = attack_source(runs, asked.get("parent"))
     left, right = st.columns(2)
@@ -216,7 +216,7 @@ def _import(content: bytes) -> None:
     genotype = changes.pop("genotype", None)
     if genotype:
         st.session_state["launch.source"], st.session_state["launch.pasted"] = "paste", genotype
-    choose_hand_made(changes.pop("network", DERIVED))
+    choose_network(changes.pop("network", DERIVED))
     st.session_state["launch.imported"] = {"number": _imported()["number"] + 1, "changes": changes}
     st.session_state["launch.kind"], st.session_state["launch.dataset"] = kind, dataset
     st.session_state["launch.preset"], st.session_state["launch.then"] = preset, bool(record.get("then"))
@@ -242,8 +242,9 @@ def size_text(found: Cost) -> str:
 def network(choice: Choice, values: FormValues) -> None:
     """The network that a chosen genotype makes at the sizes on the form, or the size of a hand-made one."""
     genotype, data = choice.source.genotype, DATASETS[choice.dataset]
-    if choice.source.hand_made is not None:
-        section(choice.source.hand_made.title, size_text(choice.source.hand_made.cost(data.classes, data.image_shape)))
+    if choice.source.network:
+        named = named_network(choice.source.network, data.classes, data.image_shape)
+        section(named.title, size_text(named.cost()))
     if genotype is None:
         return
     config = values.config

@@ -12,10 +12,10 @@ from app.charts.robustness import height_of, intervals_figure
 from app.components.attack_table import attack_table_html
 from app.components.cell_graph import genotype_graphs
 from app.components.formats import count, epsilon, escape, missing, moment
-from app.components.hand_made import hand_made_html
 from app.components.live import live_panel
 from app.components.live_plot import live_plot
 from app.components.measure import NOT_MEASURED, accuracy, interval, network_labels, unequal_sizes, with_interval
+from app.components.named_network import named_network_html
 from app.components.states import LAUNCH_PAGE, RUN_PAGE, empty_state, heading, page_link, section
 from app.components.table import NO_SORT, CellText, Column, Row, table
 from engine.architecture.genotype import Genotype
@@ -66,7 +66,7 @@ def picture(network: pd.Series) -> None:
     """The cells of the selected network, or what it is instead."""
     st.html(f'<div class="rp-row"><h3 class="rp-section">{escape(network["label"])}</h3></div>')
     if network["hand_made"]:
-        st.html(hand_made_html(network["hand_made"]))
+        st.html(named_network_html(network["hand_made"]))
         return
     try:
         genotype = Genotype.from_dict(network["genotype"])

@@ -57,6 +57,16 @@ def find_genotype(text: str) -> Genotype:
     return entry.genotype
 
 
+def genotype_title(text: str) -> str:
+    """Return the title of a network built from a given genotype: the catalogue's name, else "genotype" and its hash.
+
+    Raises:
+        ConfigError, GenotypeError: as `find_genotype`.
+    """
+    genotype = find_genotype(text)
+    return text.strip() if text.strip() in CATALOG else f"genotype {genotype.hash}"
+
+
 def _read(path: Path) -> None:
     for record in json.loads(path.read_text(encoding="utf-8"))["entries"]:
         genotype = None if record["genotype"] is None else Genotype.from_dict(record["genotype"])

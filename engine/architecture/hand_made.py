@@ -2,7 +2,7 @@
 
 ResNet (He et al. 2016a, arXiv 1512.03385), PreActResNet (He et al. 2016b, arXiv 1603.05027) and WideResNet (Zagoruyko and
 Komodakis 2016, arXiv 1605.07146), all of blocks of two 3x3 convolutions, with a 3x3 stem of stride 1 and no pooling before
-the end, as the literature on robustness has them for 32x32 images. Here are their names, shapes and costs; imports no torch.
+the end, as the literature on robustness has them for 32x32 images. Names, shapes and costs only; imports no torch.
 """
 
 from __future__ import annotations
@@ -10,20 +10,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from engine.architecture.cost import Cost, convolution_cost, linear_cost, norm_cost
 from engine.architecture.placement import check_size, halved
 from engine.errors import ConfigError, shortened
 
-DERIVED = "derived"  # what RetrainConfig.network says of a network that is no hand-made one
+if TYPE_CHECKING:
+    from torch import nn
+
 WIDE = "wide-resnet-"
 DEPTHS, WIDTHS = range(10, 1000, 6), range(1, 100)  # of WideResNets: 6 m + 4 layers, widened k times
-OFFERED = ("resnet-18", "preact-resnet-18", "wide-resnet-28-10", "wide-resnet-34-10")  # by the page; any size can be typed
 
 
 @dataclass(frozen=True)
 class Block:
-    """Where a residual block stands.
+    """A residual block.
 
     Attributes:
         inputs, outputs: channels.
@@ -36,13 +39,13 @@ class Block:
 
     @property
     def projects(self) -> bool:
-        """Whether the shortcut is a 1x1 convolution; else it is the identity."""
+        """True where the shortcut is a 1x1 convolution; else it is the identity."""
         return self.stride != 1 or self.inputs != self.outputs
 
 
 @dataclass(frozen=True)
-class HandMade:
-    """One hand-made network.
+class ResidualShape:
+    """The shape of a residual network, whatever its images and classes.
 
     Attributes:
         name: as in settings and files, for example "wide-resnet-28-10".
@@ -51,7 +54,7 @@ class HandMade:
         stem: channels of the stem.
         widths: channels of the stages; each but the first halves height and width.
         depth: blocks of a stage.
-        preactivation: BatchNorm and ReLU before each convolution (He et al. 2016b) instead of behind it.
+        preactivation: True for BatchNorm and ReLU before each convolution (He et al. 2016b), False for after it.
     """
 
     name: str
@@ -63,42 +66,115 @@ class HandMade:
     preactivation: bool
 
     def blocks(self) -> Iterator[Block]:
-        """From input to output."""
+        """Yield the blocks from input to output."""
         inputs = self.stem
         for stage, outputs in enumerate(self.widths):
             for position in range(self.depth):
                 yield Block(inputs, outputs, 2 if stage and not position else 1)
                 inputs = outputs
 
-    def cost(self, classes: int, image_shape: Sequence[int]) -> Cost:
-        """Parameters and MACs, counted as in `engine.architecture.cost`.
+
+RESNETS = {
+    "resnet-18": ResidualShape("resnet-18", "ResNet-18", "He et al. 2016, arXiv 1512.03385", 64, (64, 128, 256, 512), 2, False),
+    "preact-resnet-18": ResidualShape("preact-resnet-18", "PreActResNet-18", "He et al. 2016, arXiv 1603.05027", 64,
+                                      (64, 128, 256, 512), 2, True)}
+
+
+@dataclass(frozen=True)
+class HandMadeNetwork:
+    """A residual network for the images and classes of one dataset. See `engine.architecture.network` for what a kind provides.
+
+    Attributes:
+        shape: the residual network.
+        classes: number of classes.
+        image_shape: (channels, height, width).
+    """
+
+    shape: ResidualShape
+    classes: int
+    image_shape: tuple[int, int, int]
+
+    OFFERED: ClassVar[tuple[str, ...]] = ("resnet-18", "preact-resnet-18", "wide-resnet-28-10", "wide-resnet-34-10")
+    FORMS: ClassVar[str] = f"{', '.join(RESNETS)} or {WIDE}N-K (N layers, widened K times)"
+
+    @classmethod
+    def recognises(cls, text: str) -> bool:
+        """Return True if a text is meant as a name of this kind, whether or not such a network exists."""
+        return text.strip().lower().startswith((*RESNETS, WIDE))
+
+    @classmethod
+    def from_name(cls, text: str, classes: int, image_shape: Sequence[int]) -> HandMadeNetwork:
+        """Return the network of a name.
+
+        Raises:
+            ConfigError: no such network.
+        """
+        channels, height, width = image_shape
+        return cls(residual_shape(text), classes, (channels, height, width))
+
+    @property
+    def name(self) -> str:
+        """As in settings and files."""
+        return self.shape.name
+
+    @property
+    def title(self) -> str:
+        """As in print."""
+        return self.shape.title
+
+    @property
+    def source(self) -> str:
+        """Paper and arXiv number."""
+        return self.shape.source
+
+    @property
+    def description(self) -> str:
+        """One sentence on how the network is built."""
+        shape, order = self.shape, "before" if self.shape.preactivation else "after"
+        return (f"{len(shape.widths)} stages of {shape.depth} residual blocks of two 3x3 convolutions, "
+                f"{', '.join(map(str, shape.widths))} channels, BatchNorm and ReLU {order} each convolution.")
+
+    def cost(self, *, auxiliary: bool = False) -> Cost:
+        """Return parameters and MACs, counted as in `engine.architecture.cost`.
+
+        Args:
+            auxiliary: no effect; these networks have no auxiliary head.
 
         Raises:
             ConfigError: sizes no network can have.
         """
-        check_size(self.stem, classes, image_shape)
-        image_channels, *size = image_shape
-        total = convolution_cost(image_channels, self.stem, 9, size)
-        total += norm_cost(self.widths[-1] if self.preactivation else self.stem)
-        for block in self.blocks():
+        shape = self.shape
+        check_size(shape.stem, self.classes, self.image_shape)
+        image_channels, *size = self.image_shape
+        total = convolution_cost(image_channels, shape.stem, 9, size)
+        total += norm_cost(shape.widths[-1] if shape.preactivation else shape.stem)
+        for block in shape.blocks():
             size = [halved(side) for side in size] if block.stride == 2 else size
             total += convolution_cost(block.inputs, block.outputs, 9, size) + norm_cost(block.outputs)
             total += convolution_cost(block.outputs, block.outputs, 9, size)
-            total += norm_cost(block.inputs if self.preactivation else block.outputs)
+            total += norm_cost(block.inputs if shape.preactivation else block.outputs)
             if block.projects:
                 total += convolution_cost(block.inputs, block.outputs, 1, size)
-                total += Cost(0, 0) if self.preactivation else norm_cost(block.outputs)
-        return total + linear_cost(self.widths[-1], classes)
+                total += Cost(0, 0) if shape.preactivation else norm_cost(block.outputs)
+        return total + linear_cost(shape.widths[-1], self.classes)
+
+    def build(self, *, mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> nn.Module:
+        """Return the module with fresh weights from torch's global generator.
+
+        Args:
+            mean, std: per image channel in pixels 0..1, subtracted and divided by inside the network; None for none.
+        """
+        module: nn.Module = import_module("engine.space.residual").ResidualNetwork(
+            self.shape, classes=self.classes, image_shape=self.image_shape, mean=mean, std=std)
+        return module
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of results/network.json."""
+        return {"hand_made": self.name, "classes": self.classes, "image_shape": list(self.image_shape)}
 
 
-RESNETS = {
-    "resnet-18": HandMade("resnet-18", "ResNet-18", "He et al. 2016, arXiv 1512.03385", 64, (64, 128, 256, 512), 2, False),
-    "preact-resnet-18": HandMade("preact-resnet-18", "PreActResNet-18", "He et al. 2016, arXiv 1603.05027", 64,
-                                 (64, 128, 256, 512), 2, True)}
-
-
-def hand_made(name: str) -> HandMade:
-    """The network of a name: one of `RESNETS`, or wide-resnet-N-K for WRN-N-K.
+def residual_shape(name: str) -> ResidualShape:
+    """Return the shape of a name: one of `RESNETS`, or wide-resnet-N-K for WRN-N-K.
 
     Raises:
         ConfigError: no such network.
@@ -106,30 +182,15 @@ def hand_made(name: str) -> HandMade:
     text = name.strip().lower()
     if text in RESNETS:
         return RESNETS[text]
-    found = re.fullmatch(WIDE + r"(\d{1,3})-(\d{1,2})", text)
-    if not found:
-        raise ConfigError(problems={"network": (
-            f"network must be {DERIVED}, {', '.join(RESNETS)} or {WIDE}N-K (N layers, widened K times), got "
-            f"{shortened(name)}; give one of them, for example {OFFERED[2]}.")})
-    layers, width = int(found[1]), int(found[2])
+    match = re.fullmatch(WIDE + r"(\d{1,3})-(\d{1,2})", text)
+    if not match:
+        raise ConfigError(problems={"network": f"network must be {HandMadeNetwork.FORMS}, got {shortened(name)}; give one of "
+                                               f"them, for example {HandMadeNetwork.OFFERED[2]}."})
+    layers, width = int(match[1]), int(match[2])
     if layers not in DEPTHS or width not in WIDTHS:
         near = min(DEPTHS, key=lambda depth: abs(depth - layers))
         raise ConfigError(problems={"network": (
-            f"The layers of a WideResNet must be 6 m + 4 (10, 16, 22, 28, 34, ...) and its width at least 1, got "
-            f"{layers} and {width}; take for example {WIDE}{near}-{max(width, 1)}.")})
-    return HandMade(f"{WIDE}{layers}-{width}", f"WRN-{layers}-{width}", "Zagoruyko and Komodakis 2016, arXiv 1605.07146", 16,
-                    (16 * width, 32 * width, 64 * width), (layers - 4) // 6, True)
-
-
-def is_hand_made(text: str) -> bool:
-    """Whether a text is meant as the name of a hand-made network, be it right or not."""
-    return text.strip().lower().startswith((*RESNETS, WIDE))
-
-
-def network_name(text: str) -> str:
-    """The name as files have it, or `DERIVED`.
-
-    Raises:
-        ConfigError: as `hand_made`.
-    """
-    return DERIVED if text.strip().lower() == DERIVED else hand_made(text).name
+            f"The layers of a WideResNet must be 6 m + 4 (10, 16, 22, 28, 34, ...) and its width at least 1, got {layers} and "
+            f"{width}; take for example {WIDE}{near}-{max(width, 1)}.")})
+    return ResidualShape(f"{WIDE}{layers}-{width}", f"WRN-{layers}-{width}", "Zagoruyko and Komodakis 2016, arXiv 1605.07146", 16,
+                         (16 * width, 32 * width, 64 * width), (layers - 4) // 6, True)

@@ -1,44 +1,154 @@
-"""A network as results/network.json describes it: a genotype and its sizes, or the name of a hand-made one. Imports no torch.
+"""What a network is: a genotype at a size, or a network of a name. Imports no torch.
 
-Derived: {"genotype": ..., "channels", "layers", "classes", "image_shape", ...}, further sizes as `cost.cost` takes them.
-Hand-made: {"hand_made": "wide-resnet-28-10", "classes", "image_shape"}.
+Each kind is a frozen value with `title`, `classes`, `image_shape`, `cost()`, `build()` and `to_dict()`. Results, run log,
+capacity matching, export and pages ask the value and know no kind. To add a kind that is chosen by name, write its class as
+`HandMadeNetwork` is written (`OFFERED`, `FORMS`, `recognises`, `from_name`, `name`, `source`, `description` as well) and name
+it in `Network` and `NAMED_KINDS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from engine.architecture.cost import Cost, cost
 from engine.architecture.genotype import Genotype
-from engine.architecture.hand_made import hand_made
+from engine.architecture.hand_made import HandMadeNetwork
+from engine.errors import ConfigError, shortened
 
-HAND_MADE = "hand_made"  # the key that only hand-made networks have
+if TYPE_CHECKING:
+    from torch import nn
+
+DERIVED = "derived"  # the value of the setting `network` for a network built from a genotype
+NAME_KEY = "hand_made"  # in results/network.json and in events, of networks chosen by name
 
 
-def cost_of(description: Mapping[str, Any], *, auxiliary: bool = False) -> Cost:
-    """Parameters and MACs. The auxiliary head is left out unless it is asked for: only training uses it, and published sizes are
-    without it.
+@dataclass(frozen=True)
+class DerivedNetwork:
+    """The network built from a genotype.
+
+    Attributes:
+        genotype: the architecture.
+        channels: C of the first cells.
+        layers: number of cells, at least 3.
+        classes: number of classes.
+        image_shape: (channels, height, width).
+        placement, width_ratio: as in `engine.architecture.placement.positions`; empty for those published with the cells.
+        auxiliary: True for a network with the auxiliary head, which only training uses.
+        name: title in print where the genotype has one, for example "ARNAS".
+    """
+
+    genotype: Genotype
+    channels: int
+    layers: int
+    classes: int
+    image_shape: tuple[int, int, int]
+    placement: str = ""
+    width_ratio: str = ""
+    auxiliary: bool = False
+    name: str = field(default="", compare=False)
+
+    @property
+    def title(self) -> str:
+        """The name, else "genotype" and the hash."""
+        return self.name or f"genotype {self.genotype.hash}"
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """Everything but genotype and auxiliary head, as `cost` takes it."""
+        return {"channels": self.channels, "layers": self.layers, "classes": self.classes, "image_shape": self.image_shape,
+                "placement": self.placement, "width_ratio": self.width_ratio}
+
+    def cost(self, *, auxiliary: bool = False) -> Cost:
+        """Return parameters and MACs.
+
+        Args:
+            auxiliary: count the auxiliary head if there is one; published sizes are without it.
+
+        Raises:
+            ConfigError: sizes no network can have, or a placement of other cells.
+        """
+        return cost(self.genotype, **self.sizes, auxiliary=auxiliary and self.auxiliary)
+
+    def build(self, *, mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> nn.Module:
+        """Return the module with fresh weights from torch's global generator.
+
+        Args:
+            mean, std: per image channel in pixels 0..1, subtracted and divided by inside the network; None for none.
+        """
+        module: nn.Module = import_module("engine.space.network").Network(
+            self.genotype, **self.sizes, auxiliary=self.auxiliary, mean=mean, std=std)
+        return module
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of results/network.json."""
+        return {"genotype": self.genotype.to_dict(), **self.sizes, "image_shape": list(self.image_shape),
+                "auxiliary": self.auxiliary}
+
+
+Network = DerivedNetwork | HandMadeNetwork
+NAMED_KINDS = (HandMadeNetwork,)
+OFFERED = tuple(name for kind in NAMED_KINDS for name in kind.OFFERED)
+FORMS = "; ".join(kind.FORMS for kind in NAMED_KINDS)
+
+
+def is_named(text: str) -> bool:
+    """Return True if a text is meant as the name of a network, whether or not such a network exists."""
+    return any(kind.recognises(text) for kind in NAMED_KINDS)
+
+
+def named_network(text: str, classes: int = 10, image_shape: Sequence[int] = (3, 32, 32)) -> HandMadeNetwork:
+    """Return the network of a name, for the images and classes of a dataset.
+
+    Raises:
+        ConfigError: no such network.
+    """
+    for kind in NAMED_KINDS:
+        if kind.recognises(text):
+            return kind.from_name(text, classes, image_shape)
+    raise ConfigError(problems={"network": f"network must be {DERIVED}, {FORMS}, got {shortened(text)}; give one of them, for "
+                                           f"example {OFFERED[2]}."})
+
+
+def network_name(text: str) -> str:
+    """Return the one way of writing a value of the setting `network`: `DERIVED` or the name of a network.
+
+    Raises:
+        ConfigError: no such network.
+    """
+    return DERIVED if text.strip().lower() == DERIVED else named_network(text).name
+
+
+def network_from_dict(content: Mapping[str, Any]) -> Network:
+    """Return the network that results/network.json describes.
 
     Raises:
         ConfigError, GenotypeError: no such network.
     """
-    if HAND_MADE in description:
-        return hand_made(description[HAND_MADE]).cost(description["classes"], description["image_shape"])
-    sizes = {name: value for name, value in description.items() if name != "genotype"}
-    return cost(Genotype.from_dict(description["genotype"]), **{**sizes, "auxiliary": auxiliary})
+    classes, image_shape = content["classes"], tuple(content["image_shape"])
+    if NAME_KEY in content:
+        return named_network(content[NAME_KEY], classes, image_shape)
+    known = {name: value for name, value in content.items() if name != "genotype"}
+    return DerivedNetwork(Genotype.from_dict(content["genotype"]), **{**known, "image_shape": image_shape})
 
 
-def event_of(description: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of the event `network`, which tells the run log what is trained or attacked.
+def resized(network: Network, classes: int, image_shape: Sequence[int]) -> Network:
+    """Return the same network for other images and classes."""
+    channels, height, width = image_shape
+    return replace(network, classes=classes, image_shape=(channels, height, width))
+
+
+def event_fields(network: Network) -> dict[str, Any]:
+    """Return the fields of the event `network`, which tells the run log what is trained or attacked.
 
     Raises:
-        ConfigError, GenotypeError: no such network.
+        ConfigError: sizes no network can have.
     """
-    found = cost_of(description)
-    fields: dict[str, Any] = {"parameters": found.parameters, "macs": found.macs}
-    if HAND_MADE in description:
-        return fields | {HAND_MADE: description[HAND_MADE]}
-    genotype = Genotype.from_dict(description["genotype"])
-    return fields | {"channels": description["channels"], "layers": description["layers"], "genotype": genotype.to_dict(),
-                     "hash": genotype.hash}
+    size = network.cost()
+    fields: dict[str, Any] = {"parameters": size.parameters, "macs": size.macs}
+    if isinstance(network, DerivedNetwork):
+        return fields | {"channels": network.channels, "layers": network.layers, "genotype": network.genotype.to_dict(),
+                         "hash": network.genotype.hash}
+    return fields | {NAME_KEY: network.name}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from engine import api, requests
-from engine.architecture.hand_made import hand_made, is_hand_made
+from engine.architecture.network import DerivedNetwork, is_named, named_network
 from engine.architecture.placement import RULES
 from engine.config.run import KINDS
 from engine.errors import ConfigError, RampartError
@@ -145,11 +145,11 @@ def _describe(verb: str, arguments: list[str]) -> int:
     parser.add_argument("--auxiliary", action="store_true", help="with the auxiliary head")
     options = parser.parse_args(arguments)
     shape = (options.image_channels, options.image_size, options.image_size)
-    if is_hand_made(options.genotype):
+    if is_named(options.genotype):
         for name in ("channels", "layers", "placement", "width_ratio", "auxiliary"):
             given = getattr(options, name)
             if given is not None and given is not False and given != "":
-                raise ConfigError(f"{name} cannot be chosen of {options.genotype}, which is a hand-made network, got {given}; "
+                raise ConfigError(f"{name} cannot be chosen of {options.genotype}, which has its own, got {given}; "
                                   "leave it out.")
     genotype, numbers = api.describe(options.genotype, channels=64 if options.channels is None else options.channels,
                                      layers=20 if options.layers is None else options.layers, classes=options.classes,
@@ -159,7 +159,7 @@ def _describe(verb: str, arguments: list[str]) -> int:
         print(json.dumps(numbers))
     else:
         name, code = ((f"genotype {genotype.hash}", f"\n{genotype.to_json()}") if genotype else
-                      (f"hand-made: {hand_made(options.genotype).source}", ""))
+                      (named_network(options.genotype).source, ""))
         print(f"{options.genotype[:40]}  {name}\nparameters  {numbers['parameters'] / 1e6:.3f} M"
               f"\nMACs        {numbers['macs'] / 1e6:.2f} M for an image of {'x'.join(map(str, shape))}{code}")
     return 0
@@ -185,7 +185,7 @@ def _export(verb: str, arguments: list[str]) -> int:
                         classes=options.classes, image_shape=options.image_shape, placement=options.placement,
                         width_ratio=options.width_ratio)
     files = [str(path) for path in writing.write(found, options.format, options.out)]
-    code = None if found.genotype is None else found.genotype.hash
+    code = found.network.genotype.hash if isinstance(found.network, DerivedNetwork) else None
     print(json.dumps({"files": files, "hash": code}) if options.json else "\n".join(files))
     return 0
 

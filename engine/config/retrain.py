@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, model_validator
 
-from engine.architecture.hand_made import DERIVED, OFFERED, RESNETS, WIDE, hand_made, network_name
+from engine.architecture.network import DERIVED, FORMS, OFFERED, named_network, network_name
 from engine.architecture.placement import RULES, PlacementName, width_ratio_text
 from engine.architecture.transplant import read_grafts
 from engine.config.fields import (
@@ -64,9 +64,9 @@ class RetrainConfig(RunConfig):
     """Training of a derived network from scratch (ARNAS, released training code), or of a hand-made one to compare it with."""
 
     network: Annotated[str, AfterValidator(network_name)] = setting(
-        DERIVED, f"{DERIVED}: from a genotype. Or a hand-made one to compare with: {', '.join(RESNETS)} or {WIDE}N-K (N layers, "
-        f"widened K times) like {WIDE}28-10. Its size is its own: channels and layers do not count, and it has neither auxiliary "
-        "head nor drop path.", group="Network")
+        DERIVED, f"{DERIVED}: built from a genotype. Or a network to compare with, by name: {FORMS}, for example {OFFERED[-1]}. "
+        "Such a network has its own size (channels and layers have no effect), no auxiliary head and no drop path.",
+        group="Network")
     genotype: str | None = setting(
         None, "A catalogue name or a genotype as JSON.", empty="the result of the parent search", group="Network")
     placement: Literal["", PlacementName] = setting(
@@ -175,7 +175,7 @@ class RetrainConfig(RunConfig):
             without = {name: getattr(self, name) for name in OF_DERIVED if getattr(self, name) != OF_DERIVED[name]}
             if without:
                 raise ConfigError(problems={next(iter(without)):
-                    f"{', '.join(without)} must be left out of the hand-made {hand_made(self.network).title}, which "
+                    f"{', '.join(without)} must be left out of {named_network(self.network).title}, which "
                     f"has no cells, got {', '.join(map(str, without.values()))}; leave out what belongs to derived "
                     f"networks, or take network {DERIVED}."})
         read_grafts(self.transplant)
@@ -197,6 +197,11 @@ class RetrainConfig(RunConfig):
             raise ConfigError(problems={"warmup_epochs":
                 f"warmup_epochs must be less than the {self.epochs} epochs, got {self.warmup_epochs}; take fewer."})
         return self
+
+    @property
+    def names_its_network(self) -> bool:
+        """True if the settings say what is trained, so that the run needs no parent search."""
+        return self.network != DERIVED or bool(self.genotype)
 
     def deviations(self) -> list[str]:
         """See `RunConfig.deviations`."""

@@ -60,6 +60,6 @@ def take(runs: Path, path: Path, form: str | None = None, *, name: str | None = 
     from engine.exchange.weights import import_checkpoint
 
     assert genotype is not None and dataset is not None
-    found = source.find(genotype, runs)
-    return import_checkpoint(runs, path, origin, genotype=found.cells("An imported checkpoint"), dataset=dataset,
-                             placement=placement or found.sizes["placement"], title=title, mean=mean, std=std)
+    network = source.find(genotype, runs).cells("An imported checkpoint")
+    return import_checkpoint(runs, path, origin, genotype=network.genotype, dataset=dataset,
+                             placement=placement or network.placement, title=title, mean=mean, std=std)

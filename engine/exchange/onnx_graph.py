@@ -12,11 +12,10 @@ from typing import Any
 
 import torch
 
-from engine.architecture.network import HAND_MADE
+from engine.architecture.network import NAME_KEY, DerivedNetwork
 from engine.errors import ConfigError
 from engine.exchange.source import Source
 from engine.run.loop_attack import network_of
-from engine.space.building import network_from
 
 OPERATORS = 17  # version of ONNX's operators; read by every runtime since 2022
 
@@ -37,18 +36,19 @@ def graph_of(source: Source) -> bytes:
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            network = network_from(source.description)
+            network = source.network.build()
     buffer = io.BytesIO()
-    example = torch.zeros(2, *source.sizes["image_shape"])  # a batch of one would be taken for a constant
+    example = torch.zeros(2, *source.network.image_shape)  # a batch of one would be taken for a constant
     axes = {"images": {0: "batch"}, "logits": {0: "batch"}}
     with warnings.catch_warnings():
         # That this exporter is the older one, and that heights and widths (not batches) are constants of the graph.
         warnings.simplefilter("ignore")
         torch.onnx.export(network.eval(), (example,), buffer, input_names=["images"], output_names=["logits"],  # type: ignore[arg-type]
                           dynamic_axes=axes, opset_version=OPERATORS, dynamo=False)
-    architecture = ({HAND_MADE: source.sizes[HAND_MADE]} if source.genotype is None else {"genotype": source.genotype.to_json()})
+    network_kind = ({"genotype": source.network.genotype.to_json()} if isinstance(source.network, DerivedNetwork)
+                    else {NAME_KEY: source.network.name})
     model = onnx.load_from_string(buffer.getvalue())
-    onnx.helper.set_model_props(model, {"source": source.title, **architecture,
+    onnx.helper.set_model_props(model, {"source": source.title, **network_kind,
                                         "weights": "untrained" if source.retrained is None else "retrained"})
     return model.SerializeToString()
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from engine.architecture.genotype import Genotype
-from engine.architecture.network import event_of
+from engine.architecture.network import DerivedNetwork, event_fields
 from engine.architecture.placement import LARGEST_WIDTH, STEM_MULTIPLIER, reductions, resolved
 from engine.configuring import build
 from engine.data.catalogue import DATASETS
@@ -64,12 +64,12 @@ def import_checkpoint(runs: Path, path: Path, origin: Origin, *, genotype: Genot
     load_darts_state_dict(network, tensors)
     config = {"dataset": dataset, "genotype": genotype.to_json(),
               **{name: sizes[name] for name in ("channels", "layers", "placement", "width_ratio")}}
-    description = {"genotype": genotype.to_dict(), **sizes}
+    described = DerivedNetwork(genotype, **sizes)
     with new_run(runs, "retrain", title or origin.file, config, origin) as (folder, events):
-        events.write("network", step=0, epoch=0, **event_of(description))
+        events.write("network", step=0, epoch=0, **event_fields(described))
         events.write("alert", step=0, epoch=0, level="warning", text=_OVERLAP)
         folder.results.mkdir()
-        atomic_write_json(folder.results / "network.json", description)
+        atomic_write_json(folder.results / "network.json", described.to_dict())
         folder.checkpoint.mkdir()
         checkpoint.write(folder.checkpoint / checkpoint.BEST, {"network": network.state_dict()})
         events.write("finished", step=0, epoch=0)

@@ -6,11 +6,8 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from engine.architecture.cost import cost
-from engine.architecture.genotype import Genotype
-from engine.architecture.network import cost_of
+from engine.architecture.network import DerivedNetwork
 from engine.architecture.placement import STEM_MULTIPLIER, positions
 from engine.errors import ConfigError
 from engine.exchange.source import Source
@@ -40,7 +37,7 @@ def write_json(source: Source, out: Path) -> list[Path]:
     Raises:
         ConfigError: `out` cannot be written.
     """
-    return _written({out: (source.cells("An export as json").to_json() + "\n").encode()})
+    return _written({out: (source.cells("An export as json").genotype.to_json() + "\n").encode()})
 
 
 def write_module(source: Source, out: Path) -> list[Path]:
@@ -61,7 +58,7 @@ def write_module(source: Source, out: Path) -> list[Path]:
     if out.suffix != ".py" or not out.stem.isidentifier():
         raise ConfigError(f"A module's file must have a name that Python can import, such as network.py, got {out.name!r}; "
                           "choose another --out.")
-    files = {out: module_text(source.cells("An export as module"), source.sizes, module=out.stem, title=source.title).encode()}
+    files = {out: module_text(source.cells("An export as module"), module=out.stem, title=source.title).encode()}
     if source.retrained is not None:
         files[out.with_suffix(".pt")] = _weights_of(source)
     return _written(files)
@@ -76,33 +73,32 @@ def write_onnx(source: Source, out: Path) -> list[Path]:
     """
     from engine.exchange.onnx_graph import graph_of
 
-    cost_of(source.description)  # refuses what cannot be built
+    source.network.cost()  # refuses what cannot be built
     return _written({out: graph_of(source)})
 
 
-def module_text(genotype: Genotype, sizes: Mapping[str, Any], *, module: str, title: str) -> str:
+def module_text(network: DerivedNetwork, *, module: str, title: str) -> str:
     """`standalone.py` with an architecture of its own.
 
     Args:
-        genotype: the architecture.
-        sizes: keyword arguments of `engine.architecture.cost.cost`.
+        network: the architecture at its size.
         module: name under which the file will be imported, for the example in its docstring.
         title: where the architecture comes from, for the first line.
 
     Raises:
         ConfigError: sizes no network can have.
     """
-    cost(genotype, **sizes)  # refuses what cannot be built
+    network.cost()  # refuses what cannot be built
     text = TEMPLATE.read_text(encoding="utf-8")
     head = f'"""{title}: a network of stacked cells that needs torch and nothing else.\n'
     text = text.replace('"""A network of stacked cells that needs torch and nothing else.\n', head, 1)
     text = text.replace("from network import", f"from {module} import", 1).replace('"network.pt"', f'"{module}.pt"', 1)
-    return _BLOCK.sub(lambda _: _architecture(genotype, sizes), text, count=1)
+    return _BLOCK.sub(lambda _: _architecture(network), text, count=1)
 
 
-def _architecture(genotype: Genotype, sizes: Mapping[str, Any]) -> str:
+def _architecture(network: DerivedNetwork) -> str:
     """The lines between the template's marks, for one architecture."""
-    channels = sizes["channels"]
+    genotype, channels = network.genotype, network.channels
     lines = ["# Per cell kind: (operation, input state) of every edge, two per node; states 0 and 1 are the outputs of the two",
              "# cells before.", "EDGES = {"]
     for kind, cell in genotype.cells:
@@ -115,10 +111,9 @@ def _architecture(genotype: Genotype, sizes: Mapping[str, Any]) -> str:
     lines += ["}", "# Per cell kind: the states whose channels make the cell's output.", f"CONCAT = {{{concat}}}",
               "# From input to output: (cell kind, channels of a node, stride).", "CELLS = ["]
     lines += [f'    ("{position.kind}", {position.channels_multiplier * channels}, {2 if position.reduction else 1}),'
-              for position in positions(genotype.kinds, sizes["layers"], sizes.get("placement", ""),
-                                        sizes.get("width_ratio", ""))]
-    lines += ["]", f"STEM_CHANNELS = {STEM_MULTIPLIER * channels}", f"CLASSES = {sizes['classes']}",
-              f"IMAGE_SHAPE = {tuple(sizes['image_shape'])}", ""]
+              for position in positions(genotype.kinds, network.layers, network.placement, network.width_ratio)]
+    lines += ["]", f"STEM_CHANNELS = {STEM_MULTIPLIER * channels}", f"CLASSES = {network.classes}",
+              f"IMAGE_SHAPE = {network.image_shape}", ""]
     return "\n".join(lines)
 
 

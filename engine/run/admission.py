@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.architecture.catalogue import CATALOG, find_genotype
-from engine.architecture.hand_made import DERIVED, hand_made
-from engine.architecture.network import cost_of
+from engine.architecture.catalogue import find_genotype
+from engine.architecture.network import DERIVED
 from engine.architecture.placement import RULES, check_size, resolved
 from engine.config import RetrainConfig, RunConfig
 from engine.config.fields import in_sentence
@@ -40,9 +39,9 @@ def check_disk(runs: Path, least_bytes: int = LEAST_FREE_BYTES) -> None:
 def checkpoint_bytes(config: RunConfig) -> int:
     """What the checkpoints of a run take on the disk at most, as far as is known when it is asked for: 200 MB, or more for a
     retraining of a larger network."""
-    if not isinstance(config, RetrainConfig) or not needs_no_parent(config):
+    if not isinstance(config, RetrainConfig) or not config.names_its_network:
         return LEAST_FREE_BYTES
-    numbers = cost_of(trained_network(Path(), config, None), auxiliary=config.auxiliary_weight > 0).parameters
+    numbers = trained_network(Path(), config, None).cost(auxiliary=True).parameters
     # Weights, momentum, the best weights and perhaps an average, in the last checkpoint, the one before and the one being
     # written; then the best weights alone.
     copies = 3 * (4 if config.average_decay else 3) + 1
@@ -73,13 +72,13 @@ def check_config(kind: str, config: RunConfig) -> None:
             f"A search needs images whose height and width are multiples of 4 (its supernet halves them twice), "
             f"got {height}x{width} of {config.dataset}; prepare it with `python -m engine dataset fetch "
             f"{config.dataset} --side {4 * round(height / 4)}`.")})
-    if isinstance(config, RetrainConfig) and needs_no_parent(config):
+    if isinstance(config, RetrainConfig) and config.names_its_network:
         _check_network(Path(), config, None)
 
 
 def _check_network(runs: Path, config: RetrainConfig, parent: str | None) -> None:
     """Refuses a network that cannot be built of a genotype that is known."""
-    cost_of(trained_network(runs, config, parent), auxiliary=config.auxiliary_weight > 0)
+    trained_network(runs, config, parent).cost(auxiliary=True)
 
 
 def check_arrangement(config: RetrainConfig, searched: Mapping[str, Any]) -> None:
@@ -114,9 +113,9 @@ def check_parent(runs: Path, kind: str, config: RunConfig, parent: str | None) -
         return None
     wanted = PARENT_KIND[kind]
     if not parent:
-        if isinstance(config, RetrainConfig) and needs_no_parent(config):
+        if isinstance(config, RetrainConfig) and config.names_its_network:
             return None
-        other = " or a genotype (--genotype), or a hand-made network (--network)" if kind == "retrain" else ""
+        other = " or a genotype (--genotype), or the name of a network (--network)" if kind == "retrain" else ""
         raise RunError(f"A run of kind {kind} needs the id of a {wanted} run (--parent){other}, got none; "
                        "`python -m engine runs` lists the ids.")
     if isinstance(config, RetrainConfig):
@@ -141,30 +140,16 @@ def check_parent(runs: Path, kind: str, config: RunConfig, parent: str | None) -
     return above
 
 
-def needs_no_parent(config: RetrainConfig) -> bool:
-    """Whether a retraining says itself what it trains."""
-    return config.network != DERIVED or bool(config.genotype)
-
-
 def check_follows(config: RetrainConfig) -> None:
     """Refuses a retraining that is to follow a search without training what that finds.
 
     Raises:
-        ConfigError: a hand-made network.
+        ConfigError: a network chosen by name.
     """
     if config.network != DERIVED:
         raise ConfigError(problems={"network": (
             f"A retraining that follows a search must train what it found (network {DERIVED}), got "
             f"{config.network}; launch it by itself, without a parent.")})
-
-
-def network_title(config: RetrainConfig) -> str:
-    """What the network of a retraining that says itself what it trains is called: "ARNAS", "genotype 1f3a...", "WRN-28-10".
-
-    Raises:
-        ConfigError, GenotypeError: as `find_genotype`.
-    """
-    return hand_made(config.network).title if config.network != DERIVED else genotype_title(str(config.genotype))
 
 
 def searched_arrangement(runs: Path, config: RetrainConfig, search: Mapping[str, Any] | None) -> list[str]:
@@ -188,13 +173,3 @@ def searched_arrangement(runs: Path, config: RetrainConfig, search: Mapping[str,
         in_sentence(RULES[found["placement"]].title)]
     return names + ([] if config.width_ratio or found["width_ratio"] == published["width_ratio"] else [
         f"widths {found['width_ratio']}"])
-
-
-def genotype_title(text: str) -> str:
-    """What a network built from a given genotype is called: the catalogue's name, else "genotype" and its hash.
-
-    Raises:
-        ConfigError, GenotypeError: as `find_genotype`.
-    """
-    genotype = find_genotype(text)
-    return text.strip() if text.strip() in CATALOG else f"genotype {genotype.hash}"

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from engine.architecture.catalogue import find_genotype
+from engine.architecture.catalogue import find_genotype, genotype_title
 from engine.architecture.genotype import Genotype
-from engine.architecture.hand_made import DERIVED, hand_made
-from engine.architecture.network import HAND_MADE
+from engine.architecture.network import DERIVED, DerivedNetwork, Network, named_network
 from engine.architecture.placement import resolved
 from engine.architecture.transplant import read_grafts, transplant
 from engine.config import RetrainConfig
@@ -41,7 +39,7 @@ def trained_genotype(runs: Path | str, config: RetrainConfig, parent: str | None
             be replaced.
     """
     if config.network != DERIVED:
-        raise ConfigError(f"A genotype must be asked of a derived network, got the hand-made {hand_made(config.network).title}, "
+        raise ConfigError(f"A genotype can only come from a derived network, got {named_network(config.network).title}, "
                           "which has none; name another run.")
     genotype = find_genotype(config.genotype) if config.genotype else found_genotype(runs, str(parent))
     return transplant(genotype, read_grafts(config.transplant))
@@ -74,19 +72,19 @@ def _is_of_search(runs: Path | str, config: RetrainConfig, search: str) -> bool:
     return find_genotype(config.genotype).hash in {one["hash"] for one in measured.get("candidates", [])}
 
 
-def trained_network(runs: Path | str, config: RetrainConfig, parent: str | None) -> dict[str, Any]:
-    """The network that a retraining trains, described as in results/network.json.
+def trained_network(runs: Path | str, config: RetrainConfig, parent: str | None) -> Network:
+    """Return the network that a retraining trains.
 
     Raises:
         RunError, ConfigError, GenotypeError: as `trained_genotype` and `arrangement_of`.
     """
     facts = DATASETS[config.dataset]
-    of_data = {"classes": facts.classes, "image_shape": list(facts.image_shape)}
     if config.network != DERIVED:
-        return {HAND_MADE: config.network, **of_data}
+        return named_network(config.network, facts.classes, facts.image_shape)
     genotype = trained_genotype(runs, config, parent)
-    return {"genotype": genotype.to_dict(), "channels": config.channels, "layers": config.layers, **of_data,
-            "auxiliary": config.auxiliary_weight > 0, **arrangement_of(runs, config, parent, genotype)}
+    return DerivedNetwork(genotype, config.channels, config.layers, facts.classes, facts.image_shape,
+                          **arrangement_of(runs, config, parent, genotype), auxiliary=config.auxiliary_weight > 0,
+                          name=genotype_title(config.genotype) if config.genotype else "")
 
 
 def retraining_of(runs: Path | str, run_id: str) -> tuple[RetrainConfig, str | None]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor, nn
 
+from engine.architecture.network import Network, network_from_dict
 from engine.attack.evaluation import Evaluation
 from engine.config import AttackConfig
 from engine.errors import CheckpointError, RunError
@@ -16,7 +16,6 @@ from engine.run import checkpoint
 from engine.run.folder import RunFolder, atomic_write_bytes, read_json
 from engine.run.preparation import Prepared, at_work, prepare, save, write_network
 from engine.run.session import Session
-from engine.space.building import network_from
 
 
 def run(session: Session) -> None:
@@ -29,8 +28,8 @@ def run(session: Session) -> None:
     AttackLoop(session, prepare(session)).run()
 
 
-def network_of(parent: RunFolder, which: str = "best") -> tuple[dict[str, Any], nn.Module, dict[str, Tensor]]:
-    """(description as in its results/network.json, network, its weights) that a retraining left.
+def network_of(parent: RunFolder, which: str = "best") -> tuple[Network, nn.Module, dict[str, Tensor]]:
+    """Return (network, module, weights) that a retraining left.
 
     Args:
         parent: folder of the retraining.
@@ -39,11 +38,12 @@ def network_of(parent: RunFolder, which: str = "best") -> tuple[dict[str, Any], 
     Raises:
         RunError, GenotypeError, ConfigError, CheckpointError: it left none, or files that cannot be used.
     """
-    found = read_json(parent.results / "network.json")
-    if found is None:
+    content = read_json(parent.results / "network.json")
+    if content is None:
         raise RunError(f"The parent must have left results/network.json, and {parent.id} has none; resume it first.")
     with checkpoint.fitting(f"results/network.json of run {parent.id} must describe its network"):
-        network = network_from(found)
+        network = network_from_dict(content)
+        module = network.build()
     name = checkpoint.BEST if which == "best" else checkpoint.LAST
     try:
         state = checkpoint.read(parent.checkpoint / name)
@@ -53,8 +53,8 @@ def network_of(parent: RunFolder, which: str = "best") -> tuple[dict[str, Any], 
                               f"{other}.") from None
     with checkpoint.fitting(f"checkpoint/{name} of run {parent.id} must hold the network of its results/network.json"):
         weights = state["network"] if which == "best" else (state["training"].get("average") or state["training"])["network"]
-        network.load_state_dict(weights)
-    return found, network, weights
+        module.load_state_dict(weights)
+    return network, module, weights
 
 
 class AttackLoop:
@@ -64,7 +64,7 @@ class AttackLoop:
         config: AttackConfig = prepared.config
         self.session, self.config = session, config
         parent = RunFolder(session.folder.runs, str(session.run.get("parent")))
-        self.description, network, weights = network_of(parent, config.checkpoint)
+        self.attacked, network, weights = network_of(parent, config.checkpoint)
         network = network.to(prepared.device).eval().requires_grad_(False)
         x, y = prepared.load("test")
         self.evaluation = Evaluation(config, network, x, y, classes=prepared.dataset.classes, indices=prepared.splits.test,
@@ -81,7 +81,7 @@ class AttackLoop:
         """All blocks that are left, a row per attack as soon as it is complete, then the table of outcomes."""
         session = self.session
         if self.fresh:
-            write_network(session, self.description)
+            write_network(session, self.attacked)
             session.event("opened", split="test", images=len(self.evaluation.y), purpose="attack")
             self._save()
         with at_work(session, self._save):

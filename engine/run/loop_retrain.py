@@ -17,7 +17,7 @@ from engine.run.folder import atomic_write_json
 from engine.run.lineage import trained_network
 from engine.run.preparation import Prepared, at_work, prepare, save, write_network
 from engine.run.session import Session
-from engine.space.building import network_from, with_channels_last
+from engine.space.building import with_channels_last
 from engine.train import schedule
 from engine.train.retrain import Probe, Retraining, StepReport
 
@@ -42,11 +42,11 @@ class RetrainLoop:
         self.x_select, self.y_select = prepared.load("select")
         self.steps_per_epoch = steps_in_epoch(len(self.y), config.batch_size, config.steps_per_epoch)
         session.total = config.epochs * self.steps_per_epoch
-        self.description = trained_network(session.folder.runs, config, session.run.get("parent"))
+        self.network = trained_network(session.folder.runs, config, session.run.get("parent"))
         torch.manual_seed(stable_seed(config.seed, "network"))
         # They lie in the network's state, and with it in every checkpoint and export.
         mean, std = channel_statistics(prepared.dataset, self.x) if config.normalise else (None, None)
-        network = network_from(self.description, mean=mean, std=std).to(self.device)
+        network = self.network.build(mean=mean, std=std).to(self.device)
         if config.channels_last:
             network = with_channels_last(network)
         self.training = Retraining(config, network, self.steps_per_epoch)
@@ -130,7 +130,7 @@ class RetrainLoop:
     def _write_best(self) -> None:
         assert self.training.best is not None
         checkpoint.write(self.session.folder.checkpoint / checkpoint.BEST, {
-            **self.training.best, "description": self.description})
+            **self.training.best, "description": self.network.to_dict()})
 
     def _write_step(self, report: StepReport, epoch: int, position: int, images_per_s: float) -> None:
         values = {"train_loss": report.loss, "train_accuracy": report.natural_accuracy,
@@ -150,8 +150,8 @@ class RetrainLoop:
                                "a smaller fast_step, learning rate or epsilon may keep the training robust.")
 
     def _write_network(self) -> None:
-        atomic_write_json(self.session.folder.results / "network.json", self.description)
-        write_network(self.session, self.description)
+        atomic_write_json(self.session.folder.results / "network.json", self.network.to_dict())
+        write_network(self.session, self.network)
 
     def _save(self) -> None:
         save(self.session, training=self.training.state_dict(), measured_epoch=self.measured_epoch)

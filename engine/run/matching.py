@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 from engine.architecture.capacity import QUANTITIES, TOLERANCE, differ, nearest_channels
-from engine.architecture.hand_made import OFFERED, hand_made, is_hand_made
-from engine.architecture.network import HAND_MADE, cost_of
+from engine.architecture.catalogue import genotype_title
+from engine.architecture.network import OFFERED, DerivedNetwork, Network, is_named, named_network, resized
 from engine.config import RetrainConfig
 from engine.configuring import validate
 from engine.data.catalogue import DATASETS
 from engine.errors import ConfigError
-from engine.run.admission import genotype_title
 from engine.run.folder import ID_PATTERN, RunFolder
 from engine.run.lineage import arrangement_of, genotype_of, retraining_of, trained_genotype, trained_network
 
@@ -45,7 +43,7 @@ def matched(runs: Path | str, config: RetrainConfig, parent: str | None) -> tupl
     data = DATASETS[config.dataset]
     of_data = {"classes": data.classes, "image_shape": data.image_shape}
     name, reference = _reference(runs, config.match_to)
-    target = cost_of({**reference, **of_data})
+    target = resized(reference, **of_data).cost()
     genotype = trained_genotype(runs, config, parent)
     found, size = nearest_channels(genotype, target, config.match, layers=config.layers, **of_data,
                                    **arrangement_of(runs, config, parent, genotype))
@@ -60,21 +58,22 @@ def matched(runs: Path | str, config: RetrainConfig, parent: str | None) -> tupl
     return changed, f"{words} as {name} ({_signed(size, wanted)})"
 
 
-def _reference(runs: Path | str, text: str) -> tuple[str, dict[str, Any]]:
-    """(name, description as in `engine.architecture.network`) of what `match_to` says."""
+def _reference(runs: Path | str, text: str) -> tuple[str, Network]:
+    """Return (name, network) of a value of `match_to`; its images and classes are not the dataset's yet."""
     text = text.strip()
     if ID_PATTERN.fullmatch(text):
         return f"run {text.rsplit('-', 1)[-1]}", trained_network(runs, *retraining_of(runs, text))
-    if is_hand_made(text):
-        return hand_made(text).title, {HAND_MADE: text}
+    if is_named(text):
+        network = named_network(text)
+        return network.title, network
     genotype, _, sizes = text.rpartition("@")
-    found = re.fullmatch(r"(\d{1,4})x(\d{1,3})", sizes)
-    if not (genotype and found):
+    match = re.fullmatch(r"(\d{1,4})x(\d{1,3})", sizes)
+    if not (genotype and match):
         raise ConfigError(problems={"match_to": (
-            "match_to must be GENOTYPE@CHANNELSxLAYERS like ARNAS@64x20, a hand-made network like "
+            "match_to must be GENOTYPE@CHANNELSxLAYERS like ARNAS@64x20, a network chosen by name like "
             f"{OFFERED[0]}, or the id of a retraining or attack, got {text[:60]!r}; give one of them.")})
-    return f"{genotype_title(genotype)}@{sizes}", {"genotype": genotype_of(runs, genotype).to_dict(), "channels": int(found[1]),
-                                                   "layers": int(found[2])}
+    network = DerivedNetwork(genotype_of(runs, genotype), int(match[1]), int(match[2]), 10, (3, 32, 32))
+    return f"{genotype_title(genotype)}@{sizes}", network
 
 
 def _signed(size: int, wanted: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.architecture.network import event_of
+from engine.architecture.network import Network, event_fields
 from engine.config import RunConfig
 from engine.configuring import config_class, recorded
 from engine.data.catalogue import DATASETS, image_source
@@ -110,9 +110,9 @@ def at_work(session: Session, save_state: Callable[[], None]) -> Iterator[None]:
     session.progress(force=True)
 
 
-def write_network(session: Session, description: Mapping[str, Any]) -> None:
-    """The event that says which network a run trains or attacks. description: as in results/network.json."""
-    session.event("network", **event_of(description))
+def write_network(session: Session, network: Network) -> None:
+    """Write the event that says which network a run trains or attacks."""
+    session.event("network", **event_fields(network))
 
 
 def _is_finite(state: Any) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.architecture.hand_made import Block, HandMade
+from engine.architecture.hand_made import Block, ResidualShape
 from engine.architecture.placement import check_size
 from engine.space.network import per_channel
 
@@ -62,7 +62,7 @@ class ResidualNetwork(nn.Module):
         plan, classes, image_shape: as given.
     """
 
-    def __init__(self, plan: HandMade, *, classes: int, image_shape: Sequence[int], mean: Sequence[float] | None = None,
+    def __init__(self, plan: ResidualShape, *, classes: int, image_shape: Sequence[int], mean: Sequence[float] | None = None,
                  std: Sequence[float] | None = None) -> None:
         """Weights are drawn from the global generator.
 

@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.components.form import bounds_text, check, groups_of, help_text, label_of, value_text, with_unit
 from app.components.formats import escape
-from app.components.method_choice import in_order, year_of
+from app.components.method_choice import in_order
 from engine.architecture.catalogue import CATALOG
 from engine.config import AttackConfig, RetrainConfig
 from engine.configuring import build, config_class, differences_from_paper, preset_values
@@ -52,8 +52,8 @@ def test_the_list_of_methods_helps_to_choose(empty: Path) -> None:
     assert in_order().index("dsara") < in_order().index("darts")
     text = text_of(page)
     for _, method in METHODS.items():
-        assert escape(method.summary) in text and (year_of(method).startswith("20") or "arXiv" not in method.source)
-    assert [year_of(METHODS[name]) for name in ("arnas", "dsara", "darts", "e2rnas")] == ["2024", "2023", "2019", "2020"]
+        assert escape(method.summary) in text and ((method.year or 0) >= 2018) == ("arXiv" in method.source)
+    assert [METHODS[name].year for name in ("arnas", "dsara", "darts", "e2rnas")] == [2024, 2023, 2019, 2020]
     assert "E2RNAS (2020) · attacked images in the search" in options
     page.selectbox(key="launch.method").set_value("darts").run()
     assert "--method darts" in text_of(page)
@@ -196,20 +196,20 @@ def test_retrain_from_the_catalogue_shows_the_network(empty: Path) -> None:
 
 def test_a_hand_made_network_can_be_chosen_and_launched(empty: Path) -> None:
     page = open_page("launch", kind="retrain")
-    page.button_group(key="launch.source").set_value("hand-made").run()
+    page.button_group(key="launch.source").set_value("named").run()
     assert not page.exception and not launch_button(page).disabled
     words = text_of(page)
     assert "He et al. 2016" in words and "--network resnet-18" in words and "ResNet-18" in words and "parameters and" in words
-    page.selectbox(key="launch.hand_made").set_value("another WideResNet").run()
-    page.number_input(key="launch.wide.layers").set_value(22).run()
-    page.number_input(key="launch.wide.width").set_value(3).run()
+    page.selectbox(key="launch.network").set_value("another").run()
+    assert launch_button(page).disabled and "Type the name of the network." in page.get("text")[0].value
+    page.text_input(key="launch.network.name").set_value("WIDE-resnet-22-3").run()
     assert not page.exception and "--network wide-resnet-22-3" in text_of(page)
-    page.number_input(key="launch.wide.layers").set_value(21).run()
+    page.text_input(key="launch.network.name").set_value("wide-resnet-21-3").run()
     assert launch_button(page).disabled and "must be 6 m + 4" in page.get("text")[0].value
-    page.number_input(key="launch.wide.layers").set_value(16).run()
+    page.text_input(key="launch.network.name").set_value("wide-resnet-16-3").run()
     page.selectbox(key="launch.retrain..digits.quick.0.match").set_value("params").run()
     page.text_input(key="launch.retrain..digits.quick.0.match_to").set_value("ARNAS@8x5").run()
-    assert launch_button(page).disabled and "match must be left out of the hand-made WRN-16-3" in page.get("text")[0].value
+    assert launch_button(page).disabled and "match must be left out of WRN-16-3" in page.get("text")[0].value
     page.selectbox(key="launch.retrain..digits.quick.0.match").set_value("none").run()
     page.text_input(key="launch.retrain..digits.quick.0.match_to").set_value("").run()
     page.button(key="launch.go").click().run()
@@ -219,14 +219,14 @@ def test_a_hand_made_network_can_be_chosen_and_launched(empty: Path) -> None:
 
 
 @pytest.mark.parametrize(("network", "chosen"), [("wide-resnet-34-10", "wide-resnet-34-10"),
-                                                 ("wide-resnet-40-2", "another WideResNet")])
+                                                 ("wide-resnet-40-2", "another")])
 def test_a_configuration_with_a_hand_made_network_can_be_imported(empty: Path, network: str, chosen: str) -> None:
     page = open_page("launch")
     record = {"kind": "retrain", "method": None, "dataset": "digits", "preset": "quick", "then": [],
               "changes": {"network": network, "epochs": 3}}
     page.file_uploader(key="launch.file.0").set_value(("config.json", json.dumps(record).encode(), "application/json")).run()
     page.button(key="launch.use").click().run()
-    assert not page.exception and page.selectbox(key="launch.hand_made").value == chosen
+    assert not page.exception and page.selectbox(key="launch.network").value == chosen
     assert f"--network {network} --epochs 3" in text_of(page)
 
 

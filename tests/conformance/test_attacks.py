@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.architecture.hand_made import hand_made
+from engine.architecture.hand_made import residual_shape
 from engine.attack import ATTACKS, Attack
 from engine.attack.methods import expected_passes, run_attack
 from engine.errors import ConfigError, StopRequested
@@ -183,7 +183,7 @@ def test_so_are_the_larger_ones(name: str) -> None:
 
 
 def _attacked_and_left_as_found(attack: Attack, name: str) -> None:
-    network = ResidualNetwork(hand_made(name), classes=CLASSES, image_shape=(1, 4, 4)).train()
+    network = ResidualNetwork(residual_shape(name), classes=CLASSES, image_shape=(1, 4, 4)).train()
     state = {key: value.clone() for key, value in network.state_dict().items()}
     x = torch.rand(3, 1, 4, 4)
     with torch.no_grad():

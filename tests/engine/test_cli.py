@@ -55,7 +55,7 @@ def test_an_unknown_attack_is_told_that_pgd_has_any_length() -> None:
                                    ["--placement", "normal"]])
 def test_describe_refuses_what_a_hand_made_network_does_not_have(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["describe", "resnet-18", *words]) != 0
-    assert "cannot be chosen of resnet-18, which is a hand-made network" in capsys.readouterr().err
+    assert "cannot be chosen of resnet-18, which has its own" in capsys.readouterr().err
     assert main(["describe", "resnet-18", "--classes", "100", "--image-size", "64"]) == 0
 
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.architecture.hand_made import OFFERED, hand_made, network_name
+from engine.architecture.hand_made import residual_shape
+from engine.architecture.network import OFFERED, named_network, network_name
 from engine.errors import ConfigError
 from engine.space.residual import ResidualNetwork
 
@@ -19,7 +20,7 @@ SMALL = ("resnet-18", "preact-resnet-18", "wide-resnet-10-1", "wide-resnet-16-2"
     ("resnet-18", 11_173_962), ("preact-resnet-18", 11_171_146 + 2 * 512), ("wide-resnet-28-10", 36_479_194),
     ("wide-resnet-34-10", 46_160_474)])
 def test_the_published_numbers_of_parameters(name: str, parameters: int) -> None:
-    assert hand_made(name).cost(10, (3, 32, 32)).parameters == parameters
+    assert named_network(name, 10, (3, 32, 32)).cost().parameters == parameters
 
 
 @pytest.mark.parametrize(("name", "millions", "giga_macs"), [
@@ -27,7 +28,7 @@ def test_the_published_numbers_of_parameters(name: str, parameters: int) -> None
     ("wide-resnet-28-10", 36.5, 5.20), ("wide-resnet-34-12", 66.5, 9.60), ("wide-resnet-46-14", 128, 18.6),
     ("wide-resnet-70-16", 267, 38.8)])
 def test_the_published_sizes_of_wide_networks(name: str, millions: float, giga_macs: float) -> None:
-    found = hand_made(name).cost(10, (3, 32, 32))
+    found = named_network(name, 10, (3, 32, 32)).cost()
     assert found.parameters / 1e6 == pytest.approx(millions, rel=5e-3) and found.macs / 1e9 == pytest.approx(giga_macs, rel=1e-2)
 
 
@@ -49,8 +50,8 @@ def counted(network: nn.Module, x: Tensor) -> tuple[int, int]:
 @pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 64), (3, 9, 15)])
 def test_arithmetic_is_what_the_network_has(name: str, shape: tuple[int, int, int]) -> None:
-    network = ResidualNetwork(hand_made(name), classes=7, image_shape=shape).eval()
-    found = hand_made(name).cost(7, shape)
+    network = ResidualNetwork(residual_shape(name), classes=7, image_shape=shape).eval()
+    found = named_network(name, 7, shape).cost()
     assert counted(network, torch.rand(1, *shape)) == (found.parameters, found.macs)
     assert network(torch.rand(2, *shape)).shape == (2, 7)
 
@@ -87,7 +88,7 @@ def published(weights: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("name", SMALL)
 def test_the_network_is_the_papers(name: str) -> None:
     torch.manual_seed(0)
-    network = ResidualNetwork(hand_made(name), classes=5, image_shape=(3, 8, 8), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))
+    network = ResidualNetwork(residual_shape(name), classes=5, image_shape=(3, 8, 8), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             for tensor, low in ((module.running_mean, -1), (module.running_var, 0.5), (module.weight, 0.5), (module.bias, -1)):
@@ -100,7 +101,7 @@ def test_the_network_is_the_papers(name: str) -> None:
 @pytest.mark.parametrize("name", ["resnet-18", "wide-resnet-16-2"])
 def test_weights_begin_as_he_et_al_draw_them(name: str) -> None:
     torch.manual_seed(1)
-    network = ResidualNetwork(hand_made(name), classes=10, image_shape=(3, 32, 32))
+    network = ResidualNetwork(residual_shape(name), classes=10, image_shape=(3, 32, 32))
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and module.weight.numel() > 10_000:
             outputs, _, height, width = module.weight.shape
@@ -109,7 +110,7 @@ def test_weights_begin_as_he_et_al_draw_them(name: str) -> None:
 
 
 def test_names_are_read_as_they_are_written_in_papers() -> None:
-    assert [hand_made(name).title for name in OFFERED] == ["ResNet-18", "PreActResNet-18", "WRN-28-10", "WRN-34-10"]
+    assert [named_network(name).title for name in OFFERED] == ["ResNet-18", "PreActResNet-18", "WRN-28-10", "WRN-34-10"]
     assert network_name(" Wide-ResNet-34-10 ") == "wide-resnet-34-10" and network_name("Derived") == "derived"
     assert network_name("wide-resnet-028-10") == "wide-resnet-28-10"
 

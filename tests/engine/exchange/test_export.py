@@ -112,8 +112,8 @@ def test_the_source_of_the_module_is_a_module(tmp_path: Path) -> None:
 def test_a_search_gives_its_result_for_its_own_images(tmp_path: Path) -> None:
     ids = write_sample_runs(tmp_path)
     found = find(ids["search"], tmp_path, channels=8, layers=5)
-    assert found.sizes == {"channels": 8, "layers": 5, "classes": 10, "image_shape": (1, 8, 8), "placement": "accurate_first",
-                           "width_ratio": "1:2:2"}
+    assert found.network.sizes == {"channels": 8, "layers": 5, "classes": 10, "image_shape": (1, 8, 8),
+                                   "placement": "accurate_first", "width_ratio": "1:2:2"}
     assert found.retrained is None
 
 
@@ -125,7 +125,7 @@ def test_an_attack_gives_the_network_it_attacked(tmp_path: Path) -> None:
     write_run_json(tmp_path, attack, "attack", parent=RETRAINED)
     found = find(attack, tmp_path)
     assert found.retrained is not None and found.retrained.id == RETRAINED
-    assert found.genotype == find_genotype("DARTS_V2")
+    assert found.network.genotype == find_genotype("DARTS_V2")
 
 
 @pytest.mark.parametrize(("words", "sentence"), [

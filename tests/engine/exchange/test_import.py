@@ -141,8 +141,8 @@ def test_a_checkpoint_becomes_a_network_with_the_same_logits(wrap: Callable[...,
     torch.save(wrap(public(network)), tmp_path / "model_best.pth.tar")
     run = entry.take(runs, tmp_path / "model_best.pth.tar", genotype=genotype.to_json(), dataset="digits")
     found, theirs, _ = network_of(RunFolder(runs, run))
-    assert Genotype.from_dict(found["genotype"]) == genotype
-    assert (found["channels"], found["layers"], found["auxiliary"]) == (2, 5, False)
+    assert found.genotype == genotype
+    assert (found.channels, found.layers, found.auxiliary) == (2, 5, False)
     x = torch.rand(4, 1, 8, 8)
     with torch.no_grad():
         assert torch.equal(theirs.eval()(x), network(x))

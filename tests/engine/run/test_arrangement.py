@@ -77,8 +77,8 @@ def test_a_chain_keeps_the_arrangement_of_its_search(runs: Path, chain: list[str
     assert [title(runs, run_id) for run_id in chain] == ["ARNAS, robust cells first, widths 1:2:4"] * 3
     found = described(runs, retrain)
     assert {name: found[name] for name in ARRANGEMENT} == ROBUST_FIRST
-    sizes, network, _ = network_of(RunFolder(runs, retrain))
-    assert {name: sizes[name] for name in ARRANGEMENT} == ROBUST_FIRST
+    value, network, _ = network_of(RunFolder(runs, retrain))
+    assert {name: value.sizes[name] for name in ARRANGEMENT} == ROBUST_FIRST
     assert network.cells[0].concat == network.genotype.cell("robust").concat and network.classifier.in_features == 4 * 4 * 4
     parameters = sum(p.numel() for p in network.parameters())
     for run_id in (retrain, attack):
@@ -86,10 +86,10 @@ def test_a_chain_keeps_the_arrangement_of_its_search(runs: Path, chain: list[str
         assert event["parameters"] == parameters
     genotype = Genotype.from_dict(found["genotype"])
     assert parameters != cost(genotype, channels=4, layers=4, **DIGITS).parameters
-    exported = source.find(retrain, runs)
+    exported = source.find(retrain, runs).network
     assert {name: exported.sizes[name] for name in ARRANGEMENT} == ROBUST_FIRST
     assert cost(genotype, **exported.sizes).parameters == parameters
-    assert {name: source.find(search, runs).sizes[name] for name in ARRANGEMENT} == ROBUST_FIRST
+    assert {name: source.find(search, runs).network.sizes[name] for name in ARRANGEMENT} == ROBUST_FIRST
     assert {row["attack"] for row in told(runs, attack, "attack")} >= {"natural", "fgsm", "pgd-20"}
 
 
@@ -138,10 +138,11 @@ def test_runs_of_before_there_was_a_choice_open_and_resume(runs: Path) -> None:
     with_names = network_of(folder)[2]
     found = described(runs, retrain)
     atomic_write_json(folder.results / "network.json", {name: value for name, value in found.items() if name not in ARRANGEMENT})
-    sizes, network, weights = network_of(folder)
+    value, network, weights = network_of(folder)
     same(weights, with_names)
-    assert "placement" not in sizes
-    assert source.find(retrain, runs).sizes | PUBLISHED == source.find(retrain, runs).sizes
+    assert not value.placement
+    sizes = source.find(retrain, runs).network.sizes
+    assert sizes | PUBLISHED == sizes
     attack = requests.submit(runs, "attack", {}, preset="smoke", parent=retrain)[0]
     attempt(runs, attack)
     assert told(runs, attack, "network")[0]["parameters"] == sum(p.numel() for p in network.parameters())
@@ -176,15 +177,15 @@ def test_a_checkpoint_says_its_widths_and_is_told_its_placement(runs: Path, tmp_
         network.std.fill_(1.0)
     torch.save(network.state_dict(), tmp_path / "weights.pt")
     run_id = entry.take(runs, tmp_path / "weights.pt", genotype=name, dataset="digits", placement=placement)
-    sizes, theirs, _ = network_of(RunFolder(runs, run_id))
-    assert {field: sizes[field] for field in ARRANGEMENT} == {"placement": placement, "width_ratio": ratio}
+    value, theirs, _ = network_of(RunFolder(runs, run_id))
+    assert {field: value.sizes[field] for field in ARRANGEMENT} == {"placement": placement, "width_ratio": ratio}
     x = torch.rand(3, 1, 8, 8)
     with torch.no_grad():
         assert torch.equal(theirs.eval()(x), network(x))
-    sizes, space = source.find(run_id, runs).sizes, {}
+    exported, space = source.find(run_id, runs).network, {}
     asked = source.find(name, runs, channels=2, layers=5, image_shape=(1, 8, 8), placement=placement, width_ratio=ratio)
-    assert asked.sizes == sizes
-    exec(module_text(genotype, sizes, module="net", title="net"), space)
+    assert asked.network == exported
+    exec(module_text(exported, module="net", title="net"), space)
     alone = space["Network"]()
     alone.load_state_dict(network.state_dict())
     with torch.no_grad():

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from engine import api, requests
-from engine.architecture.hand_made import hand_made
+from engine.architecture.network import named_network
 from engine.cli import main
 from engine.configuring import build, differences_from_paper
 from engine.errors import RampartError, StopRequested
@@ -51,7 +51,7 @@ def test_a_retraining_says_what_it_trains(runs: Path, trained: str) -> None:
     assert read_json(RunFolder(runs, trained).results / "network.json") == {
         "hand_made": WIDE, "classes": 10, "image_shape": [1, 8, 8]}
     (event,) = events_of(runs, trained, "network")
-    size = hand_made(WIDE).cost(10, (1, 8, 8))
+    size = named_network(WIDE, 10, (1, 8, 8)).cost()
     assert (event["hand_made"], event["parameters"], event["macs"]) == (WIDE, size.parameters, size.macs)
     assert not {"genotype", "hash", "channels", "layers"} & event.keys()
     _, network, weights = network_of(RunFolder(runs, trained))
@@ -88,7 +88,7 @@ def test_an_attack_follows_and_the_log_knows_the_network(runs: Path, trained: st
         assert not log.alerts(attack)["text"].str.contains("must be").any()
     finally:
         log.close()
-    size = hand_made(WIDE).cost(10, (1, 8, 8))
+    size = named_network(WIDE, 10, (1, 8, 8)).cost()
     for one in (row, found):
         assert (one["title"], one["hand_made"], one["genotype_hash"]) == ("WRN-10-1", WIDE, "")
         assert (one["parameters"], one["macs"]) == (size.parameters, size.macs)
@@ -102,7 +102,7 @@ def test_derived_networks_can_be_matched_to_it(runs: Path, trained: str, referen
                                 preset="quick")
     run = RunFolder(runs, run_id).read_run()
     size = api.describe("ARNAS", channels=run["config"]["channels"], layers=5, image_shape=(1, 8, 8))[1]["parameters"]
-    assert size == pytest.approx(hand_made(WIDE).cost(10, (1, 8, 8)).parameters, rel=0.05)
+    assert size == pytest.approx(named_network(WIDE, 10, (1, 8, 8)).cost().parameters, rel=0.05)
     assert ("parameters as WRN-10-1 (" if reference == "name" else "parameters as run ") in run["title"]
 
 
@@ -110,9 +110,9 @@ def test_it_can_be_exported_as_onnx_only(runs: Path, trained: str, tmp_path: Pat
     for form, name in (("json", "a.json"), ("module", "a.py")):
         for what in (trained, WIDE):
             assert main(["export", what, "--format", form, "--out", str(tmp_path / name), "--runs", str(runs)]) == 2
-            assert "which is hand-made and has none; such a network can be exported as onnx." in capsys.readouterr().err
+            assert "which has none; such a network can be exported as onnx." in capsys.readouterr().err
     assert main(["export", trained, "--format", "onnx", "--channels", "8", "--out", "a.onnx", "--runs", str(runs)]) == 2
-    assert "channels cannot be chosen" in capsys.readouterr().err
+    assert "channels of the retrained network" in capsys.readouterr().err
     onnx = pytest.importorskip("onnx", reason="requirements-onnx.txt is not installed")
     onnxruntime = pytest.importorskip("onnxruntime", reason="requirements-onnx.txt is not installed")
     out = tmp_path / "a.onnx"
@@ -143,7 +143,7 @@ def test_the_published_training_is_taken_over_without_what_it_does_not_have() ->
 @pytest.mark.parametrize(("changes", "sentence"), [
     ({"network": "resnet-50"}, "network must be derived, resnet-18"), ({"network": 18}, "network must be a valid string, got 18"),
     ({"network": None}, "network must be a valid string, got None"),
-    ({"network": "resnet-18", "genotype": "ARNAS"}, "genotype must be left out of the hand-made ResNet-18.*got ARNAS"),
+    ({"network": "resnet-18", "genotype": "ARNAS"}, "genotype must be left out of ResNet-18.*got ARNAS"),
     ({"network": "resnet-18", "transplant": "accurate:robust"}, "transplant must be left out"),
     ({"network": "resnet-18", "placement": "normal", "width_ratio": "1:2:4"}, "placement, width_ratio must be left out"),
     ({"network": "resnet-18", "match": "params", "match_to": "ARNAS@64x20"}, "match must be left out"),
@@ -167,7 +167,7 @@ def test_it_follows_no_search(runs: Path) -> None:
 
 def test_a_run_that_has_no_genotype_is_no_source_of_one(runs: Path, trained: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["transplant", trained, "--swap", "accurate:robust", "--runs", str(runs)]) == 2
-    assert "got the hand-made WRN-10-1, which has none" in capsys.readouterr().err
+    assert "got WRN-10-1, which has none" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("damage", [{"hand_made": "resnet-99"}, {"hand_made": 5}, {"hand_made": "resnet-18"}, {"classes": "x"},
@@ -186,7 +186,7 @@ def test_a_damaged_description_is_a_sentence(runs: Path, trained: str, damage: d
 
 def test_a_launch_asks_for_the_disk_that_its_checkpoints_take(runs: Path, trained: str) -> None:
     def asked(network: str, **changes: Any) -> tuple[int, int]:
-        size = hand_made(network).cost(10, (1, 8, 8)).parameters
+        size = named_network(network, 10, (1, 8, 8)).cost().parameters
         return admission.checkpoint_bytes(build("retrain", None, "digits", "smoke", {"network": network, **changes})), size
 
     for changes, copies in (({}, 10), ({"average_decay": 0.9}, 13)):

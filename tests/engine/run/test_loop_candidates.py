@@ -108,6 +108,6 @@ def test_the_best_candidate_is_retrained_and_attacked_and_any_other_can_be(runs:
     (foreign,) = requests.submit(runs, "retrain", {"genotype": "ARNAS"}, preset="smoke", parent=chain[0])
     config = RetrainConfig(**RunFolder(runs, foreign).read_run()["config"])
     assert RunFolder(runs, foreign).read_run()["title"] == "ARNAS"
-    assert trained_network(runs, config, chain[0])["placement"] == "accurate_first"
+    assert trained_network(runs, config, chain[0]).placement == "accurate_first"
     environments: Any = [read_json(RunFolder(runs, one).environment_json) for one in (chain[0], again)]
     assert environments[0]["split_hash"] == environments[1]["split_hash"]

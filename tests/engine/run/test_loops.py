@@ -10,6 +10,7 @@ import torch
 
 from engine import requests
 from engine.architecture.catalogue import find_genotype
+from engine.architecture.network import DerivedNetwork
 from engine.errors import CheckpointError, RampartError, RunError, StopRequested
 from engine.run import checkpoint, loop_attack, loop_retrain, loop_search
 from engine.run import session as session_module
@@ -81,8 +82,7 @@ def test_the_size_of_a_network_is_told_without_its_auxiliary_head(runs: Path) ->
     folder = RunFolder(runs, run_id)
     session = Session(folder, folder.read_run(), attempt=1, device="cpu", threads=1)
     session.open_events()
-    write_network(session, {"genotype": find_genotype("ARNAS").to_dict(), "channels": 64, "layers": 20, "classes": 10,
-                            "image_shape": [3, 32, 32], "auxiliary": True})
+    write_network(session, DerivedNetwork(find_genotype("ARNAS"), 64, 20, 10, (3, 32, 32), auxiliary=True))
     session.close()
     (event,) = (event for event in events_of(runs, run_id) if event["event"] == "network")
     assert event["parameters"] == 4_520_394  # as published

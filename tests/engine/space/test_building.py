@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engine.architecture.catalogue import find_genotype
-from engine.architecture.hand_made import hand_made
+from engine.architecture.hand_made import residual_shape
 from engine.configuring import build
 from engine.space.building import with_channels_last
 from engine.space.network import Network
@@ -26,7 +26,7 @@ def network_of(name: str) -> nn.Module:
     torch.manual_seed(3)
     if name == "derived":
         return Network(find_genotype("ARNAS"), channels=6, layers=4, classes=5, image_shape=SHAPE, auxiliary=True)
-    return ResidualNetwork(hand_made(name), classes=5, image_shape=SHAPE)
+    return ResidualNetwork(residual_shape(name), classes=5, image_shape=SHAPE)
 
 
 def images() -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from engine.architecture.catalogue import find_genotype
-from engine.architecture.hand_made import hand_made
+from engine.architecture.hand_made import residual_shape
 from engine.attack.guard import attacked, under_attack
 from engine.configuring import build
 from engine.space.network import Network
@@ -32,7 +32,7 @@ def network_of(name: str) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
     torch.manual_seed(3)
     if name in HAND_MADE:
         shape = (3, 16, 16)
-        network: nn.Module = ResidualNetwork(hand_made(name), classes=5, image_shape=shape)
+        network: nn.Module = ResidualNetwork(residual_shape(name), classes=5, image_shape=shape)
     else:
         genotype, channels, shape = SHAPES[name]
         network = Network(find_genotype(genotype), channels=channels, layers=3, classes=5, image_shape=shape)
