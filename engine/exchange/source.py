@@ -1,4 +1,4 @@
-"""What an export starts from: a published genotype, one as JSON, what a search found, or a retrained network."""
+"""The source of an export: a published genotype, one as JSON, the result of a search, or a retrained network."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from engine.genotype import Genotype
 from engine.placement import resolved, width_ratio_text
 from engine.residual import hand_made, is_hand_made
 from engine.run.folder import ID_PATTERN, RunFolder, read_json
+from engine.run.lineage import found_genotype
 
-# What `describe` takes where nothing else is said: the published ARNAS network.
+# The defaults of `describe`: the published ARNAS network.
 OF_IMAGES = {"classes": 10, "image_shape": (3, 32, 32)}
 DEFAULT_SIZES = {"channels": 64, "layers": 20, **OF_IMAGES}
-ARRANGEMENT = ("placement", "width_ratio")  # of the cells; what files from before there was a choice do not say
+ARRANGEMENT = ("placement", "width_ratio")  # missing in older files, whose cells have the published ones
 
 
 @dataclass(frozen=True)
 class Source:
-    """An architecture at a size, and where its weights are.
+    """An architecture with its sizes, and the run that holds its weights.
 
     Attributes:
-        title: what it was asked for by: a catalogue name, "genotype <hash>" or a run id.
+        title: a catalogue name, "genotype <hash>" or a run id.
         genotype: the architecture; None for a hand-made network.
         sizes: channels, layers, classes, image_shape, placement and width_ratio, as `engine.space.network.Network` takes them.
-        retrained: the run that holds weights for it; None when there are none.
+        retrained: the run with trained weights; None if there are none.
     """
 
     title: str
@@ -40,37 +41,36 @@ class Source:
 
     @property
     def description(self) -> dict[str, Any]:
-        """The network as `engine.description` has it; hand-made ones carry their name among their sizes."""
+        """The network as a record for `engine.description`; the sizes of a hand-made one include its name."""
         return self.sizes if self.genotype is None else {"genotype": self.genotype.to_dict(), **self.sizes}
 
     def cells(self, what: str) -> Genotype:
-        """The genotype for something that needs one, which `what` names at the beginning of a sentence.
+        """Return the genotype. `what`: the subject of the error's sentence, for example "An export as json".
 
         Raises:
             ConfigError: a hand-made network.
         """
         if self.genotype is None:
-            raise ConfigError(f"{what} must be of a network with a genotype, got {self.title}, which is hand-made and has none; "
-                              "such a network can be exported as onnx.")
+            raise ConfigError(f"{what} must have a genotype, got {self.title}, which is hand-made and has none; export such a "
+                              "network as onnx.")
         return self.genotype
 
 
 def find(text: str, runs: Path, *, channels: int | None = None, layers: int | None = None, classes: int | None = None,
          image_shape: Sequence[int] | None = None, placement: str | None = None, width_ratio: str | None = None) -> Source:
-    """The architecture that `text` names.
+    """Return the architecture that `text` names.
 
     Args:
-        text: a run id, a catalogue name, a genotype as JSON or the name of a hand-made network. Of a search its result is taken,
-            at the size asked for and for the images it was searched on; of a retraining its network as it is; of an attack the
-            network attacked.
+        text: a run id, a catalogue name, a genotype as JSON or the name of a hand-made network. A search gives its result, for
+            the images it was searched on; a retraining its network; an attack the network it attacked.
         runs: folder of all runs.
         channels, layers, classes, image_shape: size of the network; None for the run's own, else the published ARNAS size.
         placement, width_ratio: as `engine.placement.positions`; None for the run's own, else those published with the cells.
 
     Raises:
-        ConfigError, GenotypeError: no such name, no genotype, a placement of other cells, or a size that a retrained network
-            does not have.
-        RunError: no such run, or one that has left nothing yet.
+        ConfigError, GenotypeError: an unknown name, an invalid genotype, a placement of other cells, or a size that the
+            retrained network does not have.
+        RunError: no such run, or one without a result.
     """
     given = {"channels": channels, "layers": layers, "classes": classes,
              "image_shape": None if image_shape is None else tuple(image_shape), "placement": placement,
@@ -91,13 +91,13 @@ def find(text: str, runs: Path, *, channels: int | None = None, layers: int | No
     if run["kind"] == "search":
         facts = DATASETS[run["config"].get("dataset", "digits")]
         of_data = {"classes": facts.classes, "image_shape": facts.image_shape}
-        genotype, searched = _found_by(folder), {name: run["config"].get(name, "") for name in ARRANGEMENT}
+        genotype, searched = found_genotype(runs, folder.id), {name: run["config"].get(name, "") for name in ARRANGEMENT}
         return Source(text, genotype, _sizes(genotype, searched | of_data | asked))
     return _retrained(text, folder, asked)
 
 
 def _sizes(genotype: Genotype, known: Mapping[str, Any]) -> dict[str, Any]:
-    """The published ARNAS size where nothing is known, places and widths as published with the cells where they are not."""
+    """Return `known` completed: with the published ARNAS size, and with placement and widths as published with the cells."""
     return DEFAULT_SIZES | dict(known) | resolved(genotype.kinds, *(known.get(name, "") for name in ARRANGEMENT))
 
 
@@ -105,29 +105,22 @@ def _hand_made(title: str, sizes: dict[str, Any], asked: dict[str, Any], folder:
     of_its_own = asked.keys() if folder else asked.keys() - OF_IMAGES.keys()
     for name in sorted(of_its_own):
         if asked[name] != sizes.get(name):
-            raise ConfigError(f"{name} cannot be chosen of {title}, {'a trained' if folder else 'which is a'} hand-made network, "
+            raise ConfigError(f"{name} cannot be set for {title}, {'a trained' if folder else 'which is a'} hand-made network, "
                               f"got {asked[name]}; leave it out.")
     return Source(title, None, sizes | asked, folder)
 
 
-def _found_by(folder: RunFolder) -> Genotype:
-    found = read_json(folder.results / "genotype.json")
-    if found is None:
-        raise RunError(f"A search must have finished to be exported (results/genotype.json), and {folder.id} has not; wait for "
-                       "it or resume it.")
-    return Genotype.from_dict(found)
-
-
 def _retrained(title: str, folder: RunFolder, asked: dict[str, Any]) -> Source:
-    found = read_json(folder.results / "network.json")
-    if found is None:
-        raise RunError(f"A retraining must have begun to be exported (results/network.json), and {folder.id} has not; wait for "
-                       "it or resume it.")
-    if HAND_MADE in found:
-        return _hand_made(title, found | {"image_shape": tuple(found.get("image_shape", ()))}, asked, folder)
-    genotype = Genotype.from_dict(found.pop("genotype", None))
-    sizes = {name: found.get(name) for name in DEFAULT_SIZES} | {"image_shape": tuple(found.get("image_shape", ()))}
-    sizes |= resolved(genotype.kinds, *(found.get(name, "") for name in ARRANGEMENT))
+    network = read_json(folder.results / "network.json")
+    if network is None:
+        raise RunError(f"A retraining must have left results/network.json to be exported, and {folder.id} has none; wait for it "
+                       "or resume it.")
+    image_shape = tuple(network.get("image_shape", ()))
+    if HAND_MADE in network:
+        return _hand_made(title, network | {"image_shape": image_shape}, asked, folder)
+    genotype = Genotype.from_dict(network.get("genotype"))
+    sizes = {name: network.get(name) for name in DEFAULT_SIZES} | {"image_shape": image_shape}
+    sizes |= resolved(genotype.kinds, *(network.get(name, "") for name in ARRANGEMENT))
     for name, value in asked.items():
         if value != sizes[name]:
             raise ConfigError(f"{name} of the retrained network {folder.id} is {sizes[name]}, got {value}; leave it out, or "
