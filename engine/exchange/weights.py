@@ -6,6 +6,7 @@ import pickle
 import pickletools
 import re
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -104,7 +105,9 @@ def _loaded(path: Path) -> Any:
             with zipfile.ZipFile(path) as archive:
                 if (damaged := archive.testzip()) is not None:
                     raise zipfile.BadZipFile(f"bad checksum of {damaged}")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's remarks on foreign formats would mix with our message on stderr
+            return torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, IsADirectoryError, PermissionError) as problem:
         raise unreadable(path, problem) from None
     except _DAMAGED as problem:

@@ -1,4 +1,4 @@
-"""What leaves the studio is what is in it: JSON that reads back, modules that compute the same without our package."""
+"""Exports keep their content: JSON reads back, modules compute the same logits without our package."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ assert not [name for name in sys.modules if name.split(".")[0] in ("engine", "ap
 
 
 def logits_alone(folder: Path, weights: Path, x: torch.Tensor) -> torch.Tensor:
-    """What `net.py` in `folder` makes of x in a process that knows nothing of this project."""
+    """Return the logits of `net.py` in `folder`, computed by a process that cannot import this project."""
     torch.save(x, folder / "x.pt")
     done = subprocess.run([sys.executable, "-I", "-c", ALONE, str(folder), str(weights), str(folder / "x.pt"),
                            str(folder / "y.pt")], capture_output=True, text=True, timeout=120, check=False, cwd=folder)
@@ -69,7 +69,7 @@ def test_a_retrained_network_computes_the_same_alone(auxiliary: bool, tmp_path: 
 
 
 def write_retrained_larger(runs: Path) -> Network:
-    """A retraining with an auxiliary head and pixels that are normalised, for images with odd sides."""
+    """Write a retraining with auxiliary head and normalisation, for images with odd sides; return its network."""
     from engine.run import checkpoint
     from engine.run.folder import atomic_write_json
 
@@ -111,10 +111,10 @@ def test_the_source_of_the_module_is_a_module(tmp_path: Path) -> None:
 
 def test_a_search_gives_its_result_for_its_own_images(tmp_path: Path) -> None:
     ids = write_sample_runs(tmp_path)
-    found = find(ids["search"], tmp_path, channels=8, layers=5)
-    assert found.sizes == {"channels": 8, "layers": 5, "classes": 10, "image_shape": (1, 8, 8), "placement": "accurate_first",
+    source = find(ids["search"], tmp_path, channels=8, layers=5)
+    assert source.sizes == {"channels": 8, "layers": 5, "classes": 10, "image_shape": (1, 8, 8), "placement": "accurate_first",
                            "width_ratio": "1:2:2"}
-    assert found.retrained is None
+    assert source.retrained is None
 
 
 def test_an_attack_gives_the_network_it_attacked(tmp_path: Path) -> None:
@@ -123,9 +123,9 @@ def test_an_attack_gives_the_network_it_attacked(tmp_path: Path) -> None:
     write_retrained(tmp_path, find_genotype("DARTS_V2"))
     attack = "20261118-0930-attack-digits-0b02"
     write_run_json(tmp_path, attack, "attack", parent=RETRAINED)
-    found = find(attack, tmp_path)
-    assert found.retrained is not None and found.retrained.id == RETRAINED
-    assert found.genotype == find_genotype("DARTS_V2")
+    source = find(attack, tmp_path)
+    assert source.retrained is not None and source.retrained.id == RETRAINED
+    assert source.genotype == find_genotype("DARTS_V2")
 
 
 @pytest.mark.parametrize(("words", "sentence"), [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -132,11 +133,11 @@ def test_the_cell_names_of_dsara_become_those_of_arnas(name: str, content: str |
 def test_a_log_becomes_a_search_with_a_genotype_an_epoch(after_training: bool, runs: Path, tmp_path: Path) -> None:
     line = [DARTS, find_genotype("ADVRUSH"), find_genotype("RACL"), find_genotype("RACL")]
     run = entry.take(runs, write(tmp_path / "log.txt", search_log(line, after_training=after_training)))
-    found = log_of(runs).genotypes(run)
-    # Printed before an epoch's training it stands for as many epochs as were done, behind it for one more.
-    assert found["epoch"].tolist() == [epoch + after_training for epoch in range(4)]
-    assert found["hash"].tolist() == [genotype.hash for genotype in line]
-    assert found["unchanged_epochs"].tolist()[-1] == 1
+    genotypes = log_of(runs).genotypes(run)
+    # A genotype printed after an epoch's training counts that epoch.
+    assert genotypes["epoch"].tolist() == [epoch + after_training for epoch in range(4)]
+    assert genotypes["hash"].tolist() == [genotype.hash for genotype in line]
+    assert genotypes["unchanged_epochs"].tolist()[-1] == 1
     assert Genotype.from_dict(read_json(RunFolder(runs, run).results / "genotype.json")) == line[-1]
     assert log_of(runs).run(run)["natural_accuracy"] is None  # a log's accuracies are of other images than ours
 
@@ -153,7 +154,7 @@ def test_lines_without_epochs_are_numbered_and_repeated_ones_replaced(runs: Path
 
 
 def public(network: Network) -> dict[str, Tensor]:
-    """The state dict as the public code's network has it: no normalisation inside."""
+    """Return the state dict of the public code's network, which has no normalisation inside."""
     return {name: value for name, value in network.state_dict().items() if name not in ("mean", "std")}
 
 
@@ -187,9 +188,9 @@ def test_a_checkpoint_becomes_a_network_with_the_same_logits(wrap: Callable[...,
         network.std.fill_(1.0)
     torch.save(wrap(public(network)), tmp_path / "model_best.pth.tar")
     run = entry.take(runs, tmp_path / "model_best.pth.tar", genotype=genotype.to_json(), dataset="digits")
-    found, theirs, _ = network_of(RunFolder(runs, run))
-    assert Genotype.from_dict(found["genotype"]) == genotype
-    assert (found["channels"], found["layers"], found["auxiliary"]) == (2, 5, False)
+    record, theirs, _ = network_of(RunFolder(runs, run))
+    assert Genotype.from_dict(record["genotype"]) == genotype
+    assert (record["channels"], record["layers"], record["auxiliary"]) == (2, 5, False)
     x = torch.rand(4, 1, 8, 8)
     with torch.no_grad():
         assert torch.equal(theirs.eval()(x), network(x))
@@ -285,6 +286,7 @@ def test_the_wrong_genotype_and_what_would_execute(runs: Path, tmp_path: Path, c
     whole = (tmp_path / "w.pt").read_bytes()
     (tmp_path / "torn.pt").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "flipped.pt").write_bytes(whole[:2000] + bytes(8) + whole[2008:])
+    warnings.simplefilter("error")  # stderr holds the sentence only
     for name in ("bomb.pt", "bomb2.pt", "torn.pt", "flipped.pt"):
         assert main(["import", str(tmp_path / name), "--genotype", "ARNAS", *options]) == 2
         assert "tensors and plain values only" in capsys.readouterr().err, name

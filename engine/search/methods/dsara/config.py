@@ -24,7 +24,7 @@ class DsaraConfig(RobustBilevelConfig):
         "accurate_first", "", "Known of DSARA: that accurate and robust networks want other cells near the input than near the "
         "output, and its network's rule, which is ARNAS's.")
     width_ratio: WidthRatio = width_ratio_setting(
-        "1:2:2", "", "Known of DSARA: that the ratio of the widths is a part of its search space, and its network's ratio, 1:2:2.")
+        "1:2:2", "", "Known of DSARA: that the widths' ratio is a part of its search space, and its network's ratio, 1:2:2.")
     switch_epoch: int = setting(
         20, "Last epoch of stage 1, counted from 0: up to it alphas follow the adversarial loss alone, behind it both losses. "
         "-1: no stage 1, which at equal lambda is ARNAS step for step. Known: that there are two stages. Ours: the epoch, after "
