@@ -1,4 +1,4 @@
-"""The catalogue of published genotypes, each with its source, read from `catalog.json` in this folder.
+"""The catalogue of published genotypes, each with its source, read from `catalog.json` beside this file.
 
 RobNet's networks are listed as data only: their format keeps all edges of a cell and is not a two-edge genotype. DSARA's
 genotype has the same cells as ARNAS's under other names and is listed with ARNAS's names. Left out: the genotype of CRoZe,

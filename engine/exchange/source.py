@@ -41,7 +41,7 @@ class Source:
 
     @property
     def description(self) -> dict[str, Any]:
-        """The network as a record for `engine.description`; the sizes of a hand-made one include its name."""
+        """The network as `engine.description` has it; hand-made ones carry their name among their sizes."""
         return self.sizes if self.genotype is None else {"genotype": self.genotype.to_dict(), **self.sizes}
 
     def cells(self, what: str) -> Genotype:
