@@ -54,7 +54,7 @@ def import_checkpoint(runs: Path, path: Path, origin: Origin, *, genotype: Genot
         origin: of `path`, by `engine.exchange.imported.origin_of`.
         genotype: the architecture of the network; checkpoints do not hold it.
         dataset: registry name of the dataset it was trained on.
-        placement: position rule of its cells, one of `engine.placement.RULES`; empty for the one published with the cells.
+        placement: position rule of the cells, of `engine.placement.RULES`; empty for the published one.
         title: of the run; None for the file's name.
         mean, std: normalisation in training, per image channel, for pixels in 0..1; None if there was none or the file holds it.
 
