@@ -1,7 +1,7 @@
-"""Imports at work: the files of one click, taken one after the other by `python -m engine import`, each in its own process.
+"""Running imports: the files of one click, imported one after the other by `python -m engine import` in separate processes.
 
-A checkpoint needs torch, which the dashboard never loads, and a file of strangers may be anything: so it is read elsewhere.
-A process ends with the id of a run or with a sentence, and leaves nothing half-written either way.
+A checkpoint needs torch, which the dashboard never loads, and a foreign file may hold anything. Each process ends with the id
+of a run or with an error message, and leaves nothing half-written.
 """
 
 from __future__ import annotations
@@ -18,20 +18,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from engine.errors import first_line
+
 ROOT = Path(__file__).resolve().parents[1]
 _LOGGER = logging.getLogger(__name__)
-REFUSED = 2  # exit code of a request that was answered with a sentence
+REFUSED = 2  # exit code of an import that was refused with a message
 
 
 @dataclass(frozen=True)
 class Item:
-    """One run to be made.
+    """One run to import.
 
     Attributes:
-        name: the file as the page calls it.
-        arguments: what stands behind `python -m engine import`: the file first, then flags.
-        files: (name, reader of its content) of uploaded files, which are put into a folder that lives as long as the process.
-        identity: tells this import from every other: which upload, or which path.
+        name: the file's name on the page.
+        arguments: of `python -m engine import`: the file, then flags.
+        files: (name, function that returns the content) of each uploaded file; kept in a folder while the process runs.
+        identity: the upload's ids, or the path with its time and size.
     """
 
     name: str
@@ -41,13 +43,13 @@ class Item:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """The same for the same file with the same answers to what the page asks."""
+        """Equal for the same file with the same answers."""
         return self.identity, self.arguments
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an item: the id of its run, or why there is none."""
+    """The result of an item: the id of its run, or the reason why there is none."""
 
     item: Item
     run: str = ""
@@ -56,13 +58,13 @@ class Outcome:
 
 @dataclass
 class Imports:
-    """The imports of one click. A thread works on them; the page looks.
+    """The imports of one click. A thread runs them while the page polls.
 
     Attributes:
         runs: folder of all runs.
-        items: what was asked for.
-        outcomes: of the items so far, in their order.
-        started: when the present item was begun, `time.monotonic()`.
+        items: the runs to import, in order.
+        outcomes: of the items done so far, in the same order.
+        started: start of the current item, `time.monotonic()`.
     """
 
     runs: Path
@@ -74,23 +76,23 @@ class Imports:
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
-        # A daemon: a server that ends waits for nobody; the process at work still finishes its run.
+        # A daemon, so that the server can end at once; the running process still finishes its import.
         self._thread = threading.Thread(target=self._work, name="rampart-import", daemon=True)
         self._thread.start()
 
     @property
     def running(self) -> bool:
-        """False once every item has its outcome."""
+        """True until every item has its outcome."""
         return len(self.outcomes) < len(self.items)
 
     @property
     def current(self) -> Item | None:
-        """The item at work, None at the end."""
+        """The item being imported; None when all are done."""
         done = len(self.outcomes)
         return self.items[done] if done < len(self.items) else None
 
     def stop(self) -> None:
-        """Ends the process at work and leaves out what comes behind it; what is done stays."""
+        """End the running process and skip the items after it. Finished imports stay."""
         with self._lock:
             self._stopped = True
             if self._process is not None and self._process.poll() is None:
@@ -102,11 +104,11 @@ class Imports:
             try:
                 outcome = self._take(item)
             except OSError as problem:
-                outcome = Outcome(item, refusal=f"{item.name} could not be put aside for reading "
+                outcome = Outcome(item, refusal=f"{item.name} could not be copied to a temporary folder "
                                                 f"({problem.strerror or problem}); free some space, or give its path.")
-            except Exception:  # noqa: BLE001 - the page would wait for good if one item could end the thread
-                _LOGGER.exception("The import of %s", item.name)
-                outcome = Outcome(item, refusal=f"The import of {item.name} could not be started; the server's log says why.")
+            except Exception:  # noqa: BLE001 - if an item could end the thread, the page would wait forever
+                _LOGGER.exception("The import of %s failed", item.name)
+                outcome = Outcome(item, refusal=f"The import of {item.name} could not start; the server's log has the cause.")
             self.outcomes.append(outcome)
 
     def _take(self, item: Item) -> Outcome:
@@ -117,30 +119,30 @@ class Imports:
             with self._lock:
                 if self._stopped:
                     return Outcome(item, refusal="Stopped before it was read.")
-                # Uploaded files are named as they were, so that the run's command holds no folder that will be gone. -P: a
-                # file of that folder must never be taken for a module.
+                # Relative names of uploaded files keep the temporary folder out of the run's command. -P keeps Python from
+                # importing a file of that folder as a module.
                 self._process = subprocess.Popen(
                     [sys.executable, "-P", "-m", "engine", "import", *item.arguments], cwd=folder, text=True, errors="replace",
                     stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                     env=os.environ | {"PYTHONPATH": str(ROOT), "RAMPART_RUNS": str(self.runs)})
-            said, complaint = self._process.communicate()
-            return self._outcome(item, self._process.returncode, said.strip(), complaint.strip())
+            output, errors = self._process.communicate()
+            return self._outcome(item, self._process.returncode, output.strip(), errors.strip())
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _outcome(self, item: Item, code: int, said: str, complaint: str) -> Outcome:
+    def _outcome(self, item: Item, code: int, output: str, errors: str) -> Outcome:
         if code == 0:
-            return Outcome(item, run=said)
+            return Outcome(item, run=output)
         if self._stopped:
             return Outcome(item, refusal="Stopped; nothing of it was kept.")
-        if code == REFUSED and complaint:
-            return Outcome(item, refusal=complaint)
-        last = complaint.splitlines()[-1] if complaint else "it said nothing"
-        return Outcome(item, refusal=f"The import of {item.name} ended with code {code} ({last}); nothing was written. Free some "
-                                     "memory, or try the command below in a terminal.")
+        if code == REFUSED and errors:
+            return Outcome(item, refusal=errors)
+        cause = first_line(errors.splitlines()[-1]) if errors else "without a message"
+        return Outcome(item, refusal=f"The import of {item.name} ended with code {code} ({cause}); nothing was written. Free "
+                                     "some memory, or run the command on this page in a terminal.")
 
 
 def plain_name(name: str) -> str:
-    """An uploaded file's own name, without any folder a browser may have sent with it."""
+    """Return an uploaded file's name without any folders that the browser sent with it."""
     own = PureWindowsPath(PurePosixPath(name.replace("\0", "")).name).name
     return own if own not in ("", ".", "..") else "file"

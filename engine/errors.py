@@ -6,6 +6,7 @@ nothing else; a traceback is for faults of ours, never for input of theirs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 
@@ -13,6 +14,12 @@ def shortened(value: object, most: int = 60) -> str:
     """What came, as a message shows it: `repr(value)`, cut to `most` characters."""
     text = repr(value)
     return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def first_line(message: object, most: int = 160) -> str:
+    """Return the first line of another program's message without terminal colors, cut to `most` characters."""
+    lines = re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]", "", str(message)).strip().splitlines()
+    return (lines[0] if lines else "")[:most]
 
 
 class RampartError(Exception):

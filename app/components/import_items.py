@@ -1,4 +1,4 @@
-"""What is to be imported: files dropped or a path named, paired and given their form, and the questions a form leaves open."""
+"""The inputs of the Import page: dropped files or a path, and the questions that their forms need answered."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ PLACES = {"upload": "Drop files", "path": "Path on this machine"}
 
 @dataclass(frozen=True)
 class Chosen:
-    """What the controls say.
+    """The chosen files.
 
     Attributes:
-        items: one per run to be made; not yet with the answers to the questions.
-        problem: why nothing can be imported yet, one sentence; "" when all is well.
+        items: one per run, without the answers to the questions.
+        problem: the reason why nothing can be imported yet, one sentence; "" if there is none.
     """
 
     items: Sequence[Item] = ()
@@ -40,11 +40,11 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Answers:
-    """The answers, as flags of `python -m engine import`, by the forms they belong to.
+    """The answers, as flags of `python -m engine import`.
 
     Attributes:
-        flags: form -> flags and values.
-        form: the form to read the single file as; None to go by the ending.
+        flags: form -> flags and values for files of that form.
+        form: the form chosen for a single file; None for the form of its ending.
         problem: as `Chosen.problem`.
     """
 
@@ -54,21 +54,21 @@ class Answers:
 
 
 def choose_files() -> Chosen:
-    """Draws the uploader, or the field for a path."""
+    """Draw the uploader or the field for a path, and return the chosen files."""
     place = st.segmented_control("Where the files are", list(PLACES), format_func=PLACES.get, key="import.place",
                                  default="upload", required=True, label_visibility="collapsed", persist_state="session")
     if place == "path":
         return named(st.text_input("Path of the file", key="import.path", persist_state="session",
                                    placeholder="/data/darts/eval-EXP/model_best.pth.tar", live="400ms",
-                                   help="On the machine this page comes from. The file is read where it lies, whatever its size; "
-                                        f"of curves name {CURVES['normal']}.") or "")
+                                   help="A file of any size on the machine that serves this page. For curves, give "
+                                        f"{CURVES['normal']}.") or "")
     files = st.file_uploader("Files", accept_multiple_files=True, key="import.files", max_upload_size=LARGEST_UPLOAD,
-                             help=f"At most {LARGEST_UPLOAD} MB each; larger files by their path.")
+                             help=f"At most {LARGEST_UPLOAD} MB each. Import larger files by their path.")
     return dropped(files or [])
 
 
 def named(text: str) -> Chosen:
-    """The file at a path of this machine."""
+    """Return the file at a path of this machine."""
     text = text.strip()
     if not text:
         return Chosen()
@@ -76,17 +76,17 @@ def named(text: str) -> Chosen:
         path = Path(text).expanduser()
         if not path.is_absolute():
             raise ValueError
-        found = path.stat() if path.exists() else None
+        status = path.stat() if path.exists() else None
     except (RuntimeError, ValueError, OSError):  # no such home, a NUL, a name too long
-        return Chosen(problem="The path must begin at the root and be one of a file, such as /data/log.txt, got "
-                              f"{shortened(text)}; give all of it.")
-    # A file that was written anew may be imported anew.
-    version = (str(found.st_mtime_ns), str(found.st_size)) if found else ()
+        return Chosen(problem=f"The path must begin at the root and name a file, such as /data/log.txt, got {shortened(text)}; "
+                              "give the full path.")
+    # A file that has changed can be imported again.
+    version = (str(status.st_mtime_ns), str(status.st_size)) if status else ()
     return Chosen([Item(path.name, (str(path),), identity=(str(path), *version))])
 
 
 def dropped(files: Sequence[UploadedFile]) -> Chosen:
-    """One item per file, but one for the two files of curves."""
+    """Return one item per file, and one for the two files of curves together."""
     items, curves = [], []
     for file in files:
         name = plain_name(file.name)
@@ -96,7 +96,7 @@ def dropped(files: Sequence[UploadedFile]) -> Chosen:
             items.append(Item(name, (f"./{name}",), ((name, file.getvalue),), (file.file_id,)))
     if curves:
         if sorted(name for name, _ in curves) != sorted(CURVES.values()):
-            return Chosen(items, f"Curves must come as {' and '.join(CURVES.values())} of one search, got "
+            return Chosen(items, f"Curves must be {' and '.join(CURVES.values())} of one search, got "
                                  f"{', '.join(name for name, _ in curves)}; drop both, one search at a time.")
         names = list(CURVES.values())
         items.append(Item(names[0], (f"./{names[0]}",), tuple((name, file.getvalue) for name, file in curves),
@@ -105,20 +105,19 @@ def dropped(files: Sequence[UploadedFile]) -> Chosen:
 
 
 def ask(items: Sequence[Item], runs: pd.DataFrame) -> Answers:
-    """Draws the questions that the forms of the items leave open.
+    """Draw the questions that the forms of the items need answered, and return the answers.
 
     Args:
         items: at least one.
-        runs: `RunLog.runs()`, for a genotype that a search found.
+        runs: `RunLog.runs()`, to choose a search's genotype from.
     """
     single = items[0] if len(items) == 1 else None
     form = _form(single) if single else None
     forms = {form or form_of(item.name) for item in items}
     if None in forms:
         unknown = next(item.name for item in items if form_of(item.name) is None)
-        what = "say what it is" if single else "import it alone, where it can be said what it is"
-        return Answers(problem=f"The ending of a file must tell what it is ({', '.join(ENDINGS)}), that of {unknown} does not; "
-                               f"{what}.")
+        advice = "choose what it is" if single else "import it alone and choose what it is"
+        return Answers(problem=f"The ending of a file must tell what it is ({', '.join(ENDINGS)}), got {unknown}; {advice}.")
     flags: dict[str, list[str]] = {one: [] for one in FORMS}
     problem = ""
     left, right = st.columns(2)
@@ -129,28 +128,28 @@ def ask(items: Sequence[Item], runs: pd.DataFrame) -> Answers:
         title = right.text_input("Title of the run", key="import.title", placeholder="from the file", live="400ms") or ""
         for one in FORMS:
             flags[one] += flag("title", title)
-    # A name belongs to one file: several files with several genotypes each come one at a time.
+    # One field holds one name: files with several genotypes are imported one at a time.
     if [form or form_of(item.name) for item in items].count("genotype") == 1:
         name = st.text_input("Name in the file", key="import.name", placeholder="for example DARTS_V2", live="400ms",
-                             help="Which genotype to take where the file holds several.") or ""
+                             help="The genotype to import, if the file holds several.") or ""
         flags["genotype"] += flag("name", name)
     if "checkpoint" in forms:
         if not dataset:
             problem = "Choose the dataset that the network was trained on."
-        found, refusal = _of_checkpoint(runs)
-        flags["checkpoint"] += found
+        extra, refusal = _of_checkpoint(runs)
+        flags["checkpoint"] += extra
         problem = problem or refusal
     return Answers(flags, form, problem)
 
 
 def flag(name: str, text: str) -> list[str]:
-    """A flag with what was typed, nothing for nothing. In one word where it could be taken for a flag itself."""
+    """Return a flag with the typed text, [] for none; as --name=text where the text could be taken for a flag itself."""
     text = text.strip()
     return [] if not text else [f"--{name}={text}"] if text.startswith("-") else [f"--{name}", text]
 
 
 def _form(item: Item) -> str | None:
-    """What a single file is to be read as; None to go by its ending."""
+    """Draw the choice of a single file's form. Returns None for the form of its ending."""
     by_ending = form_of(item.name)
     options = [None, *FORMS] if by_ending else list(FORMS)
     return st.selectbox("What it is", options, index=0 if by_ending else None, key=f"import.form.{item.name}",
@@ -159,55 +158,53 @@ def _form(item: Item) -> str | None:
 
 
 def _dataset(column, *, needed: bool, alone: bool) -> str | None:
-    """The registry name of a dataset, None where nothing is said."""
-    verb = "Trained on" if needed and alone else "Searched or trained on"
-    return column.selectbox(verb, list(DATASETS), index=None, key="import.dataset", persist_state="session",
+    """Draw the choice of the dataset. Returns its registry name, None for no choice."""
+    label = "Trained on" if needed and alone else "Searched or trained on"
+    return column.selectbox(label, list(DATASETS), index=None, key="import.dataset", persist_state="session",
                             format_func=lambda name: DATASETS[name].title,
-                            placeholder="Choose the dataset" if needed else "not said",
-                            help="A checkpoint needs it: classes and image channels must fit." if needed else
-                            "May be left open: a genotype can be trained on any.")
+                            placeholder="Choose the dataset" if needed else "not known",
+                            help="Required for a checkpoint: its classes and image channels must match." if needed else
+                            "Optional: a genotype can be trained on any dataset.")
 
 
 def _of_checkpoint(runs: pd.DataFrame) -> tuple[list[str], str]:
-    """(flags, problem) of what only checkpoints need: genotype and normalisation."""
+    """Draw the questions of checkpoints: genotype, placement, normalisation. Returns (flags, problem)."""
     source = genotype_source(runs, key="import", preselect=False)
     flags = ["--genotype", str(source.changes.get("genotype", "")) or str(source.parent or "")]
     problem = source.problem
     if placement := _placement(source.genotype):
         flags += ["--placement", placement]
     numbers = {}
-    for column, name, label in zip(st.columns(2), ("mean", "std"), ("Mean subtracted in training", "Divided by, in training")):
-        text = column.text_input(f"{label}, per channel", key=f"import.{name}", live="400ms",
-                                 placeholder="nothing: pixels stayed in 0 to 1",
-                                 help="What training did to pixels in 0..1 before the network saw them, one number per image "
-                                      "channel, such as 0.4914 0.4822 0.4465. It becomes part of the network, so that attacks "
-                                      "work on pixels.") or ""
+    for column, name, label in zip(st.columns(2), ("mean", "std"), ("Mean", "Standard deviation"), strict=True):
+        text = column.text_input(f"{label} per channel", key=f"import.{name}", live="400ms",
+                                 placeholder="none: pixels stayed in 0 to 1",
+                                 help="Normalisation of pixels in 0..1 during training, one number per image channel, such as "
+                                      "0.4914 0.4822 0.4465. It becomes part of the network, so that attacks work on pixels."
+                                 ) or ""
         try:
             numbers[name] = [float(word) for word in text.replace(",", " ").split()]
         except ValueError:
-            problem = problem or f"{label} must be numbers with spaces between, one per image channel, got {text!r}; correct it."
+            problem = problem or (f"{label} must be numbers separated by spaces, one per image channel, got {text!r}; correct "
+                                  "it.")
     for name, values in numbers.items():
         flags += [f"--{name}", *map(repr, values)] if values else []
     return flags, problem
 
 
 def _placement(genotype: Genotype | None) -> str:
-    """The position rule of the checkpoint's cells; "" where nothing is said, or where there is but one."""
+    """Draw the choice of the position rule of the checkpoint's cells. Returns "" for no choice, or if there is only one."""
     rules = [] if genotype is None else rules_for(genotype.kinds)
     if len(rules) < 2:
         return ""
-    return st.selectbox("Where its cells stand", ["", *rules], key="import.placement", persist_state="session",
-                        format_func=lambda name: RULES[name].title if name else "as in the run of the genotype, or as published",
-                        help="A checkpoint does not say which kind of cell stands where; its widths are read off the tensors."
+    return st.selectbox("Placement of its cells", ["", *rules], key="import.placement", persist_state="session",
+                        format_func=lambda name: RULES[name].title if name else "as in the genotype's run, else as published",
+                        help="The order of the cell kinds, which a checkpoint does not hold."
                         "\n\n" + "\n\n".join(f"**{RULES[name].title}.** {RULES[name].text}" for name in rules))
 
 
 def answered(items: Sequence[Item], answers: Answers) -> list[Item]:
-    """The items with the answers behind their files: complete arguments."""
+    """Return the items with complete arguments: the file, the answers, the folder of runs if it is not the default."""
     runs = [] if session.runs_root() == Path("runs").absolute() else ["--runs", str(session.runs_root())]
-    found = []
-    for item in items:
-        form = answers.form or str(form_of(item.name))
-        asked = ["--as", form] if answers.form else []
-        found.append(replace(item, arguments=(*item.arguments, *asked, *answers.flags[form], *runs)))
-    return found
+    chosen = ["--as", answers.form] if answers.form else []
+    return [replace(item, arguments=(*item.arguments, *chosen, *answers.flags[answers.form or str(form_of(item.name))], *runs))
+            for item in items]

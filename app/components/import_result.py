@@ -1,4 +1,4 @@
-"""What became of an import: the run with what was understood of its file, or the sentence of refusal."""
+"""The result of an import: the run with the facts read from its file, or the refusal."""
 
 from __future__ import annotations
 
@@ -13,28 +13,29 @@ from app.components.formats import count, escape
 from app.components.import_items import FORM_TITLES
 from app.components.states import LAUNCH_PAGE, RUN_PAGE, page_link, problem
 from app.importing import Outcome
+from engine.architecture.catalogue import name_of
 from engine.architecture.genotype import Genotype
 from engine.data.catalogue import DATASETS
 from engine.errors import GenotypeError, RampartError
 
-# The command line's flags as this page calls them.
+# Flag of the command line -> label on this page.
 FIELDS = {"as": "What it is", "name": "Name in the file", "genotype": "Genotype", "dataset": "Trained on", "mean": "Mean",
-          "std": "Divided by", "runs": "RAMPART_RUNS"}
+          "std": "Standard deviation", "runs": "RAMPART_RUNS"}
 
 
 def on_the_page(sentence: str) -> str:
-    """A sentence of the command line with the page's words for its flags: "--as log" -> "“What it is”: log"."""
-    sentence = re.sub(r"--as (\w+)", lambda found: f"“{FIELDS['as']}”: {found[1]}", sentence)
-    return re.sub(r"--(\w+)\b( DIR)?", lambda found: f"“{FIELDS[found[1]]}”" if found[1] in FIELDS else found[0], sentence)
+    """Return a message of the command line with this page's labels for its flags: "--as log" -> "“What it is”: log"."""
+    sentence = re.sub(r"--as (\w+)", lambda match: f"“{FIELDS['as']}”: {match[1]}", sentence)
+    return re.sub(r"--(\w+)\b( DIR)?", lambda match: f"“{FIELDS[match[1]]}”" if match[1] in FIELDS else match[0], sentence)
 
 
 def result(outcome: Outcome, *, key: str, unfolded: bool) -> None:
-    """One import that is over.
+    """Draw the result of one import.
 
     Args:
-        outcome: what became of it.
+        outcome: the run's id, or the refusal.
         key: unique on the page.
-        unfolded: whether the cells are shown at once; of several only the newest's are.
+        unfolded: True to show the cells at once.
     """
     with st.container(border=True):
         if outcome.refusal:
@@ -44,8 +45,8 @@ def result(outcome: Outcome, *, key: str, unfolded: bool) -> None:
             return
         try:
             _run(outcome, key, unfolded)
-        except RampartError as trouble:  # the run was deleted since
-            problem(str(trouble), link=None)
+        except RampartError as error:  # the run has been deleted
+            problem(str(error), link=None)
 
 
 def _run(outcome: Outcome, key: str, unfolded: bool) -> None:
@@ -71,25 +72,28 @@ def _run(outcome: Outcome, key: str, unfolded: bool) -> None:
 
 
 def understood(run: dict[str, Any]) -> list[tuple[str, str]]:
-    """(name, value) of each fact that the file gave.
+    """Return (name, value) of each fact that was read from the file.
 
     Args:
         run: `RunLog.run`.
     """
     log, config = session.run_log(), run["config"]
-    found = log.genotypes(run["id"])
+    genotypes = log.genotypes(run["id"])
     form = str(run["imported"].get("as", ""))
     facts = [("Read as", f"{FORM_TITLES.get(form, form)} ({run['imported'].get('file', '')})")]
-    if form in ("log", "curves") and not found.empty:
-        changes, still = int((found["hash"] != found["hash"].shift()).sum()) - 1, int(found["unchanged_epochs"].iloc[-1])
-        facts.append(("Epochs", f"{len(found)}, numbered {found['epoch'].min()} to {found['epoch'].max()}; the genotype changed "
+    if form in ("log", "curves") and not genotypes.empty:
+        hashes, epochs = genotypes["hash"], genotypes["epoch"]
+        changes, still = int((hashes != hashes.shift()).sum()) - 1, int(genotypes["unchanged_epochs"].iloc[-1])
+        facts.append(("Epochs", f"{len(genotypes)}, numbered {epochs.min()} to {epochs.max()}; the genotype changed "
                                 f"{_times(changes, 'time')}, {_times(still, 'epoch')} without a change at the end"))
-    if (genotype := log.genotype(run["id"])) is not None:
-        known = Genotype.from_dict(genotype)
-        facts.append(("Genotype", f"{', '.join(known.kinds)}; hash {known.hash}"))
+    if (record := log.genotype(run["id"])) is not None:
+        genotype = Genotype.from_dict(record)
+        published = name_of(genotype)
+        facts.append(("Genotype", f"{', '.join(genotype.kinds)}; hash {genotype.hash}"
+                                  f"{f'; equal to {published} of the catalogue' if published else ''}"))
     if "channels" in config:
         facts.append(("Network", f"{config['channels']} channels, {config['layers']} cells, {count(run['parameters'])} "
-                                 f"parameters, {count(run['macs'])} multiply-accumulates per image; without auxiliary head"))
+                                 f"parameters, {count(run['macs'])} multiply-accumulates per image, without auxiliary head"))
     facts.append(("Dataset", DATASETS[config["dataset"]].title if config.get("dataset") in DATASETS else "the file does not say"))
     return facts
 

@@ -1,4 +1,4 @@
-"""Import: files of public code become runs, with what was understood of them; nothing in them is executed."""
+"""Import: make runs of files of public code and show what was read from them. Nothing in a file is executed."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from app.components.progress import progress_html
 from app.components.states import heading, section
 from app.importing import Imports, Item
 
-LOOK_S = 0.4  # between two looks at a process at work
+POLL_S = 0.4  # interval at which a running import is polled
 KINDS = (
     ("Genotype", "genotypes.py, arch.json",
      "ARNAS = Genotype(accurate=[('sep_conv_3x3', 0), …], accurate_concat=[2, 3, 4, 5], …)",
-     "A finished search: retrain what it found."),
+     "A finished search: retrain its genotype."),
     ("Log of a search", "log.txt",
      "epoch 49 lr 1.0e-03\ngenotype = Genotype(normal=[('skip_connect', 0), …], normal_concat=range(2, 6), …)",
-     "A finished search with a genotype per epoch: play it, retrain its last."),
+     "A finished search with a genotype per epoch: replay it, retrain the last genotype."),
     ("Curves of E2RNAS's search", "alphas_normal.npy and alphas_reduce.npy",
      "float array [epochs, 14, 8]: softmax weights, \"none\" first",
      "A finished search with its architecture weights per epoch."),
     ("Checkpoint", "model_best.pth.tar, weights.pt",
      "{\"state_dict\": {\"module.stem.0.weight\": tensor[192, 3, 3, 3], \"module.cells.0.…\": …}}",
-     "A finished retraining: attack it. Prefixes and auxiliary heads are taken off; width, depth and classes are read off the "
-     "tensors. A plain state dict of the DARTS family (DARTS, AdvRush, ARNAS)."),
+     "A finished retraining: attack it. It must be a state dict of the DARTS family (DARTS, AdvRush, ARNAS). Width, depth and "
+     "classes come from the tensors; prefixes and the auxiliary head are removed."),
 )
 
 
 def work() -> Imports | None:
-    """What this tab imports or imported last."""
+    """Return the running or the last import of this browser tab; None before the first."""
     return st.session_state.get("import.work")
 
 
 def imported() -> dict[tuple[object, ...], str]:
-    """Run ids of everything this tab has imported, by `Item.key`."""
+    """Return the ids of the runs imported in this browser tab, by `Item.key`."""
     return st.session_state.setdefault("import.imported", {})
 
 
 def controls() -> list[Item]:
-    """Files, questions, and the button with what it waits for; returns what can be imported."""
+    """Draw the file inputs, the questions and the button. Returns the items that can be imported."""
     chosen = choose_files()
     runs = session.run_log().runs()
     answers = ask(chosen.items, runs) if chosen.items else Answers()
@@ -65,27 +65,27 @@ def _button(items: Sequence[Item], left: Sequence[Item], problem: str) -> None:
         st.session_state["import.work"] = Imports(session.runs_root(), left)
         st.rerun()
     if busy:
-        st.fragment(watch, run_every=LOOK_S)()
+        st.fragment(watch, run_every=POLL_S)()
     elif problem:
         st.markdown(":red[:material/block: Import waits for this:]")
         st.text(problem)
     elif items and not left:
-        st.caption("This is imported already; its run is below. Choose another file, or change an answer.")
+        st.caption("Already imported; the run is below. To import again, choose another file or change an answer.")
     elif len(left) < len(items):
-        st.caption(f"{len(items) - len(left)} of {len(items)} are imported already and are left out.")
+        st.caption(f"{len(items) - len(left)} of {len(items)} files are already imported and will be skipped.")
 
 
 def commands(items: Sequence[Item]) -> None:
-    """The lines that do what the button does."""
+    """Draw the command lines that do the same as the button."""
     st.markdown("###### The same by command")
     st.code("\n".join(shlex.join(["python", "-m", "engine", "import", *item.arguments]) for item in items), language="bash",
             wrap_lines=True)
-    st.caption("In Rampart's folder, where `python` is `.venv/bin/python`" +
-               (", with the uploaded file in it." if any(item.files for item in items) else "."))
+    st.caption("Run it in Rampart's folder, where `python` is `.venv/bin/python`" +
+               (", with the uploaded file in that folder." if any(item.files for item in items) else "."))
 
 
 def watch() -> None:
-    """The progress of the imports at work; draws the whole page anew once they are done."""
+    """Draw the progress of the running imports; rerun the whole page when they are done."""
     current = work()
     if current is None or not current.running:
         st.rerun()
@@ -95,11 +95,11 @@ def watch() -> None:
     st.html(progress_html(title="Import", done=done, total=len(current.items), unit="files",
                           detail=f"reading {item.name if item else ''}, {seconds} s"))
     st.button("Stop", key="import.stop", icon=":material/stop:", on_click=current.stop,
-              help="Ends the reading; what is imported already stays, of the rest nothing is written.")
+              help="Stops the current import and skips the rest. Runs that are already imported stay.")
 
 
 def results() -> None:
-    """What became of the newest imports, refusals first."""
+    """Draw the results of the last imports, refusals first."""
     current = work()
     if current is None or current.running:
         return
@@ -112,13 +112,13 @@ def results() -> None:
 def _remember(current: Imports) -> None:
     new = {outcome.item.key: outcome.run for outcome in current.outcomes if outcome.run}
     if not new.keys() <= imported().keys():
-        session.hub().refresh()  # so that every page knows the runs
+        session.hub().refresh()  # so that every page lists the runs
         imported().update(new)
         st.rerun()
 
 
 def what_can_be_imported() -> None:
-    """Each form with an example, and what it becomes."""
+    """Draw a table of the forms: an example of each, and the run made of it."""
     section("What can be imported")
     rows = "".join(f'<tr><td><b>{escape(title)}</b><br><span class="rp-label">{escape(files)}</span></td>'
                    f'<td><code>{escape(example)}</code></td><td>{escape(becomes)}</td></tr>'
@@ -128,15 +128,15 @@ def what_can_be_imported() -> None:
 
 
 def promises() -> None:
-    """What an import does and does not do."""
+    """Draw the list of what an import does and does not do."""
     st.markdown("###### What an import does")
-    st.html('<ul class="rp-promises"><li>A file is read as text, arrays and tensors, in a process of its own: nothing in it is '
-            "executed.</li><li>What does not fit is refused with a sentence, and nothing is written.</li>"
-            "<li>The run is called imported everywhere. Accuracies that others measured are not taken over: attack the network "
-            "here.</li></ul>")
+    st.html('<ul class="rp-promises"><li>A separate process reads the file as text, arrays or tensors. Nothing in it is executed.'
+            "</li><li>A file that does not fit is refused with the reason, and nothing is written.</li>"
+            "<li>The run is marked as imported on every page. Accuracies measured elsewhere are not imported: attack the network "
+            "here to measure its own.</li></ul>")
 
 
-heading("Import", "Files of public code (DARTS, AdvRush, ARNAS, E2RNAS) become runs like any other.")
+heading("Import", "Make runs of files written by public code: DARTS, AdvRush, ARNAS, DSARA, E2RNAS.")
 left, right = st.columns([3, 2], gap="large")
 with left:
     items = controls()

@@ -1,7 +1,8 @@
 """The catalogue of published genotypes, each with its source, read from `catalogue.json` beside this file.
 
-RobNet's networks are listed as data only: their format keeps all edges of a cell and is not a two-edge genotype. Left out:
-the genotype of CRoZe, whose public copy is malformed, and those of DSARA, DSRNA and NADAR, which are not public.
+RobNet's networks are listed as data only: their format keeps all edges of a cell and is not a two-edge genotype. DSARA's
+genotype has the same cells as ARNAS's under other names and is listed with ARNAS's names. Left out: the genotype of CRoZe,
+whose public copy is malformed, and those of DSRNA and NADAR, which are not public.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ class CatalogEntry:
 
     Attributes:
         name: registry name, for example "DARTS_V2".
-        genotype: the architecture, or None where its format is not ours (then `codes` holds it).
-        source: repository at commit, file, and what else is known of where it was read.
-        note: one sentence for the reader, may be empty.
-        codes: RobNet only: per cell (one: shared by all) 14 two-bit codes, one per edge in DARTS order.
+        genotype: the architecture; None for formats other than ours (then `codes` holds it).
+        source: repository at commit, file, and name in the file.
+        note: one sentence for the reader; may be empty.
+        codes: RobNet only: 14 two-bit codes per cell, one per edge in DARTS order; a single cell is shared by all.
     """
 
     name: str
@@ -38,7 +39,7 @@ CATALOG: Registry[CatalogEntry] = Registry("catalogue genotype")
 
 
 def find_genotype(text: str) -> Genotype:
-    """What a user gives as an architecture: a catalogue name or a genotype as JSON.
+    """Return the genotype that `text` gives: a catalogue name or a genotype as JSON.
 
     Example:
         find_genotype("ARNAS").hash
@@ -65,6 +66,11 @@ def genotype_title(text: str) -> str:
     """
     genotype = find_genotype(text)
     return text.strip() if text.strip() in CATALOG else f"genotype {genotype.hash}"
+
+
+def name_of(genotype: Genotype) -> str | None:
+    """Return the first name under which the catalogue lists this genotype; None if it does not."""
+    return next((name for name, entry in CATALOG.items() if entry.genotype == genotype), None)
 
 
 def _read(path: Path) -> None:

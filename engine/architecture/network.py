@@ -127,11 +127,16 @@ def network_from_dict(content: Mapping[str, Any]) -> Network:
     Raises:
         ConfigError, GenotypeError: no such network.
     """
-    classes, image_shape = content["classes"], tuple(content["image_shape"])
-    if NAME_KEY in content:
-        return named_network(content[NAME_KEY], classes, image_shape)
-    known = {name: value for name, value in content.items() if name != "genotype"}
-    return DerivedNetwork(Genotype.from_dict(content["genotype"]), **{**known, "image_shape": image_shape})
+    try:
+        images = {"classes": content["classes"], "image_shape": tuple(content["image_shape"])}
+        if NAME_KEY in content:
+            return named_network(str(content[NAME_KEY]), **images)
+        sizes = {name: value for name, value in content.items() if name != "genotype"}
+        return DerivedNetwork(Genotype.from_dict(content.get("genotype")), **sizes | images)
+    except (KeyError, TypeError) as problem:
+        raise ConfigError(f"A network must be described by genotype, channels, layers, classes and image_shape, or by "
+                          f"{NAME_KEY}, classes and image_shape, and one is not "
+                          f"({problem}); restore results/network.json.") from None
 
 
 def resized(network: Network, classes: int, image_shape: Sequence[int]) -> Network:

@@ -1,1 +1,1 @@
-"""Architectures and networks on their way out of the studio and into it: files that other programs read and write."""
+"""Export and import of genotypes, searches and networks as files that other programs read and write."""

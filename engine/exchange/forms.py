@@ -1,4 +1,4 @@
-"""What can be imported, as the page and the command line know it: forms, and which one a file's ending stands for. No torch."""
+"""The forms of files that can be imported, and the file endings that stand for them. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 FORMS: Mapping[str, str] = {
     "genotype": "JSON, or Python with NAME = Genotype(...)",
-    "log": "the log.txt of a search, one genotype an epoch",
-    "curves": "alphas_normal.npy of E2RNAS's search, with alphas_reduce.npy beside it",
-    "checkpoint": "a network of the DARTS family, as torch.save writes it",
+    "log": "log.txt of a search, one genotype per epoch",
+    "curves": "alphas_normal.npy of E2RNAS's search, with alphas_reduce.npy in the same folder",
+    "checkpoint": "state dict of a network of the DARTS family, as torch.save writes it",
 }
 ENDINGS: Mapping[str, str] = {".json": "genotype", ".py": "genotype", ".txt": "log", ".log": "log", ".npy": "curves",
                               ".pt": "checkpoint", ".pth": "checkpoint", ".tar": "checkpoint"}
@@ -18,5 +18,5 @@ CURVES: Mapping[str, str] = {"normal": "alphas_normal.npy", "reduce": "alphas_re
 
 
 def form_of(name: str) -> str | None:
-    """The form that the ending of a file's name stands for; None where it says nothing."""
+    """Return the form that the ending of a file's name stands for; None for other endings."""
     return ENDINGS.get(Path(name).suffix.lower())

@@ -1,7 +1,7 @@
-"""Files of public code become finished runs, so that log, pages, retraining and attack take them like any other.
+"""Make finished runs of files of public code, which the run log, the pages, retraining and attack treat like any other.
 
-An imported run says only what its file says: its configuration holds the few facts that are known, it has no losses and no
-accuracies, and it is marked with the file's name and hash. A folder appears whole or not at all.
+An imported run says only what its file says: its configuration holds the few known facts, it has no losses and no accuracies,
+and it carries the file's name and hash. A run folder appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ from engine.architecture.genotype import Genotype
 from engine.config import RunConfig
 from engine.data.catalogue import DATASETS
 from engine.errors import RunError
-from engine.exchange.reading import Epoch, epochs_in, genotype_in, read_text, unreadable
+from engine.exchange.reading import Reading, epochs_in, genotype_in, read_text, unreadable
 from engine.run import admission, provenance
 from engine.run.events import EventWriter
 from engine.run.folder import SCHEMA, RunFolder, atomic_write_json, free_id, sync_directory
 
-METHOD = PRESET = "imported"  # what the log shows where a run of ours has its method and preset
+METHOD = PRESET = "imported"  # shown in place of a method and a preset
+_RENAMED = ("The file has the cell names of DSARA's public code: its robust cell was read as accurate (before the second "
+            "reduction), its normal cell as robust (after it).")
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,8 @@ class Origin:
     Attributes:
         file: its name, without folders.
         sha256: of its content.
-        form: what it was read as: "genotype", "log", "curves" or "checkpoint".
-        command: the line that imported it.
+        form: "genotype", "log", "curves" or "checkpoint".
+        command: the command line that imported it.
     """
 
     file: str
@@ -48,10 +50,10 @@ class Origin:
 
 
 def origin_of(path: Path, form: str, command: str) -> Origin:
-    """Reads the whole file once for its hash.
+    """Return the origin of a file. Reads the whole file for its hash.
 
     Raises:
-        ConfigError: it cannot be read, or is no file with an end (a device, a pipe).
+        ConfigError: not readable, or not a regular file (a folder, a device, a pipe).
     """
     if path.exists() and not path.is_file():
         raise unreadable(path, OSError(errno.EINVAL, "Not a file" if not path.is_dir() else os.strerror(errno.EISDIR)))
@@ -67,38 +69,39 @@ def origin_of(path: Path, form: str, command: str) -> Origin:
 
 def import_genotype(runs: Path, path: Path, origin: Origin, *, name: str | None = None, title: str | None = None,
                     dataset: str | None = None) -> str:
-    """A genotype of a file as a finished search without epochs, which a retraining can follow. Returns the run's id.
+    """Import a genotype as a finished search without epochs, which a retraining can follow. Returns the run's id.
 
     Args:
         runs: folder of all runs.
         path: JSON, or Python with `NAME = Genotype(...)`.
-        origin: see `origin_of`.
-        name: which one, where the file has several.
-        title: what to call the run; None for the genotype's name, else its hash.
-        dataset: the one it was searched on, if that is one of ours.
+        origin: of `path`, by `origin_of`.
+        name: the genotype to take; needed where the file has several.
+        title: of the run; None for the genotype's name in the file, or its hash if it has none.
+        dataset: registry name of the dataset it was searched on; None if unknown.
 
     Raises:
-        ConfigError, GenotypeError, RunError: a sentence; nothing was written then.
+        ConfigError, GenotypeError, RunError: the file does not fit or the run cannot be written; nothing is left behind.
     """
-    found_name, genotype = genotype_in(read_text(path), name)
-    return _search(runs, [Epoch(0, genotype)], origin, title or found_name or f"genotype {genotype.hash}", dataset)
+    name_in_file, reading = genotype_in(read_text(path), name)
+    return _search(runs, [reading], origin, title or name_in_file or f"genotype {reading.genotype.hash}", dataset)
 
 
 def import_log(runs: Path, path: Path, origin: Origin, *, title: str | None = None, dataset: str | None = None) -> str:
-    """The log.txt of a search as a finished search with a genotype per epoch; its result is the last. See `import_genotype`.
+    """Import the log.txt of a search as a finished search with a genotype per epoch; the last is its result. Returns its id.
 
-    Raises:
-        ConfigError, GenotypeError, RunError: a sentence; nothing was written then.
+    Args and raises as `import_genotype`; without a title the run is named after the file.
     """
     return _search(runs, epochs_in(read_text(path)), origin, title or f"search of {origin.file}", dataset)
 
 
-def _search(runs: Path, epochs: list[Epoch], origin: Origin, title: str, dataset: str | None) -> str:
+def _search(runs: Path, readings: list[Reading], origin: Origin, title: str, dataset: str | None) -> str:
     config = check_dataset(dataset)
     with new_run(runs, "search", title, config, origin) as (folder, events):
-        for one in epochs:
+        if any(one.renamed for one in readings):
+            events.write("alert", step=0, epoch=0, level="info", text=_RENAMED)
+        for one in readings:
             events.write("genotype", step=one.epochs, epoch=one.epochs, genotype=one.genotype.to_dict(), hash=one.genotype.hash)
-        last = epochs[-1]
+        last = readings[-1]
         if origin.form != "genotype":
             events.write("progress", step=last.epochs, epoch=last.epochs, phase="search", done=last.epochs, total=last.epochs,
                          unit="epochs", passes=0, detail="")
@@ -108,10 +111,10 @@ def _search(runs: Path, epochs: list[Epoch], origin: Origin, title: str, dataset
 
 
 def check_dataset(dataset: str | None) -> dict[str, Any]:
-    """What the configuration of an imported search says of its dataset.
+    """Return the configuration of an imported search: {"dataset": name}, or {} for None.
 
     Raises:
-        ConfigError: an unknown name.
+        ConfigError: an unknown dataset.
     """
     if dataset is None:
         return {}
@@ -120,7 +123,7 @@ def check_dataset(dataset: str | None) -> dict[str, Any]:
 
 
 def write_result(folder: RunFolder, genotype: Genotype) -> None:
-    """results/genotype.json, which a retraining reads."""
+    """Write results/genotype.json, which a retraining reads."""
     folder.results.mkdir()
     atomic_write_json(folder.results / "genotype.json", genotype.to_dict())
 
@@ -128,17 +131,17 @@ def write_result(folder: RunFolder, genotype: Genotype) -> None:
 @contextlib.contextmanager
 def new_run(runs: Path, kind: str, title: str, config: Mapping[str, Any],
             origin: Origin) -> Iterator[tuple[RunFolder, EventWriter]]:
-    """A folder to fill with events and results; on leaving it is finished and appears in `runs`, on an error nothing does.
+    """Yield a draft folder and its event writer; on success the run appears in `runs` as finished, on an error nothing does.
 
     Args:
-        runs: folder of all runs; made when it is not there.
+        runs: folder of all runs; created if missing.
         kind: "search" or "retrain".
-        title: the run is called this and "imported".
-        config: the settings that are known.
-        origin: where it comes from.
+        title: of the run; ", imported" is appended.
+        config: the known settings.
+        origin: the imported file.
 
     Raises:
-        RunError: it cannot be written.
+        RunError: the folder cannot be written.
     """
     created = time.time()
     draft = runs / f".draft-import-{secrets.token_hex(4)}"
@@ -156,7 +159,7 @@ def new_run(runs: Path, kind: str, title: str, config: Mapping[str, Any],
             yield folder, events
         finally:
             events.close()
-        # No process ever ran: these two say that nothing is to be started.
+        # No process ever ran: these two files keep the supervisor from starting one.
         atomic_write_json(folder.process_json, {"attempt": 1, "started": created, "device": "", "boot_id": ""})
         atomic_write_json(folder.exit_json, {"attempt": 1, "code": 0, "status": "finished", "cause": "", "ended": created,
                                              "last_lines": []})
@@ -170,11 +173,11 @@ def new_run(runs: Path, kind: str, title: str, config: Mapping[str, Any],
 
 
 def _record(run_id: str, kind: str, title: str, config: Mapping[str, Any], origin: Origin, created: float) -> dict[str, Any]:
-    """run.json."""
+    """Return the content of run.json."""
     return {
         "schema": SCHEMA, "id": run_id, "kind": kind, "method": METHOD, "preset": PRESET, "title": f"{title}, imported",
         "config": dict(config), "parent": None, "children_of_chain": [],
-        # Of our splits, for whatever follows; nothing is known of those the file comes from.
+        # For runs that follow. The splits of the imported training are unknown.
         "split_seed": RunConfig.model_fields["seed"].default,
         "created": created, "command": origin.command,
         "imported": {"file": origin.file, "sha256": origin.sha256, "as": origin.form},

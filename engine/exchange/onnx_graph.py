@@ -1,6 +1,6 @@
-"""A network as an ONNX graph, for programs without PyTorch. Needs the package onnx (requirements-onnx.txt).
+"""Export of a network as an ONNX graph, for programs without PyTorch. Needs the package onnx (requirements-onnx.txt).
 
-Written by torch's exporter that traces: the newer one needs two more packages and ten times as long for the same graph.
+Uses torch's tracing exporter: the newer one needs two more packages and takes ten times as long for the same graph.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ OPERATORS = 17  # version of ONNX's operators; read by every runtime since 2022
 
 
 def graph_of(source: Source) -> bytes:
-    """The network as an ONNX file: "images" [batch, C, H, W], pixels in 0..1 -> "logits" [batch, classes], any batch size.
+    """Return an ONNX file: "images" [batch, C, H, W], pixels in 0..1 -> "logits" [batch, classes], for any batch size.
 
-    Mean, standard deviation and BatchNorm's running statistics are inside, the auxiliary head is not. Where there are no
-    trained weights, fresh ones from a fixed seed are written, and the file's metadata says "untrained".
+    It contains the normalisation and BatchNorm's running statistics, but not the auxiliary head. Without trained weights it
+    has random ones from a fixed seed, and its metadata says "untrained".
 
     Raises:
-        ConfigError: onnx is not installed, or a size no network can have.
+        ConfigError: onnx is not installed, or an invalid size.
         RunError, CheckpointError: the weights cannot be read.
     """
     onnx = _onnx()
@@ -41,7 +41,7 @@ def graph_of(source: Source) -> bytes:
     example = torch.zeros(2, *source.network.image_shape)  # a batch of one would be taken for a constant
     axes = {"images": {0: "batch"}, "logits": {0: "batch"}}
     with warnings.catch_warnings():
-        # That this exporter is the older one, and that heights and widths (not batches) are constants of the graph.
+        # The exporter warns that it is the older one, and that heights and widths become constants of the graph.
         warnings.simplefilter("ignore")
         torch.onnx.export(network.eval(), (example,), buffer, input_names=["images"], output_names=["logits"],  # type: ignore[arg-type]
                           dynamic_axes=axes, opset_version=OPERATORS, dynamo=False)
@@ -50,7 +50,7 @@ def graph_of(source: Source) -> bytes:
     model = onnx.load_from_string(buffer.getvalue())
     onnx.helper.set_model_props(model, {"source": source.title, **network_kind,
                                         "weights": "untrained" if source.retrained is None else "retrained"})
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def _onnx() -> Any:

@@ -1,4 +1,4 @@
-"""What an export starts from: a published genotype, one as JSON, the result of a search, or a retrained network."""
+"""The source of an export: a published genotype, one as JSON, the result of a search, or a retrained network."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from engine.architecture.placement import resolved, width_ratio_text
 from engine.data.catalogue import DATASETS
 from engine.errors import ConfigError, RunError
 from engine.run.folder import ID_PATTERN, RunFolder, read_json
+from engine.run.lineage import found_genotype
 
 # The published ARNAS network, where nothing else is said.
 IMAGES = {"classes": 10, "image_shape": (3, 32, 32)}
@@ -58,9 +59,9 @@ def find(text: str, runs: Path, *, channels: int | None = None, layers: int | No
         placement, width_ratio: as `placement.positions`; None for the run's own, else those published with the cells.
 
     Raises:
-        ConfigError, GenotypeError: no such name, no genotype, a placement of other cells, or a size that a retrained network
-            does not have.
-        RunError: no such run, or one that has left nothing yet.
+        ConfigError, GenotypeError: an unknown name, an invalid genotype, a placement of other cells, or a size that the
+            retrained network does not have.
+        RunError: no such run, or one without a result.
     """
     given = {"channels": channels, "layers": layers, "classes": classes,
              "image_shape": None if image_shape is None else tuple(image_shape), "placement": placement,
@@ -80,7 +81,7 @@ def find(text: str, runs: Path, *, channels: int | None = None, layers: int | No
         facts = DATASETS[run["config"].get("dataset", "digits")]
         images = {"classes": facts.classes, "image_shape": facts.image_shape}
         searched = {name: run["config"].get(name, "") for name in ("placement", "width_ratio")}
-        return Source(text, _derived(_result_of(folder), searched | images | chosen))
+        return Source(text, _derived(found_genotype(runs, folder.id), searched | images | chosen))
     return _with_sizes(Source(text, _retrained(folder), folder), chosen)
 
 
@@ -100,25 +101,17 @@ def _with_sizes(source: Source, chosen: Mapping[str, Any], changeable: Mapping[s
     for name, value in chosen.items():
         own = getattr(source.network, name, None)
         if name not in (changeable or {}) and value != own:
-            size = "is its own" if own is None else f"is {own}"
-            raise ConfigError(f"{name} of the {'retrained ' if source.retrained else ''}network {source.title} {size} and cannot be chosen, got {value}; leave it out, or "
-                              "export the genotype alone (--format json) and give that.")
+            kind, size = "retrained network" if source.retrained else "network", "its own" if own is None else own
+            raise ConfigError(f"{name} of the {kind} {source.title} is {size} and cannot be chosen, got {value}; leave it out, "
+                              "or export the genotype alone (--format json) and give that.")
     return replace(source, network=replace(source.network, **{name: value for name, value in chosen.items() if changeable}))
-
-
-def _result_of(folder: RunFolder) -> Genotype:
-    content = read_json(folder.results / "genotype.json")
-    if content is None:
-        raise RunError(f"A search must have finished to be exported (results/genotype.json), and {folder.id} has not; wait for "
-                       "it or resume it.")
-    return Genotype.from_dict(content)
 
 
 def _retrained(folder: RunFolder) -> Network:
     content = read_json(folder.results / "network.json")
     if content is None:
-        raise RunError(f"A retraining must have begun to be exported (results/network.json), and {folder.id} has not; wait for "
-                       "it or resume it.")
+        raise RunError(f"A retraining must have left results/network.json to be exported, and {folder.id} has none; wait for it "
+                       "or resume it.")
     network = network_from_dict(content)
     if not isinstance(network, DerivedNetwork):
         return network

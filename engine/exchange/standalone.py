@@ -5,12 +5,15 @@
     logits = model(x)               # x: [B, C, H, W], pixels in 0..1 -> [B, CLASSES]
 
 Cells, names of parameters and operations follow the public DARTS family (Liu, Simonyan and Yang 2018, arXiv 1806.09055);
-mean and standard deviation of the pixels are inside the network. Left out: the auxiliary head and drop path, which serve
-training only.
+the network normalises its images itself. Left out: the auxiliary head and drop path, which only training uses.
 """
 
+from __future__ import annotations
+
+import os
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 # --- the architecture ---
@@ -19,7 +22,7 @@ EDGES = {
     "normal": [("sep_conv_3x3", 0), ("skip_connect", 1)],
     "reduce": [("max_pool_3x3", 0), ("dil_conv_3x3", 1)],
 }
-# Per cell kind: the states whose channels make the cell's output.
+# Per cell kind: the states that are concatenated to the cell's output.
 CONCAT = {"normal": [2], "reduce": [2]}
 # From input to output: (cell kind, channels of a node, stride).
 CELLS = [("normal", 4, 1), ("reduce", 8, 2), ("reduce", 16, 2)]
@@ -32,37 +35,39 @@ IMAGE_SHAPE = (1, 8, 8)
 class ReLUConvBN(nn.Module):
     """ReLU, 1x1 convolution, BatchNorm."""
 
-    def __init__(self, inputs, outputs):
+    def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.op = nn.Sequential(nn.ReLU(), nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
 
-    def forward(self, x):
-        return self.op(x)
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.op(x)
+        return y
 
 
 class FactorizedReduce(nn.Module):
     """ReLU, two 1x1 convolutions of stride 2 (the second sees the map shifted by one pixel), BatchNorm."""
 
-    def __init__(self, inputs, outputs):
+    def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.conv_1 = nn.Conv2d(inputs, outputs // 2, 1, stride=2, bias=False)
         self.conv_2 = nn.Conv2d(inputs, outputs // 2, 1, stride=2, bias=False)
         self.bn = nn.BatchNorm2d(outputs)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = F.relu(x)
         height, width = x.shape[2:]
-        if height % 2 or width % 2:  # a row or column of zeros makes them even
+        if height % 2 or width % 2:  # make both even with a row or column of zeros
             x = F.pad(x, (0, width % 2, 0, height % 2))
-        return self.bn(torch.cat([self.conv_1(x), self.conv_2(x[:, :, 1:, 1:])], dim=1))
+        y: Tensor = self.bn(torch.cat([self.conv_1(x), self.conv_2(x[:, :, 1:, 1:])], dim=1))
+        return y
 
 
 class Convolutions(nn.Module):
-    """One or two times: ReLU, depthwise convolution, 1x1 convolution, BatchNorm; the stride belongs to the first."""
+    """ReLU, depthwise convolution, 1x1 convolution, BatchNorm, once or twice; the stride belongs to the first."""
 
-    def __init__(self, channels, kernel, stride, dilation, times):
+    def __init__(self, channels: int, kernel: int, stride: int, dilation: int, times: int) -> None:
         super().__init__()
-        layers = []
+        layers: list[nn.Module] = []
         for stride_of_part in (stride, 1)[:times]:
             layers += [
                 nn.ReLU(),
@@ -73,23 +78,24 @@ class Convolutions(nn.Module):
             ]
         self.op = nn.Sequential(*layers)
 
-    def forward(self, x):
-        return self.op(x)
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.op(x)
+        return y
 
 
 class Zero(nn.Module):
     """The operation "none"."""
 
-    def __init__(self, stride):
+    def __init__(self, stride: int) -> None:
         super().__init__()
         self.stride = stride
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return x[:, :, :: self.stride, :: self.stride] * 0.0
 
 
-def operation(name, channels, stride):
-    """The module of one edge."""
+def operation(name: str, channels: int, stride: int) -> nn.Module:
+    """Return the module of one edge."""
     if name == "max_pool_3x3":
         return nn.MaxPool2d(3, stride, padding=1)
     if name == "avg_pool_3x3":
@@ -112,9 +118,9 @@ def operation(name, channels, stride):
 
 
 class Cell(nn.Module):
-    """One cell: the outputs of the two before it in, `len(concat) * channels` channels out."""
+    """A cell: takes the outputs of the two cells before it, gives `len(concat) * channels` channels."""
 
-    def __init__(self, kind, before_last, last, channels, stride, after_reduction):
+    def __init__(self, kind: str, before_last: int, last: int, channels: int, stride: int, after_reduction: bool) -> None:
         super().__init__()
         self.preprocess0 = (FactorizedReduce if after_reduction else ReLUConvBN)(before_last, channels)
         self.preprocess1 = ReLUConvBN(last, channels)
@@ -122,7 +128,7 @@ class Cell(nn.Module):
         self.inputs = [state for _, state in EDGES[kind]]
         self.concat = CONCAT[kind]
 
-    def forward(self, before_last, last):
+    def forward(self, before_last: Tensor, last: Tensor) -> Tensor:
         states = [self.preprocess0(before_last), self.preprocess1(last)]
         for i in range(0, len(self.inputs), 2):
             states.append(self._ops[i](states[self.inputs[i]]) + self._ops[i + 1](states[self.inputs[i + 1]]))
@@ -132,7 +138,10 @@ class Cell(nn.Module):
 class Network(nn.Module):
     """The whole network: pixels [B, C, H, W] in 0..1 -> logits [B, CLASSES]."""
 
-    def __init__(self):
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(IMAGE_SHAPE[0]))  # of the pixels, per image channel
         self.register_buffer("std", torch.ones(IMAGE_SHAPE[0]))
@@ -146,15 +155,16 @@ class Network(nn.Module):
             before_last, last, stride_before = last, len(CONCAT[kind]) * channels, stride
         self.classifier = nn.Linear(last, CLASSES)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         before_last = last = self.stem((x - self.mean[:, None, None]) / self.std[:, None, None])
         for cell in self.cells:
             before_last, last = last, cell(before_last, last)
-        return self.classifier(last.mean(dim=(2, 3)))
+        logits: Tensor = self.classifier(last.mean(dim=(2, 3)))
+        return logits
 
 
-def load(path):
-    """The network with the weights of a file, ready to classify (evaluation mode). The file is read without executing it."""
+def load(path: str | os.PathLike[str]) -> Network:
+    """Return the network with a file's weights, in evaluation mode. Nothing in the file is executed."""
     network = Network()
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     return network.eval()

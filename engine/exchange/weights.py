@@ -1,15 +1,17 @@
-"""Checkpoints of public code become retrained networks that can be attacked. Loaded as tensors only, never executed."""
+"""Make finished retrainings, which can be attacked, of checkpoints of public code. Loads tensors only, executes nothing."""
 
 from __future__ import annotations
 
 import pickle
+import pickletools
 import re
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -20,7 +22,7 @@ from engine.architecture.placement import LARGEST_WIDTH, STEM_MULTIPLIER, reduct
 from engine.configuring import build
 from engine.data.catalogue import DATASETS
 from engine.data.dataset import Dataset
-from engine.errors import CheckpointError
+from engine.errors import CheckpointError, first_line
 from engine.exchange.imported import Origin, new_run
 from engine.exchange.reading import unreadable
 from engine.run import admission, checkpoint
@@ -29,33 +31,36 @@ from engine.space.darts_names import tensors_of
 from engine.space.network import ALPHAS, Network, load_darts_state_dict
 
 AUXILIARY = "auxiliary_head."
-# Under which names public code keeps the state dict inside a checkpoint.
+# Keys under which public code keeps the state dict inside a checkpoint.
 _INSIDE = ("state_dict", "model_state_dict", "net", "model")
-_OVERLAP = ("Which images this network was trained on, and whether test images chose its checkpoint, is not recorded: accuracies "
-            "on the test split may be too high.")
+_OVERLAP = ("The file does not record which images this network was trained on, nor whether its checkpoint was selected on test "
+            "images: accuracies on the test split may be too high.")
+_PICKLES = 4  # of torch's format before 1.6: magic number, version, byte order, content
+# What reading a damaged or foreign file raises.
+_DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, OSError, RuntimeError, pickle.UnpicklingError, EOFError, LookupError,
+            ValueError, TypeError, AttributeError, AssertionError, OverflowError, ImportError)
 
 
 def import_checkpoint(runs: Path, path: Path, origin: Origin, *, genotype: Genotype, dataset: str, placement: str = "",
                       title: str | None = None, mean: Sequence[float] | None = None,
                       std: Sequence[float] | None = None) -> str:
-    """A trained network of the DARTS family as a finished retraining, which an attack can follow. Returns the run's id.
+    """Import a trained network of the DARTS family as a finished retraining, which an attack can follow. Returns the run's id.
 
-    Widths, depth and classes are read off the tensors. `module.` prefixes are stripped; alphas and the auxiliary head, which
-    serves training only, are left out.
+    Widths, depth and classes come from the tensors' shapes. `module.` prefixes are stripped; alphas and the auxiliary head,
+    which only training uses, are left out.
 
     Args:
         runs: folder of all runs.
         path: a state dict, or a checkpoint with one inside, as torch.save writes it.
-        origin: see `engine.exchange.imported.origin_of`.
-        genotype: the one it was trained with; a file does not hold it.
-        dataset: the one it was trained on.
-        placement: where its cells stand, as `engine.architecture.placement.positions`; empty for the published rule of the cells.
-        title: what to call the run; None for the file's name.
-        mean, std: what training subtracted from pixels in 0..1, and divided by, per image channel; None for images that stayed
-            in 0..1 and for files that hold both.
+        origin: of `path`, by `engine.exchange.imported.origin_of`.
+        genotype: the architecture of the network; checkpoints do not hold it.
+        dataset: registry name of the dataset it was trained on.
+        placement: position rule of the cells, of `engine.architecture.placement.RULES`; empty for the published one.
+        title: of the run; None for the file's name.
+        mean, std: normalisation in training, per image channel, for pixels in 0..1; None if there was none or the file holds it.
 
     Raises:
-        ConfigError, CheckpointError, RunError: a sentence; nothing was written then.
+        ConfigError, CheckpointError, RunError: the file does not fit or the run cannot be written; nothing is left behind.
     """
     facts = DATASETS[dataset]
     tensors = network_tensors(path)
@@ -77,11 +82,11 @@ def import_checkpoint(runs: Path, path: Path, origin: Origin, *, genotype: Genot
 
 
 def network_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file by their names in the DARTS family, without alphas and auxiliary head.
+    """Return a file's tensors by their names in the DARTS family, without alphas and auxiliary head.
 
     Raises:
         ConfigError: the file cannot be opened.
-        CheckpointError: it is damaged, holds more than tensors and plain values, or holds no state dict.
+        CheckpointError: a damaged file, a pickled module or other objects, or no state dict.
     """
     state = _loaded(path)
     for name in _INSIDE:
@@ -90,43 +95,75 @@ def network_tensors(path: Path) -> dict[str, Tensor]:
             break
     tensors = {name: value for name, value in tensors_of(state, ALPHAS).items() if not name.startswith(AUXILIARY)}
     if not tensors:
-        raise CheckpointError(f"{path.name} must hold a network's tensors, got none; give the file that torch.save wrote of "
-                              "model.state_dict().")
+        raise CheckpointError(f"{path.name} must hold a network's tensors, got none; give a file written by "
+                              "torch.save(model.state_dict(), ...).")
     return tensors
 
 
 def _loaded(path: Path) -> Any:
     try:
-        if zipfile.is_zipfile(path):  # torch does not check the sums that it wrote
+        if zipfile.is_zipfile(path):  # torch does not verify the checksums it wrote
             with zipfile.ZipFile(path) as archive:
                 if (damaged := archive.testzip()) is not None:
                     raise zipfile.BadZipFile(f"bad checksum of {damaged}")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's remarks on foreign formats would mix with our message on stderr
+            return torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, IsADirectoryError, PermissionError) as problem:
         raise unreadable(path, problem) from None
-    except (zipfile.BadZipFile, zlib.error, struct.error, OSError, RuntimeError, pickle.UnpicklingError, EOFError, LookupError,
-            ValueError, TypeError, AttributeError, AssertionError, OverflowError, ImportError) as problem:
-        reason = (str(problem).splitlines() or [type(problem).__name__])[0]
-        raise CheckpointError(f"{path.name} must hold tensors and plain values only, as torch.save writes a state dict, and "
-                              f"cannot be read so ({reason[:160]}); where it was written, load it and save model.state_dict() "
-                              "alone.") from None
+    except _DAMAGED as problem:
+        if isinstance(problem, pickle.UnpicklingError) and _holds_module(path):
+            raise CheckpointError(f"{path.name} must hold a state dict, got a pickled module; load it with the code that wrote "
+                                  "it and save model.state_dict() instead.") from None
+        raise CheckpointError(f"{path.name} must hold a state dict, tensors and plain values only, and cannot be read as one "
+                              f"({_reason(problem)}); load it with the code that wrote it and save model.state_dict() alone."
+                              ) from None
+
+
+def _reason(problem: Exception) -> str:
+    """Return the cause that torch gives, without its advice to execute the file."""
+    cause = str(problem).rpartition("WeightsUnpickler error: ")[2]
+    if foreign := re.search(r"\bGLOBAL (\S+)", cause):
+        return f"it holds {foreign[1]}"
+    return first_line(cause) or type(problem).__name__
+
+
+def _holds_module(path: Path) -> bool:
+    """Return True if the file pickles a class of torch.nn, as a module saved whole does. Reads opcodes, unpickles nothing."""
+    try:
+        with path.open("rb") as file:
+            if not zipfile.is_zipfile(file):
+                file.seek(0)
+                return any(_names_torch_nn(file) for _ in range(_PICKLES))
+            with zipfile.ZipFile(file) as archive:
+                names = [name for name in archive.namelist() if name.endswith("data.pkl")]
+                return bool(names) and _names_torch_nn(archive.open(names[0]))
+    except _DAMAGED:
+        return False
+
+
+def _names_torch_nn(file: IO[bytes]) -> bool:
+    return any(isinstance(value, str) and value.startswith("torch.nn.modules.") for _, value, _ in pickletools.genops(file))
 
 
 def sizes_of(tensors: Mapping[str, Tensor], facts: Dataset, genotype: Genotype, placement: str = "") -> dict[str, Any]:
-    """Sizes of the network that a state dict belongs to, as `Network` takes them; placement is what is not in the tensors.
+    """Return the sizes of the network that a state dict belongs to, as keyword arguments of `Network`.
+
+    All but `placement` come from the tensors' shapes.
 
     Raises:
-        CheckpointError: tensors of no such network, of another dataset, or a supernet's.
-        ConfigError: a size that no network of ours may have, or a placement of other cells.
+        CheckpointError: tensors of a supernet, of another kind of network or of another dataset.
+        ConfigError: a size outside the settings' ranges, or a placement of other cells.
     """
     if any(re.search(r"_ops\.\d+\._ops\.", name) for name in tensors):
-        raise CheckpointError("A checkpoint to import must be a derived network's, got a supernet's (of a search); import the "
-                              "search's log.txt with --as log, or give the checkpoint of the retraining.")
+        raise CheckpointError("A checkpoint to import must be a derived network's, got a supernet's; import the search's log.txt "
+                              "with --as log, or give the checkpoint of the retraining.")
     stem, classifier = tensors.get("stem.0.weight"), tensors.get("classifier.weight")
-    cells = {int(found[1]) for name in tensors if (found := re.match(r"cells\.(\d{1,4})\.", name))}
+    cells = {int(match[1]) for name in tensors if (match := re.match(r"cells\.(\d{1,4})\.", name))}
     if stem is None or stem.ndim != 4 or classifier is None or classifier.ndim != 2 or not cells:
         raise CheckpointError("A checkpoint to import must have the names of the DARTS family's CIFAR network (stem.0.weight, "
-                              f"cells.0..., classifier.weight), got {', '.join(sorted(tensors)[:3])}, ...; only such fit.")
+                              f"cells.0..., classifier.weight), got {', '.join(sorted(tensors)[:3])}, ...; give a file of such a "
+                              "network.")
     if cells != set(range(len(cells))):
         raise CheckpointError(f"The cells of a checkpoint must be numbered 0 to {max(cells)}, got only {len(cells)} of them; "
                               "is the file complete?")
@@ -138,7 +175,7 @@ def sizes_of(tensors: Mapping[str, Tensor], facts: Dataset, genotype: Genotype, 
     channels, rest = divmod(stem.shape[0], STEM_MULTIPLIER)
     if rest:
         raise CheckpointError(f"The stem must have {STEM_MULTIPLIER} C channels, got {stem.shape[0]}; only networks with the "
-                              "DARTS family's stem fit.")
+                              "DARTS family's stem can be imported.")
     arrangement = resolved(genotype.kinds, placement, _width_ratio(tensors, channels, len(cells)))
     config = build("retrain", None, facts.name, "paper", {"genotype": genotype.to_json(), "channels": channels,
                                                         "layers": len(cells), "auxiliary_weight": 0.0, **arrangement})
@@ -148,7 +185,7 @@ def sizes_of(tensors: Mapping[str, Tensor], facts: Dataset, genotype: Genotype, 
 
 
 def _width_ratio(tensors: Mapping[str, Tensor], channels: int, layers: int) -> str:
-    """The widths of the three thirds, read off the first cell of each; "" where those are no widths that ours can have."""
+    """Return the widths of the three thirds, from the first cell of each; "" if they are not a valid width ratio."""
     widths: list[int] = []
     for i in (0, *reductions(layers)):
         weight = tensors.get(f"cells.{i}.preprocess1.op.1.weight")

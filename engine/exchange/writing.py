@@ -1,4 +1,4 @@
-"""Exports: a genotype as JSON, a network as a PyTorch module that stands alone or as ONNX. Imports torch only where needed."""
+"""Export of a genotype as JSON and of a network as a stand-alone PyTorch module or as ONNX. Imports torch only where needed."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _BLOCK = re.compile(r"(?<=# --- the architecture ---\n).*(?=# --- end of the arc
 
 
 def write(source: Source, form: str, out: Path) -> list[Path]:
-    """Writes `source` in one of `FORMATS`; returns the files written.
+    """Write `source` in one of `FORMATS`. Returns the files written.
 
     Raises:
-        ConfigError, RunError, CheckpointError: a sentence; see `write_json`, `write_module` and `write_onnx`.
+        ConfigError, RunError, CheckpointError: as `write_json`, `write_module` and `write_onnx`.
     """
     if form not in FORMATS:
         raise ConfigError(unknown_name("export format", form, FORMATS))
@@ -32,27 +32,26 @@ def write(source: Source, form: str, out: Path) -> list[Path]:
 
 
 def write_json(source: Source, out: Path) -> list[Path]:
-    """Writes the genotype as one line of JSON, which `--genotype`, `describe` and `import` take. Returns the files written.
+    """Write the genotype as one line of JSON, which `--genotype`, `describe` and `import` read. Returns the files written.
 
     Raises:
-        ConfigError: `out` cannot be written.
+        ConfigError: a hand-made network, or `out` cannot be written.
     """
     return _written({out: (source.cells("An export as json").genotype.to_json() + "\n").encode()})
 
 
 def write_module(source: Source, out: Path) -> list[Path]:
-    """Writes the network as one Python file, and its weights as a .pt of tensors beside it when there are any.
+    """Write the network as one Python file and its weights, if it has any, as a .pt of tensors in the same folder.
 
     Args:
-        source: what to write.
-        out: the Python file, "<identifier>.py", so that it can be imported.
+        source: the network.
+        out: the Python file; its name must be "<identifier>.py".
 
     Returns:
         The files written: the module, then the weights.
 
     Raises:
-        ConfigError: a name that Python cannot import, a hand-made network, a size no network can have, or a file that cannot be
-            written.
+        ConfigError: a name that Python cannot import, a hand-made network, an invalid size, or a file that cannot be written.
         RunError, CheckpointError: the weights cannot be read.
     """
     if out.suffix != ".py" or not out.stem.isidentifier():
@@ -65,10 +64,13 @@ def write_module(source: Source, out: Path) -> list[Path]:
 
 
 def write_onnx(source: Source, out: Path) -> list[Path]:
-    """Writes the network with its weights as one ONNX file; see `engine.exchange.onnx_graph.graph_of`.
+    """Write the network with its weights as one ONNX file, by `engine.exchange.onnx_graph.graph_of`.
+
+    Returns:
+        The file written.
 
     Raises:
-        ConfigError: onnx is not installed, a size no network can have, or a file that cannot be written.
+        ConfigError: onnx is not installed, an invalid size, or a file that cannot be written.
         RunError, CheckpointError: the weights cannot be read.
     """
     from engine.exchange.onnx_graph import graph_of
@@ -83,10 +85,10 @@ def module_text(network: DerivedNetwork, *, module: str, title: str) -> str:
     Args:
         network: the architecture at its size.
         module: name under which the file will be imported, for the example in its docstring.
-        title: where the architecture comes from, for the first line.
+        title: name of the architecture, for the first line.
 
     Raises:
-        ConfigError: sizes no network can have.
+        ConfigError: an invalid size.
     """
     network.cost()  # refuses what cannot be built
     text = TEMPLATE.read_text(encoding="utf-8")
@@ -108,7 +110,7 @@ def _architecture(network: DerivedNetwork) -> str:
             lines.append(f"        {pair},  # state {2 + first // 2}")
         lines.append("    ],")
     concat = ", ".join(f'"{kind}": {list(cell.concat)}' for kind, cell in genotype.cells)
-    lines += ["}", "# Per cell kind: the states whose channels make the cell's output.", f"CONCAT = {{{concat}}}",
+    lines += ["}", "# Per cell kind: the states that are concatenated to the cell's output.", f"CONCAT = {{{concat}}}",
               "# From input to output: (cell kind, channels of a node, stride).", "CELLS = ["]
     lines += [f'    ("{position.kind}", {position.channels_multiplier * channels}, {2 if position.reduction else 1}),'
               for position in positions(genotype.kinds, network.layers, network.placement, network.width_ratio)]
@@ -118,7 +120,7 @@ def _architecture(network: DerivedNetwork) -> str:
 
 
 def _weights_of(source: Source) -> bytes:
-    """The retrained network's tensors as torch.save writes them, without the auxiliary head."""
+    """Return the retrained network's state dict, without the auxiliary head, as torch.save writes it."""
     import torch
 
     from engine.run.loop_attack import network_of
@@ -131,12 +133,12 @@ def _weights_of(source: Source) -> bytes:
 
 
 def _written(files: Mapping[Path, bytes]) -> list[Path]:
-    """Writes all files; the first, which needs the others, last."""
+    """Write all files. The first one goes last, because it needs the others."""
     paths: Sequence[Path] = list(files)
     for path in reversed(paths):
         try:
             atomic_write_bytes(path, files[path])
         except OSError as problem:
-            raise ConfigError(f"The export must be written to {path} and could not be ({problem.strerror or problem}); choose "
-                              "another --out.") from None
+            raise ConfigError(f"The export could not be written to {path} ({problem.strerror or problem}); choose another --out."
+                              ) from None
     return list(paths)

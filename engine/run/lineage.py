@@ -26,7 +26,7 @@ def found_genotype(runs: Path | str, search: str) -> Genotype:
     folder = RunFolder(runs, search)
     found = read_json(folder.results / "genotype.json")
     if found is None:
-        raise RunError(f"The parent search must have left results/genotype.json, and {folder.id} has none; resume it first.")
+        raise RunError(f"A search must have left results/genotype.json, and {folder.id} has none; wait for it or resume it.")
     return Genotype.from_dict(found)
 
 

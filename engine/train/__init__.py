@@ -1,1 +1,1 @@
-"""Adversarial training of derived networks: losses, schedule, one step, selection. The run's loop owns epochs and data."""
+"""Adversarial training of networks: losses, schedule, training step, checkpoint selection. Knows no epoch loop and no files."""

@@ -1,8 +1,8 @@
-"""The attacks used inside training, and the training losses.
+"""Attacks used in training, and the training losses.
 
-PGD as in adversarial training (Madry et al. 2018, arXiv 1706.06083) and TRADES (Zhang et al. 2019, arXiv 1901.08573): in
-evaluation mode, so BatchNorm learns nothing from it. One step from a random start as in Fast-AT (Wong, Rice and Kolter 2020,
-arXiv 2001.03994): in training mode, as published. Parameters are frozen in both: only input gradients are computed.
+PGD, as in adversarial training (Madry et al. 2018, arXiv 1706.06083) and TRADES (Zhang et al. 2019, arXiv 1901.08573), runs in
+evaluation mode, so that it does not change BatchNorm's running statistics. The single step of Fast-AT (Wong, Rice and Kolter
+2020, arXiv 2001.03994) runs in training mode, as published. Both freeze the parameters and compute input gradients only.
 """
 
 from __future__ import annotations
@@ -26,20 +26,21 @@ def training_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float,
         generator: torch.Generator, start: Literal["normal", "uniform", "none"] = "normal", start_noise: float = 0.001,
         objective: Objective | None = None, precision: Precision = "float32",
         poll: Callable[[], None] = lambda: None) -> Tensor:
-    """Adversarial images of a network that is being trained, by `engine.attack.pgd`.
+    """Return adversarial images for a training step, by PGD.
 
     Args:
-        network: x -> logits [B, classes]; left exactly as found.
+        network: x -> logits [B, classes]; parameters, modes and buffers are left unchanged.
         x: [B, C, H, W], pixels in 0..1.
         y: int64 [B] labels.
         epsilon: L-infinity radius, pixel space.
         step_size: pixel space.
-        steps: each is one forward and one backward pass.
+        steps: number of PGD steps; each takes one forward and one backward pass.
         generator: draws the start.
-        start: normal: x + start_noise * N(0, 1), the published training; uniform: anywhere in the ball, as in evaluation.
+        start: normal: x + start_noise * N(0, 1), as published for training; uniform: anywhere in the ball, as in evaluation;
+            none: x itself.
         start_noise: standard deviation, pixel space.
-        objective: logits -> the scalar to raise; default cross-entropy with y.
-        precision: of the network's passes; the images are of the precision they come in.
+        objective: logits -> the scalar to maximise; default cross-entropy with y.
+        precision: of the network's passes; the images keep the type of x.
         poll: called before each forward pass; may raise StopRequested.
 
     Returns:
@@ -52,10 +53,10 @@ def training_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float,
 
 def fast_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, step_size: float, generator: torch.Generator,
                 precision: Precision = "float32", poll: Callable[[], None] = lambda: None) -> Tensor:
-    """The images Fast-AT trains on: one step that raises cross-entropy, from a uniform start in the ball (one pass).
+    """Return the images that Fast-AT trains on: one step that raises cross-entropy, from a uniform start (one pass).
 
-    The network is attacked in the mode it is in. In training mode, as published, BatchNorm normalises with the statistics of
-    the start images and takes them into its running ones. The start is clipped to 0..1 and so is the result.
+    The network stays in its mode. In training mode, as published, BatchNorm normalises the start images with their own
+    statistics and adds these to its running statistics. The start and the result are clipped to 0..1.
 
     Args and returns as `training_images`; step_size: pixel space, 1.25 epsilon as published.
     """
@@ -66,7 +67,7 @@ def fast_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, ste
 
 @contextmanager
 def _frozen(network: nn.Module) -> Iterator[None]:
-    """No gradients of parameters inside; modes stay."""
+    """Turn off the parameters' gradients inside the block; leaves modes unchanged."""
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     try:
         for parameter in trainable:
@@ -80,7 +81,7 @@ def _frozen(network: nn.Module) -> Iterator[None]:
 def _images(logits_of: Callable[[Tensor], Tensor], x: Tensor, objective: Objective, generator: torch.Generator,
             poll: Callable[[], None], *, epsilon: float, step_size: float, steps: int,
             start: Literal["normal", "uniform", "none"] = "normal", start_noise: float = 0.001) -> Tensor:
-    """`training_images` of a function that is ready to be attacked."""
+    """Attack x -> logits by PGD; see `training_images` for the arguments."""
     x = x.detach()
     begin = x
     if start == "normal":
@@ -100,15 +101,15 @@ def _images(logits_of: Callable[[Tensor], Tensor], x: Tensor, objective: Objecti
 
 
 def divergence(logits: Tensor, logits_adv: Tensor) -> Tensor:
-    """KL(p(x) || p(x_adv)), averaged over the batch: the second term of TRADES. Shapes [B, classes], result scalar."""
+    """Return KL(p(x) || p(x_adv)), the second term of TRADES. Logits [B, classes] -> mean over the batch, a scalar."""
     return F.kl_div(F.log_softmax(logits_adv, 1), F.log_softmax(logits, 1), reduction="batchmean", log_target=True)
 
 
 def trades_images(network: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator, precision: Precision = "float32",
                   poll: Callable[[], None] = lambda: None, **attack: object) -> Tensor:
-    """The images TRADES trains on: PGD that raises `divergence` from the clean prediction (steps + 1 passes).
+    """Return the images that TRADES trains on, by PGD that maximises the divergence from the clean prediction.
 
-    Args and returns as `training_images`; `attack` holds its keyword arguments but `objective`.
+    Takes steps + 1 passes. Args and returns as `training_images`; `attack` holds its keyword arguments except `objective`.
     """
     poll()
     with under_attack(network):
@@ -119,5 +120,5 @@ def trades_images(network: nn.Module, x: Tensor, y: Tensor, *, generator: torch.
 
 
 def trades_loss(logits: Tensor, logits_adv: Tensor, y: Tensor, beta: float) -> Tensor:
-    """CE(x, y) + beta KL(p(x) || p(x_adv)). Logits [B, classes] of clean and adversarial images, labels [B]."""
+    """Return CE(x, y) + beta KL(p(x) || p(x_adv)) from the logits [B, classes] of clean and adversarial images and labels [B]."""
     return F.cross_entropy(logits, y) + beta * divergence(logits, logits_adv)

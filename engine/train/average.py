@@ -1,13 +1,12 @@
-"""Exponential moving average of a network's weights: a second network that is measured and kept instead of the trained one.
+"""Exponential moving average of a network's weights, kept as a second network that is evaluated in place of the trained one.
 
-The average follows the weights after every step: average <- d average + (1 - d) weights, with d = min(decay, (1 + n) / (10 + n))
-after n earlier updates, so that the random weights of the beginning are soon forgotten (Gowal et al. 2020, arXiv 2010.03593,
-average weights of adversarial training in this way).
+After every step: average <- d average + (1 - d) weights, with d = min(decay, (1 + n) / (10 + n)) after n updates, so that the
+random initial weights are soon forgotten (Gowal et al. 2020, arXiv 2010.03593, do so in adversarial training).
 
-BatchNorm: running means and variances are averaged like weights, because statistics must belong to the weights they are used
-with. A mean of what a convolution gives is linear in its weights, so the averaged mean is that of the averaged weights; for
-variances, and behind the first layer, this holds to first order. Copying the trained network's statistics, as some published
-code does, would pair old weights with new statistics. Counters are copied.
+BatchNorm: running means and variances are averaged like weights, so that they fit the averaged weights. The mean of a
+convolution's output is linear in its weights, so the averaged mean is the mean under averaged weights; for variances, and after
+the first layer, this holds to first order. Copying the trained network's statistics, as some published code does, would pair
+old weights with new statistics. Counters are copied.
 """
 
 from __future__ import annotations
@@ -20,21 +19,21 @@ from torch import Tensor, nn
 
 
 class Average:
-    """The averaged copy of one network.
+    """The averaged copy of a network.
 
     Attributes:
         network: the copy, in evaluation mode, without gradients.
-        updates: how often it has followed the weights.
+        updates: number of updates so far.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
-        """network: copied as it is; decay: 0 <= decay < 1, the share of the average that stays at each update."""
+        """network: the one to copy; decay: 0 <= decay < 1, the share of the average that an update keeps."""
         self.network = deepcopy(network).eval().requires_grad_(False)
         self.decay, self.updates = decay, 0
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
-        """Follows `network`, the one that was copied, after a step of it."""
+        """Update the average after a training step of `network`, the one that was copied."""
         kept = min(self.decay, (1 + self.updates) / (10 + self.updates))
         pairs = [(mine, theirs.detach()) for mine, theirs in zip(_tensors(self.network), _tensors(network), strict=True)]
         averaged = [pair for pair in pairs if pair[0].is_floating_point()]
@@ -45,11 +44,11 @@ class Average:
         self.updates += 1
 
     def state_dict(self) -> dict[str, Any]:
-        """A copy that no later update moves."""
+        """Return a copy that later updates do not change."""
         return {"network": {name: value.clone() for name, value in self.network.state_dict().items()}, "updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from `state_dict`."""
+        """Restore what `state_dict` returned."""
         self.network.load_state_dict(state["network"])
         self.updates = int(state["updates"])
 

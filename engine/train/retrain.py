@@ -1,9 +1,9 @@
-"""Training of a derived network from scratch: one step, one selection, and the state between them.
+"""Training of a network from scratch: the training step, checkpoint selection, and the state to resume from.
 
-The published procedure (ARNAS, released training code) by default: PGD-7 in evaluation mode, cross-entropy on the
-adversarial images plus 0.4 times that of the auxiliary head, SGD, gradient clip. Differs: the checkpoint is chosen on the
-select split by adversarial accuracy (published: clean accuracy on the test set), so the images of that split are not trained
-on. The run's loop owns epochs and data.
+The default is the published procedure (ARNAS, released training code): PGD-7 in evaluation mode, cross-entropy on the
+adversarial images plus 0.4 times that of the auxiliary head, SGD, gradient clipping. Differs: the checkpoint is selected by
+adversarial accuracy on the select split, whose images are held out of training (published: by clean accuracy on the test set).
+The run's loop owns epochs and data.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from engine.train.precision import computed_in
 
 @dataclass(frozen=True)
 class Probe:
-    """Fast-AT's look for catastrophic overfitting: one training batch under two attacks, in evaluation mode, before the step.
+    """Fast-AT's check for catastrophic overfitting: a training batch under two attacks, in evaluation mode, before the step.
 
     Attributes:
-        fgsm_accuracy: under the attack trained on, one step from a random start.
+        fgsm_accuracy: under the training attack, one step from a random start.
         pgd_accuracy: under PGD from a random start.
-        highest: greatest pgd_accuracy of the probes before.
-        alert: this is the first probe of a collapse (see `Retraining.is_collapse`).
+        highest: highest pgd_accuracy of earlier probes.
+        alert: True for the first probe of a collapse, as `Retraining.is_collapse` defines it.
     """
 
     fgsm_accuracy: float
@@ -45,14 +45,14 @@ class Probe:
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one step did.
+    """The measurements of a training step.
 
     Attributes:
-        loss: the training loss that was descended.
-        natural_accuracy: share of the clean (augmented) images right in training mode; None where no clean pass is made.
-        adversarial_accuracy: the same of the adversarial images; None in natural training.
-        passes: forward passes, those of a probe included.
-        probe: what the probe found, in steps that have one.
+        loss: the training loss.
+        natural_accuracy: 0..1, on the augmented clean images in training mode; None without a clean pass.
+        adversarial_accuracy: 0..1, on the adversarial images in training mode; None in natural training.
+        passes: forward passes, including those of a probe.
+        probe: None in steps without one.
     """
 
     loss: float
@@ -64,7 +64,7 @@ class StepReport:
 
 @dataclass(frozen=True)
 class _Measured:
-    """A `StepReport` that still lies on the device: reading it earlier would make the device wait in the middle of a step."""
+    """A `StepReport` whose numbers are still on the device: reading them during the step would stall it."""
 
     loss: Tensor
     natural_accuracy: Tensor | None
@@ -72,7 +72,7 @@ class _Measured:
     passes: int
 
     def report(self, probe: Probe | None) -> StepReport:
-        """Reads the numbers, all at once."""
+        """Copy all numbers from the device at once."""
         present = [value for value in (self.loss, self.natural_accuracy, self.adversarial_accuracy) if value is not None]
         read = iter(torch.stack([value.detach().to(self.loss.dtype) for value in present]).tolist())
         return StepReport(*(None if value is None else next(read)
@@ -81,7 +81,7 @@ class _Measured:
 
 @dataclass(frozen=True)
 class Selection:
-    """A measurement on the select split in evaluation mode, running statistics."""
+    """Losses and accuracies (0..1) on the select split, in evaluation mode."""
 
     natural_loss: float
     natural_accuracy: float
@@ -91,12 +91,12 @@ class Selection:
 
     @property
     def rank(self) -> tuple[float, float]:
-        """Greater is better: adversarial accuracy, natural accuracy between equals."""
+        """Adversarial accuracy, then natural accuracy to break ties; greater is better."""
         return self.adversarial_accuracy, self.natural_accuracy
 
 
 class Retraining:
-    """A network, its optimiser, the average of its weights if there is one, and its best state so far.
+    """A network in training, with its optimiser, the average of its weights if configured, and the best checkpoint so far.
 
     Example:
         training = Retraining(config, network)
@@ -110,7 +110,7 @@ class Retraining:
         """Args:
             config: of the run.
             network: on its device, with `drop_path`, `forward(x)` and `forward_with_auxiliary(x)`.
-            steps_per_epoch: warm-up and the cyclic schedule change the learning rate by the step and need it.
+            steps_per_epoch: needed by warm-up and the cyclic schedule, which change the learning rate at every step.
         """
         self.config, self.network = config, network
         self.optimizer = torch.optim.SGD(network.parameters(), lr=config.learning_rate, momentum=config.momentum,
@@ -122,13 +122,13 @@ class Retraining:
 
     def step(self, x: Tensor, y: Tensor, *, epoch: int, step: int,
              poll: Callable[[], None] = lambda: None) -> StepReport:
-        """One weight update.
+        """Update the weights once.
 
         Args:
-            x: [B, C, H, W] images as loaded, pixels in 0..1; augmented here.
+            x: [B, C, H, W] images without augmentation, pixels in 0..1.
             y: int64 [B] labels.
-            epoch, step: number of the epoch and of the step in it; with the seed they decide every random number.
-            poll: called before each forward pass; when it raises, network and optimiser are what they were.
+            epoch, step: the epoch and the step in it; with the seed they determine every random number.
+            poll: called before each forward pass; if it raises, network and optimiser are left unchanged.
         """
         device = x.device
         x = augment(x, self._generator("augment", epoch, step, device), self.config.crop_padding, self.config.flip,
@@ -155,30 +155,30 @@ class Retraining:
 
     @property
     def expected_passes(self) -> int:
-        """Forward passes of a step, roughly: for the progress line."""
+        """Approximate number of forward passes of a step, for the progress line."""
         one_step = self.config.probe_steps + 5 if self._probe_due(self.steps % self.steps_per_epoch) else 2
         return {"natural": 1, "fast_at": one_step}.get(self.config.training, self.config.attack_steps + 2)
 
     @property
     def selected(self) -> nn.Module:
-        """What is measured, chosen and attacked: the average of the weights if there is one, else the trained network."""
+        """The network that is evaluated, kept and attacked: the averaged one if there is one, else the trained one."""
         return self.network if self.average is None else self.average.network
 
     def is_collapse(self, probe: Probe) -> bool:
-        """Catastrophic overfitting: robust to FGSM as ever, to PGD no longer.
+        """Return True for catastrophic overfitting: still robust to FGSM, no longer to PGD.
 
-        Accuracy under PGD is more than `probe_drop` below its highest so far, accuracy under FGSM at least at that height.
-        A batch that is merely hard, or a network that has lost both, is none. The published early stop compares the PGD
-        accuracies of successive epochs with the same threshold and does not look at FGSM.
+        Accuracy under PGD is more than `probe_drop` below its highest so far, while accuracy under FGSM is at least that
+        high. A hard batch, or a network that has lost both, does not count. The published early stop compares the PGD
+        accuracies of successive epochs with the same threshold and ignores FGSM.
         """
         fallen = probe.highest - probe.pgd_accuracy > self.config.probe_drop
         return fallen and probe.fgsm_accuracy >= probe.highest
 
     def select(self, x: Tensor, y: Tensor, poll: Callable[[], None] = lambda: None, batch_size: int = 256) -> Selection:
-        """Natural and adversarial loss and accuracy of the `selected` network, in float32 as attack runs are; changes nothing.
+        """Measure natural and adversarial loss and accuracy of the `selected` network, in float32 like attack runs.
 
-        PGD with `selection_steps` steps of epsilon / 4 from a uniform start that is the same at every call, so that
-        epochs are compared on equal terms. x: [N, C, H, W] and y: [N] of the select split.
+        Uses PGD with `selection_steps` steps of epsilon / 4 from a uniform start that is the same at every call, so that
+        epochs are comparable. x: [N, C, H, W] and y: [N] of the select split. Changes nothing.
         """
         natural, adversarial = [], []
         for block, (images, labels) in enumerate(zip(x.split(batch_size), y.split(batch_size), strict=True)):
@@ -194,20 +194,20 @@ class Retraining:
         return Selection(natural_loss / n, natural_right / n, adversarial_loss / n, adversarial_right / n, n)
 
     def keep_best(self, selection: Selection, epoch: int) -> bool:
-        """Keeps a copy of the `selected` network if `selection` beats the best so far; returns whether it did."""
+        """Keep a copy of the `selected` network if `selection` beats the best so far. Returns True if it did."""
         if self.best is not None and selection.rank <= Selection(**self.best["selection"]).rank:
             return False
         self.best = {"network": _copy(self.selected.state_dict()), "selection": asdict(selection), "epoch": epoch}
         return True
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on; loads with weights_only=True. `best["network"]` is what attack runs read."""
+        """Return everything needed to resume, loadable with weights_only=True. Attack runs read `best["network"]`."""
         return {"network": _copy(self.network.state_dict()), "optimizer": self.optimizer.state_dict(), "steps": self.steps,
                 "best": self.best, "average": None if self.average is None else self.average.state_dict(),
                 "probe": {"highest": self.highest_probe, "collapsed": self.collapsed}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from `state_dict`."""
+        """Restore what `state_dict` returned."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.steps, self.best = int(state["steps"]), state["best"]
@@ -232,13 +232,13 @@ class Retraining:
             loss = trades_loss(logits, logits_adv, y, self.config.trades_beta) + self._auxiliary_loss(chosen, y)
             return _Measured(loss, _accuracy(logits, y), _accuracy(logits_adv, y), self.config.attack_steps + 3)
         if self.config.training == "fast_at":
-            # A clean pass is no part of Fast-AT: it is made for the auxiliary head alone.
+            # Fast-AT has no clean pass; only the auxiliary head may need one.
             clean = self.config.auxiliary_input == "clean" and self.config.auxiliary_weight > 0
             return self._adversarial_loss(x, y, lambda: fast_images(
                 self.network, x, y, epsilon=self.config.epsilon, step_size=self.config.fast_step * self.config.epsilon,
                 generator=generator, precision=self.config.precision, poll=poll), 1, clean, poll)
-        # Published: a clean pass in training mode before the attack. Its auxiliary logits enter the loss, its batch
-        # statistics enter BatchNorm's running ones, also when there is no auxiliary head.
+        # Published: a clean pass in training mode before the attack. Its auxiliary logits enter the loss; its batch statistics
+        # enter BatchNorm's running statistics, even without an auxiliary head.
         return self._adversarial_loss(x, y, lambda: training_images(self.network, x, y, **attack), self.config.attack_steps,
                                       self.config.auxiliary_input == "clean", poll)
 
@@ -265,13 +265,13 @@ class Retraining:
         return 0.0 if auxiliary is None else self.config.auxiliary_weight * F.cross_entropy(auxiliary, y)
 
     def _probe_due(self, step: int) -> bool:
-        """Whether the coming step, number `step` of its epoch, has a probe."""
+        """Return True if the next step, number `step` of its epoch, has a probe."""
         if self.config.training != "fast_at":
             return False
         return step == 0 if self.config.probe_every is None else self.steps % self.config.probe_every == 0
 
     def _probe(self, x: Tensor, y: Tensor, epoch: int, step: int, poll: Callable[[], None]) -> Probe:
-        """Of the augmented batch x, y, which the coming step trains on; changes nothing (probe_steps + 3 passes)."""
+        """Probe the augmented batch of the next step (probe_steps + 3 passes). Changes nothing."""
         epsilon, accuracies = self.config.epsilon, []
         attacks = (("fgsm", 1, self.config.fast_step * epsilon), ("pgd", self.config.probe_steps, epsilon / 4))
         for name, steps, step_size in attacks:
@@ -286,14 +286,14 @@ class Retraining:
 
     @contextmanager
     def _random_state(self, purpose: str, epoch: int, step: int, device: torch.device) -> Iterator[None]:
-        """Drop path draws from the global state: it is seeded for this step and put back after."""
+        """Seed the global random state, from which drop path draws, for this step; restore it afterwards."""
         with torch.random.fork_rng(devices=[device.index or 0] if device.type == "cuda" else []):
             torch.manual_seed(generator_for(self.config.seed, purpose, epoch, step).initial_seed())
             yield
 
     @contextmanager
     def _undone_on_failure(self) -> Iterator[None]:
-        """Parameters change only after the block; what it may change (buffers, gradients, modes) is put back on failure."""
+        """Restore buffers, gradients, modes and drop path if the block fails. Parameters change only after the block."""
         buffers = [(buffer, buffer.clone()) for buffer in self.network.buffers()]
         modes = [(module, module.training) for module in self.network.modules()]
         dropped = getattr(self.network, "drop_path", 0.0)
@@ -310,7 +310,7 @@ class Retraining:
 
 
 def _evaluate(network: nn.Module, x: Tensor, y: Tensor, poll: Callable[[], None]) -> tuple[float, int]:
-    """(summed cross-entropy, number right) in evaluation mode."""
+    """Return (summed cross-entropy, number of correct predictions) in evaluation mode."""
     poll()
     with under_attack(network), torch.no_grad():
         logits = network(x)

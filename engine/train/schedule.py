@@ -1,4 +1,4 @@
-"""Learning rate and drop-path probability by epoch, and by step where the schedule has steps. Imports no torch."""
+"""Learning rate and drop-path probability of an epoch or step. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from engine.config.retrain import RetrainConfig, milestone_epochs
 
 
 def learning_rate(config: RetrainConfig, epoch: int, step: int = 0, steps: int = 1) -> float:
-    """The learning rate of step 0..steps-1 of epoch 0..epochs-1.
+    """Return the learning rate of step 0..steps-1 of epoch 0..epochs-1.
 
-    step: times 0.1 at each of `milestone_epochs`. cosine: lr (1 + cos(pi e / E)) / 2 over the epochs behind the warm-up.
-    cyclic: at progress t in 0..1 of all steps lr min(2 t, 2 - 2 t), beginning with 0 (Wong, Rice and Kolter 2020, released
-    code).
+    Schedules: step multiplies the rate by 0.1 at each of `milestone_epochs`; cosine is lr (1 + cos(pi e / E)) / 2 over the epochs
+    after the warm-up; cyclic is lr min(2 t, 2 - 2 t) at progress t in 0..1 of all steps, starting at 0 (Wong, Rice and Kolter
+    2020, released code).
 
-    In `warmup_epochs` the rate grows by equal steps to the full one, which the last warm-up step has (Goyal et al. 2017,
-    arXiv 1706.02677); the drops of `step` stay where they are, and one that lies inside the warm-up counts from its end.
+    During `warmup_epochs` the rate grows linearly and reaches the full rate at the last warm-up step (Goyal et al. 2017,
+    arXiv 1706.02677). Milestones do not move with the warm-up; one inside it takes effect at its end.
     """
     if epoch < config.warmup_epochs:
         return config.learning_rate * (epoch * steps + step + 1) / (config.warmup_epochs * steps)
@@ -29,7 +29,7 @@ def learning_rate(config: RetrainConfig, epoch: int, step: int = 0, steps: int =
 
 
 def drop_path(config: RetrainConfig, epoch: int) -> float:
-    """The probability of dropping a path in epoch 0..epochs-1: from 0, by equal steps, to `config.drop_path` at the last.
+    """Return the drop-path probability of epoch 0..epochs-1: it grows linearly from 0 to `config.drop_path` in the last epoch.
 
     Differs: DARTS divides by the number of epochs, so that its last epoch stays one step below. ARNAS drops no path.
     """

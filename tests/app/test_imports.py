@@ -29,13 +29,13 @@ GENOTYPES = f"A = {printed(ARNAS)}\nB = {printed(DARTS)}\n".encode()
 
 
 def drop(page: AppTest, *files: tuple[str, bytes]) -> AppTest:
-    """Puts files into the uploader."""
+    """Put files into the uploader."""
     page.file_uploader[0].set_value([(name, content, "application/octet-stream") for name, content in files])
     return page.run()
 
 
 def press(page: AppTest) -> AppTest:
-    """Clicks Import and waits until every file has its answer."""
+    """Click Import and wait until every file has its result."""
     page.button(key="import.go").click().run()
     deadline = time.monotonic() + 60
     while page.session_state["import.work"].running:
@@ -51,7 +51,7 @@ def log_of(runs: Path) -> RunLog:
 
 
 def checkpoint(channels: int = 2, genotype: Genotype = DARTS, placement: str = "") -> bytes:
-    """A file as parallel training with auxiliary head writes it, prefixes included."""
+    """Return a file as parallel training with an auxiliary head writes it, prefixes included."""
     import torch
 
     from engine.space.network import AuxiliaryHead, Network
@@ -87,6 +87,7 @@ def test_a_log_becomes_a_run_and_the_page_says_what_was_understood(empty: Path) 
     assert record["command"] == f"python -m engine import ./log.txt --title 'Night run' --runs {empty}"
     text = text_of(page)
     assert not page.exception and run in text
+    assert "equal to DARTS_V2 of the catalogue" in text
     assert "4, numbered 0 to 3; the genotype changed 2 times, 1 epoch without a change at the end" in text
     assert DARTS.hash in text and "the file does not say" in text
     assert [data["html"].count("<svg viewBox") for data in component_data(page, "rampart_cell_graph")][0] == 2
@@ -106,13 +107,13 @@ def test_several_files_at_once_each_answered_alone(empty: Path) -> None:
     assert sorted(log.run(run)["imported"]["as"] for run in runs["id"]) == ["curves", "genotype"]
     assert text_of(page).count("Refused") == 1 and "is it the log of a search?" in text_of(page)
     # What was refused may be tried again; what was imported is left out.
-    assert not page.button(key="import.go").disabled and "2 of 3 are imported already" in text_of(page)
+    assert not page.button(key="import.go").disabled and "2 of 3 files are already imported" in text_of(page)
 
 
 def test_a_refusal_is_a_sentence_with_the_words_of_the_page_and_leaves_nothing(empty: Path) -> None:
     page = press(drop(open_page("imports"), ("genotypes.py", GENOTYPES)))
     text = text_of(page)
-    assert "got 2 (A, B); name one of them with “Name in the file”" in text.replace("&#x27;", "'")
+    assert "got 2 (A, B); choose one of them with “Name in the file”" in text.replace("&#x27;", "'")
     assert list(empty.iterdir()) and not run_ids(empty) and not list(empty.glob(".draft*"))
     page.text_input(key="import.name").set_value("B").run()
     page = press(page)
@@ -162,14 +163,14 @@ def test_where_the_cells_of_a_checkpoint_stand_is_asked(empty: Path, tmp_path: P
 
 def test_what_cannot_be_told_by_its_ending_is_asked(empty: Path) -> None:
     page = drop(open_page("imports"), ("genotypes", GENOTYPES))
-    assert page.button(key="import.go").disabled and "say what it is" in text_of(page)
+    assert page.button(key="import.go").disabled and "choose what it is" in text_of(page)
     page.selectbox(key="import.form.genotypes").set_value("genotype").run()
     page.text_input(key="import.name").set_value("A").run()
     assert "--as genotype" in text_of(page)
     press(page)
     assert len(run_ids(empty)) == 1
     page = drop(open_page("imports"), ("genotypes", GENOTYPES), ("log.txt", b""))
-    assert "import it alone" in text_of(page) and page.button(key="import.go").disabled
+    assert "import it alone and choose" in text_of(page) and page.button(key="import.go").disabled
     page = drop(open_page("imports"), ("alphas_normal.npy", b""))
     assert "drop both" in text_of(page) and page.button(key="import.go").disabled
 
@@ -235,3 +236,9 @@ def test_names_and_sentences(empty: Path) -> None:
     assert on_the_page("give --as log; choose another one (--runs DIR), --strange 3.") == \
         "give “What it is”: log; choose another one (“RAMPART_RUNS”), --strange 3."
     assert {form_of(f"x{ending.upper()}") for ending in ENDINGS} == set(FORMS) and form_of("genotypes") is None
+
+
+def test_a_process_that_dies_is_told_without_terminal_colors(empty: Path) -> None:
+    work = Imports(empty, [])
+    outcome = work._outcome(Item("w.pt", ("w.pt",)), 1, "", "Traceback\n  ...\nRuntimeError: \x1b[1mout of luck\x1b[0m")
+    assert outcome.refusal.startswith("The import of w.pt ended with code 1 (RuntimeError: out of luck); nothing was written.")

@@ -1,4 +1,4 @@
-"""Files as the public code writes them: `log.txt`, `genotypes.py`, checkpoints with prefixes and auxiliary heads."""
+"""Text files as public code writes them: `genotypes.py` and the `log.txt` of a search."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from engine.architecture.genotype import Genotype
 
 
 def printed(genotype: Genotype) -> str:
-    """What Python prints of the namedtuple: tuples in lists, and the concatenation as the range that the search made."""
+    """Return the namedtuple as Python prints it: edges as tuples in lists, the concatenation as a range."""
     fields = []
     for kind in genotype.kinds:
         cell = genotype.cell(kind)
@@ -17,7 +17,7 @@ def printed(genotype: Genotype) -> str:
 
 
 def search_log(genotypes: Sequence[Genotype], *, after_training: bool = False) -> str:
-    """The log of a search of the DARTS family: an epoch's genotype before its training, or behind it as some copies have it."""
+    """Return a search's log of the DARTS family: genotypes before their epoch's training or, as in some copies, after it."""
     lines = ["11/20 09:15:00 AM gpu device = 0", "11/20 09:15:00 AM args = Namespace(arch_learning_rate=0.0003, epochs=50)",
              "11/20 09:15:03 AM param size = 1.930842MB"]
     for epoch, genotype in enumerate(genotypes):

@@ -1,4 +1,4 @@
-"""Run folders as a finished retraining leaves them, with a network whose statistics are not their initial values."""
+"""Folders of finished retrainings, with networks whose running statistics differ from their initial values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests import sample_runs
 
 
 def settled(network: Network, seed: int = 0) -> Network:
-    """The network with random affine parameters and running statistics, in evaluation mode."""
+    """Give a network random parameters and running statistics; return it in evaluation mode."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, value in network.state_dict().items():
@@ -26,7 +26,7 @@ def settled(network: Network, seed: int = 0) -> Network:
 
 def write_retrained(root: Path, genotype: Genotype, *, channels: int = 2, layers: int = 4, auxiliary: bool = False,
                     run: str = "20261118-0920-retrain-digits-0b01") -> Network:
-    """A finished retraining on the digits in `root`; its network."""
+    """Write a finished retraining on digits to `root`; return its network."""
     sizes = {"channels": channels, "layers": layers, "classes": 10, "image_shape": [1, 8, 8], "auxiliary": auxiliary}
     network = settled(Network(genotype, **sizes))
     folder = sample_runs.write_run_json(root, run, "retrain", changes={"genotype": genotype.to_json()})

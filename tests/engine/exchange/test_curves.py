@@ -23,16 +23,15 @@ OPERATIONS = ["none", "max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_
 def weights(tmp_path: Path) -> dict[str, np.ndarray]:
     """Softmax weights of four epochs, in single precision, as the public code saves them; one has underflowed to 0."""
     generator = np.random.default_rng(0)
-    found = {}
-    for kind in ("normal", "reduce"):
-        found[kind] = generator.dirichlet(np.ones(8), (4, 14)).astype(np.float32)
-        found[kind][0, 0] = [0, 0, 1, 0, 0, 0, 0, 0]
-        np.save(tmp_path / f"alphas_{kind}.npy", list(found[kind]))
-    return found
+    of_kinds = {kind: generator.dirichlet(np.ones(8), (4, 14)).astype(np.float32) for kind in ("normal", "reduce")}
+    for kind, of_kind in of_kinds.items():
+        of_kind[0, 0] = [0, 0, 1, 0, 0, 0, 0, 0]
+        np.save(tmp_path / f"alphas_{kind}.npy", list(of_kind))
+    return of_kinds
 
 
 def by_hand(matrix: np.ndarray) -> list[tuple[str, int]]:
-    """The two strongest edges of each node by their best operation that is not "none"; no ties in random weights."""
+    """Return the two strongest edges of each node, by their best operation except "none". Random weights have no ties."""
     edges = []
     for node in range(2, 6):
         best = [(matrix[i, 1:].max(), OPERATIONS[1 + int(matrix[i, 1:].argmax())], state)
@@ -50,13 +49,13 @@ def test_weights_are_kept_and_genotypes_derived(given: str, weights: dict[str, n
     assert log.alpha_cells(run) == ["normal", "reduce"] and list(log.alpha_epochs(run, "normal")) == [0, 1, 2, 3]
     genotypes = log.genotypes(run)
     for epoch in range(4):
-        found = Genotype.from_json(genotypes["genotype"][epoch])
+        genotype = Genotype.from_json(genotypes["genotype"][epoch])
         for kind, of_kind in weights.items():
             matrix = log.alpha_matrix(run, kind, epoch)
             assert matrix["operation"].tolist()[:8] == OPERATIONS
             np.testing.assert_allclose(matrix["weight"].to_numpy().reshape(14, 8), of_kind[epoch], rtol=1e-5, atol=1e-30)
-            assert list(found.cell(kind).edges) == by_hand(of_kind[epoch])
-    assert read_json(RunFolder(runs, run).results / "genotype.json") == found.to_dict()
+            assert list(genotype.cell(kind).edges) == by_hand(of_kind[epoch])
+    assert read_json(RunFolder(runs, run).results / "genotype.json") == genotype.to_dict()
     words = " ".join(log.alerts(run)["text"])
     assert "alphas_normal.npy" in words and "alphas_reduce.npy" in words
     assert log.run(run)["natural_accuracy"] is None

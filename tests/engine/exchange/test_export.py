@@ -1,4 +1,4 @@
-"""What leaves the studio is what is in it: JSON that reads back, modules that compute the same without our package."""
+"""Exports keep their content: JSON reads back, modules compute the same logits without our package."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ assert not [name for name in sys.modules if name.split(".")[0] in ("engine", "ap
 
 
 def logits_alone(folder: Path, weights: Path, x: torch.Tensor) -> torch.Tensor:
-    """What `net.py` in `folder` makes of x in a process that knows nothing of this project."""
+    """Return the logits of `net.py` in `folder`, computed by a process that cannot import this project."""
     torch.save(x, folder / "x.pt")
     done = subprocess.run([sys.executable, "-I", "-c", ALONE, str(folder), str(weights), str(folder / "x.pt"),
                            str(folder / "y.pt")], capture_output=True, text=True, timeout=120, check=False, cwd=folder)
@@ -69,7 +69,7 @@ def test_a_retrained_network_computes_the_same_alone(auxiliary: bool, tmp_path: 
 
 
 def write_retrained_larger(runs: Path) -> Network:
-    """A retraining with an auxiliary head and pixels that are normalised, for images with odd sides."""
+    """Write a retraining with auxiliary head and normalisation, for images with odd sides; return its network."""
     from engine.run import checkpoint
     from engine.run.folder import atomic_write_json
 

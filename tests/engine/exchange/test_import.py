@@ -1,10 +1,11 @@
-"""What public code wrote becomes a run: nothing is executed, nothing invented, nothing left behind when it is refused."""
+"""Files of public code become runs: nothing is executed, nothing invented, nothing left behind when a file is refused."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import pickle
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,9 +61,10 @@ DARTS = DARTS_V2
     ("g.json", json.dumps(DARTS.to_dict(), indent=2), {"title": "Ours"}, DARTS, "Ours, imported"),
     ("g.json", json.dumps({"A": ARNAS.to_dict(), "B": DARTS.to_dict()}), {"name": "B"}, DARTS, "B, imported"),
     ("genotypes.py", MODULE, {"name": "DARTS_V2"}, DARTS, "DARTS_V2, imported"),
+    ("genotypes.py", MODULE, {"name": "DARTS"}, DARTS, "DARTS, imported"),
     ("genotypes.py", f"ARNAS = {printed(ARNAS)}\n", {"dataset": "digits"}, ARNAS, "ARNAS, imported"),
     ("g.txt", printed(ARNAS), {"form": "genotype"}, ARNAS, f"genotype {ARNAS.hash}, imported"),
-], ids=["json", "indented", "collection", "module", "one assignment", "bare call"])
+], ids=["json", "indented", "collection", "module", "alias", "one assignment", "bare call"])
 def test_a_genotype_becomes_a_finished_search(name: str, content: str, options: dict[str, str], genotype: Genotype, title: str,
                                               runs: Path, tmp_path: Path) -> None:
     path = write(tmp_path / name, content)
@@ -81,15 +83,61 @@ def test_a_genotype_becomes_a_finished_search(name: str, content: str, options: 
     assert path.name in log.alerts(run)["text"][0]
 
 
+MODULE_OF_ALIASES = f"""
+A = B = {printed(DARTS)}
+C = A
+D = E = C
+F = {printed(ARNAS)}
+D = F
+OTHER = UNKNOWN
+LOOP = POOL
+POOL = LOOP
+ITSELF = ITSELF
+"""
+
+
+@pytest.mark.parametrize(("name", "genotype"), [*((name, DARTS) for name in "ABCE"), ("F", ARNAS), ("D", ARNAS)])
+def test_aliases_are_followed_as_python_would(name: str, genotype: Genotype, runs: Path, tmp_path: Path) -> None:
+    run = entry.take(runs, write(tmp_path / "genotypes.py", MODULE_OF_ALIASES), name=name)
+    assert Genotype.from_dict(read_json(RunFolder(runs, run).results / "genotype.json")) == genotype
+    assert RunFolder(runs, run).read_run()["title"] == f"{name}, imported"
+
+
+def test_a_genotype_with_several_names_counts_once_and_keeps_the_first(runs: Path, tmp_path: Path) -> None:
+    run = entry.take(runs, write(tmp_path / "g.py", f"DARTS_V2 = {printed(DARTS)}\nDARTS = DARTS_V2\n"))
+    assert RunFolder(runs, run).read_run()["title"] == "DARTS_V2, imported"
+
+
+def swapped(genotype: Genotype) -> dict[str, object]:
+    """ARNAS's cells under the names that DSARA's public code gives them."""
+    record, names = genotype.to_dict(), {"normal": "robust", "reduce": "reduce", "robust": "accurate"}
+    return {theirs + end: record[ours + end] for theirs, ours in names.items() for end in ("", "_concat")}
+
+
+@pytest.mark.parametrize(("name", "content", "options"), [
+    ("genotypes.py", "SMALLER_TRAIN_22 = Genotype({})\n\nDSARA = SMALLER_TRAIN_22\n", {"name": "DSARA"}),
+    ("log.txt", "epoch 0 lr 0.1\ngenotype = Genotype({})\n", {}),
+    ("g.json", None, {})])
+def test_the_cell_names_of_dsara_become_those_of_arnas(name: str, content: str | None, options: dict[str, str], runs: Path,
+                                                       tmp_path: Path) -> None:
+    """Its robust cells come before the second reduction, as ARNAS's accurate ones do; its normal cells come after it."""
+    record = swapped(ARNAS)
+    fields = ", ".join(f"{field}={value!r}" for field, value in record.items())
+    text = json.dumps(record) if content is None else content.format(fields)
+    run = entry.take(runs, write(tmp_path / name, text), **options)
+    assert Genotype.from_dict(read_json(RunFolder(runs, run).results / "genotype.json")) == ARNAS == find_genotype("DSARA")
+    assert "its robust cell was read as accurate" in log_of(runs).alerts(run)["text"].tolist()[1]
+
+
 @pytest.mark.parametrize("after_training", [False, True])
 def test_a_log_becomes_a_search_with_a_genotype_an_epoch(after_training: bool, runs: Path, tmp_path: Path) -> None:
     line = [DARTS, find_genotype("ADVRUSH"), find_genotype("RACL"), find_genotype("RACL")]
     run = entry.take(runs, write(tmp_path / "log.txt", search_log(line, after_training=after_training)))
-    found = log_of(runs).genotypes(run)
-    # Printed before an epoch's training it stands for as many epochs as were done, behind it for one more.
-    assert found["epoch"].tolist() == [epoch + after_training for epoch in range(4)]
-    assert found["hash"].tolist() == [genotype.hash for genotype in line]
-    assert found["unchanged_epochs"].tolist()[-1] == 1
+    genotypes = log_of(runs).genotypes(run)
+    # A genotype printed after an epoch's training counts that epoch.
+    assert genotypes["epoch"].tolist() == [epoch + after_training for epoch in range(4)]
+    assert genotypes["hash"].tolist() == [genotype.hash for genotype in line]
+    assert genotypes["unchanged_epochs"].tolist()[-1] == 1
     assert Genotype.from_dict(read_json(RunFolder(runs, run).results / "genotype.json")) == line[-1]
     assert log_of(runs).run(run)["natural_accuracy"] is None  # a log's accuracies are of other images than ours
 
@@ -106,7 +154,7 @@ def test_lines_without_epochs_are_numbered_and_repeated_ones_replaced(runs: Path
 
 
 def public(network: Network) -> dict[str, Tensor]:
-    """The state dict as the public code's network has it: no normalisation inside."""
+    """Return the state dict of the public code's network, which has no normalisation inside."""
     return {name: value for name, value in network.state_dict().items() if name not in ("mean", "std")}
 
 
@@ -210,15 +258,21 @@ class Bomb:
     (lambda state: [1, 2, 3], "must map names to tensors, got list"),
     (lambda state: {}, "got none"),
     (lambda state: {"epoch": 3}, "got int for 'epoch'"),
-    (lambda state: nn.Linear(2, 2), "tensors and plain values only"),
-], ids=["classes", "images", "stem", "names", "missing", "nan", "cells", "supernet", "list", "empty", "no tensor", "a module"])
+    (lambda state: nn.Linear(2, 2), "got a pickled module; load it with the code that wrote it and save model.state_dict()"),
+    (lambda state: {"model": nn.Sequential(nn.Linear(2, 2)), "epoch": 3}, "got a pickled module"),
+    (lambda state: {"state_dict": state, "args": Path("a")}, "cannot be read as one (it holds pathlib."),
+], ids=["classes", "images", "stem", "names", "missing", "nan", "cells", "supernet", "list", "empty", "no tensor", "a module",
+        "a module in a checkpoint", "another object"])
 def test_wrong_checkpoints_are_refused_and_leave_nothing(make: Callable[..., object], sentence: str, runs: Path, tmp_path: Path,
                                                          capsys: pytest.CaptureFixture[str]) -> None:
-    torch.save(make(public(Network(ARNAS, **SIZES))), tmp_path / "w.pt")
+    content = make(public(Network(ARNAS, **SIZES)))
     words = ["import", str(tmp_path / "w.pt"), "--genotype", "ARNAS", "--dataset", "digits", "--runs", str(runs)]
-    assert main(words) == 2
-    said = capsys.readouterr()
-    assert sentence in said.err and "Traceback" not in said.err and not said.out
+    for of_today in (True, False):  # torch's format since 1.6, and the one before
+        torch.save(content, tmp_path / "w.pt", _use_new_zipfile_serialization=of_today)
+        assert main(words) == 2
+        said = capsys.readouterr()
+        assert sentence in said.err and "Traceback" not in said.err and not said.out
+        assert "\x1b" not in said.err and "Weights only" not in said.err and len(said.err.splitlines()) == 1
     assert not runs.exists() or not list(runs.iterdir())
 
 
@@ -232,6 +286,7 @@ def test_the_wrong_genotype_and_what_would_execute(runs: Path, tmp_path: Path, c
     whole = (tmp_path / "w.pt").read_bytes()
     (tmp_path / "torn.pt").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "flipped.pt").write_bytes(whole[:2000] + bytes(8) + whole[2008:])
+    warnings.simplefilter("error")  # stderr holds the sentence only
     for name in ("bomb.pt", "bomb2.pt", "torn.pt", "flipped.pt"):
         assert main(["import", str(tmp_path / name), "--genotype", "ARNAS", *options]) == 2
         assert "tensors and plain values only" in capsys.readouterr().err, name
@@ -246,7 +301,13 @@ CALL = printed(DARTS)
     ("g.json", "{", [], "must be JSON"),
     ("g.json", '{"normal": []}', [], "must have the cells"),
     ("g.py", "import os\n", [], "got none"),
-    ("g.py", f"A = {CALL}\nB = {CALL}\n", [], "got 2 (A, B); name one of them with --name"),
+    ("g.py", f"A = {CALL}\nB = {CALL}\n", [], "got 2 (A, B); choose one of them with --name"),
+    ("g.py", f"A = {CALL}\nC = A\nB = {CALL}\n", [], "got 2 (A = C, B); choose one of them with --name"),
+    ("g.py", MODULE_OF_ALIASES, ["--name", "OTHER"], "OTHER must be a genotype, got another name of UNKNOWN"),
+    ("g.py", MODULE_OF_ALIASES, ["--name", "LOOP"], "got another name of POOL, which is none above line 8"),
+    ("g.py", MODULE_OF_ALIASES, ["--name", "POOL"], "POOL must be a genotype, got another name of LOOP"),
+    ("g.py", MODULE_OF_ALIASES, ["--name", "ITSELF"], "ITSELF must be a genotype, got another name of ITSELF"),
+    ("g.py", "LOOP = POOL\nPOOL = LOOP\n", [], "got none"),
     ("g.py", f"A = {CALL}\n", ["--name", "C"], "There is no genotype in this file 'C'"),
     ("g.py", "A = Genotype(normal=open('x'), normal_concat=[2])", [], "must be written out"),
     ("g.py", "A = Genotype([1], [2])", [], "name every field"),
@@ -257,12 +318,12 @@ CALL = printed(DARTS)
     ("g.py", "(" * 5000, [], "JSON or Python"),
     ("log.txt", "epoch 0 lr 0.1\ntrain_acc 10\n", [], "got none; is it the log of a search"),
     ("log.txt", f"epoch 0 lr 1\n{CALL}\nepoch 1 lr 1\n{CALL[:90]}\n", [], "Line 4 of the log must hold a whole Genotype"),
-    ("log.txt", f"epoch 5 lr 1\n{CALL}\nepoch 1 lr 1\n{CALL}\n", [], "go forwards, got 1 behind 5 in line 4"),
+    ("log.txt", f"epoch 5 lr 1\n{CALL}\nepoch 1 lr 1\n{CALL}\n", [], "go forwards, got 1 after 5 in line 4"),
     ("log.txt", f"epoch 0 lr 1\n{CALL}\nepoch 1 lr 1\n{printed(ARNAS)}\n", [], "keep its cell kinds"),
     ("log.txt", f"epoch 0 lr 1\n{CALL.replace('sep_conv_3x3', 'sep_conv_4x4', 1)}\n", [], "Line 2 of the log: Cell 'normal'"),
     ("log.txt", search_log([DARTS]), ["--dataset", "imagenet-9"], "There is no dataset"),
     ("log.txt", search_log([DARTS]), ["--genotype", "ARNAS"], "--genotype belongs to the import of a checkpoint"),
-    ("notes.md", CALL, [], "told by its ending"),
+    ("notes.md", CALL, [], "ending of a file must tell"),
     ("w.pt", "no checkpoint", [], "needs --genotype"),
     ("w.pt", "no checkpoint", ["--genotype", "ARNAS"], "needs --dataset"),
     ("w.pt", "no checkpoint", ["--genotype", "ARNAS", "--dataset", "digits"], "tensors and plain values only"),
@@ -283,7 +344,7 @@ def test_files_that_cannot_be_read_and_folders_that_cannot_be_written(runs: Path
     for name in ("missing.json", "missing.pt"):
         assert main(["import", str(tmp_path / name), "--runs", str(runs), *(["--genotype", "ARNAS", "--dataset", "digits"]
                                                                            if name.endswith("pt") else [])]) == 2
-        assert "must be one that can be read" in capsys.readouterr().err
+        assert "must be readable" in capsys.readouterr().err
     assert main(["import", str(tmp_path / "latin.txt"), "--runs", str(runs)]) == 2
     assert "text in UTF-8" in capsys.readouterr().err
     good = write(tmp_path / "g.json", ARNAS.to_json())

@@ -1,4 +1,4 @@
-"""ONNX files compute what the network computes, by another program; without the package there is one sentence."""
+"""ONNX files give the network's logits in another runtime; without the package onnx there is one sentence."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def test_another_runtime_gives_the_same_logits(seed: int, tmp_path: Path) -> Non
         x = torch.rand(images, 1, 8, 8)
         with torch.no_grad():
             expected = network(x)
-        found = torch.from_numpy(session.run(["logits"], {"images": x.numpy()})[0])
+        logits = torch.from_numpy(session.run(["logits"], {"images": x.numpy()})[0])
         # Sums of single precision in another order.
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+        torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
 
 
 def test_an_architecture_without_weights_says_so_and_draws_nothing_from_the_global_generator(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Settings of DSARA (arXiv 2212.14049, 2023). Imports no torch.
 
-No code of DSARA is public, and what was read of the paper is its abstract and the start of its introduction: the two stages,
-in words. Whatever else is set here is our own default, most of it ARNAS's, the successor that grew out of it.
+The code that trains and attacks DSARA's network is public (in-situflash/DSARA), and so is its genotype, whose cells are those
+of ARNAS's; the search is not. Of the paper, only the abstract and the start of the introduction could be read: they describe
+the two stages in words. All other settings are our own defaults, most of them those of ARNAS, its successor.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ class DsaraConfig(RobustBilevelConfig):
 
     placement: PlacementName = placement_setting(
         "accurate_first", "", "Known of DSARA: that accurate and robust networks want other cells near the input than near the "
-        "output. Ours: the rule, ARNAS's.")
+        "output, and its network's rule, which is ARNAS's.")
     width_ratio: WidthRatio = width_ratio_setting(
-        "1:2:2", "", "Known of DSARA: that the ratio of the widths is a part of its search space. Ours: the ratio, ARNAS's.")
+        "1:2:2", "", "Known of DSARA: that the widths' ratio is a part of its search space, and its network's ratio, 1:2:2.")
     switch_epoch: int = setting(
         20, "Last epoch of stage 1, counted from 0: up to it alphas follow the adversarial loss alone, behind it both losses. "
         "-1: no stage 1, which at equal lambda is ARNAS step for step. Known: that there are two stages. Ours: the epoch, after "
@@ -73,7 +74,7 @@ METHODS.add("dsara", Method(
     name="dsara",
     title="DSARA",
     summary="Two stages on an adversarially trained supernet: alphas first follow the adversarial loss alone, then natural and "
-            "adversarial loss together (two-objective MGDA). Published without code; what is not known is set as in ARNAS.",
+            "adversarial loss together (two-objective MGDA). Its search code is not public; unknown settings are ARNAS's.",
     source="Differentiable Search of Accurate and Robust Architectures, arXiv 2212.14049, 2023",
     year=2023,
     config=DsaraConfig,

@@ -3,8 +3,8 @@
     stage 1:  min over alpha of  L_adv(w', alpha)                                 epochs 0..switch
     stage 2:  min over alpha of (L_nat(w', alpha), lambda L_adv(w', alpha))       by MGDA, the epochs behind it
 
-w' is one SGD step of L_adv on the weights batch, in both stages. Published without code: the two stages are known; search
-space, attack, optimisers and solver are those of ARNAS, and without stage 1 the two are the same. A step of stage 1 has
+w' is one SGD step of L_adv on the weights batch, in both stages. The search's code is not public: the two stages are known;
+search space, attack, optimisers and solver are those of ARNAS, and without stage 1 the two are the same. A step of stage 1 has
 2 k + 6 forward passes with PGD of k steps, one of stage 2 has 2 k + 9 (see `engine.search.bilevel_method`).
 """
 
