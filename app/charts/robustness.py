@@ -12,14 +12,16 @@ from app.charts.frame import themed
 from engine.attack.catalogue import ATTACKS, NATURAL
 from engine.attack.declaration import Attack
 
-# Colours (of these operations) and symbols of single attacks, by their place in the list of attacks.
-LOOKS = (("max_pool_3x3", "triangle-up"), ("dil_conv_5x5", "diamond"), ("dil_conv_3x3", "pentagon"),
-         ("sep_conv_5x5", "triangle-down"), ("skip_connect", "hexagon"), ("avg_pool_3x3", "star"))
+# Colours and symbols of single attacks, by their place in the list of attacks. Seven and six: no pair returns before the 43rd.
+COLOURS = [theme.OPERATIONS[name].colour for name in (
+    "max_pool_3x3", "dil_conv_5x5", "dil_conv_3x3", "sep_conv_5x5", "skip_connect", "sep_conv_3x3", "avg_pool_3x3")]
+SYMBOLS = ("triangle-up", "diamond", "pentagon", "triangle-down", "hexagon", "star")
 
 
 def _look(attack: Attack, place: int) -> tuple[str, str]:
-    operation, symbol = LOOKS[place % len(LOOKS)]
-    return (theme.SERIES["adversarial"], "square") if attack.parts else (theme.OPERATIONS[operation].colour, symbol)
+    if attack.parts:
+        return theme.SERIES["adversarial"], "square"
+    return COLOURS[place % len(COLOURS)], SYMBOLS[place % len(SYMBOLS)]
 
 
 # Column prefix -> (name in print, colour, symbol), in the order inside a network's row from the top.

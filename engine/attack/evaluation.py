@@ -283,5 +283,5 @@ def preprocessing_of(network: nn.Module) -> str | dict[str, list[float]]:
     mean, std = getattr(network, "mean", None), getattr(network, "std", None)
     if not isinstance(mean, Tensor) or not isinstance(std, Tensor) or (not mean.any() and bool((std == 1).all())):
         return "none"
-    # Eight digits: float32 numbers as they were given.
-    return {name: [round(value, 8) for value in numbers.tolist()] for name, numbers in (("mean", mean), ("std", std))}
+    # Seven digits, the precision of float32: 0.3, not 0.30000001.
+    return {name: [round(value, 7) for value in numbers.tolist()] for name, numbers in (("mean", mean), ("std", std))}

@@ -9,10 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from engine.architecture.catalogue import CATALOG
+from engine.architecture.hand_made import hand_made
 from engine.attack.evaluation import Evaluation, preprocessing_of
 from engine.attack.statistics import wilson
 from engine.config import AttackConfig
 from engine.errors import CheckpointError, StopRequested
+from engine.space.network import Network
+from engine.space.residual import ResidualNetwork
 
 N = 40
 
@@ -194,5 +198,13 @@ def test_networks_that_normalise_otherwise_have_other_fingerprints(network: Gaug
 
 
 def test_the_normalisation_is_recorded_as_numbers() -> None:
-    assert preprocessing_of(normalised(0.49139968, 0.24703233)) == {"mean": [0.49139968], "std": [0.24703233]}
+    assert preprocessing_of(normalised(0.49139968, 0.24703233)) == {"mean": [0.4913997], "std": [0.2470323]}
     assert preprocessing_of(normalised(0.0, 1.0)) == preprocessing_of(Gauge()) == "none"
+
+
+@pytest.mark.parametrize("name", ["ARNAS", "wide-resnet-10-1"])
+def test_the_normalisation_of_our_networks_is_recorded(name: str) -> None:
+    sizes = {"classes": 5, "image_shape": (1, 8, 8), "mean": (0.3,), "std": (0.25,)}
+    network = (Network(CATALOG[name].genotype, channels=4, layers=3, **sizes) if name == "ARNAS"
+               else ResidualNetwork(hand_made(name), **sizes))
+    assert preprocessing_of(network) == {"mean": [0.3], "std": [0.25]}
