@@ -1,7 +1,8 @@
 """The attacks by name, in the order of lists and tables. Imports no torch.
 
-A new attack is one `Attack` here, or in a file of its own in this package, and its name in the list at the end. Its builder is
-a function in `builders.py` or in that file. `ATTACKS` also knows PGD of any length: `ATTACKS["pgd-50"]`.
+A new attack is one `Attack`, here or in a file of its own in this package, and its name in the list at the end. Its builder is
+a function of `builders.py` or of that file, which then imports torch inside the function. Pages, tables, charts and the run log
+take everything else from the declaration. `ATTACKS` also knows PGD of any length: `ATTACKS["pgd-50"]`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from engine.attack.declaration import Attack, Passes
 from engine.errors import ConfigError
 from engine.registry import Registry, unknown_name
 
-# Results of an evaluation that belong to no single attack: on the clean images, and under the strongest attack per image.
+# Results of an evaluation that belong to no single attack: on natural images, and under the strongest attack for each image.
 NATURAL = "natural"
 WORST = "worst-case"
 
