@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from engine.architecture.network import DERIVED
 from engine.architecture.placement import SMALLEST_AUXILIARY_IMAGE
-from engine.attack import ATTACKS
+from engine.attack.catalogue import ATTACKS
 from engine.config import KINDS, AttackConfig, RetrainConfig, RunConfig, SearchConfig, network_values, setting_of
 from engine.config.fields import value_words
 from engine.data.catalogue import DATASETS, image_source

@@ -9,14 +9,25 @@ import plotly.graph_objects as go
 
 from app import theme
 from app.charts.frame import themed
+from engine.attack.catalogue import ATTACKS, NATURAL
+from engine.attack.declaration import Attack
 
-# Column prefix -> (name in print, colour, symbol, vertical offset inside the network's row). Weakest attack on top.
-MEASURES = {
-    "natural": ("natural", theme.SERIES["natural"], "circle", -0.24),
-    "fgsm": ("FGSM", theme.OPERATIONS["max_pool_3x3"].colour, "triangle-up", -0.08),
-    "pgd20": ("PGD-20", theme.OPERATIONS["dil_conv_5x5"].colour, "diamond", 0.08),
-    "autoattack": ("AutoAttack, worst case", theme.SERIES["adversarial"], "square", 0.24),
-}
+# Colours and symbols of single attacks, by their place in the list of attacks. Seven and six: no pair returns before the 43rd.
+COLOURS = [theme.OPERATIONS[name].colour for name in (
+    "max_pool_3x3", "dil_conv_5x5", "dil_conv_3x3", "sep_conv_5x5", "skip_connect", "sep_conv_3x3", "avg_pool_3x3")]
+SYMBOLS = ("triangle-up", "diamond", "pentagon", "triangle-down", "hexagon", "star")
+
+
+def _look(attack: Attack, place: int) -> tuple[str, str]:
+    if attack.parts:
+        return theme.SERIES["adversarial"], "square"
+    return COLOURS[place % len(COLOURS)], SYMBOLS[place % len(SYMBOLS)]
+
+
+# Column prefix -> (name in print, colour, symbol), in the order inside a network's row from the top.
+MEASURES = {NATURAL: ("natural", theme.SERIES["natural"], "circle")} | {
+    attack.prefix: (attack.header, *_look(attack, place)) for place, (_, attack) in enumerate(ATTACKS.items())}
+SPREAD = 0.24  # of a row's height, from its middle to the first and the last measure
 ROW_HEIGHT, FRAME_HEIGHT = 74, 100  # pixels
 WIDEST_LABEL = 24  # characters of a network's name on one line, so that the intervals keep their room
 
@@ -31,14 +42,15 @@ def intervals_figure(frame: pd.DataFrame) -> go.Figure:
 
     Args:
         frame: one row a network: label, and for each of `MEASURES` the columns `<prefix>_accuracy`, `_low`, `_high`
-            (fractions; NaN where not measured) and `_images`.
+            (fractions; NaN where not measured) and `_images`. A measure that no network has may be left out.
     """
     figure = go.Figure()
     rows = range(len(frame))
-    for prefix, (title, colour, symbol, offset) in MEASURES.items():
+    shown = [prefix for prefix in MEASURES if f"{prefix}_accuracy" in frame and frame[f"{prefix}_accuracy"].notna().any()]
+    for place, prefix in enumerate(shown):
+        title, colour, symbol = MEASURES[prefix]
+        offset = SPREAD * (2 * place / max(1, len(shown) - 1) - 1)
         measured = frame[f"{prefix}_accuracy"].notna().to_numpy()
-        if not measured.any():
-            continue
         part = frame[measured]
         value, low, high = (part[f"{prefix}_{end}"] * 100 for end in ("accuracy", "low", "high"))
         hover = [f"<b>{label}</b><br>{title} {v:.1f} % ({lo:.1f}-{hi:.1f}), {n:,.0f} images" for label, v, lo, hi, n in

@@ -5,10 +5,14 @@ from __future__ import annotations
 import pandas as pd
 
 from app.components.formats import EMPTY, count, epsilon, escape, interval, missing, percent
+from engine.attack.catalogue import ATTACKS, NATURAL, WORST
 
 CAPTION = ("Share of test-split images still classified correctly, and its 95 % Wilson interval. Epsilon: the largest change of "
            "a pixel, on a scale from 0 to 1. Worst case: images that withstand every attack. Rows on different numbers of images "
            "are different samples.")
+
+# Rows in bold: the natural accuracy, and results of several attacks together.
+HEADLINES = {NATURAL, WORST, *(name for name, attack in ATTACKS.items() if attack.parts)}
 
 
 def attack_table_html(attacks: pd.DataFrame, caption: str = CAPTION) -> str:
@@ -32,7 +36,7 @@ def ordered(attacks: pd.DataFrame) -> pd.DataFrame:
     """Natural first, then as measured, each suite followed by its parts."""
     records = attacks.to_dict("records")
     tops = [r for r in records if missing(r.get("part_of")) or not r.get("part_of")]
-    tops.sort(key=lambda r: r["attack"] != "natural")
+    tops.sort(key=lambda r: r["attack"] != NATURAL)
     names = {r["attack"] for r in tops}
     rows = []
     for top in tops:
@@ -47,8 +51,8 @@ def _row(row: dict) -> str:
     part = not missing(row.get("part_of")) and bool(row.get("part_of"))
     bar = "" if missing(row["accuracy"]) else (
         f'<span class="rp-bar" aria-hidden="true"><i style="width:{100 * row["accuracy"]:.1f}%"></i></span>')
-    radius = EMPTY if row["attack"] == "natural" else epsilon(row["epsilon"])
-    look = "rp-part" if part else "rp-strong" if row["attack"] in ("natural", "autoattack", "worst-case") else ""
+    radius = EMPTY if row["attack"] == NATURAL else epsilon(row["epsilon"])
+    look = "rp-part" if part else "rp-strong" if row["attack"] in HEADLINES else ""
     return (f'<tr class="{look}">'
             f'<td>{escape(row["title"])}</td><td class="rp-right">{bar}{percent(row["accuracy"])}</td>'
             f'<td class="rp-right">{interval(row["low"], row["high"])}</td><td class="rp-right">{count(row["images"])}</td>'

@@ -18,7 +18,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
 from engine import requests
-from engine.attack import ATTACKS
+from engine.attack.catalogue import ATTACKS
 from engine.config import RunConfig, is_pixels, parse_pixels, pixels_text, setting_of
 from engine.configuring import published_values, validate
 from engine.data.catalogue import image_source, image_sources
@@ -267,7 +267,8 @@ def _widget(name: str, info: FieldInfo, published: Any, key: str) -> None:
         st.selectbox(label, typing.get_args(info.annotation), key=key, help=about,
                      format_func=lambda choice: value_text(info, choice), persist_state="session")
     elif kind == "several":
-        st.multiselect(label, _several(info), key=key, help=about, format_func=title_of, persist_state="session")
+        st.multiselect(label, _several(info, st.session_state[key]), key=key, help=about, format_func=title_of,
+                       persist_state="session")
     elif name in NAMES_OF:
         st.selectbox(label, NAMES_OF[name](), index=None, key=key, help=about, placeholder=nothing_text(info),
                      format_func=lambda one: image_source(one).title, persist_state="session")
@@ -279,10 +280,11 @@ def _widget(name: str, info: FieldInfo, published: Any, key: str) -> None:
                       placeholder=setting_of(info).empty or None)
 
 
-def _several(info: FieldInfo) -> list[str]:
-    """What a field of several names chooses from: those that its type lists, else the attacks."""
+def _several(info: FieldInfo, held: Sequence[str] = ()) -> list[str]:
+    """Return the choices of a field of several names: those that its type lists, else the attacks, and those it already holds
+    (PGD of any length)."""
     listed = typing.get_args(typing.get_args(info.annotation)[0])
-    return list(listed) or list(ATTACKS)
+    return list(listed or dict.fromkeys((*ATTACKS, *held)))
 
 
 def title_of(name: str) -> str:

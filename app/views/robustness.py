@@ -19,18 +19,21 @@ from app.components.named_network import named_network_html
 from app.components.states import LAUNCH_PAGE, RUN_PAGE, empty_state, heading, page_link, section
 from app.components.table import NO_SORT, CellText, Column, Row, table
 from engine.architecture.genotype import Genotype
+from engine.attack.catalogue import ATTACKS, NATURAL
+from engine.config import AttackConfig
 from engine.data.catalogue import DATASETS
 from engine.errors import GenotypeError
 
-WORST_HELP = ("An image counts as right only if it survives every attack of AutoAttack: APGD-CE, APGD-T, FAB-T and Square, at "
-              "their published settings.")
-MEASURES = (("natural", "Natural", "Unchanged images."), ("fgsm", "FGSM", "One step of size epsilon."),
-            ("pgd20", "PGD-20", "Twenty steps."), ("autoattack", "AutoAttack worst case", WORST_HELP))
+MEASURES = ((NATURAL, "Natural", "Unchanged images."),
+            *((attack.prefix, attack.header, attack.summary) for _, attack in ATTACKS.items()))
+# Columns that every table has; the others appear where a network of the group was measured.
+STANDARD = {NATURAL, *(ATTACKS[name].prefix for name in AttackConfig.presets["quick"]["attacks"])}
 
 
 def columns_of(rows: pd.DataFrame) -> list[Column]:
     """Columns of a group's table; the number of images stands in the heading, since it is the same for the whole group."""
-    measured = [(name, title, about, rows[f"{name}_images"].max()) for name, title, about in MEASURES]
+    measured = [(name, title, about, rows[f"{name}_images"].max()) for name, title, about in MEASURES
+                if name in STANDARD or rows[f"{name}_images"].notna().any()]
     return [Column("network", "Network"),
             *(Column(name, title if missing(images) else f"{title}\n{images:,.0f} images", "right", about)
               for name, title, about, images in measured),
@@ -167,8 +170,8 @@ def networks() -> None:
     """Tables by group with the selected network's cells beside them, its intervals and fingerprints below."""
     frame = session.run_log().robustness()
     if frame.empty:
-        empty_state("No attacked network yet", "When an attack finishes, its network appears here: natural accuracy, FGSM, "
-                    "PGD-20 and AutoAttack, each with its 95 % interval, beside the cells it was built from.",
+        empty_state("No attacked network yet", "When an attack finishes, its network appears here: its natural accuracy "
+                    "and its accuracy under each attack, with 95 % intervals, next to the cells it was built from.",
                     link=LAUNCH_PAGE, link_label="Launch a search, retraining and attack")
         ledger()
         return

@@ -1,31 +1,31 @@
 """Evaluation of one network under several attacks: an outcome per attack and image, resumable block by block.
 
-The images are cut into fixed blocks. The random numbers of a block come from (seed, attack, block), so nothing depends on
-where the work was interrupted. Natural predictions come first: an image the network gets wrong as it is counts as wrong
-under every attack. A suite (AutoAttack) is unfolded into its parts, each of which attacks only what is still standing.
+The images are cut into fixed blocks. The random numbers of a block depend on (seed, attack, block) alone, so an interruption
+changes nothing. Natural predictions come first: an image that the network misclassifies without an attack counts as wrong
+under every attack. A suite (AutoAttack) runs part by part; each part attacks only the images that withstood the others.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from engine.attack import ATTACKS, Attack
+from engine.attack.catalogue import ATTACKS, NATURAL, WORST
+from engine.attack.declaration import LINF, Attack
 from engine.attack.fingerprint import attack_fields, fingerprint, images_hash
 from engine.attack.guard import Watched, predictions, under_attack
-from engine.attack.methods import check_classes, expected_passes, run_attack
+from engine.attack.methods import check_classes, run_attack
 from engine.attack.statistics import wilson
 from engine.config import AttackConfig
+from engine.data.loading import Images
 from engine.data.splits import stable_seed, stratified_subset
 from engine.errors import CheckpointError
 
-NATURAL = "natural"
-WORST = "worst-case"
 # Ordered, so that the worst of several outcomes is their minimum.
 UNKNOWN, WRONG, CORRECT = -1, 0, 1
 
@@ -36,10 +36,10 @@ class Stage:
 
     Attributes:
         name: "natural", "fgsm", or "autoattack/apgd-ce" for a part.
-        attack: None for natural prediction.
-        suite: name of the suite it is a part of, or None.
-        before: the stage whose surviving images it attacks; None for natural prediction.
-        positions: which of the images it covers, ascending.
+        attack: the declaration; None for natural prediction.
+        suite: name of the suite that the stage is a part of, or None.
+        before: name of the stage whose surviving images this one attacks; None for natural prediction.
+        positions: int64 [n], the positions among the images that it covers, ascending.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Stage:
 
 
 class Evaluation:
-    """Runs the attacks of a configuration on fixed images, block after block.
+    """The attacks of a configuration on fixed images, run block by block.
 
     Example:
         evaluation = Evaluation(config, network, x, y, classes=10, indices=splits.test, checkpoint=hash)
@@ -59,54 +59,55 @@ class Evaluation:
         evaluation.rows()
     """
 
-    def __init__(self, config: AttackConfig, network: nn.Module, x: Tensor, y: Tensor, *, classes: int,
-                 indices: Sequence[int], checkpoint: str = "", chosen: str = "best",
-                 preprocessing: str = "none") -> None:
-        """x: float32 [N, C, H, W] in 0..1 and y: int64 [N] on the network's device.
+    def __init__(self, config: AttackConfig, network: nn.Module, x: Tensor | Images, y: Tensor, *, classes: int,
+                 indices: Iterable[int], checkpoint: str = "", chosen: str = "best") -> None:
+        """Prepare the stages; nothing runs yet.
 
         Args:
             config: attacks, radius, step size, block size, seed.
-            network: x -> logits, normalisation inside.
-            classes: of the dataset.
-            indices: [N] the images' numbers in the dataset; recorded by hash and in the outcomes.
+            network: x -> logits, with any normalisation inside (buffers `mean` and `std`, which the fingerprint records).
+            x: float32 [N, C, H, W], pixels in 0..1, on the network's device.
+            y: int64 [N] labels on the network's device.
+            classes: number of classes of the dataset.
+            indices: N numbers of the images in the dataset, recorded by hash and in the outcomes.
             checkpoint: hash of the network's weights, for the record.
-            chosen: which of its training's checkpoints that is, "best" or "last", for the record.
-            preprocessing: what happens to pixels inside the network, for the record.
+            chosen: checkpoint of the retraining that was attacked, "best" or "last", for the record.
 
         Raises:
             ConfigError: an unknown attack, or one that needs more classes.
         """
         self.config, self.network, self.x, self.y, self.classes = config, network, x, y, classes
         self.indices = [int(index) for index in indices]
-        self.checkpoint, self.chosen, self.preprocessing = checkpoint, chosen, preprocessing
+        self.checkpoint, self.chosen, self.preprocessing = checkpoint, chosen, preprocessing_of(network)
         self.stages = self._stages()
         self._outcomes = {name: torch.full((len(y),), UNKNOWN, dtype=torch.int8) for name in self.stages}
         self._done = {name: torch.zeros(len(self._blocks(name)), dtype=torch.int8) for name in self.stages}
         self._seconds = dict.fromkeys(self.stages, 0.0)
 
     def remaining(self) -> list[tuple[str, int]]:
-        """The (stage, block) pairs still to run, in order."""
+        """Return the (stage, block) pairs still to run, in order."""
         return [(name, block) for name in self.stages for block, done in enumerate(self._done[name].tolist()) if not done]
 
     @property
     def progress(self) -> tuple[int, int]:
-        """(blocks done, blocks in all)."""
+        """The number of blocks done, and of all blocks."""
         done = sum(int(flags.sum()) for flags in self._done.values())
         return done, sum(len(flags) for flags in self._done.values())
 
     def expected_passes(self, stage: str) -> int:
-        """Forward passes one block of this stage takes at most (a few more or less), for progress inside a block."""
+        """Return the forward passes of one block of this stage: the attack's on a block of which no image breaks, and one more
+        for the prediction."""
         attack = self.stages[stage].attack
-        return 1 if attack is None else expected_passes(attack, self.classes) + 1
+        return 1 if attack is None else attack.passes(self.classes).forward + 1
 
     def run_block(self, stage: str, block: int, poll: Callable[[], None] = lambda: None,
                   on_pass: Callable[[int], None] = lambda passes: None) -> None:
-        """Runs one block and keeps its outcomes. When `poll` raises nothing is kept and the block can be run again.
+        """Run one block and keep its outcomes. If `poll` raises, nothing is kept and the block can be run again.
 
         Args:
-            stage, block: one of `remaining()`; blocks of earlier stages that hold the same images must be done.
+            stage, block: one of `remaining()`; earlier stages must have covered the same images.
             poll: called before each forward pass; may raise StopRequested.
-            on_pass: called after each forward pass with their number so far in this block.
+            on_pass: called after each forward pass with the number of passes so far in this block.
         """
         started = time.perf_counter()
         positions = self._blocks(stage)[block]
@@ -119,8 +120,11 @@ class Evaluation:
         self._seconds[stage] += time.perf_counter() - started
 
     def rows(self) -> list[dict[str, Any]]:
-        """The body of one `attack` event per result that has at least one block: natural first, a suite before its
-        parts, the worst case over all attacks last (on the images that every attack covered)."""
+        """Return the body of one `attack` event per result that has at least one block.
+
+        Natural accuracy comes first, a suite before its parts, and last the worst case over all attacks, on the images that
+        every attack covered.
+        """
         rows, suites = [], []
         for name, stage in self.stages.items():
             if stage.suite and stage.suite not in suites:
@@ -131,7 +135,7 @@ class Evaluation:
         return [row for row in rows if row["images"]]
 
     def outcomes(self) -> dict[str, list[Any]]:
-        """Columns image (number in the dataset), label, attack, correct; one entry per attack and image it covered."""
+        """Return the columns image (number in the dataset), label, attack, correct: one entry per attack and image covered."""
         columns: dict[str, list[Any]] = {"image": [], "label": [], "attack": [], "correct": []}
         labels = self.y.tolist()
         results = {name: self._outcomes[name] for name in self.stages}
@@ -145,15 +149,15 @@ class Evaluation:
         return columns
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on: tensors, numbers and strings only, so it loads with weights_only=True."""
+        """Return everything a resumed evaluation needs: tensors, numbers and strings, so it loads with weights_only=True."""
         return {"setup": self._setup(), "outcomes": {name: value.clone() for name, value in self._outcomes.items()},
                 "done": {name: value.clone() for name, value in self._done.items()}, "seconds": dict(self._seconds)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from `state_dict`.
+        """Restore the outcomes of `state_dict`.
 
         Raises:
-            CheckpointError: it belongs to another network, other images, attacks, settings or block size.
+            CheckpointError: the state belongs to another network, other images, attacks, settings or block size.
         """
         if state.get("setup") != self._setup():
             raise CheckpointError("The saved evaluation must belong to the same network, images, attacks and settings as "
@@ -165,7 +169,7 @@ class Evaluation:
 
     def _survivors(self, stage: str, block: int, standing: Tensor, poll: Callable[[], None],
                    on_pass: Callable[[int], None]) -> Tensor:
-        """Bool [len(standing)], on the CPU: which of the images are classified correctly in this stage."""
+        """Return bool [len(standing)] on the CPU: True for images that are still classified correctly after this stage."""
         attack = self.stages[stage].attack
         if not len(standing):
             return torch.zeros(0, dtype=torch.bool)
@@ -204,10 +208,10 @@ class Evaluation:
         return torch.from_numpy(stratified_subset(self.y.cpu().numpy(), count, self.config.seed))
 
     def _blocks(self, stage: str) -> tuple[Tensor, ...]:
-        return self.stages[stage].positions.split(self.config.batch_size)
+        return torch.split(self.stages[stage].positions, self.config.batch_size)
 
     def _suites(self) -> dict[str, list[str]]:
-        """The parts' stages by suite, in order."""
+        """Return the names of the stages of each suite, in order."""
         suites: dict[str, list[str]] = {}
         for name, stage in self.stages.items():
             if stage.suite:
@@ -215,7 +219,7 @@ class Evaluation:
         return suites
 
     def _setup(self) -> str:
-        """A hash of everything the outcomes depend on."""
+        """Return a hash of everything the outcomes depend on."""
         fields = self._fields(None, torch.arange(len(self.y)))
         fields |= {"network": self.checkpoint, "seed": self.config.seed, "blocks": self.config.batch_size, "stages": {
             name: [self._attack_fields(stage.attack), images_hash(stage.positions)] for name, stage in self.stages.items()}}
@@ -225,11 +229,11 @@ class Evaluation:
         return attack_fields(attack, epsilon=self.config.epsilon, step_size=self.config.step_size, classes=self.classes)
 
     def _fields(self, attack: Attack | None, positions: Tensor) -> dict[str, Any]:
-        """The fingerprint's fields of a result on these images."""
+        """Return the fingerprint's fields for a result on these images."""
         return self._attack_fields(attack) | {
             "dataset": self.config.dataset, "images": len(positions),
             "images_hash": images_hash(self.indices[position] for position in positions.tolist()),
-            # Nothing random in a natural prediction.
+            # Natural predictions draw no random numbers.
             "seed": None if attack is None else self.config.seed,
             "preprocessing": self.preprocessing, "mode": "eval, float32",
             "block_images": self.config.batch_size, "checkpoint": self.checkpoint, "chosen": self.chosen}
@@ -241,7 +245,7 @@ class Evaluation:
         row = self._row(stage.attack.name if stage.attack else NATURAL, title, fields, self._outcomes[name],
                         self._seconds[name], bool(self._done[name].all()))
         if stage.suite:
-            # A part only sees what the parts before it left: its number is that of the cascade up to here.
+            # A part attacks only what its predecessors left: its result is that of the suite up to here.
             fields["after"] = list(self._suites()[stage.suite][: self._suites()[stage.suite].index(name)])
             row |= {"part_of": stage.suite, "fingerprint": fingerprint(fields)[0], "fields": fields}
         return row
@@ -253,12 +257,12 @@ class Evaluation:
                          sum(self._seconds[part] for part in parts), all(bool(self._done[part].all()) for part in parts))
 
     def _worst_row(self) -> dict[str, Any]:
-        """Correct only where no attack succeeded, over the images that all attacks covered."""
+        """Return the row of images that withstood every attack, among those that all attacks covered."""
         stacked = torch.stack([self._outcomes[name] for name in self.stages])
         worst = stacked.min(0).values  # UNKNOWN is below WRONG, so one missing outcome makes the image unknown.
         covered = torch.stack([torch.isin(torch.arange(len(self.y)), stage.positions) for stage in self.stages.values()]).all(0)
         positions = covered.nonzero().flatten()
-        fields = self._fields(None, positions) | {"attack": WORST, "norm": "Linf", "epsilon": self.config.epsilon,
+        fields = self._fields(None, positions) | {"attack": WORST, "norm": LINF, "epsilon": self.config.epsilon,
                                                   "seed": self.config.seed,
                                                   "over": [self._attack_fields(ATTACKS[name]) for name in self.config.attacks]}
         complete = all(bool(done.all()) for done in self._done.values())
@@ -272,3 +276,12 @@ class Evaluation:
         return {"attack": name, "title": title, "epsilon": fields["epsilon"], "images": images, "correct": correct,
                 "accuracy": correct / images if images else 0.0, "low": low, "high": high, "fingerprint": short,
                 "fields": fields, "duration_s": round(seconds, 3), "complete": complete}
+
+
+def preprocessing_of(network: nn.Module) -> str | dict[str, list[float]]:
+    """Return mean and standard deviation per channel by which a network normalises pixels in 0..1, or "none"."""
+    mean, std = getattr(network, "mean", None), getattr(network, "std", None)
+    if not isinstance(mean, Tensor) or not isinstance(std, Tensor) or (not mean.any() and bool((std == 1).all())):
+        return "none"
+    # Seven digits, the precision of float32: 0.3, not 0.30000001.
+    return {name: [round(value, 7) for value in numbers.tolist()] for name, numbers in (("mean", mean), ("std", std))}

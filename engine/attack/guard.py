@@ -1,4 +1,4 @@
-"""Guards around a network under attack: it comes back as it was found, and it can be stopped between forward passes."""
+"""Guards around a network under attack: it is left unchanged, and the attack can stop between forward passes."""
 
 from __future__ import annotations
 
@@ -14,31 +14,33 @@ from engine.errors import CheckpointError
 class Watched(nn.Module):
     """A network that polls before each forward pass and counts the passes.
 
-    Libraries run long loops out of our sight; this is where a stop reaches into them.
+    The loops of a library are out of our reach; this wrapper lets a stop request interrupt them.
 
     Attributes:
-        network: as given.
-        passes: forward passes so far.
+        network: the network itself.
+        passes: number of forward passes so far.
     """
 
     def __init__(self, network: nn.Module, poll: Callable[[], None] = lambda: None,
                  on_pass: Callable[[int], None] = lambda passes: None,
                  logits: Callable[[Tensor], Tensor] | None = None) -> None:
-        """Args:
-            network: whose device and mode libraries ask for.
-            poll: may raise StopRequested.
-            on_pass: hears the number of finished passes after each one.
-            logits: computes them instead of the network itself, for example its frozen form.
+        """Wrap a network.
+
+        Args:
+            network: the network, from which libraries read device and mode.
+            poll: called before each forward pass; may raise StopRequested.
+            on_pass: called after each forward pass with the number of passes so far.
+            logits: computes the logits in place of the network, for example its frozen form.
         """
         super().__init__()
         self.network = network
-        # Or torchattacks would find this module training and put the network into training mode after an attack.
+        # Otherwise torchattacks would find this module in training mode and put the network into it after an attack.
         self.training = network.training
         self.passes = 0
         self._poll, self._on_pass, self._logits = poll, on_pass, logits or network
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: [B, C, H, W]. Returns the network's logits [B, classes]."""
+        """Return the network's logits [B, classes] for images x [B, C, H, W]."""
         self._poll()
         logits = self._logits(x)
         self.passes += 1
@@ -48,10 +50,10 @@ class Watched(nn.Module):
 
 @contextmanager
 def under_attack(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode, frozen parameters, full float32 products; all of it, and the global random state, put back after.
+    """Switch to evaluation mode, frozen parameters and full float32 products; restore these and the random state at the end.
 
-    Attacks need input gradients only: with frozen parameters autograd computes no others, and no `.grad` is filled.
-    `attacked` gives the function to attack inside.
+    Attacks need gradients of the input only: with frozen parameters autograd computes no others and fills no `.grad`. Inside,
+    `attacked` returns the function to attack.
     """
     modes = [(module, module.training) for module in network.modules()]
     trainable = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
@@ -73,23 +75,23 @@ def under_attack(network: nn.Module) -> Iterator[None]:
 
 
 def attacked(network: nn.Module) -> Callable[[Tensor], Tensor]:
-    """What an attack differentiates, inside `under_attack`: x [B, C, H, W] -> logits [B, classes].
+    """Return the function that an attack differentiates inside `under_attack`: x [B, C, H, W] -> logits [B, classes].
 
-    The network's frozen form where it has one (`engine.space.network.Network.frozen`: the same function up to rounding, many
-    times faster), else the network. What counts as right or wrong is decided by the network itself (`predictions`).
+    It is the network's frozen form where there is one (`engine.space.network.Network.frozen`: the same function up to rounding,
+    many times faster), else the network. The network itself decides which images are classified correctly (`predictions`).
     """
-    frozen = getattr(network, "frozen", None)
+    frozen: Callable[[], Callable[[Tensor], Tensor]] | None = getattr(network, "frozen", None)
     return frozen() if frozen else network
 
 
 def predictions(network: nn.Module, x: Tensor) -> Tensor:
-    """Predicted classes int64 [B] in the network's present mode, without gradients.
+    """Return the predicted classes, int64 [B], of images x [B, C, H, W] in the network's present mode, without gradients.
 
     Raises:
         CheckpointError: logits that are not finite; they would be scored at random.
     """
     with torch.no_grad():
-        logits = network(x)
+        logits: Tensor = network(x)
     if not torch.isfinite(logits).all():
         raise CheckpointError("The network must return finite logits, got NaN or infinity; its training has diverged: "
                               "take another checkpoint or retrain with a smaller learning rate.")

@@ -1,82 +1,86 @@
-"""The attacks themselves, through torchattacks 3.5.1, with its traps closed.
+"""Running an attack on one batch: the network, its gradients and the random state are the same afterwards.
 
-Closed here (measured, torchattacks 3.5.1): iterations default to 10 instead of 100; targets run over all classes instead
-of 9; the schedule of Square is not that of AutoAttack; global seeds are overwritten; results may require gradients; an
-attack may leave modes and `.grad` changed (it puts a wrapper that says "training" back into training, and the network inside
-with it); wrong dtypes and too few classes fail with an IndexError or not at all.
+What torchattacks 3.5.1 leaves to its caller is done here (each point was measured). It overwrites the global seeds, may return
+images that require gradients, may leave `.grad` filled and modes changed (a wrapper that is in training mode goes back to it,
+and takes the network inside along), and answers wrong dtypes and too few classes with an IndexError or not at all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
+from typing import cast
 
 import torch
-import torchattacks
 from torch import Tensor, nn
 
-from engine.attack import Attack
+from engine.attack.catalogue import ATTACKS
+from engine.attack.declaration import Attack, AttackSettings
 from engine.attack.guard import Watched, attacked, under_attack
 from engine.attack.pgd import project
 from engine.errors import ConfigError
+
+Builder = Callable[[nn.Module, Attack, AttackSettings], Callable[[Tensor, Tensor], Tensor]]
 
 
 def run_attack(attack: Attack, network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, step_size: float, classes: int,
                seed: int, poll: Callable[[], None] = lambda: None,
                on_pass: Callable[[int], None] = lambda passes: None) -> Tensor:
-    """Adversarial images for one batch. A suite is run as its cascade: a broken image is not attacked again.
+    """Return adversarial images for one batch. A suite attacks no image again that one of its parts has broken.
 
     Args:
-        attack: from `engine.attack.ATTACKS`.
-        network: x -> logits [B, classes], normalisation inside. Its mode, gradients, buffers and the global random
-            state are as found afterwards, also when `poll` raises.
+        attack: the declaration, from `engine.attack.catalogue.ATTACKS`.
+        network: x -> logits [B, classes], with any normalisation inside. Its modes, gradients and buffers and the global random
+            state are unchanged afterwards, also when `poll` raises.
         x: float32 [B, C, H, W], pixels in 0..1, on the network's device.
         y: int64 [B] labels.
-        epsilon: L-infinity radius, pixel space.
-        step_size: of PGD, pixel space; ignored by the others.
-        classes: of the dataset.
-        seed: of every random number of the attack, 0..2**63-1.
+        epsilon: radius of the ball in pixel space, 0..1.
+        step_size: step of PGD in pixel space, 0..1; other attacks ignore it.
+        classes: number of classes of the dataset.
+        seed: seed of every random number of the attack, 0..2**63-1.
         poll: called before each forward pass; may raise StopRequested.
-        on_pass: called after each forward pass with their number so far.
+        on_pass: called after each forward pass with the number of passes so far.
 
     Returns:
-        float32 [B, C, H, W] in the ball and in 0..1, without gradient. An image that withstood APGD, FAB or Square
-        comes back as it went in.
+        float32 [B, C, H, W] in the ball and in 0..1, without gradient. APGD, FAB and Square return an image unchanged if it
+        withstood them.
 
     Raises:
-        ConfigError: too few classes, or tensors the attack cannot take.
+        ConfigError: too few classes, or tensors that the attack cannot use.
     """
     check_classes(attack, classes)
     _check_tensors(network, x, y)
     if not len(x):
         return x.clone()
+    settings = AttackSettings(epsilon, step_size, classes, seed)
     with under_attack(network):
         watched = Watched(network, poll, on_pass, attacked(network))
-        if attack.parts:
-            return _cascade(attack, watched, x, y, epsilon=epsilon, step_size=step_size, classes=classes, seed=seed)
-        return _attack_batch(attack, watched, x, y, epsilon, step_size, classes, seed)
+        return (_cascade if attack.parts else _attack_batch)(attack, watched, x, y, settings)
 
 
 def check_classes(attack: Attack, classes: int) -> None:
-    """Raises ConfigError when the attack's loss is not defined for so few classes."""
+    """Check that the attack is defined for this number of classes.
+
+    Raises:
+        ConfigError: there are too few.
+    """
     if classes < attack.min_classes:
-        raise ConfigError(f"{attack.title} needs at least {attack.min_classes} classes, got {classes}; use fgsm, pgd-20, "
-                          f"fab-t or square instead.")
+        others = ", ".join(name for name, other in ATTACKS.items() if other.min_classes <= classes)
+        raise ConfigError(f"{attack.title} needs at least {attack.min_classes} classes, got {classes}; choose among {others}.")
 
 
-def expected_passes(attack: Attack, classes: int) -> int:
-    """Forward passes over one batch when no image breaks: an upper bound for progress, right to a few passes."""
-    targets = min(attack.targets, classes - 1)
-    per_run = {"apgd-ce": attack.steps + 1, "apgd-t": targets * (attack.steps + 2),
-               "fab-t": targets * (2 * attack.steps + 3), "square": attack.steps + 2}
-    return per_run.get(attack.name, attack.steps) + 1
+def builder_of(attack: Attack) -> Builder:
+    """Import the builder of an attack."""
+    module, _, name = attack.builder.partition(":")
+    return cast(Builder, getattr(import_module(module), name))
 
 
-def _cascade(suite: Attack, network: Watched, x: Tensor, y: Tensor, **settings: float | int) -> Tensor:
+def _cascade(suite: Attack, network: Watched, x: Tensor, y: Tensor, settings: AttackSettings) -> Tensor:
     x_adv, standing = x.clone(), torch.arange(len(x), device=x.device)
     for part in suite.parts:
         if not len(standing):
             break
-        tried = _attack_batch(part, network, x[standing], y[standing], **settings)  # type: ignore[arg-type]
+        tried = _attack_batch(part, network, x[standing], y[standing], settings)
         with torch.no_grad():
             broken = network.network(tried).argmax(1) != y[standing]  # the network itself decides, not its frozen form
         x_adv[standing[broken]] = tried[broken]
@@ -84,39 +88,17 @@ def _cascade(suite: Attack, network: Watched, x: Tensor, y: Tensor, **settings: 
     return x_adv
 
 
-def _attack_batch(attack: Attack, network: Watched, x: Tensor, y: Tensor, epsilon: float, step_size: float, classes: int,
-                  seed: int) -> Tensor:
+def _attack_batch(attack: Attack, network: Watched, x: Tensor, y: Tensor, settings: AttackSettings) -> Tensor:
     # The caller restores the global random state; torchattacks draws from it.
-    torch.manual_seed(seed)
-    built = _build(attack, network, epsilon, step_size, classes, seed)
-    return project(built(x, y).detach(), x, epsilon)
-
-
-def _build(attack: Attack, network: Watched, epsilon: float, step_size: float, classes: int,
-           seed: int) -> torchattacks.attack.Attack:
-    adaptive = {"norm": attack.norm, "eps": epsilon, "n_restarts": attack.restarts, "seed": seed}
-    # torchattacks aims at n_classes - 1 targets.
-    targeted = adaptive | {"steps": attack.steps, "n_classes": min(attack.targets, classes - 1) + 1}
-    if attack.name == "fgsm":
-        return torchattacks.FGSM(network, eps=epsilon)
-    if attack.name.startswith("pgd-"):
-        return torchattacks.PGD(network, eps=epsilon, alpha=step_size, steps=attack.steps, random_start=attack.random_start)
-    if attack.name == "apgd-ce":
-        return torchattacks.APGD(network, loss="ce", steps=attack.steps, **adaptive)
-    if attack.name == "apgd-t":
-        return torchattacks.APGDT(network, **targeted)
-    if attack.name == "fab-t":
-        return torchattacks.FAB(network, multi_targeted=True, **targeted)
-    if attack.name == "square":
-        # As AutoAttack has it: torchattacks by default squeezes the schedule of the squares' size into the queries.
-        return torchattacks.Square(network, n_queries=attack.steps, resc_schedule=False, **adaptive)
-    raise ValueError(f"attack {attack.name!r} is registered but has no code")
+    torch.manual_seed(settings.seed)
+    attack_images = builder_of(attack)(network, attack, settings)
+    return project(attack_images(x, y).detach(), x, settings.epsilon)
 
 
 def _check_tensors(network: nn.Module, x: Tensor, y: Tensor) -> None:
     parameter = next(network.parameters(), None)
     if parameter is None:
-        raise ConfigError("An attack needs a network with parameters (they name its device), got none; give it a layer.")
+        raise ConfigError("An attack needs a network with parameters (they name its device), got none; add a layer.")
     if x.dtype != torch.float32 or parameter.dtype != torch.float32:
         raise ConfigError(f"Attacks run in float32, got images {x.dtype} and a network {parameter.dtype}; convert both.")
     if y.dtype != torch.int64 or y.shape != x.shape[:1]:

@@ -1,8 +1,8 @@
 """Projected gradient descent in the L-infinity ball: the one loop shared by the attacks inside search and training.
 
-Madry et al. 2018, arXiv 1706.06083. It knows no network: the caller brings a function that gives the gradient of the
-loss with respect to the images, and so decides what is attacked, in which mode, and where a stop is looked for. The
-attacks that measure a finished network are torchattacks' and live beside this file.
+Madry et al. 2018, arXiv 1706.06083. It knows no network: the caller provides the gradient of the loss with respect to the
+images, and so decides which network is attacked, in which mode, and where a stop request is noticed. The attacks that measure
+a finished network are those of torchattacks (`builders.py`).
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from torch import Tensor
 
 def pgd(gradient: Callable[[Tensor], Tensor], x: Tensor, start: Tensor, *, epsilon: float, step_size: float, steps: int,
         clip: bool) -> Tensor:
-    """Adversarial images. Costs `steps` calls of `gradient`, nothing else; no random numbers are drawn here.
+    """Return adversarial images after `steps` calls of `gradient`, the whole cost. Draws no random numbers.
 
     Args:
-        gradient: images [B, C, H, W] -> gradient of the loss (to be increased) with respect to them, same shape. It
-            may raise to abandon the attack; nothing needs to be undone then.
+        gradient: images [B, C, H, W] -> gradient of the loss (which the attack increases) with respect to them, same shape. It
+            may raise to abandon the attack, which leaves nothing to undo.
         x: natural images [B, C, H, W], pixels in 0..1.
-        start: images the attack begins with, taken as they are; same shape.
-        epsilon: radius in pixel space, 0..1.
+        start: images [B, C, H, W] that the attack begins with; it does not project them before the first step.
+        epsilon: radius of the ball in pixel space, 0..1.
         step_size: length of one step in pixel space, 0..1.
-        steps: number of steps; at least one brings every image into the ball.
-        clip: keep images in [0, 1] as well. Off, they may leave it by up to epsilon (the published ARNAS search).
+        steps: number of steps; one is enough to bring every image into the ball.
+        clip: True to keep pixels in 0..1 as well; else they may leave it by up to epsilon (as in the published ARNAS search).
 
     Returns:
         Images [B, C, H, W] within epsilon of x.
@@ -37,6 +37,12 @@ def pgd(gradient: Callable[[Tensor], Tensor], x: Tensor, start: Tensor, *, epsil
 
 
 def project(x_adv: Tensor, x: Tensor, epsilon: float, clip: bool = True) -> Tensor:
-    """The nearest point to x_adv in the L-infinity ball of radius epsilon around x, and in 0..1 if `clip`."""
+    """Return the point nearest to x_adv in the L-infinity ball of radius epsilon around x, and in 0..1 if `clip`.
+
+    Args:
+        x_adv, x: images [B, C, H, W].
+        epsilon: radius of the ball in pixel space, 0..1.
+        clip: True to keep pixels in 0..1 as well.
+    """
     ball = torch.min(torch.max(x_adv, x - epsilon), x + epsilon)
     return ball.clamp(0, 1) if clip else ball

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import duckdb
 import pandas as pd
 
+from engine.attack import catalogue
 from engine.log.frames import FLAG, INT, NUMBER, TEXT, frame
 from engine.log.queries_runs import SEARCH_ATTACK
 
@@ -18,7 +19,7 @@ ATTACKS = {"run": TEXT, "attack": TEXT, "title": TEXT, "part_of": TEXT, "epsilon
            "accuracy": NUMBER, "low": NUMBER, "high": NUMBER, "fingerprint": TEXT, "fields": TEXT, "duration_s": NUMBER,
            "complete": FLAG, "t": NUMBER}
 # Column prefix -> attack name in events.
-WIDE = {"natural": "natural", "fgsm": "fgsm", "pgd20": "pgd-20", "autoattack": "autoattack"}
+WIDE = {catalogue.NATURAL: catalogue.NATURAL} | {attack.prefix: name for name, attack in catalogue.ATTACKS.items()}
 _NUMBERS = ("accuracy", "low", "high", "images")
 ROBUSTNESS = (
     {"run": TEXT, "title": TEXT, "method": TEXT, "dataset": TEXT, "preset": TEXT, "parent": TEXT, "created": NUMBER,

@@ -1,14 +1,15 @@
-"""The loop of an attack run: a retrained network on the test split, block of images after block of images."""
+"""The loop of an attack run: a retrained network on the test split, block by block."""
 
 from __future__ import annotations
 
 import io
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
 from engine.architecture.network import Network, network_from_dict
+from engine.attack.catalogue import ATTACKS
 from engine.attack.evaluation import Evaluation
 from engine.config import AttackConfig
 from engine.errors import CheckpointError, RunError
@@ -19,24 +20,28 @@ from engine.run.session import Session
 
 
 def run(session: Session) -> None:
-    """A whole evaluation, from the checkpoint of an earlier attempt if there is one.
+    """Run a whole evaluation, from the checkpoint of an earlier attempt if there is one.
 
     Raises:
-        StopRequested: stopped on request, with a checkpoint of the last whole block.
-        RunError, CheckpointError: the parent left no network, or not one that can be used.
+        StopRequested: stopped on request, after a checkpoint of the last whole block.
+        RunError, CheckpointError: the parent left no network, or one that cannot be used.
     """
     AttackLoop(session, prepare(session)).run()
 
 
 def network_of(parent: RunFolder, which: str = "best") -> tuple[Network, nn.Module, dict[str, Tensor]]:
-    """Return (network, module, weights) that a retraining left.
+    """Return the network of a retraining.
 
     Args:
         parent: folder of the retraining.
-        which: best: by its select split; last: as it was after the last epoch (the averaged one where weights are averaged).
+        which: "best" for the checkpoint chosen on the select split, "last" for the one after the last epoch (with averaged
+            weights where the retraining averages them).
+
+    Returns:
+        The network as a value, its module with the weights loaded, and their state dict.
 
     Raises:
-        RunError, GenotypeError, ConfigError, CheckpointError: it left none, or files that cannot be used.
+        RunError, GenotypeError, ConfigError, CheckpointError: there is no network, or a file that cannot be used.
     """
     content = read_json(parent.results / "network.json")
     if content is None:
@@ -58,7 +63,7 @@ def network_of(parent: RunFolder, which: str = "best") -> tuple[Network, nn.Modu
 
 
 class AttackLoop:
-    """One attempt of one attack run; a step is a block."""
+    """One attempt of an attack run. A step is a block."""
 
     def __init__(self, session: Session, prepared: Prepared) -> None:
         config: AttackConfig = prepared.config
@@ -78,7 +83,7 @@ class AttackLoop:
         self._written = {self._key(row) for row in self.evaluation.rows() if row["complete"]}
 
     def run(self) -> None:
-        """All blocks that are left, a row per attack as soon as it is complete, then the table of outcomes."""
+        """Run the remaining blocks, write each attack's row once it is complete, and last the table of outcomes."""
         session = self.session
         if self.fresh:
             write_network(session, self.attacked)
@@ -105,9 +110,9 @@ class AttackLoop:
             self._save()
 
     def _title(self, stage: str) -> str:
-        found = self.evaluation.stages[stage]
-        title = found.attack.title if found.attack else "Natural images"
-        return f"{title} of {found.suite}" if found.suite else title
+        entry = self.evaluation.stages[stage]
+        title = entry.attack.title if entry.attack else "Natural images"
+        return f"{title} of {ATTACKS[entry.suite].title}" if entry.suite else title
 
     @staticmethod
     def _key(row: dict[str, object]) -> tuple[object, object]:

@@ -35,8 +35,8 @@ RETRAIN = {
     "normalise": False}
 # Wong, Rice and Kolter (locuslab/fast_adversarial at e9ccb17), CIFAR10/train_fgsm.py: 10/255 of 8/255; PGD-8; 20 points.
 FAST_AT = {"fast_step": 1.25, "probe_every": None, "probe_steps": 8, "probe_drop": 0.2}
-ATTACK = {"attacks": ("fgsm", "pgd-20", "autoattack"), "epsilon": 8 / 255, "step_size": 2 / 255, "autoattack_images": None,
-          "images": None}
+ATTACK = {"attacks": ("fgsm", "pgd-20", "pgd-100", "autoattack"), "epsilon": 8 / 255, "step_size": 2 / 255,
+          "autoattack_images": None, "images": None}
 
 
 @pytest.mark.parametrize(("cls", "published"), [
@@ -90,6 +90,12 @@ def test_a_preset_never_asks_for_more_images_than_the_test_split_has() -> None:
     asked = {preset: preset_values("attack", None, "digits", preset)["autoattack_images"] for preset in PRESETS}
     assert asked == {"quick": 64, "scout": None, "paper": None, "smoke": None}
     assert AttackConfig.presets["scout"]["autoattack_images"] > split_sizes("digits")["test"]
+
+
+@pytest.mark.parametrize("preset", ["quick", "scout"])
+def test_fewer_attacks_than_published_are_named_as_a_difference(preset: str) -> None:
+    differences = {one.field: one for one in differences_from_paper(build("attack", None, "cifar10", preset))}
+    assert "pgd-100" in differences["attacks"].paper and "pgd-100" not in differences["attacks"].value
 
 
 def test_every_choice_of_a_retraining_that_is_not_published_shows_in_its_name() -> None:

@@ -9,10 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from engine.attack.evaluation import Evaluation
+from engine.architecture.catalogue import CATALOG
+from engine.architecture.hand_made import hand_made
+from engine.attack.evaluation import Evaluation, preprocessing_of
 from engine.attack.statistics import wilson
 from engine.config import AttackConfig
 from engine.errors import CheckpointError, StopRequested
+from engine.space.network import Network
+from engine.space.residual import ResidualNetwork
 
 N = 40
 
@@ -174,3 +178,33 @@ def test_the_network_is_as_found(network: Gauge, images: tuple[Tensor, Tensor]) 
     run(evaluation(network, images))
     assert network.training and network.centres.requires_grad and network.centres.grad is None
     assert torch.equal(torch.get_rng_state(), random_state)
+
+
+def normalised(mean: float, std: float) -> Gauge:
+    network = Gauge()
+    network.register_buffer("mean", torch.tensor([mean]))
+    network.register_buffer("std", torch.tensor([std]))
+    return network
+
+
+def test_networks_that_normalise_otherwise_have_other_fingerprints(network: Gauge, images: tuple[Tensor, Tensor]) -> None:
+    def prints(of: nn.Module) -> list[str]:
+        return [row["fingerprint"] for row in run(evaluation(of, images, attacks=("fgsm",))).rows()]
+
+    plain, first = prints(network), prints(normalised(0.4914, 0.247))
+    assert first == prints(normalised(0.4914, 0.247)) and plain == prints(normalised(0.0, 1.0))
+    for other in (plain, prints(normalised(0.5, 0.247)), prints(normalised(0.4914, 0.25))):
+        assert not set(first) & set(other)
+
+
+def test_the_normalisation_is_recorded_as_numbers() -> None:
+    assert preprocessing_of(normalised(0.49139968, 0.24703233)) == {"mean": [0.4913997], "std": [0.2470323]}
+    assert preprocessing_of(normalised(0.0, 1.0)) == preprocessing_of(Gauge()) == "none"
+
+
+@pytest.mark.parametrize("name", ["ARNAS", "wide-resnet-10-1"])
+def test_the_normalisation_of_our_networks_is_recorded(name: str) -> None:
+    sizes = {"classes": 5, "image_shape": (1, 8, 8), "mean": (0.3,), "std": (0.25,)}
+    network = (Network(CATALOG[name].genotype, channels=4, layers=3, **sizes) if name == "ARNAS"
+               else ResidualNetwork(hand_made(name), **sizes))
+    assert preprocessing_of(network) == {"mean": [0.3], "std": [0.25]}

@@ -9,9 +9,10 @@ import torch
 import torchattacks
 from torch import Tensor, nn
 
-from engine.attack import ATTACKS
+from engine.attack.catalogue import ATTACKS, pgd
+from engine.attack.declaration import AttackSettings
 from engine.attack.guard import Watched, predictions, under_attack
-from engine.attack.methods import _build, run_attack
+from engine.attack.methods import builder_of, run_attack
 from engine.errors import CheckpointError, ConfigError
 
 SETTINGS = {"epsilon": 0.1, "step_size": 0.03, "classes": 10, "seed": 5}
@@ -46,13 +47,15 @@ def test_pgd_is_that_of_torchattacks(network: nn.Module, batch: tuple[Tensor, Te
 
 def test_a_longer_attack_is_known_by_its_name() -> None:
     assert ATTACKS["pgd-100"].steps == 100 and ATTACKS["pgd-100"].title == "PGD-100"
+    assert ATTACKS["pgd-100"] is ATTACKS["pgd-100"] and ATTACKS["pgd-7"] == pgd(7)
     assert "pgd-7" in ATTACKS and "pgd-0" not in ATTACKS and "pgd-" not in ATTACKS
     with pytest.raises(ConfigError, match="Did you mean 'pgd-20'"):
         ATTACKS["pgd20"]
 
 
 def test_autoattack_is_composed_at_its_published_settings(network: nn.Module) -> None:
-    built = {part.name: _build(part, Watched(network), 0.1, 0.03, 100, 3) for part in ATTACKS["autoattack"].parts}
+    settings = AttackSettings(0.1, 0.03, classes=100, seed=3)
+    built = {part.name: builder_of(part)(Watched(network), part, settings) for part in ATTACKS["autoattack"].parts}
     assert [type(attack).__name__ for attack in built.values()] == ["APGD", "APGDT", "FAB", "Square"]
     assert (built["apgd-ce"].steps, built["apgd-ce"].loss, built["apgd-ce"].n_restarts) == (100, "ce", 1)
     assert (built["apgd-t"].steps, built["apgd-t"].n_target_classes) == (100, 9)
@@ -83,7 +86,9 @@ def test_nobody_falls_and_every_part_spends_its_whole_budget() -> None:
 
 
 def test_there_are_at_most_as_many_targets_as_wrong_classes(network: nn.Module) -> None:
-    assert _build(ATTACKS["apgd-t"], Watched(network), 0.1, 0.03, 5, 3).n_target_classes == 4
+    attack = ATTACKS["apgd-t"]
+    assert builder_of(attack)(Watched(network), attack, AttackSettings(0.1, 0.03, classes=5, seed=3)).n_target_classes == 4
+    assert attack.targets_among(5) == 4 and attack.targets_among(100) == 9
 
 
 def test_the_cascade_is_as_strong_as_each_of_its_parts(network: nn.Module, batch: tuple[Tensor, Tensor]) -> None:

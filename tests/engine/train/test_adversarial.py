@@ -7,7 +7,7 @@ import torch
 import torchattacks
 from torch.nn import functional as F
 
-from engine.attack import ATTACKS
+from engine.attack.catalogue import ATTACKS
 from engine.attack.methods import run_attack
 from engine.data.augmentation import generator_for
 from engine.errors import StopRequested
