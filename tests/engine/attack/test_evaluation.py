@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.architecture.catalogue import CATALOG
-from engine.architecture.hand_made import hand_made
+from engine.architecture.hand_made import residual_shape
 from engine.attack.evaluation import Evaluation, preprocessing_of
 from engine.attack.statistics import wilson
 from engine.config import AttackConfig
@@ -206,5 +206,5 @@ def test_the_normalisation_is_recorded_as_numbers() -> None:
 def test_the_normalisation_of_our_networks_is_recorded(name: str) -> None:
     sizes = {"classes": 5, "image_shape": (1, 8, 8), "mean": (0.3,), "std": (0.25,)}
     network = (Network(CATALOG[name].genotype, channels=4, layers=3, **sizes) if name == "ARNAS"
-               else ResidualNetwork(hand_made(name), **sizes))
+               else ResidualNetwork(residual_shape(name), **sizes))
     assert preprocessing_of(network) == {"mean": [0.3], "std": [0.25]}
