@@ -166,16 +166,23 @@ def differences_from_paper(config: RunConfig) -> list[Difference]:
             if name not in ignored and value != reference[name]]
 
 
-def deviations(config: RunConfig) -> list[str]:
-    """Return the changes to the published mathematics, worded for the name of the run.
+def deviations(kind: str, method: str | None, preset: str, config: RunConfig) -> list[str]:
+    """Return the changes to the mathematics of a preset, worded for the name of the run.
 
+    The preset `paper` is the published mathematics. The others scale schedules, sizes and bounds, and are shown with the name.
     A value that a dataset of ours requires (epsilon on digits) is no deviation on that dataset.
+
+    Args:
+        kind, method, preset: as in `build`.
+        config: the configuration of the run.
     """
-    cls = type(config)
-    reference = {name: info.default for name, info in cls.model_fields.items()} | _dataset_values(cls, DATASETS[config.dataset])
-    words = {name: setting_of(info).deviation for name, info in cls.model_fields.items()}
-    return [*config.deviations(), *(text.format(value=value_words(cls.model_fields[name], getattr(config, name)))
-                                    for name, text in words.items() if text and getattr(config, name) != reference[name])]
+    reference = preset_values(kind, method, config.dataset, preset)
+    words = []
+    for name, info in type(config).model_fields.items():
+        value, text = getattr(config, name), setting_of(info).deviation
+        if text and value != reference[name] and name not in config.inert():
+            words.append(text.format(value=value_words(info, value)))
+    return [*config.deviations(), *words]
 
 
 def _dataset_values(cls: type[RunConfig], facts: Dataset) -> dict[str, Any]:

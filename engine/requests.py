@@ -321,7 +321,7 @@ def _records(runs: Path, configs: Sequence[tuple[str, RunConfig]], method: str |
     for position, (kind, config) in enumerate(configs):
         before = records[-1] if records else above
         parent_id = before["id"] if before else None
-        name, title = _name_and_title(runs, kind, config, method, before)
+        name, title = _name_and_title(runs, kind, config, method, preset, before)
         if isinstance(config, RetrainConfig):
             config, size = matched(runs, config, parent_id)
             title = f"{title}, {size}" if size else title
@@ -342,16 +342,17 @@ def _records(runs: Path, configs: Sequence[tuple[str, RunConfig]], method: str |
     return records
 
 
-def _name_and_title(runs: Path, kind: str, config: RunConfig, method: str | None,
+def _name_and_title(runs: Path, kind: str, config: RunConfig, method: str | None, preset: str,
                     before: Mapping[str, Any] | None) -> tuple[str, str]:
     if kind == "search":
         entry = METHODS[method or ""]
-        return entry.name, ", ".join([entry.title, *deviations(config)])
+        return entry.name, ", ".join([entry.title, *deviations(kind, method, preset, config)])
     if isinstance(config, RetrainConfig) and config.names_its_network:
         name = trained_network(runs, config, None).title
-        return name, ", ".join([name, *admission.searched_arrangement(runs, config, before), *deviations(config)])
+        arrangement = admission.searched_arrangement(runs, config, before)
+        return name, ", ".join([name, *arrangement, *deviations(kind, method, preset, config)])
     assert before is not None
-    return str(before.get("method", "")), ", ".join([str(before.get("title", "")), *deviations(config)])
+    return str(before.get("method", "")), ", ".join([str(before.get("title", "")), *deviations(kind, method, preset, config)])
 
 
 def _publish(runs: Path, records: Sequence[Mapping[str, Any]], key: str | None) -> list[str]:

@@ -101,7 +101,8 @@ class RetrainConfig(RunConfig):
         "image; trades: natural cross-entropy plus beta times KL to the adversarial prediction (Zhang et al. 2019); fast_at: "
         "as pgd_at with one step from anywhere in the ball, in training mode (Wong, Rice and Kolter 2020).",
         group="Training", source="ARNAS code")
-    trades_beta: float = setting(6.0, "beta of TRADES.", group="Training", source="TRADES, section 5", ge=0, le=1000)
+    trades_beta: float = setting(6.0, "beta of TRADES.", group="Training", source="TRADES, section 5", ge=0, le=1000,
+                                 deviation="beta {value}")
     epochs: int = setting(200, "Passes over the weights and alphas splits together.", group="Training",
                           source="ARNAS code", ge=1, le=10_000)
     batch_size: int = setting(32, "Images per step.", group="Training", source="ARNAS code", ge=2, le=8192)
@@ -132,13 +133,16 @@ class RetrainConfig(RunConfig):
         "same network up to rounding. A derived network on a CPU chooses by itself, and maps of at most 8x8 pixels stay as they "
         "are.", group="Training")
     epsilon: Pixels = setting(8 / 255, "L-infinity radius of the attack in training.", group="Attack in training",
-                              source="ARNAS code")
-    step_size: Pixels = setting(0.01, "Step of PGD.", group="Attack in training", source="ARNAS code")
-    attack_steps: int = setting(7, "Steps of PGD.", group="Attack in training", source="ARNAS code", ge=1, le=1000)
+                              source="ARNAS code", deviation="retrained at epsilon {value}")
+    step_size: Pixels = setting(0.01, "Step of PGD.", group="Attack in training", source="ARNAS code",
+                                deviation="retraining step {value}")
+    attack_steps: int = setting(7, "Steps of PGD.", group="Attack in training", source="ARNAS code", ge=1, le=1000,
+                                deviation="{value} steps in retraining")
     start_noise: float = setting(0.001, "Standard deviation of the normal noise PGD starts from.",
-                                 group="Attack in training", source="ARNAS code", ge=0, le=1)
+                                 group="Attack in training", source="ARNAS code", ge=0, le=1,
+                                 deviation="start noise {value} in retraining")
     fast_step: float = setting(1.25, "Fast-AT: length of its one step, in units of epsilon.", group="Fast-AT",
-                               source="Fast-AT, released code", unit="epsilon", gt=0, le=2)
+                               source="Fast-AT, released code", unit="epsilon", gt=0, le=2, deviation="Fast-AT step {value}")
     probe_every: int | None = setting(
         None, "Fast-AT: every so many steps, attack the batch by PGD as well, to notice catastrophic "
         "overfitting.", empty="the first batch of each epoch", group="Fast-AT", unit="steps", ge=1)
@@ -197,6 +201,13 @@ class RetrainConfig(RunConfig):
             raise ConfigError(problems={"warmup_epochs":
                 f"warmup_epochs must be less than the {self.epochs} epochs, got {self.warmup_epochs}; take fewer."})
         return self
+
+    def inert(self) -> set[str]:
+        """Return the settings of trainings and attacks that this training does not use."""
+        used = {"pgd_at": {"epsilon", "step_size", "attack_steps", "start_noise"}, "natural": set(),
+                "trades": {"epsilon", "step_size", "attack_steps", "start_noise", "trades_beta"},
+                "fast_at": {"epsilon", "fast_step"}}[self.training]
+        return {"epsilon", "step_size", "attack_steps", "start_noise", "trades_beta", "fast_step"} - used
 
     @property
     def names_its_network(self) -> bool:

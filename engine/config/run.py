@@ -48,5 +48,12 @@ class RunConfig(BaseModel):
         return (self.dataset,)
 
     def deviations(self) -> list[str]:
-        """What this configuration changes of the published mathematics, as it appears behind the run's name."""
+        """Return the switches that change the published mathematics, worded for the name of the run.
+
+        Settings with a `deviation` of their own are named by `engine.configuring.deviations`.
+        """
         return []
+
+    def inert(self) -> set[str]:
+        """Return the settings that have no effect beside the values of the others."""
+        return set()

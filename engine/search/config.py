@@ -13,6 +13,9 @@ from engine.data.catalogue import DATASETS, image_source
 from engine.errors import ConfigError
 from engine.search.registries import OBJECTIVES, WEIGHTINGS, TorchjdWeighting
 
+# Bounds of a size loss that read its lower and its upper end.
+READ_LOWER, READ_UPPER = frozenset({"min", "min_later", "abs", "both"}), frozenset({"max", "both"})
+
 
 class CurvatureConfig(SearchConfig):
     """A search that may descend the curvature of the loss in the space of images."""
@@ -188,9 +191,11 @@ class RobustBilevelConfig(WeighedBilevelConfig):
     placement: PlacementName = placement_setting("accurate_first", "ARNAS code")
     width_ratio: WidthRatio = width_ratio_setting("1:2:2", "ARNAS code")
     epsilon: Pixels = setting(8 / 255, "L-infinity radius of the attack inside the search, pixel space.",
-                              group="Attack in search", source="ARNAS code")
-    step_size: Pixels = setting(2 / 255, "Step of PGD, pixel space.", group="Attack in search", source="ARNAS code")
-    attack_steps: int = setting(7, "Steps of PGD.", group="Attack in search", source="ARNAS code", ge=1, le=1000)
+                              group="Attack in search", source="ARNAS code", deviation="epsilon {value}")
+    step_size: Pixels = setting(2 / 255, "Step of PGD, pixel space.", group="Attack in search", source="ARNAS code",
+                                deviation="attack step {value}")
+    attack_steps: int = setting(7, "Steps of PGD.", group="Attack in search", source="ARNAS code", ge=1, le=1000,
+                                deviation="{value} attack steps")
     weighting: Literal["mgda", "equal", "fixed", "adversarial", "sum", TorchjdWeighting] = setting(
         "mgda", "Differs unless mgda: where the weights of the objectives come from. equal: the same for each; fixed: as set in "
         "fixed_natural_weight; adversarial: the adversarial loss alone; sum: 1 each. The others follow the gradients, as "

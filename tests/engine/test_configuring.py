@@ -5,12 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from pydantic.fields import FieldInfo
 
-from engine.config import PRESETS, AttackConfig, RetrainConfig, parse_pixels
+from engine.config import PRESETS, AttackConfig, RetrainConfig, parse_pixels, setting_of
 from engine.config.run import KINDS
-from engine.configuring import build, config_class, differences_from_paper, preset_values, recorded
+from engine.configuring import build, config_class, deviations, differences_from_paper, preset_values, recorded
 from engine.data.catalogue import DATASETS
 from engine.data.splits import split_sizes
 from engine.errors import ConfigError
@@ -35,6 +37,8 @@ RETRAIN = {
     "normalise": False}
 # Wong, Rice and Kolter (locuslab/fast_adversarial at e9ccb17), CIFAR10/train_fgsm.py: 10/255 of 8/255; PGD-8; 20 points.
 FAST_AT = {"fast_step": 1.25, "probe_every": None, "probe_steps": 8, "probe_drop": 0.2}
+# What a changed setting needs beside it to be valid.
+CONSISTENT = {"partial": {"channels": 20}}
 ATTACK = {"attacks": ("fgsm", "pgd-20", "pgd-100", "autoattack"), "epsilon": 8 / 255, "step_size": 2 / 255,
           "autoattack_images": None, "images": None}
 
@@ -96,6 +100,30 @@ def test_a_preset_never_asks_for_more_images_than_the_test_split_has() -> None:
 def test_fewer_attacks_than_published_are_named_as_a_difference(preset: str) -> None:
     differences = {one.field: one for one in differences_from_paper(build("attack", None, "cifar10", preset))}
     assert "pgd-100" in differences["attacks"].paper and "pgd-100" not in differences["attacks"].value
+
+
+def departing(info: FieldInfo) -> Any:
+    """Return a valid value other than the default."""
+    return info.default + 1 if info.annotation is int else info.default / 2
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_lambda_epsilon_and_every_other_number_of_the_mathematics_shows_in_the_name(method: str) -> None:
+    cls = METHODS[method].config
+    assert deviations("search", method, "paper", build("search", method, "cifar10", "paper")) == []
+    for name, info in cls.model_fields.items():
+        if setting_of(info).deviation and name not in build("search", method).inert():
+            config = build("search", method, "cifar10", "paper", {name: departing(info)} | CONSISTENT.get(name, {}))
+            assert len(deviations("search", method, "paper", config)) == 1, name
+
+
+def test_epsilon_of_digits_is_no_deviation_on_digits_and_a_chosen_one_is() -> None:
+    assert deviations("search", "arnas", "quick", build("search", "arnas")) == []
+    chosen = build("search", "arnas", changes={"epsilon": "8/255", "attack_steps": 3, "adversarial_lambda": 1})
+    assert deviations("search", "arnas", "quick", chosen) == ["epsilon 8/255", "3 attack steps", "lambda 1"]
+    retraining = build("retrain", changes={"epsilon": "8/255", "training": "trades", "trades_beta": 3})
+    assert deviations("retrain", None, "quick", retraining) == ["TRADES", "beta 3", "retrained at epsilon 8/255"]
+    assert deviations("retrain", None, "quick", build("retrain", changes={"trades_beta": 3})) == [], "beta has no effect here"
 
 
 def test_every_choice_of_a_retraining_that_is_not_published_shows_in_its_name() -> None:

@@ -30,7 +30,8 @@ class AdvRushConfig(NaturalBilevelConfig):
                               source="AdvRush code, README", ge=2, le=8192)
     warmup_epochs: int = setting(
         50, "Stage 1: epochs of the natural loss alone, before the curvature comes in. The released code's default; its README "
-        "also has a command with 0.", group="Schedule", source="AdvRush code", unit="epochs", ge=0)
+        "also has a command with 0.", group="Schedule", source="AdvRush code", unit="epochs", ge=0,
+        deviation="curvature after {value} epochs")
     channels: int = setting(16, "Channels C of the first cells of the supernet; even.", step=2,
                             group="Supernet", source="AdvRush code", ge=2, le=512)
     unrolled: bool = setting(

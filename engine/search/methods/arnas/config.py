@@ -20,7 +20,7 @@ class ArnasConfig(RobustBilevelConfig):
     adversarial_lambda: float = setting(
         0.1, "lambda on the adversarial objective. MGDA turns scaling around: a smaller lambda makes the adversarial "
         "direction stronger, and the natural gradient is ignored exactly when cos(theta) >= lambda |g_adv| / |g_nat|.",
-        group="Architecture", source="ARNAS code", gt=0, le=100)
+        group="Architecture", source="ARNAS code", gt=0, le=100, deviation="lambda {value}")
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},

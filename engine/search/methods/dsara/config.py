@@ -30,12 +30,13 @@ class DsaraConfig(RobustBilevelConfig):
     switch_epoch: int = setting(
         20, "Last epoch of stage 1, counted from 0: up to it alphas follow the adversarial loss alone, behind it both losses. "
         "-1: no stage 1, which at equal lambda is ARNAS step for step. Known: that there are two stages. Ours: the epoch, after "
-        "an unused branch of ARNAS's released code (epoch <= 20, of 50).", group="Schedule", ge=-1)
+        "an unused branch of ARNAS's released code (epoch <= 20, of 50).", group="Schedule", ge=-1,
+        deviation="stage 1 to epoch {value}")
     adversarial_lambda: float = setting(
         1.0, "lambda on the adversarial objective in stage 2; stage 1 has nothing to weigh and takes the loss as it is. Not "
         "known; ours: 1, where ARNAS has 0.1. So DSARA at its default against ARNAS at its own compares stages and lambda at "
         "once: set both to the same lambda to compare the stages. MGDA turns scaling around: a smaller lambda makes the "
-        "adversarial direction stronger.", group="Architecture", gt=0, le=100)
+        "adversarial direction stronger.", group="Architecture", gt=0, le=100, deviation="lambda {value}")
     solver: Literal["unrolled", "first_order_weights"] = setting(
         "unrolled", "Differs unless unrolled (whichever the paper's is: it is not known). unrolled: MGDA weighs the unrolled "
         "gradients, as in ARNAS. first_order_weights: MGDA weighs the gradients at the present weights, and the weighted sum of "

@@ -9,7 +9,7 @@ from pydantic import model_validator
 
 from engine.config import Pixels, normalisation, setting
 from engine.errors import ConfigError
-from engine.search.config import BilevelConfig
+from engine.search.config import READ_LOWER, READ_UPPER, BilevelConfig
 from engine.search.methods.registry import METHODS, Method
 from engine.search.registries import WEIGHTINGS, TorchjdWeighting
 
@@ -32,15 +32,15 @@ class E2rnasConfig(BilevelConfig):
     normalise: bool = normalisation(True, CODE)
     training_epsilon: Pixels = setting(
         2 / 255, "L-infinity radius of the one-step attack that the weights are trained on, pixel space. Its step is 1.25 times "
-        "that.", group="Attack in search", source=CODE)
+        "that.", group="Attack in search", source=CODE, deviation="training epsilon {value}")
     size_lower: float = setting(
         1e6, "L, the smallest number of parameters wanted. With the published sum the size objective is inert at this default: "
         "the sum begins at 1,831,168 (16 channels, 8 layers), so max(1, L - N) is 1 and its gradient zero until the network "
         "collapses towards operations without parameters. Published runs: 5e5 to 1.2e6.", group="Architecture", source=CODE,
-        ge=0, le=1e12)
+        ge=0, le=1e12, deviation="L {value}")
     size_upper: float = setting(
         1e6, "U, the largest number of parameters wanted; read by the bounds max and both.", group="Architecture", source=CODE,
-        ge=0, le=1e12)
+        ge=0, le=1e12, deviation="U {value}")
     size_bound: Literal["min", "max", "none", "min_later", "abs", "both"] = setting(
         "min", "Differs unless min: the loss of the number of parameters N. min: max(1, L - N); max: max(1, N - U); none: N; "
         "later code: min_later, max(L, N); abs, |L - N|; both, N + max(1, N - U, L - N).", group="Deviations", source=CODE)
@@ -81,6 +81,11 @@ class E2rnasConfig(BilevelConfig):
                 f"size_lower must be at most size_upper with the bound both, got {self.size_lower:g} and "
                 f"{self.size_upper:g}; lower the one or raise the other."})
         return self
+
+    def inert(self) -> set[str]:
+        """Return the bounds that the size loss does not read."""
+        return ({"size_lower"} if self.size_bound not in READ_LOWER else set()) | (
+            {"size_upper"} if self.size_bound not in READ_UPPER else set())
 
     def deviations(self) -> list[str]:
         """See `RunConfig.deviations`."""

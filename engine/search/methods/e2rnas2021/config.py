@@ -10,7 +10,7 @@ from pydantic import model_validator
 from engine.config import Pixels, normalisation, setting
 from engine.data.catalogue import DATASETS, image_source
 from engine.errors import ConfigError
-from engine.search.config import BilevelConfig, OutOfDistributionConfig
+from engine.search.config import READ_LOWER, READ_UPPER, BilevelConfig, OutOfDistributionConfig
 from engine.search.methods.registry import METHODS, Method
 from engine.search.registries import WEIGHTINGS, TorchjdWeighting
 
@@ -33,25 +33,25 @@ class E2rnas2021Config(OutOfDistributionConfig, BilevelConfig):
     normalise: bool = normalisation(True, CODE)
     attack_epsilon: Pixels = setting(
         2 / 255, "L-infinity radius of the one-step attack of the adversarial loss, pixel space. Its step is 1.25 times that.",
-        group="Attack in search", source=CODE)
+        group="Attack in search", source=CODE, deviation="epsilon {value}")
     parameters_lower: float = setting(
         4e5, "L of the parameters loss, in parameters: the target of the bound abs. Published counts begin at 2.36e5 parameters "
         "and 2.84e8 MACs (16 channels, 8 layers), so that both size losses ask for a larger network.", group="Architecture",
-        source=CODE, ge=0, le=1e12)
+        source=CODE, ge=0, le=1e12, deviation="parameters L {value}")
     parameters_upper: float = setting(4e5, "U of the parameters loss, in parameters; read by the bounds max and both.",
-                                      group="Architecture", ge=0, le=1e12)
+                                      group="Architecture", ge=0, le=1e12, deviation="parameters U {value}")
     macs_lower: float = setting(
         4e8, "L of the MACs loss, in MACs: the target of the bound abs. The released code has one constant, 4, for parameters in "
-        "1e5 and MACs in 1e8.", group="Architecture", source=CODE, ge=0, le=1e15)
+        "1e5 and MACs in 1e8.", group="Architecture", source=CODE, ge=0, le=1e15, deviation="MACs L {value}")
     macs_upper: float = setting(4e8, "U of the MACs loss, in MACs; read by the bounds max and both.", group="Architecture", ge=0,
-                                le=1e15)
+                                le=1e15, deviation="MACs U {value}")
     out_of_distribution_factor: float = setting(
         10.0, "What the out-of-distribution loss is multiplied by: KL(uniform || prediction) averaged over images and over "
         "classes, as the released code does. So 10 on ten classes is the divergence itself.", group="Architecture", source=CODE,
         gt=0, le=1e6)
     training_out_of_distribution_weight: float = setting(
         1.0, "Weight of the same average in the loss that the weights are trained on. The unrolled step does not have it.",
-        group="Weights", source=CODE, ge=0, le=1e6)
+        group="Weights", source=CODE, ge=0, le=1e6, deviation="out-of-distribution weight {value} in training")
     training_out_of_distribution_grows: bool = setting(
         True, "Differs when off: training_out_of_distribution_weight counts in full from the start. On: e / E of it in epoch e "
         "of E, counted from 0, as in the released code; its authors switched this by editing the code, and the name of their "
@@ -98,6 +98,11 @@ class E2rnas2021Config(OutOfDistributionConfig, BilevelConfig):
                     f"{lower} must be at most {upper} with the bound both, got {getattr(self, lower):g} and "
                     f"{getattr(self, upper):g}; lower the one or raise the other."})
         return self
+
+    def inert(self) -> set[str]:
+        """Return the bounds that the size losses do not read."""
+        return ({"parameters_lower", "macs_lower"} if self.size_bound not in READ_LOWER else set()) | (
+            {"parameters_upper", "macs_upper"} if self.size_bound not in READ_UPPER else set())
 
     def training_share(self, epoch: int) -> float:
         """What the out-of-distribution average counts in the training loss of an epoch, counted from 0."""

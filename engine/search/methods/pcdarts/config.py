@@ -19,12 +19,12 @@ class PcDartsConfig(NaturalBilevelConfig):
     batch_size: int = setting(256, "Images per step, drawn from each of the weights and alphas splits.", group="Schedule",
                               source="PC-DARTS code", ge=2, le=8192)
     warmup_epochs: int = setting(15, "First epochs in which the weights are trained and alphas and betas rest.", unit="epochs",
-                                  group="Schedule", source="PC-DARTS code", ge=0)
+                                  group="Schedule", source="PC-DARTS code", ge=0, deviation="warm-up of {value} epochs")
     channels: int = setting(16, "Channels C of the first cells of the supernet; a multiple of 2 K.", group="Supernet",
                             source="PC-DARTS code", ge=2, le=512)
     partial: int = setting(
         4, "K: the operations of an edge act on 1/K of the channels, the others bypass them. 1: on all.", group="Supernet",
-        source="PC-DARTS code", ge=1, le=64)
+        source="PC-DARTS code", ge=1, le=64, deviation="K = {value}")
     weights_learning_rate: float = setting(0.1, "Learning rate of SGD on the weights at the first epoch.", group="Weights",
                                            source="PC-DARTS code", gt=0, le=10)
     weights_learning_rate_min: float = setting(

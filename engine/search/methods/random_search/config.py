@@ -39,12 +39,14 @@ class RandomSearchConfig(SearchConfig):
         "split, the other accuracy between equals; none: the first, whatever it measures: a random baseline. Our default.",
         group="Candidates")
     epsilon: Pixels = setting(8 / 255, "L-infinity radius of the attack in training and in ranking, pixel space.",
-                              group="Attack in search", source="ARNAS code")
+                              group="Attack in search", source="ARNAS code", deviation="epsilon {value}")
     step_size: Pixels = setting(0.01, "Step of PGD in training, pixel space.", group="Attack in search",
-                                source="ARNAS code, retraining")
-    attack_steps: int = setting(7, "Steps of PGD in training.", group="Attack in search", source="ARNAS code", ge=1, le=1000)
+                                source="ARNAS code, retraining", deviation="attack step {value}")
+    attack_steps: int = setting(7, "Steps of PGD in training.", group="Attack in search", source="ARNAS code", ge=1, le=1000,
+                                deviation="{value} attack steps")
     start_noise: float = setting(0.001, "Standard deviation of the normal noise PGD starts from in training.",
-                                 group="Attack in search", source="ARNAS code, retraining", ge=0, le=1)
+                                 group="Attack in search", source="ARNAS code, retraining", ge=0, le=1,
+                                 deviation="start noise {value}")
     ranking_steps: int = setting(
         20, "Steps of PGD (step epsilon/4, from anywhere in the ball) that measures a candidate. Our default: as a retraining "
         "ranks its checkpoints.", group="Attack in search", ge=1, le=1000)
