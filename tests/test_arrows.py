@@ -13,7 +13,8 @@ SOURCES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for fold
 # What the dashboard may know of the engine: facts, requests and the run log.
 OF_THE_ENGINE = ("engine.requests", "engine.log", "engine.config", "engine.genotype", "engine.catalog", "engine.transplant",
                  "engine.cost", "engine.capacity", "engine.errors", "engine.attack", "engine.data", "engine.placement",
-                 "engine.residual", "engine.run.folder", "engine.run.lineage", "engine.run.state", "engine.exchange.forms")
+                 "engine.residual", "engine.run.device", "engine.run.folder", "engine.run.lineage", "engine.run.state",
+                 "engine.exchange.forms")
 # Package below engine/ -> packages below engine/ that it must not import.
 FORBIDDEN = {
     "space": ("search", "train", "attack", "run", "log"), "attack": ("space", "search", "train", "run", "log"),

@@ -1,4 +1,4 @@
-"""Accuracy under each attack as dots with whiskers (95 % Wilson intervals), one row a network. Frame -> figure, pure."""
+"""Accuracy under each attack as dots with whiskers (95 % Wilson intervals), one row per network."""
 
 from __future__ import annotations
 
@@ -9,28 +9,30 @@ import plotly.graph_objects as go
 
 from app import theme
 from app.charts.frame import themed
+from app.formats import with_interval
 
-# Column prefix -> (name in print, colour, symbol, vertical offset inside the network's row). Weakest attack on top.
+# Column prefix -> (title, colour, symbol, vertical offset within the network's row). The weakest attack is at the top.
 MEASURES = {
     "natural": ("natural", theme.SERIES["natural"], "circle", -0.24),
     "fgsm": ("FGSM", theme.OPERATIONS["max_pool_3x3"].colour, "triangle-up", -0.08),
     "pgd20": ("PGD-20", theme.OPERATIONS["dil_conv_5x5"].colour, "diamond", 0.08),
     "autoattack": ("AutoAttack, worst case", theme.SERIES["adversarial"], "square", 0.24),
 }
+ENDS = ("accuracy", "low", "high")
 ROW_HEIGHT, FRAME_HEIGHT = 74, 100  # pixels
-WIDEST_LABEL = 24  # characters of a network's name on one line, so that the intervals keep their room
+WIDEST_LABEL = 24  # characters per line of a network's name, so that the intervals keep their space
 
 
 def height_of(networks: int) -> int:
-    """Pixels that the figure needs."""
+    """Return the height of the figure in pixels."""
     return FRAME_HEIGHT + ROW_HEIGHT * max(1, networks)
 
 
 def intervals_figure(frame: pd.DataFrame) -> go.Figure:
-    """Dots and whiskers.
+    """Return the figure.
 
     Args:
-        frame: one row a network: label, and for each of `MEASURES` the columns `<prefix>_accuracy`, `_low`, `_high`
+        frame: one row per network: label, and for each of `MEASURES` the columns `<prefix>_accuracy`, `_low`, `_high`
             (fractions; NaN where not measured) and `_images`.
     """
     figure = go.Figure()
@@ -40,9 +42,9 @@ def intervals_figure(frame: pd.DataFrame) -> go.Figure:
         if not measured.any():
             continue
         part = frame[measured]
-        value, low, high = (part[f"{prefix}_{end}"] * 100 for end in ("accuracy", "low", "high"))
-        hover = [f"<b>{label}</b><br>{title} {v:.1f} % ({lo:.1f}-{hi:.1f}), {n:,.0f} images" for label, v, lo, hi, n in
-                 zip(part["label"], value, low, high, part[f"{prefix}_images"])]
+        value, low, high = (part[f"{prefix}_{end}"] * 100 for end in ENDS)
+        hover = [f"<b>{row['label']}</b><br>{title} {with_interval(*(row[f'{prefix}_{end}'] for end in ENDS))}, "
+                 f"{row[f'{prefix}_images']:,.0f} images" for row in part.to_dict("records")]
         figure.add_scatter(
             x=value, y=[row + offset for row in rows if measured[row]], mode="markers", name=title, hovertext=hover,
             hoverinfo="text", marker={"color": colour, "symbol": symbol, "size": 9},

@@ -1,8 +1,8 @@
-"""A form made from a configuration class: one widget per field, by type and group, checked by the class itself.
+"""A form built from a configuration class: one widget per field, by type and group, validated by the class itself.
 
-What a field means, its bounds, unit and source are read from `engine.config`, so a new setting or a new method appears
-here without a line of change. Values are checked as they are typed; the sentence of a refused one stands under its field.
-Pixel values may be typed as "8/255".
+Meaning, bounds, unit and source of a field come from `engine.config`, so a new setting or method appears here without a
+change to this file. Values are validated as they are typed; the problem with one is shown below its field. Pixel values may
+be typed as "8/255".
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from engine.config import OBJECTIVES, RunConfig, is_pixels, parse_pixels, pixels
 from engine.data import image_source, image_sources
 from engine.errors import ConfigError, GenotypeError
 
-# Chosen at the top of the page by controls of their own.
+# Chosen by separate controls at the top of the page.
 NOT_IN_FORM = frozenset({"dataset", "genotype", "network"})
-# Words that `str.capitalize` would spoil.
+# Words with a spelling of their own.
 SPELLINGS = {"Trades": "TRADES", "Mac": "MAC", "Autoattack": "AutoAttack", "lambda": "λ", "beta": "β", "epsilon": "epsilon ε"}
-# Fields of text that hold the name of something -> the names that there are now.
+# Text fields that hold the name of something -> the names available now.
 NAMES_OF = {"second_dataset": image_sources}
 COLUMNS = 3
 
 
 @dataclass(frozen=True)
 class FormValues:
-    """What a form holds.
+    """The content of a form.
 
     Attributes:
         changes: values that differ from the preset's, by field.
-        problems: the sentence of each refused field; "" is the configuration as a whole.
-        config: the complete configuration, None while anything is refused.
+        problems: one sentence per refused field; the key "" is the configuration as a whole.
+        config: the complete configuration; None while a value is refused.
     """
 
     changes: dict[str, Any] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class FormValues:
 
 
 def label_of(name: str) -> str:
-    """The field's name as a person reads it: "weights_learning_rate" -> "Weights learning rate"."""
+    """Return the label of a field: "weights_learning_rate" as "Weights learning rate"."""
     words = name.replace("_", " ")
     words = " ".join(SPELLINGS.get(word, word) for word in words.split())
     first, *rest = words.split(" ")
@@ -58,7 +58,7 @@ def label_of(name: str) -> str:
 
 
 def value_text(info: FieldInfo, value: Any) -> str:
-    """A value as the page writes it: "8/255" for whole grey levels, "yes", "all", lists with commas."""
+    """Return a value as the page writes it: "8/255" for whole grey levels, "yes", "all", lists with commas."""
     if value is None or value in ("", (), []):
         return nothing_text(info)
     if isinstance(value, bool):
@@ -72,13 +72,13 @@ def value_text(info: FieldInfo, value: Any) -> str:
 
 
 def nothing_text(info: FieldInfo) -> str:
-    """What leaving the field empty means, from its own description: "all", "a full pass", else "automatic"."""
+    """Return the meaning of an empty field, from its description: "all", "a full pass", else "automatic"."""
     meaning = re.search(r"empty for ([^.;(]+)", str(info.description))
     return meaning[1].strip() if meaning else "automatic"
 
 
 def with_unit(info: FieldInfo, value: Any) -> str:
-    """The value and its unit: "4 pixels", "1 epoch"; pixel values need none."""
+    """Return a value with its unit: "4 pixels", "1 epoch"."""
     unit = unit_of(info)
     if not unit or value is None:
         return value_text(info, value)
@@ -86,12 +86,12 @@ def with_unit(info: FieldInfo, value: Any) -> str:
 
 
 def unit_of(info: FieldInfo) -> str:
-    """The unit to write behind a value, "" when it has none; pixel fields without one are in pixel space."""
+    """Return the unit of a field; "" for none. A pixel field without a unit is in pixel space."""
     return str((info.json_schema_extra or {}).get("unit", ""))  # type: ignore[union-attr]
 
 
 def bounds_text(info: FieldInfo) -> str:
-    """The allowed range in words, "" when everything of the type is allowed."""
+    """Return the allowed range in words; "" where every value of the type is allowed."""
     low = high = ""
     for part in info.metadata:
         low = f"at least {part.ge:g}" if isinstance(part, Ge) else f"above {part.gt:g}" if isinstance(part, Gt) else low
@@ -100,20 +100,19 @@ def bounds_text(info: FieldInfo) -> str:
 
 
 def help_text(name: str, info: FieldInfo, published: Any) -> str:
-    """Meaning, range, published value with its source, and the flag of the command line, as Markdown."""
-    extra = typing.cast(dict[str, Any], info.json_schema_extra or {})
+    """Return meaning, range, published value with its source, and the command-line flag of a field, as Markdown."""
     lines = [str(info.description)]
     if bounds_text(info):
         unit = " (pixel space; 8/255 may be typed)" if is_pixels(info) else f" {unit_of(info)}" if unit_of(info) else ""
         lines.append(f"Range: {bounds_text(info)}{unit}.")
-    source = f" ({extra['source']})" if extra.get("source") else ""
+    source = f" ({_source(info)})" if _source(info) else ""
     lines.append(f"{'Published' if source else 'Default'}: {value_text(info, published)}{source}.")
     lines.append(f"Flag: `--{name.replace('_', '-')}`")
     return "\n\n".join(lines)
 
 
 def groups_of(cls: type[RunConfig]) -> dict[str, list[str]]:
-    """Field names by group, groups in the order in which the class (not its bases) first names them."""
+    """Return field names by group, in the order of the class, but "Data" and "Run" at the end."""
     groups: dict[str, list[str]] = {}
     for name, info in cls.model_fields.items():
         if name not in NOT_IN_FORM:
@@ -123,7 +122,7 @@ def groups_of(cls: type[RunConfig]) -> dict[str, list[str]]:
 
 
 def admit(kind: str, cls: type[RunConfig], values: Mapping[str, Any]) -> RunConfig:
-    """The configuration, if a run of this kind may be launched with it.
+    """Return the configuration if a run of this kind may be launched with it.
 
     Raises:
         ConfigError, GenotypeError: one sentence per problem.
@@ -134,13 +133,13 @@ def admit(kind: str, cls: type[RunConfig], values: Mapping[str, Any]) -> RunConf
 
 
 def check(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], changes: Mapping[str, Any]) -> FormValues:
-    """Validates preset and changes together and finds the field that each sentence belongs to.
+    """Validate preset and changes together, and assign each problem to its field.
 
     Args:
         kind: the kind of run.
         cls: the configuration class.
         preset: complete values, from `engine.config.preset_values`.
-        changes: the user's own values, laid over it.
+        changes: the user's own values, which override it.
     """
     try:
         return FormValues(dict(changes), {}, admit(kind, cls, {**preset, **changes}))
@@ -154,7 +153,7 @@ def check(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], changes: M
         try:
             admit(kind, cls, {**preset, name: value})
         except (ConfigError, GenotypeError) as refusal:
-            # A value that is only wrong beside the preset's others is no problem of what is on the page now.
+            # A value may clash with the preset and yet fit the other values on the page: then it is no problem.
             if str(refusal) in whole:
                 problems[name] = str(refusal)
     if not problems:
@@ -166,15 +165,15 @@ def check(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], changes: M
 def config_form(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], *, key: str,
                 start: Mapping[str, Any] | None = None,
                 below: Mapping[str, Callable[[FormValues], None]] | None = None) -> FormValues:
-    """Draws the form and returns what it holds.
+    """Draw the form and return its content.
 
     Args:
         kind: the kind of run.
         cls: the configuration class.
-        preset: complete values, from `engine.config.preset_values`: what untouched fields hold.
-        key: prefix of the widgets' keys; another key is another form (a preset's fields start at its own values).
-        start: values of a first draw that differ from the preset's (an imported configuration).
-        below: by field, what draws below the field's row from what the form holds.
+        preset: complete values, from `engine.config.preset_values`; untouched fields hold these.
+        key: prefix of the widgets' keys. A different key is a different form, whose fields start at its preset's values.
+        start: initial values that differ from the preset's (an imported configuration).
+        below: by field, a function that draws below the row of that field, given the content of the form.
     """
     changes = {name: value for name in cls.model_fields if name not in NOT_IN_FORM
                and (value := _held(cls.model_fields[name], f"{key}.{name}", (start or {}).get(name, preset[name])))
@@ -198,7 +197,7 @@ def config_form(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], *, k
 
 
 def _has_no_effect(group: str, cls: type[RunConfig], added: Sequence[str] | None) -> bool:
-    """Whether a group of settings is of objectives that could be added and are not."""
+    """Return True if a group's settings belong to an added objective that is not chosen."""
     if group == "Added objectives":
         return not added
     could_be_added = "added_objectives" in cls.model_fields and "curvature" in _several(cls.model_fields["added_objectives"])
@@ -206,7 +205,7 @@ def _has_no_effect(group: str, cls: type[RunConfig], added: Sequence[str] | None
 
 
 def _field(cls: type[RunConfig], name: str, preset: Mapping[str, Any], published: Any, values: FormValues, key: str) -> None:
-    """One widget, then its problem or, where it is not the published value, the published one."""
+    """Draw a widget and, below it, the problem with its value, or the published value where that differs."""
     info = cls.model_fields[name]
     _widget(name, info, published, key)
     value = values.changes.get(name, preset[name])
@@ -214,7 +213,14 @@ def _field(cls: type[RunConfig], name: str, preset: Mapping[str, Any], published
         st.markdown(f":red[:material/error: {_escaped(values.problems[name])}]")
     elif value != published and name not in ("seed", "device", "threads"):
         moved = name in values.changes and preset[name] != published
-        st.caption(f"paper: {with_unit(info, published)}" + (f" · preset: {value_text(info, preset[name])}" if moved else ""))
+        reference = "Published" if _source(info) else "Default"
+        own = f" · preset: {value_text(info, preset[name])}" if moved else ""
+        st.caption(f"{reference}: {with_unit(info, published)}{own}")
+
+
+def _source(info: FieldInfo) -> str:
+    """Return the publication that a field's value comes from; "" for a default of ours."""
+    return str(typing.cast(dict[str, Any], info.json_schema_extra or {}).get("source", ""))
 
 
 def _is_required(info: FieldInfo) -> bool:
@@ -222,7 +228,7 @@ def _is_required(info: FieldInfo) -> bool:
 
 
 def _escaped(sentence: str) -> str:
-    """Keeps Markdown from reading brackets, stars and underscores of a sentence as markup."""
+    """Escape characters that Markdown would read as markup."""
     for character in "\\`*_[]$<>#~":
         sentence = sentence.replace(character, "\\" + character)
     return sentence
@@ -242,7 +248,7 @@ def _kind(info: FieldInfo) -> Literal["flag", "choice", "several", "integer", "n
 
 
 def _held(info: FieldInfo, key: str, start: Any) -> Any:
-    """The value that the widget `key` holds, read before it is drawn; `start` (written into it) at the first draw."""
+    """Return the value of the widget `key` before it is drawn. At the first draw, set it to `start`."""
     kind = _kind(info)
     if key not in st.session_state:
         if kind == "several":
@@ -258,9 +264,9 @@ def _held(info: FieldInfo, key: str, start: Any) -> Any:
 
 
 def _number(text: str | None, info: FieldInfo, start: Any) -> Any:
-    """The float that was typed; the text itself when it is none, for the class to refuse with a sentence.
+    """Return the float that was typed, or the text itself where it is no number, so that the class refuses it.
 
-    The text of the start value stands for that very value: six digits are shown, all of them count.
+    The field shows six digits of `start`; while its text is unchanged, the value is `start` itself, with all digits.
     """
     if text is not None and text.strip() == value_text(info, start):
         return start
@@ -269,7 +275,7 @@ def _number(text: str | None, info: FieldInfo, start: Any) -> Any:
 
 
 def _widget(name: str, info: FieldInfo, published: Any, key: str) -> None:
-    """Draws the widget of one field; its value lives in the session under `key` and outlasts a visit to another page."""
+    """Draw the widget of a field. The session keeps its value under `key`, also while another page is shown."""
     kind, label, about = _kind(info), label_of(name), help_text(name, info, published)
     if unit_of(info):
         label += f" ({unit_of(info)})"
@@ -292,16 +298,16 @@ def _widget(name: str, info: FieldInfo, published: Any, key: str) -> None:
 
 
 def _several(info: FieldInfo) -> list[str]:
-    """What a field of several names chooses from: those that its type lists, else the attacks."""
+    """Return the options of a field of several names: those that its type lists, else the attacks."""
     listed = typing.get_args(typing.get_args(info.annotation)[0])
     return list(listed) or list(ATTACKS)
 
 
 def title_of(name: str) -> str:
-    """An attack or an objective as a person reads it; anything else as it is."""
+    """Return the title of an attack or objective; any other name unchanged."""
     return ATTACKS[name].title if name in ATTACKS else OBJECTIVES[name].title if name in OBJECTIVES else name
 
 
 def _step(info: FieldInfo) -> int:
-    """Step of the plus and minus buttons: 2 where the class asks for even numbers, else 1."""
+    """Return the step of the plus and minus buttons: 2 where the value must be even, else 1."""
     return 2 if "even" in str(info.description) else 1

@@ -1,20 +1,24 @@
-"""What a page says of a hand-made network where it draws the cells of a derived one."""
+"""The description of a hand-made network, shown in place of the cells of a derived one."""
 
 from __future__ import annotations
 
-from app.components.formats import escape
+from app.formats import escape
 from engine.errors import ConfigError
 from engine.residual import hand_made
 
 
 def hand_made_html(name: str) -> str:
-    """A paragraph: what it is, how it is built, and where it comes from. name: as the run log has it."""
+    """Return a paragraph on its structure and source.
+
+    Args:
+        name: from the run log.
+    """
     try:
-        found = hand_made(name)
-    except ConfigError:  # of another version
-        return f'<p class="rp-note">{escape(name)} is a hand-made network: it has no cells to draw.</p>'
-    order = "BatchNorm and ReLU before each convolution" if found.preactivation else "BatchNorm and ReLU behind each convolution"
-    widths = ", ".join(map(str, found.widths))
-    return (f'<p class="rp-note"><b>{escape(found.title)}</b> is hand-made, to compare derived networks with: it has no cells '
-            f"to draw. {len(found.widths)} stages of {found.depth} residual blocks of two 3x3 convolutions, {widths} channels, "
-            f"{order}. {escape(found.source)}.</p>")
+        network = hand_made(name)
+    except ConfigError:  # written by another version
+        return f'<p class="rp-note">{escape(name)} is a hand-made network, without cells to draw.</p>'
+    order = "before" if network.preactivation else "after"
+    widths = ", ".join(map(str, network.widths))
+    return (f'<p class="rp-note"><b>{escape(network.title)}</b> is hand-made: a baseline for derived networks, without cells to '
+            f"draw. {len(network.widths)} stages of {network.depth} residual blocks, each of two 3x3 convolutions, {widths} "
+            f"channels, BatchNorm and ReLU {order} each convolution. {escape(network.source)}.</p>")

@@ -8,10 +8,10 @@ from typing import Any
 import streamlit as st
 
 from app import session
-from app.components.cell_graph import genotype_graphs
-from app.components.formats import count, escape
 from app.components.import_items import FORM_TITLES
 from app.components.states import LAUNCH_PAGE, RUN_PAGE, page_link, problem
+from app.drawing.cell_graph import genotype_graphs
+from app.formats import count, escape
 from app.importing import Outcome
 from engine.data import DATASETS
 from engine.errors import GenotypeError, RampartError

@@ -9,10 +9,10 @@ import streamlit as st
 
 from app import session
 from app.charts.candidates import scatter
-from app.components.cell_graph import genotype_graphs
-from app.components.formats import count, escape, interval, percent
 from app.components.live_plot import live_plot
 from app.components.states import empty_state
+from app.drawing.cell_graph import genotype_graphs
+from app.formats import count, escape, interval, percent
 from engine.genotype import Genotype
 
 RANKED = {"adversarial": "Rank: adversarial accuracy, natural accuracy between equals.",

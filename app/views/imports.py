@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app import session
-from app.components.formats import escape
 from app.components.import_items import Answers, answered, ask, choose_files
 from app.components.import_result import result
 from app.components.progress import progress_html
 from app.components.states import heading, section
+from app.formats import escape
 from app.importing import Imports, Item
 
 LOOK_S = 0.4  # between two looks at a process at work

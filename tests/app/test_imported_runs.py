@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.components.cell_graph import cell_svg
+from app.drawing.cell_graph import cell_svg
 from engine.catalog import find_genotype
 from engine.exchange import entry
 from tests.app.pages import PAGES, component_data, open_page, table_rows, text_of

@@ -56,7 +56,7 @@ def test_networks_of_other_fingerprints_are_never_drawn_together(samples: Sample
                                       created=sample_runs.START + 900, epsilon=8 / 255)
     page = open_page("pareto")
     box = page.selectbox(key="pareto.group")
-    assert any("ε 8/255" in name for name in box.options) and any("ε 0.15" in name for name in box.options)
+    assert any("epsilon 8/255" in name for name in box.options) and any("epsilon 0.15" in name for name in box.options)
     for group in session.run_log().pareto_networks()["group"].unique():
         page.session_state["pareto.group"] = group
         page.run()
@@ -73,7 +73,7 @@ def test_networks_of_unequal_size_are_said_to_be_while_both_are_shown(samples: S
     page = open_page("pareto")
     frame = session.run_log().pareto_networks()
     page.session_state["pareto.group"] = frame[frame["attack"] == "autoattack"]["group"].iloc[0]
-    assert "These networks differ in size: 1.2 million to 526 million MACs; compare with care" in text_of(page.run())
+    assert "These networks differ in size: 1.2 million to 526 million MACs. Retrain with matched MACs" in text_of(page.run())
     page.toggle(key="pareto.dominated").set_value(False).run()
     assert not page.exception and "differ in size" not in text_of(page)
 
@@ -88,7 +88,7 @@ def test_front_and_dominated_points_and_the_toggle() -> None:
 def test_bars_are_the_intervals_and_hover_gives_them_in_words() -> None:
     trace = next(trace for trace in networks_figure(NETWORKS, "PGD-20").data if trace.name == "dominated")
     assert abs(trace.error_y.array[0] - 10) < 1e-9 and abs(trace.error_x.arrayminus[0] - 2) < 1e-9
-    assert "natural 89.0 % (87.0-92.0)" in trace.hovertext[0] and "PGD-20 45.0 % (35.0-55.0)" in trace.hovertext[0]
+    assert "natural 89.0 % (87.0 to 92.0 %)" in trace.hovertext[0] and "PGD-20 45.0 % (35.0 to 55.0 %)" in trace.hovertext[0]
 
 
 def test_colour_and_size_follow_a_quantity_and_methods_differ_in_shape_too() -> None:

@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from app import theme
 from app.components.form import value_text
-from app.components.placement_picture import TALLEST, description, network_svg, rule_figure, rules_figures
+from app.drawing.placement_picture import TALLEST, description, network_svg, rule_figure, rules_figures
 from engine.config import METHODS, RetrainConfig
 from engine.errors import ConfigError
 from engine.genotype import KINDS_OF_ARNAS, KINDS_OF_DARTS
