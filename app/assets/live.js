@@ -1,6 +1,7 @@
 // Reruns a live panel once the server's signature file says that something it shows has changed (components/live.py).
 export default function ({ data, parentElement, setTriggerValue }) {
-  const live = (window.__rampartLive ??= { panels: new Map(), now: {}, failures: 0, waiting: null });
+  window.__rampartLive ??= { panels: new Map(), now: {}, failures: 0, waiting: null };
+  const live = window.__rampartLive;
   live.url = data.url;
   const fire = (value) => setTriggerValue("changed", value);
   live.panels.set(data.key, { ...data, element: parentElement, drawn: Date.now(), fire });
@@ -16,7 +17,10 @@ export default function ({ data, parentElement, setTriggerValue }) {
     live.waiting = null;
     let oldest = null;
     for (const [key, panel] of live.panels) {
-      if (!panel.element.isConnected) { live.panels.delete(key); continue; }
+      if (!panel.element.isConnected) {
+        live.panels.delete(key);
+        continue;
+      }
       const seen = live.now ? live.now[panel.topic] : undefined;
       // A topic that the server no longer watches is watched again by drawing the panel.
       const due = seen !== undefined ? seen !== panel.signature && rested(panel) : Date.now() - panel.drawn > 3000;
@@ -27,7 +31,10 @@ export default function ({ data, parentElement, setTriggerValue }) {
     oldest.drawn = Date.now();
     oldest.fire(String(Date.now()));
   };
-  if (live.waiting && live.waiting.key === data.key) { live.waiting = null; setTimeout(next, 0); }
+  if (live.waiting && live.waiting.key === data.key) {
+    live.waiting = null;
+    setTimeout(next, 0);
+  }
   if (live.timer) return;
   const look = async () => {
     if (document.hidden || live.asking) return;
@@ -36,7 +43,9 @@ export default function ({ data, parentElement, setTriggerValue }) {
     try {
       const response = await fetch(live.url, { cache: "no-store" });
       answer = response.ok ? await response.json() : null;
-    } catch { /* the server is restarting, or static files do not come through */ }
+    } catch {
+      /* the server is restarting, or static files do not come through */
+    }
     live.asking = false;
     live.failures = answer ? 0 : live.failures + 1;
     if (answer) live.now = answer;

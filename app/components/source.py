@@ -150,7 +150,7 @@ def _catalogue(key: str, preselect: bool) -> Source:
     name = st.selectbox("Published genotype", names, index=0 if preselect else None, key=f"{key}.catalogue",
                         placeholder="Choose a genotype", persist_state="session")
     if name is None:
-        return Source(problem="Choose a genotype.")
+        return Source(problem="Choose the genotype.")
     st.caption(CATALOG[name].source)
     return Source(changes={"genotype": name}, genotype=CATALOG[name].genotype)
 

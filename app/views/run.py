@@ -217,7 +217,7 @@ def configuration(run_id: str) -> None:
     run = session.run_log().run(run_id)
     listed = run["differences"]
     if run["imported"]:
-        section("Settings", f"imported from {run['imported'].get('file', 'a file')}, which holds no others")
+        section("Settings", f"imported from {run['imported'].get('file', 'a file')}, which holds no other settings")
     else:
         section("Settings", differences_words(run["kind"], run["method"], run["dataset"], len(listed)))
     if listed and not run["imported"]:

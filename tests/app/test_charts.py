@@ -94,7 +94,7 @@ def test_sentence_names_the_objective_that_was_ignored(chain):
 def test_sentence_when_nothing_was_ignored_and_when_nothing_was_weighed():
     both = pd.DataFrame({"objective": ["natural", "adversarial"], "share_ignored": [0.0, 0.0],
                          "share_alone": [0.0, 0.0], "steps": [7, 7]})
-    assert mgda.in_words(both) == "Both losses counted in all of the last 7 steps: no gradient was followed alone."
+    assert mgda.in_words(both) == "Both losses had a weight above 0 in all of the last 7 steps."
     assert "not weighed anything" in mgda.in_words(both.head(0))
 
 
@@ -154,7 +154,7 @@ def test_every_further_objective_has_a_chart_a_title_and_a_look_of_its_own():
 def test_sentences_name_objectives_by_their_titles():
     shares = pd.DataFrame({"objective": ["natural", "adversarial", "parameter_share"], "share_ignored": [0.0, 0.0, 0.25],
                            "share_alone": [0.0] * 3, "steps": [8] * 3})
-    assert mgda.in_words(shares) == ("The parameter count was ignored in 25 % of the last 8 steps: there, following the other "
+    assert mgda.in_words(shares) == ("The parameter count was ignored in 25 % of the last 8 steps: following the other "
                                      "gradients alone lowers all losses.")
 
 
