@@ -23,6 +23,11 @@ def missing(value: object) -> bool:
     return value is None or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
 
 
+def shown(value: object) -> str:
+    """Return a value as text, "" where it is missing."""
+    return "" if missing(value) else str(value)
+
+
 def percent(fraction: float | None, digits: int = 1) -> str:
     """Return 0.9561 as "95.6 %", and a dash for a missing value."""
     return EMPTY if missing(fraction) else f"{100 * fraction:.{digits}f} %"

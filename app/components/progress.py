@@ -19,18 +19,22 @@ def progress_html(*, title: str, done: float | None, total: float | None, unit: 
         tone: "", "good", "warn" or "bad": colour of the bar.
         pending: text while no amount is known.
     """
-    known = not missing(done) and not missing(total) and bool(total)
-    share = min(1.0, max(0.0, done / total)) if known else 0.0
-    amount = f"{amount_text(min(done, total))} of {amount_text(total)} {escape(unit)}" if known else escape(pending)
+    is_known = not missing(done) and not missing(total) and bool(total)
+    share = min(1.0, max(0.0, done / total)) if is_known else 0.0
+    amount = f"{amount_text(min(done, total))} of {amount_text(total)} {escape(unit)}" if is_known else escape(pending)
     left = "" if missing(seconds_left) or share >= 1 else f"<span>about {duration(seconds_left)} left</span>"
     moving = "" if missing(passes) or not passes else (
         f'<span class="rp-num" data-measured="{passes:.0f}">{passes:,.0f} forward passes</span>')
     now = f"<span>{escape(detail)}</span>" if detail else ""
     return (f'<div class="rp-progress"><div class="rp-progress-text"><span><b>{escape(title)}</b> '
-            f'<span class="rp-num">{amount}</span></span>{now}{moving}{left}</div>'
-            f'<div class="rp-track" role="progressbar" aria-label="{escape(title)}" aria-valuemin="0" aria-valuemax="100" '
+            f'<span class="rp-num">{amount}</span></span>{now}{moving}{left}</div>{_bar(title, share, tone)}</div>')
+
+
+def _bar(title: str, share: float, tone: str) -> str:
+    """Return a bar that is filled to a share of 0..1."""
+    return (f'<div class="rp-track" role="progressbar" aria-label="{escape(title)}" aria-valuemin="0" aria-valuemax="100" '
             f'aria-valuenow="{100 * share:.0f}"><div class="rp-fill{f" rp-{tone}" if tone else ""}" '
-            f'style="width:{100 * share:.2f}%"></div></div></div>')
+            f'style="width:{100 * share:.2f}%"></div></div>')
 
 
 def amount_text(value: float) -> str:

@@ -46,6 +46,12 @@ def architecture(run_id: str) -> None:
                 "an edge; the cell keeps the two strongest edges into each node.</p>")
     with right:
         _graph(derived_cell(matrix), log.genotypes(run_id), cell, epoch)
+    _over_steps(run_id, cell)
+
+
+def _over_steps(run_id: str, cell: str) -> None:
+    """Draw the weights of every edge of a cell over the steps and, where edges have weights of their own, those too."""
+    log = session.run_log()
     st.html('<p class="rp-note rp-apart"><b>The same weights over the steps.</b> Each small chart is an edge: its row is the '
             "node it ends in, its column the state it comes from.</p>")
     live_plot(alphas.lines(log.alpha_lines(run_id, cell, LINE_BUCKETS)), key=f"run_lines_{cell}", height=520,

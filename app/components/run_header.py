@@ -14,7 +14,7 @@ from app.components.progress import figure_html, progress_html
 from app.components.run_actions import KILL, RESUME, STOP, Action, answer, perform
 from app.components.states import problem
 from app.components.status import status_chip_html, tag_html
-from app.formats import count, dataset_title, escape, missing, percent
+from app.formats import count, dataset_title, escape, missing, percent, shown
 from engine import requests
 from engine.config import METHODS, PRESETS
 
@@ -57,7 +57,7 @@ def _title(run: dict[str, Any]) -> None:
 
 def why(run: dict[str, Any]) -> str:
     """Return the cause of a failed run, with the last error that the run reported where that says more."""
-    cause = _text(run.get("cause")) or "The cause is unknown; see the log below."
+    cause = shown(run.get("cause")) or "The cause is unknown; see the log below."
     alerts = session.run_log().alerts(run["id"])
     errors = [str(text) for text in alerts[alerts["level"] == "error"]["text"]]
     told = errors[-1] if errors else ""
@@ -92,14 +92,10 @@ def _progress(run: dict[str, Any]) -> str:
     live = run["status"] in ACTIVE
     return progress_html(
         title=str(run["kind"]).capitalize(), done=row.get("done"), total=row.get("total"), unit=row.get("unit") or "steps",
-        detail=_text(row.get("detail")) if live else "",
+        detail=shown(row.get("detail")) if live else "",
         seconds_left=row.get("seconds_left") if run["status"] == "running" else None,
         passes=row.get("passes"), tone=TONES.get(run["status"], ""),
         pending={"queued": "waiting", "running": "starting"}.get(run["status"], "not started"))
-
-
-def _text(value: Any) -> str:
-    return "" if missing(value) else str(value)
 
 
 WHERE = {"alphas": "alphas split, batch statistics", "select": "select split, running statistics",
@@ -118,14 +114,14 @@ def figures(run: dict[str, Any]) -> None:
     further = objectives.further(log.objectives(run["id"])) if run["kind"] == "search" else []
     titles = FIGURES | {f"{name}_loss": _sentence(objectives.title_of(name)) for name in further}
     # Measurements of the supernet first, then those of its training.
-    shown = sorted((name for name in titles if name in latest), key=OF_TRAINING.__contains__)
-    if not shown:
+    measured = sorted((name for name in titles if name in latest), key=OF_TRAINING.__contains__)
+    if not measured:
         return
     notes = _notes(run) | {f"{name}_loss": objectives.unit_of(name) for name in further}
-    boxes = "".join(figure_html(titles[name], _value(name, latest[name][1]), notes.get(name, "")) for name in shown)
+    boxes = "".join(figure_html(titles[name], _value(name, latest[name][1]), notes.get(name, "")) for name in measured)
     on_supernet = run["method"] not in METHODS or METHODS[run["method"]].config.on_supernet
     where = WHERE | ({} if on_supernet else {"alphas": "alphas split, running statistics"})
-    places = {(where.get(split, split), epoch): split for split, _, epoch in (latest[name] for name in shown)}
+    places = {(where.get(split, split), epoch): split for split, _, epoch in (latest[name] for name in measured)}
     so_far = " so far" if run["status"] in ACTIVE else ""
     of = "Network" if run["kind"] != "search" else "Supernet" if on_supernet else "Newest candidate"
     note = ". ".join(f"{'Training' if split == 'weights' else of}: {place}, mean of epoch {epoch}{so_far}"

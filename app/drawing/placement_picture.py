@@ -66,6 +66,15 @@ def network_svg(cells: Sequence[CellPosition], *, channels: int, image_shape: Se
                      (base + 3 * ROW - 2, "maps")):
         drawn.append(_text(LEFT - 10, y, words, "end", "rp-quiet"))
     drawn.append(_text(width - RIGHT + 8, base - 3, "→ class", "start", "rp-quiet"))
+    drawn += _below(cells, pitch, base, channels, image_shape)
+    size = f"max-width:{width:.0f}px;min-width:{0.6 * width:.0f}px"
+    return (f'<svg viewBox="0 0 {width:.0f} {height:.0f}" style="{size}" role="img" '
+            f'aria-label="{escape(description(cells, channels=channels))}">{"".join(drawn)}</svg>')
+
+
+def _below(cells: Sequence[CellPosition], pitch: float, base: float, channels: int, image_shape: Sequence[int]) -> list[str]:
+    """Return a line, the channels and the size of the feature maps of each third, below its cells."""
+    drawn = []
     rows, columns = image_shape[1:]
     for first, members in _thirds(cells):
         if first:
@@ -75,9 +84,7 @@ def network_svg(cells: Sequence[CellPosition], *, channels: int, image_shape: Se
         drawn.append(f'<line class="rp-third" x1="{left + 2:.1f}" x2="{right - 2:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
         drawn.append(_text(middle, base + 2 * ROW - 2, f"{of_third:,}", "middle", "rp-number"))
         drawn.append(_text(middle, base + 3 * ROW - 2, f"{rows}×{columns}", "middle"))
-    size = f"max-width:{width:.0f}px;min-width:{0.6 * width:.0f}px"
-    return (f'<svg viewBox="0 0 {width:.0f} {height:.0f}" style="{size}" role="img" '
-            f'aria-label="{escape(description(cells, channels=channels))}">{"".join(drawn)}</svg>')
+    return drawn
 
 
 def description(cells: Sequence[CellPosition], *, channels: int) -> str:

@@ -32,9 +32,9 @@ THIN_LINES = {"search": "Each point is the mean over an epoch; the thin lines ar
                          "smaller than the others."}
 SPLITS = {"search": ("alphas", "alphas split, batch statistics"),
           "retrain": ("select", "select split, running statistics; training loss on the weights and alphas splits")}
-CANDIDATE_WORDS = "alphas split, running statistics; training loss on the weights split"
-CANDIDATE_POINTS = ("Each point is the mean over the alphas split after a candidate finished training; for the training loss, "
-                    "over an epoch. The thin line is single training batches. Every candidate starts from new weights.")
+CANDIDATE_WORDS = "alphas split, running statistics, a point a candidate; training loss on the weights split"
+CANDIDATE_POINTS = ("Points: batches of a candidate whose training is over, means of its one pass over the alphas split; of the "
+                    "training loss, means of an epoch. Thin line: single training batches. Each candidate begins anew.")
 
 
 def main() -> None:
@@ -179,7 +179,7 @@ def weighting(run_id: str) -> None:
 def evolution(run_id: str) -> None:
     """Draw the architecture as it evolves, or the candidates of a search without a supernet."""
     if not on_supernet(run_id):
-        section("Candidates", "random architectures, each trained briefly and measured on the alphas split")
+        section("Candidates", "architectures drawn at random, each trained for a short while and measured on the alphas split")
         candidates(run_id)
         return
     section("Architecture", "the weight of each operation on each edge, and the cell derived from these weights")

@@ -13,7 +13,7 @@ from app.components.run_actions import KILL, RESUME, STOP, Action, answer, perfo
 from app.components.states import LAUNCH_PAGE, RUN_PAGE, empty_state, heading, page_link, problem
 from app.components.status import status_chip_html
 from app.components.table import NO_SORT, CellText, Column, Row, age_text, table
-from app.formats import EMPTY, NOT_MEASURED, accuracy, coarse, dataset_title, duration, escape, missing, plural
+from app.formats import EMPTY, NOT_MEASURED, accuracy, coarse, dataset_title, duration, escape, missing, plural, shown
 from engine import requests
 from engine.config import KINDS
 from engine.errors import RampartError
@@ -82,11 +82,6 @@ def cause_of(run: pd.Series) -> str:
         return f"no news for {coarse(run['silent_s'])}"
     cause = shown(run["cause"]) if run["status"] in ("failed", "queued") else ""
     return cause if len(cause) <= 90 else cause[:89].rstrip() + "…"
-
-
-def shown(value: object) -> str:
-    """Return a value as text, "" where it is missing."""
-    return "" if missing(value) else str(value)
 
 
 def number(value: float | None, measured: str) -> CellText:
@@ -164,17 +159,7 @@ def runs_list() -> None:
                     "The defaults need no GPU and no download.",
                     link=LAUNCH_PAGE, link_label="Launch the first run")
         return
-    words, states, kinds = st.columns([3, 3, 2])
-    text = words.text_input("Filter", key="runs.text", placeholder="Name, id, preset or dataset", live="200ms",
-                            type="search", persist_state="session")
-    wanted = states.multiselect("Status", STATUSES, key="runs.statuses", format_func=str.capitalize, placeholder="any",
-                                persist_state="session")
-    of_kind = kinds.multiselect("Kind", KINDS, key="runs.kinds", format_func=theme.KIND_TITLES.get, placeholder="any",
-                                persist_state="session")
-    kept = filtered(frame, text or "", wanted, of_kind)
-    running = int((frame["status"] == "running").sum())
-    st.caption(f"{len(kept)} of {plural(len(frame), 'run')}" + (f", {running} running" if running else "") +
-               ". Accuracies on different splits are not comparable.")
+    kept = filter_controls(frame)
     if kept.empty:
         empty_state("No run matches the filter", "Remove a word, or choose another status or kind.")
         return
@@ -192,6 +177,22 @@ def runs_list() -> None:
             nothing_selected()
         else:
             selection(chosen.iloc[0])
+
+
+def filter_controls(frame: pd.DataFrame) -> pd.DataFrame:
+    """Draw the filter and return the runs that it keeps."""
+    words, states, kinds = st.columns([3, 3, 2])
+    text = words.text_input("Filter", key="runs.text", placeholder="Name, id, preset or dataset", live="200ms",
+                            type="search", persist_state="session")
+    wanted = states.multiselect("Status", STATUSES, key="runs.statuses", format_func=str.capitalize, placeholder="any",
+                                persist_state="session")
+    of_kind = kinds.multiselect("Kind", KINDS, key="runs.kinds", format_func=theme.KIND_TITLES.get, placeholder="any",
+                                persist_state="session")
+    kept = filtered(frame, text or "", wanted, of_kind)
+    running = int((frame["status"] == "running").sum())
+    st.caption(f"{len(kept)} of {plural(len(frame), 'run')}" + (f", {running} running" if running else "") +
+               ". Accuracies on different splits are not comparable.")
+    return kept
 
 
 heading("Runs")
