@@ -69,8 +69,8 @@ def networks() -> None:
                                    "fingerprints are never drawn together.")
     sizes = size.selectbox("Marker size", list(SIZES), format_func=SIZES.get, key="pareto.size", persist_state="session")
     colours = colour.selectbox("Colour", list(COLOURS), format_func=COLOURS.get, key="pareto.colour", persist_state="session")
-    dominated = rest.toggle("Dominated", value=True, key="pareto.dominated", persist_state="session",
-                            help="Show networks that another one dominates.")
+    dominated = rest.toggle("Show dominated", value=True, key="pareto.dominated", persist_state="session",
+                            help="A network is dominated if another one is at least as accurate on both axes and better on one.")
     rows = frame[frame["group"] == chosen]
     rows = rows.assign(label=network_labels(list(rows["title"]), list(rows["run"])))
     attack = str(rows["attack_title"].iloc[0])

@@ -135,8 +135,8 @@ def _button(action: Action, key: str, run_id: str, possible: bool) -> None:
 def nothing_selected() -> None:
     """Draw the same box with disabled buttons, so that selecting a row does not move the table under the pointer."""
     with st.container(border=True):
-        st.html('<div class="rp-row"><span class="rp-label rp-chip-high">No run selected. Click a row to open, stop or resume '
-                "it, or its name to open its page.</span></div>")
+        st.html('<div class="rp-row"><span class="rp-label rp-chip-high">No run selected. Click a row to select its run, or '
+                "a name to open the page of the run.</span></div>")
         with st.container(horizontal=True):
             for label, icon in (("Open", "open_in_new"), (STOP.label, STOP.icon), (RESUME.label, RESUME.icon)):
                 st.button(label, key=f"runs.none.{label}", icon=f":material/{icon}:", disabled=True)

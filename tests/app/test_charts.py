@@ -95,7 +95,7 @@ def test_sentence_when_nothing_was_ignored_and_when_nothing_was_weighed():
     both = pd.DataFrame({"objective": ["natural", "adversarial"], "share_ignored": [0.0, 0.0],
                          "share_alone": [0.0, 0.0], "steps": [7, 7]})
     assert mgda.in_words(both) == "Both losses had a weight above 0 in all of the last 7 steps."
-    assert "not weighed anything" in mgda.in_words(both.head(0))
+    assert "has not weighed any losses" in mgda.in_words(both.head(0))
 
 
 def test_charts_of_an_empty_log_say_what_will_be_there(chain):

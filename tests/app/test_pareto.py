@@ -47,7 +47,7 @@ def test_the_two_plots_say_what_they_show(samples: Samples) -> None:
     assert "test split" in networks["layout"]["yaxis"]["title"]["text"]
     assert epochs["layout"]["yaxis"]["title"]["text"] == "Adversarial accuracy, alphas split, batch statistics (%)"
     text = text_of(page)
-    assert "95 % Wilson intervals" in text and "this checkpoint, not its method" in text
+    assert "95 % Wilson intervals" in text and "A point is a checkpoint, not its method" in text
     assert "4 searches" in text
 
 

@@ -86,7 +86,7 @@ def test_a_stopped_run_can_be_resumed(samples: Samples) -> None:
     assert page.button(key="runs.stop").disabled
     page.button(key="runs.resume").click().run()
     assert not page.exception
-    assert "Resume requested" in text_of(page)
+    assert "Resuming: the run continues" in text_of(page)
     assert list((samples.root / samples.ids["stopped"] / "control").glob("resume*"))
 
 
