@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app import session
+from app.components.html_table import StaticColumn, code, html_table, with_label
 from app.components.import_items import Answers, answered, ask, choose_files
 from app.components.import_result import result
 from app.components.progress import progress_html
 from app.components.states import heading, section
-from app.formats import escape
 from app.importing import Imports, Item
 
 LOOK_S = 0.4  # between two looks at a process at work
@@ -120,11 +120,9 @@ def _remember(current: Imports) -> None:
 def what_can_be_imported() -> None:
     """Each form with an example, and what it becomes."""
     section("What can be imported")
-    rows = "".join(f'<tr><td><b>{escape(title)}</b><br><span class="rp-label">{escape(files)}</span></td>'
-                   f'<td><code>{escape(example)}</code></td><td>{escape(becomes)}</td></tr>'
-                   for title, files, example, becomes in KINDS)
-    st.html('<table class="rp-table rp-wrap rp-examples"><thead><tr><th scope="col">File</th><th scope="col">Looks like</th>'
-            f'<th scope="col">Becomes</th></tr></thead><tbody>{rows}</tbody></table>')
+    columns = (StaticColumn("File", lambda kind: with_label(kind[0], kind[1], strong=True), names_row=True),
+               StaticColumn("Looks like", lambda kind: code(kind[2])), StaticColumn("Becomes", lambda kind: kind[3]))
+    st.html(html_table(columns, KINDS, label="Files that can be imported", look="rp-wrap rp-examples"))
 
 
 def promises() -> None:

@@ -69,7 +69,7 @@ def row_of(network: pd.Series) -> Row:
     for prefix, _, _ in MEASURES:
         value, low, high, images = (network[f"{prefix}_{end}"] for end in ("accuracy", "low", "high", "images"))
         cells[prefix] = (CellText(NOT_MEASURED, sort=NO_SORT, muted=True) if missing(value) else
-                         CellText(accuracy(value), sub=interval(low, high), sort=float(value),
+                         CellText(accuracy(value), sub=interval(low, high).removesuffix(" %"), sort=float(value),
                                   hint=f"{with_interval(value, low, high)} on {images:,.0f} images"))
     cells["epsilon"] = CellText(epsilon(network["epsilon"]), sort=float(network["epsilon"]))
     cells["size"] = CellText(count(network["parameters"]), sub=f"{count(network['macs'])} MACs",
@@ -193,7 +193,7 @@ def networks() -> None:
     frame = frame.assign(label=network_labels(list(frame["title"]), list(frame["run"])))
     groups = groups_of(frame)
     run = selected_run(groups)
-    left, right = st.columns([1.4, 1], gap="medium")
+    left, right = st.columns([1.5, 1], gap="medium")
     with left:
         now = tables(groups, run)
         if now != run:
