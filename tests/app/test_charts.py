@@ -1,4 +1,4 @@
-"""Charts of the Run page on frames that a real run log gives."""
+"""Charts of the Run page on frames of a real run log."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_natural_and_adversarial_loss_and_accuracy_share_one_chart(chain):
     assert {(trace.name, trace.yaxis or "y") for trace in epochs} == {
         ("natural", "y"), ("adversarial", "y"), ("natural", "y2"), ("adversarial", "y2"), ("training batch", "y2")}
     assert all(len(trace.x) == EPOCHS for trace in epochs)
-    # Between epochs something moves: each step has a point on the thin lines.
+    # The chart also moves within an epoch: each step has a point on the thin lines.
     assert max(len(trace.x) for trace in figure.data if trace.mode == "lines") == STEPS
     assert {trace.line.color for trace in epochs if trace.name == "natural"} == {theme.SERIES["natural"]}
 

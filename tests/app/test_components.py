@@ -25,7 +25,7 @@ from engine.catalog import CATALOG
 from engine.genotype import KIND_SETS, PRIMITIVES, Cell, Genotype
 from tests.sample_runs import genotype_at
 
-# Machado, Oliveira and Fernandes 2009, severity 1: linear RGB as the three dichromats see it.
+# Machado, Oliveira and Fernandes 2009, severity 1: linear RGB as seen by the three kinds of dichromats.
 VISIONS = {
     "usual": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
     "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
@@ -128,9 +128,9 @@ def test_legend_names_each_operation():
 def test_layout_keeps_distances_and_avoids_a_needless_crossing():
     layer = {0: 0, 1: 0, 2: 2, 3: 2}
     links = [Link("a", 0, 3, 20.0), Link("b", 1, 2, 20.0)]
-    found = place(layer, links, node_gap=40.0)
-    assert abs(found.nodes[2][1] - found.nodes[3][1]) >= 40
-    assert found.nodes[3][1] < found.nodes[2][1]  # each opposite to its source, so that the links do not cross
+    nodes = place(layer, links, node_gap=40.0).nodes
+    assert abs(nodes[2][1] - nodes[3][1]) >= 40
+    assert nodes[3][1] < nodes[2][1]  # each opposite to its source, so that the links do not cross
 
 
 def test_log_tail_pins_the_last_error_and_survives_odd_bytes(tmp_path: Path):

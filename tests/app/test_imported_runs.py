@@ -1,4 +1,4 @@
-"""Imported runs on every page: shown like any other, called imported, and with no word about settings nobody knows."""
+"""Imported runs on every page: shown like any other, marked as imported, and without claims about unknown settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.engine.exchange.public_files import search_log
 
 @pytest.fixture
 def imported(empty: Path, tmp_path: Path) -> dict[str, str]:
-    """A search's log and its alphas, a genotype and a checkpoint as runs: form -> id."""
+    """Import a log, alphas, a genotype and a checkpoint as runs; return form -> id."""
     import torch
 
     from engine.space.network import Network
@@ -49,7 +49,7 @@ def test_the_run_page_says_what_is_known_and_no_more(imported: dict[str, str], f
     assert ", imported" in words and "which holds no other settings" in words
     assert "the published settings" not in words and "<b>.pt" not in words
     assert "makes the same run" in words
-    # Nothing is announced that will never come, and nothing said of how losses were weighed.
+    # The page announces no data that an import never has, and says nothing on the weighting of losses.
     assert "appear" not in words and "MGDA" not in words and "Natural versus adversarial" not in words
     assert ("at each epoch in the file" in words) is (form == "log")
     if form == "curves":

@@ -1,4 +1,4 @@
-"""The Launch page: one click with the defaults, every kind of run, and bad input answered in place."""
+"""The Launch page: one click with the defaults, every kind of run, and bad input refused in place."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_the_list_of_methods_helps_to_choose(empty: Path) -> None:
     page = open_page("launch")
     options = page.selectbox(key="launch.method").options
     assert len(options) == len(METHODS) and options[0].startswith("ARNAS · 2024 · attacked images")
-    # Those that attack in the search come before those that do not.
+    # Methods that attack images in the search come first.
     clean = [one.endswith("clean images only") for one in options]
     assert clean == sorted(clean) and {name for name, line in zip(in_order(), clean) if line} >= {"darts"}
     assert in_order().index("dsara") < in_order().index("darts")
@@ -72,7 +72,7 @@ def test_a_second_click_of_the_same_view_gives_the_same_runs(empty: Path) -> Non
     first = open_page("launch")
     second = open_page("launch")
     first.button(key="launch.go").click().run()
-    # What the browser does: the second click reaches the server with the session the first one left.
+    # As in the browser: the second click reaches the server with the session that the first one left.
     for name in ("launch.token", "launch.used"):
         second.session_state[name] = first.session_state[name]
     second.button(key="launch.go").click().run()
@@ -142,7 +142,7 @@ def test_paper_on_a_dataset_of_no_paper_does_not_call_itself_published(empty: Pa
 def test_only_settings_without_a_difference_are_called_published() -> None:
     assert paper_words("attack", None, "cifar10", 0) == "The published settings."
     assert paper_words("attack", None, "cifar10", 1) == "The published settings with 1 exception."
-    assert paper_words("search", "random-search", "cifar10", 0).startswith("Our default settings. No paper fixes")
+    assert paper_words("search", "random_search", "cifar10", 0).startswith("Our default settings. No paper fixes")
     assert differences_words("retrain", None, "cifar10", 0) == "No setting differs from the published settings."
     assert differences_words("retrain", None, "digits", 1) == "1 setting differs from the published settings for CIFAR-10."
 
@@ -198,7 +198,7 @@ def test_a_dataset_that_is_not_here_says_how_to_get_it_and_launch_waits(empty: P
     page.selectbox(key="launch.dataset").set_value("cifar10").run()
     assert not page.exception
     assert launch_button(page).disabled
-    assert text_of(page).count("dataset fetch cifar10") == 2  # beside the button, and before the launch
+    assert text_of(page).count("dataset fetch cifar10") == 2  # below the button, and among the facts
     assert "--dataset cifar10" in text_of(page)
     page.selectbox(key="launch.dataset").set_value("digits").run()
     assert not launch_button(page).disabled

@@ -1,4 +1,4 @@
-"""The Pareto page: attacked networks by fingerprint group, search epochs apart from them."""
+"""The Pareto page: attacked networks by fingerprint group, and search epochs in a plot of their own."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_networks_of_other_fingerprints_are_never_drawn_together(samples: Sample
 
 def test_networks_of_unequal_size_are_said_to_be_while_both_are_shown(samples: Samples) -> None:
     assert "differ in size" not in text_of(open_page("pareto"))
-    # The weaker one is dominated: with it the difference leaves the plot.
+    # The weaker network is dominated: hiding it removes the difference in size from the plot.
     sample_runs.write_finished_attack(samples.root, "20261118-0921-attack-digits-7f42", parent=samples.ids["resumed"],
                                       created=sample_runs.START + 901, macs=526_000_000, autoattack=9)
     session.hub().refresh()

@@ -22,7 +22,7 @@ from tests.engine.run.test_loops import attempt
 
 
 def searched(runs: Path, method: str, stop_at: int | None = None, **changes: object) -> str:
-    """A search that is finished, or looks alive (its process is the test's own) after so many forward passes."""
+    """Run a search to its end, or leave it alive (as the test's own process) after this many forward passes."""
     (run_id,) = requests.submit(runs, "search", changes, method=method, preset="smoke")
     if stop_at is None:
         attempt(runs, run_id)
@@ -36,7 +36,7 @@ def searched(runs: Path, method: str, stop_at: int | None = None, **changes: obj
 
 
 def drawn(test, key: str) -> str:
-    """All that a plot of the page was given, as text."""
+    """Return the data of a plot of the page, as text."""
     return str(component_data(test, "rampart_live_plot", key))
 
 
@@ -93,7 +93,7 @@ def test_a_search_of_five_losses_draws_all_weights_and_says_whereto_the_sizes_pu
     test = open_page("run", id=searched(empty, "e2rnas2021"))
     words = text_of(test)
     assert "Natural versus adversarial" in words and "MGDA chooses the weights" in words
-    # What the supernet measures comes before what is trained; the next step is a click away.
+    # Measurements of the supernet precede those of its training; the page links to the next step.
     shown = re.findall(r'<div class="rp-figure"><span class="rp-label">([^<]*)<', words)
     assert shown[-2:] == ["Training loss", "Throughput"] and "MACs loss" in shown[:-2]
     assert f"kind=retrain&parent={test.query_params['id']}" in [link.proto.query_string for link in test.get("page_link")]
@@ -162,7 +162,7 @@ def test_a_search_of_four_losses_has_a_line_a_title_and_a_unit_for_each(empty: P
         assert label in weighed and f"{label}: largest angle" in weighed
     assert all(words in losses for words in ("out-of-distribution KL", "(nats)", "parameter count", "(share of the largest)"))
     assert "Further losses" not in text_of(open_page("run", id=searched(empty, "arnas")))
-    # The newest values stand among the numbers at the top, with their units.
+    # The numbers at the top include the newest values, with their units.
     assert re.search(r'Parameter count</span><span class="rp-value">0\.\d{3}</span><span class="rp-label">share of', words)
 
 
