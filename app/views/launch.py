@@ -277,8 +277,8 @@ def command(choice: Choice, values: FormValues) -> None:
     """Draw the command line that starts exactly what the button starts."""
     st.markdown("###### Command")
     if values.config is None or choice.source.problem:
-        st.caption("Choose a genotype or network to see the command." if values.config is not None else
-                   "Fix the settings marked in red to see the command.")
+        st.caption("Fix the settings marked in red to see the command." if values.config is None else
+                   "Solve the problem above to see the command.")
         return
     line = requests.command_of(choice.kind, choice.method, choice.preset, choice.dataset,
                                {**choice.source.changes, **values.changes}, choice.then, choice.source.parent,
