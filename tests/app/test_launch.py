@@ -12,7 +12,7 @@ from app.components.form import bounds_text, check, groups_of, help_text, label_
 from app.components.method_choice import in_order, year_of
 from app.components.preflight import cores_fact, device_fact
 from app.components.settings import differences_words, paper_words
-from app.formats import escape, plural
+from app.formats import dataset_title, escape, plural
 from engine.catalog import CATALOG
 from engine.config import (
     METHODS,
@@ -124,7 +124,8 @@ def test_the_page_names_what_differs_from_the_paper_and_the_command(empty: Path)
         config = build(kind, method, "digits", "quick")
         for difference in differences_from_paper(config):
             info = type(config).model_fields[difference.field]
-            here, paper = with_unit(info, difference.value), with_unit(info, difference.paper)
+            here, paper = (dataset_title(value) if difference.field == "dataset" else with_unit(info, value)
+                           for value in (difference.value, difference.paper))
             assert f'<th scope="row">{label_of(difference.field)}</th><td>{here}</td><td>{paper}</td>' in text
     assert "python -m engine search --method arnas --dataset digits --preset quick --then retrain,attack" in text
 
