@@ -1,4 +1,4 @@
-"""The dashboard's entry: router and picture frame. Pages are files in `views/`; this one decides which is drawn.
+"""The entry point of the dashboard: router and frame. The pages are files in `views/`.
 
 Start it with `streamlit run app/main.py`; the environment variable RAMPART_RUNS names the runs folder.
 """
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-if str(ROOT) not in sys.path:  # `streamlit run` puts this file's own folder there, not the project's
+if str(ROOT) not in sys.path:  # `streamlit run` adds the folder of this file, not the project's
     sys.path.insert(0, str(ROOT))
 
 import streamlit as st  # noqa: E402
@@ -20,13 +20,13 @@ from app.components.states import first_run, heading, problem  # noqa: E402
 from engine.errors import RampartError  # noqa: E402
 
 HERE = Path(__file__).parent
-WITHOUT_RUNS = ("launch", "import")  # pages that make the first run
+WITHOUT_RUNS = ("launch", "import")  # pages that create the first run
 
 
 def pages() -> dict[str, st.Page]:
-    """All pages in the order of the navigation. Adding a page: one line here and its file."""
+    """Return all pages in the order of the navigation. To add a page, add its file and one line here."""
     return {
-        # The default page answers at "/" only, so it is one of its own and every other page keeps its address.
+        # The default page answers at "/" only. It is a page of its own, so that every other one keeps its address.
         "home": st.Page(home, title="Rampart", default=True, visibility="hidden"),
         "launch": st.Page(HERE / "views/launch.py", title="Launch", url_path="launch"),
         "runs": st.Page(HERE / "views/runs.py", title="Runs", url_path="runs"),
@@ -38,35 +38,35 @@ def pages() -> dict[str, st.Page]:
 
 
 def home() -> None:
-    """The address without a page leads to the runs."""
+    """Redirect the address without a page to the runs."""
     st.switch_page(HERE / "views/runs.py")
 
 
 @live_panel("runs", key="welcome")
 def welcome() -> None:
-    """The first page of an empty runs folder; gives way as soon as a run exists."""
+    """Draw the first page of an empty runs folder, until a run exists."""
     if has_runs():
         st.rerun()
     first_run()
 
 
 def has_runs() -> bool:
-    """True as soon as anything was launched into this runs folder."""
+    """Return True if the runs folder holds a run."""
     return not session.run_log().runs().empty
 
 
 def notice() -> None:
-    """One quiet line when this dashboard does not own the index: nothing is lost, but people wonder."""
+    """Draw a line where another dashboard owns the index, or the index has a problem."""
     log = session.run_log()
     if log.trouble:
         st.warning(log.trouble)
     elif log.holder:
-        st.caption(f"Another dashboard (process {log.holder}) owns the index of these runs; this one keeps its own in memory. "
-                   "Both show the same.")
+        st.caption(f"Another dashboard (process {log.holder}) holds the index of these runs, so this one keeps its own in "
+                   "memory. Both show the same runs.")
 
 
 def main() -> None:
-    """Frame first, then the page that was asked for. A fault of input or data is a sentence, never a traceback."""
+    """Draw the frame, then the page. An error of input or data is shown as a sentence, never as a traceback."""
     st.set_page_config(page_title="Rampart", page_icon=str(HERE / "assets" / "icon.svg"), layout="wide")
     theme.apply()
     st.logo(HERE / "assets" / "rampart.svg", size="large")

@@ -1,11 +1,11 @@
-"""What all pages and all browser tabs of this server share: the run log, the thread that feeds it, and what changed.
+"""The state that all pages and browser tabs of this server share: the run log, the thread that feeds it, and signatures.
 
-One `Hub` per runs folder lives in Streamlit's resource cache. Its thread ingests new events and, for every topic that a
-page watches, computes a short signature; the signatures are written to one small static file. The browser asks for that
-file three times a second (`components/live.py`) and reruns a panel only when its signature changed, so an idle page does
-nothing at all: no script run, no message, no touched DOM node.
+Streamlit's resource cache holds one `Hub` per runs folder. Its thread ingests new events and computes a short signature of
+every topic that a page watches; the signatures are written to one small static file. The browser fetches that file three
+times a second (`components/live.py`) and reruns a panel only when its signature has changed, so an idle page does nothing at
+all: no script run, no message, no touched DOM node.
 
-Topics: "runs" (anything a list of runs shows), and of one run "run:<id>" (events and status of its chain), "training:<id>"
+Topics: "runs" (everything that a list of runs shows), and of one run "run:<id>" (events and status of its chain), "training:<id>"
 (its curves and MGDA weights), "architecture:<id>" (its alphas, genotypes and candidates) and "log:<id>" (its log.txt and alerts).
 """
 
@@ -30,27 +30,27 @@ from engine.errors import RampartError
 from engine.log import RunLog
 
 STATIC = Path(__file__).parent / "static"
-# Between two looks; longer where a look takes long, so that looking never takes more than a fifth of a core.
+# Pause between two polls; longer where a poll takes long, so that polling never takes more than a fifth of a core.
 PERIOD_S = 0.25
-# Panels of pages that were left are still computed for; the least recently drawn topic gives way. A panel whose topic
-# gave way is drawn again by its browser and so comes back.
+# Topics of pages that were left are still computed, so the least recently drawn one is dropped. A panel whose topic was
+# dropped is redrawn by its browser, which watches the topic again.
 MOST_TOPICS = 48
 SUPERVISOR_CHECK_S = 5.0
 _LOGGER = logging.getLogger(__name__)
 
 
 def runs_root() -> Path:
-    """The runs folder of this server: environment variable RAMPART_RUNS, else `runs` in the working folder."""
+    """Return the runs folder of this server: environment variable RAMPART_RUNS, else `runs` in the working folder."""
     return Path(requests.runs_root()).resolve()
 
 
 def run_log() -> RunLog:
-    """The run log, up to date to within a second. Query it freely from any session."""
+    """Return the run log, up to date to within a second. Any session may query it."""
     return hub().log
 
 
 def hub() -> Hub:
-    """The shared hub of this server's runs folder."""
+    """Return the shared hub of this server's runs folder."""
     return _hub(str(runs_root()))
 
 
@@ -60,7 +60,7 @@ def _hub(root: str) -> Hub:
 
 
 class Hub:
-    """The run log of one runs folder and the thread that keeps it fed."""
+    """The run log of one runs folder and the thread that feeds it."""
 
     def __init__(self, root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
@@ -78,7 +78,7 @@ class Hub:
         atexit.register(self.close)
 
     def close(self) -> None:
-        """Ends the thread, which must not be inside DuckDB when the interpreter goes, and removes the signature file."""
+        """End the thread, which must not be inside DuckDB when the interpreter exits, and remove the signature file."""
         self._over.set()
         self._thread.join(timeout=5)
         self._file.unlink(missing_ok=True)
@@ -89,8 +89,8 @@ class Hub:
         return f"app/static/{self._file.name}"
 
     def watch(self, topic: str) -> str:
-        """Starts watching a topic and returns its present signature. Call it before the queries of a panel, so that
-        whatever happens between them and the drawing is noticed at the next look."""
+        """Watch a topic and return its signature. Call this before the queries of a panel, so that the next poll notices
+        any change between them and the drawing."""
         signature = self.signature(topic)
         with self._lock:
             new = self._topics.pop(topic, None) is None
@@ -102,18 +102,18 @@ class Hub:
         return signature
 
     def refresh(self) -> None:
-        """Reads whatever the workers have appended since the last look."""
+        """Read all events that workers have appended since the last call."""
         self.log.ingest()
 
     def signature(self, topic: str) -> str:
-        """A short text that changes whenever something that the topic's panels show has changed."""
+        """Return a short text that changes whenever something that the topic's panels show has changed."""
         kind, _, run_id = topic.partition(":")
         facts = {"runs": lambda _: self._list_facts(), "run": self._run_facts, "log": self._log_facts,
                  "training": self._training_facts, "architecture": self._architecture_facts}[kind](run_id)
         return hashlib.sha1(repr(facts).encode()).hexdigest()[:12]
 
     def _run_facts(self, run_id: str) -> list[object]:
-        """Events and status of every run of the chain, and silence."""
+        """Return events, status and silence of every run of the chain."""
         rows = self.log.chain(run_id)
         return [(one, self.log.events_revision(one), self._silence(one, status))
                 for one, status in zip(rows["id"], rows["status"], strict=True)]
@@ -134,18 +134,18 @@ class Hub:
             return [alerts]
 
     def _training_facts(self, run_id: str) -> list[object]:
-        """What the curves and MGDA's weights are drawn from; mere progress inside a step changes nothing of it."""
+        """Return the data of the curves and of MGDA's weights, which progress within a step does not change."""
         return self._while_revision(f"training:{run_id}", run_id, lambda: [
             content_hash(self.log.curves(run_id)), content_hash(self.log.share_at_vertex(run_id, 1_000_000))])
 
     def _architecture_facts(self, run_id: str) -> list[object]:
-        """What heat-map, lines and cell are drawn from: the newest weights of every cell kind, the genotypes; candidates."""
+        """Return the data of heat map, lines and cells: newest weights of every cell kind, genotypes and candidates."""
         return self._while_revision(f"architecture:{run_id}", run_id, lambda: [
             content_hash(self.log.genotypes(run_id)), content_hash(self.log.candidates(run_id)),
             *(content_hash(self.log.alpha_matrix(run_id, cell)) for cell in self.log.alpha_cells(run_id))])
 
     def _while_revision(self, topic: str, run_id: str, compute: Callable[[], list[object]]) -> list[object]:
-        """`compute()`, remembered for as long as the run's events are the same."""
+        """Return `compute()`, cached until the run has new events."""
         revision = self.log.events_revision(run_id)
         known = self._computed.get(topic)
         if known is None or known[0] != revision:
@@ -153,7 +153,7 @@ class Hub:
         return known[1]
 
     def _publish(self) -> None:
-        """Writes the signature file when a signature differs from the written one; atomic, so no reader sees half."""
+        """Write the signature file atomically, so that no reader sees half of it."""
         with self._lock:
             text = json.dumps(self._topics, sort_keys=True)
         part = self._file.with_suffix(".part")
@@ -161,20 +161,20 @@ class Hub:
         part.replace(self._file)
 
     def _work(self) -> None:
-        """The thread's loop; ends with the hub, or when the runs folder is gone (a test's temporary folder)."""
+        """Poll until the hub is closed or the runs folder is gone (the temporary folder of a test)."""
         took = 0.0
         while not self._over.wait(max(PERIOD_S, 4 * took)) and self.root.is_dir():
             started = time.monotonic()
             try:
-                self._look()
+                self._poll()
             except (RampartError, OSError) as error:
                 _LOGGER.warning("The run log was not refreshed: %s", error)
-            except Exception:  # noqa: BLE001 - the pages would stand still for good if one look could end the thread
+            except Exception:  # noqa: BLE001 - no page would ever update again if one poll could end the thread
                 _LOGGER.exception("The run log was not refreshed")
             took = time.monotonic() - started
 
     def _keep_supervisor(self) -> None:
-        """A supervisor that was killed while runs wait for it is started again, within a few seconds."""
+        """Restart, within seconds, a supervisor that was killed while runs wait for it."""
         if time.monotonic() < self._next_check:
             return
         self._next_check = time.monotonic() + SUPERVISOR_CHECK_S
@@ -183,8 +183,8 @@ class Hub:
         if ((rows["status"] == "queued") & (rows["cause"].fillna("") == "")).any():
             requests.ensure_supervisor(self.root)
 
-    def _look(self) -> None:
-        """Takes in new events; publishes the signatures when one of them changed."""
+    def _poll(self) -> None:
+        """Ingest new events, and publish the signatures if one of them has changed."""
         self.refresh()
         self._keep_supervisor()
         with self._lock:
@@ -198,22 +198,21 @@ class Hub:
 
 
 def content_hash(frame: pd.DataFrame) -> int:
-    """A number that changes with any value of a table.
+    """Return a number that changes with any value of a table.
 
-    Threads of the database add up a mean in any order, so its last bits differ from query to query (4e-16 seen): no change.
+    The database adds up means in any order of threads, so their last bits differ between queries (4e-16 measured). Rounding
+    hides that.
     """
     return hash(tuple(pd.util.hash_pandas_object(frame.round(9), index=False)))
 
 
 def silence_minutes(silent_s: float | None) -> int:
-    """How long a live run has been silent, in whole minutes (0 below one), so that "no news for 4 min" stays true
-    without redrawing anything each second."""
+    """Return the silence of a live run in whole minutes, so that "no news for 4 min" needs no redraw every second."""
     return int(silent_s // 60) if silent_s is not None and silent_s >= 60 else 0
 
 
 def prepare_static() -> None:
-    """Writes `plotly.min.js` of the installed wheel beside the pages, where the browser fetches it; removes signature
-    files that servers of earlier days left behind."""
+    """Write `plotly.min.js` from the installed wheel to the static folder, and remove old signature files of other servers."""
     from plotly.offline import get_plotlyjs
 
     STATIC.mkdir(exist_ok=True)
@@ -228,7 +227,7 @@ def prepare_static() -> None:
             if time.time() - stale.stat().st_mtime > 7 * 86_400:
                 stale.unlink()
         except OSError:
-            continue  # another server removed it first
+            continue  # another server has removed it
 
 
 def _plotly_source_size() -> int:
@@ -239,6 +238,6 @@ def _plotly_source_size() -> int:
 
 @st.cache_resource(show_spinner=False)
 def static_ready() -> bool:
-    """`prepare_static`, once per server."""
+    """Run `prepare_static` once per server."""
     prepare_static()
     return True

@@ -1,30 +1,28 @@
-"""The visual language in one place: palette, operation colours and dashes, series colours, and the style sheet.
+"""The visual language in one place: palette, colours and dashes of operations, colours of series, and the style sheet.
 
 Every colour here is a mid-tone that reads on white and on the dark background (at least 3:1 against both), so one value
-serves both themes; what must differ is written `light-dark(light, dark)` in `styles/rampart.css`. No page or chart
-names a colour of its own. Colour never carries a meaning alone: operations also differ by dash, series by label.
+serves both themes; a colour that must differ is written `light-dark(light, dark)` in `assets/rampart.css`. No page or chart
+defines a colour of its own. Colour never carries a meaning alone: operations also differ by dash, series by label.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
 import streamlit as st
 
-STYLE_SHEET = Path(__file__).parent / "styles" / "rampart.css"
+from app.assets import asset
 
 
 @dataclass(frozen=True)
 class OperationStyle:
-    """How one candidate operation looks, everywhere.
+    """The look of a candidate operation, the same everywhere.
 
     Attributes:
-        title: what a reader calls it, for example "separable 3x3".
-        short: label on an edge, for example "sep 3x3".
-        colour: hex colour, told apart under the three common colour-vision deficiencies (tested).
-        dash: Plotly's dash name; the second channel beside the colour.
+        title: full name, for example "separable convolution 3×3".
+        short: label on an edge, for example "sep 3×3".
+        colour: hex colour, distinct under the three common colour-vision deficiencies (tested).
+        dash: Plotly's name of the dash, for readers who cannot tell the colours apart.
         width: line width in pixels.
     """
 
@@ -36,7 +34,7 @@ class OperationStyle:
 
     @property
     def dash_array(self) -> str:
-        """The dash as SVG's stroke-dasharray ("" for a solid line)."""
+        """The dash as SVG's stroke-dasharray; "" for a solid line."""
         return {"solid": "", "dash": "7 4", "dot": "2 3", "dashdot": "8 3 2 3"}[self.dash]
 
 
@@ -51,15 +49,15 @@ OPERATIONS: dict[str, OperationStyle] = {
     "none": OperationStyle("no connection", "none", "#9AA1A9", "dot", 1.5),
 }
 
-# Meanings that come back on many charts. Natural is always blue and solid, adversarial always vermilion.
+# Meanings that recur on many charts. Natural is always blue and solid, adversarial always vermilion.
 SERIES = {"natural": "#2B7BD4", "adversarial": "#DB5A1F", "training": "#8A7FB8", "neutral": "#868D96", "accent": "#2B7BD4"}
-# Colour and dash of series without a fixed meaning, in the order in which they come.
+# Colour and dash of series without a fixed meaning, assigned in this order.
 FURTHER_SERIES = (("#0F9D76", "dash"), ("#AF33A9", "dot"), ("#A88C50", "dashdot"), ("#8A7FB8", "longdash"),
                   ("#868D96", "longdashdot"))
 FRONT = "#0F9D76"
 DOMINATED = "#868D96"
 
-# Status name -> (icon glyph, CSS tone class). Tones are defined in the style sheet; the word is always shown beside.
+# Status -> (glyph, tone). The style sheet defines the tones; the status itself is always written next to the glyph.
 STATUS = {
     "queued": ("○", "muted"),
     "running": ("●", "live"),
@@ -69,34 +67,28 @@ STATUS = {
     "failed": ("✕", "bad"),
 }
 
-# Cells as prose names them, in the order in which images meet them.
+# Titles of cell kinds, in the order in which images pass them.
 CELL_TITLES = {"accurate": "Accurate cell", "normal": "Normal cell", "reduce": "Reduction cell", "robust": "Robust cell"}
-# Accurate cells are there for the natural accuracy and robust ones for the adversarial: they have the colours of those.
+# Accurate cells serve natural accuracy and robust ones adversarial accuracy, so they share those colours.
 CELL_COLOURS = {"accurate": SERIES["natural"], "normal": "#9B51E0", "reduce": SERIES["neutral"], "robust": SERIES["adversarial"]}
 KIND_TITLES = {"search": "Search", "retrain": "Retrain", "attack": "Attack"}
 
 
 def operation(name: str) -> OperationStyle:
-    """The style of an operation; an unknown one (a catalogue entry of another space) gets the neutral style."""
+    """Return the style of an operation; the neutral one for a name outside our space (some catalogue entries)."""
     return OPERATIONS.get(name) or OperationStyle(name, name, SERIES["neutral"], "solid", 2.0)
 
 
 def faint(colour: str, strength: float = 0.45) -> str:
-    """A hex colour at 45 % or another strength (0..1), for what stands behind the line that counts."""
+    """Return a hex colour with opacity `strength` (0..1), for lines in the background of a chart."""
     return "rgba({},{},{},{:g})".format(*(int(colour[i:i + 2], 16) for i in (1, 3, 5)), strength)
 
 
 def cell_title(kind: str) -> str:
-    """"Accurate cell" for "accurate"; an unknown kind is capitalised."""
+    """Return "Accurate cell" for "accurate"; an unknown kind is capitalised."""
     return CELL_TITLES.get(kind, f"{kind.capitalize()} cell")
 
 
-@cache
-def style_sheet() -> str:
-    """The text of the one style sheet."""
-    return STYLE_SHEET.read_text(encoding="utf-8")
-
-
 def apply() -> None:
-    """Puts the style sheet on the page; `main.py` calls it once per run."""
-    st.html(f"<style>{style_sheet()}</style>")
+    """Put the style sheet on the page. `main.py` calls this once per script run."""
+    st.html(f"<style>{asset('rampart.css')}</style>")

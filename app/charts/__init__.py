@@ -1,1 +1,1 @@
-"""From tables of the run log to Plotly figures: pure functions, no Streamlit."""
+"""Tables of the run log as Plotly figures: pure functions, without Streamlit."""

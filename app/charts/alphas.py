@@ -1,4 +1,4 @@
-"""Architecture weights of one cell kind: a heat-map of one epoch, the course of every edge, and that of the edge weights."""
+"""Architecture weights of one cell kind: a heat map of one epoch, and every edge and edge weight over the steps."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from engine.architecture.genotype import EDGES, state_name
 
 SUBSCRIPTS = {"c_{k-2}": "c<sub>k−2</sub>", "c_{k-1}": "c<sub>k−1</sub>"}
 COLUMNS = 5
-NARROWEST = 0.02  # smallest difference of weights that fills a scale
+NARROWEST = 0.02  # smallest range of weights that fills a scale
 
 
 def edge_title(edge: int) -> str:
-    """Name of an edge 0..13 in a chart, for example "c(k-1) -> 2" with the subscript set."""
+    """Return the name of an edge 0..13 in a chart, for example "c(k-1) → 2" with a real subscript."""
     source, target = EDGES[edge]
     return f"{written(source)} → {state_name(target)}"
 
 
 def written(state: int) -> str:
-    """A state's name with its subscript set."""
+    """Return the name of a state with a real subscript."""
     return SUBSCRIPTS.get(state_name(state), state_name(state))
 
 
 def heat_map(matrix: pd.DataFrame) -> go.Figure:
-    """What decides of one cell at one epoch: edges down, operations across; the strongest of each edge is framed.
+    """Return the weights of one cell at one epoch: edges down, operations across, the strongest of each edge framed.
 
     Args:
-        matrix: `RunLog.alpha_matrix`: columns edge (0..13), operation, alpha, weight, edge_weight. Edges that have a weight
-            of their own carry it behind their name.
+        matrix: `RunLog.alpha_matrix`: columns edge (0..13), operation, alpha, weight, edge_weight. An edge weight, if any,
+            follows the name of its edge.
     """
     if matrix.empty:
         return blank("The architecture weights appear after the first step")
@@ -58,7 +58,7 @@ def heat_map(matrix: pd.DataFrame) -> go.Figure:
 
 
 def lines(history: pd.DataFrame) -> go.Figure:
-    """What decides on every edge over the steps, as a triangle of small charts: row = the node an edge ends in,
+    """Return the weights of every edge over the steps, as a triangle of small charts: row = the node an edge ends in,
     column = the state it comes from.
 
     Args:
@@ -86,12 +86,12 @@ def lines(history: pd.DataFrame) -> go.Figure:
     layout |= {"annotations": titles, "hovermode": "closest",
                "legend": {"orientation": "v", "x": 0.66, "y": 1.0, "xanchor": "left", "yanchor": "top"}}
     courses = history.sort_values("step").groupby(["edge", "operation"], sort=True)
-    # Everything at once: adding to a finished figure piece by piece takes Plotly several times as long.
+    # Built in one call: adding traces to an existing figure takes Plotly several times as long.
     return go.Figure(data=[_line(int(edge), str(name), points) for (edge, name), points in courses], layout=layout)
 
 
 def edge_weights(history: pd.DataFrame) -> go.Figure:
-    """How the edges into each node share its weight over the steps: a chart for each node, an area for each source.
+    """Return the weights of the edges into each node over the steps: one chart per node, one area per source.
 
     Args:
         history: `RunLog.edge_lines`: columns edge, step, edge_weight (of the edges into a node they add up to 1).
@@ -129,8 +129,11 @@ def _area(source: int, node: int, points: pd.DataFrame) -> dict:
 
 
 def span(weights: pd.Series) -> tuple[float, float]:
-    """Lower and upper end of a scale for weights (0..1): the values' own, a little wider, and never so narrow that noise
-    looks like a decision. Alphas start equal and move slowly; on a scale from zero their first epochs would be flat."""
+    """Return the ends of a scale for weights (0..1), a little wider than their range and at least `NARROWEST` wide.
+
+    Alphas start equal and move slowly: on a scale from 0 their first epochs would be flat, on a narrower one noise would look
+    like a decision.
+    """
     low, high = float(weights.min()), float(weights.max())
     pad = max(0.05 * (high - low), (NARROWEST - (high - low)) / 2)
     return max(0.0, low - pad), min(1.0, high + pad)

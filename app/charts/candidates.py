@@ -1,4 +1,4 @@
-"""Natural versus adversarial accuracy of a search's candidates. Frame -> figure, pure."""
+"""Natural versus adversarial accuracy of the candidates of a search."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import plotly.graph_objects as go
 from app import theme
 from app.charts.frame import blank
 from app.charts.pareto import accuracy_axes, interval_bars
-from app.components.formats import count, interval, percent
+from app.formats import count, with_interval
 
 
 def scatter(candidates: pd.DataFrame, attack: str) -> go.Figure:
-    """One point a candidate, with its number and 95 % Wilson intervals; the first in rank is filled.
+    """Return a plot with one point per candidate, its number and 95 % Wilson intervals; the first in rank is filled.
 
     Args:
         candidates: `RunLog.candidates`, best first.
-        attack: what the adversarial accuracy was measured with, as the axis says.
+        attack: title of the attack, for the axis.
     """
     if candidates.empty:
-        return blank("A point appears when the first candidate is measured")
+        return blank("The first point appears when a candidate has been measured")
     figure = go.Figure()
     for name, rows, colour, symbol in (("first in rank", candidates[:1], theme.FRONT, "circle"),
                                        ("others", candidates[1:], theme.DOMINATED, "circle-open")):
@@ -36,7 +36,7 @@ def scatter(candidates: pd.DataFrame, attack: str) -> go.Figure:
 
 def _hover(row: dict[str, object], attack: str) -> str:
     def accuracy(name: str) -> str:
-        return f"{percent(row[name])} ({interval(row[f'{name}_low'], row[f'{name}_high'])})"
+        return with_interval(row[name], row[f"{name}_low"], row[f"{name}_high"])
 
     return (f"<b>Candidate {row['candidate']}, rank {row['rank']}</b><br>natural {accuracy('natural')}"
             f"<br>{attack} {accuracy('adversarial')}<br>{count(row['parameters'])} parameters, {count(row['macs'])} MACs")

@@ -1,4 +1,4 @@
-"""What all figures share: transparent ground, type, margins, hover, and how "nothing yet" looks inside a chart.
+"""The look that all figures share: transparent background, type, margins, hover, and an empty chart.
 
 Text, grid and hover colours are set by the style sheet, so a figure serves the light and the dark theme alike.
 """
@@ -9,13 +9,11 @@ import plotly.graph_objects as go
 
 FONT = '"Source Sans", "Source Sans Pro", "Segoe UI", system-ui, sans-serif'
 MARGIN = {"l": 54, "r": 16, "t": 26, "b": 40}
-
-
 AXIS = {"zeroline": False, "gridwidth": 1, "showline": False, "ticks": "", "automargin": False, "title": {"font": {"size": 12.5}}}
 
 
 def common_layout(*, legend: bool = True, margin: dict[str, int] | None = None) -> dict:
-    """The layout that every figure shares, without its axes. Arguments as `themed`."""
+    """Return the layout that every figure shares, without axes. Arguments as for `themed`."""
     return {
         "template": "none", "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": FONT, "size": 12.5}, "margin": MARGIN | (margin or {}), "showlegend": legend,
@@ -25,11 +23,11 @@ def common_layout(*, legend: bool = True, margin: dict[str, int] | None = None) 
 
 
 def themed(figure: go.Figure, *, legend: bool = True, margin: dict[str, int] | None = None) -> go.Figure:
-    """Gives a figure the studio's look and returns it.
+    """Apply the shared look to a figure and return it.
 
     Args:
         legend: a horizontal legend above the plot; False for none.
-        margin: pixels l, r, t, b over the usual ones.
+        margin: pixels l, r, t, b that override the usual ones.
     """
     figure.update_layout(common_layout(legend=legend, margin=margin))
     figure.update_xaxes(AXIS)
@@ -38,7 +36,7 @@ def themed(figure: go.Figure, *, legend: bool = True, margin: dict[str, int] | N
 
 
 def blank(message: str) -> go.Figure:
-    """A figure without data that says what will be there."""
+    """Return an empty figure with a message."""
     figure = themed(go.Figure(), legend=False)
     figure.add_annotation(text=message, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper")
     figure.update_xaxes(visible=False)

@@ -1,4 +1,4 @@
-"""How a step weighed its objectives: the weight of each, and the angle between their gradients."""
+"""The weighting of the objectives in each step: the weight of each, and the angle between their gradients."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from app.charts.objectives import label_of, looks, title_of
 
 
 def explained(words: str, count: int = 2) -> str:
-    """What the chart shows.
+    """Return an explanation of the chart.
 
     Args:
         words: `engine.search.registries.Weighting.words` of the run's weighting.
-        count: how many objectives are weighed.
+        count: number of objectives that are weighed.
     """
-    angle = " The angle of a loss is the largest between its gradient and any other's." if count > 2 else ""
-    return f"Each step follows a weighted sum of the gradients. {words}{angle} Above 90°, gradients pull apart."
+    angle = " The angle of a loss is the largest between its gradient and any other." if count > 2 else ""
+    return f"Each step follows a weighted sum of the gradients. {words}{angle} Above 90°, gradients conflict."
 
 
 def weights_and_angle(objectives: pd.DataFrame) -> go.Figure:
-    """Above, the weight of each objective per step; below, the angle between two gradients, of more each one's largest.
+    """Return the weight of each objective above, and the angle between the gradients below: of more than two, each one's largest.
 
     Args:
         objectives: `RunLog.objectives`: columns step, epoch, objective, weight, norm, loss, cosine. `cosine` is the smallest
-            between the gradient of a row's objective and any other's; absent (NaN) in steps with one objective.
+            between the gradient of the row's objective and any other; NaN in steps with one objective.
     """
     if objectives.empty:
         return blank("The first weights appear after the first step")
@@ -52,7 +52,11 @@ def weights_and_angle(objectives: pd.DataFrame) -> go.Figure:
 
 
 def _add_angles(figure: go.Figure, objectives: pd.DataFrame, lines: dict[str, dict[str, Any]]) -> None:
-    """Of two objectives the one angle, of more the largest of each, in its own look. objectives: those with a cosine."""
+    """Add the one angle of two objectives, or the largest angle of each of more.
+
+    Args:
+        objectives: rows with a cosine.
+    """
     names = dict.fromkeys(objectives["objective"])
     drawn = ({name: (f"{label_of(name)}: largest angle", lines[name] | {"width": 1.4}) for name in names} if len(names) > 2
              else {name: ("angle", {"color": theme.SERIES["training"], "width": 1.6}) for name in list(names)[:1]})
@@ -63,26 +67,26 @@ def _add_angles(figure: go.Figure, objectives: pd.DataFrame, lines: dict[str, di
 
 
 def degrees(cosine: pd.Series) -> pd.Series:
-    """Angles in 0..180 degrees; rounding errors outside -1..1 are cut."""
+    """Return angles in 0..180 degrees; rounding errors outside -1..1 are clipped."""
     return np.degrees(np.arccos(cosine.clip(-1, 1)))
 
 
 def in_words(shares: pd.DataFrame) -> str:
-    """One plain sentence about what MGDA did; of a search in several stages, in the steps that weighed that loss.
+    """Return one sentence on the weights that MGDA has chosen; for a search in stages, in the steps that weighed that loss.
 
     Args:
         shares: `RunLog.share_at_vertex`: columns objective, share_ignored (0..1, its weight was 0), share_alone, steps.
     """
     if shares.empty or not shares["steps"].max():
-        return "MGDA has not weighed anything yet."
+        return "MGDA has not weighed any losses yet."
     if len(shares) == 1:
-        return f"So far every step has followed the {title_of(shares['objective'].iloc[0])} alone: there was nothing to weigh."
+        return f"So far every step has followed the {title_of(shares['objective'].iloc[0])} alone."
     row = shares.sort_values("share_ignored", ascending=False, kind="stable").iloc[0]
     steps = int(row["steps"])
     span = f"the last {steps:,} steps" if steps > 1 else "the only step"
     both, all_losses, other = (("Both", "both", "the other gradient") if len(shares) == 2
                                else ("All", "all", "the other gradients"))
     if row["share_ignored"] > 0:
-        return (f"The {title_of(row['objective'])} was ignored in {100 * row['share_ignored']:.0f} % of {span}: there, following "
+        return (f"The {title_of(row['objective'])} was ignored in {100 * row['share_ignored']:.0f} % of {span}: following "
                 f"{other} alone lowers {all_losses} losses.")
-    return f"{both} losses counted in {'all of ' if steps > 1 else ''}{span}: no gradient was followed alone."
+    return f"{both} losses had a weight above 0 in {'all of ' if steps > 1 else ''}{span}."

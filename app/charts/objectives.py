@@ -1,4 +1,4 @@
-"""The objectives of a search by name: what the page calls them, how their lines look, and losses with a unit of their own."""
+"""The objectives of a search by name: their titles, the look of their lines, and charts of losses with units of their own."""
 
 from __future__ import annotations
 
@@ -12,53 +12,53 @@ from app import theme
 from app.charts.frame import AXIS, blank, themed
 from engine.search.registries import OBJECTIVES
 
-# Objectives that are drawn as one of the series with a fixed meaning.
+# Objectives that are drawn as a series with a fixed meaning.
 SERIES_OF = {"natural": "natural", "adversarial": "adversarial", "trades": "adversarial"}
 COLUMNS = 3
-# Between two small charts, as a share of the width and of the height: room for numbers, a title of two lines and "step".
+# Gaps between small charts as shares of width and height: space for numbers, a title of two lines and "step".
 ACROSS, DOWN = 0.1, 0.42
 
 
 def title_of(name: str) -> str:
-    """As behind "the" in a sentence: "natural loss"; an objective without an entry in the registry is a loss of its name."""
+    """Return the title inside a sentence: "natural loss". An objective outside the registry is a loss of its name."""
     return OBJECTIVES[name].title if name in OBJECTIVES else f"{name.replace('_', ' ').replace('macs', 'MACs')} loss"
 
 
 def label_of(name: str) -> str:
-    """As beside a line: "natural"."""
+    """Return the title as the label of a line: "natural"."""
     return title_of(name).removesuffix(" loss")
 
 
 def unit_of(name: str) -> str:
-    """Unit of the loss; "" where it is not known."""
+    """Return the unit of the loss; "" where it is unknown."""
     return OBJECTIVES[name].unit if name in OBJECTIVES else ""
 
 
 def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Objective -> its line: the fixed series in their colours, all others in turn with a colour and a dash of their own."""
-    found: dict[str, dict[str, Any]] = {}
+    """Return objective -> line: fixed series in their colours, all others in turn with a colour and dash of their own."""
+    lines: dict[str, dict[str, Any]] = {}
     further = 0
     for name in dict.fromkeys(names):
         if name in SERIES_OF:
-            found[name] = {"color": theme.SERIES[SERIES_OF[name]], "width": 1.8}
+            lines[name] = {"color": theme.SERIES[SERIES_OF[name]], "width": 1.8}
             continue
         colour, dash = theme.FURTHER_SERIES[further % len(theme.FURTHER_SERIES)]
-        found[name], further = {"color": colour, "dash": dash, "width": 1.8}, further + 1
-    return found
+        lines[name], further = {"color": colour, "dash": dash, "width": 1.8}, further + 1
+    return lines
 
 
 def further(objectives: pd.DataFrame) -> list[str]:
-    """Names of the objectives that are neither the natural nor the adversarial loss, in their order."""
+    """Return the names of the objectives that are neither the natural nor the adversarial loss, in their order."""
     return [name for name in dict.fromkeys(objectives["objective"]) if name not in SERIES_OF]
 
 
 def rows_of(names: Sequence[str]) -> int:
-    """Rows of small charts that `further_losses` takes for so many objectives."""
+    """Return the number of rows of small charts in `further_losses`."""
     return -(-len(names) // COLUMNS)
 
 
 def further_losses(objectives: pd.DataFrame) -> go.Figure:
-    """The losses of the `further` objectives, a small chart for each, since each has a unit and a scale of its own.
+    """Return a small chart for each of the `further` objectives, since each has its own unit and scale.
 
     Args:
         objectives: `RunLog.objectives`.
@@ -77,14 +77,18 @@ def further_losses(objectives: pd.DataFrame) -> go.Figure:
 
 
 def _place(number: int, count: int, gap: float) -> tuple[float, float]:
-    """From where to where, in 0..1, the number-th of so many equal places with gaps between them reaches."""
+    """Return start and end, in 0..1, of the number-th of `count` equal places with gaps between them."""
     size = (1 + gap) / count - gap
     return number * (size + gap), number * (size + gap) + size
 
 
 def _add_chart(figure: go.Figure, points: pd.DataFrame, name: str, line: dict[str, Any], number: str,
                across: tuple[float, float], up: tuple[float, float]) -> None:
-    """number: what Plotly puts behind the names of the chart's axes."""
+    """Add one small chart.
+
+    Args:
+        number: suffix of the names of its axes in Plotly.
+    """
     label, unit = label_of(name), f"({unit_of(name)})" if unit_of(name) else ""
     figure.add_scatter(x=points["step"].tolist(), y=points["loss"].tolist(), mode="lines", name=label, xaxis=f"x{number}",
                        yaxis=f"y{number}", line=line, hovertemplate=f"{label} %{{y:.4g}} {unit}<extra></extra>")

@@ -1,6 +1,6 @@
-"""Natural versus adversarial accuracy: attacked networks with their front, and the trails of searches. Frame -> figure, pure.
+"""Natural versus adversarial accuracy: attacked networks with their front, and the trails of searches.
 
-The two are figures of their own: a supernet's accuracy on the alphas split and a retrained network's on the test split are
+These are separate figures: the accuracy of a supernet on the alphas split and of a retrained network on the test split are
 different quantities and never share axes.
 """
 
@@ -14,20 +14,21 @@ import plotly.graph_objects as go
 
 from app import theme
 from app.charts.frame import themed
+from app.formats import with_interval
 
-# What a marker's area or colour may stand for: column -> words with unit.
-QUANTITIES = {"parameters": "parameters", "macs": "multiply-accumulates (MACs)"}
+# Quantities that a marker's area or colour can show: column -> name.
+QUANTITIES = {"parameters": "parameters", "macs": "MACs"}
 SMALLEST, LARGEST = 9.0, 26.0  # marker diameter, pixels
 MOST_LABELS = 12
-WIDEST_LABEL = 44  # characters of a line beside a point: longer ones would leave the chart
-# The operations' colours, which are told apart under colour-vision deficiencies; those of strongest contrast first.
+WIDEST_LABEL = 44  # characters per line of a label, so that it stays inside the chart
+# Colours of operations, which are distinct under colour-vision deficiencies; the strongest contrast first.
 CATEGORY_COLOURS = tuple(theme.OPERATIONS[name].colour for name in (
     "sep_conv_5x5", "avg_pool_3x3", "dil_conv_3x3", "dil_conv_5x5", "sep_conv_3x3", "max_pool_3x3", "skip_connect"))
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star")
 
 
 def marker_sizes(values: Sequence[float | None]) -> list[float]:
-    """Diameters whose areas grow with the values, between the smallest and largest; equal or unknown values: one size."""
+    """Return diameters whose areas grow linearly with the values; one size where all are equal or unknown."""
     known = [float(value) for value in values if value is not None and value == value]
     if not known or max(known) == min(known):
         return [12.0] * len(values)
@@ -38,14 +39,14 @@ def marker_sizes(values: Sequence[float | None]) -> list[float]:
 
 def networks_figure(frame: pd.DataFrame, attack: str, *, size: str = "", colour: str = "front",
                     dominated: bool = True) -> go.Figure:
-    """Attacked networks of one fingerprint group.
+    """Return the plot of the attacked networks of one fingerprint group.
 
     Args:
         frame: rows of one group of `RunLog.pareto_networks`, and `label`.
-        attack: what the adversarial accuracy was measured with, as the axis says.
-        size: "parameters" or "macs" for the marker's area, "" for one size.
+        attack: title of the attack, for the axis.
+        size: quantity of the marker's area: "parameters", "macs", or "" for one size.
         colour: "front" (on the front or dominated), "method", "parameters" or "macs".
-        dominated: draw dominated networks too.
+        dominated: also draw dominated networks.
     """
     frame = frame.assign(diameter=marker_sizes(list(frame[size])) if size else 12.0)
     figure = go.Figure()
@@ -66,14 +67,14 @@ def networks_figure(frame: pd.DataFrame, attack: str, *, size: str = "", colour:
 
 
 def labels_of(frame: pd.DataFrame) -> list[str]:
-    """What to write beside each point: networks at one and the same point share the first one's label."""
+    """Return the label of each point. Networks at the same point share the label of the first; the others have none."""
     points = list(zip(frame["natural"], frame["adversarial"], strict=True))
     together = {point: [label for label, other in zip(frame["label"], points, strict=True) if other == point] for point in points}
     return ["<br>".join(textwrap.wrap(", ".join(together.pop(point, [])), WIDEST_LABEL)) for point in points]
 
 
 def _groups(frame: pd.DataFrame, colour: str) -> list[tuple[str, pd.DataFrame, dict[str, object]]]:
-    """(legend, rows, marker) per trace. Colour is never alone: shape or fill differs too."""
+    """Return (legend, rows, marker) per trace. Shape or fill differs along with colour."""
     if colour in QUANTITIES:
         bar = {"title": {"text": QUANTITIES[colour], "side": "right"}, "thickness": 12, "outlinewidth": 0}
         return [("networks", frame, {"color": frame[colour], "colorscale": "Viridis", "colorbar": bar, "symbol": "circle"})]
@@ -88,27 +89,26 @@ def _groups(frame: pd.DataFrame, colour: str) -> list[tuple[str, pd.DataFrame, d
 
 
 def interval_bars(rows: pd.DataFrame, name: str) -> dict[str, object]:
-    """Asymmetric 95 % Wilson intervals as error bars of the fractions in columns `name`, `name`_low and `name`_high."""
+    """Return 95 % Wilson intervals as error bars in per cent, from the fractions in `name`, `name`_low and `name`_high."""
     return {"type": "data", "symmetric": False, "array": (rows[f"{name}_high"] - rows[name]) * 100, "thickness": 1, "width": 3,
             "arrayminus": (rows[name] - rows[f"{name}_low"]) * 100, "color": "rgba(127,127,127,.55)"}
 
 
 def _hover(row: object, attack: str) -> str:
-    def interval(name: str) -> str:
-        value, low, high = (getattr(row, name + end) * 100 for end in ("", "_low", "_high"))
-        return f"{value:.1f} % ({low:.1f}-{high:.1f})"
+    def measured(name: str) -> str:
+        return with_interval(*(getattr(row, name + end) for end in ("", "_low", "_high")))
 
     size = f"<br>{row.parameters:,.0f} parameters, {row.macs:,.0f} MACs" if row.parameters == row.parameters else ""  # type: ignore[attr-defined]
-    return (f"<b>{row.label}</b><br>natural {interval('natural')}<br>{attack} {interval('adversarial')}{size}"  # type: ignore[attr-defined]
+    return (f"<b>{row.label}</b><br>natural {measured('natural')}<br>{attack} {measured('adversarial')}{size}"  # type: ignore[attr-defined]
             f"<br>{row.run}")  # type: ignore[attr-defined]
 
 
 def epochs_figure(frame: pd.DataFrame, attack: str) -> go.Figure:
-    """Trails of searches: one line per run, one marker per epoch, the last one filled.
+    """Return the trails of searches: one line per run, one marker per epoch, the last one filled.
 
     Args:
         frame: rows of one group of `RunLog.pareto_epochs`, and `label`.
-        attack: what the adversarial accuracy was measured with, as the axis says.
+        attack: title of the attack, for the axis.
     """
     figure = go.Figure()
     for k, (_, rows) in enumerate(frame.groupby("run", sort=False)):
@@ -123,12 +123,16 @@ def epochs_figure(frame: pd.DataFrame, attack: str) -> go.Figure:
             marker={"color": colour, "size": [13 if i == last else 6 for i in range(last + 1)],
                     "symbol": [symbol if i == last else f"{symbol}-open" for i in range(last + 1)]})
     accuracy_axes(figure, "Natural accuracy, alphas split, batch statistics (%)",
-          f"{attack} accuracy, alphas split, batch statistics (%)")
+                  f"{attack} accuracy, alphas split, batch statistics (%)")
     return figure
 
 
 def accuracy_axes(figure: go.Figure, x: str, y: str) -> None:
-    """The look of a plot of two accuracies in per cent; x and y: titles of the axes."""
+    """Style a plot of two accuracies in per cent.
+
+    Args:
+        x, y: titles of the axes.
+    """
     themed(figure, margin={"l": 70, "t": 40, "b": 56})
     figure.update_layout(xaxis={"title": {"text": x}, "ticksuffix": " %"}, yaxis={"title": {"text": y}, "ticksuffix": " %"},
                          hovermode="closest")

@@ -1,4 +1,4 @@
-"""Accuracy under each attack as dots with whiskers (95 % Wilson intervals), one row a network. Frame -> figure, pure."""
+"""Accuracy under each attack as dots with whiskers (95 % Wilson intervals), one row per network."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 
 from app import theme
 from app.charts.frame import themed
+from app.formats import with_interval
 from engine.attack.catalogue import ATTACKS, NATURAL
 from engine.attack.declaration import Attack
 
@@ -28,17 +29,18 @@ def _look(attack: Attack, place: int) -> tuple[str, str]:
 MEASURES = {NATURAL: ("natural", theme.SERIES["natural"], "circle")} | {
     attack.prefix: (attack.header, *_look(attack, place)) for place, (_, attack) in enumerate(ATTACKS.items())}
 SPREAD = 0.24  # of a row's height, from its middle to the first and the last measure
+ENDS = ("accuracy", "low", "high")
 ROW_HEIGHT, FRAME_HEIGHT = 74, 100  # pixels
-WIDEST_LABEL = 24  # characters of a network's name on one line, so that the intervals keep their room
+WIDEST_LABEL = 24  # characters per line of a network's name, so that the intervals keep their space
 
 
 def height_of(networks: int) -> int:
-    """Pixels that the figure needs."""
+    """Return the height of the figure in pixels."""
     return FRAME_HEIGHT + ROW_HEIGHT * max(1, networks)
 
 
 def intervals_figure(frame: pd.DataFrame) -> go.Figure:
-    """Dots and whiskers.
+    """Return the figure.
 
     Args:
         frame: one row a network: label, and for each of `MEASURES` the columns `<prefix>_accuracy`, `_low`, `_high`
@@ -52,9 +54,9 @@ def intervals_figure(frame: pd.DataFrame) -> go.Figure:
         offset = SPREAD * (2 * place / max(1, len(shown) - 1) - 1)
         measured = frame[f"{prefix}_accuracy"].notna().to_numpy()
         part = frame[measured]
-        value, low, high = (part[f"{prefix}_{end}"] * 100 for end in ("accuracy", "low", "high"))
-        hover = [f"<b>{label}</b><br>{title} {v:.1f} % ({lo:.1f}-{hi:.1f}), {n:,.0f} images" for label, v, lo, hi, n in
-                 zip(part["label"], value, low, high, part[f"{prefix}_images"])]
+        value, low, high = (part[f"{prefix}_{end}"] * 100 for end in ENDS)
+        hover = [f"<b>{row['label']}</b><br>{title} {with_interval(*(row[f'{prefix}_{end}'] for end in ENDS))}, "
+                 f"{row[f'{prefix}_images']:,.0f} images" for row in part.to_dict("records")]
         figure.add_scatter(
             x=value, y=[row + offset for row in rows if measured[row]], mode="markers", name=title, hovertext=hover,
             hoverinfo="text", marker={"color": colour, "symbol": symbol, "size": 9},

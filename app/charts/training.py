@@ -1,4 +1,4 @@
-"""Loss and accuracy over the steps of a search or a retraining: one figure, accuracy above, loss below, one time axis."""
+"""Loss and accuracy over the steps of a search or a retraining: accuracy above, loss below, one axis of steps."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ NAMES = tuple(LINES)
 
 
 def trade_off(epochs: pd.DataFrame, steps: pd.DataFrame | None = None, *, split: str, joined: bool = True) -> go.Figure:
-    """Natural and adversarial loss and accuracy on one chart.
+    """Return natural and adversarial loss and accuracy in one figure.
 
     Args:
         epochs: `RunLog.curves`: columns epoch, step, split, statistics, name, value; averages per epoch.
-        steps: `RunLog.steps_curve`: columns step, name, value; drawn thin behind, so that something moves within an epoch.
-        split: the split whose natural and adversarial values are drawn ("alphas" or "select"); the training loss is of
-            the weights split.
-        joined: the values of `split` are one network's; False: each is another network's, and no line goes from one to the next.
+        steps: `RunLog.steps_curve`: columns step, name, value; drawn thin in the background, so that the chart moves within
+            an epoch.
+        split: "alphas" or "select", the split of the natural and adversarial values; the training loss is on the weights
+            split.
+        joined: draw lines through the values of `split`. False where each value belongs to a different network.
     """
     shown = epochs[epochs["name"].isin(NAMES) & ((epochs["split"] == split) | (epochs["name"] == "train_loss"))]
     if shown.empty and (steps is None or steps.empty):

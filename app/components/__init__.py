@@ -1,1 +1,1 @@
-"""What pages are made of: live panels and plots, cell graphs, forms, tables, states."""
+"""The building blocks of pages: live panels and plots, forms, tables, states."""

@@ -4,56 +4,58 @@ from __future__ import annotations
 
 import pandas as pd
 
-from app.components.formats import EMPTY, count, epsilon, escape, interval, missing, percent
+from app.components.html_table import Markup, StaticColumn, code, html_table
+from app.formats import EMPTY, count, epsilon, interval, missing, percent
 from engine.attack.catalogue import ATTACKS, NATURAL, WORST
 
-CAPTION = ("Share of test-split images still classified correctly, and its 95 % Wilson interval. Epsilon: the largest change of "
-           "a pixel, on a scale from 0 to 1. Worst case: images that withstand every attack. Rows on different numbers of images "
-           "are different samples.")
+NOTE = ("Accuracy: the share of test-split images that are still classified correctly. Interval: Wilson. Epsilon: the largest "
+        "change of a pixel, on a scale from 0 to 1. Worst case: an image counts only if it withstands every attack. Rows on "
+        "different numbers of images are different samples.")
+STRONG = ("natural", "autoattack", "worst-case")
+COLUMNS = (
+    StaticColumn("Attack", lambda row: row["title"], names_row=True),
+    StaticColumn("Accuracy", lambda row: Markup(f"{_bar(row['accuracy'])}{percent(row['accuracy'])}"), right=True),
+    StaticColumn("95 % interval", lambda row: interval(row["low"], row["high"]), right=True),
+    StaticColumn("Images", lambda row: count(row["images"]), right=True),
+    StaticColumn("Epsilon", lambda row: EMPTY if row["attack"] == NATURAL else epsilon(row["epsilon"]), right=True),
+    StaticColumn("Fingerprint", lambda row: code(row["fingerprint"])),
+)
 
 # Rows in bold: the natural accuracy, and results of several attacks together.
 HEADLINES = {NATURAL, WORST, *(name for name, attack in ATTACKS.items() if attack.parts)}
 
 
-def attack_table_html(attacks: pd.DataFrame, caption: str = CAPTION) -> str:
-    """The table as HTML.
+def attack_table_html(attacks: pd.DataFrame, note: str = NOTE) -> str:
+    """Return the table as HTML.
 
     Args:
         attacks: rows of `RunLog.attacks` of one run, in the order in which they were measured: attack, title, part_of, epsilon,
             images, accuracy, low, high, fingerprint.
-        caption: what the numbers are; "" where it stands elsewhere.
+        note: explanation of the columns; "" where another table on the page has it.
     """
-    head = "".join(f'<th scope="col"{side}>{name}</th>' for name, side in (
-        ("Attack", ""), ("Accuracy", ' class="rp-right"'), ("95 % interval", ' class="rp-right"'),
-        ("Images", ' class="rp-right"'), ("Epsilon", ' class="rp-right"'), ("Fingerprint", "")))
-    rows = "".join(_row(row) for row in ordered(attacks).to_dict("records"))
-    below = f"<caption>{caption}</caption>" if caption else ""
-    return (f'<div class="rp-scroll"><table class="rp-table">{below}<thead><tr>{head}</tr></thead>'
-            f"<tbody>{rows}</tbody></table></div>")
+    return html_table(COLUMNS, ordered(attacks).to_dict("records"), label="Accuracy under each attack", note=note, row_look=_look)
 
 
 def ordered(attacks: pd.DataFrame) -> pd.DataFrame:
-    """Natural first, then as measured, each suite followed by its parts."""
+    """Return natural accuracy first, then the attacks as measured, each suite followed by its parts."""
     records = attacks.to_dict("records")
-    tops = [r for r in records if missing(r.get("part_of")) or not r.get("part_of")]
-    tops.sort(key=lambda r: r["attack"] != NATURAL)
-    names = {r["attack"] for r in tops}
-    rows = []
-    for top in tops:
-        rows.append(top)
-        rows += [r for r in records if r.get("part_of") == top["attack"]]
-    # Parts of a suite that is still being measured stand at the end.
-    rows += [r for r in records if r not in rows and r.get("part_of") and r["part_of"] not in names]
+    tops = sorted((row for row in records if not _is_part(row)), key=lambda row: row["attack"] != NATURAL)
+    names = {row["attack"] for row in tops}
+    rows = [row for top in tops for row in (top, *(part for part in records if part.get("part_of") == top["attack"]))]
+    # A suite that is still being measured has parts but no row of its own yet.
+    rows += [row for row in records if _is_part(row) and row["part_of"] not in names]
     return pd.DataFrame(rows, columns=attacks.columns)
 
 
-def _row(row: dict) -> str:
-    part = not missing(row.get("part_of")) and bool(row.get("part_of"))
-    bar = "" if missing(row["accuracy"]) else (
-        f'<span class="rp-bar" aria-hidden="true"><i style="width:{100 * row["accuracy"]:.1f}%"></i></span>')
-    radius = EMPTY if row["attack"] == NATURAL else epsilon(row["epsilon"])
-    look = "rp-part" if part else "rp-strong" if row["attack"] in HEADLINES else ""
-    return (f'<tr class="{look}">'
-            f'<td>{escape(row["title"])}</td><td class="rp-right">{bar}{percent(row["accuracy"])}</td>'
-            f'<td class="rp-right">{interval(row["low"], row["high"])}</td><td class="rp-right">{count(row["images"])}</td>'
-            f'<td class="rp-right">{radius}</td><td><code>{escape(row["fingerprint"])}</code></td></tr>')
+def _is_part(row: dict) -> bool:
+    return not missing(row.get("part_of")) and bool(row["part_of"])
+
+
+def _look(row: dict) -> str:
+    return "rp-part" if _is_part(row) else "rp-strong" if row["attack"] in HEADLINES else ""
+
+
+def _bar(fraction: float | None) -> str:
+    if missing(fraction):
+        return ""
+    return f'<span class="rp-bar" aria-hidden="true"><i style="width:{100 * fraction:.1f}%"></i></span>'

@@ -1,4 +1,4 @@
-"""The chain search -> retrain -> attack as a row of steps: where each stands, and a link to its page."""
+"""The chain search -> retrain -> attack as a row of steps, each with its status and a link to its page."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app import theme
-from app.components.formats import duration, escape, missing, percent
+from app.formats import duration, escape, missing, percent
 
 
 def steps_html(runs: Sequence[Mapping[str, Any]], current: str) -> str:
-    """The runs of a chain, root first, as a list of links; the current one is marked.
+    """Return the runs of a chain as a list of links; the current one is marked.
 
     Args:
-        runs: one mapping a run with id, kind, status, progress (0..1), seconds_left and natural/adversarial accuracy
-            (keys may be missing).
-        current: id of the run whose page this is.
+        runs: root first, with id, kind and status, and progress (0..1) and seconds_left where known.
+        current: id of the run whose page it is.
     """
     items = []
     for position, run in enumerate(runs):
-        # Two attacks on one network follow from the same run, not from each other.
+        # Two attacks on one network are siblings: neither follows from the other.
         sign = "" if not position else "→" if run["kind"] != runs[position - 1]["kind"] else "and"
         joint = f'<span class="rp-arrow rp-label" aria-hidden="true">{sign}</span>' if sign else ""
         items.append(f"<li>{joint}{_step(run, current)}</li>")
@@ -37,10 +36,10 @@ def _step(run: Mapping[str, Any], current: str) -> str:
 
 
 def step_words(run: Mapping[str, Any]) -> str:
-    """"Running, 42 %, about 3 min left"; "Finished"; "Waits"."""
+    """Return "Running, 42 %, 3 min left", "Finished" or "Waiting"."""
     status = str(run["status"])
     if status == "queued":
-        return "Waits its turn"
+        return "Waiting"
     if status in ("running", "stopping"):
         parts = [status.capitalize()]
         if not missing(run.get("progress")):

@@ -1,8 +1,8 @@
-"""A form made from a configuration class: one widget per field, by type and group, checked by the class itself.
+"""A form built from a configuration class: one widget per field, by type and group, validated by the class itself.
 
-What a field means, its bounds, unit and source are read from `engine.config`, so a new setting or a new method appears
-here without a line of change. Values are checked as they are typed; the sentence of a refused one stands under its field.
-Pixel values may be typed as "8/255".
+Meaning, bounds, unit and source of a field come from `engine.config`, so a new setting or method appears here without a
+change to this file. Values are validated as they are typed; the problem with one is shown below its field. Pixel values may
+be typed as "8/255".
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from engine.data.catalogue import image_source, image_sources
 from engine.errors import ConfigError, GenotypeError
 from engine.search.registries import OBJECTIVES
 
-# Chosen at the top of the page by controls of their own.
+# Chosen by separate controls at the top of the page.
 NOT_IN_FORM = frozenset({"dataset", "genotype", "network"})
-# Words that `str.capitalize` would spoil.
+# Words with a spelling of their own.
 SPELLINGS = {"Trades": "TRADES", "Mac": "MAC", "Autoattack": "AutoAttack", "lambda": "λ", "beta": "β", "epsilon": "epsilon ε"}
-# Fields of text that hold the name of something -> the names that there are now.
+# Text fields that hold the name of something -> the names available now.
 NAMES_OF = {"second_dataset": image_sources}
 COLUMNS = 3
 
 
 @dataclass(frozen=True)
 class FormValues:
-    """What a form holds.
+    """The content of a form.
 
     Attributes:
         changes: values that differ from the preset's, by field.
-        problems: the sentence of each refused field; "" is the configuration as a whole.
-        config: the complete configuration, None while anything is refused.
+        problems: one sentence per refused field; the key "" is the configuration as a whole.
+        config: the complete configuration; None while a value is refused.
     """
 
     changes: dict[str, Any] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class FormValues:
 
 
 def label_of(name: str) -> str:
-    """The field's name as a person reads it: "weights_learning_rate" -> "Weights learning rate"."""
+    """Return the label of a field: "weights_learning_rate" as "Weights learning rate"."""
     words = name.replace("_", " ")
     words = " ".join(SPELLINGS.get(word, word) for word in words.split())
     first, *rest = words.split(" ")
@@ -59,7 +59,7 @@ def label_of(name: str) -> str:
 
 
 def value_text(info: FieldInfo, value: Any) -> str:
-    """A value as the page writes it: "8/255" for whole grey levels, "yes", "all", lists with commas."""
+    """Return a value as the page writes it: "8/255" for whole grey levels, "yes", "all", lists with commas."""
     if value is None or value in ("", (), []):
         return nothing_text(info)
     if isinstance(value, bool):
@@ -77,7 +77,7 @@ def nothing_text(info: FieldInfo) -> str:
 
 
 def with_unit(info: FieldInfo, value: Any) -> str:
-    """The value and its unit: "4 pixels", "1 epoch"; pixel values need none."""
+    """Return a value with its unit: "4 pixels", "1 epoch"."""
     unit = unit_of(info)
     if not unit or value is None:
         return value_text(info, value)
@@ -85,12 +85,12 @@ def with_unit(info: FieldInfo, value: Any) -> str:
 
 
 def unit_of(info: FieldInfo) -> str:
-    """The unit to write behind a value, "" when it has none; pixel fields without one are in pixel space."""
+    """Return the unit of a field; "" for none. A pixel field without a unit is in pixel space."""
     return setting_of(info).unit
 
 
 def bounds_text(info: FieldInfo) -> str:
-    """The allowed range in words, "" when everything of the type is allowed."""
+    """Return the allowed range in words; "" where every value of the type is allowed."""
     low = high = ""
     for part in info.metadata:
         low = f"at least {part.ge:g}" if isinstance(part, Ge) else f"above {part.gt:g}" if isinstance(part, Gt) else low
@@ -99,7 +99,7 @@ def bounds_text(info: FieldInfo) -> str:
 
 
 def help_text(name: str, info: FieldInfo, published: Any) -> str:
-    """Meaning, range, published value with its source, and the flag of the command line, as Markdown."""
+    """Return meaning, range, published value with its source, and the command-line flag of a field, as Markdown."""
     lines = [str(info.description)]
     if bounds_text(info):
         unit = " (pixel space; 8/255 may be typed)" if is_pixels(info) else f" {unit_of(info)}" if unit_of(info) else ""
@@ -111,7 +111,7 @@ def help_text(name: str, info: FieldInfo, published: Any) -> str:
 
 
 def groups_of(cls: type[RunConfig]) -> dict[str, list[str]]:
-    """Field names by group, groups in the order in which the class (not its bases) first names them."""
+    """Return field names by group, in the order of the class, but "Data" and "Run" at the end."""
     groups: dict[str, list[str]] = {}
     for name, info in cls.model_fields.items():
         if name not in NOT_IN_FORM:
@@ -121,7 +121,7 @@ def groups_of(cls: type[RunConfig]) -> dict[str, list[str]]:
 
 
 def admit(kind: str, cls: type[RunConfig], values: Mapping[str, Any]) -> RunConfig:
-    """The configuration, if a run of this kind may be launched with it.
+    """Return the configuration if a run of this kind may be launched with it.
 
     Raises:
         ConfigError, GenotypeError: one sentence per problem.
@@ -132,13 +132,13 @@ def admit(kind: str, cls: type[RunConfig], values: Mapping[str, Any]) -> RunConf
 
 
 def check(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], changes: Mapping[str, Any]) -> FormValues:
-    """Validates preset and changes together and finds the field that each sentence belongs to.
+    """Validate preset and changes together, and assign each problem to its field.
 
     Args:
         kind: the kind of run.
         cls: the configuration class.
         preset: complete values, from `engine.configuring.preset_values`.
-        changes: the user's own values, laid over it.
+        changes: the user's own values, which override it.
     """
     empty = {name: f"{name} must be a whole number, got nothing; the preset has {preset[name]}."
              for name, value in changes.items() if value is None and _is_required(cls.model_fields[name])}
@@ -154,15 +154,15 @@ def check(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], changes: M
 def config_form(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], *, key: str,
                 start: Mapping[str, Any] | None = None,
                 below: Mapping[str, Callable[[FormValues], None]] | None = None) -> FormValues:
-    """Draws the form and returns what it holds.
+    """Draw the form and return its content.
 
     Args:
         kind: the kind of run.
         cls: the configuration class.
-        preset: complete values, from `engine.configuring.preset_values`: what untouched fields hold.
-        key: prefix of the widgets' keys; another key is another form (a preset's fields start at its own values).
-        start: values of a first draw that differ from the preset's (an imported configuration).
-        below: by field, what draws below the field's row from what the form holds.
+        preset: complete values, from `engine.configuring.preset_values`; untouched fields hold these.
+        key: prefix of the widgets' keys. A different key is a different form, whose fields start at its preset's values.
+        start: initial values that differ from the preset's (an imported configuration).
+        below: by field, a function that draws below the row of that field, given the content of the form.
     """
     changes = {name: value for name in cls.model_fields if name not in NOT_IN_FORM
                and (value := _held(cls.model_fields[name], f"{key}.{name}", (start or {}).get(name, preset[name])))
@@ -186,7 +186,7 @@ def config_form(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], *, k
 
 
 def _has_no_effect(group: str, cls: type[RunConfig], added: Sequence[str] | None) -> bool:
-    """Whether a group of settings is of objectives that could be added and are not."""
+    """Return True if a group's settings belong to an added objective that is not chosen."""
     if group == "Added objectives":
         return not added
     could_be_added = "added_objectives" in cls.model_fields and "curvature" in _several(cls.model_fields["added_objectives"])
@@ -194,7 +194,7 @@ def _has_no_effect(group: str, cls: type[RunConfig], added: Sequence[str] | None
 
 
 def _field(cls: type[RunConfig], name: str, preset: Mapping[str, Any], published: Any, values: FormValues, key: str) -> None:
-    """One widget, then its problem or, where it is not the published value, the published one."""
+    """Draw a widget and, below it, the problem with its value, or the published value where that differs."""
     info = cls.model_fields[name]
     _widget(name, info, published, key)
     value = values.changes.get(name, preset[name])
@@ -202,7 +202,9 @@ def _field(cls: type[RunConfig], name: str, preset: Mapping[str, Any], published
         st.markdown(f":red[:material/error: {_escaped(values.problems[name])}]")
     elif value != published and name not in ("seed", "device", "threads"):
         moved = name in values.changes and preset[name] != published
-        st.caption(f"paper: {with_unit(info, published)}" + (f" · preset: {value_text(info, preset[name])}" if moved else ""))
+        reference = "Published" if setting_of(info).source else "Default"
+        own = f" · preset: {value_text(info, preset[name])}" if moved else ""
+        st.caption(f"{reference}: {with_unit(info, published)}{own}")
 
 
 def _is_required(info: FieldInfo) -> bool:
@@ -210,7 +212,7 @@ def _is_required(info: FieldInfo) -> bool:
 
 
 def _escaped(sentence: str) -> str:
-    """Keeps Markdown from reading brackets, stars and underscores of a sentence as markup."""
+    """Escape characters that Markdown would read as markup."""
     for character in "\\`*_[]$<>#~":
         sentence = sentence.replace(character, "\\" + character)
     return sentence
@@ -230,7 +232,7 @@ def _kind(info: FieldInfo) -> Literal["flag", "choice", "several", "integer", "n
 
 
 def _held(info: FieldInfo, key: str, start: Any) -> Any:
-    """The value that the widget `key` holds, read before it is drawn; `start` (written into it) at the first draw."""
+    """Return the value of the widget `key` before it is drawn. At the first draw, set it to `start`."""
     kind = _kind(info)
     if key not in st.session_state:
         if kind == "several":
@@ -246,9 +248,9 @@ def _held(info: FieldInfo, key: str, start: Any) -> Any:
 
 
 def _number(text: str | None, info: FieldInfo, start: Any) -> Any:
-    """The float that was typed; the text itself when it is none, for the class to refuse with a sentence.
+    """Return the float that was typed, or the text itself where it is no number, so that the class refuses it.
 
-    The text of the start value stands for that very value: six digits are shown, all of them count.
+    The field shows six digits of `start`; while its text is unchanged, the value is `start` itself, with all digits.
     """
     if text is not None and text.strip() == value_text(info, start):
         return start
@@ -257,7 +259,7 @@ def _number(text: str | None, info: FieldInfo, start: Any) -> Any:
 
 
 def _widget(name: str, info: FieldInfo, published: Any, key: str) -> None:
-    """Draws the widget of one field; its value lives in the session under `key` and outlasts a visit to another page."""
+    """Draw the widget of a field. The session keeps its value under `key`, also while another page is shown."""
     kind, label, about = _kind(info), label_of(name), help_text(name, info, published)
     if unit_of(info):
         label += f" ({unit_of(info)})"
@@ -288,6 +290,6 @@ def _several(info: FieldInfo, held: Sequence[str] = ()) -> list[str]:
 
 
 def title_of(name: str) -> str:
-    """An attack or an objective as a person reads it; anything else as it is."""
+    """Return the title of an attack or objective; any other name unchanged."""
     return ATTACKS[name].title if name in ATTACKS else OBJECTIVES[name].title if name in OBJECTIVES else name
 

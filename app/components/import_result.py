@@ -8,10 +8,11 @@ from typing import Any
 import streamlit as st
 
 from app import session
-from app.components.cell_graph import genotype_graphs
-from app.components.formats import count, escape
+from app.components.html_table import StaticColumn, html_table
 from app.components.import_items import FORM_TITLES
 from app.components.states import LAUNCH_PAGE, RUN_PAGE, page_link, problem
+from app.drawing.cell_graph import genotype_graphs
+from app.formats import count, escape
 from app.importing import Outcome
 from engine.architecture.catalogue import name_of
 from engine.architecture.genotype import Genotype
@@ -55,8 +56,8 @@ def _run(outcome: Outcome, key: str, unfolded: bool) -> None:
     st.html(f'<div class="rp-row"><b>{escape(run["title"])}</b>'
             '<span class="rp-chip rp-tone-good"><span class="rp-glyph" aria-hidden="true">✓</span>Imported</span>'
             f'<span class="rp-label">{escape(run["id"])}</span></div>')
-    rows = "".join(f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>' for name, value in understood(run))
-    st.html(f'<table class="rp-table rp-wrap rp-understood"><tbody>{rows}</tbody></table>')
+    columns = (StaticColumn("Property", lambda fact: fact[0], names_row=True), StaticColumn("In the file", lambda fact: fact[1]))
+    st.html(html_table(columns, understood(run), label="Facts from the file", look="rp-wrap rp-understood"))
     with st.container(horizontal=True):
         page_link(RUN_PAGE, "Open the run", id=run["id"])
         if run["kind"] == "search":

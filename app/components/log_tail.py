@@ -1,4 +1,4 @@
-"""The end of a run's log.txt, kept at its newest line unless the reader scrolled up; the last error stays pinned above."""
+"""The end of a run's log.txt, scrolled to its newest line unless the reader has scrolled up, and its last error."""
 
 from __future__ import annotations
 
@@ -8,26 +8,16 @@ from pathlib import Path
 
 import streamlit as st
 
+from app.assets import asset
+
 TAIL_BYTES = 64 * 1024
 TAIL_LINES = 300
-# The line that names a Python exception, or anything a program itself calls an error.
+# A line that names a Python exception, or that a program marks as an error.
 _ERROR = re.compile(r"^(?:[\w.]+(?:Error|Exception|Interrupt)\b.*|.*\b(?:ERROR|CRITICAL|FATAL|Killed)\b.*|.*\berror:.*)$")
 
-_SCRIPT = """
-export default function ({ data, parentElement }) {
-  const node = parentElement.querySelector(".rp-log");
-  if (node.__text === data.text) return;
-  const first = node.__text === undefined;
-  const atEnd = first || node.scrollHeight - node.scrollTop - node.clientHeight < 24;
-  if (!first && data.text.startsWith(node.__text)) node.append(data.text.slice(node.__text.length));
-  else node.textContent = data.text;
-  node.__text = data.text;
-  if (atEnd) node.scrollTop = node.scrollHeight;
-}
-"""
 _component = st.components.v2.component(
-    "rampart_log_tail", html='<div class="rp-log" tabindex="0" role="log" aria-label="Log of the run"></div>', js=_SCRIPT,
-    isolate_styles=False)
+    "rampart_log_tail", html='<div class="rp-log" tabindex="0" role="log" aria-label="Log of the run"></div>',
+    js=asset("log_tail.js"), isolate_styles=False)
 
 
 @dataclass(frozen=True)
@@ -36,8 +26,8 @@ class Tail:
 
     Attributes:
         text: at most the last 300 lines.
-        error: the last line that is an error, "" when there is none.
-        cut: True when the file holds more than `text`.
+        error: the last line that is an error; "" for none.
+        cut: True if the file holds more than `text`.
     """
 
     text: str
@@ -46,7 +36,7 @@ class Tail:
 
 
 def read_tail(path: Path) -> Tail:
-    """The end of a log file; a missing file is an empty log. Bytes that are no UTF-8 are replaced."""
+    """Read the end of a log file; a missing file is an empty log. Bytes that are not UTF-8 are replaced."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -54,7 +44,7 @@ def read_tail(path: Path) -> Tail:
             raw = file.read(TAIL_BYTES)
     except OSError:
         return Tail("", "", False)
-    # A progress bar rewrites its line with carriage returns: the last state of each line is the one that counts.
+    # A progress bar rewrites its line with carriage returns: keep the last state of each line.
     lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in raw.decode("utf-8", errors="replace").split("\n")]
     if size > TAIL_BYTES:
         lines = lines[1:]
@@ -64,12 +54,12 @@ def read_tail(path: Path) -> Tail:
 
 
 def matching(text: str, wanted: str) -> str:
-    """The lines that contain `wanted`, case ignored; all lines for an empty wish."""
+    """Return the lines that contain `wanted`, ignoring case; all lines where it is empty."""
     if not wanted.strip():
         return text
     return "\n".join(line for line in text.split("\n") if wanted.strip().lower() in line.lower())
 
 
 def log_tail(text: str, *, key: str) -> None:
-    """Draws the log; new lines are appended in place."""
+    """Draw the log; new lines are appended in place."""
     _component(data={"text": text}, key=key)

@@ -1,53 +1,50 @@
-"""Which search method: a list that says year and kind of each, and a table that compares them."""
+"""The choice of a search method: a list that gives year and kind of each, and a table that compares them."""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from app.components.formats import escape
+from app.components.html_table import StaticColumn, html_table, with_label
 from engine.search.methods.registry import METHODS, Method
 
 DEFAULT = "arnas"
 ATTACKED, CLEAN = "attacked images in the search", "clean images only"
+COLUMNS = (
+    StaticColumn("Method", lambda name: with_label(METHODS[name].title, _year_if_untold(METHODS[name]), strong=True),
+                 names_row=True),
+    StaticColumn("Images", lambda name: sees(METHODS[name]).split(" ", 1)[0], look="rp-nowrap"),
+    StaticColumn("How it searches", lambda name: METHODS[name].summary),
+)
 
 
 def sees(method: Method) -> str:
-    """Whether its search attacks images: then its configuration has the attack's radius."""
+    """Return the images that a search trains on. A method that attacks them has a setting for epsilon."""
     return ATTACKED if any("epsilon" in name for name in method.config.model_fields) else CLEAN
 
 
 def in_order() -> list[str]:
-    """Names of all methods: the default first, then those whose search meets attacks, then the others; newest first."""
+    """Return the names of all methods: the default, then those that attack images, then the others; newest first."""
     return sorted(METHODS, key=lambda name: (name != DEFAULT, sees(METHODS[name]) != ATTACKED,
                                              -(METHODS[name].year or 0)))
 
 
 def option(name: str) -> str:
-    """"ARNAS · 2024 · attacked images in the search"; a title that holds the year says it once."""
+    """Return "ARNAS · 2024 · attacked images in the search"."""
     method = METHODS[name]
-    return " · ".join([method.title, *_year_beside(method), sees(method)])
-
-
-def _year_beside(method: Method) -> list[str]:
-    """The year, unless there is none or the title says it."""
-    return [str(method.year)] if method.year and str(method.year) not in method.title else []
+    return " · ".join(filter(None, (method.title, _year_if_untold(method), sees(method))))
 
 
 def choose_method() -> str:
-    """Draws the list, the chosen one's summary and source, and the table of all. Returns the registry name."""
+    """Draw the list, the summary and source of the chosen method, and the table of all. Return its registry name."""
     name = st.selectbox("Method", in_order(), format_func=option, key="launch.method", persist_state="session")
     st.caption(f"{METHODS[name].summary} *{METHODS[name].source}.*")
     with st.expander(f"Compare the {len(METHODS)} methods"):
-        st.html(_table(name))
+        st.html(html_table(COLUMNS, in_order(), label="Search methods", look="rp-wrap",
+                           row_look=lambda one: "rp-differs" if one == name else ""))
     return name
 
 
-def _table(chosen: str) -> str:
-    rows = "".join(
-        f'<tr class="{"rp-differs" if name == chosen else ""}"><td><b>{escape(METHODS[name].title)}</b><br>'
-        f'<span class="rp-label">{"".join(_year_beside(METHODS[name]))}</span></td>'
-        f'<td style="white-space: nowrap">{sees(METHODS[name]).split(" ", 1)[0]}</td>'
-        f"<td>{escape(METHODS[name].summary)}</td></tr>" for name in in_order())
-    return ('<div class="rp-scroll"><table class="rp-table rp-wrap"><thead><tr><th scope="col">Method</th>'
-            '<th scope="col">Images</th><th scope="col">What it does</th></tr></thead>'
-            f"<tbody>{rows}</tbody></table></div>")
+def _year_if_untold(method: Method) -> str:
+    """Return the year, "" where the title already says it."""
+    year = str(method.year or "")
+    return "" if year in method.title else year

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.components.formats import escape
+from app.formats import escape
 from engine.architecture.network import named_network
 from engine.errors import ConfigError
 
@@ -11,7 +11,7 @@ def named_network_html(name: str) -> str:
     """Return a paragraph on a network: how it is built and where it comes from. name: as in the run log."""
     try:
         network = named_network(name)
-    except ConfigError:  # of another version
-        return f'<p class="rp-note">{escape(name)} is a network to compare with: it has no cells to draw.</p>'
-    return (f'<p class="rp-note"><b>{escape(network.title)}</b> is a network to compare derived ones with: it has no cells to '
+    except ConfigError:  # written by another version
+        return f'<p class="rp-note">{escape(name)} is a baseline, without cells to draw.</p>'
+    return (f'<p class="rp-note"><b>{escape(network.title)}</b> is hand-made: a baseline for derived networks, without cells to '
             f"draw. {escape(network.description)} {escape(network.source)}.</p>")

@@ -1,8 +1,7 @@
-"""Cheap facts about this machine and dataset that a person wants to know before a launch. Imports no torch."""
+"""Cheap facts about this machine and dataset that matter before a launch. Imports no torch."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -12,14 +11,17 @@ from typing import Literal
 import psutil
 import streamlit as st
 
-from app.components.formats import escape
+from app.formats import escape, plural
 from engine.config import RunConfig
 from engine.data.catalogue import DATASETS, image_source
+from engine.data.dataset import Dataset
 from engine.data.prepared import absence
 from engine.data.splits import split_sizes
+from engine.run import device
 
-# A quick chain leaves some ten megabytes; below this a run is likely to meet a full disk.
+# A quick chain writes tens of megabytes; below this, a run is likely to fill the disk.
 LOW_DISK_BYTES = 2 * 2**30
+SIGNS = {"good": ("✓", "good", "fine"), "note": ("!", "warn", "worth knowing"), "bad": ("✕", "bad", "a problem")}
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,9 @@ class Fact:
     """One line of the list.
 
     Attributes:
-        level: "good", "note" (worth knowing) or "bad" (a launch will fail or wait).
-        name: what it is about, one word or two.
-        text: the fact, one sentence.
+        level: "good", "note" (worth knowing) or "bad" (a launch would fail or wait).
+        name: subject, one word or two.
+        text: one sentence.
     """
 
     level: Literal["good", "note", "bad"]
@@ -38,58 +40,65 @@ class Fact:
 
 
 def facts(config: RunConfig, runs: Path, running: int, queued: int) -> list[Fact]:
-    """The list for one configuration.
+    """Return the facts for one configuration.
 
     Args:
-        config: what is to be launched.
-        runs: the runs folder, for its disk.
-        running: runs that are running now.
-        queued: runs that wait now.
+        config: of the run to be launched.
+        runs: the runs folder; its disk is checked.
+        running: number of runs that are running.
+        queued: number of runs that wait.
     """
-    return [dataset_fact(config), *second_dataset_facts(config), device_fact(config.device), _cores_fact(), disk_fact(runs),
-            busy_fact(running, queued)]
+    return [dataset_fact(config), *second_dataset_facts(config), device_fact(config.device), cores_fact(), disk_fact(runs),
+            queue_fact(running, queued)]
 
 
 def dataset_fact(config: RunConfig) -> Fact:
-    """Whether the images are there, and how to get them. Digits ship with scikit-learn."""
+    """Return the number and size of the images, or how to get them."""
     data = DATASETS[config.dataset]
-    if missing := absence(data):
-        return Fact("bad", "Dataset", missing)
+    if reason := absence(data):
+        return Fact("bad", "Dataset", reason)
     channels, height, width = data.image_shape
-    used = f", {config.images} of each split used" if config.images else ""
-    return Fact("good", "Dataset", f"{data.title}, present: {data.images:,} images of {height}x{width} pixels, "
-                f"{channels} {'channel' if channels == 1 else 'channels'}, {data.classes} classes{used}.")
+    used = f", of which {config.images} of each split are used" if config.images else ""
+    return Fact("good", "Dataset", f"{data.title}: {data.images:,} images of {height}x{width} pixels, "
+                f"{plural(channels, 'channel')}, {data.classes} classes{used}.")
 
 
 def second_dataset_facts(config: RunConfig) -> list[Fact]:
-    """Whether the out-of-distribution images of a search are there; nothing where it reads none."""
-    found = []
-    for data in map(image_source, config.datasets()[1:]):
-        missing = absence(data)
-        sizes = split_sizes(data, config.images)
-        text = missing or (f"{data.title}, present: {sizes['weights'] + sizes['alphas']:,} images, fitted to those of the "
-                           "dataset; labels are not read.")
-        found.append(Fact("bad" if missing else "good", "Out-of-distribution images", text))
-    return found
+    """Return a fact for each dataset that a search reads out-of-distribution images from."""
+    return [_second_dataset_fact(config, data) for data in map(image_source, config.datasets()[1:])]
 
 
-def device_fact(device: str) -> Fact:
-    """Which device the run will take, found without torch."""
+def _second_dataset_fact(config: RunConfig, data: Dataset) -> Fact:
+    if reason := absence(data):
+        return Fact("bad", "Out-of-distribution images", reason)
+    sizes = split_sizes(data, config.images)
+    return Fact("good", "Out-of-distribution images", f"{data.title}: {sizes['weights'] + sizes['alphas']:,} images, resized "
+                "to those of the dataset. Their labels are not used.")
+
+
+def device_fact(wanted: str) -> Fact:
+    """Return the device that a run will get.
+
+    Args:
+        wanted: "auto", "cpu", "cuda" or "cuda:N".
+    """
+    gpus = device.gpus()
+    cores = plural(device.cores(), "core")
+    if wanted == "cpu":
+        return Fact("good", "Device", f"CPU, {cores}.")
+    if not gpus:
+        return (Fact("good", "Device", f"CPU, {cores}. No NVIDIA GPU found.") if wanted == "auto" else
+                Fact("bad", "Device", f"{wanted} is not available: no NVIDIA GPU found. Choose auto or cpu."))
+    index = int(wanted.partition(":")[2] or 0)
+    if index >= len(gpus):
+        return Fact("bad", "Device", f"{wanted} is not available: this machine has {plural(len(gpus), 'GPU')}, numbered from 0.")
     names = gpu_names()
-    if device.startswith("cuda") and not names:
-        return Fact("bad", "Device", f"{device} was asked for, but no NVIDIA GPU answers here. Choose auto or cpu.")
-    if device == "cpu" or not names:
-        reason = "" if names or device == "cpu" else " No NVIDIA GPU answers here."
-        return Fact("good", "Device", f"CPU, {os.cpu_count()} cores.{reason}")
-    index = int(device.partition(":")[2] or 0)
-    if index >= len(names):
-        return Fact("bad", "Device", f"{device} was asked for, but there are {len(names)} GPUs, numbered from 0.")
-    return Fact("good", "Device", names[index] + ".")
+    return Fact("good", "Device", f"{names[index] if index < len(names) else gpus[index]}.")
 
 
 @st.cache_data(ttl=30, show_spinner=False)
 def gpu_names() -> list[str]:
-    """Name and free memory of each NVIDIA GPU, as nvidia-smi says; empty without one."""
+    """Return name and free memory of each NVIDIA GPU, from nvidia-smi; empty where that does not answer."""
     if shutil.which("nvidia-smi") is None:
         return []
     query = ["nvidia-smi", "--query-gpu=name,memory.free", "--format=csv,noheader"]
@@ -100,39 +109,34 @@ def gpu_names() -> list[str]:
     return [line.replace(",", ", free memory:") for line in answer.stdout.splitlines() if line.strip()]
 
 
-def _cores_fact() -> Fact:
-    cores = os.cpu_count() or 1
-    load = psutil.getloadavg()[0]
-    free = max(0, round(cores - load))
-    text = f"{free} of {cores} CPU cores free (load {load:.1f} in the last minute)."
-    return Fact("good" if free else "note", "Cores", text if free else text + " The run will be slower than usual.")
+def cores_fact() -> Fact:
+    """Return how many CPU cores are idle."""
+    cores, load = device.cores(), psutil.getloadavg()[0]
+    idle = max(0, round(cores - load))
+    text = f"{idle} of {plural(cores, 'CPU core')} free (load {load:.1f} in the last minute)."
+    return Fact("good", "Cores", text) if idle else Fact("note", "Cores", f"{text} The run will be slower than usual.")
 
 
 def disk_fact(runs: Path) -> Fact:
-    """Free space where the runs folder is, or will be."""
+    """Return the free space where the runs folder is, or will be."""
     folder = runs.resolve()
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     text = f"{free / 2**30:,.1f} GiB free in {runs}."
-    return Fact("good", "Disk", text) if free > LOW_DISK_BYTES else Fact("bad", "Disk", text + " Free some before a launch.")
+    return Fact("good", "Disk", text) if free > LOW_DISK_BYTES else Fact("bad", "Disk", f"{text} Free some space first.")
 
 
-def busy_fact(running: int, queued: int) -> Fact:
-    """What else runs or waits."""
+def queue_fact(running: int, queued: int) -> Fact:
+    """Return what else runs or waits."""
     if not running and not queued:
-        return Fact("good", "Queue", "Nothing else runs: it starts at once.")
+        return Fact("good", "Queue", "Nothing else is running: the run starts at once.")
     parts = [f"{count} {word}" for count, word in ((running, "running"), (queued, "queued")) if count]
-    return Fact("note", "Queue", f"{' and '.join(parts)} already: this one may wait for its turn.")
+    return Fact("note", "Queue", f"{' and '.join(parts)} already: the run may wait for its turn.")
 
 
-STYLE = """<style>.rp-facts { display: grid; grid-template-columns: 1rem 4rem 1fr; gap: 0.4rem 0.5rem; font-size: 0.92rem;
- line-height: 1.45; } .rp-facts b { font-weight: 600; }</style>"""
-
-
-def draw(found: list[Fact]) -> None:
-    """The list: a sign for the level, the name, the fact."""
-    signs = {"good": ("✓", "good", "in order"), "note": ("!", "warn", "worth knowing"), "bad": ("✕", "bad", "in the way")}
-    rows = "".join(f'<span class="rp-tone-{tone}" role="img" aria-label="{words}">{sign}</span><b>{fact.name}</b>'
-                   f"<span>{escape(fact.text)}</span>" for fact in found for sign, tone, words in [signs[fact.level]])
-    st.html(f'{STYLE}<div class="rp-facts">{rows}</div>')
+def draw(listed: list[Fact]) -> None:
+    """Draw the list: a sign for the level, the name, the fact."""
+    rows = "".join(f'<span class="rp-tone-{tone}" role="img" aria-label="{words}">{sign}</span><b>{escape(fact.name)}</b>'
+                   f"<span>{escape(fact.text)}</span>" for fact in listed for sign, tone, words in [SIGNS[fact.level]])
+    st.html(f'<div class="rp-facts">{rows}</div>')

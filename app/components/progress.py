@@ -1,45 +1,49 @@
-"""Progress of a phase: a bar, what is done of what, the time left, and a counter that moves within seconds."""
+"""Progress of a phase: a bar, the amount done, the time left, and a counter that moves within seconds."""
 
 from __future__ import annotations
 
-from app.components.formats import duration, escape, missing
+from app.formats import duration, escape, missing
 
 
 def progress_html(*, title: str, done: float | None, total: float | None, unit: str = "steps", detail: str = "",
                   seconds_left: float | None = None, passes: float | None = None, tone: str = "",
                   pending: str = "starting") -> str:
-    """One phase as HTML.
+    """Return one phase as HTML.
 
     Args:
         title: name of the phase, for example "Search".
-        done, total: in `unit`; done may be fractional inside a step. Nothing known: an empty bar and `pending`.
-        detail: what is being done now, for example "PGD step 3 of 7".
-        seconds_left: estimated time left; left out when unknown.
-        passes: forward passes so far, a measured number that moves even inside one long step.
+        done, total: in `unit`; done may be fractional within a step. None where unknown: an empty bar and `pending`.
+        detail: current activity, for example "PGD step 3 of 7".
+        seconds_left: estimated time left; omitted where unknown.
+        passes: forward passes so far, which increase even within a long step.
         tone: "", "good", "warn" or "bad": colour of the bar.
-        pending: said while nothing is known yet.
+        pending: text while no amount is known.
     """
-    known = not missing(done) and not missing(total) and bool(total)
-    share = min(1.0, max(0.0, done / total)) if known else 0.0
-    amount = f"{amount_text(min(done, total))} of {amount_text(total)} {escape(unit)}" if known else escape(pending)
+    is_known = not missing(done) and not missing(total) and bool(total)
+    share = min(1.0, max(0.0, done / total)) if is_known else 0.0
+    amount = f"{amount_text(min(done, total))} of {amount_text(total)} {escape(unit)}" if is_known else escape(pending)
     left = "" if missing(seconds_left) or share >= 1 else f"<span>about {duration(seconds_left)} left</span>"
     moving = "" if missing(passes) or not passes else (
         f'<span class="rp-num" data-measured="{passes:.0f}">{passes:,.0f} forward passes</span>')
     now = f"<span>{escape(detail)}</span>" if detail else ""
     return (f'<div class="rp-progress"><div class="rp-progress-text"><span><b>{escape(title)}</b> '
-            f'<span class="rp-num">{amount}</span></span>{now}{moving}{left}</div>'
-            f'<div class="rp-track" role="progressbar" aria-label="{escape(title)}" aria-valuemin="0" aria-valuemax="100" '
+            f'<span class="rp-num">{amount}</span></span>{now}{moving}{left}</div>{_bar(title, share, tone)}</div>')
+
+
+def _bar(title: str, share: float, tone: str) -> str:
+    """Return a bar that is filled to a share of 0..1."""
+    return (f'<div class="rp-track" role="progressbar" aria-label="{escape(title)}" aria-valuemin="0" aria-valuemax="100" '
             f'aria-valuenow="{100 * share:.0f}"><div class="rp-fill{f" rp-{tone}" if tone else ""}" '
-            f'style="width:{100 * share:.2f}%"></div></div></div>')
+            f'style="width:{100 * share:.2f}%"></div></div>')
 
 
 def amount_text(value: float) -> str:
-    """12 -> "12"; 12.34 -> "12.3"; 1200 -> "1,200"."""
+    """Return 12 as "12", 12.34 as "12.3", 1200 as "1,200"."""
     return f"{value:,.0f}" if float(value).is_integer() or value >= 1000 else f"{value:.1f}"
 
 
 def figure_html(label: str, value: str, note: str = "") -> str:
-    """One number with its label, for a row of `rp-figures`."""
+    """Return one number with its label, for a row of class `rp-figures`."""
     under = f'<span class="rp-label">{escape(note)}</span>' if note else ""
     return (f'<div class="rp-figure"><span class="rp-label">{escape(label)}</span>'
             f'<span class="rp-value">{escape(value)}</span>{under}</div>')

@@ -10,24 +10,24 @@ import streamlit as st
 
 from app import session, theme
 from app.charts import alphas
-from app.components.cell_graph import cell_graph, changed_edges, legend
-from app.components.formats import escape
 from app.components.live_plot import live_plot
 from app.components.states import empty_state
+from app.drawing.cell_graph import cell_graph, changed_edges, legend
+from app.formats import escape, plural
 from engine.architecture.genotype import Cell, Genotype, derive
 
-LINE_BUCKETS = 100  # points a line; ninety-eight lines share the picture
-# What the numbers of the heat map are, without and with edge weights.
-NUMBERS = (". Numbers: softmax weights, a row adds up to 1.",
-           ", with the edge's own weight, softmax(β). Numbers: softmax weights times the weight of their edge; all into one node "
-           "add up to 1.")
+LINE_BUCKETS = 100  # points per line; 98 lines share the chart
+# Explanation of the heat map, without and with edge weights.
+ROWS = ("Each row is an edge, from → to. The numbers are softmax weights, and each row adds up to 1.",
+        "Each row is an edge, from → to, with its own weight, softmax(β). The numbers are softmax weights times the weight of "
+        "their edge, and all edges into a node add up to 1.")
 
 
 def architecture(run_id: str) -> None:
-    """Heat-map and derived cell of the chosen epoch, lines of every edge; needs a search's run log."""
+    """Draw the heat map and the derived cell of the chosen epoch, and the weights of every edge over the steps of a search."""
     log = session.run_log()
-    found = log.alpha_cells(run_id)
-    cells = [name for name in theme.CELL_TITLES if name in found] + [name for name in found if name not in theme.CELL_TITLES]
+    logged = log.alpha_cells(run_id)
+    cells = [*(name for name in theme.CELL_TITLES if name in logged), *(name for name in logged if name not in theme.CELL_TITLES)]
     if not cells:
         empty_state("No architecture weights yet", "They appear after the first step of the search.")
         return
@@ -42,32 +42,38 @@ def architecture(run_id: str) -> None:
         matrix = log.alpha_matrix(run_id, cell, epoch)
         live_plot(alphas.heat_map(matrix), key=f"run_heat_{cell}", height=430,
                   label=f"{theme.cell_title(cell)}: weight of every operation on every edge, epoch {epoch}")
-        st.html(f'<p class="rp-note">Rows: edges, from → to{NUMBERS[bool(matrix["edge_weight"].notna().any())]} Framed: the '
-                "strongest operation of its edge; the cell keeps the two strongest edges into each node.</p>")
+        st.html(f'<p class="rp-note">{ROWS[bool(matrix["edge_weight"].notna().any())]} A frame marks the strongest operation of '
+                "an edge; the cell keeps the two strongest edges into each node.</p>")
     with right:
         _graph(derived_cell(matrix), log.genotypes(run_id), cell, epoch)
-    st.html('<p class="rp-note" style="margin-top:1rem"><b>The same weights over the steps</b>, one small chart an edge: a row '
-            "for the node it ends in, a column for where it comes from.</p>")
+    _over_steps(run_id, cell)
+
+
+def _over_steps(run_id: str, cell: str) -> None:
+    """Draw the weights of every edge of a cell over the steps and, where edges have weights of their own, those too."""
+    log = session.run_log()
+    st.html('<p class="rp-note rp-apart"><b>The same weights over the steps.</b> Each small chart is an edge: its row is the '
+            "node it ends in, its column the state it comes from.</p>")
     live_plot(alphas.lines(log.alpha_lines(run_id, cell, LINE_BUCKETS)), key=f"run_lines_{cell}", height=520,
               label=f"{theme.cell_title(cell)}: weights of every edge over the steps")
     shares = log.edge_lines(run_id, cell, LINE_BUCKETS)
     if len(shares):
-        st.html('<p class="rp-note" style="margin-top:1rem"><b>The weights of the edges over the steps</b>: how the edges into a '
-                "node share it, softmax(β).</p>")
+        st.html('<p class="rp-note rp-apart"><b>Edge weights over the steps.</b> Each small chart is a node: the weights of '
+                "the edges into it, softmax(β).</p>")
         live_plot(alphas.edge_weights(shares), key=f"run_edges_{cell}", height=240,
                   label=f"{theme.cell_title(cell)}: share of every edge into each node over the steps")
 
 
 def _choose_cell(cells: list[str]) -> str:
-    """Which cell kind is shown; at first the one that images meet first."""
+    """Draw the choice of a cell kind; the first one that images pass is preselected."""
     chosen = st.segmented_control("Cell", cells, default=cells[0], format_func=theme.cell_title, key="run_cell")
     return chosen or cells[0]
 
 
 def _choose_epoch(run_id: str, epochs: list[int]) -> int:
-    """The scrubber. It follows the newest epoch until the reader moves it, and again when moved to the end."""
+    """Draw the epoch slider. It follows the newest epoch, unless the reader has moved it away from the right end."""
     if len(epochs) < 2:
-        st.html(f'<span class="rp-label">Epoch {epochs[0]}; a slider appears with the second</span>')
+        st.html(f'<span class="rp-label">Epoch {epochs[0]}. A slider appears after the next one.</span>')
         return epochs[0]
     key = f"run.epoch.{run_id}"
     held = st.session_state.get(key)
@@ -78,11 +84,11 @@ def _choose_epoch(run_id: str, epochs: list[int]) -> int:
         st.session_state[key] = None if chosen == epochs[-1] else chosen
 
     return st.select_slider("Epoch", epochs, value=value, key=f"{key}.slider.{epochs[-1]}", on_change=moved,
-                            help="Architecture weights and cell at the end of the epoch. At its right end it follows the search.")
+                            help="Architecture weights and cell at the end of an epoch. At its right end, it follows the search.")
 
 
 def genotypes_by_epoch(run_id: str) -> None:
-    """The cell of the chosen epoch, of a run that has genotypes and no architecture weights (an imported log)."""
+    """Draw the cell of the chosen epoch of a run with genotypes but no architecture weights (an imported log)."""
     genotypes = session.run_log().genotypes(run_id)
     known = {int(row.epoch): Genotype.from_json(row.genotype) for row in genotypes.itertuples()}
     last = known[max(known)]
@@ -92,11 +98,15 @@ def genotypes_by_epoch(run_id: str) -> None:
         kind = _choose_cell(kinds)
     with right:
         epoch = _choose_epoch(run_id, list(known))
-    _graph(known[epoch].cell(kind), genotypes, kind, epoch, {min(known): f"Epoch {min(known)}: the first of the file."})
+    _graph(known[epoch].cell(kind), genotypes, kind, epoch, {min(known): f"Epoch {min(known)}: the first in the file."})
 
 
 def _graph(cell: Cell, genotypes: pd.DataFrame, kind: str, epoch: int, words: Mapping[int, str] = MappingProxyType({})) -> None:
-    """The cell of an epoch, its edges marked that the epoch before did not have; words: what to say of some epochs instead."""
+    """Draw the cell of an epoch and mark the edges that are new since the previous one.
+
+    Args:
+        words: epoch -> note in place of the usual one.
+    """
     earlier = genotypes[genotypes["epoch"] < epoch]
     before = Genotype.from_json(earlier.iloc[-1]["genotype"]) if len(earlier) else None
     changed = changed_edges(before.cell(kind), cell) if before and kind in before.kinds else []
@@ -109,26 +119,30 @@ def _graph(cell: Cell, genotypes: pd.DataFrame, kind: str, epoch: int, words: Ma
 
 
 def derived_cell(matrix: pd.DataFrame) -> Cell:
-    """Discretises one cell's weights as the search does; `matrix` as of `RunLog.alpha_matrix`."""
+    """Discretise the weights of a cell as the search does.
+
+    Args:
+        matrix: from `RunLog.alpha_matrix`.
+    """
     primitives = list(dict.fromkeys(matrix["operation"]))
     rows = matrix.pivot(index="edge", columns="operation", values="weight")[primitives].sort_index()
     return derive(rows.to_numpy().tolist(), primitives)
 
 
 def change_words(epoch: int, changed: int, unchanged_epochs: int | None, edges: int = 8) -> str:
-    """What changed since the epoch before, in words.
+    """Return one sentence on the changes since the previous epoch.
 
     Args:
         epoch: the epoch that is shown.
-        changed: edges of the shown cell that the epoch before did not have.
-        unchanged_epochs: for how many epochs no cell has changed; None while the epoch is not finished.
-        edges: edges of the cell.
+        changed: number of edges of the cell that the previous epoch did not have.
+        unchanged_epochs: number of epochs since any cell changed; None while the epoch is not finished.
+        edges: number of edges of the cell.
     """
     if epoch == 0:
-        return "Before the first step: the weights are still almost equal, so this cell is a matter of chance."
+        return "Before the first step: the weights are almost equal, so this cell is arbitrary."
     here = f"{changed} of {edges} edges of this cell changed, marked ✱" if changed else "this cell did not change"
     if unchanged_epochs is None:
-        return f"Epoch {epoch}, under way; the cell that the present weights give: {here}."
+        return f"Epoch {epoch}, in progress: {here} so far."
     if unchanged_epochs:
-        return f"Epoch {epoch}: all cells unchanged for {unchanged_epochs} epoch{'s' if unchanged_epochs != 1 else ''}."
-    return f"Epoch {epoch}: {here}{'' if changed else ', another did'}."
+        return f"Epoch {epoch}: all cells unchanged for {plural(unchanged_epochs, 'epoch')}."
+    return f"Epoch {epoch}: {here}{'' if changed else ', but another did'}."

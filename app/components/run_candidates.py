@@ -9,10 +9,11 @@ import streamlit as st
 
 from app import session
 from app.charts.candidates import scatter
-from app.components.cell_graph import genotype_graphs
-from app.components.formats import count, escape, interval, percent
+from app.components.html_table import Markup, StaticColumn, code, html_table, with_label
 from app.components.live_plot import live_plot
 from app.components.states import empty_state
+from app.drawing.cell_graph import genotype_graphs
+from app.formats import count, escape, interval, percent
 from engine.architecture.genotype import Genotype
 
 RANKED = {"adversarial": "Rank: adversarial accuracy, natural accuracy between equals.",
@@ -59,28 +60,28 @@ def table_html(found: pd.DataFrame, run_id: str, attack: str, *, candidates: int
                "candidate. What a network withstands is what an attack on its retraining measures.")
     if len(found) > MOST_ROWS:
         caption += f" Listed are the first {MOST_ROWS}; results/candidates.json of the run's folder has all."
-    head = "".join(f'<th scope="col"{side}>{escape(name)}</th>' for name, side in (
-        ("Rank", ' class="rp-right"'), ("Candidate", ' class="rp-right"'), ("Natural", ' class="rp-right"'),
-        (attack, ' class="rp-right"'), ("Parameters", ' class="rp-right"'), ("MACs", ' class="rp-right"'), ("Genotype", ""),
-        *([("Next", "")] if finished else [])))
-    rows = "".join(_row(row, run_id if finished else None) for row in found[:MOST_ROWS].to_dict("records"))
-    return (f'<div class="rp-scroll"><table class="rp-table"><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
-            f"<tbody>{rows}</tbody></table></div>")
+    columns = (
+        StaticColumn("Rank", lambda row: "·" if row["ranking"] == "none" else row["rank"], right=True),
+        StaticColumn("Candidate", lambda row: row["candidate"], right=True, names_row=True),
+        StaticColumn("Natural", lambda row: _accuracy(row, "natural"), right=True),
+        StaticColumn(attack, lambda row: _accuracy(row, "adversarial"), right=True),
+        StaticColumn("Parameters", lambda row: count(row["parameters"]), right=True),
+        StaticColumn("MACs", lambda row: count(row["macs"]), right=True),
+        StaticColumn("Genotype", lambda row: code(row["hash"])),
+        *([StaticColumn("Next", lambda row: _retrain_link(row, run_id))] if finished else []),
+    )
+    return html_table(columns, found[:MOST_ROWS].to_dict("records"), label="Candidates", note=caption,
+                      row_look=lambda row: "rp-strong" if row["rank"] == 1 else "")
 
 
-def _row(row: dict, run_id: str | None) -> str:
-    """run_id: where the candidate can be retrained from; None while it cannot."""
-    def accuracy(name: str) -> str:
-        return (f'<td class="rp-right">{percent(row[name])}<br><span class="rp-label">'
-                f'{interval(row[f"{name}_low"], row[f"{name}_high"])}</span></td>')
+def _accuracy(row: dict, name: str) -> Markup:
+    """Return an accuracy with its interval below it."""
+    return with_label(percent(row[name]), interval(row[f"{name}_low"], row[f"{name}_high"]))
 
-    rank = row["rank"] if row["ranking"] != "none" else "·"
-    link = (f'<td><a href="launch?kind=retrain&amp;parent={escape(run_id)}&amp;candidate={row["candidate"]}" '
-            'target="_self">Retrain</a></td>') if run_id else ""
-    return (f'<tr class="{"rp-strong" if row["rank"] == 1 else ""}"><td class="rp-right">{rank}</td>'
-            f'<td class="rp-right">{row["candidate"]}</td>{accuracy("natural")}{accuracy("adversarial")}'
-            f'<td class="rp-right">{count(row["parameters"])}</td><td class="rp-right">{count(row["macs"])}</td>'
-            f'<td><code>{escape(row["hash"])}</code></td>{link}</tr>')
+
+def _retrain_link(row: dict, run_id: str) -> Markup:
+    return Markup(f'<a href="launch?kind=retrain&amp;parent={escape(run_id)}&amp;candidate={row["candidate"]}" '
+                  'target="_self">Retrain</a>')
 
 
 def _cells(found: pd.DataFrame, run_id: str) -> None:

@@ -1,4 +1,4 @@
-"""What a chain found: the derived cells as graphs and, beside them, the attack table of the retrained network."""
+"""The outcome of a chain: the derived cells as graphs and, next to them, the attack table of the retrained network."""
 
 from __future__ import annotations
 
@@ -9,51 +9,52 @@ import pandas as pd
 import streamlit as st
 
 from app import session
-from app.components.attack_table import CAPTION, attack_table_html
-from app.components.cell_graph import genotype_graphs, to_dot
-from app.components.formats import count, escape, missing
+from app.components.attack_table import NOTE, attack_table_html
 from app.components.named_network import named_network_html
 from app.components.states import LAUNCH_PAGE, empty_state, page_link, section
+from app.drawing.cell_graph import genotype_graphs, to_dot
+from app.formats import count, escape, missing
 from engine.architecture.genotype import Genotype
 from engine.errors import GenotypeError
 
 
 def outcome(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
-    """Cells on the left, attacks on the right, for any run of the chain. Draws nothing while there is neither.
+    """Draw the cells on the left and the attacks on the right; nothing while there is neither.
 
     Args:
-        run: the page's run; chain: all runs of its chain, root first, as dictionaries of `RunLog.run`.
+        run: the page's run, from `RunLog.runs`.
+        chain: all runs of its chain, root first.
     """
     attacked = [one for one in chain if one["kind"] == "attack"]
     results = session.run_log().attacks()
     results = results[results["run"].isin([one["id"] for one in attacked])]
     hand_made = run["hand_made"] or next((one["hand_made"] for one in reversed(chain) if one["hand_made"]), "")
-    found = None if hand_made else derived(run, chain)
-    if not hand_made and (found is None or (results.empty and run["kind"] == "search" and run["status"] != "finished")):
+    genotype = None if hand_made else derived(run, chain)
+    if not hand_made and (genotype is None or (results.empty and run["kind"] == "search" and run["status"] != "finished")):
         return
     if hand_made:
-        section("What it withstands", "a hand-made network, attacked on the test split")
+        section("Robustness", "a hand-made network, attacked on the test split")
     else:
-        section("Derived cells and what they withstand", "left, what the search found; right, the network retrained from it, "
+        section("Derived cells and robustness", "left, the cells that were found; right, the network retrained from them, "
                 "attacked on the test split")
     left, right = st.columns([6, 6], gap="large")
     with left:
-        if found is None:
+        if genotype is None:
             st.html(named_network_html(hand_made))
         else:
-            genotype_graphs(found, key="outcome")
-            _downloads(found, run["id"])
+            genotype_graphs(genotype, key="outcome")
+            _downloads(genotype, run["id"])
     with right:
         _attacks(results, attacked, chain)
 
 
 def derived(run: dict[str, Any], chain: list[dict[str, Any]]) -> Genotype | None:
-    """The newest genotype of the chain: the retrained network's, else the search's own last one."""
+    """Return the newest genotype of the chain: the retrained network's, else the last one of the search."""
     log = session.run_log()
     for one in [run, *reversed(chain)]:
         try:
             return Genotype.from_dict(log.genotype(one["id"]))
-        except GenotypeError:  # None: it has none yet
+        except GenotypeError:  # it has none yet
             continue
     return None
 
@@ -67,39 +68,39 @@ def _attacks(results: pd.DataFrame, attacked: list[dict[str, Any]], chain: list[
         if len(runs) > 1:
             name = escape(run_id)
             st.html(f'<span class="rp-label">Attack run <a href="run?id={name}" target="_self">{name}</a></span>')
-        st.html(attack_table_html(results[results["run"] == run_id], CAPTION if run_id == runs[-1] else ""))
+        st.html(attack_table_html(results[results["run"] == run_id], NOTE if run_id == runs[-1] else ""))
     sizes = next((one for one in reversed(chain) if not missing(one.get("parameters"))), None)
     if sizes:
         st.html(f'<p class="rp-note">Network: {count(sizes["parameters"])} parameters, {count(sizes["macs"])} '
-                f"multiply-accumulates per image.</p>")
+                f"MACs per image.</p>")
 
 
 def _waiting(attacked: list[dict[str, Any]], chain: list[dict[str, Any]]) -> None:
-    """Why there is no table yet."""
+    """Draw why there is no table yet, and the way to one."""
     if attacked:
         status = attacked[-1]["status"]
-        words = {"queued": "The attack waits until the network is trained.", "running": "The first attack is being measured.",
-                 "failed": "The attack run failed; its page says why.",
-                 "stopped": "The attack run was stopped; resume it on its page."}
-        empty_state("No attack measured yet", words.get(status, f"The attack run is {status}."))
+        words = {"queued": "The attack starts once the network is trained.", "running": "The first attack is being measured.",
+                 "failed": "The attack failed. Its page shows why.",
+                 "stopped": "The attack was stopped. Resume it on its page."}
+        empty_state("No attack measured yet", words.get(status, f"The attack is {status}."))
     elif any(one["kind"] == "retrain" for one in chain):
-        empty_state("Not attacked yet", "Launch an attack on the retrained network to see what it withstands.")
+        empty_state("Not attacked yet", "Launch an attack to measure the robustness of the retrained network.")
         page_link(LAUNCH_PAGE, "Attack it", kind="attack", parent=_last(chain, "retrain"))
     else:
-        empty_state("Not retrained yet", "A search's own accuracies are not those of the trained network. Launch a retraining of "
-                    "these cells, then an attack on the trained network.")
-        page_link(LAUNCH_PAGE, "Retrain them", kind="retrain", parent=_last(chain, "search"))
+        empty_state("Not retrained yet", "The accuracies of a search are not those of the network that it finds. Retrain that "
+                    "network, then attack it.")
+        page_link(LAUNCH_PAGE, "Retrain it", kind="retrain", parent=_last(chain, "search"))
 
 
 def _last(chain: list[dict[str, Any]], kind: str) -> str:
     return next((str(one["id"]) for one in reversed(chain) if one["kind"] == kind), "")
 
 
-def _downloads(found: Genotype, run_id: str) -> None:
-    """The genotype as JSON and as DOT."""
+def _downloads(genotype: Genotype, run_id: str) -> None:
+    """Draw the downloads of the genotype, as JSON and as DOT, and its hash."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.download_button("Genotype (JSON)", json.dumps(found.to_dict(), indent=1), f"{run_id}-genotype.json",
+        st.download_button("Genotype (JSON)", json.dumps(genotype.to_dict(), indent=1), f"{run_id}-genotype.json",
                            "application/json", key="outcome_json", on_click="ignore")
-        dot = "\n".join(to_dot(found, kind) for kind in found.kinds)
+        dot = "\n".join(to_dot(genotype, kind) for kind in genotype.kinds)
         st.download_button("Graphs (DOT)", dot, f"{run_id}-cells.dot", "text/vnd.graphviz", key="outcome_dot", on_click="ignore")
-        st.html(f'<span class="rp-label">hash {escape(found.hash)}</span>')
+        st.html(f'<span class="rp-label">hash {escape(genotype.hash)}</span>')

@@ -1,4 +1,4 @@
-"""The settings of a run, or of one to be launched: what differs from the published ones, and all of them, grouped."""
+"""The settings of a run, or of one to be launched: the differences from the published ones, and all settings by group."""
 
 from __future__ import annotations
 
@@ -8,46 +8,96 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from app.components.form import label_of, with_unit
-from app.components.formats import escape
+from app.components.html_table import StaticColumn, html_table
+from app.formats import dataset_title, plural
+from app.theme import KIND_TITLES
 from engine.config import setting_of
 from engine.configuring import Difference, config_class
+from engine.data.catalogue import DATASETS
 from engine.errors import ConfigError
 from engine.search.methods.registry import METHODS
 
-OF_A_RUN = ("Setting", "This run", "Published")  # titles of the columns
-
 
 def is_published(kind: str, method: str | None) -> bool:
-    """Whether a paper fixes the settings that a run's are compared with, not we."""
+    """Return True if a paper fixes the settings that a run's are compared with, False if they are our defaults."""
     return kind != "search" or method not in METHODS or METHODS[method].published
 
 
-def differences_html(kind: str, method: str | None, found: Sequence[Difference], titles: Sequence[str] = OF_A_RUN) -> str:
-    """Setting, value here, published value, one row each, under three titles."""
-    fields = _fields(kind, method)
-    rows = "".join(f"<tr><td>{escape(label_of(one.field))}</td><td>{_value(fields, one.field, one.value)}</td>"
-                   f"<td>{_value(fields, one.field, one.paper)}</td></tr>" for one in found)
-    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in titles)
-    return f'<div class="rp-scroll"><table class="rp-table"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+def reference_words(kind: str, method: str | None, dataset: str) -> str:
+    """Return the name of the settings that a run's are compared with, as `published_values` chooses them."""
+    words = "the published settings" if is_published(kind, method) else "our default settings"
+    return f"{words} for {DATASETS['cifar10'].title}" if _is_adapted(dataset) else words
 
 
-def all_settings_html(kind: str, method: str | None, values: Mapping[str, Any], found: Sequence[Difference]) -> str:
-    """Every setting by group with its meaning; those in `found` differ from the published ones and are tinted."""
+def paper_words(kind: str, method: str | None, dataset: str, differing: int) -> str:
+    """Return what the preset `paper` holds on a dataset. Only settings that all equal the published ones are called published.
+
+    Args:
+        kind, method, dataset: of the run.
+        differing: number of settings of the preset that `differences_from_paper` lists.
+    """
+    words = reference_words(kind, method, dataset)
+    words = words[0].upper() + words[1:]
+    if _is_adapted(dataset):
+        words += f", adapted to {dataset_title(dataset)}: {_differ(differing)}"
+    elif differing:
+        words += f" with {plural(differing, 'exception')}"
+    return f"{words}.{_no_paper(kind, method)}"
+
+
+def differences_words(kind: str, method: str | None, dataset: str, differing: int) -> str:
+    """Return how many settings differ from which, for example "15 settings differ from the published settings."."""
+    count = _differ(differing) if differing else "No setting differs"
+    return f"{count} from {reference_words(kind, method, dataset)}.{_no_paper(kind, method)}"
+
+
+def differences_html(kind: str, method: str | None, differences: Sequence[Difference]) -> str:
+    """Return the settings that differ, with the value of this run and the published or default one."""
     fields = _fields(kind, method)
-    differing = {one.field for one in found}
+    columns = (
+        StaticColumn(f"{KIND_TITLES.get(kind, kind)} setting", lambda one: label_of(one.field), names_row=True),
+        StaticColumn("This run", lambda one: _value(fields, one.field, one.value)),
+        StaticColumn("Published" if is_published(kind, method) else "Default", lambda one: _value(fields, one.field, one.paper)),
+    )
+    return html_table(columns, differences, label=f"{KIND_TITLES.get(kind, kind)} settings that differ")
+
+
+def all_settings_html(kind: str, method: str | None, values: Mapping[str, Any], differences: Sequence[Difference]) -> str:
+    """Return every setting by group with its meaning; those that differ from the published ones are tinted."""
+    fields = _fields(kind, method)
+    differing = {one.field for one in differences}
+    columns = (
+        StaticColumn("Setting", lambda name: label_of(name), names_row=True),
+        StaticColumn("Value", lambda name: _value(fields, name, values[name])),
+        StaticColumn("Meaning", lambda name: fields[name].description or "" if name in fields else "", look="rp-label"),
+    )
     groups: dict[str, list[str]] = {}
-    for name, value in values.items():
-        info = fields.get(name)
-        groups.setdefault(setting_of(info).group if info else "Other", []).append(
-            f'<tr class="{"rp-differs" if name in differing else ""}"><td>{escape(label_of(name))}</td>'
-            f'<td>{_value(fields, name, value)}</td>'
-            f'<td class="rp-label">{escape(info.description or "") if info else ""}</td></tr>')
-    parts = [f'<tr><th scope="rowgroup" colspan="3">{escape(group)}</th></tr>{"".join(rows)}' for group, rows in groups.items()]
-    return f'<div class="rp-scroll"><table class="rp-table"><tbody>{"".join(parts)}</tbody></table></div>'
+    for name in values:
+        groups.setdefault(_group(fields, name), []).append(name)
+    names = [name for members in groups.values() for name in members]
+    return html_table(columns, names, label="All settings", group=lambda name: _group(fields, name),
+                      row_look=lambda name: "rp-differs" if name in differing else "")
+
+
+def _is_adapted(dataset: str) -> bool:
+    """Return True if no paper used the dataset, so that the published settings are those for CIFAR-10."""
+    return dataset in DATASETS and not DATASETS[dataset].published
+
+
+def _differ(number: int) -> str:
+    return f"{plural(number, 'setting')} {'differs' if number == 1 else 'differ'}"
+
+
+def _no_paper(kind: str, method: str | None) -> str:
+    return "" if is_published(kind, method) else f" No paper fixes the settings of {METHODS[str(method)].title}."
+
+
+def _group(fields: Mapping[str, FieldInfo], name: str) -> str:
+    return setting_of(fields[name]).group if name in fields else "Other"
 
 
 def _fields(kind: str, method: str | None) -> Mapping[str, FieldInfo]:
-    """The fields of a run's settings; none for a kind or method that this version does not know."""
+    """Return the fields of a run's settings; none for a kind or method that this version does not know."""
     try:
         return config_class(kind, method).model_fields
     except ConfigError:
@@ -55,5 +105,7 @@ def _fields(kind: str, method: str | None) -> Mapping[str, FieldInfo]:
 
 
 def _value(fields: Mapping[str, FieldInfo], name: str, value: Any) -> str:
-    """A value with its unit, as the Launch page writes it; as it is where this version does not know the field."""
-    return escape(with_unit(fields[name], value) if name in fields else value)
+    """Return a value with its unit, as on the Launch page; unformatted where this version does not know the field."""
+    if name == "dataset":
+        return dataset_title(value)
+    return with_unit(fields[name], value) if name in fields else str(value)

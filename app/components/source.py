@@ -1,4 +1,4 @@
-"""Where a retraining or an import gets its genotype or network from, and an attack its network: controls of two pages."""
+"""Controls that choose the genotype or network of a retraining or an import, and the network of an attack."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ import pandas as pd
 import streamlit as st
 
 from app import session
-from app.components.formats import percent
+from app.formats import percent
 from engine.architecture.catalogue import CATALOG
 from engine.architecture.genotype import Genotype
 from engine.architecture.network import DERIVED, FORMS, OFFERED, named_network, network_name
 from engine.errors import ConfigError, GenotypeError
 
-SOURCES = {"search": "What a search found", "catalogue": "A published genotype", "paste": "Paste JSON"}
+SOURCES = {"search": "From a search", "catalogue": "Published genotype", "paste": "Paste JSON"}
 ANOTHER = "another"
 EXAMPLE = '{"accurate": [["sep_conv_3x3", 0], ["skip_connect", 1], …], "accurate_concat": [2, 3, 4, 5], "reduce": …}'
 
 
 @dataclass(frozen=True)
 class Source:
-    """What was chosen.
+    """The chosen genotype or network.
 
     Attributes:
-        parent: id of the run it comes from, if it comes from a run.
-        changes: settings that follow from the choice (the genotype or network, when it comes from no run).
-        genotype: the genotype itself where it is known.
+        parent: id of the run that it comes from, if any.
+        changes: settings that follow from the choice: the genotype or network, unless a run provides it.
+        genotype: the genotype, where it is known.
         network: name of the network, if it was chosen by name.
-        problem: why nothing can be launched yet, one sentence; empty when all is well.
+        problem: why nothing can be launched yet, one sentence; "" if it can.
     """
 
     parent: str | None = None
@@ -42,32 +42,32 @@ class Source:
 
 def genotype_source(runs: pd.DataFrame, wanted: str | None = None, candidate: str | None = None, *, key: str = "launch",
                     preselect: bool = True, named_too: bool = False) -> Source:
-    """The controls that choose a genotype: of a retraining, or of an imported network.
+    """Draw the controls that choose a genotype, for a retraining or an imported network.
 
     Args:
         runs: `RunLog.runs()`.
-        wanted: id of the search to start from, from the address of the page.
-        candidate: number of the candidate of that search to take instead of its result, from the address of the page.
+        wanted: id of the search to preselect, from the page's address.
+        candidate: number of the candidate of that search to preselect in place of its result, from the page's address.
         key: prefix of the widgets' keys, the page's name.
-        preselect: whether the first of a list is chosen already. Not where a wrong one could fit unnoticed.
-        named_too: offer networks chosen by name as well, with keys of the Launch page.
+        preselect: choose the first entry of a list. False where a wrong choice could go unnoticed.
+        named_too: offer networks chosen by name as well, under keys of the Launch page.
     """
     start = "search" if wanted or (preselect and _finished(runs, "search")) else "catalogue"
     st.session_state.setdefault(f"{key}.source", start)
-    sources = SOURCES | ({"named": "A network to compare with"} if named_too else {})
+    sources = SOURCES | ({"named": "Network to compare with"} if named_too else {})
     chosen = st.segmented_control("Network" if named_too else "Genotype", list(sources), format_func=sources.get,
                                   key=f"{key}.source", required=True, persist_state="session")
     if chosen == "search":
-        found = _parent(runs, "search", wanted, "Search", "No search has finished yet. Launch one, take a published "
+        search = _parent(runs, "search", wanted, "Search", "No search has finished yet. Launch one, choose a published "
                         "genotype, or paste one.", key, preselect)
-        return _candidate(found, candidate if found.parent == wanted else None, key)
+        return _candidate(search, candidate if search.parent == wanted else None, key)
     if chosen == "named":
         return _named()
     return _catalogue(key, preselect) if chosen == "catalogue" else _pasted(key)
 
 
 def choose_network(name: str) -> None:
-    """Set the controls to the network that a configuration names; leave them for `DERIVED`.
+    """Set the controls to the network that a configuration names; leave them unchanged for `DERIVED`.
 
     Raises:
         ConfigError: no such network.
@@ -81,9 +81,9 @@ def choose_network(name: str) -> None:
 
 
 def attack_source(runs: pd.DataFrame, wanted: str | None) -> Source:
-    """The controls of an attack: which retrained network. Arguments as `genotype_source`."""
-    return _parent(runs, "retrain", wanted, "Retrained network", "No retraining has finished yet. An attack needs the "
-                   "network of a finished retraining: launch one first, or import a checkpoint.", "launch")
+    """Draw the control that chooses the retrained network of an attack. Arguments as for `genotype_source`."""
+    return _parent(runs, "retrain", wanted, "Retrained network", "An attack needs a retrained network, and no retraining "
+                   "has finished yet. Launch one first, or import a checkpoint.", "launch")
 
 
 def _finished(runs: pd.DataFrame, kind: str) -> list[str]:
@@ -101,21 +101,21 @@ def _parent(runs: pd.DataFrame, kind: str, wanted: str | None, label: str, nothi
     titles = dict(zip(runs["id"], runs["title"]))
     index = ids.index(wanted) if wanted in ids else 0 if preselect else None
     parent = st.selectbox(label, ids, index=index, format_func=lambda name: f"{titles[name]} · {name}",
-                          key=f"{key}.parent.{kind}.{wanted}", placeholder="Choose the search")
+                          key=f"{key}.parent.{kind}.{wanted}", placeholder="Choose a search")
     if wanted and wanted not in ids:
-        st.caption(f"{wanted} has not finished, so it cannot be chosen.")
+        st.caption(f"{wanted} has not finished yet.")
     if parent is None:
-        return Source(problem="Choose the search whose genotype it is.")
+        return Source(problem="Choose the search that found the genotype.")
     return Source(parent=parent, genotype=_genotype_of(parent))
 
 
 def _candidate(search: Source, wanted: str | None, key: str) -> Source:
-    """The result of a search, or one of the candidates that it measured, if it has any. Both are trained as its children, so
-    that they share its splits."""
-    found = session.run_log().candidates(search.parent) if search.parent else pd.DataFrame()
-    if found.empty:
+    """Draw the choice between the result of a search and the candidates that it measured, if any. Either is trained as a child
+    of the search, and so on its splits."""
+    measured = session.run_log().candidates(search.parent) if search.parent else pd.DataFrame()
+    if measured.empty:
         return search
-    rows = {int(row["candidate"]): row for row in found.to_dict("records")}
+    rows = {int(row["candidate"]): row for row in measured.to_dict("records")}
     options = [0, *rows]
     number = st.selectbox("Candidate", options, index=options.index(int(wanted)) if _is_one_of(wanted, rows) else 0,
                           format_func=lambda one: _candidate_text(rows[one]) if one else "The search's result",
@@ -136,7 +136,7 @@ def _candidate_text(row: dict[str, Any]) -> str:
 
 
 def _genotype_of(run: str) -> Genotype | None:
-    """What a run found or trains; None when its events do not say."""
+    """Return the genotype that a run found or trains; None while its events hold none."""
     try:
         return Genotype.from_dict(session.run_log().genotype(run))
     except GenotypeError:
@@ -146,7 +146,7 @@ def _genotype_of(run: str) -> Genotype | None:
 def _catalogue(key: str, preselect: bool) -> Source:
     names = [name for name, entry in CATALOG.items() if entry.genotype is not None]
     name = st.selectbox("Published genotype", names, index=0 if preselect else None, key=f"{key}.catalogue",
-                        placeholder="Choose the genotype", persist_state="session")
+                        placeholder="Choose a genotype", persist_state="session")
     if name is None:
         return Source(problem="Choose the genotype.")
     st.caption(CATALOG[name].source)
@@ -166,14 +166,14 @@ def _named() -> Source:
     except ConfigError as refusal:
         st.markdown(f":red[:material/error:] {refusal}")
         return Source(problem=str(refusal))
-    st.caption(f"{network.source}. It has no cells, no auxiliary head and no drop path.")
+    st.caption(f"{network.source}. A baseline for derived networks, without cells, auxiliary head or drop path.")
     return Source(changes={"network": network.name}, network=network.name)
 
 
 def _pasted(key: str) -> Source:
     text = st.text_area("Genotype as JSON", key=f"{key}.pasted", placeholder=EXAMPLE, height=160, persist_state="session",
-                        help="Cells by name, two [operation, input] pairs per node, and the nodes that are joined at the "
-                             "end. The Run page offers it for every genotype.")
+                        help="Cells by name, two [operation, input] pairs per node, and the nodes that the output "
+                             "concatenates. The Run page exports every genotype in this form.")
     if not (text or "").strip():
         return Source(problem="Paste a genotype as JSON.")
     try:

@@ -1,38 +1,38 @@
-"""What a page says when it has nothing to show, or cannot: designed empty states and problems in one sentence."""
+"""Headings, empty states, problems, and the first page of an empty studio."""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from app.components.formats import escape
+from app.formats import escape
 
 LAUNCH_PAGE = "views/launch.py"
 RUNS_PAGE = "views/runs.py"
 RUN_PAGE = "views/run.py"
 IMPORT_PAGE = "views/imports.py"
-LONGEST = 700  # characters of a problem; a value out of an address may be of any length
+LONGEST = 700  # characters of a problem; a value in an address can have any length
 
 
 def heading(title: str, note: str = "") -> None:
-    """The title of a page (h1) and one line under it."""
+    """Draw the title of a page (h1) and one line below it."""
     under = f'<p class="rp-note">{escape(note)}</p>' if note else ""
     st.html(f'<h1 class="rp-title">{escape(title)}</h1>{under}')
 
 
 def section(title: str, note: str = "") -> None:
-    """The title of a section (h2) and, on the same line, what its numbers are."""
+    """Draw the title of a section (h2) and, on the same line, a note on its numbers."""
     beside = f'<span class="rp-note">{escape(note)}</span>' if note else ""
     st.html(f'<div class="rp-sectionhead"><h2 class="rp-section">{escape(title)}</h2>{beside}</div>')
 
 
 def empty_state(title: str, *lines: str, link: str | None = None, link_label: str = "") -> None:
-    """A calm box that says what will be here and what to do for it.
+    """Draw a box that says what will appear here and how to get it.
 
     Args:
-        title: what is missing, for example "No attacked networks yet".
+        title: for example "No attacked network yet".
         lines: plain sentences.
-        link: a page of ours ("views/launch.py") to go to.
-        link_label: its button's words.
+        link: a page to go to, for example "views/launch.py".
+        link_label: text of the link.
     """
     body = "".join(f"<p>{escape(line)}</p>" for line in lines)
     st.html(f'<div class="rp-empty" role="status"><h3>{escape(title)}</h3>{body}</div>')
@@ -41,7 +41,7 @@ def empty_state(title: str, *lines: str, link: str | None = None, link_label: st
 
 
 def problem(sentence: str, *, link: str | None = RUNS_PAGE, link_label: str = "Go to Runs") -> None:
-    """An error of input or data, as one sentence with a way on. Never a traceback."""
+    """Draw an error of input or data as one sentence, with a link to another page. Never a traceback."""
     shown = sentence if len(sentence) <= LONGEST else f"{sentence[:LONGEST // 2]} … {sentence[-LONGEST // 2:]}"
     st.html(f'<div class="rp-problem" role="alert">{escape(shown)}</div>')
     if link:
@@ -49,7 +49,7 @@ def problem(sentence: str, *, link: str | None = RUNS_PAGE, link_label: str = "G
 
 
 def page_link(page: str, label: str, **query: str) -> None:
-    """A link to one of our pages. A page that is tested alone, without the router, shows the words only."""
+    """Draw a link to a page. Without the router, as in a test of a single page, draw its text only."""
     try:
         st.page_link(page, label=label, query_params=query or None)
     except (KeyError, st.errors.StreamlitAPIException):
@@ -57,7 +57,7 @@ def page_link(page: str, label: str, **query: str) -> None:
 
 
 def first_run() -> None:
-    """The very first page: no run exists yet. Explains the product and offers one button."""
+    """Draw the page of an empty studio: a short explanation and one button."""
     with st.container(key="rp-welcome"):
         _welcome()
 
@@ -66,17 +66,17 @@ def _welcome() -> None:
     st.html(
         '<h1 class="rp-title">Robust architecture search, watched as it happens</h1>'
         '<p class="rp-lead">Rampart searches for small networks that stay accurate when their images are attacked. '
-        "You launch a search here, watch natural and adversarial accuracy pull at the architecture, and leave with the "
-        "cells it found and a table of attacks on the trained network.</p>")
+        "Launch a search, watch the architecture trade natural for adversarial accuracy, and leave with the cells that it "
+        "found and a table of attacks on the trained network.</p>")
     st.html(
         '<ol class="rp-steps" aria-label="What a launch does">'
-        '<li><span class="rp-step"><b>1 Search</b><span class="rp-label">finds the cells</span></span>'
+        '<li><span class="rp-step"><b>1 Search</b><span class="rp-label">find the cells</span></span>'
         '<span class="rp-arrow" aria-hidden="true">→</span></li>'
-        '<li><span class="rp-step"><b>2 Retrain</b><span class="rp-label">trains that network from scratch</span></span>'
+        '<li><span class="rp-step"><b>2 Retrain</b><span class="rp-label">train the network from scratch</span></span>'
         '<span class="rp-arrow" aria-hidden="true">→</span></li>'
-        '<li><span class="rp-step"><b>3 Attack</b><span class="rp-label">measures what survives</span></span></li></ol>')
-    st.html('<p class="rp-note">The first search is a demonstration: ARNAS on handwritten digits, on this computer\'s '
-            "processor, in a few minutes. Nothing is downloaded and nothing leaves this machine.</p>")
+        '<li><span class="rp-step"><b>3 Attack</b><span class="rp-label">measure its robustness</span></span></li></ol>')
+    st.html('<p class="rp-note">The first search is a demonstration: ARNAS on handwritten digits, on the CPU of this '
+            "machine, in a few minutes. Nothing is downloaded, and nothing leaves the machine.</p>")
     if st.button("Set up the first search", type="primary", key="first_run_launch"):
         st.switch_page(LAUNCH_PAGE)
-    page_link(IMPORT_PAGE, "Or import what public code has found or trained")
+    page_link(IMPORT_PAGE, "Or import results of public code")

@@ -1,18 +1,18 @@
-"""The status of a run as a chip: glyph, word, tone; the cause beside it."""
+"""The status of a run as a chip of glyph, word and tone, followed by its cause."""
 
 from __future__ import annotations
 
 from app import theme
-from app.components.formats import coarse, escape, missing
+from app.formats import coarse, escape, missing
 
 
 def status_chip_html(status: str, cause: str | None = None, silent_s: float | None = None) -> str:
-    """The chip as HTML, to be put into a row of one's own.
+    """Return the chip as HTML, for a row of class `rp-row`.
 
     Args:
         status: queued, running, stopping, stopped, finished or failed.
-        cause: why it failed or stopped, as a short clause; shown behind the chip.
-        silent_s: seconds since the last event; over a minute a live run says "no news for 4 min".
+        cause: why it failed or stopped, as a short clause; shown after the chip.
+        silent_s: seconds since the last event; a live run that is silent for over a minute shows "no news for 4 min".
     """
     glyph, tone = theme.STATUS.get(status, ("?", "muted"))
     chip = (f'<span class="rp-chip rp-tone-{tone}" data-status="{escape(status)}"><span class="rp-glyph" aria-hidden="true">'
@@ -25,5 +25,5 @@ def status_chip_html(status: str, cause: str | None = None, silent_s: float | No
 
 
 def tag_html(text: str) -> str:
-    """A quiet label, for example the preset's name."""
+    """Return a quiet label, for example the name of the preset."""
     return f'<span class="rp-tag">{escape(text)}</span>'

@@ -1,1 +1,1 @@
-"""The pages, one file each; `app.main` draws the one that was asked for."""
+"""The pages, one file each; `app.main` routes to them."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app import session
-from app.components.formats import escape
+from app.components.html_table import StaticColumn, code, html_table, with_label
 from app.components.import_items import Answers, answered, ask, choose_files
 from app.components.import_result import result
 from app.components.progress import progress_html
@@ -120,11 +120,9 @@ def _remember(current: Imports) -> None:
 def what_can_be_imported() -> None:
     """Draw a table of the forms: an example of each, and the run made of it."""
     section("What can be imported")
-    rows = "".join(f'<tr><td><b>{escape(title)}</b><br><span class="rp-label">{escape(files)}</span></td>'
-                   f'<td><code>{escape(example)}</code></td><td>{escape(becomes)}</td></tr>'
-                   for title, files, example, becomes in KINDS)
-    st.html('<table class="rp-table rp-wrap rp-examples"><thead><tr><th scope="col">File</th><th scope="col">Looks like</th>'
-            f'<th scope="col">Becomes</th></tr></thead><tbody>{rows}</tbody></table>')
+    columns = (StaticColumn("File", lambda kind: with_label(kind[0], kind[1], strong=True), names_row=True),
+               StaticColumn("Looks like", lambda kind: code(kind[2])), StaticColumn("Becomes", lambda kind: kind[3]))
+    st.html(html_table(columns, KINDS, label="Files that can be imported", look="rp-wrap rp-examples"))
 
 
 def promises() -> None:

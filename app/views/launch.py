@@ -1,9 +1,9 @@
-"""Launch: choose what to run, see what differs from the paper and the exact command, and start it with one click."""
+"""Launch: choose what to run, see how it differs from the paper and the exact command, and start it with one click."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -13,14 +13,14 @@ import streamlit as st
 
 from app import session
 from app.components import preflight
-from app.components.cell_graph import drawing, genotype_graphs
 from app.components.form import FormValues, check, config_form
-from app.components.formats import count
 from app.components.method_choice import choose_method
-from app.components.placement_picture import rule_figure, rules_figures
-from app.components.settings import differences_html, is_published
+from app.components.settings import differences_html, differences_words, paper_words
 from app.components.source import Source, attack_source, choose_network, genotype_source
 from app.components.states import RUN_PAGE, heading, problem, section
+from app.drawing.cell_graph import drawing, genotype_graphs
+from app.drawing.placement_picture import rule_figure, rules_figures
+from app.formats import count
 from app.theme import KIND_TITLES
 from engine import requests
 from engine.architecture.cost import Cost, cost
@@ -28,27 +28,25 @@ from engine.architecture.network import DERIVED, named_network
 from engine.architecture.transplant import read_grafts, transplant
 from engine.config import PRESETS, RetrainConfig, RunConfig, network_values
 from engine.config.run import KINDS
-from engine.configuring import build, config_class, differences_from_paper, preset_values, validate
+from engine.configuring import Difference, build, config_class, differences_from_paper, preset_values, validate
 from engine.data.catalogue import DATASETS, image_source
 from engine.data.prepared import absence
 from engine.errors import ConfigError, RampartError
 from engine.run.lineage import arrangement_of
 from engine.run.matching import matched
-from engine.search.methods.registry import METHODS
 
 KIND_TEXTS = {
-    "search": "Finds the cells of a network that is accurate and hard to attack.",
-    "retrain": "Trains a network from scratch, against an attack: what a search found, a published one, or a hand-made one.",
-    "attack": "Measures a retrained network on the test split: natural accuracy, and accuracy under each attack.",
+    "search": "Search for the cells of a network that is accurate and hard to attack.",
+    "retrain": "Train a network from scratch on attacked images: a derived one, or one to compare with.",
+    "attack": "Measure a retrained network on the test split: natural accuracy, and accuracy under each attack.",
 }
 THEN = ("retrain", "attack")
 PLACED = ("channels", "layers", "placement", "width_ratio")  # the settings that the picture of the network shows
-PUBLISHED = {"search": "search", "retrain": "retraining", "attack": "attacks"}
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The controls at the top of the page: what to run, before any setting is touched."""
+    """The controls at the top of the page: what to run, apart from its settings."""
 
     kind: str
     method: str | None
@@ -59,7 +57,7 @@ class Choice:
 
     @property
     def form_key(self) -> str:
-        """Fields of another choice, or of an imported file, start anew."""
+        """Prefix of the form's keys. Another choice, or an imported file, is a new form."""
         parts = ("launch", self.kind, self.method or "", self.dataset, self.preset, str(_imported()["number"]))
         return ".".join(parts)
 
@@ -69,11 +67,11 @@ def _imported() -> dict[str, Any]:
 
 
 def choose(runs: pd.DataFrame) -> Choice:
-    """Draws the controls. The address may preset them: ?kind=retrain&parent=ID&candidate=3, ?preset=scout."""
+    """Draw the controls. The address may preset them: ?kind=retrain&parent=ID&candidate=3, ?preset=scout."""
     asked = st.query_params
     _start("launch.kind", asked.get("kind"), KINDS, "search")
     _start("launch.preset", asked.get("preset"), PRESETS, "quick")
-    # `smoke` is for the project's own tests: offered only to who asks for it by name.
+    # `smoke` is for the project's own tests: offered only where the address names it.
     presets = [name for name in PRESETS if name != "smoke" or st.session_state["launch.preset"] == "smoke"]
     kind = st.segmented_control("Kind of run", KINDS, format_func=KIND_TITLES.get, key="launch.kind", required=True,
                                 label_visibility="collapsed", persist_state="session")
@@ -88,28 +86,33 @@ def choose(runs: pd.DataFrame) -> Choice:
     left, right = st.columns(2)
     dataset = left.selectbox("Dataset", list(DATASETS), format_func=lambda name: DATASETS[name].title, key="launch.dataset",
                              help="\n\n".join(entry.description for _, entry in DATASETS.items()), persist_state="session")
-    preset = right.segmented_control("Preset", presets, key="launch.preset", required=True, persist_state="session",
-                                     help="\n\n".join(f"`{name}`: {PRESETS[name]}" for name in presets))
-    words = PRESETS[preset]
-    if preset == "paper" and not is_published(kind, method):
-        words = "Our defaults: no paper fixes those of this method."
-    st.markdown(f"{':material/science: ' if preset == 'quick' else ''}**{preset}**: {words}")
+    about = st.container()
     then: tuple[str, ...] = ()
     if kind == "search" and st.checkbox("Then retrain and attack what it finds", value=True, key="launch.then",
                                         persist_state="session"):
         then = THEN
+    words = PRESETS | {"paper": _paper_words((kind, *then), method, dataset)}
+    preset = right.segmented_control("Preset", presets, key="launch.preset", required=True, persist_state="session",
+                                     help="\n\n".join(f"`{name}`: {words[name]}" for name in presets))
+    about.markdown(f"{':material/science: ' if preset == 'quick' else ''}**{preset}**: {words[preset]}")
     return Choice(kind, method, dataset, preset, then, source)
 
 
+def _paper_words(kinds: Sequence[str], method: str | None, dataset: str) -> str:
+    """Return what the preset `paper` is for a chain of these kinds, from the settings that it holds."""
+    chain = [(kind, build(kind, method, dataset, "paper")) for kind in kinds]
+    return paper_words(kinds[0], method, dataset, sum(len(rows) for _, rows in _differences(chain)))
+
+
 def _start(key: str, asked: str | None, known: Any, default: str) -> None:
-    """First value of a control: what the address asks for, if it is known. Asked once, so that it can be changed."""
+    """Set the first value of a control to the one in the address, if it is valid. Only once, so that it can be changed."""
     if asked in known and st.session_state.get(f"{key}.asked") != asked:
         st.session_state[f"{key}.asked"] = st.session_state[key] = asked
     st.session_state.setdefault(key, default)
 
 
 def steps_of(choice: Choice, values: FormValues) -> list[tuple[str, RunConfig]]:
-    """(kind, configuration) of every run that one click starts; the first is the one on the form."""
+    """Return (kind, configuration) of every run that one click starts, the one on the form first."""
     if values.config is None:
         return []
     shared = {name: getattr(values.config, name) for name in requests.INHERITED}
@@ -118,7 +121,7 @@ def steps_of(choice: Choice, values: FormValues) -> list[tuple[str, RunConfig]]:
 
 
 def launch(choice: Choice, values: FormValues) -> str:
-    """Hands the runs in and returns the first one's id. A second click on the same view gives the same runs.
+    """Submit the runs and return the id of the first. A second click on the same view gives the same runs.
 
     Raises:
         RampartError: the request was refused.
@@ -128,18 +131,18 @@ def launch(choice: Choice, values: FormValues) -> str:
     ids = requests.submit(session.runs_root(), choice.kind, steps[0][1], method=choice.method, preset=choice.preset,
                           parent=choice.source.parent, then=choice.then, key=token)
     st.session_state["launch.used"] = token
-    session.hub().refresh()  # so that the page of the run, which comes next, knows it
+    session.hub().refresh()  # so that the run's page, which comes next, finds it
     return ids[0]
 
 
 def new_token_after_use() -> None:
-    """The page is drawn again without a click: whatever was launched before was another decision."""
+    """Forget the last launch once the page is drawn without a click: the next click is a new decision."""
     if "launch.used" in st.session_state:
         del st.session_state["launch.used"], st.session_state["launch.token"]
 
 
 def button(choice: Choice, values: FormValues) -> None:
-    """Launch, or why not. On success the page changes to the run."""
+    """Draw the Launch button, or what is missing for it. After a launch, open the page of the run."""
     reasons = [choice.source.problem] if choice.source.problem else []
     reasons += list(values.problems.values())
     read = values.config.datasets() if values.config else (choice.dataset,)
@@ -147,7 +150,7 @@ def button(choice: Choice, values: FormValues) -> None:
     clicked = st.button("Launch", type="primary", icon=":material/rocket_launch:", key="launch.go", disabled=bool(reasons),
                         width="stretch")
     if reasons:
-        st.markdown(":red[:material/block: Launch waits for this:]")
+        st.markdown(":red[:material/block: Before you can launch:]")
         for reason in reasons:
             st.text(reason)
         new_token_after_use()
@@ -164,31 +167,28 @@ def button(choice: Choice, values: FormValues) -> None:
 
 
 def differences(choice: Choice, values: FormValues) -> None:
-    """What is not as published, every setting with both values."""
-    found = [(kind, differences_from_paper(config)) for kind, config in steps_of(choice, values)]
-    shown = [(kind, rows) for kind, rows in found if rows]
-    if not shown:
-        of = "published one" if is_published(choice.kind, choice.method) else "default"
-        st.markdown(f"Nothing: every setting is the {of}." if values.config else
-                    "Known as soon as every setting is valid.")
+    """Draw every setting of the chain that is not the published one, with both values."""
+    if values.config is None:
+        st.markdown("Fix the settings marked in red to see the differences.")
         return
-    published = f"{METHODS[choice.method].title} as published" if choice.method else f"the published {PUBLISHED[choice.kind]}"
-    if not is_published(choice.kind, choice.method):
-        published = "our defaults: no paper fixes those of this method"
+    shown = [(kind, rows) for kind, rows in _differences(steps_of(choice, values)) if rows]
     number = sum(len(rows) for _, rows in shown)
-    st.markdown(f"**{number} setting{'s differ' if number != 1 else ' differs'} from `paper`** ({published}). "
+    st.markdown(f"{differences_words(choice.kind, choice.method, choice.dataset, number)} "
                 "Epsilon and step size are in pixel space, 0 to 1.")
     for column, (kind, rows) in zip(st.columns(max(2, len(shown)), gap="large"), shown):
-        reference = "Paper" if is_published(kind, choice.method) else "Default"
-        column.html(differences_html(kind, choice.method, rows, (KIND_TITLES[kind], "Here", reference)))
+        column.html(differences_html(kind, choice.method, rows))
+
+
+def _differences(steps: Sequence[tuple[str, RunConfig]]) -> list[tuple[str, list[Difference]]]:
+    return [(kind, differences_from_paper(config)) for kind, config in steps]
 
 
 def exchange(choice: Choice, values: FormValues) -> None:
-    """The configuration as one JSON file, out and in."""
+    """Draw export and import of the configuration as one JSON file."""
     record = {"kind": choice.kind, "method": choice.method, "dataset": choice.dataset, "preset": choice.preset,
               "then": list(choice.then), "changes": {**choice.source.changes, **values.changes}}
     left, right = st.columns(2)
-    left.markdown("**Export.** Kind, method, dataset, preset and every setting changed on this page.")
+    left.markdown("Export the kind, method, dataset, preset and every setting changed on this page.")
     left.download_button("Download configuration", json.dumps(record, indent=2) + "\n", "rampart-config.json",
                          "application/json", icon=":material/download:", disabled=values.config is None)
     file = right.file_uploader("Import a configuration (JSON)", type="json", max_upload_size=1,
@@ -200,7 +200,7 @@ def exchange(choice: Choice, values: FormValues) -> None:
 
 
 def _import(content: bytes) -> None:
-    """Sets every control to what the file says, or leaves all of them and says why."""
+    """Set every control to the values of the file; or leave all of them unchanged and say why."""
     try:
         record = json.loads(content)
         kind, method, dataset, preset = (record[name] for name in ("kind", "method", "dataset", "preset"))
@@ -210,8 +210,8 @@ def _import(content: bytes) -> None:
         st.session_state["launch.import_problem"] = str(refusal)
         return
     except (ValueError, TypeError, KeyError):
-        st.session_state["launch.import_problem"] = ("This file is not a configuration of Rampart: expected JSON with kind, "
-                                                     "method, dataset, preset and changes. Export one to see its form.")
+        st.session_state["launch.import_problem"] = ("Expected a configuration exported from Rampart: JSON with kind, method, "
+                                                     "dataset, preset and changes. Export one to see an example.")
         return
     genotype = changes.pop("genotype", None)
     if genotype:
@@ -225,7 +225,7 @@ def _import(content: bytes) -> None:
 
 
 def validated(choice: Choice, values: FormValues) -> FormValues:
-    """The form's values together with the genotype or network that was chosen beside it."""
+    """Return the form's values together with the chosen genotype or network."""
     if not choice.source.changes or values.config is None:
         return values
     cls, preset = config_class(choice.kind, choice.method), preset_values(choice.kind, choice.method, choice.dataset,
@@ -234,13 +234,13 @@ def validated(choice: Choice, values: FormValues) -> FormValues:
     return check(choice.kind, cls, preset, {**values.changes, **choice.source.changes})
 
 
-def size_text(found: Cost) -> str:
-    """Parameters and MACs in words."""
-    return f"{count(found.parameters)} parameters and {count(found.macs)} multiply-accumulates per image"
+def size_text(size: Cost) -> str:
+    """Return parameters and MACs in words."""
+    return f"{count(size.parameters)} parameters, {count(size.macs)} MACs per image"
 
 
 def network(choice: Choice, values: FormValues) -> None:
-    """The network that a chosen genotype makes at the sizes on the form, or the size of a hand-made one."""
+    """Draw the network of the chosen genotype at the sizes on the form, or give the size of a hand-made one."""
     genotype, data = choice.source.genotype, DATASETS[choice.dataset]
     if choice.source.network:
         named = named_network(choice.source.network, data.classes, data.image_shape)
@@ -254,31 +254,32 @@ def network(choice: Choice, values: FormValues) -> None:
         try:
             genotype = transplant(genotype, read_grafts(config.transplant))
             config, _ = matched(runs, config, parent)
-            found = cost(genotype, channels=config.channels, layers=config.layers, classes=data.classes,
+            total = cost(genotype, channels=config.channels, layers=config.layers, classes=data.classes,
                          image_shape=data.image_shape, **arrangement_of(runs, config, parent, genotype))
         except RampartError as refusal:
             problem(str(refusal), link=None)
             return
-        size = f"{size_text(found)} at {config.channels} channels and {config.layers} cells, without auxiliary head"
+        size = f"{size_text(total)} at {config.channels} channels and {config.layers} cells, without auxiliary head"
     section("The network", size)
     genotype_graphs(genotype, key="launch.genotype")
 
 
 def command(choice: Choice, values: FormValues) -> None:
-    """The line that asks for exactly what the button asks for."""
-    st.markdown("###### The same by command")
+    """Draw the command line that starts exactly what the button starts."""
+    st.markdown("###### Command")
     if values.config is None or choice.source.problem:
-        st.caption("Known as soon as every setting is valid.")
+        st.caption("Fix the settings marked in red to see the command." if values.config is None else
+                   "Solve the problem above to see the command.")
         return
     line = requests.command_of(choice.kind, choice.method, choice.preset, choice.dataset,
                                {**choice.source.changes, **values.changes}, choice.then, choice.source.parent,
                                session.runs_root())
     st.code(line, language="bash", wrap_lines=True)
-    st.caption("In Rampart's folder, where `python` is `.venv/bin/python`.")
+    st.caption("Run it in Rampart's folder, where `python` is `.venv/bin/python`.")
 
 
 def places(choice: Choice, preset: Mapping[str, Any], values: FormValues) -> None:
-    """The network of the form as a strip of cells, with the name and the sentence of its position rule, and all other rules."""
+    """Draw the network of the form as a strip of cells with its position rule, and the other rules below it."""
     own = {name: values.changes[name] for name in PLACED if name in values.changes}
     runs, kinds = session.runs_root(), None
     try:
@@ -291,7 +292,7 @@ def places(choice: Choice, preset: Mapping[str, Any], values: FormValues) -> Non
             kinds = choice.source.genotype.kinds
             arrangement = arrangement_of(runs, config, choice.source.parent, choice.source.genotype)
             config, _ = matched(runs, config, choice.source.parent)
-    except RampartError:  # said below its field, or where the network's size stands
+    except RampartError:  # shown below its field, or with the network's size
         return
     sizes = {"width_ratio": arrangement["width_ratio"], "channels": config.channels, "layers": config.layers,
              "image_shape": DATASETS[choice.dataset].image_shape}
@@ -301,17 +302,17 @@ def places(choice: Choice, preset: Mapping[str, Any], values: FormValues) -> Non
 
 
 runs = session.run_log().runs()
-heading("Launch", "A run is a process of its own: closing this page does not end it.")
+heading("Launch", "Runs continue when you close this page.")
 controls, facts = st.columns([3, 2], gap="large")
 with controls:
     choice = choose(runs)
     action = st.container()
 picture = st.container()
-differences_tab, settings_tab, exchange_tab = st.tabs(["Differs from the paper", "Advanced settings", "Import and export"])
+differences_tab, settings_tab, exchange_tab = st.tabs(["Differences from the paper", "Settings", "Import and export"])
 with settings_tab:
-    follow = " The retraining and the attack that follow take the same preset, seed, device and threads." if choice.then else ""
-    st.caption("Meaning, range and source of each setting are behind its question mark. Pixel values may be typed as 8/255. "
-               f"Where a value is not the published one, that one stands below it.{follow}")
+    follow = " The retraining and the attack that follow use the same preset, seed, device and threads." if choice.then else ""
+    st.caption("Each question mark explains a setting: its meaning, range and source. Pixel values may be typed as 8/255. "
+               f"Below a changed value is the published or default one.{follow}")
     preset_now = preset_values(choice.kind, choice.method, choice.dataset, choice.preset)
     values = validated(choice, config_form(choice.kind, config_class(choice.kind, choice.method), preset_now, key=choice.form_key,
                                            start=_imported()["changes"],

@@ -1,4 +1,4 @@
-"""Robustness: every attacked network with its intervals, grouped by how it was measured, and the ledger of the test split."""
+"""Robustness: every attacked network with its intervals, in groups that were measured alike, and the test ledger."""
 
 from __future__ import annotations
 
@@ -10,45 +10,69 @@ import streamlit as st
 from app import session
 from app.charts.robustness import height_of, intervals_figure
 from app.components.attack_table import attack_table_html
-from app.components.cell_graph import genotype_graphs
-from app.components.formats import count, epsilon, escape, missing, moment
+from app.components.html_table import StaticColumn, html_table
 from app.components.live import live_panel
 from app.components.live_plot import live_plot
-from app.components.measure import NOT_MEASURED, accuracy, interval, network_labels, unequal_sizes, with_interval
 from app.components.named_network import named_network_html
 from app.components.states import LAUNCH_PAGE, RUN_PAGE, empty_state, heading, page_link, section
 from app.components.table import NO_SORT, CellText, Column, Row, table
+from app.drawing.cell_graph import genotype_graphs
+from app.formats import (
+    NOT_MEASURED,
+    accuracy,
+    count,
+    dataset_title,
+    epsilon,
+    escape,
+    interval,
+    missing,
+    moment,
+    network_labels,
+    plural,
+    unequal_sizes,
+    with_interval,
+)
 from engine.architecture.genotype import Genotype
 from engine.attack.catalogue import ATTACKS, NATURAL
 from engine.config import AttackConfig
-from engine.data.catalogue import DATASETS
 from engine.errors import GenotypeError
 
 MEASURES = ((NATURAL, "Natural", "Unchanged images."),
             *((attack.prefix, attack.header, attack.summary) for _, attack in ATTACKS.items()))
-# Columns that every table has; the others appear where a network of the group was measured.
+# Columns of every table; the others appear where a network of the group was measured.
 STANDARD = {NATURAL, *(ATTACKS[name].prefix for name in AttackConfig.presets["quick"]["attacks"])}
+MOST_OPENINGS = 100  # rows of the ledger
+LEDGER = (
+    StaticColumn("Opening", lambda row: row.opening, right=True),
+    StaticColumn("Network", lambda row: row.title, names_row=True, look="rp-name"),
+    StaticColumn("Run", lambda row: row.run),
+    StaticColumn("Dataset", lambda row: dataset_title(row.dataset)),
+    StaticColumn("Images", lambda row: f"{row.images:,}", right=True),
+    StaticColumn("Purpose", lambda row: row.purpose),
+    StaticColumn("Attempt", lambda row: row.attempt, right=True),
+    StaticColumn("When", lambda row: moment(row.t), right=True),
+)
 
 
 def columns_of(rows: pd.DataFrame) -> list[Column]:
-    """Columns of a group's table; the number of images stands in the heading, since it is the same for the whole group."""
+    """Return the columns of a group's table. The headings give the number of images, which is the same for the whole group."""
     measured = [(name, title, about, rows[f"{name}_images"].max()) for name, title, about in MEASURES
                 if name in STANDARD or rows[f"{name}_images"].notna().any()]
     return [Column("network", "Network"),
             *(Column(name, title if missing(images) else f"{title}\n{images:,.0f} images", "right", about)
               for name, title, about, images in measured),
-            Column("epsilon", "ε", "right", "Radius of the L-infinity ball, pixels from 0 to 1."),
-            Column("size", "Parameters\nMACs", "right", "Trainable numbers, and multiply-accumulates for one image.")]
+            Column("epsilon", "Epsilon", "right", "Radius of the L-infinity ball; pixels are in 0 to 1."),
+            Column("size", "Parameters\nMACs", "right", "Trainable parameters, and multiply-accumulates (MACs) per image.")]
 
 
 def row_of(network: pd.Series) -> Row:
-    """One line of a group's table."""
-    name = network["label"] if network["complete"] else f"{network['label']} (still attacked)"
+    """Return one row of a group's table."""
+    name = network["label"] if network["complete"] else f"{network['label']} (attack in progress)"
     cells = {"network": CellText(name, sub=network["preset"], href=f"run?id={network['run']}", hint=network["run"])}
     for prefix, _, _ in MEASURES:
         value, low, high, images = (network[f"{prefix}_{end}"] for end in ("accuracy", "low", "high", "images"))
         cells[prefix] = (CellText(NOT_MEASURED, sort=NO_SORT, muted=True) if missing(value) else
-                         CellText(accuracy(value), sub=interval(low, high), sort=float(value),
+                         CellText(accuracy(value), sub=interval(low, high).removesuffix(" %"), sort=float(value),
                                   hint=f"{with_interval(value, low, high)} on {images:,.0f} images"))
     cells["epsilon"] = CellText(epsilon(network["epsilon"]), sort=float(network["epsilon"]))
     cells["size"] = CellText(count(network["parameters"]), sub=f"{count(network['macs'])} MACs",
@@ -57,16 +81,15 @@ def row_of(network: pd.Series) -> Row:
 
 
 def group_title(rows: pd.DataFrame) -> tuple[str, str]:
-    """(heading, note) of a group: what its networks have in common."""
+    """Return (heading, note) of a group."""
     first = rows.iloc[0]
-    data = DATASETS[first["dataset"]].title if first["dataset"] in DATASETS else first["dataset"] or "unknown dataset"
     prints = str(first["fingerprint"]).split()
     note = f"measured alike: fingerprint{'s' if len(prints) != 1 else ''} {', '.join(one[:6] for one in prints)}"
-    return f"{data}, ε {epsilon(first['epsilon'])}", note
+    return f"{dataset_title(first['dataset']) or 'Unknown dataset'}, epsilon {epsilon(first['epsilon'])}", note
 
 
 def picture(network: pd.Series) -> None:
-    """The cells of the selected network, or what it is instead."""
+    """Draw the cells of the selected network, or describe a hand-made one."""
     st.html(f'<div class="rp-row"><h3 class="rp-section">{escape(network["label"])}</h3></div>')
     if network["hand_made"]:
         st.html(named_network_html(network["hand_made"]))
@@ -74,40 +97,45 @@ def picture(network: pd.Series) -> None:
     try:
         genotype = Genotype.from_dict(network["genotype"])
     except GenotypeError:
-        st.caption("Its genotype is not in the run's events.")
+        st.caption("The events of its run hold no genotype.")
         return
     genotype_graphs(genotype, key="robustness_graph")
 
 
 def details(network: pd.Series) -> None:
-    """Everything measured on the selected network, and the full fingerprint of each number."""
+    """Draw every attack on the selected network, and the full fingerprint of each number."""
     section(f"{network['label']}: every attack", network["run"])
     attacks = session.run_log().attacks(network["run"])
     st.html(attack_table_html(attacks))
-    st.caption("These numbers belong to this checkpoint. A claim about its method needs several searches and retrainings with "
-               "different seeds, at least five.")
+    st.caption("These numbers belong to this checkpoint. A claim about its method needs at least five searches and retrainings "
+               "with different seeds.")
     left, right = st.columns([1, 3])
     with left:
         page_link(RUN_PAGE, "Open the run", id=network["run"])
     with right.expander("Fingerprints in full"):
         for row in attacks.itertuples():
             st.html(f'<p class="rp-note"><b>{escape(row.title)}</b> <code>{escape(row.fingerprint)}</code></p>')
-            st.html(fields_html(row.fields))
+            st.html(fields_html(row.title, row.fields))
 
 
-def fields_html(text: str) -> str:
-    """The fields of one fingerprint as a two-column table; a suite's parts are listed inside."""
+def fields_html(title: str, text: str) -> str:
+    """Return the fields of one fingerprint as a table; the parts of a suite are listed inside.
+
+    Args:
+        title: of the attack.
+        text: the fields as JSON.
+    """
     try:
         fields = json.loads(text)
     except ValueError:
         return '<p class="rp-note">The fields of this fingerprint cannot be read.</p>'
-    rows = "".join(f"<tr><td>{escape(str(name).replace('_', ' '))}</td><td>{escape(field_text(value))}</td></tr>"
-                   for name, value in fields.items())
-    return f'<div class="rp-scroll"><table class="rp-table rp-wrap"><tbody>{rows}</tbody></table></div>'
+    columns = (StaticColumn("Field", lambda field: str(field[0]).replace("_", " "), names_row=True),
+               StaticColumn("Value", lambda field: field_text(field[1])))
+    return html_table(columns, fields.items(), label=f"Fingerprint of {title}", look="rp-wrap")
 
 
 def field_text(value: object) -> str:
-    """A value of a fingerprint on one line."""
+    """Return a value of a fingerprint on one line."""
     if isinstance(value, dict):
         return ", ".join(f"{str(name).replace('_', ' ')} {field_text(inner)}" for name, inner in value.items())
     if isinstance(value, list):
@@ -116,41 +144,31 @@ def field_text(value: object) -> str:
 
 
 def ledger() -> None:
-    """Every opening of the test split, newest first."""
+    """Draw every opening of a test split, newest first."""
     openings = session.run_log().test_openings()
-    times = len(openings)
-    section("Test ledger", "each opening of a test split, counted")
-    if not times:
+    section("Test ledger", "every opening of a test split")
+    if openings.empty:
         st.caption("No test split has been opened. Searches and retrainings never open it: they choose on the select split.")
         return
-    st.caption(f"The test split has been opened {times} time{'s' if times != 1 else ''}. The more often it is looked at, the "
-               "less a choice made after looking is worth; report this number beside the results.")
-    rows = "".join(
-        f'<tr><td class="rp-right">{row.opening}</td><td class="rp-name">{escape(row.title)}</td><td>{escape(row.run)}</td>'
-        f'<td>{escape(DATASETS[row.dataset].title if row.dataset in DATASETS else row.dataset)}</td>'
-        f'<td class="rp-right">{row.images:,}</td><td>{escape(row.purpose)}</td>'
-        f'<td class="rp-right">{row.attempt}</td><td class="rp-right">{moment(row.t)}</td></tr>'
-        for row in openings.iloc[::-1].head(100).itertuples())
-    head = "".join(f'<th scope="col"{side}>{name}</th>' for name, side in (
-        ("Opening", ' class="rp-right"'), ("Network", ""), ("Run", ""), ("Dataset", ""), ("Images", ' class="rp-right"'),
-        ("Purpose", ""), ("Attempt", ' class="rp-right"'), ("When", ' class="rp-right"')))
-    st.html(f'<div class="rp-scroll"><table class="rp-table"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>')
+    st.caption(f"The test split has been opened {plural(len(openings), 'time')}. The more often it is opened, the less a later "
+               "choice can be trusted. Report this number with the results.")
+    st.html(html_table(LEDGER, openings.iloc[::-1].head(MOST_OPENINGS).itertuples(), label="Test ledger"))
 
 
 def groups_of(frame: pd.DataFrame) -> list[pd.DataFrame]:
-    """Networks measured alike, the largest group first. Unlike fingerprints are never in one group."""
+    """Return the groups of networks with equal fingerprints, the largest first."""
     parts = [rows for _, rows in frame.groupby(["dataset", "epsilon", "fingerprint"], sort=False, dropna=False)]
     return sorted(parts, key=len, reverse=True)
 
 
 def selected_run(groups: list[pd.DataFrame]) -> str:
-    """The run that is shown in detail: the one last chosen in any group, else the first of the largest."""
+    """Return the run that is shown in detail: the one selected last in any group, else the first of the largest group."""
     chosen = st.session_state.get("robustness.selected")
     return chosen if any(chosen in set(rows["run"]) for rows in groups) else str(groups[0]["run"].iloc[0])
 
 
 def tables(groups: list[pd.DataFrame], run: str) -> str:
-    """One table a group; returns the run that is selected now. Follows a link to its run."""
+    """Draw one table per group and return the run that is now selected. Open the page of a run whose name was clicked."""
     for number, rows in enumerate(groups):
         section(*group_title(rows))
         name = f"robustness_{rows['fingerprint'].iloc[0]}_{number}"
@@ -167,7 +185,7 @@ def tables(groups: list[pd.DataFrame], run: str) -> str:
 
 @live_panel("runs", key="robustness_networks")
 def networks() -> None:
-    """Tables by group with the selected network's cells beside them, its intervals and fingerprints below."""
+    """Draw the groups with the cells of the selected network next to them, its intervals and fingerprints below."""
     frame = session.run_log().robustness()
     if frame.empty:
         empty_state("No attacked network yet", "When an attack finishes, its network appears here: its natural accuracy "
@@ -178,16 +196,16 @@ def networks() -> None:
     frame = frame.assign(label=network_labels(list(frame["title"]), list(frame["run"])))
     groups = groups_of(frame)
     run = selected_run(groups)
-    left, right = st.columns([1.4, 1], gap="medium")
+    left, right = st.columns([1.5, 1], gap="medium")
     with left:
         now = tables(groups, run)
         if now != run:
             st.session_state["robustness.selected"] = now
             st.rerun(scope="fragment")
         rows = next(rows for rows in groups if run in set(rows["run"]))
-        st.caption("Each cell: share of the images still classified correctly, and its 95 % Wilson interval in percent. "
-                   "Groups differ in attack, settings or images, so networks are compared inside a group only.")
-        section("Intervals", "the selected network's group")
+        st.caption("Each number is the share of images that are still classified correctly, with its 95 % Wilson interval. "
+                   "Groups differ in attack, settings or images, so compare networks only within a group.")
+        section("Intervals", "the group of the selected network")
         live_plot(intervals_figure(rows), key="robustness_intervals", height=height_of(len(rows)),
                   label="Accuracy under each attack with 95 % intervals")
     network = frame[frame["run"] == run].iloc[0]
@@ -197,5 +215,5 @@ def networks() -> None:
     ledger()
 
 
-heading("Robustness", "What is left of each network's accuracy under attack, measured on the test split.")
+heading("Robustness", "The accuracy of each network under attack, measured on the test split.")
 networks()

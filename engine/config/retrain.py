@@ -53,7 +53,7 @@ def milestone_epochs(text: str, epochs: int) -> list[int]:
     return found
 
 
-AS_FOUND = "as in the parent search, or as published for a given genotype"
+AS_FOUND = "as searched or published (from the parent search; for a given genotype, as published with it)"
 
 
 def _width_ratio_or_none(text: str) -> str:

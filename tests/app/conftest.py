@@ -1,4 +1,4 @@
-"""Runs folders for the tests of the pages."""
+"""Runs folders for the page tests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Samples:
 
 @pytest.fixture
 def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty runs folder, which the dashboard uses."""
+    """An empty runs folder, set as the dashboard's."""
     yield from _folder(tmp_path / "runs", monkeypatch)
 
 
@@ -44,7 +44,7 @@ def _folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     pretend_supervisor(root)
     monkeypatch.setenv("RAMPART_RUNS", str(root))
     yield root
-    # The dashboard's reading thread ends with its folder; it must not be inside DuckDB when the interpreter ends.
+    # The hub's thread ends with its folder; it must not be inside DuckDB when the interpreter exits.
     shutil.rmtree(root, ignore_errors=True)
     for thread in threading.enumerate():
         if thread.name == "rampart-ingest":

@@ -1,4 +1,4 @@
-"""What the tests of the pages share: runs folders in every state, and the dashboard opened on one of its pages."""
+"""Helpers of the page tests: open the dashboard on a page and read what it shows."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ def open_page(page: str, **query: str) -> AppTest:
 
 
 def pretend_supervisor(runs: Path) -> None:
-    """Registers this very process as the folder's supervisor, so that a request starts no process."""
+    """Register this process as the folder's supervisor, so that a request starts no other."""
     (runs / "control").mkdir(exist_ok=True)
     atomic_write_json(runs / "control" / "supervisor.json", identity(os.getpid()))
 
 
 def table_rows(test: AppTest, key: str | None = None) -> dict[str, dict[str, str]]:
-    """Rows of a named table of the page (of all, without a key) as run id -> column -> text and second line, joined."""
-    found: dict[str, dict[str, str]] = {}
+    """Return run id -> column -> text and second line, joined, of one table of the page, or of all without a key."""
+    rows: dict[str, dict[str, str]] = {}
     for data in component_data(test, "rampart_table", key):
         for row in data["rows"]:
-            found[row["id"]] = {name: f"{cell['text']} {cell.get('sub', '')}".strip() for name, cell in row["cells"].items()}
-    return found
+            rows[row["id"]] = {name: f"{cell['text']} {cell.get('sub', '')}".strip() for name, cell in row["cells"].items()}
+    return rows
 
 
 def component_data(test: AppTest, name: str, key: str | None = None) -> list[dict[str, Any]]:
-    """What each component of a name was given to draw."""
+    """Return the data of each component with this name."""
     elements = [element.proto for element in test.get("bidi_component") if element.proto.component_name == name]
     return [json.loads(proto.json) for proto in elements if key is None or proto.id.endswith(f"-{key}")]
 
 
 def text_of(test: AppTest) -> str:
-    """All words of the page that AppTest can read: Markdown, captions, HTML, code."""
+    """Return all texts of the page that AppTest can read: Markdown, captions, HTML, code."""
     parts = [element.value for kind in ("markdown", "caption", "code", "text") for element in test.get(kind)]
     return "\n".join([*map(str, parts), *(element.proto.body for element in test.get("html"))])

@@ -1,4 +1,4 @@
-"""Charts of the Run page on frames that a real run log gives."""
+"""Charts of the Run page on frames of a real run log."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_natural_and_adversarial_loss_and_accuracy_share_one_chart(chain):
     assert {(trace.name, trace.yaxis or "y") for trace in epochs} == {
         ("natural", "y"), ("adversarial", "y"), ("natural", "y2"), ("adversarial", "y2"), ("training batch", "y2")}
     assert all(len(trace.x) == EPOCHS for trace in epochs)
-    # Between epochs something moves: each step has a point on the thin lines.
+    # The chart also moves within an epoch: each step has a point on the thin lines.
     assert max(len(trace.x) for trace in figure.data if trace.mode == "lines") == STEPS
     assert {trace.line.color for trace in epochs if trace.name == "natural"} == {theme.SERIES["natural"]}
 
@@ -94,8 +94,8 @@ def test_sentence_names_the_objective_that_was_ignored(chain):
 def test_sentence_when_nothing_was_ignored_and_when_nothing_was_weighed():
     both = pd.DataFrame({"objective": ["natural", "adversarial"], "share_ignored": [0.0, 0.0],
                          "share_alone": [0.0, 0.0], "steps": [7, 7]})
-    assert mgda.in_words(both) == "Both losses counted in all of the last 7 steps: no gradient was followed alone."
-    assert "not weighed anything" in mgda.in_words(both.head(0))
+    assert mgda.in_words(both) == "Both losses had a weight above 0 in all of the last 7 steps."
+    assert "has not weighed any losses" in mgda.in_words(both.head(0))
 
 
 def test_charts_of_an_empty_log_say_what_will_be_there(chain):
@@ -154,7 +154,7 @@ def test_every_further_objective_has_a_chart_a_title_and_a_look_of_its_own():
 def test_sentences_name_objectives_by_their_titles():
     shares = pd.DataFrame({"objective": ["natural", "adversarial", "parameter_share"], "share_ignored": [0.0, 0.0, 0.25],
                            "share_alone": [0.0] * 3, "steps": [8] * 3})
-    assert mgda.in_words(shares) == ("The parameter count was ignored in 25 % of the last 8 steps: there, following the other "
+    assert mgda.in_words(shares) == ("The parameter count was ignored in 25 % of the last 8 steps: following the other "
                                      "gradients alone lowers all losses.")
 
 

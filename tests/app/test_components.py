@@ -11,21 +11,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from app import theme
-from app.components import formats
+from app import formats, theme
 from app.components.attack_table import attack_table_html, ordered
-from app.components.cell_graph import cell_svg, changed_edges, description, legend_html, to_dot
 from app.components.chain import step_words, steps_html
-from app.components.layout import Link, place
+from app.components.html_table import StaticColumn, code, html_table
 from app.components.log_tail import matching, read_tail
 from app.components.progress import progress_html
 from app.components.run_architecture import change_words
 from app.components.status import status_chip_html
+from app.drawing.cell_graph import cell_svg, changed_edges, description, legend_html, to_dot
+from app.drawing.cell_layout import Link, place
 from engine.architecture.catalogue import CATALOG
 from engine.architecture.genotype import KIND_SETS, PRIMITIVES, Cell, Genotype
 from tests.sample_runs import genotype_at
 
-# Machado, Oliveira and Fernandes 2009, severity 1: linear RGB as the three dichromats see it.
+# Machado, Oliveira and Fernandes 2009, severity 1: linear RGB as seen by the three kinds of dichromats.
 VISIONS = {
     "usual": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
     "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
@@ -74,7 +74,7 @@ def test_colours_read_on_both_themes(background):
     colours = [*(theme.operation(name).colour for name in PRIMITIVES), *theme.SERIES.values(), *theme.CELL_COLOURS.values(),
                *(colour for colour, _ in theme.FURTHER_SERIES), theme.FRONT]
     assert all(contrast(colour, background) >= 3 for colour in colours)
-    assert background in (theme.STYLE_SHEET.parents[2] / ".streamlit" / "config.toml").read_text()
+    assert background in (Path(theme.__file__).parents[1] / ".streamlit" / "config.toml").read_text()
 
 
 def test_operations_also_differ_without_any_colour():
@@ -128,9 +128,9 @@ def test_legend_names_each_operation():
 def test_layout_keeps_distances_and_avoids_a_needless_crossing():
     layer = {0: 0, 1: 0, 2: 2, 3: 2}
     links = [Link("a", 0, 3, 20.0), Link("b", 1, 2, 20.0)]
-    found = place(layer, links, node_gap=40.0)
-    assert abs(found.nodes[2][1] - found.nodes[3][1]) >= 40
-    assert found.nodes[3][1] < found.nodes[2][1]  # each opposite to its source, so that the links do not cross
+    nodes = place(layer, links, node_gap=40.0).nodes
+    assert abs(nodes[2][1] - nodes[3][1]) >= 40
+    assert nodes[3][1] < nodes[2][1]  # each opposite to its source, so that the links do not cross
 
 
 def test_log_tail_pins_the_last_error_and_survives_odd_bytes(tmp_path: Path):
@@ -185,6 +185,19 @@ def test_progress_shows_a_number_that_moves():
     assert "waits its turn" in progress_html(title="Attack", done=None, total=None, pending="waits its turn")
 
 
+def test_a_table_is_escaped_and_says_what_its_cells_are():
+    columns = (StaticColumn("Name", lambda row: row[0], names_row=True),
+               StaticColumn("<i>", lambda row: code(row[1]), right=True))
+    html = html_table(columns, [("<b>", 1), ("c", "<d>")], label='Say "x"', note="<note>", group=lambda row: row[0],
+                      row_look=lambda row: "rp-strong" if row[0] == "c" else "")
+    table = ElementTree.fromstring(html).find("table")
+    assert table.get("aria-label") == 'Say "x"' and table.find("caption").text == "<note>"
+    assert [(th.get("scope"), th.text) for th in table.iter("th")] == [
+        ("col", "Name"), ("col", "<i>"), ("rowgroup", "<b>"), ("row", "<b>"), ("rowgroup", "c"), ("row", "c")]
+    assert [td.find("code").text for td in table.iter("td")] == ["1", "<d>"]
+    assert [tr.get("class") for tr in table.iter("tr")] == [None, None, None, None, "rp-strong"]
+
+
 def test_attack_table_keeps_parts_below_their_suite():
     columns = ["attack", "title", "part_of", "epsilon", "images", "accuracy", "low", "high", "fingerprint"]
     rows = [["pgd-20", "PGD-20", "", 0.15, 360, 0.6, 0.5, 0.7, "a"],
@@ -202,8 +215,8 @@ def test_words_about_changes():
     assert "Before the first step" in change_words(0, 0, 0)  # nothing can have changed yet
     assert change_words(3, 2, 0) == "Epoch 3: 2 of 8 edges of this cell changed, marked ✱."
     assert change_words(3, 0, 2) == "Epoch 3: all cells unchanged for 2 epochs."
-    assert change_words(3, 0, 0) == "Epoch 3: this cell did not change, another did."
-    assert "under way" in change_words(4, 1, None)
+    assert change_words(3, 0, 0) == "Epoch 3: this cell did not change, but another did."
+    assert "in progress" in change_words(4, 1, None)
 
 
 def test_a_genotype_of_the_darts_family_has_titles_too():

@@ -1,4 +1,4 @@
-"""Imported runs on every page: shown like any other, called imported, and with no word about settings nobody knows."""
+"""Imported runs on every page: shown like any other, marked as imported, and without claims about unknown settings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.components.cell_graph import cell_svg
+from app.drawing.cell_graph import cell_svg
 from engine.architecture.catalogue import find_genotype
 from engine.exchange import entry
 from tests.app.pages import PAGES, component_data, open_page, table_rows, text_of
@@ -16,7 +16,7 @@ from tests.engine.exchange.public_files import search_log
 
 @pytest.fixture
 def imported(empty: Path, tmp_path: Path) -> dict[str, str]:
-    """A search's log and its alphas, a genotype and a checkpoint as runs: form -> id."""
+    """Import a log, alphas, a genotype and a checkpoint as runs; return form -> id."""
     import torch
 
     from engine.space.network import Network
@@ -46,12 +46,12 @@ def test_the_run_page_says_what_is_known_and_no_more(imported: dict[str, str], f
     test = open_page("run", id=imported[form])
     words = text_of(test)
     assert not test.exception
-    assert ", imported" in words and "is not known beyond the settings below" in words
-    assert "these are the published settings" not in words and "<b>.pt" not in words
-    assert "makes this run again" in words
-    # Nothing is announced that will never come, and nothing said of how losses were weighed.
+    assert ", imported" in words and "which holds no other settings" in words
+    assert "the published settings" not in words and "<b>.pt" not in words
+    assert "makes the same run" in words
+    # The page announces no data that an import never has, and says nothing on the weighting of losses.
     assert "appear" not in words and "MGDA" not in words and "Natural versus adversarial" not in words
-    assert ("at each epoch that the file has" in words) is (form == "log")
+    assert ("at each epoch in the file" in words) is (form == "log")
     if form == "curves":
         assert component_data(test, "rampart_live_plot", "run_heat_normal")
     if form != "checkpoint":  # a search's cells; those of a retraining appear with its chain
@@ -66,4 +66,4 @@ def test_the_epochs_of_an_imported_log_can_be_played(imported: dict[str, str]):
     test.select_slider[0].set_value(0).run()
     (first,) = component_data(test, "rampart_cell_graph", "run_cell_graph")
     assert not test.exception and cell_svg(find_genotype("RACL").cell("normal"), title="Normal cell") in first["html"]
-    assert first["html"] != shown["html"] and "Epoch 0: the first of the file." in text_of(test)
+    assert first["html"] != shown["html"] and "Epoch 0: the first in the file." in text_of(test)

@@ -1,4 +1,4 @@
-"""The Launch page: one click with the defaults, every kind of run, and bad input answered in place."""
+"""The Launch page: one click with the defaults, every kind of run, and bad input refused in place."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.components.form import bounds_text, check, groups_of, help_text, label_of, value_text, with_unit
-from app.components.formats import escape
 from app.components.method_choice import in_order
+from app.components.preflight import cores_fact, device_fact
+from app.components.settings import differences_words, paper_words
+from app.formats import dataset_title, escape, plural
 from engine.architecture.catalogue import CATALOG
 from engine.config import AttackConfig, RetrainConfig
 from engine.configuring import build, config_class, differences_from_paper, preset_values
+from engine.run import device
 from engine.run.folder import run_ids
 from engine.search.methods.registry import METHODS
 from tests.app.conftest import Samples
@@ -46,7 +49,7 @@ def test_the_list_of_methods_helps_to_choose(empty: Path) -> None:
     page = open_page("launch")
     options = page.selectbox(key="launch.method").options
     assert len(options) == len(METHODS) and options[0].startswith("ARNAS · 2024 · attacked images")
-    # Those that attack in the search come before those that do not.
+    # Methods that attack images in the search come first.
     clean = [one.endswith("clean images only") for one in options]
     assert clean == sorted(clean) and {name for name, line in zip(in_order(), clean) if line} >= {"darts"}
     assert in_order().index("dsara") < in_order().index("darts")
@@ -63,7 +66,7 @@ def test_a_second_click_of_the_same_view_gives_the_same_runs(empty: Path) -> Non
     first = open_page("launch")
     second = open_page("launch")
     first.button(key="launch.go").click().run()
-    # What the browser does: the second click reaches the server with the session the first one left.
+    # As in the browser: the second click reaches the server with the session that the first one left.
     for name in ("launch.token", "launch.used"):
         second.session_state[name] = first.session_state[name]
     second.button(key="launch.go").click().run()
@@ -91,7 +94,7 @@ def test_objectives_are_added_by_their_titles_and_their_images_are_looked_for(em
     page.multiselect(key=f"{SEARCH}.added_objectives").set_value(["curvature"]).run()
     assert f"{SEARCH}.curvature_radius" in {box.key for box in page.text_input}
     page.multiselect(key=f"{SEARCH}.added_objectives").set_value(["out_of_distribution", "parameter_share"]).run()
-    assert "Photographs, present: 354 images" in text_of(page)
+    assert "Photographs: 354 images" in text_of(page)
     other = page.selectbox(key=f"{SEARCH}.second_dataset")
     assert other.value is None and {"Photographs", "SVHN"} <= set(other.options)
     other.set_value("svhn").run()
@@ -108,16 +111,42 @@ def test_the_page_names_what_differs_from_the_paper_and_the_command(empty: Path)
     page = open_page("launch")
     text = text_of(page)
     assert "demonstration" in text
-    assert "settings differ from `paper`" in text
-    assert "<td>Epsilon ε</td><td>0.15</td><td>8/255</td>" in text
-    assert "<td>AutoAttack images</td><td>64</td><td>all</td>" in text
+    assert "settings differ from the published settings for CIFAR-10" in text
+    assert '<th scope="row">Epsilon ε</th><td>0.15</td><td>8/255</td>' in text
+    assert '<th scope="row">AutoAttack images</th><td>64</td><td>all</td>' in text
     for kind, method in (("search", "arnas"), ("retrain", None), ("attack", None)):
         config = build(kind, method, "digits", "quick")
         for difference in differences_from_paper(config):
             info = type(config).model_fields[difference.field]
-            here, paper = with_unit(info, difference.value), with_unit(info, difference.paper)
-            assert f"<td>{label_of(difference.field)}</td><td>{here}</td><td>{paper}</td>" in text
+            here, paper = (dataset_title(value) if difference.field == "dataset" else with_unit(info, value)
+                           for value in (difference.value, difference.paper))
+            assert f'<th scope="row">{label_of(difference.field)}</th><td>{here}</td><td>{paper}</td>' in text
     assert "python -m engine search --method arnas --dataset digits --preset quick --then retrain,attack" in text
+
+
+def test_paper_on_a_dataset_of_no_paper_does_not_call_itself_published(empty: Path) -> None:
+    text = text_of(open_page("launch", preset="paper"))
+    configs = [build(kind, method, "digits", "paper") for kind, method in
+               (("search", "arnas"), ("retrain", None), ("attack", None))]
+    number = sum(len(differences_from_paper(config)) for config in configs)
+    assert number > 0 and "The published settings." not in text
+    assert f"**paper**: The published settings for CIFAR-10, adapted to Digits 8x8: {number} settings differ." in text
+    assert f"{number} settings differ from the published settings for CIFAR-10." in text
+
+
+def test_only_settings_without_a_difference_are_called_published() -> None:
+    assert paper_words("attack", None, "cifar10", 0) == "The published settings."
+    assert paper_words("attack", None, "cifar10", 1) == "The published settings with 1 exception."
+    assert paper_words("search", "random_search", "cifar10", 0).startswith("Our default settings. No paper fixes")
+    assert differences_words("retrain", None, "cifar10", 0) == "No setting differs from the published settings."
+    assert differences_words("retrain", None, "digits", 1) == "1 setting differs from the published settings for CIFAR-10."
+
+
+def test_the_facts_before_a_launch_count_cores_and_gpus_as_the_supervisor_does() -> None:
+    assert f"of {device.cores()} CPU core" in cores_fact().text
+    fact = device_fact("cuda:99")
+    assert fact.level == "bad" and fact.text.startswith("cuda:99 is not available")
+    assert device_fact("cpu").text == f"CPU, {plural(device.cores(), 'core')}."
 
 
 def test_changed_settings_are_in_the_command_and_in_the_run(empty: Path) -> None:
@@ -128,7 +157,7 @@ def test_changed_settings_are_in_the_command_and_in_the_run(empty: Path) -> None
     page.button(key="launch.go").click().run()
     search = next(run for run in (read_run(empty, name) for name in run_ids(empty)) if run["kind"] == "search")
     assert search["config"]["epsilon"] == 8 / 255
-    assert search["title"] == "ARNAS, images clipped"
+    assert search["title"] == "ARNAS, images clipped, epsilon 8/255"
 
 
 @pytest.mark.parametrize(("widget", "field", "value", "sentence"), [
@@ -148,7 +177,7 @@ def test_a_bad_value_is_answered_under_its_field_and_launch_waits(empty: Path, w
     beside = [element.value for element in page.markdown if sentence in element.value]
     assert len(beside) == 1, [element.value for element in page.markdown]
     assert launch_button(page).disabled
-    assert any("Launch waits" in element.value for element in page.markdown)
+    assert any("Before you can launch" in element.value for element in page.markdown)
 
 
 def test_a_corrected_value_lets_launch_go_on(empty: Path) -> None:
@@ -164,7 +193,7 @@ def test_a_dataset_that_is_not_here_says_how_to_get_it_and_launch_waits(empty: P
     page.selectbox(key="launch.dataset").set_value("cifar10").run()
     assert not page.exception
     assert launch_button(page).disabled
-    assert text_of(page).count("dataset fetch cifar10") == 2  # beside the button, and before the launch
+    assert text_of(page).count("dataset fetch cifar10") == 2  # below the button, and among the facts
     assert "--dataset cifar10" in text_of(page)
     page.selectbox(key="launch.dataset").set_value("digits").run()
     assert not launch_button(page).disabled
@@ -186,7 +215,7 @@ def test_smoke_is_offered_only_when_asked_for(empty: Path) -> None:
 def test_retrain_from_the_catalogue_shows_the_network(empty: Path) -> None:
     page = open_page("launch", kind="retrain")
     assert not page.exception
-    assert "parameters and" in text_of(page)
+    assert "parameters, " in text_of(page)
     name = next(name for name, entry in CATALOG.items() if entry.genotype is not None)
     assert f"--genotype {name}" in text_of(page)
     page.button(key="launch.go").click().run()
@@ -199,7 +228,7 @@ def test_a_hand_made_network_can_be_chosen_and_launched(empty: Path) -> None:
     page.button_group(key="launch.source").set_value("named").run()
     assert not page.exception and not launch_button(page).disabled
     words = text_of(page)
-    assert "He et al. 2016" in words and "--network resnet-18" in words and "ResNet-18" in words and "parameters and" in words
+    assert "He et al. 2016" in words and "--network resnet-18" in words and "ResNet-18" in words and "parameters, " in words
     page.selectbox(key="launch.network").set_value("another").run()
     assert launch_button(page).disabled and "Type the name of the network." in page.get("text")[0].value
     page.text_input(key="launch.network.name").set_value("WIDE-resnet-22-3").run()
@@ -300,7 +329,7 @@ def test_retrain_and_attack_start_from_the_run_in_the_address(samples: Samples) 
 def test_attack_without_a_retrained_network_says_what_to_do(empty: Path) -> None:
     page = open_page("launch", kind="attack")
     assert not page.exception and launch_button(page).disabled
-    assert "No retraining has finished yet" in text_of(page)
+    assert "no retraining has finished yet" in text_of(page)
 
 
 def test_an_exported_configuration_can_be_imported(empty: Path) -> None:

@@ -1,4 +1,4 @@
-"""Router and frame: the first-run page, navigation, and what this server writes and shares."""
+"""Router and frame: the first page, navigation, and the files and signatures of this server."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ for page, query in [*((name, {}) for name in PAGES), ("run", {"id": search}), ("
     assert not visited.exception, (page, [error.value for error in visited.exception])
 assert "torch" not in sys.modules, "a page imported torch"
 print("torch-free", flush=True)
-# The reading thread ends with its folder; it must not be inside DuckDB when the interpreter ends.
+# The hub's thread ends with its folder; it must not be inside DuckDB when the interpreter exits.
 Path(runs).rename(runs + ".done")
 for thread in threading.enumerate():
     if thread.name == "rampart-ingest":

@@ -1,4 +1,4 @@
-"""The Pareto page: attacked networks by fingerprint group, search epochs apart from them."""
+"""The Pareto page: attacked networks by fingerprint group, and search epochs in a plot of their own."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_two_plots_say_what_they_show(samples: Samples) -> None:
     assert "test split" in networks["layout"]["yaxis"]["title"]["text"]
     assert epochs["layout"]["yaxis"]["title"]["text"] == "Adversarial accuracy, alphas split, batch statistics (%)"
     text = text_of(page)
-    assert "95 % Wilson intervals" in text and "this checkpoint, not its method" in text
+    assert "95 % Wilson intervals" in text and "A point is a checkpoint, not its method" in text
     assert "4 searches" in text
 
 
@@ -56,7 +56,7 @@ def test_networks_of_other_fingerprints_are_never_drawn_together(samples: Sample
                                       created=sample_runs.START + 900, epsilon=8 / 255)
     page = open_page("pareto")
     box = page.selectbox(key="pareto.group")
-    assert any("ε 8/255" in name for name in box.options) and any("ε 0.15" in name for name in box.options)
+    assert any("epsilon 8/255" in name for name in box.options) and any("epsilon 0.15" in name for name in box.options)
     for group in session.run_log().pareto_networks()["group"].unique():
         page.session_state["pareto.group"] = group
         page.run()
@@ -66,14 +66,14 @@ def test_networks_of_other_fingerprints_are_never_drawn_together(samples: Sample
 
 def test_networks_of_unequal_size_are_said_to_be_while_both_are_shown(samples: Samples) -> None:
     assert "differ in size" not in text_of(open_page("pareto"))
-    # The weaker one is dominated: with it the difference leaves the plot.
+    # The weaker network is dominated: hiding it removes the difference in size from the plot.
     sample_runs.write_finished_attack(samples.root, "20261118-0921-attack-digits-7f42", parent=samples.ids["resumed"],
                                       created=sample_runs.START + 901, macs=526_000_000, autoattack=9)
     session.hub().refresh()
     page = open_page("pareto")
     frame = session.run_log().pareto_networks()
     page.session_state["pareto.group"] = frame[frame["attack"] == "autoattack"]["group"].iloc[0]
-    assert "These networks differ in size: 1.2 million to 526 million MACs; compare with care" in text_of(page.run())
+    assert "These networks differ in size: 1.2 million to 526 million MACs. Retrain with matched MACs" in text_of(page.run())
     page.toggle(key="pareto.dominated").set_value(False).run()
     assert not page.exception and "differ in size" not in text_of(page)
 
@@ -88,7 +88,7 @@ def test_front_and_dominated_points_and_the_toggle() -> None:
 def test_bars_are_the_intervals_and_hover_gives_them_in_words() -> None:
     trace = next(trace for trace in networks_figure(NETWORKS, "PGD-20").data if trace.name == "dominated")
     assert abs(trace.error_y.array[0] - 10) < 1e-9 and abs(trace.error_x.arrayminus[0] - 2) < 1e-9
-    assert "natural 89.0 % (87.0-92.0)" in trace.hovertext[0] and "PGD-20 45.0 % (35.0-55.0)" in trace.hovertext[0]
+    assert "natural 89.0 % (87.0 to 92.0 %)" in trace.hovertext[0] and "PGD-20 45.0 % (35.0 to 55.0 %)" in trace.hovertext[0]
 
 
 def test_colour_and_size_follow_a_quantity_and_methods_differ_in_shape_too() -> None:

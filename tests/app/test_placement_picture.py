@@ -1,4 +1,4 @@
-"""The strip of a network's cells: a bar a cell, of its kind's colour and as tall as it is wide; and the launch form around it."""
+"""The strip of a network's cells: one bar per cell, coloured by kind, its height the width of the cell; and the form above it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from app import theme
 from app.components.form import value_text
-from app.components.placement_picture import TALLEST, description, network_svg, rule_figure, rules_figures
+from app.drawing.placement_picture import TALLEST, description, network_svg, rule_figure, rules_figures
 from engine.architecture.genotype import KINDS_OF_ARNAS, KINDS_OF_DARTS
 from engine.architecture.placement import RULES, positions
 from engine.config import RetrainConfig
@@ -78,13 +78,13 @@ def test_choices_have_titles() -> None:
 
 
 def drawn(page: AppTest) -> str:
-    """The picture of the rule on the form; "" when there is none."""
-    found = component_data(page, "rampart_cell_graph", "launch.placement")
-    return found[0]["html"] if found else ""
+    """Return the picture of the rule on the form; "" for none."""
+    drawings = component_data(page, "rampart_cell_graph", "launch.placement")
+    return drawings[0]["html"] if drawings else ""
 
 
 def arnas_form() -> AppTest:
-    """The Launch page on a search by ARNAS."""
+    """The Launch page, set to a search with ARNAS."""
     page = open_page("launch")
     return page.selectbox(key="launch.method").select("arnas").run()
 

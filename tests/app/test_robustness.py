@@ -1,4 +1,4 @@
-"""The Robustness page: intervals in every cell, like beside like only, cells of the selected network, the test ledger."""
+"""The Robustness page: intervals in every cell, groups measured alike, cells of the selected network, the test ledger."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 
 from app import session
 from app.charts.robustness import intervals_figure
-from app.components.measure import accuracy, interval, network_labels, unequal_sizes, with_interval
+from app.formats import accuracy, interval, network_labels, unequal_sizes, with_interval
 from tests import sample_runs
 from tests.app.conftest import Samples
 from tests.app.pages import component_data, open_page, table_rows, text_of
@@ -31,9 +31,9 @@ def test_every_number_has_its_interval_and_its_images(samples: Samples) -> None:
     page = open_page("robustness")
     assert not page.exception
     row = table_rows(page)[samples.ids["attack"]]
-    assert row["natural"] == "96.4 % (93.9-97.9)"
-    assert row["fgsm"] == "66.9 % (61.9-71.6)" and row["pgd20"] == "58.9 % (53.7-63.9)"
-    assert row["autoattack"] == "48.4 % (36.6-60.4)"
+    assert row["natural"] == "96.4 % 93.9 to 97.9"
+    assert row["fgsm"] == "66.9 % 61.9 to 71.6" and row["pgd20"] == "58.9 % 53.7 to 63.9"
+    assert row["autoattack"] == "48.4 % 36.6 to 60.4"
     headings = [column["label"] for column in component_data(page, "rampart_table")[0]["columns"]]
     assert headings[1:5] == ["Natural\n360 images", "FGSM\n360 images", "PGD-20\n360 images", "AutoAttack worst case\n64 images"]
     assert row["epsilon"] == "0.15" and row["size"] == "41,210 1.2 million MACs"
@@ -45,9 +45,9 @@ def test_networks_of_unequal_size_are_said_to_be(samples: Samples) -> None:
                                       created=sample_runs.START + 901, parameters=4_520_394)
     session.hub().refresh()
     text = text_of(open_page("robustness"))
-    assert ("These networks differ in size: 41,210 to 4.52 million parameters; compare with care or retrain with `match`."
-            in text)
-    # In a table of its own nothing stands beside it.
+    assert ("These networks differ in size: 41,210 to 4.52 million parameters. Retrain with matched parameters for a fair "
+            "comparison." in text)
+    # A network alone in its table has nothing to be compared with.
     sample_runs.write_finished_attack(samples.root, "20261118-0922-attack-digits-7f43", parent=samples.ids["resumed"],
                                       created=sample_runs.START + 902, macs=9_000_000, epsilon=8 / 255)
     session.hub().refresh()
@@ -76,8 +76,8 @@ def test_sizes_are_compared_where_they_are_known() -> None:
 
     assert said() == said((1e6, 2e6)) == said((1e6, 2e6), (nan, nan)) == said((1.00e6, 2e6), (0.95e6, 2e6)) == ""
     assert said((1e6, 100e6), (0.94e6, 300e6)) == (
-        "These networks differ in size: 940,000 to 1 million parameters and 100 million to 300 million MACs; compare with care "
-        "or retrain with `match`.")
+        "These networks differ in size: 940,000 to 1 million parameters and 100 million to 300 million MACs. Retrain with "
+        "matched MACs for a fair comparison.")
 
 
 def test_unlike_fingerprints_stand_in_tables_of_their_own(samples: Samples) -> None:
@@ -88,7 +88,7 @@ def test_unlike_fingerprints_stand_in_tables_of_their_own(samples: Samples) -> N
     page = open_page("robustness")
     groups = [{row["id"] for row in data["rows"]} for data in component_data(page, "rampart_table")]
     assert groups == [{samples.ids["attack"], "20261118-0921-attack-digits-7f42"}, {"20261118-0920-attack-digits-7f41"}]
-    assert "ε 8/255" in text_of(page) and "ε 0.15" in text_of(page)
+    assert "epsilon 8/255" in text_of(page) and "epsilon 0.15" in text_of(page)
 
 
 def test_the_selected_network_shows_its_cells_attacks_and_fingerprints(samples: Samples) -> None:
@@ -119,8 +119,9 @@ def test_a_measure_that_is_missing_is_said_to_be(empty: Path) -> None:
 
 
 def test_percent_and_interval_as_text() -> None:
-    assert with_interval(0.9384, 0.8466, 0.9754) == "93.8 % (84.7-97.5)"
-    assert (accuracy(float("nan")), interval(None, None), with_interval(None, None, None)) == ("not measured", "", "not measured")
+    assert with_interval(0.9384, 0.8466, 0.9754) == "93.8 % (84.7 to 97.5 %)"
+    assert (accuracy(float("nan")), interval(None, None)) == ("not measured", "–")
+    assert with_interval(None, None, None) == "not measured"
 
 
 def test_equal_titles_are_told_apart_by_the_run() -> None:

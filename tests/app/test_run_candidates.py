@@ -32,7 +32,8 @@ def test_finished_search_shows_its_candidates_and_no_architecture_weights(empty:
     assert words.count(f'href="launch?kind=retrain&amp;parent={run}&amp;candidate=') == 4
     assert not any(component_data(test, "rampart_live_plot", key) for key in WEIGHTS)
     assert "batch statistics" not in words and "supernet" not in words
-    assert "no paper fixes them" in words and "<th scope=\"col\">Default</th>" in words and "the published ones" not in words
+    assert "No paper fixes the settings of Random search" in words
+    assert "<th scope=\"col\">Default</th>" in words
     points = figure_of(test, "run_candidates")["data"]
     assert [point["text"] for point in points] == [["3"], ["2", "1", "4"]]
     of_candidates = [trace for trace in figure_of(test, "run_trade_off")["data"] if trace.get("name") == "natural"]
@@ -77,10 +78,10 @@ def test_launch_retrains_the_candidate_of_the_address_or_the_result(empty: Path,
 
 def test_launch_says_that_no_paper_fixes_the_settings(empty: Path):
     test = open_page("launch", preset="paper")
-    assert "The published settings." in text_of(test)
+    assert "The published settings for CIFAR-10, adapted to Digits 8x8" in text_of(test)
     test.selectbox(key="launch.method").set_value("random_search").run()
     words = text_of(test)
-    assert "Our defaults: no paper fixes" in words and "Random search as published" not in words
+    assert "Our default settings for CIFAR-10, adapted to Digits 8x8" in words and "Random search as published" not in words
     assert not test.exception
 
 

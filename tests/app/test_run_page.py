@@ -106,7 +106,7 @@ def test_run_that_has_written_nothing_yet_says_what_will_come(samples: Samples):
 
 def test_a_run_launched_this_very_moment_is_shown_before_the_thread_has_looked(samples: Samples):
     open_page("runs")
-    session.hub().close()  # as on a machine so busy that the thread does not get its turn
+    session.hub().close()  # as on a machine too busy to run the thread
     run = "20261118-0951-arnas-digits-0e0f"
     sample_runs.write_run_json(samples.root, run, "search", created=time.time())
     words = text_of(open_page("run", id=run))
@@ -123,7 +123,7 @@ def test_an_id_that_names_no_run_is_answered_with_a_sentence_and_a_way_on(sample
 
 def test_no_id_asks_to_choose_a_run(samples: Samples):
     test = open_page("run")
-    assert "No run chosen" in text_of(test) and not test.exception
+    assert "No run selected" in text_of(test) and not test.exception
 
 
 def test_corrupt_run_is_a_sentence_and_other_runs_are_untouched(samples: Samples):

@@ -22,7 +22,7 @@ from tests.engine.run.test_loops import attempt
 
 
 def searched(runs: Path, method: str, stop_at: int | None = None, **changes: object) -> str:
-    """A search that is finished, or looks alive (its process is the test's own) after so many forward passes."""
+    """Run a search to its end, or leave it alive (as the test's own process) after this many forward passes."""
     (run_id,) = requests.submit(runs, "search", changes, method=method, preset="smoke")
     if stop_at is None:
         attempt(runs, run_id)
@@ -36,7 +36,7 @@ def searched(runs: Path, method: str, stop_at: int | None = None, **changes: obj
 
 
 def drawn(test, key: str) -> str:
-    """All that a plot of the page was given, as text."""
+    """Return the data of a plot of the page, as text."""
     return str(component_data(test, "rampart_live_plot", key))
 
 
@@ -78,7 +78,7 @@ def test_a_search_of_two_stages_draws_both_weights_and_their_angle(empty: Path) 
 def test_a_search_of_one_loss_shows_no_weights_and_nothing_adversarial(empty: Path) -> None:
     test = open_page("run", id=searched(empty, "darts"))
     words = text_of(test)
-    assert "Loss and accuracy" in words and "Natural versus adversarial" not in words and "Weight of each loss" not in words
+    assert "Loss and accuracy" in words and "Natural versus adversarial" not in words and "Weights of the losses" not in words
     assert not component_data(test, "rampart_live_plot", "run_mgda")
     assert "adversarial" not in drawn(test, "run_trade_off")
     assert component_data(test, "rampart_live_plot", "run_heat_normal")
@@ -86,14 +86,14 @@ def test_a_search_of_one_loss_shows_no_weights_and_nothing_adversarial(empty: Pa
 
 def test_an_inert_size_objective_is_said_once(empty: Path) -> None:
     words = text_of(open_page("run", id=searched(empty, "e2rnas", size_lower=1.0)))
-    assert words.count("size objective of the parameters is inert") == 1 and "Weight of each loss" in words
+    assert words.count("size objective of the parameters is inert") == 1 and "Weights of the losses" in words
 
 
 def test_a_search_of_five_losses_draws_all_weights_and_says_whereto_the_sizes_pull(empty: Path) -> None:
     test = open_page("run", id=searched(empty, "e2rnas2021"))
     words = text_of(test)
     assert "Natural versus adversarial" in words and "MGDA chooses the weights" in words
-    # What the supernet measures comes before what is trained; the next step is a click away.
+    # Measurements of the supernet precede those of its training; the page links to the next step.
     shown = re.findall(r'<div class="rp-figure"><span class="rp-label">([^<]*)<', words)
     assert shown[-2:] == ["Training loss", "Throughput"] and "MACs loss" in shown[:-2]
     assert f"kind=retrain&parent={test.query_params['id']}" in [link.proto.query_string for link in test.get("page_link")]
@@ -109,7 +109,7 @@ def test_a_run_with_many_warnings_shows_the_newest(empty: Path) -> None:
         events.write("alert", level="warning", text=f"Warning {number}.")
     words = text_of(open_page("run", id=run_id))
     assert [f"Warning {number}." in words for number in range(1, 7)] == [False, False, True, True, True, True]
-    assert "And 2 earlier" in words and words.count("Warning 6.") == 1
+    assert "2 earlier notes" in words and words.count("Warning 6.") == 1
 
 
 def test_a_search_with_edge_weights_shows_them_and_derives_with_them(empty: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_search_with_edge_weights_shows_them_and_derives_with_them(empty: Path
 @pytest.mark.parametrize("method", ["arnas", "darts"])
 def test_a_search_without_edge_weights_shows_none(empty: Path, method: str) -> None:
     test = open_page("run", id=searched(empty, method))
-    assert "softmax(β)" not in text_of(test) and "a row adds up to 1" in text_of(test)
+    assert "softmax(β)" not in text_of(test) and "each row adds up to 1" in text_of(test)
     assert not any(component_data(test, "rampart_live_plot", f"run_edges_{kind}") for kind in ("normal", "accurate"))
 
 
@@ -162,18 +162,18 @@ def test_a_search_of_four_losses_has_a_line_a_title_and_a_unit_for_each(empty: P
         assert label in weighed and f"{label}: largest angle" in weighed
     assert all(words in losses for words in ("out-of-distribution KL", "(nats)", "parameter count", "(share of the largest)"))
     assert "Further losses" not in text_of(open_page("run", id=searched(empty, "arnas")))
-    # The newest values stand among the numbers at the top, with their units.
+    # The numbers at the top include the newest values, with their units.
     assert re.search(r'Parameter count</span><span class="rp-value">0\.\d{3}</span><span class="rp-label">share of', words)
 
 
-@pytest.mark.parametrize(("training", "words"), [("trades", "TRADES: natural + β KL"), ("natural", "of natural images"),
-                                                 ("pgd_at", "of attacked images")])
+@pytest.mark.parametrize(("training", "words"), [("trades", "TRADES: natural + β KL"), ("natural", "on natural images"),
+                                                 ("pgd_at", "on attacked images")])
 def test_the_numbers_of_a_retraining_say_what_was_descended(empty: Path, training: str, words: str) -> None:
     (run,) = requests.submit(empty, "retrain", {"genotype": "ARNAS", "training": training}, preset="smoke")
     attempt(empty, run)
     text = text_of(open_page("run", id=run))
     assert f'<span class="rp-label">{words}</span>' in text and "under PGD-2<" in text
-    assert "The network: select split, running statistics, mean of epoch 1" in text
+    assert "Network: select split, running statistics, mean of epoch 1" in text
 
 
 def test_darts_weighs_once_something_is_added_to_it(empty: Path) -> None:

@@ -1,4 +1,4 @@
-"""The Runs page: every run with its status and measurements, filters, and what can be done with the selected one."""
+"""The Runs page: every run with its status and accuracies, filters, and the buttons of the selected one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.app.pages import component_data, open_page, table_rows, text_of
 
 
 def select(page: AppTest, run: str) -> AppTest:
-    """What a click on a row leaves behind."""
+    """Select a run as a click on its row does."""
     page.session_state["runs.selected"] = run
     return page.run()
 
@@ -86,12 +86,12 @@ def test_a_stopped_run_can_be_resumed(samples: Samples) -> None:
     assert page.button(key="runs.stop").disabled
     page.button(key="runs.resume").click().run()
     assert not page.exception
-    assert "Resume requested" in text_of(page)
+    assert "Resuming: the run continues" in text_of(page)
     assert list((samples.root / samples.ids["stopped"] / "control").glob("resume*"))
 
 
 def test_ages_grow_in_the_browser(samples: Samples) -> None:
-    """The cell carries the moment of the launch, so a list in which nothing happens still tells the true age."""
+    """The cell carries the time of the launch, so an idle list still shows the true age."""
     data = component_data(open_page("runs"), "rampart_table", "runs_table")[0]
     ages = {row["id"]: row["cells"]["age"] for row in data["rows"]}
     assert ages[samples.ids["search"]]["since"] == sample_runs.START

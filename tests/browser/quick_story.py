@@ -30,7 +30,7 @@ def test_quick_from_click_to_attack_table(page: Page, dashboard: Dashboard):
         log.ingest()
     picture(page, "live")
 
-    expect(page.get_by_role("cell", name="Worst case", exact=True).first).to_be_visible(timeout=CHAIN_MS)
+    expect(page.get_by_role("rowheader", name="Worst case", exact=True).first).to_be_visible(timeout=CHAIN_MS)
     minutes = (time.monotonic() - clicked) / 60
     picture(page, "finished")
     assert_no_traceback(page)

@@ -1,7 +1,7 @@
-"""A network as a strip of its cells: colour and letter say the kind, height the width, ÷2 the reductions.
+"""A network as a strip of cells: colour and letter show the kind, height the width, ÷2 the reductions.
 
-Below the strip stand the channels and the size of the maps of each third. Pure text from the settings of a form, so that the
-picture follows them; text and lines take the theme's colours from the style sheet.
+Below the strip are the channels and the size of the feature maps of each third. Pure text from the settings of a form, so
+the picture follows them; text and lines take the colours of the theme from the style sheet.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from app import theme
-from app.components.formats import escape
+from app.formats import escape
 from engine.architecture.placement import REDUCE, RULES, CellPosition, halved, positions, rules_for
 
 STRIP = 640.0  # pixels that the cells share
 NARROWEST, WIDEST = 10.0, 60.0  # of one cell with its gap
 TALLEST = 60.0  # of the widest cell
-LETTERED = 13.0  # cells narrower than this have no room for a letter
+LETTERED = 13.0  # narrower cells have no space for a letter
 LEFT, RIGHT, TOP = 66.0, 58.0, 8.0
 ROW = 19.0  # from one line of text below the strip to the next
 
 
 def rule_figure(placement: str, *, width_ratio: str, channels: int, layers: int, image_shape: Sequence[int]) -> str:
-    """Name, sentence, picture and legend of a position rule, as HTML.
+    """Return name, description, picture and legend of a position rule, as HTML.
 
     Args:
         placement: name of the rule.
-        width_ratio: "a:b:c"; empty for the one published with the rule's kinds.
+        width_ratio: "a:b:c"; "" for the one published with the rule's kinds.
         channels: C of the first cells.
         layers: number of cells, at least 3.
         image_shape: (channels, height, width) of an image.
@@ -42,7 +42,7 @@ def rule_figure(placement: str, *, width_ratio: str, channels: int, layers: int,
 
 def rules_figures(kinds: Sequence[str] | None, *, width_ratio: str, channels: int, layers: int,
                   image_shape: Sequence[int]) -> str:
-    """`rule_figure` of every rule, of those alone that place `kinds` where they are given."""
+    """Return `rule_figure` of every rule; only of those that place `kinds`, where given."""
     names = list(RULES) if kinds is None else rules_for(kinds)
     figures = (rule_figure(name, width_ratio=width_ratio, channels=channels, layers=layers, image_shape=image_shape)
                for name in names)
@@ -50,7 +50,7 @@ def rules_figures(kinds: Sequence[str] | None, *, width_ratio: str, channels: in
 
 
 def network_svg(cells: Sequence[CellPosition], *, channels: int, image_shape: Sequence[int]) -> str:
-    """The strip as one SVG element, transparent, scaling to its container. Arguments as `rule_figure`."""
+    """Return the strip as one transparent SVG element that scales to its container. Arguments as for `rule_figure`."""
     pitch = min(WIDEST, max(NARROWEST, STRIP / len(cells)))
     unit = TALLEST / max(cell.channels_multiplier for cell in cells)
     base = TOP + TALLEST
@@ -66,6 +66,15 @@ def network_svg(cells: Sequence[CellPosition], *, channels: int, image_shape: Se
                      (base + 3 * ROW - 2, "maps")):
         drawn.append(_text(LEFT - 10, y, words, "end", "rp-quiet"))
     drawn.append(_text(width - RIGHT + 8, base - 3, "→ class", "start", "rp-quiet"))
+    drawn += _below(cells, pitch, base, channels, image_shape)
+    size = f"max-width:{width:.0f}px;min-width:{0.6 * width:.0f}px"
+    return (f'<svg viewBox="0 0 {width:.0f} {height:.0f}" style="{size}" role="img" '
+            f'aria-label="{escape(description(cells, channels=channels))}">{"".join(drawn)}</svg>')
+
+
+def _below(cells: Sequence[CellPosition], pitch: float, base: float, channels: int, image_shape: Sequence[int]) -> list[str]:
+    """Return a line, the channels and the size of the feature maps of each third, below its cells."""
+    drawn = []
     rows, columns = image_shape[1:]
     for first, members in _thirds(cells):
         if first:
@@ -75,13 +84,11 @@ def network_svg(cells: Sequence[CellPosition], *, channels: int, image_shape: Se
         drawn.append(f'<line class="rp-third" x1="{left + 2:.1f}" x2="{right - 2:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
         drawn.append(_text(middle, base + 2 * ROW - 2, f"{of_third:,}", "middle", "rp-number"))
         drawn.append(_text(middle, base + 3 * ROW - 2, f"{rows}×{columns}", "middle"))
-    size = f"max-width:{width:.0f}px;min-width:{0.6 * width:.0f}px"
-    return (f'<svg viewBox="0 0 {width:.0f} {height:.0f}" style="{size}" role="img" '
-            f'aria-label="{escape(description(cells, channels=channels))}">{"".join(drawn)}</svg>')
+    return drawn
 
 
 def description(cells: Sequence[CellPosition], *, channels: int) -> str:
-    """The strip in words, for screen readers: runs of equal cells from input to output."""
+    """Return the strip in words, for screen readers: runs of equal cells from input to output."""
     runs = [(list(group), kind, width) for (kind, width), group in groupby(cells, key=lambda c: (c.kind, c.channels_multiplier))]
     parts = [f"{len(group)} {theme.cell_title(kind).lower()}{'s' if len(group) > 1 else ''} of {channels * width} channels"
              for group, kind, width in runs]
@@ -89,7 +96,7 @@ def description(cells: Sequence[CellPosition], *, channels: int) -> str:
 
 
 def _thirds(cells: Sequence[CellPosition]) -> list[tuple[int, list[CellPosition]]]:
-    """(index of the first cell, cells) of each third; every reduction begins one."""
+    """Return (index of the first cell, cells) of each third; every reduction begins one."""
     starts = [0, *(i for i, cell in enumerate(cells) if cell.reduction), len(cells)]
     return [(start, list(cells[start:end])) for start, end in zip(starts, starts[1:], strict=False)]
 
@@ -108,7 +115,7 @@ def _text(x: float, y: float, words: str, anchor: str, name: str = "") -> str:
 
 
 def _legend(cells: Sequence[CellPosition]) -> str:
-    """Colour, letter and number of each kind, in the order in which images meet them."""
+    """Return colour, letter and number of each kind, in the order in which images pass them."""
     entries = []
     for kind in dict.fromkeys(cell.kind for cell in cells):
         mark = "÷2" if kind == REDUCE else theme.cell_title(kind)[0]

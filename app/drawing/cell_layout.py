@@ -1,8 +1,8 @@
-"""Layered layout of a small directed graph, in three steps: order in each layer, then heights; layers are given.
+"""Layered layout of a small directed graph whose layers are known: the order in each layer, then the heights.
 
-Sugiyama, Tagawa and Toda 1981: an edge that spans several layers passes through a point of its own in each, so that it
-goes around what lies between. Orders are improved by barycentre sweeps and kept when they cross less; heights follow
-by pool-adjacent-violators: as near as possible to the neighbours' mean under the minimal distances.
+After Sugiyama, Tagawa and Toda 1981: an edge that spans several layers passes through a point of its own in each, so that
+it goes around the nodes between. Barycentre sweeps improve the orders; the one with the fewest crossings is kept. Heights
+follow by pool-adjacent-violators: as near as possible to the mean of the neighbours under minimal distances.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ class Link:
     """One edge of the graph.
 
     Attributes:
-        key: names the link's path in the result.
-        source, target: node names; the target's layer is later than the source's.
-        gap: height in pixels that the link wants for itself in each layer it passes.
+        key: name of its path in the result.
+        source, target: node names; the target is in a later layer than the source.
+        gap: height in pixels that the link takes in each layer that it passes.
     """
 
     key: Hashable
@@ -32,7 +32,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where everything is. x in layers (0 is leftmost), y in pixels (0 is topmost).
+    """The positions: x in layers (0 is leftmost), y in pixels (0 is topmost).
 
     Attributes:
         nodes: node name -> (x, y).
@@ -48,12 +48,12 @@ class Placement:
 
 
 def place(layer: Mapping[int, int], links: Sequence[Link], *, node_gap: float) -> Placement:
-    """Places nodes whose layers are known.
+    """Place the nodes and links of a graph.
 
     Args:
         layer: node name -> layer.
         links: the edges.
-        node_gap: height in pixels that a node wants for itself.
+        node_gap: height in pixels that a node takes.
     """
     rows: list[list[Hashable]] = [[] for _ in range(max(layer.values()) + 1)]
     for node in sorted(layer):
@@ -78,7 +78,7 @@ def place(layer: Mapping[int, int], links: Sequence[Link], *, node_gap: float) -
 
 
 def crossings(rows: Sequence[Sequence[Hashable]], segments: Sequence[tuple[Hashable, Hashable]]) -> int:
-    """Number of pairs of segments between the same two layers that cross."""
+    """Return the number of pairs of segments between the same two layers that cross."""
     where = {item: (i, j) for i, row in enumerate(rows) for j, item in enumerate(row)}
     ends = [(where[a], where[b]) for a, b in segments]
     return sum(a[0] == c[0] and (a[1] - c[1]) * (b[1] - d[1]) < 0
@@ -95,7 +95,7 @@ def _neighbours(segments: Sequence[tuple[Hashable, Hashable]]) -> tuple[dict, di
 
 
 def _ordered(rows: list[list[Hashable]], segments: Sequence[tuple[Hashable, Hashable]]) -> list[list[Hashable]]:
-    """The best of some barycentre sweeps, forwards and backwards in turn. The first layer keeps its order."""
+    """Return the best order of several barycentre sweeps, alternately forwards and backwards. The first layer stays fixed."""
     before, after = _neighbours(segments)
     best, fewest = [list(row) for row in rows], crossings(rows, segments)
     current = [list(row) for row in rows]
@@ -119,7 +119,7 @@ def _mean(values: Sequence[float], otherwise: float) -> float:
 
 def _heights(rows: Sequence[Sequence[Hashable]], segments: Sequence[tuple[Hashable, Hashable]],
              gaps: Mapping[Hashable, float]) -> dict[Hashable, float]:
-    """Heights in pixels, smallest 0: each layer as near to its neighbours as distances allow."""
+    """Return heights in pixels, the smallest 0: each layer as near to its neighbours as the distances allow."""
     before, after = _neighbours(segments)
     heights: dict[Hashable, float] = {}
     for row in rows:
@@ -133,7 +133,7 @@ def _heights(rows: Sequence[Sequence[Hashable]], segments: Sequence[tuple[Hashab
 
 
 def _spread(wanted: Sequence[float], row: Sequence[Hashable], gaps: Mapping[Hashable, float]) -> list[float]:
-    """Least squares to `wanted` in the row's order with minimal distances: pool adjacent violators on y minus offset."""
+    """Return the least-squares fit to `wanted` in the order of the row, with minimal distances: pool adjacent violators."""
     offsets, offset = [], 0.0
     for j, item in enumerate(row):
         if j:

@@ -1,9 +1,8 @@
-"""A cell as a picture: states left to right, one edge per chosen operation, each with its own legible label.
+"""A cell as a graph: states from left to right, one edge per chosen operation, each with a legible label.
 
-The drawing is our own SVG, without the dot binary: layers by depth, an extra layer between any two in which every edge
-has a slot for its label, crossings reduced by sweeps, heights by least squares under minimal distances (the steps of
-Sugiyama, Tagawa and Toda 1981). Text and surfaces take the theme's colours from the style sheet; operations have the
-same colour, dash and width as everywhere. `to_dot` gives the same graph as DOT source for export.
+The SVG needs no dot binary. Layers follow depth; an extra layer between any two gives every edge a slot for its label
+(`cell_layout`). Text and surfaces take the colours of the theme from the style sheet; operations have the same colour, dash
+and width as everywhere. `to_dot` returns the same graph as DOT source for export.
 """
 
 from __future__ import annotations
@@ -13,19 +12,12 @@ from collections.abc import Collection, Sequence
 import streamlit as st
 
 from app import theme
-from app.components.formats import escape
-from app.components.layout import Link, Placement, place
+from app.assets import asset
+from app.drawing.cell_layout import Link, Placement, place
+from app.formats import escape, plural
 from engine.architecture.genotype import Cell, Genotype, state_name
 
-_SCRIPT = """
-export default function ({ data, parentElement }) {
-  const node = parentElement.querySelector(".rp-drawing");
-  if (node.__svg === data.html) return;
-  node.__svg = data.html;
-  node.innerHTML = data.html;
-}
-"""
-_component = st.components.v2.component("rampart_cell_graph", html='<div class="rp-drawing"></div>', js=_SCRIPT,
+_component = st.components.v2.component("rampart_cell_graph", html='<div class="rp-drawing"></div>', js=asset("drawing.js"),
                                         isolate_styles=False)
 
 PITCH = 76  # pixels from one layer to the next; a label sits on every second one
@@ -35,31 +27,36 @@ OUTPUT = -1
 
 
 def drawing(html: str, *, key: str) -> None:
-    """Puts a picture on the page; a redraw with another one replaces it in place. key: unique on the page."""
+    """Put a picture on the page; a redraw with another one replaces it in place.
+
+    Args:
+        html: the picture, its texts escaped.
+        key: unique on the page.
+    """
     _component(data={"html": html}, key=key)
 
 
 def cell_graph(cell: Cell, *, key: str, title: str, changed: Collection[int] = ()) -> None:
-    """Draws one cell; a redraw with another cell replaces the picture in place.
+    """Draw one cell.
 
     Args:
         cell: of a genotype.
         key: unique on the page.
         title: for the caption and for screen readers, for example "Robust cell".
-        changed: indices into `cell.edges` to be marked as new (see `changed_edges`).
+        changed: indices into `cell.edges` of the edges to mark as new (`changed_edges`).
     """
     drawing(_figure(cell, title, changed), key=key)
 
 
 def _figure(cell: Cell, title: str, changed: Collection[int] = ()) -> str:
-    note = f"{len(changed)} edge{'s' if len(changed) != 1 else ''} changed" if changed else ""
-    caption = f'<figcaption><b>{escape(title)}</b>{f" · {note}" if note else ""}</figcaption>'
+    note = f" · {plural(len(changed), 'edge')} changed" if changed else ""
+    caption = f"<figcaption><b>{escape(title)}</b>{note}</figcaption>"
     return f'<figure class="rp-cell">{caption}{cell_svg(cell, title=title, changed=changed)}</figure>'
 
 
 def genotype_graphs(genotype: Genotype, *, key: str) -> None:
-    """All cells of a genotype, in the order in which images meet them, and the legend; beside each other where there is
-    room for labels of a readable size, else below each other."""
+    """Draw all cells of a genotype in the order in which images pass them, and the legend. Cells share a row where their labels
+    stay legible."""
     kinds = [kind for kind in theme.CELL_TITLES if kind in genotype.kinds]
     figures = "".join(_figure(genotype.cell(kind), theme.cell_title(kind)) for kind in kinds)
     drawing(f'<div class="rp-cells">{figures}</div>', key=f"{key}_cells")
@@ -67,7 +64,7 @@ def genotype_graphs(genotype: Genotype, *, key: str) -> None:
 
 
 def changed_edges(before: Cell, after: Cell) -> list[int]:
-    """Indices of the edges of `after` whose (operation, input) the same node of `before` does not have."""
+    """Return the indices of the edges of `after` whose (operation, input) the same node of `before` does not have."""
     old = before.incoming()
     changed = []
     for index, edge in enumerate(after.incoming()):
@@ -79,12 +76,12 @@ def changed_edges(before: Cell, after: Cell) -> list[int]:
 
 
 def legend(operations: Sequence[str], *, key: str) -> None:
-    """Colour, dash and width of each operation with its full name, each once, in the order they have everywhere."""
+    """Draw the colour, dash and width of each operation with its full name, each once and in the usual order."""
     drawing(legend_html(sorted(set(operations), key=_order)), key=key)
 
 
 def legend_html(operations: Sequence[str]) -> str:
-    """See `legend`."""
+    """Return the legend as HTML, in the given order."""
     entries = []
     for name in operations:
         style = theme.operation(name)
@@ -95,7 +92,7 @@ def legend_html(operations: Sequence[str]) -> str:
 
 
 def cell_svg(cell: Cell, *, title: str, changed: Collection[int] = ()) -> str:
-    """The cell as one SVG element, transparent, scaling to its container."""
+    """Return the cell as one transparent SVG element that scales to its container."""
     placement, concat = _placed(cell)
     width, height = (placement.layers - 1) * PITCH + 100, placement.height + 40
 
@@ -111,21 +108,21 @@ def cell_svg(cell: Cell, *, title: str, changed: Collection[int] = ()) -> str:
         labels.append(_label(name, points[_label_point(len(points))], index in changed))
     nodes = [_node(state, at(placement.nodes[state])) for state in sorted(placement.nodes)]
     text = description(cell, title)
-    # A cell fits itself to its column, but never so small that its labels cannot be read: then the figure scrolls.
+    # A cell shrinks with its column only while its labels stay legible; below that the figure scrolls.
     size = f"max-width:{width * 1.1:.0f}px;min-width:{width * 0.58:.0f}px"
     return (f'<svg viewBox="0 0 {width:.0f} {height:.0f}" style="{size}" role="img" '
             f'aria-label="{escape(text)}">{"".join(lines)}{"".join(labels)}{"".join(nodes)}</svg>')
 
 
 def description(cell: Cell, title: str) -> str:
-    """The cell in words, for screen readers."""
+    """Return the cell in words, for screen readers."""
     edges = "; ".join(f"{theme.operation(name).title} from {state_name(source)} to {state_name(target)}"
                       for name, source, target in cell.incoming())
     return f"{title}: {edges}. Output joins nodes {', '.join(state_name(s) for s in cell.concat)}."
 
 
 def to_dot(genotype: Genotype, kind: str) -> str:
-    """One cell as DOT source, for graphviz users. Colours as on the page."""
+    """Return one cell as DOT source, for Graphviz, in the colours of the page."""
     from graphviz import Digraph
 
     cell = genotype.cell(kind)
@@ -149,7 +146,8 @@ def _order(name: str) -> int:
 
 
 def _placed(cell: Cell) -> tuple[Placement, tuple[int, ...]]:
-    """Layers: inputs 0, a node two behind its latest input, the output behind all; odd layers hold labels."""
+    """Return the placed cell: inputs in layer 0, a node two layers after its latest input, the output last. Odd layers hold
+    labels."""
     layer = {0: 0, 1: 0}
     for _, source, target in cell.incoming():
         layer[target] = max(layer.get(target, 0), layer[source] + 2)
@@ -160,12 +158,12 @@ def _placed(cell: Cell) -> tuple[Placement, tuple[int, ...]]:
 
 
 def _label_point(points: int) -> int:
-    """Which point of an edge carries its label: the label layer right behind the middle of a long edge's first half."""
+    """Return the index of the point of an edge that carries its label: in the label layer after a quarter of a long edge."""
     return 1 if points <= 3 else 2 * ((points - 1) // 4) + 1
 
 
 def _curve(points: Sequence[tuple[float, float]]) -> str:
-    """A smooth path through points of growing x: horizontal tangents at each."""
+    """Return a smooth path through points of increasing x, horizontal at each."""
     path = f"M{points[0][0]:.1f} {points[0][1]:.1f}"
     for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
         middle = (x0 + x1) / 2

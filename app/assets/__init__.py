@@ -1,0 +1,14 @@
+"""JavaScript, style sheets and pictures of the dashboard, as files that editors and linters can read."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+
+
+@cache
+def asset(name: str) -> str:
+    """Return the text of a file in this folder, for example "table.js"."""
+    return (FOLDER / name).read_text(encoding="utf-8")

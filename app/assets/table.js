@@ -1,0 +1,175 @@
+// Draws a table whose rows have names, and touches only the rows that change (components/table.py).
+export default function (component) {
+  const { data, parentElement, setTriggerValue } = component;
+  const host = parentElement.querySelector(".rp-data");
+  const make = (tag, name, text) => {
+    const node = document.createElement(tag);
+    if (name) node.className = name;
+    if (text !== undefined && text !== null) node.textContent = text;
+    return node;
+  };
+  host.rampart ??= { sort: null, falling: false, drawn: new Map(), head: "" };
+  const state = host.rampart;
+  state.send = { setTriggerValue };
+  state.data = data;
+
+  const age = (since) => {
+    const s = Math.max(0, Date.now() / 1000 - since);
+    return s < 60
+      ? "under 1 min"
+      : s < 3600
+        ? `${Math.floor(s / 60)} min`
+        : s < 86400
+          ? `${Math.floor(s / 3600)} h`
+          : `${Math.floor(s / 86400)} d`;
+  };
+  const cellNode = (column, cell) => {
+    const td = make("td", column.align === "right" ? "rp-right" : "");
+    if (cell.tone) {
+      const chip = make("span", `rp-chip rp-tone-${cell.tone}`);
+      if (cell.glyph) {
+        const g = make("span", "rp-glyph", cell.glyph);
+        g.setAttribute("aria-hidden", "true");
+        chip.append(g);
+      }
+      chip.append(make("span", "", cell.text));
+      td.append(chip);
+    } else if (cell.href) {
+      const link = make("a", "rp-data-link", cell.text);
+      link.href = cell.href;
+      link.addEventListener("click", (event) => {
+        if (event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
+        event.preventDefault();
+        event.stopPropagation();
+        state.send.setTriggerValue("opened", td.parentElement.dataset.id);
+      });
+      td.append(link);
+    } else if (cell.fraction !== null && cell.fraction !== undefined) {
+      const track = make("div", "rp-track"),
+        fill = make("div", `rp-fill${cell.fill ? ` rp-${cell.fill}` : ""}`);
+      fill.style.width = `${(100 * cell.fraction).toFixed(1)}%`;
+      track.append(fill);
+      td.append(make("span", "rp-num", cell.text), track);
+    } else if (cell.since) {
+      const span = make("span", "rp-num", age(cell.since));
+      span.dataset.since = cell.since;
+      td.append(span);
+    } else td.append(make("span", `rp-num${cell.muted ? " rp-muted" : ""}`, cell.text));
+    if (cell.sub) td.append(make("span", "rp-sub rp-num", cell.sub));
+    if (cell.hint) td.title = cell.hint;
+    return td;
+  };
+  const choose = (id) => state.send.setTriggerValue("clicked", id);
+  const rowNode = (row, columns) => {
+    const tr = make("tr");
+    tr.dataset.id = row.id;
+    tr.tabIndex = 0;
+    for (const column of columns) tr.append(cellNode(column, row.cells[column.key] || { text: "" }));
+    tr.addEventListener("click", () => choose(row.id));
+    tr.addEventListener("keydown", (event) => {
+      if (event.target !== tr) return;
+      if (event.key === "Enter" || event.key === " ") {
+        event.preventDefault();
+        choose(row.id);
+      }
+      const next = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key];
+      const other = next && tr[next];
+      if (other) {
+        event.preventDefault();
+        other.focus();
+      }
+    });
+    return tr;
+  };
+  const order = (rows) => {
+    if (state.sort === null) return rows;
+    const key = state.sort,
+      sign = state.falling ? -1 : 1;
+    const value = (row) => {
+      const c = row.cells[key] || {};
+      return c.sort === null || c.sort === undefined ? c.text : c.sort;
+    };
+    const missing = (v) => v === "" || v === null || v === undefined || v === -1e300;
+    return [...rows].sort((a, b) => {
+      const x = value(a),
+        y = value(b);
+      if (missing(x) || missing(y)) return missing(x) - missing(y);
+      return sign * (typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y)));
+    });
+  };
+  const draw = () => {
+    const { columns, rows, selected, label } = state.data;
+    const head = JSON.stringify([columns, label, state.sort, state.falling]);
+    let table = host.querySelector("table");
+    if (!table) {
+      table = make("table", "rp-table rp-rows");
+      table.append(make("thead"), make("tbody"));
+      host.append(table);
+    }
+    const body = table.tBodies[0];
+    if (head !== state.head) {
+      state.head = head;
+      table.setAttribute("aria-label", label);
+      const tr = make("tr");
+      for (const column of columns) {
+        const th = make("th", column.align === "right" ? "rp-right" : "");
+        const button = make("button", "rp-sort", column.label + (state.sort === column.key ? (state.falling ? " ↓" : " ↑") : ""));
+        if (column.help) button.title = column.help;
+        th.setAttribute("aria-sort", state.sort !== column.key ? "none" : state.falling ? "descending" : "ascending");
+        button.addEventListener("click", () => {
+          if (state.sort !== column.key) {
+            state.sort = column.key;
+            state.falling = column.align === "right";
+          } else if (state.falling === (column.align === "right")) state.falling = !state.falling;
+          else state.sort = null;
+          draw();
+        });
+        th.append(button);
+        tr.append(th);
+      }
+      table.tHead.replaceChildren(tr);
+    }
+    const shape = JSON.stringify(columns),
+      seen = new Set();
+    let place = body.firstElementChild;
+    for (const row of order(rows)) {
+      const text = shape + JSON.stringify(row);
+      let old = state.drawn.get(row.id);
+      if (!old || old.text !== text) {
+        const node = rowNode(row, columns),
+          focused = old && document.activeElement === old.node;
+        if (old) {
+          if (place === old.node) place = node;
+          old.node.replaceWith(node);
+        }
+        old = { node, text };
+        state.drawn.set(row.id, old);
+        if (focused) node.focus();
+      }
+      seen.add(row.id);
+      if (old.node === place) place = place.nextElementSibling;
+      else body.insertBefore(old.node, place);
+      const chosen = row.id === selected ? "true" : "false";
+      if (old.node.getAttribute("aria-selected") !== chosen) old.node.setAttribute("aria-selected", chosen);
+    }
+    for (const [id, old] of state.drawn)
+      if (!seen.has(id)) {
+        old.node.remove();
+        state.drawn.delete(id);
+      }
+  };
+  draw();
+  // Ages grow by themselves; a node is touched only when its words change.
+  if (!state.timer)
+    state.timer = setInterval(() => {
+      if (!host.isConnected) {
+        clearInterval(state.timer);
+        state.timer = null;
+        return;
+      }
+      for (const span of host.querySelectorAll("[data-since]")) {
+        const text = age(Number(span.dataset.since));
+        if (span.textContent !== text) span.textContent = text;
+      }
+    }, 5000);
+}

@@ -1,0 +1,87 @@
+"""A static table as HTML: the same accessible markup everywhere, and every text escaped unless it is `Markup`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Generic, TypeVar
+
+from app.formats import escape
+
+Item = TypeVar("Item")
+
+
+class Markup(str):
+    """HTML that is written as it is. Whoever makes one has escaped its variable parts."""
+
+
+@dataclass(frozen=True)
+class StaticColumn(Generic[Item]):
+    """One column of a table whose rows are `Item`s.
+
+    Attributes:
+        title: heading.
+        cell: text of a row's cell, escaped; or `Markup`.
+        right: aligns heading and cells to the right, for numbers.
+        names_row: its cells are the headings of their rows.
+        look: CSS class of its cells.
+    """
+
+    title: str
+    cell: Callable[[Item], object]
+    right: bool = False
+    names_row: bool = False
+    look: str = ""
+
+
+def html_table(columns: Iterable[StaticColumn[Any]], rows: Iterable[Any], *, label: str, note: str = "", look: str = "",
+               row_look: Callable[[Any], str] = lambda row: "", group: Callable[[Any], str] | None = None) -> str:
+    """Return a table as HTML.
+
+    Args:
+        columns: from left to right.
+        rows: from top to bottom.
+        label: name for screen readers.
+        note: explanation under the table.
+        look: further CSS classes of the table.
+        row_look: CSS class of a row.
+        group: heading that a row belongs under; adjacent rows of one group share it.
+    """
+    columns = list(columns)
+    head = "".join(f'<th scope="col"{_class("rp-right" * one.right)}>{_html(one.title)}</th>' for one in columns)
+    bodies = (_body(columns, members, row_look, title) for title, members in groupby(rows, group or (lambda row: "")))
+    caption = f"<caption>{_html(note)}</caption>" if note else ""
+    return (f'<div class="rp-scroll"><table{_class("rp-table", look)} aria-label="{escape(label)}">{caption}'
+            f"<thead><tr>{head}</tr></thead>{''.join(bodies)}</table></div>")
+
+
+def code(text: object) -> Markup:
+    """Return text in the type of code, for names that a machine made."""
+    return Markup(f"<code>{escape(text)}</code>")
+
+
+def with_label(text: object, label: str, *, strong: bool = False) -> Markup:
+    """Return text with a smaller second line; without that line where `label` is empty."""
+    first = f"<b>{escape(text)}</b>" if strong else escape(text)
+    return Markup(f'{first}<br><span class="rp-label">{escape(label)}</span>' if label else first)
+
+
+def _body(columns: list[StaticColumn[Any]], rows: Iterable[Any], row_look: Callable[[Any], str], title: str) -> str:
+    heading = f'<tr><th scope="rowgroup" colspan="{len(columns)}">{escape(title)}</th></tr>' if title else ""
+    lines = (f"<tr{_class(row_look(row))}>{''.join(_cell(column, row) for column in columns)}</tr>" for row in rows)
+    return f"<tbody>{heading}{''.join(lines)}</tbody>"
+
+
+def _cell(column: StaticColumn[Any], row: Any) -> str:
+    tag, scope = ("th", ' scope="row"') if column.names_row else ("td", "")
+    return f"<{tag}{scope}{_class('rp-right' * column.right, column.look)}>{_html(column.cell(row))}</{tag}>"
+
+
+def _class(*names: str) -> str:
+    present = " ".join(filter(None, names))
+    return f' class="{present}"' if present else ""
+
+
+def _html(text: object) -> str:
+    return text if isinstance(text, Markup) else escape(text)

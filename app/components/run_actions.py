@@ -1,0 +1,59 @@
+"""Stop, kill and resume: the same words and the same answer on every page that offers them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
+
+from app import session
+from engine import requests
+from engine.errors import RampartError
+
+ANSWER = "actions.answer"
+ANSWER_S = 60.0  # after this, an answer is no longer news
+
+
+@dataclass(frozen=True)
+class Action:
+    """A request to a run.
+
+    Attributes:
+        label: text of its button.
+        icon: name of a Material icon.
+        help: shown when the pointer rests on the button.
+        done: sentence after the request was accepted.
+        request: function of (runs folder, run id).
+    """
+
+    label: str
+    icon: str
+    help: str
+    done: str
+    request: Callable[[Path, str], object]
+
+
+STOP = Action("Stop", "stop", "Abandon the current step, write a checkpoint and exit within seconds. The run can be resumed.",
+              "Stopping: the current step is abandoned and a checkpoint is written within seconds.", requests.request_stop)
+KILL = Action("Kill it now", "stop", "End the processes at once, without a checkpoint. The run can resume from its previous one.",
+              "Killing: the processes of the run are being ended.", requests.force_stop)
+RESUME = Action("Resume", "play_arrow", "Continue from the last checkpoint, exactly as if the run had not been interrupted.",
+                "Resuming: the run continues from its last checkpoint.", requests.resume)
+
+
+def perform(action: Action, run_id: str) -> None:
+    """Send the request, and keep the answer for the next drawing (`answer`)."""
+    try:
+        action.request(session.runs_root(), run_id)
+        st.session_state[ANSWER] = (run_id, "", action.done, time.monotonic())
+    except RampartError as refusal:
+        st.session_state[ANSWER] = (run_id, str(refusal), "", time.monotonic())
+
+
+def answer(run_id: str) -> tuple[str, str]:
+    """Return (refusal, confirmation) of the last request, both "" where it was to another run or is a minute old."""
+    about, refusal, done, at = st.session_state.get(ANSWER, ("", "", "", 0.0))
+    return (refusal, done) if about == run_id and time.monotonic() - at < ANSWER_S else ("", "")

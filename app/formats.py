@@ -1,0 +1,125 @@
+"""Numbers and names as readers see them. Accuracies are fractions inside the program; percent exists only here."""
+
+from __future__ import annotations
+
+import html
+import math
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+import pandas as pd
+
+from engine.architecture.capacity import differ
+from engine.config import pixels_text
+from engine.data.catalogue import DATASETS
+
+EMPTY = "–"
+NOT_MEASURED = "not measured"
+
+
+def missing(value: object) -> bool:
+    """Return True for None, NaN and NaT, which pandas uses for an absent value."""
+    return value is None or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
+
+
+def shown(value: object) -> str:
+    """Return a value as text, "" where it is missing."""
+    return "" if missing(value) else str(value)
+
+
+def percent(fraction: float | None, digits: int = 1) -> str:
+    """Return 0.9561 as "95.6 %", and a dash for a missing value."""
+    return EMPTY if missing(fraction) else f"{100 * fraction:.{digits}f} %"
+
+
+def accuracy(value: float | None) -> str:
+    """Return 0.9384 as "93.8 %", and "not measured" for a missing value."""
+    return NOT_MEASURED if missing(value) else percent(value)
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """Return (0.918, 0.967) as "91.8 to 96.7 %", and a dash where an end is missing."""
+    return EMPTY if missing(low) or missing(high) else f"{100 * low:.1f} to {100 * high:.1f} %"
+
+
+def with_interval(value: float | None, low: float | None, high: float | None) -> str:
+    """Return (0.938, 0.847, 0.975) as "93.8 % (84.7 to 97.5 %)"; the parentheses only where the interval is known."""
+    return accuracy(value) if missing(low) or missing(high) else f"{accuracy(value)} ({interval(low, high)})"
+
+
+def duration(seconds: float | None) -> str:
+    """Return 75 as "1 min 15 s", 4000 as "1 h 6 min", and a dash for a missing value."""
+    if missing(seconds) or not math.isfinite(seconds):
+        return EMPTY
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s" if whole < 600 else f"{round(whole / 60)} min"
+    if whole < 2 * 86_400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+
+
+def coarse(seconds: float) -> str:
+    """Return a duration in its largest unit: 190 as "3 min"."""
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(seconds)} s"
+
+
+def moment(seconds: float | None) -> str:
+    """Return a Unix time as "2026-11-20 12:05" in local time. Absolute, so it stays true on a page that is left open."""
+    return EMPTY if missing(seconds) else time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def count(number: float | None) -> str:
+    """Return 4520394 as "4.52 million", 1797 as "1,797", and a dash for a missing value."""
+    if missing(number):
+        return EMPTY
+    for size, word in ((1e9, "billion"), (1e6, "million")):
+        if number >= size:
+            return f"{number / size:.3g} {word}"
+    return f"{number:,.0f}"
+
+
+def plural(number: int, noun: str) -> str:
+    """Return "1 network" or "3 networks"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def epsilon(value: float | None) -> str:
+    """Return a radius in pixel space: 8/255 as "8/255", 0.15 as "0.15"."""
+    return EMPTY if missing(value) else pixels_text(value)
+
+
+def escape(text: object) -> str:
+    """Return text from a file or a user, safe inside HTML."""
+    return html.escape(str(text), quote=True)
+
+
+def dataset_title(name: str) -> str:
+    """Return a dataset's title; the bare name where this version does not know it."""
+    return DATASETS[name].title if name in DATASETS else name
+
+
+def network_labels(titles: Sequence[str], runs: Sequence[str]) -> list[str]:
+    """Return each title, followed by the last part of its run's id where several networks share it: "ARNAS · 7f3c"."""
+    counts = Counter(titles)
+    return [title if counts[title] == 1 else f"{title}\u00a0·\u00a0{run.rsplit('-', 1)[-1]}" for title, run in zip(titles, runs)]
+
+
+def unequal_sizes(networks: pd.DataFrame) -> str:
+    """Return a sentence where networks that are shown together differ in size by more than 5 %, else "".
+
+    Args:
+        networks: one row each, with parameters and macs; NaN where unknown.
+    """
+    sizes = {unit: networks[name].dropna().tolist() for name, unit in (("parameters", "parameters"), ("macs", "MACs"))}
+    spans = {unit: f"{count(min(values))} to {count(max(values))} {unit}" for unit, values in sizes.items() if differ(values)}
+    if not spans:
+        return ""
+    return (f"These networks differ in size: {' and '.join(spans.values())}. Retrain with matched {next(reversed(spans))} for a "
+            "fair comparison.")
