@@ -24,6 +24,7 @@ from engine.errors import RunError
 from engine.exchange.reading import Epoch, epochs_in, genotype_in, read_text, unreadable
 from engine.genotype import Genotype
 from engine.run import admission, provenance
+from engine.run.event_kinds import Alert, DerivedGenotype, Finished, Progress
 from engine.run.events import EventWriter
 from engine.run.folder import SCHEMA, RunFolder, atomic_write_json, free_id, sync_directory
 
@@ -97,13 +98,13 @@ def _search(runs: Path, epochs: list[Epoch], origin: Origin, title: str, dataset
     config = check_dataset(dataset)
     with new_run(runs, "search", title, config, origin) as (folder, events):
         for one in epochs:
-            events.write("genotype", step=one.epochs, epoch=one.epochs, genotype=one.genotype.to_dict(), hash=one.genotype.hash)
+            events.write(DerivedGenotype(genotype=one.genotype), step=one.epochs, epoch=one.epochs)
         last = epochs[-1]
         if origin.form != "genotype":
-            events.write("progress", step=last.epochs, epoch=last.epochs, phase="search", done=last.epochs, total=last.epochs,
-                         unit="epochs", passes=0, detail="")
+            events.write(Progress(phase="search", done=last.epochs, total=last.epochs, unit="epochs", detail=""),
+                         step=last.epochs, epoch=last.epochs)
         write_result(folder, last.genotype)
-        events.write("finished", step=last.epochs, epoch=last.epochs)
+        events.write(Finished(), step=last.epochs, epoch=last.epochs)
     return folder.id
 
 
@@ -152,7 +153,7 @@ def new_run(runs: Path, kind: str, title: str, config: Mapping[str, Any],
         try:
             note = f"Imported from {origin.file} (SHA-256 {origin.sha256}), read as {origin.form}."
             folder.log.write_text(note + "\n", encoding="utf-8")
-            events.write("alert", step=0, epoch=0, level="info", text=note)
+            events.write(Alert(level="info", text=note), step=0, epoch=0)
             yield folder, events
         finally:
             events.close()

@@ -23,6 +23,7 @@ from engine.exchange.reading import unreadable
 from engine.genotype import Genotype
 from engine.placement import LARGEST_WIDTH, STEM_MULTIPLIER, reductions, resolved
 from engine.run import admission, checkpoint
+from engine.run.event_kinds import Alert, Finished, NetworkBuilt
 from engine.run.folder import atomic_write_json
 from engine.space.darts_names import tensors_of
 from engine.space.network import ALPHAS, Network, load_darts_state_dict
@@ -65,13 +66,13 @@ def import_checkpoint(runs: Path, path: Path, origin: Origin, *, genotype: Genot
               **{name: sizes[name] for name in ("channels", "layers", "placement", "width_ratio")}}
     description = {"genotype": genotype.to_dict(), **sizes}
     with new_run(runs, "retrain", title or origin.file, config, origin) as (folder, events):
-        events.write("network", step=0, epoch=0, **event_of(description))
-        events.write("alert", step=0, epoch=0, level="warning", text=_OVERLAP)
+        events.write(NetworkBuilt.from_json(event_of(description)), step=0, epoch=0)
+        events.write(Alert(level="warning", text=_OVERLAP), step=0, epoch=0)
         folder.results.mkdir()
         atomic_write_json(folder.results / "network.json", description)
         folder.checkpoint.mkdir()
         checkpoint.write(folder.checkpoint / checkpoint.BEST, {"network": network.state_dict()})
-        events.write("finished", step=0, epoch=0)
+        events.write(Finished(), step=0, epoch=0)
     return folder.id
 
 

@@ -17,6 +17,7 @@ from engine.data.splits import Splits, splits_of
 from engine.description import event_of
 from engine.errors import RunError, StopRequested
 from engine.run import checkpoint, environment
+from engine.run.event_kinds import NetworkBuilt
 from engine.run.session import Session
 
 
@@ -109,7 +110,7 @@ def at_work(session: Session, save_state: Callable[[], None]) -> Iterator[None]:
 
 def write_network(session: Session, description: Mapping[str, Any]) -> None:
     """The event that says which network a run trains or attacks. description: as in results/network.json."""
-    session.event("network", **event_of(description))
+    session.write(NetworkBuilt.from_json(event_of(description)))
 
 
 def _is_finite(state: Any) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from engine.errors import RunError
+from engine.run.event_kinds import Alert, CheckpointWritten, Event, Level, Progress, Resumed
 from engine.run.events import EventWriter
 from engine.run.folder import RunFolder
 from engine.run.stop import StopPoll
@@ -56,7 +57,7 @@ class Session:
         """Opens events.jsonl. A later attempt says first where it goes on, since that supersedes what came after."""
         self._events = EventWriter(self.folder.events, self.folder.id, self.attempt)
         if from_step is not None:
-            self._events.write("resumed", step=from_step, epoch=self.epoch, from_step=from_step)
+            self._events.write(Resumed(from_step=from_step), step=from_step, epoch=self.epoch)
 
     def begin(self) -> None:
         """Everything is loaded: from now on a stop request is honoured by `poll`, with a checkpoint."""
@@ -68,16 +69,16 @@ class Session:
         """True once events can be written."""
         return self._events is not None
 
-    def event(self, name: str, **fields: Any) -> None:
-        """Appends one event with the present step and epoch."""
+    def write(self, event: Event) -> None:
+        """Append one event, stamped with the current step and epoch."""
         if self._events is None:
             raise RunError("Events were written before the session was opened.")
-        self._events.write(name, step=self.step, epoch=self.epoch, **fields)
+        self._events.write(event, step=self.step, epoch=self.epoch)
 
-    def alert(self, level: str, text: str) -> None:
+    def alert(self, level: Level, text: str) -> None:
         """An event of level "info", "warning" or "error", and the same line in log.txt."""
         print(f"{level}: {text}", flush=True)
-        self.event("alert", level=level, text=text)
+        self.write(Alert(level=level, text=text))
 
     def begin_step(self, expected_passes: int, activity: str = "") -> None:
         """A step starts that takes about so many forward passes."""
@@ -111,8 +112,8 @@ class Session:
         self._next_progress = now + PROGRESS_EVERY_S
         inside = min((self.passes - self.passes_at_start_of_step) / self._expected, 0.99) if self._expected else 0.0
         done = min(round(self.step + inside, 4), self.total)  # a measurement behind the last step is none
-        self.event("progress", phase=self.kind, done=done, total=self.total, unit=self.unit,
-                   passes=self.passes, detail=self.describe() if self.describe and self._expected else self.activity)
+        detail = self.describe() if self.describe and self._expected else self.activity
+        self.write(Progress(phase=self.kind, done=done, total=self.total, unit=self.unit, passes=self.passes, detail=detail))
 
     def checkpoint_due(self) -> bool:
         """True about every ten seconds."""
@@ -121,7 +122,7 @@ class Session:
     def checkpoint_written(self) -> None:
         """Says so in the events and starts the clock of the next."""
         self._next_checkpoint = time.monotonic() + CHECKPOINT_EVERY_S
-        self.event("checkpoint", path="last")
+        self.write(CheckpointWritten(path="last"))
 
     def close(self) -> None:
         """Closes events.jsonl; may be called twice."""
