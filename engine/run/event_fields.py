@@ -11,7 +11,6 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, get_type_hints
 
 from engine.attack.statistics import wilson
@@ -31,17 +30,6 @@ Cells = tuple[Any, ...]  # values of some columns of one row
 
 LARGEST = 2**53  # the largest whole number that all JSON readers agree on
 LARGEST_INTEGER = 2**31 - 1  # of DuckDB's INTEGER
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column that is computed from other fields; `kind` is its type in DuckDB."""
-
-    kind: str
-
-    def columns(self, name: str) -> dict[str, str]:
-        """Return the columns (name -> DuckDB type) of a field called `name`."""
-        return {name: self.kind}
 
 
 class FieldType:
@@ -77,6 +65,16 @@ class FieldType:
     def __str__(self) -> str:
         """Return the allowed values in words, for the documentation."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Column(FieldType):
+    """A column that rows compute; no line has it. `duckdb` is its type."""
+
+    duckdb: str
+
+    def columns(self, name: str) -> dict[str, str]:
+        return {name: self.duckdb}
 
 
 def number(name: str, value: Any) -> float | None:
@@ -116,7 +114,6 @@ class WholeNumber(FieldType):
     high: int = LARGEST
 
     def read(self, name: str, value: Any, record: Record) -> int:
-        """Return the number."""
         if type(value) is not int or not self.low <= value <= self.high:
             bounds = f"of at least {self.low}" if self.high == LARGEST else f"in {self.low}..{self.high}"
             raise RunLogError(f"{name} must be a whole number {bounds}, got {shortened(value)}")
@@ -139,7 +136,6 @@ class Part(FieldType):
     kind: ClassVar[str] = "BIGINT"
 
     def read(self, name: str, value: Any, record: Record) -> int:
-        """Return the number."""
         return WholeNumber(high=record[self.of]).read(name, value, record)
 
     def __str__(self) -> str:
@@ -165,7 +161,6 @@ class FiniteNumber(FieldType):
     kind = "DOUBLE"
 
     def read(self, name: str, value: Any, record: Record) -> float:
-        """Return the number."""
         checked = number(name, value)
         if checked is None:
             raise RunLogError(f"{name} must be a finite number, got {value!r}")
@@ -181,7 +176,6 @@ class Number(FieldType):
     kind = "DOUBLE"
 
     def read(self, name: str, value: Any, record: Record) -> float | None:
-        """Return the number or None."""
         return number(name, value)
 
     def __str__(self) -> str:
@@ -205,7 +199,6 @@ class Text(FieldType):
     """A string."""
 
     def read(self, name: str, value: Any, record: Record) -> str:
-        """Return the string."""
         if not isinstance(value, str):
             raise RunLogError(f"{name} must be text, got {value!r}")
         return value
@@ -222,7 +215,6 @@ class OneOf(FieldType):
     names: tuple[str, ...]
 
     def read(self, name: str, value: Any, record: Record) -> str:
-        """Return the name."""
         if not isinstance(value, str) or value not in self.names:
             raise RunLogError(unknown_name(self.noun, value, self.names).removesuffix("."))
         return value
@@ -239,7 +231,6 @@ class Names(FieldType):
     kind: ClassVar[str] = "VARCHAR[]"
 
     def read(self, name: str, value: Any, record: Record) -> list[str]:
-        """Return the list."""
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value) or not value:
             raise RunLogError(f"{name} must be a list of {self.noun}, got {shortened(value)}")
         return value
@@ -252,7 +243,6 @@ class NamedNumbers(FieldType):
     """An object of one or more names and their numbers."""
 
     def read(self, name: str, value: Any, record: Record) -> dict[str, float | None]:
-        """Return the numbers by name."""
         if not isinstance(value, dict) or not value:
             raise RunLogError(f"{name} must be an object of names and numbers, got {shortened(value)}")
         return {key: number(key, item) for key, item in value.items()}
@@ -268,7 +258,6 @@ class NumberList(FieldType):
     like: str
 
     def read(self, name: str, value: Any, record: Record) -> list[float | None]:
-        """Return the list."""
         return number_list(name, value, len(record[self.like]))
 
     def __str__(self) -> str:
@@ -282,7 +271,6 @@ class SquareMatrix(FieldType):
     like: str
 
     def read(self, name: str, value: Any, record: Record) -> list[list[float | None]]:
-        """Return the rows."""
         count = len(record[self.like])
         if not isinstance(value, list) or len(value) != count:
             raise RunLogError(f"{name} must be {count} rows of {count} numbers, got {shortened(value)}")
@@ -299,7 +287,6 @@ class EdgeMatrix(FieldType):
     like: str
 
     def read(self, name: str, value: Any, record: Record) -> Array:
-        """Return the matrix."""
         import numpy as np
 
         width = len(record[self.like])
@@ -326,7 +313,6 @@ class EdgeVector(FieldType):
     like: str
 
     def read(self, name: str, value: Any, record: Record) -> Array:
-        """Return the vector."""
         import numpy as np
 
         edges = len(record[self.like])
@@ -347,7 +333,6 @@ class GenotypeObject(FieldType):
     """A genotype. Lines and tables also store its hash, as `hash`; readers compute it anew."""
 
     def read(self, name: str, value: Any, record: Record) -> Genotype:
-        """Return the genotype."""
         try:
             return Genotype.from_dict(value)
         except GenotypeError as problem:
@@ -373,7 +358,6 @@ class JsonObject(FieldType):
     """Any JSON object; its column holds it as text with sorted keys."""
 
     def read(self, name: str, value: Any, record: Record) -> dict[str, Any]:
-        """Return the object."""
         if not isinstance(value, dict):
             raise RunLogError(f"{name} must be an object, got {shortened(value)}")
         return value
@@ -398,15 +382,12 @@ class Unless(FieldType):
         return None if record.get(self.other) is not None else self.type.read(name, value, record)
 
     def to_json(self, name: str, value: Any) -> dict[str, Any]:
-        """Return the keys and values of the type."""
         return self.type.to_json(name, value)
 
     def columns(self, name: str) -> dict[str, str]:
-        """Return the columns of the type."""
         return self.type.columns(name)
 
     def cells(self, value: Any, event: object) -> Cells:
-        """Return the values of `columns`."""
         return self.type.cells(value, event)
 
     def __str__(self) -> str:
@@ -414,38 +395,45 @@ class Unless(FieldType):
 
 
 class Field(NamedTuple):
-    """One declared field of an event or column of a row.
+    """A declared field of an event, or a declared column of a row.
 
     Attributes:
         name: its attribute, its key in a line and its column.
-        type: the type of its values; a `Column` where a row computes it.
+        type: the type of its values.
         meaning: one line of documentation.
-        default: the value of a line without the field; `dataclasses.MISSING` where every line needs it.
+        default: its value in lines without it; `dataclasses.MISSING` where every line needs it.
     """
 
     name: str
-    type: FieldType | Column
+    type: FieldType
     meaning: str
     default: Any
 
 
-@cache
+_fields: dict[type, tuple[Field, ...]] = {}
+
+
 def fields_of(declaration: type) -> tuple[Field, ...]:
     """Return the fields that a class declares with `Annotated`, in order."""
-    defaults = {field.name: field.default for field in dataclasses.fields(declaration)} \
-        if dataclasses.is_dataclass(declaration) else {}
-    hints = get_type_hints(declaration, include_extras=True)
-    return tuple(Field(name, *hint.__metadata__, defaults.get(name, dataclasses.MISSING))
-                 for name, hint in hints.items() if hasattr(hint, "__metadata__"))
-
-
-@cache
-def readers_of(declaration: type) -> tuple[tuple[str, Callable[[str, Any, Record], Any], Any], ...]:
-    """Return (name, `FieldType.read`, default) of each field; The default is MISSING where `read` handles missing values."""
-    return tuple((field.name, field.type.read, dataclasses.MISSING if isinstance(field.type, Unless) else field.default)
-                 for field in fields_of(declaration) if isinstance(field.type, FieldType))
+    if declaration not in _fields:
+        defaults = {field.name: field.default for field in dataclasses.fields(declaration)} \
+            if dataclasses.is_dataclass(declaration) else {}
+        hints = get_type_hints(declaration, include_extras=True)
+        declared = {name: hint.__metadata__ for name, hint in hints.items() if hasattr(hint, "__metadata__")}
+        _fields[declaration] = tuple(Field(name, of, meaning, defaults.get(name, dataclasses.MISSING))
+                                     for name, (of, meaning) in declared.items())
+    return _fields[declaration]
 
 
 def columns_of(row: type) -> dict[str, str]:
     """Return the columns (name -> DuckDB type) of the rows that a class declares."""
     return {column: kind for field in fields_of(row) for column, kind in field.type.columns(field.name).items()}
+
+
+Reader = tuple[str, Callable[[str, Any, Record], Any], Any]
+
+
+def readers_of(declaration: type) -> tuple[Reader, ...]:
+    """Return (name, `FieldType.read`, default) of each field. The default is MISSING where `read` handles missing values."""
+    return tuple((field.name, field.type.read, dataclasses.MISSING if isinstance(field.type, Unless) else field.default)
+                 for field in fields_of(declaration))

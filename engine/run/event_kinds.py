@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, cast, get_args
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, get_args
 
 from engine.errors import RunLogError
 from engine.genotype import EDGES, Genotype
@@ -21,7 +21,6 @@ from engine.run.event_fields import (
     Column,
     EdgeMatrix,
     EdgeVector,
-    FieldType,
     FiniteNumber,
     Flag,
     GenotypeObject,
@@ -33,6 +32,7 @@ from engine.run.event_fields import (
     OneOf,
     Part,
     PartWithInterval,
+    Reader,
     Record,
     SquareMatrix,
     Text,
@@ -93,7 +93,7 @@ class Event:
             RunLogError: a field is missing, of the wrong type, or does not fit the others.
         """
         values = {}
-        for name, read_value, default in readers_of(cls):
+        for name, read_value, default in _readers[cls]:
             value = record.get(name)
             values[name] = default if value is None and default is not MISSING else read_value(name, value, record)
         event = cls.__new__(cls)
@@ -104,16 +104,15 @@ class Event:
     def to_json(self) -> dict[str, Any]:
         """Return the fields as a line stores them; one that is None by default is left out while it is None."""
         record: dict[str, Any] = {}
-        for name, kind, _, default in fields_of(type(self)):
+        for name, of, _, default in fields_of(type(self)):
             value = getattr(self, name)
             if value is not None or default is not None:
-                record |= cast(FieldType, kind).to_json(name, value)
+                record |= of.to_json(name, value)
         return record
 
     def rows(self) -> Sequence[Cells]:
         """Return rows of `columns`."""
-        return [tuple(cell for name, kind, *_ in fields_of(type(self))
-                      for cell in cast(FieldType, kind).cells(getattr(self, name), self))]
+        return [tuple(cell for name, of, *_ in fields_of(type(self)) for cell in of.cells(getattr(self, name), self))]
 
     def check(self) -> None:
         """Check that the fields fit each other, where no field's type can.
@@ -231,7 +230,7 @@ class DerivedGenotype(Event):
 class ObjectiveRow(NamedTuple):
     """One objective in one step."""
 
-    objective: Annotated[String, "Its name."]
+    objective: Annotated[String, "Name of the objective."]
     position: Annotated[Integer, "Its place in `names`, from 0."]
     loss: Annotated[MaybeReal, "As in the event."]
     weight: Annotated[MaybeReal, "As in the event."]
@@ -304,11 +303,11 @@ class AttackResult(Event):
     correct: Annotated[int, Part("images"), "Images still classified correctly."]
     accuracy: Annotated[Real, "correct / images."]
     low: Annotated[Real, "Lower end of the accuracy's 95 % Wilson interval."]
-    high: Annotated[Real, "Upper end."]
+    high: Annotated[Real, "Upper end of the interval."]
     fingerprint: Annotated[String, "Short hash of `fields`; only results with equal ones are comparable."]
     fields: Annotated[Mapping[str, Any] | None, JsonObject(), "Everything that the result depends on."] = None
-    duration_s: Annotated[MaybeReal, "Duration."] = None
-    complete: Annotated[bool, Flag(), "Whether the attack saw all its images."] = True
+    duration_s: Annotated[MaybeReal, "Duration in seconds."] = None
+    complete: Annotated[bool, Flag(), "False while the attack has images left."] = True
     part_of: Annotated[MaybeString, "Suite that the attack is a part of."] = None
 
     def check(self) -> None:
@@ -325,8 +324,8 @@ class SplitOpened(Event):
     kind = "opened"
     table = "opened"
     split: Annotated[String, "Name of the split: test."]
-    images: Annotated[Count, "Its images."]
-    purpose: Annotated[String, "What they are used for."]
+    images: Annotated[Count, "Number of images in it."]
+    purpose: Annotated[String, "Purpose, such as attack."]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -374,6 +373,8 @@ class Finished(Event):
 
 
 KINDS: dict[str, type[Event]] = {cls.kind: cls for cls in Event.__subclasses__()}
+_read_by_line: tuple[type, ...] = (Stamp, *KINDS.values())
+_readers: dict[type, tuple[Reader, ...]] = {cls: readers_of(cls) for cls in _read_by_line}
 
 
 def header(run: str) -> dict[str, Any]:
@@ -395,5 +396,5 @@ def read(record: Record) -> tuple[Stamp, Event] | None:
         return None
     if not isinstance(name, str) or name not in KINDS:
         raise RunLogError(unknown_name("event", name, KINDS).removesuffix("."))
-    stamp = Stamp(*[read_value(name, record.get(name), record) for name, read_value, _ in readers_of(Stamp)])
+    stamp = Stamp(*[read_value(name, record.get(name), record) for name, read_value, _ in _readers[Stamp]])
     return stamp, KINDS[name].from_json(record)
