@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from engine.errors import RunLogError
 from engine.log import schema
-from engine.run.event_kinds import Event, Progress, Stamp, read
+from engine.run.event_kinds import Progress, Stamp, read
 from engine.run.events import parse
 
 _ARROW = {"INTEGER": pa.int32(), "BIGINT": pa.int64(), "DOUBLE": pa.float64(), "VARCHAR": pa.string(), "BOOLEAN": pa.bool_(),
@@ -28,13 +28,13 @@ def insert(con: duckdb.DuckDBPyConnection, table: str, rows: list[tuple[Any, ...
         return
     columns = schema.TABLES[table]
     values = zip(*rows, strict=True)
-    arrays = [_array(list(column), kind) for column, kind in zip(values, columns.values(), strict=True)]
+    arrays = [_array(column, kind) for column, kind in zip(values, columns.values(), strict=True)]
     con.register("rows_to_insert", pa.table(arrays, names=list(columns)))
     con.execute(f"insert into {table} select * from rows_to_insert")
     con.unregister("rows_to_insert")
 
 
-def _array(values: list[Any], kind: str) -> pa.Array:
+def _array(values: tuple[Any, ...], kind: str) -> pa.Array:
     if kind == "FLOAT[]":  # NumPy rows: much faster than value by value
         ends = np.cumsum([0] + [len(row) for row in values], dtype=np.int32)
         return pa.ListArray.from_arrays(pa.array(ends), pa.array(np.concatenate(values)))
@@ -72,16 +72,15 @@ class Batch:
             self.add("faults", (number, seq, f"Line at byte {seq} of events.jsonl was skipped: {problem}."))
             return
         self.events += 1
-        if entry is not None:
-            self._add_event(number, seq, *entry)
-
-    def _add_event(self, number: int, seq: int, stamp: Stamp, event: Event) -> None:
+        if entry is None:
+            return
+        stamp, event = entry
         self.last_t[number] = max(stamp.t, self.last_t.get(number, stamp.t))
         if isinstance(event, Progress):
             self._fold_progress(number, seq, stamp, event)
-            return
-        place = (number, seq, *stamp)
-        self.rows.setdefault(f"{event.table}_raw", []).extend([place + row for row in event.rows()])
+        else:
+            place = (number, seq, *stamp)
+            self.rows.setdefault(f"{event.table}_raw", []).extend([place + row for row in event.rows()])
 
     def _fold_progress(self, number: int, seq: int, stamp: Stamp, event: Progress) -> None:
         key = (number, stamp.attempt, event.phase)

@@ -47,7 +47,7 @@ class IngestReport:
 
 @dataclass
 class Position:
-    """How much of one events.jsonl is read; the columns of the table `ingest`."""
+    """State of reading one events.jsonl; the columns of the table `ingest`."""
 
     number: int
     bytes_done: int = 0

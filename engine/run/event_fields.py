@@ -161,6 +161,8 @@ class FiniteNumber(FieldType):
     kind = "DOUBLE"
 
     def read(self, name: str, value: Any, record: Record) -> float:
+        if type(value) is float and math.isfinite(value):  # nearly always
+            return value
         checked = number(name, value)
         if checked is None:
             raise RunLogError(f"{name} must be a finite number, got {value!r}")

@@ -133,7 +133,7 @@ class Resumed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Progress(Event):
-    """How far the run is, about twice a second. The run log keeps the latest of each phase and attempt."""
+    """Progress of the run, about twice a second. The run log keeps the latest of each phase and attempt."""
 
     kind = "progress"
     table = "progress"
@@ -165,10 +165,10 @@ class Metric(Event):
     statistics: Annotated[String, "Statistics that batch normalization used: batch or running."] = ""
     values: Annotated[Mapping[str, float | None], NamedNumbers(), "Losses, accuracies (fractions in 0..1), rates."]
 
-    def rows(self) -> Sequence[MetricRow]:
+    def rows(self) -> Sequence[Cells]:
         """Return a row per value."""
         split, statistics = self.split, self.statistics
-        return [MetricRow(split, statistics, name, value) for name, value in self.values.items()]
+        return [(split, statistics, name, value) for name, value in self.values.items()]
 
 
 class AlphaRow(NamedTuple):
@@ -193,17 +193,19 @@ class Alpha(Event):
     alpha: Annotated[Array, EdgeMatrix("primitives"), "Architecture weights before the softmax, [edges, primitives]."]
     beta: Annotated[Array | None, EdgeVector("alpha"), "Edge weights before the softmax, where the method has them."] = None
 
-    def rows(self) -> Sequence[AlphaRow]:
+    def rows(self) -> Sequence[Cells]:
         """Return one row."""
         import numpy as np
 
         weight = np.exp(self.alpha - self.alpha.max(axis=1, keepdims=True))
         weight /= weight.sum(axis=1, keepdims=True)
-        edge_weight = np.empty(0) if self.beta is None else _edge_weights(self.beta)
+        edge_weight = np.empty(0, np.float32)
         if self.beta is not None:
+            edge_weight = _edge_weights(self.beta)
             weight *= edge_weight[:, None]
-        flat = [of.ravel().astype(np.float32) for of in (self.alpha, weight, edge_weight)]
-        return [AlphaRow(self.cell, self.primitives, *flat)]
+            edge_weight = edge_weight.astype(np.float32)
+        return [(self.cell, self.primitives, self.alpha.ravel().astype(np.float32), weight.ravel().astype(np.float32),
+                 edge_weight)]
 
 
 def _edge_weights(beta: Array) -> Array:
@@ -252,11 +254,11 @@ class Objectives(Event):
     cosines: Annotated[Sequence[Sequence[float | None]], SquareMatrix("names"), "Cosines between the gradients."]
     stage: Annotated[MaybeString, "Stage of the search, for methods that have several."] = None
 
-    def rows(self) -> Sequence[ObjectiveRow]:
+    def rows(self) -> Sequence[Cells]:
         """Return a row per objective."""
         columns = zip(self.names, self.losses, self.weights, self.norms, self.cosines, strict=True)
-        return [ObjectiveRow(name, i, loss, weight, norm,
-                             min((value for j, value in enumerate(cosines) if j != i and value is not None), default=None))
+        return [(name, i, loss, weight, norm,
+                 min((value for j, value in enumerate(cosines) if j != i and value is not None), default=None))
                 for i, (name, loss, weight, norm, cosines) in enumerate(columns)]
 
 
@@ -354,9 +356,9 @@ class CheckpointWritten(Event):
     row = MarkRow
     path: Annotated[MaybeString, "Name of the file in the run's checkpoint folder, without ending."] = None
 
-    def rows(self) -> Sequence[MarkRow]:
+    def rows(self) -> Sequence[Cells]:
         """Return one row."""
-        return [MarkRow(self.kind, self.path)]
+        return [(self.kind, self.path)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -367,14 +369,14 @@ class Finished(Event):
     table = "mark"
     row = MarkRow
 
-    def rows(self) -> Sequence[MarkRow]:
+    def rows(self) -> Sequence[Cells]:
         """Return one row."""
-        return [MarkRow(self.kind, None)]
+        return [(self.kind, None)]
 
 
 KINDS: dict[str, type[Event]] = {cls.kind: cls for cls in Event.__subclasses__()}
-_read_by_line: tuple[type, ...] = (Stamp, *KINDS.values())
-_readers: dict[type, tuple[Reader, ...]] = {cls: readers_of(cls) for cls in _read_by_line}
+_readers: dict[type, tuple[Reader, ...]] = {cls: readers_of(cls) for cls in KINDS.values()}
+_stamp_readers = readers_of(Stamp)
 
 
 def header(run: str) -> dict[str, Any]:
@@ -394,7 +396,8 @@ def read(record: Record) -> tuple[Stamp, Event] | None:
             raise RunLogError(f"events must be of schema {SCHEMA}, got {record.get('schema')!r}: another version of Rampart "
                               "wrote this run")
         return None
-    if not isinstance(name, str) or name not in KINDS:
+    kind = KINDS.get(name) if isinstance(name, str) else None
+    if kind is None:
         raise RunLogError(unknown_name("event", name, KINDS).removesuffix("."))
-    stamp = Stamp(*[read_value(name, record.get(name), record) for name, read_value, _ in _readers[Stamp]])
-    return stamp, KINDS[name].from_json(record)
+    stamp = Stamp._make([read_value(name, record.get(name), record) for name, read_value, _ in _stamp_readers])
+    return stamp, kind.from_json(record)
