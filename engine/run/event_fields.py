@@ -1,7 +1,7 @@
-"""Types of event fields: which values a field takes, how the value of a line is checked, and which columns it fills.
+"""Types of event fields: allowed values, their check, and their columns in the run log.
 
-`engine.run.event_kinds` declares each field as `name: Annotated[type, FieldType(), "meaning"]`. NumPy is imported inside the
-functions that need it: only readers do, and a worker must show a sign of life soon after its launch. Imports no torch.
+`engine.run.event_kinds` declares each field as `name: Annotated[type, FieldType(), "meaning"]`. Functions that
+need NumPy import it themselves: only readers call them, and a worker must start quickly. Imports no torch.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ else:
     Array = Any
 
 Record = Mapping[str, Any]  # the JSON object of one line
-Cells = tuple[Any, ...]  # values of some columns of one row
+Cells = tuple[Any, ...]  # values of consecutive columns of a row
 
 LARGEST = 2**53  # the largest whole number that all JSON readers agree on
-LARGEST_INTEGER = 2**31 - 1  # of DuckDB's INTEGER
+LARGEST_INTEGER = 2**31 - 1  # the largest value of DuckDB's INTEGER
 
 
 class FieldType:
     """The type of a field of an event. By default its value fills one text column of the field's name."""
 
-    kind: ClassVar[str] = "VARCHAR"
+    column_type: ClassVar[str] = "VARCHAR"
 
     def read(self, name: str, value: Any, record: Record) -> Any:
         """Return the checked value of field `name`.
@@ -56,7 +56,7 @@ class FieldType:
 
     def columns(self, name: str) -> dict[str, str]:
         """Return the columns (name -> DuckDB type) of a field called `name`."""
-        return {name: self.kind}
+        return {name: self.column_type}
 
     def cells(self, value: Any, event: object) -> Cells:
         """Return the values of `columns`; `event` holds the other fields."""
@@ -133,7 +133,7 @@ class Part(FieldType):
     """A whole number between 0 and that of the field `of`."""
 
     of: str
-    kind: ClassVar[str] = "BIGINT"
+    column_type: ClassVar[str] = "BIGINT"
 
     def read(self, name: str, value: Any, record: Record) -> int:
         return WholeNumber(high=record[self.of]).read(name, value, record)
@@ -158,7 +158,7 @@ class PartWithInterval(Part):
 class FiniteNumber(FieldType):
     """A number that is neither NaN nor infinite."""
 
-    kind = "DOUBLE"
+    column_type = "DOUBLE"
 
     def read(self, name: str, value: Any, record: Record) -> float:
         if type(value) is float and math.isfinite(value):  # nearly always
@@ -175,7 +175,7 @@ class FiniteNumber(FieldType):
 class Number(FieldType):
     """A number, or null for NaN."""
 
-    kind = "DOUBLE"
+    column_type = "DOUBLE"
 
     def read(self, name: str, value: Any, record: Record) -> float | None:
         return number(name, value)
@@ -187,7 +187,7 @@ class Number(FieldType):
 class Flag(FieldType):
     """True or false."""
 
-    kind = "BOOLEAN"
+    column_type = "BOOLEAN"
 
     def read(self, name: str, value: Any, record: Record) -> bool:
         """Return True for true only."""
@@ -230,7 +230,7 @@ class Names(FieldType):
     """A list of one or more strings; `noun` is what messages call them."""
 
     noun: str
-    kind: ClassVar[str] = "VARCHAR[]"
+    column_type: ClassVar[str] = "VARCHAR[]"
 
     def read(self, name: str, value: Any, record: Record) -> list[str]:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value) or not value:
@@ -346,7 +346,7 @@ class GenotypeObject(FieldType):
 
     def columns(self, name: str) -> dict[str, str]:
         """Return two text columns: the genotype as JSON, and its hash."""
-        return {name: self.kind, "hash": self.kind}
+        return {name: self.column_type, "hash": self.column_type}
 
     def cells(self, value: Genotype | None, event: object) -> Cells:
         """Return the genotype as JSON and its hash."""

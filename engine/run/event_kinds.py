@@ -73,7 +73,7 @@ class Event:
     Attributes:
         kind: the field `event` of a line.
         table: table of the run log that holds its rows, without `_raw`.
-        row: class that declares the table's columns; None where they are the event's own fields.
+        row: class that declares the columns of `rows`; None where they are the event's own fields.
     """
 
     kind: ClassVar[str]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -203,19 +202,22 @@ class SearchLoop:
         if len(candidates) == self.candidates_told:
             return
         for one in candidates[self.candidates_told:]:
-            self.session.write(MeasuredCandidate.from_json(self._record(one) | {"ranking": self.config.ranking}))
+            self.session.write(self._measured(one))
         self.candidates_told = len(candidates)
         in_order = enumerate(ranked(candidates, self.config.ranking), start=1)
         atomic_write_json(self.session.folder.results / "candidates.json", {
-            "ranking": self.config.ranking, "candidates": [{"rank": rank, **self._record(one)} for rank, one in in_order]})
+            "ranking": self.config.ranking, "candidates": [{"rank": rank} | {
+                name: value for name, value in self._measured(one).to_json().items() if name != "ranking"}
+                for rank, one in in_order]})
 
-    def _record(self, candidate: Candidate) -> dict[str, Any]:
-        """A candidate and the size of its network."""
+    def _measured(self, candidate: Candidate) -> MeasuredCandidate:
+        """Return a candidate with the size of its network."""
         size = cost(candidate.genotype, channels=self.config.channels, layers=self.config.layers, classes=self.supernet.classes,
                     image_shape=self.supernet.image_shape, placement=self.config.placement, width_ratio=self.config.width_ratio)
-        return {"candidate": candidate.number, "images": candidate.images, "natural_correct": candidate.natural_correct,
-                "adversarial_correct": candidate.adversarial_correct, "parameters": size.parameters, "macs": size.macs,
-                "genotype": candidate.genotype.to_dict(), "hash": candidate.genotype.hash}
+        return MeasuredCandidate(
+            candidate=candidate.number, images=candidate.images, natural_correct=candidate.natural_correct,
+            adversarial_correct=candidate.adversarial_correct, parameters=size.parameters, macs=size.macs,
+            genotype=candidate.genotype, ranking=self.config.ranking)
 
     def _write_genotype(self) -> None:
         self.session.write(DerivedGenotype(genotype=self.method.genotype()))
