@@ -25,12 +25,12 @@ ARROWS = {
     "search": "errors registry architecture config data attack space",
     "train": "config data attack",
     "configuring": "errors registry architecture config data attack search",
-    "run": "errors architecture config configuring data attack space search train",
-    "log": "errors registry architecture configuring attack search run",
+    "run": "errors registry architecture config configuring data attack space search train",
+    "log": "errors configuring attack run",
     "requests": "errors registry config configuring search run",
     "exchange": "errors registry architecture config configuring data space run",
     "api": "errors architecture config configuring data space search run log requests",
-    "cli": "errors registry architecture config configuring data search run log requests exchange api",
+    "cli": "errors registry architecture config configuring data search run requests exchange api",
     "app": "errors architecture config configuring data attack search run log requests exchange",
 }
 # The page's process stays light: no torch, and only those modules of the larger parts that hold facts.

@@ -279,7 +279,7 @@ def _widget(name: str, info: FieldInfo, published: Any, key: str) -> None:
                         persist_state="session")
     else:
         st.text_input(label, key=key, help=about, live="400ms", persist_state="session",
-                      placeholder=setting_of(info).empty or None)
+                      placeholder=nothing_text(info) if setting_of(info).empty else None)
 
 
 def _several(info: FieldInfo, held: Sequence[str] = ()) -> list[str]:

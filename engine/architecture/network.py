@@ -143,17 +143,3 @@ def resized(network: Network, classes: int, image_shape: Sequence[int]) -> Netwo
     """Return the same network for other images and classes."""
     channels, height, width = image_shape
     return replace(network, classes=classes, image_shape=(channels, height, width))
-
-
-def event_fields(network: Network) -> dict[str, Any]:
-    """Return the fields of the event `network`, which tells the run log what is trained or attacked.
-
-    Raises:
-        ConfigError: sizes no network can have.
-    """
-    size = network.cost()
-    fields: dict[str, Any] = {"parameters": size.parameters, "macs": size.macs}
-    if isinstance(network, DerivedNetwork):
-        return fields | {"channels": network.channels, "layers": network.layers, "genotype": network.genotype.to_dict(),
-                         "hash": network.genotype.hash}
-    return fields | {NAME_KEY: network.name}

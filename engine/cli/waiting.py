@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from engine import api
 from engine.errors import RunLogError
-from engine.log.events import rows_of
+from engine.run.event_kinds import read
 from engine.run.folder import RunFolder
 
 
@@ -33,7 +33,7 @@ class Bars:
     def on_event(self, run_id: str, event: dict[str, Any]) -> None:
         """Takes one event of a run's events.jsonl; leaves out what is none, as the run log does."""
         try:
-            rows_of(event)
+            read(event)
         except RunLogError:
             return
         bar = self.bars[run_id]

@@ -16,6 +16,7 @@ from engine.errors import CheckpointError, ConfigError, first_line
 from engine.exchange.forms import CURVES
 from engine.exchange.imported import Origin, check_dataset, new_run, origin_of, write_result
 from engine.exchange.reading import unreadable
+from engine.run.event_kinds import Alert, Alpha, DerivedGenotype, Finished, Progress
 
 COLUMNS = (NONE, *PRIMITIVES)
 _ROUNDING = 1e-3  # tolerance of a row's sum; the files hold single precision
@@ -49,17 +50,17 @@ def import_curves(runs: Path, path: Path, origin: Origin, *, title: str | None =
     other_hash = origin_of(other, origin.form, origin.command).sha256
     genotypes = [genotype_at(weights, epoch) for epoch in range(epochs)]
     with new_run(runs, "search", title or f"search of {origin.file}", config, origin) as (folder, events):
-        events.write("alert", step=0, epoch=0, level="info", text=f"Imported with it: {other.name} (SHA-256 {other_hash}).")
+        events.write(Alert(level="info", text=f"Imported with it: {other.name} (SHA-256 {other_hash})."), step=0, epoch=0)
         for epoch, genotype in enumerate(genotypes):
             for kind in CURVES:
                 # A softmax at low temperature can underflow to 0, which has no logarithm.
                 alpha = np.log(np.maximum(weights[kind][epoch], np.finfo(np.float32).tiny))
-                events.write("alpha", step=epoch, epoch=epoch, cell=kind, primitives=list(COLUMNS), alpha=alpha.tolist())
-            events.write("genotype", step=epoch, epoch=epoch, genotype=genotype.to_dict(), hash=genotype.hash)
+                events.write(Alpha(cell=kind, primitives=COLUMNS, alpha=alpha), step=epoch, epoch=epoch)
+            events.write(DerivedGenotype(genotype=genotype), step=epoch, epoch=epoch)
         last = epochs - 1
-        events.write("progress", step=last, epoch=last, phase="search", done=last, total=last, unit="epochs", passes=0, detail="")
+        events.write(Progress(phase="search", done=last, total=last, unit="epochs", detail=""), step=last, epoch=last)
         write_result(folder, genotypes[-1])
-        events.write("finished", step=last, epoch=last)
+        events.write(Finished(), step=last, epoch=last)
     return folder.id
 
 

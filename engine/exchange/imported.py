@@ -24,6 +24,7 @@ from engine.data.catalogue import DATASETS
 from engine.errors import RunError
 from engine.exchange.reading import Reading, epochs_in, genotype_in, read_text, unreadable
 from engine.run import admission, provenance
+from engine.run.event_kinds import Alert, DerivedGenotype, Finished, Progress
 from engine.run.events import EventWriter
 from engine.run.folder import SCHEMA, RunFolder, atomic_write_json, free_id, sync_directory
 
@@ -98,15 +99,15 @@ def _search(runs: Path, readings: list[Reading], origin: Origin, title: str, dat
     config = check_dataset(dataset)
     with new_run(runs, "search", title, config, origin) as (folder, events):
         if any(one.renamed for one in readings):
-            events.write("alert", step=0, epoch=0, level="info", text=_RENAMED)
+            events.write(Alert(level="info", text=_RENAMED), step=0, epoch=0)
         for one in readings:
-            events.write("genotype", step=one.epochs, epoch=one.epochs, genotype=one.genotype.to_dict(), hash=one.genotype.hash)
+            events.write(DerivedGenotype(genotype=one.genotype), step=one.epochs, epoch=one.epochs)
         last = readings[-1]
         if origin.form != "genotype":
-            events.write("progress", step=last.epochs, epoch=last.epochs, phase="search", done=last.epochs, total=last.epochs,
-                         unit="epochs", passes=0, detail="")
+            events.write(Progress(phase="search", done=last.epochs, total=last.epochs, unit="epochs", detail=""),
+                         step=last.epochs, epoch=last.epochs)
         write_result(folder, last.genotype)
-        events.write("finished", step=last.epochs, epoch=last.epochs)
+        events.write(Finished(), step=last.epochs, epoch=last.epochs)
     return folder.id
 
 
@@ -155,7 +156,7 @@ def new_run(runs: Path, kind: str, title: str, config: Mapping[str, Any],
         try:
             note = f"Imported from {origin.file} (SHA-256 {origin.sha256}), read as {origin.form}."
             folder.log.write_text(note + "\n", encoding="utf-8")
-            events.write("alert", step=0, epoch=0, level="info", text=note)
+            events.write(Alert(level="info", text=note), step=0, epoch=0)
             yield folder, events
         finally:
             events.close()

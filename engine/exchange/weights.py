@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from engine.architecture.genotype import Genotype
-from engine.architecture.network import DerivedNetwork, event_fields
+from engine.architecture.network import DerivedNetwork
 from engine.architecture.placement import LARGEST_WIDTH, STEM_MULTIPLIER, reductions, resolved
 from engine.configuring import build
 from engine.data.catalogue import DATASETS
@@ -26,6 +26,7 @@ from engine.errors import CheckpointError, first_line
 from engine.exchange.imported import Origin, new_run
 from engine.exchange.reading import unreadable
 from engine.run import admission, checkpoint
+from engine.run.event_kinds import Alert, Finished, NetworkBuilt
 from engine.run.folder import atomic_write_json
 from engine.space.darts_names import tensors_of
 from engine.space.network import ALPHAS, Network, load_darts_state_dict
@@ -71,13 +72,13 @@ def import_checkpoint(runs: Path, path: Path, origin: Origin, *, genotype: Genot
               **{name: sizes[name] for name in ("channels", "layers", "placement", "width_ratio")}}
     described = DerivedNetwork(genotype, **sizes)
     with new_run(runs, "retrain", title or origin.file, config, origin) as (folder, events):
-        events.write("network", step=0, epoch=0, **event_fields(described))
-        events.write("alert", step=0, epoch=0, level="warning", text=_OVERLAP)
+        events.write(NetworkBuilt.of(described), step=0, epoch=0)
+        events.write(Alert(level="warning", text=_OVERLAP), step=0, epoch=0)
         folder.results.mkdir()
         atomic_write_json(folder.results / "network.json", described.to_dict())
         folder.checkpoint.mkdir()
         checkpoint.write(folder.checkpoint / checkpoint.BEST, {"network": network.state_dict()})
-        events.write("finished", step=0, epoch=0)
+        events.write(Finished(), step=0, epoch=0)
     return folder.id
 
 

@@ -1,7 +1,7 @@
-"""From run folders into the index, each complete line exactly once.
+"""Reading run folders into the index, each complete line exactly once.
 
-Rows and the byte offset behind them are committed in one transaction, so a process killed at any moment leaves rows that
-equal the offset. What did not change costs one `stat` per file.
+Rows and the byte offset after them are committed in one transaction, so a process killed at any moment leaves exactly the rows
+before the offset. An unchanged file costs one `stat`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,19 @@ from engine.run.folder import RunFolder, run_ids
 
 CHUNK_BYTES = 8 << 20
 HEAD_BYTES = 256
-OUTCOMES_FAULT = -1  # place in `faults` of a sentence that is not about a line of events.jsonl
+OUTCOMES_FAULT = -1  # `seq` in `faults` of the sentence about results/outcomes.parquet
 
 
 @dataclass
 class IngestReport:
-    """What one ingest did: runs whose events were read, lines that became rows, lines refused, runs that vanished."""
+    """Result of one ingest.
+
+    Attributes:
+        runs: runs whose events were read.
+        events: lines that became rows.
+        faults: lines that were refused.
+        removed: runs whose folders are gone.
+    """
 
     runs: int = 0
     events: int = 0
@@ -40,7 +47,7 @@ class IngestReport:
 
 @dataclass
 class Position:
-    """Where reading of one events.jsonl stands; the columns of the table `ingest`."""
+    """State of reading one events.jsonl; the columns of the table `ingest`."""
 
     number: int
     bytes_done: int = 0
@@ -52,7 +59,7 @@ class Position:
 
 
 class Ingester:
-    """Reads the folders below `root` into the database of `con`; the caller keeps two of them from working at once."""
+    """Reads the folders in `root` into the database of `con`. The caller makes sure that only one works at a time."""
 
     def __init__(self, con: duckdb.DuckDBPyConnection, root: Path, chunk_bytes: int = CHUNK_BYTES) -> None:
         self.con = con
@@ -63,15 +70,15 @@ class Ingester:
         self.moved: dict[int, Position] = {}
 
     def ingest(self, run: str | None = None) -> IngestReport:
-        """Takes in whatever is new.
+        """Read what is new.
 
         Args:
-            run: look at this run only; None for all, which also notices deleted folders.
+            run: look at this run only; None for all runs, which also finds deleted folders.
         """
         self.report = IngestReport()
         names = run_ids(self.root) if run is None else [RunFolder(self.root, run).id]
-        stamps = {name: stamp_of(f"{self.root}/{name}/run.json") for name in names}  # paths as text: a tenth of the cost
-        # A folder without run.json is one that is being made, unless something ran in it already.
+        stamps = {name: stamp_of(f"{self.root}/{name}/run.json") for name in names}  # strings cost a tenth of paths
+        # A folder without run.json is still being created, unless it has events.
         here = {name: stamp for name, stamp in stamps.items() if stamp or (self.root / name / "events.jsonl").exists()}
         known = self._known(run)
         self._remove([known[name][0] for name in known if name not in here])
@@ -84,7 +91,7 @@ class Ingester:
         return self.report
 
     def _known(self, run: str | None) -> dict[str, tuple[int, str, str, Position]]:
-        """run -> (number, stamp of run.json, kind, position in events.jsonl)."""
+        """Return run -> (number, stamp of run.json, kind, position in events.jsonl)."""
         rows = self.con.execute(
             "select run, f.number, stamp, kind, bytes_done, size, mtime_ns, inode, head, last_t "
             "from folder f join ingest using (number) where ? is null or run = ?", [run, run]).fetchall()
@@ -102,7 +109,7 @@ class Ingester:
 
     def _new_documents(self, stamps: dict[str, str], known: dict[str, tuple[int, str, str, Position]]) -> list[tuple[Any, ...]]:
         rows = []
-        fresh = self.con.execute("select coalesce(max(number), 0) from folder").fetchone()[0]  # type: ignore[index]
+        (fresh,), = self.con.execute("select coalesce(max(number), 0) from folder").fetchall()
         for name, stamp in stamps.items():
             if name in known and known[name][1] == stamp:
                 continue
@@ -123,25 +130,25 @@ class Ingester:
     # Events --------------------------------------------------------------------------------------------------------
 
     def _read_events(self, runs: list[tuple[str, Position]]) -> None:
-        """Reads the new lines of all `runs`; many small files share a transaction, a large one takes several."""
+        """Read the new lines of all `runs`. Small files share a transaction; a large one takes several."""
         self.batch, self.moved = Batch(), {}
         for name, position in runs:
             path = f"{self.root}/{name}/events.jsonl"
             try:
-                found = os.stat(path)
+                status = os.stat(path)
             except OSError:
                 if position.bytes_done:
                     self._reset(position)
                 continue
-            if (found.st_size, found.st_mtime_ns, found.st_ino) != (position.size, position.mtime_ns, position.inode):
-                self._read_run(Path(path), found, position)
+            if (status.st_size, status.st_mtime_ns, status.st_ino) != (position.size, position.mtime_ns, position.inode):
+                self._read_run(Path(path), status, position)
         self._commit()
 
-    def _read_run(self, path: Path, found: os.stat_result, position: Position) -> None:
+    def _read_run(self, path: Path, status: os.stat_result, position: Position) -> None:
         try:
-            if position.bytes_done and is_replaced(path, found, position):
+            if position.bytes_done and is_replaced(path, status, position):
                 self._reset(position)
-            position.inode, position.head = found.st_ino, head_of(path)
+            position.inode, position.head = status.st_ino, head_of(path)
             self._load_progress(position)
             for start, chunk in chunks(path, position.bytes_done, self.chunk_bytes):
                 add_lines(self.batch, position.number, start, chunk)
@@ -151,9 +158,9 @@ class Ingester:
                     self._commit()
                     self._load_progress(position)
         except OSError:
-            return  # deleted or made unreadable at this moment; the next look finds out which
-        # Noted last: a file that grew in between has another size or time at the next look.
-        position.size, position.mtime_ns = found.st_size, found.st_mtime_ns
+            return  # just deleted or made unreadable; the next ingest will tell
+        # Of the time before reading: a file that has grown since differs at the next ingest.
+        position.size, position.mtime_ns = status.st_size, status.st_mtime_ns
         self.moved[position.number] = position
         self.report.runs += 1
 
@@ -162,7 +169,7 @@ class Ingester:
             self.batch.load_progress(self.con, position.number)
 
     def _commit(self) -> None:
-        """Rows and offsets, together or not at all."""
+        """Commit rows and offsets in one transaction."""
         batch, moved = self.batch, self.moved
         self.batch, self.moved = Batch(), {}
         if not moved:
@@ -185,7 +192,7 @@ class Ingester:
             "unnest(?) as h, unnest(?::double[]) as t) new where ingest.number = new.n", columns)
 
     def _reset(self, position: Position) -> None:
-        """Forgets everything read from a file that was replaced or cut."""
+        """Delete everything read from a file that was replaced or truncated."""
         with transaction(self.con):
             for table in schema.TABLES:
                 if table not in ("folder", "ingest", "worst"):
@@ -194,7 +201,7 @@ class Ingester:
                              "where number = ?", [position.number])
         position.bytes_done, position.size, position.head, position.last_t = 0, -1, "", None
 
-    # What is derived from rows and files ----------------------------------------------------------------------------
+    # Derived tables ------------------------------------------------------------------------------------------------
 
     def _read_outcomes(self, runs: list[tuple[str, int]]) -> None:
         stamps = dict(self.con.execute("select number, stamp from worst").fetchall())
@@ -203,20 +210,21 @@ class Ingester:
             stamp = stamp_of(path)
             if stamps.get(number, "") == stamp:
                 continue
-            images, correct = self._worst_of(path) if stamp else (None, None)
-            low, high = wilson(correct, images) if images else (None, None)
+            worst = self._worst_of(path) if stamp else None
+            images, correct = worst or (None, None)
+            low, high = wilson(worst[1], worst[0]) if worst and worst[0] else (None, None)
             with transaction(self.con):
                 self.con.execute("delete from worst where number = ?", [number])
                 self.con.execute("delete from faults where number = ? and seq = ?", [number, OUTCOMES_FAULT])
                 self.con.execute("insert into worst values (?, ?, ?, ?, ?, ?)", [number, stamp, images, correct, low, high])
-                if stamp and images is None:
+                if stamp and worst is None:
                     self.con.execute("insert into faults values (?, ?, ?)", [number, OUTCOMES_FAULT, (
                         "results/outcomes.parquet must be a Parquet table of image, label, attack and correct, and cannot be "
                         "read; the worst case per image is left out.")])
 
-    def _worst_of(self, path: Path) -> tuple[int | None, int | None]:
-        """(images that every attack saw, how many of them withstood all); (None, None) for an unreadable file."""
-        # A part of a suite is called "autoattack/apgd-ce"; the suite itself stands for all its parts.
+    def _worst_of(self, path: Path) -> tuple[int, int] | None:
+        """Return (images that every attack saw, those of them that withstood every attack); None for an unreadable file."""
+        # A part of a suite is called "autoattack/apgd-ce"; the row of the suite covers its parts.
         sql = """
             with outcome as (select image, attack, correct from read_parquet($path) where not contains(attack, '/')),
             image as (select image, bool_and(correct) as withstood, count(distinct attack) as attacks from outcome group by image)
@@ -225,15 +233,15 @@ class Ingester:
         try:
             row = self.con.execute(sql, {"path": str(path)}).fetchone()
         except duckdb.Error:
-            return None, None
-        return (int(row[0]), int(row[1])) if row else (None, None)
+            return None
+        return (int(row[0]), int(row[1])) if row else None
 
     def _summarise(self) -> None:
-        """Brings the table `accuracy` up to date for every run that has new rows."""
+        """Update the table `accuracy` of every run that has new rows."""
         stale = [row[0] for row in self.con.execute("select number from ingest where summarised <> bytes_done").fetchall()]
         if not stale:
             return
-        # A constant list of numbers (they are our own) reaches the scan inside the view; a subquery would not.
+        # A constant list of numbers (our own, so safe in SQL) reaches the scan inside the view; a subquery would not.
         chosen = f"number in ({', '.join(map(str, stale))})"
         with transaction(self.con):
             self.con.execute(f"delete from accuracy where {chosen}")
@@ -249,7 +257,7 @@ class Ingester:
 
 @contextmanager
 def transaction(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """All statements inside take effect together, or none of them."""
+    """Commit the statements of the block together, or none of them."""
     con.execute("begin")
     try:
         yield
@@ -260,16 +268,16 @@ def transaction(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 
 def stamp_of(path: Path | str) -> str:
-    """Text that changes when a file is replaced or written; empty when there is none."""
+    """Return text that changes when a file is replaced or written; empty when the file is missing."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return ""
-    return f"{found.st_ino}-{found.st_size}-{found.st_mtime_ns}"
+    return f"{status.st_ino}-{status.st_size}-{status.st_mtime_ns}"
 
 
 def document_row(folder: RunFolder) -> tuple[Any, ...]:
-    """Columns of the table `folder` behind `stamp`; a run.json that cannot be used gives a sentence in the last."""
+    """Return the columns of the table `folder` after `stamp`. The last is a sentence when run.json cannot be used."""
     nothing = (None,) * 7
     try:
         run = folder.read_run()
@@ -281,14 +289,14 @@ def document_row(folder: RunFolder) -> tuple[Any, ...]:
             json.dumps(config), json.dumps(run), None)
 
 
-def is_replaced(path: Path, found: os.stat_result, position: Position) -> bool:
-    """True when the file is not the one that was read before: shorter than the offset, new inode, other beginning."""
-    return (found.st_size < position.bytes_done or found.st_ino != position.inode
+def is_replaced(path: Path, status: os.stat_result, position: Position) -> bool:
+    """Return True if the file is not the one read before: shorter than the offset, another inode or another first line."""
+    return (status.st_size < position.bytes_done or status.st_ino != position.inode
             or head_of(path) != position.head)
 
 
 def head_of(path: Path) -> str:
-    """Hash of the first line of a file (of its first `HEAD_BYTES` bytes if that is longer); empty before it is complete."""
+    """Return a hash of a file's first line, or of its first `HEAD_BYTES` bytes; empty while it has neither."""
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
     end = head.find(b"\n") + 1 or (HEAD_BYTES if len(head) == HEAD_BYTES else 0)
@@ -296,9 +304,9 @@ def head_of(path: Path) -> str:
 
 
 def chunks(path: Path, offset: int, chunk_bytes: int) -> Iterator[tuple[int, bytes]]:
-    """(offset, complete lines) pairs behind `offset`; a torn tail is left for the next time.
+    """Yield (offset, complete lines) pairs from `offset` on, without an incomplete last line.
 
-    Reads `chunk_bytes` at once, and more where a single line is longer than that.
+    Reads `chunk_bytes` at a time, and more where a single line is longer.
     """
     with path.open("rb") as file:
         size = chunk_bytes
@@ -316,7 +324,7 @@ def chunks(path: Path, offset: int, chunk_bytes: int) -> Iterator[tuple[int, byt
 
 
 def add_lines(batch: Batch, number: int, start: int, chunk: bytes) -> None:
-    """Adds every line of a chunk that begins at byte `start` of its file."""
+    """Add every line of a chunk that starts at byte `start` of its file."""
     seq = start
     for line in chunk.split(b"\n")[:-1]:
         if line.strip():

@@ -1,7 +1,7 @@
-"""events.jsonl: one JSON line per event, appended by the worker with one `os.write` each.
+"""The file events.jsonl: one JSON line per event, appended by the worker with one `os.write` each.
 
-A line is complete or it is not there: a tail torn by a crash is cut when the file is opened again, a short write (full
-disk) is taken back at once. Readers may therefore ignore everything behind the last newline. Imports no torch.
+A line is complete or absent: opening the file cuts the tail that a crash has torn, and a short write (full disk) is undone at
+once. Readers may therefore ignore everything after the last newline. Imports no torch.
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-SCHEMA = 1
+from engine.errors import RunLogError
+from engine.run.event_kinds import Event, Stamp, header
+
+_decode = json.JSONDecoder().decode  # `json.loads` without its options, which take time on every line
 
 
 def finite(value: Any) -> Any:
-    """`value` with every NaN and infinity replaced by None, because JSON has neither."""
+    """Return `value` with every NaN and infinity replaced by None, because JSON has neither."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -29,17 +32,32 @@ def finite(value: Any) -> Any:
     return value
 
 
-def encode(event: dict[str, Any]) -> bytes:
-    """One line, ending in a newline, without NaN."""
+def encode(record: dict[str, Any]) -> bytes:
+    """Return one line, ending in a newline, without NaN."""
     try:
-        text = json.dumps(event, separators=(",", ":"), allow_nan=False)
+        text = json.dumps(record, separators=(",", ":"), allow_nan=False)
     except ValueError:
-        text = json.dumps(finite(event), separators=(",", ":"), allow_nan=False)
+        text = json.dumps(finite(record), separators=(",", ":"), allow_nan=False)
     return text.encode() + b"\n"
 
 
+def parse(line: bytes) -> dict[str, Any]:
+    """Return the JSON object of one line; `engine.run.event_kinds.read` makes an event of it.
+
+    Raises:
+        RunLogError: not JSON, not UTF-8, or not an object.
+    """
+    try:
+        record = _decode(line.decode())
+    except (ValueError, RecursionError) as problem:
+        raise RunLogError(f"a line must be one JSON object, and this is not ({problem})") from None
+    if not isinstance(record, dict):
+        raise RunLogError(f"a line must be one JSON object, got {type(record).__name__}")
+    return record
+
+
 def cut_torn_tail(descriptor: int) -> int:
-    """Cuts everything behind the last newline of an open file and returns the file's length then."""
+    """Cut everything after the last newline of an open file; return the file's new length in bytes."""
     size = os.fstat(descriptor).st_size
     position, end = size, size
     while position > 0:
@@ -58,29 +76,29 @@ class EventWriter:
     """The only writer of a run's events.jsonl during one attempt."""
 
     def __init__(self, path: Path, run_id: str, attempt: int) -> None:
-        """Opens (or creates) `path`, cuts a torn tail, writes the header into an empty file.
+        """Open or create `path`, cut a torn tail, and write the header into an empty file.
 
         Args:
             path: the run's events.jsonl.
             run_id: for the header line.
-            attempt: 1 for the first start of a worker, one more for each later one.
+            attempt: number of this start of the worker, from 1.
         """
         self.attempt = attempt
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         if cut_torn_tail(self._descriptor) == 0:
-            self._append(encode({"event": "header", "schema": SCHEMA, "run": run_id}))
+            self._append(encode(header(run_id)))
 
-    def write(self, event: str, *, step: int, epoch: int, **fields: Any) -> None:
-        """Appends one event with the common fields (time, attempt, step, epoch).
+    def write(self, event: Event, *, step: int, epoch: int) -> None:
+        """Append one event, stamped with the time, the attempt and how far the run is.
 
         Raises:
-            OSError: the disk is full; then the file ends at the previous line.
+            OSError: the disk is full; the file still ends with the previous line.
         """
-        common = {"event": event, "t": round(time.time(), 3), "attempt": self.attempt, "step": step, "epoch": epoch}
-        self._append(encode(common | fields))
+        stamp = Stamp(round(time.time(), 3), self.attempt, step, epoch)
+        self._append(encode({"event": event.kind, **stamp._asdict(), **event.to_json()}))
 
     def close(self) -> None:
-        """Makes everything written durable and closes the file."""
+        """Flush the file to disk and close it; a second call does nothing."""
         if self._descriptor >= 0:
             os.fsync(self._descriptor)
             os.close(self._descriptor)
@@ -95,9 +113,9 @@ class EventWriter:
 
 
 def read_events(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """Complete events behind `offset` (bytes) and the offset to go on from; unreadable lines are left out.
+    """Return the JSON objects of the complete lines after byte `offset`, and the offset to continue from.
 
-    For readers that follow one run, such as `--wait`; whoever asks questions about runs uses `engine.log`.
+    Skips unreadable lines. For callers that follow one run, such as `--wait`; questions about runs go to `engine.log`.
     """
     try:
         with path.open("rb") as file:
@@ -112,8 +130,6 @@ def read_events(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]
 def _parsed(data: bytes) -> Iterator[dict[str, Any]]:
     for line in data.splitlines():
         try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):
+            yield parse(line)
+        except RunLogError:
             continue
-        if isinstance(event, dict):
-            yield event

@@ -14,6 +14,7 @@ from engine.attack.evaluation import Evaluation
 from engine.config import AttackConfig
 from engine.errors import CheckpointError, RunError
 from engine.run import checkpoint
+from engine.run.event_kinds import AttackResult, SplitOpened
 from engine.run.folder import RunFolder, atomic_write_bytes, read_json
 from engine.run.preparation import Prepared, at_work, prepare, save, write_network
 from engine.run.session import Session
@@ -87,7 +88,7 @@ class AttackLoop:
         session = self.session
         if self.fresh:
             write_network(session, self.attacked)
-            session.event("opened", split="test", images=len(self.evaluation.y), purpose="attack")
+            session.write(SplitOpened(split="test", images=len(self.evaluation.y), purpose="attack"))
             self._save()
         with at_work(session, self._save):
             for stage, block in self.evaluation.remaining():
@@ -101,7 +102,7 @@ class AttackLoop:
         session.end_step(epoch=0)
         done = [row for row in evaluation.rows() if row["complete"] and self._key(row) not in self._written]
         for row in done:
-            session.event("attack", **row)
+            session.write(AttackResult(**row))
             self._written.add(self._key(row))
             print(f"{row['title']}: {row['correct']} of {row['images']} right ({row['accuracy']:.3f}, 95 % {row['low']:.3f} to "
                   f"{row['high']:.3f})", flush=True)

@@ -13,6 +13,7 @@ from engine.data.loading import batches, channel_statistics
 from engine.data.splits import stable_seed, steps_in_epoch
 from engine.errors import RunError
 from engine.run import checkpoint
+from engine.run.event_kinds import Metric
 from engine.run.folder import atomic_write_json
 from engine.run.lineage import trained_network
 from engine.run.preparation import Prepared, at_work, prepare, save, write_network
@@ -117,9 +118,9 @@ class RetrainLoop:
         selection = self.training.select(self.x_select, self.y_select, poll=session.poll)
         session.begin_step(1)  # what was polled counts: a measurement is no step of its own
         self.measured_epoch = session.step // self.steps_per_epoch
-        session.event("metric", split="select", statistics="running", values={
+        session.write(Metric(split="select", statistics="running", values={
             "natural_loss": selection.natural_loss, "natural_accuracy": selection.natural_accuracy,
-            "adversarial_loss": selection.adversarial_loss, "adversarial_accuracy": selection.adversarial_accuracy})
+            "adversarial_loss": selection.adversarial_loss, "adversarial_accuracy": selection.adversarial_accuracy}))
         best = self.training.keep_best(selection, self.measured_epoch)
         if best:
             self._write_best()
@@ -137,12 +138,12 @@ class RetrainLoop:
                   "train_adversarial_accuracy": report.adversarial_accuracy,
                   "learning_rate": schedule.learning_rate(self.config, epoch, position, self.steps_per_epoch),
                   "images_per_s": round(images_per_s, 3)}
-        self.session.event("metric", split="weights", statistics="batch",
-                           values={name: value for name, value in values.items() if value is not None})
+        self.session.write(Metric(split="weights", statistics="batch",
+                                  values={name: value for name, value in values.items() if value is not None}))
 
     def _write_probe(self, probe: Probe) -> None:
-        self.session.event("metric", split="weights", statistics="running", values={
-            "probe_fgsm_accuracy": probe.fgsm_accuracy, "probe_pgd_accuracy": probe.pgd_accuracy})
+        self.session.write(Metric(split="weights", statistics="running", values={
+            "probe_fgsm_accuracy": probe.fgsm_accuracy, "probe_pgd_accuracy": probe.pgd_accuracy}))
         if probe.alert:
             self.session.alert("warning", f"Catastrophic overfitting: on a training batch accuracy under PGD-"
                                f"{self.config.probe_steps} fell to {probe.pgd_accuracy:.3f} from {probe.highest:.3f} at its "

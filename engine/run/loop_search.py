@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +20,7 @@ from engine.data.out_of_distribution import OutOfDistributionImages, restated
 from engine.data.splits import steps_in_epoch
 from engine.errors import RunError
 from engine.run import checkpoint, environment
+from engine.run.event_kinds import Alpha, DerivedGenotype, MeasuredCandidate, Metric, Objectives
 from engine.run.folder import atomic_write_json
 from engine.run.preparation import Prepared, at_work, prepare, save
 from engine.run.session import Session
@@ -162,11 +162,11 @@ class SearchLoop:
         measured = dict(zip(report.names, report.losses))
         if measured:  # neither in a warm-up nor while a candidate is trained
             self._write_objectives(report)
-        session.event("metric", split="weights", statistics="batch", values=_known({
+        session.write(Metric(split="weights", statistics="batch", values=_known({
             "train_loss": report.train_loss, "train_accuracy": report.train_accuracy,
             "train_adversarial_accuracy": report.train_adversarial_accuracy,
             "learning_rate": None if report.train_loss is None else rate,
-            "images_per_s": round(images_per_s, 3)}))
+            "images_per_s": round(images_per_s, 3)})))
         end_of_epoch = session.step % self.steps_per_epoch == 0
         if end_of_epoch or session.step % self.alpha_every == 0:
             self._write_alphas()
@@ -180,22 +180,21 @@ class SearchLoop:
 
     def _write_objectives(self, report: StepReport) -> None:
         """What the step measured on the alphas split, and how it weighed it."""
-        self.session.event("metric", split="alphas", statistics=report.statistics, values=_known({
+        self.session.write(Metric(split="alphas", statistics=report.statistics, values=_known({
             **{f"{name}_loss": value for name, value in zip(report.names, report.losses, strict=True)},
-            "natural_accuracy": report.natural_accuracy, "adversarial_accuracy": report.adversarial_accuracy}))
+            "natural_accuracy": report.natural_accuracy, "adversarial_accuracy": report.adversarial_accuracy})))
         if not report.weights:
             return
-        stage = {"stage": report.stage} if report.stage else {}
-        self.session.event("objectives", names=list(report.names), losses=list(report.losses), weights=list(report.weights),
-                           norms=list(report.norms), cosines=[list(row) for row in report.cosines], **stage)
+        self.session.write(Objectives(names=report.names, losses=report.losses, weights=report.weights, norms=report.norms,
+                                      cosines=report.cosines, stage=report.stage or None))
 
     def _write_alphas(self) -> None:
         if self.method.alphas is None:
             return
         betas = self.supernet.beta_views(self.method.alphas)
         for kind, alpha in self.supernet.alpha_views(self.method.alphas).items():
-            beta = {"beta": betas[kind].tolist()} if betas else {}
-            self.session.event("alpha", cell=kind, primitives=list(self.supernet.primitives), alpha=alpha.tolist(), **beta)
+            self.session.write(Alpha(cell=kind, primitives=self.supernet.primitives, alpha=alpha.numpy(force=True),
+                                     beta=betas[kind].numpy(force=True) if betas else None))
 
     def _write_candidates(self) -> None:
         """An event of each candidate that was measured since the last look, and all of them, best first, as a file."""
@@ -203,23 +202,25 @@ class SearchLoop:
         if len(candidates) == self.candidates_told:
             return
         for one in candidates[self.candidates_told:]:
-            self.session.event("candidate", **self._record(one), ranking=self.config.ranking)
+            self.session.write(self._measured(one))
         self.candidates_told = len(candidates)
         in_order = enumerate(ranked(candidates, self.config.ranking), start=1)
         atomic_write_json(self.session.folder.results / "candidates.json", {
-            "ranking": self.config.ranking, "candidates": [{"rank": rank, **self._record(one)} for rank, one in in_order]})
+            "ranking": self.config.ranking, "candidates": [{"rank": rank} | {
+                name: value for name, value in self._measured(one).to_json().items() if name != "ranking"}
+                for rank, one in in_order]})
 
-    def _record(self, candidate: Candidate) -> dict[str, Any]:
-        """A candidate and the size of its network."""
+    def _measured(self, candidate: Candidate) -> MeasuredCandidate:
+        """Return a candidate with the size of its network."""
         size = cost(candidate.genotype, channels=self.config.channels, layers=self.config.layers, classes=self.supernet.classes,
                     image_shape=self.supernet.image_shape, placement=self.config.placement, width_ratio=self.config.width_ratio)
-        return {"candidate": candidate.number, "images": candidate.images, "natural_correct": candidate.natural_correct,
-                "adversarial_correct": candidate.adversarial_correct, "parameters": size.parameters, "macs": size.macs,
-                "genotype": candidate.genotype.to_dict(), "hash": candidate.genotype.hash}
+        return MeasuredCandidate(
+            candidate=candidate.number, images=candidate.images, natural_correct=candidate.natural_correct,
+            adversarial_correct=candidate.adversarial_correct, parameters=size.parameters, macs=size.macs,
+            genotype=candidate.genotype, ranking=self.config.ranking)
 
     def _write_genotype(self) -> None:
-        genotype = self.method.genotype()
-        self.session.event("genotype", genotype=genotype.to_dict(), hash=genotype.hash)
+        self.session.write(DerivedGenotype(genotype=self.method.genotype()))
 
     def _save(self) -> None:
         save(self.session, method=self.method.state_dict())

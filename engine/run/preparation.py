@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.architecture.network import Network, event_fields
+from engine.architecture.network import Network
 from engine.config import RunConfig
 from engine.configuring import config_class, recorded
 from engine.data.catalogue import DATASETS, image_source
@@ -19,6 +19,7 @@ from engine.data.loading import Images, load_split
 from engine.data.splits import Splits, splits_of
 from engine.errors import RunError, StopRequested
 from engine.run import checkpoint, environment
+from engine.run.event_kinds import NetworkBuilt
 from engine.run.session import Session
 
 
@@ -112,7 +113,7 @@ def at_work(session: Session, save_state: Callable[[], None]) -> Iterator[None]:
 
 def write_network(session: Session, network: Network) -> None:
     """Write the event that says which network a run trains or attacks."""
-    session.event("network", **event_fields(network))
+    session.write(NetworkBuilt.of(network))
 
 
 def _is_finite(state: Any) -> bool:

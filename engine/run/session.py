@@ -1,4 +1,4 @@
-"""One attempt of a run as its loop sees it: where events, progress, checkpoints and stop requests come together.
+"""One attempt of a run as its loop sees it: events, progress, checkpoints and stop requests.
 
 Imports no torch, so that the first progress event does not wait for it.
 """
@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from engine.errors import RunError
+from engine.run.event_kinds import Alert, CheckpointWritten, Event, Level, Progress, Resumed
 from engine.run.events import EventWriter
 from engine.run.folder import RunFolder
 from engine.run.stop import StopPoll
@@ -19,22 +20,25 @@ from engine.run.stop import StopPoll
 PROGRESS_EVERY_S = 0.4
 CHECKPOINT_EVERY_S = 10.0
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# Freed when the disk is full, so that the last words can still be written.
+# Freed when the disk is full, to make room for the last alert and results/ended.json.
 RESERVE_BYTES = 64 * 1024
 
 
 class Session:
-    """What a loop is given.
+    """One attempt of one run.
 
     Attributes:
         folder, run: the run's folder and the content of run.json.
-        device, threads: what this attempt computes with.
-        step, epoch: steps completed, and the epoch (from 1) of the step in progress; 0 before the first.
-        passes: forward passes so far, those of a step in progress included.
-        activity: what is being done, in words, for the progress line.
-        describe: inside a step, asked for the words instead, if given.
-        begun, gate: set under the lock when everything is loaded; until then a stop ends the process on the spot.
-        passes_at_start_of_step: what `passes` goes back to when the step is abandoned.
+        attempt: number of this start of the worker, from 1.
+        device, threads: device and number of CPU threads of this attempt.
+        stop: raises StopRequested once a stop was requested.
+        step, epoch: steps completed, and the epoch (from 1) of the step in progress; 0 before the first step.
+        passes: forward passes so far, including those of the step in progress.
+        total, unit: length of the run and its unit, such as "steps".
+        activity: current activity in words, for the progress line.
+        describe: returns the activity inside a step; None to use `activity`.
+        begun, gate: `begun` is set under the lock `gate` once everything is loaded; before that a stop ends the process at once.
+        passes_at_start_of_step: value of `passes` to restore when the step is abandoned.
     """
 
     def __init__(self, folder: RunFolder, run: Mapping[str, Any], *, attempt: int, device: str, threads: int) -> None:
@@ -53,50 +57,70 @@ class Session:
         self._next_checkpoint = time.monotonic() + CHECKPOINT_EVERY_S
 
     def open_events(self, from_step: int | None = None) -> None:
-        """Opens events.jsonl. A later attempt says first where it goes on, since that supersedes what came after."""
+        """Open events.jsonl.
+
+        Args:
+            from_step: step of the checkpoint that a later attempt continues from. It is written first, because it supersedes
+                the events after it.
+        """
         self._events = EventWriter(self.folder.events, self.folder.id, self.attempt)
         if from_step is not None:
-            self._events.write("resumed", step=from_step, epoch=self.epoch, from_step=from_step)
+            self._events.write(Resumed(from_step=from_step), step=from_step, epoch=self.epoch)
 
     def begin(self) -> None:
-        """Everything is loaded: from now on a stop request is honoured by `poll`, with a checkpoint."""
+        """Mark everything as loaded: from now on `poll` handles stop requests, and the loop writes a checkpoint."""
         with self.gate:
             self.begun.set()
 
     @property
     def has_events(self) -> bool:
-        """True once events can be written."""
+        """True once events.jsonl is open."""
         return self._events is not None
 
-    def event(self, name: str, **fields: Any) -> None:
-        """Appends one event with the present step and epoch."""
-        if self._events is None:
-            raise RunError("Events were written before the session was opened.")
-        self._events.write(name, step=self.step, epoch=self.epoch, **fields)
+    def write(self, event: Event) -> None:
+        """Append one event, stamped with the current step and epoch.
 
-    def alert(self, level: str, text: str) -> None:
-        """An event of level "info", "warning" or "error", and the same line in log.txt."""
+        Raises:
+            RunError: `open_events` was not called.
+            OSError: the disk is full.
+        """
+        if self._events is None:
+            raise RunError("Events can be written only after open_events.")
+        self._events.write(event, step=self.step, epoch=self.epoch)
+
+    def alert(self, level: Level, text: str) -> None:
+        """Write an alert, and print it into log.txt."""
         print(f"{level}: {text}", flush=True)
-        self.event("alert", level=level, text=text)
+        self.write(Alert(level=level, text=text))
 
     def begin_step(self, expected_passes: int, activity: str = "") -> None:
-        """A step starts that takes about so many forward passes."""
+        """Start a step.
+
+        Args:
+            expected_passes: about how many forward passes it takes.
+            activity: in words, for the progress line; empty to keep the current one.
+        """
         self.passes_at_start_of_step, self._expected = self.passes, max(expected_passes, 1)
         self.activity = activity or self.activity
 
     def poll(self) -> None:
-        """Call before each forward pass: counts it, reports progress now and then, honours a stop request.
+        """Count a forward pass and report progress now and then. Call before each forward pass.
 
         Raises:
-            StopRequested: the step in progress is to be abandoned.
+            StopRequested: a stop was requested; abandon the step in progress.
         """
         self.stop()
         self.passes += 1
-        # The very first pass is told at once: whoever launched the run waits for a sign of life.
+        # Report the first pass at once: the user who launched the run waits for a sign of life.
         self.progress(force=self.passes == 1)
 
     def end_step(self, *, epoch: int, passes: int | None = None) -> None:
-        """The step is done. passes: the exact number it took, when that is known better than by counting polls."""
+        """Complete the step.
+
+        Args:
+            epoch: epoch of the completed step.
+            passes: exact number of forward passes it took; None for the number of polls.
+        """
         self.step, self.epoch = self.step + 1, epoch
         if passes is not None:
             self.passes = self.passes_at_start_of_step + passes
@@ -104,31 +128,31 @@ class Session:
         self.activity = f"{self.unit.removesuffix('s')} {self.step} done"
 
     def progress(self, *, force: bool = False) -> None:
-        """Writes a progress event, at most about two a second unless `force`."""
+        """Write a progress event, at most one per `PROGRESS_EVERY_S` seconds unless `force` is True."""
         now = time.monotonic()
         if not force and now < self._next_progress:
             return
         self._next_progress = now + PROGRESS_EVERY_S
         inside = min((self.passes - self.passes_at_start_of_step) / self._expected, 0.99) if self._expected else 0.0
-        done = min(round(self.step + inside, 4), self.total)  # a measurement behind the last step is none
-        self.event("progress", phase=self.kind, done=done, total=self.total, unit=self.unit,
-                   passes=self.passes, detail=self.describe() if self.describe and self._expected else self.activity)
+        done = min(round(self.step + inside, 4), self.total)  # measurements after the last step add nothing
+        detail = self.describe() if self.describe and self._expected else self.activity
+        self.write(Progress(phase=self.kind, done=done, total=self.total, unit=self.unit, passes=self.passes, detail=detail))
 
     def checkpoint_due(self) -> bool:
-        """True about every ten seconds."""
+        """Return True if the last checkpoint is at least `CHECKPOINT_EVERY_S` seconds old."""
         return time.monotonic() >= self._next_checkpoint
 
     def checkpoint_written(self) -> None:
-        """Says so in the events and starts the clock of the next."""
+        """Write the event of a checkpoint and restart the clock for the next."""
         self._next_checkpoint = time.monotonic() + CHECKPOINT_EVERY_S
-        self.event("checkpoint", path="last")
+        self.write(CheckpointWritten(path="last"))
 
     def close(self) -> None:
-        """Closes events.jsonl; may be called twice."""
+        """Close events.jsonl; a second call does nothing."""
         if self._events is not None:
             self._events.close()
 
 
 def is_disk_full(problem: BaseException) -> bool:
-    """True for the errors of a full disk, a used-up quota and a file size limit."""
+    """Return True for the errors of a full disk, an exhausted quota and a file size limit."""
     return isinstance(problem, OSError) and problem.errno in DISK_FULL

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from engine.errors import RampartError, RunError, StopRequested
+from engine.run.event_kinds import Alert, Finished
 from engine.run.folder import RunFolder, atomic_write_json, read_json
 from engine.run.session import RESERVE_BYTES, Session, is_disk_full
 
@@ -88,7 +89,7 @@ def attempt(session: Session) -> tuple[int, str, str]:
     """Runs the loop. Returns (exit code, status, cause); errors that nobody foresaw pass through."""
     try:
         import_module(LOOPS[session.kind]).run(session)
-        session.event("finished")
+        session.write(Finished())
         session.close()
         return FINISHED, "finished", ""
     except StopRequested:
@@ -115,7 +116,7 @@ def leave(session: Session, status: str, cause: str) -> None:
             (session.folder.results / ".reserve").unlink(missing_ok=True)
             print(cause, file=sys.stderr, flush=True)
             if session.has_events:
-                session.event("alert", level="error", text=cause)
+                session.write(Alert(level="error", text=cause))
         session.close()
         atomic_write_json(session.folder.ended_json, {
             "attempt": session.attempt, "status": status, "cause": cause, "ended": time.time()})

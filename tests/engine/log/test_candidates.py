@@ -11,7 +11,7 @@ import pytest
 from engine.attack.statistics import wilson
 from engine.errors import RunLogError
 from engine.log import RunLog
-from engine.log.events import rows_of
+from engine.run.event_kinds import MeasuredCandidate, read
 from engine.search.candidates import Candidate, ranked
 from tests import sample_runs
 
@@ -75,6 +75,7 @@ def test_a_log_without_candidates_has_none(tmp_path: Path) -> None:
                                    {"ranking": "luck"}, {"genotype": {}}, {"macs": None}])
 def test_an_event_that_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
     common = {"event": "candidate", "attempt": 1, "step": 1, "epoch": 1, "t": 1.0}
-    assert rows_of(common | event())[0] == "candidate"
+    entry = read(common | event())
+    assert entry is not None and isinstance(entry[1], MeasuredCandidate)
     with pytest.raises(RunLogError):
-        rows_of(common | event() | wrong)
+        read(common | event() | wrong)

@@ -11,7 +11,7 @@ import pytest
 
 from engine.errors import RunLogError
 from engine.log import RunLog, reindex
-from engine.log.runlog import INDEX
+from engine.log.index import INDEX
 from tests.engine.log.conftest import assert_same, every_query
 from tests.sample_runs import EventsFile, write_resumed_retrain, write_search_steps
 

@@ -6,19 +6,22 @@ from pathlib import Path
 
 import pytest
 
+from engine.run.event_kinds import Metric, Progress, Resumed
 from engine.run.events import EventWriter, read_events
+
+PROGRESS = Progress(phase="search", done=0, total=1)
 
 
 def test_header_common_fields_and_nan(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     writer = EventWriter(path, "a-run", 1)
-    writer.write("metric", step=3, epoch=1, split="alphas", values={"loss": float("nan"), "deep": [1.0, float("inf")]})
+    writer.write(Metric(split="alphas", values={"loss": float("nan"), "rate": float("inf")}), step=3, epoch=1)
     writer.close()
     header, metric = (json.loads(line) for line in path.read_text().splitlines())
     assert header == {"event": "header", "schema": 1, "run": "a-run"}
     assert {name: metric[name] for name in ("event", "attempt", "step", "epoch")} == {
         "event": "metric", "attempt": 1, "step": 3, "epoch": 1}
-    assert metric["values"] == {"loss": None, "deep": [1.0, None]}
+    assert metric["values"] == {"loss": None, "rate": None}
     assert abs(metric["t"] - path.stat().st_mtime) < 60
 
 
@@ -26,12 +29,12 @@ def test_header_common_fields_and_nan(tmp_path: Path) -> None:
 def test_a_torn_tail_is_cut_when_the_file_is_opened_again(tmp_path: Path, tail: bytes) -> None:
     path = tmp_path / "events.jsonl"
     first = EventWriter(path, "a-run", 1)
-    first.write("progress", step=0, epoch=0)
+    first.write(PROGRESS, step=0, epoch=0)
     first.close()
     whole = path.read_bytes()
     path.write_bytes(whole + tail)
     second = EventWriter(path, "a-run", 2)
-    second.write("resumed", step=0, epoch=0, from_step=0)
+    second.write(Resumed(from_step=0), step=0, epoch=0)
     second.close()
     assert path.read_bytes().startswith(whole)
     assert [event["event"] for event in read_events(path)[0]] == ["header", "progress", "resumed"]
@@ -47,17 +50,17 @@ def test_a_file_that_is_all_torn_starts_again(tmp_path: Path) -> None:
 def test_a_short_write_is_taken_back(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     writer = EventWriter(path, "a-run", 1)
-    writer.write("progress", step=0, epoch=0)
+    writer.write(PROGRESS, step=0, epoch=0)
     before = path.read_bytes()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, hard))
     try:
         with pytest.raises(OSError, match="whole line"):
-            writer.write("progress", step=1, epoch=0)
+            writer.write(PROGRESS, step=1, epoch=0)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == before
-    writer.write("progress", step=1, epoch=0)
+    writer.write(PROGRESS, step=1, epoch=0)
     assert len(read_events(path)[0]) == 3
 
 

@@ -14,6 +14,7 @@ from engine.architecture.network import DerivedNetwork
 from engine.errors import CheckpointError, RampartError, RunError, StopRequested
 from engine.run import checkpoint, loop_attack, loop_retrain, loop_search
 from engine.run import session as session_module
+from engine.run.event_kinds import Finished
 from engine.run.folder import RunFolder, atomic_write_json, read_json
 from engine.run.preparation import prepare, write_network
 from engine.run.session import Session
@@ -50,7 +51,7 @@ def attempt(runs: Path, run_id: str, number: int = 1, stop_at: int | None = None
         session.open_events()
     try:
         LOOPS[run["kind"]].run(session)
-        session.event("finished")
+        session.write(Finished())
     finally:
         session.close()
     return session

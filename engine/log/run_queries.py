@@ -1,0 +1,274 @@
+"""Queries about runs as a whole: the list, status, progress, lineage, alerts, openings of the test split."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from typing import Any
+
+import pandas as pd
+
+from engine.configuring import Difference, config_class, differences_from_paper, recorded
+from engine.errors import ConfigError, RunError, RunLogError
+from engine.log.index import FLAG, INT, NUMBER, TEXT, Index
+from engine.log.ingest import stamp_of
+from engine.log.training_queries import BEST_CANDIDATE_FIRST
+from engine.run.folder import RunFolder
+from engine.run.state import RunState, compute
+
+RUNS = {
+    "id": TEXT, "kind": TEXT, "method": TEXT, "title": TEXT, "preset": TEXT, "dataset": TEXT, "parent": TEXT,
+    "created": NUMBER, "status": TEXT, "cause": TEXT, "progress": NUMBER, "phase": TEXT, "detail": TEXT,
+    "seconds_left": NUMBER, "natural_accuracy": NUMBER, "adversarial_accuracy": NUMBER, "adversarial_attack": TEXT,
+    "accuracy_of": TEXT, "chain_attack_run": TEXT, "chain_natural_accuracy": NUMBER, "chain_adversarial_accuracy": NUMBER,
+    "chain_adversarial_attack": TEXT, "age_s": NUMBER, "last_event_t": NUMBER, "silent_s": NUMBER, "can_stop": FLAG,
+    "can_resume": FLAG, "parameters": NUMBER, "macs": NUMBER, "genotype_hash": TEXT, "hand_made": TEXT,
+}
+PROGRESS = {"attempt": INT, "phase": TEXT, "done": NUMBER, "total": NUMBER, "unit": TEXT, "passes": INT, "detail": TEXT,
+            "t": NUMBER, "fraction": NUMBER, "seconds_left": NUMBER}
+CHAIN = {"id": TEXT, "kind": TEXT, "title": TEXT, "parent": TEXT, "depth": INT}
+ALERTS = {"t": NUMBER, "attempt": NUMBER, "step": NUMBER, "level": TEXT, "text": TEXT, "source": TEXT}
+OPENINGS = {"opening": INT, "run": TEXT, "title": TEXT, "kind": TEXT, "dataset": TEXT, "split": TEXT, "images": INT,
+            "purpose": TEXT, "attempt": INT, "t": NUMBER}
+
+# Files that decide the state of a run whose worker is gone.
+STATE_FILES = ("exit.json", "process.json", "control", "run.json")
+
+# The rate is that of the trail (at most the last two minutes); a single point gives no estimate.
+_PROGRESS = """
+    select number, attempt, phase, done, total, coalesce(unit, '') as unit, coalesce(passes, 0) as passes,
+           coalesce(detail, '') as detail, t, case when total > 0 then greatest(0, least(1, done / total)) end as fraction,
+           case when t > trail_t[1] and done > trail_done[1]
+                then greatest(0, total - done) * (t - trail_t[1]) / (done - trail_done[1]) end as seconds_left
+    from progress where {among}
+    qualify row_number() over (partition by number order by attempt desc, seq desc) = 1"""
+
+# Results of an attack run: natural accuracy, and the lowest accuracy under its complete attacks. Of equals the last counts, since
+# attacks are ordered from weak to strong.
+_TESTED = """
+    select number, max(accuracy) filter (attack = 'natural') as natural_accuracy,
+           min(accuracy) filter (attack not in ('natural', 'worst-case')) as adversarial_accuracy,
+           arg_min(title, (accuracy, -seq)) filter (attack not in ('natural', 'worst-case')) as title
+    from attack where complete and part_of is null and {among} group by number"""
+
+# Searches: the last epoch's mean on the alphas split. Retrainings: the epoch whose checkpoint is selected, which has the best
+# adversarial accuracy on the select split (of equals the best natural accuracy, then the earliest).
+_TRAINED = """
+    select a.number, a.natural_accuracy, a.adversarial_accuracy
+    from accuracy a join folder f using (number)
+    where ((f.kind = 'search' and a.split = 'alphas') or (f.kind = 'retrain' and a.split = 'select')) and {among}
+    qualify row_number() over (partition by a.number order by
+        case when f.kind = 'retrain' then a.adversarial_accuracy end desc nulls last,
+        case when f.kind = 'retrain' then a.natural_accuracy end desc nulls last,
+        case when f.kind = 'retrain' then -a.epoch else a.epoch end desc) = 1"""
+
+# The best candidate of a search that measures candidates.
+_FIRST_IN_RANK = f"""
+    select number, natural_correct / images as natural_accuracy, adversarial_correct / images as adversarial_accuracy
+    from candidate where {{among}} qualify row_number() over (partition by number order by {BEST_CANDIDATE_FIRST}) = 1"""
+
+# Every run with each of its descendants. UNION instead of UNION ALL, so that a circle of parents ends.
+_BELOW = """
+    with recursive below(root, number) as (
+        select number, number from folder where $id is null or run = $id
+        union
+        select below.root, child.number from below
+        join folder above on above.number = below.number join folder child on child.parent = above.run)"""
+
+# The attack that gives a search's adversarial accuracy, in words. Searches without PGD attack in one step.
+SEARCH_ATTACK = "coalesce('PGD-' || coalesce(config ->> 'ranking_steps', config ->> 'attack_steps'), 'one step')"
+
+# {among}, here and in the parts above, is a condition on `number`: a constant list reaches the scans inside the views.
+_RUNS = f"""
+    {_BELOW},
+    tested as ({_TESTED}),
+    chain as (
+        select below.root, arg_max({{{{'run': f.run, 'natural': t.natural_accuracy, 'adversarial': t.adversarial_accuracy,
+                                    'title': t.title}}}}, (f.created, f.run)) as best
+        from below join folder f using (number) join tested t using (number) where f.kind = 'attack' group by below.root),
+    trained as ({_TRAINED}),
+    first_in_rank as ({_FIRST_IN_RANK}),
+    latest as ({_PROGRESS}),
+    derived as (select number, arg_max(hash, step) as hash from genotype where {{among}} group by number),
+    built as (select * from network where {{among}})
+    select f.run as id, coalesce(kind, '') as kind, coalesce(method, '') as method, coalesce(f.title, f.run) as title,
+           coalesce(preset, '') as preset, coalesce(dataset, '') as dataset, coalesce(parent, '') as parent, created,
+           coalesce(problem, '') as problem, latest.fraction as progress, coalesce(latest.phase, '') as phase,
+           coalesce(latest.detail, '') as detail, latest.seconds_left,
+           coalesce(tested.natural_accuracy, first_in_rank.natural_accuracy, trained.natural_accuracy) as natural_accuracy,
+           coalesce(tested.adversarial_accuracy, first_in_rank.adversarial_accuracy, trained.adversarial_accuracy)
+               as adversarial_accuracy,
+           case when kind = 'attack' then coalesce(tested.title, '')
+                when trained.adversarial_accuracy is null then ''
+                when kind = 'search' then {SEARCH_ATTACK}
+                else 'PGD-' || coalesce(config ->> 'selection_steps', '20') end as adversarial_attack,
+           case when kind = 'attack' and tested.number is not null then concat_ws(', ', 'test', nullif(tested.title, ''))
+                when trained.number is null then ''
+                when first_in_rank.number is not null then 'alphas split, ' || case config ->> 'ranking' when 'none' then 'first'
+                    else 'best' end || ' candidate'
+                when config ->> 'ranking_steps' is not null then 'alphas split, first candidate so far'
+                when kind = 'search' then 'alphas split, batch statistics'
+                else 'select, PGD-' || coalesce(config ->> 'selection_steps', '20') end as accuracy_of,
+           coalesce(chain.best.run, '') as chain_attack_run, chain.best.natural as chain_natural_accuracy,
+           chain.best.adversarial as chain_adversarial_accuracy, coalesce(chain.best.title, '') as chain_adversarial_attack,
+           ingest.last_t as last_event_t, built.parameters, built.macs,
+           coalesce(built.hash, derived.hash, '') as genotype_hash, coalesce(built.hand_made, '') as hand_made
+    from folder f
+    left join ingest using (number) left join latest using (number) left join tested using (number)
+    left join trained using (number) left join chain on chain.root = f.number left join built using (number)
+    left join derived using (number) left join first_in_rank using (number)
+    where $id is null or f.run = $id
+    order by created desc nulls last, id desc"""
+
+
+class RunQueries(Index):
+    """Queries about runs as a whole; `run` is an id."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        """Use `open` instead; arguments as of `Index`."""
+        super().__init__(*arguments, **options)
+        self._settled: dict[str, tuple[tuple[str, ...], RunState]] = {}
+
+    def runs(self) -> pd.DataFrame:
+        """Return one row per run, newest first, with columns `RUNS`.
+
+        `accuracy_of` says what `natural_accuracy` and `adversarial_accuracy` are: of an attack run the results on the test split
+        (the strongest attack), of a retraining the epoch whose checkpoint is selected, of a search the latest epoch or the best
+        candidate. The `chain_*` columns hold the newest attack among the run's descendants. Missing numbers are NaN, missing
+        text "". `status`, `cause`, `silent_s`, `can_stop`, `can_resume` and `seconds_left` are computed at the time of the call.
+        """
+        return self._listed(None)
+
+    def run(self, run: str) -> dict[str, Any]:
+        """Return the row of `runs` as a dict, with None for missing numbers, and more about the run:
+
+        `config`, `command`, `code`, `packages` and `children_of_chain` from run.json; `attempt`, `device`, `since` and `pid` of
+        its state; `imported`, name and hash of the file it was made from ({} unless imported); `differences`, its settings that
+        differ from the published ones, as a list of `engine.config.Difference`.
+
+        Raises:
+            RunLogError: no such run.
+        """
+        listed = self._listed(run)
+        if listed.empty:
+            raise RunLogError(f"There is no run {run!r} in {self.root}; the Runs page and `python -m engine runs` list them.")
+        row = {name: None if missing else value
+               for (name, value), missing in zip(listed.iloc[0].to_dict().items(), listed.iloc[0].isna(), strict=True)}
+        documents = self._rows("select document from folder where number = $n", run)
+        document = json.loads(documents[0][0] or "{}") if documents else {}
+        state = self._state(run)
+        defaults: dict[str, Any] = {"config": {}, "command": "", "code": {}, "packages": {}, "children_of_chain": [],
+                                    "imported": {}}
+        return (row | {key: document.get(key) or default for key, default in defaults.items()}
+                | {"attempt": state.attempt, "device": state.device, "since": state.since, "pid": state.pid,
+                   "differences": _differences(document)})
+
+    def chain(self, run: str) -> pd.DataFrame:
+        """Return the whole family of a run, from its root down, with columns `CHAIN` and status."""
+        family = self._frame("""
+            with recursive above(run, parent) as (
+                select run, parent from folder where run = $id
+                union select f.run, f.parent from above join folder f on f.run = above.parent),
+            -- A circle of parents has no root; it starts with the run itself.
+            root as (select a.run from above a left join above b on b.run = a.parent
+                     order by b.run is not null, a.run = $id desc limit 1),
+            below(run, depth) as (
+                select run, 0 from root
+                union select f.run, below.depth + 1 from below join folder f on f.parent = below.run where below.depth < 16)
+            select f.run as id, coalesce(kind, '') as kind, coalesce(title, f.run) as title, coalesce(parent, '') as parent,
+                   min(depth) as depth
+            from below join folder f using (run) group by all order by depth, min(created), id""", CHAIN, id=run)
+        family["status"] = pd.Series([self._state(name).status for name in family["id"]], dtype="str", index=family.index)
+        return family
+
+    def progress(self, run: str) -> dict[str, Any]:
+        """Return the latest progress with the keys of `PROGRESS`; empty before the first progress event.
+
+        `fraction` is done / total in 0..1; `seconds_left` assumes the rate of the last two minutes, NaN when unknown.
+        """
+        latest = self._frame(_PROGRESS.format(among="number = $n"), PROGRESS, run)
+        return {} if latest.empty else latest.iloc[0].to_dict()
+
+    def alerts(self, run: str) -> pd.DataFrame:
+        """Return the run's alerts and the unusable lines of its events.jsonl, oldest first, with columns `ALERTS`.
+
+        `source` is "run" or "run log"; the latter have no time.
+        """
+        return self._frame("""
+            select * from (
+                select t, attempt, step, level, text, 'run' as source, seq from alert_raw where number = $n
+                union all
+                select null, null, null, 'warning', sentence, 'run log', seq from faults where number = $n
+                union all
+                select null, null, null, 'error', problem, 'run log', -2 from folder where number = $n and problem is not null)
+            order by seq""", ALERTS, run)
+
+    def test_openings(self) -> pd.DataFrame:
+        """Return every opening of a test split, with columns `OPENINGS`. Superseded attempts count too."""
+        return self._frame("""
+            select row_number() over (order by t, run, seq) as opening, run, coalesce(title, run) as title,
+                   coalesce(kind, '') as kind, coalesce(dataset, '') as dataset, split, images, purpose, attempt, t
+            from opened_raw join folder using (number) where split = 'test' order by opening""", OPENINGS)
+
+    def events_revision(self, run: str | None = None) -> int:
+        """Return a whole number that changes exactly when the answers about the run (None: any run) change.
+
+        It covers the content of the index and the status. Call after `ingest`; a run that is merely silent keeps its number.
+        """
+        rows = self._rows("""
+            select run, f.stamp, bytes_done, inode, w.stamp from folder f join ingest using (number)
+            left join worst w using (number) where $id is null or run = $id order by run""", id=run)
+        states = [self._state(row[0]) for row in rows]
+        content = [(*row, state.status, state.cause, state.attempt) for row, state in zip(rows, states, strict=True)]
+        return int.from_bytes(hashlib.blake2b(repr(content).encode(), digest_size=6).digest(), "big")
+
+    def _listed(self, run: str | None) -> pd.DataFrame:
+        """Return `runs`, or its row of one run."""
+        among = "true"
+        if run is not None:
+            family = self._rows(f"{_BELOW} select number from below", id=run)
+            among = f"number in ({', '.join(str(number) for number, in family) or -1})"
+        with self.cursor() as cursor:
+            listed = cursor.execute(_RUNS.format(among=among), {"id": run}).df()
+        states = [self._state(name, problem) for name, problem in zip(listed["id"], listed["problem"], strict=True)]
+        for column in ("status", "cause", "silent_s", "can_stop", "can_resume"):
+            listed[column] = [getattr(state, column) for state in states]
+        listed["age_s"] = time.time() - listed["created"]
+        listed.loc[listed["status"] == "finished", "progress"] = 1.0
+        listed.loc[~listed["status"].isin(("running", "stopping")), "seconds_left"] = None
+        return listed[list(RUNS)].astype(RUNS)
+
+    def _state(self, run: str, problem: str = "") -> RunState:
+        """Return the current state of a run, failed when its run.json has a `problem`.
+
+        Remembers the state of a run that is over until one of the files that decide it changes.
+        """
+        if problem:
+            return RunState("failed", problem)
+        stamps = tuple(stamp_of(f"{self.root}/{run}/{name}") for name in STATE_FILES)
+        known = self._settled.get(run)
+        if known and known[0] == stamps:
+            return known[1]
+        try:
+            state = compute(RunFolder(self.root, run))
+        except RunError as gone:  # its folder was deleted after the last ingest
+            return RunState("failed", str(gone))
+        # Without exit.json a dead worker's last words may still be on their way.
+        if state.is_over and stamps[0]:
+            self._settled[run] = (stamps, state)
+        return state
+
+
+def _differences(document: dict[str, Any]) -> list[Difference]:
+    """Return how a run.json's configuration differs from the published one.
+
+    Empty where that is unknown: an imported run records few of its settings, and another version may have written it.
+    """
+    if document.get("imported"):
+        return []
+    try:
+        cls = config_class(document["kind"], document.get("method"))
+        return differences_from_paper(recorded(cls, document["config"]))
+    except (ConfigError, KeyError):
+        return []

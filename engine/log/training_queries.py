@@ -1,0 +1,147 @@
+"""Queries about the training of one run: curves, weighting, alphas, genotypes, candidates. Long series are shortened in SQL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from engine.log.index import INT, NUMBER, TEXT, Index
+
+CURVE_BUCKETS, ALPHA_BUCKETS = 400, 200
+CURVES = {"epoch": INT, "step": INT, "split": TEXT, "statistics": TEXT, "name": TEXT, "value": NUMBER}
+OBJECTIVES = {"step": INT, "epoch": INT, "objective": TEXT, "weight": NUMBER, "norm": NUMBER, "loss": NUMBER, "cosine": NUMBER}
+SHARES = {"objective": TEXT, "share_ignored": NUMBER, "share_alone": NUMBER, "steps": INT}
+MATRIX = {"edge": INT, "operation": TEXT, "alpha": NUMBER, "weight": NUMBER, "edge_weight": NUMBER}
+LINES = {"edge": INT, "operation": TEXT, "step": INT, "epoch": INT, "weight": NUMBER}
+EDGE_LINES = {"edge": INT, "step": INT, "epoch": INT, "edge_weight": NUMBER}
+GENOTYPES = {"epoch": INT, "step": INT, "genotype": TEXT, "hash": TEXT, "unchanged_epochs": INT, "t": NUMBER}
+CANDIDATES = {"candidate": INT, "rank": INT, "genotype": TEXT, "hash": TEXT, "parameters": INT, "macs": INT, "images": INT,
+              "natural": NUMBER, "natural_low": NUMBER, "natural_high": NUMBER, "adversarial": NUMBER, "adversarial_low": NUMBER,
+              "adversarial_high": NUMBER, "ranking": TEXT}
+# Best first, as `engine.search.candidates.ranked`.
+BEST_CANDIDATE_FIRST = """
+    case ranking when 'adversarial' then adversarial_correct when 'natural' then natural_correct else 0 end / images desc,
+    case ranking when 'adversarial' then natural_correct when 'natural' then adversarial_correct else 0 end / images desc,
+    candidate"""
+
+# Weights this close to 0 or 1 count as a vertex of the simplex: MGDA's clipping gives 0 and 1 exactly, Frank-Wolfe does not.
+AT_VERTEX = 1e-9
+
+
+class TrainingQueries(Index):
+    """Queries about the training of one run; `run` is its id. Unknown runs have no rows."""
+
+    def curves(self, run: str) -> pd.DataFrame:
+        """Return means over each epoch: epoch, step (the epoch's last), split, statistics, name, value."""
+        return self._frame("""
+            select epoch, max(step) as step, split, statistics, name, avg(value) as value from metric
+            where number = $n group by epoch, split, statistics, name order by split, statistics, name, epoch""", CURVES, run)
+
+    def steps_curve(self, run: str, names: Sequence[str], buckets: int = CURVE_BUCKETS) -> pd.DataFrame:
+        """Return values by step, averaged to at most `buckets` points per series; columns as of `curves`."""
+        return self._frame("""
+            with line as (select *, min(step) over series as first, max(step) over series as last from metric
+                          where number = $n and name in (select unnest($names))
+                          window series as (partition by split, statistics, name))
+            select max(step) as step, max(epoch) as epoch, split, statistics, name, avg(value) as value from line
+            group by split, statistics, name, (step - first) * $buckets // (last - first + 1)
+            order by split, statistics, name, step""", CURVES, run, names=list(names), buckets=buckets)
+
+    def objectives(self, run: str, buckets: int = CURVE_BUCKETS) -> pd.DataFrame:
+        """Return each objective's values, averaged to at most `buckets` points: step, epoch, objective, weight, norm (of its
+        gradient), loss, cosine (the smallest with another objective's gradient)."""
+        return self._frame("""
+            with line as (select *, min(step) over () as first, max(step) over () as last from objective where number = $n)
+            select max(step) as step, max(epoch) as epoch, objective, avg(weight) as weight, avg(norm) as norm,
+                   avg(loss) as loss, avg(cosine) as cosine
+            from line group by objective, position, (step - first) * $buckets // (last - first + 1)
+            order by position, step""", OBJECTIVES, run, buckets=buckets)
+
+    def share_at_vertex(self, run: str, last: int = 500) -> pd.DataFrame:
+        """Return how often the last steps ignored an objective or used it alone: objective, share_ignored (weight 0),
+        share_alone (weight 1), steps (number of steps counted)."""
+        return self._frame("""
+            with line as (select *, dense_rank() over (order by step desc) as back from objective where number = $n)
+            select objective, avg((weight <= $eps)::int) as share_ignored, avg((weight >= 1 - $eps)::int) as share_alone,
+                   count(weight) as steps
+            from line where back <= $last group by objective, position order by position""",
+                           SHARES, run, eps=AT_VERTEX, last=last)
+
+    def alpha_cells(self, run: str) -> list[str]:
+        """Return the cell kinds that have alphas, in the order in which the run wrote them."""
+        return [cell for cell, in self._rows(
+            "select cell from alpha_raw where number = $n group by cell order by min(seq)", run)]
+
+    def alpha_epochs(self, run: str, cell: str) -> list[int]:
+        """Return the epochs that have alphas of a cell kind, in increasing order."""
+        return [epoch for epoch, in self._rows(
+            "select distinct epoch from alpha where number = $n and cell = $cell order by epoch", run, cell=cell)]
+
+    def alpha_matrix(self, run: str, cell: str, epoch: int | None = None) -> pd.DataFrame:
+        """Return the last alphas of an epoch (None: of the run): edge (0..13), operation, alpha, weight, edge_weight.
+
+        The genotype is derived from `weight`: the softmax over an edge's operations, times `edge_weight` (softmax over the edges
+        into a node) where the method has edge weights. `edge_weight` is NaN where it has none.
+        """
+        return self._frame("""
+            with matrix as (select primitives, alpha, weight, edge_weight, len(primitives) as k from alpha
+                            where number = $n and cell = $cell and ($epoch is null or epoch = $epoch)
+                            order by step desc limit 1),
+            entry as (select k, primitives, edge_weight, unnest(alpha) as alpha, unnest(weight) as weight,
+                             generate_subscripts(alpha, 1) - 1 as i from matrix)
+            select i // k as edge, primitives[i % k + 1] as operation, alpha, weight, edge_weight[i // k + 1] as edge_weight
+            from entry order by i""", MATRIX, run, cell=cell, epoch=epoch)
+
+    def alpha_lines(self, run: str, cell: str, buckets: int = ALPHA_BUCKETS) -> pd.DataFrame:
+        """Return weights over time: edge, operation, step, epoch, weight; the last step of each of at most `buckets` buckets."""
+        return self._frame("""
+            with line as (select step, epoch, primitives, weight, len(primitives) as k, min(step) over () as first,
+                                 max(step) over () as last
+                          from alpha where number = $n and cell = $cell),
+            bucket as (select * from line qualify row_number() over (
+                           partition by (step - first) * $buckets // (last - first + 1) order by step desc) = 1),
+            entry as (select step, epoch, primitives, k, unnest(weight) as weight, generate_subscripts(weight, 1) - 1 as i
+                      from bucket)
+            select i // k as edge, primitives[i % k + 1] as operation, step, epoch, weight from entry order by i, step""",
+                           LINES, run, cell=cell, buckets=buckets)
+
+    def edge_lines(self, run: str, cell: str, buckets: int = ALPHA_BUCKETS) -> pd.DataFrame:
+        """Return edge weights over time, as `alpha_lines`: edge, step, epoch, edge_weight. No rows without edge weights."""
+        return self._frame("""
+            with line as (select step, epoch, edge_weight, min(step) over () as first, max(step) over () as last
+                          from alpha where number = $n and cell = $cell and len(edge_weight) > 0),
+            bucket as (select * from line qualify row_number() over (
+                           partition by (step - first) * $buckets // (last - first + 1) order by step desc) = 1)
+            select unnest(edge_weight) as edge_weight, generate_subscripts(edge_weight, 1) - 1 as edge, step, epoch
+            from bucket order by edge, step""", EDGE_LINES, run, cell=cell, buckets=buckets)
+
+    def genotypes(self, run: str) -> pd.DataFrame:
+        """Return the genotype at the end of each epoch: epoch, step, genotype (JSON), hash, unchanged_epochs, t."""
+        return self._frame("""
+            with last as (select * from genotype where number = $n
+                          qualify row_number() over (partition by epoch order by step desc) = 1),
+            changed as (select *, coalesce(hash <> lag(hash) over (order by epoch), true)::int as is_new from last),
+            spell as (select *, sum(is_new) over (order by epoch) as spell from changed)
+            select epoch, step, genotype, hash, t,
+                   epoch - first_value(epoch) over (partition by spell order by epoch) as unchanged_epochs
+            from spell order by epoch""", GENOTYPES, run)
+
+    def candidates(self, run: str) -> pd.DataFrame:
+        """Return the networks that a search trained and measured one by one, best first by its `ranking`: candidate (number
+        from 1), rank, genotype (JSON), hash, parameters, macs, images, natural and adversarial (fractions), each with _low and
+        _high (95 % Wilson interval)."""
+        return self._frame(f"""
+            select *, natural_correct / images as "natural", adversarial_correct / images as adversarial,
+                   row_number() over (order by {BEST_CANDIDATE_FIRST}) as rank
+            from candidate where number = $n order by rank""", CANDIDATES, run)
+
+    def genotype(self, run: str) -> dict[str, Any] | None:
+        """Return the genotype that a run trains or attacks, or that a search found last, in the format of
+        `Genotype.from_dict`; None when there is none yet."""
+        rows = self._rows("""
+            select coalesce(n.genotype, (select arg_max(genotype, step) from genotype g where g.number = f.number))
+            from folder f left join network n using (number) where number = $n""", run)
+        return json.loads(rows[0][0]) if rows and rows[0][0] else None

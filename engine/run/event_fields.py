@@ -1,0 +1,441 @@
+"""Types of event fields: allowed values, their check, and their columns in the run log.
+
+`engine.run.event_kinds` declares each field as `name: Annotated[type, FieldType(), "meaning"]`. Functions that
+need NumPy import it themselves: only readers call them, and a worker must start quickly. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, get_type_hints
+
+from engine.architecture.genotype import EDGES, Genotype
+from engine.attack.statistics import wilson
+from engine.errors import GenotypeError, RunLogError, shortened
+from engine.registry import unknown_name
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+else:
+    Array = Any
+
+Record = Mapping[str, Any]  # the JSON object of one line
+Cells = tuple[Any, ...]  # values of consecutive columns of a row
+
+LARGEST = 2**53  # the largest whole number that all JSON readers agree on
+LARGEST_INTEGER = 2**31 - 1  # the largest value of DuckDB's INTEGER
+
+
+class FieldType:
+    """The type of a field of an event. By default its value fills one text column of the field's name."""
+
+    column_type: ClassVar[str] = "VARCHAR"
+
+    def read(self, name: str, value: Any, record: Record) -> Any:
+        """Return the checked value of field `name`.
+
+        Args:
+            name: for the message.
+            value: what the line holds; None when it holds nothing.
+            record: the whole line; fields declared before this one are already checked.
+
+        Raises:
+            RunLogError: the value is missing or not of this type.
+        """
+        raise NotImplementedError
+
+    def to_json(self, name: str, value: Any) -> dict[str, Any]:
+        """Return the keys and values that a line stores for this field."""
+        return {name: value}
+
+    def columns(self, name: str) -> dict[str, str]:
+        """Return the columns (name -> DuckDB type) of a field called `name`."""
+        return {name: self.column_type}
+
+    def cells(self, value: Any, event: object) -> Cells:
+        """Return the values of `columns`; `event` holds the other fields."""
+        return (value,)
+
+    def __str__(self) -> str:
+        """Return the allowed values in words, for the documentation."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Column(FieldType):
+    """A column that rows compute; no line has it. `duckdb` is its type."""
+
+    duckdb: str
+
+    def columns(self, name: str) -> dict[str, str]:
+        return {name: self.duckdb}
+
+
+def number(name: str, value: Any) -> float | None:
+    """Return `value` as a float; None, which the worker writes for NaN, stays None.
+
+    Raises:
+        RunLogError: anything else.
+    """
+    if type(value) is float:
+        return value if math.isfinite(value) else None
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise RunLogError(f"{name} must be a number, got {value!r}")
+    try:
+        return float(value)
+    except OverflowError:
+        raise RunLogError(f"{name} must be a number that fits 64 bits, got a longer one") from None
+
+
+def number_list(name: str, value: Any, count: int) -> list[float | None]:
+    """Return `value` as a list of `count` numbers.
+
+    Raises:
+        RunLogError: not a list, or of another length.
+    """
+    if not isinstance(value, list) or len(value) != count:
+        raise RunLogError(f"{name} must be a list of {count} numbers, got {shortened(value)}")
+    return [number(name, item) for item in value]
+
+
+@dataclass(frozen=True)
+class WholeNumber(FieldType):
+    """A whole number in low..high."""
+
+    low: int = 0
+    high: int = LARGEST
+
+    def read(self, name: str, value: Any, record: Record) -> int:
+        if type(value) is not int or not self.low <= value <= self.high:
+            bounds = f"of at least {self.low}" if self.high == LARGEST else f"in {self.low}..{self.high}"
+            raise RunLogError(f"{name} must be a whole number {bounds}, got {shortened(value)}")
+        return value
+
+    def columns(self, name: str) -> dict[str, str]:
+        """Return one column of the smallest type that holds every allowed value."""
+        return {name: "INTEGER" if self.high <= LARGEST_INTEGER else "BIGINT"}
+
+    def __str__(self) -> str:
+        bounds = f"{self.low} or more" if self.high in (LARGEST, LARGEST_INTEGER) else f"{self.low}..{self.high}"
+        return f"whole number, {bounds}"
+
+
+@dataclass(frozen=True)
+class Part(FieldType):
+    """A whole number between 0 and that of the field `of`."""
+
+    of: str
+    column_type: ClassVar[str] = "BIGINT"
+
+    def read(self, name: str, value: Any, record: Record) -> int:
+        return WholeNumber(high=record[self.of]).read(name, value, record)
+
+    def __str__(self) -> str:
+        return f"whole number, 0..`{self.of}`"
+
+
+class PartWithInterval(Part):
+    """A part whose share is an accuracy. The field is called `<prefix>_correct`."""
+
+    def columns(self, name: str) -> dict[str, str]:
+        """Return three columns: the number, and both ends of the share's 95 % Wilson interval."""
+        prefix = name.removesuffix("_correct")
+        return super().columns(name) | {f"{prefix}_low": "DOUBLE", f"{prefix}_high": "DOUBLE"}
+
+    def cells(self, value: int, event: object) -> Cells:
+        """Return the number and the interval."""
+        return (value, *wilson(value, getattr(event, self.of)))
+
+
+class FiniteNumber(FieldType):
+    """A number that is neither NaN nor infinite."""
+
+    column_type = "DOUBLE"
+
+    def read(self, name: str, value: Any, record: Record) -> float:
+        if type(value) is float and math.isfinite(value):  # nearly always
+            return value
+        checked = number(name, value)
+        if checked is None:
+            raise RunLogError(f"{name} must be a finite number, got {value!r}")
+        return checked
+
+    def __str__(self) -> str:
+        return "finite number"
+
+
+class Number(FieldType):
+    """A number, or null for NaN."""
+
+    column_type = "DOUBLE"
+
+    def read(self, name: str, value: Any, record: Record) -> float | None:
+        return number(name, value)
+
+    def __str__(self) -> str:
+        return "number; null for NaN"
+
+
+class Flag(FieldType):
+    """True or false."""
+
+    column_type = "BOOLEAN"
+
+    def read(self, name: str, value: Any, record: Record) -> bool:
+        """Return True for true only."""
+        return value is True
+
+    def __str__(self) -> str:
+        return "true or false"
+
+
+class Text(FieldType):
+    """A string."""
+
+    def read(self, name: str, value: Any, record: Record) -> str:
+        if not isinstance(value, str):
+            raise RunLogError(f"{name} must be text, got {value!r}")
+        return value
+
+    def __str__(self) -> str:
+        return "text"
+
+
+@dataclass(frozen=True)
+class OneOf(FieldType):
+    """One of several names; `noun` is what messages call them."""
+
+    noun: str
+    names: tuple[str, ...]
+
+    def read(self, name: str, value: Any, record: Record) -> str:
+        if not isinstance(value, str) or value not in self.names:
+            raise RunLogError(unknown_name(self.noun, value, self.names).removesuffix("."))
+        return value
+
+    def __str__(self) -> str:
+        return "one of " + ", ".join(f"`{name}`" for name in self.names)
+
+
+@dataclass(frozen=True)
+class Names(FieldType):
+    """A list of one or more strings; `noun` is what messages call them."""
+
+    noun: str
+    column_type: ClassVar[str] = "VARCHAR[]"
+
+    def read(self, name: str, value: Any, record: Record) -> list[str]:
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value) or not value:
+            raise RunLogError(f"{name} must be a list of {self.noun}, got {shortened(value)}")
+        return value
+
+    def __str__(self) -> str:
+        return f"list of {self.noun}"
+
+
+class NamedNumbers(FieldType):
+    """An object of one or more names and their numbers."""
+
+    def read(self, name: str, value: Any, record: Record) -> dict[str, float | None]:
+        if not isinstance(value, dict) or not value:
+            raise RunLogError(f"{name} must be an object of names and numbers, got {shortened(value)}")
+        return {key: number(key, item) for key, item in value.items()}
+
+    def __str__(self) -> str:
+        return "object of names and numbers; null for NaN"
+
+
+@dataclass(frozen=True)
+class NumberList(FieldType):
+    """A list of numbers, as long as the field `like`."""
+
+    like: str
+
+    def read(self, name: str, value: Any, record: Record) -> list[float | None]:
+        return number_list(name, value, len(record[self.like]))
+
+    def __str__(self) -> str:
+        return f"list of numbers, one per entry of `{self.like}`"
+
+
+@dataclass(frozen=True)
+class SquareMatrix(FieldType):
+    """Rows of numbers, as many and as long as the field `like`."""
+
+    like: str
+
+    def read(self, name: str, value: Any, record: Record) -> list[list[float | None]]:
+        count = len(record[self.like])
+        if not isinstance(value, list) or len(value) != count:
+            raise RunLogError(f"{name} must be {count} rows of {count} numbers, got {shortened(value)}")
+        return [number_list(name, row, count) for row in value]
+
+    def __str__(self) -> str:
+        return f"a row per entry of `{self.like}`, each of as many numbers"
+
+
+@dataclass(frozen=True)
+class EdgeMatrix(FieldType):
+    """Finite numbers [edges, entries of the field `like`]."""
+
+    like: str
+
+    def read(self, name: str, value: Any, record: Record) -> Array:
+        import numpy as np
+
+        width = len(record[self.like])
+        try:
+            matrix = np.asarray(value)
+        except ValueError:
+            matrix = np.empty(0)
+        if matrix.ndim != 2 or matrix.shape[1] != width or matrix.dtype.kind not in "fi" or not np.isfinite(matrix).all():
+            raise RunLogError(f"{name} must be rows of {width} finite numbers, one row per edge, got {shortened(value)}")
+        return matrix
+
+    def to_json(self, name: str, value: Array) -> dict[str, Any]:
+        """Return the rows as lists."""
+        return {name: value.tolist()}
+
+    def __str__(self) -> str:
+        return f"a row per edge, each of one finite number per entry of `{self.like}`"
+
+
+@dataclass(frozen=True)
+class EdgeVector(FieldType):
+    """One finite number per edge of the search space; `like` is the field with a row per edge."""
+
+    like: str
+
+    def read(self, name: str, value: Any, record: Record) -> Array:
+        import numpy as np
+
+        edges = len(record[self.like])
+        vector = np.array([np.nan if item is None else item for item in number_list(name, value, edges)])
+        if edges != len(EDGES) or not np.isfinite(vector).all():
+            raise RunLogError(f"{name} must be {len(EDGES)} finite numbers, one per edge, got {shortened(value)}")
+        return vector
+
+    def to_json(self, name: str, value: Array) -> dict[str, Any]:
+        """Return the vector as a list."""
+        return {name: value.tolist()}
+
+    def __str__(self) -> str:
+        return f"list of {len(EDGES)} finite numbers, one per edge"
+
+
+class GenotypeObject(FieldType):
+    """A genotype. Lines and tables also store its hash, as `hash`; readers compute it anew."""
+
+    def read(self, name: str, value: Any, record: Record) -> Genotype:
+        try:
+            return Genotype.from_dict(value)
+        except GenotypeError as problem:
+            raise RunLogError(str(problem).removesuffix(".")) from None
+
+    def to_json(self, name: str, value: Genotype) -> dict[str, Any]:
+        """Return the genotype as an object, and its hash."""
+        return {name: value.to_dict(), "hash": value.hash}
+
+    def columns(self, name: str) -> dict[str, str]:
+        """Return two text columns: the genotype as JSON, and its hash."""
+        return {name: self.column_type, "hash": self.column_type}
+
+    def cells(self, value: Genotype | None, event: object) -> Cells:
+        """Return the genotype as JSON and its hash."""
+        return (None, None) if value is None else (value.to_json(), value.hash)
+
+    def __str__(self) -> str:
+        return "object as of `Genotype.to_dict`, and its `hash` in a field of that name"
+
+
+class JsonObject(FieldType):
+    """Any JSON object; its column holds it as text with sorted keys."""
+
+    def read(self, name: str, value: Any, record: Record) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise RunLogError(f"{name} must be an object, got {shortened(value)}")
+        return value
+
+    def cells(self, value: Mapping[str, Any] | None, event: object) -> Cells:
+        """Return the object as text; a missing one is empty."""
+        return (json.dumps(value or {}, sort_keys=True),)
+
+    def __str__(self) -> str:
+        return "object"
+
+
+@dataclass(frozen=True)
+class Unless(FieldType):
+    """A value of another type, which lines need unless they have the field `other`; then it is ignored."""
+
+    other: str
+    type: FieldType
+
+    def read(self, name: str, value: Any, record: Record) -> Any:
+        """Return the value, or None where the line has the other field."""
+        return None if record.get(self.other) is not None else self.type.read(name, value, record)
+
+    def to_json(self, name: str, value: Any) -> dict[str, Any]:
+        return self.type.to_json(name, value)
+
+    def columns(self, name: str) -> dict[str, str]:
+        return self.type.columns(name)
+
+    def cells(self, value: Any, event: object) -> Cells:
+        return self.type.cells(value, event)
+
+    def __str__(self) -> str:
+        return f"{self.type}; not with `{self.other}`"
+
+
+class Field(NamedTuple):
+    """A declared field of an event, or a declared column of a row.
+
+    Attributes:
+        name: its attribute, its key in a line and its column.
+        type: the type of its values.
+        meaning: one line of documentation.
+        default: its value in lines without it; `dataclasses.MISSING` where every line needs it.
+    """
+
+    name: str
+    type: FieldType
+    meaning: str
+    default: Any
+
+
+_fields: dict[type, tuple[Field, ...]] = {}
+
+
+def fields_of(declaration: type) -> tuple[Field, ...]:
+    """Return the fields that a class declares with `Annotated`, in order."""
+    if declaration not in _fields:
+        defaults = {field.name: field.default for field in dataclasses.fields(declaration)} \
+            if dataclasses.is_dataclass(declaration) else {}
+        hints = get_type_hints(declaration, include_extras=True)
+        declared = {name: hint.__metadata__ for name, hint in hints.items() if hasattr(hint, "__metadata__")}
+        _fields[declaration] = tuple(Field(name, of, meaning, defaults.get(name, dataclasses.MISSING))
+                                     for name, (of, meaning) in declared.items())
+    return _fields[declaration]
+
+
+def columns_of(row: type) -> dict[str, str]:
+    """Return the columns (name -> DuckDB type) of the rows that a class declares."""
+    return {column: kind for field in fields_of(row) for column, kind in field.type.columns(field.name).items()}
+
+
+Reader = tuple[str, Callable[[str, Any, Record], Any], Any]
+
+
+def readers_of(declaration: type) -> tuple[Reader, ...]:
+    """Return (name, `FieldType.read`, default) of each field. The default is MISSING where `read` handles missing values."""
+    return tuple((field.name, field.type.read, dataclasses.MISSING if isinstance(field.type, Unless) else field.default)
+                 for field in fields_of(declaration))

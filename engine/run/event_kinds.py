@@ -1,0 +1,417 @@
+"""The kinds of events: what a worker writes into events.jsonl and what the run log makes of it.
+
+Each kind is one class. Its fields give the JSON of a line (`Event.to_json`), the check of such an object (`read`), the
+columns of the kind's table (`Event.columns`) and the documentation (docs/events.md, written by `engine.run.event_docs`).
+A field with a default may be missing from a line; unknown fields are ignored. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, get_args
+
+from engine.architecture.genotype import EDGES, Genotype
+from engine.architecture.network import DerivedNetwork, Network
+from engine.errors import RunLogError
+from engine.registry import unknown_name
+from engine.run.event_fields import (
+    LARGEST_INTEGER,
+    Array,
+    Cells,
+    Column,
+    EdgeMatrix,
+    EdgeVector,
+    FiniteNumber,
+    Flag,
+    GenotypeObject,
+    JsonObject,
+    NamedNumbers,
+    Names,
+    Number,
+    NumberList,
+    OneOf,
+    Part,
+    PartWithInterval,
+    Reader,
+    Record,
+    SquareMatrix,
+    Text,
+    Unless,
+    WholeNumber,
+    columns_of,
+    fields_of,
+    readers_of,
+)
+from engine.search.candidates import Ranking
+
+SCHEMA = 1  # version of events.jsonl
+_ROUNDING = 1e-9
+
+Level = Literal["info", "warning", "error"]
+Count = Annotated[int, WholeNumber()]
+Integer = Annotated[int, WholeNumber(high=LARGEST_INTEGER)]
+Real = Annotated[float, FiniteNumber()]
+MaybeReal = Annotated[float | None, Number()]
+String = Annotated[str, Text()]
+MaybeString = Annotated[str | None, Text()]
+SizeOfDerived = Annotated[int | None, Unless("hand_made", WholeNumber(high=LARGEST_INTEGER))]
+Floats = Annotated[Array, Column("FLOAT[]")]
+
+
+class Stamp(NamedTuple):
+    """When an event was written, by which attempt, and how far the run was."""
+
+    t: Annotated[Real, "Seconds since 1970."]
+    attempt: Annotated[int, WholeNumber(low=1, high=1_000_000), "Start of the worker that wrote the event, counted from 1."]
+    step: Annotated[Count, "Steps completed."]
+    epoch: Annotated[Integer, "Epoch of the latest step, from 1; 0 before the first step."]
+
+
+class Event:
+    """Base class of the kinds.
+
+    Attributes:
+        kind: the field `event` of a line.
+        table: table of the run log that holds its rows, without `_raw`.
+        row: class that declares the columns of `rows`; None where they are the event's own fields.
+    """
+
+    kind: ClassVar[str]
+    table: ClassVar[str]
+    row: ClassVar[type | None] = None
+
+    @classmethod
+    def columns(cls) -> dict[str, str]:
+        """Return the columns of the table, name -> DuckDB type, without run, place and stamp."""
+        return columns_of(cls.row or cls)
+
+    @classmethod
+    def from_json(cls, record: Record) -> Self:
+        """Return the event of a line's JSON object.
+
+        Raises:
+            RunLogError: a field is missing, of the wrong type, or does not fit the others.
+        """
+        values = {}
+        for name, read_value, default in _readers[cls]:
+            value = record.get(name)
+            values[name] = default if value is None and default is not MISSING else read_value(name, value, record)
+        event = cls.__new__(cls)
+        vars(event).update(values)  # several times faster than the __init__ of a frozen dataclass
+        event.check()
+        return event
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as a line stores them; one that is None by default is left out while it is None."""
+        record: dict[str, Any] = {}
+        for name, of, _, default in fields_of(type(self)):
+            value = getattr(self, name)
+            if value is not None or default is not None:
+                record |= of.to_json(name, value)
+        return record
+
+    def rows(self) -> Sequence[Cells]:
+        """Return rows of `columns`."""
+        return [tuple(cell for name, of, *_ in fields_of(type(self)) for cell in of.cells(getattr(self, name), self))]
+
+    def check(self) -> None:
+        """Check that the fields fit each other, where no field's type can.
+
+        Raises:
+            RunLogError: they do not.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resumed(Event):
+    """A later attempt continues from a checkpoint. Events of earlier attempts after its step no longer count."""
+
+    kind = "resumed"
+    table = "resumed"
+    from_step: Annotated[Count, "Steps completed at the checkpoint."]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress(Event):
+    """Progress of the run, about twice a second. The run log keeps the latest of each phase and attempt."""
+
+    kind = "progress"
+    table = "progress"
+    phase: Annotated[String, "Kind of the run."]
+    done: Annotated[Real, "Units done; a step in progress counts in part."]
+    total: Annotated[Real, "Units of the whole run."]
+    unit: Annotated[MaybeString, "The unit: steps, blocks or epochs."] = None
+    passes: Annotated[Count, "Forward passes so far."] = 0
+    detail: Annotated[MaybeString, "Current activity in words."] = None
+
+
+class MetricRow(NamedTuple):
+    """One measured value."""
+
+    split: Annotated[String, "As in the event."]
+    statistics: Annotated[String, "As in the event."]
+    name: Annotated[String, "Key in `values`."]
+    value: Annotated[MaybeReal, "Value in `values`."]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric(Event):
+    """Values measured in one step, or after an epoch."""
+
+    kind = "metric"
+    table = "metric"
+    row = MetricRow
+    split: Annotated[String, "Split they were measured on: weights, alphas or select."]
+    statistics: Annotated[String, "Statistics that batch normalization used: batch or running."] = ""
+    values: Annotated[Mapping[str, float | None], NamedNumbers(), "Losses, accuracies (fractions in 0..1), rates."]
+
+    def rows(self) -> Sequence[Cells]:
+        """Return a row per value."""
+        split, statistics = self.split, self.statistics
+        return [(split, statistics, name, value) for name, value in self.values.items()]
+
+
+class AlphaRow(NamedTuple):
+    """The alphas of one cell kind, flattened edge by edge."""
+
+    cell: Annotated[String, "As in the event."]
+    primitives: Annotated[Sequence[str], Names("operation names"), "As in the event."]
+    alpha: Annotated[Floats, "As in the event, [edges * primitives]."]
+    weight: Annotated[Floats, "Softmax of alpha over an edge's operations, times its edge weight if any; [edges * primitives]."]
+    edge_weight: Annotated[Floats, "Softmax of beta over the edges into a node, [edges]; empty without beta."]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alpha(Event):
+    """Architecture weights of one cell kind."""
+
+    kind = "alpha"
+    table = "alpha"
+    row = AlphaRow
+    cell: Annotated[String, "Cell kind, such as normal, reduce or robust."]
+    primitives: Annotated[Sequence[str], Names("operation names"), "Operations, in the order of alpha's columns."]
+    alpha: Annotated[Array, EdgeMatrix("primitives"), "Architecture weights before the softmax, [edges, primitives]."]
+    beta: Annotated[Array | None, EdgeVector("alpha"), "Edge weights before the softmax, where the method has them."] = None
+
+    def rows(self) -> Sequence[Cells]:
+        """Return one row."""
+        import numpy as np
+
+        weight = np.exp(self.alpha - self.alpha.max(axis=1, keepdims=True))
+        weight /= weight.sum(axis=1, keepdims=True)
+        edge_weight = np.empty(0, np.float32)
+        if self.beta is not None:
+            edge_weight = _edge_weights(self.beta)
+            weight *= edge_weight[:, None]
+            edge_weight = edge_weight.astype(np.float32)
+        return [(self.cell, self.primitives, self.alpha.ravel().astype(np.float32), weight.ravel().astype(np.float32),
+                 edge_weight)]
+
+
+def _edge_weights(beta: Array) -> Array:
+    """Return the softmax of beta over the edges into each node. beta: [edges] of the whole search space."""
+    import numpy as np
+
+    targets = np.array([target for _, target in EDGES])
+    weights = np.empty_like(beta)
+    for target in np.unique(targets):
+        exponential = np.exp(beta[targets == target] - beta[targets == target].max())
+        weights[targets == target] = exponential / exponential.sum()
+    return weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class DerivedGenotype(Event):
+    """The genotype that the architecture weights derive at the end of an epoch."""
+
+    kind = "genotype"
+    table = "genotype"
+    genotype: Annotated[Genotype, GenotypeObject(), "The genotype."]
+
+
+class ObjectiveRow(NamedTuple):
+    """One objective in one step."""
+
+    objective: Annotated[String, "Name of the objective."]
+    position: Annotated[Integer, "Its place in `names`, from 0."]
+    loss: Annotated[MaybeReal, "As in the event."]
+    weight: Annotated[MaybeReal, "As in the event."]
+    norm: Annotated[MaybeReal, "As in the event."]
+    cosine: Annotated[MaybeReal, "Smallest cosine between its gradient and another objective's."]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objectives(Event):
+    """Losses and gradients of all objectives in one step, and how the method weighs them."""
+
+    kind = "objectives"
+    table = "objective"
+    row = ObjectiveRow
+    names: Annotated[Sequence[str], Names("objectives"), "Names of the objectives."]
+    losses: Annotated[Sequence[float | None], NumberList("names"), "Losses."]
+    weights: Annotated[Sequence[float | None], NumberList("names"), "Weights in the combined gradient."]
+    norms: Annotated[Sequence[float | None], NumberList("names"), "Norms of the gradients with respect to alpha."]
+    cosines: Annotated[Sequence[Sequence[float | None]], SquareMatrix("names"), "Cosines between the gradients."]
+    stage: Annotated[MaybeString, "Stage of the search, for methods that have several."] = None
+
+    def rows(self) -> Sequence[Cells]:
+        """Return a row per objective."""
+        columns = zip(self.names, self.losses, self.weights, self.norms, self.cosines, strict=True)
+        return [(name, i, loss, weight, norm,
+                 min((value for j, value in enumerate(cosines) if j != i and value is not None), default=None))
+                for i, (name, loss, weight, norm, cosines) in enumerate(columns)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredCandidate(Event):
+    """A network that a search trained and measured by itself."""
+
+    kind = "candidate"
+    table = "candidate"
+    candidate: Annotated[int, WholeNumber(low=1, high=LARGEST_INTEGER), "Number of the candidate, from 1."]
+    images: Annotated[int, WholeNumber(low=1), "Images it was measured on."]
+    natural_correct: Annotated[int, PartWithInterval("images"), "Images classified correctly."]
+    adversarial_correct: Annotated[int, PartWithInterval("images"), "Images classified correctly under attack."]
+    parameters: Annotated[Count, "Trainable parameters."]
+    macs: Annotated[Count, "Multiply-accumulate operations per image."]
+    genotype: Annotated[Genotype, GenotypeObject(), "Its genotype."]
+    ranking: Annotated[Ranking, OneOf("ranking", get_args(Ranking)), "Accuracy that the search ranks candidates by."]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkBuilt(Event):
+    """The network that a run trains or attacks: derived from a genotype, or made by hand."""
+
+    kind = "network"
+    table = "network"
+    parameters: Annotated[Count, "Trainable parameters."]
+    macs: Annotated[Count, "Multiply-accumulate operations per image."]
+    channels: Annotated[SizeOfDerived, "Channels of the first cells."] = None
+    layers: Annotated[SizeOfDerived, "Number of cells."] = None
+    genotype: Annotated[Genotype | None, Unless("hand_made", GenotypeObject()), "Its genotype."] = None
+    hand_made: Annotated[MaybeString, "Name of a network without cells, such as resnet-18."] = None
+
+    @classmethod
+    def of(cls, network: Network) -> NetworkBuilt:
+        """Return the event of a network; sizes are without the auxiliary head.
+
+        Raises:
+            ConfigError: sizes no network can have.
+        """
+        size = network.cost()
+        if isinstance(network, DerivedNetwork):
+            return cls(parameters=size.parameters, macs=size.macs, channels=network.channels, layers=network.layers,
+                       genotype=network.genotype)
+        return cls(parameters=size.parameters, macs=size.macs, hand_made=network.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackResult(Event):
+    """The accuracy under one attack."""
+
+    kind = "attack"
+    table = "attack"
+    attack: Annotated[String, "Name of the attack, `natural` for none, `worst-case` for the worst of all per image."]
+    title: Annotated[String, "Name in print."]
+    epsilon: Annotated[Real, "Radius of the ball, in 0..1 pixel space."]
+    images: Annotated[int, WholeNumber(low=1), "Images attacked."]
+    correct: Annotated[int, Part("images"), "Images still classified correctly."]
+    accuracy: Annotated[Real, "correct / images."]
+    low: Annotated[Real, "Lower end of the accuracy's 95 % Wilson interval."]
+    high: Annotated[Real, "Upper end of the interval."]
+    fingerprint: Annotated[String, "Short hash of `fields`; only results with equal ones are comparable."]
+    fields: Annotated[Mapping[str, Any] | None, JsonObject(), "Everything that the result depends on."] = None
+    duration_s: Annotated[MaybeReal, "Duration in seconds."] = None
+    complete: Annotated[bool, Flag(), "False while the attack has images left."] = True
+    part_of: Annotated[MaybeString, "Suite that the attack is a part of."] = None
+
+    def check(self) -> None:
+        """Check that the accuracy and its interval are in order."""
+        low, accuracy, high = self.low, self.accuracy, self.high
+        if not -_ROUNDING <= low <= accuracy + _ROUNDING <= high + 2 * _ROUNDING <= 1 + 3 * _ROUNDING:
+            raise RunLogError(f"low <= accuracy <= high must be fractions in 0..1, got {low}, {accuracy}, {high}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitOpened(Event):
+    """A split was opened that no choice may depend on. Counts whichever attempt opened it."""
+
+    kind = "opened"
+    table = "opened"
+    split: Annotated[String, "Name of the split: test."]
+    images: Annotated[Count, "Number of images in it."]
+    purpose: Annotated[String, "Purpose, such as attack."]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alert(Event):
+    """A sentence for the user. Never superseded."""
+
+    kind = "alert"
+    table = "alert"
+    level: Annotated[Level, OneOf("alert level", get_args(Level)), "Severity."]
+    text: Annotated[String, "The sentence."]
+
+
+class MarkRow(NamedTuple):
+    """Something that happened once, without numbers."""
+
+    kind: Annotated[String, "Kind of the event."]
+    detail: Annotated[MaybeString, "`path` of a checkpoint."]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointWritten(Event):
+    """A checkpoint was written."""
+
+    kind = "checkpoint"
+    table = "mark"
+    row = MarkRow
+    path: Annotated[MaybeString, "Name of the file in the run's checkpoint folder, without ending."] = None
+
+    def rows(self) -> Sequence[Cells]:
+        """Return one row."""
+        return [(self.kind, self.path)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished(Event):
+    """The run is complete."""
+
+    kind = "finished"
+    table = "mark"
+    row = MarkRow
+
+    def rows(self) -> Sequence[Cells]:
+        """Return one row."""
+        return [(self.kind, None)]
+
+
+KINDS: dict[str, type[Event]] = {cls.kind: cls for cls in Event.__subclasses__()}
+_readers: dict[type, tuple[Reader, ...]] = {cls: readers_of(cls) for cls in KINDS.values()}
+_stamp_readers = readers_of(Stamp)
+
+
+def header(run: str) -> dict[str, Any]:
+    """Return the JSON object of a file's first line, which has no stamp. run: id of the run."""
+    return {"event": "header", "schema": SCHEMA, "run": run}
+
+
+def read(record: Record) -> tuple[Stamp, Event] | None:
+    """Return stamp and event of a line's JSON object; None for the header.
+
+    Raises:
+        RunLogError: an unknown kind; a field that is missing, of the wrong type or does not fit the others; another schema.
+    """
+    name = record.get("event")
+    if name == "header":
+        if record.get("schema") != SCHEMA:
+            raise RunLogError(f"events must be of schema {SCHEMA}, got {record.get('schema')!r}: another version of Rampart "
+                              "wrote this run")
+        return None
+    kind = KINDS.get(name) if isinstance(name, str) else None
+    if kind is None:
+        raise RunLogError(unknown_name("event", name, KINDS).removesuffix("."))
+    stamp = Stamp._make([read_value(name, record.get(name), record) for name, read_value, _ in _stamp_readers])
+    return stamp, kind.from_json(record)

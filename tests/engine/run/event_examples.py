@@ -1,0 +1,38 @@
+"""One event of every kind, and one of every form of a kind."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from engine.attack.statistics import wilson
+from engine.run import event_kinds
+from engine.run.event_kinds import Event
+from tests.sample_runs import PRIMITIVES, alphas_at, genotype_at
+
+_LOW, _HIGH = wilson(6, 8)
+
+EXAMPLES: dict[str, Event] = {
+    "resumed": event_kinds.Resumed(from_step=3),
+    "progress": event_kinds.Progress(phase="search", done=2.5, total=40, unit="steps", passes=105, detail="PGD step 3 of 7"),
+    "progress, short": event_kinds.Progress(phase="retrain", done=2.0, total=40.0),
+    "metric": event_kinds.Metric(split="alphas", statistics="batch", values={"natural_loss": 2.25, "natural_accuracy": None}),
+    "alpha": event_kinds.Alpha(cell="robust", primitives=PRIMITIVES, alpha=alphas_at(3, "robust")),
+    "alpha with beta": event_kinds.Alpha(cell="reduce", primitives=PRIMITIVES, alpha=alphas_at(3, "reduce"),
+                                         beta=np.linspace(-1, 1, 14)),
+    "genotype": event_kinds.DerivedGenotype(genotype=genotype_at(3)),
+    "objectives": event_kinds.Objectives(names=["natural", "adversarial"], losses=[1.5, 0.25], weights=[0.25, 0.75],
+                                         norms=[0.5, None], cosines=[[1.0, 0.5], [0.5, 1.0]], stage="second"),
+    "candidate": event_kinds.MeasuredCandidate(candidate=1, images=8, natural_correct=6, adversarial_correct=2, parameters=7,
+                                               macs=9, genotype=genotype_at(3), ranking="adversarial"),
+    "network": event_kinds.NetworkBuilt(parameters=7, macs=9, channels=12, layers=5, genotype=genotype_at(3)),
+    "network made by hand": event_kinds.NetworkBuilt(parameters=7, macs=9, hand_made="resnet-18"),
+    "attack": event_kinds.AttackResult(attack="fgsm", title="FGSM", epsilon=0.15, images=8, correct=6, accuracy=0.75, low=_LOW,
+                                       high=_HIGH, fingerprint="ab12", fields={"norm": "Linf"}, duration_s=1.5),
+    "part of a suite": event_kinds.AttackResult(attack="apgd-ce", title="APGD-CE", epsilon=0.15, images=8, correct=6,
+                                                accuracy=0.75, low=_LOW, high=_HIGH, fingerprint="ab13", complete=False,
+                                                part_of="autoattack"),
+    "opened": event_kinds.SplitOpened(split="test", images=360, purpose="attack"),
+    "alert": event_kinds.Alert(level="warning", text="Mind the gap."),
+    "checkpoint": event_kinds.CheckpointWritten(path="last"),
+    "finished": event_kinds.Finished(),
+}
