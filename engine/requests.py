@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from engine.config import PRESETS, RetrainConfig, RunConfig, parse_pixels, pixels_text
-from engine.config.run import KINDS
 from engine.configuring import build, config_class, deviations, preset_values
 from engine.errors import ConfigError, RunError
 from engine.registry import unknown_name
 from engine.run import admission, provenance
+from engine.run.chain import followers, with_splits_of
 from engine.run.folder import (
     SCHEMA,
     RunFolder,
@@ -40,10 +40,7 @@ from engine.run.matching import matched
 from engine.run.state import RunState, compute, is_alive
 from engine.search.methods.registry import METHODS
 
-# Settings that a chain's children take over from the run they follow, beside the dataset. Threads only where they were chosen:
-# a preset's own number suits one kind of run.
 INHERITED = ("seed", "device")
-INHERITED_IF_CHOSEN = ("threads",)
 MOST_DRAWS = 100
 _started: list[subprocess.Popen[bytes]] = []
 
@@ -96,11 +93,11 @@ def submit(runs: Path | str, kind: str, config: RunConfig | Mapping[str, Any], *
         kind: "search", "retrain" or "attack".
         config: a complete configuration, or changes laid over the preset's values.
         method: search method; ignored by the other kinds.
-        preset: name of the preset the configuration started from; followers are built from the same one.
+        preset: the preset that the configuration started from; followers are built from the same one (`followers`).
         parent: id of the run this one follows (a search for retrain, a retrain for attack).
         then: kinds that follow, for example ("retrain", "attack").
         key: a token of the click: the same token launches once and returns the same ids.
-        then_changes: changes of a follower's configuration, by kind.
+        then_changes: changes of a follower's settings, by kind.
 
     Returns:
         The ids: this run, then its followers.
@@ -114,11 +111,12 @@ def submit(runs: Path | str, kind: str, config: RunConfig | Mapping[str, Any], *
     except OSError as problem:
         raise RunError(f"The runs folder must be a folder that can be made and written, {runs} is not ({problem.strerror}); "
                        "choose another one (--runs DIR).") from None
-    configs = _check(runs, kind, config, method, preset, parent, tuple(then), then_changes or {})
+    then_changes = then_changes or {}
+    configs = _check(runs, kind, config, method, preset, parent, then, then_changes)
     admission.check_disk(runs, max(admission.checkpoint_bytes(one) for _, one in configs))
     for _ in range(MOST_DRAWS):
         try:
-            ids = _publish(runs, _records(runs, configs, method, preset, parent), key)
+            ids = _publish(runs, _records(runs, configs, method, preset, parent, then_changes), key)
         except FileExistsError:
             continue  # another request has drawn the same at the same time
         ensure_supervisor(runs)
@@ -190,12 +188,13 @@ def supervisor_pid(runs: Path | str) -> int | None:
 
 def command_of(kind: str, method: str | None = None, preset: str = "quick", dataset: str = "digits",
                changes: Mapping[str, Any] | None = None, then: Sequence[str] = (), parent: str | None = None,
-               runs: Path | str | None = None) -> str:
-    """The line to paste into a shell that asks for exactly the same run.
+               runs: Path | str | None = None, then_changes: Mapping[str, Mapping[str, Any]] | None = None) -> str:
+    """Return the shell command that launches exactly the same run and followers.
 
     Args:
-        changes: only what differs from the preset's values.
-        runs: named in the line unless it is `runs` in the working folder.
+        changes: settings that differ from the preset's values.
+        runs: the folder of all runs; named in the command unless it is `runs` in the working folder.
+        then_changes: changes of a follower's settings, by kind.
     """
     words = ["python", "-m", "engine", kind]
     if kind == "search" and method:
@@ -203,34 +202,33 @@ def command_of(kind: str, method: str | None = None, preset: str = "quick", data
     words += ["--dataset", dataset, "--preset", preset]
     if parent:
         words += ["--parent", parent]
-    for name, value in (changes or {}).items():
-        if name != "dataset":
-            words += _flag(name, value)
+    words += [word for name, value in (changes or {}).items() if name != "dataset" for word in _flag(name, value)]
     if then:
         words += ["--then", ",".join(then)]
-    # The shell it is pasted into need not know our environment variable.
+    words += [word for follower, own in (then_changes or {}).items() for name, value in own.items()
+              for word in _flag(name, value, f"{follower}.")]
+    # The shell may not have our environment variable.
     if runs is not None and Path(runs).absolute() != Path("runs").absolute():
         words += ["--runs", str(runs)]
     return shlex.join(words)
 
 
 def changes_of(kind: str, method: str | None, preset: str, config: RunConfig) -> dict[str, Any]:
-    """What a configuration changes of its preset's values, by setting name."""
+    """Return the settings whose values differ from the preset's, by name."""
     reference = preset_values(kind, method, config.dataset, preset)
-    cls = config_class(kind, method)
     return {name: value for name, value in config.model_dump().items()
-            if name in cls.model_fields and value != reference[name]}
+            if name in reference and value != reference[name]}
 
 
-def _flag(name: str, value: Any) -> list[str]:
+def _flag(name: str, value: Any, prefix: str = "") -> list[str]:
     flag = name.replace("_", "-")
     if isinstance(value, bool):
-        return [f"--{flag}" if value else f"--no-{flag}"]
+        return [f"--{prefix}{'' if value else 'no-'}{flag}"]
     if isinstance(value, (list, tuple)):
-        return [f"--{flag}", *map(str, value)]
+        return [f"--{prefix}{flag}", *map(str, value)]
     if isinstance(value, float) and name in ("epsilon", "step_size") and parse_pixels(pixels_text(value)) == value:
-        return [f"--{flag}", pixels_text(value)]
-    return [f"--{flag}", str(value)]
+        return [f"--{prefix}{flag}", pixels_text(value)]
+    return [f"--{prefix}{flag}", str(value)]
 
 
 def _state_for(runs: Path | str, run_id: str) -> tuple[RunFolder, RunState]:
@@ -277,45 +275,31 @@ def _supervisor_record(runs: Path) -> dict[str, Any]:
         return {}
 
 
-def _check(runs: Path, kind: str, config: RunConfig | Mapping[str, Any], method: str | None, preset: str,
-           parent: str | None, then: tuple[str, ...], then_changes: Mapping[str, Mapping[str, Any]],
-           ) -> list[tuple[str, RunConfig]]:
-    """Validated (kind, configuration) of the run and of each follower."""
+def _check(runs: Path, kind: str, config: RunConfig | Mapping[str, Any], method: str | None, preset: str, parent: str | None,
+           then: Sequence[str], then_changes: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, RunConfig]]:
+    """Return the validated (kind, configuration) of the run and of each follower."""
     cls = config_class(kind, method)
     if preset not in PRESETS:
         raise ConfigError(unknown_name("preset", preset, PRESETS))
-    following = KINDS[KINDS.index(kind) + 1:]
-    if then != following[:len(then)]:
-        raise ConfigError(f"After a run of kind {kind} can follow {' then '.join(following) or 'nothing'}, "
-                          f"got {', '.join(then)}; give --then {','.join(following) or 'nothing'} or leave it out.")
     if not isinstance(config, RunConfig):
         config = build(kind, method, str(config.get("dataset", "digits")), preset, config)
     elif not isinstance(config, cls):
         raise ConfigError(f"A run of kind {kind} needs a {cls.__name__}, got a {type(config).__name__}; build it with "
                           "engine.configuring.build.")
-    configs = [(kind, config)]
-    by_preset = build(kind, method, config.dataset, preset)
-    shared = {name: getattr(config, name) for name in INHERITED}
-    shared |= {name: getattr(config, name) for name in INHERITED_IF_CHOSEN if getattr(config, name) != getattr(by_preset, name)}
-    for follower in then:
-        changes = shared | dict(then_changes.get(follower, {}))
-        following_config = build(follower, None, config.dataset, preset, changes)
-        if isinstance(following_config, RetrainConfig):
-            admission.check_follows(following_config)
-            admission.check_arrangement(following_config, config.model_dump())
-        configs.append((follower, following_config))
-    for of_kind, one in configs:
-        check_config(of_kind, one)
+    check_config(kind, config)
     admission.check_present(config)
-    admission.check_parent(runs, kind, config, parent)
-    return configs
+    above = admission.check_parent(runs, kind, config, parent)
+    if above:
+        config = with_splits_of(above, config)
+    return [(kind, config), *followers(kind, config, method, preset, then, then_changes)]
 
 
-def _records(runs: Path, configs: Sequence[tuple[str, RunConfig]], method: str | None, preset: str,
-             parent: str | None) -> list[dict[str, Any]]:
-    """run.json of each run of the chain."""
+def _records(runs: Path, configs: Sequence[tuple[str, RunConfig]], method: str | None, preset: str, parent: str | None,
+             then_changes: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return run.json of each run of the chain."""
     created, origin = time.time(), provenance.describe()
     above = RunFolder(runs, parent).read_run() if parent else None
+    followed = {kind: {name: getattr(config, name) for name in then_changes.get(kind, {})} for kind, config in configs[1:]}
     records: list[dict[str, Any]] = []
     for position, (kind, config) in enumerate(configs):
         before = records[-1] if records else above
@@ -324,18 +308,14 @@ def _records(runs: Path, configs: Sequence[tuple[str, RunConfig]], method: str |
         if isinstance(config, RetrainConfig):
             config, size = matched(runs, config, parent_id)
             title = f"{title}, {size}" if size else title
-        changes = changes_of(kind, method, preset, config)
+        command = command_of(kind, method, preset, config.dataset, changes_of(kind, method, preset, config), parent=parent_id,
+                             runs=runs, **({} if position else {"then": tuple(followed), "then_changes": followed}))
         records.append({
             "schema": SCHEMA, "id": free_id(runs, name if kind == "search" else kind, config.dataset, created), "kind": kind,
             "method": name, "preset": preset, "title": title, "config": config.model_dump(mode="json"), "parent": parent_id,
             "children_of_chain": [],
-            # All runs of one lineage share their splits: nothing that was searched or trained on is ever attacked.
-            "split_seed": before.get("split_seed", before["config"].get("seed")) if before else config.seed,
             # Later by position, so that sorting by time keeps the chain in order.
-            "created": created + position * 1e-3,
-            "command": command_of(kind, method, preset, config.dataset, changes, parent=parent_id,
-                                  then=[k for k, _ in configs[1:]] if position == 0 else (), runs=runs),
-            **origin})
+            "created": created + position * 1e-3, "command": command, **origin})
     for position, record in enumerate(records):
         record["children_of_chain"] = [later["id"] for later in records[position + 1:]]
     return records

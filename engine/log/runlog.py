@@ -19,7 +19,7 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from engine.configuring import config_class, differences_from_paper, recorded
+from engine.configuring import differences_from_paper, recorded
 from engine.errors import ConfigError, RunError, RunLogError
 from engine.log import queries_attacks, queries_runs, queries_training, schema
 from engine.log.frames import number_of
@@ -408,8 +408,7 @@ def _differences(document: dict[str, Any]) -> list[Any]:
     if document.get("imported"):
         return []
     try:
-        cls = config_class(document["kind"], document.get("method"))
-        return differences_from_paper(recorded(cls, document["config"]))
+        return differences_from_paper(recorded(document))
     except (ConfigError, KeyError):
         return []
 
