@@ -47,7 +47,8 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 def launch(kind: str, *, runs: Path | str | None = None, method: str | None = "arnas", dataset: str = "digits",
            preset: str = "quick", changes: Mapping[str, Any] | None = None, parent: str | None = None,
-           then: Sequence[str] = (), key: str | None = None) -> list[str]:
+           then: Sequence[str] = (), then_changes: Mapping[str, Mapping[str, Any]] | None = None,
+           key: str | None = None) -> list[str]:
     """Asks for a run and its followers; returns their ids at once. See `engine.requests.submit`.
 
     Raises:
@@ -56,7 +57,7 @@ def launch(kind: str, *, runs: Path | str | None = None, method: str | None = "a
     method = method if kind == "search" else None
     config: RunConfig = build(kind, method, dataset, preset, changes)
     return requests.submit(requests.runs_root(runs), kind, config, method=method, preset=preset, parent=parent, then=then,
-                           key=key)
+                           then_changes=then_changes, key=key)
 
 
 def stop(run_id: str, *, runs: Path | str | None = None, force: bool = False) -> None:

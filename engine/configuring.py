@@ -122,7 +122,7 @@ def split_seed_of(run: Mapping[str, Any]) -> int:
     """
     config = run["config"]
     recorded_seeds = (config.get("split_seed"), run.get("split_seed"), config.get("seed"))
-    return next((seed for seed in recorded_seeds if seed is not None), RunConfig.model_fields["seed"].default)
+    return int(next((seed for seed in recorded_seeds if seed is not None), RunConfig.model_fields["seed"].default))
 
 
 def check_batch(config: RunConfig, kind: str) -> None:

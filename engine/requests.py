@@ -299,7 +299,8 @@ def _records(runs: Path, configs: Sequence[tuple[str, RunConfig]], method: str |
     """Return run.json of each run of the chain."""
     created, origin = time.time(), provenance.describe()
     above = RunFolder(runs, parent).read_run() if parent else None
-    followed = {kind: {name: getattr(config, name) for name in then_changes.get(kind, {})} for kind, config in configs[1:]}
+    then = tuple(kind for kind, _ in configs[1:])
+    changed = {kind: {name: value for name, value in config if name in then_changes.get(kind, {})} for kind, config in configs[1:]}
     records: list[dict[str, Any]] = []
     for position, (kind, config) in enumerate(configs):
         before = records[-1] if records else above
@@ -309,7 +310,7 @@ def _records(runs: Path, configs: Sequence[tuple[str, RunConfig]], method: str |
             config, size = matched(runs, config, parent_id)
             title = f"{title}, {size}" if size else title
         command = command_of(kind, method, preset, config.dataset, changes_of(kind, method, preset, config), parent=parent_id,
-                             runs=runs, **({} if position else {"then": tuple(followed), "then_changes": followed}))
+                             runs=runs, then=() if position else then, then_changes={} if position else changed)
         records.append({
             "schema": SCHEMA, "id": free_id(runs, name if kind == "search" else kind, config.dataset, created), "kind": kind,
             "method": name, "preset": preset, "title": title, "config": config.model_dump(mode="json"), "parent": parent_id,

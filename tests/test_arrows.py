@@ -28,9 +28,11 @@ ARROWS = {
     "run": "errors architecture config configuring data attack space search train",
     "log": "errors registry architecture configuring attack search run",
     "requests": "errors registry config configuring search run",
+    "configuration_file": "errors registry config configuring run",
     "exchange": "errors registry architecture config configuring data space run",
     "api": "errors architecture config configuring data space search run log requests",
-    "cli": "errors registry architecture config configuring data search run log requests exchange api",
+    "cli": "errors registry architecture config configuring data search run log requests "
+           "configuration_file exchange api",
     "app": "errors architecture config configuring data attack search run log requests exchange",
 }
 # The page's process stays light: no torch, and only those modules of the larger parts that hold facts.

@@ -11,21 +11,16 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from engine import api, requests
 from engine.architecture.hand_made import hand_made, is_hand_made
 from engine.architecture.placement import RULES
+from engine.cli import flags
+from engine.cli.parser import Parser
 from engine.config.run import KINDS
 from engine.errors import ConfigError, RampartError
 from engine.registry import unknown_name
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse whose complaints are our sentences."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message[:1].upper()}{message[1:]}; see `{self.prog} --help`.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,19 +55,17 @@ def usage() -> str:
 
 
 def _parser(verb: str) -> Parser:
-    parser = Parser(prog=f"python -m engine {verb}", description=VERBS[verb].text, allow_abbrev=False)
+    parser = Parser(verb, VERBS[verb].text)
     parser.add_argument("--runs", metavar="DIR", default=None, help="folder of all runs (default: $RAMPART_RUNS, else ./runs)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 
 def _launch(verb: str, arguments: list[str]) -> int:
-    from engine.cli import flags
-
     request = flags.parse(verb, arguments)
     root = requests.runs_root(request.runs)
     ids = api.launch(verb, runs=root, method=request.method, dataset=request.dataset, preset=request.preset,
-                     changes=request.changes, parent=request.parent, then=request.then)
+                     changes=request.changes, parent=request.parent, then=request.then, then_changes=request.then_changes)
     if request.wait:
         from engine.cli.waiting import wait
 
@@ -281,9 +274,8 @@ def _presets(verb: str, arguments: list[str]) -> int:
 
 
 def _dataset(verb: str, arguments: list[str]) -> int:
-    parser = Parser(prog=f"python -m engine {verb}", description=VERBS[verb].text, allow_abbrev=False, epilog="Data folder: "
-                    "$RAMPART_DATA, else ~/.cache/rampart/data. An image folder, one folder a class, becomes a dataset with: "
-                    "dataset fetch NAME --from DIR --side 32")
+    parser = Parser(verb, VERBS[verb].text, epilog="Data folder: $RAMPART_DATA, else ~/.cache/rampart/data. An image folder with "
+                    "one folder per class becomes a dataset by: dataset fetch NAME --from DIR --side 32")
     parser.add_argument("action", choices=("list", "fetch"), help="list: all datasets; fetch: download and prepare one")
     parser.add_argument("name", nargs="?", help="what to fetch")
     parser.add_argument("--from", dest="source", metavar="DIR", help="where the official files, or the class folders, lie")

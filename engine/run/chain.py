@@ -77,8 +77,8 @@ def _check_order(kind: str, then: tuple[str, ...], then_changes: Mapping[str, An
                           f"got {', '.join(then)}; give --then {','.join(following) or 'nothing'} or leave it out.")
     for follower in then_changes:
         if follower not in then:
-            raise ConfigError(f"Changes of a run that follows must name one of the kinds in then, which are "
-                              f"{', '.join(then) or 'none'}, got {follower}; add it to --then or leave its changes out.")
+            raise ConfigError(f"Settings of {follower} need a run of that kind that follows, got then "
+                              f"{','.join(then) or 'nothing'}; add it to --then or leave the settings out.")
 
 
 def _check_follower(kind: str, following: RunConfig, first: RunConfig) -> None:
