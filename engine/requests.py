@@ -1,7 +1,7 @@
-"""What the page and the command line ask for: new runs, stop, resume, and what is going on. Files only; imports no torch.
+"""Requests of the page and the command line: launch, stop and resume runs, and read their state. Imports no torch.
 
-A request is a file. Nothing here waits for it to be fulfilled: the supervisor (started when there is none) does that, and
-`status` says what is true at the moment it is asked.
+A request is a file, and no function here waits until it is fulfilled. The supervisor fulfils it; a request starts one if none is
+alive. `status` computes the state of a run from its files at the moment of the call.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ _started: list[subprocess.Popen[bytes]] = []
 
 
 def runs_root(path: str | Path | None = None) -> Path:
-    """The folder of all runs: `path`, else the environment variable RAMPART_RUNS, else ./runs."""
+    """Return the folder of all runs: `path`, else the environment variable RAMPART_RUNS, else ./runs."""
     return Path(path or os.environ.get("RAMPART_RUNS") or "runs").absolute()
 
 
 def status(runs: Path | str, run_id: str) -> RunState:
-    """The state of a run, computed now.
+    """Return the state of a run, computed now.
 
     Raises:
         RunError: there is no such run.
@@ -60,7 +60,7 @@ def status(runs: Path | str, run_id: str) -> RunState:
 
 
 def queue(runs: Path | str) -> list[dict[str, Any]]:
-    """Runs that wait, in the order in which they will start: [{"id", "kind", "title", "cause"}]."""
+    """Return the runs that wait, in the order in which they will start: [{"id", "kind", "title", "cause"}]."""
     waiting = []
     order = _order(Path(runs))
     for run_id in run_ids(runs):
@@ -75,7 +75,7 @@ def queue(runs: Path | str) -> list[dict[str, Any]]:
 
 
 def check_config(kind: str, config: RunConfig) -> None:
-    """Refuses what `submit` would refuse of a configuration alone, before anything is asked for.
+    """Check a configuration as `submit` would, without launching anything.
 
     Raises:
         ConfigError, GenotypeError: what was expected, what came, what to do.
@@ -86,7 +86,7 @@ def check_config(kind: str, config: RunConfig) -> None:
 def submit(runs: Path | str, kind: str, config: RunConfig | Mapping[str, Any], *, method: str | None = None,
            preset: str = "quick", parent: str | None = None, then: Sequence[str] = (), key: str | None = None,
            then_changes: Mapping[str, Mapping[str, Any]] | None = None) -> list[str]:
-    """Checks a run and its followers, writes their folders, and has them started.
+    """Launch a run and its followers: check them, write their folders and make sure that a supervisor starts them.
 
     Args:
         runs: folder of all runs; made when it is not there.
@@ -96,14 +96,14 @@ def submit(runs: Path | str, kind: str, config: RunConfig | Mapping[str, Any], *
         preset: the preset that the configuration started from; followers are built from the same one (`followers`).
         parent: id of the run this one follows (a search for retrain, a retrain for attack).
         then: kinds that follow, for example ("retrain", "attack").
-        key: a token of the click: the same token launches once and returns the same ids.
+        key: token of a click; a second request with the same token launches nothing and returns the same ids.
         then_changes: changes of a follower's settings, by kind.
 
     Returns:
-        The ids: this run, then its followers.
+        The ids of this run and of its followers, in order.
 
     Raises:
-        ConfigError, DataError, GenotypeError, RunError: a sentence; nothing was written then.
+        ConfigError, DataError, GenotypeError, RunError: a sentence; nothing was written.
     """
     runs = Path(runs).absolute()
     try:
@@ -118,26 +118,26 @@ def submit(runs: Path | str, kind: str, config: RunConfig | Mapping[str, Any], *
         try:
             ids = _publish(runs, _records(runs, configs, method, preset, parent, then_changes), key)
         except FileExistsError:
-            continue  # another request has drawn the same at the same time
+            continue  # another request drew the same id at the same time
         ensure_supervisor(runs)
         return ids
-    raise RunError(f"An id must be free for the run, and {MOST_DRAWS} that were drawn are taken in {runs}; wait a minute.")
+    raise RunError(f"A run needs a free id, and all {MOST_DRAWS} that were drawn are taken in {runs}; try again in a minute.")
 
 
 def request_stop(runs: Path | str, run_id: str) -> None:
-    """Asks a run to abandon its step, write a checkpoint and exit; a queued run is taken out of the queue.
+    """Ask a run to abandon its step, write a checkpoint and exit; take a queued run out of the queue.
 
     Raises:
-        RunError: no such run, or it does not run.
+        RunError: there is no such run, or it does not run.
     """
     _ask_to_stop(runs, run_id)
 
 
 def force_stop(runs: Path | str, run_id: str) -> None:
-    """The second press: the supervisor kills the run's whole process group.
+    """Have the supervisor kill the process group of a run: the second press of the stop button.
 
     Raises:
-        RunError: no such run, or it does not run.
+        RunError: there is no such run, or it does not run.
     """
     folder, state = _ask_to_stop(runs, run_id)
     if state.status in ("running", "stopping"):
@@ -146,13 +146,13 @@ def force_stop(runs: Path | str, run_id: str) -> None:
 
 
 def resume(runs: Path | str, run_id: str) -> None:
-    """Asks for a new attempt that continues from the last checkpoint.
+    """Ask for a new attempt that continues from the last checkpoint.
 
     Raises:
-        RunError: no such run, or it is queued, running or finished.
+        RunError: there is no such run, or it is queued, running or finished.
     """
     folder, state = _state_for(runs, run_id)
-    if state.status == "failed" and not state.can_resume:  # nothing can be read of it; the cause says what and why
+    if state.status == "failed" and not state.can_resume:  # its files cannot be read, and the cause says why
         raise RunError(state.cause)
     if not state.can_resume:
         raise RunError(f"Only a stopped or failed run can be resumed, {run_id} is {state.status}; nothing to do.")
@@ -160,28 +160,28 @@ def resume(runs: Path | str, run_id: str) -> None:
     admission.check_disk(folder.runs)
     if state.attempt:
         _ask(folder, "resume", {"after_attempt": state.attempt})
-    # Last, since without it the run is queued again.
+    # Last, since the run is queued again as soon as they are gone.
     folder.request("force").unlink(missing_ok=True)
     folder.request("stop").unlink(missing_ok=True)
     ensure_supervisor(runs)
 
 
 def ensure_supervisor(runs: Path | str) -> None:
-    """Starts the supervisor of `runs` as a detached process unless one is alive. Returns at once; any number may call it."""
+    """Start the supervisor of `runs` as a detached process unless one is alive. Returns at once; safe to call at any time."""
     runs = Path(runs).absolute()
     (runs / "control").mkdir(parents=True, exist_ok=True)
     _started[:] = [process for process in _started if process.poll() is None]
     if is_alive(_supervisor_record(runs)):
         return
     with (runs / "supervisor.log").open("ab") as log:
-        # Two callers may start two: the file lock lets one of them live.
+        # Two callers may start two supervisors; the file lock ends one of them.
         _started.append(subprocess.Popen(
             [sys.executable, "-m", "engine.run.supervisor", "--runs", str(runs)], stdin=subprocess.DEVNULL, stdout=log,
             stderr=subprocess.STDOUT, start_new_session=True, cwd=Path(__file__).resolve().parents[1]))
 
 
 def supervisor_pid(runs: Path | str) -> int | None:
-    """Process id of the living supervisor of `runs`, None when there is none."""
+    """Return the process id of the living supervisor of `runs`, None if there is none."""
     record = _supervisor_record(Path(runs))
     return int(record["pid"]) if is_alive(record) else None
 
@@ -237,7 +237,7 @@ def _state_for(runs: Path | str, run_id: str) -> tuple[RunFolder, RunState]:
 
 
 def _ask_to_stop(runs: Path | str, run_id: str) -> tuple[RunFolder, RunState]:
-    """Writes the request; the run and its state before it. Raises RunError when there is nothing to stop."""
+    """Write a stop request; return the run and its state before that. Raises RunError: there is nothing to stop."""
     folder, state = _state_for(runs, run_id)
     if not state.can_stop:
         raise RunError(f"Only a queued or running run can be stopped, {run_id} is {state.status}; nothing to do.")
@@ -253,14 +253,14 @@ def _ask(folder: RunFolder, name: str, content: dict[str, Any]) -> None:
         except OSError:
             if name != "stop":
                 raise
-            folder.request(name).touch()  # only its being there counts, and an empty file fits on a full disk
+            folder.request(name).touch()  # an empty file is a request too, and fits on a full disk
     except OSError as problem:
         raise RunError(f"The request to {name} must be written to {folder.control} and could not be ({problem.strerror}); "
                        "free some space or make the folder writable, and ask again.") from None
 
 
 def _order(runs: Path) -> list[str]:
-    """Ids in the order in which the supervisor means to start them; empty when its note cannot be read."""
+    """Return the ids in the order in which the supervisor will start them; none if its list cannot be read."""
     try:
         order = (read_json(runs / "queue.json") or {}).get("order")
     except RunError:
@@ -300,7 +300,8 @@ def _records(runs: Path, configs: Sequence[tuple[str, RunConfig]], method: str |
     created, origin = time.time(), provenance.describe()
     above = RunFolder(runs, parent).read_run() if parent else None
     then = tuple(kind for kind, _ in configs[1:])
-    changed = {kind: {name: value for name, value in config if name in then_changes.get(kind, {})} for kind, config in configs[1:]}
+    changed = {kind: {name: value for name, value in config if name in then_changes.get(kind, {})}
+               for kind, config in configs[1:]}
     records: list[dict[str, Any]] = []
     for position, (kind, config) in enumerate(configs):
         before = records[-1] if records else above
@@ -335,11 +336,11 @@ def _name_and_title(runs: Path, kind: str, config: RunConfig, method: str | None
 
 
 def _publish(runs: Path, records: Sequence[Mapping[str, Any]], key: str | None) -> list[str]:
-    """Writes each folder under a temporary name and renames it; a token that was used returns its ids instead.
+    """Write each folder under a temporary name and rename it; for a token that was used, return its ids instead.
 
     Raises:
-        FileExistsError: a run has one of the ids; nothing is left of these then.
-        RunError: the folders cannot be written; the same.
+        FileExistsError: a run has one of the ids; no folder is left behind.
+        RunError: the folders cannot be written; no folder is left behind.
     """
     ids = [check_id(record["id"]) for record in records]
     drafts: list[Path] = []
@@ -356,7 +357,7 @@ def _publish(runs: Path, records: Sequence[Mapping[str, Any]], key: str | None) 
             if earlier is not None:
                 return earlier
             claimed = True
-        # The first run last: until it is there the others cannot start, so that all of it can still be taken back.
+        # The first run last: the others cannot start before it exists, so until then the whole chain can be taken back.
         for draft, run_id in reversed([*zip(drafts, ids)]):
             draft.rename(runs / run_id)
             published.append(runs / run_id)
@@ -365,7 +366,7 @@ def _publish(runs: Path, records: Sequence[Mapping[str, Any]], key: str | None) 
     except OSError as problem:
         for folder in published:
             shutil.rmtree(folder, ignore_errors=True)
-        if claimed and key is not None:  # or the token would go on naming runs that are not its own
+        if claimed and key is not None:  # otherwise the token would still name these ids
             _key_file(runs, key).unlink(missing_ok=True)
         if problem.errno in (errno.EEXIST, errno.ENOTEMPTY):  # a rename never replaces the folder of a run
             raise FileExistsError(problem.errno, problem.strerror) from None
@@ -377,12 +378,12 @@ def _publish(runs: Path, records: Sequence[Mapping[str, Any]], key: str | None) 
 
 
 def _key_file(runs: Path, key: str) -> Path:
-    """Where the ids that a token launched are written."""
+    """Return the file that holds the ids which a token launched."""
     return runs / "control" / "keys" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
 
 
 def _claim(runs: Path, key: str, ids: list[str]) -> list[str] | None:
-    """Takes the token for `ids`; the ids of an earlier request with the same token, or None when this is the first."""
+    """Claim the token for `ids`. Return the ids of an earlier request with this token, None if there is none."""
     path = _key_file(runs, key)
     path.parent.mkdir(parents=True, exist_ok=True)
     mine = path.parent / f".{secrets.token_hex(8)}"
@@ -390,7 +391,7 @@ def _claim(runs: Path, key: str, ids: list[str]) -> list[str] | None:
     try:
         for _ in range(2):
             try:
-                os.link(mine, path)  # unlike a rename, fails when the name is taken
+                os.link(mine, path)  # unlike a rename, this fails if the name is taken
                 return None
             except FileExistsError:
                 earlier = (read_json(path) or {}).get("ids", [])
@@ -399,7 +400,7 @@ def _claim(runs: Path, key: str, ids: list[str]) -> list[str] | None:
                 if earlier and all(RunFolder(runs, run_id).exists() for run_id in earlier):
                     return list(earlier)
                 time.sleep(0.02)
-            path.unlink(missing_ok=True)  # its owner died before the folders were in place
+            path.unlink(missing_ok=True)  # its owner died before it had written the folders
         raise RunError(f"The launch token {key!r} is taken and its runs are not in {runs}; click Launch again.")
     finally:
         mine.unlink(missing_ok=True)

@@ -30,6 +30,7 @@ from engine.search.methods.registry import METHODS
 # DARTS's and E2RNAS's released training, which is not adversarial, where it differs from ARNAS's.
 STANDARD_TRAINING = ("--preset paper --training natural --channels 36 --epochs 600 --batch-size 96 --learning-rate 0.025 "
                      "--schedule cosine --weight-decay 0.0003 --drop-path 0.2 --normalise")
+LONGEST_CHOICES = 70  # characters that fit beside the name of the option
 TEXTS = {"search": "Search for an architecture.",
          "retrain": f"Train a network from scratch. The standard training of DARTS and E2RNAS: {STANDARD_TRAINING}.",
          "attack": "Attack a retrained network on the test split."}
@@ -202,24 +203,30 @@ def _add_setting(add: Callable[..., object], prefix: str, name: str, info: Field
 
 
 def _help(info: FieldInfo, value: Any) -> str:
-    """Return meaning, source and default of a setting. argparse formats the text, hence the doubled percent signs."""
-    source = f" Source: {setting_of(info).source}." if setting_of(info).source else ""
+    """Return meaning, choices, source and default of a setting. argparse formats the text, hence the doubled percent signs."""
     if isinstance(value, bool):
         words = "on" if value else "off"
     else:
         words = ", ".join(value) if isinstance(value, tuple) else value_words(info, value)
-    return f"{info.description}{source} Default: {words or 'empty'}.".replace("%", "%%")
+    choices = f" One of: {', '.join(_choices_of(info))}." if _metavar(info) == "NAME" else ""
+    source = f" Source: {setting_of(info).source}." if setting_of(info).source else ""
+    return f"{info.description}{choices}{source} Default: {words or 'empty'}.".replace("%", "%%")
 
 
 def _metavar(info: FieldInfo) -> str:
-    """Return the choices of a setting, or the kind of its value."""
+    """Return the choices of a setting if they fit on a line, else the kind of its value."""
+    if choices := _choices_of(info):
+        return _choices(choices) if len(_choices(choices)) <= LONGEST_CHOICES else "NAME"
+    types = {info.annotation, *typing.get_args(info.annotation)}
+    return "INT" if int in types else "NUMBER" if float in types else "TEXT"
+
+
+def _choices_of(info: FieldInfo) -> list[str]:
+    """Return the names that a setting, or each of its values, can have; none if it is not a choice."""
     parts = typing.get_args(info.annotation)
     if typing.get_origin(info.annotation) is tuple:
         parts = typing.get_args(parts[0])
-    if choices := [part for part in parts if isinstance(part, str)]:
-        return _choices(choices)
-    types = {info.annotation, *parts}
-    return "INT" if int in types else "NUMBER" if float in types else "TEXT"
+    return [part for part in parts if part and isinstance(part, str)]
 
 
 def _choices(names: Iterable[str]) -> str:

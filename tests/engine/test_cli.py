@@ -55,7 +55,7 @@ def test_an_unknown_attack_is_told_that_pgd_has_any_length() -> None:
                                    ["--placement", "normal"]])
 def test_describe_refuses_what_a_hand_made_network_does_not_have(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["describe", "resnet-18", *words]) != 0
-    assert "cannot be chosen of resnet-18, which is a hand-made network" in capsys.readouterr().err
+    assert "cannot be chosen for resnet-18, which is a hand-made network" in capsys.readouterr().err
     assert main(["describe", "resnet-18", "--classes", "100", "--image-size", "64"]) == 0
 
 
@@ -169,6 +169,43 @@ def test_an_option_is_given_only_once(words: list[str]) -> None:
         parse("search", words)
 
 
+def test_settings_of_followers_are_options(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--preset", "smoke", "--epsilon", "8/255", "--then", "retrain,attack", "--retrain.epochs=2", "--retrain.no-flip",
+             "--retrain.epsilon", "0.15", "--attack.attacks", "fgsm", "pgd-7", "--attack.images", "None", "--json"]
+    assert main(["search", *words, "--runs", str(runs)]) == 0
+    ids = json.loads(capsys.readouterr().out)["ids"]
+    search, retrain, attack = (RunFolder(runs, run_id).read_run()["config"] for run_id in ids)
+    assert (search["epsilon"], retrain["epsilon"], attack["epsilon"]) == (8 / 255, 0.15, 0.15)
+    assert (retrain["epochs"], retrain["flip"], attack["attacks"], attack["images"]) == (2, False, ["fgsm", "pgd-7"], None)
+
+
+@pytest.mark.parametrize(("words", "sentence"), [
+    (["search", "--retrain.epochz", "2"], "Did you mean '--retrain.epochs'?"),
+    (["search", "--retrain.epochs", "2"], "Settings of retrain need a run of that kind"),
+    (["search", "--then", "retrain", "--retrain.epochs", "0"], "The retraining that follows: epochs must be"),
+    (["search", "--then", "retrain", "--retrain.flip", "--retrain.no-flip"], "must be given only once, got it 2 times"),
+    (["attack", "--retrain.epochs", "2"], "There is no option '--retrain.epochs'; known are: --attacks,")])
+def test_wrong_settings_of_followers_are_refused(words: list[str], sentence: str, runs: Path,
+                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, "--preset", "smoke", "--runs", str(runs)]) == 2
+    assert sentence in capsys.readouterr().err and not list(runs.glob("2*"))
+
+
+def test_the_help_of_a_run_has_groups_choices_sources_and_the_presets_defaults(
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    with pytest.raises(SystemExit):
+        main(["search", "--method", "advrush", "--dataset", "cifar10", "--preset", "paper", "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    shown = " ".join(" ".join(lines).split())
+    assert "those of AdvRush, preset paper, dataset cifar10" in shown
+    assert "--robust-objective" not in shown and "--retrain.epochs" not in shown
+    assert {"What to run:", "Data:", "Schedule:", "Supernet:", "Architecture:"} <= set(lines)
+    assert "--preset {quick,scout,paper,smoke}" in shown and "--flip, --no-flip Random horizontal flip." in shown
+    assert "Source: AdvRush code. Default: " in shown and "Empty: a full pass. Default: None." in shown
+
+
 def test_queue_stop_resume(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run_id,) = requests.submit(runs, "search", {}, method="arnas", preset="smoke")
     assert main(["queue", "--runs", str(runs), "--json"]) == 0
@@ -176,7 +213,7 @@ def test_queue_stop_resume(runs: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert main(["stop", run_id, "--runs", str(runs), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["status"] == "stopped"
     assert main(["queue", "--runs", str(runs)]) == 0
-    assert capsys.readouterr().out == "Nothing waits.\n"
+    assert capsys.readouterr().out == "No run is waiting.\n"
     assert main(["resume", run_id, "--runs", str(runs)]) == 0
     assert capsys.readouterr().out == f"{run_id}  queued\n"
 

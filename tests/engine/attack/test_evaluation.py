@@ -174,3 +174,10 @@ def test_the_network_is_as_found(network: Gauge, images: tuple[Tensor, Tensor]) 
     run(evaluation(network, images))
     assert network.training and network.centres.requires_grad and network.centres.grad is None
     assert torch.equal(torch.get_rng_state(), random_state)
+
+
+def test_autoattack_covers_the_same_images_whatever_the_seed(network: Gauge, images: tuple[Tensor, Tensor]) -> None:
+    covered = [evaluation(network, images, attacks=("autoattack",), autoattack_images=10, **seeds).stages["autoattack/apgd-ce"]
+               for seeds in ({"seed": 3}, {"seed": 4}, {"split_seed": 5})]
+    first, second, other = (stage.positions.tolist() for stage in covered)
+    assert first == second != other
