@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from types import NoneType
 from typing import Any
@@ -24,11 +24,11 @@ from typing import Any
 import yaml
 from pydantic.fields import FieldInfo
 
-from engine.config import RunConfig, parse_pixels
+from engine.config import KINDS, RunConfig, parse_pixels
 from engine.configuring import build, config_class
 from engine.errors import ConfigError, shortened
 from engine.registry import unknown_name
-from engine.run.chain import followers
+from engine.run.chain import followers, kinds_after
 
 ADVICE = "the Launch page exports such a file"
 
@@ -56,7 +56,8 @@ class Configuration:
 
     def to_json(self) -> str:
         """Return the file as JSON, which `from_text` reads back."""
-        return json.dumps({entry.name: asdict(self)[entry.name] for entry in fields(Configuration)}, indent=2) + "\n"
+        record = asdict(self)
+        return json.dumps({name: record[name] for name in ENTRIES}, indent=2) + "\n"
 
 
 ENTRIES = tuple(entry.name for entry in fields(Configuration))
@@ -71,25 +72,40 @@ def from_text(text: str | bytes) -> Configuration:
             that cannot work.
     """
     record = _read(text)
+    kind, method, dataset, preset = _names(record)
+    then = tuple(_checked("then", one, str, "a list of kinds")
+                 for one in _checked("then", record.get("then") or [], list, "a list of kinds"))
+    changes = _settings(config_class(kind, method), "changes", record.get("changes"))
+    then_changes = {}
+    for follower, own in _checked("then_changes", record.get("then_changes") or {}, dict, "settings by kind").items():
+        if follower not in kinds_after(kind):
+            raise ConfigError(unknown_name(f"kind of run after {kind}", follower, kinds_after(kind)))
+        then_changes[follower] = _settings(config_class(follower), f"then_changes of {follower}", own)
+    config = build(kind, method, dataset, preset, changes)
+    following = dict(followers(kind, config, method, preset, then, then_changes))
+    return Configuration(kind, method, dataset, preset, then, _of(config, changes),
+                         {follower: _of(following[follower], own) for follower, own in then_changes.items()})
+
+
+def _of(config: RunConfig, names: Iterable[str]) -> dict[str, Any]:
+    """Return the validated values of some settings."""
+    return {name: getattr(config, name) for name in names}
+
+
+def _names(record: Mapping[str, Any]) -> tuple[str, str | None, str, str]:
+    """Return kind, method, dataset and preset; refuse entries that are unknown, and a method that is missing or too many."""
     for name in record:
         if name not in ENTRIES:
             raise ConfigError(unknown_name("entry of a configuration file", name, ENTRIES))
     if missing := [name for name in REQUIRED if record.get(name) is None]:
-        raise ConfigError(f"A configuration file must have {', '.join(REQUIRED)}, got none of {', '.join(missing)}; {ADVICE}.")
+        raise ConfigError(f"A configuration file must have {', '.join(REQUIRED)}, got no {', '.join(missing)}; {ADVICE}.")
     kind, dataset, preset = (_checked(name, record[name], str, "a name") for name in REQUIRED)
-    method = record.get("method")
+    method = _checked("method", record.get("method"), (str, NoneType), "a name")
+    if kind not in KINDS:
+        raise ConfigError(unknown_name("run kind", kind, KINDS))
     if (method is None) == (kind == "search"):
         raise ConfigError(f"method must be named for a search and for no other run, got {method!r} for {kind}; correct the file.")
-    then = tuple(_checked("then", one, str, "a list of kinds")
-                 for one in _checked("then", record.get("then") or [], list, "a list of kinds"))
-    cls = config_class(kind, None if method is None else _checked("method", method, str, "a name"))
-    changes = _settings(cls, "changes", record.get("changes"))
-    then_record = _checked("then_changes", record.get("then_changes") or {}, dict, "settings by kind")
-    then_changes = {one: _settings(config_class(one), f"then_changes of {one}", own) for one, own in then_record.items()}
-    config = build(kind, method, dataset, preset, changes)
-    following = dict(followers(kind, config, method, preset, then, then_changes))
-    return Configuration(kind, method, dataset, preset, then, {name: getattr(config, name) for name in changes},
-                         {one: {name: getattr(following[one], name) for name in own} for one, own in then_changes.items()})
+    return kind, method, dataset, preset
 
 
 def value_of(info: FieldInfo, text: str) -> Any:
@@ -157,7 +173,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return record
 
 
-def _checked(name: str, value: Any, expected: type, words: str) -> Any:
+def _checked(name: str, value: Any, expected: type | tuple[type, ...], words: str) -> Any:
     if not isinstance(value, expected):
         raise ConfigError(f"{name} in a configuration file must be {words}, got {shortened(value)}; {ADVICE}.")
     return value

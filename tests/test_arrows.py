@@ -38,7 +38,7 @@ ARROWS = {
 # The page's process stays light: no torch, and only those modules of the larger parts that hold facts.
 APP_MAY_IMPORT = {
     "search": ("engine.search.methods.registry", "engine.search.registries"),
-    "run": ("engine.run.folder", "engine.run.lineage", "engine.run.matching", "engine.run.state"),
+    "run": ("engine.run.chain", "engine.run.folder", "engine.run.lineage", "engine.run.matching", "engine.run.state"),
     "exchange": ("engine.exchange.forms",),
 }
 

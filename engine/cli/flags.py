@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from pydantic.fields import FieldInfo
 
 from engine.cli.parser import Parser, Switch
-from engine.config import KINDS, PRESETS, RunConfig, setting_of
+from engine.config import PRESETS, RunConfig, setting_of
 from engine.config.fields import value_words
 from engine.configuration_file import Configuration, from_text, value_of
 from engine.configuring import config_class, preset_values
@@ -24,6 +24,7 @@ from engine.data.catalogue import DATASETS
 from engine.errors import ConfigError
 from engine.registry import unknown_name
 from engine.requests import runs_root
+from engine.run.chain import kinds_after
 from engine.run.folder import RunFolder
 from engine.search.methods.registry import METHODS
 
@@ -79,7 +80,7 @@ def parse(kind: str, arguments: Sequence[str]) -> RunRequest:
     changes = {**(file.changes if file else {}), **_settings(config_class(kind, method), given)}
     changes = {name: value for name, value in changes.items() if name not in values or value != values[name]}
     then_changes = {follower: {**(file.then_changes.get(follower, {}) if file else {}),
-                               **_settings(config_class(follower), given, f"{follower}.")} for follower in _following(kind)}
+                               **_settings(config_class(follower), given, f"{follower}.")} for follower in kinds_after(kind)}
     return RunRequest(kind, method, dataset, preset, tuple(filter(None, then.split(","))), changes,
                       {follower: own for follower, own in then_changes.items() if own}, given.get("parent"), given.get("runs"),
                       given.get("wait", False), given.get("json", False))
@@ -154,18 +155,13 @@ def _general(kind: str) -> RunParser:
     add("config", "FILE", "Configuration file, JSON or YAML, such as the Launch page exports. Options given beside it win.")
     if kind != "search":
         add("parent", "ID", "Run to follow, by its id.")
-    if following := _following(kind):
+    if following := kinds_after(kind):
         add("then", "KIND,KIND", f"Kinds of the runs that follow, for example {','.join(following)}. Give their own settings "
             f"by kind and name, for example --{following[0]}.batch-size 64.")
     add("runs", "DIR", "Folder of all runs. Default: $RAMPART_RUNS, else ./runs.")
     group.add_argument("--wait", "--no-wait", action=Switch, help="Stay and show progress until the whole chain is over.")
     group.add_argument("--json", "--no-json", action=Switch, help="Print ids and results as JSON.")
     return parser
-
-
-def _following(kind: str) -> tuple[str, ...]:
-    """Return the kinds of runs that can follow one of this kind."""
-    return KINDS[KINDS.index(kind) + 1:]
 
 
 def _parser(kind: str, method: str | None, dataset: str, preset: str) -> RunParser:
@@ -181,7 +177,7 @@ def _parser(kind: str, method: str | None, dataset: str, preset: str) -> RunPars
         if title not in groups:
             groups[title] = parser.add_argument_group(title).add_argument
         _add_setting(groups[title], "", name, info, _help(info, values[name]))
-    for follower in _following(kind):
+    for follower in kinds_after(kind):
         for name, info in _settings_of(config_class(follower)):  # not in the help, which would be three times as long
             _add_setting(parser.add_argument, f"{follower}.", name, info, argparse.SUPPRESS)
     return parser

@@ -69,9 +69,14 @@ def with_splits_of(parent: Mapping[str, Any], config: RunConfig) -> RunConfig:
     return config.model_copy(update={"split_seed": seed})
 
 
+def kinds_after(kind: str) -> tuple[str, ...]:
+    """Return the kinds of runs that can follow a run of this kind, in order."""
+    return KINDS[KINDS.index(kind) + 1:]
+
+
 def _check_order(kind: str, then: tuple[str, ...], then_changes: Mapping[str, Any]) -> None:
     """Check that the kinds can follow each other, and that changes concern runs that follow."""
-    following = KINDS[KINDS.index(kind) + 1:]
+    following = kinds_after(kind)
     if then != following[:len(then)]:
         raise ConfigError(f"After a run of kind {kind} can follow {' then '.join(following) or 'nothing'}, "
                           f"got {', '.join(then)}; give --then {','.join(following) or 'nothing'} or leave it out.")
