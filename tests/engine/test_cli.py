@@ -65,12 +65,12 @@ def test_the_help_tells_the_standard_training(runs: Path, capsys: pytest.Capture
     shown = " ".join(capsys.readouterr().out.split())
     assert STANDARD_TRAINING in shown
     changes = flags.parse("retrain", [*STANDARD_TRAINING.split(), "--dataset", "cifar10"]).changes
-    found = build("retrain", None, "cifar10", "paper", changes)
+    config = build("retrain", None, "cifar10", "paper", changes)
     # DARTS and E2RNAS, released code: train.py
-    assert (found.epochs, found.batch_size, found.layers, found.channels) == (600, 96, 20, 36)
-    assert (found.learning_rate, found.schedule, found.momentum, found.weight_decay) == (0.025, "cosine", 0.9, 3e-4)
-    assert (found.gradient_clip, found.auxiliary_weight, found.cutout, found.drop_path) == (5, 0.4, 16, 0.2)
-    assert found.training == "natural" and found.normalise and found.warmup_epochs == 0
+    assert (config.epochs, config.batch_size, config.layers, config.channels) == (600, 96, 20, 36)
+    assert (config.learning_rate, config.schedule, config.momentum, config.weight_decay) == (0.025, "cosine", 0.9, 3e-4)
+    assert (config.gradient_clip, config.auxiliary_weight, config.cutout, config.drop_path) == (5, 0.4, 16, 0.2)
+    assert config.training == "natural" and config.normalise and config.warmup_epochs == 0
 
 
 def test_transplant_prints_what_retrain_takes(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -219,17 +219,17 @@ def test_queue_stop_resume(runs: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_runs_and_reindex(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = write_sample_runs(tmp_path)
+    ids = write_sample_runs(tmp_path)
     assert main(["runs", "--runs", str(tmp_path), "--json"]) == 0
     rows = {row["id"]: row for row in json.loads(capsys.readouterr().out)}
-    assert set(rows) == set(found.values())
-    assert {role: rows[found[role]]["status"] for role in ("search", "running", "failed", "stopped")} == {
+    assert set(rows) == set(ids.values())
+    assert {role: rows[ids[role]]["status"] for role in ("search", "running", "failed", "stopped")} == {
         "search": "finished", "running": "running", "failed": "failed", "stopped": "stopped"}
     assert not (tmp_path / "index.duckdb").exists()  # the command line leaves the file to a dashboard
     assert main(["runs", "--runs", str(tmp_path)]) == 0
-    assert found["attack"] in capsys.readouterr().out
+    assert ids["attack"] in capsys.readouterr().out
     assert main(["reindex", "--runs", str(tmp_path), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["runs"] == len(found)
+    assert json.loads(capsys.readouterr().out)["runs"] == len(ids)
     assert (tmp_path / "index.duckdb").exists()
 
 

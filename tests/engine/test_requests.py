@@ -134,19 +134,19 @@ def test_what_follows_an_old_run_has_its_splits(runs: Path, recorded_seed: dict[
 
 
 def test_a_double_click_launches_one_run(runs: Path) -> None:
-    found: list[list[str]] = []
+    launched: list[list[str]] = []
 
     def click() -> None:
-        found.append(requests.submit(runs, "search", {}, method="arnas", preset="smoke", then=("retrain",), key="one click"))
+        launched.append(requests.submit(runs, "search", {}, method="arnas", preset="smoke", then=("retrain",), key="one click"))
 
     clicks = [threading.Thread(target=click) for _ in range(4)]
     for thread in clicks:
         thread.start()
     for thread in clicks:
         thread.join()
-    assert len(found) == 4 and all(ids == found[0] for ids in found)
+    assert len(launched) == 4 and all(ids == launched[0] for ids in launched)
     assert len(list(runs.glob("2*"))) == 2
-    assert requests.submit(runs, "search", {}, method="arnas", preset="smoke", key="another click") != found[0]
+    assert requests.submit(runs, "search", {}, method="arnas", preset="smoke", key="another click") != launched[0]
 
 
 def test_a_deviation_of_the_training_stands_in_the_name_of_what_follows(runs: Path) -> None:
