@@ -5,9 +5,15 @@ from __future__ import annotations
 import signal
 import sys
 
-from engine.cli import main
+from engine import cli
+
+
+def main() -> int:
+    """Run one command; return its exit code."""
+    # A verb that is asked to end leaves by raising SystemExit, so that it removes what it has not finished.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    return cli.main()
+
 
 if __name__ == "__main__":
-    # Asked to end, a verb leaves by its way out, which takes away what it has not finished.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     sys.exit(main())

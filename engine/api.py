@@ -1,4 +1,7 @@
-"""The verbs of the command line as functions: what a script, a test and `python -m engine` call. Imports no torch.
+"""The engine as functions, for scripts, tests and the command line. Imports no torch.
+
+`stop`, `force_stop`, `resume`, `status` and `queue` are those of `engine.requests` and take the folder of all runs first.
+Everywhere else it is the keyword `runs`, by default $RAMPART_RUNS or ./runs (`runs_root`).
 
 Example:
     from engine import api
@@ -32,6 +35,8 @@ from engine.configuring import build, config_class, preset_values, published_val
 from engine.data import fetching
 from engine.data.fetching import Presence
 from engine.errors import ConfigError
+from engine.requests import force_stop, queue, resume, runs_root, status
+from engine.requests import request_stop as stop
 from engine.run import device
 from engine.run.admission import LEAST_FREE_BYTES
 from engine.run.events import read_events
@@ -41,64 +46,54 @@ from engine.run.state import RunState
 from engine.search.methods.registry import METHODS
 from engine.space.compiled import build as kernels
 
+__all__ = ["Finding", "Setting", "datasets", "describe", "doctor", "fetch_dataset", "force_stop", "launch", "presets", "queue",
+           "reindex", "resume", "runs_root", "runs_table", "schema", "status", "stop", "transplant", "wait"]
+
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 def launch(kind: str, *, runs: Path | str | None = None, method: str | None = "arnas", dataset: str = "digits",
            preset: str = "quick", changes: Mapping[str, Any] | None = None, parent: str | None = None,
-           then: Sequence[str] = (), key: str | None = None) -> list[str]:
-    """Asks for a run and its followers; returns their ids at once. See `engine.requests.submit`.
+           then: Sequence[str] = (), then_changes: Mapping[str, Mapping[str, Any]] | None = None,
+           key: str | None = None) -> list[str]:
+    """Launch a run and its followers; return their ids at once.
+
+    Args:
+        kind: "search", "retrain" or "attack".
+        method: search method; ignored by the other kinds.
+        changes: settings laid over the preset's values.
+        parent, then, then_changes, key: as in `engine.requests.submit`.
 
     Raises:
-        ConfigError, GenotypeError, RunError: a sentence; nothing was written then.
+        ConfigError, DataError, GenotypeError, RunError: a sentence; nothing was written.
     """
     method = method if kind == "search" else None
     config: RunConfig = build(kind, method, dataset, preset, changes)
-    return requests.submit(requests.runs_root(runs), kind, config, method=method, preset=preset, parent=parent, then=then,
-                           key=key)
-
-
-def stop(run_id: str, *, runs: Path | str | None = None, force: bool = False) -> None:
-    """Asks a run to stop within two seconds; `force` kills it. Raises RunError when there is nothing to stop."""
-    (requests.force_stop if force else requests.request_stop)(requests.runs_root(runs), run_id)
-
-
-def resume(run_id: str, *, runs: Path | str | None = None) -> None:
-    """Asks for a new attempt from the last checkpoint. Raises RunError when there is nothing to resume."""
-    requests.resume(requests.runs_root(runs), run_id)
-
-
-def status(run_id: str, *, runs: Path | str | None = None) -> RunState:
-    """The state of a run, computed now."""
-    return requests.status(requests.runs_root(runs), run_id)
-
-
-def queue(*, runs: Path | str | None = None) -> list[dict[str, Any]]:
-    """What waits, in the order in which it will start."""
-    return requests.queue(requests.runs_root(runs))
+    return requests.submit(runs_root(runs), kind, config, method=method, preset=preset, parent=parent, then=then,
+                           then_changes=then_changes, key=key)
 
 
 def wait(ids: Sequence[str], *, runs: Path | str | None = None, every_s: float = 0.2,
          on_event: Callable[[str, dict[str, Any]], None] = lambda run_id, event: None) -> dict[str, RunState]:
-    """Waits until each run is over, or waits for one that failed or was stopped.
+    """Wait until every run is over or can no longer start, because a run before it failed or was stopped.
 
     Args:
         ids: a chain, parents first.
-        every_s: how often to look.
-        on_event: called with (run id, event) for every event that appears meanwhile.
+        every_s: seconds between two looks.
+        on_event: called with (run id, event) for every new event.
 
     Returns:
-        The last state of each.
+        The last state of each run.
     """
-    root = requests.runs_root(runs)
+    root = runs_root(runs)
     offsets = dict.fromkeys(ids, 0)
     next_check = 0.0
     while True:
-        if time.monotonic() >= next_check:  # a supervisor that was killed is replaced by whoever waits
-            with contextlib.suppress(OSError):  # a full disk: what runs goes on without one
+        if time.monotonic() >= next_check:  # replaces a supervisor that was killed
+            with contextlib.suppress(OSError):  # on a full disk the running runs go on without one
                 requests.ensure_supervisor(root)
             next_check = time.monotonic() + 2.0
-        states = {run_id: requests.status(root, run_id) for run_id in ids}
+        states = {run_id: status(root, run_id) for run_id in ids}
         for run_id in ids:
             events, offsets[run_id] = read_events(RunFolder(root, run_id).events, offsets[run_id])
             for event in events:
@@ -109,30 +104,30 @@ def wait(ids: Sequence[str], *, runs: Path | str | None = None, every_s: float =
 
 
 def _nothing_will_happen(root: Path, ids: Sequence[str], states: Mapping[str, RunState]) -> bool:
-    """True when every run is over or queued behind one that did not finish, be that one of these or not."""
+    """Return True if every run is over, or queued after a run that did not finish."""
     return all(states[run_id].is_over or (states[run_id].status == "queued" and _waits_in_vain(root, run_id)) for run_id in ids)
 
 
 def _waits_in_vain(root: Path, run_id: str) -> bool:
-    """True when a run above a queued one failed, was stopped or is gone: only a resume there brings it to work."""
+    """Return True if a run before the queued one failed, was stopped or is gone."""
     for _ in KINDS:  # no chain is longer
         parent = RunFolder(root, run_id).read_run().get("parent")
         if not parent:
             return False
         if not RunFolder(root, parent).exists():
             return True
-        status = requests.status(root, parent).status
-        if status != "queued":
-            return status in ("failed", "stopped")
+        of_parent = status(root, parent).status
+        if of_parent != "queued":
+            return of_parent in ("failed", "stopped")
         run_id = parent
     return False
 
 
 def runs_table(*, runs: Path | str | None = None) -> Any:
-    """All runs as a pandas DataFrame, from an index in memory; columns as in `RunLog.runs`."""
+    """Return all runs as a pandas DataFrame with the columns of `RunLog.runs`, read into an index in memory."""
     from engine.log import RunLog
 
-    log = RunLog.open(requests.runs_root(runs), in_memory=True)
+    log = RunLog.open(runs_root(runs), in_memory=True)
     try:
         log.ingest()
         return log.runs()
@@ -141,27 +136,33 @@ def runs_table(*, runs: Path | str | None = None) -> Any:
 
 
 def reindex(*, runs: Path | str | None = None) -> Any:
-    """Deletes `runs/index.duckdb` and builds it anew; the number of runs and lines read.
+    """Delete `runs/index.duckdb` and build it again; return the numbers of runs and lines read.
 
     Raises:
-        RunLogError: a dashboard owns the file.
+        RunLogError: a dashboard has the file open.
     """
     from engine.log import reindex as rebuild
 
-    return rebuild(requests.runs_root(runs))
+    return rebuild(runs_root(runs))
 
 
 def datasets() -> list[Presence]:
-    """Every dataset with whether it is on this machine, and how to get it if not."""
+    """Return every dataset, whether it is on this machine, and how to get it if not."""
     return fetching.presences()
 
 
 def fetch_dataset(name: str, *, source: Path | str | None = None, side: int | None = None,
                   progress: Callable[[str, int, int], None] = lambda what, done, total: None) -> Presence:
-    """Downloads and prepares a dataset, or prepares an image folder. See `engine.data.fetching.fetch`.
+    """Download and prepare a dataset, or prepare a folder of images.
+
+    Args:
+        name: of the dataset; a new name for a folder of images.
+        source: folder of the official files, or of one folder of images per class; None to download.
+        side: height and width in pixels to scale a folder's images to.
+        progress: called with (file or "preparing", done, total).
 
     Raises:
-        DataError: no network, a wrong checksum, a full disk, not the files it must be.
+        DataError: no network, a wrong checksum, a full disk, or other files than expected.
     """
     return fetching.fetch(name, source=None if source is None else Path(source).expanduser(), side=side, progress=progress)
 
@@ -169,13 +170,15 @@ def fetch_dataset(name: str, *, source: Path | str | None = None, side: int | No
 def describe(genotype: str, *, channels: int = 64, layers: int = 20, classes: int = 10,
              image_shape: tuple[int, int, int] = (3, 32, 32), auxiliary: bool = False, placement: str = "",
              width_ratio: str = "") -> tuple[Genotype | None, dict[str, int]]:
-    """(genotype, {"parameters", "macs"}) of a catalogue name or a genotype as JSON, at a width and depth.
+    """Return (genotype, {"parameters", "macs"}) of a network.
 
-    Its cells stand where `placement` says and are as wide as `width_ratio` says (`placement`); empty for the published
-    ones. A hand-made network like "resnet-18" has no genotype, and a width and depth of its own.
+    Args:
+        genotype: a catalogue name, a genotype as JSON, or a hand-made network such as "resnet-18", which has no genotype and
+            its own width and depth.
+        placement, width_ratio: position rule and relative widths of the cells; empty for the published ones.
 
     Raises:
-        ConfigError, GenotypeError: an unknown name, no genotype, or sizes no network can have.
+        ConfigError, GenotypeError: an unknown name, no valid genotype, or sizes that no network can have.
     """
     network: Network = (named_network(genotype, classes, image_shape) if is_named(genotype) else
                         DerivedNetwork(find_genotype(genotype), channels, layers, classes, image_shape, placement, width_ratio,
@@ -186,36 +189,36 @@ def describe(genotype: str, *, channels: int = 64, layers: int = 20, classes: in
 
 def transplant(genotype: str, *, copy: Sequence[str] = (), swap: Sequence[str] = (), everywhere: str | None = None,
                runs: Path | str | None = None) -> Genotype:
-    """A genotype with cells in the place of others; every cell is taken before any is put in place.
+    """Return a genotype in which cells replace others. All cells are taken before any is replaced, so two can be swapped.
 
     Args:
         genotype: a catalogue name, a genotype as JSON, or the id of a run.
-        copy: SOURCE:TARGET, or GENOTYPE.SOURCE:TARGET with any genotype as above.
-        swap: KIND:KIND, two cells that change places.
-        everywhere: the kind of cell, GENOTYPE.KIND for another genotype's, that all cells but the reductions become.
+        copy: SOURCE:TARGET replaces TARGET by SOURCE; GENOTYPE.SOURCE:TARGET takes the cell from another genotype.
+        swap: KIND:KIND swaps two cells.
+        everywhere: KIND, or GENOTYPE.KIND, replaces all cells except the reductions.
 
     Raises:
-        ConfigError, GenotypeError, RunError: nothing to do, or what cannot be done.
+        ConfigError, GenotypeError, RunError: no cell to move, an unknown one, or an unknown genotype.
     """
-    root = requests.runs_root(runs)
-    found = genotype_of(root, genotype)
+    root = runs_root(runs)
+    original = genotype_of(root, genotype)
     texts = list(copy)
     for pair in swap:
         one, _, other = pair.partition(":")
         texts += [f"{one}:{other}", f"{other}:{one}"]
     if everywhere is not None:
-        texts += [f"{everywhere}:{kind}" for kind in found.kinds if kind not in ("reduce", everywhere)]
+        texts += [f"{everywhere}:{kind}" for kind in original.kinds if kind not in ("reduce", everywhere)]
     if not texts:
         raise ConfigError("A transplant needs a cell to move (copy, swap, or everywhere where two stand beside reduce), got "
                           f"none that would change {genotype[:40]!r}; name one of {', '.join(CELL_KINDS)}.")
-    return transplanted(found, [read_graft(text, lambda donor: genotype_of(root, donor)) for text in texts])
+    return transplanted(original, [read_graft(text, lambda donor: genotype_of(root, donor)) for text in texts])
 
 
 def schema(kind: str, method: str | None = None) -> dict[str, Any]:
-    """JSON schema of a run kind's configuration, with help, bounds, groups and sources.
+    """Return the JSON schema of a kind's configuration, with help, bounds, groups and sources.
 
     Raises:
-        ConfigError: an unknown kind or method, or the method of a kind that has none.
+        ConfigError: an unknown kind or method, or a method for a kind that has none.
     """
     _check_method(kind, method)
     return config_class(kind, method).model_json_schema()
@@ -231,10 +234,10 @@ class Setting:
     """One setting of a run kind (and, for searches, of a method) with its value under each preset.
 
     Attributes:
-        values: by preset, on the dataset that was asked for.
-        published: the published value on that dataset where there is a source, else the default of its class.
-        source: paper or code that `published` comes from.
-        text: what it means.
+        values: by preset, on the chosen dataset.
+        published: published value on that dataset, or the default of the class where none is published.
+        source: paper or code that `published` comes from; "" for none.
+        text: meaning of the setting.
     """
 
     kind: str
@@ -247,18 +250,18 @@ class Setting:
 
 
 def presets(kind: str | None = None, method: str | None = None, dataset: str = "digits") -> list[Setting]:
-    """Every setting, its value in each preset, the published one and where that comes from.
+    """Return every setting with its value in each preset, the published value and its source.
 
     Args:
-        kind: run kind; None for all three.
+        kind: kind of run; None for all three.
         method: search method; None for all of them.
-        dataset: whose own values lie between the defaults and the preset's.
+        dataset: the dataset whose own values apply.
 
     Raises:
-        ConfigError: an unknown kind, method or dataset, or the method of a kind that has none.
+        ConfigError: an unknown kind, method or dataset, or a method for a kind that has none.
     """
     _check_method(kind, method)
-    found = []
+    settings = []
     for of_kind in KINDS if kind is None else (kind,):
         methods = (None,) if of_kind != "search" else tuple(METHODS) if method is None else (method,)
         for of_method in methods:
@@ -267,14 +270,14 @@ def presets(kind: str | None = None, method: str | None = None, dataset: str = "
             published = published_values(cls, dataset)
             for name, info in cls.model_fields.items():
                 if name != "dataset":
-                    found.append(Setting(of_kind, of_method, name, {preset: of[name] for preset, of in values.items()},
+                    settings.append(Setting(of_kind, of_method, name, {preset: of[name] for preset, of in values.items()},
                                          published[name], setting_of(info).source, str(info.description)))
-    return found
+    return settings
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor: what was looked at, what was found, whether the main job can work with it."""
+    """One line of the doctor's report: subject, state found, whether Rampart can work with it, and advice if not."""
 
     subject: str
     found: str
@@ -283,18 +286,18 @@ class Finding:
 
 
 def doctor(*, runs: Path | str | None = None) -> list[Finding]:
-    """What this machine offers. Imports nothing heavy; a GPU is asked for in a process of its own."""
-    return list(_findings(requests.runs_root(runs)))
+    """Return a report on this machine. Imports nothing heavy; a process of its own looks for a GPU."""
+    return list(_findings(runs_root(runs)))
 
 
 def _search_step(gpu: bool) -> str:
-    """Which back end a search computes with here, and why. Compiles the kernels if that has not been done yet."""
+    """Return the back end of searches on this machine, and why. Compiles the kernels if they are not compiled yet."""
     if gpu:
-        return "merged PyTorch operations under CUDA graphs, because there is a GPU"
+        return "merged PyTorch operations under CUDA graphs, since there is a GPU"
     reason = kernels.unavailable()
     if reason is not None:
         return f"plain PyTorch operations, several times slower than compiled kernels. {reason}"
-    return f"compiled kernels, made by {kernels.compiler_version(kernels.compiler())} for this processor"
+    return f"kernels compiled by {kernels.compiler_version(kernels.compiler())} for this processor"
 
 
 def _findings(root: Path) -> Iterator[Finding]:
@@ -311,7 +314,7 @@ def _findings(root: Path) -> Iterator[Finding]:
     threads = os.environ.get("OMP_NUM_THREADS")
     yield Finding("threads", f"{device.cores()} cores" + (f"; OMP_NUM_THREADS={threads}" if threads else ""), True)
     chromium = next((path for name in CHROMIUM if (path := shutil.which(name))), None)
-    yield Finding("chromium", chromium or "none on the path (only the browser test needs it)", True, "Run `make setup`.")
+    yield Finding("chromium", chromium or "not on the path (only the browser tests need it)", True, "Run `make setup`.")
     datasets = ", ".join(one.name if one.present else f"{one.name} (not here)" for one in fetching.presences())
     yield Finding("datasets", datasets, True)
     yield Finding("methods", ", ".join(METHODS), True)

@@ -15,8 +15,9 @@ from pydantic import ValidationError
 from engine.architecture.network import DERIVED
 from engine.architecture.placement import SMALLEST_AUXILIARY_IMAGE
 from engine.attack.catalogue import ATTACKS
-from engine.config import KINDS, AttackConfig, RetrainConfig, RunConfig, SearchConfig, network_values, setting_of
+from engine.config import AttackConfig, RetrainConfig, RunConfig, network_values, setting_of
 from engine.config.fields import value_words
+from engine.config.run import KINDS
 from engine.data.catalogue import DATASETS, image_source
 from engine.data.dataset import Dataset
 from engine.data.splits import split_sizes
@@ -27,7 +28,7 @@ from engine.search.methods.registry import METHODS
 # Values that searches ran with before these were settings, where they are not every method's default.
 OLDER_SEARCH_VALUES = {"cutout": 0, "normalise": False}
 # Settings that say where and on what a run works, not what it computes.
-NOT_COMPARED = frozenset({"seed", "device", "threads", "genotype", "network"})
+NOT_COMPARED = frozenset({"seed", "split_seed", "device", "threads", "genotype", "network"})
 
 
 def config_class(kind: str, method: str | None = None) -> type[RunConfig]:
@@ -101,13 +102,28 @@ def validate(cls: type[RunConfig], values: Mapping[str, Any]) -> RunConfig:
     return config
 
 
-def recorded(cls: type[RunConfig], values: Mapping[str, Any]) -> RunConfig:
-    """Return the configuration of a run's record; settings younger than the run get the value that it ran with.
+def recorded(run: Mapping[str, Any]) -> RunConfig:
+    """Return the configuration of a run; settings younger than the run get the value that it ran with.
+
+    Args:
+        run: content of its run.json.
 
     Raises:
         ConfigError: as `build`.
     """
-    return validate(cls, (OLDER_SEARCH_VALUES if issubclass(cls, SearchConfig) else {}) | dict(values))
+    older = OLDER_SEARCH_VALUES if run["kind"] == "search" else {}
+    return validate(config_class(run["kind"], run.get("method")), {**older, "split_seed": split_seed_of(run), **run["config"]})
+
+
+def split_seed_of(run: Mapping[str, Any]) -> int:
+    """Return the seed of a run's splits. Older runs record it outside their configuration; the oldest used their seed.
+
+    Args:
+        run: content of its run.json.
+    """
+    config = run["config"]
+    recorded_seeds = (config.get("split_seed"), run.get("split_seed"), config.get("seed"))
+    return int(next((seed for seed in recorded_seeds if seed is not None), RunConfig.model_fields["seed"].default))
 
 
 def check_batch(config: RunConfig, kind: str) -> None:

@@ -28,15 +28,18 @@ ARROWS = {
     "run": "errors registry architecture config configuring data attack space search train",
     "log": "errors configuring attack run",
     "requests": "errors registry config configuring search run",
+    "configuration_file": "errors registry config configuring run",
     "exchange": "errors registry architecture config configuring data space run",
     "api": "errors architecture config configuring data space search run log requests",
-    "cli": "errors registry architecture config configuring data search run requests exchange api",
-    "app": "errors architecture config configuring data attack search run log requests exchange",
+    "cli": "errors registry architecture config configuring data search run requests "
+           "configuration_file exchange api",
+    "app": "errors architecture config configuring configuration_file data attack search run log requests exchange",
 }
 # The page's process stays light: no torch, and only those modules of the larger parts that hold facts.
 APP_MAY_IMPORT = {
     "search": ("engine.search.methods.registry", "engine.search.registries"),
-    "run": ("engine.run.device", "engine.run.folder", "engine.run.lineage", "engine.run.matching", "engine.run.state"),
+    "run": ("engine.run.chain", "engine.run.device", "engine.run.folder", "engine.run.lineage", "engine.run.matching",
+            "engine.run.state"),
     "exchange": ("engine.exchange.forms",),
 }
 

@@ -200,7 +200,7 @@ def _field(cls: type[RunConfig], name: str, preset: Mapping[str, Any], published
     value = values.changes.get(name, preset[name])
     if name in values.problems:
         st.markdown(f":red[:material/error: {_escaped(values.problems[name])}]")
-    elif value != published and name not in ("seed", "device", "threads"):
+    elif value != published and name not in ("seed", "split_seed", "device", "threads"):
         moved = name in values.changes and preset[name] != published
         reference = "Published" if setting_of(info).source else "Default"
         own = f" · preset: {value_text(info, preset[name])}" if moved else ""

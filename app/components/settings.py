@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from pydantic.fields import FieldInfo
 
 from app.components.form import label_of, with_unit
 from app.components.html_table import StaticColumn, html_table
-from app.formats import dataset_title, plural
+from app.formats import EMPTY, dataset_title, plural
 from app.theme import KIND_TITLES
-from engine.config import setting_of
+from engine.config import RunConfig, setting_of
 from engine.configuring import Difference, config_class
 from engine.data.catalogue import DATASETS
 from engine.errors import ConfigError
+from engine.run.chain import SHARED
 from engine.search.methods.registry import METHODS
 
 
@@ -60,6 +62,23 @@ def differences_html(kind: str, method: str | None, differences: Sequence[Differ
         StaticColumn("Published" if is_published(kind, method) else "Default", lambda one: _value(fields, one.field, one.paper)),
     )
     return html_table(columns, differences, label=f"{KIND_TITLES.get(kind, kind)} settings that differ")
+
+
+def chain_settings_html(method: str | None, steps: Sequence[tuple[str, RunConfig]]) -> str:
+    """Return the settings that the runs of a chain share, with the value of each run.
+
+    Args:
+        method: search method of the chain.
+        steps: (kind, configuration) of each run in order.
+    """
+    fields = {kind: _fields(kind, method) for kind, _ in steps}
+    columns = [StaticColumn("Setting", label_of, names_row=True)]
+    columns += [StaticColumn(KIND_TITLES.get(kind, kind), partial(_value_in, fields[kind], config)) for kind, config in steps]
+    return html_table(columns, [*SHARED, "split_seed"], label="Settings along the chain")
+
+
+def _value_in(fields: Mapping[str, FieldInfo], config: RunConfig, name: str) -> object:
+    return _value(fields, name, getattr(config, name)) if name in fields else EMPTY
 
 
 def all_settings_html(kind: str, method: str | None, values: Mapping[str, Any], differences: Sequence[Difference]) -> str:

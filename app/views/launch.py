@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from app import session
 from app.components import preflight
 from app.components.form import FormValues, check, config_form
 from app.components.method_choice import choose_method
-from app.components.settings import differences_html, differences_words, paper_words
+from app.components.settings import chain_settings_html, differences_html, differences_words, paper_words
 from app.components.source import Source, attack_source, choose_network, genotype_source
 from app.components.states import RUN_PAGE, heading, problem, section
 from app.drawing.cell_graph import drawing, genotype_graphs
@@ -28,10 +27,13 @@ from engine.architecture.network import DERIVED, named_network
 from engine.architecture.transplant import read_grafts, transplant
 from engine.config import PRESETS, RetrainConfig, RunConfig, network_values
 from engine.config.run import KINDS
+from engine.configuration_file import Configuration, from_text
 from engine.configuring import Difference, build, config_class, differences_from_paper, preset_values, validate
 from engine.data.catalogue import DATASETS, image_source
 from engine.data.prepared import absence
-from engine.errors import ConfigError, RampartError
+from engine.errors import RampartError
+from engine.run.chain import followers, with_splits_of
+from engine.run.folder import RunFolder
 from engine.run.lineage import arrangement_of
 from engine.run.matching import matched
 
@@ -63,7 +65,7 @@ class Choice:
 
 
 def _imported() -> dict[str, Any]:
-    return st.session_state.setdefault("launch.imported", {"number": 0, "changes": {}})
+    return st.session_state.setdefault("launch.imported", {"number": 0, "changes": {}, "then_changes": {}})
 
 
 def choose(runs: pd.DataFrame) -> Choice:
@@ -112,12 +114,34 @@ def _start(key: str, asked: str | None, known: Any, default: str) -> None:
 
 
 def steps_of(choice: Choice, values: FormValues) -> list[tuple[str, RunConfig]]:
-    """Return (kind, configuration) of every run that one click starts, the one on the form first."""
+    """Return (kind, configuration) of every run that one click starts, the one on the form first; [] while a setting is refused.
+
+    Raises:
+        ConfigError: a follower cannot work with the settings it takes over.
+    """
     if values.config is None:
         return []
-    shared = {name: getattr(values.config, name) for name in requests.INHERITED}
-    followers = [(kind, build(kind, None, choice.dataset, choice.preset, shared)) for kind in choice.then]
-    return [(choice.kind, values.config), *followers]
+    first = with_splits_of(_run_of(choice.source.parent), values.config) if choice.source.parent else values.config
+    return [(choice.kind, first), *followers(choice.kind, first, choice.method, choice.preset, choice.then,
+                                             _then_changes(choice))]
+
+
+def _run_of(run_id: str) -> dict[str, Any]:
+    return RunFolder(session.runs_root(), run_id).read_run()
+
+
+def _then_changes(choice: Choice) -> dict[str, Any]:
+    """Return the settings of followers that an imported configuration changes."""
+    return {kind: changes for kind, changes in _imported()["then_changes"].items() if kind in choice.then}
+
+
+def with_chain(choice: Choice, values: FormValues) -> FormValues:
+    """Return the form's values with the problem of a follower, if one of the chain cannot work."""
+    try:
+        steps_of(choice, values)
+    except RampartError as refusal:
+        return FormValues(values.changes, {"": str(refusal)}, None)
+    return values
 
 
 def launch(choice: Choice, values: FormValues) -> str:
@@ -126,10 +150,10 @@ def launch(choice: Choice, values: FormValues) -> str:
     Raises:
         RampartError: the request was refused.
     """
-    steps = steps_of(choice, values)
+    assert values.config is not None
     token = st.session_state.setdefault("launch.token", uuid4().hex)
-    ids = requests.submit(session.runs_root(), choice.kind, steps[0][1], method=choice.method, preset=choice.preset,
-                          parent=choice.source.parent, then=choice.then, key=token)
+    ids = requests.submit(session.runs_root(), choice.kind, values.config, method=choice.method, preset=choice.preset,
+                          parent=choice.source.parent, then=choice.then, key=token, then_changes=_then_changes(choice))
     st.session_state["launch.used"] = token
     session.hub().refresh()  # so that the run's page, which comes next, finds it
     return ids[0]
@@ -167,16 +191,21 @@ def button(choice: Choice, values: FormValues) -> None:
 
 
 def differences(choice: Choice, values: FormValues) -> None:
-    """Draw every setting of the chain that is not the published one, with both values."""
+    """Draw every setting of the chain that is not the published one, with both values, and the shared settings of each step."""
     if values.config is None:
         st.markdown("Fix the settings marked in red to see the differences.")
         return
-    shown = [(kind, rows) for kind, rows in _differences(steps_of(choice, values)) if rows]
+    steps = steps_of(choice, values)
+    shown = [(kind, rows) for kind, rows in _differences(steps) if rows]
     number = sum(len(rows) for _, rows in shown)
     st.markdown(f"{differences_words(choice.kind, choice.method, choice.dataset, number)} "
                 "Epsilon and step size are in pixel space, 0 to 1.")
     for column, (kind, rows) in zip(st.columns(max(2, len(shown)), gap="large"), shown):
         column.html(differences_html(kind, choice.method, rows))
+    if len(steps) > 1:
+        st.markdown("**Settings along the chain.** A value that you choose for a shared setting follows down the chain; the "
+                    "others come from the preset of each step.")
+        st.html(chain_settings_html(choice.method, steps))
 
 
 def _differences(steps: Sequence[tuple[str, RunConfig]]) -> list[tuple[str, list[Difference]]]:
@@ -184,14 +213,14 @@ def _differences(steps: Sequence[tuple[str, RunConfig]]) -> list[tuple[str, list
 
 
 def exchange(choice: Choice, values: FormValues) -> None:
-    """Draw export and import of the configuration as one JSON file."""
-    record = {"kind": choice.kind, "method": choice.method, "dataset": choice.dataset, "preset": choice.preset,
-              "then": list(choice.then), "changes": {**choice.source.changes, **values.changes}}
+    """Draw export and import of the configuration file, which the command line reads as `--config FILE`."""
+    configuration = Configuration(choice.kind, choice.method, choice.dataset, choice.preset, choice.then,
+                                  {**choice.source.changes, **values.changes}, _then_changes(choice))
     left, right = st.columns(2)
     left.markdown("Export the kind, method, dataset, preset and every setting changed on this page.")
-    left.download_button("Download configuration", json.dumps(record, indent=2) + "\n", "rampart-config.json",
+    left.download_button("Download configuration", configuration.to_json(), "rampart-config.json",
                          "application/json", icon=":material/download:", disabled=values.config is None)
-    file = right.file_uploader("Import a configuration (JSON)", type="json", max_upload_size=1,
+    file = right.file_uploader("Import a configuration (JSON or YAML)", type=["json", "yaml", "yml"], max_upload_size=1,
                                key=f"launch.file.{_imported()['number']}")
     if file is not None:
         right.button("Use it", key="launch.use", on_click=_import, args=(file.getvalue(),))
@@ -202,26 +231,21 @@ def exchange(choice: Choice, values: FormValues) -> None:
 def _import(content: bytes) -> None:
     """Set every control to the values of the file; or leave all of them unchanged and say why."""
     try:
-        record = json.loads(content)
-        kind, method, dataset, preset = (record[name] for name in ("kind", "method", "dataset", "preset"))
-        changes = dict(record["changes"])
-        build(kind, method, dataset, preset, changes)
-    except ConfigError as refusal:
+        configuration = from_text(content)
+    except RampartError as refusal:
         st.session_state["launch.import_problem"] = str(refusal)
         return
-    except (ValueError, TypeError, KeyError):
-        st.session_state["launch.import_problem"] = ("Expected a configuration exported from Rampart: JSON with kind, method, "
-                                                     "dataset, preset and changes. Export one to see an example.")
-        return
+    changes = dict(configuration.changes)
     genotype = changes.pop("genotype", None)
     if genotype:
         st.session_state["launch.source"], st.session_state["launch.pasted"] = "paste", genotype
     choose_network(changes.pop("network", DERIVED))
-    st.session_state["launch.imported"] = {"number": _imported()["number"] + 1, "changes": changes}
-    st.session_state["launch.kind"], st.session_state["launch.dataset"] = kind, dataset
-    st.session_state["launch.preset"], st.session_state["launch.then"] = preset, bool(record.get("then"))
-    if method:
-        st.session_state["launch.method"] = method
+    st.session_state["launch.imported"] = {"number": _imported()["number"] + 1, "changes": changes,
+                                           "then_changes": dict(configuration.then_changes)}
+    st.session_state["launch.kind"], st.session_state["launch.dataset"] = configuration.kind, configuration.dataset
+    st.session_state["launch.preset"], st.session_state["launch.then"] = configuration.preset, bool(configuration.then)
+    if configuration.method:
+        st.session_state["launch.method"] = configuration.method
 
 
 def validated(choice: Choice, values: FormValues) -> FormValues:
@@ -273,7 +297,7 @@ def command(choice: Choice, values: FormValues) -> None:
         return
     line = requests.command_of(choice.kind, choice.method, choice.preset, choice.dataset,
                                {**choice.source.changes, **values.changes}, choice.then, choice.source.parent,
-                               session.runs_root())
+                               session.runs_root(), _then_changes(choice))
     st.code(line, language="bash", wrap_lines=True)
     st.caption("Run it in Rampart's folder, where `python` is `.venv/bin/python`.")
 
@@ -310,13 +334,14 @@ with controls:
 picture = st.container()
 differences_tab, settings_tab, exchange_tab = st.tabs(["Differences from the paper", "Settings", "Import and export"])
 with settings_tab:
-    follow = " The retraining and the attack that follow use the same preset, seed, device and threads." if choice.then else ""
+    follow = (" Seed, device, threads, epsilon, step size, normalisation and number of images follow down the chain when you "
+              "choose them." if choice.then else "")
     st.caption("Each question mark explains a setting: its meaning, range and source. Pixel values may be typed as 8/255. "
                f"Below a changed value is the published or default one.{follow}")
     preset_now = preset_values(choice.kind, choice.method, choice.dataset, choice.preset)
-    values = validated(choice, config_form(choice.kind, config_class(choice.kind, choice.method), preset_now, key=choice.form_key,
-                                           start=_imported()["changes"],
-                                           below={"width_ratio": lambda held: places(choice, preset_now, held)}))
+    form = config_form(choice.kind, config_class(choice.kind, choice.method), preset_now, key=choice.form_key,
+                       start=_imported()["changes"], below={"width_ratio": lambda held: places(choice, preset_now, held)})
+    values = with_chain(choice, validated(choice, form))
 with picture:
     command(choice, values)
     network(choice, values)

@@ -205,7 +205,7 @@ class Evaluation:
     def _autoattack_positions(self) -> Tensor:
         wanted = self.config.autoattack_images
         count = len(self.y) if wanted is None else wanted
-        return torch.from_numpy(stratified_subset(self.y.cpu().numpy(), count, self.config.seed))
+        return torch.from_numpy(stratified_subset(self.y.cpu().numpy(), count, self.config.split_seed))
 
     def _blocks(self, stage: str) -> tuple[Tensor, ...]:
         return torch.split(self.stages[stage].positions, self.config.batch_size)

@@ -1,6 +1,6 @@
-"""The command line: parse, call the function of `engine.api` that a script would call, print.
+"""The command line: parse, call the function of `engine.api` that a script would call, print the result.
 
-Errors of the user are one sentence on stderr and exit code 2; a run that failed is exit code 1.
+A refused request is one sentence on stderr and exit code 2; a failed run is exit code 1.
 """
 
 from __future__ import annotations

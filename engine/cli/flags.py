@@ -1,202 +1,229 @@
-"""Flags of the run verbs, derived by tyro from the configuration class, with the preset's values as defaults.
+"""Options of the verbs that launch a run: every setting of the configuration class is one, with the preset's value as default.
 
-tyro sees text only; what is allowed is said by the configuration class itself, so that the command line, the form and
-`run.json` answer a wrong value with the same sentence.
+Values are read as text. The configuration class decides what is allowed, so that command line, form and run.json answer a wrong
+value with the same sentence.
 """
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import io
-import re
+import argparse
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Any, NoReturn
 
-import tyro
+from pydantic.fields import FieldInfo
 
-from engine.config import PRESETS, parse_pixels, setting_of
+from engine.cli.parser import Parser, Switch
+from engine.config import PRESETS, RunConfig, setting_of
+from engine.config.fields import value_words
+from engine.configuration_file import Configuration, from_text, value_of
 from engine.configuring import config_class, preset_values
 from engine.data.catalogue import DATASETS
 from engine.errors import ConfigError
 from engine.registry import unknown_name
 from engine.requests import runs_root
+from engine.run.chain import kinds_after
 from engine.run.folder import RunFolder
 from engine.search.methods.registry import METHODS
 
-NONE = "None"
-# Their released code, not adversarial, where it differs from what ARNAS published.
+# DARTS's and E2RNAS's released training, which is not adversarial, where it differs from ARNAS's.
 STANDARD_TRAINING = ("--preset paper --training natural --channels 36 --epochs 600 --batch-size 96 --learning-rate 0.025 "
                      "--schedule cosine --weight-decay 0.0003 --drop-path 0.2 --normalise")
+LONGEST_CHOICES = 70  # characters that fit beside the name of the option
+TEXTS = {"search": "Search for an architecture.",
+         "retrain": f"Train a network from scratch. The standard training of DARTS and E2RNAS: {STANDARD_TRAINING}.",
+         "attack": "Attack a retrained network on the test split."}
 
 
 @dataclass(frozen=True)
-class RunRequest:
-    """A run verb as it was typed."""
+class RunRequest(Configuration):
+    """A configuration together with the options that no configuration file has.
 
-    kind: str
-    method: str | None
-    dataset: str
-    preset: str
-    parent: str | None
-    then: tuple[str, ...]
-    runs: str | None
-    wait: bool
-    json: bool
-    changes: dict[str, Any]
+    Attributes:
+        parent: id of the run to follow.
+        runs: folder of all runs; None for the default.
+        wait: stay until the chain is over.
+        json: print results as JSON.
+    """
+
+    parent: str | None = None
+    runs: str | None = None
+    wait: bool = False
+    json: bool = False
+
+
+class RunParser(Parser):
+    """Parser of a verb that launches a run."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"The options must each be a known name and its value ({message}); see `{self.prog} --help`.")
 
 
 def parse(kind: str, arguments: Sequence[str]) -> RunRequest:
-    """Reads the arguments behind `python -m engine search|retrain|attack`.
+    """Read the arguments after `python -m engine search|retrain|attack`. Options win over the file of `--config`.
 
     Raises:
-        ConfigError: an unknown option, method, dataset, preset, or a value that is missing or has no meaning.
-        RunError: a parent that is not there, where its dataset is needed.
-        SystemExit: `--help` was asked for and printed.
+        ConfigError: an unknown option, method, dataset or preset, a value that is missing or has no meaning, or a bad file.
+        RunError: there is no such parent.
+        SystemExit: help was printed.
     """
-    arguments = [_equals_is_space(word) for word in arguments]
-    arguments = [part for word in arguments for part in word]
-    method = _first(arguments, "--method", "arnas") if kind == "search" else None
-    dataset, preset = _first(arguments, "--dataset", "") or _dataset_of_parent(arguments), _first(arguments, "--preset", "quick")
+    early = {name: values[0] for name, values in vars(_general(kind).parse_known_args(arguments)[0]).items() if values}
+    file = _file(kind, early["config"]) if "config" in early else None
+    method = early.get("method", file.method if file else "arnas") if kind == "search" else None
+    dataset = early.get("dataset") or (file.dataset if file else _dataset_of_parent(early.get("parent"), early.get("runs")))
+    preset = early.get("preset", file.preset if file else "quick")
+    given = _given(_parser(kind, method, dataset, preset), arguments)
+    then = given.get("then", ",".join(file.then) if file else "").replace(" ", "")
     values = preset_values(kind, method, dataset, preset)
-    cls = _flags_class(kind, method, dataset, preset, values)
-    known = {"--" + f.name.replace("_", "-") for f in dataclasses.fields(cls)}
-    negated = {"--no-" + f.name.replace("_", "-") for f in dataclasses.fields(cls) if isinstance(f.default, bool)}
-    for word in arguments:
-        if word.startswith("--") and word not in known | negated | {"--help"}:
-            raise ConfigError(unknown_name("option", word, known))
-    given = [word.replace("--no-", "--", 1) if word in negated else word for word in arguments if word in known | negated]
-    for word in given:
-        if given.count(word) > 1:
-            raise ConfigError(f"The option {word} must be given only once, got it {given.count(word)} times; where it takes "
-                              "several values, write them with commas.")
-    typed = _typed(cls, kind, arguments)
-    fields = config_class(kind, method).model_fields
-    changes = {}
-    for name in values:
-        text = getattr(typed, name)
-        if text != _as_text(values[name]):
-            changes[name] = _value(text, fields[name].annotation)
-    changes.pop("dataset", None)
-    then = tuple(part for part in (typed.then or "").replace(" ", "").split(",") if part)
-    parent = getattr(typed, "parent", None)
-    return RunRequest(kind, method, dataset, preset, parent, then, typed.runs, typed.wait, typed.json, changes)
+    changes = {**(file.changes if file else {}), **_settings(config_class(kind, method), given)}
+    changes = {name: value for name, value in changes.items() if name not in values or value != values[name]}
+    then_changes = {follower: {**(file.then_changes.get(follower, {}) if file else {}),
+                               **_settings(config_class(follower), given, f"{follower}.")} for follower in kinds_after(kind)}
+    return RunRequest(kind, method, dataset, preset, tuple(filter(None, then.split(","))), changes,
+                      {follower: own for follower, own in then_changes.items() if own}, given.get("parent"), given.get("runs"),
+                      given.get("wait", False), given.get("json", False))
 
 
-def _equals_is_space(word: str) -> tuple[str, ...]:
-    """("--a", "b") for "--a=b"."""
-    match = re.fullmatch(r"(--[a-z][a-z-]*)=(.*)", word, flags=re.DOTALL)
-    return (match[1], match[2]) if match else (word,)
-
-
-def _first(arguments: Sequence[str], flag: str, default: str) -> str:
-    for position, word in enumerate(arguments[:-1]):
-        if word == flag:
-            return arguments[position + 1]
-    return default
-
-
-def _dataset_of_parent(arguments: Sequence[str]) -> str:
-    """The dataset of the run that is followed, where there is one."""
-    parent = _first(arguments, "--parent", "")
-    if not parent:
-        return "digits"
-    return str(RunFolder(runs_root(_first(arguments, "--runs", "") or None), parent).read_run()["config"]["dataset"])
-
-
-def _typed(cls: type, kind: str, arguments: list[str]) -> Any:
-    """An instance of `cls`; tyro's report of a malformed line is turned into a sentence."""
-    complaint = io.StringIO()
+def _file(kind: str, path: str) -> Configuration:
+    """Return the configuration in a file. Raises ConfigError: it cannot be read, or is of another kind of run."""
     try:
-        if "--help" in arguments or "-h" in arguments:
-            return tyro.cli(cls, prog=f"python -m engine {kind}", description=_description(kind), args=["--help"])
-        with contextlib.redirect_stderr(complaint), contextlib.redirect_stdout(complaint):
-            return tyro.cli(cls, prog=f"python -m engine {kind}", args=arguments)
-    except SystemExit as end:
-        if end.code in (0, None):
-            raise
-        words = re.sub(r"[^\x20-\x7e]+", " ", re.sub(r"\x1b\[[0-9;]*m", "", complaint.getvalue()))
-        words = re.sub(r"\s+", " ", words).strip().removeprefix("Parsing error").strip()
-        words = re.split(r"-{5,}|For full helptext|Full helptext", words)[0].strip(" .")
-        raise ConfigError(f"The options of {kind} must each be a known name and its value, got {' '.join(arguments)!r} "
-                          f"({words[:200]}); see `python -m engine {kind} --help`.") from None
+        configuration = from_text(Path(path).read_bytes())
+    except OSError as problem:
+        raise ConfigError(f"The file of --config must be readable, {path} is not ({problem.strerror}); give another.") from None
+    if configuration.kind != kind:
+        raise ConfigError(f"The file of --config must be for a run of kind {kind}, {path} is for {configuration.kind}; "
+                          f"launch it by `python -m engine {configuration.kind} --config {path}`.")
+    return configuration
 
 
-def _description(kind: str) -> str:
-    what = {"search": "Search an architecture.", "retrain": "Train a derived network from scratch.",
-            "attack": "Attack a retrained network on the test split."}[kind]
-    standard = f" The standard training of DARTS and E2RNAS: {STANDARD_TRAINING}." if kind == "retrain" else ""
-    return f"{what} Defaults are those of the chosen preset: {', '.join(PRESETS)}.{standard}"
+def _dataset_of_parent(parent: str | None, runs: str | None) -> str:
+    return str(RunFolder(runs_root(runs), parent).read_run()["config"]["dataset"]) if parent else "digits"
 
 
-def _flags_class(kind: str, method: str | None, dataset: str, preset: str, values: dict[str, Any]) -> type:
-    """A dataclass with one text field per option; tyro makes the flags and the help from it."""
-    fields: list[tuple[str, Any, Any]] = []
+def _given(parser: Parser, arguments: Sequence[str]) -> dict[str, Any]:
+    """Return the value of every option that was given, by its name with underscores.
 
-    def add(name: str, type_: Any, default: Any, text: str, metavar: str | None = None) -> None:
-        # Percent signs and the like are for the reader, not for the formatter.
-        fields.append((name, Annotated[type_, tyro.conf.arg(help=text, metavar=metavar)], default))
+    Raises:
+        ConfigError: an unknown option, or one that was given twice.
+    """
+    options, unknown = parser.parse_known_args(arguments)
+    for word in unknown:
+        if word.startswith("-"):
+            name = word.partition("=")[0]
+            raise ConfigError(unknown_name("option", name, _alike(name, ["--" + one.replace("_", "-") for one in vars(options)])))
+        parser.error(f"unrecognized argument {word!r}")
+    given = {name: occurrences for name, occurrences in vars(options).items() if occurrences is not None}
+    for name, occurrences in given.items():
+        if len(occurrences) > 1:
+            raise ConfigError(f"The option --{name.replace('_', '-')} must be given only once, got it {len(occurrences)} times; "
+                              "where it takes several values, write them with commas.")
+    return {name: occurrences[0] for name, occurrences in given.items()}
+
+
+def _alike(name: str, options: list[str]) -> list[str]:
+    """Return the options to offer in place of an unknown one: those of a follower only where the name begins with its kind."""
+    kind, dot, _ = name.partition(".")
+    of_follower = [one for one in options if dot and one.startswith(f"{kind}.")]
+    return of_follower or [one for one in options if "." not in one]
+
+
+def _settings(cls: type[RunConfig], given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of the settings among the given options."""
+    return {name: _value(info, given[f"{prefix}{name}"]) for name, info in _settings_of(cls) if f"{prefix}{name}" in given}
+
+
+def _value(info: FieldInfo, given: bool | str | list[str]) -> Any:
+    if isinstance(given, bool):
+        return given
+    return value_of(info, ",".join(given) if isinstance(given, list) else given)
+
+
+def _general(kind: str) -> RunParser:
+    """Return a parser of the options that are no settings; the settings and their defaults depend on some of these."""
+    parser = RunParser(kind, add_help=False)
+    group = parser.add_argument_group("What to run")
+
+    def add(name: str, metavar: str, text: str) -> None:
+        group.add_argument(f"--{name}", action="append", metavar=metavar, help=text)
 
     if kind == "search":
-        add("method", str, method, "Search method.", "{" + ",".join(METHODS) + "}")
-    follows = "" if kind == "search" else " Those of the parent where there is one."
-    add("dataset", str, dataset, f"Which images.{follows}", "{" + ",".join(DATASETS) + "}")
-    add("preset", str, preset, " ".join(f"{name}: {text}" for name, text in PRESETS.items()), "{" + ",".join(PRESETS) + "}")
+        add("method", _choices(METHODS), "Search method. Default: arnas.")
+    add("dataset", _choices(DATASETS), f"Images. Default: {'' if kind == 'search' else 'those of the parent, else '}digits.")
+    add("preset", _choices(PRESETS), " ".join(f"{name}: {text}" for name, text in PRESETS.items()) + " Default: quick.")
+    add("config", "FILE", "Configuration file, JSON or YAML, such as the Launch page exports. Options given beside it win.")
     if kind != "search":
-        add("parent", str | None, None, "Id of the run this one follows.", "ID")
-    if kind != "attack":
-        add("then", str | None, None, "What follows, for example retrain,attack.", "KIND,KIND")
-    add("wait", bool, False, "Stay and show progress until the whole chain is over.")
-    add("json", bool, False, "Print ids and results as JSON.")
-    add("runs", str | None, None, "Folder of all runs (default: $RAMPART_RUNS, else ./runs).", "DIR")
-    for name, info in config_class(kind, method).model_fields.items():
-        if name != "dataset":
-            source = f" Source: {setting_of(info).source}." if setting_of(info).source else ""
-            value = _as_text(values[name])
-            add(name, bool if isinstance(value, bool) else tuple[str, ...] if isinstance(value, tuple) else str, value,
-                f"{info.description}{source}", None if isinstance(value, bool) else _metavar(info.annotation))
-    cls = dataclasses.make_dataclass("Options", [(name, type_, dataclasses.field(default=default))
-                                                 for name, type_, default in fields])
-    if kind == "attack":
-        cls.then = None  # nothing follows
-    return cls
+        add("parent", "ID", "Run to follow, by its id.")
+    if following := kinds_after(kind):
+        add("then", "KIND,KIND", f"Kinds of the runs that follow, for example {','.join(following)}. Give their own settings "
+            f"by kind and name, for example --{following[0]}.batch-size 64.")
+    add("runs", "DIR", "Folder of all runs. Default: $RAMPART_RUNS, else ./runs.")
+    group.add_argument("--wait", "--no-wait", action=Switch, help="Stay and show progress until the whole chain is over.")
+    group.add_argument("--json", "--no-json", action=Switch, help="Print ids and results as JSON.")
+    return parser
 
 
-def _as_text(value: Any) -> Any:
-    """A value as tyro shows and returns it."""
+def _parser(kind: str, method: str | None, dataset: str, preset: str) -> RunParser:
+    """Return the parser of all options: the general ones, the settings by group, and those of the runs that may follow."""
+    values = preset_values(kind, method, dataset, preset)
+    chosen = f"{METHODS[method].title}, preset {preset}" if method else f"preset {preset}"
+    parser = RunParser(kind, f"{TEXTS[kind]} Numbers may be fractions like 8/255; None empties a setting that can be empty. "
+                       f"The defaults shown are those of {chosen}, dataset {dataset}.", parents=[_general(kind)],
+                       usage=f"python -m engine {kind} [options]")
+    groups: dict[str, Callable[..., object]] = {}
+    for name, info in _settings_of(config_class(kind, method)):
+        title = setting_of(info).group
+        if title not in groups:
+            groups[title] = parser.add_argument_group(title).add_argument
+        _add_setting(groups[title], "", name, info, _help(info, values[name]))
+    for follower in kinds_after(kind):
+        for name, info in _settings_of(config_class(follower)):  # not in the help, which would be three times as long
+            _add_setting(parser.add_argument, f"{follower}.", name, info, argparse.SUPPRESS)
+    return parser
+
+
+def _settings_of(cls: type[RunConfig]) -> list[tuple[str, FieldInfo]]:
+    """Return the settings that are options by themselves: all but the dataset."""
+    return [(name, info) for name, info in cls.model_fields.items() if name != "dataset"]
+
+
+def _add_setting(add: Callable[..., object], prefix: str, name: str, info: FieldInfo, text: str) -> None:
+    """Add the option of one setting. prefix: "retrain." for the setting of a retraining that follows."""
+    flag, dest = name.replace("_", "-"), f"{prefix}{name}"
+    if info.annotation is bool:
+        add(f"--{prefix}{flag}", f"--{prefix}no-{flag}", dest=dest, action=Switch, help=text)
+    else:
+        several = "*" if typing.get_origin(info.annotation) is tuple else None
+        add(f"--{prefix}{flag}", dest=dest, action="append", nargs=several, metavar=_metavar(info), help=text)
+
+
+def _help(info: FieldInfo, value: Any) -> str:
+    """Return meaning, choices, source and default of a setting. argparse formats the text, hence the doubled percent signs."""
     if isinstance(value, bool):
-        return value
-    if isinstance(value, (list, tuple)):
-        return tuple(map(str, value))
-    return NONE if value is None else str(value)
+        words = "on" if value else "off"
+    else:
+        words = ", ".join(value) if isinstance(value, tuple) else value_words(info, value)
+    choices = f" One of: {', '.join(_choices_of(info))}." if _metavar(info) == "NAME" else ""
+    source = f" Source: {setting_of(info).source}." if setting_of(info).source else ""
+    return f"{info.description}{choices}{source} Default: {words or 'empty'}.".replace("%", "%%")
 
 
-def _value(text: Any, annotation: Any) -> Any:
-    """What was typed, as the configuration class understands it: numbers may be fractions, "None" is empty, several values
-    stand behind each other or with commas."""
-    if isinstance(text, tuple):
-        return tuple(part.strip() for word in text for part in word.split(",") if part.strip())
-    if not isinstance(text, str):
-        return text
-    if text in (NONE, "none") and type(None) in typing.get_args(annotation):
-        return None
-    numeric = annotation in (int, float) or any(part in (int, float) for part in typing.get_args(annotation))
-    if not numeric:
-        return text
-    if re.fullmatch(r"[+-]?\d+", text):
-        return int(text)
-    number = parse_pixels(text)
-    return number if isinstance(number, float) else text
+def _metavar(info: FieldInfo) -> str:
+    """Return the choices of a setting if they fit on a line, else the kind of its value."""
+    if choices := _choices_of(info):
+        return _choices(choices) if len(_choices(choices)) <= LONGEST_CHOICES else "NAME"
+    types = {info.annotation, *typing.get_args(info.annotation)}
+    return "INT" if int in types else "NUMBER" if float in types else "TEXT"
 
 
-def _metavar(annotation: Any) -> str | None:
-    parts = typing.get_args(annotation)
-    if typing.get_origin(annotation) is tuple:
+def _choices_of(info: FieldInfo) -> list[str]:
+    """Return the names that a setting, or each of its values, can have; none if it is not a choice."""
+    parts = typing.get_args(info.annotation)
+    if typing.get_origin(info.annotation) is tuple:
         parts = typing.get_args(parts[0])
-    choices = [part for part in parts if isinstance(part, str)]
-    if choices:
-        return "{" + ",".join(choices) + "}"
-    parts = (annotation, *typing.get_args(annotation))
-    return "INT" if int in parts else "NUMBER" if float in parts else "TEXT"
+    return [part for part in parts if part and isinstance(part, str)]
+
+
+def _choices(names: Iterable[str]) -> str:
+    return "{" + ",".join(names) + "}"

@@ -1,4 +1,4 @@
-"""The presets side by side as text: one table a run kind and method, at most 100 columns wide."""
+"""The presets side by side as text: a table for each kind of run and method, at most 100 columns wide."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ WIDTH = 100
 WIDEST_VALUE = 14
 SHOWN = tuple(name for name in PRESETS if name != "smoke")  # smoke is for the project's own tests
 LEGEND = ("* differs from the published value, or from the default where no source is named. With a star in the paper column the "
-          "dataset asks for it; the published value then stands behind the source.")
+          "dataset requires it; the published value then follows the source.")
 HEADING = ("setting", *SHOWN, "published in")
 
 
 def presets_text(settings: Sequence[Setting]) -> str:
-    """Everything that `python -m engine presets` prints of these settings."""
+    """Return the text that `python -m engine presets` prints for these settings."""
     about = [textwrap.fill(f"{name}: {PRESETS[name]}", WIDTH) for name in SHOWN]
     parts = ["\n".join([*about, textwrap.fill(LEGEND, WIDTH)])]
     for (kind, method), rows in groupby(settings, key=lambda one: (one.kind, one.method)):
@@ -31,7 +31,7 @@ def presets_text(settings: Sequence[Setting]) -> str:
 
 
 def row_of(setting: Setting) -> tuple[str, ...]:
-    """One line: the setting, its value in each preset with a star where it is not the published one, the source."""
+    """Return one line: the setting, its value in each preset, starred where it is not the published one, and the source."""
     pixels = is_pixels(config_class(setting.kind, setting.method).model_fields[setting.field])
     values = [value_text(setting.values[name], pixels) + "*" * (setting.values[name] != setting.published) for name in SHOWN]
     source = setting.source
@@ -41,7 +41,7 @@ def row_of(setting: Setting) -> tuple[str, ...]:
 
 
 def value_text(value: Any, pixels: bool) -> str:
-    """A value as the command line takes it; a dash for nothing."""
+    """Return a value as people read it; a dash for an empty one."""
     if value is None or value == "":
         return "-"
     if isinstance(value, bool):
@@ -52,7 +52,7 @@ def value_text(value: Any, pixels: bool) -> str:
 
 
 def wrapped_table(rows: Sequence[Sequence[str]]) -> str:
-    """Left-aligned columns, two spaces apart; the last one takes what is left of the width, cells go on below."""
+    """Return left-aligned columns, two spaces apart. Long cells wrap; the last column takes the rest of the width."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     widths[1:-1] = [min(width, WIDEST_VALUE) for width in widths[1:-1]]
     widths[-1] = WIDTH - sum(widths[:-1]) - 2 * (len(widths) - 1)

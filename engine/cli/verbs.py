@@ -1,4 +1,4 @@
-"""One function per verb, and the table that the command line is."""
+"""The verbs of the command line: one function each, and the table that names them."""
 
 from __future__ import annotations
 
@@ -11,25 +11,20 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from engine import api, requests
+from engine import api
 from engine.architecture.network import DerivedNetwork, is_named, named_network
 from engine.architecture.placement import RULES
+from engine.cli import flags
+from engine.cli.parser import Parser
 from engine.config.run import KINDS
 from engine.errors import ConfigError, RampartError
 from engine.registry import unknown_name
 
 
-class Parser(argparse.ArgumentParser):
-    """argparse whose complaints are our sentences."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message[:1].upper()}{message[1:]}; see `{self.prog} --help`.")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command. Returns the exit code: 0 done, 1 a run failed, 2 the request was refused with a sentence."""
+    """Run one command; return the exit code: 0 done, 1 a run failed, 2 refused with a sentence on stderr."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if not arguments or arguments[0] in ("-h", "--help"):
@@ -42,37 +37,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RampartError as problem:
         print(problem, file=sys.stderr)
         return 2
-    except BrokenPipeError:  # `| head` has seen enough
+    except BrokenPipeError:  # `| head` has closed its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as problem:  # a folder that may not be written, a full disk
+    except OSError as problem:  # a folder that cannot be written, or a full disk
         where = problem.filename or "a file in it"
-        print(f"The runs folder must be one that can be read and written, and {where} could not be "
-              f"({problem.strerror or problem}); "
-              "free some space, change its permissions or choose another folder (--runs DIR).", file=sys.stderr)
+        print(f"The runs folder must be readable and writable, and {where} is not ({problem.strerror or problem}); free some "
+              "space, change its permissions or choose another folder (--runs DIR).", file=sys.stderr)
         return 2
 
 
 def usage() -> str:
-    """All verbs, one line each."""
+    """Return the help of the command line: all verbs, one line each."""
     lines = [f"  {name:<12}{verb.text}" for name, verb in VERBS.items()]
-    return "\n".join(["usage: python -m engine VERB [options]", "", *lines, "", "python -m engine VERB --help says more."])
+    return "\n".join(["usage: python -m engine VERB [options]", "", *lines, "", "`python -m engine VERB --help` says more."])
 
 
 def _parser(verb: str) -> Parser:
-    parser = Parser(prog=f"python -m engine {verb}", description=VERBS[verb].text, allow_abbrev=False)
+    parser = Parser(verb, VERBS[verb].text)
     parser.add_argument("--runs", metavar="DIR", default=None, help="folder of all runs (default: $RAMPART_RUNS, else ./runs)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 
 def _launch(verb: str, arguments: list[str]) -> int:
-    from engine.cli import flags
-
     request = flags.parse(verb, arguments)
-    root = requests.runs_root(request.runs)
+    root = api.runs_root(request.runs)
     ids = api.launch(verb, runs=root, method=request.method, dataset=request.dataset, preset=request.preset,
-                     changes=request.changes, parent=request.parent, then=request.then)
+                     changes=request.changes, parent=request.parent, then=request.then, then_changes=request.then_changes)
     if request.wait:
         from engine.cli.waiting import wait
 
@@ -86,7 +78,7 @@ def _stop(verb: str, arguments: list[str]) -> int:
     parser.add_argument("id", help="id of the run")
     parser.add_argument("--force", action="store_true", help="kill the process group; steps since the last checkpoint are lost")
     options = parser.parse_args(arguments)
-    api.stop(options.id, runs=options.runs, force=options.force)
+    (api.force_stop if options.force else api.stop)(api.runs_root(options.runs), options.id)
     return _say_state(options)
 
 
@@ -95,27 +87,27 @@ def _resume(verb: str, arguments: list[str]) -> int:
     parser.add_argument("id", help="id of the run")
     parser.add_argument("--wait", action="store_true", help="stay and show progress until it is over")
     options = parser.parse_args(arguments)
-    api.resume(options.id, runs=options.runs)
+    api.resume(api.runs_root(options.runs), options.id)
     if options.wait:
         from engine.cli.waiting import wait
 
-        return wait([options.id], requests.runs_root(options.runs), options.json)
+        return wait([options.id], api.runs_root(options.runs), options.json)
     return _say_state(options)
 
 
 def _say_state(options: argparse.Namespace) -> int:
-    state = api.status(options.id, runs=options.runs)
+    state = api.status(api.runs_root(options.runs), options.id)
     print(json.dumps({"id": options.id, **dataclasses.asdict(state)}) if options.json else f"{options.id}  {state.status}")
     return 0
 
 
 def _queue(verb: str, arguments: list[str]) -> int:
     options = _parser(verb).parse_args(arguments)
-    waiting = api.queue(runs=options.runs)
+    waiting = api.queue(api.runs_root(options.runs))
     if options.json:
         print(json.dumps(waiting))
     else:
-        print(_table([[entry["id"], entry["kind"], entry["title"], entry["cause"]] for entry in waiting]) or "Nothing waits.")
+        print(_table([[entry["id"], entry["kind"], entry["title"], entry["cause"]] for entry in waiting]) or "No run is waiting.")
     return 0
 
 
@@ -149,7 +141,7 @@ def _describe(verb: str, arguments: list[str]) -> int:
         for name in ("channels", "layers", "placement", "width_ratio", "auxiliary"):
             given = getattr(options, name)
             if given is not None and given is not False and given != "":
-                raise ConfigError(f"{name} cannot be chosen of {options.genotype}, which has its own, got {given}; "
+                raise ConfigError(f"{name} cannot be chosen for {options.genotype}, which has its own, got {given}; "
                                   "leave it out.")
     genotype, numbers = api.describe(options.genotype, channels=64 if options.channels is None else options.channels,
                                      layers=20 if options.layers is None else options.layers, classes=options.classes,
@@ -181,19 +173,19 @@ def _export(verb: str, arguments: list[str]) -> int:
                         help="shape of an image (default 3 32 32; a run's own)")
     _add_arrangement(parser, "a run's own, else published with the cells")
     options = parser.parse_args(arguments)
-    found = source.find(options.what, requests.runs_root(options.runs), channels=options.channels, layers=options.layers,
+    exported = source.find(options.what, api.runs_root(options.runs), channels=options.channels, layers=options.layers,
                         classes=options.classes, image_shape=options.image_shape, placement=options.placement,
                         width_ratio=options.width_ratio)
-    files = [str(path) for path in writing.write(found, options.format, options.out)]
-    code = found.network.genotype.hash if isinstance(found.network, DerivedNetwork) else None
+    files = [str(path) for path in writing.write(exported, options.format, options.out)]
+    code = exported.network.genotype.hash if isinstance(exported.network, DerivedNetwork) else None
     print(json.dumps({"files": files, "hash": code}) if options.json else "\n".join(files))
     return 0
 
 
 def _add_arrangement(parser: Parser, default_text: str, default: str | None = None) -> None:
-    """The two options that say which cells stand where, and how wide they are."""
+    """Add the options for the positions and widths of the cells."""
     parser.add_argument("--placement", choices=list(RULES), default=default,
-                        help=f"where the cells stand (default: {default_text})")
+                        help=f"position rule of the cells (default: {default_text})")
     parser.add_argument("--width-ratio", metavar="A:B:C", default=default,
                         help=f"widths of the three thirds, like 1:2:4 (default: {default_text})")
 
@@ -202,13 +194,13 @@ def _transplant(verb: str, arguments: list[str]) -> int:
     parser = _parser(verb)
     parser.add_argument("genotype", help="a name of the catalogue, a genotype as JSON, or the id of a run")
     parser.add_argument("--copy", action="append", default=[], metavar="SOURCE:TARGET",
-                        help="put the SOURCE cell in the place of TARGET, too; GENOTYPE.SOURCE:TARGET takes another genotype's")
-    parser.add_argument("--swap", action="append", default=[], metavar="KIND:KIND", help="let two cells change places")
-    parser.add_argument("--everywhere", metavar="KIND", help="one cell for all positions but the reductions")
+                        help="replace the cell TARGET by SOURCE; GENOTYPE.SOURCE:TARGET takes another genotype's cell")
+    parser.add_argument("--swap", action="append", default=[], metavar="KIND:KIND", help="swap two cells")
+    parser.add_argument("--everywhere", metavar="KIND", help="one cell at all positions except the reductions")
     options = parser.parse_args(arguments)
-    found = api.transplant(options.genotype, copy=options.copy, swap=options.swap, everywhere=options.everywhere,
-                           runs=options.runs)
-    print(found.to_json())
+    transplanted = api.transplant(options.genotype, copy=options.copy, swap=options.swap, everywhere=options.everywhere,
+                                  runs=options.runs)
+    print(transplanted.to_json())
     return 0
 
 
@@ -220,16 +212,16 @@ def _import(verb: str, arguments: list[str]) -> int:
     parser.add_argument("path", type=Path, help="the file")
     parser.add_argument("--as", dest="form", choices=list(FORMS), default=None,
                         help="; ".join(f"{name}: {text}" for name, text in FORMS.items()) + " (default: by the ending)")
-    parser.add_argument("--name", help="which genotype, where the file has several")
-    parser.add_argument("--genotype", help="what a checkpoint was trained with: a catalogue name, JSON, or the id of a run")
-    parser.add_argument("--dataset", help="what it was searched or trained on; a checkpoint needs it")
-    parser.add_argument("--placement", choices=list(RULES), help="where a checkpoint's cells stand (default: as in the "
-                        "run that --genotype names, else as published)")
-    parser.add_argument("--title", help="what to call the run")
-    parser.add_argument("--mean", type=float, nargs="+", help="what training subtracted from pixels in 0..1, per image channel")
-    parser.add_argument("--std", type=float, nargs="+", help="what training divided them by, per image channel")
+    parser.add_argument("--name", help="name of the genotype, if the file has several")
+    parser.add_argument("--genotype", help="genotype of a checkpoint: a catalogue name, JSON, or the id of a run")
+    parser.add_argument("--dataset", help="dataset of the search or training; required for a checkpoint")
+    parser.add_argument("--placement", choices=list(RULES), help="position rule of a checkpoint's cells (default: that "
+                        "of the run that --genotype names, else the published one)")
+    parser.add_argument("--title", help="name of the run")
+    parser.add_argument("--mean", type=float, nargs="+", help="mean that training subtracted from pixels (0..1), per channel")
+    parser.add_argument("--std", type=float, nargs="+", help="standard deviation that it divided by, per channel")
     options = parser.parse_args(arguments)
-    run_id = entry.take(requests.runs_root(options.runs), options.path, options.form, name=options.name,
+    run_id = entry.take(api.runs_root(options.runs), options.path, options.form, name=options.name,
                         genotype=options.genotype, dataset=options.dataset, placement=options.placement,
                         title=options.title, mean=options.mean, std=options.std,
                         command=shlex.join(["python", "-m", "engine", verb, *arguments]))
@@ -252,8 +244,8 @@ def _reindex(verb: str, arguments: list[str]) -> int:
     options = _parser(verb).parse_args(arguments)
     report = api.reindex(runs=options.runs)
     counts = {name: value for name, value in dataclasses.asdict(report).items() if isinstance(value, int)}
-    said = ", ".join(f"{name} {value}" for name, value in counts.items())
-    print(json.dumps(counts) if options.json else f"The index is built anew ({said}).")
+    words = ", ".join(f"{name} {value}" for name, value in counts.items())
+    print(json.dumps(counts) if options.json else f"The index has been rebuilt ({words}).")
     return 0
 
 
@@ -281,12 +273,11 @@ def _presets(verb: str, arguments: list[str]) -> int:
 
 
 def _dataset(verb: str, arguments: list[str]) -> int:
-    parser = Parser(prog=f"python -m engine {verb}", description=VERBS[verb].text, allow_abbrev=False, epilog="Data folder: "
-                    "$RAMPART_DATA, else ~/.cache/rampart/data. An image folder, one folder a class, becomes a dataset with: "
-                    "dataset fetch NAME --from DIR --side 32")
+    parser = Parser(verb, VERBS[verb].text, epilog="Data folder: $RAMPART_DATA, else ~/.cache/rampart/data. An image folder with "
+                    "one folder per class becomes a dataset by: dataset fetch NAME --from DIR --side 32")
     parser.add_argument("action", choices=("list", "fetch"), help="list: all datasets; fetch: download and prepare one")
-    parser.add_argument("name", nargs="?", help="what to fetch")
-    parser.add_argument("--from", dest="source", metavar="DIR", help="where the official files, or the class folders, lie")
+    parser.add_argument("name", nargs="?", help="name of the dataset to fetch")
+    parser.add_argument("--from", dest="source", metavar="DIR", help="folder of the official files, or of one folder per class")
     parser.add_argument("--side", type=int, help="height and width of an image folder's images in pixels (default 32)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
@@ -296,46 +287,46 @@ def _dataset(verb: str, arguments: list[str]) -> int:
         return fetched(options.name, options.source, options.side, options.json)
     if options.action == "fetch" or options.name or options.source or options.side:
         parser.error("The action fetch takes the name of one dataset, list takes nothing")
-    found = api.datasets()
+    listed = api.datasets()
     if options.json:
-        print(json.dumps([dataclasses.asdict(one) for one in found]))
+        print(json.dumps([dataclasses.asdict(one) for one in listed]))
         return 0
     print(_table([["here" if one.present else "-", one.name, one.title, f"{one.images:,} images" if one.images else "",
                    "x".join(map(str, one.image_shape or ())), f"{one.classes} classes" if one.classes else "",
-                   "" if one.present else f"python -m engine dataset fetch {one.name}"] for one in found]))
+                   "" if one.present else f"python -m engine dataset fetch {one.name}"] for one in listed]))
     return 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Verb:
-    """What a verb does: the function, and one line for the help."""
+    """A verb: its function, and one line of help."""
 
     call: Callable[[str, list[str]], int]
     text: str
 
 
 VERBS: dict[str, Verb] = {
-    "search": Verb(_launch, "Search an architecture; --then retrain,attack does the whole job."),
-    "retrain": Verb(_launch, "Train a derived network from scratch (--parent SEARCH or --genotype NAME)."),
+    "search": Verb(_launch, "Search for an architecture; --then retrain,attack trains and attacks it as well."),
+    "retrain": Verb(_launch, "Train a network from scratch (--parent SEARCH, --genotype NAME or --network NAME)."),
     "attack": Verb(_launch, "Attack a retrained network on the test split (--parent RETRAIN)."),
-    "queue": Verb(_queue, "What waits, in the order in which it will start."),
+    "queue": Verb(_queue, "List waiting runs in the order in which they will start."),
     "stop": Verb(_stop, "Stop a run within two seconds, with a checkpoint; --force kills it."),
     "resume": Verb(_resume, "Continue a stopped or failed run from its last checkpoint."),
-    "runs": Verb(_runs, "All runs, newest first."),
-    "describe": Verb(_describe, "Parameters and MACs of a genotype at a width and depth."),
-    "export": Verb(_export, "Write a genotype as JSON, or a network as a PyTorch module that stands alone or as ONNX."),
-    "transplant": Verb(_transplant, "Copy or swap cells of a genotype; prints what retrain --genotype takes."),
-    "import": Verb(_import, "Make a run of a genotype, log, alphas or checkpoint of public code; nothing is executed."),
-    "dataset": Verb(_dataset, "Datasets on this machine (list); download and prepare one (fetch NAME)."),
-    "doctor": Verb(_doctor, "What this machine offers."),
-    "reindex": Verb(_reindex, "Delete the index of the run log and build it anew."),
-    "schema": Verb(_schema, "JSON schema of the settings of a run kind."),
-    "presets": Verb(_presets, "Presets side by side, with sources, for every run kind and method."),
+    "runs": Verb(_runs, "List all runs, newest first."),
+    "describe": Verb(_describe, "Print parameters and MACs of a genotype at a width and depth."),
+    "export": Verb(_export, "Write a genotype as JSON, or a network as a self-contained PyTorch module or as ONNX."),
+    "transplant": Verb(_transplant, "Copy or swap cells of a genotype; print the result for retrain --genotype."),
+    "import": Verb(_import, "Turn a genotype, log, alphas file or checkpoint of public code into a run; executes nothing."),
+    "dataset": Verb(_dataset, "List the datasets on this machine (list); download and prepare one (fetch NAME)."),
+    "doctor": Verb(_doctor, "Report what this machine offers and what is missing."),
+    "reindex": Verb(_reindex, "Delete the index of the run log and build it again."),
+    "schema": Verb(_schema, "Print the JSON schema of a kind's settings."),
+    "presets": Verb(_presets, "Compare the presets of every kind and method, with sources."),
 }
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
-    """Left-aligned columns, two spaces apart."""
+    """Return rows as text: left-aligned columns, two spaces apart."""
     if not rows:
         return ""
     widths = [max(len(str(row[column])) for row in rows) for column in range(len(rows[0]))]
@@ -347,7 +338,7 @@ def _percent(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A cell of a table as JSON has it: NaN is null."""
+    """Return a cell of a table as a JSON value: None for NaN."""
     if isinstance(value, float) and math.isnan(value):
         return None
     return value.item() if hasattr(value, "item") else value

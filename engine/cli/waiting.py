@@ -1,4 +1,4 @@
-"""`--wait`: one progress bar per run of the chain, and the attack table at the end. The progress line of `dataset fetch`."""
+"""Progress of `--wait`, with a bar for each run and the attack table at the end, and of `dataset fetch`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from engine.run.folder import RunFolder
 
 
 class Bars:
-    """Progress bars fed by events; on a terminal they move in place, in a log they are written now and then."""
+    """Progress bars fed by events. They move in place on a terminal; a log gets a line every few seconds."""
 
     def __init__(self, runs: Path, ids: Sequence[str], quiet: bool) -> None:
-        """quiet: collect the results without drawing anything."""
+        """quiet: collect the results without drawing bars."""
         self.results: dict[str, list[dict[str, Any]]] = {run_id: [] for run_id in ids}
         kinds = {run_id: str(RunFolder(runs, run_id).read_run()["kind"]) for run_id in ids}
         width = max(map(len, kinds.values()))
@@ -31,7 +31,7 @@ class Bars:
                      for place, (run_id, kind) in enumerate(kinds.items())}
 
     def on_event(self, run_id: str, event: dict[str, Any]) -> None:
-        """Takes one event of a run's events.jsonl; leaves out what is none, as the run log does."""
+        """Draw one line of a run's events.jsonl; pass over lines that are no valid event, as the run log does."""
         try:
             read(event)
         except RunLogError:
@@ -39,7 +39,7 @@ class Bars:
         bar = self.bars[run_id]
         if event.get("event") == "progress" and event.get("total"):
             if not bar.n and event["done"] > 0:
-                bar.unpause()  # time in the queue is not time at work
+                bar.unpause()  # time in the queue does not count
             bar.total = event["total"]
             bar.n = event["done"]
             bar.set_postfix_str(f"{event.get('detail') or ''} ({event.get('passes', 0)} passes)", refresh=False)
@@ -50,20 +50,20 @@ class Bars:
             self.results[run_id] = [row for row in self.results[run_id] if row["step"] <= event["from_step"]]
 
     def close(self) -> None:
-        """Leaves the bars as they are."""
+        """Leave the bars on the screen as they are."""
         for bar in self.bars.values():
             bar.refresh()
             bar.close()
 
 
 def wait(ids: Sequence[str], runs: Path, as_json: bool) -> int:
-    """Waits for the chain; prints how it ended. Returns 0 when every run finished, else 1."""
+    """Wait for the chain and print how it ended. Return 0 if every run finished, 130 if interrupted, else 1."""
     bars = Bars(runs, ids, as_json)
     try:
         states = api.wait(ids, runs=runs, on_event=bars.on_event)
     except KeyboardInterrupt:
         bars.close()
-        print(f"The runs go on without this terminal; stop them with `python -m engine stop {ids[0]}`.", file=sys.stderr)
+        print(f"The runs continue without this terminal; stop them with `python -m engine stop {ids[0]}`.", file=sys.stderr)
         return 130
     bars.close()
     if as_json:
@@ -80,7 +80,7 @@ def wait(ids: Sequence[str], runs: Path, as_json: bool) -> int:
 
 
 def fetched(name: str, source: str | None, side: int | None, as_json: bool) -> int:
-    """Fetches a dataset with a progress line per file; prints what is there then. Returns 0, or 130 when interrupted."""
+    """Fetch a dataset with a progress line per file and print its size. Return 0, or 130 if interrupted."""
     bars: dict[str, tqdm] = {}
     slow = {} if sys.stderr.isatty() else {"mininterval": 10.0, "maxinterval": 60.0}
 
@@ -92,13 +92,13 @@ def fetched(name: str, source: str | None, side: int | None, as_json: bool) -> i
         bars[what].update(done - bars[what].n)
 
     try:
-        found = api.fetch_dataset(name, source=source, side=side, progress=on_progress)
+        dataset = api.fetch_dataset(name, source=source, side=side, progress=on_progress)
     except KeyboardInterrupt:
-        print(f"What has come is kept; the same command goes on: python -m engine dataset fetch {name}", file=sys.stderr)
+        print(f"The downloaded part is kept; the same command continues: python -m engine dataset fetch {name}", file=sys.stderr)
         return 130
     finally:
         for bar in bars.values():
             bar.close()
-    where = f" in {found.place}" if found.place else ""
-    print(json.dumps(dataclasses.asdict(found)) if as_json else f"{found.title} is here: {found.images:,} images{where}")
+    where = f" in {dataset.place}" if dataset.place else ""
+    print(json.dumps(dataclasses.asdict(dataset)) if as_json else f"{dataset.title} is here: {dataset.images:,} images{where}")
     return 0

@@ -1,4 +1,4 @@
-"""What the settings of all run kinds share, and the names of the presets."""
+"""Settings that all kinds of run share, and the names of the presets."""
 
 from __future__ import annotations
 
@@ -19,21 +19,24 @@ PRESETS = {
 
 
 class RunConfig(BaseModel):
-    """What all kinds share. Frozen: what is logged is what ran."""
+    """Settings that all kinds of run share. Frozen: what is logged is what ran."""
 
-    # JSON has no infinity, so no setting may have it.
+    # JSON has no infinity, so no setting may be infinite.
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-    # Values laid over the defaults by preset name. `paper` is empty by definition. In `quick`, a search takes two threads, one
-    # for each of two passes side by side; retraining and attack take one, since on such small tensors a second thread costs
-    # more than it computes.
+    # Values laid over the defaults, by preset. `paper` is empty by definition. In `quick`, a search takes two threads, one for
+    # each of two concurrent passes; retraining and attack take one, since on such small tensors a second thread costs more
+    # than it gains.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}}
 
     dataset: str = setting("digits", "Which images.", group="Data")
     images: int | None = setting(
         None, "Use only this many images of each split (stratified).", group="Data", empty="all", ge=8
     )
-    seed: int = setting(2, "Seed of every random choice of the run.", group="Run", source="ARNAS code, search", ge=0,
-                        le=2**31 - 1)
+    split_seed: int = setting(
+        0, "Seed of the four splits: which images serve weights, alphas, checkpoint selection and test. A run takes over that of "
+        "the run it follows.", group="Data", ge=0, le=2**31 - 1)
+    seed: int = setting(2, "Seed of every random choice of the run except the splits.", group="Run", source="ARNAS code, search",
+                        ge=0, le=2**31 - 1)
     device: str = setting(
         "auto", "auto, cpu, cuda or cuda:N. auto takes the first free GPU, else the CPU.", group="Run",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",

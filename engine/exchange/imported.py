@@ -179,7 +179,7 @@ def _record(run_id: str, kind: str, title: str, config: Mapping[str, Any], origi
         "schema": SCHEMA, "id": run_id, "kind": kind, "method": METHOD, "preset": PRESET, "title": f"{title}, imported",
         "config": dict(config), "parent": None, "children_of_chain": [],
         # For runs that follow. The splits of the imported training are unknown.
-        "split_seed": RunConfig.model_fields["seed"].default,
+        "split_seed": RunConfig.model_fields["split_seed"].default,
         "created": created, "command": origin.command,
         "imported": {"file": origin.file, "sha256": origin.sha256, "as": origin.form},
         **provenance.describe()}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from engine.configuring import Difference, config_class, differences_from_paper, recorded
+from engine.configuring import Difference, differences_from_paper, recorded
 from engine.errors import ConfigError, RunError, RunLogError
 from engine.log.index import FLAG, INT, NUMBER, TEXT, Index
 from engine.log.ingest import stamp_of
@@ -268,7 +268,6 @@ def _differences(document: dict[str, Any]) -> list[Difference]:
     if document.get("imported"):
         return []
     try:
-        cls = config_class(document["kind"], document.get("method"))
-        return differences_from_paper(recorded(cls, document["config"]))
+        return differences_from_paper(recorded(document))
     except (ConfigError, KeyError):
         return []

@@ -145,7 +145,8 @@ def check_run(run_id: str, run: Mapping[str, Any]) -> None:
         ("children_of_chain", list, "a list of ids"), ("code", dict, "an object"), ("packages", dict, "an object"))]
     if isinstance(config, dict):  # what is needed before a worker checks the rest
         checks += [(name, config.get(name, ""), isinstance(config.get(name, ""), str), "text") for name in ("dataset", "device")]
-        checks.append(("threads", config.get("threads"), _is_whole(config.get("threads"), optional=True), "a whole number"))
+        checks += [(name, config.get(name), _is_whole(config.get(name), optional=True), "a whole number")
+                   for name in ("threads", "seed", "split_seed")]
     for name, got, good, expected in checks:
         if not good:
             raise RunError(f"{name} in run.json of run {run_id} must be {expected}, got {got!r:.60}; "

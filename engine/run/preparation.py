@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from engine.architecture.network import Network
-from engine.config import RunConfig
-from engine.configuring import config_class, recorded
+from engine.configuring import recorded
 from engine.data.catalogue import DATASETS, image_source
 from engine.data.dataset import Dataset
 from engine.data.loading import Images, load_split
@@ -55,12 +54,11 @@ def prepare(session: Session) -> Prepared:
     """
     run = session.run
     environment.prepare(session.threads, session.device)
-    config: RunConfig = recorded(config_class(session.kind, run.get("method")), run["config"])
+    config = recorded(run)
     dataset = DATASETS[config.dataset]
-    split_seed = int(run.get("split_seed", config.seed))
-    splits = splits_of(dataset, split_seed, config.images)
+    splits = splits_of(dataset, config.split_seed, config.images)
     others = map(image_source, config.datasets()[1:])
-    second = next(((other, splits_of(other, split_seed, config.images)) for other in others), None)
+    second = next(((other, splits_of(other, config.split_seed, config.images)) for other in others), None)
     state, problems = (None, []) if session.attempt == 1 else checkpoint.load(session.folder.checkpoint)
     if state is not None:
         with checkpoint.fitting(f"checkpoint/last.pt of run {session.folder.id} must say how far the run is"):

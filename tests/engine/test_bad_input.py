@@ -35,6 +35,11 @@ REFUSED = [
     ([*RETRAIN, "--genotype", "ARNAS", "--batch-size", "4096"], "batch_size must be at most 128", "take"),
     ([*SEARCH, "--channels", "7"], "channels must be even", "take 8"),
     ([*SEARCH, "--epochs", "many"], "epochs must be", "got 'many'"),
+    ([*SEARCH, "--epochs", "9" * 30], "epochs must be less than or equal to 10000", "give such a value"),
+    ([*SEARCH, "--epochs", "9" * 5000], "epochs must be", "give such a value"),
+    ([*SEARCH, "--epsilon", "1e999"], "epsilon must be a finite number", "give such a value"),
+    ([*SEARCH, "--then", "retrain", "--retrain.epochs", "0"], "The retraining that follows: epochs must be", "give such a value"),
+    ([*SEARCH, "--config", "/none.json"], "must be readable, /none.json is not", "give another"),
     ([*SEARCH, "--epochs"], "must each be a known name and its value", "--help"),
     ([*SEARCH, "--then", "attack"], "can follow retrain then attack", "--then retrain,attack"),
     ([*SEARCH, "--threads", "0"], "threads must be", "got 0; give such a value"),
@@ -121,7 +126,7 @@ sys.exit(10 * main(["resume", {run_id!r}, "--runs", {str(runs)!r}]) + main(["sto
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 20 and "Traceback" not in done.stderr, done.stderr
-    assert api.status(run_id, runs=runs).status == "stopped"
+    assert api.status(runs, run_id).status == "stopped"
     assert [path.name for path in RunFolder(runs, run_id).control.iterdir()] == ["stop"]
 
 
@@ -146,13 +151,13 @@ def test_a_corrupt_run_json_leaves_other_runs_untouched(tmp_path: Path) -> None:
     runs = without_supervisor(tmp_path / "runs")
     broken, whole = (api.launch("search", runs=runs, preset="smoke")[0] for _ in range(2))
     RunFolder(runs, broken).run_json.write_text('{"id": ')
-    assert "run.json" in api.status(broken, runs=runs).cause and api.status(broken, runs=runs).status == "failed"
-    assert api.status(whole, runs=runs).status == "queued"
-    assert [entry["id"] for entry in api.queue(runs=runs)] == [whole]
+    assert "run.json" in api.status(runs, broken).cause and api.status(runs, broken).status == "failed"
+    assert api.status(runs, whole).status == "queued"
+    assert [entry["id"] for entry in api.queue(runs)] == [whole]
     with pytest.raises(RampartError, match="run.json"):
         api.launch("retrain", runs=runs, preset="smoke", parent=broken)
     with pytest.raises(RampartError, match="run.json.*restore the file"):
-        api.resume(broken, runs=runs)
+        api.resume(runs, broken)
     table = api.runs_table(runs=runs)
     assert set(table["id"]) == {broken, whole}
 
@@ -164,17 +169,17 @@ def test_files_of_the_supervisor_that_hold_nonsense_break_no_list(tmp_path: Path
     run = RunFolder(runs, late).read_run()
     RunFolder(runs, late).run_json.write_text(json.dumps(run | {"created": "today"}))
     (runs / "queue.json").write_text("{")
-    assert [entry["id"] for entry in api.queue(runs=runs)] == [whole]
-    assert {api.status(run_id, runs=runs).status for run_id in (broken, late)} == {"failed"}
-    assert "restore" in api.status(broken, runs=runs).cause and "restore" in api.status(late, runs=runs).cause
+    assert [entry["id"] for entry in api.queue(runs)] == [whole]
+    assert {api.status(runs, run_id).status for run_id in (broken, late)} == {"failed"}
+    assert "restore" in api.status(runs, broken).cause and "restore" in api.status(runs, late).cause
 
 
 def test_an_environment_that_cannot_be_read_fails_the_run_instead_of_keeping_it_waiting(tmp_path: Path) -> None:
     runs = without_supervisor(tmp_path / "runs")
     (run_id,) = api.launch("search", runs=runs, preset="smoke")
     RunFolder(runs, run_id).environment_json.write_text("{")
-    assert api.status(run_id, runs=runs).status == "failed"
-    assert "environment.json" in api.status(run_id, runs=runs).cause
+    assert api.status(runs, run_id).status == "failed"
+    assert "environment.json" in api.status(runs, run_id).cause
 
 
 def test_a_corrupt_line_of_events_leaves_the_others_readable(tmp_path: Path) -> None:
@@ -194,7 +199,7 @@ def test_a_corrupt_line_of_events_leaves_the_others_readable(tmp_path: Path) -> 
 def test_waiting_passes_over_lines_that_are_no_events(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = without_supervisor(tmp_path / "runs")
     (run_id,) = api.launch("search", runs=runs, preset="smoke")
-    api.stop(run_id, runs=runs)
+    api.stop(runs, run_id)
     RunFolder(runs, run_id).events.write_text("\n".join(
         ["[" * 100_000, '{"event": "progress", "total": 5}', '{"event": "attack"}', '{"event": "resumed"}', "[]", "\udcff", ""]),
         errors="surrogateescape")
@@ -205,6 +210,6 @@ def test_waiting_passes_over_lines_that_are_no_events(tmp_path: Path, capsys: py
 def test_waiting_ends_when_the_parent_will_not(tmp_path: Path) -> None:
     runs = without_supervisor(tmp_path / "runs")
     search, retrain, attack = api.launch("search", runs=runs, preset="smoke", then=("retrain", "attack"))
-    api.stop(search, runs=runs)
+    api.stop(runs, search)
     for ids in ([attack], [retrain, attack], [search, retrain, attack]):
         assert {api.wait(ids, runs=runs)[run_id].status for run_id in ids} <= {"queued", "stopped"}

@@ -55,7 +55,7 @@ def test_an_unknown_attack_is_told_that_pgd_has_any_length() -> None:
                                    ["--placement", "normal"]])
 def test_describe_refuses_what_a_hand_made_network_does_not_have(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["describe", "resnet-18", *words]) != 0
-    assert "cannot be chosen of resnet-18, which has its own" in capsys.readouterr().err
+    assert "cannot be chosen for resnet-18, which has its own" in capsys.readouterr().err
     assert main(["describe", "resnet-18", "--classes", "100", "--image-size", "64"]) == 0
 
 
@@ -65,12 +65,12 @@ def test_the_help_tells_the_standard_training(runs: Path, capsys: pytest.Capture
     shown = " ".join(capsys.readouterr().out.split())
     assert STANDARD_TRAINING in shown
     changes = flags.parse("retrain", [*STANDARD_TRAINING.split(), "--dataset", "cifar10"]).changes
-    found = build("retrain", None, "cifar10", "paper", changes)
+    config = build("retrain", None, "cifar10", "paper", changes)
     # DARTS and E2RNAS, released code: train.py
-    assert (found.epochs, found.batch_size, found.layers, found.channels) == (600, 96, 20, 36)
-    assert (found.learning_rate, found.schedule, found.momentum, found.weight_decay) == (0.025, "cosine", 0.9, 3e-4)
-    assert (found.gradient_clip, found.auxiliary_weight, found.cutout, found.drop_path) == (5, 0.4, 16, 0.2)
-    assert found.training == "natural" and found.normalise and found.warmup_epochs == 0
+    assert (config.epochs, config.batch_size, config.layers, config.channels) == (600, 96, 20, 36)
+    assert (config.learning_rate, config.schedule, config.momentum, config.weight_decay) == (0.025, "cosine", 0.9, 3e-4)
+    assert (config.gradient_clip, config.auxiliary_weight, config.cutout, config.drop_path) == (5, 0.4, 16, 0.2)
+    assert config.training == "natural" and config.normalise and config.warmup_epochs == 0
 
 
 def test_transplant_prints_what_retrain_takes(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,7 +117,7 @@ def test_flags_are_the_configuration(runs: Path, capsys: pytest.CaptureFixture[s
     expected = build("search", "arnas", "digits", "smoke", {
         "epsilon": 8 / 255, "step_size": 2 / 255, "flip": True, "clip_images": True, "steps_per_epoch": None, "seed": 5})
     assert run["config"] == expected.model_dump(mode="json")
-    assert run["title"] == "ARNAS, images clipped"
+    assert run["title"] == "ARNAS, images clipped, epsilon 8/255, attack step 2/255"
 
 
 @pytest.mark.parametrize("kind", ["search", "retrain", "attack"])
@@ -169,6 +169,43 @@ def test_an_option_is_given_only_once(words: list[str]) -> None:
         parse("search", words)
 
 
+def test_settings_of_followers_are_options(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--preset", "smoke", "--epsilon", "8/255", "--then", "retrain,attack", "--retrain.epochs=2", "--retrain.no-flip",
+             "--retrain.epsilon", "0.15", "--attack.attacks", "fgsm", "pgd-7", "--attack.images", "None", "--json"]
+    assert main(["search", *words, "--runs", str(runs)]) == 0
+    ids = json.loads(capsys.readouterr().out)["ids"]
+    search, retrain, attack = (RunFolder(runs, run_id).read_run()["config"] for run_id in ids)
+    assert (search["epsilon"], retrain["epsilon"], attack["epsilon"]) == (8 / 255, 0.15, 0.15)
+    assert (retrain["epochs"], retrain["flip"], attack["attacks"], attack["images"]) == (2, False, ["fgsm", "pgd-7"], None)
+
+
+@pytest.mark.parametrize(("words", "sentence"), [
+    (["search", "--retrain.epochz", "2"], "Did you mean '--retrain.epochs'?"),
+    (["search", "--retrain.epochs", "2"], "Settings of retrain need a run of that kind"),
+    (["search", "--then", "retrain", "--retrain.epochs", "0"], "The retraining that follows: epochs must be"),
+    (["search", "--then", "retrain", "--retrain.flip", "--retrain.no-flip"], "must be given only once, got it 2 times"),
+    (["attack", "--retrain.epochs", "2"], "There is no option '--retrain.epochs'; known are: --attacks,")])
+def test_wrong_settings_of_followers_are_refused(words: list[str], sentence: str, runs: Path,
+                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, "--preset", "smoke", "--runs", str(runs)]) == 2
+    assert sentence in capsys.readouterr().err and not list(runs.glob("2*"))
+
+
+def test_the_help_of_a_run_has_groups_choices_sources_and_the_presets_defaults(
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    with pytest.raises(SystemExit):
+        main(["search", "--method", "advrush", "--dataset", "cifar10", "--preset", "paper", "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    shown = " ".join(" ".join(lines).split())
+    assert "those of AdvRush, preset paper, dataset cifar10" in shown
+    assert "--robust-objective" not in shown and "--retrain.epochs" not in shown
+    assert {"What to run:", "Data:", "Schedule:", "Supernet:", "Architecture:"} <= set(lines)
+    assert "--preset {quick,scout,paper,smoke}" in shown and "--flip, --no-flip Random horizontal flip." in shown
+    assert "Source: AdvRush code. Default: " in shown and "Empty: a full pass. Default: None." in shown
+
+
 def test_queue_stop_resume(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run_id,) = requests.submit(runs, "search", {}, method="arnas", preset="smoke")
     assert main(["queue", "--runs", str(runs), "--json"]) == 0
@@ -176,23 +213,23 @@ def test_queue_stop_resume(runs: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert main(["stop", run_id, "--runs", str(runs), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["status"] == "stopped"
     assert main(["queue", "--runs", str(runs)]) == 0
-    assert capsys.readouterr().out == "Nothing waits.\n"
+    assert capsys.readouterr().out == "No run is waiting.\n"
     assert main(["resume", run_id, "--runs", str(runs)]) == 0
     assert capsys.readouterr().out == f"{run_id}  queued\n"
 
 
 def test_runs_and_reindex(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = write_sample_runs(tmp_path)
+    ids = write_sample_runs(tmp_path)
     assert main(["runs", "--runs", str(tmp_path), "--json"]) == 0
     rows = {row["id"]: row for row in json.loads(capsys.readouterr().out)}
-    assert set(rows) == set(found.values())
-    assert {role: rows[found[role]]["status"] for role in ("search", "running", "failed", "stopped")} == {
+    assert set(rows) == set(ids.values())
+    assert {role: rows[ids[role]]["status"] for role in ("search", "running", "failed", "stopped")} == {
         "search": "finished", "running": "running", "failed": "failed", "stopped": "stopped"}
     assert not (tmp_path / "index.duckdb").exists()  # the command line leaves the file to a dashboard
     assert main(["runs", "--runs", str(tmp_path)]) == 0
-    assert found["attack"] in capsys.readouterr().out
+    assert ids["attack"] in capsys.readouterr().out
     assert main(["reindex", "--runs", str(tmp_path), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["runs"] == len(found)
+    assert json.loads(capsys.readouterr().out)["runs"] == len(ids)
     assert (tmp_path / "index.duckdb").exists()
 
 

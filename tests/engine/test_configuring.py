@@ -191,7 +191,17 @@ def test_a_dataset_says_how_large_a_square_is_and_a_method_whether_there_is_one(
 
 
 def test_a_recorded_search_has_what_it_ran_with_and_not_what_is_default_now() -> None:
-    darts, values = METHODS["darts"].config, {"dataset": "digits"}
-    assert darts().normalise and not recorded(darts, values).normalise
-    assert recorded(darts, values | {"normalise": True, "cutout": 2}).model_dump() == darts(normalise=True, cutout=2).model_dump()
-    assert recorded(RetrainConfig, {"auxiliary_weight": 0.0}).cutout == 16
+    darts, run = METHODS["darts"].config, {"kind": "search", "method": "darts", "split_seed": 0}
+    assert darts().normalise and not recorded(run | {"config": {"dataset": "digits"}}).normalise
+    values = {"dataset": "digits", "normalise": True, "cutout": 2}
+    assert recorded(run | {"config": values}).model_dump() == darts(normalise=True, cutout=2).model_dump()
+    assert recorded({"kind": "retrain", "config": {"auxiliary_weight": 0.0}}).cutout == 16
+
+
+@pytest.mark.parametrize(("record", "split_seed"), [
+    ({"config": {"seed": 5}}, 5), ({"config": {}}, 2), ({"config": {"seed": 5}, "split_seed": 7}, 7),
+    ({"config": {"seed": 5, "split_seed": 3}, "split_seed": 7}, 3)])
+def test_an_old_run_keeps_its_splits(record: dict[str, object], split_seed: int) -> None:
+    old = {"kind": "attack", "method": "arnas", **record}
+    assert recorded(old).split_seed == split_seed
+    assert not {"seed", "split_seed"} & {one.field for one in differences_from_paper(recorded(old))}

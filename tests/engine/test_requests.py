@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import shlex
 import subprocess
 import sys
 import threading
@@ -11,9 +12,12 @@ from pathlib import Path
 import pytest
 
 from engine import requests
-from engine.configuring import build
-from engine.errors import RunError
+from engine.cli.flags import parse
+from engine.configuring import build, recorded
+from engine.data.splits import splits_of
+from engine.errors import ConfigError, RunError
 from engine.run.folder import RunFolder
+from engine.search.methods.registry import METHODS
 from tests.engine.run.processes import without_supervisor
 
 
@@ -32,7 +36,7 @@ def test_a_chain_is_written_whole(runs: Path) -> None:
     # The deviation stands in the name of everything that comes of it.
     assert {run["title"] for run in (search, retrain, attack)} == {"ARNAS, images clipped"}
     assert {run["method"] for run in (search, retrain, attack)} == {"arnas"}
-    assert {run["split_seed"] for run in (search, retrain, attack)} == {7}
+    assert {run["config"]["split_seed"] for run in (search, retrain, attack)} == {0}
     assert {run["config"]["seed"] for run in (search, retrain, attack)} == {7}
     assert search["config"] == config.model_dump(mode="json")
     assert search["created"] < retrain["created"] < attack["created"]
@@ -49,20 +53,100 @@ def test_followers_take_over_threads_that_were_chosen(runs: Path, chosen: dict[s
     assert [RunFolder(runs, run_id).read_run()["config"]["threads"] for run_id in ids] == of_each
 
 
+CHOSEN = {"epsilon": 8 / 255, "step_size": 2 / 255, "images": 64, "seed": 7, "device": "cpu", "threads": 3, "normalise": True}
+
+
+def test_chosen_settings_follow_down_the_chain(runs: Path) -> None:
+    ids = requests.submit(runs, "search", CHOSEN, method="arnas", preset="quick", then=("retrain", "attack"))
+    search, retrain, attack = (RunFolder(runs, run_id).read_run()["config"] for run_id in ids)
+    for config in (search, retrain):
+        assert {name: config[name] for name in CHOSEN} == CHOSEN
+    assert {name: attack.get(name, True) for name in CHOSEN} == CHOSEN  # an attack has no setting normalise
+
+
+def test_settings_that_were_not_chosen_stay_those_of_each_runs_preset() -> None:
+    for method in METHODS:
+        config = build("search", method, "cifar10", "paper")
+        assert requests.followers("search", config, method, "paper", ("retrain", "attack")) == [
+            (kind, build(kind, None, "cifar10", "paper")) for kind in ("retrain", "attack")]
+
+
+def test_changes_of_a_follower_win_and_follow_further_down() -> None:
+    config = build("search", "arnas", "digits", "smoke", {"epsilon": 0.1, "seed": 7})
+    changes = {"retrain": {"epsilon": 0.2}, "attack": {"seed": 8}}
+    (_, retrain), (_, attack) = requests.followers("search", config, "arnas", "smoke", ("retrain", "attack"), changes)
+    assert (retrain.epsilon, retrain.seed, attack.epsilon, attack.seed) == (0.2, 7, 0.2, 8)
+
+
+@pytest.mark.parametrize(("changes", "sentence"), [
+    ({"attack": {"epsilon": 0.1}}, "Settings of attack need a run of that kind that follows, got then retrain"),
+    ({"retrain": {"epsilom": 0.1}}, "The retraining that follows: There is no setting 'epsilom'"),
+    ({"retrain": {"dataset": "cifar10"}}, "The retraining that follows: dataset must be 'digits' as in the first run"),
+    ({"retrain": {"split_seed": 5}}, "The retraining that follows: split_seed must be 0 as in the first run"),
+    ({"retrain": {"batch_size": 4096}}, "The retraining that follows: batch_size must be at most")])
+def test_a_follower_that_cannot_work_is_refused(changes: dict[str, dict[str, object]], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        requests.followers("search", build("search", "arnas", "digits", "smoke"), "arnas", "smoke", ("retrain",), changes)
+
+
+def test_the_command_of_a_chain_reproduces_it_exactly(runs: Path) -> None:
+    changes = {"retrain": {"epsilon": 0.15, "flip": True, "milestones": "1/3, 2/3", "steps_per_epoch": None},
+               "attack": {"attacks": ("fgsm", "pgd-7")}}
+    first = requests.submit(runs, "search", {"epsilon": 8 / 255, "split_seed": 4, "threads": 2}, method="arnas", preset="smoke",
+                            then=("retrain", "attack"), then_changes=changes)
+    chain = [RunFolder(runs, run_id).read_run() for run_id in first]
+    assert chain[1]["config"]["epsilon"] == chain[2]["config"]["epsilon"] == 0.15
+    request = parse("search", shlex.split(chain[0]["command"])[4:])
+    again = requests.submit(runs, request.kind, request.changes | {"dataset": request.dataset}, method=request.method,
+                            preset=request.preset, then=request.then, then_changes=request.then_changes)
+    for old, new in zip(chain, (RunFolder(runs, run_id).read_run() for run_id in again), strict=True):
+        assert old["config"] == new["config"] and old["title"] == new["title"]
+    assert RunFolder(runs, again[0]).read_run()["command"] == chain[0]["command"]
+
+
+def test_chains_of_different_seeds_meet_on_the_same_test_images(runs: Path) -> None:
+    splits = []
+    for seed in (3, 4):
+        ids = requests.submit(runs, "search", {"seed": seed}, method="arnas", preset="smoke", then=("retrain", "attack"))
+        splits += [splits_of(config.dataset, config.split_seed, config.images).hash
+                   for config in (recorded(RunFolder(runs, run_id).read_run()) for run_id in ids)]
+    assert len(set(splits)) == 1
+
+
+def test_a_run_has_the_splits_of_the_run_that_it_follows(runs: Path) -> None:
+    (search,) = requests.submit(runs, "search", {"split_seed": 5}, method="arnas", preset="smoke")
+    ids = requests.submit(runs, "retrain", {"seed": 9}, preset="smoke", parent=search, then=("attack",))
+    ids += requests.submit(runs, "retrain", {"split_seed": 5}, preset="smoke", parent=search)
+    assert [RunFolder(runs, run_id).read_run()["config"]["split_seed"] for run_id in ids] == [5, 5, 5]
+    with pytest.raises(ConfigError, match=f"split_seed must be 5, that of the parent {search}, .* got 6; leave it out"):
+        requests.submit(runs, "retrain", {"split_seed": 6}, preset="smoke", parent=search)
+
+
+@pytest.mark.parametrize(("recorded_seed", "split_seed"), [({"split_seed": 7}, 7), ({}, 2)])
+def test_what_follows_an_old_run_has_its_splits(runs: Path, recorded_seed: dict[str, int], split_seed: int) -> None:
+    (search,) = requests.submit(runs, "search", {}, method="arnas", preset="smoke")
+    run = RunFolder(runs, search).read_run()
+    del run["config"]["split_seed"]
+    RunFolder(runs, search).run_json.write_text(json.dumps(run | recorded_seed))
+    (retrain,) = requests.submit(runs, "retrain", {"seed": 9}, preset="smoke", parent=search)
+    follower = RunFolder(runs, retrain).read_run()
+    assert follower["config"]["split_seed"] == split_seed and f"--split-seed {split_seed}" in follower["command"]
+
+
 def test_a_double_click_launches_one_run(runs: Path) -> None:
-    found: list[list[str]] = []
+    launched: list[list[str]] = []
 
     def click() -> None:
-        found.append(requests.submit(runs, "search", {}, method="arnas", preset="smoke", then=("retrain",), key="one click"))
+        launched.append(requests.submit(runs, "search", {}, method="arnas", preset="smoke", then=("retrain",), key="one click"))
 
     clicks = [threading.Thread(target=click) for _ in range(4)]
     for thread in clicks:
         thread.start()
     for thread in clicks:
         thread.join()
-    assert len(found) == 4 and all(ids == found[0] for ids in found)
+    assert len(launched) == 4 and all(ids == launched[0] for ids in launched)
     assert len(list(runs.glob("2*"))) == 2
-    assert requests.submit(runs, "search", {}, method="arnas", preset="smoke", key="another click") != found[0]
+    assert requests.submit(runs, "search", {}, method="arnas", preset="smoke", key="another click") != launched[0]
 
 
 def test_a_deviation_of_the_training_stands_in_the_name_of_what_follows(runs: Path) -> None:

@@ -208,3 +208,10 @@ def test_the_normalisation_of_our_networks_is_recorded(name: str) -> None:
     network = (Network(CATALOG[name].genotype, channels=4, layers=3, **sizes) if name == "ARNAS"
                else ResidualNetwork(residual_shape(name), **sizes))
     assert preprocessing_of(network) == {"mean": [0.3], "std": [0.25]}
+
+
+def test_autoattack_covers_the_same_images_whatever_the_seed(network: Gauge, images: tuple[Tensor, Tensor]) -> None:
+    covered = [evaluation(network, images, attacks=("autoattack",), autoattack_images=10, **seeds).stages["autoattack/apgd-ce"]
+               for seeds in ({"seed": 3}, {"seed": 4}, {"split_seed": 5})]
+    first, second, other = (stage.positions.tolist() for stage in covered)
+    assert first == second != other

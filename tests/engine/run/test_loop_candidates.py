@@ -49,7 +49,7 @@ def test_the_second_candidate_meets_the_images_of_the_first_and_is_measured_on_p
     config = validate(RandomSearchConfig, run["config"])
     assert isinstance(config, SearchConfig) and config.crop_padding and (config.epochs, config.steps_per_epoch) == (4, 2)
     data = DATASETS["digits"]
-    splits = splits_of(data, config.seed, config.images)
+    splits = splits_of(data, config.split_seed, config.images)
     loaded = {name: load_split(data, splits, name, "cpu") for name in ("weights", "alphas")}
     supernet = supernet_of("random_search", config, classes=data.classes, image_shape=data.image_shape)
     search = RandomSearch(config, supernet, device="cpu", seed=config.seed)

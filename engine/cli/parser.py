@@ -1,0 +1,47 @@
+"""argparse with our sentences for errors and our layout for help. Every verb uses it."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import textwrap
+from typing import Any, NoReturn
+
+from engine.errors import ConfigError
+
+WIDEST = 100
+
+
+class Layout(argparse.HelpFormatter):
+    """Help of at most 100 columns that never breaks an option at its hyphens, so that it can be copied."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=26, width=min(WIDEST, shutil.get_terminal_size().columns - 2))
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(indent + line for line in self._split_lines(text, width - len(indent)))
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse for one verb, which raises ConfigError where argparse would print its usage and exit."""
+
+    def __init__(self, verb: str, text: str = "", **options: Any) -> None:
+        super().__init__(prog=f"python -m engine {verb}", description=text, allow_abbrev=False, formatter_class=Layout, **options)
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message[:1].upper()}{message[1:]}; see `{self.prog} --help`.")
+
+
+class Switch(argparse.Action):
+    """An option without a value and its negation, such as --flip and --no-flip: appends True or False."""
+
+    def __init__(self, option_strings: list[str], dest: str, **options: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
+                 option_string: str | None = None) -> None:
+        earlier = getattr(namespace, self.dest) or []
+        setattr(namespace, self.dest, [*earlier, option_string == self.option_strings[0]])

@@ -1,0 +1,189 @@
+"""Configuration files: what to run and which settings to change, as JSON or YAML. The page exports and imports them as well.
+
+Example:
+    kind: search
+    method: arnas
+    dataset: digits
+    preset: quick
+    then: [retrain, attack]
+    changes: {epsilon: 8/255, epochs: 20}
+    then_changes:
+      retrain: {epochs: 30}
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from types import NoneType
+from typing import Any
+
+import yaml
+from pydantic.fields import FieldInfo
+
+from engine.config import RunConfig, parse_pixels
+from engine.config.run import KINDS
+from engine.configuring import build, config_class
+from engine.errors import ConfigError, shortened
+from engine.registry import unknown_name
+from engine.run.chain import followers, kinds_after
+
+ADVICE = "the Launch page exports such a file"
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Content of a configuration file.
+
+    Attributes:
+        kind: "search", "retrain" or "attack".
+        method: search method; None for the other kinds.
+        dataset, preset: names; the settings start from their values.
+        then: kinds of the runs that follow.
+        changes: settings that differ from the preset's values, by name.
+        then_changes: changes of a follower's settings, by kind.
+    """
+
+    kind: str
+    method: str | None
+    dataset: str
+    preset: str
+    then: tuple[str, ...] = ()
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    then_changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Return the file as JSON, which `from_text` reads back."""
+        record = asdict(self)
+        return json.dumps({name: record[name] for name in ENTRIES}, indent=2) + "\n"
+
+
+ENTRIES = tuple(entry.name for entry in fields(Configuration))
+REQUIRED = ("kind", "dataset", "preset")
+
+
+def from_text(text: str | bytes) -> Configuration:
+    """Return the configuration that a file holds, checked with all settings that it changes.
+
+    Raises:
+        ConfigError: no JSON or YAML object, an entry that is unknown, missing, given twice or of the wrong type, or settings
+            that cannot work.
+    """
+    record = _read(text)
+    kind, method, dataset, preset = _names(record)
+    then = tuple(_checked("then", one, str, "a list of kinds")
+                 for one in _checked("then", record.get("then") or [], list, "a list of kinds"))
+    changes = _settings(config_class(kind, method), "changes", record.get("changes"))
+    then_changes = {}
+    for follower, own in _checked("then_changes", record.get("then_changes") or {}, dict, "settings by kind").items():
+        if follower not in kinds_after(kind):
+            raise ConfigError(unknown_name(f"kind of run after {kind}", follower, kinds_after(kind)))
+        then_changes[follower] = _settings(config_class(follower), f"then_changes of {follower}", own)
+    config = build(kind, method, dataset, preset, changes)
+    following = dict(followers(kind, config, method, preset, then, then_changes))
+    return Configuration(kind, method, dataset, preset, then, _of(config, changes),
+                         {follower: _of(following[follower], own) for follower, own in then_changes.items()})
+
+
+def _of(config: RunConfig, names: Iterable[str]) -> dict[str, Any]:
+    """Return the validated values of some settings."""
+    return {name: getattr(config, name) for name in names}
+
+
+def _names(record: Mapping[str, Any]) -> tuple[str, str | None, str, str]:
+    """Return kind, method, dataset and preset; refuse entries that are unknown, and a method that is missing or too many."""
+    for name in record:
+        if name not in ENTRIES:
+            raise ConfigError(unknown_name("entry of a configuration file", name, ENTRIES))
+    if missing := [name for name in REQUIRED if record.get(name) is None]:
+        raise ConfigError(f"A configuration file must have {', '.join(REQUIRED)}, got no {', '.join(missing)}; {ADVICE}.")
+    kind, dataset, preset = (_checked(name, record[name], str, "a name") for name in REQUIRED)
+    method = _checked("method", record.get("method"), (str, NoneType), "a name")
+    if kind not in KINDS:
+        raise ConfigError(unknown_name("run kind", kind, KINDS))
+    if (method is None) == (kind == "search"):
+        raise ConfigError(f"method must be named for a search and for no other run, got {method!r} for {kind}; correct the file.")
+    return kind, method, dataset, preset
+
+
+def value_of(info: FieldInfo, text: str) -> Any:
+    """Return the value that a word of a command or a file stands for.
+
+    Numbers may be fractions, "None" empties a setting that can be empty, commas separate several values. Text without meaning
+    comes back unchanged, so that the configuration class refuses it with its own sentence.
+
+    Args:
+        info: field of a configuration class.
+        text: for example "8/255".
+    """
+    types = {info.annotation, *typing.get_args(info.annotation)}
+    if text in ("None", "none") and NoneType in types:
+        return None
+    if typing.get_origin(info.annotation) is tuple:
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    if not types & {int, float}:
+        return text
+    return int(text) if re.fullmatch(r"[+-]?\d{1,4000}", text) else parse_pixels(text)
+
+
+class _YamlLoader(yaml.BaseLoader):  # type: ignore[misc]
+    """Reads every value as text, like a word of a command: YAML itself takes the widths 1:2:4 for a number."""
+
+    def construct_scalar(self, node: Any) -> Any:
+        """Return the text, or None for an empty value and null."""
+        plain = isinstance(node, yaml.ScalarNode) and node.style is None
+        return None if plain and node.value in ("", "~", "null") else super().construct_scalar(node)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[str, Any]:
+        """Return the pairs as a dictionary. Raises ConfigError: a name is given twice."""
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        return _once([(str(self.construct_object(key, deep=True)), self.construct_object(one, deep=True)) for key, one in pairs])
+
+
+def _read(text: str | bytes) -> dict[str, Any]:
+    """Return the JSON or YAML object."""
+    try:
+        text = text.decode() if isinstance(text, bytes) else text
+        record = json.loads(text, object_pairs_hook=_once) if text.lstrip().startswith("{") else _read_yaml(text)
+    except ConfigError:
+        raise
+    except (ValueError, RecursionError, yaml.YAMLError) as problem:
+        raise ConfigError("A configuration file must be JSON or YAML and cannot be read "
+                          f"({' '.join(str(problem).split())[:160]}); {ADVICE}.") from None
+    if not isinstance(record, dict):
+        raise ConfigError(f"A configuration file must name {', '.join(ENTRIES)}, got {shortened(record)}; {ADVICE}.")
+    return record
+
+
+def _read_yaml(text: str) -> Any:
+    if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):  # a few of them can stand for gigabytes
+        raise ConfigError("A configuration file must write out every value, got a YAML alias (*name); replace it by its value.")
+    return yaml.load(text, Loader=_YamlLoader)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the pairs as a dictionary; refuse a name that is given twice."""
+    record: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in record:
+            raise ConfigError(f"{name} must be given only once in a configuration file, got it again; leave one of them out.")
+        record[name] = value
+    return record
+
+
+def _checked(name: str, value: Any, expected: type | tuple[type, ...], words: str) -> Any:
+    if not isinstance(value, expected):
+        raise ConfigError(f"{name} in a configuration file must be {words}, got {shortened(value)}; {ADVICE}.")
+    return value
+
+
+def _settings(cls: type[RunConfig], where: str, values: Any) -> dict[str, Any]:
+    """Return settings by name, text in the place of values read as the command line reads it."""
+    settings = dict(_checked(where, values or {}, dict, "settings by name"))
+    if "dataset" in settings:
+        raise ConfigError(f"dataset must be an entry of its own in a configuration file, got it in {where}; move it out.")
+    return {name: value_of(cls.model_fields[name], value) if isinstance(value, str) and name in cls.model_fields else value
+            for name, value in settings.items()}
