@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from engine.command import ROOT, program
 from engine.config import PRESETS, RetrainConfig, RunConfig, parse_pixels, pixels_text
 from engine.config.run import KINDS
 from engine.configuring import build, config_class, deviations, preset_values
@@ -195,9 +196,9 @@ def command_of(kind: str, method: str | None = None, preset: str = "quick", data
 
     Args:
         changes: only what differs from the preset's values.
-        runs: named in the line unless it is `runs` in the working folder.
+        runs: named in the line unless it is `runs` in the project's root.
     """
-    words = ["python", "-m", "engine", kind]
+    words = [kind]
     if kind == "search" and method:
         words += ["--method", method]
     words += ["--dataset", dataset, "--preset", preset]
@@ -209,9 +210,9 @@ def command_of(kind: str, method: str | None = None, preset: str = "quick", data
     if then:
         words += ["--then", ",".join(then)]
     # The shell it is pasted into need not know our environment variable.
-    if runs is not None and Path(runs).absolute() != Path("runs").absolute():
+    if runs is not None and Path(runs).absolute() != ROOT / "runs":
         words += ["--runs", str(runs)]
-    return shlex.join(words)
+    return f"{program()} {shlex.join(words)}"
 
 
 def changes_of(kind: str, method: str | None, preset: str, config: RunConfig) -> dict[str, Any]:

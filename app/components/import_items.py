@@ -15,13 +15,14 @@ from app.components.source import genotype_source
 from app.importing import Item, plain_name
 from engine.architecture.genotype import Genotype
 from engine.architecture.placement import RULES, rules_for
+from engine.command import ROOT
 from engine.data.catalogue import DATASETS
 from engine.errors import shortened
 from engine.exchange.forms import CURVES, ENDINGS, FORMS, form_of
 
 FORM_TITLES = {"genotype": "Genotype", "log": "Log of a search", "curves": "Curves of E2RNAS's search",
                "checkpoint": "Checkpoint"}
-LARGEST_UPLOAD = 200  # MB, as server.maxUploadSize in .streamlit/config.toml allows
+LARGEST_UPLOAD = 200  # MB, as server.maxUploadSize in app/.streamlit/config.toml allows
 PLACES = {"upload": "Drop files", "path": "Path on this machine"}
 
 
@@ -204,7 +205,7 @@ def _placement(genotype: Genotype | None) -> str:
 
 def answered(items: Sequence[Item], answers: Answers) -> list[Item]:
     """The items with the answers behind their files: complete arguments."""
-    runs = [] if session.runs_root() == Path("runs").absolute() else ["--runs", str(session.runs_root())]
+    runs = [] if session.runs_root() == ROOT / "runs" else ["--runs", str(session.runs_root())]
     found = []
     for item in items:
         form = answers.form or str(form_of(item.name))

@@ -229,7 +229,7 @@ def configuration(run_id: str) -> None:
     with st.expander("All settings"):
         st.html(all_settings_html(run["kind"], run["method"], run["config"], found))
     verb = "makes this run again" if run["imported"] else "starts the same run"
-    section("Command", f"{verb} from a terminal in Rampart's folder; python is .venv/bin/python there")
+    section("Command", f"{verb} from a terminal in Rampart's folder")
     st.code(run["command"], language="bash", wrap_lines=True)
 
 

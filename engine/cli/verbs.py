@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from engine import api, requests
+from engine import __version__, api, requests
 from engine.architecture.hand_made import hand_made, is_hand_made
 from engine.architecture.placement import RULES
+from engine.command import NAME, ROOT, program
 from engine.config.run import KINDS
 from engine.errors import ConfigError, RampartError
 from engine.registry import unknown_name
@@ -36,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(usage())
             return 0
         verb = arguments[0]
+        if verb == "--version":
+            print(f"{NAME} {__version__}")
+            return 0
         if verb not in VERBS:
             raise ConfigError(unknown_name("command", verb, VERBS))
         return VERBS[verb].call(verb, arguments[1:])
@@ -64,6 +68,11 @@ def _parser(verb: str) -> Parser:
     parser.add_argument("--runs", metavar="DIR", default=None, help="folder of all runs (default: $RAMPART_RUNS, else ./runs)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
+
+
+def _ui(verb: str, arguments: list[str]) -> int:
+    # By its path: a folder called `app` in the working folder must not be taken for it.
+    os.execv(sys.executable, [sys.executable, str(ROOT / "app"), *arguments])
 
 
 def _launch(verb: str, arguments: list[str]) -> int:
@@ -232,7 +241,7 @@ def _import(verb: str, arguments: list[str]) -> int:
     run_id = entry.take(requests.runs_root(options.runs), options.path, options.form, name=options.name,
                         genotype=options.genotype, dataset=options.dataset, placement=options.placement,
                         title=options.title, mean=options.mean, std=options.std,
-                        command=shlex.join(["python", "-m", "engine", verb, *arguments]))
+                        command=f"{program()} {shlex.join([verb, *arguments])}")
     print(json.dumps({"id": run_id}) if options.json else run_id)
     return 0
 
@@ -315,6 +324,7 @@ class Verb:
 
 
 VERBS: dict[str, Verb] = {
+    "ui": Verb(_ui, "Start the dashboard in the browser, on this machine only."),
     "search": Verb(_launch, "Search an architecture; --then retrain,attack does the whole job."),
     "retrain": Verb(_launch, "Train a derived network from scratch (--parent SEARCH or --genotype NAME)."),
     "attack": Verb(_launch, "Attack a retrained network on the test split (--parent RETRAIN)."),

@@ -12,6 +12,7 @@ from app.components.form import bounds_text, check, groups_of, help_text, label_
 from app.components.formats import escape
 from app.components.method_choice import in_order, year_of
 from engine.architecture.catalogue import CATALOG
+from engine.command import program
 from engine.config import AttackConfig, RetrainConfig
 from engine.configuring import build, config_class, differences_from_paper, preset_values
 from engine.run.folder import run_ids
@@ -117,7 +118,7 @@ def test_the_page_names_what_differs_from_the_paper_and_the_command(empty: Path)
             info = type(config).model_fields[difference.field]
             here, paper = with_unit(info, difference.value), with_unit(info, difference.paper)
             assert f"<td>{label_of(difference.field)}</td><td>{here}</td><td>{paper}</td>" in text
-    assert "python -m engine search --method arnas --dataset digits --preset quick --then retrain,attack" in text
+    assert f"{program()} search --method arnas --dataset digits --preset quick --then retrain,attack" in text
 
 
 def test_changed_settings_are_in_the_command_and_in_the_run(empty: Path) -> None:

@@ -98,7 +98,7 @@ sys.exit("torch" in sys.modules)
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("verb", list(VERBS))
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "ui"])  # which is another process
 def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main([verb, "--help"])
