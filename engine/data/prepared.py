@@ -51,7 +51,7 @@ def record_of(name: str) -> dict[str, Any] | None:
     """The record of a prepared dataset; None when there is none that can be read with both its arrays in full."""
     place = prepared_place(name)
     try:
-        record = json.loads((place / RECORD).read_bytes())
+        record: dict[str, Any] = json.loads((place / RECORD).read_bytes())
         files = record["files"]
         if record["schema"] != SCHEMA or any((place / Path(file).name).stat().st_size != size for file, size in files.items()):
             return None

@@ -71,7 +71,7 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def atomic_write_bytes(path: Path, data: bytes) -> None:
+def atomic_write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Replaces `path` by `data` in one step: temporary file, fsync, rename, fsync of the directory.
 
     Raises:

@@ -9,7 +9,7 @@ from engine.architecture.catalogue import find_genotype
 from engine.architecture.genotype import Genotype
 from engine.architecture.hand_made import DERIVED, hand_made
 from engine.architecture.network import HAND_MADE
-from engine.architecture.placement import resolved
+from engine.architecture.placement import Arrangement, resolved
 from engine.architecture.transplant import read_grafts, transplant
 from engine.config import RetrainConfig
 from engine.configuring import validate
@@ -47,7 +47,7 @@ def trained_genotype(runs: Path | str, config: RetrainConfig, parent: str | None
     return transplant(genotype, read_grafts(config.transplant))
 
 
-def arrangement_of(runs: Path | str, config: RetrainConfig, parent: str | None, genotype: Genotype) -> dict[str, str]:
+def arrangement_of(runs: Path | str, config: RetrainConfig, parent: str | None, genotype: Genotype) -> Arrangement:
     """Where the cells of the network stand that a retraining trains, and how wide they are: {"placement", "width_ratio"}.
 
     Its own settings come first, then those of the parent search whose result or candidate it trains (none in searches of

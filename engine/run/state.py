@@ -84,7 +84,7 @@ def is_alive(process: dict[str, Any]) -> bool:
         found = psutil.Process(int(process["pid"]))
         same = abs(found.create_time() - float(process["create_time"])) < START_TOLERANCE_S
         # A zombie has ended; only its parent has not looked yet.
-        return same and found.status() != psutil.STATUS_ZOMBIE
+        return bool(same and found.status() != psutil.STATUS_ZOMBIE)
     except (psutil.Error, KeyError, TypeError, ValueError):
         return False
 
