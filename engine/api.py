@@ -1,4 +1,4 @@
-"""The verbs of the command line as functions: what a script, a test and `python -m engine` call. Imports no torch.
+"""The verbs of the command line as functions: what a script, a test and `rampart` call. Imports no torch.
 
 Example:
     from engine import api

@@ -49,7 +49,7 @@ class RunRequest:
 
 
 def parse(kind: str, arguments: Sequence[str]) -> RunRequest:
-    """Reads the arguments behind `python -m engine search|retrain|attack`.
+    """Reads the arguments behind `rampart search|retrain|attack`.
 
     Raises:
         ConfigError: an unknown option, method, dataset, preset, or a value that is missing or has no meaning.
@@ -111,9 +111,9 @@ def _typed(cls: type, kind: str, arguments: list[str]) -> Any:
     complaint = io.StringIO()
     try:
         if "--help" in arguments or "-h" in arguments:
-            return tyro.cli(cls, prog=f"python -m engine {kind}", description=_description(kind), args=["--help"])
+            return tyro.cli(cls, prog=f"rampart {kind}", description=_description(kind), args=["--help"])
         with contextlib.redirect_stderr(complaint), contextlib.redirect_stdout(complaint):
-            return tyro.cli(cls, prog=f"python -m engine {kind}", args=arguments)
+            return tyro.cli(cls, prog=f"rampart {kind}", args=arguments)
     except SystemExit as end:
         if end.code in (0, None):
             raise
@@ -121,7 +121,7 @@ def _typed(cls: type, kind: str, arguments: list[str]) -> Any:
         words = re.sub(r"\s+", " ", words).strip().removeprefix("Parsing error").strip()
         words = re.split(r"-{5,}|For full helptext|Full helptext", words)[0].strip(" .")
         raise ConfigError(f"The options of {kind} must each be a known name and its value, got {' '.join(arguments)!r} "
-                          f"({words[:200]}); see `python -m engine {kind} --help`.") from None
+                          f"({words[:200]}); see `rampart {kind} --help`.") from None
 
 
 def _description(kind: str) -> str:

@@ -60,11 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def usage() -> str:
     """All verbs, one line each."""
     lines = [f"  {name:<12}{verb.text}" for name, verb in VERBS.items()]
-    return "\n".join(["usage: python -m engine VERB [options]", "", *lines, "", "python -m engine VERB --help says more."])
+    return "\n".join(["usage: rampart VERB [options]", "", *lines, "", "rampart VERB --help says more."])
 
 
 def _parser(verb: str) -> Parser:
-    parser = Parser(prog=f"python -m engine {verb}", description=VERBS[verb].text, allow_abbrev=False)
+    parser = Parser(prog=f"rampart {verb}", description=VERBS[verb].text, allow_abbrev=False)
     parser.add_argument("--runs", metavar="DIR", default=None, help="folder of all runs (default: $RAMPART_RUNS, else ./runs)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
@@ -138,7 +138,7 @@ def _runs(verb: str, arguments: list[str]) -> int:
     body = [[row["id"], row["kind"], row["title"], row["preset"], row["status"], _percent(row["progress"]),
              _percent(row["natural_accuracy"]), f"{_percent(row['adversarial_accuracy'])} {row['adversarial_attack']}".strip()]
             for row in rows]
-    print(_table([head, *body]) if rows else "No runs yet; `python -m engine search --then retrain,attack` starts the first.")
+    print(_table([head, *body]) if rows else "No runs yet; `rampart search --then retrain,attack` starts the first.")
     return 0
 
 
@@ -290,7 +290,7 @@ def _presets(verb: str, arguments: list[str]) -> int:
 
 
 def _dataset(verb: str, arguments: list[str]) -> int:
-    parser = Parser(prog=f"python -m engine {verb}", description=VERBS[verb].text, allow_abbrev=False, epilog="Data folder: "
+    parser = Parser(prog=f"rampart {verb}", description=VERBS[verb].text, allow_abbrev=False, epilog="Data folder: "
                     "$RAMPART_DATA, else ~/.cache/rampart/data. An image folder, one folder a class, becomes a dataset with: "
                     "dataset fetch NAME --from DIR --side 32")
     parser.add_argument("action", choices=("list", "fetch"), help="list: all datasets; fetch: download and prepare one")
@@ -311,7 +311,7 @@ def _dataset(verb: str, arguments: list[str]) -> int:
         return 0
     print(_table([["here" if one.present else "-", one.name, one.title, f"{one.images:,} images" if one.images else "",
                    "x".join(map(str, one.image_shape or ())), f"{one.classes} classes" if one.classes else "",
-                   "" if one.present else f"python -m engine dataset fetch {one.name}"] for one in found]))
+                   "" if one.present else f"rampart dataset fetch {one.name}"] for one in found]))
     return 0
 
 

@@ -160,7 +160,7 @@ class RunLog:
         """
         found = self._runs(run)
         if found.empty:
-            raise RunLogError(f"There is no run {run!r} in {self.root}; the Runs page and `python -m engine runs` list them.")
+            raise RunLogError(f"There is no run {run!r} in {self.root}; the Runs page and `rampart runs` list them.")
         row = {name: None if missing else value
                for (name, value), missing in zip(found.iloc[0].to_dict().items(), found.iloc[0].isna(), strict=True)}
         with self.cursor() as cursor:

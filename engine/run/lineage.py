@@ -100,7 +100,7 @@ def retraining_of(runs: Path | str, run_id: str) -> tuple[RetrainConfig, str | N
         run = RunFolder(runs, str(run.get("parent"))).read_run()
     if run["kind"] != "retrain":
         raise RunError(f"A network must come from a run of kind retrain or attack, got the {run['kind']} run {run['id']}; "
-                       "`python -m engine runs` lists the ids.")
+                       "`rampart runs` lists the ids.")
     config = validate(RetrainConfig, run["config"])
     assert isinstance(config, RetrainConfig)
     return config, run.get("parent")

@@ -119,7 +119,7 @@ def compute(folder: RunFolder, *, with_parent: bool = True) -> RunState:
         RunError: there is no such run.
     """
     if not folder.run_json.exists():
-        raise RunError(f"There is no run {folder.id!r} in {folder.runs}; `python -m engine runs` lists the ids.")
+        raise RunError(f"There is no run {folder.id!r} in {folder.runs}; `rampart runs` lists the ids.")
     try:
         run = folder.read_run()
         process = read_json(folder.process_json)
