@@ -1,4 +1,4 @@
-"""Imports at work: the files of one click, taken one after the other by `python -m engine import`, each in its own process.
+"""Imports at work: the files of one click, taken one after the other by `rampart import`, each in its own process.
 
 A checkpoint needs torch, which the dashboard never loads, and a file of strangers may be anything: so it is read elsewhere.
 A process ends with the id of a run or with a sentence, and leaves nothing half-written either way.
@@ -29,7 +29,7 @@ class Item:
 
     Attributes:
         name: the file as the page calls it.
-        arguments: what stands behind `python -m engine import`: the file first, then flags.
+        arguments: what stands behind `rampart import`: the file first, then flags.
         files: (name, reader of its content) of uploaded files, which are put into a folder that lives as long as the process.
         identity: tells this import from every other: which upload, or which path.
     """

@@ -41,7 +41,7 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Answers:
-    """The answers, as flags of `python -m engine import`, by the forms they belong to.
+    """The answers, as flags of `rampart import`, by the forms they belong to.
 
     Attributes:
         flags: form -> flags and values.
