@@ -103,7 +103,7 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(SystemExit) as end:
         main([verb, "--help"])
     assert not end.value.code
-    assert f"python -m engine {verb}" in capsys.readouterr().out
+    assert f"rampart {verb}" in capsys.readouterr().out
     assert main(["--help"]) == 0 and verb in capsys.readouterr().out
 
 
