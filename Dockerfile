@@ -1,7 +1,7 @@
 # docker build -t rampart .                            CPU
 # docker build -t rampart --build-arg COMPUTE=cuda .   CUDA 13 (needs the NVIDIA container toolkit to run)
 # docker run --rm -p 127.0.0.1:8501:8501 -v rampart-runs:/home/rampart/rampart/runs -v rampart-data:/home/rampart/data rampart
-# docker run --rm -v rampart-data:/home/rampart/data rampart python -m engine dataset fetch cifar10     a dataset, once
+# docker run --rm -v rampart-data:/home/rampart/data rampart rampart dataset fetch cifar10     a dataset, once
 FROM python:3.11-slim-bookworm
 
 ARG COMPUTE=cpu
@@ -28,9 +28,11 @@ RUN case "$COMPUTE" in \
     && pip install -r requirements.txt \
     && pip install --no-deps -r requirements-attacks.txt
 
-COPY --chown=rampart:rampart .streamlit .streamlit
+COPY --chown=rampart:rampart pyproject.toml README.md LICENSE ./
 COPY --chown=rampart:rampart engine engine
 COPY --chown=rampart:rampart app app
+# Editable: the server writes the chart library beside the pages, where its user may write.
+RUN pip install --no-deps --editable .
 COPY --chown=rampart:rampart runs/README.md runs/README.md
 # The data folder must be there, and the user's, for a new volume to take its owner over.
 RUN mkdir /home/rampart/data && chown -R rampart:rampart /home/rampart
@@ -41,4 +43,4 @@ EXPOSE 8501
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8501/_stcore/health')"]
 # 0.0.0.0 is inside the container only: publish the port to the host's loopback as shown above.
-CMD ["python", "-m", "streamlit", "run", "app/main.py", "--server.address", "0.0.0.0", "--server.port", "8501"]
+CMD ["rampart", "ui", "--address", "0.0.0.0"]

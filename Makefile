@@ -1,6 +1,6 @@
 # make run    set up what the dashboard needs and start it on http://127.0.0.1:8501
 # make test   set up what the tests need and run everything that CI runs
-# make setup  only the set-up of both
+# make setup  only the set-up of both; .venv/bin/rampart is the command then
 # make quick  the newcomer's story with the real `quick` preset in a real browser, timed (minutes)
 SHELL := /bin/sh
 PYTHON ?= python3
@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .DELETE_ON_ERROR:
 
 run: .venv/.runtime
-	@$(BIN)/python -m app
+	@$(BIN)/rampart ui
 
 # Two busy OpenMP teams on two cores are many times slower than one thread each.
 test: export OMP_NUM_THREADS = 1
@@ -26,6 +26,7 @@ setup: .venv/.runtime .venv/.dev .venv/.browser
 
 lint: .venv/.runtime .venv/.dev
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
 
 .venv/bin/python:
@@ -33,11 +34,12 @@ lint: .venv/.runtime .venv/.dev
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, found $$($(PYTHON) --version): run 'make PYTHON=python3.11 $(MAKECMDGOALS)'."; exit 1; }
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "The virtual environment could not be made: install python3-venv."; exit 1; }
 
-.venv/.runtime: requirements.txt requirements-attacks.txt requirements-compiler.txt | .venv/bin/python
+.venv/.runtime: requirements.txt requirements-attacks.txt requirements-compiler.txt pyproject.toml | .venv/bin/python
 	@echo "Installing the packages of requirements.txt into .venv (about a minute; more where torch comes with CUDA) ..."
 	@$(PIP) -r requirements.txt
 	@$(PIP) --no-deps -r requirements-attacks.txt
 	@command -v cc >/dev/null || command -v gcc >/dev/null || command -v clang >/dev/null || $(PIP) -r requirements-compiler.txt
+	@$(PIP) --no-deps --editable .
 	@$(BIN)/python -m engine.space.compiled.build
 	@touch $@
 
@@ -53,4 +55,4 @@ lint: .venv/.runtime .venv/.dev
 FORCE:
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache

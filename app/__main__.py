@@ -1,4 +1,4 @@
-"""`python -m app [--port N]`: start the dashboard on the loopback interface and print its address."""
+"""`rampart ui` and `python -m app`: start the dashboard on the loopback interface and say where in one line."""
 
 from __future__ import annotations
 
@@ -13,24 +13,30 @@ def main() -> None:
     """Print the address and replace this process by Streamlit's server.
 
     Raises:
-        SystemExit: the port is taken.
+        SystemExit: the address or port cannot be used.
     """
-    parser = argparse.ArgumentParser(prog="python -m app", description="Start Rampart's dashboard on 127.0.0.1.")
+    parser = argparse.ArgumentParser(prog="rampart ui", description="Start the dashboard in the browser, on this machine only.")
     parser.add_argument("--port", type=int, default=8501, help="default 8501")
-    port = parser.parse_args().port
+    parser.add_argument("--address", default="127.0.0.1", help="default 127.0.0.1; use 0.0.0.0 only in a container")
+    parser.add_argument("--runs", metavar="DIR", help="folder of all runs (default: $RAMPART_RUNS, else ./runs)")
+    options = parser.parse_args()
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            raise SystemExit(f"Port {port} is in use, perhaps by another dashboard: open http://127.0.0.1:{port}, "
-                             f"or choose another port with 'python -m app --port {port + 1}'.") from None
-    print(f"Rampart: http://127.0.0.1:{port} (Ctrl-C stops the dashboard; runs continue)", flush=True)
-    os.chdir(Path(__file__).resolve().parent.parent)
+            probe.bind((options.address, options.port))
+        except (OSError, OverflowError) as problem:
+            raise SystemExit(f"The dashboard cannot use port {options.port} of {options.address} ({problem}); "
+                             f"if it is running already, open http://127.0.0.1:{options.port}, else choose another port with "
+                             f"'rampart ui --port {options.port + 1}'.") from None
+    if options.runs:
+        os.environ["RAMPART_RUNS"] = options.runs
+    print(f"Rampart: http://127.0.0.1:{options.port} (Ctrl-C stops the dashboard; runs continue)", flush=True)
     # Streamlit prints a greeting with other addresses to stdout; its warnings and errors go to stderr.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", "app/main.py", "--server.port", str(port),
-                              "--server.address", "127.0.0.1", "--server.headless", "true", "--logger.level", "warning"])
+    # -P: a folder called `app` or `engine` in the working folder must not be taken for ours.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "streamlit", "run", str(Path(__file__).resolve().with_name("main.py")),
+                              "--server.port", str(options.port), "--server.address", options.address,
+                              "--server.headless", "true", "--logger.level", "warning"])
 
 
 if __name__ == "__main__":

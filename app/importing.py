@@ -1,4 +1,4 @@
-"""Running imports: the files of one click, imported one after the other by `python -m engine import` in separate processes.
+"""Running imports: the files of one click, imported one after the other by `rampart import` in separate processes.
 
 A checkpoint needs torch, which the dashboard never loads, and a foreign file may hold anything. Each process ends with the id
 of a run or with an error message, and leaves nothing half-written.
@@ -31,7 +31,7 @@ class Item:
 
     Attributes:
         name: the file's name on the page.
-        arguments: of `python -m engine import`: the file, then flags.
+        arguments: of `rampart import`: the file, then flags.
         files: (name, function that returns the content) of each uploaded file; kept in a folder while the process runs.
         identity: the upload's ids, or the path with its time and size.
     """

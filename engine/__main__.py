@@ -1,4 +1,4 @@
-"""`python -m engine`: the command line."""
+"""`rampart` and `python -m engine`: the command line."""
 
 from __future__ import annotations
 

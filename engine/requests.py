@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from engine.command import ROOT, program
 from engine.config import PRESETS, RetrainConfig, RunConfig, parse_pixels, pixels_text
 from engine.configuring import build, config_class, deviations, preset_values
 from engine.errors import ConfigError, RunError
@@ -196,7 +197,7 @@ def command_of(kind: str, method: str | None = None, preset: str = "quick", data
         runs: the folder of all runs; named in the command unless it is `runs` in the working folder.
         then_changes: changes of a follower's settings, by kind.
     """
-    words = ["python", "-m", "engine", kind]
+    words = [kind]
     if kind == "search" and method:
         words += ["--method", method]
     words += ["--dataset", dataset, "--preset", preset]
@@ -208,9 +209,9 @@ def command_of(kind: str, method: str | None = None, preset: str = "quick", data
     words += [word for follower, own in (then_changes or {}).items() for name, value in own.items()
               for word in _flag(name, value, f"{follower}.")]
     # The shell may not have our environment variable.
-    if runs is not None and Path(runs).absolute() != Path("runs").absolute():
+    if runs is not None and Path(runs).absolute() != ROOT / "runs":
         words += ["--runs", str(runs)]
-    return shlex.join(words)
+    return f"{program()} {shlex.join(words)}"
 
 
 def changes_of(kind: str, method: str | None, preset: str, config: RunConfig) -> dict[str, Any]:

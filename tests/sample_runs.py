@@ -72,7 +72,7 @@ def write_run_json(root: Path, run: str, kind: str, *, method: str | None = "arn
     write_json(folder / "run.json", {
         "schema": 1, "id": run, "kind": kind, "method": method, "preset": preset, "title": title,
         "config": settings.model_dump(mode="json"), "parent": parent, "children_of_chain": list(children),
-        "created": created, "command": f"python -m engine {kind} --dataset digits --preset {preset}",
+        "created": created, "command": f"rampart {kind} --dataset digits --preset {preset}",
         "code": {"version": "0.1.0", "diff": ""}, "packages": {"torch": "2.13.0"},
     })
     return folder

@@ -17,6 +17,7 @@ SOURCES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("
 ARROWS = {
     "errors": "",
     "registry": "errors",
+    "command": "",
     "architecture": "errors registry",
     "config": "errors architecture",
     "data": "errors registry",
@@ -27,13 +28,13 @@ ARROWS = {
     "configuring": "errors registry architecture config data attack search",
     "run": "errors registry architecture config configuring data attack space search train",
     "log": "errors configuring attack run",
-    "requests": "errors registry config configuring search run",
+    "requests": "errors registry command config configuring search run",
     "configuration_file": "errors registry config configuring run",
     "exchange": "errors registry architecture config configuring data space run",
     "api": "errors architecture config configuring data space search run log requests",
-    "cli": "errors registry architecture config configuring data search run requests "
+    "cli": "errors registry command architecture config configuring data search run requests "
            "configuration_file exchange api",
-    "app": "errors architecture config configuring configuration_file data attack search run log requests exchange",
+    "app": "errors command architecture config configuring configuration_file data attack search run log requests exchange",
 }
 # The page's process stays light: no torch, and only those modules of the larger parts that hold facts.
 APP_MAY_IMPORT = {

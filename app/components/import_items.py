@@ -15,13 +15,14 @@ from app.components.source import genotype_source
 from app.importing import Item, plain_name
 from engine.architecture.genotype import Genotype
 from engine.architecture.placement import RULES, rules_for
+from engine.command import ROOT
 from engine.data.catalogue import DATASETS
 from engine.errors import shortened
 from engine.exchange.forms import CURVES, ENDINGS, FORMS, form_of
 
 FORM_TITLES = {"genotype": "Genotype", "log": "Log of a search", "curves": "Curves of E2RNAS's search",
                "checkpoint": "Checkpoint"}
-LARGEST_UPLOAD = 200  # MB, as server.maxUploadSize in .streamlit/config.toml allows
+LARGEST_UPLOAD = 200  # MB, as server.maxUploadSize in app/.streamlit/config.toml allows
 PLACES = {"upload": "Drop files", "path": "Path on this machine"}
 
 
@@ -40,7 +41,7 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Answers:
-    """The answers, as flags of `python -m engine import`.
+    """The answers, as flags of `rampart import`.
 
     Attributes:
         flags: form -> flags and values for files of that form.
@@ -204,7 +205,7 @@ def _placement(genotype: Genotype | None) -> str:
 
 def answered(items: Sequence[Item], answers: Answers) -> list[Item]:
     """Return the items with complete arguments: the file, the answers, the folder of runs if it is not the default."""
-    runs = [] if session.runs_root() == Path("runs").absolute() else ["--runs", str(session.runs_root())]
+    runs = [] if session.runs_root() == ROOT / "runs" else ["--runs", str(session.runs_root())]
     chosen = ["--as", answers.form] if answers.form else []
     return [replace(item, arguments=(*item.arguments, *chosen, *answers.flags[answers.form or str(form_of(item.name))], *runs))
             for item in items]

@@ -15,6 +15,7 @@ from app.components.import_result import result
 from app.components.progress import progress_html
 from app.components.states import heading, section
 from app.importing import Imports, Item
+from engine.command import program
 
 POLL_S = 0.4  # interval at which a running import is polled
 KINDS = (
@@ -78,10 +79,12 @@ def _button(items: Sequence[Item], left: Sequence[Item], problem: str) -> None:
 def commands(items: Sequence[Item]) -> None:
     """Draw the command lines that do the same as the button."""
     st.markdown("###### The same by command")
-    st.code("\n".join(shlex.join(["python", "-m", "engine", "import", *item.arguments]) for item in items), language="bash",
+    st.code("\n".join(f"{program()} {shlex.join(['import', *item.arguments])}" for item in items), language="bash",
             wrap_lines=True)
-    st.caption("Run it in Rampart's folder, where `python` is `.venv/bin/python`" +
-               (", with the uploaded file in that folder." if any(item.files for item in items) else "."))
+    if any(item.files for item in items):
+        st.caption("Run it in Rampart's folder, with the uploaded file in it.")
+    else:
+        st.caption("Run it in Rampart's folder.")
 
 
 def watch() -> None:

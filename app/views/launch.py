@@ -299,7 +299,7 @@ def command(choice: Choice, values: FormValues) -> None:
                                {**choice.source.changes, **values.changes}, choice.then, choice.source.parent,
                                session.runs_root(), _then_changes(choice))
     st.code(line, language="bash", wrap_lines=True)
-    st.caption("Run it in Rampart's folder, where `python` is `.venv/bin/python`.")
+    st.caption("Run it in Rampart's folder.")
 
 
 def places(choice: Choice, preset: Mapping[str, Any], values: FormValues) -> None:

@@ -225,7 +225,8 @@ def configuration(run_id: str) -> None:
         st.html(differences_html(run["kind"], run["method"], listed))
     with st.expander("All settings"):
         st.html(all_settings_html(run["kind"], run["method"], run["config"], listed))
-    section("Command", f"{'makes' if run['imported'] else 'starts'} the same run in Rampart's folder; python is .venv/bin/python")
+    verb = "makes this run again" if run["imported"] else "starts the same run"
+    section("Command", f"{verb} from a terminal in Rampart's folder")
     st.code(run["command"], language="bash", wrap_lines=True)
 
 

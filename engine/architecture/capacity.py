@@ -40,7 +40,7 @@ def nearest_channels(genotype: Genotype, target: Cost, match: str, *, layers: in
     def size(channels: int) -> int:
         found = cost(genotype, channels=channels, layers=layers, classes=classes, image_shape=image_shape, placement=placement,
                      width_ratio=width_ratio)
-        return getattr(found, quantity)
+        return int(getattr(found, quantity))
 
     wanted = getattr(target, quantity)
     allowed = CHANNELS[::2] if width_ratio and needs_even_channels(width_ratio) else CHANNELS

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, TypedDict, get_args
 
 from engine.architecture.genotype import KIND_SETS, KINDS_OF_ARNAS, KINDS_OF_DARTS
 from engine.errors import ConfigError, shortened
@@ -119,8 +119,15 @@ def rule_of(kinds: Sequence[str], placement: str = "") -> PositionRule:
     return rule
 
 
-def resolved(kinds: Sequence[str], placement: str = "", width_ratio: str = "") -> dict[str, str]:
-    """{"placement", "width_ratio"} with the published ones of the kinds where a text is empty.
+class Arrangement(TypedDict):
+    """Where cells are placed and how wide they are: name of the position rule, and widths like "1:2:4"."""
+
+    placement: str
+    width_ratio: str
+
+
+def resolved(kinds: Sequence[str], placement: str = "", width_ratio: str = "") -> Arrangement:
+    """Return the arrangement of cells of these kinds: the published one where a text is empty.
 
     Raises:
         ConfigError: as `positions`.

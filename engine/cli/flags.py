@@ -62,7 +62,7 @@ class RunParser(Parser):
 
 
 def parse(kind: str, arguments: Sequence[str]) -> RunRequest:
-    """Read the arguments after `python -m engine search|retrain|attack`. Options win over the file of `--config`.
+    """Read the arguments after `rampart search|retrain|attack`. Options win over the file of `--config`.
 
     Raises:
         ConfigError: an unknown option, method, dataset or preset, a value that is missing or has no meaning, or a bad file.
@@ -94,7 +94,7 @@ def _file(kind: str, path: str) -> Configuration:
         raise ConfigError(f"The file of --config must be readable, {path} is not ({problem.strerror}); give another.") from None
     if configuration.kind != kind:
         raise ConfigError(f"The file of --config must be for a run of kind {kind}, {path} is for {configuration.kind}; "
-                          f"launch it by `python -m engine {configuration.kind} --config {path}`.")
+                          f"launch it by `rampart {configuration.kind} --config {path}`.")
     return configuration
 
 
@@ -170,7 +170,7 @@ def _parser(kind: str, method: str | None, dataset: str, preset: str) -> RunPars
     chosen = f"{METHODS[method].title}, preset {preset}" if method else f"preset {preset}"
     parser = RunParser(kind, f"{TEXTS[kind]} Numbers may be fractions like 8/255; None empties a setting that can be empty. "
                        f"The defaults shown are those of {chosen}, dataset {dataset}.", parents=[_general(kind)],
-                       usage=f"python -m engine {kind} [options]")
+                       usage=f"rampart {kind} [options]")
     groups: dict[str, Callable[..., object]] = {}
     for name, info in _settings_of(config_class(kind, method)):
         title = setting_of(info).group

@@ -29,7 +29,7 @@ class Parser(argparse.ArgumentParser):
     """argparse for one verb, which raises ConfigError where argparse would print its usage and exit."""
 
     def __init__(self, verb: str, text: str = "", **options: Any) -> None:
-        super().__init__(prog=f"python -m engine {verb}", description=text, allow_abbrev=False, formatter_class=Layout, **options)
+        super().__init__(prog=f"rampart {verb}", description=text, allow_abbrev=False, formatter_class=Layout, **options)
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message[:1].upper()}{message[1:]}; see `{self.prog} --help`.")

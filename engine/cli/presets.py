@@ -21,7 +21,7 @@ HEADING = ("setting", *SHOWN, "published in")
 
 
 def presets_text(settings: Sequence[Setting]) -> str:
-    """Return the text that `python -m engine presets` prints for these settings."""
+    """Return the text that `rampart presets` prints for these settings."""
     about = [textwrap.fill(f"{name}: {PRESETS[name]}", WIDTH) for name in SHOWN]
     parts = ["\n".join([*about, textwrap.fill(LEGEND, WIDTH)])]
     for (kind, method), rows in groupby(settings, key=lambda one: (one.kind, one.method)):

@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine import api
+from engine import __version__, api
 from engine.architecture.network import DerivedNetwork, is_named, named_network
 from engine.architecture.placement import RULES
 from engine.cli import flags
 from engine.cli.parser import Parser
+from engine.command import NAME, ROOT, program
 from engine.config.run import KINDS
 from engine.errors import ConfigError, RampartError
 from engine.registry import unknown_name
@@ -31,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(usage())
             return 0
         verb = arguments[0]
+        if verb == "--version":
+            print(f"{NAME} {__version__}")
+            return 0
         if verb not in VERBS:
             raise ConfigError(unknown_name("command", verb, VERBS))
         return VERBS[verb].call(verb, arguments[1:])
@@ -50,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def usage() -> str:
     """Return the help of the command line: all verbs, one line each."""
     lines = [f"  {name:<12}{verb.text}" for name, verb in VERBS.items()]
-    return "\n".join(["usage: python -m engine VERB [options]", "", *lines, "", "`python -m engine VERB --help` says more."])
+    return "\n".join(["usage: rampart VERB [options]", "", *lines, "", "`rampart VERB --help` says more."])
 
 
 def _parser(verb: str) -> Parser:
@@ -58,6 +62,11 @@ def _parser(verb: str) -> Parser:
     parser.add_argument("--runs", metavar="DIR", default=None, help="folder of all runs (default: $RAMPART_RUNS, else ./runs)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
+
+
+def _ui(verb: str, arguments: list[str]) -> int:
+    # By its path: a folder called `app` in the working folder must not be taken for it.
+    os.execv(sys.executable, [sys.executable, str(ROOT / "app"), *arguments])
 
 
 def _launch(verb: str, arguments: list[str]) -> int:
@@ -121,7 +130,7 @@ def _runs(verb: str, arguments: list[str]) -> int:
     body = [[row["id"], row["kind"], row["title"], row["preset"], row["status"], _percent(row["progress"]),
              _percent(row["natural_accuracy"]), f"{_percent(row['adversarial_accuracy'])} {row['adversarial_attack']}".strip()]
             for row in rows]
-    print(_table([head, *body]) if rows else "No runs yet; `python -m engine search --then retrain,attack` starts the first.")
+    print(_table([head, *body]) if rows else "No runs yet; `rampart search --then retrain,attack` starts the first.")
     return 0
 
 
@@ -224,7 +233,7 @@ def _import(verb: str, arguments: list[str]) -> int:
     run_id = entry.take(api.runs_root(options.runs), options.path, options.form, name=options.name,
                         genotype=options.genotype, dataset=options.dataset, placement=options.placement,
                         title=options.title, mean=options.mean, std=options.std,
-                        command=shlex.join(["python", "-m", "engine", verb, *arguments]))
+                        command=f"{program()} {shlex.join([verb, *arguments])}")
     print(json.dumps({"id": run_id}) if options.json else run_id)
     return 0
 
@@ -293,7 +302,7 @@ def _dataset(verb: str, arguments: list[str]) -> int:
         return 0
     print(_table([["here" if one.present else "-", one.name, one.title, f"{one.images:,} images" if one.images else "",
                    "x".join(map(str, one.image_shape or ())), f"{one.classes} classes" if one.classes else "",
-                   "" if one.present else f"python -m engine dataset fetch {one.name}"] for one in listed]))
+                   "" if one.present else f"rampart dataset fetch {one.name}"] for one in listed]))
     return 0
 
 
@@ -306,6 +315,7 @@ class Verb:
 
 
 VERBS: dict[str, Verb] = {
+    "ui": Verb(_ui, "Start the dashboard in the browser, on this machine only."),
     "search": Verb(_launch, "Search for an architecture; --then retrain,attack trains and attacks it as well."),
     "retrain": Verb(_launch, "Train a network from scratch (--parent SEARCH, --genotype NAME or --network NAME)."),
     "attack": Verb(_launch, "Attack a retrained network on the test split (--parent RETRAIN)."),

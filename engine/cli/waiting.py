@@ -63,7 +63,7 @@ def wait(ids: Sequence[str], runs: Path, as_json: bool) -> int:
         states = api.wait(ids, runs=runs, on_event=bars.on_event)
     except KeyboardInterrupt:
         bars.close()
-        print(f"The runs continue without this terminal; stop them with `python -m engine stop {ids[0]}`.", file=sys.stderr)
+        print(f"The runs continue without this terminal; stop them with `rampart stop {ids[0]}`.", file=sys.stderr)
         return 130
     bars.close()
     if as_json:
@@ -94,7 +94,7 @@ def fetched(name: str, source: str | None, side: int | None, as_json: bool) -> i
     try:
         dataset = api.fetch_dataset(name, source=source, side=side, progress=on_progress)
     except KeyboardInterrupt:
-        print(f"The downloaded part is kept; the same command continues: python -m engine dataset fetch {name}", file=sys.stderr)
+        print(f"The downloaded part is kept; the same command continues: rampart dataset fetch {name}", file=sys.stderr)
         return 130
     finally:
         for bar in bars.values():

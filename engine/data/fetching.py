@@ -76,7 +76,7 @@ def presences() -> list[Presence]:
         waiting = []
     return known + [
         Presence(name, name, None, None, None, False, str(prepared.prepared_place(name)),
-                 f"The image folder {name} is not prepared; run `python -m engine dataset fetch {name} --side {DEFAULT_SIDE}`.")
+                 f"The image folder {name} is not prepared; run `rampart dataset fetch {name} --side {DEFAULT_SIDE}`.")
         for name in waiting if name not in names and folders.NAME.fullmatch(name)]
 
 
@@ -129,7 +129,7 @@ def fetch_folder(name: str, folder: Path | None = None, side: int | None = None,
     if folder is None and not own.is_dir():
         if before is not None and side is None:
             return
-        raise DataError(f"{unknown_name('dataset', name, DATASETS)} An image folder becomes one with `python -m engine dataset "
+        raise DataError(f"{unknown_name('dataset', name, DATASETS)} An image folder becomes one with `rampart dataset "
                         f"fetch {name} --from DIR`.")
     side = side or (before["image_shape"][1] if before else DEFAULT_SIDE)
     low, high = folders.SIDES

@@ -51,7 +51,7 @@ def record_of(name: str) -> dict[str, Any] | None:
     """The record of a prepared dataset; None when there is none that can be read with both its arrays in full."""
     place = prepared_place(name)
     try:
-        record = json.loads((place / RECORD).read_bytes())
+        record: dict[str, Any] = json.loads((place / RECORD).read_bytes())
         files = record["files"]
         if record["schema"] != SCHEMA or any((place / Path(file).name).stat().st_size != size for file, size in files.items()):
             return None
@@ -69,11 +69,11 @@ def absence(dataset: Dataset) -> str:
         return ""
     if dataset.sources:
         size = sum(source.bytes for source in dataset.sources)
-        get = (f"run `python -m engine dataset fetch {dataset.name}` ({size / 1e6:.0f} MB to download), or add `--from DIR` when "
+        get = (f"run `rampart dataset fetch {dataset.name}` ({size / 1e6:.0f} MB to download), or add `--from DIR` when "
                f"{' and '.join(source.file for source in dataset.sources)} lie{'' if len(dataset.sources) > 1 else 's'} in a "
                "folder DIR already")
     else:
-        get = f"run `python -m engine dataset fetch {dataset.name} --from DIR` with its folder of class folders"
+        get = f"run `rampart dataset fetch {dataset.name} --from DIR` with its folder of class folders"
     return f"The dataset {dataset.title} must lie prepared in {prepared_place(dataset.name)} and does not; {get}."
 
 
@@ -87,13 +87,13 @@ def load(name: str) -> tuple[Any, Any]:
 
     record, place = record_of(name), prepared_place(name)
     if record is None:
-        raise DataError(f"The dataset {name} must be prepared in {place} and is not; run `python -m engine dataset fetch {name}` "
+        raise DataError(f"The dataset {name} must be prepared in {place} and is not; run `rampart dataset fetch {name}` "
                         "(add `--from DIR` for an image folder).")
     try:
         images, labels = (np.load(place / Path(file).name, mmap_mode="r", allow_pickle=False) for file in record["files"])
     except (OSError, ValueError) as problem:
         raise DataError(f"The arrays in {place} must be those that were prepared and cannot be read ({problem}); run "
-                        f"`python -m engine dataset fetch {name}` again.") from None
+                        f"`rampart dataset fetch {name}` again.") from None
     return images, labels
 
 

@@ -96,7 +96,8 @@ def make_splits(labels: np.ndarray, fractions: Sequence[float], seed: int, image
         if images is not None and images < len(mine):
             mine = mine[_evenly(len(mine), images)]
         parts.append(np.sort(mine).astype(np.int64))
-    return Splits(*parts, hash=_hash(parts))
+    weights, alphas, select, test = parts
+    return Splits(weights, alphas, select, test, hash=_hash(parts))
 
 
 def splits_of(dataset: Dataset | str, seed: int, images: int | None = None) -> Splits:

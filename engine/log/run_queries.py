@@ -152,7 +152,7 @@ class RunQueries(Index):
         """
         listed = self._listed(run)
         if listed.empty:
-            raise RunLogError(f"There is no run {run!r} in {self.root}; the Runs page and `python -m engine runs` list them.")
+            raise RunLogError(f"There is no run {run!r} in {self.root}; the Runs page and `rampart runs` list them.")
         row = {name: None if missing else value
                for (name, value), missing in zip(listed.iloc[0].to_dict().items(), listed.iloc[0].isna(), strict=True)}
         documents = self._rows("select document from folder where number = $n", run)

@@ -70,7 +70,7 @@ def check_config(kind: str, config: RunConfig) -> None:
     if kind == "search" and (height % 4 or width % 4):
         raise ConfigError(problems={"dataset": (
             f"A search needs images whose height and width are multiples of 4 (its supernet halves them twice), "
-            f"got {height}x{width} of {config.dataset}; prepare it with `python -m engine dataset fetch "
+            f"got {height}x{width} of {config.dataset}; prepare it with `rampart dataset fetch "
             f"{config.dataset} --side {4 * round(height / 4)}`.")})
     if isinstance(config, RetrainConfig) and config.names_its_network:
         _check_network(Path(), config, None)
@@ -117,7 +117,7 @@ def check_parent(runs: Path, kind: str, config: RunConfig, parent: str | None) -
             return None
         other = " or a genotype (--genotype), or the name of a network (--network)" if kind == "retrain" else ""
         raise RunError(f"A run of kind {kind} needs the id of a {wanted} run (--parent){other}, got none; "
-                       "`python -m engine runs` lists the ids.")
+                       "`rampart runs` lists the ids.")
     if isinstance(config, RetrainConfig):
         check_follows(config)
     above = RunFolder(runs, parent).read_run()

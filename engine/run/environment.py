@@ -40,7 +40,7 @@ def prepare(threads: int, device: str) -> None:
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.use_deterministic_algorithms(True, warn_only=True)
         # It would also fill all new memory with NaN, one more kernel per tensor; nothing of ours reads what it has not written.
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # torch makes it at run time
 
 
 def data_hash(dataset: Dataset) -> str:

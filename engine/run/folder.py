@@ -38,7 +38,7 @@ def check_id(run_id: object) -> str:
     """
     if not isinstance(run_id, str) or not ID_PATTERN.fullmatch(run_id):
         raise RunError(f"A run id looks like 20261120-0915-arnas-digits-7f3a, got {str(run_id)!r}; "
-                       "`python -m engine runs` lists the ids.")
+                       "`rampart runs` lists the ids.")
     return run_id
 
 
@@ -71,7 +71,7 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def atomic_write_bytes(path: Path, data: bytes) -> None:
+def atomic_write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Replaces `path` by `data` in one step: temporary file, fsync, rename, fsync of the directory.
 
     Raises:
@@ -204,7 +204,7 @@ class RunFolder:
             raise RunError(f"run.json of run {self.id} must be there and is missing; restore the file or move the run's folder "
                            "away.")
         if run is None:
-            raise RunError(f"There is no run {self.id!r} in {self.runs}; `python -m engine runs` lists the ids.")
+            raise RunError(f"There is no run {self.id!r} in {self.runs}; `rampart runs` lists the ids.")
         check_run(self.id, run)
         return run
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from engine.architecture.catalogue import find_genotype, genotype_title
 from engine.architecture.genotype import Genotype
 from engine.architecture.network import DERIVED, DerivedNetwork, Network, named_network
-from engine.architecture.placement import resolved
+from engine.architecture.placement import Arrangement, resolved
 from engine.architecture.transplant import read_grafts, transplant
 from engine.config import RetrainConfig
 from engine.configuring import validate
@@ -45,7 +45,7 @@ def trained_genotype(runs: Path | str, config: RetrainConfig, parent: str | None
     return transplant(genotype, read_grafts(config.transplant))
 
 
-def arrangement_of(runs: Path | str, config: RetrainConfig, parent: str | None, genotype: Genotype) -> dict[str, str]:
+def arrangement_of(runs: Path | str, config: RetrainConfig, parent: str | None, genotype: Genotype) -> Arrangement:
     """Where the cells of the network stand that a retraining trains, and how wide they are: {"placement", "width_ratio"}.
 
     Its own settings come first, then those of the parent search whose result or candidate it trains (none in searches of
@@ -98,7 +98,7 @@ def retraining_of(runs: Path | str, run_id: str) -> tuple[RetrainConfig, str | N
         run = RunFolder(runs, str(run.get("parent"))).read_run()
     if run["kind"] != "retrain":
         raise RunError(f"A network must come from a run of kind retrain or attack, got the {run['kind']} run {run['id']}; "
-                       "`python -m engine runs` lists the ids.")
+                       "`rampart runs` lists the ids.")
     config = validate(RetrainConfig, run["config"])
     assert isinstance(config, RetrainConfig)
     return config, run.get("parent")

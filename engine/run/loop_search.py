@@ -132,11 +132,13 @@ class SearchLoop:
         """Augmented images and labels of one step, decided by (seed, split, epoch, position) alone. Not augmented are images
         that networks are measured on."""
         if self._order is None or self._order[0] != epoch:
-            orders = [list(batches(self.images, self.config.batch_size, generator_for(self.config.seed, "order", name, epoch),
-                                   self.config.steps_per_epoch)) for name in ("weights", "alphas")]
-            self._order = (epoch, *orders)
+            weights, alphas = (
+                list(batches(self.images, self.config.batch_size, generator_for(self.config.seed, "order", name, epoch),
+                             self.config.steps_per_epoch)) for name in ("weights", "alphas"))
+            self._order = epoch, weights, alphas
         images, labels = self.weights_split if split == "weights" else self.alphas_split
-        chosen = self._order[1 if split == "weights" else 2][position].to(images.device)
+        _, weights, alphas = self._order
+        chosen = (weights if split == "weights" else alphas)[position].to(images.device)
         if split == "alphas" and not self.config.on_supernet:
             return images[chosen], labels[chosen]
         blank = None if self.statistics is None else torch.tensor(self.statistics.mean)
@@ -146,6 +148,7 @@ class SearchLoop:
 
     def _second_batch(self, epoch: int, position: int) -> Tensor:
         """Out-of-distribution images of one step. Who normalises does so with each dataset's own numbers, as published."""
+        assert self.second is not None
         x = self.second.batch(epoch, position)
         if self.statistics is None or self.second_statistics is None:
             return x
@@ -159,7 +162,7 @@ class SearchLoop:
 
     def _write_step(self, report: StepReport, rate: float, images_per_s: float) -> None:
         session = self.session
-        measured = dict(zip(report.names, report.losses))
+        measured: dict[str, float | None] = dict(zip(report.names, report.losses))
         if measured:  # neither in a warm-up nor while a candidate is trained
             self._write_objectives(report)
         session.write(Metric(split="weights", statistics="batch", values=_known({
@@ -175,7 +178,7 @@ class SearchLoop:
             self._write_candidates()
             self._write_genotype()
             told = measured or {"training": report.train_loss}
-            losses = ", ".join(f"{name} loss {value:.3f}" for name, value in told.items())
+            losses = ", ".join(f"{name} loss {value:.3f}" for name, value in told.items() if value is not None)
             print(f"epoch {session.epoch} of {self.config.epochs}: {losses}, genotype {self.method.genotype().hash}", flush=True)
 
     def _write_objectives(self, report: StepReport) -> None:

@@ -41,12 +41,11 @@ def matched(runs: Path | str, config: RetrainConfig, parent: str | None) -> tupl
             "match must know the genotype when the retraining is asked for, and its search has not finished; "
             "launch the retraining afterwards (retrain --parent SEARCH) or give --genotype.")})
     data = DATASETS[config.dataset]
-    of_data = {"classes": data.classes, "image_shape": data.image_shape}
     name, reference = _reference(runs, config.match_to)
-    target = resized(reference, **of_data).cost()
+    target = resized(reference, data.classes, data.image_shape).cost()
     genotype = trained_genotype(runs, config, parent)
-    found, size = nearest_channels(genotype, target, config.match, layers=config.layers, **of_data,
-                                   **arrangement_of(runs, config, parent, genotype))
+    found, size = nearest_channels(genotype, target, config.match, layers=config.layers, classes=data.classes,
+                                   image_shape=data.image_shape, **arrangement_of(runs, config, parent, genotype))
     wanted, words = getattr(target, QUANTITIES[config.match]), WORDS[config.match]
     if differ((size, wanted)):
         raise ConfigError(problems={"match": (

@@ -84,7 +84,7 @@ def is_alive(process: dict[str, Any]) -> bool:
         found = psutil.Process(int(process["pid"]))
         same = abs(found.create_time() - float(process["create_time"])) < START_TOLERANCE_S
         # A zombie has ended; only its parent has not looked yet.
-        return same and found.status() != psutil.STATUS_ZOMBIE
+        return bool(same and found.status() != psutil.STATUS_ZOMBIE)
     except (psutil.Error, KeyError, TypeError, ValueError):
         return False
 
@@ -119,7 +119,7 @@ def compute(folder: RunFolder, *, with_parent: bool = True) -> RunState:
         RunError: there is no such run.
     """
     if not folder.run_json.exists():
-        raise RunError(f"There is no run {folder.id!r} in {folder.runs}; `python -m engine runs` lists the ids.")
+        raise RunError(f"There is no run {folder.id!r} in {folder.runs}; `rampart runs` lists the ids.")
     try:
         run = folder.read_run()
         process = read_json(folder.process_json)

@@ -16,4 +16,4 @@ def with_channels_last(network: nn.Module) -> nn.Module:
     if isinstance(network, Network):
         network.channels_last = True
         return network
-    return network.to(memory_format=torch.channels_last)  # convolutions pass the layout of their weights on
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]  # convolutions pass the layout of their weights on

@@ -103,8 +103,8 @@ class ChannelsLast:
             first = m * range(len(PRIMITIVES))[primitives][0]
             weighted += [normalisation.maps(_channels_last(part), *statistics[i], scales[first + i])
                          for i, part in enumerate(parts)]
-        total = _Accumulated.apply(total, *weighted)
-        return total.view(m, batch, height, width, c).permute(0, 1, 4, 2, 3)
+        weighted_sum: Tensor = _Accumulated.apply(total, *weighted)  # type: ignore[no-untyped-call]
+        return weighted_sum.view(m, batch, height, width, c).permute(0, 1, 4, 2, 3)
 
     def _convolutions(self, r: Tensor, weights: Mapping[str, Tensor], shape: StateShape,
                       normalisation: Normalisation) -> list[tuple[str, slice, list[Tensor]]]:

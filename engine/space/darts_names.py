@@ -23,11 +23,11 @@ COUNTERS = r"(^|\.)num_batches_tracked$"
 
 
 class Place(NamedTuple):
-    """Where one tensor of the DARTS family lies: its name, our entry and the index inside that entry."""
+    """Where one tensor of the DARTS family lies: its name, our entry and the index `at` which it is in that entry."""
 
     name: str
     entry: str
-    index: tuple[int, ...]
+    at: tuple[int, ...]
 
 
 def weight_places(cells: Sequence[CellShape], primitives: Sequence[str]) -> Iterator[Place]:
@@ -98,12 +98,12 @@ def _edge_norms(edge: str, state: StateShape, position: int, primitives: Sequenc
 def export(layout: Layout, flat: Tensor, places: Iterator[Place]) -> dict[str, Tensor]:
     """DARTS name -> copy of its tensor, in the family's shape."""
     views = layout.views(flat.detach())
-    return {place.name: views[place.entry][place.index].reshape(family_shape(place, views)).clone() for place in places}
+    return {place.name: views[place.entry][place.at].reshape(family_shape(place, views)).clone() for place in places}
 
 
 def family_shape(place: Place, views: Mapping[str, Tensor]) -> tuple[int, ...]:
     """Shape of a tensor in the DARTS family: convolutions have four dimensions there, some of ours fewer."""
-    shape = tuple(views[place.entry][place.index].shape)
+    shape = tuple(views[place.entry][place.at].shape)
     if not place.name.endswith("weight") or place.name.startswith(("stem.1", "classifier")) or len(shape) == 4:
         return shape
     return (shape[0], 1, *shape[1:]) if "depthwise" in place.entry else (*shape, 1, 1)
@@ -195,7 +195,7 @@ def take(layout: Layout, found: Mapping[str, Tensor], places: Iterator[Place], d
     views = layout.views(flat)
     owner: dict[tuple[str, tuple[int, ...]], str] = {}
     for place in places:
-        value, target = found[place.name], views[place.entry][place.index]
+        value, target = found[place.name], views[place.entry][place.at]
         shape = family_shape(place, views)
         if tuple(value.shape) != shape:
             raise CheckpointError(f"{place.name!r} must have the shape {list(shape)}, got {list(value.shape)}; was the file made "
@@ -204,7 +204,7 @@ def take(layout: Layout, found: Mapping[str, Tensor], places: Iterator[Place], d
         if not bool(torch.isfinite(value).all()):
             raise CheckpointError(f"{place.name!r} must hold finite numbers, got nan or inf; the file is damaged or its training "
                                   f"diverged.")
-        key = (place.entry, place.index)
+        key = (place.entry, place.at)
         if key not in owner:
             target.copy_(value)
             owner[key] = place.name

@@ -37,7 +37,8 @@ def depthwise(x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
     if stride == dilation == 2:  # reads every second pixel in either direction and nothing else
         memory = torch.channels_last if _is_channels_last(x) else torch.contiguous_format
         x, stride, dilation = x[:, :, ::2, ::2].contiguous(memory_format=memory), 1, 1
-    return _Depthwise.apply(x, weight.reshape(-1, 1, kernel, kernel), stride, dilation)
+    y: Tensor = _Depthwise.apply(x, weight.reshape(-1, 1, kernel, kernel), stride, dilation)  # type: ignore[no-untyped-call]
+    return y
 
 
 class _Depthwise(torch.autograd.Function):
@@ -59,7 +60,7 @@ class _Depthwise(torch.autograd.Function):
             g = g.contiguous(memory_format=torch.channels_last)
         gx = gweight = None
         if wants_x and ctx.stride == 1:
-            gx = _Depthwise.apply(g, weight.flip(2, 3), 1, ctx.dilation)
+            gx = _Depthwise.apply(g, weight.flip(2, 3), 1, ctx.dilation)  # type: ignore[no-untyped-call]
         elif wants_x:
             gx = _plain_gradient(g, x, weight, (ctx.padding, ctx.padding), ctx.stride, ctx.dilation, of_weight=False)
         if wants_weight:
@@ -90,13 +91,15 @@ def _weight_gradient(g: Tensor, x: Tensor, weight: Tensor, stride: int, dilation
 def _plain_gradient(g: Tensor, x: Tensor, weight: Tensor, padding: tuple[int, int], stride: int, dilation: int, *,
                     of_weight: bool) -> Tensor:
     """PyTorch's own gradient of x or of weight [G, 1, K, L], whose values do not matter for its own."""
-    return torch.ops.aten.convolution_backward(g, x, weight, None, [stride] * 2, list(padding), [dilation] * 2, False, [0, 0],
-                                               weight.shape[0], [not of_weight, of_weight, False])[int(of_weight)]
+    gradients: tuple[Tensor, ...] = torch.ops.aten.convolution_backward(
+        g, x, weight, None, [stride] * 2, list(padding), [dilation] * 2, False, [0, 0], weight.shape[0],
+        [not of_weight, of_weight, False])
+    return gradients[int(of_weight)]
 
 
 def _by_parity(x: Tensor) -> Tensor:
     """x [B, G, H, W] as [4 B, G, H / 2, W / 2]: pixels of even rows and columns, and so on. Keeps the memory format."""
-    parts = x.unflatten(2, (-1, 2)).unflatten(4, (-1, 2))  # [B, G, H / 2, 2, W / 2, 2]
+    parts: Tensor = x.unflatten(2, (-1, 2)).unflatten(4, (-1, 2))  # [B, G, H / 2, 2, W / 2, 2]
     if _is_channels_last(x):
         return parts.permute(3, 5, 0, 2, 4, 1).flatten(0, 2).permute(0, 3, 1, 2)
     return parts.permute(3, 5, 0, 1, 2, 4).flatten(0, 2)

@@ -14,10 +14,10 @@ contiguous rows. On larger ones they stay [B, C, H, W] and go through PyTorch's 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Protocol
+from functools import lru_cache, partial
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,30 @@ from engine.space.depthwise import depthwise
 from engine.space.primitives import DilConv, FactorizedReduce, ReLUConvBN, SepConv, Zero, dropped_scale
 
 Size = tuple[int, int]
+
+
+class DerivedCell(Protocol):
+    """What is read of a cell of `engine.space.network`."""
+
+    preprocess0: nn.Module
+    preprocess1: nn.Module
+    _ops: nn.ModuleList
+    inputs: tuple[int, ...]
+    concat: tuple[int, ...]
+
+
+class DerivedNetwork(Protocol):
+    """What is read of an `engine.space.network.Network`."""
+
+    mean: Tensor
+    std: Tensor
+    channels: int
+    channels_last: bool
+    stem: nn.Sequential
+    cells: nn.ModuleList
+    classifier: nn.Linear
+
+
 Adder = Callable[[Tensor, Tensor | None], Tensor]  # (maps, total) -> total plus something of the maps; see Edge.add
 # From so many channels on, PyTorch's convolutions on a CPU are faster with the channels last in memory.
 CHANNELS_LAST_FROM = 16
@@ -112,7 +136,7 @@ class Rows:
 
     def stem(self, stem: nn.Sequential, size: Size) -> Callable[[Tensor], Tensor]:
         """See `Layout.stem`."""
-        convolution, norm = stem
+        convolution, norm = _convolution(stem[0]), _norm(stem[1])
         weight, pixels, channels = convolution.weight, size[0] * size[1], convolution.in_channels
         joins = taps(3, size, 1, 1, weight.dtype, weight.device).view(-1, pixels)
         add, constant = self._affine(weight.flatten(1), norm)
@@ -169,31 +193,32 @@ class Rows:
 
     def other(self, module: nn.Module, size: Size) -> Edge:
         """See `Layout.other`."""
-        pixels = size[0] * size[1]
+        pixels, stride = size[0] * size[1], _stride(module)
         if isinstance(module, nn.AvgPool2d):
             def average(x: Tensor) -> Tensor:
-                matrix = averages(x.shape[0], size, int(module.stride), x.dtype, x.device)
+                matrix = averages(x.shape[0], size, stride, x.dtype, x.device)
                 return torch.bmm(matrix, x.view(x.shape[0], pixels, -1)).view(x.shape[0], -1)
 
-            return self._shared("average", module, average)
+            return self._shared(("average", stride), average)
         if isinstance(module, nn.MaxPool2d):
             def largest(x: Tensor) -> Tensor:
                 # The pool sees C images with B channels, channels last, which is the memory at hand and its fast path.
                 maps = x.view(x.shape[0], *size, -1).permute(0, 3, 1, 2)
-                return module(maps).permute(0, 2, 3, 1).reshape(x.shape[0], -1)
+                pooled: Tensor = module(maps)
+                return pooled.permute(0, 2, 3, 1).reshape(x.shape[0], -1)
 
-            return self._shared("largest", module, largest)
+            return self._shared(("largest", stride), largest)
         assert isinstance(module, Zero)
 
         def nothing(x: Tensor) -> Tensor:
-            maps = x.view(x.shape[0], *size, -1)[:, ::module.stride, ::module.stride]
+            maps = x.view(x.shape[0], *size, -1)[:, ::stride, ::stride]
             return maps.reshape(x.shape[0], -1) * 0.0
 
-        return self._shared("nothing", module, nothing)
+        return self._shared(("nothing", stride), nothing)
 
-    def _shared(self, name: str, module: nn.Module, make: Callable[[Tensor], Tensor]) -> Edge:
+    def _shared(self, name: tuple[str, int], make: Callable[[Tensor], Tensor]) -> Edge:
         """What has no parameters is the same for all edges of a state that have the same stride."""
-        return Edge(lambda state, total: self.add(total, state.once((name, module.stride), make)))
+        return Edge(lambda state, total: self.add(total, state.once(name, make)))
 
     def _affine(self, weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor]:
         """Product with weight [O, I], then BatchNorm."""
@@ -213,8 +238,7 @@ class Maps:
 
     def stem(self, stem: nn.Sequential, size: Size) -> Callable[[Tensor], Tensor]:
         """See `Layout.stem`."""
-        convolution, norm = stem
-        add, constant = self.projection(convolution, norm)
+        add, constant = self.projection(_convolution(stem[0]), _norm(stem[1]))
         return lambda x: add(x.contiguous(memory_format=self.memory), constant)
 
     def leave(self, maps: Tensor, size: Size) -> Tensor:
@@ -287,9 +311,10 @@ class Maps:
     def other(self, module: nn.Module, size: Size) -> Edge:
         """See `Layout.other`."""
         if not isinstance(module, nn.Sequential):  # no parameters: the same for all edges of a state with the same stride
-            return Edge(lambda state, total: self.add(total, state.once((type(module), module.stride), module)))
-        _, across, down, norm = module  # 1x7 and 7x1
-        add, constant = self.projection(down, norm)
+            name = type(module), _stride(module)
+            return Edge(lambda state, total: self.add(total, state.once(name, module)))
+        across, down = _convolution(module[1]), _convolution(module[2])  # 1x7 and 7x1
+        add, constant = self.projection(down, _norm(module[3]))
         weight = across.weight if self.live else across.weight.clone()
         stride, padding = across.stride, across.padding
         return Edge(lambda state, total: add(F.conv2d(state.rectified, weight, None, stride, padding), total), constant)
@@ -298,13 +323,14 @@ class Maps:
 class Program:
     """A network's forward pass in one layout, with the parameters as they are when it is made."""
 
-    def __init__(self, network: nn.Module, layout: Layout, size: Size) -> None:
-        """network: an `engine.space.network.Network`; size: of the images it will see."""
-        self.layout, self.cells = layout, []
+    def __init__(self, network: DerivedNetwork, layout: Layout, size: Size) -> None:
+        """size: of the images the network will see."""
+        self.layout = layout
+        self.cells: list[CellProgram] = []
         self._mean, self._std = (value if layout.live else value.clone() for value in (network.mean, network.std))
         self._enter = layout.stem(network.stem, size)
         before = size
-        for cell in network.cells:
+        for cell in _cells(network):
             self.cells.append(CellProgram(cell, layout, before, size))
             before, size = size, self.cells[-1].size
 
@@ -315,14 +341,14 @@ class Program:
         outputs: list[Callable[[], Tensor]] = []
         for cell in self.cells:
             before_last, last = last, cell(before_last, last, len(x), drop_probability, generator)
-            outputs.append(lambda maps=last.maps, size=cell.size: self.layout.leave(maps, size))
+            outputs.append(partial(self.layout.leave, last.maps, cell.size))
         return outputs
 
 
 class CellProgram:
     """One cell: the nodes' edges, two by two, and what brings the cell's inputs to its width."""
 
-    def __init__(self, cell: nn.Module, layout: Layout, before: Size, size: Size) -> None:
+    def __init__(self, cell: DerivedCell, layout: Layout, before: Size, size: Size) -> None:
         """before, size: sizes of the outputs of the two cells before."""
         self.layout, self.concat = layout, cell.concat
         self.inputs = (_edge(cell.preprocess0, layout, before), _edge(cell.preprocess1, layout, size))
@@ -345,6 +371,7 @@ class CellProgram:
                 total = sum(constants[1:], constants[0]) if constants else None
                 for state, edge in pair:
                     total = edge.add(states[state], total)
+            assert total is not None
             states.append(State(total))
         return State(self.layout.join([states[state].maps for state in self.concat]))
 
@@ -359,14 +386,14 @@ class CellProgram:
         return total
 
 
-def fits_rows(network: nn.Module, x: Tensor) -> bool:
+def fits_rows(network: DerivedNetwork, x: Tensor) -> bool:
     """Whether the images x are so small, and the operations such, that the network is computed as rows."""
     height, width = x.shape[2:]
-    plain = not any(isinstance(op, nn.Sequential) for cell in network.cells for op in cell._ops)  # no 7x1 convolutions
+    plain = not any(isinstance(op, nn.Sequential) for cell in _cells(network) for op in cell._ops)  # no 7x1 convolutions
     return height * width <= LARGEST_MAP and height % 4 == width % 4 == 0 and plain
 
 
-def layout_of(network: nn.Module, x: Tensor, *, live: bool) -> Layout:
+def layout_of(network: DerivedNetwork, x: Tensor, *, live: bool) -> Layout:
     """The faster layout for images like x, on their device."""
     if fits_rows(network, x):
         return Rows(live=live)
@@ -374,7 +401,7 @@ def layout_of(network: nn.Module, x: Tensor, *, live: bool) -> Layout:
     return Maps(torch.channels_last if last else torch.contiguous_format, live=live)
 
 
-def frozen(network: nn.Module, size: Size) -> Callable[[Tensor], Tensor]:
+def frozen(network: DerivedNetwork, size: Size) -> Callable[[Tensor], Tensor]:
     """The network in evaluation mode with its present parameters as constants: x [B, C, *size] -> logits [B, classes]."""
     with torch.no_grad():
         program = Program(network, layout_of(network, network.mean.new_empty(1, 1, *size), live=False), size)
@@ -391,6 +418,20 @@ def frozen(network: nn.Module, size: Size) -> Callable[[Tensor], Tensor]:
         return queried.clone()  # made outside, so that the caller may change it and use it anywhere
 
     return logits_or_query
+
+
+def _cells(network: DerivedNetwork) -> Iterator[DerivedCell]:
+    return cast(Iterator[DerivedCell], iter(network.cells))
+
+
+def _convolution(module: nn.Module) -> nn.Conv2d:
+    assert isinstance(module, nn.Conv2d)
+    return module
+
+
+def _norm(module: nn.Module) -> nn.BatchNorm2d:
+    assert isinstance(module, nn.BatchNorm2d)
+    return module
 
 
 def folded(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -413,21 +454,21 @@ def _edge(module: nn.Module, layout: Layout, size: Size) -> Edge:
     if isinstance(module, nn.Identity):
         return Edge(lambda state, total: layout.add(total, state.maps), droppable=False)
     if isinstance(module, ReLUConvBN):
-        add, constant = layout.projection(module.op[1], module.op[2])
+        add, constant = layout.projection(_convolution(module.op[1]), _norm(module.op[2]))
         return Edge(lambda state, total: add(state.rectified, total), constant)
     if isinstance(module, FactorizedReduce):
         add, constant = layout.reduction(module, size)
         return Edge(lambda state, total: add(state.rectified, total), constant)
     if isinstance(module, DilConv):
-        spread = layout.depthwise(module.op[1], size)
-        add, constant = layout.projection(module.op[2], module.op[3])
+        spread = layout.depthwise(_convolution(module.op[1]), size)
+        add, constant = layout.projection(_convolution(module.op[2]), _norm(module.op[3]))
         return Edge(lambda state, total: add(spread(state.rectified), total), constant)
     if isinstance(module, SepConv):
         stride = _stride(module)
-        spread, again = (layout.depthwise(module.op[1], size),
-                         layout.depthwise(module.op[5], (-(-size[0] // stride), -(-size[1] // stride))))
-        first, shift = layout.projection(module.op[2], module.op[3])
-        add, constant = layout.projection(module.op[6], module.op[7])
+        spread, again = (layout.depthwise(_convolution(module.op[1]), size),
+                         layout.depthwise(_convolution(module.op[5]), (-(-size[0] // stride), -(-size[1] // stride))))
+        first, shift = layout.projection(_convolution(module.op[2]), _norm(module.op[3]))
+        add, constant = layout.projection(_convolution(module.op[6]), _norm(module.op[7]))
         return Edge(lambda state, total: add(again(F.relu(first(spread(state.rectified), shift))), total), constant)
     return layout.other(module, size)
 
@@ -436,9 +477,9 @@ def _stride(module: nn.Module) -> int:
     if isinstance(module, FactorizedReduce):
         return 2
     if isinstance(module, (SepConv, DilConv)):
-        return int(module.op[1].stride[0])
+        return _convolution(module.op[1]).stride[0]
     if isinstance(module, nn.Sequential):
-        return int(module[1].stride[1])
+        return _convolution(module[1]).stride[1]
     return int(getattr(module, "stride", 1))
 
 
@@ -452,13 +493,14 @@ def _matrix(convolution: nn.Conv2d, size: Size) -> Tensor:
 def _normalised(y: Tensor, norm: nn.BatchNorm2d, total: Tensor | None) -> Tensor:
     """total plus y [C, L] behind BatchNorm in its present mode, without its shift; in float32 where autocast made y shorter."""
     y = y.float() if y.dtype == torch.bfloat16 else y
+    assert norm.running_mean is not None and norm.running_var is not None
     if not norm.training:
-        assert norm.running_mean is not None and norm.running_var is not None
         y = (y - norm.running_mean[:, None]) * (norm.running_var + norm.eps).rsqrt()[:, None]
     else:
         # With channels as rows BatchNorm is LayerNorm of the row, several times faster on a CPU.
         length = y.shape[1]
         y, mean, reciprocal = torch.native_layer_norm(y, (length,), None, None, norm.eps)
+        assert norm.momentum is not None and norm.num_batches_tracked is not None
         with torch.no_grad():
             unbiased = (reciprocal.flatten().square().reciprocal() - norm.eps) * (length / max(length - 1, 1))
             norm.running_mean.lerp_(mean.flatten(), norm.momentum)

@@ -75,7 +75,8 @@ class Layout:
             CheckpointError: a vector of another length.
         """
         self._check(flat)
-        return flat.split([part.size for part in parts])
+        pieces: tuple[Tensor, ...] = flat.split([part.size for part in parts])
+        return pieces
 
     def _check(self, flat: Tensor) -> None:
         if flat.shape != (self.size,):

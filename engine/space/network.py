@@ -80,7 +80,8 @@ class AuxiliaryHead(nn.Module):
         self.classifier = nn.Linear(features, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.features(x).flatten(1))
+        logits: Tensor = self.classifier(self.features(x).flatten(1))
+        return logits
 
 
 class Network(nn.Module):
@@ -92,6 +93,9 @@ class Network(nn.Module):
         genotype, channels, layers, classes, image_shape: as given.
         channels_last: whether maps lie in memory with the channels last wherever there is a choice; else what is faster on a CPU.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, genotype: Genotype, *, channels: int, layers: int, classes: int, image_shape: Sequence[int],
                  auxiliary: bool = False, placement: str = "", width_ratio: str = "", mean: Sequence[float] | None = None,
@@ -140,7 +144,8 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [B, C, H, W], pixels in 0..1 -> logits [B, classes]. The auxiliary head is not run."""
-        return self.classifier(self._maps(x)[0].mean(dim=(2, 3)))
+        logits: Tensor = self.classifier(self._maps(x)[0].mean(dim=(2, 3)))
+        return logits
 
     def frozen(self) -> Callable[[Tensor], Tensor]:
         """The function `forward` computes in evaluation mode, with the present parameters and statistics as constants.
@@ -148,7 +153,8 @@ class Network(nn.Module):
         Equal up to rounding and several times faster, forward and for the gradient of the images; for attacks. Later changes
         of the network do not reach it. x: [B, *image_shape] -> logits [B, classes].
         """
-        return derived.frozen(self, self.image_shape[1:])
+        _, height, width = self.image_shape
+        return derived.frozen(self, (height, width))
 
     def forward_with_auxiliary(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """As `forward`, with the auxiliary head's logits [B, classes] beside it; None when there is no head."""
@@ -160,7 +166,7 @@ class Network(nn.Module):
         """The last cell's output and that of the second reduction."""
         if self.training:
             layout = derived.layout_of(self, x, live=True)
-            outputs = derived.Program(self, layout, x.shape[2:])(x, self.drop_path, self.drop_path_generator)
+            outputs = derived.Program(self, layout, (x.shape[2], x.shape[3]))(x, self.drop_path, self.drop_path_generator)
             return outputs[-1](), outputs[reductions(self.layers)[1]]()
         before_last = last = self.stem((x - self.mean[:, None, None]) / self.std[:, None, None])
         second_reduction = reductions(self.layers)[1]

@@ -49,8 +49,9 @@ class Normalisation:
         mean, variance = self.statistics(name)
         shape = (*x.shape[:-1], 1)
         if self.running:
+            assert mean is not None and variance is not None
             return (x - mean.view(shape)) * (variance.view(shape) + EPSILON).rsqrt()
-        if mean is not None:
+        if mean is not None and variance is not None:
             _update(mean, variance, x.detach().reshape(-1, x.shape[-1]))
         # With channels as rows, BatchNorm without affine is LayerNorm of the row: same formula, same epsilon, several
         # times faster on a CPU.

@@ -24,7 +24,8 @@ class ReLUConvBN(nn.Module):
         self.op = nn.Sequential(nn.ReLU(), nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.op(x)
+        y: Tensor = self.op(x)
+        return y
 
 
 class FactorizedReduce(nn.Module):
@@ -51,7 +52,8 @@ class FactorizedReduce(nn.Module):
         height, width = x.shape[2:]
         if height % 2 or width % 2:
             x = F.pad(x, (0, width % 2, 0, height % 2))
-        return self.bn(torch.cat([self.conv_1(x), self.conv_2(x[:, :, 1:, 1:])], dim=1))
+        y: Tensor = self.bn(torch.cat([self.conv_1(x), self.conv_2(x[:, :, 1:, 1:])], dim=1))
+        return y
 
 
 class Depthwise(nn.Conv2d):
@@ -69,7 +71,8 @@ class SepConv(nn.Module):
         self.op = nn.Sequential(*_separable(channels, kernel, stride, dilation=1), *_separable(channels, kernel, 1, dilation=1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.op(x)
+        y: Tensor = self.op(x)
+        return y
 
 
 class DilConv(nn.Module):
@@ -80,7 +83,8 @@ class DilConv(nn.Module):
         self.op = nn.Sequential(*_separable(channels, kernel, stride, dilation=2))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.op(x)
+        y: Tensor = self.op(x)
+        return y
 
 
 class Zero(nn.Module):

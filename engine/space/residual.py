@@ -51,7 +51,7 @@ class PreActivationBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, inputs, H, W] -> [B, outputs, H / stride, W / stride], rounded up."""
         activated = F.relu(self.norm1(x))
-        y = self.conv2(F.relu(self.norm2(self.conv1(activated))))
+        y: Tensor = self.conv2(F.relu(self.norm2(self.conv1(activated))))
         return y + (x if self.shortcut is None else self.shortcut(activated))
 
 
@@ -61,6 +61,9 @@ class ResidualNetwork(nn.Module):
     Attributes:
         plan, classes, image_shape: as given.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, plan: ResidualShape, *, classes: int, image_shape: Sequence[int], mean: Sequence[float] | None = None,
                  std: Sequence[float] | None = None) -> None:
@@ -95,4 +98,5 @@ class ResidualNetwork(nn.Module):
         """x: [B, C, H, W], pixels in 0..1 -> logits [B, classes]."""
         x = self.stem((x - self.mean[:, None, None]) / self.std[:, None, None])
         x = F.relu(self.norm(self.blocks(x))) if self.plan.preactivation else self.blocks(F.relu(self.norm(x)))
-        return self.classifier(x.mean(dim=(2, 3)))
+        logits: Tensor = self.classifier(x.mean(dim=(2, 3)))
+        return logits

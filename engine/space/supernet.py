@@ -199,7 +199,7 @@ class Supernet:
         places = [*darts_names.weight_places(self.cells, self.primitives)]
         buffer_places = [*darts_names.buffer_places(self.cells, self.primitives)]
         names = {place.name for place in (*places, *buffer_places)}
-        alpha_shapes = {ALPHAS + kind: shape for kind, shape in self.alpha_shape.items()}
+        alpha_shapes: dict[str, tuple[int, ...]] = {ALPHAS + kind: shape for kind, shape in self.alpha_shape.items()}
         if self.edge_weights:
             alpha_shapes |= {BETAS + kind: (len(EDGES),) for kind in self.kinds}
         alpha_names = list(alpha_shapes)
@@ -288,6 +288,7 @@ class Supernet:
         """Mean and standard deviation [C, 1, 1] of images like x; made once per device and dtype."""
         key = x.device, x.dtype
         if key not in self._placed:
+            assert self._channels is not None
             with torch.inference_mode(False):
                 mean, std = (value.to(x.device, x.dtype)[:, None, None] for value in self._channels)
             self._placed[key] = mean, std

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from engine.attack.guard import under_attack
 from engine.config import RetrainConfig
 from engine.data.augmentation import augment, generator_for
+from engine.data.loading import Images
 from engine.train import schedule
 from engine.train.adversarial import fast_images, trades_images, trades_loss, training_images
 from engine.train.average import Average
@@ -74,9 +75,10 @@ class _Measured:
     def report(self, probe: Probe | None) -> StepReport:
         """Copy all numbers from the device at once."""
         present = [value for value in (self.loss, self.natural_accuracy, self.adversarial_accuracy) if value is not None]
-        read = iter(torch.stack([value.detach().to(self.loss.dtype) for value in present]).tolist())
-        return StepReport(*(None if value is None else next(read)
-                            for value in (self.loss, self.natural_accuracy, self.adversarial_accuracy)), self.passes, probe)
+        loss, *accuracies = torch.stack([value.detach().to(self.loss.dtype) for value in present]).tolist()
+        adversarial = None if self.adversarial_accuracy is None else accuracies.pop()
+        natural = None if self.natural_accuracy is None else accuracies.pop()
+        return StepReport(loss, natural, adversarial, self.passes, probe)
 
 
 @dataclass(frozen=True)
@@ -132,10 +134,10 @@ class Retraining:
         """
         device = x.device
         x = augment(x, self._generator("augment", epoch, step, device), self.config.crop_padding, self.config.flip,
-                    self.config.cutout, self.network.mean if self.config.normalise else None)
+                    self.config.cutout, self.network.get_buffer("mean") if self.config.normalise else None)
         with self._undone_on_failure(), self._random_state("network", epoch, step, device):
             probe = self._probe(x, y, epoch, step, poll) if self._probe_due(step) else None
-            self.network.drop_path = schedule.drop_path(self.config, epoch)
+            self.network.drop_path = schedule.drop_path(self.config, epoch)  # type: ignore[assignment]
             self.network.train()
             measured = self._loss(x, y, self._generator("attack", epoch, step, device), poll)
             measured.loss.backward()
@@ -174,7 +176,7 @@ class Retraining:
         fallen = probe.highest - probe.pgd_accuracy > self.config.probe_drop
         return fallen and probe.fgsm_accuracy >= probe.highest
 
-    def select(self, x: Tensor, y: Tensor, poll: Callable[[], None] = lambda: None, batch_size: int = 256) -> Selection:
+    def select(self, x: Tensor | Images, y: Tensor, poll: Callable[[], None] = lambda: None, batch_size: int = 256) -> Selection:
         """Measure natural and adversarial loss and accuracy of the `selected` network, in float32 like attack runs.
 
         Uses PGD with `selection_steps` steps of epsilon / 4 from a uniform start that is the same at every call, so that
@@ -217,9 +219,9 @@ class Retraining:
             self.highest_probe, self.collapsed = float(state["probe"]["highest"]), bool(state["probe"]["collapsed"])
 
     def _loss(self, x: Tensor, y: Tensor, generator: torch.Generator, poll: Callable[[], None]) -> _Measured:
-        attack = {"epsilon": self.config.epsilon, "step_size": self.config.step_size, "steps": self.config.attack_steps,
-                  "start_noise": self.config.start_noise, "generator": generator, "precision": self.config.precision,
-                  "poll": poll}
+        attack: dict[str, Any] = {
+            "epsilon": self.config.epsilon, "step_size": self.config.step_size, "steps": self.config.attack_steps,
+            "start_noise": self.config.start_noise, "generator": generator, "precision": self.config.precision, "poll": poll}
         if self.config.training == "natural":
             logits, auxiliary = self._forward(x, poll)
             loss = F.cross_entropy(logits, y) + self._auxiliary_loss(auxiliary, y)
@@ -258,7 +260,9 @@ class Retraining:
     def _forward(self, x: Tensor, poll: Callable[[], None]) -> tuple[Tensor, Tensor | None]:
         poll()
         if self.config.auxiliary_weight > 0:
-            return computed_in(self.config.precision, self.network.forward_with_auxiliary)(x)
+            with_auxiliary: Any = self.network.forward_with_auxiliary
+            both: tuple[Tensor, Tensor | None] = computed_in(self.config.precision, with_auxiliary)(x)
+            return both
         return computed_in(self.config.precision, self.network)(x), None
 
     def _auxiliary_loss(self, auxiliary: Tensor | None, y: Tensor) -> Tensor | float:
@@ -278,7 +282,8 @@ class Retraining:
             x_adv = training_images(self.network, x, y, epsilon=epsilon, step_size=step_size, steps=steps, start="uniform",
                                     generator=self._generator(f"probe {name}", epoch, step, x.device), poll=poll)
             accuracies.append(_evaluate(self.network, x_adv, y, poll)[1] / len(y))
-        probe = Probe(*accuracies, self.highest_probe, alert=False)
+        fgsm, pgd = accuracies
+        probe = Probe(fgsm, pgd, self.highest_probe, alert=False)
         return replace(probe, alert=self.is_collapse(probe) and not self.collapsed)
 
     def _generator(self, purpose: str, epoch: int, step: int, device: torch.device) -> torch.Generator:
@@ -304,7 +309,7 @@ class Retraining:
                 buffer.copy_(before)
             for module, training in modes:
                 module.training = training
-            self.network.drop_path = dropped
+            self.network.drop_path = dropped  # type: ignore[assignment]
             self.optimizer.zero_grad(set_to_none=True)
             raise
 

@@ -74,7 +74,7 @@ def test_colours_read_on_both_themes(background):
     colours = [*(theme.operation(name).colour for name in PRIMITIVES), *theme.SERIES.values(), *theme.CELL_COLOURS.values(),
                *(colour for colour, _ in theme.FURTHER_SERIES), theme.FRONT]
     assert all(contrast(colour, background) >= 3 for colour in colours)
-    assert background in (Path(theme.__file__).parents[1] / ".streamlit" / "config.toml").read_text()
+    assert background in (Path(theme.__file__).parents[0] / ".streamlit" / "config.toml").read_text()
 
 
 def test_operations_also_differ_without_any_colour():

@@ -18,6 +18,7 @@ from app.importing import ROOT, Imports, Item, plain_name
 from engine import requests
 from engine.architecture.catalogue import find_genotype
 from engine.architecture.genotype import Genotype
+from engine.command import program
 from engine.exchange.forms import ENDINGS, FORMS, form_of
 from engine.log import RunLog
 from engine.run.folder import RunFolder, run_ids
@@ -77,14 +78,14 @@ def test_the_empty_page_says_what_can_be_imported(empty: Path) -> None:
 def test_a_log_becomes_a_run_and_the_page_says_what_was_understood(empty: Path) -> None:
     line = [find_genotype("ADVRUSH"), find_genotype("RACL"), DARTS, DARTS]
     page = drop(open_page("imports"), ("log.txt", search_log(line).encode()))
-    assert "python -m engine import ./log.txt" in text_of(page)
+    assert f"{program()} import ./log.txt" in text_of(page)
     page.text_input(key="import.title").set_value("Night run").run()
     page = press(page)
     [run] = run_ids(empty)
     assert requests.status(empty, run).status == "finished"
     record = RunFolder(empty, run).read_run()
     assert record["title"] == "Night run, imported"
-    assert record["command"] == f"python -m engine import ./log.txt --title 'Night run' --runs {empty}"
+    assert record["command"] == f"{program()} import ./log.txt --title 'Night run' --runs {empty}"
     text = text_of(page)
     assert not page.exception and run in text
     assert "equal to DARTS_V2 of the catalogue" in text
@@ -226,7 +227,7 @@ def test_a_file_that_was_written_anew_is_another_import(tmp_path: Path) -> None:
 
 
 def test_the_server_lets_uploads_of_that_size_through() -> None:
-    settings = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text(encoding="utf-8"))
+    settings = tomllib.loads((ROOT / "app" / ".streamlit" / "config.toml").read_text(encoding="utf-8"))
     assert settings["server"]["maxUploadSize"] == LARGEST_UPLOAD
 
 

@@ -14,6 +14,7 @@ from app.components.preflight import cores_fact, device_fact
 from app.components.settings import differences_words, paper_words
 from app.formats import dataset_title, escape, plural
 from engine.architecture.catalogue import CATALOG
+from engine.command import program
 from engine.config import AttackConfig, RetrainConfig
 from engine.configuring import build, config_class, differences_from_paper, preset_values
 from engine.run import device
@@ -121,7 +122,7 @@ def test_the_page_names_what_differs_from_the_paper_and_the_command(empty: Path)
             here, paper = (dataset_title(value) if difference.field == "dataset" else with_unit(info, value)
                            for value in (difference.value, difference.paper))
             assert f'<th scope="row">{label_of(difference.field)}</th><td>{here}</td><td>{paper}</td>' in text
-    assert "python -m engine search --method arnas --dataset digits --preset quick --then retrain,attack" in text
+    assert f"{program()} search --method arnas --dataset digits --preset quick --then retrain,attack" in text
 
 
 def test_paper_on_a_dataset_of_no_paper_does_not_call_itself_published(empty: Path) -> None:

@@ -49,7 +49,7 @@ def test_finished_search_shows_everything_about_its_evolution(samples: Samples):
     assert "alphas split, batch statistics" in words
     assert "The natural loss was ignored in" in words
     assert "demonstration" in words and "Alpha learning rate" in words and "1 pixel" in words and "0.0003" in words
-    assert "python -m engine search" in words
+    assert "rampart search" in words
     assert "Epoch 4" in words
 
 

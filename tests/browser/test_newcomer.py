@@ -11,6 +11,7 @@ import time
 import psutil
 from playwright.sync_api import Page, expect
 
+from engine.command import program
 from engine.log import RunLog
 from tests.browser.conftest import Dashboard, start_dashboard
 
@@ -45,7 +46,7 @@ def test_from_empty_studio_to_attack_table(page: Page, dashboard: Dashboard):
     expect(launch).to_be_enabled(timeout=LOAD_MS)
     # The defaults are the demonstration, and it says so.
     expect(page.get_by_text("A demonstration on two CPU cores")).to_be_visible()
-    expect(page.get_by_text("python -m engine search")).to_be_visible()
+    expect(page.get_by_text(f"{program()} search")).to_be_visible()
 
     # One click, and within seconds a measured quantity moves.
     launch.click()

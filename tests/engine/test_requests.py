@@ -13,6 +13,7 @@ import pytest
 
 from engine import requests
 from engine.cli.flags import parse
+from engine.command import program
 from engine.configuring import build, recorded
 from engine.data.splits import splits_of
 from engine.errors import ConfigError, RunError
@@ -205,11 +206,11 @@ def test_a_token_whose_owner_died_launches_again(runs: Path) -> None:
 def test_the_command_says_what_was_asked(runs: Path) -> None:
     line = requests.command_of("search", "arnas", "quick", "digits", {"epsilon": 8 / 255, "flip": True, "seed": 3},
                                ("retrain", "attack"))
-    assert line == ("python -m engine search --method arnas --dataset digits --preset quick --epsilon 8/255 --flip --seed 3 "
+    assert line == (f"{program()} search --method arnas --dataset digits --preset quick --epsilon 8/255 --flip --seed 3 "
                     "--then retrain,attack")
     ids = requests.submit(runs, "retrain", {"genotype": "ARNAS"}, preset="smoke", then=("attack",))
     run = RunFolder(runs, ids[0]).read_run()
-    assert run["command"].startswith("python -m engine retrain --dataset digits --preset smoke --genotype ARNAS --then attack")
+    assert run["command"].startswith(f"{program()} retrain --dataset digits --preset smoke --genotype ARNAS --then attack")
     assert run["title"] == run["method"] == "ARNAS"
     assert f"--parent {ids[0]}" in RunFolder(runs, ids[1]).read_run()["command"]
 

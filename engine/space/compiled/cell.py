@@ -46,7 +46,7 @@ class Compiled:
         x0, x1 = (x.permute(1, 2, 3, 0).contiguous() for x in (before_last, last))
         buffers = normalisation.cells[cell.prefix] if normalisation.cells else None
         _check_alike(last, weights=weights, alphas=rows, buffers=buffers)
-        out = _CellFunction.apply(x0, x1, weights.contiguous(), rows.contiguous(), cell, buffers)
+        out: Tensor = _CellFunction.apply(x0, x1, weights.contiguous(), rows.contiguous(), cell, buffers)  # type: ignore[no-untyped-call]
         return out.permute(3, 0, 1, 2)
 
 
@@ -72,7 +72,7 @@ class _CellFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of x0, x1, weights and rows, each only where it is asked for."""
-        return *_CellGradients.apply(g, *ctx.saved_tensors, ctx), None, None
+        return *_CellGradients.apply(g, *ctx.saved_tensors, ctx), None, None  # type: ignore[no-untyped-call]
 
 
 class _CellGradients(torch.autograd.Function):

@@ -189,7 +189,7 @@ def test_a_preparation_that_lost_a_file_counts_as_absent(made: Small) -> None:
     content = images.read_bytes()
     images.write_bytes(content[:-1])
     assert "must lie prepared" in absence(made.dataset)
-    with pytest.raises(DataError, match=f"python -m engine dataset fetch {made.dataset.name}"):
+    with pytest.raises(DataError, match=f"rampart dataset fetch {made.dataset.name}"):
         load(made.dataset.name)
     images.write_bytes(content)
     assert not absence(made.dataset)
@@ -237,7 +237,7 @@ def test_the_list_says_what_is_here_and_how_to_get_the_rest(home: Path) -> None:
     found = {one.name: one for one in presences()}
     assert found["digits"].present and not found["digits"].advice
     for name in OFFICIAL:
-        assert not found[name].present and f"python -m engine dataset fetch {name}" in found[name].advice
+        assert not found[name].present and f"rampart dataset fetch {name}" in found[name].advice
         assert "MB to download" in found[name].advice and str(home) in found[name].advice
     assert presence(DATASETS["digits"]) == fetch("digits")
 

@@ -80,7 +80,7 @@ def test_a_retraining_shows_the_epoch_that_is_kept(tmp_path: Path) -> None:
 
 def test_run_has_its_configuration_and_what_differs(log: RunLog, ids: dict[str, str]) -> None:
     run = log.run(ids["failed"])
-    assert run["config"]["clip_images"] is True and run["command"].startswith("python -m engine search")
+    assert run["config"]["clip_images"] is True and run["command"].startswith("rampart search")
     assert {"clip_images", "epochs"} <= {difference.field for difference in run["differences"]}
     assert run["cause"] == "Out of memory." and run["can_resume"] is True and run["parameters"] is None
     assert json.dumps({key: value for key, value in run.items() if key != "differences"})  # plain Python values
