@@ -19,8 +19,9 @@ from torch.nn import functional as F
 from engine.attack.pgd import pgd, project
 from engine.search.graphs import Function, Graphs
 from engine.search.lanes import Lanes
-from engine.search.objectives import FunctionalNetwork, Objective, Value
+from engine.search.objectives import FunctionalNetwork, Value
 from engine.search.precision import Precision, computed_in
+from engine.search.registries import Objective
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class Bilevel:
     def _gradients(self, wanted: str, objective: Objective, weights: Tensor,
                    alphas: Tensor) -> tuple[tuple[Tensor, ...], Value]:
         found = self.one_pass((wanted, objective.kind), partial(_gradients, wanted, objective), weights, alphas,
-                              *objective.inputs, passes=getattr(objective, "passes", 1))
+                              *objective.inputs, passes=objective.passes)
         loss, *rest = found[len(wanted):]
         return found[:len(wanted)], Value(loss, rest[0] if rest else None)
 
@@ -176,7 +177,7 @@ class Bilevel:
         unrolled = None if unroll is None else unroll(self.weight_gradient(training, weights, alphas)[0])
 
         def gradient(objective: Objective) -> tuple[Tensor, Value]:
-            if unrolled is None or getattr(objective, "passes", 1) == 0:
+            if unrolled is None or objective.passes == 0:
                 return self.alpha_gradient(objective, weights, alphas)
             return self.unrolled_gradient(training, objective, weights, unrolled, alphas, learning_rate=learning_rate,
                                           radius=radius)
@@ -209,7 +210,7 @@ def _input_gradient(network: FunctionalNetwork, x: Tensor, y: Tensor, weights: T
 def _gradients(wanted: str, objective: Objective, weights: Tensor, alphas: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
     """Gradients with respect to weights ("w"), alphas ("a") or both ("wa"), the loss, and the accuracy if there is one."""
     weights, alphas = weights.detach().requires_grad_("w" in wanted), alphas.detach().requires_grad_("a" in wanted)
-    value = objective.on(*inputs)(weights, alphas)
+    value = objective.function(*objective.constants, weights, alphas, *inputs)
     found = torch.autograd.grad(value.loss, [{"w": weights, "a": alphas}[name] for name in wanted])
     return (*found, value.loss.detach(), *(() if value.accuracy is None else (value.accuracy,)))
 

@@ -3,7 +3,7 @@
     min over alpha of (c_1 L_1(w', alpha), ..., c_m L_m(w', alpha)),    w' one SGD step of the training loss
 
 on a supernet of flat vectors, by one weighted sum of the m architecture gradients. A method says which objectives it
-descends in the present epoch (`terms`), how it weighs them (`weigh`) and on which images it trains the weights.
+descends in the present epoch (`objectives`), how it weighs them (`weigh`) and on which images it trains the weights.
 One step, with k steps of PGD on each batch whose adversarial images are needed:
 
 | what                                                                         | passes  | backward computes       |
@@ -40,16 +40,16 @@ from engine.search.graphs import Graphs
 from engine.search.lanes import Lanes
 from engine.search.method import StepReport
 from engine.search.methods.bilevel_config import BilevelConfig, RobustBilevelConfig, WeighedBilevelConfig
-from engine.search.objectives import CrossEntropy, Objective, StepImages, Value, accuracy
-from engine.search.proposal import ArchitectureGradients, Batch, Proposal, State, Term
-from engine.search.registries import WEIGHTINGS, implementation_of
+from engine.search.objectives import StepImages, Value, accuracy, bound, cross_entropy_of
+from engine.search.proposal import ArchitectureGradients, Batch, Proposal, State
+from engine.search.registries import OBJECTIVES, WEIGHTINGS, Objective
 from engine.search.weighting import gramian_of, normalised
 
 if TYPE_CHECKING:
     from engine.genotype import Genotype
     from engine.space.supernet import Supernet
 
-__all__ = ["ArchitectureGradients", "Batch", "BilevelMethod", "Proposal", "RobustBilevelMethod", "State", "Term",
+__all__ = ["ArchitectureGradients", "Batch", "BilevelMethod", "Proposal", "RobustBilevelMethod", "State",
            "WeighedBilevelMethod"]
 
 # What each of `BilevelMethod._attacks` is called while it goes on.
@@ -90,8 +90,8 @@ class BilevelMethod(Generic[Config]):
 
     # What a method is made of.
 
-    def terms(self) -> tuple[Term, ...]:
-        """The objectives of the present epoch; none: it belongs to a warm-up."""
+    def objectives(self) -> tuple[Objective, ...]:
+        """Return the registered objectives of the present epoch with their coefficients; none in a warm-up."""
         raise NotImplementedError
 
     def weigh(self, gradients: Tensor, losses: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -105,13 +105,13 @@ class BilevelMethod(Generic[Config]):
             raise NotImplementedError("a method of several objectives says how it weighs them")
         return gramian, torch.ones_like(gramian[0])
 
-    def objective(self, term: Term, images: StepImages) -> Objective:
-        """An objective of `terms` on the images of a step."""
-        return implementation_of(term.kind)(self.supernet, images, self.config, term.coefficient)
+    def bound(self, objective: Objective, images: StepImages) -> Objective:
+        """Return one of `objectives` on the supernet and the images of a step."""
+        return bound(objective, self.supernet, images, self.config)
 
     def training_objective(self, x: Tensor, y: Tensor) -> Objective:
         """What the weight step, hence the unrolled step too, descends: x [B, C, H, W], attacked where the method says so."""
-        return CrossEntropy("training", self.supernet, x, y)
+        return cross_entropy_of(self.supernet, x, y, "training")
 
     def inner_attack(self) -> InnerAttack:
         """The attack on both batches; asked for only where something reads adversarial images."""
@@ -160,9 +160,9 @@ class BilevelMethod(Generic[Config]):
 
     def architecture_passes(self) -> int:
         """Forward passes of the architecture gradients."""
-        terms = self.terms()
-        evaluations = [term.kind.passes for term in terms if term.kind.passes]
-        return 1 + sum(evaluations) + 2 * len(evaluations) if self.config.unrolled and terms else sum(evaluations)
+        objectives = self.objectives()
+        evaluations = [objective.passes for objective in objectives if objective.passes]
+        return 1 + sum(evaluations) + 2 * len(evaluations) if self.config.unrolled and objectives else sum(evaluations)
 
     def begin_epoch(self, epoch: int) -> None:
         """See `SearchMethod.begin_epoch`."""
@@ -226,7 +226,7 @@ class BilevelMethod(Generic[Config]):
 
     def _attacks(self) -> dict[str, tuple[int, InnerAttack]]:
         """What is made by an attack: the training images, fields of `StepImages` -> batch (0 weights, 1 alphas), attack."""
-        read = {field for term in self.terms() for field in term.kind.reads}
+        read = {name for objective in self.objectives() for name in objective.reads}
         found = {"training": (0, self.inner_attack())} if self.trains_on_adversarial else {}
         if "x_adv" in read:
             found["x_adv"] = 1, self.inner_attack()
@@ -241,13 +241,13 @@ class BilevelMethod(Generic[Config]):
 
     def _propose(self, passes: Bilevel, train_batch: Batch, alpha_batch: Batch, starts: tuple[Tensor | None, ...],
                  learning_rate: float, out_of_distribution: Tensor | None) -> Proposal:
-        now, terms, (x, y), (xs, ys) = self._state, self.terms(), train_batch, alpha_batch
+        now, chosen, (x, y), (xs, ys) = self._state, self.objectives(), train_batch, alpha_batch
         made = self._made(passes, (train_batch, alpha_batch), starts)
         x_adv, xs_adv = made.get("training"), made.get("x_adv")
         training = self.training_objective(x if x_adv is None else x_adv, y)
         images = StepImages(xs, ys, xs_adv, made.get("x_one_step"), out_of_distribution)
-        objectives = tuple(self.objective(term, images) for term in terms)
-        if terms:
+        objectives = tuple(self.bound(objective, images) for objective in chosen)
+        if objectives:
             self.activity = "architecture gradients"
             found = self._architecture_gradients(passes, training, objectives, learning_rate)
             alphas, mean, square = adam(
@@ -258,8 +258,8 @@ class BilevelMethod(Generic[Config]):
         (natural_accuracy, buffers), (gradient, value) = passes.side_by_side(
             lambda: self._natural_pass(passes, x, y, alphas), lambda: self._weight_step_gradient(passes, training, alphas))
         weights, velocity = self._sgd(clipped(gradient, self.config.gradient_clip), learning_rate)
-        state = State(weights, velocity, alphas, mean, square, buffers, now.steps + 1, now.warmup_steps + (not terms))
-        return Proposal(state, x_adv, xs_adv, terms, found, value, natural_accuracy, passes.passes)
+        state = State(weights, velocity, alphas, mean, square, buffers, now.steps + 1, now.warmup_steps + (not objectives))
+        return Proposal(state, x_adv, xs_adv, chosen, found, value, natural_accuracy, passes.passes)
 
     def _placed(self, batch: Batch) -> Batch:
         x, y = batch
@@ -305,7 +305,7 @@ class BilevelMethod(Generic[Config]):
         return ArchitectureGradients(raw, gradients, gramian, weights, combined, values)
 
     def _weighed(self, raw: Tensor, values: Sequence[Value],
-                 objectives: Sequence[Objective | Term]) -> tuple[Tensor, Tensor, Tensor]:
+                 objectives: Sequence[Objective]) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients [m, k] with coefficients, their Gramian as the solver sees it, and the weights."""
         gradients = torch.stack([objective.coefficient * row for objective, row in zip(objectives, raw, strict=True)])
         losses = torch.stack([objective.coefficient * value.loss for objective, value in zip(objectives, values, strict=True)])
@@ -339,7 +339,7 @@ class BilevelMethod(Generic[Config]):
         Raises:
             RunError: one of them, or a new weight or alpha, is not finite.
         """
-        found, state, names = proposal.architecture, proposal.state, [term.name for term in proposal.terms]
+        found, state, names = proposal.architecture, proposal.state, [objective.name for objective in proposal.objectives]
         norms = found.gramian.diagonal().sqrt()
         sizes = torch.where(norms > 0, norms, torch.ones_like(norms))
         cosines = (found.gramian / torch.outer(sizes, sizes)).clamp(-1, 1)
@@ -360,7 +360,7 @@ class BilevelMethod(Generic[Config]):
         weights, norms_of, raw_norms, *matrix = (tuple(rows[i * m:(i + 1) * m]) for i in range(3 + m))
         return StepReport(
             names=tuple(names), losses=tuple(numbers[f"{name} loss"] for name in names),
-            coefficients=tuple(term.coefficient for term in proposal.terms), weights=weights, norms=norms_of,
+            coefficients=tuple(objective.coefficient for objective in proposal.objectives), weights=weights, norms=norms_of,
             raw_norms=raw_norms, cosines=tuple(matrix), natural_accuracy=numbers.get("natural"),
             adversarial_accuracy=numbers.get("adversarial"), train_loss=numbers["training loss"],
             train_accuracy=numbers["train"],
@@ -403,9 +403,9 @@ class BilevelMethod(Generic[Config]):
 class WeighedBilevelMethod(BilevelMethod[WeighedConfig]):
     """A bilevel method with the weightings and the added objectives of `WeighedBilevelConfig`."""
 
-    def added_terms(self) -> tuple[Term, ...]:
-        """The objectives that the configuration adds to the method's own."""
-        return tuple(Term(name, self.config.coefficient(name)) for name in self.config.added_objectives)
+    def added_objectives(self) -> tuple[Objective, ...]:
+        """Return the objectives that the configuration adds to the method's own."""
+        return tuple(OBJECTIVES[name].times(self.config.coefficient(name)) for name in self.config.added_objectives)
 
     def inner_attack(self) -> InnerAttack:
         """That of the objective one_step, where the method has no other. See `BilevelMethod.inner_attack`."""
@@ -420,7 +420,7 @@ class WeighedBilevelMethod(BilevelMethod[WeighedConfig]):
     def weigh(self, gradients: Tensor, losses: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor]:
         """See `BilevelMethod.weigh`."""
         gramian = normalised(gramian_of(gradients), losses, self.config.gradient_normalisation)
-        solve = implementation_of(WEIGHTINGS[self.config.weighting])
+        solve = WEIGHTINGS[self.config.weighting].function
         return gramian, solve(gramian, names, self.config.fixed_natural_weight)
 
 

@@ -8,27 +8,9 @@ import torch
 from torch import Tensor
 
 from engine.search.objectives import Value
-from engine.search.registries import OBJECTIVES, ObjectiveKind
+from engine.search.registries import Objective
 
 Batch = tuple[Tensor, Tensor]
-
-
-@dataclass(frozen=True)
-class Term:
-    """One objective of the upper level.
-
-    Attributes:
-        name: in `engine.search.registries.OBJECTIVES`.
-        coefficient: what its loss is multiplied by before objectives are weighed.
-    """
-
-    name: str
-    coefficient: float = 1.0
-
-    @property
-    def kind(self) -> ObjectiveKind:
-        """Its entry in the registry."""
-        return OBJECTIVES[self.name]
 
 
 @dataclass(frozen=True)
@@ -86,7 +68,7 @@ class Proposal:
 
     Attributes:
         x_adv, xs_adv: adversarial weights and alphas batch; None where the method attacks neither or only the other.
-        terms: the objectives.
+        objectives: those that were weighed, as registered.
         training: loss and accuracy of the weight step.
         natural_accuracy: on the weights batch.
     """
@@ -94,16 +76,16 @@ class Proposal:
     state: State
     x_adv: Tensor | None
     xs_adv: Tensor | None
-    terms: tuple[Term, ...]
+    objectives: tuple[Objective, ...]
     architecture: ArchitectureGradients
     training: Value
     natural_accuracy: Tensor
     passes: int
 
     def accuracies(self) -> dict[str, Tensor]:
-        """"natural" and "adversarial" -> accuracy on the alphas batch, by the first objective that measured it."""
-        found: dict[str, Tensor] = {}
-        for term, value in zip(self.terms, self.architecture.values, strict=True):
+        """Return "natural" and "adversarial" -> accuracy on the alphas batch, by the first objective that measured it."""
+        accuracies: dict[str, Tensor] = {}
+        for objective, value in zip(self.objectives, self.architecture.values, strict=True):
             if value.accuracy is not None:
-                found.setdefault("adversarial" if term.kind.adversarial else "natural", value.accuracy)
-        return found
+                accuracies.setdefault("adversarial" if objective.adversarial else "natural", value.accuracy)
+        return accuracies

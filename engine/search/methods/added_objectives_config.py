@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import model_validator
 
 from engine.config import setting
 from engine.data import DATASETS, Dataset
 from engine.search.methods.curvature_config import CurvatureConfig
 from engine.search.methods.out_of_distribution_config import OutOfDistributionConfig
-from engine.search.registries import OBJECTIVES
+from engine.search.registries import OBJECTIVES, AddedObjective
 
 ADDED = (
     "Differs when given: objectives beside the method's own, weighed together with them; empty for none. out_of_distribution: KL "
@@ -26,8 +24,7 @@ class AddedObjectivesConfig(OutOfDistributionConfig, CurvatureConfig):
     NAME_factor is the setting of an objective's coefficient.
     """
 
-    added_objectives: tuple[Literal["out_of_distribution", "one_step", "parameter_share", "mac_share",
-                                    "curvature"], ...] = setting(
+    added_objectives: tuple[AddedObjective, ...] = setting(
         (), f"{ADDED} curvature: of the loss around the natural images, with batch statistics (AdvRush).", group="Deviations")
     out_of_distribution_factor: float = setting(
         1.0, "Coefficient of the added objective out_of_distribution (E2RNAS of 2021: 10 divided by the number of classes). "

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from engine.config import Pixels, SearchConfig, WidthRatio, placement_setting, setting, width_ratio_setting
 from engine.placement import PlacementName
 from engine.search.methods.added_objectives_config import AddedObjectivesConfig
-from engine.search.registries import OBJECTIVES, WEIGHTINGS, TorchjdWeighting
+from engine.search.registries import OBJECTIVES, WEIGHTINGS, NaturalWeighting, RobustObjective, RobustWeighting
 
 
 class BilevelConfig(SearchConfig):
@@ -60,7 +60,7 @@ class WeighedBilevelConfig(AddedObjectivesConfig, BilevelConfig):
 class NaturalBilevelConfig(WeighedBilevelConfig):
     """A bilevel search that descends the natural loss on naturally trained weights, and what is added to it."""
 
-    weighting: Literal["mgda", "equal", "fixed", "sum", TorchjdWeighting] = setting(
+    weighting: NaturalWeighting = setting(
         "mgda", "Differs unless mgda: where the weights of the natural loss and of added_objectives come from; no effect where "
         "none is added. equal: the same for each; fixed: as set in fixed_natural_weight; sum: 1 each. The others follow the "
         "gradients, as MGDA does: upgrad and dualproj raise no loss, imtl_g and aligned_mtl balance, pcgrad takes conflicts "
@@ -81,12 +81,12 @@ class RobustBilevelConfig(WeighedBilevelConfig):
                               group="Attack in search", source="ARNAS code")
     step_size: Pixels = setting(2 / 255, "Step of PGD, pixel space.", group="Attack in search", source="ARNAS code")
     attack_steps: int = setting(7, "Steps of PGD.", group="Attack in search", source="ARNAS code", ge=1, le=1000)
-    weighting: Literal["mgda", "equal", "fixed", "adversarial", "sum", TorchjdWeighting] = setting(
+    weighting: RobustWeighting = setting(
         "mgda", "Differs unless mgda: where the weights of the objectives come from. equal: the same for each; fixed: as set in "
         "fixed_natural_weight; adversarial: the adversarial loss alone; sum: 1 each. The others follow the gradients, as "
         "MGDA does: upgrad and dualproj raise no loss, imtl_g and aligned_mtl balance, pcgrad takes conflicts away, fairgrad "
         "bargains. MGDA of normalised gradients is gradient_normalisation.", group="Deviations")
-    robust_objective: Literal["adversarial", "trades"] = setting(
+    robust_objective: RobustObjective = setting(
         "adversarial", "Differs when trades: the second objective is the KL divergence from the prediction on the natural image "
         "to that on the adversarial one (Zhang et al. 2019), instead of the adversarial image's cross-entropy. The attack stays "
         "that on the cross-entropy.", group="Deviations")

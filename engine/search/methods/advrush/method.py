@@ -20,10 +20,11 @@ from dataclasses import replace
 from torch import Tensor
 
 from engine.genotype import NONE, PRIMITIVES
-from engine.search.bilevel_method import Term, WeighedBilevelMethod
-from engine.search.evaluation_mode import InEvaluationMode
+from engine.search.bilevel_method import WeighedBilevelMethod
+from engine.search.evaluation_mode import in_evaluation_mode
 from engine.search.methods.advrush.config import AdvRushConfig
-from engine.search.objectives import Objective, StepImages
+from engine.search.objectives import StepImages
+from engine.search.registries import OBJECTIVES, Objective
 
 
 class AdvRush(WeighedBilevelMethod[AdvRushConfig]):
@@ -32,11 +33,12 @@ class AdvRush(WeighedBilevelMethod[AdvRushConfig]):
     cell_kinds = ("normal", "reduce")
     primitives = (NONE, *PRIMITIVES)
 
-    def terms(self) -> tuple[Term, ...]:
-        """L, in stage 2 also gamma Lambda and what the configuration adds. See `BilevelMethod.terms`."""
+    def objectives(self) -> tuple[Objective, ...]:
+        """Return L; in stage 2 also gamma Lambda and the added objectives."""
+        natural = OBJECTIVES["natural"]
         if not self.config.has_curvature(self.epoch):
-            return (Term("natural"),)
-        return Term("natural"), Term("curvature", self.config.curvature_factor), *self.added_terms()
+            return (natural,)
+        return natural, OBJECTIVES["curvature"].times(self.config.curvature_factor), *self.added_objectives()
 
     @property
     def stage(self) -> str:
@@ -47,16 +49,17 @@ class AdvRush(WeighedBilevelMethod[AdvRushConfig]):
         losses = "natural loss, curvature and added losses" if self.config.added_objectives else "natural loss and curvature"
         return f"Stage 2 of 2: {losses}, since epoch {warmup + 1}"
 
-    def objective(self, term: Term, images: StepImages) -> Objective:
-        """Lambda with the h of the epoch, and in evaluation mode. See `BilevelMethod.objective`."""
-        made = super().objective(term, images)
-        if term.name != "curvature":
+    def bound(self, objective: Objective, images: StepImages) -> Objective:
+        """Return the objective on a step's images; Lambda with the h of the epoch and by the statistics that are set."""
+        made = super().bound(objective, images)
+        if objective.name != "curvature":
             return made
-        made = replace(made, radius=made.radius.new_full((), self.config.radius(self.epoch)))
-        return InEvaluationMode(made, self.buffers) if self.config.curvature_statistics == "running" else made
+        x, y, radius = made.inputs
+        made = replace(made, inputs=(x, y, radius.new_full((), self.config.radius(self.epoch))))
+        return in_evaluation_mode(made, self.buffers) if self.config.curvature_statistics == "running" else made
 
     def training_objective(self, x: Tensor, y: Tensor) -> Objective:
-        """In stage 2 in evaluation mode. See `BilevelMethod.training_objective`."""
+        """Return the natural loss of a batch, in stage 2 by the statistics that are set."""
         made = super().training_objective(x, y)
         in_evaluation = self.config.has_curvature(self.epoch) and self.config.weights_statistics == "running"
-        return InEvaluationMode(made, self.buffers) if in_evaluation else made
+        return in_evaluation_mode(made, self.buffers) if in_evaluation else made

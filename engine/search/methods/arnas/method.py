@@ -26,8 +26,9 @@ attack included, update them but never reads them, so weights and alphas are una
 
 from __future__ import annotations
 
-from engine.search.bilevel_method import Proposal, RobustBilevelMethod, Term
+from engine.search.bilevel_method import Proposal, RobustBilevelMethod
 from engine.search.methods.arnas.config import ArnasConfig
+from engine.search.registries import OBJECTIVES, Objective
 
 __all__ = ["Arnas", "Proposal"]
 
@@ -37,6 +38,7 @@ class Arnas(RobustBilevelMethod[ArnasConfig]):
 
     cell_kinds = ("robust", "reduce", "accurate")
 
-    def terms(self) -> tuple[Term, ...]:
-        """L_nat and lambda L_adv, and what the configuration adds. See `BilevelMethod.terms`."""
-        return Term("natural"), Term(self.config.robust_objective, self.config.adversarial_lambda), *self.added_terms()
+    def objectives(self) -> tuple[Objective, ...]:
+        """Return L_nat, lambda L_adv and the added objectives."""
+        robust = OBJECTIVES[self.config.robust_objective].times(self.config.adversarial_lambda)
+        return OBJECTIVES["natural"], robust, *self.added_objectives()

@@ -10,8 +10,9 @@ weight step's own pass moves BatchNorm's running statistics, by the same amounts
 from __future__ import annotations
 
 from engine.genotype import NONE, PRIMITIVES
-from engine.search.bilevel_method import Term, WeighedBilevelMethod
+from engine.search.bilevel_method import WeighedBilevelMethod
 from engine.search.methods.darts.config import DartsConfig
+from engine.search.registries import OBJECTIVES, Objective
 
 
 class Darts(WeighedBilevelMethod[DartsConfig]):
@@ -20,6 +21,6 @@ class Darts(WeighedBilevelMethod[DartsConfig]):
     cell_kinds = ("normal", "reduce")
     primitives = (NONE, *PRIMITIVES)
 
-    def terms(self) -> tuple[Term, ...]:
-        """The natural loss, and what the configuration adds. See `BilevelMethod.terms`."""
-        return Term("natural"), *self.added_terms()
+    def objectives(self) -> tuple[Objective, ...]:
+        """Return the natural loss and the added objectives."""
+        return OBJECTIVES["natural"], *self.added_objectives()

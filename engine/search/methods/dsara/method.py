@@ -15,9 +15,9 @@ from functools import partial
 import torch
 
 from engine.search.bilevel import Bilevel
-from engine.search.bilevel_method import ArchitectureGradients, RobustBilevelMethod, Term
+from engine.search.bilevel_method import ArchitectureGradients, RobustBilevelMethod
 from engine.search.methods.dsara.config import DsaraConfig
-from engine.search.objectives import Objective
+from engine.search.registries import OBJECTIVES, Objective
 
 
 class Dsara(RobustBilevelMethod[DsaraConfig]):
@@ -25,12 +25,12 @@ class Dsara(RobustBilevelMethod[DsaraConfig]):
 
     cell_kinds = ("robust", "reduce", "accurate")
 
-    def terms(self) -> tuple[Term, ...]:
-        """L_adv in stage 1, L_nat, lambda L_adv and what the configuration adds in stage 2. See `BilevelMethod.terms`."""
-        robust = self.config.robust_objective
+    def objectives(self) -> tuple[Objective, ...]:
+        """Return L_adv in stage 1; L_nat, lambda L_adv and the added objectives in stage 2."""
+        robust = OBJECTIVES[self.config.robust_objective]
         if self.config.stage(self.epoch) == 1:
-            return (Term(robust),)
-        return Term("natural"), Term(robust, self.config.adversarial_lambda), *self.added_terms()
+            return (robust,)
+        return OBJECTIVES["natural"], robust.times(self.config.adversarial_lambda), *self.added_objectives()
 
     @property
     def stage(self) -> str:
@@ -45,7 +45,7 @@ class Dsara(RobustBilevelMethod[DsaraConfig]):
         """See `BilevelMethod.architecture_passes`."""
         if not self._weighs_first_order():
             return super().architecture_passes()
-        return 1 + 2 * sum(term.kind.passes for term in self.terms()) + 2
+        return 1 + 2 * sum(objective.passes for objective in self.objectives()) + 2
 
     def _weighs_first_order(self) -> bool:
         settings = self.config

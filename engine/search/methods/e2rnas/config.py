@@ -9,7 +9,7 @@ from pydantic import model_validator
 
 from engine.config import METHODS, Method, Pixels, normalisation, setting
 from engine.search.methods.bilevel_config import BilevelConfig
-from engine.search.registries import WEIGHTINGS, TorchjdWeighting
+from engine.search.registries import WEIGHTINGS, E2rnasWeighting
 
 CODE = "E2RNAS code of 2020-11"
 
@@ -50,7 +50,7 @@ class E2rnasConfig(BilevelConfig):
         "added", "Differs when apart: the solver sees the two gradients. added: the released code never clears the unrolled "
         "network's gradients, so that the solver sees g1 and g1 + g2, and alphas descend (1 + c1) g1 + (1 + c2) g2. An inert "
         "size objective then has the weight 0.001; apart it has 0.999.", group="Deviations", source=CODE)
-    weighting: Literal["mgda", "equal", "sum", TorchjdWeighting] = setting(
+    weighting: E2rnasWeighting = setting(
         "mgda", "Differs unless mgda: where the weights of the losses come from. sum: 1 each, the released code's ablation "
         "without MGDA; equal: the same for each, together 1; the others follow the gradients, as MGDA does. They see the "
         "gradients apart; solver and gradient_sum then have no effect.", group="Deviations", source=CODE)

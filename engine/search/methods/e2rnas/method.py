@@ -29,13 +29,13 @@ from torch.nn import functional as F
 from engine.attack.pgd import project
 from engine.genotype import NONE, PRIMITIVES
 from engine.search.bilevel import Bilevel, InnerAttack, adam, clipped
-from engine.search.bilevel_method import ArchitectureGradients, Batch, BilevelMethod, Proposal, State, Term
+from engine.search.bilevel_method import ArchitectureGradients, Batch, BilevelMethod, Proposal, State
 from engine.search.method import StepReport
 from engine.search.methods.e2rnas.config import E2rnasConfig
 from engine.search.minimum_norm import MARGIN, of_two
-from engine.search.objectives import CrossEntropy, Objective, accuracy
-from engine.search.registries import WEIGHTINGS, implementation_of
-from engine.search.size import Size, inert_notice, module_parameters, published_parameters, same_quantile
+from engine.search.objectives import accuracy, cross_entropy_of
+from engine.search.registries import OBJECTIVES, WEIGHTINGS, Objective
+from engine.search.size import inert_notice, module_parameters, published_parameters, same_quantile, size_objective
 from engine.search.weighting import gramian_of, normalised
 
 STEP_IN_RADII = 1.25  # released code, after Wong, Rice and Kolter 2020 (arXiv 2001.03994)
@@ -49,9 +49,9 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
     trains_on_adversarial = True
     _inert_at_start = False
 
-    def terms(self) -> tuple[Term, ...]:
-        """The natural loss and the size. See `BilevelMethod.terms`."""
-        return Term("natural"), Term("parameters")
+    def objectives(self) -> tuple[Objective, ...]:
+        """Return the natural loss and the size."""
+        return OBJECTIVES["natural"], self.size
 
     def inner_attack(self) -> InnerAttack:
         """Radius and step of the attack on the weights batch. See `BilevelMethod.inner_attack`."""
@@ -84,31 +84,31 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
         return True, False
 
     @cached_property
-    def size(self) -> Size:
-        """The second objective, with its table and its bounds."""
+    def size(self) -> Objective:
+        """The second objective, with its table as input and its bounds as constants."""
         anatomy, settings = (self.supernet.cells, self.supernet.kinds, self.supernet.primitives), self.config
         table, bounds = published_parameters(*anatomy), (settings.size_lower, settings.size_upper)
         if settings.parameter_count == "modules":
             published, table = table, module_parameters(*anatomy)
             bounds = tuple(same_quantile(bound, published, table) for bound in bounds)
-        return Size("parameters", table.to(self.device, self.dtype), settings.size_bound, *bounds)
+        return size_objective("parameters", table.to(self.device, self.dtype), settings.size_bound, *bounds)
 
     def _propose(self, passes: Bilevel, train_batch: Batch, alpha_batch: Batch, starts: tuple[Tensor | None, ...],
                  learning_rate: float, out_of_distribution: Tensor | None) -> Proposal:
         """The order of the released code: alphas first, then the attack at the new alphas, then the weights."""
         now, attack, (x, y) = self._state, self.inner_attack(), train_batch
         self.activity = "architecture gradients"
-        found = self._architecture_gradients(passes, CrossEntropy("training", self.supernet, x, y),
-                                             (CrossEntropy("natural", self.supernet, *alpha_batch), self.size), learning_rate)
+        found = self._architecture_gradients(passes, self.training_objective(x, y),
+                                             (cross_entropy_of(self.supernet, *alpha_batch), self.size), learning_rate)
         alphas, mean, square = adam(
             now.alphas, now.mean, now.square, found.combined, step=now.steps + 1,
             learning_rate=self.config.alpha_learning_rate, weight_decay=self.config.alpha_weight_decay)
         direction, natural_accuracy, buffers = self._natural_pass(passes, x, y, alphas)
         x_adv = project(x + starts[0] + attack.step_size * direction.sign(), x, attack.epsilon, attack.clip)
-        gradient, value = self._weight_step_gradient(passes, CrossEntropy("training", self.supernet, x_adv, y), alphas)
+        gradient, value = self._weight_step_gradient(passes, self.training_objective(x_adv, y), alphas)
         weights, velocity = self._sgd(clipped(gradient, self.config.gradient_clip), learning_rate)
         state = State(weights, velocity, alphas, mean, square, buffers, now.steps + 1)
-        return Proposal(state, x_adv, None, self.terms(), found, value, natural_accuracy, passes.passes)
+        return Proposal(state, x_adv, None, self.objectives(), found, value, natural_accuracy, passes.passes)
 
     def _architecture_gradients(self, passes: Bilevel, training: Objective, objectives: tuple[Objective, ...],
                                 learning_rate: float) -> ArchitectureGradients:
@@ -137,7 +137,7 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
         if self.config.weighting == "mgda":
             weights = of_two(gramian, MARGIN if self.config.solver == "published" else 0.0)
         else:
-            weights = implementation_of(WEIGHTINGS[self.config.weighting])(gramian, ("natural", "parameters"), 0.5)
+            weights = WEIGHTINGS[self.config.weighting].function(gramian, ("natural", "parameters"), 0.5)
         if self.config.without_inert:
             moving = (raw != 0).any(dim=1).to(weights)
             weights = torch.where(moving.sum() == 1, moving, weights)

@@ -11,7 +11,7 @@ from engine.config import METHODS, Method, Pixels, normalisation, setting
 from engine.data import DATASETS, image_source
 from engine.search.methods.bilevel_config import BilevelConfig
 from engine.search.methods.out_of_distribution_config import OutOfDistributionConfig
-from engine.search.registries import WEIGHTINGS, TorchjdWeighting
+from engine.search.registries import WEIGHTINGS, GeneralWeighting
 
 CODE = "E2RNAS code of 2021-03"
 
@@ -67,7 +67,7 @@ class E2rnas2021Config(OutOfDistributionConfig, BilevelConfig):
         "published", "Differs when modules: the MACs of the real modules, each at its resolution, with L and U moved to the same "
         "quantile of that count's range. published: every cell is counted as if on 32x32 maps, and the cost of a 1x1 convolution "
         "stands at average pooling.", group="Deviations", source=CODE)
-    weighting: Literal["mgda", "equal", "sum", TorchjdWeighting] = setting(
+    weighting: GeneralWeighting = setting(
         "mgda", "Differs unless mgda: where the weights of the losses come from. sum: 1 each; equal: the same for each, "
         "together 1; the others follow the gradients, as MGDA does. solver then has no effect.", group="Deviations",
         source=CODE)

@@ -10,8 +10,9 @@ Adam's moments and its count of steps. A step has 3 forward passes, one of the w
 from __future__ import annotations
 
 from engine.genotype import NONE, PRIMITIVES
-from engine.search.bilevel_method import Term, WeighedBilevelMethod
+from engine.search.bilevel_method import WeighedBilevelMethod
 from engine.search.methods.pcdarts.config import PcDartsConfig
+from engine.search.registries import OBJECTIVES, Objective
 
 
 class PcDarts(WeighedBilevelMethod[PcDartsConfig]):
@@ -20,9 +21,9 @@ class PcDarts(WeighedBilevelMethod[PcDartsConfig]):
     cell_kinds = ("normal", "reduce")
     primitives = (NONE, *PRIMITIVES)
 
-    def terms(self) -> tuple[Term, ...]:
-        """The natural loss and what the configuration adds; nothing in the warm-up. See `BilevelMethod.terms`."""
-        return () if self.epoch < self.config.warmup_epochs else (Term("natural"), *self.added_terms())
+    def objectives(self) -> tuple[Objective, ...]:
+        """Return the natural loss and the added objectives; nothing in the warm-up."""
+        return () if self.epoch < self.config.warmup_epochs else (OBJECTIVES["natural"], *self.added_objectives())
 
     @property
     def stage(self) -> str:

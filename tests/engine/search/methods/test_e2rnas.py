@@ -238,11 +238,12 @@ def test_the_repaired_count_is_that_of_real_modules_at_the_same_quantile() -> No
     network = method.supernet
     published, modules = (table(network.cells, network.kinds, network.primitives)
                           for table in (published_parameters, module_parameters))
-    quantile = method.size.lower / range_of(modules)[1]
+    _, lower, _ = method.size.constants
+    quantile = lower / range_of(modules)[1]
     assert quantile == pytest.approx(300.0 / range_of(published)[1])
     loss = method.step(*batches(), learning_rate=RATE, noise=starts(0)).losses[1]
     start = make().alphas
-    assert loss == pytest.approx(max(1.0, method.size.lower - expected(modules.to(start), start).item()))
+    assert loss == pytest.approx(max(1.0, lower - expected(modules.to(start), start).item()))
 
 
 def test_images_of_the_weight_step_are_in_the_ball_and_in_pixel_range() -> None:

@@ -262,8 +262,7 @@ def test_sizes_at_equal_alphas_are_those_of_the_released_code() -> None:
     alphas = torch.zeros_like(method.alphas)
     losses = [size(method.weights, alphas).loss.item() for size in method.sizes]
     assert losses == pytest.approx([4 - 2.35808, 4 - 2.84336896])
-    report = method.terms()
-    assert [term.coefficient for term in report] == [1, 1, 1, 1, 1]  # 10 of an average over ten classes
+    assert [objective.coefficient for objective in method.objectives()] == [1, 1, 1, 1, 1]  # 10 of an average over ten classes
 
 
 @pytest.mark.parametrize(("how", "loss"), [
@@ -283,10 +282,10 @@ def test_repaired_macs_have_their_bounds_at_the_same_quantile() -> None:
     network = method.supernet
     published, modules = (range_of(table(network.cells, network.kinds, network.primitives))[1]
                           for table in (published_macs, module_macs))
-    of_macs = method.sizes[1]
-    assert of_macs.lower * 1e8 / modules == pytest.approx(5e6 / published)
-    assert of_macs.upper * 1e8 / modules == pytest.approx(6e6 / published)
-    assert range_of(of_macs.table.cpu())[1] * 1e8 == pytest.approx(modules)
+    (table,), (_, lower, upper) = method.sizes[1].inputs, method.sizes[1].constants
+    assert lower * 1e8 / modules == pytest.approx(5e6 / published)
+    assert upper * 1e8 / modules == pytest.approx(6e6 / published)
+    assert range_of(table.cpu())[1] * 1e8 == pytest.approx(modules)
 
 
 @pytest.mark.parametrize("how", ["l2", "none", "loss", "loss+"])
