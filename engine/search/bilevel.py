@@ -20,8 +20,8 @@ from engine.attack.pgd import pgd, project
 from engine.search.graphs import Function, Graphs
 from engine.search.lanes import Lanes
 from engine.search.objectives import FunctionalNetwork, Value
-from engine.search.precision import Precision, computed_in
-from engine.search.registries import Objective
+from engine.search.precision import computed_in
+from engine.search.registries import Objective, Precision
 
 
 @dataclass(frozen=True)

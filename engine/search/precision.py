@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from engine.search.objectives import FunctionalNetwork
-
-Precision = Literal["float32", "tf32", "bf16"]
+from engine.search.registries import Precision
 
 
 @contextmanager

@@ -26,6 +26,11 @@ NaturalWeighting = Literal["mgda", "equal", "fixed", "sum", TorchjdWeighting]
 RobustWeighting = Literal["mgda", "equal", "fixed", "adversarial", "sum", TorchjdWeighting]
 WeightingName = Literal[RobustWeighting, E2rnasWeighting]
 
+# Other names that settings and mathematics share: what gradients are divided by, the loss of a bounded count, arithmetic.
+Normalisation = Literal["none", "l2", "loss", "loss+"]
+Bound = Literal["none", "max", "min", "min_later", "abs", "both"]
+Precision = Literal["float32", "tf32", "bf16"]
+
 
 @dataclass(frozen=True)
 class LazyFunction:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cache
 from math import prod
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -21,13 +21,12 @@ from torch import Tensor
 from engine.genotype import EDGES
 from engine.placement import halved
 from engine.search.objectives import Value
-from engine.search.registries import Objective
+from engine.search.registries import Bound, Objective
 from engine.space.layout import CellShape
 
 if TYPE_CHECKING:
     from engine.space.supernet import Supernet
 
-Bound = Literal["none", "max", "min", "min_later", "abs", "both"]
 Count = Callable[[CellShape, int, str], float]
 
 

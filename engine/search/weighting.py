@@ -7,16 +7,13 @@ MGDA (Desideri 2012; Sener and Koltun 2018, arXiv 1810.04650): the weights c on 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from engine.search.minimum_norm import minimum_norm_point, of_two
-from engine.search.registries import OBJECTIVES
-
-Normalisation = Literal["none", "l2", "loss", "loss+"]
+from engine.search.registries import OBJECTIVES, Normalisation
 
 
 def gramian_of(gradients: Tensor) -> Tensor:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from engine.config import Pixels, SearchConfig, WidthRatio, placement_setting, setting, width_ratio_setting
 from engine.placement import PlacementName
 from engine.search.methods.added_objectives_config import AddedObjectivesConfig
-from engine.search.registries import OBJECTIVES, WEIGHTINGS, NaturalWeighting, RobustObjective, RobustWeighting
+from engine.search.registries import (
+    OBJECTIVES,
+    WEIGHTINGS,
+    NaturalWeighting,
+    Normalisation,
+    Precision,
+    RobustObjective,
+    RobustWeighting,
+)
 
 
 class BilevelConfig(SearchConfig):
@@ -38,7 +46,7 @@ class WeighedBilevelConfig(AddedObjectivesConfig, BilevelConfig):
     fixed_natural_weight: float = setting(
         0.5, "Weight of the natural loss where weighting is fixed; the other losses share the rest equally. No effect "
         "elsewhere.", group="Architecture", ge=0, le=1)
-    gradient_normalisation: Literal["none", "l2", "loss", "loss+"] = setting(
+    gradient_normalisation: Normalisation = setting(
         "none", "Differs unless none: gradients are divided before the solver by their norm (l2), the loss (loss) or "
         "both (loss+), which takes away lambda's turned-around effect. No effect where the weighting does not follow the "
         "gradients (equal, fixed, adversarial, sum).", group="Deviations", source="Sener and Koltun 2018")
@@ -93,7 +101,7 @@ class RobustBilevelConfig(WeighedBilevelConfig):
     clip_images: bool = setting(
         False, "Differs: images of the attack inside the search are clipped to [0, 1]; the published search does not.",
         group="Deviations", source="ARNAS code")
-    attack_precision: Literal["float32", "tf32", "bf16"] = setting(
+    attack_precision: Precision = setting(
         "float32", "Differs unless float32: arithmetic of the attack inside the search, two thirds of a step. tf32 (10 bits, "
         "acts on a GPU only) and bf16 (7 bits) are faster there, turn some pixels' steps around, and are reported apart. "
         "Gradients of weights and alphas stay in float32: the finite difference's displacement is below what either resolves.",

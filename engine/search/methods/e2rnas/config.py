@@ -9,7 +9,7 @@ from pydantic import model_validator
 
 from engine.config import METHODS, Method, Pixels, normalisation, setting
 from engine.search.methods.bilevel_config import BilevelConfig
-from engine.search.registries import WEIGHTINGS, E2rnasWeighting
+from engine.search.registries import WEIGHTINGS, Bound, E2rnasWeighting, Normalisation
 
 CODE = "E2RNAS code of 2020-11"
 
@@ -39,7 +39,7 @@ class E2rnasConfig(BilevelConfig):
     size_upper: float = setting(
         1e6, "U, the largest number of parameters wanted; read by the bounds max and both.", group="Architecture", source=CODE,
         ge=0, le=1e12)
-    size_bound: Literal["min", "max", "none", "min_later", "abs", "both"] = setting(
+    size_bound: Bound = setting(
         "min", "Differs unless min: the loss of the number of parameters N. min: max(1, L - N); max: max(1, N - U); none: N; "
         "later code: min_later, max(L, N); abs, |L - N|; both, N + max(1, N - U, L - N).", group="Deviations", source=CODE)
     parameter_count: Literal["published", "modules"] = setting(
@@ -51,15 +51,16 @@ class E2rnasConfig(BilevelConfig):
         "network's gradients, so that the solver sees g1 and g1 + g2, and alphas descend (1 + c1) g1 + (1 + c2) g2. An inert "
         "size objective then has the weight 0.001; apart it has 0.999.", group="Deviations", source=CODE)
     weighting: E2rnasWeighting = setting(
-        "mgda", "Differs unless mgda: where the weights of the losses come from. sum: 1 each, the released code's ablation "
-        "without MGDA; equal: the same for each, together 1; the others follow the gradients, as MGDA does. They see the "
-        "gradients apart; solver and gradient_sum then have no effect.", group="Deviations", source=CODE)
+        "mgda", "Differs unless mgda: where the weights of the losses come from. sum: the released code's ablation without MGDA, "
+        "whose gradients accumulate, so that alphas descend 2 (g1 + g2); plain_sum: g1 + g2; equal: the same for each, together "
+        "1; the others follow the gradients, as MGDA does. All but sum see the gradients apart; solver and gradient_sum then "
+        "have no effect.", group="Deviations", source=CODE)
     solver: Literal["published", "exact"] = setting(
         "published", "Differs when exact: MGDA's weights reach 0 and 1. published: where one gradient alone is best, they are "
         "0.999 and 0.001.", group="Deviations", source=CODE)
     without_inert: bool = setting(
         False, "Differs: an objective whose gradient is zero is left out, and the other has the weight 1.", group="Deviations")
-    gradient_normalisation: Literal["none", "l2", "loss", "loss+"] = setting(
+    gradient_normalisation: Normalisation = setting(
         "none", "Differs unless none: gradients are divided before the solver by their norm (l2), the loss (loss) or both "
         "(loss+).", group="Deviations", source=CODE)
 
@@ -87,7 +88,7 @@ class E2rnasConfig(BilevelConfig):
         if self.parameter_count == "modules":
             names.append("parameters of real modules, bounds at the same quantile")
         if self.weighting != "mgda":
-            names.append(WEIGHTINGS[self.weighting].title)
+            names.append("sum of accumulated gradients" if self.weighting == "sum" else WEIGHTINGS[self.weighting].title)
         elif self.gradient_sum == "apart":
             names.append("gradients apart")
         if self.solver == "exact" and self.weighting == "mgda":

@@ -121,7 +121,7 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
             of_loss, value = passes.alpha_gradient(natural, now.weights, now.alphas)
         of_size, size_value = passes.alpha_gradient(size, now.weights, now.alphas)
         raw = torch.stack([of_loss, of_size])
-        added = settings.gradient_sum == "added" and settings.weighting == "mgda"
+        added = settings.weighting == "sum" or settings.weighting == "mgda" and settings.gradient_sum == "added"
         seen = raw.cumsum(dim=0) if added else raw
         gramian, weights = self._weighed_by_solver(raw, seen, torch.stack([value.loss, size_value.loss]))
         factors = weights.to(self.dtype) + (1.0 if added else 0.0)

@@ -11,7 +11,7 @@ from engine.config import METHODS, Method, Pixels, normalisation, setting
 from engine.data import DATASETS, image_source
 from engine.search.methods.bilevel_config import BilevelConfig
 from engine.search.methods.out_of_distribution_config import OutOfDistributionConfig
-from engine.search.registries import WEIGHTINGS, GeneralWeighting
+from engine.search.registries import WEIGHTINGS, Bound, GeneralWeighting, Normalisation
 
 CODE = "E2RNAS code of 2021-03"
 
@@ -59,7 +59,7 @@ class E2rnas2021Config(OutOfDistributionConfig, BilevelConfig):
         0.0, "Differs above 0: weight of the one-step adversarial loss in the loss that the weights are trained on, beside the "
         "natural one (Fast-AT: the gradient is taken at the random start). The released main run has 0: no adversarial training "
         "of the supernet.", group="Deviations", source=CODE, ge=0, le=1e3)
-    size_bound: Literal["abs", "min", "min_later", "max", "both", "none"] = setting(
+    size_bound: Bound = setting(
         "abs", "Differs unless abs: the losses of parameters and MACs, N in 1e5 or 1e8. abs: |L - N|; max: max(1, N - U); "
         "both: N + max(1, N - U, L - N); min_later: max(L, N); none: N; of 2020 alone: min, max(1, L - N).", group="Deviations",
         source=CODE)
@@ -74,7 +74,7 @@ class E2rnas2021Config(OutOfDistributionConfig, BilevelConfig):
     solver: Literal["projected_gradient", "frank_wolfe", "exact"] = setting(
         "projected_gradient", "Differs unless projected_gradient: how MGDA's weights are found. frank_wolfe: the other routine "
         "of the released solver; exact: the smallest combination itself, weights reach 0 and 1.", group="Deviations", source=CODE)
-    gradient_normalisation: Literal["l2", "none", "loss", "loss+"] = setting(
+    gradient_normalisation: Normalisation = setting(
         "l2", "Differs unless l2: gradients are divided before the solver, and only there, by their norm (l2), the loss (loss), "
         "both (loss+) or nothing (none).", group="Deviations", source=CODE)
 
