@@ -48,7 +48,7 @@ def filtered(frame: pd.DataFrame, text: str, statuses: list[str], kinds: list[st
 def row_of(run: pd.Series) -> Row:
     """One line of the table."""
     glyph, tone = theme.STATUS.get(run["status"], ("?", "muted"))
-    split, name = SPLITS.get(run["kind"], ""), name_of(run)
+    split, name = split_of(run), name_of(run)
     measured = shown(run["adversarial_attack"])
     data = DATASETS[run["dataset"]].title if run["dataset"] in DATASETS else shown(run["dataset"])
     return Row(run["id"], {
@@ -61,6 +61,12 @@ def row_of(run: pd.Series) -> Row:
         "adversarial": number(run["adversarial_accuracy"], f"{measured}, {split}" if measured else split),
         "progress": progress(run),
         "age": age(run["created"])})
+
+
+def split_of(run: pd.Series) -> str:
+    """Return the split that the accuracies of a run were measured on; candidates of a search have their own."""
+    candidates = run["kind"] == "search" and shown(run["accuracy_of"]).startswith("select split")
+    return "select split" if candidates else SPLITS.get(run["kind"], "")
 
 
 def age(created: float | None) -> CellText:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from engine.config.attack import AttackConfig
 from engine.config.retrain import RetrainConfig, network_values
 from engine.config.run import RunConfig
-from engine.config.search import BEFORE_THEY_WERE_SETTINGS, METHODS, SearchConfig
+from engine.config.search import METHODS, SearchConfig
 from engine.data import DATASETS, Dataset
 from engine.data.splits import split_sizes
 from engine.errors import ConfigError
@@ -103,7 +103,7 @@ def recorded(cls: type[RunConfig], values: Mapping[str, Any]) -> RunConfig:
     Raises:
         ConfigError: as `build`.
     """
-    return validate(cls, (BEFORE_THEY_WERE_SETTINGS if issubclass(cls, SearchConfig) else {}) | dict(values))
+    return validate(cls, cls.of_record(values) if issubclass(cls, SearchConfig) else values)
 
 
 def _sentence(cls: type[RunConfig], problem: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ Ranking = Literal["adversarial", "natural", "none"]
 
 @dataclass(frozen=True)
 class Candidate:
-    """One network, measured once on images of the alphas split with running statistics.
+    """One network, measured once on images of the select split with running statistics.
 
     Attributes:
         number: from 1, in the order in which they were trained.

@@ -80,6 +80,12 @@ class E2rnasConfig(BilevelConfig):
                              f"{self.size_upper:g}; lower the one or raise the other")
         return self
 
+    @classmethod
+    def of_record(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of a run's record; in runs older than the setting `halves`, sum is today's plain_sum."""
+        is_older = values.get("weighting") == "sum" and "halves" not in values
+        return super().of_record(values) | ({"weighting": "plain_sum"} if is_older else {})
+
     def deviations(self) -> list[str]:
         """See `RunConfig.deviations`."""
         names = super().deviations()

@@ -1,6 +1,6 @@
 """Random search: n architectures drawn uniformly (`sampling`), each trained adversarially on its own, measured, ranked.
 
-    result = argmax over i of accuracy(PGD(x), y; w_i, a_i) on the alphas split,    a_1, ..., a_n uniform, independent
+    result = argmax over i of accuracy(PGD(x), y; w_i, a_i) on the select split,    a_1, ..., a_n uniform, independent
 
 w_i are the weights of the derived network of a_i after a short adversarial training on the weights split, of which one step
 is that of ARNAS's retraining without the auxiliary head:
@@ -10,7 +10,7 @@ is that of ARNAS's retraining without the auxiliary head:
 | training            | weights batch as it is, in training mode: BatchNorm, accuracy         | 1      | nothing           |
 |                     | PGD of k steps, in evaluation mode                                    | k      | input gradients   |
 |                     | weight step: SGD on the adversarial images' loss, in training mode    | 1      | weight gradient   |
-| measuring (last epoch of a candidate) | alphas batch as it is, in evaluation mode           | 1      | nothing           |
+| measuring (last epoch of a candidate) | select batch as it is, in evaluation mode           | 1      | nothing           |
 |                     | PGD of m steps of epsilon/4, in evaluation mode                       | m      | input gradients   |
 |                     | its images, in evaluation mode                                        | 1      | nothing           |
 
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from engine.space.supernet import Supernet
 
 Batch = tuple[Tensor, Tensor]
-LAYOUT = "random search 1"  # of the checkpoint
+LAYOUT = "random search 2"  # of the checkpoint; 1 measured on the alphas split
 
 
 @dataclass(frozen=True)
@@ -165,10 +165,11 @@ class RandomSearch:
         """One step of training or, in a candidate's last epoch, of measuring it; all or nothing.
 
         Args:
-            train_batch, alpha_batch: (x [B, C, H, W] in 0..1, y [B] int64); the one that the step has no use for is not read.
+            train_batch: (x [B, C, H, W] in 0..1, y [B] int64) of the weights split; read in training only.
+            alpha_batch: a batch of the select split; read in measuring only.
             learning_rate: of SGD.
             generator: where the random start of the attack comes from.
-            noise: what is added to the weights and to the alphas batch for that start, instead of a generator.
+            noise: what is added to the weights and to the select batch for that start, instead of a generator.
             poll: called before each forward pass; may raise to abandon the step.
 
         Raises:
@@ -261,10 +262,10 @@ class RandomSearch:
         config, network = self.config, self._network.network.eval()
         start = project(x + noise, x, config.epsilon)
         with torch.no_grad():
-            natural = self._logits(network, x, "natural alphas batch", poll)
-        x_adv = self._attack(x, y, start, config.epsilon / 4, config.ranking_steps, "alphas batch", poll)
+            natural = self._logits(network, x, "natural select batch", poll)
+        x_adv = self._attack(x, y, start, config.epsilon / 4, config.ranking_steps, "select batch", poll)
         with torch.no_grad():
-            adversarial = self._logits(network, x_adv, "adversarial alphas batch", poll)
+            adversarial = self._logits(network, x_adv, "adversarial select batch", poll)
         found = self._numbers(
             natural_loss=F.cross_entropy(natural, y), adversarial_loss=F.cross_entropy(adversarial, y),
             natural_correct=(natural.argmax(1) == y).sum(), adversarial_correct=(adversarial.argmax(1) == y).sum())
