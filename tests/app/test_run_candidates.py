@@ -12,7 +12,7 @@ from app.charts.candidates import scatter
 from engine import requests
 from engine.genotype import Genotype
 from tests import sample_runs
-from tests.app.pages import component_data, open_page, text_of
+from tests.app.pages import component_data, open_page, table_rows, text_of
 
 WEIGHTS = ("run_heat_accurate", "run_lines_accurate", "run_mgda")
 
@@ -45,12 +45,13 @@ def test_finished_search_shows_its_candidates_and_no_architecture_weights(empty:
 
 
 def test_an_older_run_is_labelled_with_the_split_it_was_measured_on(empty: Path):
-    test = open_page("run", id=sample_runs.write_random_search(empty, split="alphas"))
+    run = sample_runs.write_random_search(empty, split="alphas")
+    test = open_page("run", id=run)
     words = text_of(test)
     assert not test.exception and "measured on the alphas split" in words and "measured on the select split" not in words
     assert "alphas split" in json.dumps(figure_of(test, "run_candidates")["layout"])
     assert session.run_log().runs()["accuracy_of"].tolist() == ["alphas split, best candidate"]
-    assert "alphas split" in text_of(open_page("runs"))
+    assert table_rows(open_page("runs"), "runs_table")[run]["adversarial"].endswith("PGD-10, alphas split")
 
 
 @pytest.mark.parametrize(("measured", "ended"), [(0, ""), (2, "failed")])
@@ -100,6 +101,7 @@ def test_the_list_of_runs_shows_the_best_candidate_and_pareto_no_trail(empty: Pa
     row = session.run_log().run(run)
     assert (row["natural_accuracy"], row["adversarial_accuracy"]) == (60 / 64, 31 / 64)
     assert row["accuracy_of"] == "select split, best candidate" and row["adversarial_attack"] == "PGD-10"
+    assert table_rows(open_page("runs"), "runs_table")[run]["adversarial"].endswith("PGD-10, select split")
     test = open_page("pareto")
     assert not test.exception and "No search epoch yet" in text_of(test)
     assert requests.status(empty, run).status == "finished"
