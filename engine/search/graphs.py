@@ -28,19 +28,6 @@ class Recording(Protocol):
         """Computes the outputs again."""
 
 
-class Rerun:
-    """A recording without a graph: calls the function again. For tests of what surrounds a recording, on any device."""
-
-    def __init__(self, function: Function, inputs: tuple[Tensor, ...]) -> None:
-        self._function, self._inputs = function, inputs
-        self.outputs = tuple(torch.empty_like(output) for output in function(*inputs))
-
-    def replay(self) -> None:
-        """See `Recording`."""
-        for output, value in zip(self.outputs, self._function(*self._inputs), strict=True):
-            output.copy_(value)
-
-
 class CudaRecording:
     """A function as one CUDA graph."""
 

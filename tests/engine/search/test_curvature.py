@@ -13,11 +13,12 @@ from torch.nn import functional as F
 from engine.errors import ConfigError
 from engine.search.bilevel import Bilevel
 from engine.search.evaluation_mode import in_evaluation_mode
-from engine.search.graphs import Graphs, Rerun
+from engine.search.graphs import Graphs
 from engine.search.registries import OBJECTIVES, Objective
 from engine.space.compiled.build import unavailable
 from engine.space.supernet import Supernet
 from tests.engine.search.functional_networks import TwoLayers
+from tests.engine.search.recordings import Rerun
 from tests.engine.space.test_supernet import DARTS, assert_equal, pair
 
 H, STRENGTH = 1.5, 4.0

@@ -11,13 +11,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from engine.genotype import EDGES, NONE
-from engine.search.graphs import Graphs, Rerun
+from engine.search.graphs import Graphs
 from engine.search.methods.e2rnas.config import E2rnasConfig
 from engine.search.methods.e2rnas.method import E2rnas
 from engine.search.size import expected, module_parameters, published_parameters, range_of
 from engine.search.weighting import gramian_of, mgda, normalised
 from engine.space.supernet import Supernet
 from tests.engine.search.functional_networks import DEVICE
+from tests.engine.search.recordings import Rerun
 
 RATE = 0.05
 CHANNELS, WIDTHS = 2, (2, 4, 8, 8)  # four cells, the second and the third are reductions

@@ -12,13 +12,14 @@ from torch.nn import functional as F
 
 from engine.config import build
 from engine.genotype import EDGES, NONE
-from engine.search.graphs import Graphs, Rerun
+from engine.search.graphs import Graphs
 from engine.search.methods.e2rnas2021.config import E2rnas2021Config
 from engine.search.methods.e2rnas2021.method import E2rnas2021
 from engine.search.minimum_norm import minimum_norm_point, projected_gradient
 from engine.search.size import module_macs, published_macs, range_of
 from engine.space.supernet import Supernet
 from tests.engine.search.functional_networks import DEVICE
+from tests.engine.search.recordings import Rerun
 
 RATE, EPSILON, EPOCHS, CLASSES = 0.05, 0.1, 4, 3
 CHANNELS, WIDTHS = 2, (2, 4, 8, 8)  # four cells, the second and the third are reductions
