@@ -139,7 +139,7 @@ class SearchLoop:
         session.progress()
 
     def _with_stage(self, activity: str) -> str:
-        """What is being done, behind the stage of the search where it has several."""
+        """Return the progress message, preceded by the stage in a search of several."""
         return f"{self.method.stage}. {activity}" if self.method.stage else activity
 
     def _measures(self, epoch: int) -> bool:

@@ -1,4 +1,4 @@
-"""Arithmetic with shorter numbers than float32, for those who ask: faster on a GPU, and not the same numbers."""
+"""Optional arithmetic with shorter numbers than float32: faster on a GPU, with other results."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from engine.search.registries import Precision
 
 @contextmanager
 def computed_in(precision: Precision, network: FunctionalNetwork, device: torch.device) -> Iterator[FunctionalNetwork]:
-    """The network as it is to be used inside the block, backward passes included.
+    """Yield the network in the arithmetic of the block, backward passes included.
 
     Args:
-        precision: float32: as it is. tf32: matrix products and convolutions of a CUDA device round their factors to 10
-            bits; nothing changes on other devices. bf16: everything rounds to 7 bits, logits come back in the dtype of x.
+        precision: float32: unchanged. tf32: matrix products and convolutions of a CUDA device round their factors to 10 bits;
+            other devices are unaffected. bf16: everything rounds to 7 bits, and logits are returned in the dtype of x.
     """
     if precision == "bf16":
         yield _InBfloat16(network)

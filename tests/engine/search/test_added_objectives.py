@@ -303,7 +303,7 @@ def test_searches_say_whether_they_weigh_anything() -> None:
 
 
 def test_images_that_an_objective_reads_must_come() -> None:
-    with pytest.raises(ValueError, match="out-of-distribution images that its configuration asks for"):
+    with pytest.raises(ValueError, match="out-of-distribution images that its configuration needs"):
         make(added_objectives=OOD).step(**arguments(out_of_distribution=None))
 
 

@@ -2,14 +2,14 @@
 mathematics of the released search code.
 
     stage 1:  min over alpha of  L(w, alpha)                                warm-up epochs: DARTS in first order
-    stage 2:  min over alpha of  L(w, alpha) + gamma Lambda(w, alpha)       the epochs behind them
+    stage 2:  min over alpha of  L(w, alpha) + gamma Lambda(w, alpha)       the epochs after them
 
 on natural images and the space of DARTS; Lambda is `engine.search.curvature`. In stage 2, Lambda and the weight step normalise by
 running statistics instead of the batch's, the latter by a slip of the released code (`AdvRushConfig` has a switch for each).
 
-A step has 3 forward passes in stage 1 (see `engine.search.bilevel_method`) and 5 in stage 2: two more for the input gradients
-that Lambda compares, and the backward pass of Lambda goes through those gradients as well. A step then takes 2.3 times as long,
-and on a CPU 8 times, where compiled kernels do all of stage 1 and can do neither Lambda nor running statistics (measured on
+A step has 3 forward passes in stage 1 (see `engine.search.bilevel_method`) and 5 in stage 2. The two more compute the input
+gradients that Lambda compares, and the backward pass of Lambda goes through those gradients as well. A step of stage 2 takes 2.3
+times as long; on a CPU 8 times, since compiled kernels do all of stage 1 but neither Lambda nor running statistics (measured on
 digits, `quick`, one thread).
 """
 
@@ -28,7 +28,7 @@ from engine.search.registries import OBJECTIVES, Objective
 
 
 class AdvRush(WeighedBilevelMethod[AdvRushConfig]):
-    """See the module for the mathematics, `engine.search.method.SearchMethod` for the contract."""
+    """AdvRush, with the mathematics that the module describes."""
 
     cell_kinds = ("normal", "reduce")
     primitives = (NONE, *PRIMITIVES)
@@ -42,8 +42,8 @@ class AdvRush(WeighedBilevelMethod[AdvRushConfig]):
 
     @property
     def stage(self) -> str:
-        """See `SearchMethod.stage`."""
-        warmup = self.config.warmup_epochs  # epochs are counted from 1 wherever they are read
+        """Stage 1 or 2, with the epoch at which they change."""
+        warmup = self.config.warmup_epochs  # readers count epochs from 1
         if not self.config.has_curvature(self.epoch):
             return f"Stage 1 of 2: natural loss only, until epoch {warmup}"
         losses = "natural loss, curvature and added losses" if self.config.added_objectives else "natural loss and curvature"

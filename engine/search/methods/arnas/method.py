@@ -16,12 +16,12 @@ One step, with PGD of k steps and for each of the two batches x_adv made on the 
 | weight step: SGD on L_adv at (w, new alpha)                              | 1      | weight gradient          |
 
 2 k + 9 forward passes (23 for PGD-7) and 2 k + 8 backward passes. First order drops the training gradient and the four
-finite differences: 2 k + 4 and 2 k + 3. On a CPU with two threads or more the two attacks run side by side, then the two
-unrolled gradients, then the last two passes: only the training gradient is alone. On a GPU an attack is one CUDA graph and
+finite differences: 2 k + 4 and 2 k + 3. On a CPU with at least two threads the two attacks run side by side, then the two
+unrolled gradients, then the last two passes; only the training gradient runs alone. On a GPU an attack is one CUDA graph and
 every other pass one of four.
 
 Differs: only the pass on natural images updates BatchNorm's running statistics. The released code lets every pass,
-attack included, update them but never reads them, so weights and alphas are unaffected.
+attacks included, update them but never reads them, so weights and alphas are unaffected.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = ["Arnas", "Proposal"]
 
 
 class Arnas(RobustBilevelMethod[ArnasConfig]):
-    """See the module for the mathematics and its cost, `engine.search.method.SearchMethod` for the contract."""
+    """ARNAS, with the mathematics and the cost that the module describes."""
 
     cell_kinds = ("robust", "reduce", "accurate")
 

@@ -19,8 +19,8 @@ L + (e / E) KL / K in epoch e of E. One step:
 | natural weights batch: BatchNorm buffers and training accuracy             | 1      | nothing                         |
 | weight step: L, and from the second epoch on KL                            | 1 or 2 | weight gradient                 |
 
-9 passes, in the first epoch 8; first order 3 less. Training with the adversarial loss too takes 2 more. The solver runs on the
-CPU: a GPU is waited for once a step more.
+9 passes, 8 in the first epoch; first order 3 less. Training with the adversarial loss too takes 2 more. The solver runs on the
+CPU, which costs one more wait for a GPU in each step.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ STEP_IN_RADII = 1.25  # released code, after Wong, Rice and Kolter 2020 (arXiv 2
 PARAMETERS_IN, MACS_IN = 1e5, 1e8  # units of the published losses
 FLOOR = 1e-7  # of the released code: added to what gradients are divided by, and to the solver's weights
 Gradients = tuple[Tensor, Tensor, Value]  # of the weights [n] and of alphas [k], and the loss
-# The released loop goes on until its weights rest, which took up to 1,100 rounds in a search on digits. Frank-Wolfe may never
-# rest, and ends when it was meant to.
+# The released loop runs until its weights rest, which took up to 1,100 rounds in a search on digits. Frank-Wolfe may never rest
+# and ends after the intended number of rounds.
 ITERATIVE = {"projected_gradient": partial(projected_gradient, rounds=10_000), "frank_wolfe": frank_wolfe}
 
 
 class E2rnas2021(BilevelMethod[E2rnas2021Config]):
-    """See the module for the mathematics and its cost, `engine.search.method.SearchMethod` for the contract."""
+    """E2RNAS of 2021, with the mathematics and the cost that the module describes."""
 
     cell_kinds = ("normal", "reduce")
     primitives = (NONE, *PRIMITIVES)
@@ -75,27 +75,25 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
         return OBJECTIVES["natural"], OBJECTIVES["adversarial"], parameters, uniform, macs
 
     def inner_attack(self) -> InnerAttack:
-        """Radius and step of the one-step attack. See `BilevelMethod.inner_attack`."""
+        """Return radius and step of the one-step attack."""
         epsilon = self.config.attack_epsilon
         return InnerAttack(epsilon, STEP_IN_RADII * epsilon, 1, True)
 
     def architecture_passes(self) -> int:
-        """See `BilevelMethod.architecture_passes`."""
         return 6 if self.config.unrolled else 3
 
     @property
     def passes_per_step(self) -> int:
-        """See `SearchMethod`."""
+        """Forward passes of one step of the present epoch."""
         training = 1 + bool(self.config.training_share(self.epoch)) + 2 * bool(self.config.training_adversarial_weight)
         return self.architecture_passes() + 1 + training
 
     @property
     def notices(self) -> list[str]:
-        """See `SearchMethod`."""
+        """Notices on the size objectives, from the first step on, and those of every method."""
         return [*self._told, *super().notices]
 
     def take(self, proposal: Proposal) -> StepReport:
-        """See `BilevelMethod.take`."""
         alphas = self._state.alphas
         report = super().take(proposal)
         if self.steps == 1:
@@ -136,8 +134,7 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
                 size("macs", table, bounds, MACS_IN, "MACs"))
 
     def weigh(self, gradients: Tensor, losses: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """The Gramian of the normalised gradients, and the solver's weights plus 1e-7, or those of another weighting. See
-        `BilevelMethod.weigh`."""
+        """Return the Gramian of the normalised gradients and the solver's weights plus 1e-7, or those of another weighting."""
         gramian = normalised(gramian_of(gradients), losses, self.config.gradient_normalisation, FLOOR)
         if self.config.weighting != "mgda":
             return gramian, WEIGHTINGS[self.config.weighting].function(gramian, names, 0.5)
@@ -148,7 +145,7 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
 
     def _propose(self, passes: Bilevel, train_batch: Batch, alpha_batch: Batch, starts: tuple[Tensor | None, ...],
                  learning_rate: float, out_of_distribution: Tensor | None) -> Proposal:
-        """The order of the released code: alphas first, then the weights at the new alphas."""
+        """Compute a step in the order of the released code: alphas, then the weights at the new alphas."""
         assert out_of_distribution is not None and starts[1] is not None
         now, (x, y) = self._state, train_batch
         training = self.training_objective(x, y)
@@ -161,20 +158,20 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
             lambda: self._natural_and_adversarial(passes, alpha_batch, starts[1], unrolled),
             lambda: passes.both_gradients(uniform, unrolled, now.alphas))
         sizes = [passes.alpha_gradient(size, now.weights, now.alphas) for size in self.sizes]
-        found = self._weighted(passes, training, (natural, adversarial, sizes[0], of_uniform, sizes[1]), learning_rate)
+        gradients = self._weighted(passes, training, (natural, adversarial, sizes[0], of_uniform, sizes[1]), learning_rate)
         alphas, mean, square = adam(
-            now.alphas, now.mean, now.square, found.combined, step=now.steps + 1,
+            now.alphas, now.mean, now.square, gradients.combined, step=now.steps + 1,
             learning_rate=self.config.alpha_learning_rate, weight_decay=self.config.alpha_weight_decay)
         (natural_accuracy, buffers), (gradient, value, x_adv) = passes.side_by_side(
             lambda: self._natural_pass(passes, x, y, alphas),
             lambda: self._training_gradient(passes, training, uniform, starts[0], alphas))
         weights, velocity = self._sgd(clipped(gradient, self.config.gradient_clip), learning_rate)
         state = State(weights, velocity, alphas, mean, square, buffers, now.steps + 1)
-        return Proposal(state, x_adv, xs_adv, self.objectives(), found, value, natural_accuracy, passes.passes)
+        return Proposal(state, x_adv, xs_adv, self.objectives(), gradients, value, natural_accuracy, passes.passes)
 
     def _natural_and_adversarial(self, passes: Bilevel, batch: Batch, start: Tensor,
                                  weights: Tensor) -> tuple[Gradients, tuple[Gradients, Tensor]]:
-        """Of L, and of L_adv with its images, at these weights; the attack costs no pass."""
+        """Compute the gradients of L, and of L_adv with its images, at these weights; the attack costs no pass."""
         (x, y), attack, alphas = batch, self.inner_attack(), self._state.alphas
         of_weights, of_alphas, direction, loss, correct = passes.one_pass(
             ("wax", self.supernet), partial(_all_gradients, self.supernet), x, y, weights, alphas)
@@ -182,24 +179,24 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
         adversarial = passes.both_gradients(cross_entropy_of(self.supernet, x_adv, y, "adversarial"), weights, alphas)
         return (of_weights, of_alphas, Value(loss, correct)), (adversarial, x_adv)
 
-    def _weighted(self, passes: Bilevel, training: Objective, found: Sequence[Gradients | tuple[Tensor, Value]],
+    def _weighted(self, passes: Bilevel, training: Objective, parts: Sequence[Gradients | tuple[Tensor, Value]],
                   learning_rate: float) -> ArchitectureGradients:
-        """The weights of the five losses, and what alphas descend. found: without the first entry where w' does not matter."""
+        """Weigh the five losses. parts: gradients and values; sizes, which do not depend on w', lack the first gradient."""
         now, settings, objectives = self._state, self.config, self.objectives()
-        raw, values = torch.stack([one[-2] for one in found]), tuple(one[-1] for one in found)
+        raw, values = torch.stack([part[-2] for part in parts]), tuple(part[-1] for part in parts)
         gradients, gramian, weights = self._weighed(raw, values, objectives)
         shares = weights.to(self.dtype)
         combined = (shares[:, None] * gradients).sum(dim=0)
         if settings.unrolled:
-            vector = sum(share * objective.coefficient * one[0]
-                         for share, objective, one in zip(shares, objectives, found, strict=True) if len(one) == 3)
+            vector = sum(share * objective.coefficient * part[0]
+                         for share, objective, part in zip(shares, objectives, parts, strict=True) if len(part) == 3)
             combined = combined - learning_rate * passes.mixed_product(training, now.weights, now.alphas, vector,
                                                                        settings.finite_difference)
         return ArchitectureGradients(raw, gradients, gramian, weights, combined, values)
 
     def _training_gradient(self, passes: Bilevel, training: Objective, uniform: Objective, start: Tensor | None,
                            alphas: Tensor) -> tuple[Tensor, Value, Tensor | None]:
-        """Gradient [n] and value of the loss of the weight step, and its adversarial images; each batch in its own pass."""
+        """Compute gradient [n] and value of the loss of the weight step, and its adversarial images; one pass for each batch."""
         gradient, (loss, correct) = self._weight_step_gradient(passes, training, alphas)
         if share := self.config.training_share(self.epoch) / self.supernet.classes:
             of_uniform, value = self._weight_step_gradient(passes, uniform, alphas)
@@ -213,7 +210,7 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
         return gradient, Value(loss, correct), x_adv
 
     def _fast_attack(self, passes: Bilevel, training: Objective, start: Tensor, alphas: Tensor) -> Tensor:
-        """Fast-AT's images: one step from a random start, which is kept in 0..1 too. One pass."""
+        """Make Fast-AT's images: one step from a random start, which is kept in 0..1 too. One pass."""
         attack, (x, y) = self.inner_attack(), training.inputs
         self.activity = "attack on the weights batch"
         begin = project(x + start.to(x), x, attack.epsilon, attack.clip)
@@ -222,7 +219,7 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
 
 
 def _all_gradients(network: FunctionalNetwork, x: Tensor, y: Tensor, weights: Tensor, alphas: Tensor) -> tuple[Tensor, ...]:
-    """Gradients of the natural loss with respect to weights, alphas and images, the loss and the accuracy."""
+    """Return the gradients of the natural loss with respect to weights, alphas and images, the loss and the accuracy."""
     x, weights, alphas = (tensor.detach().requires_grad_(True) for tensor in (x, weights, alphas))
     logits = network.logits(x, weights, alphas)
     loss = F.cross_entropy(logits, y)
