@@ -268,8 +268,9 @@ class BilevelMethod(Generic[Config]):
         x, y = batch
         return x.to(self.device, self.dtype), y.to(self.device)
 
-    def _random_start(self, x: Tensor, generator: torch.Generator) -> Tensor:
+    def _random_start(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """Draw noise like x, uniform in [-epsilon, epsilon], on the generator's device."""
+        assert generator is not None
         uniform = torch.rand(x.shape, generator=generator, device=generator.device, dtype=self.dtype)
         noise = (2 * uniform - 1) * self.inner_attack().epsilon
         if self.device.type == "cuda" and noise.device.type == "cpu":
@@ -284,8 +285,9 @@ class BilevelMethod(Generic[Config]):
             for name, (i, settings) in attacks.items()))
         return dict(zip(attacks, made, strict=True))
 
-    def _start(self, settings: InnerAttack, noise: Tensor) -> Tensor:
+    def _start(self, settings: InnerAttack, noise: Tensor | None) -> Tensor:
         """Scale noise that is uniform in the ball of `inner_attack` to the ball of another attack."""
+        assert noise is not None
         usual = self.inner_attack().epsilon
         return noise if settings.epsilon == usual else noise * (settings.epsilon / usual)
 
@@ -346,7 +348,7 @@ class BilevelMethod(Generic[Config]):
         norms = gradients.gramian.diagonal().sqrt()
         sizes = torch.where(norms > 0, norms, torch.ones_like(norms))
         cosines = (gradients.gramian / torch.outer(sizes, sizes)).clamp(-1, 1)
-        named = {f"{name} loss": value.loss for name, value in zip(names, gradients.values, strict=True)} | {
+        named: dict[str, Any] = {f"{name} loss": value.loss for name, value in zip(names, gradients.values, strict=True)} | {
             "training loss": proposal.training.loss, "train": proposal.natural_accuracy,
             "train adversarial": proposal.training.accuracy, "weights": state.weights.sum(), "alphas": state.alphas.sum(),
             **proposal.accuracies()}

@@ -142,14 +142,15 @@ def _best_pair(gramian: np.ndarray, margin: float) -> np.ndarray:
     """Return weights [k] of the two gradients whose smallest combination is smallest; of equal pairs the first."""
     units = np.eye(len(gramian))
     if len(units) == 1:
-        return units[0]
+        return np.ones(1)
 
     def size(pair: tuple[int, int]) -> float:
-        share = _of_two(gramian, *units[list(pair)], 0.0)
+        share = _of_two(gramian, units[pair[0]], units[pair[1]], 0.0)
         return float(share @ gramian[np.ix_(pair, pair)] @ share)
 
-    pair = min(combinations(range(len(units)), 2), key=size)
-    return _of_two(gramian, *units[list(pair)], margin) @ units[list(pair)]
+    first, second = min(combinations(range(len(units)), 2), key=size)
+    weights: np.ndarray = _of_two(gramian, units[first], units[second], margin) @ units[[first, second]]
+    return weights
 
 
 def _step(weights: np.ndarray, downhill: np.ndarray) -> np.ndarray:
@@ -159,7 +160,8 @@ def _step(weights: np.ndarray, downhill: np.ndarray) -> np.ndarray:
     to_zero, to_one = -weights[falling] / way[falling], (1 - weights[rising]) / way[rising]
     # As published, 1 is the limit where no weight can fall.
     longest = to_zero[to_zero > SMALLEST_STEP].min(initial=np.inf) if (to_zero > SMALLEST_STEP).any() else 1.0
-    return way * min(longest, to_one[to_one > SMALLEST_STEP].min(initial=np.inf))
+    step: np.ndarray = way * min(longest, to_one[to_one > SMALLEST_STEP].min(initial=np.inf))
+    return step
 
 
 def on_simplex(point: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ def computed_in(precision: Precision, network: FunctionalNetwork, device: torch.
     if precision == "bf16":
         yield _InBfloat16(network)
     elif precision == "tf32" and device.type == "cuda":
-        switches = (torch.backends.cuda.matmul, torch.backends.cudnn)
+        switches: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
         before = [switch.allow_tf32 for switch in switches]
         try:
             for switch in switches:
@@ -41,5 +42,8 @@ def computed_in(precision: Precision, network: FunctionalNetwork, device: torch.
 class _InBfloat16:
     network: FunctionalNetwork
 
-    def logits(self, x: Tensor, weights: Tensor, alphas: Tensor) -> Tensor:
-        return self.network.logits(x.bfloat16(), weights.bfloat16(), alphas.bfloat16()).to(x.dtype)
+    def logits(self, x: Tensor, weights: Tensor, alphas: Tensor, *, twice: bool = False) -> Tensor:
+        return self.network.logits(x.bfloat16(), weights.bfloat16(), alphas.bfloat16(), twice=twice).to(x.dtype)
+
+    def image_unit(self, x: Tensor) -> Tensor:
+        return self.network.image_unit(x)

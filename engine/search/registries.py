@@ -12,6 +12,8 @@ from engine.registry import Registry
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from engine.search.objectives import Value
+
 # Objectives by their place in a configuration. AdvRush has the curvature already, so it can add only the others.
 RobustObjective = Literal["adversarial", "trades"]
 FurtherObjective = Literal["out_of_distribution", "one_step", "parameter_share", "mac_share"]
@@ -72,12 +74,13 @@ class Objective:
     passes: int = 1
     unit: str = "nats"
     coefficient: float = 1.0
-    constants: tuple[Hashable, ...] = ()
+    constants: tuple[Any, ...] = ()
     inputs: tuple[Tensor, ...] = ()
 
-    def __call__(self, weights: Tensor, alphas: Tensor) -> Any:
+    def __call__(self, weights: Tensor, alphas: Tensor) -> Value:
         """Evaluate at flat weights [n] and flat alphas [k]; `passes` forward passes, without the coefficient."""
-        return self.function(*self.constants, weights, alphas, *self.inputs)
+        value: Value = self.function(*self.constants, weights, alphas, *self.inputs)
+        return value
 
     @property
     def kind(self) -> Hashable:

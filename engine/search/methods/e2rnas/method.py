@@ -91,12 +91,13 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
         table, bounds = published_parameters(*anatomy), (settings.size_lower, settings.size_upper)
         if settings.parameter_count == "modules":
             published, table = table, module_parameters(*anatomy)
-            bounds = tuple(same_quantile(bound, published, table) for bound in bounds)
+            bounds = same_quantile(bounds[0], published, table), same_quantile(bounds[1], published, table)
         return size_objective("parameters", table.to(self.device, self.dtype), settings.size_bound, *bounds)
 
     def _propose(self, passes: Bilevel, train_batch: Batch, alpha_batch: Batch, starts: tuple[Tensor | None, ...],
                  learning_rate: float, out_of_distribution: Tensor | None) -> Proposal:
         """Compute a step in the order of the released code: alphas, the attack at the new alphas, weights."""
+        assert starts[0] is not None
         now, attack, (x, y) = self._state, self.inner_attack(), train_batch
         self.activity = "architecture gradients"
         gradients = self._architecture_gradients(passes, self.training_objective(x, y),

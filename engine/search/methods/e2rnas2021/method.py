@@ -25,9 +25,10 @@ CPU, which costs one more wait for a GPU in each step.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -38,7 +39,7 @@ from engine.search.bilevel import Bilevel, InnerAttack, adam, clipped
 from engine.search.bilevel_method import ArchitectureGradients, Batch, BilevelMethod, Proposal, State
 from engine.search.method import StepReport
 from engine.search.methods.e2rnas2021.config import E2rnas2021Config
-from engine.search.minimum_norm import frank_wolfe, projected_gradient
+from engine.search.minimum_norm import Solution, frank_wolfe, projected_gradient
 from engine.search.objectives import FunctionalNetwork, StepImages, Value, accuracy, cross_entropy_of
 from engine.search.registries import OBJECTIVES, WEIGHTINGS, Objective
 from engine.search.size import (
@@ -58,7 +59,8 @@ FLOOR = 1e-7  # of the released code: added to what gradients are divided by, an
 Gradients = tuple[Tensor, Tensor, Value]  # of the weights [n] and of alphas [k], and the loss
 # The released loop runs until its weights rest, which took up to 1,100 rounds in a search on digits. Frank-Wolfe may never rest
 # and ends after the intended number of rounds.
-ITERATIVE = {"projected_gradient": partial(projected_gradient, rounds=10_000), "frank_wolfe": frank_wolfe}
+ITERATIVE: dict[str, Callable[[np.ndarray], Solution]] = {
+    "projected_gradient": partial(projected_gradient, rounds=10_000), "frank_wolfe": frank_wolfe}
 
 
 class E2rnas2021(BilevelMethod[E2rnas2021Config]):
@@ -124,11 +126,12 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
         table, bounds = published_macs(*anatomy), (settings.macs_lower, settings.macs_upper)
         if settings.mac_count == "modules":
             published, table = table, module_macs(*anatomy)
-            bounds = tuple(same_quantile(bound, published, table) for bound in bounds)
+            bounds = same_quantile(bounds[0], published, table), same_quantile(bounds[1], published, table)
 
-        def size(name: str, table: Tensor, bounds: tuple[float, ...], unit: float, of: str) -> Objective:
+        def size(name: str, table: Tensor, bounds: tuple[float, float], unit: float, of: str) -> Objective:
+            lower, upper = bounds
             return size_objective(name, (table / unit).to(self.device, self.dtype), settings.size_bound,
-                                  *(bound / unit for bound in bounds), unit=f"{unit:.0e} {of}")
+                                  lower / unit, upper / unit, f"{unit:.0e} {of}")
 
         return (size("parameters", module_parameters(*anatomy), of_parameters, PARAMETERS_IN, "parameters"),
                 size("macs", table, bounds, MACS_IN, "MACs"))
@@ -147,7 +150,7 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
                  learning_rate: float, out_of_distribution: Tensor | None) -> Proposal:
         """Compute a step in the order of the released code: alphas, then the weights at the new alphas."""
         assert out_of_distribution is not None and starts[1] is not None
-        now, (x, y) = self._state, train_batch
+        now, (x, y), start = self._state, train_batch, starts[1]
         training = self.training_objective(x, y)
         uniform = self.bound(OBJECTIVES["out_of_distribution"], StepImages(x, y, out_of_distribution=out_of_distribution))
         self.activity = "architecture gradients"
@@ -155,7 +158,7 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
         if self.config.unrolled:
             unrolled = self._sgd(passes.weight_gradient(training, now.weights, now.alphas)[0], learning_rate)[0]
         (natural, (adversarial, xs_adv)), of_uniform = passes.side_by_side(
-            lambda: self._natural_and_adversarial(passes, alpha_batch, starts[1], unrolled),
+            lambda: self._natural_and_adversarial(passes, alpha_batch, start, unrolled),
             lambda: passes.both_gradients(uniform, unrolled, now.alphas))
         sizes = [passes.alpha_gradient(size, now.weights, now.alphas) for size in self.sizes]
         gradients = self._weighted(passes, training, (natural, adversarial, sizes[0], of_uniform, sizes[1]), learning_rate)

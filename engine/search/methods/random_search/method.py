@@ -232,11 +232,13 @@ class RandomSearch:
         self._network.load(now.weights, now.buffers)
         return now
 
-    def _normal(self, x: Tensor, generator: torch.Generator) -> Tensor:
+    def _normal(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        assert generator is not None
         noise = torch.randn(x.shape, generator=generator, device=generator.device, dtype=x.dtype)
         return self.config.start_noise * noise
 
-    def _uniform(self, x: Tensor, generator: torch.Generator) -> Tensor:
+    def _uniform(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        assert generator is not None
         uniform = torch.rand(x.shape, generator=generator, device=generator.device, dtype=x.dtype)
         return self.config.epsilon * (2 * uniform - 1)
 
@@ -315,9 +317,8 @@ class RandomSearch:
         none: dict[str, Any] = dict.fromkeys(("coefficients", "weights", "norms", "raw_norms", "cosines"), ())
         common: dict[str, Any] = none | {"passes": self.passes_per_step, "stage": self.stage, "statistics": "running"}
         if not self._measures:
-            trained = ("train_loss", "train_accuracy", "train_adversarial_accuracy")
-            return StepReport(names=(), losses=(), natural_accuracy=None, adversarial_accuracy=None, **common,
-                              **{name: numbers[name] for name in trained})
+            common |= {name: numbers[name] for name in ("train_loss", "train_accuracy", "train_adversarial_accuracy")}
+            return StepReport(names=(), losses=(), natural_accuracy=None, adversarial_accuracy=None, **common)
         return StepReport(
             names=("natural", "adversarial"), losses=(numbers["natural_loss"], numbers["adversarial_loss"]),
             natural_accuracy=numbers["natural_correct"] / images, adversarial_accuracy=numbers["adversarial_correct"] / images,
