@@ -146,7 +146,7 @@ _objective("mac_share", "MAC count", "size:mac_share", passes=0, unit="share of 
 _objective("curvature", "curvature", "curvature:curvature", ("x", "y", "curvature_radius"), passes=2,
            unit="nats per unit of an image")
 
-_weighting("mgda", "MGDA", "MGDA chooses non-negative weights with sum 1 such that a small step lowers every loss. The loss with "
+_weighting("mgda", "MGDA", "MGDA chooses the weights, which sum to 1, such that a small step lowers every loss. The loss with "
            "the smaller gradient gets more weight.", "weighting:by_mgda", follows_gradients=True)
 _weighting("equal", "equal weights", "Every loss has the same weight, whatever the gradients are.", "weighting:equal")
 _weighting("fixed", "fixed weights", "The weights are set before the search and do not follow the gradients.", "weighting:fixed")
