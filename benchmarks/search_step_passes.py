@@ -23,7 +23,7 @@ from benchmarks.measurement import Spread, Table, add_output_options, cpu_second
 from benchmarks.search_step import PUBLISHED, SETTINGS, Comparison, Setting, add_pairs_option, add_setting_options, parse
 from engine.search.bilevel import Bilevel
 from engine.search.methods.arnas.method import Arnas
-from engine.search.objectives import CrossEntropy
+from engine.search.objectives import cross_entropy_of
 from tests.reference_supernet import ReferenceSupernet
 
 KINDS = ("input gradient", "weight gradient", "alpha gradient", "both gradients")
@@ -65,7 +65,7 @@ def _gradient(tensor: Tensor) -> Tensor:
 
 def our_passes(arnas: Arnas, x: Tensor, y: Tensor) -> Passes:
     """Kind -> the pass as the engine makes it; flat gradients, weights before alphas."""
-    passes, objective = Bilevel(), CrossEntropy("training", arnas.supernet, x, y)
+    passes, objective = Bilevel(), cross_entropy_of(arnas.supernet, x, y)
     return dict(zip(KINDS, (
         lambda: [passes.input_gradient(arnas.supernet, x, y, arnas.weights, arnas.alphas)],
         lambda: [passes.weight_gradient(objective, arnas.weights, arnas.alphas)[0]],

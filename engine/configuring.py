@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from engine.architecture.network import DERIVED
 from engine.architecture.placement import SMALLEST_AUXILIARY_IMAGE
 from engine.attack.catalogue import ATTACKS
-from engine.config import AttackConfig, RetrainConfig, RunConfig, network_values, setting_of
+from engine.config import AttackConfig, RetrainConfig, RunConfig, SearchConfig, network_values, setting_of
 from engine.config.fields import value_words
 from engine.config.run import KINDS
 from engine.data.catalogue import DATASETS, image_source
@@ -25,8 +25,6 @@ from engine.errors import ConfigError, shortened
 from engine.registry import unknown_name
 from engine.search.methods.registry import METHODS
 
-# Values that searches ran with before these were settings, where they are not every method's default.
-OLDER_SEARCH_VALUES = {"cutout": 0, "normalise": False}
 # Settings that say where and on what a run works, not what it computes.
 NOT_COMPARED = frozenset({"seed", "split_seed", "device", "threads", "genotype", "network"})
 
@@ -111,8 +109,9 @@ def recorded(run: Mapping[str, Any]) -> RunConfig:
     Raises:
         ConfigError: as `build`.
     """
-    older = OLDER_SEARCH_VALUES if run["kind"] == "search" else {}
-    return validate(config_class(run["kind"], run.get("method")), {**older, "split_seed": split_seed_of(run), **run["config"]})
+    cls = config_class(run["kind"], run.get("method"))
+    values = cls.of_record(run["config"]) if issubclass(cls, SearchConfig) else run["config"]
+    return validate(cls, {"split_seed": split_seed_of(run), **values})
 
 
 def split_seed_of(run: Mapping[str, Any]) -> int:

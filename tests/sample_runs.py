@@ -325,11 +325,12 @@ CANDIDATE_COUNTS = ((50, 20), (58, 31), (60, 31), (41, 12))  # right of 64: as t
 
 
 def write_random_search(root: Path, run: str = "20261118-0914-random-search-digits-0a05", *, measured: int = 4,
-                        ended: str = "finished", ranking: str = "adversarial") -> str:
+                        ended: str = "finished", ranking: str = "adversarial", split: str = "select") -> str:
     """A random search of four candidates, two epochs of two steps each, that has measured the first `measured` of them.
 
     Args:
         ended: "finished", "failed", or "" for one whose process is the one that calls this function.
+        split: on which candidates are measured; older runs: "alphas".
     """
     folder = write_run_json(root, run, "search", method="random_search", title="Random search",
                             changes={"candidates": 4, "epochs": 8, "ranking": ranking})
@@ -340,7 +341,7 @@ def write_random_search(root: Path, run: str = "20261118-0914-random-search-digi
             events.write("progress", phase="search", done=events.step, total=16, unit="steps", passes=9 * events.step,
                          detail=f"Candidate {number} of 4, {'measuring' if position > 1 else 'epoch 1 of 1'}. step done")
             if position > 1:
-                events.write("metric", split="alphas", statistics="running", values={
+                events.write("metric", split=split, statistics="running", values={
                     "natural_loss": 0.5, "natural_accuracy": natural / 64, "adversarial_loss": 1.5,
                     "adversarial_accuracy": adversarial / 64})
             else:

@@ -11,12 +11,13 @@ from app.charts.pareto import accuracy_axes, interval_bars
 from app.formats import count, with_interval
 
 
-def scatter(candidates: pd.DataFrame, attack: str) -> go.Figure:
+def scatter(candidates: pd.DataFrame, attack: str, split: str) -> go.Figure:
     """Return a plot with one point per candidate, its number and 95 % Wilson intervals; the first in rank is filled.
 
     Args:
         candidates: `RunLog.candidates`, best first.
         attack: title of the attack, for the axis.
+        split: name of the split that both accuracies were measured on.
     """
     if candidates.empty:
         return blank("The first point appears when a candidate has been measured")
@@ -30,7 +31,7 @@ def scatter(candidates: pd.DataFrame, attack: str) -> go.Figure:
                 hovertext=[_hover(row, attack) for row in rows.to_dict("records")],
                 marker={"size": 12, "color": colour, "symbol": symbol, "line": {"width": 1.6, "color": colour}},
                 error_x=interval_bars(rows, "natural"), error_y=interval_bars(rows, "adversarial"))
-    accuracy_axes(figure, "Natural accuracy, alphas split (%)", f"{attack} accuracy, alphas split (%)")
+    accuracy_axes(figure, f"Natural accuracy, {split} split (%)", f"{attack} accuracy, {split} split (%)")
     return figure
 
 

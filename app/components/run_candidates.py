@@ -32,30 +32,36 @@ def candidates(run_id: str) -> None:
         return
     run = session.run_log().run(run_id)
     config = run["config"]
-    attack = f"PGD-{config.get('ranking_steps', '')}"
+    attack, split = f"PGD-{config.get('ranking_steps', '')}", measured_split(run_id)
     left, right = st.columns([7, 5], gap="large")
     with left:
-        st.html(table_html(found, run_id, attack, candidates=int(config.get("candidates", len(found))),
+        st.html(table_html(found, run_id, attack, split, candidates=int(config.get("candidates", len(found))),
                            finished=run["status"] == "finished"))
     with right:
-        live_plot(scatter(found, attack), key="run_candidates", height=380,
+        live_plot(scatter(found, attack, split), key="run_candidates", height=380,
                   label=f"Natural versus {attack} accuracy of {len(found)} candidates")
     _cells(found, run_id)
 
 
-def table_html(found: pd.DataFrame, run_id: str, attack: str, *, candidates: int, finished: bool) -> str:
+def measured_split(run_id: str) -> str:
+    """Return the split that a search measured its candidates on: select; alphas in runs of older versions."""
+    return "alphas" if (session.run_log().curves(run_id)["split"] == "alphas").any() else "select"
+
+
+def table_html(found: pd.DataFrame, run_id: str, attack: str, split: str, *, candidates: int, finished: bool) -> str:
     """The table as HTML.
 
     Args:
         found: `RunLog.candidates`.
         run_id: the search.
         attack: what the adversarial accuracy was measured with.
+        split: what both accuracies were measured on.
         candidates: how many there will be.
         finished: whether the search has, so that one of them can be retrained.
     """
     first = found.iloc[0]
     caption = (f"{len(found)} of {candidates} candidates measured, each on the same {count(int(first['images']))} images of the "
-               f"alphas split after its own short training. {RANKED[first['ranking']]} Below each accuracy its 95 % Wilson "
+               f"{split} split after its own short training. {RANKED[first['ranking']]} Below each accuracy its 95 % Wilson "
                "interval: candidates whose intervals overlap may not differ, and the highest of several accuracies flatters its "
                "candidate. What a network withstands is what an attack on its retraining measures.")
     if len(found) > MOST_ROWS:

@@ -14,7 +14,7 @@ from app.components.live import live_panel
 from app.components.live_plot import live_plot
 from app.components.log_tail import log_tail, matching, read_tail
 from app.components.run_architecture import architecture, genotypes_by_epoch
-from app.components.run_candidates import candidates
+from app.components.run_candidates import candidates, measured_split
 from app.components.run_header import figures, header
 from app.components.run_outcome import outcome
 from app.components.settings import all_settings_html, differences_html, differences_words
@@ -33,9 +33,9 @@ THIN_LINES = {"search": "Each point is the mean over an epoch; the thin lines ar
                          "smaller than the others."}
 SPLITS = {"search": ("alphas", "alphas split, batch statistics"),
           "retrain": ("select", "select split, running statistics; training loss on the weights and alphas splits")}
-CANDIDATE_WORDS = "alphas split, running statistics, a point a candidate; training loss on the weights split"
-CANDIDATE_POINTS = ("Points: batches of a candidate whose training is over, means of its one pass over the alphas split; of the "
-                    "training loss, means of an epoch. Thin line: single training batches. Each candidate begins anew.")
+CANDIDATE_WORDS = "{} split, running statistics, a point a candidate; training loss on the weights split"
+CANDIDATE_POINTS = ("Each accuracy is the mean over the {} split after a candidate finished training; each training loss is the "
+                    "mean of an epoch. Thin line: single training batches. Each candidate starts from fresh weights.")
 
 
 def main() -> None:
@@ -124,7 +124,8 @@ def curves(run_id: str, kind: str) -> None:
     run_log = session.run_log()
     split, words = SPLITS[kind]
     one_network = kind != "search" or on_supernet(run_id)
-    words = words if one_network else CANDIDATE_WORDS
+    split = split if one_network else measured_split(run_id)
+    words = words if one_network else CANDIDATE_WORDS.format(split)
     figure = trade_off(run_log.curves(run_id), run_log.steps_curve(run_id, list(NAMES)), split=split, joined=one_network)
     run = run_log.run(run_id)
     weighs = kind == "search" and (run["method"] not in METHODS or METHODS[run["method"]].config.weighs(run["config"]))
@@ -135,7 +136,7 @@ def curves(run_id: str, kind: str) -> None:
         live_plot(figure, key="run_trade_off", height=400 if figure.data else WAITING_HEIGHT,
                   label=f"{'Natural and adversarial' if robust else 'Natural'} accuracy and loss, {words}")
         if figure.data:
-            st.html(f'<p class="rp-note">{THIN_LINES[kind] if one_network else CANDIDATE_POINTS}</p>')
+            st.html(f'<p class="rp-note">{THIN_LINES[kind] if one_network else CANDIDATE_POINTS.format(split)}</p>')
         if kind == "search":
             further_losses(run_log.objectives(run_id))
     if right:
@@ -180,7 +181,8 @@ def weighting(run_id: str) -> None:
 def evolution(run_id: str) -> None:
     """Draw the architecture as it evolves, or the candidates of a search without a supernet."""
     if not on_supernet(run_id):
-        section("Candidates", "architectures drawn at random, each trained for a short while and measured on the alphas split")
+        section("Candidates",
+                f"architectures drawn at random, each trained briefly and measured on the {measured_split(run_id)} split")
         candidates(run_id)
         return
     section("Architecture", "the weight of each operation on each edge, and the cell derived from these weights")

@@ -50,7 +50,7 @@ def filtered(frame: pd.DataFrame, text: str, statuses: list[str], kinds: list[st
 def row_of(run: pd.Series) -> Row:
     """Return one row of the table."""
     glyph, tone = theme.STATUS.get(run["status"], ("?", "muted"))
-    split, name = SPLITS.get(run["kind"], ""), name_of(run)
+    split, name = split_of(run), name_of(run)
     measured = shown(run["adversarial_attack"])
     return Row(run["id"], {
         "title": CellText(name, sub=run["id"], href=f"run?id={run['id']}", sort=name),
@@ -62,6 +62,12 @@ def row_of(run: pd.Series) -> Row:
         "adversarial": number(run["adversarial_accuracy"], f"{measured}, {split}" if measured else split),
         "progress": progress(run),
         "age": age(run["created"])})
+
+
+def split_of(run: pd.Series) -> str:
+    """Return the split that the accuracies of a run were measured on; candidates of a search have their own."""
+    candidates = run["kind"] == "search" and shown(run["accuracy_of"]).startswith("select split")
+    return "select split" if candidates else SPLITS.get(run["kind"], "")
 
 
 def age(created: float | None) -> CellText:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import model_validator
 
@@ -19,12 +19,15 @@ from engine.config.fields import (
 from engine.config.run import RunConfig
 from engine.errors import ConfigError
 
+# Values that searches ran with before these were settings, where they are not every method's default.
+OLDER_VALUES = {"cutout": 0, "normalise": False}
+
 
 class SearchConfig(RunConfig):
     """What every search method shares; a method's own class adds to it."""
 
-    # Whether the method searches on a supernet, by architecture weights. One that does not trains networks of their own, its
-    # candidates, and measures each on the alphas split: those images are then not augmented.
+    # False for a method without architecture weights: it trains networks of their own, its candidates, and measures each on the
+    # select split.
     on_supernet: ClassVar[bool] = True
 
     epochs: int = setting(50, "Passes over the weights split.", group="Schedule", source="ARNAS code", ge=1, le=10_000)
@@ -32,6 +35,20 @@ class SearchConfig(RunConfig):
                               group="Schedule", source="ARNAS code", ge=2, le=8192)
     steps_per_epoch: int | None = setting(None, "Stop each epoch after this many steps.", empty="a full pass",
                                           group="Schedule", ge=1)
+    schedule_ahead: bool = setting(
+        False, "Differs when on: epoch e, counted from 0, has the cosine schedule's learning rate of epoch e + 1. The released "
+        "codes have it with PyTorch 1.1 or newer, because they advance the schedule before the epoch.", group="Schedule")
+    alphas_batches: Literal["pass", "fresh"] = setting(
+        "pass", "Differs when fresh: every alphas batch is the start of a fresh shuffle of the alphas split, so that images "
+        "repeat within an epoch, as in the released ARNAS code. pass: the alphas batches of an epoch are one pass without "
+        "repetition. No effect on random search, which has no alphas.", group="Schedule",
+        titles={"pass": "one pass an epoch", "fresh": "fresh shuffle every step"})
+    halves: Literal["seed", "file_order"] = setting(
+        "seed", "Differs when file_order: the weights split is the first half of both splits' images in the dataset's own order "
+        "and the alphas split the second, as in the released codes. On a dataset stored class by class, the halves then hold "
+        "different classes. seed: both are drawn by the seed, every class in proportion. The select split is held out either "
+        "way.", group="Data",
+        titles={"seed": "drawn by seed", "file_order": "in file order"})
     channels: int = setting(24, "Channels C of the first cells of the supernet; even.", step=2, group="Supernet",
                             source="ARNAS code", ge=2, le=512)
     layers: int = setting(8, "Cells of the supernet.", group="Supernet", source="ARNAS code", ge=4, le=64)
@@ -62,6 +79,11 @@ class SearchConfig(RunConfig):
     def datasets(self) -> tuple[str, ...]:
         """Return the names of the datasets whose images the run reads, its own first."""
         return (*super().datasets(), *([self.out_of_distribution] if self.out_of_distribution else []))
+
+    @classmethod
+    def of_record(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of a run's record in today's terms: a setting younger than the run has the value it ran with."""
+        return OLDER_VALUES | dict(values)
 
     def supernet_settings(self) -> dict[str, Any]:
         """Arguments of `engine.space.supernet.Supernet` beside the cell kinds, the primitives and the sizes."""
@@ -101,4 +123,10 @@ class SearchConfig(RunConfig):
             names.append(f"widths {self.width_ratio}")
         if self.normalise != fields["normalise"].default:
             names.append("images normalised" if self.normalise else "images not normalised")
+        if self.schedule_ahead:
+            names.append("learning rate one epoch ahead")
+        if self.alphas_batches == "fresh" and self.on_supernet:
+            names.append("fresh alphas batches")
+        if self.halves == "file_order":
+            names.append("halves in file order")
         return names

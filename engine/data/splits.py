@@ -2,8 +2,8 @@
 
 Every choice depends on the labels and one seed alone: class by class the images are shuffled and dealt to the splits in
 proportion. An official test set is the test split, and no image of it is ever in another. Differs: the released search codes
-halve the training images in file order and have no select split. Imports no torch; numpy only inside the functions that
-touch arrays, so that the page can call the rest.
+have no select split, and halve the training images in file order (the setting `halves` of searches). Imports no torch; numpy
+only inside the functions that touch arrays, so that the page can call the rest.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from engine.data.catalogue import DATASETS
@@ -104,6 +104,17 @@ def splits_of(dataset: Dataset | str, seed: int, images: int | None = None) -> S
     """`make_splits` of a registered dataset. Reads the dataset."""
     dataset = DATASETS[dataset] if isinstance(dataset, str) else dataset
     return make_splits(dataset.load()[1], dataset.split_fractions, seed, images, dataset.test_images)
+
+
+def halved_in_file_order(splits: Splits) -> Splits:
+    """Return the splits with the images of weights and alphas shared out in the dataset's order, as the released codes do.
+
+    What is held out stays the same, and so does the hash.
+    """
+    import numpy as np
+
+    both = np.sort(splits.indices("weights", "alphas"))
+    return replace(splits, weights=both[:len(splits.weights)], alphas=both[len(splits.weights):])
 
 
 def stratified_subset(labels: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -52,12 +52,13 @@ _TESTED = """
            arg_min(title, (accuracy, -seq)) filter (attack not in ('natural', 'worst-case')) as title
     from attack where complete and part_of is null and {among} group by number"""
 
-# Searches: the last epoch's mean on the alphas split. Retrainings: the epoch whose checkpoint is selected, which has the best
-# adversarial accuracy on the select split (of equals the best natural accuracy, then the earliest).
+# Searches: the last epoch's mean on the alphas split, or on the select split where candidates are measured. Retrainings: the
+# epoch whose checkpoint is selected, which has the best adversarial accuracy on the select split (of equals the best natural
+# accuracy, then the earliest).
 _TRAINED = """
-    select a.number, a.natural_accuracy, a.adversarial_accuracy
+    select a.number, a.natural_accuracy, a.adversarial_accuracy, a.split
     from accuracy a join folder f using (number)
-    where ((f.kind = 'search' and a.split = 'alphas') or (f.kind = 'retrain' and a.split = 'select')) and {among}
+    where (f.kind = 'search' or (f.kind = 'retrain' and a.split = 'select')) and {among}
     qualify row_number() over (partition by a.number order by
         case when f.kind = 'retrain' then a.adversarial_accuracy end desc nulls last,
         case when f.kind = 'retrain' then a.natural_accuracy end desc nulls last,
@@ -105,9 +106,9 @@ _RUNS = f"""
                 else 'PGD-' || coalesce(config ->> 'selection_steps', '20') end as adversarial_attack,
            case when kind = 'attack' and tested.number is not null then concat_ws(', ', 'test', nullif(tested.title, ''))
                 when trained.number is null then ''
-                when first_in_rank.number is not null then 'alphas split, ' || case config ->> 'ranking' when 'none' then 'first'
-                    else 'best' end || ' candidate'
-                when config ->> 'ranking_steps' is not null then 'alphas split, first candidate so far'
+                when first_in_rank.number is not null then concat(
+                    trained.split, ' split, ', if(config ->> 'ranking' = 'none', 'first', 'best'), ' candidate')
+                when config ->> 'ranking_steps' is not null then trained.split || ' split, first candidate so far'
                 when kind = 'search' then 'alphas split, batch statistics'
                 else 'select, PGD-' || coalesce(config ->> 'selection_steps', '20') end as accuracy_of,
            coalesce(chain.best.run, '') as chain_attack_run, chain.best.natural as chain_natural_accuracy,

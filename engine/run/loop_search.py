@@ -1,13 +1,18 @@
 """The loop of a search: epochs, batches, learning rate, events, checkpoints, stop. The mathematics is the method's.
 
-Differs: the alphas batches of an epoch are one pass without repetition; the released ARNAS code shuffles the alphas split
-anew before every step and takes the first batch.
+Differs from the released codes in the order of images and rates, each with a setting that restores it: `alphas_batches`,
+`schedule_ahead` and `halves` of `SearchConfig`.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -17,7 +22,7 @@ from engine.config import SearchConfig
 from engine.data.augmentation import augment, generator_for
 from engine.data.loading import batches, channel_statistics
 from engine.data.out_of_distribution import OutOfDistributionImages, restated
-from engine.data.splits import steps_in_epoch
+from engine.data.splits import halved_in_file_order, steps_in_epoch
 from engine.errors import RunError
 from engine.run import checkpoint, environment
 from engine.run.event_kinds import Alpha, DerivedGenotype, MeasuredCandidate, Metric, Objectives
@@ -27,18 +32,20 @@ from engine.run.session import Session
 from engine.search.candidates import Candidate, ranked
 from engine.search.construction import method_class, supernet_of
 from engine.search.method import StepReport
+from engine.search.proposal import Batch
 
 # Enough for every picture of the alphas, few enough for a long run's file.
 MOST_ALPHA_LINES = 1800
 
 
 def learning_rate(config: SearchConfig, epoch: int) -> float:
-    """Cosine per epoch 0..epochs-1, as published (DARTS): min + (lr - min) (1 + cos(pi e / E)) / 2. For each network anew
-    where several are trained (`SearchConfig.training_epoch`).
+    """Return the cosine rate of epoch e of E, counted from 0, as published (DARTS): min + (lr - min) (1 + cos(pi e / E)) / 2.
 
-    Differs: the released code advances its scheduler before the epoch, which since PyTorch 1.1 means the rate of e + 1.
+    With `schedule_ahead` it is the rate of e + 1. Where several networks are trained, each begins anew
+    (`SearchConfig.training_epoch`).
     """
     low, (position, epochs) = config.weights_learning_rate_min, config.training_epoch(epoch)
+    position = min(position + config.schedule_ahead, epochs)
     return low + (config.weights_learning_rate - low) * (1 + math.cos(math.pi * position / epochs)) / 2
 
 
@@ -57,10 +64,17 @@ class SearchLoop:
 
     def __init__(self, session: Session, prepared: Prepared) -> None:
         self.session, self.config, self.device = session, prepared.config, prepared.device
-        self.weights_split, self.alphas_split = prepared.load("weights"), prepared.load("alphas")
-        self.images = min(len(self.weights_split[1]), len(self.alphas_split[1]))
-        self.steps_per_epoch = steps_in_epoch(self.images, self.config.batch_size, self.config.steps_per_epoch)
-        session.total = self.config.epochs * self.steps_per_epoch
+        if self.config.halves == "file_order":
+            prepared = replace(prepared, splits=halved_in_file_order(prepared.splits))
+        # Candidates are measured on images that nothing in the search is trained on.
+        self.measured_split = "alphas" if self.config.on_supernet else "select"
+        self.weights_split, self.other_split = prepared.load("weights"), prepared.load(self.measured_split)
+        self.images = len(self.weights_split[1])
+        if self.config.on_supernet:
+            self.images = min(self.images, len(self.other_split[1]))
+        # The first step of each epoch, and the end.
+        self.starts = [0, *accumulate(self._steps_in(epoch) for epoch in range(self.config.epochs))]
+        session.total = self.starts[-1]
         self.statistics = channel_statistics(prepared.dataset, self.weights_split[0]) if self.config.normalise else None
         self.second = prepared.second and OutOfDistributionImages.of(
             *prepared.second, prepared.dataset.image_shape, batch_size=self.config.batch_size, seed=self.config.seed,
@@ -83,7 +97,7 @@ class SearchLoop:
         self.notices_told, self.candidates_told = 0, len(self.method.candidates)
         lines = session.total * len(self.supernet.kinds)
         self.alpha_every = max(1, math.ceil(lines / MOST_ALPHA_LINES))
-        self._order: tuple[int, list[Tensor], list[Tensor]] | None = None
+        self._order = lru_cache(maxsize=2)(self._new_order)  # of both splits in the present epoch
         session.describe = lambda: self._with_stage(self.method.activity)
 
     def run(self) -> None:
@@ -96,18 +110,18 @@ class SearchLoop:
         with at_work(session, self._save):
             while session.step < session.total:
                 self._step()
-                if session.step % self.steps_per_epoch == 0 or session.checkpoint_due():
+                if session.step == self.starts[session.epoch] or session.checkpoint_due():
                     self._save()
         atomic_write_json(session.folder.results / "genotype.json", self.method.genotype().to_dict())
 
     def _step(self) -> None:
         session, config = self.session, self.config
-        epoch, position = divmod(session.step, self.steps_per_epoch)
+        epoch = bisect_right(self.starts, session.step) - 1
+        position = session.step - self.starts[epoch]
         rate = learning_rate(config, epoch)
         self.method.begin_epoch(epoch)
         of_network = config.training_epoch(epoch)[0]
-        train, alpha = (self._batch(split, of_network, position) for split in ("weights", "alphas"))
-        # Only who asks for them is given any.
+        train, alpha = self._batches(epoch, position)
         given = {"out_of_distribution": self._second_batch(of_network, position)} if self.second else {}
         session.begin_step(self.method.passes_per_step)
         started = time.perf_counter()
@@ -125,26 +139,56 @@ class SearchLoop:
         session.progress()
 
     def _with_stage(self, activity: str) -> str:
-        """What is being done, behind the stage of the search where it has several."""
+        """Return the progress message, preceded by the stage in a search of several."""
         return f"{self.method.stage}. {activity}" if self.method.stage else activity
 
-    def _batch(self, split: str, epoch: int, position: int) -> tuple[Tensor, Tensor]:
-        """Augmented images and labels of one step, decided by (seed, split, epoch, position) alone. Not augmented are images
-        that networks are measured on."""
-        if self._order is None or self._order[0] != epoch:
-            weights, alphas = (
-                list(batches(self.images, self.config.batch_size, generator_for(self.config.seed, "order", name, epoch),
-                             self.config.steps_per_epoch)) for name in ("weights", "alphas"))
-            self._order = epoch, weights, alphas
-        images, labels = self.weights_split if split == "weights" else self.alphas_split
-        _, weights, alphas = self._order
-        chosen = (weights if split == "weights" else alphas)[position].to(images.device)
-        if split == "alphas" and not self.config.on_supernet:
+    def _measures(self, epoch: int) -> bool:
+        """Return True for an epoch that trains nothing and measures a candidate."""
+        position, epochs = self.config.training_epoch(epoch)
+        return position == epochs
+
+    def _steps_in(self, epoch: int) -> int:
+        """Count the steps of an epoch. One that measures meets every image of its split once."""
+        if not self._measures(epoch):
+            return steps_in_epoch(self.images, self.config.batch_size, self.config.steps_per_epoch)
+        steps = math.ceil(len(self.other_split[1]) / self.config.batch_size)
+        return min(steps, self.config.steps_per_epoch or steps)
+
+    def _batches(self, epoch: int, position: int) -> tuple[Batch, Batch]:
+        """Return the weights batch and the alphas batch of a step, decided by (seed, split, epoch of the network, position).
+
+        A method without alphas uses one batch a step, to train or to measure on, and is given it as both.
+        """
+        of_network = self.config.training_epoch(epoch)[0]
+        if self.config.on_supernet:
+            return self._batch("weights", of_network, position), self._batch("alphas", of_network, position)
+        batch = self._batch("select" if self._measures(epoch) else "weights", of_network, position)
+        return batch, batch
+
+    def _batch(self, split: str, epoch: int, position: int) -> Batch:
+        """Return the augmented images and the labels of one step; images of the select split are not augmented."""
+        images, labels = self.weights_split if split == "weights" else self.other_split
+        chosen = self._chosen(split, epoch, position).to(images.device)
+        if split == "select":
             return images[chosen], labels[chosen]
         blank = None if self.statistics is None else torch.tensor(self.statistics.mean)
         x = augment(images[chosen], generator_for(self.config.seed, "augment", split, epoch, position),
                     self.config.crop_padding, self.config.flip, self.config.cutout, blank)
         return x, labels[chosen]
+
+    def _chosen(self, split: str, epoch: int, position: int) -> Tensor:
+        """Return the indices of one batch."""
+        if split == "alphas" and self.config.alphas_batches == "fresh":
+            generator = generator_for(self.config.seed, "order", split, epoch, position)
+            return torch.randperm(len(self.other_split[1]), generator=generator)[:self.config.batch_size]
+        return self._order(split, epoch)[position]
+
+    def _new_order(self, split: str, epoch: int) -> Sequence[Tensor]:
+        """Draw the batches of one pass over a split."""
+        size, generator = self.config.batch_size, generator_for(self.config.seed, "order", split, epoch)
+        if split == "select":
+            return torch.randperm(len(self.other_split[1]), generator=generator).split(size)
+        return list(batches(self.images, size, generator, self.config.steps_per_epoch))
 
     def _second_batch(self, epoch: int, position: int) -> Tensor:
         """Out-of-distribution images of one step. Who normalises does so with each dataset's own numbers, as published."""
@@ -170,7 +214,7 @@ class SearchLoop:
             "train_adversarial_accuracy": report.train_adversarial_accuracy,
             "learning_rate": None if report.train_loss is None else rate,
             "images_per_s": round(images_per_s, 3)})))
-        end_of_epoch = session.step % self.steps_per_epoch == 0
+        end_of_epoch = session.step == self.starts[session.epoch]
         if end_of_epoch or session.step % self.alpha_every == 0:
             self._write_alphas()
         if end_of_epoch:
@@ -182,8 +226,8 @@ class SearchLoop:
             print(f"epoch {session.epoch} of {self.config.epochs}: {losses}, genotype {self.method.genotype().hash}", flush=True)
 
     def _write_objectives(self, report: StepReport) -> None:
-        """What the step measured on the alphas split, and how it weighed it."""
-        self.session.write(Metric(split="alphas", statistics=report.statistics, values=_known({
+        """Write what the step measured, and how it weighed it."""
+        self.session.write(Metric(split=self.measured_split, statistics=report.statistics, values=_known({
             **{f"{name}_loss": value for name, value in zip(report.names, report.losses, strict=True)},
             "natural_accuracy": report.natural_accuracy, "adversarial_accuracy": report.adversarial_accuracy})))
         if not report.weights:
@@ -200,7 +244,7 @@ class SearchLoop:
                                      beta=betas[kind].numpy(force=True) if betas else None))
 
     def _write_candidates(self) -> None:
-        """An event of each candidate that was measured since the last look, and all of them, best first, as a file."""
+        """Write an event for each newly measured candidate, and all of them, best first, as a file."""
         candidates = self.method.candidates
         if len(candidates) == self.candidates_told:
             return
@@ -209,7 +253,7 @@ class SearchLoop:
         self.candidates_told = len(candidates)
         in_order = enumerate(ranked(candidates, self.config.ranking), start=1)
         atomic_write_json(self.session.folder.results / "candidates.json", {
-            "ranking": self.config.ranking, "candidates": [{"rank": rank} | {
+            "ranking": self.config.ranking, "split": self.measured_split, "candidates": [{"rank": rank} | {
                 name: value for name, value in self._measured(one).to_json().items() if name != "ranking"}
                 for rank, one in in_order]})
 

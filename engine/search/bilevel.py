@@ -1,4 +1,4 @@
-"""Gradients of bilevel search over flat vectors: which pass computes which gradient, and the unrolled step.
+"""Gradients of bilevel search over flat vectors: one method per kind of pass, and the unrolled step.
 
 Liu, Simonyan and Yang, DARTS, arXiv 1806.09055, section 2.3. Weights, alphas, momentum and gradients are flat vectors, so
 the unrolled network and the two networks of a finite difference are sums of vectors; no network is ever copied.
@@ -19,13 +19,14 @@ from torch.nn import functional as F
 from engine.attack.pgd import pgd, project
 from engine.search.graphs import Function, Graphs
 from engine.search.lanes import Lanes
-from engine.search.objectives import FunctionalNetwork, Objective, Value
-from engine.search.precision import Precision, computed_in
+from engine.search.objectives import FunctionalNetwork
+from engine.search.precision import computed_in
+from engine.search.registries import Objective, Precision, Value
 
 
 @dataclass(frozen=True)
 class InnerAttack:
-    """PGD on the supernet as it is in the middle of a search.
+    """Settings of PGD on the supernet during a search.
 
     Attributes:
         epsilon, step_size, steps, clip: see `engine.attack.pgd.pgd`.
@@ -40,10 +41,10 @@ class InnerAttack:
 
 
 class Bilevel:
-    """The passes of one step: gradients of images, weights, alphas or both, and what is made of them.
+    """The passes of one step: gradients of images, weights, alphas or both, and their combinations.
 
-    Each method says how many passes it makes; a backward pass computes only what is returned; none waits for the device.
-    The step itself is `sgd` and `adam` below.
+    Each method documents its number of passes. A backward pass computes only what is returned, and none waits for the device.
+    `sgd` and `adam` below take the step.
 
     Attributes:
         passes: forward passes made so far.
@@ -54,41 +55,41 @@ class Bilevel:
         """
         Args:
             poll: called before each forward pass, never twice at a time; raises to abandon the step. A recorded attack is
-                one launch: its passes are polled for before it.
-            lanes: what `side_by_side` runs on; None: in order in the calling thread.
-            graphs: what records the passes; None: they run eagerly. Not together with two lanes.
+                one launch, so all of its polls come before it.
+            lanes: threads of `side_by_side`; None runs everything in order in the calling thread.
+            graphs: recorder of the passes; None runs them eagerly. Not together with two lanes.
         """
         self._poll, self._lanes, self._graphs = poll, lanes or Lanes(), graphs or Graphs()
         self.passes = 0
 
     def begin_pass(self) -> None:
-        """To be called before a forward pass that is made elsewhere; the methods below do it themselves."""
+        """Poll and count a forward pass that is made elsewhere; the methods below do so themselves."""
         with self._lanes.turn():
             self._poll()
             self.passes += 1
 
     def side_by_side(self, *functions: Callable[[], Any]) -> list[Any]:
-        """What functions return that make passes independent of each other; see `Lanes.side_by_side`."""
+        """Run functions whose passes are independent of each other and return their results in order."""
         return self._lanes.side_by_side(*functions)
 
     def one_pass(self, kind: Hashable, function: Function, *inputs: Tensor, passes: int = 1) -> tuple[Tensor, ...]:
-        """What a function with one forward pass, or with `passes` of them, returns; see `Graphs.run`."""
+        """Run a function with one forward pass, or with `passes` of them, through `Graphs.run`."""
         for _ in range(passes):
             self.begin_pass()
         return self._graphs.run(kind, function, *inputs)
 
     def input_gradient(self, network: FunctionalNetwork, x: Tensor, y: Tensor, weights: Tensor, alphas: Tensor) -> Tensor:
-        """Gradient [B, C, H, W] of the cross-entropy with respect to images x. One pass."""
+        """Return the gradient [B, C, H, W] of the cross-entropy with respect to images x. One pass."""
         return self.one_pass(("x", network), partial(_input_gradient, network), x, y, weights, alphas)[0]
 
     def attack(self, settings: InnerAttack, network: FunctionalNetwork, x: Tensor, y: Tensor, noise: Tensor, weights: Tensor,
                alphas: Tensor, announce: Callable[[int], None] = lambda number: None) -> Tensor:
-        """Adversarial images [B, C, H, W] of x, which only differentiates the images. `steps` passes.
+        """Return adversarial images [B, C, H, W] of x. `steps` passes that differentiate the images alone.
 
         Args:
             x, y: images and labels [B].
             noise: added to x before the first step, like x.
-            announce: told the number of each step, from 1, before its pass is polled for.
+            announce: called with the number of each step, from 1, before its poll.
         """
         numbers = count(1)
 
@@ -104,29 +105,29 @@ class Bilevel:
         return _attack(settings, network, begin, x, y, noise, weights, alphas)[0]
 
     def weight_gradient(self, objective: Objective, weights: Tensor, alphas: Tensor) -> tuple[Tensor, Value]:
-        """Gradient [n] with respect to the weights. One pass of the objective."""
+        """Return the gradient [n] with respect to the weights. One pass of the objective."""
         (gradient,), value = self._gradients("w", objective, weights, alphas)
         return gradient, value
 
     def alpha_gradient(self, objective: Objective, weights: Tensor, alphas: Tensor) -> tuple[Tensor, Value]:
-        """Gradient [k] with respect to the alphas. One pass of the objective."""
+        """Return the gradient [k] with respect to the alphas. One pass of the objective."""
         (gradient,), value = self._gradients("a", objective, weights, alphas)
         return gradient, value
 
     def both_gradients(self, objective: Objective, weights: Tensor, alphas: Tensor) -> tuple[Tensor, Tensor, Value]:
-        """Gradients with respect to weights [n] and alphas [k]. One pass of the objective."""
+        """Return the gradients with respect to weights [n] and alphas [k]. One pass of the objective."""
         (of_weights, of_alphas), value = self._gradients("wa", objective, weights, alphas)
         return of_weights, of_alphas, value
 
     def _gradients(self, wanted: str, objective: Objective, weights: Tensor,
                    alphas: Tensor) -> tuple[tuple[Tensor, ...], Value]:
-        found = self.one_pass((wanted, objective.kind), partial(_gradients, wanted, objective), weights, alphas,
-                              *objective.inputs, passes=getattr(objective, "passes", 1))
-        loss, *rest = found[len(wanted):]
-        return found[:len(wanted)], Value(loss, rest[0] if rest else None)
+        outputs = self.one_pass((wanted, objective.kind), partial(_gradients, wanted, objective), weights, alphas,
+                                *objective.inputs, passes=objective.passes)
+        loss, *rest = outputs[len(wanted):]
+        return outputs[:len(wanted)], Value(loss, rest[0] if rest else None)
 
     def mixed_product(self, objective: Objective, weights: Tensor, alphas: Tensor, vector: Tensor, radius: float) -> Tensor:
-        """Hessian-vector product [k]: (d^2 L / d alpha d w) v by a central finite difference. Two passes.
+        """Return the Hessian-vector product [k] (d^2 L / d alpha d w) v by a central finite difference. Two passes.
 
         The difference is taken at w +- R v with R = radius / |v|, so it is homogeneous in v: a coefficient on v factors
         out. v = 0 gives 0.
@@ -145,14 +146,14 @@ class Bilevel:
 
     def unrolled_gradient(self, training: Objective, objective: Objective, weights: Tensor, unrolled: Tensor, alphas: Tensor,
                           *, learning_rate: float, radius: float) -> tuple[Tensor, Value]:
-        """Gradient [k] of objective(w'(alpha), alpha), w' one training step ahead of w. Three passes.
+        """Return the gradient [k] of objective(w'(alpha), alpha), w' one training step ahead of w. Three passes.
 
-        The direct part minus learning_rate times the mixed product with the gradient at w': of w' = w - learning_rate
-        (... + grad_w training(w, alpha)) only that last term depends on alpha.
+        It is the direct part minus learning_rate times the mixed product with the gradient at w': only the last term of
+        w' = w - learning_rate (... + grad_w training(w, alpha)) depends on alpha.
 
         Args:
             training: the objective of the unrolled step.
-            objective: what is minimised over alpha. Its coefficient is not applied here (see `mixed_product`).
+            objective: minimised over alpha; its coefficient is not applied here (see `mixed_product`).
             weights: w.
             unrolled: w', from `sgd` on the training gradient.
             learning_rate: of the unrolled step.
@@ -164,25 +165,25 @@ class Bilevel:
     def architecture_gradients(self, training: Objective, objectives: Sequence[Objective], weights: Tensor, alphas: Tensor,
                                unroll: Callable[[Tensor], Tensor] | None, *, learning_rate: float,
                                radius: float) -> tuple[Tensor, tuple[Value, ...]]:
-        """Gradients [m, k] of m objectives, without their coefficients, and the objectives' values.
+        """Return the gradients [m, k] of m objectives, without their coefficients, and the objectives' values.
 
-        Second order: 1 + 3 m passes, since all objectives share the training gradient; first order: m passes. Objectives without
-        a pass read no weights, have no implicit term, and are not counted.
+        Second order takes 1 + 3 m passes, since all objectives share the training gradient; first order takes m. Objectives
+        without a pass read no weights, have no implicit term and do not count.
 
         Args:
-            unroll: training gradient [n] -> unrolled weights [n]; None: first order, gradients at the weights themselves.
+            unroll: training gradient [n] -> unrolled weights [n]; None for first order, with gradients at the weights themselves.
             training, objectives, learning_rate, radius: see `unrolled_gradient`.
         """
         unrolled = None if unroll is None else unroll(self.weight_gradient(training, weights, alphas)[0])
 
         def gradient(objective: Objective) -> tuple[Tensor, Value]:
-            if unrolled is None or getattr(objective, "passes", 1) == 0:
+            if unrolled is None or objective.passes == 0:
                 return self.alpha_gradient(objective, weights, alphas)
             return self.unrolled_gradient(training, objective, weights, unrolled, alphas, learning_rate=learning_rate,
                                           radius=radius)
 
-        found = self.side_by_side(*(partial(gradient, objective) for objective in objectives))
-        return torch.stack([gradient for gradient, _ in found]), tuple(value for _, value in found)
+        gradients, values = zip(*self.side_by_side(*(partial(gradient, objective) for objective in objectives)))
+        return torch.stack(gradients), values
 
 
 def _attack(settings: InnerAttack, network: FunctionalNetwork, begin: Callable[[], None] | None, x: Tensor, y: Tensor,
@@ -207,16 +208,16 @@ def _input_gradient(network: FunctionalNetwork, x: Tensor, y: Tensor, weights: T
 
 
 def _gradients(wanted: str, objective: Objective, weights: Tensor, alphas: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-    """Gradients with respect to weights ("w"), alphas ("a") or both ("wa"), the loss, and the accuracy if there is one."""
+    """Return gradients with respect to weights ("w"), alphas ("a") or both ("wa"), the loss, and the accuracy if there is one."""
     weights, alphas = weights.detach().requires_grad_("w" in wanted), alphas.detach().requires_grad_("a" in wanted)
-    value = objective.on(*inputs)(weights, alphas)
-    found = torch.autograd.grad(value.loss, [{"w": weights, "a": alphas}[name] for name in wanted])
-    return (*found, value.loss.detach(), *(() if value.accuracy is None else (value.accuracy,)))
+    value = objective.function(*objective.constants, weights, alphas, *inputs)
+    gradients = torch.autograd.grad(value.loss, [{"w": weights, "a": alphas}[name] for name in wanted])
+    return (*gradients, value.loss.detach(), *(() if value.accuracy is None else (value.accuracy,)))
 
 
 def sgd(weights: Tensor, velocity: Tensor, gradient: Tensor, *, learning_rate: float, momentum: float,
         weight_decay: float) -> tuple[Tensor, Tensor]:
-    """One step of SGD with momentum and coupled weight decay, as torch.optim.SGD; nothing is changed in place.
+    """Take one step of SGD with momentum and coupled weight decay, as torch.optim.SGD; changes nothing in place.
 
     Args:
         weights, velocity, gradient: [n]; velocity is zero before the first step.
@@ -229,13 +230,13 @@ def sgd(weights: Tensor, velocity: Tensor, gradient: Tensor, *, learning_rate: f
 
 
 def clipped(gradient: Tensor, largest_norm: float) -> Tensor:
-    """The gradient, shortened to `largest_norm` if it is longer, as torch.nn.utils.clip_grad_norm_."""
+    """Return the gradient, shortened to `largest_norm` if it is longer, as torch.nn.utils.clip_grad_norm_ does."""
     return gradient * (largest_norm / (gradient.norm() + 1e-6)).clamp(max=1.0)
 
 
 def adam(alphas: Tensor, mean: Tensor, square: Tensor, gradient: Tensor, *, step: int, learning_rate: float,
          weight_decay: float, betas: tuple[float, float] = (0.5, 0.999)) -> tuple[Tensor, Tensor, Tensor]:
-    """One step of Adam with coupled weight decay, as torch.optim.Adam; nothing is changed in place.
+    """Take one step of Adam with coupled weight decay, as torch.optim.Adam; changes nothing in place.
 
     Args:
         alphas, mean, square, gradient: [k]; mean and square are the running moments, zero before the first step.

@@ -1,9 +1,9 @@
-"""What every bilevel search method shares: state, the step and its order, attacks, report, checkpoint.
+"""The common parts of bilevel search methods: state, the step and its order, attacks, report, checkpoint.
 
     min over alpha of (c_1 L_1(w', alpha), ..., c_m L_m(w', alpha)),    w' one SGD step of the training loss
 
-on a supernet of flat vectors, by one weighted sum of the m architecture gradients. A method says which objectives it
-descends in the present epoch (`terms`), how it weighs them (`weigh`) and on which images it trains the weights.
+on a supernet of flat vectors, by one weighted sum of the m architecture gradients. A method defines the objectives of the
+present epoch (`objectives`), how it weighs them (`weigh`) and on which images it trains the weights.
 One step, with k steps of PGD on each batch whose adversarial images are needed:
 
 | what                                                                         | passes  | backward computes       |
@@ -16,10 +16,9 @@ One step, with k steps of PGD on each batch whose adversarial images are needed:
 | natural weights batch: BatchNorm buffers and training accuracy               | 1       | nothing                 |
 | weight step: SGD on the training loss at (w, new alpha)                      | 1       | weight gradient         |
 
-First order drops the training gradient and the finite differences. An objective may take two passes instead of one. One of the
-alphas alone takes none, and has no implicit term. Out-of-distribution images come with the step; they cost nothing beside their
-objective. In a warm-up there is no objective, hence no architecture gradient: alphas and Adam rest, and the last two rows are
-the step.
+First order drops the training gradient and the finite differences. An objective may take two passes instead of one. An objective
+of the alphas alone takes none and has no implicit term. Out-of-distribution images come with the step and cost no pass of their
+own. A warm-up has no objective, hence no architecture gradient: alphas and Adam rest, and the step is the last two rows.
 """
 
 from __future__ import annotations
@@ -40,20 +39,20 @@ from engine.search.config import BilevelConfig, RobustBilevelConfig, WeighedBile
 from engine.search.graphs import Graphs
 from engine.search.lanes import Lanes
 from engine.search.method import StepReport
-from engine.search.objectives import CrossEntropy, Objective, StepImages, Value, accuracy
-from engine.search.proposal import ArchitectureGradients, Batch, Proposal, State, Term
-from engine.search.registries import WEIGHTINGS, implementation_of
+from engine.search.objectives import StepImages, accuracy, bound, cross_entropy_of
+from engine.search.proposal import ArchitectureGradients, Batch, Proposal, State
+from engine.search.registries import OBJECTIVES, WEIGHTINGS, Objective, Value
 from engine.search.weighting import gramian_of, normalised
 
 if TYPE_CHECKING:
     from engine.architecture.genotype import Genotype
     from engine.space.supernet import Supernet
 
-__all__ = ["ArchitectureGradients", "Batch", "BilevelMethod", "Proposal", "RobustBilevelMethod", "State", "Term",
+__all__ = ["ArchitectureGradients", "Batch", "BilevelMethod", "Proposal", "RobustBilevelMethod", "State",
            "WeighedBilevelMethod"]
 
-# What each of `BilevelMethod._attacks` is called while it goes on.
-TOLD = {"training": "PGD step {number} of {steps}, weights batch", "x_adv": "PGD step {number} of {steps}, alphas batch",
+# Progress message for each attack.
+PROGRESS = {"training": "PGD step {number} of {steps}, weights batch", "x_adv": "PGD step {number} of {steps}, alphas batch",
         "x_one_step": "one-step attack, alphas batch"}
 Config = TypeVar("Config", bound=BilevelConfig)
 WeighedConfig = TypeVar("WeighedConfig", bound=WeighedBilevelConfig)
@@ -61,12 +60,12 @@ RobustConfig = TypeVar("RobustConfig", bound=RobustBilevelConfig)
 
 
 class BilevelMethod(Generic[Config]):
-    """See the module for the mathematics and its cost, `engine.search.method.SearchMethod` for the contract.
+    """A `SearchMethod` with the mathematics and the cost that the module describes.
 
     Attributes:
         cell_kinds, primitives: see `SearchMethod`.
-        trains_on_adversarial: whether the weight step, hence the unrolled step too, is on attacked images.
-        epoch: of the steps to come, from 0.
+        trains_on_adversarial: True if the weight step, and with it the unrolled step, uses attacked images.
+        epoch: epoch of the next steps, from 0.
     """
 
     cell_kinds: ClassVar[tuple[str, ...]]
@@ -76,7 +75,7 @@ class BilevelMethod(Generic[Config]):
 
     def __init__(self, config: Config, supernet: Supernet, *, device: torch.device | str, dtype: torch.dtype = torch.float32,
                  seed: int, graphs: Graphs | None = None) -> None:
-        """Fresh weights and alphas from `seed`; `load_state_dict` replaces them. graphs: None for those of the device."""
+        """Draw fresh weights and alphas from `seed`; `load_state_dict` replaces them. graphs: None for those of the device."""
         self.config, self.supernet = config, supernet
         self.device, self.dtype = torch.device(device), dtype
         generator = torch.Generator().manual_seed(seed)
@@ -88,45 +87,47 @@ class BilevelMethod(Generic[Config]):
         self.activity = "waiting"
         self.epoch = 0
 
-    # What a method is made of.
+    # The parts of a method.
 
-    def terms(self) -> tuple[Term, ...]:
-        """The objectives of the present epoch; none: it belongs to a warm-up."""
+    def objectives(self) -> tuple[Objective, ...]:
+        """Return the registered objectives of the present epoch with their coefficients; none in a warm-up."""
         raise NotImplementedError
 
     def weigh(self, gradients: Tensor, losses: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """The Gramian [m, m] as the solver sees it, and the weights [m] that it gives.
+        """Return the Gramian [m, m] that the solver sees and the weights [m] of the objectives.
 
         Args:
-            gradients: [m, k], losses: [m], both with coefficients; names: of the m objectives.
+            gradients: [m, k], with coefficients.
+            losses: [m], with coefficients.
+            names: of the m objectives.
         """
         gramian = gramian_of(gradients)
         if len(names) > 1:
-            raise NotImplementedError("a method of several objectives says how it weighs them")
+            raise NotImplementedError("a method of several objectives must define how it weighs them")
         return gramian, torch.ones_like(gramian[0])
 
-    def objective(self, term: Term, images: StepImages) -> Objective:
-        """An objective of `terms` on the images of a step."""
-        return implementation_of(term.kind)(self.supernet, images, self.config, term.coefficient)
+    def bound(self, objective: Objective, images: StepImages) -> Objective:
+        """Return one of `objectives` on the supernet and the images of a step."""
+        return bound(objective, self.supernet, images, self.config)
 
     def training_objective(self, x: Tensor, y: Tensor) -> Objective:
-        """What the weight step, hence the unrolled step too, descends: x [B, C, H, W], attacked where the method says so."""
-        return CrossEntropy("training", self.supernet, x, y)
+        """Return the loss of the weight step and the unrolled step on x [B, C, H, W], attacked if the method trains so."""
+        return cross_entropy_of(self.supernet, x, y, "training")
 
     def inner_attack(self) -> InnerAttack:
-        """The attack on both batches; asked for only where something reads adversarial images."""
+        """Return the attack on both batches; called only where something reads adversarial images."""
         raise NotImplementedError
 
     def one_step_attack(self) -> InnerAttack:
-        """The attack of the objective one_step on the alphas batch."""
+        """Return the attack of the objective one_step on the alphas batch."""
         raise NotImplementedError
 
     @property
     def stage(self) -> str:
-        """See `SearchMethod.stage`."""
+        """Empty: a search of one stage."""
         return ""
 
-    # What `SearchMethod` offers.
+    # The interface of `SearchMethod`.
 
     @property
     def weights(self) -> Tensor:
@@ -140,7 +141,7 @@ class BilevelMethod(Generic[Config]):
 
     @property
     def buffers(self) -> Tensor:
-        """Flat running statistics of BatchNorm, fed by the natural weights batches."""
+        """Flat running statistics of BatchNorm, updated by the natural weights batches."""
         return self._state.buffers
 
     @property
@@ -150,7 +151,7 @@ class BilevelMethod(Generic[Config]):
 
     @property
     def notices(self) -> list[str]:
-        """See `SearchMethod`."""
+        """A notice if recording has failed."""
         return [self._graphs.refusal] if self._graphs.refusal else []
 
     @property
@@ -159,40 +160,38 @@ class BilevelMethod(Generic[Config]):
         return sum(attack.steps for _, attack in self._attacks().values()) + self.architecture_passes() + 2
 
     def architecture_passes(self) -> int:
-        """Forward passes of the architecture gradients."""
-        terms = self.terms()
-        evaluations = [term.kind.passes for term in terms if term.kind.passes]
-        return 1 + sum(evaluations) + 2 * len(evaluations) if self.config.unrolled and terms else sum(evaluations)
+        """Count the forward passes of the architecture gradients."""
+        objectives = self.objectives()
+        evaluations = [objective.passes for objective in objectives if objective.passes]
+        return 1 + sum(evaluations) + 2 * len(evaluations) if self.config.unrolled and objectives else sum(evaluations)
 
     def begin_epoch(self, epoch: int) -> None:
-        """See `SearchMethod.begin_epoch`."""
         self.epoch = epoch
 
     def end_epoch(self) -> None:
-        """See `SearchMethod.end_epoch`: nothing is due."""
+        """Do nothing: every step is complete."""
 
     def genotype(self) -> Genotype:
-        """See `SearchMethod.genotype`."""
         return self.supernet.genotype(self.alphas)
 
     def step(self, train_batch: Batch, alpha_batch: Batch, *, learning_rate: float,
              generator: torch.Generator | None = None, noise: tuple[Tensor, Tensor] | None = None,
              out_of_distribution: Tensor | None = None, poll: Callable[[], None] = lambda: None) -> StepReport:
-        """One step; all or nothing. The device is waited for once, at the end.
+        """Take one step, all or nothing, and wait for the device once, at the end.
 
         Args:
             train_batch, alpha_batch: (x [B, C, H, W] in 0..1, y [B] int64) of the weights and the alphas split.
-            learning_rate: of SGD in this epoch; also that of the unrolled step.
-            generator: where the random starts of the attacks come from, weights batch first. Advanced by a step
-                even if that is abandoned, so a repeated step needs a generator in the same state.
-            noise: the random starts of both batches themselves, instead of a generator; each like its x, in
-                [-epsilon, epsilon]. A method without an attack needs neither.
+            learning_rate: of SGD in this epoch and of the unrolled step.
+            generator: source of the attacks' random starts, weights batch first. An abandoned step advances it too, so a
+                repeated step needs a generator in the same state.
+            noise: the random starts of both batches instead of a generator; each like its x, in [-epsilon, epsilon]. A
+                method without an attack needs neither.
             out_of_distribution: images [B, C, H, W] of another dataset, where an objective reads them; see `SearchMethod.step`.
             poll: called before each forward pass; may raise to abandon the step.
 
         Raises:
             ValueError: neither generator nor noise, or both, where there is an attack; no out-of-distribution images where the
-                configuration asks for them.
+                configuration needs them.
             RunError: a loss or a gradient is not finite; the state stays as it was.
         """
         proposal = self.propose(train_batch, alpha_batch, learning_rate=learning_rate, generator=generator, noise=noise,
@@ -202,12 +201,12 @@ class BilevelMethod(Generic[Config]):
     def propose(self, train_batch: Batch, alpha_batch: Batch, *, learning_rate: float,
                 generator: torch.Generator | None = None, noise: tuple[Tensor, Tensor] | None = None,
                 out_of_distribution: Tensor | None = None, poll: Callable[[], None] = lambda: None) -> Proposal:
-        """The step without taking it: changes nothing. Arguments as `step`."""
+        """Compute a step without taking it. Arguments and errors as `step`."""
         attacked = self._attacked()
         if any(attacked) and (generator is None) == (noise is None):
             raise ValueError("a step needs either a generator or the noise of its two attacks")
         if out_of_distribution is None and self.config.out_of_distribution is not None:
-            raise ValueError("a step needs the out-of-distribution images that its configuration asks for")
+            raise ValueError("a step needs the out-of-distribution images that its configuration needs")
         batches = self._placed(train_batch), self._placed(alpha_batch)
         starts = tuple(
             None if not needed else noise[i] if noise else self._random_start(batches[i][0], generator)
@@ -217,7 +216,11 @@ class BilevelMethod(Generic[Config]):
                                  None if out_of_distribution is None else out_of_distribution.to(self.device, self.dtype))
 
     def take(self, proposal: Proposal) -> StepReport:
-        """Makes the proposed state the method's own, unless one of its numbers is not finite (RunError)."""
+        """Adopt the proposed state.
+
+        Raises:
+            RunError: one of its numbers is not finite; the state stays as it was.
+        """
         report = self._report(proposal)
         self._state = proposal.state
         return report
@@ -225,76 +228,78 @@ class BilevelMethod(Generic[Config]):
     # The step.
 
     def _attacks(self) -> dict[str, tuple[int, InnerAttack]]:
-        """What is made by an attack: the training images, fields of `StepImages` -> batch (0 weights, 1 alphas), attack."""
-        read = {field for term in self.terms() for field in term.kind.reads}
-        found = {"training": (0, self.inner_attack())} if self.trains_on_adversarial else {}
+        """Return the attacked images of the step, "training" or fields of `StepImages` -> batch (0 weights, 1 alphas), attack."""
+        read = {name for objective in self.objectives() for name in objective.reads}
+        attacks = {"training": (0, self.inner_attack())} if self.trains_on_adversarial else {}
         if "x_adv" in read:
-            found["x_adv"] = 1, self.inner_attack()
+            attacks["x_adv"] = 1, self.inner_attack()
         if "x_one_step" in read:
-            found["x_one_step"] = 1, self.one_step_attack()
-        return found
+            attacks["x_one_step"] = 1, self.one_step_attack()
+        return attacks
 
     def _attacked(self) -> tuple[bool, bool]:
-        """Whether an attack on the weights batch and on the alphas batch needs a random start; those of one batch share it."""
+        """Return True for the weights batch, and for the alphas batch, if its attacks need a random start, which they share."""
         batches = [batch for batch, _ in self._attacks().values()]
         return 0 in batches, 1 in batches
 
     def _propose(self, passes: Bilevel, train_batch: Batch, alpha_batch: Batch, starts: tuple[Tensor | None, ...],
                  learning_rate: float, out_of_distribution: Tensor | None) -> Proposal:
-        now, terms, (x, y), (xs, ys) = self._state, self.terms(), train_batch, alpha_batch
+        now, chosen, (x, y), (xs, ys) = self._state, self.objectives(), train_batch, alpha_batch
         made = self._made(passes, (train_batch, alpha_batch), starts)
         x_adv, xs_adv = made.get("training"), made.get("x_adv")
         training = self.training_objective(x if x_adv is None else x_adv, y)
         images = StepImages(xs, ys, xs_adv, made.get("x_one_step"), out_of_distribution)
-        objectives = tuple(self.objective(term, images) for term in terms)
-        if terms:
+        objectives = tuple(self.bound(objective, images) for objective in chosen)
+        if objectives:
             self.activity = "architecture gradients"
-            found = self._architecture_gradients(passes, training, objectives, learning_rate)
+            gradients = self._architecture_gradients(passes, training, objectives, learning_rate)
             alphas, mean, square = adam(
-                now.alphas, now.mean, now.square, found.combined, step=now.steps - now.warmup_steps + 1,
+                now.alphas, now.mean, now.square, gradients.combined, step=now.steps - now.warmup_steps + 1,
                 learning_rate=self.config.alpha_learning_rate, weight_decay=self.config.alpha_weight_decay)
         else:
-            found, alphas, mean, square = ArchitectureGradients.none(now.alphas), now.alphas, now.mean, now.square
+            gradients, alphas, mean, square = ArchitectureGradients.none(now.alphas), now.alphas, now.mean, now.square
         (natural_accuracy, buffers), (gradient, value) = passes.side_by_side(
             lambda: self._natural_pass(passes, x, y, alphas), lambda: self._weight_step_gradient(passes, training, alphas))
         weights, velocity = self._sgd(clipped(gradient, self.config.gradient_clip), learning_rate)
-        state = State(weights, velocity, alphas, mean, square, buffers, now.steps + 1, now.warmup_steps + (not terms))
-        return Proposal(state, x_adv, xs_adv, terms, found, value, natural_accuracy, passes.passes)
+        state = State(weights, velocity, alphas, mean, square, buffers, now.steps + 1, now.warmup_steps + (not objectives))
+        return Proposal(state, x_adv, xs_adv, chosen, gradients, value, natural_accuracy, passes.passes)
 
     def _placed(self, batch: Batch) -> Batch:
         x, y = batch
         return x.to(self.device, self.dtype), y.to(self.device)
 
-    def _random_start(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Uniform in [-epsilon, epsilon], drawn on the generator's device."""
+    def _random_start(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Draw noise like x, uniform in [-epsilon, epsilon], on the generator's device."""
+        assert generator is not None
         uniform = torch.rand(x.shape, generator=generator, device=generator.device, dtype=self.dtype)
         noise = (2 * uniform - 1) * self.inner_attack().epsilon
         if self.device.type == "cuda" and noise.device.type == "cpu":
-            noise = noise.pin_memory()  # else the copy would wait for all work that the device still has
+            noise = noise.pin_memory()  # else the copy would wait until the device is idle
         return noise.to(self.device, non_blocking=True)
 
     def _made(self, passes: Bilevel, batches: tuple[Batch, Batch], starts: tuple[Tensor | None, ...]) -> dict[str, Tensor]:
-        """The images that each of `_attacks` makes, on the supernet as it is now."""
+        """Make the images of each of `_attacks` on the present supernet."""
         attacks = self._attacks()
         made = passes.side_by_side(*(
-            partial(self._attack, passes, settings, *batches[i], self._start(settings, starts[i]), TOLD[name])
+            partial(self._attack, passes, settings, *batches[i], self._start(settings, starts[i]), PROGRESS[name])
             for name, (i, settings) in attacks.items()))
         return dict(zip(attacks, made, strict=True))
 
-    def _start(self, settings: InnerAttack, noise: Tensor) -> Tensor:
-        """Uniform in the ball of an attack, from noise that is so in the ball of `inner_attack`."""
+    def _start(self, settings: InnerAttack, noise: Tensor | None) -> Tensor:
+        """Scale noise that is uniform in the ball of `inner_attack` to the ball of another attack."""
+        assert noise is not None
         usual = self.inner_attack().epsilon
         return noise if settings.epsilon == usual else noise * (settings.epsilon / usual)
 
-    def _attack(self, passes: Bilevel, settings: InnerAttack, x: Tensor, y: Tensor, noise: Tensor, told: str) -> Tensor:
+    def _attack(self, passes: Bilevel, settings: InnerAttack, x: Tensor, y: Tensor, noise: Tensor, progress: str) -> Tensor:
         def announce(number: int) -> None:
-            self.activity = told.format(number=number, steps=settings.steps)
+            self.activity = progress.format(number=number, steps=settings.steps)
 
         return passes.attack(settings, self.supernet, x, y, noise.to(x), self.weights, self.alphas, announce)
 
     def _architecture_gradients(self, passes: Bilevel, training: Objective, objectives: tuple[Objective, ...],
                                 learning_rate: float) -> ArchitectureGradients:
-        """The gradient of every objective, their weights, and the weighted sum."""
+        """Compute the gradient of every objective, their weights, and the weighted sum."""
         now, settings = self._state, self.config
         raw, values = passes.architecture_gradients(
             training, objectives, now.weights, now.alphas,
@@ -305,8 +310,8 @@ class BilevelMethod(Generic[Config]):
         return ArchitectureGradients(raw, gradients, gramian, weights, combined, values)
 
     def _weighed(self, raw: Tensor, values: Sequence[Value],
-                 objectives: Sequence[Objective | Term]) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients [m, k] with coefficients, their Gramian as the solver sees it, and the weights."""
+                 objectives: Sequence[Objective]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gradients [m, k] with coefficients, the Gramian that the solver sees, and the weights."""
         gradients = torch.stack([objective.coefficient * row for objective, row in zip(objectives, raw, strict=True)])
         losses = torch.stack([objective.coefficient * value.loss for objective, value in zip(objectives, values, strict=True)])
         return gradients, *self.weigh(gradients, losses, [objective.name for objective in objectives])
@@ -320,7 +325,7 @@ class BilevelMethod(Generic[Config]):
         return passes.weight_gradient(training, self.weights, alphas)
 
     def _natural_pass(self, passes: Bilevel, x: Tensor, y: Tensor, alphas: Tensor) -> tuple[Tensor, ...]:
-        """Accuracy on natural images and the running statistics after seeing them, for the network of the weight step."""
+        """Return the accuracy on natural images and the running statistics after them, for the network of the weight step."""
         self.activity = "natural weights batch"
 
         @torch.no_grad()
@@ -331,36 +336,36 @@ class BilevelMethod(Generic[Config]):
 
         return passes.one_pass("natural", forward, x, y, self.weights, alphas, self.buffers)
 
-    # What comes out of it.
+    # Report and checkpoint.
 
     def _report(self, proposal: Proposal) -> StepReport:
-        """Fetches all numbers of a step at once.
+        """Fetch all numbers of a step at once.
 
         Raises:
             RunError: one of them, or a new weight or alpha, is not finite.
         """
-        found, state, names = proposal.architecture, proposal.state, [term.name for term in proposal.terms]
-        norms = found.gramian.diagonal().sqrt()
+        gradients, state, names = proposal.architecture, proposal.state, [objective.name for objective in proposal.objectives]
+        norms = gradients.gramian.diagonal().sqrt()
         sizes = torch.where(norms > 0, norms, torch.ones_like(norms))
-        cosines = (found.gramian / torch.outer(sizes, sizes)).clamp(-1, 1)
-        named = {f"{name} loss": value.loss for name, value in zip(names, found.values, strict=True)} | {
+        cosines = (gradients.gramian / torch.outer(sizes, sizes)).clamp(-1, 1)
+        named: dict[str, Any] = {f"{name} loss": value.loss for name, value in zip(names, gradients.values, strict=True)} | {
             "training loss": proposal.training.loss, "train": proposal.natural_accuracy,
             "train adversarial": proposal.training.accuracy, "weights": state.weights.sum(), "alphas": state.alphas.sum(),
             **proposal.accuracies()}
         measured = torch.cat([
-            torch.stack([scalar.double() for scalar in named.values()]), found.weights, norms,
-            gramian_of(found.raw).diagonal().sqrt(), cosines.flatten()]).tolist()
+            torch.stack([scalar.double() for scalar in named.values()]), gradients.weights, norms,
+            gramian_of(gradients.raw).diagonal().sqrt(), cosines.flatten()]).tolist()
         numbers = dict(zip(named, measured, strict=False))
         if not all(map(isfinite, measured)):
-            told = [f"a {name} of {numbers[name]:.4g}" for name in ("training loss", *(f"{name} loss" for name in names))]
-            got = ", ".join(told[:-1]) + " and " * (len(told) > 1) + told[-1]
+            losses = [f"a {name} of {numbers[name]:.4g}" for name in ("training loss", *(f"{name} loss" for name in names))]
+            got = ", ".join(losses[:-1]) + " and " * (len(losses) > 1) + losses[-1]
             raise RunError(f"Step {state.steps} of the search must give finite numbers, got {got}; lower weights_learning_rate "
                            "or gradient_clip. The state before the step is kept.")
         rows, m = measured[len(named):], len(names)
         weights, norms_of, raw_norms, *matrix = (tuple(rows[i * m:(i + 1) * m]) for i in range(3 + m))
         return StepReport(
             names=tuple(names), losses=tuple(numbers[f"{name} loss"] for name in names),
-            coefficients=tuple(term.coefficient for term in proposal.terms), weights=weights, norms=norms_of,
+            coefficients=tuple(objective.coefficient for objective in proposal.objectives), weights=weights, norms=norms_of,
             raw_norms=raw_norms, cosines=tuple(matrix), natural_accuracy=numbers.get("natural"),
             adversarial_accuracy=numbers.get("adversarial"), train_loss=numbers["training loss"],
             train_accuracy=numbers["train"],
@@ -368,20 +373,20 @@ class BilevelMethod(Generic[Config]):
             passes=proposal.passes, stage=self.stage)
 
     def state_dict(self) -> dict[str, Any]:
-        """See `SearchMethod.state_dict`. The tensors are the method's own; it never changes them in place."""
+        """Return the state; its tensors are the method's own, which never changes them in place."""
         state = {f.name: getattr(self._state, f.name) for f in fields(State)}
-        if not self._state.warmup_steps:  # as before there was a warm-up
+        if not self._state.warmup_steps:  # the form of checkpoints older than warm-ups
             del state["warmup_steps"]
         return {"layout": self.supernet.layout.version, **state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """See `SearchMethod.load_state_dict`.
+        """Restore a state.
 
         Raises:
             CheckpointError: an entry is missing or has another shape or layout; nothing is changed then.
         """
         if state.get("layout") != self.supernet.layout.version:
-            raise CheckpointError(f"A search checkpoint of layout {self.supernet.layout.version} is needed, got "
+            raise CheckpointError(f"A search checkpoint must have the layout {self.supernet.layout.version}, got "
                                   f"{state.get('layout')!r}; resume with the version that wrote it.")
         loaded: dict[str, Any] = {}
         for name, ours in vars(self._state).items():
@@ -403,24 +408,22 @@ class BilevelMethod(Generic[Config]):
 class WeighedBilevelMethod(BilevelMethod[WeighedConfig]):
     """A bilevel method with the weightings and the added objectives of `WeighedBilevelConfig`."""
 
-    def added_terms(self) -> tuple[Term, ...]:
-        """The objectives that the configuration adds to the method's own."""
-        return tuple(Term(name, self.config.coefficient(name)) for name in self.config.added_objectives)
+    def added_objectives(self) -> tuple[Objective, ...]:
+        """Return the objectives that the configuration adds to the method's own."""
+        return tuple(OBJECTIVES[name].times(self.config.coefficient(name)) for name in self.config.added_objectives)
 
     def inner_attack(self) -> InnerAttack:
-        """That of the objective one_step, where the method has no other. See `BilevelMethod.inner_attack`."""
+        """Return the attack of the objective one_step, for a method without another."""
         epsilon = self.config.one_step_epsilon
         return InnerAttack(epsilon, self.config.one_step_length * epsilon, 1, True)
 
     def one_step_attack(self) -> InnerAttack:
-        """See `BilevelMethod.one_step_attack`."""
         epsilon = self.config.one_step_epsilon
         return replace(self.inner_attack(), epsilon=epsilon, step_size=self.config.one_step_length * epsilon, steps=1)
 
     def weigh(self, gradients: Tensor, losses: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """See `BilevelMethod.weigh`."""
         gramian = normalised(gramian_of(gradients), losses, self.config.gradient_normalisation)
-        solve = implementation_of(WEIGHTINGS[self.config.weighting])
+        solve = WEIGHTINGS[self.config.weighting].function
         return gramian, solve(gramian, names, self.config.fixed_natural_weight)
 
 
@@ -430,6 +433,5 @@ class RobustBilevelMethod(WeighedBilevelMethod[RobustConfig]):
     trains_on_adversarial = True
 
     def inner_attack(self) -> InnerAttack:
-        """See `BilevelMethod.inner_attack`."""
         config = self.config
         return InnerAttack(config.epsilon, config.step_size, config.attack_steps, config.clip_images, config.attack_precision)

@@ -1,4 +1,4 @@
-"""Networks that a search trained one by one and measured, and their order. Imports no torch."""
+"""Networks that a search trained one by one and measured, and their ranking. Imports no torch."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Ranking = Literal["adversarial", "natural", "none"]
 
 @dataclass(frozen=True)
 class Candidate:
-    """One network, measured once on images of the alphas split with running statistics.
+    """One network, measured once on images of the select split with running statistics.
 
     Attributes:
         number: from 1, in the order in which they were trained.
         genotype: its architecture.
-        images: how many it was measured on, at least 1.
-        natural_correct, adversarial_correct: how many of them it classified right, as they are and under attack.
+        images: number of images it was measured on, at least 1.
+        natural_correct, adversarial_correct: number of them classified correctly, unchanged and under attack.
     """
 
     number: int
@@ -41,11 +41,11 @@ class Candidate:
 
 
 def ranked(candidates: Sequence[Candidate], by: Ranking) -> list[Candidate]:
-    """The candidates, best first.
+    """Return the candidates, best first.
 
     Args:
         candidates: in any order.
-        by: the accuracy that counts; between equals the other one, then the earlier candidate. none: in the order of training.
+        by: the deciding accuracy; ties go to the other one, then to the earlier candidate. none: the order of training.
     """
     def key(one: Candidate) -> tuple[float, float, int]:
         accuracies = (one.adversarial_accuracy, one.natural_accuracy)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import model_validator
 
@@ -11,7 +11,16 @@ from engine.architecture.placement import PlacementName
 from engine.config import Pixels, SearchConfig, WidthRatio, placement_setting, setting, width_ratio_setting
 from engine.data.catalogue import DATASETS, image_source
 from engine.errors import ConfigError
-from engine.search.registries import OBJECTIVES, WEIGHTINGS, TorchjdWeighting
+from engine.search.registries import (
+    OBJECTIVES,
+    WEIGHTINGS,
+    AddedObjective,
+    NaturalWeighting,
+    Normalisation,
+    Precision,
+    RobustObjective,
+    RobustWeighting,
+)
 
 # Bounds of a size loss that read its lower and its upper end.
 READ_LOWER, READ_UPPER = frozenset({"min", "min_later", "abs", "both"}), frozenset({"max", "both"})
@@ -71,8 +80,7 @@ class AddedObjectivesConfig(OutOfDistributionConfig, CurvatureConfig):
     NAME_factor is the setting of an objective's coefficient.
     """
 
-    added_objectives: tuple[Literal["out_of_distribution", "one_step", "parameter_share", "mac_share",
-                                    "curvature"], ...] = setting(
+    added_objectives: tuple[AddedObjective, ...] = setting(
         (), f"{ADDED} curvature: of the loss around the natural images, with batch statistics (AdvRush).", empty="none",
         group="Deviations")
     out_of_distribution_factor: float = setting(
@@ -151,7 +159,7 @@ class WeighedBilevelConfig(AddedObjectivesConfig, BilevelConfig):
     fixed_natural_weight: float = setting(
         0.5, "Weight of the natural loss where weighting is fixed; the other losses share the rest equally. No effect "
         "elsewhere.", group="Architecture", ge=0, le=1)
-    gradient_normalisation: Literal["none", "l2", "loss", "loss+"] = setting(
+    gradient_normalisation: Normalisation = setting(
         "none", "Differs unless none: gradients are divided before the solver by their norm (l2), the loss (loss) or "
         "both (loss+), which takes away lambda's turned-around effect. No effect where the weighting does not follow the "
         "gradients (equal, fixed, adversarial, sum).", group="Deviations", source="Sener and Koltun 2018")
@@ -173,7 +181,7 @@ class WeighedBilevelConfig(AddedObjectivesConfig, BilevelConfig):
 class NaturalBilevelConfig(WeighedBilevelConfig):
     """A bilevel search that descends the natural loss on naturally trained weights, and what is added to it."""
 
-    weighting: Literal["mgda", "equal", "fixed", "sum", TorchjdWeighting] = setting(
+    weighting: NaturalWeighting = setting(
         "mgda", "Differs unless mgda: where the weights of the natural loss and of added_objectives come from; no effect where "
         "none is added. equal: the same for each; fixed: as set in fixed_natural_weight; sum: 1 each. The others follow the "
         "gradients, as MGDA does: upgrad and dualproj raise no loss, imtl_g and aligned_mtl balance, pcgrad takes conflicts "
@@ -196,19 +204,19 @@ class RobustBilevelConfig(WeighedBilevelConfig):
                                 deviation="attack step {value}")
     attack_steps: int = setting(7, "Steps of PGD.", group="Attack in search", source="ARNAS code", ge=1, le=1000,
                                 deviation="{value} attack steps")
-    weighting: Literal["mgda", "equal", "fixed", "adversarial", "sum", TorchjdWeighting] = setting(
+    weighting: RobustWeighting = setting(
         "mgda", "Differs unless mgda: where the weights of the objectives come from. equal: the same for each; fixed: as set in "
         "fixed_natural_weight; adversarial: the adversarial loss alone; sum: 1 each. The others follow the gradients, as "
         "MGDA does: upgrad and dualproj raise no loss, imtl_g and aligned_mtl balance, pcgrad takes conflicts away, fairgrad "
         "bargains. MGDA of normalised gradients is gradient_normalisation.", group="Deviations")
-    robust_objective: Literal["adversarial", "trades"] = setting(
+    robust_objective: RobustObjective = setting(
         "adversarial", "Differs when trades: the second objective is the KL divergence from the prediction on the natural image "
         "to that on the adversarial one (Zhang et al. 2019), instead of the adversarial image's cross-entropy. The attack stays "
         "that on the cross-entropy.", group="Deviations")
     clip_images: bool = setting(
         False, "Differs: images of the attack inside the search are clipped to [0, 1]; the published search does not.",
         group="Deviations", source="ARNAS code")
-    attack_precision: Literal["float32", "tf32", "bf16"] = setting(
+    attack_precision: Precision = setting(
         "float32", "Differs unless float32: arithmetic of the attack inside the search, two thirds of a step. tf32 (10 bits, "
         "acts on a GPU only) and bf16 (7 bits) are faster there, turn some pixels' steps around, and are reported apart. "
         "Gradients of weights and alphas stay in float32: the finite difference's displacement is below what either resolves.",

@@ -1,4 +1,4 @@
-"""From a method's name and configuration to its class and its supernet. The only place that says how the two fit together."""
+"""The class and the supernet of a method, from its name and configuration."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from engine.space.supernet import Supernet
 
 
 def method_class(method: str) -> Any:
-    """The class of a registered method; imports it. See `engine.search.method.SearchMethod`.
+    """Import the class of a registered method, an `engine.search.method.SearchMethod`.
 
     Raises:
         ConfigError: there is no such method.
@@ -25,16 +25,16 @@ def method_class(method: str) -> Any:
 
 def supernet_of(method: str, config: SearchConfig, *, classes: int, image_shape: Sequence[int],
                 statistics: ChannelStatistics | None = None) -> Supernet:
-    """The supernet that a method searches on, computed with the fastest back ends that it can use.
+    """Build the supernet of a method with the fastest back ends it can use.
 
-    Its cell kinds are those of the configuration's position rule: the method's own, in its order of the alphas, unless the
-    configuration departs from the method's rule to one of other kinds.
+    Its cell kinds are those of the configuration's position rule. Where they are the method's own, they keep the method's order
+    of the alphas.
 
     Args:
         method: registry name.
         config: of that method.
         classes, image_shape: of the dataset, image_shape as (channels, height, width).
-        statistics: by which it normalises images; None for images that stay in 0..1.
+        statistics: mean and standard deviation that normalise images; None for images that stay in 0..1.
 
     Raises:
         ConfigError: sizes no supernet can have.

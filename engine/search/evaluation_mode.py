@@ -1,14 +1,14 @@
-"""Objectives of a network in evaluation mode, which is a function of BatchNorm's running statistics."""
+"""Objectives of a network in evaluation mode, which depends on BatchNorm's running statistics."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from engine.search.objectives import Value
+from engine.search.registries import Objective, Value
 
 if TYPE_CHECKING:
     from engine.space.supernet import Supernet
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Evaluated:
-    """`engine.search.objectives.FunctionalNetwork` of a supernet with its running statistics."""
+    """A supernet with its running statistics, as an `engine.search.objectives.FunctionalNetwork`."""
 
     supernet: Supernet
     buffers: Tensor
@@ -28,46 +28,17 @@ class _Evaluated:
         return self.supernet.image_unit(x)
 
 
-@dataclass(frozen=True)
-class InEvaluationMode:
-    """An objective whose network normalises by running statistics instead of those of the batch.
+def in_evaluation_mode(objective: Objective, buffers: Tensor) -> Objective:
+    """Return an objective whose network normalises by running statistics instead of those of the batch.
 
-    Attributes:
-        objective: one with a field `network`, a supernet.
+    Args:
+        objective: its only constant is a supernet.
         buffers: flat BatchNorm buffers; not differentiated.
     """
+    return replace(objective, function=_evaluated, constants=(objective.function, *objective.constants),
+                   inputs=(*objective.inputs, buffers))
 
-    objective: Any
-    buffers: Tensor
 
-    @property
-    def name(self) -> str:
-        """The objective's."""
-        return self.objective.name
-
-    @property
-    def coefficient(self) -> float:
-        """The objective's."""
-        return self.objective.coefficient
-
-    @property
-    def passes(self) -> int:
-        """The objective's."""
-        return getattr(self.objective, "passes", 1)
-
-    @property
-    def inputs(self) -> tuple[Tensor, ...]:
-        """The objective's, and the buffers."""
-        return (*self.objective.inputs, self.buffers)
-
-    @property
-    def kind(self) -> Hashable:
-        """See `Objective.kind`."""
-        return InEvaluationMode, self.objective.kind
-
-    def on(self, *inputs: Tensor) -> InEvaluationMode:
-        """See `Objective.on`."""
-        return InEvaluationMode(self.objective.on(*inputs[:-1]), inputs[-1])
-
-    def __call__(self, weights: Tensor, alphas: Tensor) -> Value:
-        return replace(self.objective, network=_Evaluated(self.objective.network, self.buffers))(weights, alphas)
+def _evaluated(function: Callable[..., Value], supernet: Supernet, weights: Tensor, alphas: Tensor, *inputs: Any) -> Value:
+    *inputs_of_function, buffers = inputs
+    return function(_Evaluated(supernet, buffers), weights, alphas, *inputs_of_function)

@@ -1,4 +1,4 @@
-"""Passes as CUDA graphs: captured when a kind of pass is first used, replayed with one launch ever after.
+"""Passes as CUDA graphs: captured when a kind of pass is first used, then replayed with one launch.
 
 A pass of the supernet is thousands of small kernels, and on a GPU launching them one by one takes longer than computing
 them. All shapes of a search are static, so the launches can be recorded. The kernels and their order are those of the
@@ -20,25 +20,12 @@ Function = Callable[..., tuple[Tensor, ...]]
 
 
 class Recording(Protocol):
-    """A captured function. outputs: filled anew by `replay` from what the inputs hold by then."""
+    """A captured function. outputs: tensors that `replay` fills from the present content of the inputs."""
 
     outputs: tuple[Tensor, ...]
 
     def replay(self) -> None:
-        """Computes the outputs again."""
-
-
-class Rerun:
-    """A recording without a graph: calls the function again. For tests of what surrounds a recording, on any device."""
-
-    def __init__(self, function: Function, inputs: tuple[Tensor, ...]) -> None:
-        self._function, self._inputs = function, inputs
-        self.outputs = tuple(torch.empty_like(output) for output in function(*inputs))
-
-    def replay(self) -> None:
-        """See `Recording`."""
-        for output, value in zip(self.outputs, self._function(*self._inputs), strict=True):
-            output.copy_(value)
+        """Compute the outputs again."""
 
 
 class CudaRecording:
@@ -48,9 +35,9 @@ class CudaRecording:
         """
         Args:
             function: makes no copy from or to the host.
-            inputs: on one CUDA device; their memory is what the graph reads.
-            pool: private memory shared with the other graphs of the search. That is safe while one graph runs at a time and
-                its outputs are copied before the next: what they share is memory that each no longer needs at its end.
+            inputs: on one CUDA device; the graph reads their memory.
+            pool: private memory shared with the other graphs of the search. Sharing is safe while one graph runs at a time and
+                its outputs are copied before the next, since no graph needs the memory after it has ended.
         """
         with torch.cuda.device(inputs[0].device):
             stream = torch.cuda.Stream()
@@ -64,16 +51,15 @@ class CudaRecording:
                 self.outputs = function(*inputs)
 
     def replay(self) -> None:
-        """See `Recording`."""
         self._graph.replay()
 
 
 class Replayed:
-    """A function of tensors that works on fixed memory: inputs are copied in, a recording is replayed, outputs copied out."""
+    """A function of tensors on fixed memory: copies the inputs in, replays a recording, copies the outputs out."""
 
     def __init__(self, function: Function, inputs: tuple[Tensor, ...],
                  record: Callable[[Function, tuple[Tensor, ...]], Recording]) -> None:
-        """inputs: an example; later calls bring the same shapes, dtypes and device."""
+        """inputs: an example; later calls must have the same shapes, dtypes and device."""
         self._inputs = tuple(given.detach().clone() for given in inputs)
         self._recording = record(function, self._inputs)
 
@@ -85,10 +71,10 @@ class Replayed:
 
 
 class Graphs:
-    """The recordings of one search, one per kind of pass and shapes; without a way to record, everything runs eagerly.
+    """The recordings of one search, one per kind of pass and input shapes. Without a recorder everything runs eagerly.
 
     Attributes:
-        refusal: why nothing is recorded any more, in a sentence; empty while all is well.
+        refusal: sentence on why recording has stopped; empty while it works.
     """
 
     def __init__(self, record: Callable[[Function, tuple[Tensor, ...]], Recording] | None = None) -> None:
@@ -98,7 +84,7 @@ class Graphs:
 
     @classmethod
     def on(cls, device: torch.device) -> Graphs:
-        """CUDA graphs on a CUDA device, eager elsewhere."""
+        """Return CUDA graphs on a CUDA device and eager passes elsewhere."""
         if device.type != "cuda":
             return cls()
         pool = torch.cuda.graph_pool_handle()
@@ -106,17 +92,17 @@ class Graphs:
 
     @property
     def record(self) -> bool:
-        """Whether functions are recorded; False: they are called."""
+        """True if functions are recorded; otherwise they are called."""
         return self._record is not None
 
     def run(self, kind: Hashable, function: Function, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """What function(*inputs) returns.
+        """Return function(*inputs), computed by a recording where there is one.
 
         Args:
-            kind: equal for functions that compute the same from equal inputs; only the first of them is ever recorded.
+            kind: equal for functions that compute the same from equal inputs; only the first of them is recorded.
             function: of tensors only, without randomness, side effect or a wait for the device; returns tensors that are
-                detached. All back ends and settings it uses are part of `kind`, or never change.
-            inputs: tensors; another shape or dtype is recorded apart.
+                detached. All back ends and settings that it uses are part of `kind` or never change.
+            inputs: tensors; each combination of shapes and dtypes has its own recording.
         """
         if self._record is None:
             return function(*inputs)
@@ -124,7 +110,7 @@ class Graphs:
         if key not in self._replayed:
             try:
                 self._replayed[key] = Replayed(function, inputs, self._record)
-            except RuntimeError as problem:  # torch's class for everything that CUDA refuses, lack of memory included
+            except RuntimeError as problem:  # torch's class for every CUDA error, out of memory included
                 self.refusal = ("Passes run without CUDA graphs, several times slower but with the same numbers: a capture "
                                 f"failed ({str(problem).splitlines()[0][:200]}).")
                 self._record = None

@@ -1,9 +1,9 @@
 """Two lanes: independent passes of one step computed side by side on a CPU, each with half of the threads.
 
-The tensors of a search are small, so a second core gains more from a second pass than from half of the first: a step on two
-cores takes 0.6 of its time this way (0.7 with the plain back ends), 0.75 to 1.0 with two threads in each pass, and several
-times as long with those when a neighbour needs one of the cores. torch and the compiled kernels let other Python threads run
-while they compute; autograd's backward pass on a CPU runs in the thread that asks for it.
+The tensors of a search are small, so a second core gains more from a second pass than from half of the first. This way a step on
+two cores takes 0.6 of its time (0.7 with the plain back ends). With two threads in each pass it takes 0.75 to 1.0, and several
+times as long when another process needs one of the cores. torch and the compiled kernels let other Python threads run while they
+compute; autograd's backward pass on a CPU runs in the thread that calls it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ LANES = 2
 
 
 class Abandoned(Exception):
-    """Ends a lane whose neighbour has failed. Never leaves `Lanes.side_by_side`."""
+    """Raised in a lane when the other one has failed. Never leaves `Lanes.side_by_side`."""
 
 
 class Lanes:
     """The lanes of one step, used as a context around all of its passes.
 
-    Inside, every pass computes with threads // 2 threads, also one that has no neighbour: how a sum is split among threads
-    decides its last bits, so a step with 2 threads is bit-equal to one with 1.
+    Inside, every pass computes with threads // 2 threads, even when it runs alone: how a sum is split among threads decides its
+    last bits, so a step with 2 threads is bit-equal to one with 1.
 
     Example:
         with Lanes(torch.get_num_threads()) as lanes:
@@ -35,7 +35,7 @@ class Lanes:
     """
 
     def __init__(self, threads: int = 1) -> None:
-        """threads: of the whole step; with 1, functions run one after the other in the calling thread."""
+        """threads: number for the whole step; with 1, functions run one after the other in the calling thread."""
         self._threads, self._share = threads, max(1, threads // LANES)
         self._lock = threading.Lock()
         self._failed = False
@@ -55,19 +55,19 @@ class Lanes:
             torch.set_num_threads(self._threads)
 
     def side_by_side(self, *functions: Callable[[], Any]) -> list[Any]:
-        """What the functions return, in their order. They must not depend on each other and draw no random numbers.
+        """Run the functions and return their results in order. They must not depend on each other nor draw random numbers.
 
         Both lanes have ended when this returns or raises. When a function raises, the other lane ends at its next `turn`
-        and the error is raised here; should both lanes fail, the earlier function's, with the other's as its context.
+        and the error is raised here. If both lanes fail, the earlier function's error is raised with the other as its context.
         """
         if not self.are_two or len(functions) < LANES:
             return [function() for function in functions]
-        # OpenMP and MKL keep their number of threads per thread: a new one knows torch's only from its first parallel loop on.
+        # OpenMP and MKL keep a number of threads per thread, and a new thread takes torch's only at its first parallel loop.
         with ThreadPoolExecutor(LANES, "lane", initializer=torch.set_num_threads, initargs=(self._share,)) as threads:
             futures = [threads.submit(self._lane, functions[lane::LANES]) for lane in range(LANES)]
             try:
                 wait(futures)
-            except BaseException:  # an interrupt of the waiting thread: the lanes end soon, and are waited for
+            except BaseException:  # an interrupt of the waiting thread: the lanes end soon, and leaving the block waits for them
                 self._failed = True
                 raise
         problems = [problem for problem in (future.exception() for future in futures)
@@ -84,7 +84,7 @@ class Lanes:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Around what only one lane may do at a time, such as counting a pass and looking for a stop request.
+        """Hold what only one lane may do at a time, such as counting a pass and checking for a stop request.
 
         Raises:
             Abandoned: the other lane has failed.
@@ -95,7 +95,7 @@ class Lanes:
             try:
                 yield
             except BaseException:
-                # Before the lock is free, so that a poll that raised is not called again from the other lane.
+                # Set before the lock is released, so that the other lane does not call a poll that has raised.
                 self._failed = True
                 raise
 

@@ -4,9 +4,9 @@
 
 With d = sum_r c_r g_r, a c is optimal exactly when g_r . d >= |d|^2 for all r (Desideri 2012). `of_two` and
 `minimum_norm_point` are exact. `projected_gradient` and `frank_wolfe` are the two routines of Sener and Koltun 2018 (arXiv
-1810.04650), whose public solver E2RNAS (arXiv 2011.09820) ships: they stop near the optimum and keep away from the ends of
-every line. Differs: they always return. The released loops never count their rounds, and begin only with a pair of gradients
-whose combination is shorter than 1e4. Knows no network.
+1810.04650), whose public solver E2RNAS (arXiv 2011.09820) ships: they stop near the optimum and avoid the ends of every line.
+Differs: ours always return. The released loops never count their rounds, and start only from a pair of gradients whose
+combination is shorter than 1e4. Knows no network.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from torch import Tensor
 
 from engine.errors import RunError
 
-# Of the released solver: the least weight on either end of a line, the round after which it was meant to end, and the change
-# of the weights (sum of absolute values) below which it does.
+# Of the released solver: the least weight on either end of a line, the intended last round, and the change of the weights (sum of
+# absolute values) below which it stops.
 MARGIN = 0.001
 ROUNDS = 250
 TOLERANCE = 1e-5
-# Limits of a step below this are passed over; the projection that follows mends what then leaves the simplex.
+# Smaller limits of a step are ignored; the projection that follows returns to the simplex.
 SMALLEST_STEP = 1e-7
 
 ROUNDS_PER_OBJECTIVE = 20
@@ -34,12 +34,12 @@ EPSILON = float(np.finfo(np.float64).eps)
 
 
 class Solution(NamedTuple):
-    """What an iterative routine found.
+    """The result of an iterative routine.
 
     Attributes:
         weights: [k] float64, non-negative, sum 1.
         rounds: rounds made.
-        converged: whether it ended by itself; otherwise `weights` are the best that any round had.
+        converged: True if the stopping rule was met; otherwise `weights` are the best of all rounds.
     """
 
     weights: np.ndarray
@@ -48,16 +48,16 @@ class Solution(NamedTuple):
 
 
 def of_two(gramian: Tensor, margin: float = 0.0) -> Tensor:
-    """Closed form of two gradients: gamma = clip((g2 - g1) . g2 / |g2 - g1|^2, 0, 1) on the first. Waits for no device.
+    """Solve for two gradients: gamma = clip((g2 - g1) . g2 / |g2 - g1|^2, 0, 1) on the first. Does not wait for the device.
 
-    Equal gradients make this 0/0 (in the published ARNAS code: NaN alphas). Every gamma gives the same combination then,
-    and one half is returned. "Equal" means a squared distance below the rounding error of the Gramian. The second
-    weight has its own quotient: 1 - gamma loses a weight that is tiny because its gradient is huge.
+    Equal gradients make this 0/0 (NaN alphas in the published ARNAS code). Every gamma then gives the same combination, and
+    one half is returned. "Equal" means a squared distance below the rounding error of the Gramian. The second weight has a
+    quotient of its own, because 1 - gamma would lose a weight that is tiny next to a huge gradient.
 
     Args:
         gramian: [2, 2]. NaN gives NaN.
-        margin: gamma instead of 0, and its distance from 1 instead of 1, where one gradient alone is best (E2RNAS: 0.001).
-            Values between are left as they are. Equal gradients then give 1 - margin, as published: the test for
+        margin: replaces gamma = 0, and 1 - margin replaces gamma = 1, where one gradient alone is best (E2RNAS: 0.001).
+            Values in between stay unchanged. Equal gradients then give 1 - margin, as published: the test for
             g1 . g2 >= |g1|^2 comes first.
 
     Returns:
@@ -65,7 +65,7 @@ def of_two(gramian: Tensor, margin: float = 0.0) -> Tensor:
     """
     first, mixed, second = gramian[0, 0], gramian[0, 1], gramian[1, 1]
     ways = torch.stack([second - mixed, first - mixed])
-    distance = ways.sum()  # of these two and not from the Gramian, or the weights of nearly equal gradients have another sum
+    distance = ways.sum()  # of these two rather than the Gramian, or the weights of nearly equal gradients would not sum to 1
     weights = (ways / distance).clamp(0, 1)
     if margin:
         small = torch.full_like(mixed, margin)
@@ -77,16 +77,16 @@ def of_two(gramian: Tensor, margin: float = 0.0) -> Tensor:
 
 def projected_gradient(gramian: np.ndarray, *, margin: float = MARGIN, rounds: int = ROUNDS,
                        tolerance: float = TOLERANCE) -> Solution:
-    """`find_min_norm_element`, the default of E2RNAS: from the best pair of gradients along the projected gradient.
+    """Descend from the best pair of gradients along the projected gradient (`find_min_norm_element`, the default of E2RNAS).
 
-    A round goes from c along -Mc, less its mean, as far as a weight allows, projects onto the simplex, and takes the best
-    point of the line between (`of_two`).
+    A round goes from c along -Mc, less its mean, as far as the weights allow, projects onto the simplex, and takes the best
+    point on the line between the two (`of_two`).
 
     Args:
         gramian: [k, k] float64, symmetric and positive semi-definite; gradients may be zero or dependent.
         margin: see `of_two`; 0 for an exact line search.
-        rounds: the most rounds.
-        tolerance: it ends when the weights change less than this, in the sum of absolute values.
+        rounds: maximum number of rounds.
+        tolerance: stops when the sum of absolute changes of the weights is smaller.
 
     Raises:
         RunError: the Gramian is not finite.
@@ -97,7 +97,7 @@ def projected_gradient(gramian: np.ndarray, *, margin: float = MARGIN, rounds: i
 
 def frank_wolfe(gramian: np.ndarray, *, margin: float = MARGIN, rounds: int = ROUNDS,
                 tolerance: float = TOLERANCE) -> Solution:
-    """`find_min_norm_element_FW`, beside it: a round goes towards the gradient that c serves worst, argmin_r (Mc)_r.
+    """Descend towards the gradient that c serves worst, argmin_r (Mc)_r, in each round (`find_min_norm_element_FW`).
 
     Arguments, result and errors as `projected_gradient`. Slow: the distance to the optimum falls as 1 / rounds.
     """
@@ -106,7 +106,7 @@ def frank_wolfe(gramian: np.ndarray, *, margin: float = MARGIN, rounds: int = RO
 
 def _descend(gramian: np.ndarray, target: Callable[[np.ndarray], np.ndarray], margin: float, rounds: int,
              tolerance: float) -> Solution:
-    """Line searches from the best pair towards target(weights) until the weights rest."""
+    """Search along lines from the best pair towards target(weights) until the weights rest."""
     _refuse_not_finite(gramian)
     weights = _best_pair(gramian, margin)
     if len(gramian) < 3:
@@ -125,7 +125,7 @@ def _descend(gramian: np.ndarray, target: Callable[[np.ndarray], np.ndarray], ma
 
 
 def _of_two(gramian: np.ndarray, one: np.ndarray, two: np.ndarray, margin: float) -> np.ndarray:
-    """`of_two` for two combinations [k] of the gradients, in plain numbers: a solver asks for it hundreds of times."""
+    """Solve `of_two` for two combinations [k] of the gradients, in plain numbers, since a solver calls it hundreds of times."""
     along_one, along_two = gramian @ one, gramian @ two
     first, mixed, second = float(one @ along_one), float(one @ along_two), float(two @ along_two)
     if margin and mixed >= first:
@@ -139,44 +139,46 @@ def _of_two(gramian: np.ndarray, one: np.ndarray, two: np.ndarray, margin: float
 
 
 def _best_pair(gramian: np.ndarray, margin: float) -> np.ndarray:
-    """[k] weights of the two gradients whose smallest combination is smallest; of equal pairs the first."""
+    """Return weights [k] of the two gradients whose smallest combination is smallest; of equal pairs the first."""
     units = np.eye(len(gramian))
     if len(units) == 1:
-        return units[0]
+        return np.ones(1)
 
     def size(pair: tuple[int, int]) -> float:
-        share = _of_two(gramian, *units[list(pair)], 0.0)
+        share = _of_two(gramian, units[pair[0]], units[pair[1]], 0.0)
         return float(share @ gramian[np.ix_(pair, pair)] @ share)
 
-    pair = min(combinations(range(len(units)), 2), key=size)
-    return _of_two(gramian, *units[list(pair)], margin) @ units[list(pair)]
+    first, second = min(combinations(range(len(units)), 2), key=size)
+    weights: np.ndarray = _of_two(gramian, units[first], units[second], margin) @ units[[first, second]]
+    return weights
 
 
 def _step(weights: np.ndarray, downhill: np.ndarray) -> np.ndarray:
-    """The longest step [k] along `downhill`, less its mean, that keeps every weight in 0..1; see SMALLEST_STEP."""
+    """Return the longest step [k] along `downhill`, less its mean, that keeps every weight in 0..1; see SMALLEST_STEP."""
     way = downhill - downhill.mean()
     falling, rising = way < 0, way > 0
     to_zero, to_one = -weights[falling] / way[falling], (1 - weights[rising]) / way[rising]
     # As published, 1 is the limit where no weight can fall.
     longest = to_zero[to_zero > SMALLEST_STEP].min(initial=np.inf) if (to_zero > SMALLEST_STEP).any() else 1.0
-    return way * min(longest, to_one[to_one > SMALLEST_STEP].min(initial=np.inf))
+    step: np.ndarray = way * min(longest, to_one[to_one > SMALLEST_STEP].min(initial=np.inf))
+    return step
 
 
 def on_simplex(point: np.ndarray) -> np.ndarray:
-    """The nearest point [k] that is non-negative and has the sum 1 (Held, Wolfe and Crowder 1974)."""
-    point = point - point.max()  # which moves nothing but saves the 1 beside huge numbers
+    """Return the nearest point [k] that is non-negative with sum 1 (Held, Wolfe and Crowder 1974)."""
+    point = point - point.max()  # changes nothing but rounding: 1 would vanish next to huge numbers
     falling = np.sort(point)[::-1]
     excess = (np.cumsum(falling) - 1) / np.arange(1, len(point) + 1)
     return np.maximum(point - excess[np.flatnonzero(falling > excess)[-1]], 0.0)
 
 
 def minimum_norm_point(gramian: np.ndarray) -> np.ndarray:
-    """The exact answer for any number of objectives: Frank-Wolfe with fully corrective steps.
+    """Solve exactly for any number of objectives by Frank-Wolfe with fully corrective steps.
 
-    Each round adds the objective that the current combination serves worst (the Frank-Wolfe vertex) and then moves to
-    the smallest combination of the objectives in use, which is Wolfe's minimum-norm-point algorithm (Wolfe 1976;
-    Lacoste-Julien and Jaggi 2015, arXiv 1511.05932): the exact answer after a few rounds, where plain Frank-Wolfe
-    needs thousands. It always returns: rounds are bounded and the best combination so far is kept.
+    Each round adds the objective that the current combination serves worst (the Frank-Wolfe vertex), then moves to the
+    smallest combination of the objectives in use. This is Wolfe's minimum-norm-point algorithm (Wolfe 1976; Lacoste-Julien
+    and Jaggi 2015, arXiv 1511.05932): exact after a few rounds, where plain Frank-Wolfe needs thousands. It always returns:
+    rounds are bounded and the best combination so far is kept.
 
     Args:
         gramian: [m, m] float64. Gradients may differ in scale by many orders of magnitude.
@@ -190,7 +192,7 @@ def minimum_norm_point(gramian: np.ndarray) -> np.ndarray:
     _refuse_not_finite(gramian)
     m = len(gramian)
     norms = np.sqrt(np.maximum(gramian.diagonal(), 0.0))
-    if (norms == 0).any():  # a zero gradient is the smallest combination there can be
+    if (norms == 0).any():  # a zero gradient is the smallest possible combination
         return (norms == 0) / np.count_nonzero(norms == 0)
     weights = np.zeros(m)
     weights[norms.argmin()] = 1.0
@@ -210,8 +212,11 @@ def minimum_norm_point(gramian: np.ndarray) -> np.ndarray:
 
 
 def _corrected(gramian: np.ndarray, norms: np.ndarray, weights: np.ndarray, added: int) -> np.ndarray:
-    """Smallest combination of the objectives in use plus `added`: goes to the affine minimiser, and wherever a weight
-    would turn negative on the way stops there, drops that objective and aims anew (Wolfe's minor cycle)."""
+    """Return the smallest combination of the objectives in use and `added`.
+
+    Goes to the affine minimiser. Where a weight would turn negative on the way, stops, drops that objective and aims anew
+    (Wolfe's minor cycle).
+    """
     weights = weights.copy()
     active = sorted({*np.flatnonzero(weights), added})
     while True:
@@ -229,7 +234,7 @@ def _corrected(gramian: np.ndarray, norms: np.ndarray, weights: np.ndarray, adde
 
 
 def _affine_minimiser(gramian: np.ndarray, norms: np.ndarray) -> np.ndarray:
-    """Minimises c'Mc with sum c = 1, signs free. Solved for c_i |g_i|, so that scales of gradients do not matter."""
+    """Minimise c'Mc with sum c = 1 and free signs, solved for c_i |g_i| so that the scales of gradients do not matter."""
     k = len(norms)
     inverse = norms.min() / norms
     system = np.zeros((k + 1, k + 1))
@@ -244,5 +249,5 @@ def _affine_minimiser(gramian: np.ndarray, norms: np.ndarray) -> np.ndarray:
 def _refuse_not_finite(gramian: np.ndarray) -> None:
     if not np.isfinite(gramian).all():
         places = ", ".join(str(int(row)) for row in np.flatnonzero(~np.isfinite(gramian).all(axis=1)))
-        raise RunError(f"The inner products of the objectives' gradients must be finite, got others for objectives {places} "
-                       "(counted from 0); lower the learning rates.")
+        raise RunError(f"The inner products of the objectives' gradients must be finite, got NaN or infinity for objectives "
+                       f"{places} (counted from 0); lower the learning rates.")

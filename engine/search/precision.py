@@ -1,32 +1,31 @@
-"""Arithmetic with shorter numbers than float32, for those who ask: faster on a GPU, and not the same numbers."""
+"""Optional arithmetic with shorter numbers than float32: faster on a GPU, with other results."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from engine.search.objectives import FunctionalNetwork
-
-Precision = Literal["float32", "tf32", "bf16"]
+from engine.search.registries import Precision
 
 
 @contextmanager
 def computed_in(precision: Precision, network: FunctionalNetwork, device: torch.device) -> Iterator[FunctionalNetwork]:
-    """The network as it is to be used inside the block, backward passes included.
+    """Yield the network in the arithmetic of the block, backward passes included.
 
     Args:
-        precision: float32: as it is. tf32: matrix products and convolutions of a CUDA device round their factors to 10
-            bits; nothing changes on other devices. bf16: everything rounds to 7 bits, logits come back in the dtype of x.
+        precision: float32: unchanged. tf32: matrix products and convolutions of a CUDA device round their factors to 10 bits;
+            other devices are unaffected. bf16: everything rounds to 7 bits, and logits are returned in the dtype of x.
     """
     if precision == "bf16":
         yield _InBfloat16(network)
     elif precision == "tf32" and device.type == "cuda":
-        switches = (torch.backends.cuda.matmul, torch.backends.cudnn)
+        switches: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
         before = [switch.allow_tf32 for switch in switches]
         try:
             for switch in switches:
@@ -43,5 +42,8 @@ def computed_in(precision: Precision, network: FunctionalNetwork, device: torch.
 class _InBfloat16:
     network: FunctionalNetwork
 
-    def logits(self, x: Tensor, weights: Tensor, alphas: Tensor) -> Tensor:
-        return self.network.logits(x.bfloat16(), weights.bfloat16(), alphas.bfloat16()).to(x.dtype)
+    def logits(self, x: Tensor, weights: Tensor, alphas: Tensor, *, twice: bool = False) -> Tensor:
+        return self.network.logits(x.bfloat16(), weights.bfloat16(), alphas.bfloat16(), twice=twice).to(x.dtype)
+
+    def image_unit(self, x: Tensor) -> Tensor:
+        return self.network.image_unit(x)

@@ -1,4 +1,4 @@
-"""What a step of a bilevel method reads, computes and replaces, as values."""
+"""The state of a bilevel method before and after a step, and what the step computes in between, as values."""
 
 from __future__ import annotations
 
@@ -7,40 +7,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from engine.search.objectives import Value
-from engine.search.registries import OBJECTIVES, ObjectiveKind
+from engine.search.registries import Objective, Value
 
 Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class Term:
-    """One objective of the upper level.
-
-    Attributes:
-        name: in `engine.search.registries.OBJECTIVES`.
-        coefficient: what its loss is multiplied by before objectives are weighed.
-    """
-
-    name: str
-    coefficient: float = 1.0
-
-    @property
-    def kind(self) -> ObjectiveKind:
-        """Its entry in the registry."""
-        return OBJECTIVES[self.name]
-
-
-@dataclass(frozen=True)
 class State:
-    """Everything that a step reads and replaces; no tensor in it is ever changed in place.
+    """Everything that a step reads and replaces; its tensors are never changed in place.
 
     Attributes:
         weights, velocity: [n] weights and momentum buffer of SGD.
         alphas, mean, square: [k] alphas and moments of Adam.
         buffers: running statistics of BatchNorm.
         steps: completed steps.
-        warmup_steps: those of them in which alphas and Adam rested.
+        warmup_steps: completed steps in which alphas and Adam rested.
     """
 
     weights: Tensor
@@ -55,15 +36,15 @@ class State:
 
 @dataclass(frozen=True)
 class ArchitectureGradients:
-    """What the alphas batch gave, of m objectives; of none in a warm-up.
+    """The gradients of m objectives on the alphas batch; m is 0 in a warm-up.
 
     Attributes:
-        raw: [m, k] architecture gradients that are weighed, implicit terms included, without coefficients.
+        raw: [m, k] architecture gradients before their coefficients, implicit terms included.
         gradients: [m, k] the same with coefficients.
-        gramian: [m, m] float64, as the solver saw it.
+        gramian: [m, m] float64, input of the solver.
         weights: [m] of the objectives.
-        combined: [k] what Adam is given.
-        values: the losses and accuracies.
+        combined: [k] gradient that Adam descends.
+        values: losses and accuracies.
     """
 
     raw: Tensor
@@ -75,18 +56,18 @@ class ArchitectureGradients:
 
     @classmethod
     def none(cls, alphas: Tensor) -> ArchitectureGradients:
-        """Those of no objective."""
+        """Return the gradients of no objective."""
         rows, gramian = alphas.new_zeros(0, len(alphas)), alphas.new_zeros(0, 0, dtype=torch.float64)
         return cls(rows, rows, gramian, gramian.diagonal(), torch.zeros_like(alphas), ())
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A computed step that has not been taken yet: `state` is what follows, the rest is how it came about.
+    """A computed step that has not been taken yet: the next state and how it was computed.
 
     Attributes:
-        x_adv, xs_adv: adversarial weights and alphas batch; None where the method attacks neither or only the other.
-        terms: the objectives.
+        x_adv, xs_adv: adversarial weights and alphas batch; None where the method does not attack it.
+        objectives: those that were weighed, as registered.
         training: loss and accuracy of the weight step.
         natural_accuracy: on the weights batch.
     """
@@ -94,16 +75,16 @@ class Proposal:
     state: State
     x_adv: Tensor | None
     xs_adv: Tensor | None
-    terms: tuple[Term, ...]
+    objectives: tuple[Objective, ...]
     architecture: ArchitectureGradients
     training: Value
     natural_accuracy: Tensor
     passes: int
 
     def accuracies(self) -> dict[str, Tensor]:
-        """"natural" and "adversarial" -> accuracy on the alphas batch, by the first objective that measured it."""
-        found: dict[str, Tensor] = {}
-        for term, value in zip(self.terms, self.architecture.values, strict=True):
+        """Return "natural" and "adversarial" -> accuracy on the alphas batch, by the first objective that measured it."""
+        accuracies: dict[str, Tensor] = {}
+        for objective, value in zip(self.objectives, self.architecture.values, strict=True):
             if value.accuracy is not None:
-                found.setdefault("adversarial" if term.kind.adversarial else "natural", value.accuracy)
-        return found
+                accuracies.setdefault("adversarial" if objective.adversarial else "natural", value.accuracy)
+        return accuracies

@@ -1,118 +1,181 @@
-"""What a bilevel method is composed of, by name: upper-level objectives and ways to weigh them. Imports no torch."""
+"""Objectives and weightings by name: what a bilevel method descends and how it weighs it. Imports no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from engine.registry import Registry
 
-# The weightings that torchjd computes, for the `weighting` of a configuration.
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Objectives by their place in a configuration. AdvRush has the curvature already, so it can add only the others.
+RobustObjective = Literal["adversarial", "trades"]
+FurtherObjective = Literal["out_of_distribution", "one_step", "parameter_share", "mac_share"]
+AddedObjective = Literal[FurtherObjective, "curvature"]
+ObjectiveName = Literal["natural", RobustObjective, AddedObjective]
+
+# Weightings by the losses that they can weigh: any, those of E2RNAS (2020), several with a natural one, an adversarial one too.
 TorchjdWeighting = Literal["upgrad", "dualproj", "imtl_g", "aligned_mtl", "pcgrad", "fairgrad"]
+GeneralWeighting = Literal["mgda", "equal", "sum", TorchjdWeighting]
+E2rnasWeighting = Literal["mgda", "equal", "sum", "plain_sum", TorchjdWeighting]
+NaturalWeighting = Literal["mgda", "equal", "fixed", "sum", TorchjdWeighting]
+RobustWeighting = Literal["mgda", "equal", "fixed", "adversarial", "sum", TorchjdWeighting]
+WeightingName = Literal[RobustWeighting, E2rnasWeighting]
+
+# Other names that settings and mathematics share: what gradients are divided by, the loss of a bounded count, arithmetic.
+Normalisation = Literal["none", "l2", "loss", "loss+"]
+Bound = Literal["none", "max", "min", "min_later", "abs", "both"]
+Precision = Literal["float32", "tf32", "bf16"]
 
 
 @dataclass(frozen=True)
-class ObjectiveKind:
-    """An objective of the architecture, before it is given a network and a step's images.
+class LazyFunction:
+    """A function that is imported when it is first called. Two of the same path are equal.
 
     Attributes:
-        name: as reports and the run log print it.
-        title: what a reader calls it, as behind "the" in a sentence.
-        implementation: "module:function" of (network, images: `engine.search.objectives.StepImages`, configuration, coefficient)
-            -> Objective.
-        reads: fields of `StepImages` that are made for it alone; the natural images and labels of the alphas batch are always
-            there.
+        path: "module:function".
+    """
+
+    path: str
+
+    def __call__(self, *arguments: Any) -> Any:
+        module, _, name = self.path.partition(":")
+        return getattr(import_module(module), name)(*arguments)
+
+
+class Value(NamedTuple):
+    """One evaluation of an objective.
+
+    Attributes:
+        loss: scalar, differentiable.
+        accuracy: scalar in 0..1, detached; None for an objective that classifies nothing.
+    """
+
+    loss: Tensor
+    accuracy: Tensor | None
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A scalar function of the flat weights and alphas, to be minimised.
+
+    A registered objective has no inputs yet; `engine.search.objectives.bound` gives it a supernet and the images of a step.
+
+    Attributes:
+        name: key in reports and in the run log.
+        function: (*constants, weights [n], alphas [k], *inputs) -> `Value`, before the coefficient.
+        title: name in a sentence, after "the".
+        reads: its inputs by name: fields of `engine.search.objectives.StepImages` and numbers of the configuration.
         passes: forward passes of one evaluation; 0 for a function of the alphas alone.
-        unit: of its loss.
+        unit: unit of the loss.
+        coefficient: factor of the loss, applied before objectives are weighed.
+        constants: hashable arguments of the function, such as the supernet.
+        inputs: tensors that the function reads in addition to weights and alphas.
     """
 
     name: str
-    title: str
-    implementation: str
+    function: Callable[..., Any]
+    title: str = ""
     reads: tuple[str, ...] = ()
     passes: int = 1
     unit: str = "nats"
+    coefficient: float = 1.0
+    constants: tuple[Any, ...] = ()
+    inputs: tuple[Tensor, ...] = ()
+
+    def __call__(self, weights: Tensor, alphas: Tensor) -> Value:
+        """Evaluate at flat weights [n] and flat alphas [k]; `passes` forward passes, without the coefficient."""
+        value: Value = self.function(*self.constants, weights, alphas, *self.inputs)
+        return value
+
+    @property
+    def kind(self) -> Hashable:
+        """Equal for objectives that compute the same from equal inputs; they share recorded passes."""
+        return self.function, self.constants
 
     @property
     def adversarial(self) -> bool:
-        """Whether it reads attacked images; its accuracy is then an adversarial one."""
+        """True if it reads attacked images; its accuracy is then an adversarial one."""
         return bool({"x_adv", "x_one_step"}.intersection(self.reads))
+
+    def times(self, coefficient: float) -> Objective:
+        """Return the objective with this coefficient."""
+        return replace(self, coefficient=coefficient)
 
 
 @dataclass(frozen=True)
 class Weighting:
-    """A way from the Gramian of the objectives' gradients to their weights.
+    """A rule that turns the Gramian of the objectives' gradients into their weights.
 
     Attributes:
-        name: as in `weighting` of a configuration.
-        title: name in the title of a run whose method would have taken another.
-        words: one or two sentences for a reader who sees the weights drawn.
-        implementation: "module:function" of (gramian [m, m] float64, names of the m objectives, weight of the natural one where
-            weights are fixed) -> weights [m] on the Gramian's device.
-        on_simplex: whether the weights are non-negative and add up to 1.
-        follows_gradients: whether the weights depend on the gradients.
+        name: value of the setting `weighting`.
+        title: name in the title of a run whose method is published with another weighting.
+        words: one or two sentences shown next to a plot of the weights.
+        function: (gramian [m, m] float64, names of the m objectives, weight of the natural one where weights are fixed) ->
+            weights [m] on the Gramian's device.
+        on_simplex: True if the weights are non-negative and sum to 1.
+        follows_gradients: True if the weights depend on the gradients.
     """
 
     name: str
     title: str
     words: str
-    implementation: str
+    function: LazyFunction
     on_simplex: bool = True
     follows_gradients: bool = False
 
 
-OBJECTIVES: Registry[ObjectiveKind] = Registry("objective")
+OBJECTIVES: Registry[Objective] = Registry("objective")
 WEIGHTINGS: Registry[Weighting] = Registry("weighting")
 
 
-def implementation_of(entry: ObjectiveKind | Weighting) -> Callable[..., Any]:
-    """What an entry names; imports its module."""
-    module, _, name = entry.implementation.partition(":")
-    found: Callable[..., Any] = getattr(import_module(module), name)
-    return found
+def _objective(name: ObjectiveName, title: str, function: str, reads: tuple[str, ...] = (), passes: int = 1,
+               unit: str = "nats") -> None:
+    OBJECTIVES.add(name, Objective(name, LazyFunction(f"engine.search.{function}"), title, reads, passes, unit))
 
 
-for _kind in (
-    ObjectiveKind("natural", "natural loss", "engine.search.objectives:natural"),
-    ObjectiveKind("adversarial", "adversarial loss", "engine.search.objectives:adversarial", ("x_adv",)),
-    ObjectiveKind("trades", "TRADES KL", "engine.search.objectives:trades", ("x_adv",), passes=2),
-    ObjectiveKind("out_of_distribution", "out-of-distribution KL", "engine.search.objectives:out_of_distribution",
-                  ("out_of_distribution",)),
-    ObjectiveKind("one_step", "one-step adversarial loss", "engine.search.objectives:one_step", ("x_one_step",)),
-    ObjectiveKind("parameter_share", "parameter count", "engine.search.size:parameter_share", passes=0,
-                  unit="share of the largest"),
-    ObjectiveKind("mac_share", "MAC count", "engine.search.size:mac_share", passes=0, unit="share of the largest"),
-    ObjectiveKind("curvature", "curvature", "engine.search.curvature:curvature", passes=2,
-                  unit="nats per unit of an image"),
-):
-    OBJECTIVES.add(_kind.name, _kind)
+def _weighting(name: WeightingName, title: str, words: str, function: str, **properties: bool) -> None:
+    WEIGHTINGS.add(name, Weighting(name, title, words, LazyFunction(f"engine.search.{function}"), **properties))
 
-for _weighting in (
-    Weighting("mgda", "MGDA", "MGDA chooses the weights, which add up to 1, so that a small step lowers every loss; the loss "
-              "with the smaller gradient gets more weight.", "engine.search.weighting:by_mgda", follows_gradients=True),
-    Weighting("equal", "equal weights", "Every loss has the same weight, whatever the gradients.",
-              "engine.search.weighting:equal"),
-    Weighting("fixed", "fixed weights", "The weights are set before the search and do not follow the gradients.",
-              "engine.search.weighting:fixed"),
-    Weighting("adversarial", "adversarial loss only", "The architecture follows the adversarial loss alone; every other loss is "
-              "measured and has weight 0.", "engine.search.weighting:adversarial_only"),
-    Weighting("sum", "plain sum", "Every loss has weight 1: the search descends the sum of the losses.",
-              "engine.search.weighting:plain_sum", on_simplex=False),
-    *(Weighting(name, title, words, f"engine.search.jacobian_descent:{name}", on_simplex=False, follows_gradients=True)
-      for name, title, words in (
-          ("upgrad", "UPGrad", "UPGrad turns each gradient as little as needed to raise no loss, and takes the mean: weights "
-           "grow above the mean's as far as gradients conflict."),
-          ("dualproj", "DualProj", "DualProj takes the mean gradient, turned as little as needed to raise no loss: without a "
-           "conflict every loss has the same weight."),
-          ("imtl_g", "IMTL-G", "IMTL-G chooses the weights so that the step is equally long along every gradient; of two "
-           "losses, each then weighs inversely to the length of its gradient. Weights add up to 1 and can be negative."),
-          ("aligned_mtl", "Aligned-MTL", "Aligned-MTL shortens the principal components of the gradients to the smallest one's "
-           "length and takes the mean, so that no loss dominates. Weights can be negative."),
-          ("pcgrad", "PCGrad", "PCGrad takes from each gradient what points against another one, and adds the rest up: "
-           "without a conflict every loss has weight 1."),
-          ("fairgrad", "FairGrad", "FairGrad (alpha 1, the Nash bargaining solution) gives each loss the inverse of what the "
-           "step gains for it: weights grow as gradients shrink or conflict."))),
-):
-    WEIGHTINGS.add(_weighting.name, _weighting)
+
+def _torchjd(name: TorchjdWeighting, title: str, words: str) -> None:
+    _weighting(name, title, words, f"jacobian_descent:{name}", on_simplex=False, follows_gradients=True)
+
+
+_objective("natural", "natural loss", "objectives:cross_entropy", ("x", "y"))
+_objective("adversarial", "adversarial loss", "objectives:cross_entropy", ("x_adv", "y"))
+_objective("trades", "TRADES KL", "objectives:trades", ("x", "x_adv", "y"), passes=2)
+_objective("out_of_distribution", "out-of-distribution KL", "objectives:uniformity", ("out_of_distribution",))
+_objective("one_step", "one-step adversarial loss", "objectives:cross_entropy", ("x_one_step", "y"))
+_objective("parameter_share", "parameter count", "size:parameter_share", passes=0, unit="share of the largest")
+_objective("mac_share", "MAC count", "size:mac_share", passes=0, unit="share of the largest")
+_objective("curvature", "curvature", "curvature:curvature", ("x", "y", "curvature_radius"), passes=2,
+           unit="nats per unit of an image")
+
+_weighting("mgda", "MGDA", "MGDA chooses the weights, which sum to 1, such that a small step lowers every loss. The loss with "
+           "the smaller gradient gets more weight.", "weighting:by_mgda", follows_gradients=True)
+_weighting("equal", "equal weights", "Every loss has the same weight, whatever the gradients are.", "weighting:equal")
+_weighting("fixed", "fixed weights", "The weights are set before the search and do not follow the gradients.", "weighting:fixed")
+_weighting("adversarial", "adversarial loss only", "The architecture follows the adversarial loss alone. Other losses are "
+           "measured and have weight 0.", "weighting:adversarial_only")
+for _name in ("sum", "plain_sum"):  # E2RNAS (2020) has both, and its sum counts gradients twice
+    _weighting(_name, "plain sum", "Every loss has weight 1: the search descends the sum of the losses.", "weighting:plain_sum",
+               on_simplex=False)
+_torchjd("upgrad", "UPGrad", "UPGrad turns each gradient just enough to raise no loss, then takes the mean. The more gradients "
+         "conflict, the further weights rise above those of the mean.")
+_torchjd("dualproj", "DualProj", "DualProj takes the mean gradient and turns it just enough to raise no loss. Without a "
+         "conflict, every loss has the same weight.")
+_torchjd("imtl_g", "IMTL-G", "IMTL-G chooses weights such that the step is equally long along every gradient. Each of two losses "
+         "is weighted inversely to the length of its gradient. Weights sum to 1 and can be negative.")
+_torchjd("aligned_mtl", "Aligned-MTL", "Aligned-MTL shortens the principal components of the gradients to the length of the "
+         "smallest and takes the mean, so that no loss dominates. Weights can be negative.")
+_torchjd("pcgrad", "PCGrad", "PCGrad removes from each gradient what points against another and sums the rest. Without a "
+         "conflict, every loss has weight 1.")
+_torchjd("fairgrad", "FairGrad", "FairGrad (alpha 1, the Nash bargaining solution) gives each loss the inverse of what the step "
+         "gains for it. Weights grow as gradients shrink or conflict.")
+
+assert set(OBJECTIVES) == set(get_args(ObjectiveName)) and set(WEIGHTINGS) == set(get_args(WeightingName))

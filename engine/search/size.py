@@ -1,39 +1,36 @@
-"""Objectives of the alphas alone: how large the network is that the alphas stand for.
+"""Objectives of the alphas alone: the size of the network that they describe.
 
 Every count here is linear in softmax(alpha), so one table [kinds, 14, primitives] per supernet holds it. E2RNAS published
 three of them: the parameters of 2020 (arXiv 2011.09820, released code of 2020-11), the parameters of 2021 and the multiply-adds
 of 2021 (released code of 2021-03). The parameters of 2021 are those of the real modules: at one-hot alphas, with "none" on the
 edges that are dropped, they are exactly what `cost` counts on the edges of the derived network. The other two are not;
-`module_macs` is what the MACs of 2021 stand for. Stem, preprocessing and classifier are the same in every
-architecture and left out, as published.
+`module_macs` is the correct form of the MACs of 2021. Stem, preprocessing and classifier are the same in every architecture and
+left out, as published.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import cache
 from math import prod
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from engine.architecture.genotype import EDGES
 from engine.architecture.placement import halved
-from engine.search.objectives import StepImages, Value
+from engine.search.registries import Bound, Objective, Value
 from engine.space.layout import CellShape
 
 if TYPE_CHECKING:
-    from engine.config import SearchConfig
     from engine.space.supernet import Supernet
 
-Bound = Literal["none", "max", "min", "min_later", "abs", "both"]
 Count = Callable[[CellShape, int, str], float]
 
 
 def published_parameters(cells: Sequence[CellShape], kinds: Sequence[str], primitives: Sequence[str]) -> Tensor:
-    """Parameters as E2RNAS counted them in 2020: every edge is charged for all 14, times 2 / (edges into its node).
+    """Return the parameters as E2RNAS counted them in 2020: each edge pays for all 14, times 2 / (edges into its node).
 
     The released code multiplies softmax(alpha) [14, 8] by the costs [8, 14] and sums the columns of the product. At equal
     alphas, 16 channels and 8 layers that is 1,831,168 where 131,157 were meant, far above every bound that was used.
@@ -52,7 +49,7 @@ def published_parameters(cells: Sequence[CellShape], kinds: Sequence[str], primi
 
 
 def module_parameters(cells: Sequence[CellShape], kinds: Sequence[str], primitives: Sequence[str]) -> Tensor:
-    """Parameters of the real modules, each edge once: convolutions and BatchNorm's scale and shift. E2RNAS of 2021.
+    """Return the parameters of the real modules, each edge once: convolutions and BatchNorm's scale and shift (E2RNAS of 2021).
 
     Arguments and result as `published_parameters`.
     """
@@ -63,9 +60,9 @@ def module_parameters(cells: Sequence[CellShape], kinds: Sequence[str], primitiv
 
 
 def published_macs(cells: Sequence[CellShape], kinds: Sequence[str], primitives: Sequence[str]) -> Tensor:
-    """Multiply-adds as E2RNAS counted them in 2021: constants of a 32x32 map at every resolution.
+    """Return the multiply-adds as E2RNAS counted them in 2021: those of a 32x32 map at every resolution.
 
-    The cost 1024 C^2 stands at avg_pool_3x3, which has none, and not at a 1x1 convolution. Arguments and result as
+    The cost 1024 C^2 is assigned to avg_pool_3x3, which has none, instead of a 1x1 convolution. Arguments and result as
     `published_parameters`.
     """
     def count(cell: CellShape, edge: int, primitive: str) -> float:
@@ -80,7 +77,7 @@ def published_macs(cells: Sequence[CellShape], kinds: Sequence[str], primitives:
 
 
 def module_macs(cells: Sequence[CellShape], kinds: Sequence[str], primitives: Sequence[str]) -> Tensor:
-    """Expected multiply-adds of the real modules, each edge once and at its resolution.
+    """Return the multiply-adds of the real modules, each edge once and at its resolution.
 
     Arguments and result as `published_parameters`.
     """
@@ -102,7 +99,7 @@ def _stride(cell: CellShape, edge: int) -> int:
 
 
 def _convolutions(cell: CellShape, edge: int, primitive: str) -> int:
-    """Weights of the convolutions of one operation on one edge."""
+    """Count the weights of the convolutions of one operation on one edge."""
     c = cell.channels
     if primitive == "skip_connect":
         return c * c if _stride(cell, edge) == 2 else 0
@@ -113,33 +110,33 @@ def _convolutions(cell: CellShape, edge: int, primitive: str) -> int:
 
 
 def _norms(cell: CellShape, edge: int, primitive: str) -> int:
-    """BatchNorms with scale and shift in one operation on one edge."""
+    """Count the BatchNorms with scale and shift in one operation on one edge."""
     if primitive == "skip_connect":
         return 1 if _stride(cell, edge) == 2 else 0
     return 0 if "conv" not in primitive else 2 if primitive.startswith("sep") else 1
 
 
 def expected(table: Tensor, alphas: Tensor) -> Tensor:
-    """The scalar sum of table [kinds, edges, primitives] times softmax(alphas), alphas flat in the same order.
+    """Return the scalar sum of table [kinds, edges, primitives] times softmax(alphas), alphas flat in the same order.
 
-    Weights of whole edges (PC-DARTS's betas), which lie behind the alphas, count for nothing: they say which edges are kept.
+    PC-DARTS's betas, stored after the alphas, have no effect: they decide which edges are kept.
     """
     return (table * alphas[:table.numel()].view(table.shape).softmax(dim=-1)).sum()
 
 
 def range_of(table: Tensor) -> tuple[float, float]:
-    """The smallest and the largest value of `expected` over all alphas, both reached in the limit of one-hot alphas."""
+    """Return the smallest and the largest value of `expected` over all alphas; one-hot alphas reach them in the limit."""
     return table.min(dim=-1).values.sum().item(), table.max(dim=-1).values.sum().item()
 
 
 def same_quantile(bound: float, table: Tensor, other: Tensor) -> float:
-    """The bound that lies in the range of `other` where `bound` lies in that of `table`."""
+    """Return the bound at the quantile of the range of `other` that `bound` has in the range of `table`."""
     (low, high), (other_low, other_high) = range_of(table), range_of(other)
     return other_low + (bound - low) / (high - low) * (other_high - other_low)
 
 
 def bounded(count: Tensor, how: Bound, lower: float, upper: float) -> Tensor:
-    """The published losses of a count N with the bounds L = lower and U = upper.
+    """Return a published loss of a count N with the bounds L = lower and U = upper.
 
     | how       | loss                            | released code of E2RNAS |
     |-----------|---------------------------------|-------------------------|
@@ -167,75 +164,55 @@ def bounded(count: Tensor, how: Bound, lower: float, upper: float) -> Tensor:
 
 
 def inert_notice(of: str) -> str:
-    """For whoever watches a search whose bounded count `of` something has no gradient."""
-    return (f"The size objective of the {of} is inert: at the present count (the method's own) its loss is constant and its "
-            "gradient zero, so that the architecture does not follow it unless the count crosses the bound.")
+    """Return the notice that the bounded count `of` something has no gradient."""
+    return (f"The size objective of the {of} is inert: at the present count (the method's own) its loss is constant "
+            "and its gradient is zero. The architecture does not follow it until the count crosses the bound.")
 
 
-@dataclass(frozen=True)
-class Size:
-    """A bounded count as an objective of a search; see `engine.search.objectives.Objective`. Makes no forward pass.
+def size_objective(name: str, table: Tensor, how: Bound = "none", lower: float = 0.0, upper: float = 0.0,
+                   unit: str = "parameters") -> Objective:
+    """Return a bounded count as an objective without forward passes.
 
-    Attributes:
+    Args:
         name: as reports print it, for example "parameters".
-        table: [kinds, 14, primitives] in the unit of the bounds, kinds and primitives in the order of the flat alphas, on
-            their device and of their dtype.
+        table: [kinds, 14, primitives] in the unit of the bounds, kinds and primitives in the order of the flat alphas, on their
+            device and of their dtype.
         how, lower, upper: see `bounded`.
+        unit: of the table.
     """
-
-    name: str
-    table: Tensor
-    how: Bound = "none"
-    lower: float = 0.0
-    upper: float = 0.0
-    coefficient: float = 1.0
-    passes = 0  # no annotation: a constant of the class, not a field
-
-    @property
-    def inputs(self) -> tuple[Tensor, ...]:
-        """The table."""
-        return (self.table,)
-
-    @property
-    def kind(self) -> Hashable:
-        """What its value depends on, beside the table."""
-        return Size, self.how, self.lower, self.upper
-
-    def on(self, *inputs: Tensor) -> Size:
-        """See `Objective.on`."""
-        return replace(self, table=inputs[0])
-
-    def __call__(self, weights: Tensor, alphas: Tensor) -> Value:
-        loss = bounded(expected(self.table, alphas), self.how, self.lower, self.upper)
-        # An empty sum of the weights: their gradient is zero, and not missing.
-        return Value(loss + weights[:0].sum(), None)
+    return Objective(name, bounded_count, passes=0, unit=unit, constants=(how, lower, upper), inputs=(table,))
 
 
-def parameter_share(network: Supernet, images: StepImages, config: SearchConfig, coefficient: float) -> Size:
-    """`engine.search.registries.OBJECTIVES`: expected parameters of the real modules, see `shares`."""
-    return Size("parameter_share", _shares_on(images.x, network, module_parameters), coefficient=coefficient)
+def bounded_count(how: Bound, lower: float, upper: float, weights: Tensor, alphas: Tensor, table: Tensor) -> Value:
+    """Compute the bounded count of a table at alphas; see `size_objective`."""
+    # The sum of no weight: their gradient is zero instead of missing.
+    return Value(bounded(expected(table, alphas), how, lower, upper) + weights[:0].sum(), None)
 
 
-def mac_share(network: Supernet, images: StepImages, config: SearchConfig, coefficient: float) -> Size:
-    """`engine.search.registries.OBJECTIVES`: expected multiply-adds of the real modules, see `shares`."""
-    return Size("mac_share", _shares_on(images.x, network, module_macs), coefficient=coefficient)
+def parameter_share(network: Supernet, weights: Tensor, alphas: Tensor) -> Value:
+    """Compute the expected parameters of the real modules as a share of the largest architecture's."""
+    return bounded_count("none", 0.0, 0.0, weights, alphas, _shares_of(module_parameters, network, alphas))
+
+
+def mac_share(network: Supernet, weights: Tensor, alphas: Tensor) -> Value:
+    """Compute the expected multiply-adds of the real modules as a share of the largest architecture's."""
+    return bounded_count("none", 0.0, 0.0, weights, alphas, _shares_of(module_macs, network, alphas))
 
 
 def shares(table: Tensor) -> Tensor:
-    """The table of a count in units of its largest value: `expected` is then in 0..1, whatever the supernet's size.
+    """Return the table of a count in units of its largest value, so that `expected` is in 0..1 for a supernet of any size.
 
-    1 is the architecture with the costliest operation on every edge. A count itself is in the hundred thousands, and next to
-    losses of a few nats any solver that looks at lengths of gradients would see nothing else.
+    1 is the architecture with the costliest operation on every edge. Counts themselves are in the hundred thousands: next to
+    losses of a few nats, a solver that compares lengths of gradients would see nothing else.
     """
     return table / range_of(table)[1]
 
 
-def _shares_on(x: Tensor, network: Supernet, make: Callable[..., Tensor]) -> Tensor:
-    return _table_on(make, network.cells, network.kinds, network.primitives, x.device, x.dtype)
+def _shares_of(make: Callable[..., Tensor], network: Supernet, alphas: Tensor) -> Tensor:
+    return _table_on(make, network.cells, network.kinds, network.primitives, alphas.device, alphas.dtype)
 
 
-@lru_cache(maxsize=8)
+@cache  # a recorded pass reads the table where it is, so none is ever dropped
 def _table_on(make: Callable[..., Tensor], cells: tuple[CellShape, ...], kinds: tuple[str, ...], primitives: tuple[str, ...],
-              *where: Any) -> Tensor:
-    """Kept, since every step asks for it. where: device and dtype."""
-    return shares(make(cells, kinds, primitives)).to(*where)
+              device: torch.device, dtype: torch.dtype) -> Tensor:
+    return shares(make(cells, kinds, primitives)).to(device, dtype)

@@ -1,4 +1,4 @@
-"""From the Gramian of the objectives' gradients to their weights. Knows no network.
+"""Weights of objectives from the Gramian of their gradients. Knows no network.
 
 MGDA (Desideri 2012; Sener and Koltun 2018, arXiv 1810.04650): the weights c on the simplex that minimise
 |sum_i c_i g_i|^2 = c' M c, with M_ij = g_i . g_j. The combined gradient then decreases every objective, or is zero.
@@ -7,29 +7,26 @@ MGDA (Desideri 2012; Sener and Koltun 2018, arXiv 1810.04650): the weights c on 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from engine.search.minimum_norm import minimum_norm_point, of_two
-from engine.search.registries import OBJECTIVES
-
-Normalisation = Literal["none", "l2", "loss", "loss+"]
+from engine.search.registries import OBJECTIVES, Normalisation
 
 
 def gramian_of(gradients: Tensor) -> Tensor:
-    """Inner products [m, m] of gradients [m, n], in float64: the closed form subtracts numbers of equal size."""
+    """Return the inner products [m, m] of gradients [m, n], in float64: the closed form subtracts numbers of equal size."""
     rows = gradients.double()
     return rows @ rows.T
 
 
 def normalised(gramian: Tensor, losses: Tensor, how: Normalisation, floor: float = 0.0) -> Tensor:
-    """The Gramian of the gradients divided by their norm (l2), their loss (loss) or both (loss+).
+    """Return the Gramian of the gradients divided by their norm (l2), their loss (loss) or both (loss+).
 
-    Only the solver sees normalised gradients; its weights are applied to the gradients as they were, as in the
-    released E2RNAS code. A gradient whose divisor is zero is left as it is.
+    Only the solver sees normalised gradients; its weights multiply the original gradients, as in the released E2RNAS code.
+    A gradient whose divisor is zero stays unchanged.
 
     Args:
         gramian: [m, m].
@@ -45,43 +42,42 @@ def normalised(gramian: Tensor, losses: Tensor, how: Normalisation, floor: float
 
 
 def mgda(gramian: Tensor) -> Tensor:
-    """Weights of the smallest combination of the gradients.
+    """Return the weights of the smallest combination of the gradients.
 
-    One and two objectives stay on the Gramian's device and wait for nothing; three or more are solved on the CPU.
+    One and two objectives stay on the Gramian's device without waiting for it; three or more are solved on the CPU.
 
     Args:
         gramian: [m, m], symmetric and positive semi-definite; float64 recommended.
 
     Returns:
-        [m], non-negative, sum 1, dtype and device of the Gramian. Where the gradients are linearly dependent the
-        smallest combination is still unique but its weights need not be; any minimiser may come. A Gramian with
-        a NaN gives NaN.
+        [m], non-negative, sum 1, dtype and device of the Gramian. Where the gradients are linearly dependent, the smallest
+        combination is unique but its weights need not be; any minimiser may be returned. A Gramian with a NaN gives NaN.
     """
     m = gramian.shape[0]
     if m == 1:
         return torch.ones_like(gramian[0])
     if m == 2:
         return of_two(gramian)
-    known = gramian.detach().cpu().double().numpy()
-    if not np.isfinite(known).all():
+    products = gramian.detach().cpu().double().numpy()
+    if not np.isfinite(products).all():
         return torch.full_like(gramian[0], float("nan"))
-    return torch.from_numpy(minimum_norm_point(known)).to(gramian)
+    return torch.from_numpy(minimum_norm_point(products)).to(gramian)
 
 
 def by_mgda(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """`engine.search.registries.WEIGHTINGS`: see `mgda`."""
+    """Return the weights of `mgda`; a function of `engine.search.registries.WEIGHTINGS`, like those below."""
     return mgda(gramian)
 
 
 def equal(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """`engine.search.registries.WEIGHTINGS`: 1 / m each."""
+    """Return 1 / m for each."""
     return torch.full_like(gramian[0], 1 / len(names))
 
 
 def fixed(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """`engine.search.registries.WEIGHTINGS`: `natural_weight` on the natural objective, the others share the rest equally.
+    """Return `natural_weight` for the natural objective; the others share the rest equally.
 
-    One objective alone, and several without a natural one, share everything.
+    A single objective, or several without a natural one, share everything.
     """
     count = len(names)
     if count == 1 or "natural" not in names:
@@ -92,15 +88,12 @@ def fixed(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tenso
 
 
 def plain_sum(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """`engine.search.registries.WEIGHTINGS`: 1 each."""
+    """Return 1 for each."""
     return torch.ones_like(gramian[0])
 
 
 def adversarial_only(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """`engine.search.registries.WEIGHTINGS`: everything on the objectives that read adversarial images, equally.
-
-    Where none does, everything is shared equally.
-    """
+    """Share the weight 1 equally among the objectives that read adversarial images; among all where none does."""
     adversarial = [i for i, name in enumerate(names) if OBJECTIVES[name].adversarial]
     if not adversarial:
         return equal(gramian, names, natural_weight)

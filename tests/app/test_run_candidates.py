@@ -12,7 +12,7 @@ from app.charts.candidates import scatter
 from engine import requests
 from engine.architecture.genotype import Genotype
 from tests import sample_runs
-from tests.app.pages import component_data, open_page, text_of
+from tests.app.pages import component_data, open_page, table_rows, text_of
 
 WEIGHTS = ("run_heat_accurate", "run_lines_accurate", "run_mgda")
 
@@ -32,6 +32,7 @@ def test_finished_search_shows_its_candidates_and_no_architecture_weights(empty:
     assert words.count(f'href="launch?kind=retrain&amp;parent={run}&amp;candidate=') == 4
     assert not any(component_data(test, "rampart_live_plot", key) for key in WEIGHTS)
     assert "batch statistics" not in words and "supernet" not in words
+    assert "measured on the select split" in words and "of the select split after its own" in words
     assert "No paper fixes the settings of Random search" in words
     assert "<th scope=\"col\">Default</th>" in words
     points = figure_of(test, "run_candidates")["data"]
@@ -42,6 +43,16 @@ def test_finished_search_shows_its_candidates_and_no_architecture_weights(empty:
     assert test.selectbox(key=f"run_candidate.{run}").value == 3  # of equals the one of greater natural accuracy
     test.selectbox(key=f"run_candidate.{run}").set_value(4).run()
     assert {data["html"] for data in component_data(test, "rampart_cell_graph", "run_candidate_cells")} != cells
+
+
+def test_an_older_run_is_labelled_with_the_split_it_was_measured_on(empty: Path):
+    run = sample_runs.write_random_search(empty, split="alphas")
+    test = open_page("run", id=run)
+    words = text_of(test)
+    assert not test.exception and "measured on the alphas split" in words and "measured on the select split" not in words
+    assert "alphas split" in json.dumps(figure_of(test, "run_candidates")["layout"])
+    assert session.run_log().runs()["accuracy_of"].tolist() == ["alphas split, best candidate"]
+    assert table_rows(open_page("runs"), "runs_table")[run]["adversarial"].endswith("PGD-10, alphas split")
 
 
 @pytest.mark.parametrize(("measured", "ended"), [(0, ""), (2, "failed")])
@@ -58,7 +69,7 @@ def test_a_search_that_has_not_finished_offers_no_candidate_to_retrain(empty: Pa
 def test_an_unranked_search_that_is_running_says_so(empty: Path):
     words = text_of(open_page("run", id=sample_runs.write_random_search(empty, measured=2, ended="", ranking="none")))
     assert "Unranked: the result is the first candidate" in words and "candidate=" not in words
-    assert session.run_log().runs()["accuracy_of"].tolist() == ["alphas split, first candidate"]
+    assert session.run_log().runs()["accuracy_of"].tolist() == ["select split, first candidate"]
 
 
 @pytest.mark.parametrize(("asked", "candidate"), [("2", 2), ("x", 0)])
@@ -90,7 +101,8 @@ def test_the_list_of_runs_shows_the_best_candidate_and_pareto_no_trail(empty: Pa
     open_page("runs")
     row = session.run_log().run(run)
     assert (row["natural_accuracy"], row["adversarial_accuracy"]) == (60 / 64, 31 / 64)
-    assert row["accuracy_of"] == "alphas split, best candidate" and row["adversarial_attack"] == "PGD-10"
+    assert row["accuracy_of"] == "select split, best candidate" and row["adversarial_attack"] == "PGD-10"
+    assert table_rows(open_page("runs"), "runs_table")[run]["adversarial"].endswith("PGD-10, select split")
     test = open_page("pareto")
     assert not test.exception and "No search epoch yet" in text_of(test)
     assert requests.status(empty, run).status == "finished"
@@ -98,4 +110,4 @@ def test_the_list_of_runs_shows_the_best_candidate_and_pareto_no_trail(empty: Pa
 
 def test_the_plot_is_empty_without_a_candidate(empty: Path):
     open_page("runs")
-    assert not scatter(session.run_log().candidates("20261118-0914-random-search-digits-0a05"), "PGD-10").data
+    assert not scatter(session.run_log().candidates("20261118-0914-random-search-digits-0a05"), "PGD-10", "select").data

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from engine import requests
 from engine.config import RetrainConfig, SearchConfig
@@ -17,6 +18,9 @@ from engine.data.loading import batches, load_split
 from engine.data.splits import splits_of
 from engine.run.folder import RunFolder, read_json
 from engine.run.lineage import trained_network
+from engine.run.loop_search import SearchLoop
+from engine.run.preparation import prepare
+from engine.run.session import Session
 from engine.search.construction import supernet_of
 from engine.search.methods.random_search.config import RandomSearchConfig
 from engine.search.methods.random_search.method import RandomSearch
@@ -50,7 +54,7 @@ def test_the_second_candidate_meets_the_images_of_the_first_and_is_measured_on_p
     assert isinstance(config, SearchConfig) and config.crop_padding and (config.epochs, config.steps_per_epoch) == (4, 2)
     data = DATASETS["digits"]
     splits = splits_of(data, config.split_seed, config.images)
-    loaded = {name: load_split(data, splits, name, "cpu") for name in ("weights", "alphas")}
+    loaded = {name: load_split(data, splits, name, "cpu") for name in ("weights", "select")}
     supernet = supernet_of("random_search", config, classes=data.classes, image_shape=data.image_shape)
     search = RandomSearch(config, supernet, device="cpu", seed=config.seed)
     for number in (0, 1):
@@ -61,7 +65,7 @@ def test_the_second_candidate_meets_the_images_of_the_first_and_is_measured_on_p
                      for name, (images, labels) in loaded.items()}
             x, y = given["weights"]
             x = augment(x, generator_for(config.seed, "augment", "weights", number, position), config.crop_padding, config.flip)
-            search.step((x, y), given["alphas"], learning_rate=config.weights_learning_rate,
+            search.step((x, y), given["select"], learning_rate=config.weights_learning_rate,
                         generator=generator_for(config.seed, "step", number, position))
         search.end_epoch()
     (ours,), theirs = search.candidates, candidates_of(runs, chain[0])[2]
@@ -70,10 +74,40 @@ def test_the_second_candidate_meets_the_images_of_the_first_and_is_measured_on_p
     assert ours.genotype.hash == theirs["hash"] and ours.images == 16
 
 
+def test_every_select_image_is_measured_once_and_none_is_trained_on(runs: Path) -> None:
+    """The batches that the loop hands to the method, against the splits."""
+    asked = {"images": None, "steps_per_epoch": None, "batch_size": 50, "crop_padding": 0, "flip": False}
+    (run_id,) = requests.submit(runs, "search", asked, method="random_search", preset="smoke")
+    folder = RunFolder(runs, run_id)
+    folder.results.mkdir(exist_ok=True)
+    session = Session(folder, folder.read_run(), attempt=1, device="cpu", threads=1)
+    session.open_events()
+    loop = SearchLoop(session, prepare(session))
+    session.close()
+    splits = splits_of("digits", loop.config.split_seed)
+    weights, select = (load_split("digits", splits, name)[0][...] for name in ("weights", "select"))
+    assert rows(weights).isdisjoint(rows(select))
+    for epoch in range(loop.config.epochs):
+        steps = range(loop.starts[epoch + 1] - loop.starts[epoch])
+        shown = torch.cat([loop._batches(epoch, position)[1][0] for position in steps])
+        if epoch % 2 == 0:  # of the two epochs of a candidate the first trains and the second measures
+            assert rows(shown) <= rows(weights)
+        else:
+            assert len(shown) == len(select) and rows(shown) == rows(select)
+
+
+def rows(images: torch.Tensor) -> set[bytes]:
+    return {image.numpy().tobytes() for image in images}
+
+
+def test_the_split_of_the_measurement_is_recorded(runs: Path, chain: list[str]) -> None:
+    assert read_json(RunFolder(runs, chain[0]).results / "candidates.json")["split"] == "select"  # type: ignore[index]
+
+
 def test_what_is_measured_where_is_told(runs: Path, chain: list[str]) -> None:
     events = events_of(runs, chain[0])
     metrics = [event for event in events if event["event"] == "metric"]
-    measured = [event for event in metrics if event["split"] == "alphas"]
+    measured = [event for event in metrics if event["split"] == "select"]
     assert [event["epoch"] for event in measured] == [2, 2, 4, 4]
     assert {event["statistics"] for event in measured} == {"running"}
     assert {event["epoch"] for event in metrics if "train_loss" in event["values"]} == {1, 3}

@@ -9,6 +9,10 @@ import pytest
 import torch
 
 from engine import requests
+from engine.configuring import build, recorded
+from engine.data.augmentation import generator_for
+from engine.data.catalogue import DATASETS
+from engine.data.splits import splits_of
 from engine.errors import StopRequested
 from engine.run import loop_search
 from engine.run.folder import RunFolder, atomic_write_json
@@ -119,6 +123,70 @@ def test_a_search_older_than_a_setting_goes_on_as_it_began(runs: Path) -> None:
     atomic_write_json(folder.run_json, run)
     attempt(runs, cut, 2)
     same(last(runs, whole), last(runs, cut))
+
+
+def loop_of(runs: Path, **changes: Any) -> loop_search.SearchLoop:
+    """The loop of a DARTS search that has not begun, with unaugmented images."""
+    asked = {"images": None, "crop_padding": 0, "flip": False, "steps_per_epoch": None, "batch_size": 100, "epochs": 3}
+    (run_id,) = requests.submit(runs, "search", asked | changes, method="darts", preset="smoke")
+    folder = RunFolder(runs, run_id)
+    folder.results.mkdir(exist_ok=True)
+    session = Session(folder, folder.read_run(), attempt=1, device="cpu", threads=1)
+    session.open_events()
+    loop = loop_search.SearchLoop(session, prepare(session))
+    session.close()
+    return loop
+
+
+def test_ahead_the_schedule_is_that_of_a_scheduler_advanced_before_the_epoch(runs: Path) -> None:
+    """The released order: scheduler.step(), then the epoch, with PyTorch's own scheduler."""
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimiser = torch.optim.SGD([parameter], lr=0.025)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 3, eta_min=0.001)
+    published, ahead = (build("search", "darts", "digits", "paper", {"epochs": 3, "schedule_ahead": on}) for on in (False, True))
+    for epoch in range(3):
+        assert loop_search.learning_rate(published, epoch) == pytest.approx(scheduler.get_last_lr()[0])
+        optimiser.step()
+        scheduler.step()
+        assert loop_search.learning_rate(ahead, epoch) == pytest.approx(scheduler.get_last_lr()[0])
+    assert published.deviations() == [] and ahead.deviations() == ["learning rate one epoch ahead"]
+
+
+def test_fresh_alphas_batches_are_the_first_of_a_shuffle_at_every_step(runs: Path) -> None:
+    once, fresh = loop_of(runs), loop_of(runs, alphas_batches="fresh")
+    steps = range(once.starts[1])
+    (one_pass, weights), (repeated, same_weights) = (
+        [torch.cat([loop._chosen(split, 0, position) for position in steps]) for split in ("alphas", "weights")]
+        for loop in (once, fresh))
+    assert one_pass.unique().numel() == len(one_pass) == len(once.other_split[1])
+    assert torch.equal(weights, same_weights)
+    for position in steps:
+        generator = generator_for(fresh.config.seed, "order", "alphas", 0, position)
+        shuffled = torch.randperm(len(fresh.other_split[1]), generator=generator)
+        assert torch.equal(fresh._chosen("alphas", 0, position), shuffled[:100])
+        assert fresh._chosen("alphas", 0, position).unique().numel() == 100
+    assert repeated.unique().numel() < len(repeated)
+    assert fresh.config.deviations()[-1] == "fresh alphas batches"
+
+
+def test_halves_in_file_order_are_the_first_and_the_second_half_of_the_same_images(runs: Path) -> None:
+    dealt, halved = loop_of(runs), loop_of(runs, halves="file_order")
+    images, _ = DATASETS["digits"].load()
+    splits = splits_of("digits", dealt.config.split_seed)
+    both = sorted([*splits.weights, *splits.alphas])
+    middle = len(splits.weights)
+    assert torch.equal(halved.weights_split[0][...], torch.from_numpy(images[both[:middle]]))
+    assert torch.equal(halved.other_split[0][...], torch.from_numpy(images[both[middle:]]))
+    assert torch.equal(dealt.weights_split[0][...], torch.from_numpy(images[splits.weights]))
+    assert halved.config.deviations()[-1] == "halves in file order"
+
+
+def test_an_older_sum_of_e2rnas_goes_on_as_the_plain_sum() -> None:
+    config = build("search", "e2rnas", changes={"weighting": "sum"})
+    older = {name: value for name, value in config.model_dump().items() if name != "halves"}
+    run = {"kind": "search", "method": "e2rnas"}
+    assert recorded(run | {"config": config.model_dump()}).weighting == "sum"
+    assert recorded(run | {"config": older}).weighting == "plain_sum"
 
 
 @pytest.mark.parametrize("normalise", [True, False])

@@ -15,7 +15,7 @@ from engine.architecture.genotype import EDGES, KINDS_OF_DARTS, NONE, PRIMITIVES
 from engine.configuring import build
 from engine.errors import ConfigError
 from engine.search.bilevel import Bilevel, sgd
-from engine.search.curvature import Curvature
+from engine.search.curvature import curvature
 from engine.search.methods.advrush.config import AdvRushConfig
 from engine.search.methods.advrush.method import AdvRush
 from engine.search.methods.arnas.config import ArnasConfig
@@ -27,9 +27,8 @@ from engine.search.methods.dsara.method import Dsara
 from engine.search.methods.pcdarts.config import PcDartsConfig
 from engine.search.methods.pcdarts.method import PcDarts
 from engine.search.methods.registry import METHODS
-from engine.search.objectives import Objective, StepImages
-from engine.search.proposal import Term
-from engine.search.registries import OBJECTIVES, implementation_of
+from engine.search.objectives import StepImages, bound
+from engine.search.registries import OBJECTIVES, Objective
 from engine.search.size import module_macs, shares
 from engine.search.weighting import mgda
 from engine.space.supernet import Supernet
@@ -66,7 +65,7 @@ def reference_point(seed: int = 0) -> tuple[FunctionalReference, Tensor, Tensor]
 
 
 def objective_of(name: str, network: Any, images: StepImages) -> Objective:
-    return implementation_of(OBJECTIVES[name])(network, images, ArnasConfig(), 1.0)
+    return bound(OBJECTIVES[name], network, images, ArnasConfig())
 
 
 def test_the_divergence_from_the_uniform_distribution_by_its_definition() -> None:
@@ -209,9 +208,8 @@ def test_curvature_may_be_added() -> None:
     method = make("merged", unrolled=False, **changes)
     proposal = method.propose(**arguments())
     xs, ys = arguments()["alpha_batch"]
-    by_hand = Curvature("curvature", method.supernet, xs, ys, torch.tensor(0.7, dtype=torch.float64))
-    expected = by_hand(method.weights, method.alphas)
-    assert method.terms()[-1] == Term("curvature", 0.5) and proposal.passes == method.passes_per_step
+    expected = curvature(method.supernet, method.weights, method.alphas, xs, ys, torch.tensor(0.7, dtype=torch.float64))
+    assert method.objectives()[-1] == OBJECTIVES["curvature"].times(0.5) and proposal.passes == method.passes_per_step
     assert proposal.architecture.values[-1].loss.item() == pytest.approx(expected.loss.item(), rel=1e-12)
 
 
@@ -306,7 +304,7 @@ def test_searches_say_whether_they_weigh_anything() -> None:
 
 
 def test_images_that_an_objective_reads_must_come() -> None:
-    with pytest.raises(ValueError, match="out-of-distribution images that its configuration asks for"):
+    with pytest.raises(ValueError, match="out-of-distribution images that its configuration needs"):
         make(added_objectives=OOD).step(**arguments(out_of_distribution=None))
 
 

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from engine.errors import StopRequested
 from engine.search.bilevel import Bilevel, adam, clipped, sgd
-from engine.search.objectives import CrossEntropy, Value, accuracy
+from engine.search.objectives import accuracy, cross_entropy_of
+from engine.search.registries import Objective, Value
 from engine.space.state import BACKENDS
 from engine.space.supernet import Supernet
 from tests.engine.search.functional_networks import DEVICE, FunctionalReference, TwoLayers
@@ -24,23 +25,18 @@ SGD = {"learning_rate": 0.1, "momentum": 0.9, "weight_decay": 3e-4}
 class Quadratic:
     """w'Aw/2 + w'B alpha + alpha'C alpha/2 + b'w: every derivative is known, and a finite difference of it is exact."""
 
-    name, coefficient, inputs = "quadratic", 1.0, ()
-
     def __init__(self, n: int, k: int, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
         self.a, self.b, self.c, self.linear = (
             torch.randn(*shape, generator=generator, dtype=torch.float64).to(DEVICE) for shape in ((n, n), (n, k), (k, k), (n,)))
 
-    def __call__(self, weights: Tensor, alphas: Tensor) -> Value:
+    @property
+    def objective(self) -> Objective:
+        return Objective("quadratic", self.value)
+
+    def value(self, weights: Tensor, alphas: Tensor) -> Value:
         loss = (weights @ self.a @ weights + alphas @ self.c @ alphas) / 2 + weights @ self.b @ alphas + self.linear @ weights
         return Value(loss, None)
-
-    @property
-    def kind(self) -> Quadratic:
-        return self
-
-    def on(self) -> Quadratic:
-        return self
 
     def of_weights(self, weights: Tensor, alphas: Tensor) -> Tensor:
         return (self.a + self.a.T) @ weights / 2 + self.b @ alphas + self.linear
@@ -57,13 +53,13 @@ def vectors(*sizes: int, seed: int = 0) -> list[Tensor]:
 def test_first_derivatives_of_a_quadratic() -> None:
     quadratic, passes = Quadratic(6, 4, 0), Bilevel()
     weights, alphas = vectors(6, 4)
-    of_weights, value = passes.weight_gradient(quadratic, weights, alphas)
-    of_alphas, _ = passes.alpha_gradient(quadratic, weights, alphas)
-    both = passes.both_gradients(quadratic, weights, alphas)
+    of_weights, value = passes.weight_gradient(quadratic.objective, weights, alphas)
+    of_alphas, _ = passes.alpha_gradient(quadratic.objective, weights, alphas)
+    both = passes.both_gradients(quadratic.objective, weights, alphas)
     assert torch.allclose(of_weights, quadratic.of_weights(weights, alphas))
     assert torch.allclose(of_alphas, quadratic.of_alphas(weights, alphas))
     assert torch.equal(both[0], of_weights) and torch.equal(both[1], of_alphas)
-    assert value.loss.item() == pytest.approx(quadratic(weights, alphas).loss.item())
+    assert value.loss.item() == pytest.approx(quadratic.value(weights, alphas).loss.item())
     assert passes.passes == 3
 
 
@@ -71,7 +67,7 @@ def test_first_derivatives_of_a_quadratic() -> None:
 def test_mixed_product_of_a_quadratic(size: float) -> None:
     quadratic, passes = Quadratic(6, 4, 0), Bilevel()
     weights, alphas, v = vectors(6, 4, 6)
-    found = passes.mixed_product(quadratic, weights, alphas, size * v, 0.01)
+    found = passes.mixed_product(quadratic.objective, weights, alphas, size * v, 0.01)
     assert torch.allclose(found, quadratic.b.T @ (size * v), rtol=1e-10)
     assert passes.passes == 2
 
@@ -81,7 +77,7 @@ def test_mixed_product_with_zero_is_zero(dtype: torch.dtype) -> None:
     network = TwoLayers(pixels=4)
     generator = torch.Generator().manual_seed(0)
     weights, alphas = (make(generator, dtype, DEVICE) for make in (network.initial_weights, network.initial_alphas))
-    objective = CrossEntropy("natural", network, torch.rand(3, 1, 2, 2, dtype=dtype).to(DEVICE), torch.arange(3).to(DEVICE))
+    objective = cross_entropy_of(network, torch.rand(3, 1, 2, 2, dtype=dtype).to(DEVICE), torch.arange(3).to(DEVICE))
     assert Bilevel().mixed_product(objective, weights, alphas, torch.zeros_like(weights), 0.01).tolist() == [0.0] * 15
 
 
@@ -89,9 +85,10 @@ def test_unrolled_gradient_of_a_quadratic_is_the_analytic_one() -> None:
     training, upper = Quadratic(6, 4, 0), Quadratic(6, 4, 1)
     weights, velocity, alphas = vectors(6, 6, 4)
     passes = Bilevel()
-    gradient, _ = passes.weight_gradient(training, weights, alphas)
+    gradient, _ = passes.weight_gradient(training.objective, weights, alphas)
     unrolled, _ = sgd(weights, velocity, gradient, **SGD)
-    found, _ = passes.unrolled_gradient(training, upper, weights, unrolled, alphas, learning_rate=0.1, radius=0.01)
+    found, _ = passes.unrolled_gradient(training.objective, upper.objective, weights, unrolled, alphas,
+                                        learning_rate=0.1, radius=0.01)
     by_hand = weights - 0.1 * (0.9 * velocity + training.of_weights(weights, alphas) + 3e-4 * weights)
     expected = upper.of_alphas(by_hand, alphas) - 0.1 * training.b.T @ upper.of_weights(by_hand, alphas)
     assert torch.allclose(unrolled, by_hand)
@@ -99,7 +96,7 @@ def test_unrolled_gradient_of_a_quadratic_is_the_analytic_one() -> None:
     assert passes.passes == 4
 
 
-def through_the_unroll(training: CrossEntropy, upper: CrossEntropy, weights: Tensor, velocity: Tensor,
+def through_the_unroll(training: Objective, upper: Objective, weights: Tensor, velocity: Tensor,
                        alphas: Tensor) -> Tensor:
     """The same gradient by autograd through the differentiable SGD step: no finite difference in it."""
     weights, alphas = weights.clone().requires_grad_(True), alphas.clone().requires_grad_(True)
@@ -118,9 +115,9 @@ def finite_difference_errors(network, shape: tuple[int, ...], classes: int, radi
     alphas = network.initial_alphas(generator, torch.float64, DEVICE)
     velocity = 0.1 * torch.randn(weights.shape, generator=generator, dtype=torch.float64).to(DEVICE)
     training, upper = (
-        CrossEntropy(name, network, torch.rand(shape, generator=generator, dtype=torch.float64).to(DEVICE),
-                     torch.randint(classes, shape[:1], generator=generator).to(DEVICE)) for name in ("training", "upper"))
-    expected = through_the_unroll(*(replace(objective, network=exact or network) for objective in (training, upper)),
+        cross_entropy_of(network, torch.rand(shape, generator=generator, dtype=torch.float64).to(DEVICE),
+                         torch.randint(classes, shape[:1], generator=generator).to(DEVICE)) for _ in ("training", "upper"))
+    expected = through_the_unroll(*(replace(objective, constants=(exact or network,)) for objective in (training, upper)),
                                   weights, velocity, alphas)
     passes = Bilevel()
     gradient, _ = passes.weight_gradient(training, weights, alphas)
@@ -161,7 +158,7 @@ def test_coefficient_factors_out() -> None:
     generator = torch.Generator().manual_seed(0)
     weights = network.initial_weights(generator, torch.float64, DEVICE)
     alphas = network.initial_alphas(generator, torch.float64, DEVICE)
-    objective = CrossEntropy("natural", network, torch.rand(3, 1, 2, 2).double().to(DEVICE), torch.arange(3).to(DEVICE))
+    objective = cross_entropy_of(network, torch.rand(3, 1, 2, 2).double().to(DEVICE), torch.arange(3).to(DEVICE))
     v = torch.randn_like(weights)
     product = Bilevel().mixed_product(objective, weights, alphas, v, 0.01)
     assert torch.allclose(Bilevel().mixed_product(objective, weights, alphas, 0.1 * v, 0.01), 0.1 * product, rtol=1e-10)
@@ -184,9 +181,9 @@ def test_poll_comes_before_every_pass_and_stops_it() -> None:
     passes = Bilevel(poll := Stopper(after=2))
     quadratic = Quadratic(6, 4, 0)
     weights, alphas, v = vectors(6, 4, 6)
-    passes.alpha_gradient(quadratic, weights, alphas)
+    passes.alpha_gradient(quadratic.objective, weights, alphas)
     with pytest.raises(StopRequested):
-        passes.mixed_product(quadratic, weights, alphas, v, 0.01)
+        passes.mixed_product(quadratic.objective, weights, alphas, v, 0.01)
     assert (poll.calls, passes.passes) == (3, 2)
 
 

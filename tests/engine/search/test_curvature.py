@@ -3,6 +3,8 @@ finite differences, and the back ends that can compute it."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,12 +12,13 @@ from torch.nn import functional as F
 
 from engine.errors import ConfigError
 from engine.search.bilevel import Bilevel
-from engine.search.curvature import Curvature
-from engine.search.evaluation_mode import InEvaluationMode
-from engine.search.graphs import Graphs, Rerun
+from engine.search.evaluation_mode import in_evaluation_mode
+from engine.search.graphs import Graphs
+from engine.search.registries import OBJECTIVES, Objective
 from engine.space.compiled.build import unavailable
 from engine.space.supernet import Supernet
 from tests.engine.search.functional_networks import TwoLayers
+from tests.engine.search.recordings import Rerun
 from tests.engine.space.test_supernet import DARTS, assert_equal, pair
 
 H, STRENGTH = 1.5, 4.0
@@ -30,8 +33,8 @@ def small(batch: int = 5) -> tuple[TwoLayers, Tensor, Tensor, Tensor, Tensor]:
             100 * network.initial_alphas(generator, torch.float64, torch.device("cpu")))
 
 
-def curvature(network: object, x: Tensor, y: Tensor, h: float = H, strength: float = STRENGTH) -> Curvature:
-    return Curvature("curvature", network, x, y, torch.tensor(h, dtype=torch.float64), strength)
+def curvature(network: object, x: Tensor, y: Tensor, h: float = H) -> Objective:
+    return replace(OBJECTIVES["curvature"], constants=(network,), inputs=(x, y, torch.tensor(h, dtype=torch.float64)))
 
 
 def by_definition(logits, x: Tensor, y: Tensor, h: float) -> Tensor:
@@ -73,7 +76,7 @@ def test_approximates_the_largest_eigenvalue_where_the_sign_is_its_vector() -> N
     x, y = torch.tensor([[[[0.3]]], [[[0.7]]]], dtype=torch.float64), torch.tensor([0, 1])
     scale = torch.tensor(2.0, dtype=torch.float64)
     p = torch.sigmoid(scale * x.flatten())
-    found = curvature(OnePixel(), x, y, h=1e-5, strength=1.0)(scale, scale).loss / 1e-5
+    found = curvature(OnePixel(), x, y, h=1e-5)(scale, scale).loss / STRENGTH / 1e-5
     assert found.item() == pytest.approx((scale**2 * p * (1 - p)).mean().item(), rel=1e-4)
 
 
@@ -119,7 +122,7 @@ def test_on_the_supernet_equals_autograd_through_the_plain_one(backend: str, eva
         _, buffers, _ = supernet.load_darts_state_dict(reference.state_dict())
         reference.eval()
     objective = curvature(supernet, pixels, y)
-    objective = InEvaluationMode(objective, buffers) if evaluation else objective
+    objective = in_evaluation_mode(objective, buffers) if evaluation else objective
     before = buffers.clone()
     of_weights, of_alphas, value = Bilevel().both_gradients(objective, weights, alphas)
 
@@ -164,8 +167,8 @@ def test_one_recording_serves_every_radius_and_every_buffer() -> None:
 
     recorded, eager = Bilevel(graphs=Graphs(record)), Bilevel()
     for h in (0.3, 1.5):
-        objective = InEvaluationMode(curvature(supernet, torch.rand(4, 1, 8, 8, dtype=torch.float64), y, h=h),
-                                     buffers + torch.rand_like(buffers))
+        objective = in_evaluation_mode(curvature(supernet, torch.rand(4, 1, 8, 8, dtype=torch.float64), y, h=h),
+                                       buffers + torch.rand_like(buffers))
         ours, theirs = (passes.alpha_gradient(objective, weights, alphas) for passes in (recorded, eager))
         assert torch.equal(ours[0], theirs[0]) and torch.equal(ours[1].loss, theirs[1].loss)
     assert len(recordings) == 1 and recorded.passes == eager.passes == 4

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from engine.errors import StopRequested
-from engine.search.graphs import CudaRecording, Function, Graphs, Rerun
+from engine.search.graphs import CudaRecording, Function, Graphs
 from engine.search.methods.arnas.config import ArnasConfig
 from engine.search.methods.arnas.method import Arnas
 from engine.space.supernet import Supernet
 from tests.engine.search.functional_networks import DEVICE, TwoLayers
+from tests.engine.search.recordings import Rerun
 
 on_gpu = pytest.mark.skipif(DEVICE.type != "cuda", reason="needs a GPU: RAMPART_TEST_DEVICE=cuda")
 RECORDINGS = [pytest.param(Rerun, id="rerun"), pytest.param("cuda", id="cuda graph", marks=on_gpu)]

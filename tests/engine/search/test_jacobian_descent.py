@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.search.registries import WEIGHTINGS, implementation_of
+from engine.search.registries import WEIGHTINGS
 from engine.search.weighting import gramian_of
 
-NAMES = [name for name, entry in WEIGHTINGS.items() if entry.implementation.startswith("engine.search.jacobian_descent")]
+NAMES = [name for name, entry in WEIGHTINGS.items() if entry.function.path.startswith("engine.search.jacobian_descent")]
 SHAPES = [(2, 3), (2, 294), (3, 5), (4, 10)]
 LENGTHS = (1e-6, 1.0, 1e3)
 
 
 def weights_of(name: str, rows: Tensor) -> Tensor:
-    return implementation_of(WEIGHTINGS[name])(gramian_of(rows), tuple(map(str, range(len(rows)))), 0.5)
+    return WEIGHTINGS[name].function(gramian_of(rows), tuple(map(str, range(len(rows)))), 0.5)
 
 
 def gradients(m: int, n: int, seed: int) -> Tensor:

@@ -123,7 +123,7 @@ def test_the_last_round_returns_the_best_weights_seen(routine: Callable[..., Sol
 def test_what_is_not_finite_is_refused(solve: Callable[..., object], bad: float) -> None:
     matrix = gramian(4, 6, 0)
     matrix[1, 2] = matrix[2, 1] = bad
-    with pytest.raises(RunError, match="must be finite, got others for objectives 1, 2 .*lower the learning rates"):
+    with pytest.raises(RunError, match="must be finite, got NaN or infinity for objectives 1, 2 .*lower the learning rates"):
         solve(matrix)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,6 @@ from engine.architecture.genotype import EDGES, KINDS_OF_DARTS, NODES, NONE, OPE
 from engine.search.bilevel import Bilevel
 from engine.search.minimum_norm import of_two
 from engine.search.size import (
-    Size,
     bounded,
     expected,
     module_macs,
@@ -22,6 +22,7 @@ from engine.search.size import (
     published_parameters,
     range_of,
     same_quantile,
+    size_objective,
 )
 from engine.search.weighting import gramian_of
 from engine.space.network import Network
@@ -109,7 +110,7 @@ def test_the_published_size_objective_is_inert(bound: float) -> None:
     The released code of 2020 adds the gradients up before the solver sees the second: then accuracy has the 0.999.
     """
     supernet = darts()
-    size = Size("parameters", table_of(published_parameters, supernet), "min", bound)
+    size = size_objective("parameters", table_of(published_parameters, supernet), "min", bound)
     for seed in range(20):
         alphas = random_alphas(supernet, seed, scale=0.1)
         gradient, value = Bilevel().alpha_gradient(size, torch.zeros(3), alphas)
@@ -123,7 +124,7 @@ def test_the_published_size_objective_is_inert(bound: float) -> None:
 
 def test_a_collapsing_network_wakes_the_bound() -> None:
     supernet = darts()
-    size = Size("parameters", table_of(published_parameters, supernet), "min", 1e6)
+    size = size_objective("parameters", table_of(published_parameters, supernet), "min", 1e6)
     alphas = uniform(supernet).view(2, 14, 8).clone()
     alphas[..., 0] = 5.0  # towards "none"
     gradient, value = Bilevel().alpha_gradient(size, torch.zeros(3), alphas.flatten())
@@ -138,7 +139,7 @@ def test_at_the_same_quantile_of_its_range_a_repaired_count_is_at_rest_too() -> 
     rescaled = same_quantile(1e6, published, modules)
     assert rescaled / range_of(modules)[1] == pytest.approx(1e6 / range_of(published)[1])
     assert same_quantile(rescaled, modules, published) == pytest.approx(1e6)
-    value = Size("parameters", modules, "min", rescaled)(torch.zeros(3), uniform(supernet)).loss
+    value = size_objective("parameters", modules, "min", rescaled)(torch.zeros(3), uniform(supernet)).loss
     assert value.item() == 1.0
 
 
@@ -195,7 +196,7 @@ def test_gradient_is_the_closed_form(make, how: str, slope: int, bounds: tuple[f
     """d/d alpha_o = +-p_o (T_o - sum p T), on whichever side of the bound the count is."""
     supernet = darts(4, 5, (1, 8, 8))
     table = table_of(make, supernet)
-    size = Size("size", table, how, *bounds)
+    size = size_objective("size", table, how, *bounds)
     for seed in range(3):
         alphas = random_alphas(supernet, seed)
         of_weights, of_alphas, value = Bilevel().both_gradients(size, torch.randn(5, dtype=torch.float64), alphas)
@@ -208,7 +209,7 @@ def test_gradient_is_the_closed_form(make, how: str, slope: int, bounds: tuple[f
 def test_gradient_by_finite_differences() -> None:
     supernet = darts(4, 5, (1, 8, 8))
     table = table_of(module_parameters, supernet) / 1e3
-    assert torch.autograd.gradcheck(lambda alphas: Size("size", table, "abs", 4.0)(torch.zeros(1), alphas).loss,
+    assert torch.autograd.gradcheck(lambda alphas: size_objective("size", table, "abs", 4.0)(torch.zeros(1), alphas).loss,
                                     random_alphas(supernet, 0).requires_grad_(True))
 
 
@@ -216,6 +217,6 @@ def test_equal_kinds_compute_the_same_on_other_tables() -> None:
     tables = [table_of(make, darts(4, 5, (1, 8, 8))) for make in TABLES]
     alphas = random_alphas(darts(4, 5, (1, 8, 8)), 0)
     for one, other in itertools.pairwise(tables):
-        moved = Size("size", one, "abs", 4.0).on(other)
-        assert moved.kind == Size("other", other, "abs", 4.0).kind != Size("other", other, "min", 4.0).kind
-        assert moved(torch.zeros(1), alphas).loss == Size("size", other, "abs", 4.0)(torch.zeros(1), alphas).loss
+        moved = replace(size_objective("size", one, "abs", 4.0), inputs=(other,))
+        assert moved.kind == size_objective("other", other, "abs", 4.0).kind != size_objective("other", other, "min", 4.0).kind
+        assert moved(torch.zeros(1), alphas).loss == size_objective("size", other, "abs", 4.0)(torch.zeros(1), alphas).loss

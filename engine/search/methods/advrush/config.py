@@ -11,7 +11,7 @@ from engine.config import normalisation, setting
 from engine.errors import ConfigError
 from engine.search.config import ADDED, NaturalBilevelConfig
 from engine.search.methods.registry import METHODS, Method
-from engine.search.registries import TorchjdWeighting
+from engine.search.registries import FurtherObjective, NaturalWeighting
 
 RAMP_EPOCHS = 5  # after so many, h has its full length
 
@@ -37,11 +37,11 @@ class AdvRushConfig(NaturalBilevelConfig):
     unrolled: bool = setting(
         False, "Differs when on (second order): the architecture gradient goes through one unrolled weight step; the released "
         "search is of first order.", group="Deviations", source="AdvRush code")
-    weighting: Literal["sum", "equal", "fixed", "mgda", TorchjdWeighting] = setting(
+    weighting: NaturalWeighting = setting(
         "sum", "Differs unless sum: where the weights of natural loss and gamma times curvature come from in stage 2. sum, as "
         "published: 1 each. equal: the same for each; fixed: as set in fixed_natural_weight; the others follow the gradients, as "
         "MGDA does.", group="Deviations", source="AdvRush code")
-    added_objectives: tuple[Literal["out_of_distribution", "one_step", "parameter_share", "mac_share"], ...] = setting(
+    added_objectives: tuple[FurtherObjective, ...] = setting(
         (), f"{ADDED} They come in with the curvature.", empty="none", group="Deviations")
     radius_growth: Literal["search", "stage"] = setting(
         "search", "Differs when stage: in which epochs h grows in five equal steps from 0 to curvature_radius. search, as "

@@ -2,14 +2,14 @@
 mathematics of the released search code.
 
     stage 1:  min over alpha of  L(w, alpha)                                warm-up epochs: DARTS in first order
-    stage 2:  min over alpha of  L(w, alpha) + gamma Lambda(w, alpha)       the epochs behind them
+    stage 2:  min over alpha of  L(w, alpha) + gamma Lambda(w, alpha)       the epochs after them
 
 on natural images and the space of DARTS; Lambda is `engine.search.curvature`. In stage 2, Lambda and the weight step normalise by
 running statistics instead of the batch's, the latter by a slip of the released code (`AdvRushConfig` has a switch for each).
 
-A step has 3 forward passes in stage 1 (see `engine.search.bilevel_method`) and 5 in stage 2: two more for the input gradients
-that Lambda compares, and the backward pass of Lambda goes through those gradients as well. A step then takes 2.3 times as long,
-and on a CPU 8 times, where compiled kernels do all of stage 1 and can do neither Lambda nor running statistics (measured on
+A step has 3 forward passes in stage 1 (see `engine.search.bilevel_method`) and 5 in stage 2. The two more compute the input
+gradients that Lambda compares, and the backward pass of Lambda goes through those gradients as well. A step of stage 2 takes 2.3
+times as long; on a CPU 8 times, since compiled kernels do all of stage 1 but neither Lambda nor running statistics (measured on
 digits, `quick`, one thread).
 """
 
@@ -20,43 +20,46 @@ from dataclasses import replace
 from torch import Tensor
 
 from engine.architecture.genotype import NONE, PRIMITIVES
-from engine.search.bilevel_method import Term, WeighedBilevelMethod
-from engine.search.evaluation_mode import InEvaluationMode
+from engine.search.bilevel_method import WeighedBilevelMethod
+from engine.search.evaluation_mode import in_evaluation_mode
 from engine.search.methods.advrush.config import AdvRushConfig
-from engine.search.objectives import Objective, StepImages
+from engine.search.objectives import StepImages
+from engine.search.registries import OBJECTIVES, Objective
 
 
 class AdvRush(WeighedBilevelMethod[AdvRushConfig]):
-    """See the module for the mathematics, `engine.search.method.SearchMethod` for the contract."""
+    """AdvRush, with the mathematics that the module describes."""
 
     cell_kinds = ("normal", "reduce")
     primitives = (NONE, *PRIMITIVES)
 
-    def terms(self) -> tuple[Term, ...]:
-        """L, in stage 2 also gamma Lambda and what the configuration adds. See `BilevelMethod.terms`."""
+    def objectives(self) -> tuple[Objective, ...]:
+        """Return L; in stage 2 also gamma Lambda and the added objectives."""
+        natural = OBJECTIVES["natural"]
         if not self.config.has_curvature(self.epoch):
-            return (Term("natural"),)
-        return Term("natural"), Term("curvature", self.config.curvature_factor), *self.added_terms()
+            return (natural,)
+        return natural, OBJECTIVES["curvature"].times(self.config.curvature_factor), *self.added_objectives()
 
     @property
     def stage(self) -> str:
-        """See `SearchMethod.stage`."""
-        warmup = self.config.warmup_epochs  # epochs are counted from 1 wherever they are read
+        """Stage 1 or 2, with the epoch at which they change."""
+        warmup = self.config.warmup_epochs  # readers count epochs from 1
         if not self.config.has_curvature(self.epoch):
             return f"Stage 1 of 2: natural loss only, until epoch {warmup}"
         losses = "natural loss, curvature and added losses" if self.config.added_objectives else "natural loss and curvature"
         return f"Stage 2 of 2: {losses}, since epoch {warmup + 1}"
 
-    def objective(self, term: Term, images: StepImages) -> Objective:
-        """Lambda with the h of the epoch, and in evaluation mode. See `BilevelMethod.objective`."""
-        made = super().objective(term, images)
-        if term.name != "curvature":
+    def bound(self, objective: Objective, images: StepImages) -> Objective:
+        """Return the objective on a step's images; Lambda with the h of the epoch and by the statistics that are set."""
+        made = super().bound(objective, images)
+        if objective.name != "curvature":
             return made
-        made = replace(made, radius=made.radius.new_full((), self.config.radius(self.epoch)))
-        return InEvaluationMode(made, self.buffers) if self.config.curvature_statistics == "running" else made
+        x, y, radius = made.inputs
+        made = replace(made, inputs=(x, y, radius.new_full((), self.config.radius(self.epoch))))
+        return in_evaluation_mode(made, self.buffers) if self.config.curvature_statistics == "running" else made
 
     def training_objective(self, x: Tensor, y: Tensor) -> Objective:
-        """In stage 2 in evaluation mode. See `BilevelMethod.training_objective`."""
+        """Return the natural loss of a batch, in stage 2 by the statistics that are set."""
         made = super().training_objective(x, y)
         in_evaluation = self.config.has_curvature(self.epoch) and self.config.weights_statistics == "running"
-        return InEvaluationMode(made, self.buffers) if in_evaluation else made
+        return in_evaluation_mode(made, self.buffers) if in_evaluation else made

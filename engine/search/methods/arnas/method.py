@@ -16,27 +16,29 @@ One step, with PGD of k steps and for each of the two batches x_adv made on the 
 | weight step: SGD on L_adv at (w, new alpha)                              | 1      | weight gradient          |
 
 2 k + 9 forward passes (23 for PGD-7) and 2 k + 8 backward passes. First order drops the training gradient and the four
-finite differences: 2 k + 4 and 2 k + 3. On a CPU with two threads or more the two attacks run side by side, then the two
-unrolled gradients, then the last two passes: only the training gradient is alone. On a GPU an attack is one CUDA graph and
+finite differences: 2 k + 4 and 2 k + 3. On a CPU with at least two threads the two attacks run side by side, then the two
+unrolled gradients, then the last two passes; only the training gradient runs alone. On a GPU an attack is one CUDA graph and
 every other pass one of four.
 
 Differs: only the pass on natural images updates BatchNorm's running statistics. The released code lets every pass,
-attack included, update them but never reads them, so weights and alphas are unaffected.
+attacks included, update them but never reads them, so weights and alphas are unaffected.
 """
 
 from __future__ import annotations
 
-from engine.search.bilevel_method import Proposal, RobustBilevelMethod, Term
+from engine.search.bilevel_method import Proposal, RobustBilevelMethod
 from engine.search.methods.arnas.config import ArnasConfig
+from engine.search.registries import OBJECTIVES, Objective
 
 __all__ = ["Arnas", "Proposal"]
 
 
 class Arnas(RobustBilevelMethod[ArnasConfig]):
-    """See the module for the mathematics and its cost, `engine.search.method.SearchMethod` for the contract."""
+    """ARNAS, with the mathematics and the cost that the module describes."""
 
     cell_kinds = ("robust", "reduce", "accurate")
 
-    def terms(self) -> tuple[Term, ...]:
-        """L_nat and lambda L_adv, and what the configuration adds. See `BilevelMethod.terms`."""
-        return Term("natural"), Term(self.config.robust_objective, self.config.adversarial_lambda), *self.added_terms()
+    def objectives(self) -> tuple[Objective, ...]:
+        """Return L_nat, lambda L_adv and the added objectives."""
+        robust = OBJECTIVES[self.config.robust_objective].times(self.config.adversarial_lambda)
+        return OBJECTIVES["natural"], robust, *self.added_objectives()

@@ -1,10 +1,10 @@
 """DSARA: Differentiable Search of Accurate and Robust Architectures, arXiv 2212.14049, 2023.
 
     stage 1:  min over alpha of  L_adv(w', alpha)                                 epochs 0..switch
-    stage 2:  min over alpha of (L_nat(w', alpha), lambda L_adv(w', alpha))       by MGDA, the epochs behind it
+    stage 2:  min over alpha of (L_nat(w', alpha), lambda L_adv(w', alpha))       by MGDA, the epochs after it
 
-w' is one SGD step of L_adv on the weights batch, in both stages. The search's code is not public: the two stages are known;
-search space, attack, optimisers and solver are those of ARNAS, and without stage 1 the two are the same. A step of stage 1 has
+w' is one SGD step of L_adv on the weights batch, in both stages. The search code is not public: the two stages are known; search
+space, attack, optimisers and solver are those of ARNAS, and without stage 1 the two are the same. A step of stage 1 has
 2 k + 6 forward passes with PGD of k steps, one of stage 2 has 2 k + 9 (see `engine.search.bilevel_method`).
 """
 
@@ -15,37 +15,36 @@ from functools import partial
 import torch
 
 from engine.search.bilevel import Bilevel
-from engine.search.bilevel_method import ArchitectureGradients, RobustBilevelMethod, Term
+from engine.search.bilevel_method import ArchitectureGradients, RobustBilevelMethod
 from engine.search.methods.dsara.config import DsaraConfig
-from engine.search.objectives import Objective
+from engine.search.registries import OBJECTIVES, Objective
 
 
 class Dsara(RobustBilevelMethod[DsaraConfig]):
-    """See the module for the mathematics, `engine.search.method.SearchMethod` for the contract."""
+    """DSARA, with the mathematics that the module describes."""
 
     cell_kinds = ("robust", "reduce", "accurate")
 
-    def terms(self) -> tuple[Term, ...]:
-        """L_adv in stage 1, L_nat, lambda L_adv and what the configuration adds in stage 2. See `BilevelMethod.terms`."""
-        robust = self.config.robust_objective
+    def objectives(self) -> tuple[Objective, ...]:
+        """Return L_adv in stage 1; L_nat, lambda L_adv and the added objectives in stage 2."""
+        robust = OBJECTIVES[self.config.robust_objective]
         if self.config.stage(self.epoch) == 1:
-            return (Term(robust),)
-        return Term("natural"), Term(robust, self.config.adversarial_lambda), *self.added_terms()
+            return (robust,)
+        return OBJECTIVES["natural"], robust.times(self.config.adversarial_lambda), *self.added_objectives()
 
     @property
     def stage(self) -> str:
-        """See `SearchMethod.stage`."""
-        switch = self.config.switch_epoch + 1  # epochs are counted from 1 wherever they are read
+        """Stage 1 or 2, with the epoch at which they change."""
+        switch = self.config.switch_epoch + 1  # readers count epochs from 1
         if self.config.stage(self.epoch) == 1:
             return f"Stage 1 of 2: adversarial loss only, until epoch {switch}"
         losses = "natural, adversarial and added losses" if self.config.added_objectives else "natural and adversarial loss"
         return f"Stage 2 of 2: {losses}, since epoch {switch + 1}"
 
     def architecture_passes(self) -> int:
-        """See `BilevelMethod.architecture_passes`."""
         if not self._weighs_first_order():
             return super().architecture_passes()
-        return 1 + 2 * sum(term.kind.passes for term in self.terms()) + 2
+        return 1 + 2 * sum(objective.passes for objective in self.objectives()) + 2
 
     def _weighs_first_order(self) -> bool:
         settings = self.config
@@ -53,9 +52,9 @@ class Dsara(RobustBilevelMethod[DsaraConfig]):
 
     def _architecture_gradients(self, passes: Bilevel, training: Objective, objectives: tuple[Objective, ...],
                                 learning_rate: float) -> ArchitectureGradients:
-        """Of the variant: weights from the gradients at (w, alpha), one unrolled gradient of the weighted sum of losses.
+        """Compute weights from the gradients at (w, alpha), then one unrolled gradient of the weighted sum of losses.
 
-        Of that sum, the gradients at w' are the weighted sums of the losses' own, and one finite difference serves all.
+        The gradients of that sum at w' are the weighted sums of the losses' own, and one finite difference serves all.
         """
         if not self._weighs_first_order():
             return super()._architecture_gradients(passes, training, objectives, learning_rate)
@@ -66,7 +65,7 @@ class Dsara(RobustBilevelMethod[DsaraConfig]):
         unrolled = self._sgd(passes.weight_gradient(training, now.weights, now.alphas)[0], learning_rate)[0]
         ahead = passes.side_by_side(*(partial(passes.both_gradients, one, unrolled, now.alphas) for one in objectives))
         factors = [one.coefficient * weight for one, weight in zip(objectives, weights.to(self.dtype), strict=True)]
-        vector, direct = (sum(factor * found[i] for factor, found in zip(factors, ahead, strict=True)) for i in (0, 1))
+        vector, direct = (sum(factor * gradients[i] for factor, gradients in zip(factors, ahead, strict=True)) for i in (0, 1))
         product = passes.mixed_product(training, now.weights, now.alphas, vector, settings.finite_difference)
         return ArchitectureGradients(raw, gradients, gramian, weights, direct - learning_rate * product,
-                                     tuple(found[2] for found in ahead))
+                                     tuple(value for _, _, value in ahead))

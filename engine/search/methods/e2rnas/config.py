@@ -11,7 +11,7 @@ from engine.config import Pixels, normalisation, setting
 from engine.errors import ConfigError
 from engine.search.config import READ_LOWER, READ_UPPER, BilevelConfig
 from engine.search.methods.registry import METHODS, Method
-from engine.search.registries import WEIGHTINGS, TorchjdWeighting
+from engine.search.registries import WEIGHTINGS, Bound, E2rnasWeighting, Normalisation
 
 CODE = "E2RNAS code of 2020-11"
 
@@ -41,7 +41,7 @@ class E2rnasConfig(BilevelConfig):
     size_upper: float = setting(
         1e6, "U, the largest number of parameters wanted; read by the bounds max and both.", group="Architecture", source=CODE,
         ge=0, le=1e12, deviation="U {value}")
-    size_bound: Literal["min", "max", "none", "min_later", "abs", "both"] = setting(
+    size_bound: Bound = setting(
         "min", "Differs unless min: the loss of the number of parameters N. min: max(1, L - N); max: max(1, N - U); none: N; "
         "later code: min_later, max(L, N); abs, |L - N|; both, N + max(1, N - U, L - N).", group="Deviations", source=CODE)
     parameter_count: Literal["published", "modules"] = setting(
@@ -52,16 +52,17 @@ class E2rnasConfig(BilevelConfig):
         "added", "Differs when apart: the solver sees the two gradients. added: the released code never clears the unrolled "
         "network's gradients, so that the solver sees g1 and g1 + g2, and alphas descend (1 + c1) g1 + (1 + c2) g2. An inert "
         "size objective then has the weight 0.001; apart it has 0.999.", group="Deviations", source=CODE)
-    weighting: Literal["mgda", "equal", "sum", TorchjdWeighting] = setting(
-        "mgda", "Differs unless mgda: where the weights of the losses come from. sum: 1 each, the released code's ablation "
-        "without MGDA; equal: the same for each, together 1; the others follow the gradients, as MGDA does. They see the "
-        "gradients apart; solver and gradient_sum then have no effect.", group="Deviations", source=CODE)
+    weighting: E2rnasWeighting = setting(
+        "mgda", "Differs unless mgda: where the weights of the losses come from. sum: the released code's ablation without MGDA, "
+        "whose gradients accumulate, so that alphas descend 2 (g1 + g2); plain_sum: g1 + g2; equal: the same for each, together "
+        "1; the others follow the gradients, as MGDA does. All but sum see the gradients apart; solver and gradient_sum then "
+        "have no effect.", group="Deviations", source=CODE)
     solver: Literal["published", "exact"] = setting(
         "published", "Differs when exact: MGDA's weights reach 0 and 1. published: where one gradient alone is best, they are "
         "0.999 and 0.001.", group="Deviations", source=CODE)
     without_inert: bool = setting(
         False, "Differs: an objective whose gradient is zero is left out, and the other has the weight 1.", group="Deviations")
-    gradient_normalisation: Literal["none", "l2", "loss", "loss+"] = setting(
+    gradient_normalisation: Normalisation = setting(
         "none", "Differs unless none: gradients are divided before the solver by their norm (l2), the loss (loss) or both "
         "(loss+).", group="Deviations", source=CODE)
 
@@ -87,6 +88,12 @@ class E2rnasConfig(BilevelConfig):
         return ({"size_lower"} if self.size_bound not in READ_LOWER else set()) | (
             {"size_upper"} if self.size_bound not in READ_UPPER else set())
 
+    @classmethod
+    def of_record(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of a run's record; in runs older than the setting `halves`, sum is today's plain_sum."""
+        is_older = values.get("weighting") == "sum" and "halves" not in values
+        return super().of_record(values) | ({"weighting": "plain_sum"} if is_older else {})
+
     def deviations(self) -> list[str]:
         """See `RunConfig.deviations`."""
         names = super().deviations()
@@ -95,7 +102,7 @@ class E2rnasConfig(BilevelConfig):
         if self.parameter_count == "modules":
             names.append("parameters of real modules, bounds at the same quantile")
         if self.weighting != "mgda":
-            names.append(WEIGHTINGS[self.weighting].title)
+            names.append("sum of accumulated gradients" if self.weighting == "sum" else WEIGHTINGS[self.weighting].title)
         elif self.gradient_sum == "apart":
             names.append("gradients apart")
         if self.solver == "exact" and self.weighting == "mgda":

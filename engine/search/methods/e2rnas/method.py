@@ -14,8 +14,11 @@ in 0..1, u uniform in [-epsilon, epsilon], with the gradient taken at the natura
 | natural weights batch: attack direction, BatchNorm buffers, train accuracy | 1      | image gradient               |
 | weight step: SGD on L(x_adv) at (w, new alpha)                             | 1      | weight gradient              |
 
-6 passes; first order 3. The solver sees gradients at w' without implicit terms. Of w', only L depends on it, so that the
-implicit term is that of L times its factor.
+6 passes; first order 3. The solver sees gradients at w' without implicit terms. Only L depends on w', so the implicit term is
+that of L times its factor.
+
+The released code never clears the unrolled network's gradients: the solver sees g1 and g1 + g2, and alphas descend
+(1 + c1) g1 + (1 + c2) g2. Its ablation without MGDA, `weighting` sum, has c1 = c2 = 1: alphas descend 2 (g1 + g2).
 """
 
 from __future__ import annotations
@@ -29,52 +32,50 @@ from torch.nn import functional as F
 from engine.architecture.genotype import NONE, PRIMITIVES
 from engine.attack.pgd import project
 from engine.search.bilevel import Bilevel, InnerAttack, adam, clipped
-from engine.search.bilevel_method import ArchitectureGradients, Batch, BilevelMethod, Proposal, State, Term
+from engine.search.bilevel_method import ArchitectureGradients, Batch, BilevelMethod, Proposal, State
 from engine.search.method import StepReport
 from engine.search.methods.e2rnas.config import E2rnasConfig
 from engine.search.minimum_norm import MARGIN, of_two
-from engine.search.objectives import CrossEntropy, Objective, accuracy
-from engine.search.registries import WEIGHTINGS, implementation_of
-from engine.search.size import Size, inert_notice, module_parameters, published_parameters, same_quantile
+from engine.search.objectives import accuracy, cross_entropy_of
+from engine.search.registries import OBJECTIVES, WEIGHTINGS, Objective
+from engine.search.size import inert_notice, module_parameters, published_parameters, same_quantile, size_objective
 from engine.search.weighting import gramian_of, normalised
 
 STEP_IN_RADII = 1.25  # released code, after Wong, Rice and Kolter 2020 (arXiv 2001.03994)
 
 
 class E2rnas(BilevelMethod[E2rnasConfig]):
-    """See the module for the mathematics and its cost, `engine.search.method.SearchMethod` for the contract."""
+    """E2RNAS of 2020, with the mathematics and the cost that the module describes."""
 
     cell_kinds = ("normal", "reduce")
     primitives = (NONE, *PRIMITIVES)
     trains_on_adversarial = True
     _inert_at_start = False
 
-    def terms(self) -> tuple[Term, ...]:
-        """The natural loss and the size. See `BilevelMethod.terms`."""
-        return Term("natural"), Term("parameters")
+    def objectives(self) -> tuple[Objective, ...]:
+        """Return the natural loss and the size."""
+        return OBJECTIVES["natural"], self.size
 
     def inner_attack(self) -> InnerAttack:
-        """Radius and step of the attack on the weights batch. See `BilevelMethod.inner_attack`."""
+        """Return radius and step of the attack on the weights batch."""
         epsilon = self.config.training_epsilon
         return InnerAttack(epsilon, STEP_IN_RADII * epsilon, 1, True)
 
     def architecture_passes(self) -> int:
-        """See `BilevelMethod.architecture_passes`."""
         return 4 if self.config.unrolled else 1
 
     @property
     def passes_per_step(self) -> int:
-        """See `SearchMethod`."""
+        """Forward passes of one step."""
         return self.architecture_passes() + 2
 
     @property
     def notices(self) -> list[str]:
-        """See `SearchMethod`: that the size objective is inert, where it is from the first step on."""
+        """A notice if the size objective is inert from the first step on, and those of every method."""
         inert = [f"{inert_notice('parameters')} At its default bound the released code does the same."] * self._inert_at_start
         return [*inert, *super().notices]
 
     def take(self, proposal: Proposal) -> StepReport:
-        """See `BilevelMethod.take`."""
         report = super().take(proposal)
         if self.steps == 1:
             self._inert_at_start = report.raw_norms[1] == 0
@@ -84,35 +85,36 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
         return True, False
 
     @cached_property
-    def size(self) -> Size:
-        """The second objective, with its table and its bounds."""
+    def size(self) -> Objective:
+        """The second objective, with its table as input and its bounds as constants."""
         anatomy, settings = (self.supernet.cells, self.supernet.kinds, self.supernet.primitives), self.config
         table, bounds = published_parameters(*anatomy), (settings.size_lower, settings.size_upper)
         if settings.parameter_count == "modules":
             published, table = table, module_parameters(*anatomy)
-            bounds = tuple(same_quantile(bound, published, table) for bound in bounds)
-        return Size("parameters", table.to(self.device, self.dtype), settings.size_bound, *bounds)
+            bounds = same_quantile(bounds[0], published, table), same_quantile(bounds[1], published, table)
+        return size_objective("parameters", table.to(self.device, self.dtype), settings.size_bound, *bounds)
 
     def _propose(self, passes: Bilevel, train_batch: Batch, alpha_batch: Batch, starts: tuple[Tensor | None, ...],
                  learning_rate: float, out_of_distribution: Tensor | None) -> Proposal:
-        """The order of the released code: alphas first, then the attack at the new alphas, then the weights."""
+        """Compute a step in the order of the released code: alphas, the attack at the new alphas, weights."""
+        assert starts[0] is not None
         now, attack, (x, y) = self._state, self.inner_attack(), train_batch
         self.activity = "architecture gradients"
-        found = self._architecture_gradients(passes, CrossEntropy("training", self.supernet, x, y),
-                                             (CrossEntropy("natural", self.supernet, *alpha_batch), self.size), learning_rate)
+        gradients = self._architecture_gradients(passes, self.training_objective(x, y),
+                                                 (cross_entropy_of(self.supernet, *alpha_batch), self.size), learning_rate)
         alphas, mean, square = adam(
-            now.alphas, now.mean, now.square, found.combined, step=now.steps + 1,
+            now.alphas, now.mean, now.square, gradients.combined, step=now.steps + 1,
             learning_rate=self.config.alpha_learning_rate, weight_decay=self.config.alpha_weight_decay)
         direction, natural_accuracy, buffers = self._natural_pass(passes, x, y, alphas)
         x_adv = project(x + starts[0] + attack.step_size * direction.sign(), x, attack.epsilon, attack.clip)
-        gradient, value = self._weight_step_gradient(passes, CrossEntropy("training", self.supernet, x_adv, y), alphas)
+        gradient, value = self._weight_step_gradient(passes, self.training_objective(x_adv, y), alphas)
         weights, velocity = self._sgd(clipped(gradient, self.config.gradient_clip), learning_rate)
         state = State(weights, velocity, alphas, mean, square, buffers, now.steps + 1)
-        return Proposal(state, x_adv, None, self.terms(), found, value, natural_accuracy, passes.passes)
+        return Proposal(state, x_adv, None, self.objectives(), gradients, value, natural_accuracy, passes.passes)
 
     def _architecture_gradients(self, passes: Bilevel, training: Objective, objectives: tuple[Objective, ...],
                                 learning_rate: float) -> ArchitectureGradients:
-        """Gradients of loss and size without implicit terms, their weights, and what alphas descend."""
+        """Compute the gradients of loss and size without implicit terms, their weights, and the gradient that alphas descend."""
         now, settings, (natural, size) = self._state, self.config, objectives
         if settings.unrolled:
             unrolled = self._sgd(passes.weight_gradient(training, now.weights, now.alphas)[0], learning_rate)[0]
@@ -121,7 +123,7 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
             of_loss, value = passes.alpha_gradient(natural, now.weights, now.alphas)
         of_size, size_value = passes.alpha_gradient(size, now.weights, now.alphas)
         raw = torch.stack([of_loss, of_size])
-        added = settings.gradient_sum == "added" and settings.weighting == "mgda"
+        added = settings.weighting == "sum" or settings.weighting == "mgda" and settings.gradient_sum == "added"
         seen = raw.cumsum(dim=0) if added else raw
         gramian, weights = self._weighed_by_solver(raw, seen, torch.stack([value.loss, size_value.loss]))
         factors = weights.to(self.dtype) + (1.0 if added else 0.0)
@@ -132,19 +134,19 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
         return ArchitectureGradients(raw, seen, gramian, weights, combined, (value, size_value))
 
     def _weighed_by_solver(self, raw: Tensor, seen: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
-        """The Gramian [2, 2] as the solver sees it, and the weights [2] that it gives."""
+        """Return the Gramian [2, 2] that the solver sees and the weights [2]."""
         gramian = normalised(gramian_of(seen), losses, self.config.gradient_normalisation)
         if self.config.weighting == "mgda":
             weights = of_two(gramian, MARGIN if self.config.solver == "published" else 0.0)
         else:
-            weights = implementation_of(WEIGHTINGS[self.config.weighting])(gramian, ("natural", "parameters"), 0.5)
+            weights = WEIGHTINGS[self.config.weighting].function(gramian, ("natural", "parameters"), 0.5)
         if self.config.without_inert:
             moving = (raw != 0).any(dim=1).to(weights)
             weights = torch.where(moving.sum() == 1, moving, weights)
         return gramian, weights
 
     def _natural_pass(self, passes: Bilevel, x: Tensor, y: Tensor, alphas: Tensor) -> tuple[Tensor, ...]:
-        """Image gradient and accuracy on natural images, and the running statistics after seeing them."""
+        """Return the image gradient and the accuracy on natural images, and the running statistics after them."""
         self.activity = "natural weights batch"
 
         def forward(x: Tensor, y: Tensor, weights: Tensor, alphas: Tensor, buffers: Tensor) -> tuple[Tensor, ...]:

@@ -12,7 +12,7 @@ from engine.data.catalogue import DATASETS, image_source
 from engine.errors import ConfigError
 from engine.search.config import READ_LOWER, READ_UPPER, BilevelConfig, OutOfDistributionConfig
 from engine.search.methods.registry import METHODS, Method
-from engine.search.registries import WEIGHTINGS, TorchjdWeighting
+from engine.search.registries import WEIGHTINGS, Bound, GeneralWeighting, Normalisation
 
 CODE = "E2RNAS code of 2021-03"
 
@@ -60,7 +60,7 @@ class E2rnas2021Config(OutOfDistributionConfig, BilevelConfig):
         0.0, "Differs above 0: weight of the one-step adversarial loss in the loss that the weights are trained on, beside the "
         "natural one (Fast-AT: the gradient is taken at the random start). The released main run has 0: no adversarial training "
         "of the supernet.", group="Deviations", source=CODE, ge=0, le=1e3)
-    size_bound: Literal["abs", "min", "min_later", "max", "both", "none"] = setting(
+    size_bound: Bound = setting(
         "abs", "Differs unless abs: the losses of parameters and MACs, N in 1e5 or 1e8. abs: |L - N|; max: max(1, N - U); "
         "both: N + max(1, N - U, L - N); min_later: max(L, N); none: N; of 2020 alone: min, max(1, L - N).", group="Deviations",
         source=CODE)
@@ -68,14 +68,14 @@ class E2rnas2021Config(OutOfDistributionConfig, BilevelConfig):
         "published", "Differs when modules: the MACs of the real modules, each at its resolution, with L and U moved to the same "
         "quantile of that count's range. published: every cell is counted as if on 32x32 maps, and the cost of a 1x1 convolution "
         "stands at average pooling.", group="Deviations", source=CODE)
-    weighting: Literal["mgda", "equal", "sum", TorchjdWeighting] = setting(
+    weighting: GeneralWeighting = setting(
         "mgda", "Differs unless mgda: where the weights of the losses come from. sum: 1 each; equal: the same for each, "
         "together 1; the others follow the gradients, as MGDA does. solver then has no effect.", group="Deviations",
         source=CODE)
     solver: Literal["projected_gradient", "frank_wolfe", "exact"] = setting(
         "projected_gradient", "Differs unless projected_gradient: how MGDA's weights are found. frank_wolfe: the other routine "
         "of the released solver; exact: the smallest combination itself, weights reach 0 and 1.", group="Deviations", source=CODE)
-    gradient_normalisation: Literal["l2", "none", "loss", "loss+"] = setting(
+    gradient_normalisation: Normalisation = setting(
         "l2", "Differs unless l2: gradients are divided before the solver, and only there, by their norm (l2), the loss (loss), "
         "both (loss+) or nothing (none).", group="Deviations", source=CODE)
 

@@ -19,15 +19,16 @@ L + (e / E) KL / K in epoch e of E. One step:
 | natural weights batch: BatchNorm buffers and training accuracy             | 1      | nothing                         |
 | weight step: L, and from the second epoch on KL                            | 1 or 2 | weight gradient                 |
 
-9 passes, in the first epoch 8; first order 3 less. Training with the adversarial loss too takes 2 more. The solver runs on the
-CPU: a GPU is waited for once a step more.
+9 passes, 8 in the first epoch; first order 3 less. Training with the adversarial loss too takes 2 more. The solver runs on the
+CPU, which costs one more wait for a GPU in each step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -35,58 +36,66 @@ from torch.nn import functional as F
 from engine.architecture.genotype import NONE, PRIMITIVES
 from engine.attack.pgd import project
 from engine.search.bilevel import Bilevel, InnerAttack, adam, clipped
-from engine.search.bilevel_method import ArchitectureGradients, Batch, BilevelMethod, Proposal, State, Term
+from engine.search.bilevel_method import ArchitectureGradients, Batch, BilevelMethod, Proposal, State
 from engine.search.method import StepReport
 from engine.search.methods.e2rnas2021.config import E2rnas2021Config
-from engine.search.minimum_norm import frank_wolfe, projected_gradient
-from engine.search.objectives import CrossEntropy, FunctionalNetwork, Objective, Uniformity, Value, accuracy
-from engine.search.registries import WEIGHTINGS, implementation_of
-from engine.search.size import Size, expected, inert_notice, module_macs, module_parameters, published_macs, same_quantile
+from engine.search.minimum_norm import Solution, frank_wolfe, projected_gradient
+from engine.search.objectives import FunctionalNetwork, StepImages, accuracy, cross_entropy_of
+from engine.search.registries import OBJECTIVES, WEIGHTINGS, Objective, Value
+from engine.search.size import (
+    expected,
+    inert_notice,
+    module_macs,
+    module_parameters,
+    published_macs,
+    same_quantile,
+    size_objective,
+)
 from engine.search.weighting import gramian_of, mgda, normalised
 
 STEP_IN_RADII = 1.25  # released code, after Wong, Rice and Kolter 2020 (arXiv 2001.03994)
 PARAMETERS_IN, MACS_IN = 1e5, 1e8  # units of the published losses
 FLOOR = 1e-7  # of the released code: added to what gradients are divided by, and to the solver's weights
 Gradients = tuple[Tensor, Tensor, Value]  # of the weights [n] and of alphas [k], and the loss
-# The released loop goes on until its weights rest, which took up to 1,100 rounds in a search on digits. Frank-Wolfe may never
-# rest, and ends when it was meant to.
-ITERATIVE = {"projected_gradient": partial(projected_gradient, rounds=10_000), "frank_wolfe": frank_wolfe}
+# The released loop runs until its weights rest, which took up to 1,100 rounds in a search on digits. Frank-Wolfe may never rest
+# and ends after the intended number of rounds.
+ITERATIVE: dict[str, Callable[[np.ndarray], Solution]] = {
+    "projected_gradient": partial(projected_gradient, rounds=10_000), "frank_wolfe": frank_wolfe}
 
 
 class E2rnas2021(BilevelMethod[E2rnas2021Config]):
-    """See the module for the mathematics and its cost, `engine.search.method.SearchMethod` for the contract."""
+    """E2RNAS of 2021, with the mathematics and the cost that the module describes."""
 
     cell_kinds = ("normal", "reduce")
     primitives = (NONE, *PRIMITIVES)
     _told: tuple[str, ...] = ()
 
-    def terms(self) -> tuple[Term, ...]:
-        """The five losses in the order of the released code, which decides between equal pairs. See `BilevelMethod.terms`."""
-        factor = self.config.out_of_distribution_factor / self.supernet.classes
-        return (Term("natural"), Term("adversarial"), Term("parameters"), Term("out_of_distribution", factor), Term("macs"))
+    def objectives(self) -> tuple[Objective, ...]:
+        """Return the five losses in the order of the released code, which decides between equal pairs."""
+        parameters, macs = self.sizes
+        uniform = OBJECTIVES["out_of_distribution"].times(self.config.out_of_distribution_factor / self.supernet.classes)
+        return OBJECTIVES["natural"], OBJECTIVES["adversarial"], parameters, uniform, macs
 
     def inner_attack(self) -> InnerAttack:
-        """Radius and step of the one-step attack. See `BilevelMethod.inner_attack`."""
+        """Return radius and step of the one-step attack."""
         epsilon = self.config.attack_epsilon
         return InnerAttack(epsilon, STEP_IN_RADII * epsilon, 1, True)
 
     def architecture_passes(self) -> int:
-        """See `BilevelMethod.architecture_passes`."""
         return 6 if self.config.unrolled else 3
 
     @property
     def passes_per_step(self) -> int:
-        """See `SearchMethod`."""
+        """Forward passes of one step of the present epoch."""
         training = 1 + bool(self.config.training_share(self.epoch)) + 2 * bool(self.config.training_adversarial_weight)
         return self.architecture_passes() + 1 + training
 
     @property
     def notices(self) -> list[str]:
-        """See `SearchMethod`."""
+        """Notices on the size objectives, from the first step on, and those of every method."""
         return [*self._told, *super().notices]
 
     def take(self, proposal: Proposal) -> StepReport:
-        """See `BilevelMethod.take`."""
         alphas = self._state.alphas
         report = super().take(proposal)
         if self.steps == 1:
@@ -94,39 +103,44 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
             self._told = tuple(told for size in self.sizes if (told := self._about(size, alphas, norms[size.name])))
         return report
 
-    def _about(self, size: Size, alphas: Tensor, norm: float) -> str:
-        """That a size objective is inert, or else where its count begins and whereto a target pulls it; "" without a target."""
+    def _about(self, size: Objective, alphas: Tensor, norm: float) -> str:
+        """Return the notice that a size objective is inert, or of its first count and its target; "" without a target."""
         name, unit = {"parameters": ("parameters", PARAMETERS_IN), "macs": ("MACs", MACS_IN)}[size.name]
         if norm == 0:
             return inert_notice(name)
         if self.config.size_bound != "abs":
             return ""
-        begin = expected(size.table, alphas).item()
+        (table,), (_, target, _) = size.inputs, size.constants
+        begin = expected(table, alphas).item()
         return (f"By the method's own count the search begins with {begin * unit:,.0f} {name} and has the target "
-                f"{size.lower * unit:,.0f}: this loss asks for a {'larger' if begin < size.lower else 'smaller'} network.")
+                f"{target * unit:,.0f}: this loss asks for a {'larger' if begin < target else 'smaller'} network.")
 
     def _attacked(self) -> tuple[bool, bool]:
         return self.config.training_adversarial_weight > 0, True
 
     @cached_property
-    def sizes(self) -> tuple[Size, Size]:
-        """Parameters and MACs, with their tables and bounds in the published units."""
+    def sizes(self) -> tuple[Objective, Objective]:
+        """Parameters and MACs, with their tables as inputs and their bounds as constants, in the published units."""
         anatomy, settings = (self.supernet.cells, self.supernet.kinds, self.supernet.primitives), self.config
         of_parameters = (settings.parameters_lower, settings.parameters_upper)
         table, bounds = published_macs(*anatomy), (settings.macs_lower, settings.macs_upper)
         if settings.mac_count == "modules":
             published, table = table, module_macs(*anatomy)
-            bounds = tuple(same_quantile(bound, published, table) for bound in bounds)
-        counts = (("parameters", module_parameters(*anatomy), of_parameters, PARAMETERS_IN), ("macs", table, bounds, MACS_IN))
-        return tuple(Size(name, (count / unit).to(self.device, self.dtype), settings.size_bound, *(one / unit for one in limits))
-                     for name, count, limits, unit in counts)  # type: ignore[return-value]
+            bounds = same_quantile(bounds[0], published, table), same_quantile(bounds[1], published, table)
+
+        def size(name: str, table: Tensor, bounds: tuple[float, float], unit: float, of: str) -> Objective:
+            lower, upper = bounds
+            return size_objective(name, (table / unit).to(self.device, self.dtype), settings.size_bound,
+                                  lower / unit, upper / unit, f"{unit:.0e} {of}")
+
+        return (size("parameters", module_parameters(*anatomy), of_parameters, PARAMETERS_IN, "parameters"),
+                size("macs", table, bounds, MACS_IN, "MACs"))
 
     def weigh(self, gradients: Tensor, losses: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """The Gramian of the normalised gradients, and the solver's weights plus 1e-7, or those of another weighting. See
-        `BilevelMethod.weigh`."""
+        """Return the Gramian of the normalised gradients and the solver's weights plus 1e-7, or those of another weighting."""
         gramian = normalised(gramian_of(gradients), losses, self.config.gradient_normalisation, FLOOR)
         if self.config.weighting != "mgda":
-            return gramian, implementation_of(WEIGHTINGS[self.config.weighting])(gramian, names, 0.5)
+            return gramian, WEIGHTINGS[self.config.weighting].function(gramian, names, 0.5)
         if self.config.solver == "exact":
             return gramian, mgda(gramian)
         weights = ITERATIVE[self.config.solver](gramian.cpu().numpy()).weights + FLOOR
@@ -134,58 +148,58 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
 
     def _propose(self, passes: Bilevel, train_batch: Batch, alpha_batch: Batch, starts: tuple[Tensor | None, ...],
                  learning_rate: float, out_of_distribution: Tensor | None) -> Proposal:
-        """The order of the released code: alphas first, then the weights at the new alphas."""
+        """Compute a step in the order of the released code: alphas, then the weights at the new alphas."""
         assert out_of_distribution is not None and starts[1] is not None
-        now, (x, y) = self._state, train_batch
-        training = CrossEntropy("training", self.supernet, x, y)
-        uniform = Uniformity("out_of_distribution", self.supernet, out_of_distribution)
+        now, (x, y), start = self._state, train_batch, starts[1]
+        training = self.training_objective(x, y)
+        uniform = self.bound(OBJECTIVES["out_of_distribution"], StepImages(x, y, out_of_distribution=out_of_distribution))
         self.activity = "architecture gradients"
         unrolled = now.weights
         if self.config.unrolled:
             unrolled = self._sgd(passes.weight_gradient(training, now.weights, now.alphas)[0], learning_rate)[0]
         (natural, (adversarial, xs_adv)), of_uniform = passes.side_by_side(
-            lambda: self._natural_and_adversarial(passes, alpha_batch, starts[1], unrolled),
+            lambda: self._natural_and_adversarial(passes, alpha_batch, start, unrolled),
             lambda: passes.both_gradients(uniform, unrolled, now.alphas))
         sizes = [passes.alpha_gradient(size, now.weights, now.alphas) for size in self.sizes]
-        found = self._weighted(passes, training, (natural, adversarial, sizes[0], of_uniform, sizes[1]), learning_rate)
+        gradients = self._weighted(passes, training, (natural, adversarial, sizes[0], of_uniform, sizes[1]), learning_rate)
         alphas, mean, square = adam(
-            now.alphas, now.mean, now.square, found.combined, step=now.steps + 1,
+            now.alphas, now.mean, now.square, gradients.combined, step=now.steps + 1,
             learning_rate=self.config.alpha_learning_rate, weight_decay=self.config.alpha_weight_decay)
         (natural_accuracy, buffers), (gradient, value, x_adv) = passes.side_by_side(
             lambda: self._natural_pass(passes, x, y, alphas),
             lambda: self._training_gradient(passes, training, uniform, starts[0], alphas))
         weights, velocity = self._sgd(clipped(gradient, self.config.gradient_clip), learning_rate)
         state = State(weights, velocity, alphas, mean, square, buffers, now.steps + 1)
-        return Proposal(state, x_adv, xs_adv, self.terms(), found, value, natural_accuracy, passes.passes)
+        return Proposal(state, x_adv, xs_adv, self.objectives(), gradients, value, natural_accuracy, passes.passes)
 
     def _natural_and_adversarial(self, passes: Bilevel, batch: Batch, start: Tensor,
                                  weights: Tensor) -> tuple[Gradients, tuple[Gradients, Tensor]]:
-        """Of L, and of L_adv with its images, at these weights; the attack costs no pass."""
+        """Compute the gradients of L, and of L_adv with its images, at these weights; the attack costs no pass."""
         (x, y), attack, alphas = batch, self.inner_attack(), self._state.alphas
         of_weights, of_alphas, direction, loss, correct = passes.one_pass(
             ("wax", self.supernet), partial(_all_gradients, self.supernet), x, y, weights, alphas)
         x_adv = project(x + start.to(x) + attack.step_size * direction.sign(), x, attack.epsilon, attack.clip)
-        adversarial = passes.both_gradients(CrossEntropy("adversarial", self.supernet, x_adv, y), weights, alphas)
+        adversarial = passes.both_gradients(cross_entropy_of(self.supernet, x_adv, y, "adversarial"), weights, alphas)
         return (of_weights, of_alphas, Value(loss, correct)), (adversarial, x_adv)
 
-    def _weighted(self, passes: Bilevel, training: Objective, found: Sequence[Gradients | tuple[Tensor, Value]],
+    def _weighted(self, passes: Bilevel, training: Objective, parts: Sequence[Gradients | tuple[Tensor, Value]],
                   learning_rate: float) -> ArchitectureGradients:
-        """The weights of the five losses, and what alphas descend. found: without the first entry where w' does not matter."""
-        now, settings, terms = self._state, self.config, self.terms()
-        raw, values = torch.stack([one[-2] for one in found]), tuple(one[-1] for one in found)
-        gradients, gramian, weights = self._weighed(raw, values, terms)
+        """Weigh the five losses. parts: gradients and values; sizes, which do not depend on w', lack the first gradient."""
+        now, settings, objectives = self._state, self.config, self.objectives()
+        raw, values = torch.stack([part[-2] for part in parts]), tuple(part[-1] for part in parts)
+        gradients, gramian, weights = self._weighed(raw, values, objectives)
         shares = weights.to(self.dtype)
         combined = (shares[:, None] * gradients).sum(dim=0)
         if settings.unrolled:
-            vector = sum(share * term.coefficient * one[0]
-                         for share, term, one in zip(shares, terms, found, strict=True) if len(one) == 3)
+            vector = sum(share * objective.coefficient * part[0]
+                         for share, objective, part in zip(shares, objectives, parts, strict=True) if len(part) == 3)
             combined = combined - learning_rate * passes.mixed_product(training, now.weights, now.alphas, vector,
                                                                        settings.finite_difference)
         return ArchitectureGradients(raw, gradients, gramian, weights, combined, values)
 
-    def _training_gradient(self, passes: Bilevel, training: CrossEntropy, uniform: Uniformity, start: Tensor | None,
+    def _training_gradient(self, passes: Bilevel, training: Objective, uniform: Objective, start: Tensor | None,
                            alphas: Tensor) -> tuple[Tensor, Value, Tensor | None]:
-        """Gradient [n] and value of the loss of the weight step, and its adversarial images; each batch in its own pass."""
+        """Compute gradient [n] and value of the loss of the weight step, and its adversarial images; one pass for each batch."""
         gradient, (loss, correct) = self._weight_step_gradient(passes, training, alphas)
         if share := self.config.training_share(self.epoch) / self.supernet.classes:
             of_uniform, value = self._weight_step_gradient(passes, uniform, alphas)
@@ -193,23 +207,22 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
         x_adv = None
         if start is not None:
             x_adv = self._fast_attack(passes, training, start, alphas)
-            of_adversarial, value = self._weight_step_gradient(
-                passes, CrossEntropy("training", self.supernet, x_adv, training.y), alphas)
+            of_adversarial, value = self._weight_step_gradient(passes, self.training_objective(x_adv, training.inputs[1]), alphas)
             weight = self.config.training_adversarial_weight
             gradient, loss = gradient + weight * of_adversarial, loss + weight * value.loss
         return gradient, Value(loss, correct), x_adv
 
-    def _fast_attack(self, passes: Bilevel, training: CrossEntropy, start: Tensor, alphas: Tensor) -> Tensor:
-        """Fast-AT's images: one step from a random start, which is kept in 0..1 too. One pass."""
-        attack, x = self.inner_attack(), training.x
+    def _fast_attack(self, passes: Bilevel, training: Objective, start: Tensor, alphas: Tensor) -> Tensor:
+        """Make Fast-AT's images: one step from a random start, which is kept in 0..1 too. One pass."""
+        attack, (x, y) = self.inner_attack(), training.inputs
         self.activity = "attack on the weights batch"
         begin = project(x + start.to(x), x, attack.epsilon, attack.clip)
-        direction = passes.input_gradient(self.supernet, begin, training.y, self.weights, alphas).sign()
+        direction = passes.input_gradient(self.supernet, begin, y, self.weights, alphas).sign()
         return project(begin + attack.step_size * direction, x, attack.epsilon, attack.clip)
 
 
 def _all_gradients(network: FunctionalNetwork, x: Tensor, y: Tensor, weights: Tensor, alphas: Tensor) -> tuple[Tensor, ...]:
-    """Gradients of the natural loss with respect to weights, alphas and images, the loss and the accuracy."""
+    """Return the gradients of the natural loss with respect to weights, alphas and images, the loss and the accuracy."""
     x, weights, alphas = (tensor.detach().requires_grad_(True) for tensor in (x, weights, alphas))
     logits = network.logits(x, weights, alphas)
     loss = F.cross_entropy(logits, y)

@@ -2,32 +2,33 @@
 
     min over (alpha, beta) of L(w, alpha, beta) on the alphas batch,    w trained with SGD on the weights batches
 
-on a supernet of partial channels with edge weights (`engine.space.partial`), natural images throughout, DARTS's eight
-primitives. Betas lie at the end of the flat alphas and share their Adam. In the warm-up alphas and betas rest, and so do
-Adam's moments and its count of steps. A step has 3 forward passes, one of the warm-up 2; unrolled it is 6.
+on a supernet of partial channels with edge weights (`engine.space.partial`), with natural images throughout and DARTS's eight
+primitives. Betas follow the alphas in one flat vector and share its Adam. In the warm-up, alphas, betas, Adam's moments and its
+count of steps rest. A step has 3 forward passes, 2 in the warm-up and 6 if unrolled.
 """
 
 from __future__ import annotations
 
 from engine.architecture.genotype import NONE, PRIMITIVES
-from engine.search.bilevel_method import Term, WeighedBilevelMethod
+from engine.search.bilevel_method import WeighedBilevelMethod
 from engine.search.methods.pcdarts.config import PcDartsConfig
+from engine.search.registries import OBJECTIVES, Objective
 
 
 class PcDarts(WeighedBilevelMethod[PcDartsConfig]):
-    """See the module for the mathematics, `engine.search.method.SearchMethod` for the contract."""
+    """PC-DARTS, with the mathematics that the module describes."""
 
     cell_kinds = ("normal", "reduce")
     primitives = (NONE, *PRIMITIVES)
 
-    def terms(self) -> tuple[Term, ...]:
-        """The natural loss and what the configuration adds; nothing in the warm-up. See `BilevelMethod.terms`."""
-        return () if self.epoch < self.config.warmup_epochs else (Term("natural"), *self.added_terms())
+    def objectives(self) -> tuple[Objective, ...]:
+        """Return the natural loss and the added objectives; nothing in the warm-up."""
+        return () if self.epoch < self.config.warmup_epochs else (OBJECTIVES["natural"], *self.added_objectives())
 
     @property
     def stage(self) -> str:
-        """See `SearchMethod.stage`."""
-        last = self.config.warmup_epochs  # epochs are counted from 1 wherever they are read
+        """Warm-up or search, with the epoch at which they change; empty without a warm-up."""
+        last = self.config.warmup_epochs  # readers count epochs from 1
         if not last:
             return ""
         if self.epoch < last:

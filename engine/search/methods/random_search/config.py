@@ -26,7 +26,7 @@ class RandomSearchConfig(SearchConfig):
         10, "Random genotypes that are trained, measured and ranked. Our default.", group="Schedule", ge=1, le=1000)
     epochs: int = setting(
         50, "Epochs of all candidates together; each has an equal share, at least 2. The last of a share trains nothing: it "
-        "measures the finished network on the alphas split. Our default: as many as ARNAS's search has.", group="Schedule", ge=2,
+        "measures the finished network on the select split. Our default: as many as ARNAS's search has.", group="Schedule", ge=2,
         le=100_000)
     channels: int = setting(24, "Channels C of the first cells of each candidate; even.", step=2,
                             group="Candidates", source="ARNAS code", ge=2, le=512)
@@ -35,7 +35,7 @@ class RandomSearchConfig(SearchConfig):
                                                  group="Candidates")
     width_ratio: WidthRatio = width_ratio_setting("1:2:2", "ARNAS code", group="Candidates")
     ranking: Ranking = setting(
-        "adversarial", "Which candidate is the result. adversarial, natural: that of the highest such accuracy on the alphas "
+        "adversarial", "Which candidate is the result. adversarial, natural: that of the highest such accuracy on the select "
         "split, the other accuracy between equals; none: the first, whatever it measures: a random baseline. Our default.",
         group="Candidates")
     epsilon: Pixels = setting(8 / 255, "L-infinity radius of the attack in training and in ranking, pixel space.",
@@ -88,7 +88,7 @@ METHODS.add("random_search", Method(
     name="random_search",
     title="Random search",
     summary="The baseline: draws architectures at random, trains each adversarially for a few epochs on its own, and ranks them "
-            "by adversarial accuracy on the alphas split. It has no supernet and no architecture weights.",
+            "by adversarial accuracy on the select split. It has no supernet and no architecture weights.",
     source="A standard baseline; no paper fixes its settings",
     config=RandomSearchConfig,
     implementation="engine.search.methods.random_search.method:RandomSearch",

@@ -11,11 +11,11 @@ from engine.space.network import Network
 
 
 class FlatNetwork:
-    """A network between two flat vectors: weights [n], the parameters in their order, and buffers [m], mean and variance of
-    every BatchNorm in their order. Counters of batches are left out: nothing reads them.
+    """A network as two flat vectors: weights [n], the parameters in their order, and buffers [m], mean and variance of every
+    BatchNorm in their order. Counters of batches are left out, since nothing reads them.
 
     Attributes:
-        network: as given.
+        network: the network itself.
     """
 
     def __init__(self, network: Network) -> None:
@@ -25,21 +25,21 @@ class FlatNetwork:
                             if name.endswith((".running_mean", ".running_var"))]
 
     def weights(self) -> Tensor:
-        """A copy of the weights [n]."""
+        """Return a copy of the weights [n]."""
         return _flat(self._parameters)
 
     def buffers(self) -> Tensor:
-        """A copy of the buffers [m]."""
+        """Return a copy of the buffers [m]."""
         return _flat(self._statistics)
 
     def load(self, weights: Tensor, buffers: Tensor) -> None:
-        """Writes both vectors into the network."""
+        """Write both vectors into the network."""
         for flat, tensors in ((weights, self._parameters), (buffers, self._statistics)):
             for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
                 tensor.detach().copy_(part.view_as(tensor))
 
     def gradient(self, loss: Tensor) -> Tensor:
-        """Gradient [n] of a scalar that the network computed."""
+        """Return the gradient [n] of a scalar that the network computed."""
         return _flat(torch.autograd.grad(loss, self._parameters))
 
 

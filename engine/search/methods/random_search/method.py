@@ -1,6 +1,6 @@
 """Random search: n architectures drawn uniformly (`sampling`), each trained adversarially on its own, measured, ranked.
 
-    result = argmax over i of accuracy(PGD(x), y; w_i, a_i) on the alphas split,    a_1, ..., a_n uniform, independent
+    result = argmax over i of accuracy(PGD(x), y; w_i, a_i) on the select split,    a_1, ..., a_n uniform, independent
 
 w_i are the weights of the derived network of a_i after a short adversarial training on the weights split, of which one step
 is that of ARNAS's retraining without the auxiliary head:
@@ -10,14 +10,14 @@ is that of ARNAS's retraining without the auxiliary head:
 | training            | weights batch as it is, in training mode: BatchNorm, accuracy         | 1      | nothing           |
 |                     | PGD of k steps, in evaluation mode                                    | k      | input gradients   |
 |                     | weight step: SGD on the adversarial images' loss, in training mode    | 1      | weight gradient   |
-| measuring (last epoch of a candidate) | alphas batch as it is, in evaluation mode           | 1      | nothing           |
+| measuring (last epoch of a candidate) | select batch as it is, in evaluation mode           | 1      | nothing           |
 |                     | PGD of m steps of epsilon/4, in evaluation mode                       | m      | input gradients   |
 |                     | its images, in evaluation mode                                        | 1      | nothing           |
 
-So a candidate is measured when it is finished, once on each image, and its right answers are counted. Candidates share their
-random numbers: the seed of their first weights, the order and augmentation of the images, the starts of PGD; of two of them,
-more of the difference is then the architecture's. The accuracy is that of a short training, a proxy of what the network
-would withstand after a whole one, and the highest of n is higher than that candidate deserves.
+A finished candidate is measured once on each image, and its correct answers are counted; no select image is ever trained on.
+Candidates share their random numbers: first weights, order and augmentation of the images, starts of PGD. More of the difference
+between two of them is then due to the architecture. The accuracy after a short training is a proxy of that after a full one, and
+the highest of n overstates its candidate.
 """
 
 from __future__ import annotations
@@ -50,20 +50,20 @@ if TYPE_CHECKING:
     from engine.space.supernet import Supernet
 
 Batch = tuple[Tensor, Tensor]
-LAYOUT = "random search 1"  # of the checkpoint
+LAYOUT = "random search 2"  # of the checkpoint; 1 measured on the alphas split
 
 
 @dataclass(frozen=True)
 class State:
-    """Everything that a step reads and replaces; no tensor in it is ever changed in place.
+    """Everything that a step reads and replaces; its tensors are never changed in place.
 
     Attributes:
         seed: of the genotypes and of every candidate's first weights.
-        candidate: whose weights these are, from 0.
+        candidate: number of the candidate that has these weights, from 0.
         weights, velocity: [n] weights and momentum buffer of SGD, in the order of the network's parameters.
         buffers: [m] running statistics of BatchNorm.
         images, natural_correct, adversarial_correct: the candidate's measurement so far.
-        candidates: those that are done.
+        candidates: finished candidates.
         steps: completed steps, of all candidates.
     """
 
@@ -80,12 +80,12 @@ class State:
 
 
 class RandomSearch:
-    """See the module for the mathematics, `engine.search.method.SearchMethod` for the contract.
+    """Random search, with the mathematics that the module describes.
 
     Attributes:
         cell_kinds: as published; the architectures that are drawn have those of the supernet, which `placement` decides.
         primitives: of the architectures that are drawn.
-        epoch: of the steps to come, from 0.
+        epoch: epoch of the next steps, from 0.
     """
 
     cell_kinds = ("robust", "reduce", "accurate")
@@ -94,7 +94,7 @@ class RandomSearch:
 
     def __init__(self, config: RandomSearchConfig, supernet: Supernet, *, device: torch.device | str,
                  dtype: torch.dtype = torch.float32, seed: int) -> None:
-        """supernet: read for its kinds, classes, image shape and normalisation alone. seed: of all candidates."""
+        """supernet: only its kinds, classes, image shape and normalisation are read. seed: of all candidates."""
         self.config, self.supernet = config, supernet
         self.device, self.dtype = torch.device(device), dtype
         self.notices: list[str] = []
@@ -103,21 +103,21 @@ class RandomSearch:
         self._network = self._fresh_network(seed, 0)
         self._state = self._begun(seed, 0)
 
-    # What `SearchMethod` offers.
+    # The interface of `SearchMethod`.
 
     @property
     def weights(self) -> Tensor:
-        """[n] weights of the candidate that is trained, in the order of its network's parameters."""
+        """[n] weights of the present candidate, in the order of its network's parameters."""
         return self._state.weights
 
     @property
     def buffers(self) -> Tensor:
-        """[m] running statistics of BatchNorm of the candidate that is trained."""
+        """[m] running statistics of BatchNorm of the present candidate."""
         return self._state.buffers
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
-        """See `SearchMethod.candidates`."""
+        """Measured candidates, oldest first."""
         return self._state.candidates
 
     @property
@@ -132,7 +132,7 @@ class RandomSearch:
 
     @property
     def stage(self) -> str:
-        """See `SearchMethod.stage`. Epochs and candidates are counted from 1 wherever they are read."""
+        """Candidate and epoch, counted from 1, and the best accuracy so far."""
         position, epochs = self.config.training_epoch(self.epoch)
         doing = "measuring" if self._measures else f"epoch {position + 1} of {epochs}"
         here = f"Candidate {self._candidate + 1} of {self.config.candidates}, {doing}"
@@ -143,11 +143,10 @@ class RandomSearch:
         return f"{here}; best so far {100 * reached:.1f} % {self.config.ranking}"
 
     def begin_epoch(self, epoch: int) -> None:
-        """See `SearchMethod.begin_epoch`."""
         self.epoch = epoch
 
     def end_epoch(self) -> None:
-        """Behind its measuring epoch a candidate is done. See `SearchMethod.end_epoch`."""
+        """Add the candidate to the finished ones after its measuring epoch."""
         now = self._state
         if self._measures and now.images:
             done = Candidate(now.candidate + 1, self._genotype(now.seed, now.candidate), now.images, now.natural_correct,
@@ -155,20 +154,21 @@ class RandomSearch:
             self._state = replace(now, candidates=(*now.candidates, done), images=0, natural_correct=0, adversarial_correct=0)
 
     def genotype(self) -> Genotype:
-        """The best candidate's so far, by `ranking`; the first one's before any is measured."""
+        """Return the genotype of the best candidate so far, by `ranking`; of the first one before any is measured."""
         best = ranked(self.candidates, self.config.ranking)
         return best[0].genotype if best else self._genotype(self._state.seed, 0)
 
     def step(self, train_batch: Batch, alpha_batch: Batch, *, learning_rate: float,
              generator: torch.Generator | None = None, noise: tuple[Tensor, Tensor] | None = None,
              poll: Callable[[], None] = lambda: None) -> StepReport:
-        """One step of training or, in a candidate's last epoch, of measuring it; all or nothing.
+        """Take one step of training or, in a candidate's last epoch, of measuring it; all or nothing.
 
         Args:
-            train_batch, alpha_batch: (x [B, C, H, W] in 0..1, y [B] int64); the one that the step has no use for is not read.
+            train_batch: (x [B, C, H, W] in 0..1, y [B] int64) of the weights split; read in training only.
+            alpha_batch: a batch of the select split; read in measuring only.
             learning_rate: of SGD.
-            generator: where the random start of the attack comes from.
-            noise: what is added to the weights and to the alphas batch for that start, instead of a generator.
+            generator: source of the attack's random start.
+            noise: the random starts on weights and select batch, instead of a generator.
             poll: called before each forward pass; may raise to abandon the step.
 
         Raises:
@@ -181,23 +181,23 @@ class RandomSearch:
         x, y = x.to(self.device, self.dtype), y.to(self.device)
         if self._measures:
             added = self._uniform(x, generator) if noise is None else noise[1]
-            after, found = self._measured(now, x, y, added.to(x), poll)
+            after, numbers = self._measured(now, x, y, added.to(x), poll)
         else:
             added = self._normal(x, generator) if noise is None else noise[0]
-            after, found = self._trained(now, x, y, added.to(x), learning_rate, poll)
+            after, numbers = self._trained(now, x, y, added.to(x), learning_rate, poll)
         self._state = replace(after, steps=now.steps + 1)
-        return self._report(found, len(y))
+        return self._report(numbers, len(y))
 
     # The step.
 
     @property
     def _candidate(self) -> int:
-        """Whose epoch the present one is, from 0."""
+        """Number of the present epoch's candidate, from 0."""
         return self.epoch // self.config.candidate_epochs
 
     @property
     def _measures(self) -> bool:
-        """Whether the present epoch is the last one of its candidate."""
+        """True in the last epoch of a candidate."""
         position, epochs = self.config.training_epoch(self.epoch)
         return position == epochs
 
@@ -205,7 +205,7 @@ class RandomSearch:
         return random_genotype(self.supernet.kinds, generator_for(seed, "genotype", candidate))
 
     def _fresh_network(self, seed: int, candidate: int) -> FlatNetwork:
-        """A candidate's network; the first weights of all candidates are drawn from the same random numbers."""
+        """Build a candidate's network; the first weights of all candidates come from the same random numbers."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(stable_seed(seed, "network"))
             network = Network(self._genotype(seed, candidate), channels=self.config.channels, layers=self.config.layers,
@@ -215,13 +215,15 @@ class RandomSearch:
         return FlatNetwork(network.to(self.device, self.dtype))
 
     def _begun(self, seed: int, candidate: int) -> State:
-        """Before the first step of the candidate whose fresh network is at hand."""
+        """Return the state before the first step of the candidate whose fresh network is loaded."""
         weights = self._network.weights()
         return State(seed, candidate, weights, torch.zeros_like(weights), self._network.buffers())
 
     def _begin_step(self) -> State:
-        """What the step starts from: the state, or the first one of a candidate whose turn it is. The network at hand, which
-        an abandoned step may have left anyhow, is made to hold it."""
+        """Return the state that the step starts from, fresh for a new candidate.
+
+        Reset the network to it; an abandoned step may have changed it.
+        """
         now = self._state
         if self._network.network.genotype != self._genotype(now.seed, self._candidate) or now.candidate != self._candidate:
             self._network = self._fresh_network(now.seed, self._candidate)
@@ -230,17 +232,19 @@ class RandomSearch:
         self._network.load(now.weights, now.buffers)
         return now
 
-    def _normal(self, x: Tensor, generator: torch.Generator) -> Tensor:
+    def _normal(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        assert generator is not None
         noise = torch.randn(x.shape, generator=generator, device=generator.device, dtype=x.dtype)
         return self.config.start_noise * noise
 
-    def _uniform(self, x: Tensor, generator: torch.Generator) -> Tensor:
+    def _uniform(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        assert generator is not None
         uniform = torch.rand(x.shape, generator=generator, device=generator.device, dtype=x.dtype)
         return self.config.epsilon * (2 * uniform - 1)
 
     def _trained(self, now: State, x: Tensor, y: Tensor, noise: Tensor, learning_rate: float,
                  poll: Callable[[], None]) -> tuple[State, dict[str, float]]:
-        """One step of SGD on the adversarial images, after a pass of the natural ones that BatchNorm learns from."""
+        """Take one step of SGD on the adversarial images, after a natural pass that updates BatchNorm."""
         config, network = self.config, self._network.network.train()
         with torch.no_grad():
             natural = self._logits(network, x, "natural weights batch", poll)
@@ -257,20 +261,20 @@ class RandomSearch:
 
     def _measured(self, now: State, x: Tensor, y: Tensor, noise: Tensor,
                   poll: Callable[[], None]) -> tuple[State, dict[str, float]]:
-        """How many of a batch the network gets right, as it is and under attack."""
+        """Count the correct answers of the network on a batch, unchanged and under attack."""
         config, network = self.config, self._network.network.eval()
         start = project(x + noise, x, config.epsilon)
         with torch.no_grad():
-            natural = self._logits(network, x, "natural alphas batch", poll)
-        x_adv = self._attack(x, y, start, config.epsilon / 4, config.ranking_steps, "alphas batch", poll)
+            natural = self._logits(network, x, "natural select batch", poll)
+        x_adv = self._attack(x, y, start, config.epsilon / 4, config.ranking_steps, "select batch", poll)
         with torch.no_grad():
-            adversarial = self._logits(network, x_adv, "adversarial alphas batch", poll)
-        found = self._numbers(
+            adversarial = self._logits(network, x_adv, "adversarial select batch", poll)
+        numbers = self._numbers(
             natural_loss=F.cross_entropy(natural, y), adversarial_loss=F.cross_entropy(adversarial, y),
             natural_correct=(natural.argmax(1) == y).sum(), adversarial_correct=(adversarial.argmax(1) == y).sum())
-        after = replace(now, images=now.images + len(y), natural_correct=now.natural_correct + round(found["natural_correct"]),
-                        adversarial_correct=now.adversarial_correct + round(found["adversarial_correct"]))
-        return after, found
+        after = replace(now, images=now.images + len(y), natural_correct=now.natural_correct + round(numbers["natural_correct"]),
+                        adversarial_correct=now.adversarial_correct + round(numbers["adversarial_correct"]))
+        return after, numbers
 
     def _logits(self, network: Network, x: Tensor, activity: str, poll: Callable[[], None]) -> Tensor:
         self.activity = activity
@@ -279,13 +283,13 @@ class RandomSearch:
 
     def _attack(self, x: Tensor, y: Tensor, start: Tensor, step_size: float, steps: int, batch: str,
                 poll: Callable[[], None]) -> Tensor:
-        """PGD on the network at hand in evaluation mode, images within 0..1."""
-        numbers = iter(range(1, steps + 1))
+        """Run PGD on the present network in evaluation mode, images within 0..1."""
+        step = iter(range(1, steps + 1))
         with under_attack(self._network.network):
             logits_of = attacked(self._network.network)
 
             def gradient(images: Tensor) -> Tensor:
-                self.activity = f"PGD step {next(numbers)} of {steps}, {batch}"
+                self.activity = f"PGD step {next(step)} of {steps}, {batch}"
                 poll()
                 images = images.detach().requires_grad_()
                 with torch.enable_grad():
@@ -293,41 +297,41 @@ class RandomSearch:
 
             return pgd(gradient, x, start, epsilon=self.config.epsilon, step_size=step_size, steps=steps, clip=True)
 
-    # What comes out of it.
+    # Report and checkpoint.
 
     def _numbers(self, **tensors: Tensor) -> dict[str, float]:
-        """All scalars of a step, fetched from the device at once.
+        """Fetch all scalars of a step from the device at once.
 
         Raises:
             RunError: one of them is not finite.
         """
-        found = dict(zip(tensors, torch.stack([tensor.detach().double() for tensor in tensors.values()]).tolist(), strict=True))
-        if not all(map(isfinite, found.values())):
-            told = " and ".join(f"a {name.replace('_', ' ')} of {value:.4g}" for name, value in found.items() if "loss" in name)
-            raise RunError(f"Step {self.steps} of the search must give finite numbers, got {told}; lower weights_learning_rate "
+        numbers = dict(zip(tensors, torch.stack([tensor.detach().double() for tensor in tensors.values()]).tolist(), strict=True))
+        if not all(map(isfinite, numbers.values())):
+            losses = " and ".join(f"a {name.replace('_', ' ')} of {value:.4g}"
+                                  for name, value in numbers.items() if "loss" in name)
+            raise RunError(f"Step {self.steps} of the search must give finite numbers, got {losses}; lower weights_learning_rate "
                            "or gradient_clip. The state before the step is kept.")
-        return found
+        return numbers
 
-    def _report(self, found: Mapping[str, float], images: int) -> StepReport:
+    def _report(self, numbers: Mapping[str, float], images: int) -> StepReport:
         none: dict[str, Any] = dict.fromkeys(("coefficients", "weights", "norms", "raw_norms", "cosines"), ())
         common: dict[str, Any] = none | {"passes": self.passes_per_step, "stage": self.stage, "statistics": "running"}
         if not self._measures:
-            trained = ("train_loss", "train_accuracy", "train_adversarial_accuracy")
-            return StepReport(names=(), losses=(), natural_accuracy=None, adversarial_accuracy=None, **common,
-                              **{name: found[name] for name in trained})
+            common |= {name: numbers[name] for name in ("train_loss", "train_accuracy", "train_adversarial_accuracy")}
+            return StepReport(names=(), losses=(), natural_accuracy=None, adversarial_accuracy=None, **common)
         return StepReport(
-            names=("natural", "adversarial"), losses=(found["natural_loss"], found["adversarial_loss"]),
-            natural_accuracy=found["natural_correct"] / images, adversarial_accuracy=found["adversarial_correct"] / images,
+            names=("natural", "adversarial"), losses=(numbers["natural_loss"], numbers["adversarial_loss"]),
+            natural_accuracy=numbers["natural_correct"] / images, adversarial_accuracy=numbers["adversarial_correct"] / images,
             train_loss=None, train_accuracy=None, train_adversarial_accuracy=None, **common)
 
     def state_dict(self) -> dict[str, Any]:
-        """See `SearchMethod.state_dict`. The tensors are the method's own; it never changes them in place."""
+        """Return the state; its tensors are the method's own, which never changes them in place."""
         state = {f.name: getattr(self._state, f.name) for f in fields(State)}
         return {"layout": LAYOUT} | state | {"candidates": [
             {**vars(one), "genotype": one.genotype.to_json()} for one in self.candidates]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """See `SearchMethod.load_state_dict`.
+        """Restore a state.
 
         Raises:
             CheckpointError: an entry is missing or has another shape or layout; nothing is changed then.
@@ -349,7 +353,7 @@ class RandomSearch:
 
 
 def _whole(state: Mapping[str, Any], name: str) -> int:
-    """A whole number of a checkpoint."""
+    """Read a whole number of a checkpoint."""
     value = state.get(name)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise CheckpointError(f"Entry {name!r} of the search checkpoint must be a whole number, got {value!r}; it belongs to "
@@ -358,7 +362,7 @@ def _whole(state: Mapping[str, Any], name: str) -> int:
 
 
 def _candidates(records: Any) -> tuple[Candidate, ...]:
-    """The candidates of a checkpoint."""
+    """Read the candidates of a checkpoint."""
     try:
         return tuple(Candidate(**{**one, "genotype": Genotype.from_json(one["genotype"])}) for one in records)
     except (TypeError, KeyError, GenotypeError):

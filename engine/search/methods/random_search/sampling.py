@@ -10,10 +10,10 @@ from engine.architecture.genotype import NODES, PRIMITIVES, Cell, Genotype
 
 
 def random_genotype(kinds: Sequence[str], generator: torch.Generator) -> Genotype:
-    """One architecture of the (1 x 3 x 6 x 10 x 7^8)^k there are with k cell kinds, each as likely as any other.
+    """Draw one of the (1 x 3 x 6 x 10 x 7^8)^k architectures with k cell kinds, all equally likely.
 
-    Two different inputs for every node, all pairs alike, and on both an operation of `PRIMITIVES`, "none" not among them. A
-    node's edges stand in the order of their inputs, so that every choice is written in one way only.
+    Every node gets two different inputs and an operation of `PRIMITIVES` on each, never "none". A node's edges are in the order
+    of their inputs, so that every choice has one spelling.
 
     Args:
         kinds: cell kinds, in the order in which they are drawn.

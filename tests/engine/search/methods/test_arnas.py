@@ -13,7 +13,7 @@ from engine.errors import CheckpointError, RunError
 from engine.search.bilevel import Bilevel
 from engine.search.methods.arnas.config import ArnasConfig
 from engine.search.methods.arnas.method import Arnas, Proposal
-from engine.search.objectives import CrossEntropy
+from engine.search.objectives import cross_entropy_of
 from engine.search.weighting import gramian_of, mgda, normalised
 from engine.space.supernet import Supernet
 from tests.engine.search.functional_networks import DEVICE, TwoLayers
@@ -153,12 +153,12 @@ def test_losses_are_those_at_the_unrolled_weights() -> None:
     arnas, (train, alpha) = make(), batches()
     proposal = propose(arnas)
     weights, alphas = arnas.weights, arnas.alphas
-    training = CrossEntropy("training", arnas.supernet, proposal.x_adv, train[1])
+    training = cross_entropy_of(arnas.supernet, proposal.x_adv, train[1])
     gradient, _ = Bilevel().weight_gradient(training, weights, alphas)
     unrolled = weights - RATE * (gradient + arnas.config.weight_decay * weights)
     report = arnas.take(proposal)
     for loss, images in zip(report.losses, (alpha[0], proposal.xs_adv), strict=True):
-        expected = CrossEntropy("", arnas.supernet, images, alpha[1])(unrolled, alphas).loss.item()
+        expected = cross_entropy_of(arnas.supernet, images, alpha[1])(unrolled, alphas).loss.item()
         assert loss == pytest.approx(expected, rel=1e-12)
 
 
@@ -166,7 +166,7 @@ def test_weight_step_uses_the_new_alphas_and_the_adversarial_batch() -> None:
     arnas, (train, _) = make(alpha_learning_rate=1.0), batches()
     old_weights, proposal = arnas.weights, propose(arnas)
     arnas.take(proposal)
-    training = CrossEntropy("training", arnas.supernet, proposal.x_adv, train[1])
+    training = cross_entropy_of(arnas.supernet, proposal.x_adv, train[1])
     gradient, value = Bilevel().weight_gradient(training, old_weights, arnas.alphas)
     expected = old_weights - RATE * (gradient + arnas.config.weight_decay * old_weights)
     assert torch.allclose(arnas.weights, expected, rtol=1e-12)
@@ -176,7 +176,7 @@ def test_weight_step_uses_the_new_alphas_and_the_adversarial_batch() -> None:
 def test_first_order_is_the_gradient_at_the_present_weights() -> None:
     arnas, (_, alpha) = make(unrolled=False), batches()
     proposal = propose(arnas)
-    natural = CrossEntropy("natural", arnas.supernet, *alpha)
+    natural = cross_entropy_of(arnas.supernet, *alpha)
     expected, _ = Bilevel().alpha_gradient(natural, arnas.weights, arnas.alphas)
     assert torch.allclose(proposal.architecture.raw[0], expected)
 

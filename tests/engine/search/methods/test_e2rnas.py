@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,13 +11,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from engine.architecture.genotype import EDGES, NONE
-from engine.search.graphs import Graphs, Rerun
+from engine.search.graphs import Graphs
 from engine.search.methods.e2rnas.config import E2rnasConfig
 from engine.search.methods.e2rnas.method import E2rnas
 from engine.search.size import expected, module_parameters, published_parameters, range_of
 from engine.search.weighting import gramian_of, mgda, normalised
 from engine.space.supernet import Supernet
 from tests.engine.search.functional_networks import DEVICE
+from tests.engine.search.recordings import Rerun
 
 RATE = 0.05
 CHANNELS, WIDTHS = 2, (2, 4, 8, 8)  # four cells, the second and the third are reductions
@@ -88,8 +90,9 @@ def released_solver(g1: Tensor, g2: Tensor) -> tuple[float, float]:
 class Released:
     """The released step, line for line in its order; `added` False clears the gradients that it forgets to clear."""
 
-    def __init__(self, twin: E2rnas, lower: float, added: bool) -> None:
-        self.network, self.settings, self.lower, self.added = twin.supernet, twin.config, lower, added
+    def __init__(self, twin: E2rnas, lower: float, added: bool,
+                 solver: Callable[[Tensor, Tensor], tuple[float, float]] = released_solver) -> None:
+        self.network, self.lower, self.added, self.solver = twin.supernet, lower, added, solver
         self.w, self.a = (tensor.clone().requires_grad_(True) for tensor in (twin.weights, twin.alphas))
         self.sgd = torch.optim.SGD([self.w], lr=RATE, momentum=0.9, weight_decay=3e-4)
         self.adam = torch.optim.Adam([self.a], lr=twin.config.alpha_learning_rate, betas=(0.5, 0.999), weight_decay=1e-3)
@@ -129,7 +132,7 @@ class Released:
         self.size(a).backward()
         g2 = a.grad.clone()
         clear()
-        c1, c2 = released_solver(g1, g2)
+        c1, c2 = self.solver(g1, g2)
         (c1 * self.loss(*alpha, w, a) + c2 * self.size(a)).backward()
         radius = 0.01 / w.grad.norm()
         with torch.no_grad():
@@ -198,17 +201,39 @@ def test_whoever_watches_is_told_of_an_inert_size_objective() -> None:
 
 
 def test_a_plain_sum_descends_the_sum_of_both_losses() -> None:
-    (_, (xs, ys)), found = batches(), []
+    (_, (xs, ys)), proposed = batches(), []
     for gradient_sum in ("added", "apart"):
-        method = make(weighting="sum", unrolled=False, gradient_sum=gradient_sum)
+        method = make(weighting="plain_sum", unrolled=False, gradient_sum=gradient_sum)
         alphas = method.alphas.clone().requires_grad_(True)
         loss = F.cross_entropy(method.supernet.logits(xs, method.weights, alphas), ys)
         (expected,) = torch.autograd.grad(loss + (AWAKE - published_sum(alphas)).clamp(min=1), alphas)
-        found.append(method.propose(*batches(), learning_rate=RATE, noise=starts(0)).architecture)
-        assert found[-1].weights.tolist() == [1, 1]
-        torch.testing.assert_close(found[-1].combined, expected)
-    assert torch.equal(found[0].combined, found[1].combined)
-    assert E2rnasConfig(weighting="sum", gradient_sum="apart", solver="exact").deviations() == ["plain sum"]
+        proposed.append(method.propose(*batches(), learning_rate=RATE, noise=starts(0)).architecture)
+        assert proposed[-1].weights.tolist() == [1, 1]
+        torch.testing.assert_close(proposed[-1].combined, expected)
+    assert torch.equal(proposed[0].combined, proposed[1].combined)
+    assert E2rnasConfig(weighting="plain_sum", gradient_sum="apart", solver="exact").deviations() == ["plain sum"]
+
+
+@pytest.mark.parametrize("lower", [INERT, AWAKE])
+def test_the_sum_is_the_released_ablation_whose_gradients_accumulate(lower: float) -> None:
+    """Released without MGDA: the losses' backward passes fill the gradients once, that of the plain sum a second time."""
+    method = make(size_lower=lower, weighting="sum", alpha_learning_rate=0.02)
+    released = Released(method, lower, added=True, solver=lambda g1, g2: (1.0, 1.0))
+    for t in range(3):
+        train, alpha = batches(t)
+        proposal = method.propose(train, alpha, learning_rate=RATE, noise=starts(t))
+        report = method.take(proposal)
+        assert report.weights == released.step(train, alpha, starts(t)[0]) == (1.0, 1.0)
+        torch.testing.assert_close(proposal.architecture.combined, released.a.grad, rtol=1e-9, atol=1e-12)
+        assert torch.allclose(method.alphas, released.a, rtol=1e-9, atol=1e-11)
+        assert torch.allclose(method.weights, released.w, rtol=1e-9, atol=1e-11)
+    assert method.config.deviations() == ["sum of accumulated gradients"]
+
+
+def test_the_sum_is_twice_the_plain_sum() -> None:
+    literal, plain = (make(weighting=weighting).propose(*batches(), learning_rate=RATE, noise=starts(0)).architecture
+                      for weighting in ("sum", "plain_sum"))
+    torch.testing.assert_close(literal.combined, 2 * plain.combined, rtol=1e-9, atol=1e-12)
 
 
 def test_another_weighting_sees_the_gradients_apart() -> None:
@@ -238,11 +263,12 @@ def test_the_repaired_count_is_that_of_real_modules_at_the_same_quantile() -> No
     network = method.supernet
     published, modules = (table(network.cells, network.kinds, network.primitives)
                           for table in (published_parameters, module_parameters))
-    quantile = method.size.lower / range_of(modules)[1]
+    _, lower, _ = method.size.constants
+    quantile = lower / range_of(modules)[1]
     assert quantile == pytest.approx(300.0 / range_of(published)[1])
     loss = method.step(*batches(), learning_rate=RATE, noise=starts(0)).losses[1]
     start = make().alphas
-    assert loss == pytest.approx(max(1.0, method.size.lower - expected(modules.to(start), start).item()))
+    assert loss == pytest.approx(max(1.0, lower - expected(modules.to(start), start).item()))
 
 
 def test_images_of_the_weight_step_are_in_the_ball_and_in_pixel_range() -> None:

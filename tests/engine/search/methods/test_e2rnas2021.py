@@ -12,13 +12,14 @@ from torch.nn import functional as F
 
 from engine.architecture.genotype import EDGES, NONE
 from engine.configuring import build
-from engine.search.graphs import Graphs, Rerun
+from engine.search.graphs import Graphs
 from engine.search.methods.e2rnas2021.config import E2rnas2021Config
 from engine.search.methods.e2rnas2021.method import E2rnas2021
 from engine.search.minimum_norm import minimum_norm_point, projected_gradient
 from engine.search.size import module_macs, published_macs, range_of
 from engine.space.supernet import Supernet
 from tests.engine.search.functional_networks import DEVICE
+from tests.engine.search.recordings import Rerun
 
 RATE, EPSILON, EPOCHS, CLASSES = 0.05, 0.1, 4, 3
 CHANNELS, WIDTHS = 2, (2, 4, 8, 8)  # four cells, the second and the third are reductions
@@ -199,7 +200,7 @@ def test_defaults_are_the_published_settings() -> None:
     assert own <= PUBLISHED.keys(), "a default with a source is pinned here"
     assert E2rnas2021Config.presets["paper"] == {} and E2rnas2021Config().deviations() == []
     assert E2rnas2021.cell_kinds == ("normal", "reduce") and E2rnas2021.primitives[0] == NONE and len(E2rnas2021.primitives) == 8
-    assert build("search", "e2rnas2021", "cifar10", "paper").out_of_distribution.name == "svhn"
+    assert build("search", "e2rnas2021", "cifar10", "paper").out_of_distribution == "svhn"
 
 
 @pytest.mark.parametrize(("second", "named"), [(None, []), ("svhn", []), ("photographs", ["Photographs as second dataset"]),
@@ -262,8 +263,7 @@ def test_sizes_at_equal_alphas_are_those_of_the_released_code() -> None:
     alphas = torch.zeros_like(method.alphas)
     losses = [size(method.weights, alphas).loss.item() for size in method.sizes]
     assert losses == pytest.approx([4 - 2.35808, 4 - 2.84336896])
-    report = method.terms()
-    assert [term.coefficient for term in report] == [1, 1, 1, 1, 1]  # 10 of an average over ten classes
+    assert [objective.coefficient for objective in method.objectives()] == [1, 1, 1, 1, 1]  # 10 of an average over ten classes
 
 
 @pytest.mark.parametrize(("how", "loss"), [
@@ -283,10 +283,10 @@ def test_repaired_macs_have_their_bounds_at_the_same_quantile() -> None:
     network = method.supernet
     published, modules = (range_of(table(network.cells, network.kinds, network.primitives))[1]
                           for table in (published_macs, module_macs))
-    of_macs = method.sizes[1]
-    assert of_macs.lower * 1e8 / modules == pytest.approx(5e6 / published)
-    assert of_macs.upper * 1e8 / modules == pytest.approx(6e6 / published)
-    assert range_of(of_macs.table.cpu())[1] * 1e8 == pytest.approx(modules)
+    (table,), (_, lower, upper) = method.sizes[1].inputs, method.sizes[1].constants
+    assert lower * 1e8 / modules == pytest.approx(5e6 / published)
+    assert upper * 1e8 / modules == pytest.approx(6e6 / published)
+    assert range_of(table.cpu())[1] * 1e8 == pytest.approx(modules)
 
 
 @pytest.mark.parametrize("how", ["l2", "none", "loss", "loss+"])

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engine.search.inductor import CompiledStates
+from benchmarks.inductor import CompiledStates
 from engine.space.convolutional import Merged
 from engine.space.normalisation import Normalisation
 from engine.space.supernet import Supernet

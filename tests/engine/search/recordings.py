@@ -1,0 +1,21 @@
+"""A recording that any device can make, for tests of what surrounds CUDA graphs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from engine.search.graphs import Function
+
+
+class Rerun:
+    """An `engine.search.graphs.Recording` without a graph: `replay` calls the function again."""
+
+    def __init__(self, function: Function, inputs: tuple[Tensor, ...]) -> None:
+        self._function, self._inputs = function, inputs
+        self.outputs = tuple(torch.empty_like(output) for output in function(*inputs))
+
+    def replay(self) -> None:
+        """Fill the outputs with what the function returns for the present inputs."""
+        for output, value in zip(self.outputs, self._function(*self._inputs), strict=True):
+            output.copy_(value)
