@@ -246,6 +246,9 @@ class TestEveryMethod:
                 for f, v in deviating_values(base)]
         assert len(set(seen)) == len(seen), "two deviations must not share a name"
 
+    # A method with the switches of another is a slow test.
+    @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] if name in ("advrush", "pcdarts") else [])
+                                      for name in METHODS])
     def test_every_deviation_runs(self, name: str) -> None:
         for field, value in deviating_values(METHODS[name].config):
             method = make(name, **{field: value})
