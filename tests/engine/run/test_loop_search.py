@@ -60,7 +60,7 @@ def stops() -> Iterator[Any]:
             yield pytest.param(name, stop_at, marks=[] if stop_at in kept.get(name, (15,)) else [pytest.mark.slow])
 
 
-@pytest.mark.parametrize(("name", "stop_at"), stops())
+@pytest.mark.parametrize(("name", "stop_at"), list(stops()))
 def test_a_search_of_every_method_resumes_bit_for_bit(runs: Path, whole_searches: dict[str, str], name: str,
                                                       stop_at: int) -> None:
     run_id = submit(runs, name)
