@@ -1,5 +1,6 @@
 # make run    set up what the dashboard needs and start it on http://127.0.0.1:8501
 # make test   set up what the tests need and run everything that CI runs
+# make test-slow  the property, fault and soak tests that `make test` leaves out
 # make setup  only the set-up of both; .venv/bin/rampart is the command then
 # make quick  the newcomer's story with the real `quick` preset in a real browser, timed (minutes)
 SHELL := /bin/sh
@@ -7,17 +8,22 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test quick setup lint clean
+.PHONY: run test test-slow quick setup lint clean
 .DELETE_ON_ERROR:
 
 run: .venv/.runtime
 	@$(BIN)/rampart ui
 
-# Two busy OpenMP teams on two cores are many times slower than one thread each.
-test: export OMP_NUM_THREADS = 1
+# Two busy OpenMP teams on two cores are many times slower than one thread each. Hundreds of interpreters import the same
+# modules, so bytecode is kept even where the environment says otherwise.
+test test-slow: export OMP_NUM_THREADS = 1
+test test-slow: export PYTHONDONTWRITEBYTECODE =
 test: lint .venv/.browser
-	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/browser tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --ignore tests/browser tests
 	$(BIN)/python -m pytest tests/browser
+
+test-slow: .venv/.dev
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow --ignore tests/browser tests
 
 quick: .venv/.browser
 	$(BIN)/python -m pytest -s -o timeout=1500 tests/browser/quick_story.py

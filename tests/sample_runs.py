@@ -8,6 +8,9 @@ its events hold superseded steps. Numbers follow smooth curves with seeded noise
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -363,10 +366,20 @@ def write_random_search(root: Path, run: str = "20261118-0914-random-search-digi
 
 
 def write_sample_runs(root: Path) -> dict[str, str]:
-    """Writes all seven; returns role -> id: search, retrain, attack, running, failed, stopped, resumed."""
-    root.mkdir(parents=True, exist_ok=True)
+    """Write all seven and return role -> id: search, retrain, attack, running, failed, stopped, resumed."""
+    pattern, ids = _pattern()
+    # copyfile: the copies are as fresh as files just written, heartbeats included.
+    shutil.copytree(pattern.name, root, copy_function=shutil.copyfile, dirs_exist_ok=True)
+    return dict(ids)
+
+
+@cache
+def _pattern() -> tuple[tempfile.TemporaryDirectory[str], dict[str, str]]:
+    """A folder with the seven runs, written once per process and deleted with it, and their ids by role."""
+    folder = tempfile.TemporaryDirectory()
+    root = Path(folder.name)
     search, retrain, attack = write_finished_chain(root)
-    return {
+    return folder, {
         "search": search, "retrain": retrain, "attack": attack,
         "running": write_running_search(root, created=START + 240),
         "failed": write_failed_search(root, created=START + 300),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from app import session
 from tests import sample_runs
 from tests.app.pages import pretend_supervisor
 
@@ -24,14 +25,14 @@ class Samples:
 
 @pytest.fixture
 def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty runs folder, set as the dashboard's."""
-    yield from _folder(tmp_path / "runs", monkeypatch)
+    """An empty runs folder, which the dashboard uses."""
+    yield from runs_folder(tmp_path / "runs", monkeypatch)
 
 
 @pytest.fixture
 def samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Samples]:
     """Runs in every state: finished, running, failed, stopped, resumed, and one whose run.json is corrupt."""
-    for root in _folder(tmp_path / "runs", monkeypatch):
+    for root in runs_folder(tmp_path / "runs", monkeypatch):
         ids = sample_runs.write_sample_runs(root)
         ids["corrupt"] = "20261118-0930-arnas-digits-dead"
         (root / ids["corrupt"]).mkdir()
@@ -39,13 +40,17 @@ def samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Samples
         yield Samples(root, ids)
 
 
-def _folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def runs_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Yield an empty runs folder that the dashboard uses; on leaving, end the dashboard's thread and log and delete it."""
     root.mkdir()
     pretend_supervisor(root)
     monkeypatch.setenv("RAMPART_RUNS", str(root))
+    monkeypatch.setattr(session, "PERIOD_S", 60.0)  # the thread's work for pages that no browser shows costs as much as theirs
     yield root
-    # The hub's thread ends with its folder; it must not be inside DuckDB when the interpreter exits.
+    # The thread must not be inside DuckDB when the interpreter ends.
+    if any(thread.name == "rampart-ingest" for thread in threading.enumerate()):
+        hub = session.hub()
+        hub.close()
+        hub.log.close()
+    session._hub.clear()
     shutil.rmtree(root, ignore_errors=True)
-    for thread in threading.enumerate():
-        if thread.name == "rampart-ingest":
-            thread.join(timeout=10)

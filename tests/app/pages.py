@@ -18,7 +18,9 @@ PAGES = ("launch", "runs", "run", "pareto", "robustness", "imports")
 
 def open_page(page: str, **query: str) -> AppTest:
     """The dashboard over the folder that RAMPART_RUNS names, on one page."""
-    test = AppTest.from_file(str(MAIN), default_timeout=60).run()
+    test = AppTest.from_file(str(MAIN), default_timeout=60)
+    if page == "imports":  # only a script that has run tells AppTest of an address that is not its file's name
+        test.run()
     for name, value in query.items():
         test.query_params[name] = value
     return test.switch_page(f"views/{page}.py").run()

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from app import session
 from tests.app.conftest import Samples
@@ -61,7 +62,8 @@ def test_progress_inside_a_step_changes_the_head_of_the_page_only(samples: Sampl
     assert changed == {"run", "training", "architecture"}
 
 
-def test_new_events_reach_the_browsers_file_within_seconds(samples: Samples):
+def test_new_events_reach_the_browsers_file_within_seconds(samples: Samples, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(session, "PERIOD_S", 0.25)
     hub, topic = session.hub(), f"run:{samples.ids['failed']}"
     before = hub.watch(topic)
     path = session.STATIC / Path(hub.live_url).name

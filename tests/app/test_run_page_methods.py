@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import psutil
 import pytest
+from streamlit.testing.v1 import AppTest
 
+from app import session
 from app.charts import alphas
 from app.components.run_architecture import derived_cell
 from engine import requests
@@ -17,10 +21,27 @@ from engine.errors import StopRequested
 from engine.log import RunLog
 from engine.search.methods.registry import METHODS
 from tests import sample_runs
-from tests.app.pages import component_data, open_page, text_of
+from tests.app import pages
+from tests.app.conftest import runs_folder
+from tests.app.pages import component_data, text_of
 from tests.engine.run.test_loops import attempt
 
 
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One runs folder for the module, empty at first: a search and the page of a run are made once for all tests."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        yield from runs_folder(tmp_path_factory.mktemp("methods") / "runs", monkeypatch)
+
+
+@cache
+def open_page(page: str, id: str) -> AppTest:
+    """The page as it opens; no test of this module changes it."""
+    session.hub().refresh()
+    return pages.open_page(page, id=id)
+
+
+@cache
 def searched(runs: Path, method: str, stop_at: int | None = None, **changes: object) -> str:
     """Run a search to its end, or leave it alive (as the test's own process) after this many forward passes."""
     (run_id,) = requests.submit(runs, "search", changes, method=method, preset="smoke")
@@ -103,7 +124,7 @@ def test_a_search_of_five_losses_draws_all_weights_and_says_whereto_the_sizes_pu
 
 
 def test_a_run_with_many_warnings_shows_the_newest(empty: Path) -> None:
-    run_id = searched(empty, "darts")
+    run_id = searched.__wrapped__(empty, "darts")  # one that no other test reads
     events = sample_runs.EventsFile(empty / run_id)
     for number in [*range(1, 7), 6]:
         events.write("alert", level="warning", text=f"Warning {number}.")

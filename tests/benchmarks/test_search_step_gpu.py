@@ -13,6 +13,7 @@ from tests.engine.search.functional_networks import DEVICE
 TINY = Setting(channels=2, layers=4, image_shape=(3, 8, 8), batch_size=4, epsilon=8 / 255)
 
 
+@pytest.mark.slow
 def test_sides_are_measured_and_written_down() -> None:
     sides = measure(TINY, attack_steps=1, pairs=1, chosen=(PUBLISHED, "eager", "bf16"), device=str(DEVICE))
     assert list(sides) == [PUBLISHED, "eager", "bf16"]

@@ -30,6 +30,7 @@ def test_a_large_parent_does_not_count() -> None:
     assert len(held) < peak_bytes() and child < 600 * MIB
 
 
+@pytest.mark.slow
 def test_measures_each_side_in_its_own_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SETTINGS, "digits", TINY)
     memory = measure("digits", choices=["plain"])

@@ -248,8 +248,15 @@ class TestEveryMethod:
                 for f, v in deviating_values(base)]
         assert len(set(seen)) == len(seen), "two deviations must not share a name"
 
-    def test_every_deviation_runs(self, name: str) -> None:
+    @pytest.mark.parametrize(("name", "inherited"), [
+        *((name, False) for name in METHODS),
+        *(pytest.param(name, True, marks=pytest.mark.slow) for name in ("advrush", "pcdarts"))])
+    def test_every_deviation_runs(self, name: str, inherited: bool) -> None:
+        """AdvRush and PC-DARTS have the switches of DARTS, which are slow tests of theirs, and some of their own."""
+        of_darts = {field for field, _ in deviating_values(METHODS["darts"].config)} if name in ("advrush", "pcdarts") else set()
         for field, value in deviating_values(METHODS[name].config):
+            if (field in of_darts) != inherited:
+                continue
             method = make(name, **{field: value})
             report = method.step(**arguments(1, method))
             assert report.passes == method.passes_per_step

@@ -25,9 +25,24 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "runs"
 
 
+@pytest.fixture(scope="session")
+def shared_log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunLog]:
+    """A log over the sample runs for all tests that only ask."""
+    root = tmp_path_factory.mktemp("shared") / "runs"
+    write_sample_runs(root)
+    yield from opened_log(root)
+
+
 @pytest.fixture
-def log(ids: dict[str, str], root: Path) -> Iterator[RunLog]:
-    """A log that has ingested the sample runs."""
+def log(request: pytest.FixtureRequest, ids: dict[str, str]) -> Iterator[RunLog]:
+    """A log that has ingested the sample runs: a fresh one for a test that names the folder, since only such a test can write."""
+    if "root" in request.fixturenames:
+        yield from opened_log(request.getfixturevalue("root"))
+    else:
+        yield request.getfixturevalue("shared_log")
+
+
+def opened_log(root: Path) -> Iterator[RunLog]:
     opened = RunLog.open(root)
     opened.ingest()
     yield opened

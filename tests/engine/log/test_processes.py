@@ -103,12 +103,13 @@ def test_a_folder_that_may_only_be_read(ids: dict[str, str], root: Path) -> None
     assert len(log.runs()) == 7
 
 
-def test_a_killed_ingest_leaves_rows_that_equal_the_offset(tmp_path: Path) -> None:
-    """Six rounds of kill -9 while the worker goes on writing; then the rest is read and every event is there once."""
+@pytest.mark.parametrize("rounds", [2, pytest.param(6, marks=pytest.mark.slow)])
+def test_a_killed_ingest_leaves_rows_that_equal_the_offset(tmp_path: Path, rounds: int) -> None:
+    """Rounds of kill -9 while the worker goes on writing; then the rest is read and every event is there once."""
     run = "20261118-1000-arnas-digits-1a01"
     events = EventsFile(write_run_json(tmp_path, run, "search"))
     chance = random.Random(1)
-    for _ in range(6):
+    for _ in range(rounds):
         with process(FOLLOW, tmp_path) as child:
             assert first_word(child) == "open"
             until = time.monotonic() + chance.uniform(0.05, 0.4)

@@ -90,6 +90,7 @@ def test_a_copied_runs_folder_with_its_index_answers_alike(log: RunLog, root: Pa
     assert_same(*({name: value for name, value in found.items() if "revision" not in name} for found in (before, moved)))
 
 
+@pytest.mark.slow
 def test_pieces_of_any_size_answer_alike(ids: dict[str, str], root: Path) -> None:
     """Each file is fed in seven cuts, most of them inside a line, with a chunk smaller than most lines."""
     whole = answers_of(root, in_memory=True)

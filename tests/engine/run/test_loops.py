@@ -93,9 +93,10 @@ def last(runs: Path, run_id: str) -> dict[str, Any]:
     return checkpoint.read(RunFolder(runs, run_id).checkpoint / "last.pt")
 
 
-@pytest.mark.parametrize(("kind", "stop_at"), [("search", 1), ("search", 3), ("search", 12), ("search", 14), ("search", 26),
-                                               ("retrain", 1), ("retrain", 4), ("retrain", 9), ("retrain", 11),
-                                               ("attack", 1), ("attack", 3), ("attack", 40)])
+@pytest.mark.parametrize(("kind", "stop_at"), [
+    ("search", 1), ("search", 14), ("retrain", 1), ("retrain", 9), ("attack", 1), ("attack", 40),
+    *(pytest.param(kind, stop_at, marks=pytest.mark.slow) for kind, stop_at in (
+        ("search", 3), ("search", 12), ("search", 26), ("retrain", 4), ("retrain", 11), ("attack", 3)))])
 def test_stopped_at_any_pass_and_resumed_equals_uninterrupted(runs: Path, chain: dict[str, str], kind: str, stop_at: int) -> None:
     run_id = submit(runs, kind, {"search": None, "retrain": chain["search"], "attack": chain["retrain"]}[kind])
     with pytest.raises(StopRequested):
@@ -113,7 +114,8 @@ RECIPES = {
     "bf16": {"precision": "bf16", "drop_path": 0.2}}
 
 
-@pytest.mark.parametrize("recipe", list(RECIPES))
+@pytest.mark.parametrize("recipe", [pytest.param(recipe, marks=[pytest.mark.slow] if recipe in ("natural", "warm-up") else [])
+                                    for recipe in RECIPES])
 def test_every_recipe_runs_and_resumes_bit_for_bit(runs: Path, recipe: str) -> None:
     whole, cut = (submit(runs, "retrain", genotype="ARNAS", epochs=2, **RECIPES[recipe]) for _ in range(2))
     passes = attempt(runs, whole).passes

@@ -88,6 +88,7 @@ def test_gradients_of_weights_and_alphas_are_those_of_finite_differences() -> No
 
 
 def test_at_radius_zero_value_and_gradient_are_zero() -> None:
+    """At radius zero both gradients of the difference are the same, so the curvature and its gradient vanish."""
     network, x, y, weights, alphas = small()
     gradient, value = Bilevel().alpha_gradient(curvature(network, x, y, h=0.0), weights, alphas)
     assert value.loss.item() == 0 and gradient.eq(0).all()

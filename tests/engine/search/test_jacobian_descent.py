@@ -47,6 +47,7 @@ def test_names() -> None:
 
 @pytest.mark.parametrize(("m", "n"), [(2, 3), (3, 5), (4, 10)])
 def test_projections_are_those_in_the_space_of_the_gradients(m: int, n: int) -> None:
+    """UPGrad is the mean of the gradients' projections onto the dual cone, DualProj the projection of their mean."""
     for seed in range(6):
         rows = gradients(m, n, seed)
         array = rows.numpy()
@@ -60,6 +61,7 @@ def test_projections_are_those_in_the_space_of_the_gradients(m: int, n: int) -> 
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize(("m", "n"), SHAPES)
 def test_projections_raise_no_loss(m: int, n: int, length: float) -> None:
+    """A projection onto the dual cone has a non-negative product with every gradient, and leaves gradients without conflict."""
     for seed in range(10):
         rows = length * gradients(m, n, seed)
         for name in ("upgrad", "dualproj"):
@@ -92,6 +94,7 @@ def test_imtl_g_projects_equally_onto_every_gradient(m: int, n: int, length: flo
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize(("m", "n"), SHAPES)
 def test_aligned_mtl_gives_all_principal_components_one_length(m: int, n: int, length: float) -> None:
+    """Aligned-MTL sets every singular value of the Jacobian to the smallest one."""
     for seed in range(10):
         rows = length * gradients(m, n, seed)
         left, lengths, right = torch.linalg.svd(rows, full_matrices=False)
@@ -129,6 +132,7 @@ def test_pcgrad_is_surgery_in_some_order(m: int) -> None:
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize(("m", "n"), SHAPES)
 def test_fairgrad_weighs_inversely_to_what_is_gained(m: int, n: int, length: float) -> None:
+    """FairGrad's weights solve (G Gᵀ) w = 1 / w."""
     for seed in range(10):
         rows = length * gradients(m, n, seed)
         weights = weights_of("fairgrad", rows)
@@ -152,6 +156,7 @@ class TestEveryWeightingOfTorchjd:
         assert weights_of(name, torch.tensor([[1.0, 0], [float("nan"), 1]])).isnan().all()
 
     def test_common_scale_turns_no_step(self, name: str) -> None:
+        """Scaling all gradients by one factor does not change the direction of the step."""
         rows = gradients(3, 6, seed=3)
         steps = [torch.nn.functional.normalize(weights_of(name, length * rows) @ (length * rows), dim=0) for length in LENGTHS]
         if name == "pcgrad":  # another Gramian, another order: only the pair is free of it

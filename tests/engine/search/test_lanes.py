@@ -161,8 +161,9 @@ def assert_equal(left: Mapping[str, Any], right: Mapping[str, Any]) -> None:
 
 
 @on_cpu
-@pytest.mark.parametrize("unrolled", [True, False])
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("backend", "unrolled"), [
+    pytest.param(backend, unrolled, marks=[pytest.mark.slow] if unrolled and backend in ("merged", "channels_last") else [])
+    for backend in BACKENDS for unrolled in (True, False)])
 def test_a_search_with_two_threads_is_bit_equal_to_one_with_one(backend: str, unrolled: bool) -> None:
     used: set[int] = set()
     alone = make(1, backend, unrolled=unrolled)

@@ -57,6 +57,7 @@ def assert_on_simplex(weights: np.ndarray) -> None:
 
 @pytest.mark.parametrize(("k", "n"), SHAPES)
 def test_the_exact_point_is_the_smallest_of_all_faces_and_of_scipys(k: int, n: int) -> None:
+    """The minimum-norm point of a convex hull is the smallest of the minimum-norm points of its faces."""
     for seed in range(10):
         matrix = gramian(k, n, seed)
         matrix /= matrix.diagonal().max()
@@ -86,6 +87,7 @@ def test_projected_gradient_with_exact_line_searches_meets_the_optimality_condit
 @pytest.mark.parametrize("routine", ROUTINES)
 @pytest.mark.parametrize(("k", "n"), SHAPES)
 def test_published_routines_come_near_the_optimum_and_never_below(routine: Callable[..., Solution], k: int, n: int) -> None:
+    """No weights of the simplex have a smaller norm than the exact point's; the published routines end within 2 % above it."""
     for seed in range(20):
         matrix = gramian(k, n, seed)
         found = routine(matrix)
@@ -138,6 +140,7 @@ def test_what_is_not_finite_is_refused(solve: Callable[..., object], bad: float)
     ([[1.0, 0], [-9999, 0]], [0.9999, 0.0001]),  # between the ends nothing is moved to a margin
 ])
 def test_two_gradients_with_the_published_margins(rows: list[list[float]], expected: list[float]) -> None:
+    """For two gradients the solution is a clipped projection: at the margin where one lies beyond the other's perpendicular."""
     gradients = torch.tensor(rows, dtype=torch.float64)
     matrix = gradients @ gradients.T
     assert of_two(matrix, 0.001).tolist() == pytest.approx(expected, abs=1e-12)
@@ -146,6 +149,7 @@ def test_two_gradients_with_the_published_margins(rows: list[list[float]], expec
 
 
 def test_weights_of_nearly_equal_gradients_have_the_sum_one() -> None:
+    """The weights stay on the simplex however small the difference between two gradients is."""
     rng = np.random.default_rng(0)
     for exponent in range(-17, 0):
         for _ in range(20):

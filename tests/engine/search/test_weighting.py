@@ -40,6 +40,7 @@ def assert_optimal(gramian: Tensor, weights: Tensor, tolerance: float = 1e-9) ->
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize(("m", "n"), SHAPES)
 def test_optimality_conditions(m: int, n: int, scale: float) -> None:
+    """MGDA's weights satisfy the KKT conditions of the minimum-norm point."""
     for seed in range(10):
         gramian = gramian_of(gradients(m, n, seed, scale))
         assert_optimal(gramian, mgda(gramian))
@@ -108,6 +109,7 @@ def test_vertex_rule() -> None:
 
 @pytest.mark.parametrize(("m", "n"), [(2, 5), (3, 10), (5, 294), (8, 20)])
 def test_permutation_equivariance(m: int, n: int) -> None:
+    """Permuting the objectives permutes MGDA's weights."""
     for seed in range(20):
         rows = gradients(m, n, seed)
         order = torch.randperm(m, generator=torch.Generator().manual_seed(seed))
@@ -117,6 +119,7 @@ def test_permutation_equivariance(m: int, n: int) -> None:
 
 @pytest.mark.parametrize("m", [2, 3, 5])
 def test_common_scale_does_not_matter(m: int) -> None:
+    """Scaling all gradients by one factor leaves MGDA's weights as they are."""
     gramian = gramian_of(gradients(m, 20, seed=3))
     for scale in SCALES[1:]:
         assert torch.allclose(mgda(gramian * scale**2), mgda(gramian), atol=1e-9)
@@ -124,6 +127,7 @@ def test_common_scale_does_not_matter(m: int) -> None:
 
 @pytest.mark.parametrize(("m", "n"), [(2, 5), (3, 2), (3, 294), (5, 3), (6, 20)])
 def test_scipy_finds_nothing_smaller(m: int, n: int) -> None:
+    """MGDA's weights minimise the norm of the combined gradient over the simplex."""
     for seed in range(10):
         gramian = gramian_of(gradients(m, n, seed))
         array = gramian.numpy() / gramian.diagonal().max().item()
@@ -140,6 +144,7 @@ def test_scipy_finds_nothing_smaller(m: int, n: int) -> None:
 
 
 def test_grid_finds_nothing_smaller() -> None:
+    """No point of a grid over the simplex of three weights has a smaller combined gradient than MGDA's weights."""
     steps = np.linspace(0, 1, 101)
     grid = np.array([(a, b, 1 - a - b) for a in steps for b in steps if a + b <= 1 + 1e-12])
     for seed in range(20):
@@ -164,6 +169,7 @@ def test_normalisation_divides_gradients(how: str, divisors: tuple[float, float]
 
 
 def test_normalisation_by_length_frees_the_weights_of_lambda() -> None:
+    """With gradients of unit length the minimum-norm weights of two do not depend on the factor of either."""
     natural, adversarial = gradients(2, 10, 1)
     for coefficient in (0.01, 1.0, 100.0):
         gramian = gramian_of(torch.stack([natural, coefficient * adversarial]))

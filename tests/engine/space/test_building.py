@@ -34,8 +34,10 @@ def images() -> tuple[Tensor, Tensor]:
     return torch.rand(6, *SHAPE, generator=generator, dtype=torch.float64).to(DEVICE), (torch.arange(6) % 5).to(DEVICE)
 
 
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("name", ["derived", "resnet-18", "preact-resnet-18", "wide-resnet-10-1"])
+@pytest.mark.parametrize(("name", "training"), [
+    ("derived", True), ("derived", False), ("wide-resnet-10-1", True), ("wide-resnet-10-1", False), ("resnet-18", True),
+    ("preact-resnet-18", False), *(pytest.param(*pair, marks=pytest.mark.slow) for pair in (
+        ("resnet-18", False), ("preact-resnet-18", True)))])
 def test_channels_last_are_the_same_network(name: str, training: bool) -> None:
     plain = network_of(name).to(DEVICE, torch.float64).train(training)
     last = with_channels_last(copy.deepcopy(plain))

@@ -20,20 +20,20 @@ ARNAS, DARTS = ("robust", "reduce", "accurate"), ("normal", "reduce")
 # channels, layers, image shape, batch, kinds, back end
 CASES = [
     (2, 5, (3, 8, 8), 6, ARNAS, None),
-    (4, 4, (1, 8, 8), 3, ARNAS, None),
+    pytest.param(4, 4, (1, 8, 8), 3, ARNAS, None, marks=pytest.mark.slow),
     (6, 4, (1, 8, 8), 16, ARNAS, "dense"),
     (2, 4, (3, 8, 8), 5, ARNAS, "merged"),
-    (4, 4, (1, 8, 8), 3, ARNAS, "merged"),
+    pytest.param(4, 4, (1, 8, 8), 3, ARNAS, "merged", marks=pytest.mark.slow),
     (2, 4, (3, 8, 8), 5, ARNAS, "channels_last"),
-    (4, 4, (1, 8, 8), 3, ARNAS, "channels_last"),
+    pytest.param(4, 4, (1, 8, 8), 3, ARNAS, "channels_last", marks=pytest.mark.slow),
     (4, 3, (3, 16, 16), 2, DARTS, None),
-    (2, 6, (3, 8, 12), 2, DARTS, None),
-    (8, 4, (3, 16, 16), 2, ARNAS, None),
+    pytest.param(2, 6, (3, 8, 12), 2, DARTS, None, marks=pytest.mark.slow),
+    pytest.param(8, 4, (3, 16, 16), 2, ARNAS, None, marks=pytest.mark.slow),
     (4, 5, (3, 8, 12), 7, ARNAS, "compiled"),
     (6, 4, (1, 4, 4), 3, ARNAS, "compiled"),
     (10, 3, (3, 16, 12), 2, DARTS, "compiled"),
     (20, 3, (1, 4, 8), 3, DARTS, "compiled"),
-    (2, 8, (3, 8, 8), 64, ARNAS, "compiled"),
+    pytest.param(2, 8, (3, 8, 8), 64, ARNAS, "compiled", marks=pytest.mark.slow),
 ]
 
 
@@ -92,11 +92,11 @@ def test_equals_the_reference(channels: int, layers: int, shape: tuple[int, int,
 
 
 @pytest.mark.parametrize(("rule", "thirds", "widths", "layers", "backend"), [
-    ("robust_first", ("robust", "robust", "accurate"), (1, 1, 1), 4, "dense"),
-    ("robust_first", ("robust", "robust", "accurate"), (1, 1, 1), 4, "compiled"),
+    pytest.param("robust_first", ("robust", "robust", "accurate"), (1, 1, 1), 4, "dense", marks=pytest.mark.slow),
+    pytest.param("robust_first", ("robust", "robust", "accurate"), (1, 1, 1), 4, "compiled", marks=pytest.mark.slow),
     ("robust_first", ("robust", "robust", "accurate"), (1, 2, 4), 5, "merged"),
-    ("robust_first", ("robust", "robust", "accurate"), (1, 2, 4), 4, "channels_last"),
-    ("robust_first", ("robust", "robust", "accurate"), (1, 2, 4), 5, "compiled"),
+    pytest.param("robust_first", ("robust", "robust", "accurate"), (1, 2, 4), 4, "channels_last", marks=pytest.mark.slow),
+    pytest.param("robust_first", ("robust", "robust", "accurate"), (1, 2, 4), 5, "compiled", marks=pytest.mark.slow),
     ("accurate_first_third", ("accurate", "robust", "robust"), (1, 3, 2), 5, "compiled"),
     ("robust_first_third", ("robust", "accurate", "accurate"), (1, 2, 1), 5, "dense"),
     ("alternating", ("both", "both", "both"), (1, 2, 2), 5, "merged"),

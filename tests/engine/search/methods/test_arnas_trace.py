@@ -91,6 +91,7 @@ def check_trace(recording: Recording, supernet, flat_from, steps: int = 5) -> di
     return worst
 
 
+@pytest.mark.slow
 def test_two_steps_on_the_reference_supernet() -> None:
     """The method by itself, without the merged supernet; slow, hence two steps."""
     recording = Recording("1")
@@ -100,8 +101,8 @@ def test_two_steps_on_the_reference_supernet() -> None:
     assert max(errors.values()) <= TOLERANCE, errors
 
 
-@pytest.mark.parametrize("backend", ["dense", "compiled"])
-@pytest.mark.parametrize("name", ["0.1", "1"])
+@pytest.mark.parametrize(("name", "backend"), [("0.1", "compiled"), ("1", "compiled"), ("1", "dense"),
+                                               pytest.param("0.1", "dense", marks=pytest.mark.slow)])
 def test_trace(name: str, backend: str) -> None:
     recording = Recording(name)
     config = recording.config()
@@ -120,6 +121,7 @@ def test_trace(name: str, backend: str) -> None:
     assert (max(gammas) == 0) == (name == "0.1"), "one record lies at the vertex, the other does not"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(unavailable() is not None or DEVICE.type != "cpu", reason="no compiled kernels here")
 def test_compiled_steps_equal_plain_ones() -> None:
     """Two steps with momentum on images that are no multiple of a vector: the same attacks, gradients, weights and alphas."""
