@@ -1,27 +1,27 @@
-/* Both 3x3 pools of one channel, forward and backward; padding 1, the average over what lies inside.
+/* Both 3x3 pools of one channel, forward and backward; padding 1, excluded from the average.
  *
- * A window is taken apart: three columns of each row first, then three rows of that. Where rows or columns tie, the first
- * wins, so that the maximum found is the first of the window in reading order.
+ * A window is reduced separably: three columns of each row first, then three rows of the results. The first wins a tie
+ * between rows or columns, so the maximum is the first one of the window in reading order.
  */
 #ifndef RAMPART_POOLS_H
 #define RAMPART_POOLS_H
 
 #include "vector.h"
 
-/* A map [height, width * batch]; at stride 2 its rows lie as even columns, then odd columns. */
+/* A map [height, width * batch]; at stride 2 each row stores its even columns, then its odd columns. */
 typedef struct {
     long height, width, batch, stride;
 } Map;
 
 INLINE long outputs_in_row(Map map) { return map.width / map.stride * map.batch; }
 
-/* Where the input column `j` - 1 to the right of output column 0 lies in a row (j = 0, 1, 2). */
+/* Offset in a row of the input column `j` - 1 to the right of output column 0 (j = 0, 1, 2). */
 INLINE long pool_column(Map map, int j) {
     if (map.stride == 1) return (j - 1) * map.batch;
     return (j == 1 ? 0 : j == 0 ? map.width / 2 - 1 : map.width / 2) * map.batch; /* odd column w - 1, even w, odd w */
 }
 
-/* shares[i] = 1 / columns of output i's window that lie inside. */
+/* shares[i] = 1 / number of columns of output i's window inside the map. */
 static void shares_of_columns(REAL *shares, Map map) {
     const long width = map.width / map.stride;
     for (long w = 0; w < width; w++) {
@@ -32,7 +32,8 @@ static void shares_of_columns(REAL *shares, Map map) {
 
 INLINE int rows_inside(Map map, long h) { return 3 - (h == 0) - (map.stride == 1 && h == map.height - 1); }
 
-/* Columns first .. last - 1 of a window (of the three) for the outputs from .. to - 1: largest, its column, and the sum. */
+/* Reduces the window columns first .. last - 1 (of 0 .. 2) for the outputs from .. to - 1: the largest value, its column and
+ * the sum. */
 INLINE void across(REAL *best, INTEGER *place, REAL *all, const REAL *row, Map map, const int first, const int last,
                    long from, long to) {
     const REAL *x[3] = {row + pool_column(map, 0), row + pool_column(map, 1), row + pool_column(map, 2)};
@@ -61,10 +62,10 @@ INLINE void across(REAL *best, INTEGER *place, REAL *all, const REAL *row, Map m
     }
 }
 
-/* maximum, average, number [height / stride, width / stride * batch]: number is the place of the first largest entry. */
+/* maximum, average, number [height / stride, width / stride * batch]; number: index in the window of the first largest entry. */
 static void pools_forward(REAL *maximum, REAL *average, INTEGER *number, const REAL *x, Map map, Arena arena) {
     const long n = outputs_in_row(map), b = map.batch, right = map.stride == 1 ? n - b : n;
-    REAL *shares = reals(&arena, n), *best[3], *all[3]; /* of the last three rows, row r in place r % 3 */
+    REAL *shares = reals(&arena, n), *best[3], *all[3]; /* for the last three rows, row r at index r % 3 */
     INTEGER *place[3];
     for (int i = 0; i < 3; i++) {
         best[i] = reals(&arena, n), all[i] = reals(&arena, n);
@@ -116,8 +117,8 @@ static void pools_forward(REAL *maximum, REAL *average, INTEGER *number, const R
     }
 }
 
-/* The other way for one input row: what each output column gives to its left, middle and right column (of_column), of the
- * maximum and of the average together; from the outputs of `count` rows. */
+/* Backward for one input row: the gradient that each output column sends to its left, middle and right input column
+ * (of_column), maximum and average together, summed over the `count` output rows whose windows contain the input row. */
 INLINE void down(REAL *const *of_column, int count, const int *places, const REAL *const *of_maximum,
                  const REAL *const *of_average, const INTEGER *const *number, const REAL *share, const REAL *shares, long n) {
     long i = 0;
@@ -145,7 +146,7 @@ INLINE void down(REAL *const *of_column, int count, const int *places, const REA
     }
 }
 
-/* Adds the pools' part to the map's gradient gx, laid out as the map. */
+/* Adds the pools' gradient to gx, which has the layout of the map. */
 static void pools_backward(REAL *gx, const REAL *of_maximum, const REAL *of_average, const INTEGER *number, Map map,
                            Arena arena) {
     const long n = outputs_in_row(map), b = map.batch;

@@ -1,11 +1,11 @@
 /* One state of a cell and all edges that leave it, forward and backward.
  *
- * Stage 1 is what reads the state: four depthwise convolutions per edge (separable 3x3 and 5x5, dilated 3x3 and 5x5), each
- * followed by its 1x1 convolution and BatchNorm, and both pools. Stage 2 is the second half of the separable convolutions.
- * The last BatchNorms, the softmaxed alphas and the sum over primitives are one weighted sum with one constant.
+ * Stage 1 reads the state: four depthwise convolutions per edge (separable 3x3 and 5x5, dilated 3x3 and 5x5), each followed by
+ * its 1x1 convolution and BatchNorm, and both pools. Stage 2 is the second half of the separable convolutions. The last
+ * BatchNorms, the softmaxed alphas and the sum over primitives are one weighted sum with one constant.
  *
- * Kept for the backward pass are the values before each BatchNorm, nothing else: what is between a depthwise and its 1x1
- * convolution is computed again when a weight gradient needs it, which costs less than writing and reading it.
+ * Only the values before each BatchNorm are kept for the backward pass. The values between a depthwise and its 1x1 convolution
+ * are recomputed when a weight gradient needs them, which costs less than writing and reading them.
  */
 #ifndef RAMPART_STATE_H
 #define RAMPART_STATE_H
@@ -17,7 +17,7 @@
 
 #define MOST_EDGES 4
 #define KINDS 4     /* of stage 1: separable 3x3, separable 5x5, dilated 3x3, dilated 5x5 */
-#define SEPARABLE 2 /* of them go through stage 2 */
+#define SEPARABLE 2 /* the first two kinds continue in stage 2 */
 #define PRIMITIVES 7 /* columns of the softmaxed alphas: max pool, average pool, skip, then the four kinds */
 #define MAXIMUM 0
 #define AVERAGE 1
@@ -26,7 +26,7 @@
 
 static const long SIZES[KINDS] = {3, 5, 3, 5}, DILATIONS[KINDS] = {1, 1, 2, 2};
 
-/* Weights, or their gradients, of one state, in the order of the flat vector (engine/space/layout.py). */
+/* Weights of one state, or their gradients, in the order of the flat vector (engine/space/layout.py). */
 typedef struct {
     REAL *depthwise[KINDS];  /* [m, c, size, size] */
     REAL *pointwise;         /* [KINDS, m, c, c] */
@@ -35,14 +35,14 @@ typedef struct {
     REAL *reduce;            /* [2, m, c / 2, c], stride 2 only */
 } Weights;
 
-/* What the forward pass leaves for the backward pass. */
+/* Values that the forward pass keeps for the backward pass. */
 typedef struct {
     REAL *y;     /* [KINDS, m, c, out]: stage 1 before BatchNorm */
     REAL *y2;    /* [SEPARABLE, m, c, out]: stage 2 before BatchNorm */
     REAL *pools; /* [2, c, out] before BatchNorm */
     REAL *skip;  /* [m, c, out] before BatchNorm, stride 2 only */
-    INTEGER *largest; /* [c, out]: where in its window the maximum was */
-    /* Mean, and 1 / standard deviation, of each. */
+    INTEGER *largest; /* [c, out]: index of the maximum in its window */
+    /* Mean and 1 / standard deviation of each. */
     REAL *mean, *scale, *mean2, *scale2, *mean_pools, *scale_pools, *mean_skip, *scale_skip;
 } Saved;
 
@@ -55,7 +55,7 @@ typedef struct {
     Saved saved;
 } State;
 
-/* Where each lies in the flat vector from `at` on; returns where the next state's begin. */
+/* Points to the weights of a state in the flat vector from `at` on; returns the beginning of the next state's. */
 static REAL *place_weights(Weights *w, REAL *at, long m, long c, long stride) {
     for (int k = 0; k < KINDS; k++) w->depthwise[k] = at, at += m * c * SIZES[k] * SIZES[k];
     w->pointwise = at, at += KINDS * m * c * c;
@@ -93,7 +93,7 @@ static void reduce_row(State *s, const Ring *ring, Moments *moments_skip, long h
     }
 }
 
-/* Stage 1, row by row: depthwise convolutions of all edges together, then each edge's 1x1 convolution. */
+/* Stage 1, row by row: the depthwise convolutions of all edges together, then each edge's 1x1 convolution. */
 static void stage1(State *s, const REAL *input, Arena arena, REAL **running) {
     const long mc = s->m * s->c;
     Moments of_y = moments(&arena, KINDS * mc), of_skip = moments(&arena, mc);
@@ -158,7 +158,7 @@ static void stage2(State *s, Arena arena, REAL *running) {
     moments_finish(&of_y, 0, SEPARABLE * mc, s->out, s->saved.mean2, s->saved.scale2, running, SEPARABLE * mc);
 }
 
-/* x [h, w * b] with its even columns first; what the pools of stride 2 read. */
+/* Copies x [h, w * b] with the even columns of each row first, as the pools of stride 2 need it. */
 static void split_columns(REAL *to, const REAL *x, const State *s) {
     for (long h = 0; h < s->h; h++)
         for (long w = 0; w < s->w; w++)
@@ -185,7 +185,7 @@ static void pools(State *s, const REAL *input, Arena arena, REAL *running) {
     moments_finish(&of_pools, 0, 2 * s->c, s->out, s->saved.mean_pools, s->saved.scale_pools, running, 2 * s->c);
 }
 
-/* The seven values that edge e adds up in channel c, before BatchNorm, with their means and scales. */
+/* The seven values that an edge sums in one channel, before BatchNorm, with their means and scales. */
 typedef struct {
     const REAL *value[PRIMITIVES];
     REAL mean[PRIMITIVES], scale[PRIMITIVES];
@@ -211,7 +211,7 @@ static Parts parts_of(const State *s, const REAL *input, long e, long c) {
     return p;
 }
 
-/* nodes[e] [c, out] = or += the edge's sum over primitives. */
+/* nodes[e] [c, out] = (first) or += the sum over the primitives of edge e. */
 static void combine(const State *s, const REAL *input, REAL *const *nodes, const int first) {
     for (long e = 0; e < s->m; e++)
         for (long c = 0; c < s->c; c++) {
@@ -247,19 +247,19 @@ static void state_forward(State *s, const REAL *input, REAL *const *nodes, int f
     combine(s, input, nodes, first);
 }
 
-/* Which gradients a backward pass computes; weights only together with the input. */
+/* The gradients that a backward pass computes; weights only together with the input. */
 typedef struct {
     int input, weights, rows;
 } Wanted;
 
-/* Sums over a map of what the backward pass of each edge's last BatchNorms needs; per [m, c]. */
+/* Sums over a map that the backward pass of each edge's last BatchNorms needs; per [m, c]. */
 typedef struct {
     double *of_g;                   /* sum of g */
     double *of_product[PRIMITIVES]; /* sum of g (value - mean) */
 } Sums;
 
-/* All seven products of g with value - mean in one sweep. */
-static void products(double *found, double *of_g, const REAL *g, const Parts *p, long n) {
+/* Sums of g (value - mean) for all seven values, and of g, in one pass over the map. */
+static void products(double *of_products, double *of_g, const REAL *g, const Parts *p, long n) {
     vec s[PRIMITIVES + 1];
 #pragma GCC unroll 8
     for (int j = 0; j <= PRIMITIVES; j++) s[j] = (vec){0};
@@ -271,14 +271,14 @@ static void products(double *found, double *of_g, const REAL *g, const Parts *p,
         for (int j = 0; j < PRIMITIVES; j++) s[j] += x * (load(p->value[j] + i) - p->mean[j]);
     }
     *of_g = (double)sum(s[PRIMITIVES]);
-    for (int j = 0; j < PRIMITIVES; j++) found[j] = (double)sum(s[j]);
+    for (int j = 0; j < PRIMITIVES; j++) of_products[j] = (double)sum(s[j]);
     for (; i < n; i++) {
         *of_g += g[i];
-        for (int j = 0; j < PRIMITIVES; j++) found[j] += g[i] * (p->value[j][i] - p->mean[j]);
+        for (int j = 0; j < PRIMITIVES; j++) of_products[j] += g[i] * (p->value[j][i] - p->mean[j]);
     }
 }
 
-/* Fills the sums; adds the alphas' gradient, which is the same sums times the scales. */
+/* Computes the sums and, from them and the scales, the alphas' gradient g_rows (NULL: not wanted). */
 static Sums sums_of(const State *s, const REAL *input, REAL *const *g, Arena *arena, REAL *g_rows) {
     const long mc = s->m * s->c;
     Sums sums;
@@ -289,11 +289,11 @@ static Sums sums_of(const State *s, const REAL *input, REAL *const *g, Arena *ar
         double total_of[PRIMITIVES] = {0};
         for (long c = 0; c < s->c; c++) {
             const Parts p = parts_of(s, input, e, c);
-            double found[PRIMITIVES];
-            products(found, sums.of_g + e * s->c + c, g[e] + c * s->out, &p, s->out);
+            double of_products[PRIMITIVES];
+            products(of_products, sums.of_g + e * s->c + c, g[e] + c * s->out, &p, s->out);
             for (int j = 0; j < PRIMITIVES; j++) {
-                sums.of_product[j][e * s->c + c] = found[j];
-                total_of[j] += found[j] * p.scale[j];
+                sums.of_product[j][e * s->c + c] = of_products[j];
+                total_of[j] += of_products[j] * p.scale[j];
             }
         }
         if (g_rows) for (int j = 0; j < PRIMITIVES; j++) g_rows[e * PRIMITIVES + j] = (REAL)total_of[j];
@@ -301,16 +301,16 @@ static Sums sums_of(const State *s, const REAL *input, REAL *const *g, Arena *ar
     return sums;
 }
 
-/* dy [c, n] of a row: the gradient before each channel's BatchNorm. */
+/* dy [c, n] of row h: the gradient with respect to each channel's BatchNorm input. */
 INLINE void backward_rows(REAL *dy, const REAL *g, const REAL *y, const Backward *k, long channels, long plane, long h, long n) {
     for (long c = 0; c < channels; c++) backward_row(dy + c * n, g + c * plane + h * n, y + c * plane + h * n, k[c], n);
 }
 
-/* One depthwise convolution with its 1x1 convolution and BatchNorm, backwards, row by row: `g` [c, out] through BatchNorm
- * (coefficients k, values y) and the 1x1 convolution into a ring of dz, and for each input row the taps of dz.
+/* Backward pass of one depthwise convolution with its 1x1 convolution and BatchNorm, row by row: `g` [c, out] passes through
+ * BatchNorm (coefficients k, values y) and the 1x1 convolution into a ring of dz; each input row then sums its taps of dz.
  *
- * `maps`: [c, h * w * b] what the convolution read, behind ReLU of BatchNorm (mean, scale) or of nothing (NULL); only read
- * for weight gradients. `into` [c, h * w * b] is added to, split by parity of columns at stride 2. */
+ * `maps` [c, h * w * b]: the convolution's input before BatchNorm (mean, scale; NULL: no BatchNorm) and ReLU; read only for
+ * weight gradients. The result is added to `into` [c, h * w * b], with columns split by parity at stride 2. */
 typedef struct {
     long c, b, h, w, n, out;
     Kernel kernel;
@@ -370,7 +370,8 @@ static void branch_backward(const Branch *x, Arena arena) {
     add_up(x->g_depthwise, of_depthwise, x->c * entries);
 }
 
-/* Through the ReLU before stage 2: t becomes 0 where the BatchNorm was 0 or less; coefficients for the BatchNorm. */
+/* Backward through the ReLU before stage 2: sets t to 0 where BatchNorm's output was at most 0, and computes the coefficients k
+ * of that BatchNorm. */
 static void behind_relu(Backward *k, REAL *t, const REAL *y, const REAL *mean, const REAL *scale, long channels, long out) {
     for (long c = 0; c < channels; c++) {
         REAL *at = t + c * out;
@@ -393,7 +394,7 @@ static void behind_relu(Backward *k, REAL *t, const REAL *y, const REAL *mean, c
     }
 }
 
-/* Both stages of one edge and kind; adds to gx what reaches the state. */
+/* Backward pass of both stages of one edge and kind; adds the state's gradient to gx. */
 static void kind_backward(const State *s, const REAL *input, const REAL *g, const Sums *sums, int kind, long e, Weights *grads,
                           REAL *gx, Arena arena) {
     const Saved *v = &s->saved;
@@ -424,7 +425,7 @@ static void kind_backward(const State *s, const REAL *input, const REAL *g, cons
     branch_backward(&branch, arena);
 }
 
-/* Factorized reduction of edge e, backwards; gx split by parity. */
+/* Backward pass of the factorized reduction of edge e; gx has its columns split by parity. */
 static void reduce_backward(const State *s, const REAL *input, const REAL *g, const Sums *sums, long e, Weights *grads, REAL *gx,
                             Arena arena) {
     const Saved *v = &s->saved;
@@ -452,7 +453,7 @@ static void reduce_backward(const State *s, const REAL *input, const REAL *g, co
         for (long q = 0; q < 2; q++) add_up(grads->reduce + (q * s->m + e) * half * c, outer + q * half * c, half * c);
 }
 
-/* What reaches one channel of the state through ReLU (gx), skip and pools; written or added to `into` [h * w * b]. */
+/* Gradient of one channel of the state through ReLU (gx), skip and pools; written or added to `into` [h * w * b]. */
 static void channel_backward(const State *s, const REAL *x, const REAL *gx, REAL *const *g, const Sums *sums, long c, REAL *into,
                              int add, Arena arena) {
     const Saved *v = &s->saved;
@@ -497,8 +498,8 @@ static void channel_backward(const State *s, const REAL *x, const REAL *gx, REAL
             memcpy(into + (h * s->w + w) * s->b, all + (h * s->w + w % 2 * (s->w / 2) + w / 2) * s->b, (size_t)s->b * sizeof(REAL));
 }
 
-/* g[e] [c, out]: gradients of the nodes the edges lead to. Writes weight gradients and g_rows [m, PRIMITIVES] where wanted;
- * writes or adds the state's gradient `into` [c, h * w * b] (never added at stride 2, where it is always a cell's input). */
+/* g[e] [c, out]: gradients of the nodes that the edges lead to. Writes weight gradients and g_rows [m, PRIMITIVES] where wanted.
+ * Writes the state's gradient to `into` [c, h * w * b], or adds it (never at stride 2, where the state is a cell's input). */
 static void state_backward(State *s, const REAL *input, REAL *const *g, Weights *grads, REAL *g_rows, REAL *into, int add,
                            Wanted wanted, Arena arena) {
     const long plane = s->h * s->w * s->b;
