@@ -113,7 +113,7 @@ def compiler_version(command: tuple[str, ...]) -> str:
 
 
 def instructions() -> str:
-    """Return the processor features behind `-march=native`; machines that share a home folder may differ in them."""
+    """Return the processor features that `-march=native` uses; machines sharing a home folder may differ in them."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:  # not Linux
