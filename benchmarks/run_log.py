@@ -103,7 +103,7 @@ def main(arguments: list[str] | None = None) -> dict[str, tuple[float, float]]:
     """Write the runs, measure, print the results and return them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1000, help="number of run folders")
-    parser.add_argument("--points", type=int, default=10_000_000, help="alpha values in all of them in total")
+    parser.add_argument("--points", type=int, default=10_000_000, help="total number of alpha values")
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         long = write_runs(Path(folder), chosen.runs, chosen.points)

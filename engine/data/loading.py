@@ -50,7 +50,7 @@ class Images:
 
     @property
     def shape(self) -> torch.Size:
-        """[N, C, H, W]."""
+        """The shape [N, C, H, W]."""
         return self.content.shape
 
     def __getitem__(self, chosen: Tensor | slice | EllipsisType) -> Tensor:
@@ -134,7 +134,7 @@ def channel_statistics(dataset: Dataset, images: Images) -> ChannelStatistics:
 
 
 def measured_statistics(blocks: Iterable[Tensor]) -> ChannelStatistics:
-    """Measure each channel's mean and standard deviation on blocks [n, C, H, W]; constant channels get 1 as the latter."""
+    """Measure each channel's mean and standard deviation (1 for a constant channel) on blocks [n, C, H, W]."""
     # float64 keeps about twelve digits in the sum of squares of a few million numbers in 0..1.
     count, sums = 0, torch.zeros(())
     for block in blocks:

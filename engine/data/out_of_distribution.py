@@ -22,8 +22,8 @@ LUMA = (0.299, 0.587, 0.114)
 class OutOfDistributionImages:
     """Batches from a second dataset's weights and alphas splits together, without augmentation.
 
-    An epoch makes as many passes over the images as needed, each in a new random order; an incomplete last batch of a pass is
-    dropped.
+    An epoch makes as many passes over the images as it needs, each in a new random order; the incomplete last batch of a pass is
+    dropped. No image is repeated within a pass.
     """
 
     def __init__(self, images: Images, image_shape: Sequence[int], *, batch_size: int, seed: int,
@@ -73,7 +73,7 @@ def restated(x: Tensor, theirs: ChannelStatistics, ours: ChannelStatistics) -> T
 
 
 def fitted(x: Tensor, image_shape: Sequence[int]) -> Tensor:
-    """Convert images to another shape: colour to grey or grey to colour, then antialiased bilinear resizing.
+    """Convert images to another shape: colour to grey by luma, grey to colour by repetition, then antialiased bilinear resize.
 
     Images that already have the shape keep their values.
 

@@ -148,7 +148,7 @@ class ChannelsLast:
 
 
 class _Accumulated(torch.autograd.Function):
-    """Adds maps [B, C, H, W] to the rows of total [m, B H W C] in place; map i belongs to edge i mod m.
+    """In-place addition of maps [B, C, H, W] to the rows of total [m, B H W C]; map i belongs to edge i mod m.
 
     Its backward gives each map a view of the same gradient. Linear, and therefore differentiable again.
     """

@@ -71,8 +71,8 @@ def _weight_gradient(g: Tensor, x: Tensor, weight: Tensor, stride: int, dilation
     """Return the gradient [G, 1, K, K] of the weight.
 
     PyTorch's own is fast on a CPU only for undilated kernels of at most 3 columns on maps that are not small; otherwise it is up
-    to ten times slower. Larger and dilated kernels are therefore reduced to that case: each entry of the gradient is a sum of
-    its own, so a kernel can be split into smaller ones.
+    to ten times slower. Larger and dilated kernels are therefore reduced to that case: each entry of the gradient is an
+    independent sum, so a kernel can be split into smaller ones.
     """
     kernel = weight.shape[-1]
     if x.device.type == "cpu" and stride == 1 and dilation == 2 and x.shape[2] % 2 == x.shape[3] % 2 == 0:

@@ -38,7 +38,7 @@ class State:
 
     def __init__(self, maps: Tensor) -> None:
         self.maps = maps
-        self._made: dict[object, Tensor] = {}
+        self._cache: dict[object, Tensor] = {}
 
     @property
     def rectified(self) -> Tensor:
@@ -47,9 +47,9 @@ class State:
 
     def once(self, name: object, make: Callable[[Tensor], Tensor]) -> Tensor:
         """Return make(maps), computed on the first call and cached under `name`."""
-        if name not in self._made:
-            self._made[name] = make(self.maps)
-        return self._made[name]
+        if name not in self._cache:
+            self._cache[name] = make(self.maps)
+        return self._cache[name]
 
 
 @dataclass(frozen=True)

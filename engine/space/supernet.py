@@ -233,13 +233,13 @@ class Supernet:
             ConfigError: images of another shape, one of the two options without buffers, or both options.
         """
         normalisation = self._normalisation(x, buffers, update_buffers, running_statistics)
-        stem, *of_cells, classifier = self.layout.split(weights, self._parts)
+        stem, *cell_weights, classifier = self.layout.split(weights, self._parts)
         rows = self._rows(alphas)
         before_last = last = self._stem(x, self._parts[0].views(stem), normalisation)
         features = last
         for i, cell in enumerate(self.cells):
             backend = self._backend(i, x, normalisation, twice)
-            features = backend.cell(cell, self._parts[1 + i], before_last, last, of_cells[i], rows[cell.kind], normalisation)
+            features = backend.cell(cell, self._parts[1 + i], before_last, last, cell_weights[i], rows[cell.kind], normalisation)
             # A cell applies ReLU to both its inputs: computed once here for the two cells that read this output.
             before_last, last = last, F.relu(features)
         views = self._parts[-1].views(classifier)

@@ -1,4 +1,4 @@
-"""Compiles the kernels on first use with any available C compiler and caches the result for later processes.
+"""Compilation of the kernels on first use, with any available C compiler; the result is cached for later processes.
 
 The kernels are plain C with two entry points and no headers but the C library's, no Python and no PyTorch, so they need only a
 compiler and build in seconds. Compilers are tried in this order: the environment variable CC, cc, gcc, clang, and the one in

@@ -79,7 +79,7 @@ static void preprocess(const Cell *cell, int i, const REAL *x, const REAL *weigh
                        Arena arena) {
     const long c = cell->channels, in = cell->inputs[i], n = cell->width * cell->batch, plane = positions(cell);
     const int halves = i == 0 && cell->halved;
-    Moments of_h = moments(&arena, c);
+    Moments moments_h = moments(&arena, c);
     REAL *mean = reals(&arena, c), *row = halves ? reals(&arena, in * n) : NULL;
     if (only_counts(&arena)) return;
     for (long r = 0; r < cell->height; r++) {
@@ -90,9 +90,9 @@ static void preprocess(const Cell *cell, int i, const REAL *x, const REAL *weigh
             pointwise(h + q * outputs * plane + r * n, plane, (Matrix){weight + q * outputs * in, in, 1}, outputs,
                       halves ? row : from, halves ? n : plane, in, n);
         }
-        for (long k = 0; k < c; k++) moments_add(&of_h, k, h + k * plane + r * n, n, r == 0);
+        for (long k = 0; k < c; k++) moments_add(&moments_h, k, h + k * plane + r * n, n, r == 0);
     }
-    moments_finish(&of_h, 0, c, plane, mean, scale, running, c);
+    moments_finish(&moments_h, 0, c, plane, mean, scale, running, c);
     for (long k = 0; k < c; k++) {
         REAL *at = h + k * plane;
         long j = 0;
@@ -112,9 +112,9 @@ static void preprocess_backward(const Cell *cell, int i, const REAL *g, const RE
     vec *outer = g_weight ? zeros(&arena, c * in) : NULL;
     if (only_counts(&arena)) return;
     for (long j = 0; j < c; j++) {
-        const double of_g = total(g + j * plane, plane), of_product = product(g + j * plane, h + j * plane, 0, plane);
+        const double sum_g = total(g + j * plane, plane), sum_product = product(g + j * plane, h + j * plane, 0, plane);
         /* h is already normalised: dy = scale (g - mean(g) - h mean(g h)). */
-        k[j] = (Backward){scale[j], (REAL)(-scale[j] * of_g / plane), (REAL)(-scale[j] * of_product / plane), 0};
+        k[j] = (Backward){scale[j], (REAL)(-scale[j] * sum_g / plane), (REAL)(-scale[j] * sum_product / plane), 0};
     }
     if (gx && halves) memset(gx, 0, (size_t)(in * 4 * plane) * sizeof(REAL));
     for (long r = 0; r < cell->height; r++) {
@@ -185,21 +185,21 @@ static void backward(const Cell *cell, const Given *given, const REAL *g, const 
     State states[STATES];
     const Inputs inputs = place_cell(&kept, states, cell, &w, given->rows);
     const long size = cell->channels * states[0].out, in = cell->channels * positions(cell);
-    REAL *nodes[NODES], *of_h[2], *gx[2] = {wanted->x0, wanted->x1};
+    REAL *nodes[NODES], *g_h[2], *gx[2] = {wanted->x0, wanted->x1};
     for (int j = 0; j < NODES; j++) {
         nodes[j] = reals(&arena, size);
         if (nodes[j]) memcpy(nodes[j], g + j * size, (size_t)size * sizeof(REAL));
     }
-    for (int i = 0; i < 2; i++) of_h[i] = reals(&arena, in);
+    for (int i = 0; i < 2; i++) g_h[i] = reals(&arena, in);
     for (int i = STATES - 1; i >= 0; i--) {
-        const Wanted of_state = {wanted->weights || i >= 2 || gx[i], wanted->weights != NULL, wanted->rows != NULL};
+        const Wanted state_wanted = {wanted->weights || i >= 2 || gx[i], wanted->weights != NULL, wanted->rows != NULL};
         state_backward(&states[i], i < 2 ? inputs.h[i] : out + (i - 2) * size, nodes + (i < 2 ? 0 : i - 1), &grads.states[i],
-                       wanted->rows ? wanted->rows + FIRST_ROW[i] * PRIMITIVES : NULL, i < 2 ? of_h[i] : nodes[i - 2], i >= 2,
-                       of_state, arena);
+                       wanted->rows ? wanted->rows + FIRST_ROW[i] * PRIMITIVES : NULL, i < 2 ? g_h[i] : nodes[i - 2], i >= 2,
+                       state_wanted, arena);
     }
     for (int i = 0; i < 2; i++)
         if (gx[i] || wanted->weights)
-            preprocess_backward(cell, i, of_h[i], inputs.h[i], inputs.scale[i], i ? given->x1 : given->x0, w.preprocess[i], gx[i],
+            preprocess_backward(cell, i, g_h[i], inputs.h[i], inputs.scale[i], i ? given->x1 : given->x0, w.preprocess[i], gx[i],
                                 grads.preprocess[i], arena);
 }
 

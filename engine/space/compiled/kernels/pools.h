@@ -118,42 +118,42 @@ static void pools_forward(REAL *maximum, REAL *average, INTEGER *number, const R
 }
 
 /* Backward for one input row: the gradient that each output column sends to its left, middle and right input column
- * (of_column), maximum and average together, summed over the `count` output rows whose windows contain the input row. */
-INLINE void down(REAL *const *of_column, int count, const int *places, const REAL *const *of_maximum,
-                 const REAL *const *of_average, const INTEGER *const *number, const REAL *share, const REAL *shares, long n) {
+ * (g_column), maximum and average together, summed over the `count` output rows whose windows contain the input row. */
+INLINE void down(REAL *const *g_column, int count, const int *places, const REAL *const *g_maximum,
+                 const REAL *const *g_average, const INTEGER *const *number, const REAL *share, const REAL *shares, long n) {
     long i = 0;
     for (; i + LANES <= n; i += LANES) {
         vec v[3] = {{0}, {0}, {0}}, all = {0};
         for (int k = 0; k < count; k++) {
             const mask at = *(const mask *)(number[k] + i);
-            const vec g = load(of_maximum[k] + i);
+            const vec g = load(g_maximum[k] + i);
 #pragma GCC unroll 4
             for (int j = 0; j < 3; j++) v[j] += where(at == (mask){0} + (places[k] + j), g);
-            all += share[k] * load(of_average[k] + i);
+            all += share[k] * load(g_average[k] + i);
         }
         all *= load(shares + i);
 #pragma GCC unroll 4
-        for (int j = 0; j < 3; j++) store(of_column[j] + i, v[j] + all);
+        for (int j = 0; j < 3; j++) store(g_column[j] + i, v[j] + all);
     }
     for (; i < n; i++) {
         REAL v[3] = {0, 0, 0}, all = 0;
         for (int k = 0; k < count; k++) {
             const int j = (int)number[k][i] - places[k];
-            if (j >= 0 && j < 3) v[j] += of_maximum[k][i];
-            all += share[k] * of_average[k][i];
+            if (j >= 0 && j < 3) v[j] += g_maximum[k][i];
+            all += share[k] * g_average[k][i];
         }
-        for (int j = 0; j < 3; j++) of_column[j][i] = v[j] + all * shares[i];
+        for (int j = 0; j < 3; j++) g_column[j][i] = v[j] + all * shares[i];
     }
 }
 
 /* Adds the pools' gradient to gx, which has the layout of the map. */
-static void pools_backward(REAL *gx, const REAL *of_maximum, const REAL *of_average, const INTEGER *number, Map map,
+static void pools_backward(REAL *gx, const REAL *g_maximum, const REAL *g_average, const INTEGER *number, Map map,
                            Arena arena) {
     const long n = outputs_in_row(map), b = map.batch;
-    REAL *shares = reals(&arena, n), *of_column[3];
-    for (int j = 0; j < 3; j++) of_column[j] = zero_reals(&arena, n + 2 * b);
+    REAL *shares = reals(&arena, n), *g_column[3];
+    for (int j = 0; j < 3; j++) g_column[j] = zero_reals(&arena, n + 2 * b);
     if (only_counts(&arena)) return;
-    for (int j = 0; j < 3; j++) of_column[j] += b; /* a column of zeros on either side */
+    for (int j = 0; j < 3; j++) g_column[j] += b; /* a column of zeros on either side */
     shares_of_columns(shares, map);
     for (long r = 0; r < map.height; r++) {
         const REAL *maximum[3], *average[3];
@@ -163,15 +163,15 @@ static void pools_backward(REAL *gx, const REAL *of_maximum, const REAL *of_aver
         for (int i = 0; i < 3; i++) { /* input row r is row i of the window of output row h */
             const long h = (r + 1 - i) / map.stride;
             if (r + 1 - i < 0 || (r + 1 - i) % map.stride || h >= map.height / map.stride) continue;
-            maximum[count] = of_maximum + h * n, average[count] = of_average + h * n, numbers[count] = number + h * n;
+            maximum[count] = g_maximum + h * n, average[count] = g_average + h * n, numbers[count] = number + h * n;
             share[count] = (REAL)1 / rows_inside(map, h), places[count++] = 3 * i;
         }
-        down(of_column, count, places, maximum, average, numbers, share, shares, n);
+        down(g_column, count, places, maximum, average, numbers, share, shares, n);
         for (long odd = 0; odd < map.stride; odd++) {
             REAL *to = gx + (r * map.width + odd * (map.width / 2)) * b;
             for (int j = 0; j < 3; j++) { /* input column 2 c + odd is column j of the window of output column c + shift */
                 if ((odd + 1 - j) % map.stride) continue;
-                const REAL *from = of_column[j] + (odd + 1 - j) / map.stride * b;
+                const REAL *from = g_column[j] + (odd + 1 - j) / map.stride * b;
                 long i = 0;
                 for (; i + LANES <= n; i += LANES) store(to + i, load(to + i) + load(from + i));
                 for (; i < n; i++) to[i] += from[i];

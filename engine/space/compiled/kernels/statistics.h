@@ -59,9 +59,9 @@ static void moments_finish(const Moments *m, long first, long channels, long cou
         mean[c] = (REAL)centre;
         scale[c] = (REAL)(1 / sqrt(variance + EPSILON));
         if (running) {
-            REAL *of_mean = running + c, *of_variance = running + running_stride + c;
-            *of_mean += (REAL)MOMENTUM * ((REAL)centre - *of_mean);
-            *of_variance += (REAL)MOMENTUM * ((REAL)(variance * count / (count - 1)) - *of_variance);
+            REAL *running_mean = running + c, *running_variance = running + running_stride + c;
+            *running_mean += (REAL)MOMENTUM * ((REAL)centre - *running_mean);
+            *running_variance += (REAL)MOMENTUM * ((REAL)(variance * count / (count - 1)) - *running_variance);
         }
     }
 }
@@ -71,10 +71,10 @@ typedef struct {
     REAL a, b, c, mean;
 } Backward;
 
-/* of_g: sum of g; of_product: sum of g (y - mean); factor: the normalised value is multiplied by it. */
-INLINE Backward backward_of(REAL factor, REAL mean, REAL scale, double of_g, double of_product, long count) {
+/* sum_g: sum of g; sum_product: sum of g (y - mean); factor: the normalised value is multiplied by it. */
+INLINE Backward backward_of(REAL factor, REAL mean, REAL scale, double sum_g, double sum_product, long count) {
     const double a = (double)factor * scale;
-    return (Backward){(REAL)a, (REAL)(-a * of_g / count), (REAL)(-a * scale * scale * of_product / count), mean};
+    return (Backward){(REAL)a, (REAL)(-a * sum_g / count), (REAL)(-a * scale * scale * sum_product / count), mean};
 }
 
 INLINE void backward_row(REAL *out, const REAL *g, const REAL *y, Backward k, long n) {
