@@ -1,13 +1,13 @@
-"""How many times faster a derived network is trained and attacked than by its modules, edge by edge.
+"""Compare training and attacking a derived network by the engine and by its plain modules, edge by edge.
 
     python -m benchmarks.derived_network                     # digits, 5 pairs, about half a minute
-    python -m benchmarks.derived_network --setting cifar     # 36 channels, 8 cells, 3x32x32, batch 16: some minutes
+    python -m benchmarks.derived_network --setting cifar     # 36 channels, 8 cells, 3x32x32, batch 16; several minutes
 
-Two questions: a step of adversarial training (PGD-7), and ten attack gradients on a finished network, freezing it included.
-The plain side is the network as one would write it down: one module per edge, maps [B, C, H, W], PyTorch's own depthwise
-gradients, attacks that back-propagate into every parameter. Both compute the same numbers
-(`tests/benchmarks/test_derived_network.py`, float64). CPU time of one thread, interleaved A B A B so that a neighbour's load
-hits both, median and range of the ratios of neighbours.
+Times a step of adversarial training (PGD-7), and ten attack gradients on a trained network, including the time to freeze it.
+The plain side is a straightforward implementation: one module per edge, maps [B, C, H, W], PyTorch's own depthwise gradients,
+attacks that back-propagate into every parameter. Both sides compute the same numbers (checked in float64 by
+`tests/benchmarks/test_derived_network.py`). CPU time of one thread; the sides alternate so that other load on the machine affects
+both equally. Prints the median and range of the ratios within pairs.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ATTACK_GRADIENTS = 10
 
 @dataclass(frozen=True)
 class Setting:
-    """Sizes of one comparison."""
+    """The sizes of one comparison."""
 
     channels: int
     layers: int
@@ -57,7 +57,7 @@ SETTINGS = {
 
 
 class PlainNetwork(nn.Module):
-    """A copy of a network whose forward pass goes from module to module, with PyTorch's depthwise convolutions."""
+    """A copy of a network whose forward pass calls module after module, with PyTorch's depthwise convolutions."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class PlainNetwork(nn.Module):
                     setattr(module, name, _plain(child))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: [B, C, H, W], pixels in 0..1 -> logits [B, classes]."""
+        """Compute logits [B, classes] for x [B, C, H, W], pixels in 0..1."""
         network = self.network
         before_last = last = network.stem((x - network.mean[:, None, None]) / network.std[:, None, None])
         for cell in network.cells:
@@ -77,11 +77,11 @@ class PlainNetwork(nn.Module):
 
 
 class Comparison:
-    """The same network, trained and attacked by its modules and by the engine.
+    """The same network, trained and attacked by its plain modules and by the engine.
 
     Args:
         setting: sizes.
-        attack_steps: of PGD in a training step.
+        attack_steps: PGD steps in a training step.
         dtype: float32 for timing, float64 for comparing numbers.
     """
 
@@ -100,21 +100,21 @@ class Comparison:
                                          weight_decay=self.config.weight_decay)
 
     def batch(self) -> tuple[Tensor, Tensor]:
-        """Noise images and random labels."""
+        """Draw noise images and random labels."""
         size, shape = self.setting.batch_size, self.setting.image_shape
         return (torch.rand(size, *shape, generator=self.generator, dtype=self.dtype),
                 torch.randint(CLASSES, (size,), generator=self.generator))
 
     def train(self, x: Tensor, y: Tensor) -> None:
-        """One step of the engine."""
+        """Take one training step with the engine."""
         self.training.step(x, y, epoch=0, step=self.steps)
 
     def train_plain(self, x: Tensor, y: Tensor) -> None:
-        """The same step by the modules."""
+        """Take the same training step with the plain modules."""
         config, plain = self.config, self.plain
         plain.train()
         with torch.no_grad():
-            plain(x)  # the published clean pass, for BatchNorm's statistics
+            plain(x)  # the published pass on natural images, for BatchNorm's statistics
         noise = torch.randn(x.shape, generator=generator_for(config.seed, "attack", 0, self.steps), dtype=x.dtype)
         plain.eval()
         x_adv = pgd(lambda images: self._gradient(images, y), x, x + config.start_noise * noise, epsilon=config.epsilon,
@@ -125,7 +125,7 @@ class Comparison:
         self.optimizer.step()
 
     def attack(self, x: Tensor, y: Tensor) -> Tensor:
-        """PGD on the engine's network in evaluation mode, frozen anew."""
+        """Run PGD on the engine's network in evaluation mode, frozen again for each attack."""
         with under_attack(self.network):
             logits_of = attacked(self.network)
 
@@ -136,12 +136,12 @@ class Comparison:
             return self._pgd(gradient, x)
 
     def attack_plain(self, x: Tensor, y: Tensor) -> Tensor:
-        """The same by the modules."""
+        """Run the same attack on the plain modules."""
         self.plain.eval()
         return self._pgd(lambda images: self._gradient(images, y), x)
 
     def _gradient(self, images: Tensor, y: Tensor) -> Tensor:
-        """By backward() into everything, as published."""
+        """Compute the images' gradient by backward() into all parameters, as in the published code."""
         images = images.detach().requires_grad_()
         F.cross_entropy(self.plain(images), y).backward()
         assert images.grad is not None
@@ -160,7 +160,7 @@ def _plain(module: Depthwise) -> nn.Conv2d:
 
 
 def time_pairs(comparison: Comparison, what: str, pairs: int) -> list[tuple[float, float]]:
-    """CPU seconds of (plain, engine), after one untimed pair. what: "train" or "attack"."""
+    """Return the CPU seconds of (plain, engine) per pair, after one untimed pair; `what` is "train" or "attack"."""
     plain, ours = getattr(comparison, f"{what}_plain"), getattr(comparison, what)
     times = []
     for pair in range(pairs + 1):
@@ -174,7 +174,7 @@ def time_pairs(comparison: Comparison, what: str, pairs: int) -> list[tuple[floa
 
 
 def report(name: str, comparison: Comparison, times: dict[str, list[tuple[float, float]]]) -> str:
-    """What is printed: the setting, CPU seconds of both sides and the ratio with its range, for each question."""
+    """Format the setting and, for training and attack, the CPU seconds of both sides and the ratio with its range."""
     setting = comparison.setting
     shape = "x".join(map(str, setting.image_shape))
     lines = [f"{name}: {GENOTYPE}, {setting.channels} channels, {setting.layers} cells, {shape}, batch {setting.batch_size}, "
@@ -190,7 +190,7 @@ def report(name: str, comparison: Comparison, times: dict[str, list[tuple[float,
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Prints the comparison."""
+    """Print the comparison."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--setting", choices=SETTINGS, default="digits")
     parser.add_argument("--pairs", type=int, default=5, help="interleaved pairs (default: 5)")

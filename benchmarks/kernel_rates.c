@@ -1,4 +1,4 @@
-/* Rates of the kernels' four inner loops on rows that lie in the cache; see kernel_rates.py. */
+/* Measures the rates of the kernels' inner loops on rows in the cache; see kernel_rates.py. */
 #include <stdio.h>
 #include <time.h>
 
@@ -11,7 +11,7 @@ static double cpu_seconds(void) {
     return now.tv_sec + 1e-9 * now.tv_nsec;
 }
 
-/* arguments: channels, numbers in a row, repetitions. Prints "name rate" in 1e9 operations a second. */
+/* Arguments: channels, numbers in a row, repetitions. Prints "name rate", the rate in 1e9 operations per second. */
 int main(int count, char **arguments) {
     if (count != 4) return 1;
     const long c = atol(arguments[1]), n = atol(arguments[2]), repetitions = atol(arguments[3]), size = 8192;

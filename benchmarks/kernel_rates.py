@@ -1,12 +1,12 @@
-"""How fast the compiled kernels' inner loops run, in C and in numba: why the kernels are written in C.
+"""Measure the speed of the compiled kernels' inner loops in C and in numba, the reason why the kernels are written in C.
 
-    python -m benchmarks.kernel_rates                  # with the C compiler that the engine takes; CC=... for another
-    pip install numba==0.68.1                          # not among our requirements: adds the numba rows
+    python -m benchmarks.kernel_rates                  # with the engine's C compiler; CC=... for another
+    pip install numba==0.68.1                          # optional, not among our requirements: adds the numba rows
 
-Rows of maps as in the search: 24 channels at 32x32 with batch 8 (256 numbers in a row), 48 at 16x16, 8 at 8x8 with batch 64;
-5x5 kernels. One thread, CPU time, float32, everything in the cache; the matrix product of PyTorch (MKL, 512 x 512) as the
-machine's peak. The two numba loops of each kind are the plain one and one that holds several results at a time, the better
-counts; its fastmath is on.
+Uses rows of maps as in the search: 24 channels at 32x32 with batch 8 (256 numbers in a row), 48 at 16x16, 8 at 8x8 with batch 64;
+5x5 kernels. CPU time of one thread, float32, all data in the cache. A matrix product of PyTorch (MKL, 512 x 512) serves as the
+machine's peak. For numba, with fastmath, the better of two loops counts: a plain one and one that computes several results at a
+time.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ REPETITIONS = 20_000
 
 
 def c_rates() -> dict[tuple[int, int], dict[str, float]]:
-    """(channels, numbers) -> loop -> 1e9 operations a second."""
+    """Return (channels, numbers in a row) -> loop -> rate in 1e9 operations per second."""
     real, integer = ELEMENTS["float32"]
     with tempfile.TemporaryDirectory() as folder:
         program = str(Path(folder) / "rates")
         flags = [flag for flag in FLAGS if flag not in ("-shared", "-fPIC")]
         subprocess.run([*compiler(), *flags, f"-DREAL={real}", f"-DINTEGER={integer}", f"-I{KERNELS}",
                         str(Path(__file__).with_suffix(".c")), "-o", program, "-lm"], check=True)
-        found = {}
+        rates = {}
         for row in ROWS:
             answer = subprocess.run([program, *map(str, row), str(REPETITIONS)], check=True, capture_output=True, text=True)
-            found[row] = {name: float(rate) for name, rate in map(str.split, answer.stdout.splitlines())}
-    return found
+            rates[row] = {name: float(rate) for name, rate in map(str.split, answer.stdout.splitlines())}
+    return rates
 
 
 def numba_rates() -> dict[tuple[int, int], dict[str, float]]:
-    """The same for numba; empty where it is not installed."""
+    """Return the same rates for numba, or {} if it is not installed."""
     try:
         import numba
     except ImportError:
@@ -99,19 +99,19 @@ def numba_rates() -> dict[tuple[int, int], dict[str, float]]:
         repeat(REPETITIONS // 10, *arguments)
         return operations * (REPETITIONS // 10) / (time.process_time() - start) * 1e-9
 
-    found = {}
+    rates = {}
     offsets = np.array([t % 5 * 8 + t // 5 * 320 for t in range(25)])
     for c, n in ROWS:
         x, a = np.ones((c, n), np.float32), np.ones((c, c), np.float32)
         source, weights = np.ones(8192, np.float32), np.ones(25, np.float32)
-        found[c, n] = {
+        rates[c, n] = {
             "depthwise": max(repeated(f, 50 * n, x[0].copy(), source, offsets, weights, n) for f in (taps_plain, taps_blocked)),
             "pointwise": max(repeated(f, 2 * c * c * n, x.copy(), a, x) for f in (product_plain, product_of_four))}
-    return found
+    return rates
 
 
 def peak() -> float:
-    """1e9 operations a second of a large matrix product."""
+    """Return the rate of a large matrix product in 1e9 operations per second."""
     torch.set_num_threads(1)
     a = torch.ones(512, 512)
     a @ a
@@ -122,10 +122,10 @@ def peak() -> float:
 
 
 def lines() -> Iterator[str]:
-    """The table in Markdown."""
+    """Yield the lines of the table in Markdown."""
     sides = {f"C, {compiler_version(compiler())}": c_rates(), "numba": numba_rates()}
     names = list(next(iter(sides.values()))[ROWS[0]])
-    yield f"1e9 operations a second; `{shlex.join(compiler())}`; a large matrix product runs at {peak():.0f}."
+    yield f"1e9 operations per second; `{shlex.join(compiler())}`; a large matrix product runs at {peak():.0f}."
     yield ""
     yield "| channels, row | side | " + " | ".join(names) + " |"
     yield "|---|---|" + "---|" * len(names)

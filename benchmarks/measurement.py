@@ -1,4 +1,4 @@
-"""What the commands of this folder share: CPU time, median and range, tables, and a record of where they were measured."""
+"""Shared code of the benchmarks: CPU time, median and range, tables, and records with the machine and its versions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import torch
 
 
 def cpu_seconds(run: Callable[[], object]) -> float:
-    """CPU time of one call."""
+    """Return the CPU time of one call."""
     start = time.process_time()
     run()
     return time.process_time() - start
@@ -26,7 +26,7 @@ def cpu_seconds(run: Callable[[], object]) -> float:
 
 @dataclass(frozen=True)
 class Spread:
-    """Median and range of what was measured several times."""
+    """Median and range of repeated measurements."""
 
     median: float
     least: float
@@ -35,27 +35,27 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Spread:
-        """values: at least one."""
-        found = list(values)
-        return cls(median(found), min(found), max(found), len(found))
+        """Summarise at least one value."""
+        numbers = list(values)
+        return cls(median(numbers), min(numbers), max(numbers), len(numbers))
 
     def __str__(self) -> str:
         return f"{self.median:.2f} [{self.least:.2f} - {self.greatest:.2f}]"
 
 
 def ratios(dividends: Sequence[float], divisors: Sequence[float]) -> Spread:
-    """Of neighbours: the k-th dividend by the k-th divisor, which met the same load of the machine."""
+    """Summarise the ratios of the k-th dividend to the k-th divisor, both measured under the same load of the machine."""
     return Spread.of(a / b for a, b in zip(dividends, divisors, strict=True))
 
 
 @dataclass(frozen=True)
 class Table:
-    """What a command prints.
+    """A table of results.
 
     Attributes:
-        caption: what was measured, in a line.
+        caption: one line on what was measured.
         header: one title per column.
-        rows: cells, as many as titles.
+        rows: one cell per column.
     """
 
     caption: str
@@ -63,60 +63,61 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
     def text(self) -> str:
-        """Aligned columns under the caption, for a terminal."""
+        """Return the caption and aligned columns for a terminal."""
         lines = (self.header, *self.rows)
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         return "\n".join([self.caption, *(
             "  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)])
 
     def markdown(self) -> str:
-        """The same for a document."""
+        """Return the caption and the table in Markdown."""
         lines = (self.header, ("---",) * len(self.header), *self.rows)
         return "\n".join([f"{self.caption}:", "", *("| " + " | ".join(line) + " |" for line in lines)])
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores that this process may use, and its vector instructions as torch sees them."""
+    """Return the processor, the number of cores available to this process, torch's vector instructions and threads."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {"processor": _processor(), "cores": cores,
             "vector_instructions": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
 
 
 def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")  # Linux only; `platform` knows less there
+    cpuinfo = Path("/proc/cpuinfo")  # Linux, where `platform` gives less detail
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 
 
 def versions() -> dict[str, str]:
-    """Of Python and torch."""
+    """Return the versions of Python and torch."""
     return {"python": platform.python_version(), "torch": torch.__version__}
 
 
 def machine_line(threads: str = "") -> str:
-    """Machine and versions in one sentence, to stand over a table; threads: those of this process unless it says others."""
-    here, of = machine(), versions()
+    """Return machine and versions in one line; `threads` replaces the number of threads of this process."""
+    here, installed = machine(), versions()
     threads = threads or f"{here['threads']} thread" + ("s" if here["threads"] > 1 else "")
-    return (f"{here['processor']}, {here['cores']} cores, {here['vector_instructions']}; {threads}; torch {of['torch']}, "
-            f"Python {of['python']}")
+    return (f"{here['processor']}, {here['cores']} cores, {here['vector_instructions']}; {threads}; torch "
+            f"{installed['torch']}, Python {installed['python']}")
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
-    """`--json` and `--markdown`."""
+    """Add `--json` and `--markdown`."""
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write every number to FILE, with machine and versions")
     parser.add_argument("--markdown", action="store_true", help="print the tables ready for docs/performance.md")
 
 
 def publish(chosen: argparse.Namespace, name: str, arguments: Sequence[str], found: Mapping[str, Any],
             tables: Sequence[Table]) -> None:
-    """Prints the tables, and writes `found` where `--json` says.
+    """Print the tables and, with `--json`, write all numbers to its file.
 
     Args:
-        chosen: parsed options, those of `add_output_options` among them.
-        name: of the command, like "search_step".
-        arguments: as they were typed.
-        found: all numbers, as JSON can hold them.
+        chosen: parsed options, including those of `add_output_options`.
+        name: name of the command, for example "search_step".
+        arguments: command-line arguments.
+        found: all numbers as JSON data.
+        tables: the tables to print.
     """
     print("\n\n".join(table.markdown() if chosen.markdown else table.text() for table in tables))
     print(f"\n{machine_line()}")
@@ -125,13 +126,13 @@ def publish(chosen: argparse.Namespace, name: str, arguments: Sequence[str], fou
 
 
 def write_record(path: Path, name: str, arguments: Sequence[str], found: Mapping[str, Any]) -> None:
-    """Writes `found` with machine, versions and command; no date and no path, so that equal runs give equal files."""
+    """Write `found` with machine, versions and command, without date or path, so that equal runs give equal files."""
     record = {"command": command(name, arguments), "machine": machine(), "versions": versions(), **found}
     path.write_text(json.dumps(record, indent=1) + "\n")
 
 
 def command(name: str, arguments: Sequence[str]) -> str:
-    """What to type to measure the same again; where the output went is left out."""
+    """Return the command line that repeats the measurement, without output options."""
     kept, rest = [], iter(arguments)
     for argument in rest:
         if argument == "--json":

@@ -1,10 +1,10 @@
-"""Measures everything about a search step and writes its tables into docs/performance.md.
+"""Run all benchmarks of a search step and write their tables into docs/performance.md.
 
-    python -m benchmarks.performance                                  # everything; most of an hour, on a quiet machine
-    python -m benchmarks.performance --only memory --only growth      # these sections
-    python -m benchmarks.performance --json numbers.json              # also every number
+    python -m benchmarks.performance                                  # everything; most of an hour on an idle machine
+    python -m benchmarks.performance --only memory --only growth      # only these sections
+    python -m benchmarks.performance --json numbers.json              # also write every number to a file
 
-Sections are written one by one as they are measured. Each stands between `<!-- begin NAME -->` and `<!-- end NAME -->`.
+Each section is written as soon as it is measured, between `<!-- begin NAME -->` and `<!-- end NAME -->`.
 """
 
 from __future__ import annotations
@@ -25,45 +25,48 @@ Measured = tuple[dict[str, Any], Sequence[Table]]
 
 
 def step(pairs: int) -> Measured:
-    """Whole steps of all settings."""
-    found = [search_step.measure(name, attack_steps=7, pairs=pairs) for name in search_step.SETTINGS]
-    return {times.setting: times.record() for times in found}, [search_step.table(found)]
+    """Time whole steps of all settings."""
+    measured = [search_step.measure(name, attack_steps=7, pairs=pairs) for name in search_step.SETTINGS]
+    return {times.setting: times.record() for times in measured}, [search_step.table(measured)]
 
 
 def passes(pairs: int) -> Measured:
-    """Passes of all settings."""
-    found = [search_step_passes.measure(name, pairs=pairs) for name in search_step.SETTINGS]
-    return {times.setting: times.record() for times in found}, [search_step_passes.table(found)]
+    """Time the passes of all settings."""
+    measured = [search_step_passes.measure(name, pairs=pairs) for name in search_step.SETTINGS]
+    return {times.setting: times.record() for times in measured}, [search_step_passes.table(measured)]
 
 
 def memory(pairs: int) -> Measured:
-    """Peak memory at the paper setting; measured once."""
-    found = search_step_memory.measure("paper")
-    return {"paper": found.record()}, [search_step_memory.table([found])]
+    """Measure the peak memory at the paper setting, once."""
+    peaks = search_step_memory.measure("paper")
+    return {"paper": peaks.record()}, [search_step_memory.table([peaks])]
 
 
 def growth(pairs: int) -> Measured:
-    """Along all axes; three rounds are enough, since each curve has several points."""
-    found = search_step_growth.measure(rounds=min(pairs, 3))
-    return {each.axis: each.record() for each in found}, search_step_growth.tables(found)
+    """Measure the growth along all axes; three rounds are enough, because each curve has several points."""
+    curves = search_step_growth.measure(rounds=min(pairs, 3))
+    return {curve.axis: curve.record() for curve in curves}, search_step_growth.tables(curves)
 
 
 SECTIONS: dict[str, Callable[[int], Measured]] = {"step": step, "passes": passes, "memory": memory, "growth": growth}
 
 
 def with_section(document: str, name: str, tables: Sequence[Table], where: str) -> str:
-    """The document with a section's tables replaced.
+    """Return the document with a section's tables replaced.
 
     Args:
-        where: the line about machine and versions that stands under them.
+        document: Markdown text.
+        name: name of the section.
+        tables: its new tables.
+        where: line about the machine and versions, printed below them.
 
     Raises:
-        ValueError: the document lacks the section's two marks.
+        ValueError: the document does not have both of the section's marks exactly once.
     """
     begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
     if document.count(begin) != 1 or document.count(end) != 1:
-        raise ValueError(f"the document must hold {begin.strip()} and {end} once each, and it does not; put them where the "
-                         "tables belong")
+        raise ValueError(f"the document must contain {begin.strip()} and {end} once each, got {document.count(begin)} and "
+                         f"{document.count(end)}; put them where the tables belong")
     before, rest = document.split(begin)
     _, after = rest.split(end)
     body = "\n\n".join([*(table.markdown() for table in tables), f"Measured on: {where}."])
@@ -71,12 +74,12 @@ def with_section(document: str, name: str, tables: Sequence[Table], where: str) 
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measures and writes."""
+    """Measure the chosen sections and write them."""
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--only", choices=SECTIONS, action="append", help="may be given several times (default: all)")
     search_step.add_pairs_option(parser)
-    parser.add_argument("--document", type=Path, default=DOCUMENT, help="where the tables go (default: docs/performance.md)")
+    parser.add_argument("--document", type=Path, default=DOCUMENT, help="document to update (default: docs/performance.md)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write every number to FILE")
     chosen = search_step.parse(parser, arguments)
     torch.set_num_threads(1)

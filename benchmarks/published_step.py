@@ -1,9 +1,9 @@
-"""One ARNAS search step with the cost structure of the released code, transcribed plainly: what the merged engine is compared to.
+"""The baseline of the benchmarks: one ARNAS search step with the cost structure of the released code, transcribed plainly.
 
-One module per edge and primitive in NCHW; attacks back-propagate into all weights and alphas; the unrolled step copies
-the model; the training gradient is computed once per objective although both need the same one. Copying by `deepcopy`
-takes as long as building a new network and loading the weights, which the released code does.
-Ou, Feng and Sun, CVPR 2024, arXiv 2405.05502; our own words, nothing copied.
+One module per edge and primitive in NCHW; attacks back-propagate into all weights and alphas; the unrolled step copies the
+model; the training gradient is computed once per objective although both need the same one. Differs: the model is copied by
+`deepcopy`, which takes as long as the released code's building a new network and loading the weights.
+Ou, Feng and Sun, CVPR 2024, arXiv 2405.05502; written independently, with no code copied.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Batch = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class PublishedReport:
-    """What one step computed.
+    """The results of one step.
 
     Attributes:
-        x_adv, xs_adv: adversarial weights and alphas batch.
-        gradients: [2, k] architecture gradients u1 and u2, implicit terms and lambda included.
-        gamma: MGDA's weight of the natural one.
+        x_adv, xs_adv: adversarial weights batch and alphas batch.
+        gradients: [2, k], the architecture gradients u1 and u2, including implicit terms and lambda.
+        gamma: MGDA's weight of the natural gradient.
     """
 
     x_adv: Tensor
@@ -39,10 +39,10 @@ class PublishedReport:
 
 
 class PublishedStep:
-    """The released search on a reference supernet, whose weights and alphas it changes.
+    """The released search on a reference supernet, whose weights and alphas it updates.
 
     Args:
-        model: in training mode.
+        model: the supernet, in training mode.
         config: settings of the search.
     """
 
@@ -55,7 +55,7 @@ class PublishedStep:
 
     def step(self, train_batch: Batch, alpha_batch: Batch, *, learning_rate: float,
              noise: tuple[Tensor, Tensor]) -> PublishedReport:
-        """One step; batches are (x [B, C, H, W], y [B]), noise the random starts of the two attacks."""
+        """Take one step; batches are (x [B, C, H, W], y [B]), noise the random starts of the two attacks."""
         (x, y), (xs, ys) = train_batch, alpha_batch
         self.optimizer.param_groups[0]["lr"] = learning_rate
         x_adv, xs_adv = self._attack(x, y, noise[0]), self._attack(xs, ys, noise[1])
@@ -72,7 +72,7 @@ class PublishedStep:
         return PublishedReport(x_adv, xs_adv, torch.stack([natural, adversarial]), gamma)
 
     def _attack(self, x: Tensor, y: Tensor, noise: Tensor) -> Tensor:
-        """PGD that back-propagates into everything, as the released code does."""
+        """Run PGD that back-propagates into all parameters, as in the released code."""
         epsilon = self.config.epsilon
         x_adv = x + noise.clamp(-epsilon, epsilon)
         for _ in range(self.config.attack_steps):
@@ -83,7 +83,7 @@ class PublishedStep:
         return x_adv.detach()
 
     def _unrolled_gradient(self, train_batch: Batch, batch: Batch, coefficient: float, learning_rate: float) -> Tensor:
-        """d/d alpha of coefficient * CE(batch) at w'(alpha), implicit term by finite differences (DARTS, section 2.3)."""
+        """Return d/d alpha of coefficient * CE(batch) at w'(alpha), implicit term by finite differences (DARTS, section 2.3)."""
         unrolled = self._unrolled_model(train_batch, learning_rate)
         loss = coefficient * F.cross_entropy(unrolled(batch[0]), batch[1])
         loss.backward()
@@ -92,11 +92,11 @@ class PublishedStep:
         return explicit - learning_rate * self._hessian_vector_product(vector, train_batch)
 
     def _unrolled_model(self, train_batch: Batch, learning_rate: float) -> ReferenceSupernet:
-        """A copy of the model one SGD step ahead on the adversarial weights batch."""
+        """Return a copy of the model after one more SGD step on the adversarial weights batch."""
         names, weights = zip(*self.model.weight_parameters().items(), strict=True)
         loss = F.cross_entropy(self.model(train_batch[0]), train_batch[1])
         gradients = torch.autograd.grad(loss, weights)
-        self.model.zero_grad()  # else the copy would start with the attacks' gradients
+        self.model.zero_grad()  # otherwise the copy would contain the attacks' gradients
         unrolled = copy.deepcopy(self.model)
         targets = unrolled.weight_parameters()
         with torch.no_grad():
@@ -109,20 +109,20 @@ class PublishedStep:
         return unrolled
 
     def _hessian_vector_product(self, vector: list[Tensor], train_batch: Batch) -> Tensor:
-        """(grad_alpha L(w + R v) - grad_alpha L(w - R v)) / 2R with R = r / |v|; moves the weights there and back."""
+        """Return (grad_alpha L(w + R v) - grad_alpha L(w - R v)) / 2R with R = r / |v|; perturbs and restores the weights."""
         radius = self.config.finite_difference / _flat(vector).norm()
         weights = list(self.model.weight_parameters().values())
-        found = []
+        gradients = []
         for change in (radius, -2 * radius):
             with torch.no_grad():
                 for weight, direction in zip(weights, vector, strict=True):
                     weight.add_(change * direction)
             loss = F.cross_entropy(self.model(train_batch[0]), train_batch[1])
-            found.append(_flat(torch.autograd.grad(loss, list(self.model.alphas.values()))))
+            gradients.append(_flat(torch.autograd.grad(loss, list(self.model.alphas.values()))))
         with torch.no_grad():
             for weight, direction in zip(weights, vector, strict=True):
                 weight.add_(radius * direction)
-        return (found[0] - found[1]) / (2 * radius)
+        return (gradients[0] - gradients[1]) / (2 * radius)
 
     def _set_alpha_gradient(self, gradient: Tensor) -> None:
         alphas = list(self.model.alphas.values())

@@ -1,10 +1,10 @@
-"""How long the `quick` chain takes on this machine, and how far its alphas move: search, retraining, attack.
+"""Time the `quick` chain of search, retraining and attack on this machine, and measure how far its alphas move.
 
-    python -m benchmarks.quick_chain                        # with the back end that a search takes by itself
+    python -m benchmarks.quick_chain                        # with the default back end
     RAMPART_KERNELS=off python -m benchmarks.quick_chain    # with the plain back end
 
-Real processes through the queue, as after a click; wall clock from the request to the end of each run. The margin of an edge is
-the difference of its two largest softmaxed alphas; at the start it is noise.
+Runs real processes through the queue, as after a click on the page; wall-clock time from the request to the end of each run. The
+margin of an edge is the difference between its two largest softmaxed alphas; at the start it is noise.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from engine.space.compiled import build
 
 
 def durations(runs: Path, preset: str, method: str = "arnas") -> tuple[list[str], list[float]]:
-    """Ids of a method's chain of runs and the seconds from the request, or from the run before, to the end of each.
+    """Run a method's chain; return the runs' ids and durations in seconds, the first including its time in the queue.
 
     Raises:
         RuntimeError: a run did not finish.
@@ -34,22 +34,22 @@ def durations(runs: Path, preset: str, method: str = "arnas") -> tuple[list[str]
     for run_id in ids:
         state = api.wait([run_id], runs=runs)[run_id]
         if state.status != "finished":
-            raise RuntimeError(f"run {run_id} must finish, it {state.status}: {state.cause}")
+            raise RuntimeError(f"run {run_id} must finish, got status {state.status}: {state.cause}")
         ends.append(time.monotonic() - start)
     return ids, [end - before for end, before in zip(ends, [0.0, *ends])]
 
 
 def margins(log: RunLog, run: str, cell: str, epoch: int | None) -> list[float]:
-    """Per edge, the difference of its two largest softmaxed alphas; epoch None: of the last."""
-    found = []
+    """Return the difference between the two largest softmaxed alphas of each edge; epoch None: of the last epoch."""
+    differences = []
     for _, edge in log.alpha_matrix(run, cell, epoch).groupby("edge"):
         largest, second = sorted(edge["weight"], reverse=True)[:2]
-        found.append(largest - second)
-    return found
+        differences.append(largest - second)
+    return differences
 
 
 def margin_table(log: RunLog, run: str) -> Table:
-    """One row per edge and cell kind."""
+    """Return a table with one row per edge and cell kind."""
     rows = []
     for cell in log.alpha_cells(run):
         first, last = margins(log, run, cell, log.alpha_epochs(run, cell)[0]), margins(log, run, cell, None)
@@ -60,9 +60,9 @@ def margin_table(log: RunLog, run: str) -> Table:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the chain in a folder of its own and prints what it took."""
+    """Run the chain in a temporary folder and print its margins, durations and accuracies."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--preset", default="quick", help="another preset (default: quick)")
+    parser.add_argument("--preset", default="quick", help="preset to run (default: quick)")
     preset = parser.parse_args(sys.argv[1:] if arguments is None else arguments).preset
     with tempfile.TemporaryDirectory() as folder:
         ids, seconds = durations(Path(folder), preset)
@@ -71,8 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         result = log.robustness().iloc[0]
         print(margin_table(log, ids[0]).text())
         log.close()
-    computed = "the plain back end" if build.unavailable() else "the compiled back end"
-    print(f"\n{preset}: {sum(seconds) / 60:.2f} min with {computed} (" + ", ".join(
+    backend = "the plain back end" if build.unavailable() else "the compiled back end"
+    print(f"\n{preset}: {sum(seconds) / 60:.2f} min with {backend} (" + ", ".join(
         f"{kind} {each:.0f} s" for kind, each in zip(("search", "retraining", "attack"), seconds)) + ")")
     print(f"natural accuracy {result['natural_accuracy']:.3f}, worst case over all attacks "
           f"{result['worst_accuracy']:.3f} of {result['worst_images']:.0f} images")

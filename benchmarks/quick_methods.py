@@ -1,10 +1,11 @@
-"""What the `quick` preset of each search method comes to, written into docs/methods.md: durations, accuracies, genotype.
+"""Write the results of each search method's `quick` preset into docs/methods.md: durations, accuracies, genotype.
 
-    python -m benchmarks.quick_methods                              # every method, one after the other; some minutes each
-    python -m benchmarks.quick_methods --only darts --only dsara    # these
+    python -m benchmarks.quick_methods                              # all methods in turn; several minutes each
+    python -m benchmarks.quick_methods --only darts --only dsara    # only these
 
-The whole chain of each: search, retraining of what it found, attack; real processes through the queue, as after a click. The
-outcome of a method stands between `<!-- begin NAME -->` and `<!-- end NAME -->` in its section, written when its chain ends.
+Runs the whole chain of each method (search, retraining of the derived network, attack) in real processes through the queue, as
+after a click on the page. When a chain ends, its results replace the text between `<!-- begin NAME -->` and `<!-- end NAME -->`
+in the method's section.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "methods.md"
 
 
 def outcome(method: str, preset: str) -> list[Table]:
-    """The tables of one method's chain; it runs in a folder of its own that is gone afterwards.
+    """Run one method's chain in a temporary folder and return its tables.
 
     Raises:
-        ConfigError: no such method. RuntimeError: a run of the chain did not finish.
+        ConfigError: no such method.
+        RuntimeError: a run of the chain did not finish.
     """
     with tempfile.TemporaryDirectory() as folder:
         ids, seconds = durations(Path(folder), preset, method)
@@ -48,14 +50,14 @@ def outcome(method: str, preset: str) -> list[Table]:
 
 
 def accuracy_table(caption: str, attacks: pd.DataFrame) -> Table:
-    """One row per complete attack that is no part of another, in the order in which they ran."""
+    """Return a table of the complete attacks that are not part of another, in the order in which they ran."""
     rows = [(str(row["title"]), f"{row['accuracy']:.3f}", f"{row['low']:.3f} - {row['high']:.3f}", f"{row['images']:.0f}",
              f"`{row['fingerprint']}`") for _, row in attacks.iterrows() if row["complete"] and not row["part_of"]]
     return Table(caption, ("attack", "accuracy", "95 % interval", "test images", "fingerprint"), tuple(rows))
 
 
 def genotype_table(genotype: Genotype) -> Table:
-    """One row per cell kind, one column per node."""
+    """Return a table with one row per cell kind and one column per node."""
     rows = []
     for kind, cell in genotype.cells:
         nodes = [" + ".join(f"{operation} of {state_name(state)}" for operation, state in cell.edges[2 * i:2 * i + 2])
@@ -65,11 +67,11 @@ def genotype_table(genotype: Genotype) -> Table:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the chains and writes their outcomes."""
+    """Run the chains and write their results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--only", choices=list(METHODS), action="append", help="may be given several times (default: all)")
-    parser.add_argument("--preset", default="quick", help="another preset (default: quick)")
-    parser.add_argument("--document", type=Path, default=DOCUMENT, help="where the tables go (default: docs/methods.md)")
+    parser.add_argument("--preset", default="quick", help="preset to run (default: quick)")
+    parser.add_argument("--document", type=Path, default=DOCUMENT, help="document to update (default: docs/methods.md)")
     chosen = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
     for method in chosen.only or METHODS:
         tables = outcome(method, chosen.preset)

@@ -1,11 +1,11 @@
-"""How fast the run log is: rebuilding the index, taking in one event, and every question a page asks.
+"""Time the run log: rebuilding the index, ingesting one event, and every query that a page makes.
 
     python -m benchmarks.run_log                                 # 1,000 runs, 10 million alpha points; about three minutes
-    python -m benchmarks.run_log --runs 20 --points 200000       # a look
+    python -m benchmarks.run_log --runs 20 --points 200000       # a quick look
 
-Writes run folders into a temporary folder, half of them searches, a quarter retrainings, a quarter attacks, one search
-among them as long as a published one. Prints medians in milliseconds, of the clock and of CPU time (on a busy machine only
-the latter means something).
+Writes run folders to a temporary folder: half are searches, one of them as long as a published one, a quarter are retrainings
+and a quarter attacks. Prints medians of wall-clock and CPU time in milliseconds (on a busy machine only the latter is
+meaningful).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from engine.log import RunLog
 from tests import sample_runs
 
 POINTS_PER_LINE = 14 * 7
-LONG_STEPS = 600  # alpha lines per cell kind of a published search
+LONG_STEPS = 600  # alpha lines per cell kind in a published search
 REPEATS = 7
 
 
 def write_runs(root: Path, runs: int, points: int) -> str:
-    """Writes `runs` folders that hold about `points` alpha values together; returns the id of the long search."""
+    """Write `runs` folders with about `points` alpha values in total; return the id of the long search."""
     searches = max(1, runs // 2)
     steps = max(1, (points // POINTS_PER_LINE // 3 - LONG_STEPS) // searches)
     long = write_search(root, "20261101-0000-arnas-digits-ffff", LONG_STEPS)
@@ -45,7 +45,7 @@ def write_runs(root: Path, runs: int, points: int) -> str:
 
 
 def write_search(root: Path, run: str, steps: int) -> str:
-    """A finished search of `steps` steps with alphas at each."""
+    """Write a finished search of `steps` steps, with alphas at each step; return its id."""
     folder = sample_runs.write_run_json(root, run, "search")
     events = sample_runs.EventsFile(folder)
     sample_runs.write_search_steps(events, steps)
@@ -54,27 +54,27 @@ def write_search(root: Path, run: str, steps: int) -> str:
 
 
 def median_ms(question: Callable[[], object]) -> tuple[float, float]:
-    """Medians of clock and CPU time of `REPEATS` calls after one that warms up, in milliseconds."""
+    """Return the median wall-clock and CPU time of `REPEATS` calls, after one to warm up, in milliseconds."""
     question()
     times = [once_ms(question) for _ in range(REPEATS)]
     return statistics.median(clock for clock, _ in times), statistics.median(cpu for _, cpu in times)
 
 
 def once_ms(action: Callable[[], object]) -> tuple[float, float]:
-    """Clock and CPU time of one call, in milliseconds."""
+    """Return the wall-clock and CPU time of one call, in milliseconds."""
     clock, cpu = time.perf_counter(), time.process_time()
     action()
     return 1000 * (time.perf_counter() - clock), 1000 * (time.process_time() - cpu)
 
 
 def measure(root: Path, long: str) -> dict[str, tuple[float, float]]:
-    """Clock and CPU milliseconds by what was measured."""
+    """Measure everything; return a title -> (wall-clock, CPU) in milliseconds."""
     log = RunLog.open(root)
-    found = {"rebuild of the whole index": once_ms(log.ingest)}
+    times = {"rebuild of the whole index": once_ms(log.ingest)}
     with log.cursor() as cursor:
         lines, = cursor.execute("select count(*) from alpha_raw").fetchone() or (0,)
     print(f"{lines * POINTS_PER_LINE:,} alpha points")
-    found["ingest, nothing new, all runs"] = median_ms(log.ingest)
+    times["ingest, nothing new, all runs"] = median_ms(log.ingest)
     events = sample_runs.EventsFile(root / long)
     events.step = 10_000
 
@@ -82,7 +82,7 @@ def measure(root: Path, long: str) -> dict[str, tuple[float, float]]:
         sample_runs.write_search_step(events)
         log.ingest(long)
 
-    found["one step written and taken in, one run"] = median_ms(one_step)
+    times["one step written and ingested, one run"] = median_ms(one_step)
     questions: dict[str, Callable[[], object]] = {
         "runs": log.runs, "run": lambda: log.run(long), "events_revision of all": log.events_revision,
         "events_revision of one": lambda: log.events_revision(long), "curves": lambda: log.curves(long),
@@ -93,25 +93,25 @@ def measure(root: Path, long: str) -> dict[str, tuple[float, float]]:
         "chain": lambda: log.chain(long), "robustness": log.robustness, "pareto_networks": log.pareto_networks,
         "pareto_epochs": log.pareto_epochs, "test_openings": log.test_openings,
     }
-    found |= {name: median_ms(question) for name, question in questions.items()}
+    times |= {name: median_ms(question) for name, question in questions.items()}
     log.close()
     print(f"index.duckdb: {(root / 'index.duckdb').stat().st_size / 1e6:.1f} MB")
-    return found
+    return times
 
 
 def main(arguments: list[str] | None = None) -> dict[str, tuple[float, float]]:
-    """Writes, measures, prints; returns what was measured."""
+    """Write the runs, measure, print the results and return them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1000, help="number of run folders")
-    parser.add_argument("--points", type=int, default=10_000_000, help="alpha values in all of them together")
+    parser.add_argument("--points", type=int, default=10_000_000, help="total number of alpha values")
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         long = write_runs(Path(folder), chosen.runs, chosen.points)
-        found = measure(Path(folder), long)
+        times = measure(Path(folder), long)
     print(f"{'milliseconds':45s} {'clock':>10s} {'CPU':>10s}")
-    for name, (clock, cpu) in found.items():
+    for name, (clock, cpu) in times.items():
         print(f"{name:45s} {clock:10,.1f} {cpu:10,.1f}")
-    return found
+    return times
 
 
 if __name__ == "__main__":

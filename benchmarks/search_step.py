@@ -1,12 +1,12 @@
-"""How many times faster a whole ARNAS step is on the merged supernet than in a plain transcription of the published code.
+"""Compare a whole ARNAS step on the merged supernet with a plain transcription of the published code.
 
     python -m benchmarks.search_step                                  # digits, 5 rounds; minutes
     python -m benchmarks.search_step --setting paper --pairs 1        # 24 channels, 8 cells, 3x32x32, batch 8
     python -m benchmarks.search_step --pairs 1 --attack-steps 1       # a quick look
 
-All sides do the same mathematics on the same batches in float32 (`tests/benchmarks/test_search_step.py` compares them in
-float64). CPU time of one thread, steps interleaved (published, plain, compiled, published, ...) so that a neighbour's load
-hits all, median and range of the ratios of neighbouring steps.
+All sides compute the same step on the same batches in float32 (`tests/benchmarks/test_search_step.py` compares them in
+float64). CPU time of one thread; the sides alternate (published, plain, compiled, published, ...) so that other load on the
+machine affects all equally. Prints the median and range of the ratios within rounds.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tests.reference_supernet import ReferenceSupernet
 
 @dataclass(frozen=True)
 class Setting:
-    """Sizes of one comparison."""
+    """The sizes of one comparison."""
 
     channels: int
     layers: int
@@ -53,31 +53,31 @@ SETTINGS = {
 }
 CLASSES = 10
 PUBLISHED = "published"
-# What can compute our side: PyTorch alone, the compiled kernels in every cell, or what a search takes by itself.
+# Back ends of our side: PyTorch only, the compiled kernels in every cell, or the default of a search.
 CHOICES = ("plain", "compiled", "auto")
 
 
 def why_not_compiled() -> str | None:
-    """None where the compiled kernels can be used, else a sentence that says why not. The first call may build them."""
+    """Return None if the compiled kernels can be used, otherwise a sentence with the reason. May build them."""
     return unavailable()
 
 
 def cell_backends(supernet: Supernet, choice: str, device_type: str = "cpu") -> list[str]:
-    """The back end of each cell for one of `CHOICES`."""
+    """Return the back end of each cell for one of `CHOICES`."""
     if choice == "compiled":
         return ["compiled"] * len(supernet.cells)
     return supernet.backends(device_type, compiled=choice == "auto")
 
 
 class Comparison:
-    """All implementations at the same weights and alphas, and batches of noise images for them; each is built when asked for.
+    """All implementations, each built on first use with the same weights and alphas, and batches of noise images for them.
 
     Args:
         setting: sizes.
-        attack_steps: of PGD.
+        attack_steps: PGD steps.
         dtype: float32 for timing, float64 for comparing numbers.
-        seed: of weights, alphas and batches, which are the same on every device.
-        device: where all sides compute.
+        seed: seed of weights, alphas and batches, which are the same on every device.
+        device: device of all sides.
     """
 
     def __init__(self, setting: Setting, attack_steps: int, dtype: torch.dtype = torch.float32, seed: int = 0,
@@ -93,31 +93,31 @@ class Comparison:
 
     @cached_property
     def published(self) -> PublishedStep:
-        """The transcription, at the weights and alphas that all sides begin with."""
+        """The transcription of the published code, at the common initial weights and alphas."""
         start = self._arnas("plain")
         reference = ReferenceSupernet(**self._sizes).to(self.device, self.dtype)
         state = start.supernet.to_darts_state_dict(start.weights, start.buffers, start.alphas)
-        reference.load_state_dict(state, strict=False)  # lacks only BatchNorm's counters
+        reference.load_state_dict(state, strict=False)  # only BatchNorm's counters are missing
         return PublishedStep(reference, self.config)
 
     def ours(self, choice: str) -> Arnas:
-        """The engine's search with one of `CHOICES`; the same object for the same choice."""
+        """Return the engine's search with one of `CHOICES`, built on the first call."""
         if choice not in self._ours:
             self._ours[choice] = self._arnas(choice)
         return self._ours[choice]
 
     @property
     def merged(self) -> Arnas:
-        """The engine's search as it runs by itself."""
+        """The engine's search with its default back ends."""
         return self.ours("auto")
 
     @property
     def supernet(self) -> Supernet:
-        """That of `merged`."""
+        """The supernet of `merged`."""
         return self.merged.supernet
 
     def side(self, name: str) -> PublishedStep | Arnas:
-        """`PUBLISHED` or one of `CHOICES`; both kinds have the same `step`."""
+        """Return the side of this name, `PUBLISHED` or one of `CHOICES`; all have the same `step`."""
         return self.published if name == PUBLISHED else self.ours(name)
 
     def _arnas(self, choice: str) -> Arnas:
@@ -126,31 +126,31 @@ class Comparison:
         return Arnas(self.config, supernet, device=self.device, dtype=self.dtype, seed=self.seed)
 
     def choices(self) -> list[str]:
-        """Those of `CHOICES` that can run here; "auto" only where it is neither of the others."""
-        found: list[str] = []
+        """Return the `CHOICES` that can run here, and "auto" only if it differs from the others."""
+        available: list[str] = []
         supernet = Supernet(**self._sizes)
         for choice in CHOICES:
             if choice == "compiled" and why_not_compiled():
                 continue
-            if choice != "auto" or cell_backends(supernet, choice) not in [cell_backends(supernet, name) for name in found]:
-                found.append(choice)
-        return found
+            if choice != "auto" or cell_backends(supernet, choice) not in [cell_backends(supernet, name) for name in available]:
+                available.append(choice)
+        return available
 
     def batch(self) -> tuple[Tensor, Tensor]:
-        """Noise images and random labels."""
+        """Draw noise images and random labels."""
         size, shape = self.setting.batch_size, self.setting.image_shape
         return (torch.rand(size, *shape, generator=self.generator, dtype=self.dtype).to(self.device),
                 torch.randint(CLASSES, (size,), generator=self.generator).to(self.device))
 
     def noise(self) -> tuple[Tensor, Tensor]:
-        """Random starts of the two attacks."""
+        """Draw the random starts of the two attacks."""
         shape = (self.setting.batch_size, *self.setting.image_shape)
         first, second = (((2 * torch.rand(shape, generator=self.generator, dtype=self.dtype) - 1)
                           * self.config.epsilon).to(self.device) for _ in range(2))
         return first, second
 
     def step_seconds(self, side: str, batches: tuple[tuple[Tensor, Tensor], ...], noise: tuple[Tensor, Tensor]) -> float:
-        """CPU time of one step of a side."""
+        """Return the CPU time of one step of a side."""
         method, rate = self.side(side), self.config.weights_learning_rate
         return cpu_seconds(lambda: method.step(*batches, learning_rate=rate, noise=noise))
 
@@ -160,10 +160,11 @@ class StepTimes:
     """CPU seconds of the steps of one setting.
 
     Attributes:
-        setting: its name; sizes: itself.
-        attack_steps: of PGD.
-        seconds: side -> one per round, published first.
-        cells: our sides -> the back end of each cell.
+        setting: name of the setting.
+        sizes: the setting itself.
+        attack_steps: PGD steps.
+        seconds: side -> one value per round, published side first.
+        cells: each of our sides -> the back end of each cell.
     """
 
     setting: str
@@ -173,23 +174,23 @@ class StepTimes:
     cells: dict[str, list[str]]
 
     def ratio(self, choice: str) -> Spread:
-        """How many times faster than the published step."""
+        """Return how many times faster a step is than the published one."""
         return ratios(self.seconds[PUBLISHED], self.seconds[choice])
 
     def record(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """Return all numbers as JSON data."""
         return {"setting": self.setting, "sizes": vars(self.sizes), "attack_steps": self.attack_steps, "cells": self.cells,
                 "cpu_seconds": self.seconds, "ratio": {choice: vars(self.ratio(choice)) for choice in self.cells}}
 
 
 def measure(setting: str, *, attack_steps: int, pairs: int, choices: Sequence[str] = ()) -> StepTimes:
-    """Times the steps of one of `SETTINGS`, with all choices that can run here unless some are named."""
+    """Time the steps of one of `SETTINGS` with the given back ends, by default all that can run here."""
     comparison = Comparison(SETTINGS[setting], attack_steps)
     return time_steps(setting, comparison, choices or comparison.choices(), pairs)
 
 
 def time_steps(setting: str, comparison: Comparison, choices: Sequence[str], pairs: int) -> StepTimes:
-    """Interleaves the published step and ours, after one untimed round."""
+    """Time the published step and ours in turn, after one untimed round."""
     sides = (PUBLISHED, *choices)
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     for pair in range(pairs + 1):
@@ -203,7 +204,7 @@ def time_steps(setting: str, comparison: Comparison, choices: Sequence[str], pai
 
 
 def table(found: Sequence[StepTimes]) -> Table:
-    """One row per setting and back end."""
+    """Return a table with one row per setting and back end."""
     rows = []
     for times in found:
         published = f"{Spread.of(times.seconds[PUBLISHED]).median:.3f}"
@@ -217,7 +218,7 @@ def table(found: Sequence[StepTimes]) -> Table:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Prints the comparison."""
+    """Print the comparison."""
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     add_setting_options(parser)
@@ -226,31 +227,31 @@ def main(arguments: list[str] | None = None) -> None:
     add_output_options(parser)
     chosen = parse(parser, arguments)
     torch.set_num_threads(1)
-    found = measure(chosen.setting, attack_steps=chosen.attack_steps, pairs=chosen.pairs, choices=chosen.backend)
-    publish(chosen, "search_step", arguments, found.record(), [table([found])])
+    times = measure(chosen.setting, attack_steps=chosen.attack_steps, pairs=chosen.pairs, choices=chosen.backend)
+    publish(chosen, "search_step", arguments, times.record(), [table([times])])
 
 
 def add_setting_options(parser: argparse.ArgumentParser, default: str = "digits") -> None:
-    """`--setting`, and `--backend` as in `add_backend_option`."""
+    """Add `--setting` and `--backend`."""
     parser.add_argument("--setting", choices=SETTINGS, default=default, help=f"default: {default}")
     add_backend_option(parser)
 
 
 def add_backend_option(parser: argparse.ArgumentParser) -> None:
-    """`--backend`, which `parse` checks."""
+    """Add `--backend`, which `parse` checks."""
     parser.add_argument("--backend", choices=CHOICES, action="append", default=[],
-                        help="what computes our side; may be given several times (default: all that can run here)")
+                        help="back end of our side; may be given several times (default: all that can run here)")
 
 
 def add_pairs_option(parser: argparse.ArgumentParser, default: int = 5) -> None:
-    """`--pairs`."""
+    """Add `--pairs`."""
     parser.add_argument("--pairs", type=int, default=default, help=f"interleaved rounds (default: {default})")
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
-    """The options; refuses a back end that cannot run here, with the reason, and fewer than one round.
+    """Parse the options; exit with an error for a back end that cannot run here or for fewer than one round.
 
-    Commands without `--backend` or `--pairs` may use it too.
+    Also works for commands without `--backend` or `--pairs`.
     """
     chosen = parser.parse_args(arguments)
     reason = why_not_compiled() if "compiled" in getattr(chosen, "backend", ()) else None

@@ -1,13 +1,13 @@
-"""How long an ARNAS step takes on a GPU: the published code transcribed, and ours eager, as CUDA graphs, compiled, shorter.
+"""Time an ARNAS step on a GPU: the published code, and ours eager, as CUDA graphs, compiled and at lower precision.
 
     python -m benchmarks.search_step_gpu                      # 24 channels, 8 cells, 3x32x32, batch 32; compiling takes minutes
     python -m benchmarks.search_step_gpu --variant published --variant graphs
     python -m benchmarks.search_step_gpu --batch-size 64 --pairs 10
 
-Wall clock from an idle device to an idle device, rounds interleaved, median and range of the ratios of neighbouring steps. All
-variants take the same steps on the same batches in float32, but for the attacks of "tf32" and "bf16": those are other
-numbers, and how many pixels come out differently stands beside them. The published side may choose its convolutions by trial
-and need not be reproducible, as released; ours runs with the settings of a search, which are reproducible.
+Wall-clock time from idle device to idle device; all sides alternate, and the table has the median and range of the ratios within
+rounds. All variants take the same steps on the same batches in float32, except for the attacks of "tf32" and "bf16", which
+compute other numbers; the table shows the fraction of pixels that change. As released, the published side may benchmark its
+convolution algorithms and need not be reproducible; ours uses the reproducible settings of a search.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class Variant:
     """One way to take our step.
 
     Attributes:
-        what: for the table.
-        graphs: record the passes.
+        what: title in the table.
+        graphs: record the passes as CUDA graphs.
         inductor: compile the states.
-        precision: of the attacks.
+        precision: precision of the attacks.
     """
 
     what: str
@@ -63,16 +63,17 @@ VARIANTS = {
 
 @dataclass
 class Side:
-    """A variant, or the published code, as it is measured.
+    """The measurement of a variant or of the published code.
 
     Attributes:
-        take: one step on (batches, noise); returns the two adversarial batches. None where the side could not be built.
-        set_up_s: of its first step, captures and compilation included.
-        peak_bytes: most memory of the device during its first two steps, over what was in use before it was built.
-        pixels_changed: fraction of the first step's adversarial pixels that differ from the first side's by more than
-            rounding does.
-        seconds: of its steps; None where it has taken none.
-        remark: what went wrong, in a sentence.
+        what: title in the table.
+        take: takes one step on (batches, noise) and returns the two adversarial batches; None if the side could not be built.
+        set_up_s: time of its first step, including capture and compilation.
+        peak_bytes: peak device memory during its first two steps, minus the memory in use before it was built.
+        pixels_changed: fraction of the first step's adversarial pixels that differ from those of the first side by more than
+            rounding.
+        seconds: time of each step; None if it has taken none.
+        remark: a problem, in a sentence.
     """
 
     what: str
@@ -85,11 +86,14 @@ class Side:
 
 
 def measure(setting: Setting, *, attack_steps: int, pairs: int, chosen: Sequence[str], device: str = DEVICE) -> dict[str, Side]:
-    """Builds the sides one by one, then interleaves their steps.
+    """Build the sides one by one, then time their steps in turn.
 
     Args:
-        chosen: `PUBLISHED` or names of `VARIANTS`, in this order; one that fails is left out of the rounds and says why.
-        device: a CUDA device; on "cpu" there are no graphs and no memory is counted.
+        setting: sizes.
+        attack_steps: PGD steps.
+        pairs: number of rounds.
+        chosen: `PUBLISHED` or names of `VARIANTS`, in this order; a side that fails gets a remark and is not timed.
+        device: a CUDA device; on "cpu", graphs and memory are not measured.
     """
     comparison = Comparison(setting, attack_steps, device=device)
     first = inputs(comparison)
@@ -127,7 +131,7 @@ def measure(setting: Setting, *, attack_steps: int, pairs: int, chosen: Sequence
 
 
 def build(name: str, comparison: Comparison) -> Side:
-    """A side that can take steps, at the weights and alphas that all begin with."""
+    """Build a side that starts at the common weights and alphas."""
     rate = comparison.config.weights_learning_rate
     if name == PUBLISHED:
         published = comparison.published
@@ -159,19 +163,19 @@ def build(name: str, comparison: Comparison) -> Side:
 
 
 def inputs(comparison: Comparison) -> tuple[Any, Any]:
-    """Batches and random starts of a step."""
+    """Draw the batches and random starts of a step."""
     return (comparison.batch(), comparison.batch()), comparison.noise()
 
 
 def changed(images: tuple[Tensor, Tensor], reference: tuple[Tensor, Tensor], epsilon: float) -> float:
-    """Fraction of pixels that lie farther apart than a thousandth of epsilon: a step that went the other way."""
-    far = [((mine - theirs).abs() > epsilon / 1000).double().mean() for mine, theirs in zip(images, reference, strict=True)]
+    """Return the fraction of pixels that differ by more than epsilon / 1000: a gradient step with another sign."""
+    far = [((x - expected).abs() > epsilon / 1000).double().mean() for x, expected in zip(images, reference, strict=True)]
     return float(sum(far) / len(far))
 
 
 @contextmanager
 def as_released() -> Iterator[None]:
-    """cuDNN as the released code sets it: algorithms chosen by trial, reproducible or not."""
+    """Configure cuDNN as in the released code: benchmark the algorithms, reproducible or not."""
     deterministic = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic
     torch.use_deterministic_algorithms(False)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = False, True
@@ -183,13 +187,13 @@ def as_released() -> Iterator[None]:
 
 
 def settle(device: str) -> None:
-    """Waits until the device is idle."""
+    """Wait until the device is idle."""
     if device != "cpu":
         torch.cuda.synchronize(device)
 
 
 def reset_peak(device: str) -> int:
-    """Starts counting the peak of memory anew; returns what is in use, in bytes."""
+    """Reset the peak memory counter; return the memory in use, in bytes."""
     if device == "cpu":
         return 0
     settle(device)
@@ -199,7 +203,7 @@ def reset_peak(device: str) -> int:
 
 
 def table(setting: Setting, attack_steps: int, sides: dict[str, Side], where: str) -> Table:
-    """One row per side. where: the device, for the caption."""
+    """Return a table with one row per side; `where` names the device in the caption."""
     rows = []
     base = sides.get(PUBLISHED)
     for side in sides.values():
@@ -215,12 +219,12 @@ def table(setting: Setting, attack_steps: int, sides: dict[str, Side], where: st
 
 
 def gpu_line() -> str:
-    """The GPU and the versions that decide its speed."""
+    """Return the name of the GPU and the versions that affect its speed."""
     return f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Prints the comparison."""
+    """Print the comparison."""
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--variant", choices=(PUBLISHED, *VARIANTS), action="append", default=[],
@@ -231,7 +235,7 @@ def main(arguments: list[str] | None = None) -> None:
     add_output_options(parser)
     chosen = parse(parser, arguments)
     if not torch.cuda.is_available():
-        raise SystemExit(f"This benchmark needs a CUDA GPU and torch {torch.__version__} sees none; on a CPU run "
+        raise SystemExit(f"This benchmark needs a CUDA GPU and torch {torch.__version__} finds none; on a CPU, run "
                          "`python -m benchmarks.search_step`.")
     environment.prepare(torch.get_num_threads(), DEVICE)
     setting = replace(SETTING, batch_size=chosen.batch_size)

@@ -1,11 +1,11 @@
-"""How the cost of our search step grows with cells, channels and batch, and what of it does not depend on them.
+"""Measure how the cost of our search step grows with cells, channels and batch size, and how much of it is fixed.
 
     python -m benchmarks.search_step_growth                           # minutes
     python -m benchmarks.search_step_growth --rounds 1 --axis batch   # a quick look
 
-One size at a time is changed around a small middle point; PGD has one step, so a step has 11 forward passes. A line
-a + b n through the points, with equal relative errors, separates the floor a from what one more cell, channel or image
-costs. Where a is negative the cost grows faster than n. CPU time of one thread, rounds over all points.
+One size at a time is varied around a small middle point; PGD has one step, so a search step has 11 forward passes. A line
+a + b n, fitted to the points with least relative errors, separates the floor a from the cost b of one more cell, channel or
+image. Where a is negative, the cost grows faster than n. CPU time of one thread; every round times all points.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from benchmarks.search_step import Comparison, Setting, add_backend_option, pars
 
 MIDDLE = Setting(channels=16, layers=6, image_shape=(3, 16, 16), batch_size=8, epsilon=8 / 255)
 FIELDS = {"cells": "layers", "channels": "channels", "batch": "batch_size"}
-# Reductions stand at a third and two thirds: with multiples of 3 the mix of map sizes stays the same.
+# Reductions are at one and two thirds of the cells: with multiples of 3, the proportions of map sizes stay the same.
 AXES: dict[str, tuple[int, ...]] = {"cells": (6, 9, 12, 18), "channels": (8, 16, 32, 64), "batch": (8, 16, 32, 64)}
 
 
 @dataclass(frozen=True)
 class Line:
-    """seconds = floor + per_unit * n."""
+    """The line seconds = floor + per_unit * n."""
 
     floor: float
     per_unit: float
 
 
 def fit(sizes: Sequence[float], seconds: Sequence[float]) -> Line:
-    """The line with the least relative errors: timing noise is a share of what is timed. Two sizes or more."""
+    """Fit a line to at least two sizes with least relative errors, because timing noise is proportional to the time."""
     n, t = np.asarray(sizes, dtype=float), np.asarray(seconds, dtype=float)
     (floor, per_unit), *_ = np.linalg.lstsq(np.stack([1 / t, n / t], axis=1), np.ones_like(t), rcond=None)
     return Line(float(floor), float(per_unit))
@@ -49,8 +49,9 @@ class Growth:
     """CPU seconds of our steps along one axis.
 
     Attributes:
-        axis: key of `FIELDS`; middle: the other sizes.
-        seconds: back end -> size -> one per round.
+        axis: key of `FIELDS`.
+        middle: the other sizes.
+        seconds: back end -> size -> one value per round.
         passes: forward passes of a step.
     """
 
@@ -60,27 +61,27 @@ class Growth:
     passes: int
 
     def medians(self, choice: str) -> dict[int, float]:
-        """Size -> CPU seconds of a step."""
+        """Return size -> median CPU seconds of a step."""
         return {size: Spread.of(values).median for size, values in self.seconds[choice].items()}
 
     def line(self, choice: str) -> Line:
-        """Of a whole step."""
+        """Fit the line of a whole step."""
         medians = self.medians(choice)
         return fit(list(medians), list(medians.values()))
 
     def record(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """Return all numbers as JSON data."""
         return {"axis": self.axis, "middle": vars(self.middle), "forward_passes": self.passes, "cpu_seconds": self.seconds,
                 "line": {choice: vars(self.line(choice)) for choice in self.seconds}}
 
 
 def measure(axes: Sequence[str] = tuple(AXES), *, rounds: int, choices: Sequence[str] = ()) -> list[Growth]:
-    """Times steps along some of `AXES`, with all choices that can run here unless some are named."""
+    """Time steps along some of `AXES` with the given back ends, by default all that can run here."""
     return time_growth({axis: AXES[axis] for axis in axes}, MIDDLE, choices or Comparison(MIDDLE, 1).choices(), rounds)
 
 
 def time_growth(axes: dict[str, Sequence[int]], middle: Setting, choices: Sequence[str], rounds: int) -> list[Growth]:
-    """One step per round, point and back end, after an untimed pass of each; a point of several axes is timed once."""
+    """Time one step per round, point and back end, after an untimed pass of each; a point shared by axes is timed once."""
     points = {axis: {size: replace(middle, **{FIELDS[axis]: size}) for size in sizes} for axis, sizes in axes.items()}
     comparisons = {setting: Comparison(setting, attack_steps=1) for along in points.values() for setting in along.values()}
     seconds: dict[tuple[Setting, str], list[float]] = {(setting, choice): [] for setting in comparisons for choice in choices}
@@ -98,7 +99,7 @@ def time_growth(axes: dict[str, Sequence[int]], middle: Setting, choices: Sequen
 
 
 def tables(found: Sequence[Growth]) -> list[Table]:
-    """Every point with its marginal cost, then the lines."""
+    """Return a table of all points with their marginal costs and one of the fitted lines."""
     return [_points(found), _lines(found)]
 
 
@@ -135,7 +136,7 @@ def _lines(found: Sequence[Growth]) -> Table:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Prints the growth."""
+    """Print the growth."""
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--axis", choices=AXES, action="append", help="may be given several times (default: all)")
@@ -146,8 +147,8 @@ def main(arguments: list[str] | None = None) -> None:
     if chosen.rounds < 1:
         parser.error(f"--rounds must be at least 1, got {chosen.rounds}")
     torch.set_num_threads(1)
-    found = measure(chosen.axis or tuple(AXES), rounds=chosen.rounds, choices=chosen.backend)
-    publish(chosen, "search_step_growth", arguments, {"growth": [growth.record() for growth in found]}, tables(found))
+    growths = measure(chosen.axis or tuple(AXES), rounds=chosen.rounds, choices=chosen.backend)
+    publish(chosen, "search_step_growth", arguments, {"growth": [growth.record() for growth in growths]}, tables(growths))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""How much memory a search step takes at its peak, published against ours, each side in a process of its own.
+"""Compare the peak memory of a search step with the published code, each side in a separate process.
 
     python -m benchmarks.search_step_memory                           # the paper setting; minutes
     python -m benchmarks.search_step_memory --setting digits
 
-Peak resident memory of one step less what the process held at its peak before it: imports and loaded kernels. Passes come
-one after another, so the number of attack steps does not matter and is 1 here.
+Measures the peak resident memory of one step minus the process's peak before it (imports and loaded kernels). Passes run one
+after another, so the number of attack steps does not matter and is 1 here.
 """
 
 from __future__ import annotations
@@ -28,40 +28,40 @@ from benchmarks.search_step import PUBLISHED, SETTINGS, Comparison, Setting, add
 
 @dataclass(frozen=True)
 class Peak:
-    """Peak resident memory of one process, in bytes: before it built a model, and after one step."""
+    """The peak resident memory of one process in bytes, before it built a model and after one step."""
 
     before_bytes: int
     step_bytes: int
 
     @property
     def net_bytes(self) -> int:
-        """What model, batches and step added."""
+        """The memory added by model, batches and step."""
         return self.step_bytes - self.before_bytes
 
 
 @dataclass(frozen=True)
 class StepMemory:
-    """Peaks of one setting by side, published first."""
+    """The peaks of all sides in one setting, published first."""
 
     setting: str
     sizes: Setting
     peaks: dict[str, Peak]
 
     def percent(self, side: str) -> float:
-        """Of what the published step adds to its imports."""
+        """Return a side's net memory in percent of the published one."""
         return 100 * self.peaks[side].net_bytes / self.peaks[PUBLISHED].net_bytes
 
     def record(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """Return all numbers as JSON data."""
         return {"setting": self.setting, "sizes": vars(self.sizes), "percent_of_published": {
             side: self.percent(side) for side in self.peaks}, "peaks": {
             side: {**vars(peak), "net_bytes": peak.net_bytes} for side, peak in self.peaks.items()}}
 
 
 def peak_bytes() -> int:
-    """Peak resident memory of this process so far.
+    """Return the peak resident memory of this process so far, in bytes.
 
-    Linux hands the parent's `ru_maxrss` down to a started process, however much that one held; its own peak is `VmHWM`.
+    On Linux, a new process inherits the `ru_maxrss` of its parent; `VmHWM` is the process's own peak.
     """
     status = Path("/proc/self/status")
     if status.exists():
@@ -73,10 +73,10 @@ def peak_bytes() -> int:
 
 
 def one_step(side: str, sizes: Setting) -> Peak:
-    """Takes one step of a side in this process, which should have done nothing else before."""
+    """Take one step of a side in this process, which must be fresh, and return its peak memory."""
     torch.set_num_threads(1)
     if side not in (PUBLISHED, "plain"):
-        why_not_compiled()  # builds and loads the kernels, which are no part of a step
+        why_not_compiled()  # builds and loads the kernels, which is not part of a step
     before = peak_bytes()
     comparison = Comparison(sizes, attack_steps=1)
     comparison.step_seconds(side, (comparison.batch(), comparison.batch()), comparison.noise())
@@ -84,7 +84,7 @@ def one_step(side: str, sizes: Setting) -> Peak:
 
 
 def measure(setting: str, *, choices: Sequence[str] = ()) -> StepMemory:
-    """One process per side of one of `SETTINGS`, one after another; all choices that can run here unless some are named."""
+    """Measure one of `SETTINGS`, one process per side in turn, with the given back ends, by default all that can run here."""
     sizes = SETTINGS[setting]
     sides = (PUBLISHED, *(choices or Comparison(sizes, attack_steps=1).choices()))
     return StepMemory(setting, sizes, {side: _in_a_process(side, sizes) for side in sides})
@@ -94,12 +94,12 @@ def _in_a_process(side: str, sizes: Setting) -> Peak:
     code = ("import json; from benchmarks.search_step import Setting; from benchmarks.search_step_memory import one_step; "
             f"print(json.dumps(vars(one_step({side!r}, {sizes!r}))))")
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True,
-                          env={**os.environ, "OMP_NUM_THREADS": "1"})  # threads would bring buffers of their own
+                          env={**os.environ, "OMP_NUM_THREADS": "1"})  # each thread would add its own buffers
     return Peak(**json.loads(done.stdout.splitlines()[-1]))
 
 
 def table(found: Sequence[StepMemory]) -> Table:
-    """One row per setting and side."""
+    """Return a table with one row per setting and side."""
     rows = [(f"{memory.setting}: {memory.sizes}", side, *(f"{size / 2 ** 20:.0f}" for size in (
         peak.step_bytes, peak.before_bytes, peak.net_bytes)), f"{memory.percent(side):.0f} %")
         for memory in found for side, peak in memory.peaks.items()]
@@ -108,14 +108,14 @@ def table(found: Sequence[StepMemory]) -> Table:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Prints the comparison."""
+    """Print the comparison."""
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     add_setting_options(parser, default="paper")
     add_output_options(parser)
     chosen = parse(parser, arguments)
-    found = measure(chosen.setting, choices=chosen.backend)
-    publish(chosen, "search_step_memory", arguments, found.record(), [table([found])])
+    memory = measure(chosen.setting, choices=chosen.backend)
+    publish(chosen, "search_step_memory", arguments, memory.record(), [table([memory])])
 
 
 if __name__ == "__main__":

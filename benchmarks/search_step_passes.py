@@ -1,10 +1,10 @@
-"""How many times faster each kind of pass of a search step is than in the published code, and how many a step has of it.
+"""Compare each kind of pass of a search step with the published code, and count the passes of each kind in a step.
 
     python -m benchmarks.search_step_passes                           # digits
     python -m benchmarks.search_step_passes --setting paper           # 24 channels, 8 cells, 3x32x32, batch 8
 
-A pass is one forward and one backward pass. The published attack asks for the input's gradient and gets those of all
-weights and alphas too; the other three kinds ask for the same gradients on both sides. Timed as `benchmarks.search_step`.
+A pass is one forward and one backward pass. The published attack needs only the input's gradient but also computes those of
+all weights and alphas; the other three kinds compute the same gradients on both sides. Timed as in `benchmarks.search_step`.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ Passes = dict[str, Callable[[], list[Tensor]]]
 
 
 def passes_per_step(attack_steps: int) -> dict[str, tuple[int, int]]:
-    """Kind -> how many (published, ours) in a step. Ours has one forward pass more, on natural images, without gradients."""
-    # Published: the weight step back-propagates into the alphas too, and each objective computes the training gradient.
+    """Return kind -> number of passes in a step (published, ours). Ours has one more forward pass, on natural images."""
+    # Published: the weight step also back-propagates into the alphas, and each objective computes the training gradient.
     return dict(zip(KINDS, ((2 * attack_steps,) * 2, (2, 2), (4, 4), (3, 2)), strict=True))
 
 
 def published_passes(model: ReferenceSupernet, x: Tensor, y: Tensor) -> Passes:
-    """Kind -> the pass as the released code makes it; gradients in the order of the model's parameters."""
+    """Return kind -> the pass as in the released code; gradients in the order of the model's parameters."""
     weights, alphas = list(model.weight_parameters().values()), list(model.alphas.values())
 
     def loss() -> Tensor:
@@ -45,7 +45,7 @@ def published_passes(model: ReferenceSupernet, x: Tensor, y: Tensor) -> Passes:
 
     def input_gradient() -> list[Tensor]:
         images = x.detach().requires_grad_()
-        F.cross_entropy(model(images), y).backward()  # into all weights and alphas too, on top of the step before
+        F.cross_entropy(model(images), y).backward()  # also accumulates into all weights and alphas
         return [_gradient(images)]
 
     def both_gradients() -> list[Tensor]:
@@ -64,7 +64,7 @@ def _gradient(tensor: Tensor) -> Tensor:
 
 
 def our_passes(arnas: Arnas, x: Tensor, y: Tensor) -> Passes:
-    """Kind -> the pass as the engine makes it; flat gradients, weights before alphas."""
+    """Return kind -> the pass as in the engine; flat gradients, weights before alphas."""
     passes, objective = Bilevel(), cross_entropy_of(arnas.supernet, x, y)
     return dict(zip(KINDS, (
         lambda: [passes.input_gradient(arnas.supernet, x, y, arnas.weights, arnas.alphas)],
@@ -78,8 +78,9 @@ class PassTimes:
     """CPU seconds of the passes of one setting.
 
     Attributes:
-        setting: its name; sizes: itself.
-        seconds: kind -> side -> one per round, published first.
+        setting: name of the setting.
+        sizes: the setting itself.
+        seconds: kind -> side -> one value per round, published side first.
     """
 
     setting: str
@@ -87,24 +88,24 @@ class PassTimes:
     seconds: dict[str, dict[str, list[float]]]
 
     def ratio(self, kind: str, choice: str) -> Spread:
-        """How many times faster than the published pass."""
+        """Return how many times faster a pass is than the published one."""
         return ratios(self.seconds[kind][PUBLISHED], self.seconds[kind][choice])
 
     def record(self) -> dict[str, Any]:
-        """As JSON can hold it."""
-        found = {kind: {choice: vars(self.ratio(kind, choice)) for choice in sides if choice != PUBLISHED}
+        """Return all numbers as JSON data."""
+        ratio = {kind: {choice: vars(self.ratio(kind, choice)) for choice in sides if choice != PUBLISHED}
                  for kind, sides in self.seconds.items()}
-        return {"setting": self.setting, "sizes": vars(self.sizes), "cpu_seconds": self.seconds, "ratio": found}
+        return {"setting": self.setting, "sizes": vars(self.sizes), "cpu_seconds": self.seconds, "ratio": ratio}
 
 
 def measure(setting: str, *, pairs: int, choices: Sequence[str] = ()) -> PassTimes:
-    """Times the passes of one of `SETTINGS`, with all choices that can run here unless some are named."""
+    """Time the passes of one of `SETTINGS` with the given back ends, by default all that can run here."""
     comparison = Comparison(SETTINGS[setting], attack_steps=1)
     return time_passes(setting, comparison, choices or comparison.choices(), pairs)
 
 
 def time_passes(setting: str, comparison: Comparison, choices: Sequence[str], pairs: int) -> PassTimes:
-    """Interleaves the sides kind by kind, after one untimed round."""
+    """Time the passes of all sides, alternating between them kind by kind, after one untimed round."""
     x, y = comparison.batch()
     sides = {PUBLISHED: published_passes(comparison.published.model, x, y)}
     sides |= {choice: our_passes(comparison.ours(choice), x, y) for choice in choices}
@@ -119,7 +120,7 @@ def time_passes(setting: str, comparison: Comparison, choices: Sequence[str], pa
 
 
 def table(found: Sequence[PassTimes]) -> Table:
-    """One row per setting, back end and kind of pass."""
+    """Return a table with one row per setting, back end and kind of pass."""
     counts, rows = passes_per_step(7), []
     for times in found:
         for choice in next(iter(times.seconds.values())):
@@ -136,7 +137,7 @@ def table(found: Sequence[PassTimes]) -> Table:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Prints the comparison."""
+    """Print the comparison."""
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     add_setting_options(parser)
@@ -144,8 +145,8 @@ def main(arguments: list[str] | None = None) -> None:
     add_output_options(parser)
     chosen = parse(parser, arguments)
     torch.set_num_threads(1)
-    found = measure(chosen.setting, pairs=chosen.pairs, choices=chosen.backend)
-    publish(chosen, "search_step_passes", arguments, found.record(), [table([found])])
+    times = measure(chosen.setting, pairs=chosen.pairs, choices=chosen.backend)
+    publish(chosen, "search_step_passes", arguments, times.record(), [table([times])])
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Datasets, their four disjoint splits, and the images on their way to the device."""
+"""Datasets, their four disjoint splits, and the loading of images to the device."""

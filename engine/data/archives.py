@@ -1,7 +1,7 @@
-"""Files out of an archive or out of the folder it was unpacked to, read into memory; nothing is unpacked to disk.
+"""Reading files from an archive, or from the folder it was unpacked to, into memory; nothing is unpacked to disk.
 
-Names are those inside the archive's one top folder. Archives are read whole and in their order (a compressed one cannot be read
-otherwise in reasonable time), members larger than any we know are refused.
+Names are relative to the archive's single top folder. Tar archives are read sequentially, because random access to a compressed
+one is too slow. Members larger than any of our datasets' are refused.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LARGEST_MEMBER = 2**29
 
 
 def locate(source: Source, folder: Path) -> Path | None:
-    """Where a source lies in `folder`: the file itself, or the folder it unpacks to (which may be `folder` itself)."""
+    """Return the path of a source in `folder`: the file itself, or the folder it unpacks to (which may be `folder`)."""
     if (folder / source.file).is_file():
         return folder / source.file
     if source.unpacked and (folder / source.unpacked).is_dir():
@@ -29,24 +29,24 @@ def locate(source: Source, folder: Path) -> Path | None:
 
 
 def read_files(place: Path, names: Iterable[str]) -> dict[str, bytes]:
-    """The content of each named file of a folder or of a .tar.gz archive.
+    """Read the named files of a folder or of a .tar.gz archive.
 
     Raises:
         DataError: a file is missing, or the archive cannot be read.
     """
     names = tuple(names)
     try:
-        found = _of_folder(place, names) if place.is_dir() else _of_tar(place, names)
+        contents = _of_folder(place, names) if place.is_dir() else _of_tar(place, names)
     except (OSError, EOFError, tarfile.TarError, zlib.error) as problem:
-        raise DataError(f"{place} must be readable, and is not ({problem}); restore it.") from None
-    missing = [name for name in names if name not in found]
+        raise DataError(f"{place} cannot be read ({problem}); restore it.") from None
+    missing = [name for name in names if name not in contents]
     if missing:
-        raise DataError(f"{place} must hold {', '.join(names)}, and lacks {', '.join(missing)}; restore it.")
-    return found
+        raise DataError(f"{place} must hold {', '.join(names)} and lacks {', '.join(missing)}; restore it.")
+    return contents
 
 
 class Pictures:
-    """Many small files of a folder or of a .zip archive, one at a time.
+    """The files of a folder or of a .zip archive, read one at a time.
 
     Example:
         with opened(place) as files:
@@ -54,23 +54,23 @@ class Pictures:
     """
 
     def __init__(self, place: Path, archive: zipfile.ZipFile | None) -> None:
-        """archive: None when `place` is a folder."""
+        """Wrap a folder, or an open archive at `place`; `archive` is None for a folder."""
         self.place, self._archive = place, archive
         self._members: dict[str, zipfile.ZipInfo] = {}
         if archive is not None:
             self._members = {_inside(info.filename): info for info in archive.infolist() if not info.is_dir()}
 
     def names(self) -> list[str]:
-        """All files, in the order of their names."""
+        """Return the names of all files, sorted."""
         if self._archive is not None:
             return sorted(self._members)
         return sorted(path.relative_to(self.place).as_posix() for path in self.place.rglob("*") if path.is_file())
 
     def read(self, name: str) -> bytes:
-        """The content of one file.
+        """Read one file.
 
         Raises:
-            DataError: it is not there or cannot be read.
+            DataError: the file is missing, too large or cannot be read.
         """
         try:
             if self._archive is None:
@@ -81,17 +81,17 @@ class Pictures:
                                 "restore it.")
             return self._archive.read(info)
         except KeyError:
-            raise DataError(f"{self.place} must hold {name}, and does not; restore it.") from None
+            raise DataError(f"{self.place} must hold {name} and does not; restore it.") from None
         except (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as problem:
-            raise DataError(f"{name} in {self.place} must be readable, and is not ({problem}); restore it.") from None
+            raise DataError(f"{name} in {self.place} cannot be read ({problem}); restore it.") from None
 
 
 @contextmanager
 def opened(place: Path) -> Iterator[Pictures]:
-    """The files of a folder or of a .zip archive.
+    """Open the files of a folder or of a .zip archive.
 
     Raises:
-        DataError: it is no archive.
+        DataError: not a zip archive.
     """
     if place.is_dir():
         yield Pictures(place, None)
@@ -99,7 +99,7 @@ def opened(place: Path) -> Iterator[Pictures]:
     try:
         archive = zipfile.ZipFile(place)
     except (OSError, zipfile.BadZipFile) as problem:
-        raise DataError(f"{place} must be a zip archive, and is not ({problem}); restore it.") from None
+        raise DataError(f"{place} must be a zip archive and is not ({problem}); restore it.") from None
     with archive:
         yield Pictures(place, archive)
 
@@ -109,7 +109,7 @@ def _of_folder(place: Path, names: tuple[str, ...]) -> dict[str, bytes]:
 
 
 def _of_tar(place: Path, names: tuple[str, ...]) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
+    contents: dict[str, bytes] = {}
     with tarfile.open(place, "r|gz") as archive:
         for member in archive:
             name = _inside(member.name)
@@ -118,10 +118,10 @@ def _of_tar(place: Path, names: tuple[str, ...]) -> dict[str, bytes]:
                     raise DataError(f"{name} in {place} must have at most {LARGEST_MEMBER} bytes, got {member.size}; restore it.")
                 content = archive.extractfile(member)
                 assert content is not None, "it is a file"
-                found[name] = content.read()
-    return found
+                contents[name] = content.read()
+    return contents
 
 
 def _inside(name: str) -> str:
-    """A member's name without the archive's top folder."""
+    """Return a member's name without the archive's top folder."""
     return "/".join(PurePosixPath(name).parts[1:])

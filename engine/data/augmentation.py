@@ -1,7 +1,7 @@
-"""Random numbers by purpose, and augmentation of whole batches on their device.
+"""Random generators by purpose, and augmentation of whole batches on their device.
 
-A run keeps no random state: each use derives its own generator from the run's seed and a key that names the use, so a
-resumed run draws what an uninterrupted one would have drawn.
+Runs keep no random state: each use derives its own generator from the run's seed and a key for its purpose, so a resumed run
+draws the same numbers as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from engine.data.splits import stable_seed
 
 
 def generator_for(seed: int, *key: int | str, device: str | torch.device = "cpu") -> torch.Generator:
-    """A fresh generator for one purpose.
+    """Create a generator for one purpose.
 
     Args:
         seed: the run's seed.
-        key: the purpose, for example ("attack", epoch, step). Equal keys give equal numbers, in every process.
-        device: where the numbers are drawn; the streams of CPU and GPU differ.
+        key: the purpose, for example ("attack", epoch, step). Equal keys give equal numbers in every process.
+        device: device on which the numbers are drawn; CPU and GPU give different streams.
     """
     generator = torch.Generator(device=device)
     generator.manual_seed(stable_seed(seed, *key))
@@ -28,20 +28,20 @@ def generator_for(seed: int, *key: int | str, device: str | torch.device = "cpu"
 
 def augment(x: Tensor, generator: torch.Generator, crop_padding: int = 0, flip: bool = False, cutout: int = 0,
             blank: Tensor | None = None) -> Tensor:
-    """Random crop, mirror and cutout, each image on its own, in the order of the published training code.
+    """Apply random crop, flip and cutout to each image independently, in the order of the published training code.
 
     Args:
         x: [B, C, H, W], pixels in 0..1.
-        generator: decides everything.
-        crop_padding: pixels of black border before a crop back to H x W; 0 for no crop.
-        flip: mirror left and right with probability one half.
-        cutout: side in pixels of a square, centred anywhere in the image, that is blanked (DeVries and Taylor 2017);
-            what hangs over the edge is lost. 0 for none.
-        blank: [C], the pixel of a blanked square; None for black. Where a network subtracts the mean of each channel, the
-            published code blanks behind that: with the mean.
+        generator: the only source of randomness.
+        crop_padding: pixels of black border added before cropping back to H x W; 0 for no crop.
+        flip: mirror left and right with probability 1/2.
+        cutout: side in pixels of a blanked square, centred anywhere in the image and clipped at its edges (DeVries and Taylor
+            2017); 0 for none.
+        blank: [C], pixel value of the blanked square; None for black. The published code blanks after normalisation, which for a
+            network that subtracts the channel means is equivalent to blanking with the mean.
 
     Returns:
-        [B, C, H, W], pixels in 0..1; `x` itself is not changed.
+        [B, C, H, W], pixels in 0..1; `x` is not modified.
     """
     if crop_padding:
         x = _crop(x, generator, crop_padding)
@@ -54,7 +54,7 @@ def augment(x: Tensor, generator: torch.Generator, crop_padding: int = 0, flip: 
 
 
 def _integers(high: int, count: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    """[count] uniform integers in 0..high-1."""
+    """Draw [count] uniform integers in 0..high-1."""
     return torch.randint(high, (count,), generator=generator, device=generator.device).to(device)
 
 

@@ -1,7 +1,7 @@
-"""The datasets, by name.
+"""The datasets by name.
 
-`DATASETS` holds the built-in ones and, looked up when asked, the image folders that were prepared in the data folder. A new
-dataset is a file of this package that defines a `Dataset`, and its name in the list below. Imports no torch and no numpy.
+`DATASETS` holds the built-in ones and, looked up on demand, the image folders prepared in the data folder. To add a dataset,
+define a `Dataset` in a file of this package and add it to the list below. Imports neither torch nor numpy.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class DatasetRegistry(Registry[Dataset]):
         return len(list(iter(self)))
 
     def items(self) -> list[tuple[str, Dataset]]:
-        """All (name, dataset) pairs: the built-in ones in the order of registration, then the user's own."""
+        """Return all (name, dataset) pairs: the built-in ones in the order of registration, then the user's image folders."""
         return [(name, self[name]) for name in self]
 
     def _folder(self, name: object) -> Dataset | None:
@@ -50,7 +50,7 @@ class DatasetRegistry(Registry[Dataset]):
 
 
 DATASETS: DatasetRegistry = DatasetRegistry("dataset")
-# Images without classes: no search, training or attack runs on them alone.
+# Images without classes: a search can use them as its second dataset, but no run uses them alone.
 UNLABELLED: Registry[Dataset] = Registry("dataset without classes")
 
 for _dataset in (DIGITS, CIFAR10, CIFAR100, SVHN, TINY_IMAGENET):

@@ -1,7 +1,7 @@
-"""CIFAR-10 and CIFAR-100: 60,000 colour photographs of 32x32 pixels each (Krizhevsky 2009).
+"""CIFAR-10 and CIFAR-100: each 60,000 colour photographs of 32x32 pixels (Krizhevsky 2009).
 
-Read from the authors' binary archives: records of label bytes and 3,072 pixels. The more usual Python archives are pickles, and a
-pickle is a program.
+Read from the authors' binary archives: records of label bytes and 3,072 pixel bytes. The more common Python archives are
+pickles, and loading a pickle can execute arbitrary code.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ PAGE = "https://www.cs.toronto.edu/~kriz"
 
 
 def read(places: Sequence[Path], *, train: tuple[str, ...], test: str, label_bytes: int) -> Iterator[Block]:
-    """Blocks of images, one a file.
+    """Yield one block of images per file.
 
     Args:
         places: the archive, or the folder it unpacks to.
         train, test: names of the files.
-        label_bytes: labels in front of each image; the last is the class (CIFAR-100: a coarse label, then the fine one).
+        label_bytes: label bytes before each image; the last is the class (CIFAR-100: a coarse label, then the fine one).
 
     Raises:
-        DataError: a file is missing, or holds no whole records.
+        DataError: a file is missing or does not consist of whole records.
     """
     import numpy as np
 
@@ -45,7 +45,7 @@ def read(places: Sequence[Path], *, train: tuple[str, ...], test: str, label_byt
 
 CIFAR10 = Dataset(
     name="cifar10", title="CIFAR-10",
-    description="60,000 colour photographs of 32x32 pixels in ten classes; on its official test set of 10,000.",
+    description="60,000 colour photographs of 32x32 pixels in ten classes; tested on its official test set of 10,000.",
     classes=10, image_shape=(3, 32, 32), images=60_000, test_images=10_000,
     epsilon=8 / 255, step_size=None, split_fractions=OFFICIAL_FRACTIONS, load=partial(prepared.load, "cifar10"), published=True,
     # DARTS code, cnn/utils.py.
@@ -56,10 +56,10 @@ CIFAR10 = Dataset(
                     "cifar-10-batches-bin"),),
     read=partial(read, train=TRAIN_10, test=TEST_10, label_bytes=1))
 
-# The papers evaluate on it, their code does not say how it was trained there: as on CIFAR-10.
+# The papers evaluate on it, but their code does not show its training settings: as on CIFAR-10.
 CIFAR100 = Dataset(
     name="cifar100", title="CIFAR-100",
-    description="60,000 colour photographs of 32x32 pixels in a hundred classes; on its official test set of 10,000.",
+    description="60,000 colour photographs of 32x32 pixels in 100 classes; tested on its official test set of 10,000.",
     classes=100, image_shape=(3, 32, 32), images=60_000, test_images=10_000,
     epsilon=8 / 255, step_size=None, split_fractions=OFFICIAL_FRACTIONS, load=partial(prepared.load, "cifar100"), published=True,
     # E2RNAS code, utils.py.

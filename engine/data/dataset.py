@@ -1,4 +1,4 @@
-"""What is known about a dataset without opening it: plain facts, no torch, no numpy."""
+"""Descriptions of datasets: plain facts, known without opening the data. Imports neither torch nor numpy."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 SPLITS = ("weights", "alphas", "select", "test")
-# With an official test set: its training images in halves for weights and alphas, as published, but for a held-out twentieth
-# for select (the papers choose on the test set).
+# For datasets with an official test set: as published, the training images are halved between weights and alphas, but a
+# twentieth is held out for select (the papers select on the test set).
 OFFICIAL_FRACTIONS = (0.475, 0.475, 0.05)
 
 
@@ -19,10 +19,10 @@ class Source:
 
     Attributes:
         file: its name in the data folder.
-        url: where it comes from.
-        md5: its checksum, as its authors or the usual libraries give it.
+        url: its download address.
+        md5: its checksum, as published by its authors or by common libraries.
         bytes: its size.
-        unpacked: name of the folder that an archive unpacks to, "" for a file that is none.
+        unpacked: name of the folder that an archive unpacks to; "" if the file is not an archive.
     """
 
     file: str
@@ -34,12 +34,12 @@ class Source:
 
 @dataclass(frozen=True)
 class Block:
-    """Some images in the order in which a dataset keeps them: all for training first, then the official test set.
+    """Consecutive images of a dataset, whose order is: all training images, then the official test set.
 
     Attributes:
         images: uint8 [n, C, H, W].
         labels: integers [n].
-        test: whether they are of the official test set.
+        test: True if they belong to the official test set.
     """
 
     images: Any
@@ -48,10 +48,10 @@ class Block:
 
 
 class ChannelStatistics(NamedTuple):
-    """What a network subtracts from each image channel and divides it by.
+    """The mean and standard deviation by which a network normalises each image channel.
 
     Attributes:
-        mean, std: one number per channel, of pixels in 0..1.
+        mean, std: one number per channel, for pixels in 0..1.
     """
 
     mean: tuple[float, ...]
@@ -60,11 +60,11 @@ class ChannelStatistics(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """What is known about a dataset without opening it.
+    """The description of a dataset.
 
     Attributes:
         name: registry name, for example "digits".
-        title: what the page calls it.
+        title: name shown on the page.
         description: one sentence.
         classes: number of classes.
         image_shape: (channels, height, width).
@@ -76,17 +76,18 @@ class Dataset:
             other images in the first three.
         load: () -> (images, labels int64 [N]) as numpy arrays, always in the same order; images are float32 [N, C, H, W] in
             0..1, or uint8 that is divided by 255 batch by batch.
-        test_images: size of the official test set, which is the test split and lies behind all others; None when there is none.
-        defaults: values of further settings (crop padding, flip, ...) that this dataset asks for, by setting name.
-        retraining: the same, for retrainings alone.
-        quick: the same, for the preset `quick` alone: larger images than those of digits take fewer of them to stay quick.
-        out_of_distribution: name of the dataset whose images a search takes that looks at images of another one too, unless it
-            says which; see `image_source`. The default lies everywhere.
-        published: whether it is one of the papers' datasets with their settings, so that nothing of it differs from them.
-        channel_statistics: mean and standard deviation of the channels as the papers' code has them; None: what the images of a
-            run give (`engine.data.loading.channel_statistics`).
-        sources: official files; none when it comes with a package or from a folder of the user's.
-        read: places of the sources, in their order, each a file or the folder it unpacks to -> blocks of images.
+        test_images: size of the official test set, which is the test split and comes after all other images; None if there is
+            none.
+        defaults: values of other settings (crop padding, flip, ...) for this dataset, by setting name.
+        retraining: the same, for retraining runs only.
+        quick: the same, for the preset `quick` only: images larger than those of digits need a smaller number to stay quick.
+        out_of_distribution: name of the second dataset for searches that use one and do not choose it; see `image_source`. The
+            default is available everywhere.
+        published: True if it is one of the papers' datasets with their settings, so that it does not count as a deviation.
+        channel_statistics: mean and standard deviation of the channels as in the papers' code; None: measured on the images of a
+            run (`engine.data.loading.channel_statistics`).
+        sources: official files; empty if the dataset comes with a package or from a user's folder.
+        read: (path of each source, a file or the folder it unpacks to) -> blocks of images.
     """
 
     name: str

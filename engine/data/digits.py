@@ -1,5 +1,5 @@
 """Handwritten digits: 1,797 real 8x8 grey images of ten classes that ship with scikit-learn (UCI optical recognition
-of handwritten digits, Alpaydin and Kaynak 1998). Works offline; the default dataset."""
+of handwritten digits, Alpaydin and Kaynak 1998). The default dataset; works offline."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from engine.errors import ConfigError
 
 
 def load() -> tuple[Any, Any]:
-    """Returns (images float32 [1797, 1, 8, 8] in 0..1, labels int64 [1797]) as numpy arrays.
+    """Load (images float32 [1797, 1, 8, 8] in 0..1, labels int64 [1797]) as numpy arrays.
 
     Raises:
-        ConfigError: scikit-learn, which carries the file, is not installed.
+        ConfigError: scikit-learn, which contains the file, is not installed.
     """
     import numpy as np
 
-    # The table that sklearn.datasets.load_digits reads; importing scikit-learn for it costs every worker a second.
+    # The table behind sklearn.datasets.load_digits, read directly: importing scikit-learn would cost every worker a second.
     package = find_spec("sklearn")
     if package is None or package.origin is None:
         raise ConfigError("The dataset digits is read from scikit-learn, which is not installed; run 'make setup'.")
@@ -35,12 +35,12 @@ DIGITS = Dataset(
     classes=10,
     image_shape=(1, 8, 8),
     images=1797,
-    # At 8/255, half of one of its 17 grey levels, nothing happens.
+    # 8/255 is half of one of its 17 grey levels: too small to have an effect.
     epsilon=0.15,
     step_size=0.15 / 4,
     split_fractions=(0.34, 0.34, 0.12, 0.20),
     load=load,
-    # A mirrored digit is another sign, a shift of one pixel in eight is what four in thirty-two is for CIFAR, and
-    # maps of two pixels are too small for the auxiliary head.
+    # A mirrored digit is a different symbol, a shift of one pixel in eight corresponds to four in thirty-two on CIFAR, and
+    # 2x2 maps are too small for the auxiliary head.
     defaults={"crop_padding": 1, "flip": False, "cutout": 0, "auxiliary_weight": 0.0},
 )

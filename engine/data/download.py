@@ -1,7 +1,7 @@
-"""One file from the network: with progress, resumed where it stopped, checked, and in place only when it is whole.
+"""Download of one file with progress and a checksum; it gets its final name only once complete.
 
-What has come lies in FILE.part; a later call goes on behind it (HTTP Range). Only the checksum decides that a file is the right
-one.
+A partial download is kept as FILE.part, and a later call resumes it (HTTP Range). Only the checksum decides whether a file is
+accepted.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from engine.errors import DataError
 
 CHUNK = 2**18
 TIMEOUT_S = 30
-# Times that a broken connection is taken up again, each after at least one byte came.
+# Maximum number of connections for one file; each must deliver at least one byte.
 MOST_RESUMES = 20
 
 
 def download(source: Source, folder: Path, progress: Progress = lambda what, done, total: None) -> Path:
-    """The file in `folder`, downloaded unless it is there; its checksum holds.
+    """Return the path of a source's file in `folder`, after downloading it if necessary and checking its checksum.
 
     Args:
-        source: what to get.
-        folder: made when it is not there.
+        source: the file to download.
+        folder: target folder, created if necessary.
         progress: called with (file name, bytes so far, bytes in all).
 
     Raises:
-        DataError: no network, a server that refuses, a wrong checksum, a full disk; each with what to do.
+        DataError: no network, a server error, a wrong checksum or a full disk; each with a remedy.
     """
     target = folder / source.file
     if target.exists():
@@ -46,7 +46,7 @@ def download(source: Source, folder: Path, progress: Progress = lambda what, don
         _check_space(source, part)
         _fetch(source, part, progress)
         if resumed and md5_of(part) != source.md5:
-            part.unlink()  # what lay there was of something else: once more, from the beginning
+            part.unlink()  # the partial file belonged to other content: start again
             _fetch(source, part, progress)
         try:
             check(source, part)
@@ -57,28 +57,28 @@ def download(source: Source, folder: Path, progress: Progress = lambda what, don
     except urllib.error.URLError as problem:
         raise _unreachable(source, folder, problem) from None
     except OSError as problem:
-        raise DataError(f"{source.file} must be written to {folder} and could not be ({problem.strerror or problem}); what "
-                        f"has come is kept: {MAKE_ROOM}") from None
+        raise DataError(f"{source.file} must be written to {folder} and could not be ({problem.strerror or problem}); the "
+                        f"partial download is kept: {MAKE_ROOM}") from None
     return target
 
 
 def check(source: Source, path: Path) -> None:
-    """Refuses a file that is not the official one.
+    """Check that a file is the official one.
 
     Raises:
-        DataError: both checksums.
+        DataError: the file cannot be read or has another checksum.
     """
     try:
-        found = md5_of(path)
+        md5 = md5_of(path)
     except OSError as problem:
-        raise DataError(f"{path} must be readable, and is not ({problem.strerror or problem}); change its permissions.") from None
-    if found != source.md5:
-        raise DataError(f"{source.file} must have the MD5 checksum {source.md5}, and {path} has {found}; delete that file if "
-                        f"it is still there and run the command again, or get the file from {source.url} by other means.")
+        raise DataError(f"{path} cannot be read ({problem.strerror or problem}); change its permissions.") from None
+    if md5 != source.md5:
+        raise DataError(f"{source.file} must have the MD5 checksum {source.md5}, and {path} has {md5}; delete that file if "
+                        f"it still exists and run the command again, or get the file from {source.url} by other means.")
 
 
 def md5_of(path: Path) -> str:
-    """MD5 checksum in hex. It guards against damage; it is what the authors publish."""
+    """Return a file's MD5 checksum in hex: the kind that the authors publish, which detects damage but not tampering."""
     digest = hashlib.md5(usedforsecurity=False)
     with path.open("rb") as file:
         while chunk := file.read(2**20):
@@ -87,7 +87,7 @@ def md5_of(path: Path) -> str:
 
 
 def _fetch(source: Source, part: Path, progress: Progress) -> None:
-    """Everything that is missing behind `part`, over as many connections as it takes."""
+    """Append the missing bytes to `part`, reconnecting when the connection breaks."""
     for _ in range(MOST_RESUMES):
         before = part.stat().st_size if part.exists() else 0
         try:
@@ -100,20 +100,25 @@ def _fetch(source: Source, part: Path, progress: Progress) -> None:
 
 
 def _one_connection(source: Source, part: Path, have: int, progress: Progress) -> bool:
-    """Reads until the server has no more; whether all has come."""
+    """Read one response to its end; return True when the file is complete.
+
+    Raises:
+        URLError: the server cannot be reached or sends another part of the file.
+        ConnectionError: the connection broke.
+    """
     headers = {"User-Agent": "rampart", "Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
         answer = urllib.request.urlopen(urllib.request.Request(source.url, headers=headers), timeout=TIMEOUT_S)
     except urllib.error.HTTPError as problem:
         with problem:
             if problem.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and have:
-                return True  # nothing is behind what lies there: the checksum says whether it is the file
+                return True  # the part is already complete; the checksum decides whether it is the file
         raise
     with answer:
         starts_here = answer.status == http.client.PARTIAL_CONTENT and _start(answer.headers.get("Content-Range")) == have
         if answer.status == http.client.PARTIAL_CONTENT and not starts_here:
-            raise urllib.error.URLError("it answered with another part of the file than was asked for")
-        done = have if starts_here else 0  # a server without Range sends all of it again
+            raise urllib.error.URLError("it answered with another part of the file than requested")
+        done = have if starts_here else 0  # a server without Range support sends the whole file
         length = answer.headers.get("Content-Length", "")
         total = done + int(length) if length.isdigit() else max(source.bytes, done)
         with part.open("ab" if starts_here else "wb") as file:
@@ -129,7 +134,7 @@ def _one_connection(source: Source, part: Path, have: int, progress: Progress) -
 
 
 def _start(content_range: str | None) -> int | None:
-    """First byte of "bytes 100-199/200"."""
+    """Return the first position of a Content-Range such as "bytes 100-199/200", or None if there is none."""
     first = (content_range or "").removeprefix("bytes ").partition("-")[0]
     return int(first) if first.isdigit() else None
 
@@ -138,14 +143,14 @@ def _check_space(source: Source, part: Path) -> None:
     missing = source.bytes - (part.stat().st_size if part.exists() else 0)
     free = shutil.disk_usage(part.parent).free
     if free < missing:
-        raise DataError(f"{source.file} takes {missing / 1e6:.0f} MB more on the disk of {part.parent}, {free / 1e6:.0f} MB "
-                        f"are free; {MAKE_ROOM}")
+        raise DataError(f"{source.file} needs {missing / 1e6:.0f} MB more on the disk of {part.parent}, got {free / 1e6:.0f} MB "
+                        f"free; {MAKE_ROOM}")
 
 
 def _unreachable(source: Source, folder: Path, problem: urllib.error.URLError) -> DataError:
     if isinstance(problem, urllib.error.HTTPError):
-        return DataError(f"{source.url} must answer with the file, and answered {problem.code} ({problem.reason}); try again "
-                         f"later, or put {source.file} into {folder} by other means and run the command again.")
+        return DataError(f"{source.url} must return the file and returned {problem.code} ({problem.reason}); try again later, "
+                         f"or put {source.file} into {folder} by other means and run the command again.")
     return DataError(f"{source.file} must be downloaded from {source.url}, which cannot be reached ({problem.reason}); connect "
-                     "to the network and run the command again (what has come is kept), or put the file into "
+                     "to the network and run the command again (the partial download is kept), or put the file into "
                      f"{folder} by other means.")

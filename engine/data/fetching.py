@@ -1,4 +1,4 @@
-"""Makes a dataset ready to be used: downloads what is missing, checks it and prepares the arrays. Imports no torch."""
+"""Fetching of datasets: downloads missing files, checks them and prepares the arrays. Imports no torch."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Presence:
     """A dataset on this machine.
 
     Attributes:
-        name, title, classes, images: as in `Dataset`; classes and images are None of an image folder that is not prepared.
-        image_shape: (channels, height, width), None as well.
-        present: whether a run can use it.
-        place: where its arrays lie; "" for one that comes with a package.
-        advice: how to get it, one sentence; "" when it is there.
+        name, title, classes, images: as in `Dataset`; classes and images are None for an image folder that is not prepared.
+        image_shape: (channels, height, width); None for such a folder, too.
+        present: True if a run can use it.
+        place: folder of its arrays; "" if it comes with a package.
+        advice: one sentence on how to get it; "" if it is present.
     """
 
     name: str
@@ -45,21 +45,23 @@ class Presence:
 
 def fetch(name: str, *, source: Path | None = None, side: int | None = None,
           progress: Progress = lambda what, done, total: None) -> Presence:
-    """Makes one dataset ready. Does nothing when it is ready and nothing else is asked for.
+    """Prepare one dataset, downloading its official files if they are missing.
+
+    A dataset that is ready is prepared again only if `source` or `side` is given or its image folder is in the data folder.
 
     Args:
-        name: a dataset of the registry, or the name of an image folder: one below folders/ of the data folder, or a new one.
-        source: where the official files, or what they unpack to, lie already; nothing is downloaded then. For an image folder:
-            the folder of class folders.
-        side: height and width of an image folder's images; 32 unless given or declared before.
-        progress: called with (what is being done, done, total): bytes of a download, images of the preparation.
+        name: a dataset of the registry, or an image folder: one in folders/ of the data folder, or a new one.
+        source: folder that already contains the official files, or what they unpack to; then nothing is downloaded. For an image
+            folder: the folder of class folders.
+        side: height and width of an image folder's images; defaults to that of an earlier preparation, then to 32.
+        progress: called with (activity, done, total), in bytes for a download and in images for the preparation.
 
     Raises:
-        DataError: what was expected, what came, what to do.
+        DataError: an invalid argument, a file that is missing, damaged or cannot be downloaded, or a full disk.
     """
     if name in DATASETS.built_in:
         if side is not None:
-            raise DataError(f"The side is that of an image folder's images, {name} has its own; leave --side out.")
+            raise DataError(f"The side can be chosen only for an image folder, and {name} has a fixed size; leave --side out.")
         fetch_official(DATASETS[name], source, progress)
     else:
         fetch_folder(name, source, side, progress)
@@ -67,9 +69,9 @@ def fetch(name: str, *, source: Path | None = None, side: int | None = None,
 
 
 def presences() -> list[Presence]:
-    """Every dataset: those that everybody has, prepared image folders, and image folders that wait to be prepared."""
+    """Return every dataset: built-in ones, prepared image folders, and image folders waiting to be prepared."""
     known = [presence(dataset) for _, dataset in DATASETS.items()]
-    names = {one.name for one in known}
+    names = {dataset.name for dataset in known}
     try:
         waiting = sorted(path.name for path in (prepared.data_home() / "folders").iterdir() if path.is_dir())
     except OSError:
@@ -81,7 +83,7 @@ def presences() -> list[Presence]:
 
 
 def presence(dataset: Dataset) -> Presence:
-    """Whether one dataset can be used here."""
+    """Return the presence of one dataset on this machine."""
     missing = prepared.absence(dataset)
     comes_with_package = dataset.name in DATASETS.built_in and not dataset.sources
     return Presence(dataset.name, dataset.title, dataset.classes, dataset.images, dataset.image_shape, not missing,
@@ -90,10 +92,10 @@ def presence(dataset: Dataset) -> Presence:
 
 def fetch_official(dataset: Dataset, folder: Path | None = None,
                    progress: Progress = lambda what, done, total: None) -> None:
-    """`fetch` of a dataset with official files; `folder` is where they lie already.
+    """Fetch a dataset with official files; with `folder`, use the files in that folder.
 
     Raises:
-        DataError: as `fetch`.
+        DataError: as in `fetch`.
     """
     if dataset.read is None or (folder is None and not prepared.absence(dataset)):
         return
@@ -104,7 +106,7 @@ def fetch_official(dataset: Dataset, folder: Path | None = None,
             place = locate(source, folder or home)
             if place is None and folder is not None:
                 unpacked = f" or the folder {source.unpacked} it unpacks to" if source.unpacked else ""
-                raise DataError(f"{folder} must hold {source.file}{unpacked}, and does not; name the folder that does, or "
+                raise DataError(f"{folder} must hold {source.file}{unpacked} and does not; name the folder that does, or "
                                 "leave --from out to download it.")
             if place is None:
                 place = download(source, home, progress)
@@ -118,10 +120,10 @@ def fetch_official(dataset: Dataset, folder: Path | None = None,
 
 def fetch_folder(name: str, folder: Path | None = None, side: int | None = None,
                  progress: Progress = lambda what, done, total: None) -> None:
-    """`fetch` of an image folder.
+    """Fetch an image folder.
 
     Raises:
-        DataError: as `fetch`.
+        DataError: as in `fetch`.
     """
     folders.check_name(name, DATASETS.built_in)
     before = prepared.record_of(name)
@@ -129,36 +131,39 @@ def fetch_folder(name: str, folder: Path | None = None, side: int | None = None,
     if folder is None and not own.is_dir():
         if before is not None and side is None:
             return
-        raise DataError(f"{unknown_name('dataset', name, DATASETS)} An image folder becomes one with `rampart dataset "
+        raise DataError(f"{unknown_name('dataset', name, DATASETS)} To add an image folder, run `rampart dataset "
                         f"fetch {name} --from DIR`.")
     side = side or (before["image_shape"][1] if before else DEFAULT_SIDE)
     low, high = folders.SIDES
     if not low <= side <= high:
-        raise DataError(f"The side of an image folder's images must be {low} to {high} pixels, got {side}; give such a number.")
+        raise DataError(f"The side of an image folder's images must be {low} to {high} pixels, got {side}; change --side.")
     with _alone(name):
-        found = folders.scan(folder or own)
-        images, test = len(found.train) + len(found.test), len(found.test) or None
-        prepared.write(name, folders.blocks(found, side), {
-            "title": name, "classes": len(found.classes), "image_shape": (3, side, side), "images": images, "test_images": test,
-            "class_names": list(found.classes), "folder": str((folder or own).absolute())}, progress=progress)
+        scan = folders.scan(folder or own)
+        images, test = len(scan.train) + len(scan.test), len(scan.test) or None
+        prepared.write(name, folders.blocks(scan, side), {
+            "title": name, "classes": len(scan.classes), "image_shape": (3, side, side), "images": images, "test_images": test,
+            "class_names": list(scan.classes), "folder": str((folder or own).absolute())}, progress=progress)
 
 
 @contextmanager
 def _alone(name: str) -> Iterator[None]:
-    """Two processes that fetch one dataset would write one file."""
+    """Lock the preparation of a dataset, so that no two processes write the same files.
+
+    Raises:
+        DataError: another process holds the lock, or the data folder is not writable.
+    """
     place = prepared.prepared_place(name)
     try:
         place.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(place / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as problem:
-        raise DataError(f"The data folder must be one that can be written, and {problem.filename or place} could not be "
-                        f"({problem.strerror}); change its permissions or choose another (environment variable RAMPART_DATA)."
-                        ) from None
+        raise DataError(f"The data folder must be writable and {problem.filename or place} is not ({problem.strerror}); change "
+                        "its permissions or choose another folder (environment variable RAMPART_DATA).") from None
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise DataError(f"Only one process at a time may fetch {name}, and another one does; wait for it.") from None
+            raise DataError(f"Only one process at a time can fetch {name}, and another one is running; wait for it.") from None
         yield
     finally:
         os.close(descriptor)

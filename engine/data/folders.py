@@ -1,8 +1,7 @@
-"""Any folder of class folders as a dataset: each class a folder of pictures, of any sizes, resized to one declared square.
+"""Image folders as datasets: one folder of pictures per class, of any sizes, resized to squares of one side.
 
-Classes are numbered in the order of their names, pictures in the order of their paths, so equal folders give equal arrays. A
-folder that holds exactly `train` and `test` (or `train` and `val`) with the same classes in both has an official test set; else
-all pictures are dealt to the four splits.
+Classes are ordered by name and pictures by path, so equal folders give equal arrays. A folder that contains exactly `train` and
+`test` (or `train` and `val`) with the same classes has an official test set; otherwise all pictures are dealt to the four splits.
 """
 
 from __future__ import annotations
@@ -19,19 +18,19 @@ from engine.data.pictures import ENDINGS, square
 from engine.errors import DataError, shortened
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
-# As digits: without an official test set a fifth is held back for it.
+# As for digits: without an official test set, a fifth of the images becomes the test split.
 FRACTIONS = (0.34, 0.34, 0.12, 0.20)
-FEWEST = 20  # pictures of a class, so that each split gets some of each
+FEWEST = 20  # pictures per class, so that every split contains every class
 SIDES = (8, 512)
 AT_ONCE = 200
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What a folder holds.
+    """The content of an image folder.
 
     Attributes:
-        classes: their names, in order.
+        classes: names of the classes, in order.
         train, test: (path, label) of every picture; test is empty without an official test set.
     """
 
@@ -41,13 +40,13 @@ class Scan:
 
 
 def scan(folder: Path) -> Scan:
-    """Looks at names only, opens nothing.
+    """List the classes and pictures of a folder without opening any file.
 
     Raises:
-        DataError: it is no folder of class folders, or a class has too few pictures.
+        DataError: not a folder of class folders, or a class with too few pictures.
     """
     if not folder.is_dir():
-        raise DataError(f"An image folder must be a folder of class folders, and {folder} is not there; name one with --from "
+        raise DataError(f"An image folder must be a folder of class folders, and {folder} does not exist; name one with --from "
                         "DIR.")
     try:
         inside = {path.name: path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")}
@@ -57,19 +56,19 @@ def scan(folder: Path) -> Scan:
             return Scan(tuple(classes), _labelled(classes, FEWEST), ())
         train, test = _classes(inside["train"]), _classes(inside[held_out])
     except OSError as problem:
-        raise DataError(f"An image folder must be readable, and {folder} is not ({problem}); change its permissions.") from None
+        raise DataError(f"The image folder {folder} cannot be read ({problem}); change its permissions.") from None
     if list(train) != list(test):
         odd = sorted(set(train) ^ set(test))
         raise DataError(f"train and {held_out} in {folder} must hold the same classes, got {shortened(odd)} in one of them only; "
-                        "make them alike.")
+                        "give both the same class folders.")
     return Scan(tuple(train), _labelled(train, FEWEST), _labelled(test, 1))
 
 
 def blocks(found: Scan, side: int) -> Iterator[Block]:
-    """Blocks of 200 images: first those for training, then the test set.
+    """Yield blocks of 200 images, the training images first, then the test set.
 
     Raises:
-        DataError: a file that cannot be decoded, by its path.
+        DataError: a file that cannot be decoded; the message names its path.
     """
     import numpy as np
 
@@ -88,15 +87,15 @@ def check_name(name: str, taken: Collection[str]) -> None:
         taken: names of the built-in datasets.
 
     Raises:
-        DataError: it is taken, or has characters other than lower-case letters, digits and hyphens.
+        DataError: the name is taken or has characters other than lower-case letters, digits, hyphens and underscores.
     """
     if name in taken or not NAME.fullmatch(name):
-        raise DataError(f"The name of an image folder must be of small letters, digits and hyphens (at most 40) and none of "
-                        f"{', '.join(taken)}, got {name!r}; choose another.")
+        raise DataError(f"The name of an image folder must be 1 to 40 lower-case letters, digits, hyphens or underscores and "
+                        f"none of {', '.join(taken)}, got {name!r}; choose another.")
 
 
 def prepared_names() -> list[str]:
-    """Image folders that are prepared here, in the order of their names."""
+    """Return the names of the image folders that are prepared here, sorted."""
     place = prepared.prepared_place("any").parent
     try:
         names = sorted(path.name for path in place.iterdir())
@@ -106,7 +105,7 @@ def prepared_names() -> list[str]:
 
 
 def prepared_folder(name: object) -> Dataset | None:
-    """The dataset that a prepared image folder is; None when there is none of this name."""
+    """Return the prepared image folder of this name as a dataset, or None if there is none."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
         return None
     record = prepared.record_of(name)
@@ -118,7 +117,7 @@ def prepared_folder(name: object) -> Dataset | None:
         test = None if record["test_images"] is None else int(record["test_images"])
     except (KeyError, TypeError, ValueError):
         return None
-    # What 4 pixels of padding, a cutout of 16 and the auxiliary head are to images of 32 pixels.
+    # In proportion to the values for 32x32 images: 4 pixels of padding, a cutout of 16, and the auxiliary head.
     defaults = {"crop_padding": max(1, height // 8), "cutout": height // 2} | ({"auxiliary_weight": 0.0} if height < 17 else {})
     return Dataset(
         name=name, title=name, description=f"{images:,} pictures of an image folder, resized to {height}x{width} pixels.",
@@ -128,17 +127,17 @@ def prepared_folder(name: object) -> Dataset | None:
 
 
 def _classes(folder: Path) -> dict[str, list[Path]]:
-    """Class name -> its pictures, both in order; files elsewhere, hidden ones and those with other endings are passed over."""
-    found = {}
+    """Return the pictures of each class, both sorted; files outside class folders, hidden or with other endings are ignored."""
+    classes = {}
     places = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     for place in sorted(places, key=lambda path: path.name):
         pictures = {path.relative_to(place).as_posix(): path for path in place.rglob("*")
                     if path.suffix.lower() in ENDINGS and not path.name.startswith(".") and path.is_file()}
-        found[place.name] = [pictures[name] for name in sorted(pictures)]
-    if len(found) < 2:
-        raise DataError(f"An image folder must hold at least two class folders, {folder} holds {len(found)}; give the folder "
-                        "above them.")
-    return found
+        classes[place.name] = [pictures[name] for name in sorted(pictures)]
+    if len(classes) < 2:
+        raise DataError(f"An image folder must hold at least two class folders, {folder} holds {len(classes)}; give the folder "
+                        "that contains them.")
+    return classes
 
 
 def _labelled(classes: dict[str, list[Path]], fewest: int) -> tuple[tuple[Path, int], ...]:
@@ -153,4 +152,4 @@ def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as problem:
-        raise DataError(f"{path} must be readable, and is not ({problem.strerror}); change its permissions.") from None
+        raise DataError(f"{path} cannot be read ({problem.strerror}); change its permissions.") from None

@@ -1,4 +1,4 @@
-"""The images of a split, kept as bytes where they fit and made into pixels batch by batch; batches of indices into them."""
+"""Loading of splits: images kept as bytes, on the device if they fit, and converted batch by batch; batches of indices."""
 
 from __future__ import annotations
 
@@ -16,27 +16,33 @@ from engine.data.dataset import ChannelStatistics, Dataset
 from engine.data.splits import Splits, steps_in_epoch
 from engine.errors import ConfigError
 
-# Of the memory that is free on a GPU: the rest is for the network, whose need is not known yet.
+# Share of a GPU's free memory that images may take; the network's needs are not known yet.
 LARGEST_SHARE = 0.25
-AT_ONCE = 4096  # images that are summed up in one go
+AT_ONCE = 4096  # images per block when measuring statistics
 
 
 class Images:
-    """Images that are indexed like a float32 tensor [N, C, H, W] in 0..1 on `device` and take a quarter of its memory.
+    """Images indexed like a float32 tensor [N, C, H, W] in 0..1 on `device`, in a quarter of its memory.
 
-    Bytes stay bytes until a batch is asked for. They lie on the device when they fit, else in the memory of the host: then a
-    batch is gathered there into pinned memory, from where it is copied while the device computes.
+    Bytes are converted only when a batch is indexed. They are kept on the device if they fit; otherwise in host memory, where
+    batches are gathered into pinned memory and copied to the device while it computes.
 
     Example:
         images[torch.tensor([3, 1])]  # float32 [2, C, H, W] on the device
     """
 
     def __init__(self, content: Tensor, device: str | torch.device = "cpu", resident: bool | None = None) -> None:
-        """content: uint8 in 0..255 or float32 in 0..1, [N, C, H, W], on the CPU. resident: None: whether it fits decides."""
+        """Wrap images on the CPU.
+
+        Args:
+            content: [N, C, H, W], uint8 in 0..255 or float32 in 0..1.
+            device: device of the batches.
+            resident: keep the images on the device; None: if they fit.
+        """
         self.device = torch.device(device)
         self.resident = fits(content.nbytes, self.device) if resident is None else resident
         self.content = content.to(self.device) if self.resident else content
-        # A tensor of the device: PyTorch multiplies by the rounded inverse of a plain number on a GPU, a CPU divides.
+        # A tensor on the device: for a plain number, PyTorch multiplies by its rounded inverse on a GPU but divides on a CPU.
         self.white = torch.tensor(255.0, device=self.device)
 
     def __len__(self) -> int:
@@ -44,11 +50,11 @@ class Images:
 
     @property
     def shape(self) -> torch.Size:
-        """[N, C, H, W]."""
+        """The shape [N, C, H, W]."""
         return self.content.shape
 
     def __getitem__(self, chosen: Tensor | slice | EllipsisType) -> Tensor:
-        """The pixels of some images, or with [...] of all: float32 [n, C, H, W] in 0..1 on the device.
+        """Return the pixels of some images, or of all with [...]: float32 [n, C, H, W] in 0..1 on the device.
 
         Args:
             chosen: integers [n] on any device, or a slice.
@@ -59,7 +65,7 @@ class Images:
         return batch if batch.dtype == torch.float32 else batch.to(torch.float32) / self.white
 
     def split(self, size: int) -> Iterator[Tensor]:
-        """Blocks of `size` images in order, the last perhaps smaller, each as by indexing."""
+        """Return blocks of `size` images in order, converted as by indexing; the last may be smaller."""
         return (self[start : start + size] for start in range(0, len(self), size))
 
     def _gathered(self, chosen: Tensor | slice | EllipsisType) -> Tensor:
@@ -69,30 +75,30 @@ class Images:
             return self.content[chosen].pin_memory().to(self.device, non_blocking=True)
         batch = torch.empty((len(chosen), *self.shape[1:]), dtype=self.content.dtype, pin_memory=True)
         torch.index_select(self.content, 0, chosen, out=batch)
-        return batch.to(self.device, non_blocking=True)  # PyTorch reuses pinned memory only when it has been copied
+        return batch.to(self.device, non_blocking=True)  # PyTorch reuses pinned memory only after the copy
 
 
 def fits(size: int, device: torch.device) -> bool:
-    """Whether `size` bytes may lie on the device for good."""
+    """Return True if `size` bytes can be kept on the device."""
     return device.type != "cuda" or size <= LARGEST_SHARE * torch.cuda.mem_get_info(device)[0]
 
 
 def load_split(dataset: Dataset | str, splits: Splits, name: str | tuple[str, ...],
                device: str | torch.device = "cpu") -> tuple[Images, Tensor]:
-    """One split, or several joined, in memory.
+    """Load one split, or several concatenated.
 
     Args:
         dataset: description or registry name.
         splits: from `make_splits` on this dataset's labels.
-        name: "weights", "alphas", "select" or "test", or a tuple of them. The caller records an opening of "test".
-        device: where the labels go and batches of images come out.
+        name: "weights", "alphas", "select" or "test", or a tuple of them. The caller must record every opening of "test".
+        device: device of the labels and of image batches.
 
     Returns:
-        images, indexed like a tensor float32 [N, C, H, W] in 0..1, and labels int64 [N].
+        Images, indexed like a float32 tensor [N, C, H, W] in 0..1, and labels int64 [N].
 
     Raises:
-        ConfigError: an unknown split, or a dataset whose content does not fit its description.
-        DataError: a dataset that is not there.
+        ConfigError: an unknown split, or a dataset whose content does not match its description.
+        DataError: a dataset that is not prepared.
     """
     dataset = DATASETS[dataset] if isinstance(dataset, str) else dataset
     images, labels = _arrays(dataset)
@@ -101,16 +107,16 @@ def load_split(dataset: Dataset | str, splits: Splits, name: str | tuple[str, ..
 
 
 def batches(images: int, batch_size: int, generator: torch.Generator, limit: int | None = None) -> Iterator[Tensor]:
-    """One pass in random order.
+    """Yield the batches of one pass in random order.
 
     Args:
         images: number of images to index.
-        batch_size: images per batch; the last one may be smaller, and is left out when it holds a single image.
-        generator: decides the order, for example `generator_for(seed, "order", epoch)`.
-        limit: stop after this many batches.
+        batch_size: images per batch; the last batch may be smaller, and is dropped if it holds a single image.
+        generator: source of the order, for example `generator_for(seed, "order", epoch)`.
+        limit: maximum number of batches.
 
     Yields:
-        int64 [b] indices on the generator's device; as many as `steps_in_epoch` says.
+        Indices int64 [b] on the generator's device, `steps_in_epoch` times.
     """
     order = torch.randperm(images, generator=generator, device=generator.device)
     for step in range(steps_in_epoch(images, batch_size, limit)):
@@ -118,19 +124,18 @@ def batches(images: int, batch_size: int, generator: torch.Generator, limit: int
 
 
 def channel_statistics(dataset: Dataset, images: Images) -> ChannelStatistics:
-    """Mean and standard deviation of the pixels of each channel: the published ones where there are some, else those of `images`.
+    """Return each channel's mean and standard deviation: as published for the dataset, otherwise measured on `images`.
 
     Args:
-        dataset: the facts of the images.
-        images: those that weights are trained on. A channel of one grey level has the standard deviation 1, which divides by
-            nothing.
+        dataset: description of the dataset.
+        images: images that weights are trained on. A constant channel gets the standard deviation 1.
     """
     return dataset.channel_statistics or measured_statistics(images.split(AT_ONCE))
 
 
 def measured_statistics(blocks: Iterable[Tensor]) -> ChannelStatistics:
-    """Mean and standard deviation of the pixels of each channel in blocks [n, C, H, W]; see `channel_statistics`."""
-    # The sum of squares of a few million numbers in 0..1 leaves float64 twelve digits.
+    """Measure each channel's mean and standard deviation (1 for a constant channel) on blocks [n, C, H, W]."""
+    # float64 keeps about twelve digits in the sum of squares of a few million numbers in 0..1.
     count, sums = 0, torch.zeros(())
     for block in blocks:
         pixels = block.double()
@@ -142,10 +147,10 @@ def measured_statistics(blocks: Iterable[Tensor]) -> ChannelStatistics:
 
 
 def checked(dataset: Dataset) -> tuple[Any, Any]:
-    """The dataset's arrays (images float32 or uint8 [N, C, H, W], labels int64 [N]) after a check against its description.
+    """Load a dataset's (images float32 or uint8 [N, C, H, W], labels int64 [N]) and check them against its description.
 
     Raises:
-        ConfigError: what was expected and what the files hold.
+        ConfigError: other shapes, dtypes, pixel values or labels than described.
     """
     images, labels = dataset.load()
     expected = (dataset.images, *dataset.image_shape)
@@ -165,5 +170,5 @@ def checked(dataset: Dataset) -> tuple[Any, Any]:
 
 @lru_cache(maxsize=1)
 def _arrays(dataset: Dataset) -> tuple[Any, Any]:
-    """One dataset is kept: the splits of a run are taken from the same arrays."""
+    """Return `checked` arrays, cached for one dataset because all splits of a run use the same arrays."""
     return checked(dataset)

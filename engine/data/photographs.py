@@ -1,8 +1,8 @@
 """Patches of two colour photographs that ship with scikit-learn: a garden temple and a flower, by the Flickr users danielbuechele
 and vultilion (CC BY 2.0). Works offline.
 
-No classification dataset: the label says which photograph a patch is from, and serves only to deal both to every split. It is
-for searches that look at images of no class of theirs.
+Not a classification dataset: the label is the number of the patch's photograph and only ensures that every split gets patches of
+both. Used by searches that need images outside their own classes.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ SIDE = 32
 
 
 def load() -> tuple[Any, Any]:
-    """Returns (images uint8 [520, 3, 32, 32], number of the photograph int64 [520]) as numpy arrays.
+    """Load (images uint8 [520, 3, 32, 32], number of the photograph int64 [520]) as numpy arrays.
 
-    Patches do not overlap, so that no two splits share a pixel; they come row by row.
+    Patches are ordered row by row and do not overlap, so no two splits share a pixel.
 
     Raises:
-        ConfigError: scikit-learn, which carries the files, is not installed.
+        ConfigError: scikit-learn, which contains the files, is not installed.
     """
     import numpy as np
     from PIL import Image
@@ -44,6 +44,6 @@ def load() -> tuple[Any, Any]:
 
 PHOTOGRAPHS = Dataset(
     name="photographs", title="Photographs",
-    description="520 patches of 32x32 colour pixels of two photographs; ships with scikit-learn, works offline.",
+    description="520 patches of 32x32 colour pixels from two photographs; ships with scikit-learn, works offline.",
     classes=len(FILES), image_shape=(3, SIDE, SIDE), images=520, epsilon=8 / 255, step_size=None,
     split_fractions=(0.34, 0.34, 0.12, 0.20), load=load)

@@ -1,13 +1,13 @@
-"""The data folder, and datasets that lie in it ready to be used: two arrays and a record each.
+"""The data folder and its prepared datasets, which consist of two arrays and a record each.
 
     $RAMPART_DATA                    default: ~/.cache/rampart/data
-        NAME/                        official files as they were downloaded
-        folders/NAME/                image folders, one folder a class
-        prepared/NAME/dataset.json   what lies beside it: written last, so that it never speaks of half a file
+        NAME/                        official files as downloaded
+        folders/NAME/                image folders, with one folder per class
+        prepared/NAME/dataset.json   the record of the two arrays, written last so that it never describes half a file
         prepared/NAME/images-HASH.npy, labels-HASH.npy
 
-Arrays are read as a memory map, so that opening a dataset costs nothing and every process shares one copy. Imports numpy only
-where arrays are touched.
+Arrays are memory-mapped: opening a dataset costs nothing and all processes share one copy. Imports numpy only in functions
+that use arrays.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 RECORD = "dataset.json"
-# What a run relies on; checked against the facts a dataset is known by.
+# The facts that runs rely on; a record is valid only if it agrees with the dataset's description.
 FACTS = ("classes", "image_shape", "images", "test_images")
 Progress = Callable[[str, int, int], None]
 MAKE_ROOM = "free some space, or choose another data folder (environment variable RAMPART_DATA)."
 
 
 def data_home() -> Path:
-    """The data folder: the environment variable RAMPART_DATA, else ~/.cache/rampart/data."""
+    """Return the data folder: the environment variable RAMPART_DATA, or ~/.cache/rampart/data by default."""
     chosen = os.environ.get("RAMPART_DATA")
     return Path(chosen).expanduser().absolute() if chosen else Path.home() / ".cache" / "rampart" / "data"
 
 
 def prepared_place(name: str) -> Path:
-    """Where the arrays of a dataset lie."""
+    """Return the folder for the arrays of a dataset."""
     return data_home() / "prepared" / name
 
 
 def record_of(name: str) -> dict[str, Any] | None:
-    """The record of a prepared dataset; None when there is none that can be read with both its arrays in full."""
+    """Return the record of a prepared dataset, or None if it is missing, unreadable or its arrays are incomplete."""
     place = prepared_place(name)
     try:
         record: dict[str, Any] = json.loads((place / RECORD).read_bytes())
@@ -61,7 +61,7 @@ def record_of(name: str) -> dict[str, Any] | None:
 
 
 def absence(dataset: Dataset) -> str:
-    """Why a dataset cannot be used here and what to do, one sentence; "" when it is there."""
+    """Return a sentence saying why a dataset cannot be used here and how to get it, or "" if it is available."""
     if dataset.read is None:
         return ""
     record = record_of(dataset.name)
@@ -69,19 +69,19 @@ def absence(dataset: Dataset) -> str:
         return ""
     if dataset.sources:
         size = sum(source.bytes for source in dataset.sources)
-        get = (f"run `rampart dataset fetch {dataset.name}` ({size / 1e6:.0f} MB to download), or add `--from DIR` when "
-               f"{' and '.join(source.file for source in dataset.sources)} lie{'' if len(dataset.sources) > 1 else 's'} in a "
-               "folder DIR already")
+        get = (f"run `rampart dataset fetch {dataset.name}` ({size / 1e6:.0f} MB to download), or add `--from DIR` if "
+               f"{' and '.join(source.file for source in dataset.sources)} {'are' if len(dataset.sources) > 1 else 'is'} already "
+               "in a folder DIR")
     else:
         get = f"run `rampart dataset fetch {dataset.name} --from DIR` with its folder of class folders"
-    return f"The dataset {dataset.title} must lie prepared in {prepared_place(dataset.name)} and does not; {get}."
+    return f"The dataset {dataset.title} must be prepared in {prepared_place(dataset.name)} and is not; {get}."
 
 
 def load(name: str) -> tuple[Any, Any]:
-    """(images uint8 [N, C, H, W], labels int64 [N]) of a prepared dataset, as read-only memory maps.
+    """Open a prepared dataset: (images uint8 [N, C, H, W], labels int64 [N]) as read-only memory maps.
 
     Raises:
-        DataError: it is not there, or not what its record says.
+        DataError: the dataset is not prepared, or its arrays cannot be read.
     """
     import numpy as np
 
@@ -92,26 +92,26 @@ def load(name: str) -> tuple[Any, Any]:
     try:
         images, labels = (np.load(place / Path(file).name, mmap_mode="r", allow_pickle=False) for file in record["files"])
     except (OSError, ValueError) as problem:
-        raise DataError(f"The arrays in {place} must be those that were prepared and cannot be read ({problem}); run "
+        raise DataError(f"The prepared arrays in {place} cannot be read ({problem}); run "
                         f"`rampart dataset fetch {name}` again.") from None
     return images, labels
 
 
 def write(name: str, blocks: Iterable[Block], facts: Mapping[str, Any], *,
           progress: Progress = lambda what, done, total: None) -> dict[str, Any]:
-    """Writes the arrays of a dataset and then its record; an older preparation is replaced only when all is in place.
+    """Write the arrays of a dataset, then its record; an older preparation is replaced only once everything is in place.
 
     Args:
-        name: of the dataset.
+        name: name of the dataset.
         blocks: its images, those of the official test set last.
-        facts: `FACTS`, and whatever else the record is to keep. `images` and `test_images` must be what the blocks hold.
+        facts: `FACTS`, and any other entries of the record. `images` and `test_images` must match the blocks.
         progress: called with ("preparing", images so far, all images).
 
     Returns:
         The record.
 
     Raises:
-        DataError: the blocks hold something else than the facts say, or the disk is full.
+        DataError: the blocks do not match the facts, or the disk is full.
     """
     place = prepared_place(name)
     drafts: list[Path] = []
@@ -124,7 +124,7 @@ def write(name: str, blocks: Iterable[Block], facts: Mapping[str, Any], *,
             labels, digest = _write_images(file, name, blocks, facts, progress)
             file.flush()
             os.fsync(file.fileno())
-        # The same sixteen characters that a run records of the data it used.
+        # The same 16 characters that runs record for their data.
         digest.update(labels.tobytes())
         fingerprint = digest.hexdigest()[:16]
         files = [f"images-{fingerprint}.npy", f"labels-{fingerprint}.npy"]
@@ -141,14 +141,16 @@ def write(name: str, blocks: Iterable[Block], facts: Mapping[str, Any], *,
             draft.unlink(missing_ok=True)
     for old in place.iterdir():
         if old.suffix == ".npy" and old.name not in files:
-            old.unlink(missing_ok=True)  # who reads it as a memory map keeps it until it ends
+            old.unlink(missing_ok=True)  # processes that have it memory-mapped keep their copy
     return record
 
 
 def _write_images(file: IO[bytes], name: str, blocks: Iterable[Block], facts: Mapping[str, Any],
                   progress: Progress) -> tuple[Any, Any]:
-    """Writes blocks one behind the other as one array; (labels int64 [N], hash of all images). Plain writes, since a memory
-    map that grows on a full disk kills the process."""
+    """Write all blocks as one array; return (labels int64 [N], hash of all images).
+
+    Uses plain writes, because writing to a memory map on a full disk kills the process.
+    """
     import numpy as np
 
     shape, total = tuple(facts["image_shape"]), facts["images"]
@@ -156,8 +158,8 @@ def _write_images(file: IO[bytes], name: str, blocks: Iterable[Block], facts: Ma
     labels, done, in_test, digest = [], 0, 0, hashlib.sha256()
     for block in blocks:
         if block.images.shape[1:] != shape or block.images.dtype != np.uint8 or len(block.images) != len(block.labels):
-            raise DataError(f"The images of {name} must be bytes of shape {shape} with a label each, got {block.images.dtype} of "
-                            f"shape {block.images.shape[1:]}; restore its files.")
+            raise DataError(f"The images of {name} must be bytes of shape {shape}, each with a label, got {block.images.dtype} "
+                            f"of shape {block.images.shape[1:]}; restore its files.")
         content = np.ascontiguousarray(block.images)
         file.write(content.data)
         digest.update(content.reshape(-1).data)
@@ -165,22 +167,22 @@ def _write_images(file: IO[bytes], name: str, blocks: Iterable[Block], facts: Ma
         done += len(content)
         in_test += len(content) if block.test else 0
         progress("preparing", done, total)
-    found = np.concatenate(labels) if labels else np.zeros(0, dtype=np.int64)
+    all_labels = np.concatenate(labels) if labels else np.zeros(0, dtype=np.int64)
     if (done, in_test) != (total, facts["test_images"] or 0):
         raise DataError(f"The dataset {name} must hold {total} images, {facts['test_images'] or 0} of them in its test set, got "
                         f"{done} and {in_test}; restore its files.")
-    present = sorted({int(label) for label in np.unique(found)})
+    present = sorted({int(label) for label in np.unique(all_labels)})
     if present != list(range(facts["classes"])):
         raise DataError(f"The dataset {name} must hold the labels 0 to {facts['classes'] - 1}, each at least once, got "
                         f"{shortened(present)}; restore its files.")
-    return found, digest
+    return all_labels, digest
 
 
 def _check_space(place: Path, wanted: int) -> None:
     free = shutil.disk_usage(place).free
     if free < wanted + 2**24:
-        raise DataError(f"Preparing the images takes {wanted / 1e6:.0f} MB on the disk of {place}, {free / 1e6:.0f} MB are "
-                        f"free; {MAKE_ROOM}")
+        raise DataError(f"Preparing the images needs {wanted / 1e6:.0f} MB on the disk of {place}, got {free / 1e6:.0f} MB free; "
+                        f"{MAKE_ROOM}")
 
 
 def _npy(array: Any) -> bytes:
@@ -204,5 +206,5 @@ def _replace(path: Path, content: bytes, drafts: list[Path]) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON gives it back."""
+    """Return a value as JSON reads it back."""
     return list(value) if isinstance(value, tuple) else value

@@ -1,9 +1,9 @@
 """The four disjoint splits of a dataset, and the arithmetic of batches that forms and command line need.
 
-Every choice depends on the labels and one seed alone: class by class the images are shuffled and dealt to the splits in
-proportion. An official test set is the test split, and no image of it is ever in another. Differs: the released search codes
-have no select split, and halve the training images in file order (the setting `halves` of searches). Imports no torch; numpy
-only inside the functions that touch arrays, so that the page can call the rest.
+Splits depend only on the labels and one seed: the images of each class are shuffled and dealt to the splits in proportion. An
+official test set is the test split, and none of its images is in another split. Differs: the released search codes have no
+select split, and halve the training images in file order (the setting `halves` of searches). Imports no torch, and numpy only
+inside functions that use arrays, so that the page can call the others.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Splits:
-    """Which image belongs to which split.
+    """The images of each split.
 
     Attributes:
         weights, alphas, select, test: ascending indices into the dataset, int64.
@@ -38,7 +38,7 @@ class Splits:
     hash: str
 
     def indices(self, *names: str) -> np.ndarray:
-        """The indices of one split, or of several one after the other, in the order of `names`.
+        """Return the indices of one or more splits, concatenated in the order of `names`.
 
         Raises:
             ConfigError: a name that is not one of `SPLITS`.
@@ -52,31 +52,32 @@ class Splits:
 
 
 def stable_seed(seed: int, *key: int | str) -> int:
-    """A seed in 0..2**63-1 for one purpose, the same in every process, Python and platform.
+    """Return a seed in 0..2**63-1 for one purpose, the same in every process, Python version and platform.
 
     Args:
         seed: the run's seed.
-        key: what the random numbers are for, for example ("order", 3). Different keys give unrelated seeds.
+        key: purpose of the random numbers, for example ("order", 3). Different keys give unrelated seeds.
     """
     for part in key:
         if not isinstance(part, (int, str)):
-            raise TypeError(f"a key holds integers and strings, got {part!r}")
+            raise TypeError(f"a key must hold integers and strings, got {part!r}")
     text = json.dumps([int(seed), *key])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def make_splits(labels: np.ndarray, fractions: Sequence[float], seed: int, images: int | None = None,
                 test_images: int | None = None) -> Splits:
-    """Deals all images to the four splits, every class in proportion.
+    """Deal all images to the four splits, every class in proportion.
+
+    The sizes are exactly those of `split_sizes`; a class's share of a split is exact up to two images.
 
     Args:
         labels: [N] class of every image.
-        fractions: share of each of `SPLITS`; sums to 1. With `test_images`: of the other images in the first three.
+        fractions: share of each of `SPLITS`; sums to 1. With `test_images`: shares of the other images in the first three.
         seed: the only source of randomness.
-        images: keep only this many of each split, again in proportion; None for all.
-        test_images: the last so many images are an official test set and the test split; None: the test split is dealt too.
-
-    The sizes are exactly those of `split_sizes`; a class's share of a split is exact up to two images.
+        images: keep only this many images of each split, again in proportion; None for all.
+        test_images: size of the official test set, which is at the end of the dataset and becomes the test split; None: the test
+            split is dealt, too.
     """
     import numpy as np
 
@@ -84,24 +85,24 @@ def make_splits(labels: np.ndarray, fractions: Sequence[float], seed: int, image
     dealt = len(labels) - (test_images or 0)
     order = _by_class(labels[:dealt], stable_seed(seed, "splits"))
     totals = _apportion(dealt, fractions)
-    # Split s claims its j-th image at the time (j + 1/2) / size: sorted by time the claims of all splits interleave
-    # evenly, so any run of consecutive images, in particular a class, is shared out in proportion.
+    # Split s claims its j-th image at time (j + 1/2) / size. Sorted by time, the claims of all splits interleave evenly, so
+    # any run of consecutive images, in particular a class, is divided in proportion.
     times = np.concatenate([(np.arange(size) + 0.5) / max(size, 1) for size in totals])
     owners = np.repeat(np.arange(len(totals)), totals)[np.argsort(times, kind="stable")]
     chosen = [order[owners == split] for split in range(len(totals))]
     if test_images is not None:
         chosen.append(dealt + _by_class(labels[dealt:], stable_seed(seed, "splits", "test")))
     parts = []
-    for mine in chosen:
-        if images is not None and images < len(mine):
-            mine = mine[_evenly(len(mine), images)]
-        parts.append(np.sort(mine).astype(np.int64))
+    for indices in chosen:
+        if images is not None and images < len(indices):
+            indices = indices[_evenly(len(indices), images)]
+        parts.append(np.sort(indices).astype(np.int64))
     weights, alphas, select, test = parts
     return Splits(weights, alphas, select, test, hash=_hash(parts))
 
 
 def splits_of(dataset: Dataset | str, seed: int, images: int | None = None) -> Splits:
-    """`make_splits` of a registered dataset. Reads the dataset."""
+    """Apply `make_splits` to a registered dataset, which this reads."""
     dataset = DATASETS[dataset] if isinstance(dataset, str) else dataset
     return make_splits(dataset.load()[1], dataset.split_fractions, seed, images, dataset.test_images)
 
@@ -118,11 +119,11 @@ def halved_in_file_order(splits: Splits) -> Splits:
 
 
 def stratified_subset(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Ascending positions of `count` images, every class in proportion; all positions when there are not more.
+    """Return ascending positions of `count` images, every class in proportion, or all positions if there are no more.
 
     Args:
         labels: [N] class of every image.
-        count: how many to take.
+        count: number of images to select.
         seed: the only source of randomness.
     """
     import numpy as np
@@ -135,11 +136,11 @@ def stratified_subset(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def split_sizes(dataset: Dataset | str, images: int | None = None) -> dict[str, int]:
-    """Images in each split, without opening the dataset.
+    """Return the number of images in each split without opening the dataset.
 
     Args:
         dataset: description or registry name.
-        images: the setting of the same name.
+        images: the setting of the same name: at most this many images of each split.
     """
     dataset = DATASETS[dataset] if isinstance(dataset, str) else dataset
     totals = _apportion(dataset.images - (dataset.test_images or 0), dataset.split_fractions)
@@ -148,12 +149,12 @@ def split_sizes(dataset: Dataset | str, images: int | None = None) -> dict[str, 
 
 
 def steps_in_epoch(images: int, batch_size: int, limit: int | None = None) -> int:
-    """Batches in one pass; a last batch of a single image is left out (BatchNorm cannot train on it).
+    """Return the number of batches in one pass; a last batch of a single image is dropped (BatchNorm cannot train on it).
 
     Args:
         images: images in the split.
         batch_size: images in a full batch.
-        limit: at most this many.
+        limit: maximum number of batches.
     """
     full, rest = divmod(images, batch_size)
     steps = full + (rest > 1)
@@ -161,7 +162,7 @@ def steps_in_epoch(images: int, batch_size: int, limit: int | None = None) -> in
 
 
 def _apportion(total: int, fractions: Sequence[float]) -> list[int]:
-    """Whole numbers in proportion to `fractions` that sum to `total` (largest remainders)."""
+    """Return whole numbers in proportion to `fractions` that sum to `total` (largest remainders)."""
     exact = [total * fraction / sum(fractions) for fraction in fractions]
     sizes = [int(share) for share in exact]
     by_remainder = sorted(range(len(sizes)), key=lambda split: (sizes[split] - exact[split], split))
@@ -171,16 +172,16 @@ def _apportion(total: int, fractions: Sequence[float]) -> list[int]:
 
 
 def _by_class(labels: np.ndarray, seed: int) -> np.ndarray:
-    """All positions, class after class, shuffled within each class."""
+    """Return all positions ordered by class and shuffled within each class."""
     import numpy as np
 
-    # The legacy generator: its stream is frozen for good, that of numpy's newer ones may change between versions.
+    # The legacy generator, whose stream is frozen; those of numpy's newer generators may change between versions.
     shuffled = np.random.RandomState(seed % 2**32).permutation(len(labels))
     return shuffled[np.argsort(labels[shuffled], kind="stable")]
 
 
 def _evenly(total: int, count: int) -> np.ndarray:
-    """`count` positions spread evenly over range(total)."""
+    """Return `count` positions spread evenly over range(total)."""
     import numpy as np
 
     return ((2 * np.arange(count) + 1) * total) // (2 * count)

@@ -1,6 +1,6 @@
-"""SVHN, cropped digits: 99,289 of 32x32 pixels from house numbers (Netzer et al. 2011), without the "extra" set.
+"""SVHN, cropped: 99,289 house-number digits of 32x32 pixels (Netzer et al. 2011), without the "extra" set.
 
-Read from the authors' MATLAB files. The digit 0 has the label 10 there and 0 here.
+Read from the authors' MATLAB files, where the digit 0 has the label 10; here its label is 0.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ PAGE = "http://ufldl.stanford.edu/housenumbers"
 
 
 def read(places: Sequence[Path]) -> Iterator[Block]:
-    """Two blocks of images: places are those of train_32x32.mat and test_32x32.mat.
+    """Yield two blocks of images from the paths of train_32x32.mat and test_32x32.mat.
 
     Raises:
-        DataError: a file is not what it must be.
+        DataError: a file cannot be read or holds other arrays than expected.
     """
     for place, test in zip(places, (False, True), strict=True):
         images, labels = _arrays(place)
@@ -30,7 +30,7 @@ def read(places: Sequence[Path]) -> Iterator[Block]:
 
 
 def _arrays(place: Path) -> tuple[Any, Any]:
-    """(uint8 [N, 3, 32, 32], labels [N] in 0..9) of one file."""
+    """Read (images uint8 [N, 3, 32, 32], labels [N] in 0..9) from one file."""
     import numpy as np
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
@@ -39,7 +39,7 @@ def _arrays(place: Path) -> tuple[Any, Any]:
         content = loadmat(place, variable_names=("X", "y"))
         images, labels = content["X"], content["y"].reshape(-1)
     except (OSError, EOFError, KeyError, ValueError, TypeError, NotImplementedError, MatReadError, zlib.error) as problem:
-        raise DataError(f"{place} must be a MATLAB file with X and y, and cannot be read ({problem}); restore it.") from None
+        raise DataError(f"{place} must be a MATLAB file with X and y and cannot be read ({problem}); restore it.") from None
     if images.dtype != np.uint8 or images.shape[:-1] != (32, 32, 3) or images.shape[-1] != len(labels):
         raise DataError(f"X in {place} must hold bytes [32, 32, 3, N] and y as many labels, got {images.dtype} {images.shape} "
                         f"and {len(labels)} labels; restore it.")
@@ -48,13 +48,13 @@ def _arrays(place: Path) -> tuple[Any, Any]:
 
 SVHN = Dataset(
     name="svhn", title="SVHN",
-    description="99,289 house-number digits of 32x32 colour pixels; on its official test set of 26,032.",
+    description="99,289 house-number digits of 32x32 colour pixels; tested on its official test set of 26,032.",
     classes=10, image_shape=(3, 32, 32), images=99_289, test_images=26_032,
     epsilon=8 / 255, step_size=None, split_fractions=OFFICIAL_FRACTIONS, load=partial(prepared.load, "svhn"), published=True,
     # E2RNAS code, utils.py.
     channel_statistics=ChannelStatistics((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
     out_of_distribution="cifar10",
-    # Not in the papers' code: AdvRush's rate, all else as on CIFAR-10.
+    # Not in the papers' code: AdvRush's learning rate, everything else as on CIFAR-10.
     retraining={"learning_rate": 0.01},
     quick={"images": 128, "autoattack_images": 16},
     sources=(Source("train_32x32.mat", f"{PAGE}/train_32x32.mat", "e26dedcc434d2e4c54c9b2d4a06d8373", 182_040_794),

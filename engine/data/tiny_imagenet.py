@@ -1,7 +1,7 @@
 """Tiny-ImageNet-200: 110,000 photographs of 64x64 pixels in 200 classes (Stanford CS231n).
 
-Classes are numbered in the order of their WordNet ids. The labels of its own test images were never published: as in the papers,
-its 10,000 validation images are the test set here.
+Classes are numbered in the order of their WordNet ids. The labels of its test images were never published, so its 10,000
+validation images are the test set here, as in the papers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ AT_ONCE = 500
 
 
 def read(places: Sequence[Path]) -> Iterator[Block]:
-    """Blocks of 500 images; the place is the archive, or the folder it unpacks to.
+    """Yield blocks of 500 images from the archive, or from the folder it unpacks to.
 
     Raises:
         DataError: a list or a picture is missing or cannot be read.
@@ -35,7 +35,7 @@ def read(places: Sequence[Path]) -> Iterator[Block]:
 
 
 def _validation(files: Pictures, classes: dict[str, int]) -> list[tuple[str, int]]:
-    """(name, label) of each validation image: a line of the list is file, WordNet id and a box, with tabs between."""
+    """Return (name, label) of each validation image; a line of its list is file, WordNet id and box, separated by tabs."""
     labelled = []
     for line in files.read("val/val_annotations.txt").decode("ascii", "replace").splitlines():
         file, word = (line.split("\t") + ["", ""])[:2]

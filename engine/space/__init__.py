@@ -1,1 +1,1 @@
-"""Search space: the supernet as a function of flat vectors, the derived network as a module, their primitives and names."""
+"""The search space: the supernet as a function of flat vectors, derived networks as modules, their primitives and names."""

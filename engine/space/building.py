@@ -1,4 +1,4 @@
-"""The memory layout of networks."""
+"""The memory format of networks."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from engine.space.network import Network
 
 
 def with_channels_last(network: nn.Module) -> nn.Module:
-    """The network itself, its maps from now on with the channels last in memory: the same function up to rounding.
+    """Switch a network to the channels_last memory format in place and return it: the same function up to rounding.
 
-    A derived network on maps so small that it computes them as rows stays as it is.
+    Has no effect on a derived network whose maps are small enough to be computed as rows (`derived.fits_rows`).
     """
     if isinstance(network, Network):
         network.channels_last = True
         return network
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]  # convolutions pass the layout of their weights on
+    # A convolution's output takes the format of its weight.
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

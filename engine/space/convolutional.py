@@ -1,7 +1,7 @@
-"""State operations for maps of any size, by PyTorch's convolutions: edges merged (`Merged`) or one by one (`ChannelsLast`).
+"""State operations for maps of any size with PyTorch's convolutions: edges merged (`Merged`) or one by one (`ChannelsLast`).
 
-Merging saves calls, which pays on a GPU and at few channels; on a CPU with many channels PyTorch's channels_last
-convolutions are so much faster than its others that one call per edge wins.
+Merging saves calls, which pays off on a GPU and with few channels. On a CPU with many channels, PyTorch's channels_last
+convolutions are so much faster than the others that one call per edge wins.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from engine.space.normalisation import Normalisation
 
 
 class Merged:
-    """One call for all m edges: depthwise over m * C channels, pointwise as a batched product. Maps [B, C, H, W] in memory.
+    """A state back end with one call for all m edges, on maps stored as [B, C, H, W].
 
-    See `engine.space.state.Backend`.
+    Depthwise convolutions run over m * C channels, 1x1 convolutions as a batched matrix product.
     """
 
     def project(self, x: Tensor, weight: Tensor) -> Tensor:
-        """1x1 convolution of x [B, I, H, W] with weight [O, I]."""
+        """Apply a 1x1 convolution with weight [O, I] to x [B, I, H, W]."""
         return F.conv2d(x.contiguous(), weight[:, :, None, None])
 
     def normalise(self, x: Tensor, normalisation: Normalisation, name: str) -> Tensor:
-        """BatchNorm without affine of x [B, C, H, W]."""
+        """Apply BatchNorm without affine parameters to x [B, C, H, W]."""
         return normalisation.maps(x.contiguous(), *normalisation.statistics(name))
 
     def state(self, h: Tensor, weights: Mapping[str, Tensor], rows: Tensor, shape: StateShape,
               normalisation: Normalisation) -> Tensor:
-        """See `engine.space.state.Backend.state`."""
+        """Compute the state's contribution to each later node, [m, B, C, H / stride, W / stride]."""
         h = h.contiguous()
         prefix, m, c = shape.prefix, len(shape.edges), h.shape[1]
         pools = self.normalise(pooled(h, shape.stride), normalisation, prefix + "pools")
         whole = torch.stack([*pools.chunk(2, dim=1), h] if shape.stride == 1 else pools.chunk(2, dim=1))
         total = (rows[:, :len(whole)] @ whole.flatten(1)).view(m, *whole.shape[1:])
         for name, primitives, part in self._convolutions(h, weights, shape, normalisation):
-            # The last BatchNorm's weight is the softmax weight: [kinds, m] -> one entry per channel.
+            # The softmax weights [kinds, m] serve as the last BatchNorm's weight, one entry per channel.
             scale = rows[:, primitives].t().reshape(-1, 1).repeat(1, c).view(-1)
             part = normalisation.maps(part, *normalisation.statistics(prefix + name), scale)
             part = part.view(part.shape[0], -1, m, c, *part.shape[2:])
@@ -51,7 +51,11 @@ class Merged:
 
     def _convolutions(self, h: Tensor, weights: Mapping[str, Tensor], shape: StateShape,
                       normalisation: Normalisation) -> list[tuple[str, slice, Tensor]]:
-        """(name of the BatchNorm, columns of `rows`, values [B, kinds * m * C, H, W] before it)."""
+        """Compute the primitives with weights up to their last BatchNorm.
+
+        Returns:
+            (name of the BatchNorm, columns of `rows`, values [B, kinds * m * C, H, W] before it).
+        """
         prefix, stride, m = shape.prefix, shape.stride, len(shape.edges)
         r = F.relu(h)
         repeated = r.repeat(1, m, 1, 1)
@@ -64,28 +68,28 @@ class Merged:
                             for half, (name, _) in zip(halves, SEPARABLE_KERNELS, strict=True)], dim=1)
         dilated = torch.cat([depthwise(repeated, weights[f"{prefix}depthwise.{name}"], stride, 2)
                              for name, _ in DILATED_KERNELS], dim=1)
-        found = [("separable", SEPARABLE, _batched_pointwise(second, weights[prefix + "second.pointwise"])),
-                 ("dilated", DILATED, _batched_pointwise(dilated, pointwise[1]))]
+        groups = [("separable", SEPARABLE, _batched_pointwise(second, weights[prefix + "second.pointwise"])),
+                  ("dilated", DILATED, _batched_pointwise(dilated, pointwise[1]))]
         if stride == 2:
-            found.append(("reduce", SKIP, reduced(r, weights[prefix + "reduce"])))
-        return found
+            groups.append(("reduce", SKIP, reduced(r, weights[prefix + "reduce"])))
+        return groups
 
 
 class ChannelsLast:
-    """One call per edge and primitive on maps that lie as [B, H, W, C] in memory. See `engine.space.state.Backend`."""
+    """A state back end with one call per edge and primitive, on maps stored as [B, H, W, C]."""
 
     def project(self, x: Tensor, weight: Tensor) -> Tensor:
-        """1x1 convolution of x [B, I, H, W] with weight [O, I]."""
-        # A matrix product, since the convolution's backward fills its result with zeros first.
+        """Apply a 1x1 convolution with weight [O, I] to x [B, I, H, W]."""
+        # A matrix product, because the convolution's backward first fills its result with zeros.
         return F.linear(x.permute(0, 2, 3, 1), weight).permute(0, 3, 1, 2)
 
     def normalise(self, x: Tensor, normalisation: Normalisation, name: str) -> Tensor:
-        """BatchNorm without affine of x [B, C, H, W]."""
+        """Apply BatchNorm without affine parameters to x [B, C, H, W]."""
         return normalisation.maps(_channels_last(x), *normalisation.statistics(name))
 
     def state(self, h: Tensor, weights: Mapping[str, Tensor], rows: Tensor, shape: StateShape,
               normalisation: Normalisation) -> Tensor:
-        """See `engine.space.state.Backend.state`."""
+        """Compute the state's contribution to each later node, [m, B, C, H / stride, W / stride]."""
         h = _channels_last(h)
         prefix, m, c = shape.prefix, len(shape.edges), h.shape[1]
         whole = [*self.normalise(pooled(h, shape.stride), normalisation, prefix + "pools").chunk(2, dim=1)]
@@ -93,12 +97,13 @@ class ChannelsLast:
             whole.append(h)
         batch, _, height, width = whole[0].shape
         total = rows[:, :len(whole)] @ torch.stack([part.permute(0, 2, 3, 1) for part in whole]).view(len(whole), -1)
-        found = self._convolutions(F.relu(h), weights, shape, normalisation)
-        # The last BatchNorm's weight is the softmax weight. Repeated, since a stride-0 expand would break batch_norm's
-        # backward on CPUs; unbind, not indexing: its backward is one stack, an index's is a zeroed tensor of full size each.
+        groups = self._convolutions(F.relu(h), weights, shape, normalisation)
+        # The softmax weights serve as the last BatchNorm's weight. They are repeated because a stride-0 expand breaks
+        # batch_norm's backward on CPUs, and unbound because unbind's backward is one stack, while each index's would fill a
+        # zeroed tensor of full size.
         scales = rows.t().reshape(-1, 1).repeat(1, c).unbind()
         weighted = []
-        for name, primitives, parts in found:
+        for name, primitives, parts in groups:
             statistics = _statistics(normalisation, prefix + name, c)
             first = m * range(len(PRIMITIVES))[primitives][0]
             weighted += [normalisation.maps(_channels_last(part), *statistics[i], scales[first + i])
@@ -108,7 +113,11 @@ class ChannelsLast:
 
     def _convolutions(self, r: Tensor, weights: Mapping[str, Tensor], shape: StateShape,
                       normalisation: Normalisation) -> list[tuple[str, slice, list[Tensor]]]:
-        """(name of the BatchNorm, columns of `rows`, values before it, by primitive and then edge)."""
+        """Compute the primitives with weights from the rectified state r, up to their last BatchNorm.
+
+        Returns:
+            (name of the BatchNorm, columns of `rows`, values before it, by primitive and then edge).
+        """
         prefix, m, c = shape.prefix, len(shape.edges), r.shape[1]
         pointwise = weights[prefix + "pointwise"].flatten(0, 1).unbind()
         again = weights[prefix + "second.pointwise"].flatten(0, 1).unbind()
@@ -125,13 +134,13 @@ class ChannelsLast:
         dilated = [self.project(depthwise(r, kernel, shape.stride, 2), pointwise[offset + k * m + e])
                    for k, (name, _) in enumerate(DILATED_KERNELS)
                    for e, kernel in enumerate(weights[f"{prefix}depthwise.{name}"].unbind())]
-        found = [("separable", SEPARABLE, separable), ("dilated", DILATED, dilated)]
+        groups = [("separable", SEPARABLE, separable), ("dilated", DILATED, dilated)]
         if shape.stride == 2:
-            found.append(("reduce", SKIP, self._reduced(r, weights[prefix + "reduce"])))
-        return found
+            groups.append(("reduce", SKIP, self._reduced(r, weights[prefix + "reduce"])))
+        return groups
 
     def _reduced(self, r: Tensor, weight: Tensor) -> list[Tensor]:
-        """As `reduced`, one [B, O, H / 2, W / 2] per edge."""
+        """Compute `reduced` as one [B, O, H / 2, W / 2] per edge."""
         m = weight.shape[1]
         halves = [self.project(_channels_last(r[:, :, shift::2, shift::2]), part.flatten(0, 1)).chunk(m, dim=1)
                   for shift, part in enumerate(weight.unbind())]
@@ -139,9 +148,9 @@ class ChannelsLast:
 
 
 class _Accumulated(torch.autograd.Function):
-    """Adds maps [B, C, H, W], those of edge e at every m-th place from e on, to the rows of total [m, B H W C], in place.
+    """In-place addition of maps [B, C, H, W] to the rows of total [m, B H W C]; map i belongs to edge i mod m.
 
-    Its backward hands every map a piece of the one gradient. Linear, hence differentiable again.
+    Its backward gives each map a view of the same gradient. Linear, and therefore differentiable again.
     """
 
     @staticmethod
@@ -155,22 +164,22 @@ class _Accumulated(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
-        """The gradient itself, and its rows as maps."""
+        """Return the gradient for the total and its rows, viewed as maps, for the maps."""
         g, = gradients
         edges = [row.view(ctx.shape).permute(0, 3, 1, 2) for row in g.contiguous().unbind()]
         return g, *(edges[i % len(edges)] for i in range(ctx.count))
 
 
 def pooled(h: Tensor, stride: int) -> Tensor:
-    """Both 3x3 pools of h [B, C, H, W] side by side: [B, 2 C, H / stride, W / stride]."""
+    """Return both 3x3 pools of h [B, C, H, W], concatenated to [B, 2 C, H / stride, W / stride]."""
     return torch.cat([F.max_pool2d(h, 3, stride, 1), F.avg_pool2d(h, 3, stride, 1, count_include_pad=False)], dim=1)
 
 
 def reduced(r: Tensor, weight: Tensor) -> Tensor:
-    """Factorized reductions of m edges before their BatchNorm.
+    """Compute the factorized reductions of m edges, without BatchNorm.
 
     Args:
-        r: [B, C, H, W], behind the ReLU.
+        r: [B, C, H, W], after the ReLU.
         weight: [2, m, O / 2, C]; the second half reads the maps shifted by one pixel.
 
     Returns:
@@ -183,7 +192,7 @@ def reduced(r: Tensor, weight: Tensor) -> Tensor:
 
 
 def _batched_pointwise(x: Tensor, weight: Tensor) -> Tensor:
-    """x [B, kinds * m * C, H, W] times weight [kinds, m, C, C], block by block."""
+    """Multiply x [B, kinds * m * C, H, W] by weight [kinds, m, C, C], block by block."""
     blocks = weight.flatten(0, 1)
     batch, _, height, width = x.shape
     return (blocks @ x.view(batch, blocks.shape[0], blocks.shape[2], height * width)).view(batch, -1, height, width)
@@ -194,7 +203,7 @@ def _channels_last(x: Tensor) -> Tensor:
 
 
 def _statistics(normalisation: Normalisation, name: str, c: int) -> list[tuple[Tensor | None, Tensor | None]]:
-    """Running mean and variance per block of c channels; enough (None, None) when the pass has no buffers."""
+    """Return running mean and variance per block of c channels, or enough (None, None) if the pass has no buffers."""
     mean, variance = normalisation.statistics(name)
     if mean is None or variance is None:
         return [(None, None)] * (len(PRIMITIVES) * len(EDGES))

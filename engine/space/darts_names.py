@@ -1,8 +1,8 @@
-"""Two-way map between our packed tensors and the parameter names of the public DARTS family, and its files.
+"""Conversion between our packed tensors and state dicts of the public DARTS family.
 
 `cells.3._ops.5._ops.4.op.1.weight` is cell 3, edge 5, primitive 4, module 1 of that primitive. The family has one BatchNorm
-per edge behind each pool; ours is shared by all edges that leave a state, whose copies are equal in every file that was
-trained with the published code, because they saw the same values.
+after each pool of each edge; ours share one between all edges that leave a state. In every file trained with the published
+code these copies are equal, because they saw the same values.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ COUNTERS = r"(^|\.)num_batches_tracked$"
 
 
 class Place(NamedTuple):
-    """Where one tensor of the DARTS family lies: its name, our entry and the index `at` which it is in that entry."""
+    """The location of one tensor of the DARTS family: its name there, our entry and the index inside that entry."""
 
     name: str
     entry: str
@@ -31,7 +31,7 @@ class Place(NamedTuple):
 
 
 def weight_places(cells: Sequence[CellShape], primitives: Sequence[str]) -> Iterator[Place]:
-    """Every weight of the supernet, each once."""
+    """Yield the place of every weight of the supernet, each once."""
     yield Place("stem.0.weight", "stem.convolution", ())
     yield Place("stem.1.weight", "stem.scale", ())
     yield Place("stem.1.bias", "stem.shift", ())
@@ -65,10 +65,10 @@ def _edge_weights(edge: str, state: StateShape, position: int, primitives: Seque
 
 
 def buffer_places(cells: Sequence[CellShape], primitives: Sequence[str]) -> Iterator[Place]:
-    """Every BatchNorm buffer of the DARTS family; the copies of a state's pools share a place."""
+    """Yield the place of every BatchNorm buffer of the DARTS family; the copies of a state's pools share one entry."""
     for name, entry, index in _norms(cells, primitives):
-        for theirs, ours in BUFFERS.items():
-            yield Place(f"{name}.{theirs}", f"{entry}.{ours}", index)
+        for darts_suffix, suffix in BUFFERS.items():
+            yield Place(f"{name}.{darts_suffix}", f"{entry}.{suffix}", index)
 
 
 def _norms(cells: Sequence[CellShape], primitives: Sequence[str]) -> Iterator[Place]:
@@ -96,34 +96,34 @@ def _edge_norms(edge: str, state: StateShape, position: int, primitives: Sequenc
 
 
 def export(layout: Layout, flat: Tensor, places: Iterator[Place]) -> dict[str, Tensor]:
-    """DARTS name -> copy of its tensor, in the family's shape."""
+    """Return copies of the tensors under their DARTS names and in the family's shapes."""
     views = layout.views(flat.detach())
     return {place.name: views[place.entry][place.at].reshape(family_shape(place, views)).clone() for place in places}
 
 
 def family_shape(place: Place, views: Mapping[str, Tensor]) -> tuple[int, ...]:
-    """Shape of a tensor in the DARTS family: convolutions have four dimensions there, some of ours fewer."""
-    shape = tuple(views[place.entry][place.at].shape)
+    """Return a tensor's shape in the DARTS family, where convolutions always have four dimensions."""
+    shape = tuple(views[place.entry][place.index].shape)
     if not place.name.endswith("weight") or place.name.startswith(("stem.1", "classifier")) or len(shape) == 4:
         return shape
     return (shape[0], 1, *shape[1:]) if "depthwise" in place.entry else (*shape, 1, 1)
 
 
 def tensors_of(state: Any, ignored: str) -> dict[str, Tensor]:
-    """The tensors of a file's content by name: unpacks "state_dict", strips `module.` (of DataParallel).
+    """Return the tensors of a loaded file by name, without the prefix `module.` (added by DataParallel).
 
     Args:
-        state: names to tensors, or a checkpoint with them under "state_dict".
-        ignored: regular expression of the names that are left out, whatever they hold.
+        state: names to tensors, or a checkpoint with such a mapping under "state_dict".
+        ignored: regular expression; entries whose name matches are skipped, whatever they hold.
 
     Raises:
-        CheckpointError: no mapping from names to tensors, or a name that comes twice.
+        CheckpointError: not a mapping from names to tensors, or a duplicate name.
     """
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
     if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
         raise CheckpointError(f"A state dict must map names to tensors, got {type(state).__name__}; load the file with "
-                              f"torch.load(..., weights_only=True) and pass what it holds.")
+                              f"torch.load(..., weights_only=True) and pass its content.")
     tensors: dict[str, Tensor] = {}
     for full_name, value in state.items():
         name = re.sub(r"^(module\.)+", "", full_name)
@@ -132,21 +132,21 @@ def tensors_of(state: Any, ignored: str) -> dict[str, Tensor]:
         if not isinstance(value, Tensor):
             raise CheckpointError(f"A state dict must map names to tensors, got {type(value).__name__} for {name!r}; remove it.")
         if name in tensors:
-            raise CheckpointError(f"Each entry of a state dict must come once, got {name!r} with and without 'module.'; "
-                                  f"save the state dict anew.")
+            raise CheckpointError(f"Each entry of a state dict must be unique, got {name!r} with and without 'module.'; "
+                                  f"save the state dict again.")
         tensors[name] = value.detach()
     return tensors
 
 
 def read_state(state: Any) -> dict[str, Tensor]:
-    """`tensors_of` without counters and without an identity normalisation.
+    """Return `tensors_of` a file without its counters and without an identity normalisation.
 
     Raises:
-        CheckpointError: as `tensors_of`, or nothing in it, or a normalisation that changes images.
+        CheckpointError: as in `tensors_of`, or no tensors, or a normalisation that changes images.
     """
     tensors = tensors_of(state, COUNTERS)
     if not tensors:
-        raise CheckpointError("A state dict must map names to tensors, got an empty one; pass what the file holds.")
+        raise CheckpointError("A state dict must map names to tensors, got an empty one; pass the content of the file.")
     for name, value in tensors.items():
         if not value.is_floating_point():
             raise CheckpointError(f"The tensors of a state dict must hold floating-point numbers, got {value.dtype} in {name!r}; "
@@ -160,36 +160,36 @@ def read_state(state: Any) -> dict[str, Tensor]:
 def _check_identity(name: str, value: Tensor) -> None:
     identity = 0.0 if name == "mean" else 1.0
     if not bool((value == identity).all()):
-        raise CheckpointError(f"The supernet sees pixels as they are, so {name!r} must be {identity:g} everywhere, got "
-                              f"{value.flatten()[:3].tolist()}; only files without normalisation fit.")
+        raise CheckpointError(f"The supernet takes unnormalised pixels, so {name!r} must be {identity:g} everywhere, got "
+                              f"{value.flatten()[:3].tolist()}; use a file without normalisation.")
 
 
 def check_names(found: Mapping[str, Tensor], expected: set[str]) -> None:
-    """Refuses missing and unexpected names.
+    """Check that a state dict has exactly the expected names.
 
     Raises:
-        CheckpointError: names the first few of either.
+        CheckpointError: missing or unexpected names; the message lists the first few.
     """
     missing, unexpected = sorted(expected - set(found)), sorted(set(found) - expected)
     if missing:
         raise CheckpointError(f"The state dict must have all tensors of this supernet, missing {first_few(missing)}; was it "
-                              f"made for another depth or search space?")
+                              f"saved from another depth or search space?")
     if unexpected:
         raise CheckpointError(f"The state dict must have only tensors of this supernet, got also {first_few(unexpected)}; was it "
-                              f"made for another depth or search space?")
+                              f"saved from another depth or search space?")
 
 
 def first_few(names: Sequence[str], count: int = 3) -> str:
-    """The first names, and how many more there are, for a message."""
+    """Return the first names and the number of the others, for a message."""
     more = f" and {len(names) - count} more" if len(names) > count else ""
     return ", ".join(names[:count]) + more
 
 
 def take(layout: Layout, found: Mapping[str, Tensor], places: Iterator[Place], dtype: torch.dtype) -> Tensor:
-    """A flat vector on the CPU from tensors of the DARTS family; the inverse of `export`.
+    """Pack tensors of the DARTS family into a flat vector on the CPU; the inverse of `export`.
 
     Raises:
-        CheckpointError: an ill-shaped tensor, numbers that are not finite, or copies of a shared buffer that differ.
+        CheckpointError: a tensor of the wrong shape, non-finite numbers, or differing copies of a shared buffer.
     """
     flat = torch.zeros(layout.size, dtype=dtype)
     views = layout.views(flat)
@@ -198,8 +198,8 @@ def take(layout: Layout, found: Mapping[str, Tensor], places: Iterator[Place], d
         value, target = found[place.name], views[place.entry][place.at]
         shape = family_shape(place, views)
         if tuple(value.shape) != shape:
-            raise CheckpointError(f"{place.name!r} must have the shape {list(shape)}, got {list(value.shape)}; was the file made "
-                                  f"for another width or other images?")
+            raise CheckpointError(f"{place.name!r} must have the shape {list(shape)}, got {list(value.shape)}; was the file "
+                                  f"saved from another width or other images?")
         value = value.to(device="cpu", dtype=dtype).reshape(target.shape)
         if not bool(torch.isfinite(value).all()):
             raise CheckpointError(f"{place.name!r} must hold finite numbers, got nan or inf; the file is damaged or its training "

@@ -1,9 +1,9 @@
 """State operation for small maps: every depthwise convolution is a product with a [pixels out, pixels in] matrix.
 
-On maps of at most 8x8 pixels a depthwise convolution written as a dense matrix costs a few times more multiplications but
-runs as one large matrix product at the machine's full speed, forward and both gradients, dilated or not. Maps lie in memory
-as [C, H, W, B]: a state's convolutions of all edges then share one product per channel with the state itself, 1x1
-convolutions are plain matrix products, BatchNorm is a normalisation of contiguous rows.
+On maps of at most 8x8 pixels, a depthwise convolution written as a dense matrix takes a few times more multiplications, but
+runs as one large matrix product at the machine's full speed, forward and for both gradients, dilated or not. Maps are stored
+as [C, H, W, B]: the convolutions of all edges leaving a state are one product per channel, 1x1 convolutions are plain matrix
+products, and BatchNorm normalises contiguous rows.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from torch.nn import functional as F
 from engine.space.layout import DILATED, DILATED_KERNELS, SEPARABLE, SEPARABLE_KERNELS, SKIP, StateShape
 from engine.space.normalisation import Normalisation
 
-LARGEST_MAP = 64  # pixels; above, the matrices' extra multiplications cost more than they save
+LARGEST_MAP = 64  # pixels; above this, the extra multiplications of the matrices cost more than they save
 
 
 class Dense:
-    """See `engine.space.state.Backend`."""
+    """A state back end that computes depthwise convolutions as dense matrix products, on maps stored as [C, H, W, B]."""
 
     def project(self, x: Tensor, weight: Tensor) -> Tensor:
-        """1x1 convolution of x [B, I, H, W] with weight [O, I]."""
+        """Apply a 1x1 convolution with weight [O, I] to x [B, I, H, W]."""
         chwb = _chwb(x)
         return (weight @ chwb.view(chwb.shape[0], -1)).view(-1, *chwb.shape[1:]).permute(3, 0, 1, 2)
 
     def normalise(self, x: Tensor, normalisation: Normalisation, name: str) -> Tensor:
-        """BatchNorm without affine of x [B, C, H, W]."""
+        """Apply BatchNorm without affine parameters to x [B, C, H, W]."""
         chwb = _chwb(x)
         return normalisation.rows(chwb.view(chwb.shape[0], -1), name).view(chwb.shape).permute(3, 0, 1, 2)
 
     def state(self, h: Tensor, weights: Mapping[str, Tensor], rows: Tensor, shape: StateShape,
               normalisation: Normalisation) -> Tensor:
-        """See `engine.space.state.Backend.state`."""
+        """Compute the state's contribution to each later node, [m, B, C, H / stride, W / stride]."""
         h = _chwb(h)
         c, height, width, batch = h.shape
         m, stride, prefix = len(shape.edges), shape.stride, shape.prefix
@@ -55,7 +55,11 @@ class Dense:
 
 def _convolutions(r: Tensor, weights: Mapping[str, Tensor], shape: StateShape,
                   normalisation: Normalisation) -> list[tuple[str, slice, Tensor]]:
-    """(name of the BatchNorm, columns of `rows`, values [kinds, m, C, L] before it) of what starts with ReLU and has weights."""
+    """Compute the primitives with weights from the rectified state r [C, H, W, B], up to their last BatchNorm.
+
+    Returns:
+        (name of the BatchNorm, columns of `rows`, values [kinds, m, C, L] before it).
+    """
     prefix, stride, m = shape.prefix, shape.stride, len(shape.edges)
     c, height, width, batch = r.shape
     size = (height, width)
@@ -71,30 +75,30 @@ def _convolutions(r: Tensor, weights: Mapping[str, Tensor], shape: StateShape,
     second = weights[prefix + "second.pointwise"].flatten(0, 1) @ second.view(-1, c, second.shape[1] * batch)
     dilated = _depthwise_of_one(r.view(c, -1, batch), kernels("", DILATED_KERNELS), size, stride, 2)
     dilated = pointwise[1].flatten(0, 1) @ dilated
-    found = [("separable", SEPARABLE, second.view(len(SEPARABLE_KERNELS), m, c, -1)),
+    parts = [("separable", SEPARABLE, second.view(len(SEPARABLE_KERNELS), m, c, -1)),
              ("dilated", DILATED, dilated.view(len(DILATED_KERNELS), m, c, -1))]
     if stride == 2:
         halves = [(weight.flatten(0, 1) @ r[:, shift::2, shift::2].reshape(c, -1)).view(m, c // 2, -1)
                   for shift, weight in enumerate(weights[prefix + "reduce"])]
-        found.append(("reduce", SKIP, torch.cat(halves, dim=1).unsqueeze(0)))
-    return found
+        parts.append(("reduce", SKIP, torch.cat(halves, dim=1).unsqueeze(0)))
+    return parts
 
 
 def _chwb(x: Tensor) -> Tensor:
-    """Maps [B, C, H, W] as contiguous [C, H, W, B]; no copy when they lie so already."""
+    """Return maps [B, C, H, W] as contiguous [C, H, W, B], without a copy if they are already stored that way."""
     return x.permute(1, 2, 3, 0).contiguous()
 
 
 def _pools(h: Tensor, stride: int) -> Tensor:
-    """Both 3x3 pools of h [C, H, W, B] as [2, C, L]."""
-    # The pool sees C images with B channels in channels_last order, which is the memory at hand and its fast path.
+    """Return both 3x3 pools of h [C, H, W, B] as [2, C, L]."""
+    # To the pools these are C channels_last images with B channels: no copy is needed and their fast path applies.
     maximum = F.max_pool2d(h.permute(0, 3, 1, 2), 3, stride, 1).permute(0, 2, 3, 1)
     average = F.avg_pool2d(h.permute(0, 3, 1, 2), 3, stride, 1, count_include_pad=False).permute(0, 2, 3, 1)
     return torch.stack([maximum, average]).view(2, h.shape[0], -1)
 
 
 def _depthwise_of_one(r: Tensor, kernels: Sequence[Tensor], size: tuple[int, int], stride: int, dilation: int) -> Tensor:
-    """Every kernel of [m, C, K, K] each, applied to the same r [C, pixels, B]: [kinds * m, C, L], a view with strides."""
+    """Apply each kernel [m, C, K, K] to the same r [C, pixels, B]; returns a strided view [kinds * m, C, L]."""
     c, pixels, batch = r.shape
     matrices = [kernel.transpose(0, 1).reshape(c, -1, kernel.shape[-1] ** 2)
                 @ taps(kernel.shape[-1], size, stride, dilation, r.dtype, r.device) for kernel in kernels]
@@ -103,15 +107,15 @@ def _depthwise_of_one(r: Tensor, kernels: Sequence[Tensor], size: tuple[int, int
 
 
 def _depthwise_of_each(x: Tensor, kernels: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-    """Stride 1, each channel of x [kinds * m * C, pixels, B] with its own kernel of [m, C, K, K]: the same shape."""
+    """Convolve each channel of x [kinds * m * C, pixels, B] with its own kernel of the [m, C, K, K], at stride 1."""
     matrices = [kernel.flatten(2).flatten(0, 1) @ taps(kernel.shape[-1], size, 1, 1, x.dtype, x.device) for kernel in kernels]
     return torch.cat(matrices).view(x.shape[0], x.shape[1], x.shape[1]) @ x
 
 
 @lru_cache(maxsize=256)
-@torch.inference_mode(False)  # else a matrix first needed in an evaluation could never serve a gradient
+@torch.inference_mode(False)  # autograd rejects a matrix cached in inference mode
 def taps(kernel: int, size: tuple[int, int], stride: int, dilation: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """[K * K, pixels out * pixels in] of zeros and ones: which entry of a kernel joins which two pixels.
+    """Return [K * K, pixels out * pixels in] of zeros and ones: 1 where a kernel's entry connects the two pixels.
 
     `kernels [.., K * K] @ taps` are the matrices of the convolutions with "same" padding.
 

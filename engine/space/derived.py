@@ -1,15 +1,15 @@
-"""The derived network as it is computed fast: once per state what its edges share, and in an attack only what it needs.
+"""A fast forward pass for derived networks: edges share the work on each state, and attacks compute only what they need.
 
-`engine.space.network` holds the modules, their names and the plain forward pass, which says what the network is; here is the
-same function of the same parameters, equal up to rounding, in two forms:
+`engine.space.network` defines the network: its modules, their names and the plain forward pass. This module computes the same
+function of the same parameters, equal up to rounding, in two forms:
 
-- live: for training; gradients for the parameters, BatchNorm in its present mode, running statistics updated.
-- frozen: evaluation mode with the parameters of the moment as constants, BatchNorm folded into the 1x1 convolutions before
-  it. Gradients of the images only. For attacks, which call one network hundreds of times.
+- live: for training. Computes parameter gradients, respects BatchNorm's current mode and updates the running statistics.
+- frozen: for attacks, which call one network hundreds of times. Evaluation mode with the current parameters as constants,
+  BatchNorm folded into the preceding 1x1 convolution, and gradients with respect to the images only.
 
-On small maps (`fits_rows`) the maps lie in memory as [C, H W B]: a depthwise convolution is one product per channel with a
-[pixels out, pixels in] matrix (see `engine.space.dense`), a 1x1 convolution one matrix product, BatchNorm a normalisation of
-contiguous rows. On larger ones they stay [B, C, H, W] and go through PyTorch's convolutions.
+Small maps (`fits_rows`) are stored as [C, H W B]: a depthwise convolution is one product per channel with a
+[pixels out, pixels in] matrix (see `engine.space.dense`), a 1x1 convolution is one matrix product, and BatchNorm normalises
+contiguous rows. Larger maps stay [B, C, H, W] and use PyTorch's convolutions.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Size = tuple[int, int]
 
 
 class DerivedCell(Protocol):
-    """What is read of a cell of `engine.space.network`."""
+    """The part of a cell that is read, of `engine.space.network`."""
 
     preprocess0: nn.Module
     preprocess1: nn.Module
@@ -41,7 +41,7 @@ class DerivedCell(Protocol):
 
 
 class DerivedNetwork(Protocol):
-    """What is read of an `engine.space.network.Network`."""
+    """The part of a network that is read, of an `engine.space.network.Network`."""
 
     mean: Tensor
     std: Tensor
@@ -52,17 +52,17 @@ class DerivedNetwork(Protocol):
     classifier: nn.Linear
 
 
-Adder = Callable[[Tensor, Tensor | None], Tensor]  # (maps, total) -> total plus something of the maps; see Edge.add
-# From so many channels on, PyTorch's convolutions on a CPU are faster with the channels last in memory.
+Adder = Callable[[Tensor, Tensor | None], Tensor]  # (maps, total) -> total + f(maps); see Edge.add
+# With at least this many channels, PyTorch's CPU convolutions are faster in the channels_last format.
 CHANNELS_LAST_FROM = 16
 
 
 class State:
-    """A state's maps, and what several edges make of them alike: computed once."""
+    """A state's maps, with a cache of the values that several edges derive from them."""
 
     def __init__(self, maps: Tensor) -> None:
         self.maps = maps
-        self._made: dict[object, Tensor] = {}
+        self._cache: dict[object, Tensor] = {}
 
     @property
     def rectified(self) -> Tensor:
@@ -70,20 +70,20 @@ class State:
         return self.once("rectified", F.relu)
 
     def once(self, name: object, make: Callable[[Tensor], Tensor]) -> Tensor:
-        """make(maps), remembered under a name."""
-        if name not in self._made:
-            self._made[name] = make(self.maps)
-        return self._made[name]
+        """Return make(maps), computed on the first call and cached under `name`."""
+        if name not in self._cache:
+            self._cache[name] = make(self.maps)
+        return self._cache[name]
 
 
 @dataclass(frozen=True)
 class Edge:
-    """One operation. A node's sum is `edge.add(state, total)` over its edges, begun with the sum of their constants.
+    """One operation. To sum a node, start from the sum of its edges' constants and apply each `edge.add(state, total)`.
 
     Attributes:
         add: (state, total) -> total plus the operation's value without its constant. total: None for zero, [C] or maps.
-        constant: [C], what the operation adds to every pixel of a channel (BatchNorm's shift), or None for nothing.
-        droppable: whether drop path applies.
+        constant: [C], added to every pixel of a channel (BatchNorm's shift); None for zero.
+        droppable: True if drop path applies.
     """
 
     add: Callable[[State, Tensor | None], Tensor]
@@ -91,51 +91,51 @@ class Edge:
     droppable: bool = True
 
     def __call__(self, state: State) -> Tensor:
-        """The operation's whole value."""
+        """Return the operation's value, constant included."""
         return self.add(state, self.constant)
 
 
 class Layout(Protocol):
-    """How maps lie in memory and what their operations are there. Sizes are (height, width) of an operation's input."""
+    """A memory layout of maps and the operations on it. Each `size` is the (height, width) of the operation's input."""
 
     live: bool
 
     def stem(self, stem: nn.Sequential, size: Size) -> Callable[[Tensor], Tensor]:
-        """Normalised images [B, C, H, W] -> the stem's maps."""
+        """Return the stem as a function of normalised images [B, C, H, W]."""
 
     def leave(self, maps: Tensor, size: Size) -> Tensor:
-        """Maps as [B, C, H, W]."""
+        """Convert maps to [B, C, H, W]."""
 
     def add(self, total: Tensor | None, maps: Tensor) -> Tensor:
-        """total + maps; total may be None or [C]."""
+        """Return total + maps; total may be None or [C]."""
 
     def scaled(self, maps: Tensor, scale: Tensor) -> Tensor:
-        """Maps times one number per image, scale [B]."""
+        """Multiply the maps of each image by its entry of scale [B]."""
 
     def join(self, maps: Sequence[Tensor]) -> Tensor:
-        """Maps one after the other along the channels."""
+        """Concatenate maps along the channels."""
 
     def projection(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor | None]:
-        """A convolution (1x1 in rows) and BatchNorm as (add to a total, constant)."""
+        """Return a convolution (always 1x1 in `Rows`) followed by BatchNorm as (add to a total, constant)."""
 
     def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor | None]:
-        """What follows the ReLU of a factorized reduction, as (add to a total, constant)."""
+        """Return a factorized reduction without its ReLU as (add to a total, constant)."""
 
     def depthwise(self, convolution: nn.Conv2d, size: Size) -> Callable[[Tensor], Tensor]:
-        """A depthwise convolution."""
+        """Return a depthwise convolution as a function of maps."""
 
     def other(self, module: nn.Module, size: Size) -> Edge:
-        """Pools and whatever has a form of its own."""
+        """Return the edge of any other module: a pool, "none" or a 1x7-7x1 convolution."""
 
 
 class Rows:
-    """Small maps as [C, H W B]. Live or frozen."""
+    """Small maps stored as [C, H W B]. Live or frozen."""
 
     def __init__(self, *, live: bool) -> None:
         self.live = live
 
     def stem(self, stem: nn.Sequential, size: Size) -> Callable[[Tensor], Tensor]:
-        """See `Layout.stem`."""
+        """Return the stem as one matrix product over 3x3 patches."""
         convolution, norm = _convolution(stem[0]), _norm(stem[1])
         weight, pixels, channels = convolution.weight, size[0] * size[1], convolution.in_channels
         joins = taps(3, size, 1, 1, weight.dtype, weight.device).view(-1, pixels)
@@ -148,27 +148,27 @@ class Rows:
         return enter
 
     def leave(self, maps: Tensor, size: Size) -> Tensor:
-        """See `Layout.leave`."""
+        """View maps as [B, C, H, W]."""
         return maps.view(maps.shape[0], *size, -1).permute(3, 0, 1, 2)
 
     def add(self, total: Tensor | None, maps: Tensor) -> Tensor:
-        """See `Layout.add`."""
+        """Return total + maps; a total [C] is spread over the columns."""
         return maps if total is None else maps + _column(total)
 
     def scaled(self, maps: Tensor, scale: Tensor) -> Tensor:
-        """See `Layout.scaled`."""
+        """Multiply the maps of each image by its entry of scale [B]."""
         return (maps.view(maps.shape[0], -1, len(scale)) * scale).view_as(maps)
 
     def join(self, maps: Sequence[Tensor]) -> Tensor:
-        """See `Layout.join`."""
+        """Concatenate maps along the channels, their first dimension."""
         return torch.cat(tuple(maps))
 
     def projection(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor]:
-        """See `Layout.projection`."""
+        """Return a 1x1 convolution as one matrix product, followed by BatchNorm."""
         return self._affine(convolution.weight.flatten(1), norm)
 
     def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor]:
-        """See `Layout.reduction`."""
+        """Return a factorized reduction as two matrix products, one per half of its channels."""
         first, second = module.conv_1.weight.flatten(1), module.conv_2.weight.flatten(1)
         scale, constant = (module.bn.weight, module.bn.bias) if self.live else folded(module.bn)
         if not self.live:
@@ -183,7 +183,7 @@ class Rows:
         return add, constant
 
     def depthwise(self, convolution: nn.Conv2d, size: Size) -> Callable[[Tensor], Tensor]:
-        """See `Layout.depthwise`."""
+        """Return a depthwise convolution as one matrix product per channel."""
         matrix, pixels = _matrix(convolution, size), size[0] * size[1]
 
         def apply(x: Tensor) -> Tensor:
@@ -192,7 +192,7 @@ class Rows:
         return apply
 
     def other(self, module: nn.Module, size: Size) -> Edge:
-        """See `Layout.other`."""
+        """Return the edge of a pool or of "none"."""
         pixels, stride = size[0] * size[1], _stride(module)
         if isinstance(module, nn.AvgPool2d):
             def average(x: Tensor) -> Tensor:
@@ -202,7 +202,7 @@ class Rows:
             return self._shared(("average", stride), average)
         if isinstance(module, nn.MaxPool2d):
             def largest(x: Tensor) -> Tensor:
-                # The pool sees C images with B channels, channels last, which is the memory at hand and its fast path.
+                # To the pool these are C channels_last images with B channels: no copy is needed and its fast path applies.
                 maps = x.view(x.shape[0], *size, -1).permute(0, 3, 1, 2)
                 pooled: Tensor = module(maps)
                 return pooled.permute(0, 2, 3, 1).reshape(x.shape[0], -1)
@@ -217,11 +217,11 @@ class Rows:
         return self._shared(("nothing", stride), nothing)
 
     def _shared(self, name: tuple[str, int], make: Callable[[Tensor], Tensor]) -> Edge:
-        """What has no parameters is the same for all edges of a state that have the same stride."""
+        """Return the edge of an operation without parameters, computed once per state and stride."""
         return Edge(lambda state, total: self.add(total, state.once(name, make)))
 
     def _affine(self, weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor]:
-        """Product with weight [O, I], then BatchNorm."""
+        """Return the product with weight [O, I], followed by BatchNorm."""
         if self.live:
             return lambda x, total: _normalised(weight @ x, norm, total), norm.bias
         scale, constant = folded(norm)
@@ -230,37 +230,37 @@ class Rows:
 
 
 class Maps:
-    """Maps of any size as [B, C, H, W], through PyTorch's convolutions. Live or frozen."""
+    """Maps of any size stored as [B, C, H, W], computed by PyTorch's convolutions. Live or frozen."""
 
     def __init__(self, memory: torch.memory_format, *, live: bool) -> None:
-        """memory: of the maps; the operations keep it."""
+        """Create the layout; all operations keep the memory format `memory` of the maps."""
         self.memory, self.live = memory, live
 
     def stem(self, stem: nn.Sequential, size: Size) -> Callable[[Tensor], Tensor]:
-        """See `Layout.stem`."""
+        """Return the stem, which also brings the images into the memory format."""
         add, constant = self.projection(_convolution(stem[0]), _norm(stem[1]))
         return lambda x: add(x.contiguous(memory_format=self.memory), constant)
 
     def leave(self, maps: Tensor, size: Size) -> Tensor:
-        """See `Layout.leave`."""
+        """Return the maps, which are already [B, C, H, W]."""
         return maps
 
     def add(self, total: Tensor | None, maps: Tensor) -> Tensor:
-        """See `Layout.add`."""
+        """Return total + maps; a total [C] is spread over images and pixels."""
         if total is None:
             return maps
         return maps + (total[:, None, None] if total.dim() == 1 else total)
 
     def scaled(self, maps: Tensor, scale: Tensor) -> Tensor:
-        """See `Layout.scaled`."""
+        """Multiply the maps of each image by its entry of scale [B]."""
         return maps * scale[:, None, None, None]
 
     def join(self, maps: Sequence[Tensor]) -> Tensor:
-        """See `Layout.join`."""
+        """Concatenate maps along the channels."""
         return torch.cat(tuple(maps), dim=1)
 
     def projection(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor | None]:
-        """See `Layout.projection`."""
+        """Return a convolution followed by BatchNorm; when frozen, both are one convolution."""
         pointwise = convolution.kernel_size == convolution.stride == (1, 1)
         if self.live:
             if pointwise:
@@ -278,7 +278,7 @@ class Maps:
         return add, constant
 
     def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor | None]:
-        """See `Layout.reduction`."""
+        """Return a factorized reduction; odd sizes are padded to even ones."""
         first, second, norm = module.conv_1.weight, module.conv_2.weight, module.bn
         constant = None
         if not self.live:
@@ -295,22 +295,24 @@ class Maps:
         return add, constant
 
     def _pointwise(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """1x1 convolution with weight [O, I, 1, 1]. With the channels last it is one matrix product, while PyTorch's
-        convolution goes a way on a CPU that is several times slower."""
+        """Apply a 1x1 convolution with weight [O, I, 1, 1].
+
+        In channels_last it is one matrix product; PyTorch's CPU convolution takes a path that is several times slower.
+        """
         if self.memory != torch.channels_last:
             return F.conv2d(x, weight, bias)
         return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
 
     def depthwise(self, convolution: nn.Conv2d, size: Size) -> Callable[[Tensor], Tensor]:
-        """See `Layout.depthwise`."""
+        """Return a depthwise convolution; when frozen, with a copy of its weight."""
         if self.live:
             return convolution
         weight, stride, dilation = convolution.weight.clone(), convolution.stride[0], convolution.dilation[0]
         return lambda x: depthwise(x, weight, stride, dilation)
 
     def other(self, module: nn.Module, size: Size) -> Edge:
-        """See `Layout.other`."""
-        if not isinstance(module, nn.Sequential):  # no parameters: the same for all edges of a state with the same stride
+        """Return the edge of a pool, of "none" or of a 1x7-7x1 convolution."""
+        if not isinstance(module, nn.Sequential):  # no parameters: computed once per state and stride
             name = type(module), _stride(module)
             return Edge(lambda state, total: self.add(total, state.once(name, module)))
         across, down = _convolution(module[1]), _convolution(module[2])  # 1x7 and 7x1
@@ -321,10 +323,10 @@ class Maps:
 
 
 class Program:
-    """A network's forward pass in one layout, with the parameters as they are when it is made."""
+    """A network's forward pass in one layout. A frozen one keeps the parameters that the network had at its creation."""
 
     def __init__(self, network: DerivedNetwork, layout: Layout, size: Size) -> None:
-        """size: of the images the network will see."""
+        """Build the forward pass of `network`, an `engine.space.network.Network`, for images of this size."""
         self.layout = layout
         self.cells: list[CellProgram] = []
         self._mean, self._std = (value if layout.live else value.clone() for value in (network.mean, network.std))
@@ -336,7 +338,11 @@ class Program:
 
     def __call__(self, x: Tensor, drop_probability: float = 0.0,
                  generator: torch.Generator | None = None) -> list[Callable[[], Tensor]]:
-        """x: [B, C, H, W], pixels in 0..1 -> per cell a function that gives its output as [B, C_k, H_k, W_k]."""
+        """Run the network on x [B, C, H, W], pixels in 0..1.
+
+        Returns:
+            For each cell, a function that returns its output as [B, C_k, H_k, W_k].
+        """
         before_last = last = State(self._enter((x - self._mean[:, None, None]) / self._std[:, None, None]))
         outputs: list[Callable[[], Tensor]] = []
         for cell in self.cells:
@@ -346,10 +352,10 @@ class Program:
 
 
 class CellProgram:
-    """One cell: the nodes' edges, two by two, and what brings the cell's inputs to its width."""
+    """One cell: the projections of its two inputs and the edges of its nodes, two per node."""
 
     def __init__(self, cell: DerivedCell, layout: Layout, before: Size, size: Size) -> None:
-        """before, size: sizes of the outputs of the two cells before."""
+        """Build the cell; `before` and `size` are the map sizes of its two inputs, the older cell's first."""
         self.layout, self.concat = layout, cell.concat
         self.inputs = (_edge(cell.preprocess0, layout, before), _edge(cell.preprocess1, layout, size))
         self.size = size  # of the nodes
@@ -361,7 +367,7 @@ class CellProgram:
 
     def __call__(self, before_last: State, last: State, images: int, drop_probability: float,
                  generator: torch.Generator | None) -> State:
-        """Outputs of the two cells before, for so many images -> this cell's."""
+        """Return the cell's output from those of the two cells before it; `images` is the batch size."""
         states = [State(edge(state)) for edge, state in zip(self.inputs, (before_last, last), strict=True)]
         for pair in zip(self.edges[::2], self.edges[1::2], strict=True):
             if drop_probability > 0:
@@ -387,14 +393,14 @@ class CellProgram:
 
 
 def fits_rows(network: DerivedNetwork, x: Tensor) -> bool:
-    """Whether the images x are so small, and the operations such, that the network is computed as rows."""
+    """Return True if `Rows` can compute the network: images x are small enough and every operation has a form for it."""
     height, width = x.shape[2:]
     plain = not any(isinstance(op, nn.Sequential) for cell in _cells(network) for op in cell._ops)  # no 7x1 convolutions
     return height * width <= LARGEST_MAP and height % 4 == width % 4 == 0 and plain
 
 
 def layout_of(network: DerivedNetwork, x: Tensor, *, live: bool) -> Layout:
-    """The faster layout for images like x, on their device."""
+    """Return the faster layout for images of x's size on x's device."""
     if fits_rows(network, x):
         return Rows(live=live)
     last = network.channels_last or x.device.type == "cpu" and network.channels >= CHANNELS_LAST_FROM
@@ -402,7 +408,7 @@ def layout_of(network: DerivedNetwork, x: Tensor, *, live: bool) -> Layout:
 
 
 def frozen(network: DerivedNetwork, size: Size) -> Callable[[Tensor], Tensor]:
-    """The network in evaluation mode with its present parameters as constants: x [B, C, *size] -> logits [B, classes]."""
+    """Return the network in evaluation mode, current parameters as constants: x [B, C, *size] -> logits [B, classes]."""
     with torch.no_grad():
         program = Program(network, layout_of(network, network.mean.new_empty(1, 1, *size), live=False), size)
         classifier = [parameter.clone() for parameter in network.classifier.parameters()]
@@ -413,9 +419,9 @@ def frozen(network: DerivedNetwork, size: Size) -> Callable[[Tensor], Tensor]:
     def logits_or_query(x: Tensor) -> Tensor:
         if torch.is_grad_enabled():
             return logits(x)
-        with torch.inference_mode():  # a tenth faster than no_grad: black-box attacks ask thousands of times
+        with torch.inference_mode():  # 10 % faster than no_grad, and black-box attacks make thousands of queries
             queried = logits(x)
-        return queried.clone()  # made outside, so that the caller may change it and use it anywhere
+        return queried.clone()  # cloned outside inference mode: a normal tensor that the caller may modify
 
     return logits_or_query
 
@@ -435,22 +441,22 @@ def _norm(module: nn.Module) -> nn.BatchNorm2d:
 
 
 def folded(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """BatchNorm in evaluation mode as scale and shift, [C] each."""
+    """Return the scale and shift, [C] each, that BatchNorm applies in evaluation mode."""
     assert norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
     return scale, norm.bias - norm.running_mean * scale
 
 
 @lru_cache(maxsize=64)
-@torch.inference_mode(False)  # else a matrix first needed in an evaluation could never serve a gradient
+@torch.inference_mode(False)  # autograd rejects a matrix cached in inference mode
 def averages(channels: int, size: Size, stride: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """[channels, pixels out, pixels in]: average pooling of 3x3 that leaves out the padding, the same for every channel."""
+    """Return 3x3 average pooling, padding not counted, as [channels, pixels out, pixels in], equal for all channels."""
     joins = taps(3, size, stride, 1, dtype, device).view(9, -1, size[0] * size[1]).sum(0)
     return (joins / joins.sum(1, keepdim=True)).repeat(channels, 1, 1)
 
 
 def _edge(module: nn.Module, layout: Layout, size: Size) -> Edge:
-    """size: of the module's input."""
+    """Return the edge of a module whose input has this size."""
     if isinstance(module, nn.Identity):
         return Edge(lambda state, total: layout.add(total, state.maps), droppable=False)
     if isinstance(module, ReLUConvBN):
@@ -484,20 +490,20 @@ def _stride(module: nn.Module) -> int:
 
 
 def _matrix(convolution: nn.Conv2d, size: Size) -> Tensor:
-    """[C, pixels out, pixels in] of a depthwise convolution."""
+    """Return a depthwise convolution as matrices [C, pixels out, pixels in]."""
     weight = convolution.weight
     joins = taps(weight.shape[-1], size, convolution.stride[0], convolution.dilation[0], weight.dtype, weight.device)
     return (weight.view(weight.shape[0], -1) @ joins).view(weight.shape[0], -1, size[0] * size[1])
 
 
 def _normalised(y: Tensor, norm: nn.BatchNorm2d, total: Tensor | None) -> Tensor:
-    """total plus y [C, L] behind BatchNorm in its present mode, without its shift; in float32 where autocast made y shorter."""
+    """Return total plus y [C, L] normalised by BatchNorm in its current mode, without its shift; a bfloat16 y in float32."""
     y = y.float() if y.dtype == torch.bfloat16 else y
     assert norm.running_mean is not None and norm.running_var is not None
     if not norm.training:
         y = (y - norm.running_mean[:, None]) * (norm.running_var + norm.eps).rsqrt()[:, None]
     else:
-        # With channels as rows BatchNorm is LayerNorm of the row, several times faster on a CPU.
+        # With channels as rows, BatchNorm is LayerNorm of each row, which is several times faster on a CPU.
         length = y.shape[1]
         y, mean, reciprocal = torch.native_layer_norm(y, (length,), None, None, norm.eps)
         assert norm.momentum is not None and norm.num_batches_tracked is not None
@@ -511,5 +517,5 @@ def _normalised(y: Tensor, norm: nn.BatchNorm2d, total: Tensor | None) -> Tensor
 
 
 def _column(total: Tensor) -> Tensor:
-    """[C] as [C, 1], to be spread over the pixels; maps as they are."""
+    """Return [C] as [C, 1], which broadcasts over the pixels; return maps unchanged."""
     return total[:, None] if total.dim() == 1 else total

@@ -1,9 +1,9 @@
-"""The supernet's anatomy and where each of its tensors lies in one flat vector.
+"""The supernet's structure and the packing of its tensors into one flat vector.
 
-One flat weight vector makes an unrolled step, a finite difference, clipping and SGD single vector operations. Tensors that
-a state operation uses in one call are packed next to each other: 1x1 blocks of all edges leaving a state and of all
-convolutional primitives as [kinds, m, C, C], depthwise kernels as [m, C, K, K]. BatchNorm's running statistics lie in a
-second vector of the same make.
+With one flat weight vector, an unrolled step, a finite difference, clipping and SGD are single vector operations. Tensors that
+a state operation uses in one call are packed next to each other: 1x1 kernels of all edges leaving a state and of all
+convolutional primitives as [kinds, m, C, C], depthwise kernels as [m, C, K, K]. A second flat vector holds BatchNorm's running
+statistics.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from engine.architecture.genotype import EDGES, NODES, PRIMITIVES
 from engine.architecture.placement import STEM_MULTIPLIER, positions
 from engine.errors import CheckpointError
 
-# How a state operation groups the primitives, by their places in PRIMITIVES (the two pools come first), and (name, kernel)
-# of those with weights.
+# The groups in which a state operation computes the primitives, as slices of PRIMITIVES (which starts with the two pools), and
+# (name, kernel) of the primitives with weights.
 SKIP, SEPARABLE, DILATED = slice(2, 3), slice(3, 5), slice(5, 7)
 SEPARABLE_KERNELS = tuple((name, int(name[-1])) for name in PRIMITIVES[SEPARABLE])
 DILATED_KERNELS = tuple((name, int(name[-1])) for name in PRIMITIVES[DILATED])
-# Raised whenever an entry's name, order or shape changes: a checkpoint of another version is not read as this one.
+# Increment whenever an entry's name, order or shape changes, so that checkpoints of another version are refused.
 LAYOUT_VERSION = 1
 
 
@@ -41,9 +41,9 @@ class Layout:
     """Names, offsets and shapes of the tensors packed in a flat vector, in order.
 
     Attributes:
-        version: of the packing; kept in checkpoints.
+        version: version of the packing, stored in checkpoints.
         size: length of the flat vector.
-        entries: what lies where.
+        entries: name, offset and shape of each tensor.
     """
 
     def __init__(self, shapes: Sequence[tuple[str, tuple[int, ...]]]) -> None:
@@ -58,18 +58,18 @@ class Layout:
         self._lengths = [prod(entry.shape) for entry in entries]
 
     def views(self, flat: Tensor) -> dict[str, Tensor]:
-        """Name -> view of `flat` [size]. Writing to a view writes to the vector; gradients arrive in one piece.
+        """Return the named views of `flat` [size]. Writing to a view writes to the vector; the gradient is one vector.
 
         Raises:
             CheckpointError: a vector of another length.
         """
         self._check(flat)
-        # split, not slices: its backward is one concatenation, a slice's is a zeroed vector of full length per tensor.
+        # split instead of slices: its backward is one concatenation; each slice's would fill a zeroed vector of full length.
         parts = flat.split(self._lengths)
         return {entry.name: part.view(entry.shape) for entry, part in zip(self.entries, parts, strict=True)}
 
     def split(self, flat: Tensor, parts: Sequence[Layout]) -> tuple[Tensor, ...]:
-        """Slices of `flat` [size] that its `parts` (see `part`), all of them and in order, describe.
+        """Return the slices of `flat` [size] described by `parts` (see `part`), which must cover it in order.
 
         Raises:
             CheckpointError: a vector of another length.
@@ -84,7 +84,7 @@ class Layout:
                                   f"{tuple(flat.shape)}; was it made for another width, depth or version?")
 
     def part(self, prefix: str) -> Layout:
-        """The layout of the entries whose names begin with `prefix`, which lie next to each other; names stay whole."""
+        """Return the layout of the entries whose names begin with `prefix`, which must be adjacent; names are kept."""
         return Layout([(entry.name, entry.shape) for entry in self.entries if entry.name.startswith(prefix)])
 
 
@@ -93,9 +93,9 @@ class StateShape:
     """One state of a cell and the edges that leave it.
 
     Attributes:
-        prefix: of its tensors' names, for example "cells.3.states.0.".
-        edges: rows of alpha, one per edge, by rising node.
-        stride: of these edges' operations.
+        prefix: prefix of its tensors' names, for example "cells.3.states.0.".
+        edges: rows of alpha, one per edge, in the order of their target nodes.
+        stride: stride of the operations on these edges.
     """
 
     prefix: str
@@ -108,12 +108,12 @@ class CellShape:
     """One cell of the supernet.
 
     Attributes:
-        index, kind: its place and the alphas it follows.
+        index, kind: its position and the alphas that weight its operations.
         reduction, after_reduction: as in `engine.architecture.placement.CellPosition`.
-        channels: of its nodes.
+        channels: channels of its nodes.
         inputs: channels of its two inputs (cell k-2, cell k-1).
         map_size: (height, width) of its states 0 and 1.
-        states: the five states that edges leave.
+        states: the five states that have outgoing edges.
         partial: K: the operations on its edges act on the first 1 / K of the channels (`engine.space.partial`).
     """
 
@@ -129,7 +129,7 @@ class CellShape:
 
     @property
     def prefix(self) -> str:
-        """Of the names of the cell's tensors."""
+        """Prefix of the names of the cell's tensors."""
         return f"cells.{self.index}."
 
     @property
@@ -139,7 +139,7 @@ class CellShape:
 
 def cell_shapes(kinds: Sequence[str], channels: int, layers: int, image_shape: Sequence[int], placement: str = "",
                 width_ratio: str = "", partial: int = 1) -> tuple[CellShape, ...]:
-    """The cells of a supernet from input to output; arguments as `engine.space.supernet.Supernet`."""
+    """Return the cells of a supernet from input to output; arguments as in `engine.space.supernet.Supernet`."""
     cells: list[CellShape] = []
     inputs = (STEM_MULTIPLIER * channels, STEM_MULTIPLIER * channels)
     height, width = image_shape[1:]
@@ -156,12 +156,12 @@ def cell_shapes(kinds: Sequence[str], channels: int, layers: int, image_shape: S
 
 
 def edges_from(state: int) -> tuple[int, ...]:
-    """Indices of the edges that leave a state, by rising node."""
+    """Return the indices of the edges that leave a state, in the order of their target nodes."""
     return tuple(e for e, (source, _) in enumerate(EDGES) if source == state)
 
 
 def weight_layout(cells: Sequence[CellShape], classes: int, image_channels: int) -> Layout:
-    """Packing order of the weights: stem, cells with their states, classifier."""
+    """Return the packing of the weights: stem, cells with their states, classifier."""
     stem = cells[0].inputs[0]
     shapes: list[tuple[str, tuple[int, ...]]] = [
         ("stem.convolution", (stem, image_channels, 3, 3)), ("stem.scale", (stem,)), ("stem.shift", (stem,))]
@@ -191,7 +191,7 @@ def _state_weights(state: StateShape, c: int) -> list[tuple[str, tuple[int, ...]
 
 
 def buffer_layout(cells: Sequence[CellShape]) -> Layout:
-    """Packing order of BatchNorm's running means and variances. The pools of a state have one BatchNorm for all its edges."""
+    """Return the packing of BatchNorm's running means and variances; all edges of a state share the BatchNorms of its pools."""
     norms: list[tuple[str, tuple[int, ...]]] = [("stem", (cells[0].inputs[0],))]
     for cell in cells:
         c = cell.channels
@@ -208,5 +208,5 @@ def buffer_layout(cells: Sequence[CellShape]) -> Layout:
 
 
 def fill(layout: Layout, values: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device | str) -> Tensor:
-    """A flat vector from one tensor per entry."""
+    """Pack one tensor per entry into a flat vector."""
     return torch.cat([values[entry.name].reshape(-1).to(dtype=dtype, device=device) for entry in layout.entries])

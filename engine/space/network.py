@@ -1,8 +1,8 @@
-"""The derived network: what is built from a genotype, trained from scratch and attacked.
+"""The derived network: built from a genotype, trained from scratch and attacked.
 
-Cells and their names follow the public DARTS family (Liu, Simonyan and Yang 2018, arXiv 1806.09055), their places and
-widths `architecture.placement`, so state dicts of that family load by `load_darts_state_dict`. The network takes pixels in 0..1;
-mean and standard deviation are inside it, so that epsilon means the same for every network.
+Cells and their names follow the public DARTS family (Liu, Simonyan and Yang 2018, arXiv 1806.09055), so its state dicts can be
+loaded with `load_darts_state_dict`; `architecture.placement` decides their order and widths. The network takes pixels in 0..1
+and normalises them itself, so that epsilon means the same for every network.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from engine.space import derived
 from engine.space.darts_names import first_few, tensors_of
 from engine.space.primitives import FactorizedReduce, ReLUConvBN, drop_path, operation
 
-NORMALISATION = ("mean", "std")  # buffers of ours that files of the DARTS family lack
-ALPHAS = r"(^|\.)_?(alphas?|arch_parameters)([._]|$)"  # names that a search leaves in its files
+NORMALISATION = ("mean", "std")  # our buffers that are missing in files of the DARTS family
+ALPHAS = r"(^|\.)_?(alphas?|arch_parameters)([._]|$)"  # names of architecture weights in files saved by a search
 
 
 class Cell(nn.Module):
-    """One derived cell: two inputs of any width in, `len(concat) * width` channels out."""
+    """One derived cell: takes two inputs of any width, returns `len(concat) * width` channels."""
 
     def __init__(self, genotype: genotypes.Cell, position: CellPosition, before_last: int, last: int, width: int) -> None:
-        """before_last, last: channels of the outputs of the two cells (or the stem) before this one."""
+        """Build the cell; `before_last` and `last` are the output channels of the two cells (or the stem) before it."""
         super().__init__()
         self.preprocess0 = FactorizedReduce(before_last, width) if position.after_reduction else ReLUConvBN(before_last, width)
         self.preprocess1 = ReLUConvBN(last, width)
@@ -41,13 +41,13 @@ class Cell(nn.Module):
         self.concat = genotype.concat
 
     def forward(self, before_last: Tensor, last: Tensor, drop_probability: float, generator: torch.Generator | None) -> Tensor:
-        """Outputs [B, C_k, H, W] of the two cells before, to this cell's [B, concat * C, H', W']; paths drop in training only."""
+        """Compute the output [B, concat * C, H', W'] from those of the two cells before; paths drop only in training mode."""
         states = [self.preprocess0(before_last), self.preprocess1(last)]
         for first in range(0, len(self.inputs), 2):
             values = []
             for edge in (first, first + 1):
                 value = self._ops[edge](states[self.inputs[edge]])
-                # A plain skip connection is never dropped, or a node could lose the whole of its input (DARTS).
+                # An identity skip connection is never dropped, because a node could lose all its input (DARTS).
                 if self.training and drop_probability > 0 and not isinstance(self._ops[edge], nn.Identity):
                     value = drop_path(value, drop_probability, generator)
                 values.append(value)
@@ -56,10 +56,10 @@ class Cell(nn.Module):
 
 
 class AuxiliaryHead(nn.Module):
-    """Second classifier behind the second reduction; only its loss is used (DARTS, released code).
+    """An auxiliary classifier after the second reduction; only its loss is used (DARTS, released code).
 
     Args:
-        channels: channels of the maps it sees.
+        channels: channels of its input.
         classes: number of classes.
         kernel: (height, width) of the maps after pooling; 2x2 for 32x32 images, 4x4 for 64x64 images.
     """
@@ -88,10 +88,11 @@ class Network(nn.Module):
     """A network of stacked derived cells.
 
     Attributes:
-        drop_path: probability 0 <= p < 1 of dropping an operation's output, per image; active in training mode only.
-        drop_path_generator: where its randomness comes from (on the images' device); None for torch's global one.
+        drop_path: probability 0 <= p < 1 of dropping an operation's output, per image; active only in training mode.
+        drop_path_generator: its source of randomness (on the images' device); None for torch's global generator.
         genotype, channels, layers, classes, image_shape: as given.
-        channels_last: whether maps lie in memory with the channels last wherever there is a choice; else what is faster on a CPU.
+        channels_last: always use the channels_last memory format where maps are not computed as rows; False: only on a CPU, where
+            it is faster.
     """
 
     mean: Tensor
@@ -100,7 +101,7 @@ class Network(nn.Module):
     def __init__(self, genotype: Genotype, *, channels: int, layers: int, classes: int, image_shape: Sequence[int],
                  auxiliary: bool = False, placement: str = "", width_ratio: str = "", mean: Sequence[float] | None = None,
                  std: Sequence[float] | None = None) -> None:
-        """Weights are torch's default initialisation, drawn from the global generator.
+        """Build the network with torch's default initialisation, drawn from the global generator.
 
         Args:
             genotype: the architecture.
@@ -109,12 +110,12 @@ class Network(nn.Module):
             classes: number of classes.
             image_shape: (channels, height, width) of an image.
             auxiliary: build the auxiliary head.
-            placement, width_ratio: as `placement.positions`; empty for the published ones of the genotype's cells.
+            placement, width_ratio: as in `placement.positions`; empty for those published for the genotype's cells.
             mean: mean per image channel in pixels 0..1, subtracted first; None for 0.
             std: standard deviation per image channel, divided by; None for 1.
 
         Raises:
-            ConfigError: sizes no network can have, a placement of other cells, or a mean or std that does not fit.
+            ConfigError: invalid sizes, a placement of other cells, or a mean or std of the wrong length.
         """
         super().__init__()
         check_size(channels, classes, image_shape, width_ratio)
@@ -139,31 +140,31 @@ class Network(nn.Module):
 
     @property
     def auxiliary(self) -> bool:
-        """Whether the network has an auxiliary head."""
+        """True if the network has an auxiliary head."""
         return hasattr(self, "auxiliary_head")
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: [B, C, H, W], pixels in 0..1 -> logits [B, classes]. The auxiliary head is not run."""
+        """Compute logits [B, classes] for x [B, C, H, W], pixels in 0..1. The auxiliary head is not run."""
         logits: Tensor = self.classifier(self._maps(x)[0].mean(dim=(2, 3)))
         return logits
 
     def frozen(self) -> Callable[[Tensor], Tensor]:
-        """The function `forward` computes in evaluation mode, with the present parameters and statistics as constants.
+        """Return `forward` in evaluation mode as a function, with the current parameters and statistics as constants.
 
-        Equal up to rounding and several times faster, forward and for the gradient of the images; for attacks. Later changes
-        of the network do not reach it. x: [B, *image_shape] -> logits [B, classes].
+        For attacks: equal up to rounding, and several times faster both forward and for gradients with respect to the images.
+        Later changes to the network do not affect it. x: [B, *image_shape] -> logits [B, classes].
         """
         _, height, width = self.image_shape
         return derived.frozen(self, (height, width))
 
     def forward_with_auxiliary(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """As `forward`, with the auxiliary head's logits [B, classes] beside it; None when there is no head."""
+        """Compute the logits of `forward` and those of the auxiliary head, [B, classes] each; None if there is no head."""
         final, middle = self._maps(x)
         logits = self.classifier(final.mean(dim=(2, 3)))
         return logits, self.auxiliary_head(middle) if self.auxiliary else None
 
     def _maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The last cell's output and that of the second reduction."""
+        """Compute the outputs of the last cell and of the second reduction."""
         if self.training:
             layout = derived.layout_of(self, x, live=True)
             outputs = derived.Program(self, layout, (x.shape[2], x.shape[3]))(x, self.drop_path, self.drop_path_generator)
@@ -178,20 +179,20 @@ class Network(nn.Module):
 
 
 def load_darts_state_dict(network: Network, state: Any) -> None:
-    """Loads a state dict in the naming of the public DARTS family into `network`, wholly or not at all.
+    """Load a state dict with the names of the public DARTS family into `network`, all of it or nothing.
 
     `module.` prefixes (of DataParallel) are stripped, alphas are ignored, and BatchNorm's `num_batches_tracked` may be
-    absent (files of old torch). `mean` and `std` are taken where the file has them; else the network keeps its own.
+    missing (files of old torch versions). `mean` and `std` are loaded if the file has them; otherwise the network keeps its own.
 
     Args:
         network: built from the file's genotype, channels, layers, classes and auxiliary head.
-        state: {name: tensor}, or a checkpoint that holds this under "state_dict".
+        state: {name: tensor}, or a checkpoint that holds such a mapping under "state_dict".
 
     Raises:
-        CheckpointError: something else than such a mapping; missing, unexpected or ill-shaped entries; entries that are
-            not finite. The first few are named.
+        CheckpointError: not such a mapping, or missing, unexpected, wrongly shaped or non-finite entries; the message names the
+            first few.
     """
-    # Some files keep the normalisation as [1, C, 1, 1]; the numbers are the same.
+    # Some files store the normalisation as [1, C, 1, 1].
     entries = {name: value.flatten() if name in NORMALISATION else value for name, value in tensors_of(state, ALPHAS).items()}
     expected = network.state_dict()
     missing = [name for name in expected
@@ -202,12 +203,12 @@ def load_darts_state_dict(network: Network, state: Any) -> None:
     shapes = [f"{name} {tuple(value.shape)} instead of {tuple(expected[name].shape)}"
               for name, value in entries.items() if value.shape != expected[name].shape]
     if shapes:
-        raise CheckpointError(f"The shapes of a state dict must be the network's, got {first_few(shapes)}; build the network "
+        raise CheckpointError(f"The shapes of a state dict must match the network's, got {first_few(shapes)}; build the network "
                               f"with the channels, classes and image size of the file.")
     damaged = [name for name, value in entries.items() if not torch.isfinite(value).all() or name == "std" and (value <= 0).any()]
     if damaged:
-        raise CheckpointError(f"A state dict must hold finite numbers (and std positive ones), got others in "
-                              f"{first_few(damaged)}; take a checkpoint from before the training diverged.")
+        raise CheckpointError(f"A state dict must hold finite numbers (and a positive std), got others in "
+                              f"{first_few(damaged)}; use a checkpoint from before the training diverged.")
     with torch.no_grad():
         for name, value in entries.items():
             expected[name].copy_(value)
@@ -218,14 +219,14 @@ def _names_sentence(missing: Sequence[str], unexpected: Sequence[str]) -> str:
     got = [f"{len(names)} {what} ({first_few(names)})" for what, names in kinds if names]
     advice = "build the network with the genotype, layers and auxiliary head of the file"
     if any(re.search(r"_ops\.\d+\._ops\.", name) for name in unexpected):
-        advice = "this file is a supernet's, load it into the supernet"
+        advice = "this is the file of a supernet, load it into the supernet"
     elif not missing and all(name.startswith("auxiliary_head.") for name in unexpected):
         advice = "build the network with an auxiliary head"
     return f"A state dict must have exactly the network's entries, got {' and '.join(got)}; {advice}."
 
 
 def per_channel(name: str, values: Sequence[float] | None, default: float, channels: int) -> Tensor:
-    """[channels] float32 of a mean or std per image channel, `default` everywhere where there is none.
+    """Return a mean or std per image channel as float32 [channels], filled with `default` if `values` is None.
 
     Raises:
         ConfigError: not one finite number per channel, or a std that is not above 0.

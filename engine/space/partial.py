@@ -1,9 +1,9 @@
 """Partial channel connections and edge weights (PC-DARTS, Xu et al. 2020, arXiv 1907.05737, as in its released code).
 
-The operations of an edge act on the first C / K channels of a state; the others bypass them, through a 2x2 max-pool where
-the operations halve the map. Both are multiplied by the weight of the edge, and the channels are shuffled in K groups, so
-that the first channels of the next state come from several of them. Shuffling commutes with adding: a node is shuffled
-once, when all its edges have been added.
+The operations of an edge act on the first C / K channels of a state; the other channels bypass them, through a 2x2 max-pool
+where the operations halve the map. Both parts are multiplied by the weight of the edge. The channels are then shuffled in K
+groups, which mixes processed and bypassed channels in the part that the next operations act on. Shuffling commutes with
+addition, so a node is shuffled once, after all its edges have been added.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from engine.architecture.genotype import NODES
 
 
 def bypassed(h: Tensor, weights: Tensor, stride: int) -> Tensor:
-    """What the channels h [B, C, H, W] that no operation acts on contribute to m edges of weights [m].
+    """Return the contribution of the bypassing channels h [B, C, H, W] to m edges with the given weights [m].
 
     Returns:
         [m, B, C, H / stride, W / stride].
@@ -27,9 +27,9 @@ def bypassed(h: Tensor, weights: Tensor, stride: int) -> Tensor:
 
 
 def shuffled(selected: Tensor, others: Tensor) -> Tensor:
-    """A node from its first C / K channels and the others [B, C - C / K, H, W], channels shuffled in K groups.
+    """Join the first C / K channels of a node with the others [B, C - C / K, H, W] and shuffle them in K groups.
 
-    With `selected` [B, C / K, H, W] channel c of group g becomes channel c K + g.
+    `selected` [B, C / K, H, W] is group 0. Channel c of group g becomes channel c K + g.
 
     Returns:
         [B, C, H, W].
@@ -39,6 +39,6 @@ def shuffled(selected: Tensor, others: Tensor) -> Tensor:
 
 
 def edge_softmax(betas: Tensor) -> Tensor:
-    """Softmax of betas [..., 14] over the edges into each node, edges in the order of `engine.architecture.genotype.EDGES`."""
+    """Apply softmax to betas [..., 14] over the edges into each node; edges in the order of `genotype.EDGES`."""
     into_nodes = betas.split([2 + node for node in range(NODES)], dim=-1)
     return torch.cat([F.softmax(into, dim=-1) for into in into_nodes], dim=-1)

@@ -17,7 +17,7 @@ from engine.space.depthwise import depthwise
 
 
 class ReLUConvBN(nn.Module):
-    """ReLU, 1x1 convolution, BatchNorm: brings a cell's input to the cell's width."""
+    """ReLU, 1x1 convolution, BatchNorm: projects a cell's input to the cell's width."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -29,19 +29,19 @@ class ReLUConvBN(nn.Module):
 
 
 class FactorizedReduce(nn.Module):
-    """ReLU, then two 1x1 convolutions of stride 2 of which the second sees the map shifted by one pixel; BatchNorm.
+    """ReLU, two 1x1 convolutions of stride 2, the second on the map shifted by one pixel, and BatchNorm.
 
-    Differs from the released code for odd heights and widths only: there it fails; here a row or column of zeros makes
-    them even, so that the result has half the size, rounded up, like every other operation of stride 2.
+    Differs from the released code for odd heights and widths only, where that code fails: here a row or column of zeros makes
+    them even, so the result has half the size, rounded up, as with every other operation of stride 2.
 
     Raises:
-        ConfigError: an odd number of output channels, which two halves cannot share.
+        ConfigError: an odd number of output channels, which two convolutions cannot share.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         if outputs % 2:
-            raise ConfigError(f"The channels of a reduction must be even (two halves share them), got {outputs}; "
+            raise ConfigError(f"The channels of a reduction must be even (two convolutions share them), got {outputs}; "
                               f"take {outputs + 1}.")
         self.conv_1 = nn.Conv2d(inputs, outputs // 2, 1, stride=2, bias=False)
         self.conv_2 = nn.Conv2d(inputs, outputs // 2, 1, stride=2, bias=False)
@@ -57,14 +57,14 @@ class FactorizedReduce(nn.Module):
 
 
 class Depthwise(nn.Conv2d):
-    """A depthwise convolution with the input gradient of `engine.space.depthwise`."""
+    """A depthwise convolution with the gradients of `engine.space.depthwise`."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (the base class's name)
         return depthwise(input, self.weight, self.stride[0], self.dilation[0])
 
 
 class SepConv(nn.Module):
-    """Twice: ReLU, depthwise k, pointwise, BatchNorm; the stride belongs to the first half."""
+    """Twice in a row: ReLU, k x k depthwise and pointwise convolution, BatchNorm; only the first half is strided."""
 
     def __init__(self, channels: int, kernel: int, stride: int) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class SepConv(nn.Module):
 
 
 class DilConv(nn.Module):
-    """ReLU, depthwise k with dilation 2, pointwise, BatchNorm."""
+    """ReLU, k x k depthwise convolution with dilation 2, pointwise convolution, BatchNorm."""
 
     def __init__(self, channels: int, kernel: int, stride: int) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class DilConv(nn.Module):
 
 
 class Zero(nn.Module):
-    """The operation "none": zeros of the right size that still hang on the graph, so that gradients are zero, not absent."""
+    """The operation "none": zeros of the right size, still part of the autograd graph so that gradients are zero, not None."""
 
     def __init__(self, stride: int) -> None:
         super().__init__()
@@ -99,16 +99,16 @@ class Zero(nn.Module):
 
 
 def operation(name: str, channels: int, stride: int) -> nn.Module:
-    """The module of one edge, [B, C, H, W] -> [B, C, H / stride, W / stride] (rounded up).
+    """Build the module of one edge, [B, C, H, W] -> [B, C, H / stride, W / stride] (rounded up).
 
     Args:
         name: one of `engine.architecture.genotype.OPERATIONS`.
-        channels: C, the same in and out.
+        channels: C of the input and the output.
         stride: 1 or 2.
 
     Raises:
         GenotypeError: unknown name.
-        ConfigError: an odd number of channels where a skip connection has to reduce.
+        ConfigError: an odd number of channels for a skip connection of stride 2.
     """
     if name == "max_pool_3x3":
         return nn.MaxPool2d(3, stride, padding=1)
@@ -132,22 +132,22 @@ def operation(name: str, channels: int, stride: int) -> nn.Module:
 
 
 def drop_path(x: Tensor, probability: float, generator: torch.Generator | None = None) -> Tensor:
-    """Drops the whole map of each image with `probability` and scales the others so that the expected value stays x.
+    """Zero the maps of each image with `probability` and scale the others so that the expected value stays x.
 
-    Larsson, Maire and Shakhnarovich 2016 (FractalNet), as the DARTS family uses it.
+    Larsson, Maire and Shakhnarovich 2016 (FractalNet), as used in the DARTS family.
 
     Args:
         x: [B, C, H, W].
         probability: 0 <= probability < 1.
-        generator: where the randomness comes from, on x's device; None for torch's global one.
+        generator: source of randomness, on x's device; None for torch's global generator.
     """
     return x * dropped_scale(x.shape[0], probability, generator, x)[:, None, None, None]
 
 
 def dropped_scale(images: int, probability: float, generator: torch.Generator | None, like: Tensor) -> Tensor:
-    """[images] of 0 (dropped) or 1 / (1 - probability), on the device and in the type of `like`. See `drop_path`."""
+    """Draw the factors of `drop_path`: [images] of 0 (dropped) or 1 / (1 - probability), with `like`'s device and dtype."""
     keep = 1.0 - probability
-    dtype = torch.float32 if like.dtype == torch.bfloat16 else like.dtype  # 7 bits would round the probability
+    dtype = torch.float32 if like.dtype == torch.bfloat16 else like.dtype  # bfloat16's 8 bits would round the probability
     kept = torch.rand(images, generator=generator, device=like.device, dtype=dtype) < keep
     return kept.to(like.dtype) / keep
 

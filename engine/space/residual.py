@@ -1,7 +1,7 @@
-"""Hand-made residual networks as modules; their shapes are those of `engine.architecture.hand_made`.
+"""Hand-made residual networks as modules; `engine.architecture.hand_made` defines their shapes.
 
-Like the derived network they take pixels in 0..1, with mean and standard deviation inside. Weights begin as in the authors'
-code: normal with variance 2 / (outputs * taps) for convolutions (He et al. 2015, arXiv 1502.01852), no bias in the classifier.
+Like derived networks, they take pixels in 0..1 and normalise them themselves. Weights are initialised as in the authors' code:
+normal with variance 2 / (outputs * taps) for convolutions (He et al. 2015, arXiv 1502.01852), a classifier bias of zero.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.
 
 
 class PostActivationBlock(nn.Module):
-    """ReLU of: conv, BatchNorm, ReLU, conv, BatchNorm, plus the shortcut; a projection has a BatchNorm of its own."""
+    """Conv, BatchNorm, ReLU, conv, BatchNorm, plus the shortcut, then ReLU; a projection shortcut has its own BatchNorm."""
 
     def __init__(self, block: Block) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class PostActivationBlock(nn.Module):
                                       nn.BatchNorm2d(block.outputs)) if block.projects else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, inputs, H, W] -> [B, outputs, H / stride, W / stride], rounded up."""
+        """Map [B, inputs, H, W] to [B, outputs, H / stride, W / stride], rounded up."""
         y = F.relu(self.norm1(self.conv1(x)))
         return F.relu(self.norm2(self.conv2(y)) + self.shortcut(x))
 
@@ -39,7 +39,7 @@ class PostActivationBlock(nn.Module):
 class PreActivationBlock(nn.Module):
     """BatchNorm, ReLU, conv, BatchNorm, ReLU, conv, plus the shortcut.
 
-    A projection starts behind the first ReLU, the identity before the first BatchNorm, as in the authors' code.
+    A projection shortcut branches off after the first ReLU, an identity before the first BatchNorm, as in the authors' code.
     """
 
     def __init__(self, block: Block) -> None:
@@ -49,7 +49,7 @@ class PreActivationBlock(nn.Module):
         self.shortcut = _convolution(block.inputs, block.outputs, 1, block.stride) if block.projects else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, inputs, H, W] -> [B, outputs, H / stride, W / stride], rounded up."""
+        """Map [B, inputs, H, W] to [B, outputs, H / stride, W / stride], rounded up."""
         activated = F.relu(self.norm1(x))
         y: Tensor = self.conv2(F.relu(self.norm2(self.conv1(activated))))
         return y + (x if self.shortcut is None else self.shortcut(activated))
@@ -67,16 +67,16 @@ class ResidualNetwork(nn.Module):
 
     def __init__(self, plan: ResidualShape, *, classes: int, image_shape: Sequence[int], mean: Sequence[float] | None = None,
                  std: Sequence[float] | None = None) -> None:
-        """Weights are drawn from the global generator.
+        """Build the network with weights drawn from the global generator.
 
         Args:
             plan: from `engine.architecture.hand_made.hand_made`.
             classes: number of classes.
             image_shape: (channels, height, width) of an image.
-            mean, std: per image channel in pixels 0..1, subtracted and divided by first; None for images as they are.
+            mean, std: normalisation per image channel in pixels 0..1; None for mean 0 and std 1.
 
         Raises:
-            ConfigError: sizes no network can have, or a mean or std that does not fit.
+            ConfigError: invalid sizes, or a mean or std of the wrong length.
         """
         super().__init__()
         check_size(plan.stem, classes, image_shape)
@@ -86,7 +86,7 @@ class ResidualNetwork(nn.Module):
         block = PreActivationBlock if plan.preactivation else PostActivationBlock
         self.stem = _convolution(image_shape[0], plan.stem, 3)
         self.blocks = nn.Sequential(*map(block, plan.blocks()))
-        # Behind the stem, or, with pre-activation, behind the last block.
+        # After the stem, or after the last block with pre-activation.
         self.norm = nn.BatchNorm2d(plan.widths[-1] if plan.preactivation else plan.stem)
         self.classifier = nn.Linear(plan.widths[-1], classes)
         for module in self.modules():
@@ -95,7 +95,7 @@ class ResidualNetwork(nn.Module):
         nn.init.zeros_(self.classifier.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: [B, C, H, W], pixels in 0..1 -> logits [B, classes]."""
+        """Compute logits [B, classes] for x [B, C, H, W], pixels in 0..1."""
         x = self.stem((x - self.mean[:, None, None]) / self.std[:, None, None])
         x = F.relu(self.norm(self.blocks(x))) if self.plan.preactivation else self.blocks(F.relu(self.norm(x)))
         logits: Tensor = self.classifier(x.mean(dim=(2, 3)))

@@ -1,8 +1,8 @@
 """The supernet: all primitives on all edges, weighted by softmaxed alphas, as a function of flat vectors.
 
-It owns no weights, so an unrolled step or a finite difference evaluates it at another point of the same vector and nothing
-is copied. Cells are computed state by state (`engine.space.state`), each by the back end that is fastest for its size.
-Search space: DARTS (Liu, Simonyan and Yang 2018); cell kinds, their places and widths: `engine.architecture.placement`.
+It owns no weights: an unrolled step or a finite difference evaluates it on another flat vector and copies no model. Cells are
+computed state by state (`engine.space.state`), each by the back end that is fastest for its size.
+Search space: DARTS (Liu, Simonyan and Yang 2018); placement and widths of the cell kinds: `engine.architecture.placement`.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ Device = torch.device | str
 
 
 class Supernet:
-    """A supernet without weights of its own.
+    """A supernet that takes its weights as an argument.
 
     Args:
         kinds: cell kinds in the order of the flat alpha vector.
         channels: C of the first cells; even.
         layers: number of cells, at least 3.
         classes: number of logits.
-        image_shape: (channels, height, width); height and width multiples of 4, for the two reductions.
-        placement, width_ratio: as `engine.architecture.placement.positions`; empty for the published ones of the kinds.
+        image_shape: (channels, height, width); height and width must be multiples of 4, for the two reductions.
+        placement, width_ratio: as in `engine.architecture.placement.positions`; empty for those published for the kinds.
         primitives: columns of the alphas: the seven of `genotype.PRIMITIVES` in any order, with or without "none".
-        backend: name of a state back end for all cells; None: the fastest for each cell.
-        mean: mean per image channel in pixels 0..1, subtracted first; None for images that stay as they are.
+        backend: name of the back end for all cells; None: the fastest for each cell.
+        mean: mean per image channel in pixels 0..1, subtracted first; None for 0.
         std: standard deviation per image channel, divided by; None for 1.
-        partial: K: the operations act on 1 / K of the channels, the others bypass them (`engine.space.partial`); the
-            channels are a multiple of 2 K.
-        edge_weights: whether the edges into a node have weights of their own, the softmax of their betas.
+        partial: K: the operations act on 1 / K of the channels, the others bypass them (`engine.space.partial`). The number of
+            channels must be a multiple of 2 K.
+        edge_weights: also weight the edges into each node, by the softmax of their betas.
 
     Attributes:
         layout, buffers: packing of the flat weight vector [n] and of the flat BatchNorm buffers [m].
         alpha_shape: kind -> (14, number of primitives).
-        alpha_size: length of the flat alpha vector: the alphas of all kinds, then with edge weights 14 betas of each kind.
+        alpha_size: length of the flat alpha vector: the alphas of all kinds, then with edge weights 14 betas per kind.
         classes, image_shape, kinds, primitives, mean, std: as given.
 
     Raises:
-        ConfigError: sizes, kinds, places or primitives no supernet can have, or a mean or std that does not fit.
+        ConfigError: invalid sizes, kinds, placement or primitives, or a mean or std of the wrong length.
 
     Example:
         supernet = Supernet(channels=8, layers=5, classes=10, image_shape=(1, 8, 8))
@@ -91,24 +91,24 @@ class Supernet:
         self._placed: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
 
     def backends(self, device_type: str, compiled: bool = True) -> list[str]:
-        """The back end of each cell that is fastest on "cpu", "cuda", ...; compiled False: among the plain ones."""
+        """Return the fastest back end of each cell on "cpu", "cuda", ...; compiled False: consider only the plain ones."""
         return [choose(cell, device_type, compiled) for cell in self.cells]
 
     def use_backends(self, names: Sequence[str]) -> None:
-        """Computes with these back ends, one name per cell, from now on: back ends agree up to rounding only.
+        """Use these back ends, one name per cell, from now on. Different back ends agree only up to rounding.
 
         Raises:
-            ConfigError: an unknown back end, or not one per cell.
+            ConfigError: an unknown back end, or a number of names other than that of the cells.
         """
         if len(names) != len(self.cells):
-            raise ConfigError(f"There must be one back end per cell, {len(self.cells)}, got {len(names)}; take those of "
-                              "`backends`.")
+            raise ConfigError(f"There must be one back end for each of the {len(self.cells)} cells, got {len(names)}; take those "
+                              "of `backends`.")
         self._backends = [BACKENDS[name] for name in names]
 
     def initial_weights(self, generator: torch.Generator, dtype: torch.dtype = torch.float32, device: Device = "cpu") -> Tensor:
-        """Flat weights [n] drawn as PyTorch initialises such modules: uniform within 1 / sqrt(fan-in), BatchNorm scale 1.
+        """Draw flat weights [n] as PyTorch initialises such modules: uniform within 1 / sqrt(fan-in), BatchNorm scale 1.
 
-        The generator is a CPU generator, so that one seed gives the same weights on every device.
+        The generator must be a CPU generator, so that a seed gives the same weights on every device.
         """
         flat = torch.empty(self.layout.size, dtype=dtype)
         for name, view in self.layout.views(flat).items():
@@ -127,11 +127,14 @@ class Supernet:
         return math.prod(shape[1:]) if name == "stem.convolution" else shape[-1]
 
     def initial_alphas(self, generator: torch.Generator, dtype: torch.dtype = torch.float32, device: Device = "cpu") -> Tensor:
-        """Flat alphas [alpha_size], betas too: 1e-3 N(0, 1) (DARTS, PC-DARTS and ARNAS, released code). CPU generator."""
+        """Draw flat alphas [alpha_size], betas included: 1e-3 N(0, 1) (DARTS, PC-DARTS and ARNAS, released code).
+
+        The generator must be a CPU generator.
+        """
         return (1e-3 * torch.randn(self.alpha_size, generator=generator, dtype=torch.float64)).to(dtype=dtype, device=device)
 
     def initial_buffers(self, dtype: torch.dtype = torch.float32, device: Device = "cpu") -> Tensor:
-        """Flat running statistics [m]: means 0, variances 1."""
+        """Return initial flat running statistics [m]: means 0, variances 1."""
         flat = torch.zeros(self.buffers.size, dtype=dtype)
         for name, view in self.buffers.views(flat).items():
             if name.endswith(".variance"):
@@ -139,7 +142,7 @@ class Supernet:
         return flat.to(device)
 
     def alpha_views(self, alphas: Tensor) -> dict[str, Tensor]:
-        """Kind -> view [14, primitives] of flat alphas.
+        """Return a view [14, primitives] of the flat alphas for each kind.
 
         Raises:
             CheckpointError: a vector of another length.
@@ -147,7 +150,7 @@ class Supernet:
         return dict(zip(self.kinds, self._split(alphas)[0].unbind(), strict=True))
 
     def beta_views(self, alphas: Tensor) -> dict[str, Tensor]:
-        """Kind -> view [14] of the betas in flat alphas, edges in the order of `EDGES`; empty without edge weights.
+        """Return a view [14] of the betas in flat alphas for each kind, in the order of `EDGES`; {} without edge weights.
 
         Raises:
             CheckpointError: a vector of another length.
@@ -155,27 +158,27 @@ class Supernet:
         return dict(zip(self.kinds, self._split(alphas)[1].unbind(), strict=True)) if self.edge_weights else {}
 
     def _split(self, alphas: Tensor) -> tuple[Tensor, Tensor]:
-        """Views [kinds, 14, primitives] and [kinds, 14] of flat alphas; the second is empty without edge weights."""
+        """Return views [kinds, 14, primitives] and [kinds, 14] of flat alphas; the second is empty without edge weights."""
         if alphas.shape != (self.alpha_size,):
             raise CheckpointError(f"The flat alphas must have {self.alpha_size} entries ({', '.join(self.kinds)}), got shape "
-                                  f"{tuple(alphas.shape)}; were they made for other cell kinds?")
+                                  f"{tuple(alphas.shape)}; do they belong to other cell kinds?")
         operations, betas = alphas.split(self._alpha_parts)
         return operations.view(len(self.kinds), len(EDGES), len(self.primitives)), betas.view(-1, len(EDGES))
 
     def genotype(self, alphas: Tensor) -> Genotype:
-        """The discrete architecture of flat alphas (DARTS, section 2.4; with edge weights PC-DARTS)."""
+        """Derive the discrete architecture from flat alphas (DARTS, section 2.4; with edge weights as in PC-DARTS)."""
         weights = dict(zip(self.kinds, self._operation_weights(alphas.detach()).tolist(), strict=True))
         return derive_genotype(weights, self.primitives)
 
     def _operation_weights(self, alphas: Tensor) -> Tensor:
-        """[kinds, 14, primitives] of flat alphas: softmax of the alphas, times that of the betas over a node's edges."""
+        """Return operation weights [kinds, 14, primitives]: softmaxed alphas, times the betas softmaxed over a node's edges."""
         operations, betas = self._split(alphas)
         weights = F.softmax(operations, dim=-1)
         return weights * edge_softmax(betas).unsqueeze(-1) if self.edge_weights else weights
 
     def to_darts_state_dict(self, weights: Tensor, buffers: Tensor | None = None,
                             alphas: Tensor | None = None) -> dict[str, Tensor]:
-        """Copies of all tensors under the names of the public DARTS family; alphas as `alphas_<kind>`, `betas_<kind>`."""
+        """Return copies of all tensors under the DARTS family's names, alphas as `alphas_<kind>` and `betas_<kind>`."""
         state = darts_names.export(self.layout, weights, darts_names.weight_places(self.cells, self.primitives))
         if buffers is not None:
             state |= darts_names.export(self.buffers, buffers, darts_names.buffer_places(self.cells, self.primitives))
@@ -185,17 +188,17 @@ class Supernet:
         return state
 
     def load_darts_state_dict(self, state: Any, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Flat (weights, buffers, alphas or None) on the CPU from a state dict of the public DARTS family.
+        """Read flat (weights, buffers, alphas or None) on the CPU from a state dict of the public DARTS family.
 
         Args:
-            state: names to tensors, or a checkpoint with them under "state_dict". `module.` prefixes, counters and an
-                identity normalisation are tolerated, as is the absence of alphas.
-            dtype: of the result; None: that of "stem.0.weight".
+            state: names to tensors, or a checkpoint with such a mapping under "state_dict". Alphas may be missing; `module.`
+                prefixes, counters and an identity normalisation are ignored.
+            dtype: dtype of the result; None: that of "stem.0.weight".
 
         Raises:
-            CheckpointError: missing, unexpected or ill-shaped tensors, or copies of a shared buffer that differ.
+            CheckpointError: missing or unexpected tensors, wrong shapes, or differing copies of a shared buffer.
         """
-        found = darts_names.read_state(state)
+        tensors = darts_names.read_state(state)
         places = [*darts_names.weight_places(self.cells, self.primitives)]
         buffer_places = [*darts_names.buffer_places(self.cells, self.primitives)]
         names = {place.name for place in (*places, *buffer_places)}
@@ -203,47 +206,47 @@ class Supernet:
         if self.edge_weights:
             alpha_shapes |= {BETAS + kind: (len(EDGES),) for kind in self.kinds}
         alpha_names = list(alpha_shapes)
-        has_alphas = any(name in found for name in alpha_names)
-        darts_names.check_names(found, names | set(alpha_names if has_alphas else ()))
-        dtype = dtype or found["stem.0.weight"].dtype
-        weights = darts_names.take(self.layout, found, iter(places), dtype)
-        buffers = darts_names.take(self.buffers, found, iter(buffer_places), dtype)
+        has_alphas = any(name in tensors for name in alpha_names)
+        darts_names.check_names(tensors, names | set(alpha_names if has_alphas else ()))
+        dtype = dtype or tensors["stem.0.weight"].dtype
+        weights = darts_names.take(self.layout, tensors, iter(places), dtype)
+        buffers = darts_names.take(self.buffers, tensors, iter(buffer_places), dtype)
         alphas = None
         if has_alphas:
             layout = Layout([*alpha_shapes.items()])
-            alphas = darts_names.take(layout, found, (darts_names.Place(name, name, ()) for name in alpha_names), dtype)
+            alphas = darts_names.take(layout, tensors, (darts_names.Place(name, name, ()) for name in alpha_names), dtype)
         return weights, buffers, alphas
 
     def logits(self, x: Tensor, weights: Tensor, alphas: Tensor, *, buffers: Tensor | None = None,
                update_buffers: bool = False, running_statistics: bool = False, twice: bool = False) -> Tensor:
-        """Logits [B, classes].
+        """Compute logits [B, classes].
 
         Args:
-            x: [B, C, H, W], pixels in 0..1, on the device and of the dtype of the weights.
-            weights: flat [n]; alphas: flat. Only gradients that are asked for are computed.
-            buffers: flat BatchNorm buffers [m]; needed by the two switches, else ignored.
-            update_buffers: move `buffers`, in place, towards this batch's statistics (momentum 0.1, unbiased variance).
+            x: [B, C, H, W], pixels in 0..1, with the device and dtype of the weights.
+            weights: flat [n]; alphas: flat [alpha_size]. Only the gradients that are needed are computed.
+            buffers: flat BatchNorm buffers [m]; required by the next two options, otherwise ignored.
+            update_buffers: move `buffers` in place towards this batch's statistics (momentum 0.1, unbiased variance).
             running_statistics: normalise with `buffers` instead of the batch's statistics.
-            twice: a gradient of these logits will be differentiated: a cell whose back end cannot is computed by one that can.
+            twice: support differentiating a gradient of these logits; replaces back ends that cannot.
 
         Raises:
-            ConfigError: images of another shape, a switch without buffers, or both switches.
+            ConfigError: images of another shape, one of the two options without buffers, or both options.
         """
         normalisation = self._normalisation(x, buffers, update_buffers, running_statistics)
-        stem, *of_cells, classifier = self.layout.split(weights, self._parts)
+        stem, *cell_weights, classifier = self.layout.split(weights, self._parts)
         rows = self._rows(alphas)
         before_last = last = self._stem(x, self._parts[0].views(stem), normalisation)
         features = last
         for i, cell in enumerate(self.cells):
             backend = self._backend(i, x, normalisation, twice)
-            features = backend.cell(cell, self._parts[1 + i], before_last, last, of_cells[i], rows[cell.kind], normalisation)
-            # Both inputs of a cell begin with ReLU: computed once, behind each cell, and read by the next two.
+            features = backend.cell(cell, self._parts[1 + i], before_last, last, cell_weights[i], rows[cell.kind], normalisation)
+            # A cell applies ReLU to both its inputs: computed once here for the two cells that read this output.
             before_last, last = last, F.relu(features)
         views = self._parts[-1].views(classifier)
         return F.linear(features.mean(dim=(2, 3)), views["classifier.weight"], views["classifier.bias"])
 
     def _backend(self, i: int, x: Tensor, normalisation: Normalisation, twice: bool) -> Backend:
-        """The back end of cell i for such a pass."""
+        """Return the back end of cell i for a pass on images like x."""
         backend = self._backends[i] if self._backends else BACKENDS[choose(self.cells[i], x.device.type)]
         if backend.serves(self.cells[i], x, normalisation) and (backend.twice or not twice):
             return backend
@@ -258,11 +261,11 @@ class Supernet:
             raise ConfigError(f"Batch statistics must come from at least 2 values per channel, got one image and 1x1 maps; use "
                               f"batches of 2 or more images of {self.image_shape[1]}x{self.image_shape[2]}.")
         if update and running:
-            raise ConfigError("A pass must either update the running statistics or use them, got both switches; drop one.")
+            raise ConfigError("A pass must either update the running statistics or use them, got both options; drop one.")
         if not update and not running:
             return Normalisation(None, running=False)
         if buffers is None:
-            raise ConfigError("update_buffers and running_statistics must come with the flat buffer vector, got none; pass "
+            raise ConfigError("update_buffers and running_statistics require the flat buffer vector, got none; pass "
                               "buffers=supernet.initial_buffers() or a trained one.")
         parts = self.buffers.split(buffers, self._buffer_parts)
         cells = {cell.prefix: part for cell, part in zip(self.cells, parts[1:], strict=True)}
@@ -274,18 +277,18 @@ class Supernet:
         return F.relu(y)
 
     def _pixels(self, x: Tensor) -> Tensor:
-        """Images less their channels' mean, by their standard deviation: inside the network, so that epsilon stays in pixels."""
+        """Normalise images by channel mean and standard deviation, inside the network so that epsilon stays in pixels."""
         if self._channels is None:
             return x
         mean, std = self._on(x)
         return (x - mean) / std
 
     def image_unit(self, x: Tensor) -> Tensor:
-        """What the network counts as 1 in each channel of images like x, in pixels 0..1: [C, 1, 1], or 1 as a scalar."""
+        """Return the pixel difference that normalisation maps to 1, per channel as [C, 1, 1]; a scalar 1 without it."""
         return x.new_ones(()) if self._channels is None else self._on(x)[1]
 
     def _on(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation [C, 1, 1] of images like x; made once per device and dtype."""
+        """Return mean and standard deviation [C, 1, 1] on x's device and in its dtype, cached for both."""
         key = x.device, x.dtype
         if key not in self._placed:
             assert self._channels is not None
@@ -295,8 +298,11 @@ class Supernet:
         return self._placed[key]
 
     def _rows(self, alphas: Tensor) -> dict[str, Tensor]:
-        """Kind -> weights of the operations [14, 7], edges by the state they leave, columns in the order of `PRIMITIVES`;
-        with partial channels [14, 8], the last the weight of those that bypass the operations."""
+        """Return the operation weights [14, 7] of each kind for `Backend.cell`.
+
+        Edges are ordered by the state they leave, columns as in `PRIMITIVES`; partial channels add a last column with the
+        weight of the bypassing channels.
+        """
         by_state, columns = self._order(alphas.device)
         rows = self._operation_weights(alphas).index_select(2, columns)
         if self.partial > 1:
@@ -306,7 +312,7 @@ class Supernet:
         return dict(zip(self.kinds, rows.index_select(1, by_state).unbind(), strict=True))
 
     def _order(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Edges in the order of the states they leave, and the columns of `PRIMITIVES`; made once per device."""
+        """Return the edges ordered by the state they leave and the alpha columns of `PRIMITIVES`, cached per device."""
         if device not in self._orders:
             edges = [e for state in range(1 + NODES) for e in edges_from(state)]
             columns = [self.primitives.index(name) for name in PRIMITIVES]
@@ -318,12 +324,12 @@ class Supernet:
 def _check(channels: int, classes: int, image_shape: Sequence[int], primitives: Sequence[str], partial: int) -> None:
     check_size(channels, classes, image_shape)
     if channels % 2:
-        raise ConfigError(f"channels must be even (a reduction splits them in two halves), got {channels}; take {channels + 1}.")
+        raise ConfigError(f"channels must be even (a reduction splits them into halves), got {channels}; take {channels + 1}.")
     if partial < 1:
         raise ConfigError(f"partial must be at least 1 (operations on all channels), got {partial}; take 1 or more.")
     if channels % (2 * partial):
         raise ConfigError(f"channels must be a multiple of {2 * partial} (operations act on 1 / {partial} of them, which a "
-                          f"reduction splits in two halves), got {channels}; take {-(-channels // (2 * partial)) * 2 * partial}.")
+                          f"reduction splits into halves), got {channels}; take {-(-channels // (2 * partial)) * 2 * partial}.")
     if image_shape[1] % 4 or image_shape[2] % 4:
         raise ConfigError(f"Height and width of the images must be multiples of 4 (they are halved twice), got "
                           f"{image_shape[1]}x{image_shape[2]}; pad or crop the images.")

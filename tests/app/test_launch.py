@@ -99,7 +99,7 @@ def test_objectives_are_added_by_their_titles_and_their_images_are_looked_for(em
     other = page.selectbox(key=f"{SEARCH}.second_dataset")
     assert other.value is None and {"Photographs", "SVHN"} <= set(other.options)
     other.set_value("svhn").run()
-    assert launch_button(page).disabled and "SVHN must lie prepared" in text_of(page)
+    assert launch_button(page).disabled and "SVHN must be prepared" in text_of(page)
     page.selectbox(key=f"{SEARCH}.second_dataset").set_value(None).run()
     launch_button(page).click().run()
     search = next(run for run in (read_run(empty, run) for run in run_ids(empty)) if run["kind"] == "search")

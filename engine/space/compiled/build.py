@@ -1,8 +1,8 @@
-"""Compiles the kernels on first use, with whatever C compiler is at hand, and keeps the result for later processes.
+"""Compilation of the kernels on first use, with any available C compiler; the result is cached for later processes.
 
-Plain C and two functions: no headers but the C library's, no Python and no PyTorch in it, so that a compiler is all it
-takes and building costs seconds. Compilers are looked for in this order: the environment variable CC, cc, gcc, clang, and
-the one in the pip package `ziglang`, which needs nothing installed on the machine. Imports no torch.
+The kernels are plain C with two entry points and no headers but the C library's, no Python and no PyTorch, so they need only a
+compiler and build in seconds. Compilers are tried in this order: the environment variable CC, cc, gcc, clang, and the one in
+the pip package `ziglang`, which requires no system packages. Imports no torch.
 """
 
 from __future__ import annotations
@@ -22,40 +22,41 @@ from functools import cache
 from pathlib import Path
 
 KERNELS = Path(__file__).parent / "kernels"
-# Same numbers as the C standard's but for fused multiply-adds; NaN and infinity keep their meaning.
+# Standard C arithmetic except for fused multiply-adds; NaN and infinity behave as usual.
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
 ELEMENTS = {"float32": ("float", "int32_t"), "float64": ("double", "int64_t")}
-SECONDS = 180  # that a compiler may take
-SWITCH = "RAMPART_KERNELS"  # environment variable: "off" computes with the plain back ends
+SECONDS = 180  # time limit for the compiler
+SWITCH = "RAMPART_KERNELS"  # environment variable; "off" selects the plain back ends
 
 
 class BuildError(Exception):
-    """The kernels cannot be had here; the message is one sentence that says why and what to do."""
+    """The kernels are not available here; the message is one sentence with the reason and the remedy."""
 
 
 @cache
 def library(dtype: str) -> ctypes.CDLL:
-    """The compiled kernels for "float32" or "float64"; built, or found in the cache.
+    """Return the compiled kernels for "float32" or "float64", from the cache or freshly built.
 
     Raises:
-        BuildError: no compiler, or one that fails.
+        BuildError: switched off, no compiler, or a compiler that fails.
     """
     if os.environ.get(SWITCH) == "off":
         raise BuildError(f"The compiled back end is switched off by {SWITCH}=off in the environment; unset it.")
     if os.name != "posix":
-        raise BuildError(f"The compiled back end needs Linux or macOS, got {platform.system()}; the plain one runs.")
+        raise BuildError(f"The compiled back end needs Linux or macOS, got {platform.system()}; the plain one is used.")
     command, folder = compiler(), cache_folder()
     name = f"cell-{fingerprint(command, dtype)}"
     path = whole_file(folder, name) or compile_to(folder, name, command, dtype)
     try:
         return ctypes.CDLL(str(path))
     except OSError as error:
-        raise BuildError(f"The compiled kernels in {path} must load, got '{error}'; delete the file and try again.") from error
+        raise BuildError(f"The compiled kernels in {path} could not be loaded ({error}); delete the file and try "
+                         "again.") from error
 
 
 @cache
 def unavailable(dtype: str = "float32") -> str | None:
-    """Why the kernels cannot be used on this machine, in a sentence; None when they can."""
+    """Return a sentence saying why the kernels cannot be used on this machine, or None if they can."""
     try:
         library(dtype)
     except BuildError as error:
@@ -64,10 +65,10 @@ def unavailable(dtype: str = "float32") -> str | None:
 
 
 def compiler() -> tuple[str, ...]:
-    """The compiler's command.
+    """Return the compiler's command.
 
     Raises:
-        BuildError: none was found.
+        BuildError: no compiler was found, or CC is not a valid command line.
     """
     try:
         chosen = tuple(shlex.split(os.environ.get("CC", "")))
@@ -77,8 +78,8 @@ def compiler() -> tuple[str, ...]:
     if chosen and shutil.which(chosen[0]):
         return chosen
     for name in ("cc", "gcc", "clang"):
-        if found := shutil.which(name):
-            return (found,)
+        if path := shutil.which(name):
+            return (path,)
     if importlib.util.find_spec("ziglang"):
         return (sys.executable, "-m", "ziglang", "cc")
     raise BuildError("The compiled back end needs a C compiler and none was found; install gcc or clang, or "
@@ -86,7 +87,7 @@ def compiler() -> tuple[str, ...]:
 
 
 def fingerprint(command: tuple[str, ...], dtype: str) -> str:
-    """Of everything the compiled file depends on: sources, flags, compiler and this processor's instructions."""
+    """Return a hash of everything the compiled file depends on: sources, flags, compiler and processor instructions."""
     digest = hashlib.sha256()
     for part in (*FLAGS, *command, compiler_version(command), dtype, instructions()):
         digest.update(part.encode() + b"\0")
@@ -97,22 +98,22 @@ def fingerprint(command: tuple[str, ...], dtype: str) -> str:
 
 @cache
 def compiler_version(command: tuple[str, ...]) -> str:
-    """First line of what the compiler says about itself.
+    """Return the first line of the compiler's `--version`.
 
     Raises:
-        BuildError: it cannot be run.
+        BuildError: the compiler cannot be run.
     """
     try:
         answer = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=SECONDS, check=True)
     except (OSError, subprocess.SubprocessError) as error:
         problem = f"exit status {error.returncode}" if isinstance(error, subprocess.CalledProcessError) else f"'{error}'"
         raise BuildError(f"The C compiler must run, got {problem} from `{shlex.join(command)} --version`; repair it or set CC "
-                         "to another.") from error
+                         "to another one.") from error
     return answer.stdout.partition("\n")[0]
 
 
 def instructions() -> str:
-    """What `-march=native` depends on, so that a home folder shared by unlike machines holds one file for each."""
+    """Return the processor features that `-march=native` uses; machines sharing a home folder may differ in them."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:  # not Linux
@@ -121,7 +122,7 @@ def instructions() -> str:
 
 
 def cache_folder() -> Path:
-    """Where compiled files are kept: ~/.cache/rampart/kernels, or a temporary folder of this user where that is not writable.
+    """Return the folder for compiled files: ~/.cache/rampart/kernels, or this user's temporary folder if that is not writable.
 
     Raises:
         BuildError: neither can be used.
@@ -134,24 +135,24 @@ def cache_folder() -> Path:
         folder = Path(tempfile.gettempdir()) / f"rampart-kernels-{os.getuid()}"
         if is_private(folder):
             return folder
-    raise BuildError("The compiled kernels need a folder to be kept in, and neither ~/.cache nor the temporary folder can be "
-                     "written by this user alone; set XDG_CACHE_HOME to one that can.")
+    raise BuildError("The compiled kernels need a folder that only this user can write to, and neither ~/.cache nor the "
+                     "temporary folder is one; set XDG_CACHE_HOME to such a folder.")
 
 
 def is_private(folder: Path) -> bool:
-    """Whether this user, and nobody else, can put files into the folder, since they are loaded and run. Makes it if need be."""
+    """Return True if only this user can write to the folder, whose files get loaded and run. Creates it if necessary."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        found = folder.stat()
+        status = folder.stat()
     except OSError:
         return False
-    return os.access(folder, os.W_OK) and found.st_uid == os.getuid() and not found.st_mode & 0o022
+    return os.access(folder, os.W_OK) and status.st_uid == os.getuid() and not status.st_mode & 0o022
 
 
 def whole_file(folder: Path, name: str) -> Path | None:
-    """The compiled file of that name, if there is one and it holds what was written to it.
+    """Return the compiled file of that name if it exists and is intact; delete it if it is damaged.
 
-    A file's name ends with the digest of its contents. Loading a damaged one may end the process, so it is deleted.
+    A file's name ends with the digest of its contents. Loading a damaged file may crash the process.
     """
     for path in folder.glob(f"{name}-*.so"):
         with suppress(OSError):
@@ -162,18 +163,18 @@ def whole_file(folder: Path, name: str) -> Path | None:
 
 
 def contents(path: Path) -> str:
-    """Digest of a file."""
+    """Return the digest of a file's contents."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def compile_to(folder: Path, name: str, command: tuple[str, ...], dtype: str) -> Path:
-    """Compiles the kernels to a file in `folder`, see `whole_file`; whole or not at all, also with several at it.
+    """Compile the kernels to a file in `folder`, named as `whole_file` expects; atomic, even with concurrent processes.
 
     Raises:
-        BuildError: the compiler failed; the message holds its first error.
+        BuildError: the compiler failed; the message quotes its first error.
     """
     real, integer = ELEMENTS[dtype]
-    # zig keeps intermediate files, by default also in the current folder.
+    # By default, zig also writes intermediate files to the current folder.
     folders = {variable: str(folder / "zig") for variable in ("ZIG_LOCAL_CACHE_DIR", "ZIG_GLOBAL_CACHE_DIR")}
     partial = None
     try:
@@ -193,5 +194,5 @@ def compile_to(folder: Path, name: str, command: tuple[str, ...], dtype: str) ->
             Path(partial).unlink(missing_ok=True)
 
 
-if __name__ == "__main__":  # `make setup`: a first search should not have to wait for the compiler
+if __name__ == "__main__":  # run by `make setup`, so that the first search need not wait for the compiler
     print(unavailable() or f"The search kernels are compiled ({compiler_version(compiler())}).")

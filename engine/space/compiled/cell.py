@@ -27,21 +27,21 @@ DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 
 
 class Compiled:
-    """Cells in one call each. Maps lie in memory as [C, H, W, B]. See `engine.space.state.Backend`."""
+    """A back end (`engine.space.state.Backend`) that computes each cell in one call, on maps stored as [C, H, W, B]."""
 
     twice = False
 
     def serves(self, cell: CellShape, x: Tensor, normalisation: Normalisation) -> bool:
-        """Float32 and float64 on a CPU, with the batch's statistics and operations on all channels."""
+        """Return True for float32 and float64 on a CPU with the batch's statistics and operations on all channels."""
         return (cell.partial == 1 and x.device.type == "cpu" and x.dtype in DTYPES and not normalisation.running
                 and unavailable(DTYPES[x.dtype]) is None)
 
     def cell(self, cell: CellShape, layout: Layout, before_last: Tensor, last: Tensor, weights: Tensor, rows: Tensor,
              normalisation: Normalisation) -> Tensor:
-        """See `engine.space.state.Backend.cell`. Differentiable once.
+        """Compute a cell; differentiable once.
 
         Raises:
-            ConfigError: tensors of unlike dtypes or devices.
+            ConfigError: tensors of different dtypes or devices, or buffers that are not contiguous.
         """
         x0, x1 = (x.permute(1, 2, 3, 0).contiguous() for x in (before_last, last))
         buffers = normalisation.cells[cell.prefix] if normalisation.cells else None
@@ -71,54 +71,58 @@ class _CellFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of x0, x1, weights and rows, each only where it is asked for."""
+        """Return the gradients of x0, x1, weights and rows, each only if needed."""
         return *_CellGradients.apply(g, *ctx.saved_tensors, ctx), None, None  # type: ignore[no-untyped-call]
 
 
 class _CellGradients(torch.autograd.Function):
-    """The backward pass of a cell as a function of g, like the cell's output, and of what the cell was given.
+    """The backward pass of a cell as a function of g, the gradient of its output, and of the cell's arguments.
 
-    A function of its own so that a second derivative is refused: torch's `once_differentiable` leaves the terms that would
-    go through the cell out of an `autograd.grad`, without a word, where other terms reach the same tensor.
+    A separate function so that a second derivative raises an error. With torch's `once_differentiable`, `autograd.grad` would
+    silently drop the terms that go through the cell whenever other terms reach the same tensor.
     """
 
     @staticmethod
     def forward(ctx: Any, g: Tensor, x0: Tensor, x1: Tensor, weights: Tensor, rows: Tensor, out: Tensor,
                 cell: Any) -> tuple[Tensor | None, ...]:
-        """cell: the context of `_CellFunction`."""
-        tensors, g = (x0, x1, weights, rows), g.contiguous()  # held by a name: the kernels get a bare address
-        found = tuple(torch.empty_like(tensor) if wanted else None for tensor, wanted in zip(tensors, cell.needs_input_grad))
+        """Compute the gradients that are needed; `cell` is the context of `_CellFunction`."""
+        tensors, g = (x0, x1, weights, rows), g.contiguous()  # keep a reference: the kernels get only the address
+        gradients = tuple(torch.empty_like(tensor) if wanted else None for tensor, wanted in zip(tensors, cell.needs_input_grad))
         code = cell.kernels.cell_backward(ctypes.byref(cell.shape), _at(g), *map(_at, tensors), _at(out), _at(cell.saved.tensor),
-                                          *map(_at, found))
+                                          *map(_at, gradients))
         _check(code)
-        return found
+        return gradients
 
     @staticmethod
     def backward(ctx: Any, *_: Tensor | None) -> tuple[Tensor | None, ...]:
-        """Refused."""
-        raise ConfigError("A compiled cell must be differentiated once, got a second derivative; take a plain back end, such as "
+        """Refuse a second derivative.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError("A compiled cell must be differentiated once, got a second derivative; use a plain back end, such as "
                           "Supernet(..., backend=\"merged\").")
 
 
 class _Block:
-    """Memory for what one cell keeps in one pass; goes back to the next pass when nothing refers to it any more.
+    """Memory for the values that a cell saves for its backward pass; released blocks are reused by later passes.
 
-    Fresh memory from the system costs as much time as computing what is put there.
+    Getting fresh memory from the system takes as long as computing its contents.
     """
 
     free: defaultdict[int, list[Tensor]] = defaultdict(list)
 
     def __init__(self, size: int) -> None:
-        """size: bytes."""
+        """Reuse a free block of `size` bytes or allocate one."""
         try:
             self.tensor = self.free[size].pop()
         except IndexError:
-            # Passes of other sizes may be over for good: what they left goes back to the system.
+            # Passes of other sizes may not come again: return their blocks to the system.
             self.free.clear()
             self.tensor = torch.empty(size, dtype=torch.uint8, device="cpu")
 
     def __del__(self) -> None:
-        if hasattr(self, "tensor"):  # there was memory
+        if hasattr(self, "tensor"):  # the allocation succeeded
             self.free[self.tensor.numel()].append(self.tensor)
 
 
@@ -134,13 +138,14 @@ def _saved_bytes(kernels: ctypes.CDLL, shape: _Cell) -> int:
 
 
 def _check_alike(x: Tensor, **others: Tensor | None) -> None:
-    """The kernels get bare addresses, so whatever lies there must be numbers like those of x, one behind the other."""
+    """Check that the tensors match x's dtype and device and that buffers are contiguous: the kernels get bare addresses."""
     for name, tensor in others.items():
         if tensor is not None and (tensor.dtype, tensor.device) != (x.dtype, x.device):
-            raise ConfigError(f"The {name} must be {x.dtype} on the CPU, as the images are, got {tensor.dtype} on "
+            raise ConfigError(f"The {name} must be {x.dtype} on the CPU, like the images, got {tensor.dtype} on "
                               f"{tensor.device}; convert them.")
         if name == "buffers" and tensor is not None and not tensor.is_contiguous():
-            raise ConfigError("The flat buffer vector must be contiguous, since it is written to; pass buffers.contiguous().")
+            raise ConfigError("The flat buffer vector must be contiguous, because it is updated in place, got a strided view; "
+                              "pass buffers.contiguous().")
 
 
 def _at(tensor: Tensor | None) -> ctypes.c_void_p | None:
@@ -149,4 +154,4 @@ def _at(tensor: Tensor | None) -> ctypes.c_void_p | None:
 
 def _check(code: int) -> None:
     if code:
-        raise MemoryError("The compiled cell needs working memory and got none; use fewer channels or a smaller batch.")
+        raise MemoryError("The compiled cell ran out of memory; use fewer channels or a smaller batch.")

@@ -105,7 +105,7 @@ def test_a_connection_that_breaks_is_taken_up_again(server: Server, tmp_path: Pa
 def test_a_server_that_sends_nothing_more_is_given_up_and_what_came_is_kept(server: Server, tmp_path: Path) -> None:
     server.breaks_after = 0
     (tmp_path / "archive.bin.part").write_bytes(CONTENT[:1000])
-    with pytest.raises(DataError, match="cannot be reached.*what has come is kept"):
+    with pytest.raises(DataError, match="cannot be reached.*the partial download is kept"):
         download(source_of(server), tmp_path)
     assert (tmp_path / "archive.bin.part").read_bytes() == CONTENT[:1000]
 
@@ -136,7 +136,7 @@ def test_part_of_another_place_is_refused(server: Server, tmp_path: Path) -> Non
         download(source_of(server), tmp_path)
 
 
-@pytest.mark.parametrize(("status", "words"), [(404, "answered 404"), (503, "answered 503.*try again later")])
+@pytest.mark.parametrize(("status", "words"), [(404, "returned 404"), (503, "returned 503.*try again later")])
 def test_a_refusal_is_a_sentence(server: Server, tmp_path: Path, status: int, words: str) -> None:
     server.status = status
     with pytest.raises(DataError, match=words):
@@ -156,7 +156,7 @@ def test_a_full_disk_is_a_sentence_and_the_download_goes_on_later(server: Server
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2 * CHUNK, hard))
     try:
-        with pytest.raises(DataError, match="could not be.*what has come is kept: free some space"):
+        with pytest.raises(DataError, match="could not be.*the partial download is kept: free some space"):
             download(source_of(server), tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -125,11 +125,11 @@ def test_a_picture_of_the_right_size_is_taken_pixel_by_pixel(tmp_path: Path) -> 
 def test_what_cannot_be_a_dataset_is_a_sentence(tmp_path: Path) -> None:
     folder = painted(tmp_path / "pictures")
     for arguments, words in (
-            ({"name": "flowers", "source": tmp_path / "nowhere"}, "must be a folder of class folders, and .* is not there"),
+            ({"name": "flowers", "source": tmp_path / "nowhere"}, "must be a folder of class folders, and .* does not exist"),
             ({"name": "flowers", "source": folder / "iris"}, "at least two class folders"),
             ({"name": "flowers", "source": folder, "side": 4}, "must be 8 to 512 pixels, got 4"),
-            ({"name": "../flowers", "source": folder}, "must be of small letters, digits and hyphens"),
-            ({"name": "Flowers", "source": folder}, "must be of small letters"),
+            ({"name": "../flowers", "source": folder}, "must be 1 to 40 lower-case letters, digits, hyphens or"),
+            ({"name": "Flowers", "source": folder}, "must be 1 to 40 lower-case letters"),
             ({"name": "cifar-10"}, "There is no dataset 'cifar-10'.*Did you mean 'cifar10'.*--from DIR")):
         with pytest.raises(DataError, match=words):
             fetch(**arguments)

@@ -27,7 +27,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_dataset_that_is_not_there_is_refused_at_the_door(runs: Path) -> None:
-    with pytest.raises(DataError, match=r"CIFAR-10 must lie prepared .*rampart dataset fetch cifar10` \(170 MB"):
+    with pytest.raises(DataError, match=r"CIFAR-10 must be prepared .*rampart dataset fetch cifar10` \(170 MB"):
         requests.submit(runs, "search", {"dataset": "cifar10"}, method="arnas", preset="smoke", then=("retrain", "attack"))
     assert not run_ids(runs)
 
@@ -63,7 +63,7 @@ OOD = {"added_objectives": ("out_of_distribution",)}
     ({"added_objectives": ("uniformity",)}, "added_objectives must be 'out_of_distribution'"),
     ({"added_objectives": ("out_of_distribution",) * 2}, "must name each objective only once"),
     (OOD | {"images": None, "batch_size": 400}, "batch_size must be at most 354, .* alphas splits of Photographs together"),
-    (OOD | {"second_dataset": "svhn"}, "SVHN must lie prepared .*rampart dataset fetch svhn"),
+    (OOD | {"second_dataset": "svhn"}, "SVHN must be prepared .*rampart dataset fetch svhn"),
 ])
 def test_a_second_dataset_is_checked_at_the_door(runs: Path, changes: dict[str, object], refusal: str) -> None:
     with pytest.raises((ConfigError, DataError), match=refusal):

@@ -75,7 +75,7 @@ print(supernet.logits(torch.rand(2, 1, 8, 8), supernet.initial_weights(generator
 
 @pytest.mark.parametrize(("body", "sentence"), [
     ("echo 'cell.c:1: error: no such thing' >&2; exit 1", "failed on the kernels: cell.c:1: error: no such thing; set CC"),
-    ("exit 3", "failed on the kernels"), ("exit 0", "must load"),
+    ("exit 3", "failed on the kernels"), ("exit 0", "could not be loaded"),
     ("kill -9 $$", "failed on the kernels")])
 def test_a_compiler_that_fails_is_told_of(tmp_path: Path, body: str, sentence: str) -> None:
     found = said(start(SAY, **environment(tmp_path, CC=compiler(tmp_path, body))))
@@ -129,7 +129,7 @@ def test_a_folder_that_cannot_be_used_is_not(tmp_path: Path) -> None:
     assert said(start(SAY, **variables)) == "None"
     assert [path.parent.name for path in compiled(tmp_path)] == [f"rampart-kernels-{os.getuid()}"]
     nowhere = f"import tempfile; tempfile.tempdir = {str(tmp_path / 'file')!r}\n"
-    assert "need a folder to be kept in" in said(start(nowhere + SAY, **variables))
+    assert "need a folder that only this user can write to" in said(start(nowhere + SAY, **variables))
 
 
 @needs_compiler

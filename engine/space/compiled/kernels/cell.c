@@ -1,4 +1,4 @@
-/* A cell of the supernet as two functions, forward and backward: maps as [channels, height, width, batch].
+/* A cell of the supernet as two functions, forward and backward, on maps [channels, height, width, batch].
  *
  * Search space: DARTS (Liu, Simonyan and Yang 2018). The order of weights and buffers is that of engine/space/layout.py.
  * Compiled once for float and once for double (-DREAL, -DINTEGER of the same size).
@@ -8,13 +8,13 @@
 #define STATES 5
 #define NODES 4
 static const long EDGES[STATES] = {4, 4, 3, 2, 1};
-static const long FIRST_ROW[STATES] = {0, 4, 8, 11, 13}; /* of a state's edges among the 14 rows of alphas */
+static const long FIRST_ROW[STATES] = {0, 4, 8, 11, 13}; /* index of a state's first edge among the 14 rows of alphas */
 
 typedef struct {
     long channels, batch;
     long height, width; /* of states 0 and 1 */
-    long reduction;     /* whether the cell halves its maps */
-    long halved;        /* whether its first input has maps of twice the size */
+    long reduction;     /* 1 if the cell halves its maps */
+    long halved;        /* 1 if the maps of its first input are twice as large and get halved */
     long inputs[2];     /* channels of its inputs */
 } Cell;
 
@@ -30,7 +30,7 @@ typedef struct {
 
 INLINE long positions(const Cell *cell) { return cell->height * cell->width * cell->batch; }
 
-/* Where each weight, or its gradient, lies in the cell's flat vector. */
+/* Points to each weight, or its gradient, in the cell's flat vector. */
 static CellWeights place_cell_weights(REAL *at, const Cell *cell) {
     CellWeights w;
     for (int i = 0; i < 2; i++) w.preprocess[i] = at, at += cell->channels * cell->inputs[i];
@@ -39,7 +39,7 @@ static CellWeights place_cell_weights(REAL *at, const Cell *cell) {
     return w;
 }
 
-/* The states with their places in `saved`; base NULL: only counts. */
+/* Initialises the states, with their arrays in `saved`; base NULL: only counts. */
 static Inputs place_cell(Arena *saved, State *states, const Cell *cell, const CellWeights *weights, const REAL *rows) {
     Inputs inputs;
     for (int i = 0; i < 2; i++) {
@@ -58,7 +58,7 @@ static Inputs place_cell(Arena *saved, State *states, const Cell *cell, const Ce
     return inputs;
 }
 
-/* Bytes that the forward pass keeps for the backward pass. */
+/* Returns the number of bytes that the forward pass keeps for the backward pass. */
 size_t cell_saved_bytes(const Cell *cell) {
     Arena arena = {NULL, 0, NULL};
     State states[STATES];
@@ -66,7 +66,7 @@ size_t cell_saved_bytes(const Cell *cell) {
     return arena.used;
 }
 
-/* Row h of the half q of a halved input x [inputs, 2 height, 2 width, batch], gathered as [inputs, width * batch]. */
+/* Gathers the pixels of half q in row h of a halved input x [inputs, 2 height, 2 width, batch] as [inputs, width * batch]. */
 static void gather_half(REAL *to, const REAL *x, const Cell *cell, long h, long q) {
     const long b = cell->batch, plane = 4 * positions(cell), row = 2 * cell->width * b;
     for (long i = 0; i < cell->inputs[0]; i++)
@@ -74,12 +74,12 @@ static void gather_half(REAL *to, const REAL *x, const Cell *cell, long h, long 
             memcpy(to + (i * cell->width + w) * b, x + i * plane + (2 * h + q) * row + (2 * w + q) * b, (size_t)b * sizeof(REAL));
 }
 
-/* 1x1 convolution and BatchNorm of input i, which lies behind a ReLU; running: means, then variances, or NULL. */
+/* 1x1 convolution and BatchNorm of input i, already rectified; running: means, then variances, or NULL. */
 static void preprocess(const Cell *cell, int i, const REAL *x, const REAL *weight, REAL *h, REAL *scale, REAL *running,
                        Arena arena) {
     const long c = cell->channels, in = cell->inputs[i], n = cell->width * cell->batch, plane = positions(cell);
     const int halves = i == 0 && cell->halved;
-    Moments of_h = moments(&arena, c);
+    Moments moments_h = moments(&arena, c);
     REAL *mean = reals(&arena, c), *row = halves ? reals(&arena, in * n) : NULL;
     if (only_counts(&arena)) return;
     for (long r = 0; r < cell->height; r++) {
@@ -90,9 +90,9 @@ static void preprocess(const Cell *cell, int i, const REAL *x, const REAL *weigh
             pointwise(h + q * outputs * plane + r * n, plane, (Matrix){weight + q * outputs * in, in, 1}, outputs,
                       halves ? row : from, halves ? n : plane, in, n);
         }
-        for (long k = 0; k < c; k++) moments_add(&of_h, k, h + k * plane + r * n, n, r == 0);
+        for (long k = 0; k < c; k++) moments_add(&moments_h, k, h + k * plane + r * n, n, r == 0);
     }
-    moments_finish(&of_h, 0, c, plane, mean, scale, running, c);
+    moments_finish(&moments_h, 0, c, plane, mean, scale, running, c);
     for (long k = 0; k < c; k++) {
         REAL *at = h + k * plane;
         long j = 0;
@@ -101,7 +101,7 @@ static void preprocess(const Cell *cell, int i, const REAL *x, const REAL *weigh
     }
 }
 
-/* The other way: g [c, positions] of the normalised h. gx [inputs, ...] and g_weight are written where they are not NULL. */
+/* Backward pass from g [c, positions], the gradient of the normalised h. Writes gx [inputs, ...] and g_weight unless NULL. */
 static void preprocess_backward(const Cell *cell, int i, const REAL *g, const REAL *h, const REAL *scale, const REAL *x,
                                 const REAL *weight, REAL *gx, REAL *g_weight, Arena arena) {
     const long c = cell->channels, in = cell->inputs[i], n = cell->width * cell->batch, plane = positions(cell);
@@ -112,9 +112,9 @@ static void preprocess_backward(const Cell *cell, int i, const REAL *g, const RE
     vec *outer = g_weight ? zeros(&arena, c * in) : NULL;
     if (only_counts(&arena)) return;
     for (long j = 0; j < c; j++) {
-        const double of_g = total(g + j * plane, plane), of_product = product(g + j * plane, h + j * plane, 0, plane);
-        /* h is normalised already: dy = scale (g - mean of g - h mean of g h). */
-        k[j] = (Backward){scale[j], (REAL)(-scale[j] * of_g / plane), (REAL)(-scale[j] * of_product / plane), 0};
+        const double sum_g = total(g + j * plane, plane), sum_product = product(g + j * plane, h + j * plane, 0, plane);
+        /* h is already normalised: dy = scale (g - mean(g) - h mean(g h)). */
+        k[j] = (Backward){scale[j], (REAL)(-scale[j] * sum_g / plane), (REAL)(-scale[j] * sum_product / plane), 0};
     }
     if (gx && halves) memset(gx, 0, (size_t)(in * 4 * plane) * sizeof(REAL));
     for (long r = 0; r < cell->height; r++) {
@@ -137,7 +137,7 @@ static void preprocess_backward(const Cell *cell, int i, const REAL *g, const RE
     if (g_weight) add_up(g_weight, outer, c * in);
 }
 
-/* Slices of the flat buffers of state s: each means, then variances. */
+/* Points to the slices of the flat buffers of state s, each with means, then variances; returns the next state's. */
 static REAL *place_running(REAL *at, const State *s, REAL **running) {
     const long mc = s->m * s->c, dilated = KINDS - SEPARABLE, reduce = s->stride == 2 ? mc : 0;
     const long lengths[5] = {2 * s->c, SEPARABLE * mc, SEPARABLE * mc, dilated * mc, reduce};
@@ -149,13 +149,13 @@ static REAL *place_running(REAL *at, const State *s, REAL **running) {
 }
 
 typedef struct {
-    const REAL *x0, *x1; /* the cell's inputs, both behind a ReLU */
+    const REAL *x0, *x1; /* the cell's inputs, already rectified */
     const REAL *weights; /* of the cell, flat */
     const REAL *rows;    /* [14, PRIMITIVES]: softmaxed alphas, by state */
     void *saved;         /* cell_saved_bytes */
 } Given;
 
-/* In an arena that only counts, these two return before they read or write anything. */
+/* With an arena that only counts, forward and backward neither read nor write any map. */
 static void forward(const Cell *cell, const Given *given, REAL *buffers, REAL *out, Arena arena) {
     Arena kept = {given->saved, 0, NULL};
     const CellWeights w = place_cell_weights((REAL *)given->weights, cell);
@@ -185,33 +185,33 @@ static void backward(const Cell *cell, const Given *given, const REAL *g, const 
     State states[STATES];
     const Inputs inputs = place_cell(&kept, states, cell, &w, given->rows);
     const long size = cell->channels * states[0].out, in = cell->channels * positions(cell);
-    REAL *nodes[NODES], *of_h[2], *gx[2] = {wanted->x0, wanted->x1};
+    REAL *nodes[NODES], *g_h[2], *gx[2] = {wanted->x0, wanted->x1};
     for (int j = 0; j < NODES; j++) {
         nodes[j] = reals(&arena, size);
         if (nodes[j]) memcpy(nodes[j], g + j * size, (size_t)size * sizeof(REAL));
     }
-    for (int i = 0; i < 2; i++) of_h[i] = reals(&arena, in);
+    for (int i = 0; i < 2; i++) g_h[i] = reals(&arena, in);
     for (int i = STATES - 1; i >= 0; i--) {
-        const Wanted of_state = {wanted->weights || i >= 2 || gx[i], wanted->weights != NULL, wanted->rows != NULL};
+        const Wanted state_wanted = {wanted->weights || i >= 2 || gx[i], wanted->weights != NULL, wanted->rows != NULL};
         state_backward(&states[i], i < 2 ? inputs.h[i] : out + (i - 2) * size, nodes + (i < 2 ? 0 : i - 1), &grads.states[i],
-                       wanted->rows ? wanted->rows + FIRST_ROW[i] * PRIMITIVES : NULL, i < 2 ? of_h[i] : nodes[i - 2], i >= 2,
-                       of_state, arena);
+                       wanted->rows ? wanted->rows + FIRST_ROW[i] * PRIMITIVES : NULL, i < 2 ? g_h[i] : nodes[i - 2], i >= 2,
+                       state_wanted, arena);
     }
     for (int i = 0; i < 2; i++)
         if (gx[i] || wanted->weights)
-            preprocess_backward(cell, i, of_h[i], inputs.h[i], inputs.scale[i], i ? given->x1 : given->x0, w.preprocess[i], gx[i],
+            preprocess_backward(cell, i, g_h[i], inputs.h[i], inputs.scale[i], i ? given->x1 : given->x0, w.preprocess[i], gx[i],
                                 grads.preprocess[i], arena);
 }
 
 static void *aligned(size_t bytes) {
-    void *found = NULL;
-    return posix_memalign(&found, 64, bytes) ? NULL : found;
+    void *memory = NULL;
+    return posix_memalign(&memory, 64, bytes) ? NULL : memory;
 }
 
-/* out [NODES * channels, ...] from the cell's inputs x0 and x1, both behind a ReLU.
+/* Computes out [NODES * channels, ...] from the cell's inputs x0 and x1, already rectified.
  *
- * weights, buffers: the cell's slices of the flat vectors; buffers move towards this batch's statistics; NULL: stay.
- * rows [14, PRIMITIVES]: softmaxed alphas, by state. saved: cell_saved_bytes, aligned to 64. Returns 0, or 1: out of memory. */
+ * weights, buffers: the cell's slices of the flat vectors; buffers are moved towards this batch's statistics unless NULL.
+ * rows [14, PRIMITIVES]: softmaxed alphas, by state. saved: cell_saved_bytes, aligned to 64. Returns 0, or 1 if out of memory. */
 int cell_forward(const Cell *cell, const REAL *x0, const REAL *x1, const REAL *weights, const REAL *rows, REAL *buffers,
                  REAL *out, void *saved) {
     const Given given = {x0, x1, weights, rows, saved};
@@ -224,7 +224,8 @@ int cell_forward(const Cell *cell, const REAL *x0, const REAL *x1, const REAL *w
     return 0;
 }
 
-/* Gradients from g, that of out. gx0, gx1, g_weights, g_rows: NULL where not wanted. Otherwise as cell_forward. */
+/* Computes gradients from g, the gradient of out. gx0, gx1, g_weights, g_rows: NULL where not wanted. The rest: see
+ * cell_forward. */
 int cell_backward(const Cell *cell, const REAL *g, const REAL *x0, const REAL *x1, const REAL *weights, const REAL *rows,
                   const REAL *out, void *saved, REAL *gx0, REAL *gx1, REAL *g_weights, REAL *g_rows) {
     const Given given = {x0, x1, weights, rows, saved};

@@ -1,10 +1,10 @@
-/* 1x1 convolutions of one row of maps: small matrix products whose operands are in the first or second cache. */
+/* 1x1 convolutions of one row of maps: small matrix products whose operands fit into the L1 or L2 cache. */
 #ifndef RAMPART_POINTWISE_H
 #define RAMPART_POINTWISE_H
 
 #include "vector.h"
 
-/* A matrix [outputs, inputs] by its two strides, so that a transposed one needs no copy. */
+/* A matrix [outputs, inputs] with two strides, so that transposing needs no copy. */
 typedef struct {
     const REAL *data;
     long row, column;
@@ -14,7 +14,7 @@ typedef struct {
 
 INLINE void pointwise_tile(const int rows, const int vectors, REAL *out, long out_stride, Matrix a, const REAL *x, long x_stride,
                            long inputs, const int accumulate) {
-    vec total[MOST_ROWS][2]; /* a fixed size: compilers keep only such arrays in registers */
+    vec total[MOST_ROWS][2]; /* compilers keep only arrays of a fixed size in registers */
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
@@ -104,8 +104,8 @@ INLINE void outer_tile(const int rows, const int columns, vec *total, long total
         }
 }
 
-/* total [outputs, inputs] += g [outputs, n] x [inputs, n]^T, each entry as a vector of partial sums (`add_up` finishes
- * them), because adding up a register is dear and rows are many. */
+/* total [outputs, inputs] += g [outputs, n] x [inputs, n]^T, each entry as a vector of partial sums. `add_up` reduces them once
+ * after all rows, because reducing a register is expensive. */
 static void outer_add(vec *total, const REAL *g, long g_stride, long outputs, const REAL *x, long x_stride, long inputs, long n) {
     for (long o = 0; o < outputs;) {
         const int rows = o + 4 <= outputs ? 4 : 1;

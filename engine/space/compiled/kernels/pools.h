@@ -1,27 +1,27 @@
-/* Both 3x3 pools of one channel, forward and backward; padding 1, the average over what lies inside.
+/* Both 3x3 pools of one channel, forward and backward; padding 1, excluded from the average.
  *
- * A window is taken apart: three columns of each row first, then three rows of that. Where rows or columns tie, the first
- * wins, so that the maximum found is the first of the window in reading order.
+ * A window is reduced separably: three columns of each row first, then three rows of the results. The first wins a tie
+ * between rows or columns, so the maximum is the first one of the window in reading order.
  */
 #ifndef RAMPART_POOLS_H
 #define RAMPART_POOLS_H
 
 #include "vector.h"
 
-/* A map [height, width * batch]; at stride 2 its rows lie as even columns, then odd columns. */
+/* A map [height, width * batch]; at stride 2 each row stores its even columns, then its odd columns. */
 typedef struct {
     long height, width, batch, stride;
 } Map;
 
 INLINE long outputs_in_row(Map map) { return map.width / map.stride * map.batch; }
 
-/* Where the input column `j` - 1 to the right of output column 0 lies in a row (j = 0, 1, 2). */
+/* Offset in a row of the input column `j` - 1 to the right of output column 0 (j = 0, 1, 2). */
 INLINE long pool_column(Map map, int j) {
     if (map.stride == 1) return (j - 1) * map.batch;
     return (j == 1 ? 0 : j == 0 ? map.width / 2 - 1 : map.width / 2) * map.batch; /* odd column w - 1, even w, odd w */
 }
 
-/* shares[i] = 1 / columns of output i's window that lie inside. */
+/* shares[i] = 1 / number of columns of output i's window inside the map. */
 static void shares_of_columns(REAL *shares, Map map) {
     const long width = map.width / map.stride;
     for (long w = 0; w < width; w++) {
@@ -32,7 +32,8 @@ static void shares_of_columns(REAL *shares, Map map) {
 
 INLINE int rows_inside(Map map, long h) { return 3 - (h == 0) - (map.stride == 1 && h == map.height - 1); }
 
-/* Columns first .. last - 1 of a window (of the three) for the outputs from .. to - 1: largest, its column, and the sum. */
+/* Reduces the window columns first .. last - 1 (of 0 .. 2) for the outputs from .. to - 1: the largest value, its column and
+ * the sum. */
 INLINE void across(REAL *best, INTEGER *place, REAL *all, const REAL *row, Map map, const int first, const int last,
                    long from, long to) {
     const REAL *x[3] = {row + pool_column(map, 0), row + pool_column(map, 1), row + pool_column(map, 2)};
@@ -61,10 +62,10 @@ INLINE void across(REAL *best, INTEGER *place, REAL *all, const REAL *row, Map m
     }
 }
 
-/* maximum, average, number [height / stride, width / stride * batch]: number is the place of the first largest entry. */
+/* maximum, average, number [height / stride, width / stride * batch]; number: index in the window of the first largest entry. */
 static void pools_forward(REAL *maximum, REAL *average, INTEGER *number, const REAL *x, Map map, Arena arena) {
     const long n = outputs_in_row(map), b = map.batch, right = map.stride == 1 ? n - b : n;
-    REAL *shares = reals(&arena, n), *best[3], *all[3]; /* of the last three rows, row r in place r % 3 */
+    REAL *shares = reals(&arena, n), *best[3], *all[3]; /* for the last three rows, row r at index r % 3 */
     INTEGER *place[3];
     for (int i = 0; i < 3; i++) {
         best[i] = reals(&arena, n), all[i] = reals(&arena, n);
@@ -116,43 +117,43 @@ static void pools_forward(REAL *maximum, REAL *average, INTEGER *number, const R
     }
 }
 
-/* The other way for one input row: what each output column gives to its left, middle and right column (of_column), of the
- * maximum and of the average together; from the outputs of `count` rows. */
-INLINE void down(REAL *const *of_column, int count, const int *places, const REAL *const *of_maximum,
-                 const REAL *const *of_average, const INTEGER *const *number, const REAL *share, const REAL *shares, long n) {
+/* Backward for one input row: the gradient that each output column sends to its left, middle and right input column
+ * (g_column), maximum and average together, summed over the `count` output rows whose windows contain the input row. */
+INLINE void down(REAL *const *g_column, int count, const int *places, const REAL *const *g_maximum,
+                 const REAL *const *g_average, const INTEGER *const *number, const REAL *share, const REAL *shares, long n) {
     long i = 0;
     for (; i + LANES <= n; i += LANES) {
         vec v[3] = {{0}, {0}, {0}}, all = {0};
         for (int k = 0; k < count; k++) {
             const mask at = *(const mask *)(number[k] + i);
-            const vec g = load(of_maximum[k] + i);
+            const vec g = load(g_maximum[k] + i);
 #pragma GCC unroll 4
             for (int j = 0; j < 3; j++) v[j] += where(at == (mask){0} + (places[k] + j), g);
-            all += share[k] * load(of_average[k] + i);
+            all += share[k] * load(g_average[k] + i);
         }
         all *= load(shares + i);
 #pragma GCC unroll 4
-        for (int j = 0; j < 3; j++) store(of_column[j] + i, v[j] + all);
+        for (int j = 0; j < 3; j++) store(g_column[j] + i, v[j] + all);
     }
     for (; i < n; i++) {
         REAL v[3] = {0, 0, 0}, all = 0;
         for (int k = 0; k < count; k++) {
             const int j = (int)number[k][i] - places[k];
-            if (j >= 0 && j < 3) v[j] += of_maximum[k][i];
-            all += share[k] * of_average[k][i];
+            if (j >= 0 && j < 3) v[j] += g_maximum[k][i];
+            all += share[k] * g_average[k][i];
         }
-        for (int j = 0; j < 3; j++) of_column[j][i] = v[j] + all * shares[i];
+        for (int j = 0; j < 3; j++) g_column[j][i] = v[j] + all * shares[i];
     }
 }
 
-/* Adds the pools' part to the map's gradient gx, laid out as the map. */
-static void pools_backward(REAL *gx, const REAL *of_maximum, const REAL *of_average, const INTEGER *number, Map map,
+/* Adds the pools' gradient to gx, which has the layout of the map. */
+static void pools_backward(REAL *gx, const REAL *g_maximum, const REAL *g_average, const INTEGER *number, Map map,
                            Arena arena) {
     const long n = outputs_in_row(map), b = map.batch;
-    REAL *shares = reals(&arena, n), *of_column[3];
-    for (int j = 0; j < 3; j++) of_column[j] = zero_reals(&arena, n + 2 * b);
+    REAL *shares = reals(&arena, n), *g_column[3];
+    for (int j = 0; j < 3; j++) g_column[j] = zero_reals(&arena, n + 2 * b);
     if (only_counts(&arena)) return;
-    for (int j = 0; j < 3; j++) of_column[j] += b; /* a column of zeros on either side */
+    for (int j = 0; j < 3; j++) g_column[j] += b; /* a column of zeros on either side */
     shares_of_columns(shares, map);
     for (long r = 0; r < map.height; r++) {
         const REAL *maximum[3], *average[3];
@@ -162,15 +163,15 @@ static void pools_backward(REAL *gx, const REAL *of_maximum, const REAL *of_aver
         for (int i = 0; i < 3; i++) { /* input row r is row i of the window of output row h */
             const long h = (r + 1 - i) / map.stride;
             if (r + 1 - i < 0 || (r + 1 - i) % map.stride || h >= map.height / map.stride) continue;
-            maximum[count] = of_maximum + h * n, average[count] = of_average + h * n, numbers[count] = number + h * n;
+            maximum[count] = g_maximum + h * n, average[count] = g_average + h * n, numbers[count] = number + h * n;
             share[count] = (REAL)1 / rows_inside(map, h), places[count++] = 3 * i;
         }
-        down(of_column, count, places, maximum, average, numbers, share, shares, n);
+        down(g_column, count, places, maximum, average, numbers, share, shares, n);
         for (long odd = 0; odd < map.stride; odd++) {
             REAL *to = gx + (r * map.width + odd * (map.width / 2)) * b;
             for (int j = 0; j < 3; j++) { /* input column 2 c + odd is column j of the window of output column c + shift */
                 if ((odd + 1 - j) % map.stride) continue;
-                const REAL *from = of_column[j] + (odd + 1 - j) / map.stride * b;
+                const REAL *from = g_column[j] + (odd + 1 - j) / map.stride * b;
                 long i = 0;
                 for (; i + LANES <= n; i += LANES) store(to + i, load(to + i) + load(from + i));
                 for (; i < n; i++) to[i] += from[i];

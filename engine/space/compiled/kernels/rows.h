@@ -1,7 +1,7 @@
-/* Rows of maps with zeros on either side, a few at a time, and the taps of a convolution on them.
+/* A ring buffer of zero-padded rows of maps, and the taps of a convolution on them.
  *
- * A state is walked through row by row, so that what one row needs stays in the second cache: a ring holds the last few
- * rows of all channels. A convolution of stride 2 reads even and odd columns apart, so its rows lie split in two parts.
+ * States are processed row by row so that the working set stays in the L2 cache: a ring holds the last few rows of all
+ * channels. A convolution of stride 2 reads even and odd columns separately, so its rows are stored in two parts.
  */
 #ifndef RAMPART_ROWS_H
 #define RAMPART_ROWS_H
@@ -10,16 +10,16 @@
 
 typedef struct {
     long channels, height, width, batch;
-    long split; /* 1, or 2 for rows whose even and odd columns lie apart */
+    long split; /* 1, or 2 for rows whose even and odd columns are stored separately */
     long pad;   /* columns of zeros on either side of a part */
     long part;  /* columns of a part, zeros included */
-    long length; /* numbers of a row */
+    long length; /* numbers in a row */
     long slots; /* rows kept */
     long filled; /* rows 0 .. filled - 1 have been written */
     REAL *data; /* [slots, channels, length] */
 } Ring;
 
-/* A ring for maps [channels, height, width * batch]; `reach` is how many rows a convolution looks up and down. */
+/* Creates a ring for maps [channels, height, width * batch]; a convolution reads `reach` rows up and down. */
 static Ring ring(Arena *arena, long channels, long height, long width, long batch, long split, long pad, long reach) {
     Ring r = {channels, height, width, batch, split, pad, width / split + 2 * pad, 0, 2 * reach + split, 0, NULL};
     if (r.slots > height) r.slots = height;
@@ -37,14 +37,14 @@ static Ring ring(Arena *arena, long channels, long height, long width, long batc
 
 INLINE REAL *slot(const Ring *r, long row) { return r->data + row % r->slots * r->channels * r->length; }
 
-/* Where the column `shift` to the right of output column 0 lies in a row (shift may be negative). */
+/* Offset in a row of the column `shift` to the right of output column 0 (shift may be negative). */
 INLINE long column(const Ring *r, long shift) {
     if (r->split == 1) return (r->pad + shift) * r->batch;
     const long odd = shift & 1;
     return (odd * r->part + r->pad + (shift - odd) / 2) * r->batch;
 }
 
-/* Writes max(0, (x - mean) * scale), NaN where x is NaN, of the next row of maps [channels, height * width * batch].
+/* Appends max(0, (x - mean) * scale) of the next row of maps [channels, height * width * batch]; NaN stays NaN.
  * mean NULL: max(0, x). */
 static void fill_positive(Ring *r, const REAL *maps, const REAL *mean, const REAL *scale) {
     const long row = r->filled++, n = r->width * r->batch, plane = r->height * n;
@@ -76,7 +76,7 @@ typedef struct {
 
 INLINE long reach(Kernel k) { return k.dilation * (k.size / 2); }
 
-/* Taps of output row h of a convolution of the ring's maps. A column no output sees is left out. */
+/* Taps of output row h of a convolution of the ring's maps. Taps that only read padding columns are left out. */
 static void taps_forward(Taps *taps, const Ring *r, long h, Kernel k) {
     taps->count = 0;
     for (long i = 0; i < k.size; i++) {
@@ -91,7 +91,7 @@ static void taps_forward(Taps *taps, const Ring *r, long h, Kernel k) {
     }
 }
 
-/* Taps of row `row`, columns of parity `odd` (0 at stride 1), of the input's gradient; the ring holds the output's. */
+/* Taps for row `row`, columns of parity `odd` (0 at stride 1), of the input's gradient; the ring holds the output's gradient. */
 static void taps_transposed(Taps *taps, const Ring *g, long row, long odd, Kernel k) {
     taps->count = 0;
     for (long i = 0; i < k.size; i++) {

@@ -1,11 +1,11 @@
 /* One state of a cell and all edges that leave it, forward and backward.
  *
- * Stage 1 is what reads the state: four depthwise convolutions per edge (separable 3x3 and 5x5, dilated 3x3 and 5x5), each
- * followed by its 1x1 convolution and BatchNorm, and both pools. Stage 2 is the second half of the separable convolutions.
- * The last BatchNorms, the softmaxed alphas and the sum over primitives are one weighted sum with one constant.
+ * Stage 1 reads the state: four depthwise convolutions per edge (separable 3x3 and 5x5, dilated 3x3 and 5x5), each followed by
+ * its 1x1 convolution and BatchNorm, and both pools. Stage 2 is the second half of the separable convolutions. The last
+ * BatchNorms, the softmaxed alphas and the sum over primitives are one weighted sum with one constant.
  *
- * Kept for the backward pass are the values before each BatchNorm, nothing else: what is between a depthwise and its 1x1
- * convolution is computed again when a weight gradient needs it, which costs less than writing and reading it.
+ * Only the values before each BatchNorm are kept for the backward pass. The values between a depthwise and its 1x1 convolution
+ * are recomputed when a weight gradient needs them, which costs less than writing and reading them.
  */
 #ifndef RAMPART_STATE_H
 #define RAMPART_STATE_H
@@ -17,7 +17,7 @@
 
 #define MOST_EDGES 4
 #define KINDS 4     /* of stage 1: separable 3x3, separable 5x5, dilated 3x3, dilated 5x5 */
-#define SEPARABLE 2 /* of them go through stage 2 */
+#define SEPARABLE 2 /* the first two kinds continue in stage 2 */
 #define PRIMITIVES 7 /* columns of the softmaxed alphas: max pool, average pool, skip, then the four kinds */
 #define MAXIMUM 0
 #define AVERAGE 1
@@ -26,7 +26,7 @@
 
 static const long SIZES[KINDS] = {3, 5, 3, 5}, DILATIONS[KINDS] = {1, 1, 2, 2};
 
-/* Weights, or their gradients, of one state, in the order of the flat vector (engine/space/layout.py). */
+/* Weights of one state, or their gradients, in the order of the flat vector (engine/space/layout.py). */
 typedef struct {
     REAL *depthwise[KINDS];  /* [m, c, size, size] */
     REAL *pointwise;         /* [KINDS, m, c, c] */
@@ -35,14 +35,14 @@ typedef struct {
     REAL *reduce;            /* [2, m, c / 2, c], stride 2 only */
 } Weights;
 
-/* What the forward pass leaves for the backward pass. */
+/* Values that the forward pass keeps for the backward pass. */
 typedef struct {
     REAL *y;     /* [KINDS, m, c, out]: stage 1 before BatchNorm */
     REAL *y2;    /* [SEPARABLE, m, c, out]: stage 2 before BatchNorm */
     REAL *pools; /* [2, c, out] before BatchNorm */
     REAL *skip;  /* [m, c, out] before BatchNorm, stride 2 only */
-    INTEGER *largest; /* [c, out]: where in its window the maximum was */
-    /* Mean, and 1 / standard deviation, of each. */
+    INTEGER *largest; /* [c, out]: index of the maximum in its window */
+    /* Mean and 1 / standard deviation of each. */
     REAL *mean, *scale, *mean2, *scale2, *mean_pools, *scale_pools, *mean_skip, *scale_skip;
 } Saved;
 
@@ -55,7 +55,7 @@ typedef struct {
     Saved saved;
 } State;
 
-/* Where each lies in the flat vector from `at` on; returns where the next state's begin. */
+/* Points to the weights of a state in the flat vector from `at` on; returns the beginning of the next state's. */
 static REAL *place_weights(Weights *w, REAL *at, long m, long c, long stride) {
     for (int k = 0; k < KINDS; k++) w->depthwise[k] = at, at += m * c * SIZES[k] * SIZES[k];
     w->pointwise = at, at += KINDS * m * c * c;
@@ -93,10 +93,10 @@ static void reduce_row(State *s, const Ring *ring, Moments *moments_skip, long h
     }
 }
 
-/* Stage 1, row by row: depthwise convolutions of all edges together, then each edge's 1x1 convolution. */
+/* Stage 1, row by row: the depthwise convolutions of all edges together, then each edge's 1x1 convolution. */
 static void stage1(State *s, const REAL *input, Arena arena, REAL **running) {
     const long mc = s->m * s->c;
-    Moments of_y = moments(&arena, KINDS * mc), of_skip = moments(&arena, mc);
+    Moments moments_y = moments(&arena, KINDS * mc), moments_skip = moments(&arena, mc);
     REAL *z = reals(&arena, mc * s->n);
     Ring ring_ = ring(&arena, s->c, s->h, s->w, s->b, s->stride, s->stride == 1 ? 4 : 2, 4), *r = &ring_;
     if (only_counts(&arena)) return;
@@ -117,20 +117,20 @@ static void stage1(State *s, const REAL *input, Arena arena, REAL **running) {
                 REAL *y = s->saved.y + at * s->c * s->out + h * s->n;
                 const Matrix w = block(s->weights.pointwise + at * s->c * s->c, s->c);
                 pointwise(y, s->out, w, s->c, z + e * s->c * s->n, s->n, s->c, s->n);
-                for (long c = 0; c < s->c; c++) moments_add(&of_y, at * s->c + c, y + c * s->out, s->n, h == 0);
+                for (long c = 0; c < s->c; c++) moments_add(&moments_y, at * s->c + c, y + c * s->out, s->n, h == 0);
             }
         }
-        if (s->stride == 2) reduce_row(s, r, &of_skip, h);
+        if (s->stride == 2) reduce_row(s, r, &moments_skip, h);
     }
     const long half = KINDS / 2 * mc;
-    moments_finish(&of_y, 0, half, s->out, s->saved.mean, s->saved.scale, running[1], half);
-    moments_finish(&of_y, half, half, s->out, s->saved.mean + half, s->saved.scale + half, running[3], half);
-    if (s->stride == 2) moments_finish(&of_skip, 0, mc, s->out, s->saved.mean_skip, s->saved.scale_skip, running[4], mc);
+    moments_finish(&moments_y, 0, half, s->out, s->saved.mean, s->saved.scale, running[1], half);
+    moments_finish(&moments_y, half, half, s->out, s->saved.mean + half, s->saved.scale + half, running[3], half);
+    if (s->stride == 2) moments_finish(&moments_skip, 0, mc, s->out, s->saved.mean_skip, s->saved.scale_skip, running[4], mc);
 }
 
 static void stage2(State *s, Arena arena, REAL *running) {
     const long mc = s->m * s->c, height = s->out / s->n;
-    Moments of_y = moments(&arena, SEPARABLE * mc);
+    Moments moments_y = moments(&arena, SEPARABLE * mc);
     REAL *z = reals(&arena, s->c * s->n);
     for (int k = 0; k < SEPARABLE; k++)
         for (long e = 0; e < s->m; e++) {
@@ -151,14 +151,14 @@ static void stage2(State *s, Arena arena, REAL *running) {
                 }
                 REAL *y = s->saved.y2 + at * s->c * s->out + h * s->n;
                 pointwise(y, s->out, block(s->weights.second_pointwise + at * s->c * s->c, s->c), s->c, z, s->n, s->c, s->n);
-                for (long c = 0; c < s->c; c++) moments_add(&of_y, at * s->c + c, y + c * s->out, s->n, h == 0);
+                for (long c = 0; c < s->c; c++) moments_add(&moments_y, at * s->c + c, y + c * s->out, s->n, h == 0);
             }
         }
     if (only_counts(&arena)) return;
-    moments_finish(&of_y, 0, SEPARABLE * mc, s->out, s->saved.mean2, s->saved.scale2, running, SEPARABLE * mc);
+    moments_finish(&moments_y, 0, SEPARABLE * mc, s->out, s->saved.mean2, s->saved.scale2, running, SEPARABLE * mc);
 }
 
-/* x [h, w * b] with its even columns first; what the pools of stride 2 read. */
+/* Copies x [h, w * b] with the even columns of each row first, as the pools of stride 2 need it. */
 static void split_columns(REAL *to, const REAL *x, const State *s) {
     for (long h = 0; h < s->h; h++)
         for (long w = 0; w < s->w; w++)
@@ -168,7 +168,7 @@ static void split_columns(REAL *to, const REAL *x, const State *s) {
 static void pools(State *s, const REAL *input, Arena arena, REAL *running) {
     const Map map = {s->h, s->w, s->b, s->stride};
     const long in = s->h * s->w * s->b;
-    Moments of_pools = moments(&arena, 2 * s->c);
+    Moments moments_pools = moments(&arena, 2 * s->c);
     REAL *split = s->stride == 2 ? reals(&arena, in) : NULL;
     if (only_counts(&arena)) {
         pools_forward(NULL, NULL, NULL, NULL, map, arena);
@@ -179,13 +179,13 @@ static void pools(State *s, const REAL *input, Arena arena, REAL *running) {
         REAL *maximum = s->saved.pools + c * s->out, *average = s->saved.pools + (s->c + c) * s->out;
         if (split) split_columns(split, x, s);
         pools_forward(maximum, average, s->saved.largest + c * s->out, split ? split : x, map, arena);
-        moments_add(&of_pools, c, maximum, s->out, 1);
-        moments_add(&of_pools, s->c + c, average, s->out, 1);
+        moments_add(&moments_pools, c, maximum, s->out, 1);
+        moments_add(&moments_pools, s->c + c, average, s->out, 1);
     }
-    moments_finish(&of_pools, 0, 2 * s->c, s->out, s->saved.mean_pools, s->saved.scale_pools, running, 2 * s->c);
+    moments_finish(&moments_pools, 0, 2 * s->c, s->out, s->saved.mean_pools, s->saved.scale_pools, running, 2 * s->c);
 }
 
-/* The seven values that edge e adds up in channel c, before BatchNorm, with their means and scales. */
+/* The seven values that an edge sums in one channel, before BatchNorm, with their means and scales. */
 typedef struct {
     const REAL *value[PRIMITIVES];
     REAL mean[PRIMITIVES], scale[PRIMITIVES];
@@ -211,7 +211,7 @@ static Parts parts_of(const State *s, const REAL *input, long e, long c) {
     return p;
 }
 
-/* nodes[e] [c, out] = or += the edge's sum over primitives. */
+/* nodes[e] [c, out] = (first) or += the sum over the primitives of edge e. */
 static void combine(const State *s, const REAL *input, REAL *const *nodes, const int first) {
     for (long e = 0; e < s->m; e++)
         for (long c = 0; c < s->c; c++) {
@@ -247,19 +247,19 @@ static void state_forward(State *s, const REAL *input, REAL *const *nodes, int f
     combine(s, input, nodes, first);
 }
 
-/* Which gradients a backward pass computes; weights only together with the input. */
+/* The gradients that a backward pass computes; weights only together with the input. */
 typedef struct {
     int input, weights, rows;
 } Wanted;
 
-/* Sums over a map of what the backward pass of each edge's last BatchNorms needs; per [m, c]. */
+/* Sums over a map that the backward pass of each edge's last BatchNorms needs; per [m, c]. */
 typedef struct {
-    double *of_g;                   /* sum of g */
-    double *of_product[PRIMITIVES]; /* sum of g (value - mean) */
+    double *sum_g;                   /* sum of g */
+    double *sum_product[PRIMITIVES]; /* sum of g (value - mean) */
 } Sums;
 
-/* All seven products of g with value - mean in one sweep. */
-static void products(double *found, double *of_g, const REAL *g, const Parts *p, long n) {
+/* Sums of g (value - mean) for all seven values, and of g, in one pass over the map. */
+static void products(double *sum_products, double *sum_g, const REAL *g, const Parts *p, long n) {
     vec s[PRIMITIVES + 1];
 #pragma GCC unroll 8
     for (int j = 0; j <= PRIMITIVES; j++) s[j] = (vec){0};
@@ -270,47 +270,47 @@ static void products(double *found, double *of_g, const REAL *g, const Parts *p,
 #pragma GCC unroll 8
         for (int j = 0; j < PRIMITIVES; j++) s[j] += x * (load(p->value[j] + i) - p->mean[j]);
     }
-    *of_g = (double)sum(s[PRIMITIVES]);
-    for (int j = 0; j < PRIMITIVES; j++) found[j] = (double)sum(s[j]);
+    *sum_g = (double)sum(s[PRIMITIVES]);
+    for (int j = 0; j < PRIMITIVES; j++) sum_products[j] = (double)sum(s[j]);
     for (; i < n; i++) {
-        *of_g += g[i];
-        for (int j = 0; j < PRIMITIVES; j++) found[j] += g[i] * (p->value[j][i] - p->mean[j]);
+        *sum_g += g[i];
+        for (int j = 0; j < PRIMITIVES; j++) sum_products[j] += g[i] * (p->value[j][i] - p->mean[j]);
     }
 }
 
-/* Fills the sums; adds the alphas' gradient, which is the same sums times the scales. */
+/* Computes the sums and, from them and the scales, the alphas' gradient g_rows (NULL: not wanted). */
 static Sums sums_of(const State *s, const REAL *input, REAL *const *g, Arena *arena, REAL *g_rows) {
     const long mc = s->m * s->c;
     Sums sums;
-    sums.of_g = take(arena, (size_t)mc * sizeof(double));
-    for (int j = 0; j < PRIMITIVES; j++) sums.of_product[j] = take(arena, (size_t)mc * sizeof(double));
+    sums.sum_g = take(arena, (size_t)mc * sizeof(double));
+    for (int j = 0; j < PRIMITIVES; j++) sums.sum_product[j] = take(arena, (size_t)mc * sizeof(double));
     if (only_counts(arena)) return sums;
     for (long e = 0; e < s->m; e++) {
-        double total_of[PRIMITIVES] = {0};
+        double totals[PRIMITIVES] = {0};
         for (long c = 0; c < s->c; c++) {
             const Parts p = parts_of(s, input, e, c);
-            double found[PRIMITIVES];
-            products(found, sums.of_g + e * s->c + c, g[e] + c * s->out, &p, s->out);
+            double sum_products[PRIMITIVES];
+            products(sum_products, sums.sum_g + e * s->c + c, g[e] + c * s->out, &p, s->out);
             for (int j = 0; j < PRIMITIVES; j++) {
-                sums.of_product[j][e * s->c + c] = found[j];
-                total_of[j] += found[j] * p.scale[j];
+                sums.sum_product[j][e * s->c + c] = sum_products[j];
+                totals[j] += sum_products[j] * p.scale[j];
             }
         }
-        if (g_rows) for (int j = 0; j < PRIMITIVES; j++) g_rows[e * PRIMITIVES + j] = (REAL)total_of[j];
+        if (g_rows) for (int j = 0; j < PRIMITIVES; j++) g_rows[e * PRIMITIVES + j] = (REAL)totals[j];
     }
     return sums;
 }
 
-/* dy [c, n] of a row: the gradient before each channel's BatchNorm. */
+/* dy [c, n] of row h: the gradient with respect to each channel's BatchNorm input. */
 INLINE void backward_rows(REAL *dy, const REAL *g, const REAL *y, const Backward *k, long channels, long plane, long h, long n) {
     for (long c = 0; c < channels; c++) backward_row(dy + c * n, g + c * plane + h * n, y + c * plane + h * n, k[c], n);
 }
 
-/* One depthwise convolution with its 1x1 convolution and BatchNorm, backwards, row by row: `g` [c, out] through BatchNorm
- * (coefficients k, values y) and the 1x1 convolution into a ring of dz, and for each input row the taps of dz.
+/* Backward pass of one depthwise convolution with its 1x1 convolution and BatchNorm, row by row: `g` [c, out] passes through
+ * BatchNorm (coefficients k, values y) and the 1x1 convolution into a ring of dz; each input row then sums its taps of dz.
  *
- * `maps`: [c, h * w * b] what the convolution read, behind ReLU of BatchNorm (mean, scale) or of nothing (NULL); only read
- * for weight gradients. `into` [c, h * w * b] is added to, split by parity of columns at stride 2. */
+ * `maps` [c, h * w * b]: the convolution's input before BatchNorm (mean, scale; NULL: no BatchNorm) and ReLU; read only for
+ * weight gradients. The result is added to `into` [c, h * w * b], with columns split by parity at stride 2. */
 typedef struct {
     long c, b, h, w, n, out;
     Kernel kernel;
@@ -329,11 +329,11 @@ static void branch_backward(const Branch *x, Arena arena) {
     Ring dz = ring(&arena, x->c, height, x->n / x->b, x->b, 1, up, up);
     Ring in = {0};
     const long entries = kernel.size * kernel.size;
-    vec *of_pointwise = NULL, *of_depthwise = NULL; /* gradients as partial sums */
+    vec *pointwise_sums = NULL, *depthwise_sums = NULL; /* gradients as partial sums */
     if (x->g_pointwise) {
         in = ring(&arena, x->c, x->h, x->w, x->b, kernel.stride, kernel.stride == 1 ? up : 2, up);
-        of_pointwise = zeros(&arena, x->c * x->c);
-        of_depthwise = zeros(&arena, x->c * entries);
+        pointwise_sums = zeros(&arena, x->c * x->c);
+        depthwise_sums = zeros(&arena, x->c * entries);
     }
     if (only_counts(&arena)) return;
     for (long row = 0; row < x->h; row++) {
@@ -350,9 +350,9 @@ static void branch_backward(const Branch *x, Arena arena) {
                 REAL w[MOST_TAPS], *at = z + c * x->n;
                 gather(w, &taps, x->depthwise, 1, x->c, c, kernel);
                 tap_sum(1, &at, &taps, c * in.length, w, x->n);
-                tap_dot(of_depthwise + c * entries, to + c * dz.length, &taps, c * in.length, x->n);
+                tap_dot(depthwise_sums + c * entries, to + c * dz.length, &taps, c * in.length, x->n);
             }
-            outer_add(of_pointwise, dy, x->n, x->c, z, x->n, x->c, x->n);
+            outer_add(pointwise_sums, dy, x->n, x->c, z, x->n, x->c, x->n);
         }
         for (long odd = 0; odd < kernel.stride; odd++) {
             Taps taps;
@@ -366,24 +366,25 @@ static void branch_backward(const Branch *x, Arena arena) {
         }
     }
     if (!x->g_pointwise) return;
-    add_up(x->g_pointwise, of_pointwise, x->c * x->c);
-    add_up(x->g_depthwise, of_depthwise, x->c * entries);
+    add_up(x->g_pointwise, pointwise_sums, x->c * x->c);
+    add_up(x->g_depthwise, depthwise_sums, x->c * entries);
 }
 
-/* Through the ReLU before stage 2: t becomes 0 where the BatchNorm was 0 or less; coefficients for the BatchNorm. */
-static void behind_relu(Backward *k, REAL *t, const REAL *y, const REAL *mean, const REAL *scale, long channels, long out) {
+/* Backward through the ReLU before stage 2: sets t to 0 where BatchNorm's output was at most 0, and computes the coefficients k
+ * of that BatchNorm. */
+static void relu_backward(Backward *k, REAL *t, const REAL *y, const REAL *mean, const REAL *scale, long channels, long out) {
     for (long c = 0; c < channels; c++) {
         REAL *at = t + c * out;
         const REAL *value = y + c * out;
-        vec of_t = {0}, of_product = {0};
+        vec sum_t = {0}, sum_product = {0};
         long i = 0;
         for (; i + LANES <= out; i += LANES) {
             const vec d = load(value + i) - mean[c], x = where(~(d <= (vec){0}), load(at + i));
             store(at + i, x);
-            of_t += x;
-            of_product += x * d;
+            sum_t += x;
+            sum_product += x * d;
         }
-        double s = sum(of_t), q = sum(of_product);
+        double s = sum(sum_t), q = sum(sum_product);
         for (; i < out; i++) {
             const REAL d = value[i] - mean[c];
             if (d <= 0) at[i] = 0;
@@ -393,7 +394,7 @@ static void behind_relu(Backward *k, REAL *t, const REAL *y, const REAL *mean, c
     }
 }
 
-/* Both stages of one edge and kind; adds to gx what reaches the state. */
+/* Backward pass of both stages of one edge and kind; adds the state's gradient to gx. */
 static void kind_backward(const State *s, const REAL *input, const REAL *g, const Sums *sums, int kind, long e, Weights *grads,
                           REAL *gx, Arena arena) {
     const Saved *v = &s->saved;
@@ -403,7 +404,8 @@ static void kind_backward(const State *s, const REAL *input, const REAL *g, cons
     const REAL *mean = (second ? v->mean2 : v->mean) + at * c, *scale = (second ? v->scale2 : v->scale) + at * c;
     Backward *k = take(&arena, (size_t)c * sizeof(Backward));
     for (long i = 0; k && i < c; i++)
-        k[i] = backward_of(alpha, mean[i], scale[i], sums->of_g[e * c + i], sums->of_product[FIRST_KIND + kind][e * c + i], s->out);
+        k[i] = backward_of(alpha, mean[i], scale[i], sums->sum_g[e * c + i], sums->sum_product[FIRST_KIND + kind][e * c + i],
+                           s->out);
     const REAL *y = v->y + at * c * s->out;
     if (second) {
         REAL *t = zero_reals(&arena, c * s->out);
@@ -413,7 +415,7 @@ static void kind_backward(const State *s, const REAL *input, const REAL *g, cons
             grads ? grads->second[kind] + e * c * taps : NULL, grads ? grads->second_pointwise + at * square : NULL,
             y, v->mean + at * c, v->scale + at * c, t};
         branch_backward(&branch, arena);
-        if (t) behind_relu(k, t, y, v->mean + at * c, v->scale + at * c, c, s->out);
+        if (t) relu_backward(k, t, y, v->mean + at * c, v->scale + at * c, c, s->out);
         g = t;
     }
     const Branch branch = {
@@ -424,7 +426,7 @@ static void kind_backward(const State *s, const REAL *input, const REAL *g, cons
     branch_backward(&branch, arena);
 }
 
-/* Factorized reduction of edge e, backwards; gx split by parity. */
+/* Backward pass of the factorized reduction of edge e; gx has its columns split by parity. */
 static void reduce_backward(const State *s, const REAL *input, const REAL *g, const Sums *sums, long e, Weights *grads, REAL *gx,
                             Arena arena) {
     const Saved *v = &s->saved;
@@ -436,7 +438,7 @@ static void reduce_backward(const State *s, const REAL *input, const REAL *g, co
     if (only_counts(&arena)) return;
     for (long i = 0; i < c; i++)
         k[i] = backward_of(s->rows[e * PRIMITIVES + SKIP], v->mean_skip[e * c + i], v->scale_skip[e * c + i],
-                           sums->of_g[e * c + i], sums->of_product[SKIP][e * c + i], s->out);
+                           sums->sum_g[e * c + i], sums->sum_product[SKIP][e * c + i], s->out);
     for (long h = 0; h < height; h++) {
         backward_rows(dy, g, v->skip + e * c * s->out, k, c, s->out, h, s->n);
         while (grads && in.filled < 2 * h + 2) fill_positive(&in, input, NULL, NULL);
@@ -452,12 +454,12 @@ static void reduce_backward(const State *s, const REAL *input, const REAL *g, co
         for (long q = 0; q < 2; q++) add_up(grads->reduce + (q * s->m + e) * half * c, outer + q * half * c, half * c);
 }
 
-/* What reaches one channel of the state through ReLU (gx), skip and pools; written or added to `into` [h * w * b]. */
+/* Gradient of one channel of the state through ReLU (gx), skip and pools; written or added to `into` [h * w * b]. */
 static void channel_backward(const State *s, const REAL *x, const REAL *gx, REAL *const *g, const Sums *sums, long c, REAL *into,
                              int add, Arena arena) {
     const Saved *v = &s->saved;
     const long in = s->h * s->w * s->b;
-    REAL *of_pool[2] = {reals(&arena, s->out), reals(&arena, s->out)}, *all = reals(&arena, in);
+    REAL *g_pool[2] = {reals(&arena, s->out), reals(&arena, s->out)}, *all = reals(&arena, in);
     REAL *split = s->stride == 2 ? reals(&arena, in) : NULL;
     const Map map = {s->h, s->w, s->b, s->stride};
     if (only_counts(&arena)) {
@@ -470,23 +472,23 @@ static void channel_backward(const State *s, const REAL *x, const REAL *gx, REAL
     for (int p = 0; p < 2; p++) {
         const REAL *y = v->pools + (p * s->c + c) * s->out;
         const REAL mean = v->mean_pools[p * s->c + c], scale = v->scale_pools[p * s->c + c];
-        REAL *d = of_pool[p];
-        double of_g = 0, of_product = 0;
+        REAL *d = g_pool[p];
+        double sum_g = 0, sum_product = 0;
         for (long e = 0; e < s->m; e++) {
             const REAL alpha = s->rows[e * PRIMITIVES + p], *from = g[e] + c * s->out;
-            of_g += alpha * sums->of_g[e * s->c + c];
-            of_product += alpha * sums->of_product[p][e * s->c + c];
+            sum_g += alpha * sums->sum_g[e * s->c + c];
+            sum_product += alpha * sums->sum_product[p][e * s->c + c];
             if (e == 0) for (long i = 0; i < s->out; i++) d[i] = alpha * from[i];
             else for (long i = 0; i < s->out; i++) d[i] += alpha * from[i];
         }
-        backward_row(d, d, y, backward_of(1, mean, scale, of_g, of_product, s->out), s->out);
+        backward_row(d, d, y, backward_of(1, mean, scale, sum_g, sum_product, s->out), s->out);
     }
     if (s->stride == 1)
         for (long e = 0; e < s->m; e++) {
             const REAL alpha = s->rows[e * PRIMITIVES + SKIP], *from = g[e] + c * s->out;
             for (long i = 0; i < in; i++) all[i] += alpha * from[i];
         }
-    pools_backward(all, of_pool[0], of_pool[1], v->largest + c * s->out, map, arena);
+    pools_backward(all, g_pool[0], g_pool[1], v->largest + c * s->out, map, arena);
     if (s->stride == 1) {
         if (add) for (long i = 0; i < in; i++) into[i] += all[i];
         else memcpy(into, all, (size_t)in * sizeof(REAL));
@@ -494,11 +496,12 @@ static void channel_backward(const State *s, const REAL *x, const REAL *gx, REAL
     }
     for (long h = 0; h < s->h; h++)
         for (long w = 0; w < s->w; w++)
-            memcpy(into + (h * s->w + w) * s->b, all + (h * s->w + w % 2 * (s->w / 2) + w / 2) * s->b, (size_t)s->b * sizeof(REAL));
+            memcpy(into + (h * s->w + w) * s->b, all + (h * s->w + w % 2 * (s->w / 2) + w / 2) * s->b,
+                   (size_t)s->b * sizeof(REAL));
 }
 
-/* g[e] [c, out]: gradients of the nodes the edges lead to. Writes weight gradients and g_rows [m, PRIMITIVES] where wanted;
- * writes or adds the state's gradient `into` [c, h * w * b] (never added at stride 2, where it is always a cell's input). */
+/* g[e] [c, out]: gradients of the nodes that the edges lead to. Writes weight gradients and g_rows [m, PRIMITIVES] where wanted.
+ * Writes the state's gradient to `into` [c, h * w * b], or adds it (never at stride 2, where the state is a cell's input). */
 static void state_backward(State *s, const REAL *input, REAL *const *g, Weights *grads, REAL *g_rows, REAL *into, int add,
                            Wanted wanted, Arena arena) {
     const long plane = s->h * s->w * s->b;

@@ -1,13 +1,14 @@
-/* BatchNorm with the batch's statistics, without affine. Sums are taken about a value near the mean, so that nothing cancels. */
+/* BatchNorm with the batch's statistics and no affine parameters. Sums are taken about a value near the mean to avoid
+ * cancellation. */
 #ifndef RAMPART_STATISTICS_H
 #define RAMPART_STATISTICS_H
 
 #include "vector.h"
 
 #define EPSILON 1e-5
-#define MOMENTUM 0.1 /* of the running statistics, as nn.BatchNorm2d */
+#define MOMENTUM 0.1 /* of the running statistics, as in nn.BatchNorm2d */
 
-/* Running sums of x - shift and its square, as vectors of partial sums, per channel. */
+/* Running sums of x - shift and of its square per channel, as vectors of partial sums. */
 typedef struct {
     vec *sums;   /* [channels, 2] */
     REAL *shift; /* [channels] */
@@ -18,15 +19,15 @@ static Moments moments(Arena *arena, long channels) {
 }
 
 INLINE double total(const REAL *x, long n) {
-    vec found = {0};
+    vec partial = {0};
     long i = 0;
-    for (; i + LANES <= n; i += LANES) found += load(x + i);
+    for (; i + LANES <= n; i += LANES) partial += load(x + i);
     double rest = 0;
     for (; i < n; i++) rest += x[i];
-    return (double)sum(found) + rest;
+    return (double)sum(partial) + rest;
 }
 
-/* Adds a row of one channel; `first` says that it is the channel's first, whose mean the sums are taken about. */
+/* Adds a row of one channel. `first`: it is the channel's first row, and the sums are taken about its mean. */
 INLINE void moments_add(Moments *m, long channel, const REAL *x, long n, int first) {
     if (first) m->shift[channel] = (REAL)(total(x, n) / n);
     const REAL shift = m->shift[channel];
@@ -45,35 +46,35 @@ INLINE void moments_add(Moments *m, long channel, const REAL *x, long n, int fir
     m->sums[2 * channel + 1] = q;
 }
 
-/* Means and 1 / sqrt(variance + epsilon) of `channels` channels of `count` values; running statistics move where given.
- * running: means [channels], then variances [channels]; or NULL. */
+/* Writes the means and 1 / sqrt(variance + epsilon) of `channels` channels with `count` values each, from channel `first` on.
+ * running: running means [channels] to update, with their variances running_stride further on; or NULL. */
 static void moments_finish(const Moments *m, long first, long channels, long count, REAL *mean, REAL *scale, REAL *running,
                            long running_stride) {
     for (long c = 0; c < channels; c++) {
         const double s = (double)sum(m->sums[2 * (first + c)]) / count, q = (double)sum(m->sums[2 * (first + c) + 1]) / count;
         const double centre = (double)m->shift[first + c] + s;
         double variance = q - s * s;
-        /* A comparison that NaN does not pass: NaN must stay NaN. */
+        /* NaN fails this comparison and stays NaN, as it must. */
         if (variance < 0) variance = 0;
         mean[c] = (REAL)centre;
         scale[c] = (REAL)(1 / sqrt(variance + EPSILON));
         if (running) {
-            REAL *of_mean = running + c, *of_variance = running + running_stride + c;
-            *of_mean += (REAL)MOMENTUM * ((REAL)centre - *of_mean);
-            *of_variance += (REAL)MOMENTUM * ((REAL)(variance * count / (count - 1)) - *of_variance);
+            REAL *running_mean = running + c, *running_variance = running + running_stride + c;
+            *running_mean += (REAL)MOMENTUM * ((REAL)centre - *running_mean);
+            *running_variance += (REAL)MOMENTUM * ((REAL)(variance * count / (count - 1)) - *running_variance);
         }
     }
 }
 
-/* The gradient before a BatchNorm from the one behind it, as dy = a g + b + c (y - mean), per channel. */
+/* Coefficients of BatchNorm's backward pass in one channel: dy = a g + b + c (y - mean). */
 typedef struct {
     REAL a, b, c, mean;
 } Backward;
 
-/* of_g: sum of g; of_product: sum of g (y - mean); factor: what the normalised value is multiplied by. */
-INLINE Backward backward_of(REAL factor, REAL mean, REAL scale, double of_g, double of_product, long count) {
+/* sum_g: sum of g; sum_product: sum of g (y - mean); factor: the normalised value is multiplied by it. */
+INLINE Backward backward_of(REAL factor, REAL mean, REAL scale, double sum_g, double sum_product, long count) {
     const double a = (double)factor * scale;
-    return (Backward){(REAL)a, (REAL)(-a * of_g / count), (REAL)(-a * scale * scale * of_product / count), mean};
+    return (Backward){(REAL)a, (REAL)(-a * sum_g / count), (REAL)(-a * scale * scale * sum_product / count), mean};
 }
 
 INLINE void backward_row(REAL *out, const REAL *g, const REAL *y, Backward k, long n) {
@@ -82,7 +83,7 @@ INLINE void backward_row(REAL *out, const REAL *g, const REAL *y, Backward k, lo
     for (; i < n; i++) out[i] = k.a * g[i] + k.b + k.c * (y[i] - k.mean);
 }
 
-/* Sum of g (y - mean). */
+/* Returns the sum of g (y - mean). */
 INLINE double product(const REAL *g, const REAL *y, REAL mean, long n) {
     vec s0 = {0}, s1 = {0};
     long i = 0;

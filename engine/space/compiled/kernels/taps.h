@@ -2,7 +2,7 @@
  *
  * With the batch innermost, a row of a map is one run of width * batch numbers, and a tap of a kernel is the same run read
  * at a shifted address. Every depthwise convolution (any kernel, dilation, stride, forward or transposed) is then a list
- * of addresses and weights, and there are only two loops to make fast: a weighted sum and a set of dot products.
+ * of addresses and weights, and only two loops have to be fast: a weighted sum and a set of dot products.
  */
 #ifndef RAMPART_TAPS_H
 #define RAMPART_TAPS_H
@@ -13,7 +13,7 @@
 #define MOST_OUTPUTS 4
 #define MOST_VECTORS 8
 
-/* Where the taps of one output row lie: source[t] + (channel offset), with the kernel's entry number index[t]. */
+/* The taps of one output row: tap t reads source[t] + (channel offset) and has the kernel's entry index[t]. */
 typedef struct {
     int count;
     const REAL *source[MOST_TAPS];
@@ -22,7 +22,7 @@ typedef struct {
 
 INLINE void tap_tile(const int outputs, const int vectors, REAL *const *out, const Taps *taps, long channel,
                      const REAL *weights, long i, const int accumulate) {
-    /* Arrays of a fixed size: compilers keep only such in registers. */
+    /* Compilers keep only arrays of a fixed size in registers. */
     vec total[MOST_OUTPUTS][MOST_VECTORS];
 #pragma GCC unroll 8
     for (int e = 0; e < outputs; e++)
@@ -70,7 +70,7 @@ static void tap_sum(int outputs, REAL *const *out, const Taps *taps, long channe
     }
 }
 
-/* out[i] += the same for a single output. */
+/* As tap_sum for a single output, but added to out. */
 static void tap_add(REAL *out, const Taps *taps, long channel, const REAL *weights, long n) {
     tap_sum_of(1, 4, &out, taps, channel, weights, n, 1);
 }

@@ -1,4 +1,4 @@
-/* Vectors of the widest registers at hand, for REAL = float or double. Everything else is written with these few names. */
+/* Vectors as wide as the processor's registers, for REAL = float or double. All other code uses only these few names. */
 #ifndef RAMPART_VECTOR_H
 #define RAMPART_VECTOR_H
 
@@ -22,7 +22,7 @@
 #define LANES ((long)(VECTOR_BYTES / sizeof(REAL)))
 #define INLINE static inline __attribute__((always_inline))
 
-/* aligned(sizeof(REAL)): may be loaded from any element; rows of a map start where they start. */
+/* aligned(sizeof(REAL)): may be loaded from any element, because rows of a map have no further alignment. */
 typedef REAL vec __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
 
 /* The result of comparing two vectors: all bits of an element, or none. */
@@ -35,7 +35,7 @@ INLINE vec where(mask m, vec x) { return (vec)(m & (mask)x); } /* x, or 0 */
 INLINE vec choose(mask m, vec x, vec y) { return (vec)((m & (mask)x) | (~m & (mask)y)); }
 INLINE vec positive(vec x) { return where(~(x <= (vec){0}), x); } /* max(0, x), but NaN stays NaN */
 
-/* Keeps a loaded vector in its register: gcc would otherwise load it again at each use, and loads are what is scarce. */
+/* Keeps a loaded vector in its register: gcc would otherwise load it again at each use, and loads are the bottleneck. */
 #if defined(__x86_64__)
 #define HOLD(x) __asm__("" : "+v"(x))
 #else
@@ -48,32 +48,32 @@ INLINE REAL sum(vec x) {
     return total;
 }
 
-/* out[i] = the sum of total[i], which is a vector of partial sums. */
+/* out[i] = sum of the vector of partial sums total[i]. */
 static inline void add_up(REAL *out, const vec *total, long count) {
     for (long i = 0; i < count; i++) out[i] = sum(total[i]);
 }
 
-/* A bump allocator over one block: several arrays, one malloc. Handed on by value, so that what a function takes is free
+/* A bump allocator over one block: several arrays, one malloc. Passed by value, so that a function's allocations are free
  * again when it returns.
  *
- * With base NULL it only counts, which finds how large the block must be: the whole pass is first called with such an arena.
- * A function therefore takes all it needs at its beginning and returns there if `only_counts`. */
+ * With base NULL it only counts: the whole pass is first called with such an arena to find the size of the block. Every function
+ * therefore allocates all its memory at its beginning and then returns if `only_counts`. */
 typedef struct {
     char *base;
     size_t used;
-    size_t *size; /* of the block; while counting, the most that was used so far; NULL: of no interest */
+    size_t *size; /* of the block; while counting, the largest use so far; NULL: not tracked */
 } Arena;
 
 INLINE int only_counts(const Arena *arena) { return !arena->base; }
 
 INLINE void *take(Arena *arena, size_t bytes) {
-    char *found = arena->base ? arena->base + arena->used : NULL;
+    char *start = arena->base ? arena->base + arena->used : NULL;
     arena->used += (bytes + 63) / 64 * 64;
     if (arena->size && arena->used > *arena->size) {
-        if (found) abort(); /* taken, but not counted */
+        if (start) abort(); /* allocated more than was counted */
         *arena->size = arena->used;
     }
-    return found;
+    return start;
 }
 
 INLINE REAL *reals(Arena *arena, long count) { return take(arena, (size_t)count * sizeof(REAL)); }
