@@ -23,7 +23,7 @@ COUNTERS = r"(^|\.)num_batches_tracked$"
 
 
 class Place(NamedTuple):
-    """The location of one tensor of the DARTS family: its name there, our entry and the index inside that entry."""
+    """The location of one tensor of the DARTS family: its name there, our entry and the index `at` which it is in that entry."""
 
     name: str
     entry: str
@@ -103,7 +103,7 @@ def export(layout: Layout, flat: Tensor, places: Iterator[Place]) -> dict[str, T
 
 def family_shape(place: Place, views: Mapping[str, Tensor]) -> tuple[int, ...]:
     """Return a tensor's shape in the DARTS family, where convolutions always have four dimensions."""
-    shape = tuple(views[place.entry][place.index].shape)
+    shape = tuple(views[place.entry][place.at].shape)
     if not place.name.endswith("weight") or place.name.startswith(("stem.1", "classifier")) or len(shape) == 4:
         return shape
     return (shape[0], 1, *shape[1:]) if "depthwise" in place.entry else (*shape, 1, 1)
