@@ -35,6 +35,7 @@ from engine.configuring import build, config_class, preset_values, published_val
 from engine.data import fetching
 from engine.data.fetching import Presence
 from engine.errors import ConfigError
+from engine.files import free_bytes
 from engine.requests import force_stop, queue, resume, runs_root, status
 from engine.requests import request_stop as stop
 from engine.run import device
@@ -319,7 +320,7 @@ def _findings(root: Path) -> Iterator[Finding]:
     yield Finding("datasets", datasets, True)
     yield Finding("methods", ", ".join(METHODS), True)
     folder = next(path for path in (root, *root.parents) if path.exists())
-    free = shutil.disk_usage(folder).free
+    free = free_bytes(root)
     yield Finding("disk", f"{free / 2**30:.1f} GB free for {root}", free >= LEAST_FREE_BYTES, "Free some space.")
     yield Finding("runs folder", str(root), folder.is_dir() and os.access(folder, os.W_OK),
                   f"Make {folder} writable or choose another (--runs DIR).")

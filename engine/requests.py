@@ -24,19 +24,11 @@ from engine.command import ROOT, program
 from engine.config import PRESETS, RetrainConfig, RunConfig, parse_pixels, pixels_text
 from engine.configuring import build, config_class, deviations, preset_values
 from engine.errors import ConfigError, RunError
+from engine.files import atomic_write_json, sync_directory
 from engine.registry import unknown_name
 from engine.run import admission, provenance
 from engine.run.chain import followers, with_splits_of
-from engine.run.folder import (
-    SCHEMA,
-    RunFolder,
-    atomic_write_json,
-    check_id,
-    free_id,
-    read_json,
-    run_ids,
-    sync_directory,
-)
+from engine.run.folder import SCHEMA, RunFolder, check_id, free_id, read_json, run_ids
 from engine.run.lineage import trained_network
 from engine.run.matching import matched
 from engine.run.state import RunState, compute, is_alive

@@ -23,7 +23,7 @@ from engine.architecture import genotype
 from engine.attack.fingerprint import fingerprint
 from engine.attack.statistics import wilson
 from engine.configuring import build
-from engine.run import folder as run_folder
+from engine.files import atomic_write_json
 from engine.run.events import encode
 from engine.run.state import boot_id
 
@@ -63,7 +63,7 @@ class EventsFile:
 def write_json(path: Path, value: Any) -> None:
     """Writes `value` as JSON the way the engine does, making the folders above."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    run_folder.atomic_write_json(path, value)
+    atomic_write_json(path, value)
 
 
 def write_run_json(root: Path, run: str, kind: str, *, method: str | None = "arnas", title: str = "ARNAS",

@@ -16,25 +16,26 @@ SOURCES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("
 # Part -> the parts it may import. A part is a folder or a file directly below engine/, and app/ as a whole.
 ARROWS = {
     "errors": "",
+    "files": "",
     "registry": "errors",
     "command": "",
     "architecture": "errors registry",
     "config": "errors architecture",
-    "data": "errors registry",
+    "data": "errors files registry",
     "attack": "errors registry config data",
     "space": "errors registry architecture",
     "search": "errors registry architecture config data attack space",
     "train": "config data attack",
     "configuring": "errors registry architecture config data attack search",
-    "run": "errors registry architecture config configuring data attack space search train",
+    "run": "errors files registry architecture config configuring data attack space search train",
     "log": "errors configuring attack run",
-    "requests": "errors registry command config configuring search run",
+    "requests": "errors files registry command config configuring search run",
     "configuration_file": "errors registry config configuring run",
-    "exchange": "errors registry architecture config configuring data space run",
-    "api": "errors architecture config configuring data space search run log requests",
+    "exchange": "errors files registry architecture config configuring data space run",
+    "api": "errors files architecture config configuring data space search run log requests",
     "cli": "errors registry command architecture config configuring data search run requests "
            "configuration_file exchange api",
-    "app": "errors command architecture config configuring configuration_file data attack search run log requests exchange",
+    "app": "errors files command architecture config configuring configuration_file data attack search run log requests exchange",
 }
 # The page's process stays light: no torch, and only those modules of the larger parts that hold facts.
 APP_MAY_IMPORT = {

@@ -17,6 +17,7 @@ from engine.data.catalogue import DATASETS, image_source
 from engine.data.dataset import Dataset
 from engine.data.prepared import absence
 from engine.data.splits import split_sizes
+from engine.files import free_bytes
 from engine.run import device
 
 # A quick chain writes tens of megabytes; below this, a run is likely to fill the disk.
@@ -119,10 +120,7 @@ def cores_fact() -> Fact:
 
 def disk_fact(runs: Path) -> Fact:
     """Return the free space where the runs folder is, or will be."""
-    folder = runs.resolve()
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
+    free = free_bytes(runs)
     text = f"{free / 2**30:,.1f} GiB free in {runs}."
     return Fact("good", "Disk", text) if free > LOW_DISK_BYTES else Fact("bad", "Disk", f"{text} Free some space first.")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
-import shutil
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 from engine.data.dataset import Source
 from engine.data.prepared import MAKE_ROOM, Progress
 from engine.errors import DataError
+from engine.files import free_bytes
 
 CHUNK = 2**18
 TIMEOUT_S = 30
@@ -141,7 +141,7 @@ def _start(content_range: str | None) -> int | None:
 
 def _check_space(source: Source, part: Path) -> None:
     missing = source.bytes - (part.stat().st_size if part.exists() else 0)
-    free = shutil.disk_usage(part.parent).free
+    free = free_bytes(part.parent)
     if free < missing:
         raise DataError(f"{source.file} needs {missing / 1e6:.0f} MB more on the disk of {part.parent}, got {free / 1e6:.0f} MB "
                         f"free; {MAKE_ROOM}")

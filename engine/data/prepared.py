@@ -16,14 +16,13 @@ import hashlib
 import json
 import math
 import os
-import secrets
-import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from engine.errors import DataError, shortened
+from engine.files import atomic_write, atomic_write_bytes, atomic_write_json, free_bytes
 
 if TYPE_CHECKING:
     from engine.data.dataset import Block, Dataset
@@ -114,31 +113,26 @@ def write(name: str, blocks: Iterable[Block], facts: Mapping[str, Any], *,
         DataError: the blocks do not match the facts, or the disk is full.
     """
     place = prepared_place(name)
-    drafts: list[Path] = []
+    draft = place / "images.npy"  # until the hash of its content is known
     try:
         place.mkdir(parents=True, exist_ok=True)
         _check_space(place, math.prod(facts["image_shape"]) * facts["images"])
-        draft = place / f".images.{os.getpid()}.{secrets.token_hex(3)}"
-        drafts.append(draft)
-        with draft.open("xb") as file:
+        with atomic_write(draft) as file:
             labels, digest = _write_images(file, name, blocks, facts, progress)
-            file.flush()
-            os.fsync(file.fileno())
         # The same 16 characters that runs record for their data.
         digest.update(labels.tobytes())
         fingerprint = digest.hexdigest()[:16]
         files = [f"images-{fingerprint}.npy", f"labels-{fingerprint}.npy"]
         os.replace(draft, place / files[0])
-        _replace(place / files[1], _npy(labels), drafts)
+        atomic_write_bytes(place / files[1], _npy(labels))
         record = {"schema": SCHEMA, "name": name, **{key: _plain(value) for key, value in facts.items()}, "hash": fingerprint,
                   "files": {file: (place / file).stat().st_size for file in files}, "prepared": time.time()}
-        _replace(place / RECORD, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode(), drafts)
+        atomic_write_json(place / RECORD, record)
     except OSError as problem:
         raise DataError(f"The dataset {name} must be written to {place} and could not be ({problem.strerror or problem}); "
                         f"{MAKE_ROOM}") from None
     finally:
-        for draft in drafts:
-            draft.unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
     for old in place.iterdir():
         if old.suffix == ".npy" and old.name not in files:
             old.unlink(missing_ok=True)  # processes that have it memory-mapped keep their copy
@@ -179,7 +173,7 @@ def _write_images(file: IO[bytes], name: str, blocks: Iterable[Block], facts: Ma
 
 
 def _check_space(place: Path, wanted: int) -> None:
-    free = shutil.disk_usage(place).free
+    free = free_bytes(place)
     if free < wanted + 2**24:
         raise DataError(f"Preparing the images needs {wanted / 1e6:.0f} MB on the disk of {place}, got {free / 1e6:.0f} MB free; "
                         f"{MAKE_ROOM}")
@@ -193,16 +187,6 @@ def _npy(array: Any) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()
-
-
-def _replace(path: Path, content: bytes, drafts: list[Path]) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(3)}")
-    drafts.append(draft)
-    with draft.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
 
 
 def _plain(value: Any) -> Any:

@@ -25,9 +25,9 @@ from engine.data.dataset import Dataset
 from engine.errors import CheckpointError, first_line
 from engine.exchange.imported import Origin, new_run
 from engine.exchange.reading import unreadable
+from engine.files import atomic_write_json
 from engine.run import admission, checkpoint
 from engine.run.event_kinds import Alert, Finished, NetworkBuilt
-from engine.run.folder import atomic_write_json
 from engine.space.darts_names import tensors_of
 from engine.space.network import ALPHAS, Network, load_darts_state_dict
 

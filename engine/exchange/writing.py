@@ -11,8 +11,8 @@ from engine.architecture.network import DerivedNetwork
 from engine.architecture.placement import STEM_MULTIPLIER, positions
 from engine.errors import ConfigError
 from engine.exchange.source import Source
+from engine.files import atomic_write_bytes
 from engine.registry import unknown_name
-from engine.run.folder import atomic_write_bytes
 
 FORMATS = {"json": "the genotype", "module": "a PyTorch module in one file that needs torch and nothing else",
            "onnx": "an ONNX graph with its weights (needs requirements-onnx.txt)"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from engine.configuring import check_batch
 from engine.data.catalogue import DATASETS, image_source
 from engine.data.prepared import absence
 from engine.errors import ConfigError, DataError, RunError
+from engine.files import free_bytes
 from engine.run.folder import RunFolder
 from engine.run.lineage import arrangement_of, trained_network
 
@@ -30,7 +30,7 @@ def check_disk(runs: Path, least_bytes: int = LEAST_FREE_BYTES) -> None:
     Raises:
         RunError: less than `least_bytes` free where the runs live.
     """
-    free = shutil.disk_usage(runs).free
+    free = free_bytes(runs)
     if free < least_bytes:
         raise RunError(f"A launch needs at least {least_bytes // 2**20} MB free on the disk of {runs}, "
                        f"{free / 2**20:.0f} MB are; free some space or use another runs folder (--runs DIR).")

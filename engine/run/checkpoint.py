@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from engine.errors import CheckpointError
-from engine.run.folder import atomic_write_bytes, sync_directory
+from engine.files import atomic_write_bytes, sync_directory
 
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
 SCHEMA = 1

@@ -14,7 +14,8 @@ import torch
 
 from engine.data.dataset import Dataset
 from engine.errors import RunError
-from engine.run.folder import RunFolder, atomic_write_json, read_json
+from engine.files import atomic_write_json
+from engine.run.folder import RunFolder, read_json
 from engine.run.provenance import package_versions
 from engine.space.compiled import build as kernels
 

@@ -62,39 +62,6 @@ def free_id(runs: Path, name: str, dataset: str, created: float) -> str:
     return run_id
 
 
-def sync_directory(path: Path) -> None:
-    """Makes a rename or a new file in `path` survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def atomic_write_bytes(path: Path, data: bytes | memoryview) -> None:
-    """Replaces `path` by `data` in one step: temporary file, fsync, rename, fsync of the directory.
-
-    Raises:
-        OSError: the disk is full or the folder is not writable; then `path` is what it was before.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(3)}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)
-
-
-def atomic_write_json(path: Path, value: Any) -> None:
-    """`atomic_write_bytes` of `value` as readable JSON."""
-    atomic_write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
-
-
 def read_json(path: Path) -> dict[str, Any] | None:
     """The JSON object in `path`, or None when there is no such file.
 

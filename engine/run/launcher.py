@@ -12,7 +12,8 @@ from typing import Protocol
 
 import psutil
 
-from engine.run.folder import RunFolder, atomic_write_json
+from engine.files import atomic_write_json
+from engine.run.folder import RunFolder
 from engine.run.state import identity
 
 CHECKOUT = Path(__file__).resolve().parents[2]

@@ -13,9 +13,10 @@ from engine.attack.catalogue import ATTACKS
 from engine.attack.evaluation import Evaluation
 from engine.config import AttackConfig
 from engine.errors import CheckpointError, RunError
+from engine.files import atomic_write_bytes
 from engine.run import checkpoint
 from engine.run.event_kinds import AttackResult, SplitOpened
-from engine.run.folder import RunFolder, atomic_write_bytes, read_json
+from engine.run.folder import RunFolder, read_json
 from engine.run.preparation import Prepared, at_work, prepare, save, write_network
 from engine.run.session import Session
 

@@ -12,9 +12,9 @@ from engine.data.augmentation import generator_for
 from engine.data.loading import batches, channel_statistics
 from engine.data.splits import stable_seed, steps_in_epoch
 from engine.errors import RunError
+from engine.files import atomic_write_json
 from engine.run import checkpoint
 from engine.run.event_kinds import Metric
-from engine.run.folder import atomic_write_json
 from engine.run.lineage import trained_network
 from engine.run.preparation import Prepared, at_work, prepare, save, write_network
 from engine.run.session import Session

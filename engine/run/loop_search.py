@@ -24,9 +24,9 @@ from engine.data.loading import batches, channel_statistics
 from engine.data.out_of_distribution import OutOfDistributionImages, restated
 from engine.data.splits import halved_in_file_order, steps_in_epoch
 from engine.errors import RunError
+from engine.files import atomic_write_json
 from engine.run import checkpoint, environment
 from engine.run.event_kinds import Alpha, DerivedGenotype, MeasuredCandidate, Metric, Objectives
-from engine.run.folder import atomic_write_json
 from engine.run.preparation import Prepared, at_work, prepare, save
 from engine.run.session import Session
 from engine.search.candidates import Candidate, ranked

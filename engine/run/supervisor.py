@@ -24,8 +24,9 @@ from typing import Any
 import psutil
 
 from engine.errors import RunError
+from engine.files import atomic_write_json
 from engine.run import device
-from engine.run.folder import RunFolder, atomic_write_json, read_json, run_ids
+from engine.run.folder import RunFolder, read_json, run_ids
 from engine.run.launcher import Launcher, LocalLauncher, Start
 from engine.run.state import FRESH_HEARTBEAT_S, boot_id, compute, identity, is_alive, is_waiting, modified, outcome
 

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from engine.errors import RampartError, RunError, StopRequested
+from engine.files import atomic_write_json
 from engine.run.event_kinds import Alert, Finished
-from engine.run.folder import RunFolder, atomic_write_json, read_json
+from engine.run.folder import RunFolder, read_json
 from engine.run.session import RESERVE_BYTES, Session, is_disk_full
 
 HEARTBEAT_S = 2.0

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from engine.attack.guard import attacked, under_attack
 from engine.attack.pgd import pgd, project
-from engine.train.precision import Precision, computed_in
+from engine.train.precision import Precision, under_autocast
 
 Objective = Callable[[Tensor], Tensor]
 
@@ -47,7 +47,7 @@ def training_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float,
         [B, C, H, W] in the ball and in 0..1, without gradient.
     """
     with under_attack(network):
-        return _images(computed_in(precision, attacked(network)), x, objective or (lambda logits: F.cross_entropy(logits, y)),
+        return _images(under_autocast(precision, attacked(network)), x, objective or (lambda logits: F.cross_entropy(logits, y)),
                        generator, poll, epsilon=epsilon, step_size=step_size, steps=steps, start=start, start_noise=start_noise)
 
 
@@ -61,7 +61,7 @@ def fast_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, ste
     Args and returns as `training_images`; step_size: pixel space, 1.25 epsilon as published.
     """
     with _frozen(network):
-        return _images(computed_in(precision, network), x, lambda logits: F.cross_entropy(logits, y), generator, poll,
+        return _images(under_autocast(precision, network), x, lambda logits: F.cross_entropy(logits, y), generator, poll,
                        epsilon=epsilon, step_size=step_size, steps=1, start="uniform")
 
 
@@ -113,7 +113,7 @@ def trades_images(network: nn.Module, x: Tensor, y: Tensor, *, generator: torch.
     """
     poll()
     with under_attack(network):
-        logits_of = computed_in(precision, attacked(network))
+        logits_of = under_autocast(precision, attacked(network))
         with torch.no_grad():
             clean = logits_of(x)
         return _images(logits_of, x, lambda logits: divergence(clean, logits), generator, poll, **attack)  # type: ignore[arg-type]

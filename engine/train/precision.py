@@ -15,7 +15,7 @@ from torch import Tensor
 Precision = Literal["float32", "bf16"]
 
 
-def computed_in(precision: Precision, function: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
+def under_autocast(precision: Precision, function: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
     """Return `function` computed in a precision.
 
     Args:

@@ -24,7 +24,7 @@ from engine.data.loading import Images
 from engine.train import schedule
 from engine.train.adversarial import fast_images, trades_images, trades_loss, training_images
 from engine.train.average import Average
-from engine.train.precision import computed_in
+from engine.train.precision import under_autocast
 
 
 @dataclass(frozen=True)
@@ -261,9 +261,9 @@ class Retraining:
         poll()
         if self.config.auxiliary_weight > 0:
             with_auxiliary: Any = self.network.forward_with_auxiliary
-            both: tuple[Tensor, Tensor | None] = computed_in(self.config.precision, with_auxiliary)(x)
+            both: tuple[Tensor, Tensor | None] = under_autocast(self.config.precision, with_auxiliary)(x)
             return both
-        return computed_in(self.config.precision, self.network)(x), None
+        return under_autocast(self.config.precision, self.network)(x), None
 
     def _auxiliary_loss(self, auxiliary: Tensor | None, y: Tensor) -> Tensor | float:
         return 0.0 if auxiliary is None else self.config.auxiliary_weight * F.cross_entropy(auxiliary, y)

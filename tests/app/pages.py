@@ -9,7 +9,7 @@ from typing import Any
 
 from streamlit.testing.v1 import AppTest
 
-from engine.run.folder import atomic_write_json
+from engine.files import atomic_write_json
 from engine.run.state import identity
 
 MAIN = Path(__file__).resolve().parents[2] / "app" / "main.py"

@@ -13,7 +13,8 @@ from engine.architecture.cost import Cost, cost
 from engine.config import RetrainConfig
 from engine.configuring import build
 from engine.errors import ConfigError, RunError
-from engine.run.folder import RunFolder, atomic_write_json
+from engine.files import atomic_write_json
+from engine.run.folder import RunFolder
 from engine.run.matching import matched
 from tests.engine.architectures import random_genotype
 from tests.engine.run.processes import without_supervisor

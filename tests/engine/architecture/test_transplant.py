@@ -13,7 +13,8 @@ from engine.architecture.transplant import read_grafts, transplant
 from engine.config import RetrainConfig
 from engine.configuring import build
 from engine.errors import ConfigError, GenotypeError, RampartError
-from engine.run.folder import RunFolder, atomic_write_json
+from engine.files import atomic_write_json
+from engine.run.folder import RunFolder
 from engine.run.lineage import genotype_of, trained_genotype
 from tests.engine.architectures import random_genotype
 from tests.engine.run.processes import without_supervisor

@@ -70,8 +70,8 @@ def test_a_retrained_network_computes_the_same_alone(auxiliary: bool, tmp_path: 
 
 def write_retrained_larger(runs: Path) -> Network:
     """Write a retraining with auxiliary head and normalisation, for images with odd sides; return its network."""
+    from engine.files import atomic_write_json
     from engine.run import checkpoint
-    from engine.run.folder import atomic_write_json
 
     genotype = random_genotype(5)
     write_retrained(runs, genotype)

@@ -12,8 +12,9 @@ from typing import Any
 import psutil
 
 from engine import requests
+from engine.files import atomic_write_json
 from engine.run.events import read_events
-from engine.run.folder import RunFolder, atomic_write_json, read_json
+from engine.run.folder import RunFolder, read_json
 from engine.run.state import RunState, identity
 
 # Generous, because the machine may be busy; nothing waits that long when all is well.

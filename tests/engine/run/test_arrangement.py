@@ -19,7 +19,8 @@ from engine.configuring import build
 from engine.errors import ConfigError, StopRequested
 from engine.exchange import entry, source
 from engine.exchange.writing import module_text
-from engine.run.folder import RunFolder, atomic_write_json, read_json
+from engine.files import atomic_write_json
+from engine.run.folder import RunFolder, read_json
 from engine.run.loop_attack import network_of
 from engine.run.matching import matched
 from engine.space.network import Network

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from engine.errors import RunError
-from engine.run.folder import RunFolder, atomic_write_json, new_id, read_json, run_ids
+from engine.files import atomic_write_json
+from engine.run.folder import RunFolder, new_id, read_json, run_ids
 
 RUN = "20261120-0915-arnas-digits-7f3a"
 

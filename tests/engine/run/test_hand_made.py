@@ -14,9 +14,10 @@ from engine.architecture.network import named_network
 from engine.cli import main
 from engine.configuring import build, differences_from_paper
 from engine.errors import RampartError, StopRequested
+from engine.files import atomic_write_json
 from engine.log import RunLog
 from engine.run import admission, checkpoint
-from engine.run.folder import RunFolder, atomic_write_json, read_json
+from engine.run.folder import RunFolder, read_json
 from engine.run.loop_attack import network_of
 from tests import sample_runs
 from tests.engine.run.processes import events_of, without_supervisor

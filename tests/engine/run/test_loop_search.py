@@ -15,8 +15,9 @@ from engine.data.augmentation import generator_for
 from engine.data.catalogue import DATASETS
 from engine.data.splits import splits_of
 from engine.errors import StopRequested
+from engine.files import atomic_write_json
 from engine.run import loop_search
-from engine.run.folder import RunFolder, atomic_write_json
+from engine.run.folder import RunFolder
 from engine.run.preparation import prepare
 from engine.run.session import Session
 from engine.search.methods.registry import METHODS

@@ -12,10 +12,11 @@ from engine import requests
 from engine.architecture.catalogue import find_genotype
 from engine.architecture.network import DerivedNetwork
 from engine.errors import CheckpointError, RampartError, RunError, StopRequested
+from engine.files import atomic_write_json
 from engine.run import checkpoint, loop_attack, loop_retrain, loop_search
 from engine.run import session as session_module
 from engine.run.event_kinds import Finished
-from engine.run.folder import RunFolder, atomic_write_json, read_json
+from engine.run.folder import RunFolder, read_json
 from engine.run.preparation import prepare, write_network
 from engine.run.session import Session
 from engine.run.stop import StopPoll

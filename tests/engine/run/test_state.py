@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from engine.errors import RunError
-from engine.run.folder import RunFolder, atomic_write_json
+from engine.files import atomic_write_json
+from engine.run.folder import RunFolder
 from engine.run.state import compute, identity
 
 RUN, PARENT = "20261120-0915-retrain-digits-7f3a", "20261120-0914-arnas-digits-0000"

@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from engine import requests
-from engine.run.folder import RunFolder, atomic_write_json, read_json
+from engine.files import atomic_write_json
+from engine.run.folder import RunFolder, read_json
 from engine.run.launcher import Start
 from engine.run.state import identity
 from engine.run.supervisor import Supervisor, take_lock

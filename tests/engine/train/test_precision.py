@@ -17,7 +17,7 @@ from engine.configuring import build
 from engine.space.network import Network
 from engine.space.primitives import dropped_scale
 from engine.space.residual import ResidualNetwork
-from engine.train.precision import computed_in
+from engine.train.precision import under_autocast
 from engine.train.retrain import Retraining
 
 DEVICE = torch.device(os.environ.get("RAMPART_TEST_DEVICE", "cpu"))
@@ -49,7 +49,7 @@ def test_a_step_is_that_of_float32_within_the_rounding(name: str) -> None:
     network, x, y = network_of(name)
     plain, found = network.train(), copy.deepcopy(network).train()
     expected = plain(x)
-    logits = computed_in("bf16", found)(x)
+    logits = under_autocast("bf16", found)(x)
     assert logits.dtype == torch.float32
     assert 0 < apart(logits.detach(), expected.detach()) < 0.05
     for output in (expected, logits):
@@ -73,7 +73,7 @@ def test_what_an_attack_differentiates_is_near(name: str) -> None:
     with under_attack(network):
         for precision in ("bf16", "float32"):
             images = x.clone().requires_grad_()
-            F.cross_entropy(computed_in(precision, attacked(network))(images), y).backward()
+            F.cross_entropy(under_autocast(precision, attacked(network))(images), y).backward()
             gradients.append(images.grad)
     assert gradients[0].dtype == torch.float32
     assert float(torch.cosine_similarity(*(gradient.flatten() for gradient in gradients), dim=0)) > 0.95
@@ -81,7 +81,7 @@ def test_what_an_attack_differentiates_is_near(name: str) -> None:
 
 def test_float32_is_the_function_itself() -> None:
     function = torch.nn.Linear(2, 2)
-    assert computed_in("float32", function) is function
+    assert under_autocast("float32", function) is function
 
 
 def test_a_pass_without_gradients_does_not_cut_off_the_next() -> None:
@@ -89,8 +89,8 @@ def test_a_pass_without_gradients_does_not_cut_off_the_next() -> None:
     network, x, y = network_of("wide-resnet-10-1")
     with torch.autocast(DEVICE.type, torch.bfloat16):  # somebody's, around both
         with torch.no_grad():
-            computed_in("bf16", network)(x)
-        logits = computed_in("bf16", network)(x)
+            under_autocast("bf16", network)(x)
+        logits = under_autocast("bf16", network)(x)
     F.cross_entropy(logits, y).backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
 
