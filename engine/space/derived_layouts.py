@@ -1,0 +1,363 @@
+"""The two layouts of the fast forward pass of derived networks: maps as rows of one matrix per channel, or as PyTorch's tensors.
+
+`engine.space.derived` chooses one for a network and composes the pass of its parts.
+
+Small maps are stored as [C, H W B] (`Rows`): a depthwise convolution is one product per channel with a [pixels out, pixels in]
+matrix (see `engine.space.dense`), a 1x1 convolution is one matrix product, and BatchNorm normalises contiguous rows. Larger maps
+stay [B, C, H, W] (`Maps`) and use PyTorch's convolutions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from engine.space.dense import taps
+from engine.space.depthwise import depthwise
+from engine.space.primitives import DilConv, FactorizedReduce, SepConv, Zero
+
+Size = tuple[int, int]
+Adder = Callable[[Tensor, Tensor | None], Tensor]  # (maps, total) -> total + f(maps); see Edge.add
+# With at least this many channels, PyTorch's CPU convolutions are faster in the channels_last format.
+CHANNELS_LAST_FROM = 16
+
+
+class State:
+    """A state's maps, with a cache of the values that several edges derive from them."""
+
+    def __init__(self, maps: Tensor) -> None:
+        self.maps = maps
+        self._cache: dict[object, Tensor] = {}
+
+    @property
+    def rectified(self) -> Tensor:
+        """ReLU of the maps."""
+        return self.once("rectified", F.relu)
+
+    def once(self, name: object, make: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return make(maps), computed on the first call and cached under `name`."""
+        if name not in self._cache:
+            self._cache[name] = make(self.maps)
+        return self._cache[name]
+
+
+@dataclass(frozen=True)
+class Edge:
+    """One operation. To sum a node, start from the sum of its edges' constants and apply each `edge.add(state, total)`.
+
+    Attributes:
+        add: (state, total) -> total plus the operation's value without its constant. total: None for zero, [C] or maps.
+        constant: [C], added to every pixel of a channel (BatchNorm's shift); None for zero.
+        droppable: True if drop path applies.
+    """
+
+    add: Callable[[State, Tensor | None], Tensor]
+    constant: Tensor | None = None
+    droppable: bool = True
+
+    def __call__(self, state: State) -> Tensor:
+        """Return the operation's value, constant included."""
+        return self.add(state, self.constant)
+
+
+class Layout(Protocol):
+    """A memory layout of maps and the operations on it. Each `size` is the (height, width) of the operation's input."""
+
+    live: bool
+
+    def stem(self, stem: nn.Sequential, size: Size) -> Callable[[Tensor], Tensor]:
+        """Return the stem as a function of normalised images [B, C, H, W]."""
+
+    def leave(self, maps: Tensor, size: Size) -> Tensor:
+        """Convert maps to [B, C, H, W]."""
+
+    def add(self, total: Tensor | None, maps: Tensor) -> Tensor:
+        """Return total + maps; total may be None or [C]."""
+
+    def scaled(self, maps: Tensor, scale: Tensor) -> Tensor:
+        """Multiply the maps of each image by its entry of scale [B]."""
+
+    def join(self, maps: Sequence[Tensor]) -> Tensor:
+        """Concatenate maps along the channels."""
+
+    def projection(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor | None]:
+        """Return a convolution (always 1x1 in `Rows`) followed by BatchNorm as (add to a total, constant)."""
+
+    def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor | None]:
+        """Return a factorized reduction without its ReLU as (add to a total, constant)."""
+
+    def depthwise(self, convolution: nn.Conv2d, size: Size) -> Callable[[Tensor], Tensor]:
+        """Return a depthwise convolution as a function of maps."""
+
+    def other(self, module: nn.Module, size: Size) -> Edge:
+        """Return the edge of any other module: a pool, "none" or a 1x7-7x1 convolution."""
+
+
+class Rows:
+    """Small maps stored as [C, H W B]. Live or frozen."""
+
+    def __init__(self, *, live: bool) -> None:
+        self.live = live
+
+    def stem(self, stem: nn.Sequential, size: Size) -> Callable[[Tensor], Tensor]:
+        """Return the stem as one matrix product over 3x3 patches."""
+        convolution, norm = as_convolution(stem[0]), as_norm(stem[1])
+        weight, pixels, channels = convolution.weight, size[0] * size[1], convolution.in_channels
+        joins = taps(3, size, 1, 1, weight.dtype, weight.device).view(-1, pixels)
+        add, constant = self._affine(weight.flatten(1), norm)
+
+        def enter(x: Tensor) -> Tensor:
+            patches = joins @ x.permute(1, 2, 3, 0).reshape(channels, pixels, -1)  # [C, 9 pixels, B]
+            return add(patches.view(channels * 9, -1), constant)
+
+        return enter
+
+    def leave(self, maps: Tensor, size: Size) -> Tensor:
+        """View maps as [B, C, H, W]."""
+        return maps.view(maps.shape[0], *size, -1).permute(3, 0, 1, 2)
+
+    def add(self, total: Tensor | None, maps: Tensor) -> Tensor:
+        """Return total + maps; a total [C] is spread over the columns."""
+        return maps if total is None else maps + _column(total)
+
+    def scaled(self, maps: Tensor, scale: Tensor) -> Tensor:
+        """Multiply the maps of each image by its entry of scale [B]."""
+        return (maps.view(maps.shape[0], -1, len(scale)) * scale).view_as(maps)
+
+    def join(self, maps: Sequence[Tensor]) -> Tensor:
+        """Concatenate maps along the channels, their first dimension."""
+        return torch.cat(tuple(maps))
+
+    def projection(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor]:
+        """Return a 1x1 convolution as one matrix product, followed by BatchNorm."""
+        return self._affine(convolution.weight.flatten(1), norm)
+
+    def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor]:
+        """Return a factorized reduction as two matrix products, one per half of its channels."""
+        first, second = module.conv_1.weight.flatten(1), module.conv_2.weight.flatten(1)
+        scale, constant = (module.bn.weight, module.bn.bias) if self.live else folded(module.bn)
+        if not self.live:
+            first, second = scale[:len(first), None] * first, scale[len(first):, None] * second
+
+        def add(x: Tensor, total: Tensor | None) -> Tensor:
+            maps = x.view(x.shape[0], *size, -1)
+            y = torch.cat([first @ maps[:, ::2, ::2].reshape(x.shape[0], -1),
+                           second @ maps[:, 1::2, 1::2].reshape(x.shape[0], -1)])
+            return _normalised(y, module.bn, total) if self.live else self.add(total, y)
+
+        return add, constant
+
+    def depthwise(self, convolution: nn.Conv2d, size: Size) -> Callable[[Tensor], Tensor]:
+        """Return a depthwise convolution as one matrix product per channel."""
+        matrix, pixels = _matrix(convolution, size), size[0] * size[1]
+
+        def apply(x: Tensor) -> Tensor:
+            return torch.bmm(matrix, x.view(x.shape[0], pixels, -1)).view(x.shape[0], -1)
+
+        return apply
+
+    def other(self, module: nn.Module, size: Size) -> Edge:
+        """Return the edge of a pool or of "none"."""
+        pixels, stride = size[0] * size[1], stride_of(module)
+        if isinstance(module, nn.AvgPool2d):
+            def average(x: Tensor) -> Tensor:
+                matrix = averages(x.shape[0], size, stride, x.dtype, x.device)
+                return torch.bmm(matrix, x.view(x.shape[0], pixels, -1)).view(x.shape[0], -1)
+
+            return self._shared(("average", stride), average)
+        if isinstance(module, nn.MaxPool2d):
+            def largest(x: Tensor) -> Tensor:
+                # To the pool these are C channels_last images with B channels: no copy is needed and its fast path applies.
+                maps = x.view(x.shape[0], *size, -1).permute(0, 3, 1, 2)
+                pooled: Tensor = module(maps)
+                return pooled.permute(0, 2, 3, 1).reshape(x.shape[0], -1)
+
+            return self._shared(("largest", stride), largest)
+        assert isinstance(module, Zero)
+
+        def nothing(x: Tensor) -> Tensor:
+            maps = x.view(x.shape[0], *size, -1)[:, ::stride, ::stride]
+            return maps.reshape(x.shape[0], -1) * 0.0
+
+        return self._shared(("nothing", stride), nothing)
+
+    def _shared(self, name: tuple[str, int], make: Callable[[Tensor], Tensor]) -> Edge:
+        """Return the edge of an operation without parameters, computed once per state and stride."""
+        return Edge(lambda state, total: self.add(total, state.once(name, make)))
+
+    def _affine(self, weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor]:
+        """Return the product with weight [O, I], followed by BatchNorm."""
+        if self.live:
+            return lambda x, total: _normalised(weight @ x, norm, total), norm.bias
+        scale, constant = folded(norm)
+        weight = scale[:, None] * weight
+        return lambda x, total: weight @ x if total is None else torch.addmm(_column(total), weight, x), constant
+
+
+class Maps:
+    """Maps of any size stored as [B, C, H, W], computed by PyTorch's convolutions. Live or frozen."""
+
+    def __init__(self, memory: torch.memory_format, *, live: bool) -> None:
+        """Create the layout; all operations keep the memory format `memory` of the maps."""
+        self.memory, self.live = memory, live
+
+    def stem(self, stem: nn.Sequential, size: Size) -> Callable[[Tensor], Tensor]:
+        """Return the stem, which also brings the images into the memory format."""
+        add, constant = self.projection(as_convolution(stem[0]), as_norm(stem[1]))
+        return lambda x: add(x.contiguous(memory_format=self.memory), constant)
+
+    def leave(self, maps: Tensor, size: Size) -> Tensor:
+        """Return the maps, which are already [B, C, H, W]."""
+        return maps
+
+    def add(self, total: Tensor | None, maps: Tensor) -> Tensor:
+        """Return total + maps; a total [C] is spread over images and pixels."""
+        if total is None:
+            return maps
+        return maps + (total[:, None, None] if total.dim() == 1 else total)
+
+    def scaled(self, maps: Tensor, scale: Tensor) -> Tensor:
+        """Multiply the maps of each image by its entry of scale [B]."""
+        return maps * scale[:, None, None, None]
+
+    def join(self, maps: Sequence[Tensor]) -> Tensor:
+        """Concatenate maps along the channels."""
+        return torch.cat(tuple(maps), dim=1)
+
+    def projection(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor | None]:
+        """Return a convolution followed by BatchNorm; when frozen, both are one convolution."""
+        pointwise = convolution.kernel_size == convolution.stride == (1, 1)
+        if self.live:
+            if pointwise:
+                return lambda x, total: self.add(total, norm(self._pointwise(x, convolution.weight, None))), None
+            return lambda x, total: self.add(total, norm(convolution(x))), None
+        scale, constant = folded(norm)
+        weight = scale[:, None, None, None] * convolution.weight
+
+        def add(x: Tensor, total: Tensor | None) -> Tensor:
+            bias, total = (total, None) if total is not None and total.dim() == 1 else (None, total)
+            if pointwise:
+                return self.add(total, self._pointwise(x, weight, bias))
+            return self.add(total, F.conv2d(x, weight, bias, convolution.stride, convolution.padding))
+
+        return add, constant
+
+    def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor | None]:
+        """Return a factorized reduction; odd sizes are padded to even ones."""
+        first, second, norm = module.conv_1.weight, module.conv_2.weight, module.bn
+        constant = None
+        if not self.live:
+            scale, constant = folded(norm)
+            first, second = (scale[:, None, None, None] * torch.cat([first, second])).chunk(2)
+
+        def add(x: Tensor, total: Tensor | None) -> Tensor:
+            if size[0] % 2 or size[1] % 2:
+                x = F.pad(x, (0, size[1] % 2, 0, size[0] % 2))
+            y = torch.cat([self._pointwise(x[:, :, ::2, ::2], first, None),
+                           self._pointwise(x[:, :, 1::2, 1::2], second, None)], dim=1)
+            return self.add(total, norm(y) if self.live else y)
+
+        return add, constant
+
+    def _pointwise(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Apply a 1x1 convolution with weight [O, I, 1, 1].
+
+        In channels_last it is one matrix product; PyTorch's CPU convolution takes a path that is several times slower.
+        """
+        if self.memory != torch.channels_last:
+            return F.conv2d(x, weight, bias)
+        return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+
+    def depthwise(self, convolution: nn.Conv2d, size: Size) -> Callable[[Tensor], Tensor]:
+        """Return a depthwise convolution; when frozen, with a copy of its weight."""
+        if self.live:
+            return convolution
+        weight, stride, dilation = convolution.weight.clone(), convolution.stride[0], convolution.dilation[0]
+        return lambda x: depthwise(x, weight, stride, dilation)
+
+    def other(self, module: nn.Module, size: Size) -> Edge:
+        """Return the edge of a pool, of "none" or of a 1x7-7x1 convolution."""
+        if not isinstance(module, nn.Sequential):  # no parameters: computed once per state and stride
+            name = type(module), stride_of(module)
+            return Edge(lambda state, total: self.add(total, state.once(name, module)))
+        across, down = as_convolution(module[1]), as_convolution(module[2])  # 1x7 and 7x1
+        add, constant = self.projection(down, as_norm(module[3]))
+        weight = across.weight if self.live else across.weight.clone()
+        stride, padding = across.stride, across.padding
+        return Edge(lambda state, total: add(F.conv2d(state.rectified, weight, None, stride, padding), total), constant)
+
+
+def folded(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Return the scale and shift, [C] each, that BatchNorm applies in evaluation mode."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    return scale, norm.bias - norm.running_mean * scale
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)  # autograd rejects a matrix cached in inference mode
+def averages(channels: int, size: Size, stride: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return 3x3 average pooling, padding not counted, as [channels, pixels out, pixels in], equal for all channels."""
+    joins = taps(3, size, stride, 1, dtype, device).view(9, -1, size[0] * size[1]).sum(0)
+    return (joins / joins.sum(1, keepdim=True)).repeat(channels, 1, 1)
+
+
+def as_convolution(module: nn.Module) -> nn.Conv2d:
+    """Return the module as the convolution that it is."""
+    assert isinstance(module, nn.Conv2d)
+    return module
+
+
+def as_norm(module: nn.Module) -> nn.BatchNorm2d:
+    """Return the module as the BatchNorm that it is."""
+    assert isinstance(module, nn.BatchNorm2d)
+    return module
+
+
+def stride_of(module: nn.Module) -> int:
+    """Return the stride of an operation, 1 or 2."""
+    if isinstance(module, FactorizedReduce):
+        return 2
+    if isinstance(module, (SepConv, DilConv)):
+        return as_convolution(module.op[1]).stride[0]
+    if isinstance(module, nn.Sequential):
+        return as_convolution(module[1]).stride[1]
+    return int(getattr(module, "stride", 1))
+
+
+def _matrix(convolution: nn.Conv2d, size: Size) -> Tensor:
+    """Return a depthwise convolution as matrices [C, pixels out, pixels in]."""
+    weight = convolution.weight
+    joins = taps(weight.shape[-1], size, convolution.stride[0], convolution.dilation[0], weight.dtype, weight.device)
+    return (weight.view(weight.shape[0], -1) @ joins).view(weight.shape[0], -1, size[0] * size[1])
+
+
+def _normalised(y: Tensor, norm: nn.BatchNorm2d, total: Tensor | None) -> Tensor:
+    """Return total plus y [C, L] normalised by BatchNorm in its current mode, without its shift; a bfloat16 y in float32."""
+    y = y.float() if y.dtype == torch.bfloat16 else y
+    assert norm.running_mean is not None and norm.running_var is not None
+    if not norm.training:
+        y = (y - norm.running_mean[:, None]) * (norm.running_var + norm.eps).rsqrt()[:, None]
+    else:
+        # With channels as rows, BatchNorm is LayerNorm of each row, which is several times faster on a CPU.
+        length = y.shape[1]
+        y, mean, reciprocal = torch.native_layer_norm(y, (length,), None, None, norm.eps)
+        assert norm.momentum is not None and norm.num_batches_tracked is not None
+        with torch.no_grad():
+            unbiased = (reciprocal.flatten().square().reciprocal() - norm.eps) * (length / max(length - 1, 1))
+            norm.running_mean.lerp_(mean.flatten(), norm.momentum)
+            norm.running_var.lerp_(unbiased, norm.momentum)
+            norm.num_batches_tracked.add_(1)
+    weight = norm.weight[:, None]
+    return y * weight if total is None else torch.addcmul(_column(total), y, weight)
+
+
+def _column(total: Tensor) -> Tensor:
+    """Return [C] as [C, 1], which broadcasts over the pixels; return maps unchanged."""
+    return total[:, None] if total.dim() == 1 else total
