@@ -7,6 +7,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -14,11 +15,14 @@ from engine.architecture.capacity import differ
 from engine.config import pixels_text
 from engine.data.catalogue import DATASETS
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
 EMPTY = "–"
 NOT_MEASURED = "not measured"
 
 
-def missing(value: object) -> bool:
+def missing(value: object) -> TypeIs[None]:
     """Return True for None, NaN and NaT, which pandas uses for an absent value."""
     return value is None or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
 

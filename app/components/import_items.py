@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from app import session
@@ -56,7 +57,7 @@ class Answers:
 
 def choose_files() -> Chosen:
     """Draw the uploader or the field for a path, and return the chosen files."""
-    place = st.segmented_control("Where the files are", list(PLACES), format_func=PLACES.get, key="import.place",
+    place = st.segmented_control("Where the files are", list(PLACES), format_func=PLACES.__getitem__, key="import.place",
                                  default="upload", required=True, label_visibility="collapsed", persist_state="session")
     if place == "path":
         return named(st.text_input("Path of the file", key="import.path", persist_state="session",
@@ -158,7 +159,7 @@ def _form(item: Item) -> str | None:
                         f"{FORM_TITLES[str(by_ending)]}, by its ending", placeholder="Choose what it is")
 
 
-def _dataset(column, *, needed: bool, alone: bool) -> str | None:
+def _dataset(column: DeltaGenerator, *, needed: bool, alone: bool) -> str | None:
     """Draw the choice of the dataset. Returns its registry name, None for no choice."""
     label = "Trained on" if needed and alone else "Searched or trained on"
     return column.selectbox(label, list(DATASETS), index=None, key="import.dataset", persist_state="session",

@@ -56,7 +56,8 @@ def _run(outcome: Outcome, key: str, unfolded: bool) -> None:
     st.html(f'<div class="rp-row"><b>{escape(run["title"])}</b>'
             '<span class="rp-chip rp-tone-good"><span class="rp-glyph" aria-hidden="true">✓</span>Imported</span>'
             f'<span class="rp-label">{escape(run["id"])}</span></div>')
-    columns = (StaticColumn("Property", lambda fact: fact[0], names_row=True), StaticColumn("In the file", lambda fact: fact[1]))
+    columns: tuple[StaticColumn[tuple[str, str]], ...] = (
+        StaticColumn("Property", lambda fact: fact[0], names_row=True), StaticColumn("In the file", lambda fact: fact[1]))
     st.html(html_table(columns, understood(run), label="Facts from the file", look="rp-wrap rp-understood"))
     with st.container(horizontal=True):
         page_link(RUN_PAGE, "Open the run", id=run["id"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -66,7 +67,7 @@ def table_html(found: pd.DataFrame, run_id: str, attack: str, split: str, *, can
                "candidate. What a network withstands is what an attack on its retraining measures.")
     if len(found) > MOST_ROWS:
         caption += f" Listed are the first {MOST_ROWS}; results/candidates.json of the run's folder has all."
-    columns = (
+    columns: list[StaticColumn[dict[str, Any]]] = [
         StaticColumn("Rank", lambda row: "·" if row["ranking"] == "none" else row["rank"], right=True),
         StaticColumn("Candidate", lambda row: row["candidate"], right=True, names_row=True),
         StaticColumn("Natural", lambda row: _accuracy(row, "natural"), right=True),
@@ -74,18 +75,19 @@ def table_html(found: pd.DataFrame, run_id: str, attack: str, split: str, *, can
         StaticColumn("Parameters", lambda row: count(row["parameters"]), right=True),
         StaticColumn("MACs", lambda row: count(row["macs"]), right=True),
         StaticColumn("Genotype", lambda row: code(row["hash"])),
-        *([StaticColumn("Next", lambda row: _retrain_link(row, run_id))] if finished else []),
-    )
+    ]
+    if finished:
+        columns.append(StaticColumn("Next", lambda row: _retrain_link(row, run_id)))
     return html_table(columns, found[:MOST_ROWS].to_dict("records"), label="Candidates", note=caption,
                       row_look=lambda row: "rp-strong" if row["rank"] == 1 else "")
 
 
-def _accuracy(row: dict, name: str) -> Markup:
+def _accuracy(row: dict[str, Any], name: str) -> Markup:
     """Return an accuracy with its interval below it."""
     return with_label(percent(row[name]), interval(row[f"{name}_low"], row[f"{name}_high"]))
 
 
-def _retrain_link(row: dict, run_id: str) -> Markup:
+def _retrain_link(row: dict[str, Any], run_id: str) -> Markup:
     return Markup(f'<a href="launch?kind=retrain&amp;parent={escape(run_id)}&amp;candidate={row["candidate"]}" '
                   'target="_self">Retrain</a>')
 

@@ -137,7 +137,7 @@ def to_dot(genotype: Genotype, kind: str) -> str:
                    style={"solid": "solid", "dash": "dashed", "dot": "dotted", "dashdot": "dashed"}[style.dash])
     for state in cell.concat:
         graph.edge(f"s{state}", "out", color="#B0B7BF", arrowhead="none")
-    return graph.source
+    return str(graph.source)
 
 
 def _order(name: str) -> int:

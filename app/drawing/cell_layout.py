@@ -85,7 +85,8 @@ def crossings(rows: Sequence[Sequence[Hashable]], segments: Sequence[tuple[Hasha
                for k, (a, b) in enumerate(ends) for c, d in ends[:k])
 
 
-def _neighbours(segments: Sequence[tuple[Hashable, Hashable]]) -> tuple[dict, dict]:
+def _neighbours(segments: Sequence[tuple[Hashable, Hashable]]) -> tuple[dict[Hashable, list[Hashable]], ...]:
+    """Return the neighbours of each point in the layer before it, and in the layer after it."""
     before: dict[Hashable, list[Hashable]] = {}
     after: dict[Hashable, list[Hashable]] = {}
     for a, b in segments:

@@ -42,7 +42,8 @@ def work() -> Imports | None:
 
 def imported() -> dict[tuple[object, ...], str]:
     """Return the ids of the runs imported in this browser tab, by `Item.key`."""
-    return st.session_state.setdefault("import.imported", {})
+    runs: dict[tuple[object, ...], str] = st.session_state.setdefault("import.imported", {})
+    return runs
 
 
 def controls() -> list[Item]:
@@ -123,8 +124,9 @@ def _remember(current: Imports) -> None:
 def what_can_be_imported() -> None:
     """Draw a table of the forms: an example of each, and the run made of it."""
     section("What can be imported")
-    columns = (StaticColumn("File", lambda kind: with_label(kind[0], kind[1], strong=True), names_row=True),
-               StaticColumn("Looks like", lambda kind: code(kind[2])), StaticColumn("Becomes", lambda kind: kind[3]))
+    columns: tuple[StaticColumn[tuple[str, str, str, str]], ...] = (
+        StaticColumn("File", lambda kind: with_label(kind[0], kind[1], strong=True), names_row=True),
+        StaticColumn("Looks like", lambda kind: code(kind[2])), StaticColumn("Becomes", lambda kind: kind[3]))
     st.html(html_table(columns, KINDS, label="Files that can be imported", look="rp-wrap rp-examples"))
 
 

@@ -24,8 +24,9 @@ from app.theme import KIND_TITLES
 from engine import requests
 from engine.architecture.cost import Cost, cost
 from engine.architecture.network import DERIVED, named_network
+from engine.architecture.placement import Arrangement
 from engine.architecture.transplant import read_grafts, transplant
-from engine.config import PRESETS, RetrainConfig, RunConfig, network_values
+from engine.config import PRESETS, RetrainConfig, RunConfig, SearchConfig, network_values
 from engine.config.run import KINDS
 from engine.configuration_file import Configuration, from_text
 from engine.configuring import Difference, build, config_class, differences_from_paper, preset_values, validate
@@ -65,7 +66,8 @@ class Choice:
 
 
 def _imported() -> dict[str, Any]:
-    return st.session_state.setdefault("launch.imported", {"number": 0, "changes": {}, "then_changes": {}})
+    imported: dict[str, Any] = st.session_state.setdefault("launch.imported", {"number": 0, "changes": {}, "then_changes": {}})
+    return imported
 
 
 def choose(runs: pd.DataFrame) -> Choice:
@@ -75,8 +77,9 @@ def choose(runs: pd.DataFrame) -> Choice:
     _start("launch.preset", asked.get("preset"), PRESETS, "quick")
     # `smoke` is for the project's own tests: offered only where the address names it.
     presets = [name for name in PRESETS if name != "smoke" or st.session_state["launch.preset"] == "smoke"]
-    kind = st.segmented_control("Kind of run", KINDS, format_func=KIND_TITLES.get, key="launch.kind", required=True,
+    kind = st.segmented_control("Kind of run", KINDS, format_func=KIND_TITLES.__getitem__, key="launch.kind", required=True,
                                 label_visibility="collapsed", persist_state="session")
+    assert kind is not None  # a required control that `_start` has set
     st.caption(KIND_TEXTS[kind])
     source, method = Source(), None
     if kind == "search":
@@ -96,6 +99,7 @@ def choose(runs: pd.DataFrame) -> Choice:
     words = PRESETS | {"paper": _paper_words((kind, *then), method, dataset)}
     preset = right.segmented_control("Preset", presets, key="launch.preset", required=True, persist_state="session",
                                      help="\n\n".join(f"`{name}`: {words[name]}" for name in presets))
+    assert preset is not None
     about.markdown(f"{':material/science: ' if preset == 'quick' else ''}**{preset}**: {words[preset]}")
     return Choice(kind, method, dataset, preset, then, source)
 
@@ -302,27 +306,33 @@ def command(choice: Choice, values: FormValues) -> None:
     st.caption("Run it in Rampart's folder.")
 
 
+def _pictured(choice: Choice, preset: Mapping[str, Any], values: FormValues) -> RunConfig:
+    """Return the configuration with the chosen genotype; with the preset's other settings while one of the form is refused."""
+    own = {name: values.changes[name] for name in PLACED if name in values.changes}
+    config = values.config or validate(config_class(choice.kind, choice.method), {**preset, **own})
+    changes = choice.source.changes
+    return validate(type(config), {**config.model_dump(), **changes}) if changes else config
+
+
 def places(choice: Choice, preset: Mapping[str, Any], values: FormValues) -> None:
     """Draw the network of the form as a strip of cells with its position rule, and the other rules below it."""
-    own = {name: values.changes[name] for name in PLACED if name in values.changes}
-    runs, kinds = session.runs_root(), None
+    runs, parent, genotype = session.runs_root(), choice.source.parent, choice.source.genotype
     try:
-        config = values.config or validate(config_class(choice.kind, choice.method), {**preset, **own})
-        arrangement = {name: getattr(config, name) for name in ("placement", "width_ratio")}
-        if isinstance(config, RetrainConfig):
-            if choice.source.genotype is None:
-                return
-            config = validate(RetrainConfig, {**config.model_dump(), **choice.source.changes})
-            kinds = choice.source.genotype.kinds
-            arrangement = arrangement_of(runs, config, choice.source.parent, choice.source.genotype)
-            config, _ = matched(runs, config, choice.source.parent)
+        config = _pictured(choice, preset, values)
+        if isinstance(config, RetrainConfig) and genotype is not None:
+            arrangement = arrangement_of(runs, config, parent, genotype)
+            config, _ = matched(runs, config, parent)
+        elif isinstance(config, SearchConfig):
+            arrangement = Arrangement(placement=config.placement, width_ratio=config.width_ratio)
+        else:
+            return
     except RampartError:  # shown below its field, or with the network's size
         return
-    sizes = {"width_ratio": arrangement["width_ratio"], "channels": config.channels, "layers": config.layers,
-             "image_shape": DATASETS[choice.dataset].image_shape}
+    sizes: dict[str, Any] = {"width_ratio": arrangement["width_ratio"], "channels": config.channels, "layers": config.layers,
+                             "image_shape": DATASETS[choice.dataset].image_shape}
     drawing(rule_figure(arrangement["placement"], **sizes), key="launch.placement")
     with st.expander("Every position rule at these widths"):
-        drawing(rules_figures(kinds, **sizes), key="launch.placements")
+        drawing(rules_figures(genotype.kinds if genotype else None, **sizes), key="launch.placements")
 
 
 runs = session.run_log().runs()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -42,7 +43,7 @@ MEASURES = ((NATURAL, "Natural", "Unchanged images."),
 # Columns of every table; the others appear where a network of the group was measured.
 STANDARD = {NATURAL, *(ATTACKS[name].prefix for name in AttackConfig.presets["quick"]["attacks"])}
 MOST_OPENINGS = 100  # rows of the ledger
-LEDGER = (
+LEDGER: tuple[StaticColumn[Any], ...] = (
     StaticColumn("Opening", lambda row: row.opening, right=True),
     StaticColumn("Network", lambda row: row.title, names_row=True, look="rp-name"),
     StaticColumn("Run", lambda row: row.run),
@@ -129,8 +130,9 @@ def fields_html(title: str, text: str) -> str:
         fields = json.loads(text)
     except ValueError:
         return '<p class="rp-note">The fields of this fingerprint cannot be read.</p>'
-    columns = (StaticColumn("Field", lambda field: str(field[0]).replace("_", " "), names_row=True),
-               StaticColumn("Value", lambda field: field_text(field[1])))
+    columns: tuple[StaticColumn[tuple[str, Any]], ...] = (
+        StaticColumn("Field", lambda field: field[0].replace("_", " "), names_row=True),
+        StaticColumn("Value", lambda field: field_text(field[1])))
     return html_table(columns, fields.items(), label=f"Fingerprint of {title}", look="rp-wrap")
 
 
@@ -163,7 +165,7 @@ def groups_of(frame: pd.DataFrame) -> list[pd.DataFrame]:
 
 def selected_run(groups: list[pd.DataFrame]) -> str:
     """Return the run that is shown in detail: the one selected last in any group, else the first of the largest group."""
-    chosen = st.session_state.get("robustness.selected")
+    chosen = str(st.session_state.get("robustness.selected", ""))
     return chosen if any(chosen in set(rows["run"]) for rows in groups) else str(groups[0]["run"].iloc[0])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -77,10 +78,10 @@ def kind_of(run_id: str) -> str:
     """
     if session.run_log().runs()["id"].eq(run_id).sum() == 0:
         session.hub().refresh()
-    return session.run_log().run(run_id)["kind"]
+    return str(session.run_log().run(run_id)["kind"])
 
 
-def guarded(draw):
+def guarded(draw: Callable[..., None]) -> Callable[..., None]:
     """Return a panel that shows a problem in its own place where its data cannot be read; the other panels stay."""
     def safely(*args: Any) -> None:
         try:

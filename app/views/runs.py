@@ -17,7 +17,7 @@ from app.formats import EMPTY, NOT_MEASURED, accuracy, coarse, dataset_title, du
 from engine import requests
 from engine.config.run import KINDS
 from engine.errors import RampartError
-from engine.run.state import STATUSES
+from engine.run.state import STATUSES, RunState
 
 COLUMNS = (
     Column("title", "Run"), Column("status", "Status"), Column("kind", "Kind"), Column("dataset", "Dataset"),
@@ -148,7 +148,7 @@ def nothing_selected() -> None:
                 st.button(label, key=f"runs.none.{label}", icon=f":material/{icon}:", disabled=True)
 
 
-def state_of(run: str) -> requests.RunState | None:
+def state_of(run: str) -> RunState | None:
     """Return the state of a run; None where its folder cannot be read."""
     try:
         return requests.status(session.runs_root(), run)
@@ -192,7 +192,7 @@ def filter_controls(frame: pd.DataFrame) -> pd.DataFrame:
                             type="search", persist_state="session")
     wanted = states.multiselect("Status", STATUSES, key="runs.statuses", format_func=str.capitalize, placeholder="any",
                                 persist_state="session")
-    of_kind = kinds.multiselect("Kind", KINDS, key="runs.kinds", format_func=theme.KIND_TITLES.get, placeholder="any",
+    of_kind = kinds.multiselect("Kind", KINDS, key="runs.kinds", format_func=theme.KIND_TITLES.__getitem__, placeholder="any",
                                 persist_state="session")
     kept = filtered(frame, text or "", wanted, of_kind)
     running = int((frame["status"] == "running").sum())
