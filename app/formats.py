@@ -1,4 +1,4 @@
-"""Numbers and names as readers see them. Accuracies are fractions inside the program; percent exists only here."""
+"""Numbers and names as text. Accuracies are fractions (0..1) until they are written as percent."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def missing(value: object) -> TypeIs[None]:
 
 
 def shown(value: object) -> str:
-    """Return a value as text, "" where it is missing."""
+    """Return a value as text; "" for a missing value."""
     return "" if missing(value) else str(value)
 
 
@@ -48,7 +48,7 @@ def interval(low: float | None, high: float | None) -> str:
 
 
 def with_interval(value: float | None, low: float | None, high: float | None) -> str:
-    """Return (0.938, 0.847, 0.975) as "93.8 % (84.7 to 97.5 %)"; the parentheses only where the interval is known."""
+    """Return (0.938, 0.847, 0.975) as "93.8 % (84.7 to 97.5 %)"; no parentheses if the interval is missing."""
     return accuracy(value) if missing(low) or missing(high) else f"{accuracy(value)} ({interval(low, high)})"
 
 
@@ -75,7 +75,7 @@ def coarse(seconds: float) -> str:
 
 
 def moment(seconds: float | None) -> str:
-    """Return a Unix time as "2026-11-20 12:05" in local time. Absolute, so it stays true on a page that is left open."""
+    """Return a Unix time as "2026-11-20 12:05" in local time: unlike an age, it stays true on a page left open."""
     return EMPTY if missing(seconds) else time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
@@ -116,7 +116,7 @@ def network_labels(titles: Sequence[str], runs: Sequence[str]) -> list[str]:
 
 
 def unequal_sizes(networks: pd.DataFrame) -> str:
-    """Return a sentence where networks that are shown together differ in size by more than 5 %, else "".
+    """Return a warning if networks that are shown together differ in size by more than 5 %, else "".
 
     Args:
         networks: one row each, with parameters and macs; NaN where unknown.

@@ -11,9 +11,8 @@ from app.formats import EMPTY, count, epsilon, interval, missing, percent
 from engine.attack.catalogue import ATTACKS, NATURAL, WORST
 
 NOTE = ("Accuracy: the share of test-split images that are still classified correctly. Interval: Wilson. Epsilon: the largest "
-        "change of a pixel, on a scale from 0 to 1. Worst case: an image counts only if it withstands every attack. Rows on "
-        "different numbers of images are different samples.")
-STRONG = ("natural", "autoattack", "worst-case")
+        "change of a pixel, on a scale from 0 to 1. Worst case: an image counts only if it withstands every attack. Rows with "
+        "different numbers of images measure different samples.")
 COLUMNS: tuple[StaticColumn[dict[str, Any]], ...] = (
     StaticColumn("Attack", lambda row: row["title"], names_row=True),
     StaticColumn("Accuracy", lambda row: Markup(f"{_bar(row['accuracy'])}{percent(row['accuracy'])}"), right=True),

@@ -151,7 +151,7 @@ def flag(name: str, text: str) -> list[str]:
 
 
 def _form(item: Item) -> str | None:
-    """Draw the choice of a single file's form. Returns None for the form of its ending."""
+    """Draw the choice of a single file's form and return it; None for the form that its ending implies."""
     by_ending = form_of(item.name)
     options = [None, *FORMS] if by_ending else list(FORMS)
     return st.selectbox("What it is", options, index=0 if by_ending else None, key=f"import.form.{item.name}",
@@ -160,7 +160,7 @@ def _form(item: Item) -> str | None:
 
 
 def _dataset(column: DeltaGenerator, *, needed: bool, alone: bool) -> str | None:
-    """Draw the choice of the dataset. Returns its registry name, None for no choice."""
+    """Draw the choice of the dataset and return its registry name; None for no choice."""
     label = "Trained on" if needed and alone else "Searched or trained on"
     return column.selectbox(label, list(DATASETS), index=None, key="import.dataset", persist_state="session",
                             format_func=lambda name: DATASETS[name].title,
@@ -170,7 +170,7 @@ def _dataset(column: DeltaGenerator, *, needed: bool, alone: bool) -> str | None
 
 
 def _of_checkpoint(runs: pd.DataFrame) -> tuple[list[str], str]:
-    """Draw the questions of checkpoints: genotype, placement, normalisation. Returns (flags, problem)."""
+    """Draw the questions of checkpoints (genotype, placement, normalisation) and return (flags, problem)."""
     source = genotype_source(runs, key="import", preselect=False)
     flags = ["--genotype", str(source.changes.get("genotype", "")) or str(source.parent or "")]
     problem = source.problem
@@ -194,13 +194,13 @@ def _of_checkpoint(runs: pd.DataFrame) -> tuple[list[str], str]:
 
 
 def _placement(genotype: Genotype | None) -> str:
-    """Draw the choice of the position rule of the checkpoint's cells. Returns "" for no choice, or if there is only one."""
+    """Draw the choice of the position rule of the checkpoint's cells and return its name; "" for none, or if only one fits."""
     rules = [] if genotype is None else rules_for(genotype.kinds)
     if len(rules) < 2:
         return ""
     return st.selectbox("Placement of its cells", ["", *rules], key="import.placement", persist_state="session",
                         format_func=lambda name: RULES[name].title if name else "as in the genotype's run, else as published",
-                        help="The order of the cell kinds, which a checkpoint does not hold."
+                        help="The order of the cell kinds, which a checkpoint does not contain."
                         "\n\n" + "\n\n".join(f"**{RULES[name].title}.** {RULES[name].text}" for name in rules))
 
 

@@ -111,7 +111,7 @@ def _parent(runs: pd.DataFrame, kind: str, wanted: str | None, label: str, nothi
 
 def _candidate(search: Source, wanted: str | None, key: str) -> Source:
     """Draw the choice between the result of a search and the candidates that it measured, if any. Either is trained as a child
-    of the search, and so on its splits."""
+    of the search, and so uses its splits."""
     measured = session.run_log().candidates(search.parent) if search.parent else pd.DataFrame()
     if measured.empty:
         return search

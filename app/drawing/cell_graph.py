@@ -55,8 +55,8 @@ def _figure(cell: Cell, title: str, changed: Collection[int] = ()) -> str:
 
 
 def genotype_graphs(genotype: Genotype, *, key: str) -> None:
-    """Draw all cells of a genotype in the order in which images pass them, and the legend. Cells share a row where their labels
-    stay legible."""
+    """Draw all cells of a genotype in the order in which images pass through them, and the legend. Cells share a row where their
+    labels stay legible."""
     kinds = [kind for kind in theme.CELL_TITLES if kind in genotype.kinds]
     figures = "".join(_figure(genotype.cell(kind), theme.cell_title(kind)) for kind in kinds)
     drawing(f'<div class="rp-cells">{figures}</div>', key=f"{key}_cells")

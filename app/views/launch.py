@@ -1,4 +1,4 @@
-"""Launch: choose what to run, see how it differs from the paper and the exact command, and start it with one click."""
+"""Launch: choose what to run, see its differences from the paper and its command, and start it with one click."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def choose(runs: pd.DataFrame) -> Choice:
     asked = st.query_params
     _start("launch.kind", asked.get("kind"), KINDS, "search")
     _start("launch.preset", asked.get("preset"), PRESETS, "quick")
-    # `smoke` is for the project's own tests: offered only where the address names it.
+    # `smoke` is for the project's own tests: offered only if the address names it.
     presets = [name for name in PRESETS if name != "smoke" or st.session_state["launch.preset"] == "smoke"]
     kind = st.segmented_control("Kind of run", KINDS, format_func=KIND_TITLES.__getitem__, key="launch.kind", required=True,
                                 label_visibility="collapsed", persist_state="session")
@@ -140,7 +140,7 @@ def _then_changes(choice: Choice) -> dict[str, Any]:
 
 
 def with_chain(choice: Choice, values: FormValues) -> FormValues:
-    """Return the form's values with the problem of a follower, if one of the chain cannot work."""
+    """Return the form's values, with the problem of a later run of the chain if it cannot work with them."""
     try:
         steps_of(choice, values)
     except RampartError as refusal:
@@ -149,7 +149,7 @@ def with_chain(choice: Choice, values: FormValues) -> FormValues:
 
 
 def launch(choice: Choice, values: FormValues) -> str:
-    """Submit the runs and return the id of the first. A second click on the same view gives the same runs.
+    """Submit the runs and return the id of the first. A second click on the same view starts nothing new.
 
     Raises:
         RampartError: the request was refused.
@@ -164,13 +164,13 @@ def launch(choice: Choice, values: FormValues) -> str:
 
 
 def new_token_after_use() -> None:
-    """Forget the last launch once the page is drawn without a click: the next click is a new decision."""
+    """Forget the last launch once the page is drawn without a click, so that the next click starts new runs."""
     if "launch.used" in st.session_state:
         del st.session_state["launch.used"], st.session_state["launch.token"]
 
 
 def button(choice: Choice, values: FormValues) -> None:
-    """Draw the Launch button, or what is missing for it. After a launch, open the page of the run."""
+    """Draw the Launch button and, while it is disabled, the reasons. After a launch, open the page of the run."""
     reasons = [choice.source.problem] if choice.source.problem else []
     reasons += list(values.problems.values())
     read = values.config.datasets() if values.config else (choice.dataset,)
@@ -195,7 +195,7 @@ def button(choice: Choice, values: FormValues) -> None:
 
 
 def differences(choice: Choice, values: FormValues) -> None:
-    """Draw every setting of the chain that is not the published one, with both values, and the shared settings of each step."""
+    """Draw every setting of the chain that differs from the published one, with both values, and those that steps share."""
     if values.config is None:
         st.markdown("Fix the settings marked in red to see the differences.")
         return
@@ -207,8 +207,8 @@ def differences(choice: Choice, values: FormValues) -> None:
     for column, (kind, rows) in zip(st.columns(max(2, len(shown)), gap="large"), shown):
         column.html(differences_html(kind, choice.method, rows))
     if len(steps) > 1:
-        st.markdown("**Settings along the chain.** A value that you choose for a shared setting follows down the chain; the "
-                    "others come from the preset of each step.")
+        st.markdown("**Settings along the chain.** A value that you choose for one of these settings also applies to the later "
+                    "steps. The other values come from the preset of each step.")
         st.html(chain_settings_html(choice.method, steps))
 
 
@@ -233,7 +233,7 @@ def exchange(choice: Choice, values: FormValues) -> None:
 
 
 def _import(content: bytes) -> None:
-    """Set every control to the values of the file; or leave all of them unchanged and say why."""
+    """Set every control to the values of the file. If the file is refused, leave all of them unchanged and say why."""
     try:
         configuration = from_text(content)
     except RampartError as refusal:
@@ -344,10 +344,10 @@ with controls:
 picture = st.container()
 differences_tab, settings_tab, exchange_tab = st.tabs(["Differences from the paper", "Settings", "Import and export"])
 with settings_tab:
-    follow = (" Seed, device, threads, epsilon, step size, normalisation and number of images follow down the chain when you "
-              "choose them." if choice.then else "")
-    st.caption("Each question mark explains a setting: its meaning, range and source. Pixel values may be typed as 8/255. "
-               f"Below a changed value is the published or default one.{follow}")
+    follow = (" If you choose the seed, device, threads, epsilon, step size, normalisation or number of images, the later steps "
+              "of the chain use the same value." if choice.then else "")
+    st.caption("Each question mark explains a setting: its meaning, range and source. You can type pixel values as 8/255. "
+               f"The published or default value is shown below a changed one.{follow}")
     preset_now = preset_values(choice.kind, choice.method, choice.dataset, choice.preset)
     form = config_form(choice.kind, config_class(choice.kind, choice.method), preset_now, key=choice.form_key,
                        start=_imported()["changes"], below={"width_ratio": lambda held: places(choice, preset_now, held)})

@@ -98,7 +98,7 @@ def picture(network: pd.Series) -> None:
     try:
         genotype = Genotype.from_dict(network["genotype"])
     except GenotypeError:
-        st.caption("The events of its run hold no genotype.")
+        st.caption("The events of this run contain no genotype.")
         return
     genotype_graphs(genotype, key="robustness_graph")
 

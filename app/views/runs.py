@@ -21,7 +21,7 @@ from engine.run.state import STATUSES, RunState
 
 COLUMNS = (
     Column("title", "Run"), Column("status", "Status"), Column("kind", "Kind"), Column("dataset", "Dataset"),
-    Column("natural", "Natural", "right", "Accuracy on unchanged images, and the split they are from."),
+    Column("natural", "Natural", "right", "Accuracy on unchanged images, and the split that it was measured on."),
     Column("adversarial", "Adversarial", "right", "Accuracy under attack, and the attack."),
     Column("progress", "Progress"), Column("age", "Age", "right", "Time since it was launched."),
 )
@@ -142,7 +142,7 @@ def nothing_selected() -> None:
     """Draw the same box with disabled buttons, so that selecting a row does not move the table under the pointer."""
     with st.container(border=True):
         st.html('<div class="rp-row"><span class="rp-label rp-chip-high">No run selected. Click a row to select its run, or '
-                "a name to open the page of the run.</span></div>")
+                "a name to open its page.</span></div>")
         with st.container(horizontal=True):
             for label, icon in (("Open", "open_in_new"), (STOP.label, STOP.icon), (RESUME.label, RESUME.icon)):
                 st.button(label, key=f"runs.none.{label}", icon=f":material/{icon}:", disabled=True)
