@@ -43,7 +43,7 @@ def accuracy(value: float | None) -> str:
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """Return (0.918, 0.967) as "91.8 to 96.7 %", and a dash where an end is missing."""
+    """Return (0.918, 0.967) as "91.8 to 96.7 %", and a dash if an end is missing."""
     return EMPTY if missing(low) or missing(high) else f"{100 * low:.1f} to {100 * high:.1f} %"
 
 
@@ -105,12 +105,12 @@ def escape(text: object) -> str:
 
 
 def dataset_title(name: str) -> str:
-    """Return a dataset's title; the bare name where this version does not know it."""
+    """Return a dataset's title; the bare name if this version does not know it."""
     return DATASETS[name].title if name in DATASETS else name
 
 
 def network_labels(titles: Sequence[str], runs: Sequence[str]) -> list[str]:
-    """Return each title, followed by the last part of its run's id where several networks share it: "ARNAS · 7f3c"."""
+    """Return each title, followed by the last part of its run's id if several networks share it: "ARNAS · 7f3c"."""
     counts = Counter(titles)
     return [title if counts[title] == 1 else f"{title}\u00a0·\u00a0{run.rsplit('-', 1)[-1]}" for title, run in zip(titles, runs)]
 

@@ -30,7 +30,7 @@ from engine.errors import RampartError
 from engine.log import RunLog
 
 STATIC = Path(__file__).parent / "static"
-# Pause between two polls; longer where a poll takes long, so that polling never takes more than a fifth of a core.
+# Pause between two polls; longer if a poll takes long, so that polling never takes more than a fifth of a core.
 PERIOD_S = 0.25
 # Topics of pages that were left are still computed, so the least recently drawn one is dropped. A panel whose topic was
 # dropped is redrawn by its browser, which watches the topic again.

@@ -25,7 +25,7 @@ def explained(words: str, count: int = 2) -> str:
 
 
 def weights_and_angle(objectives: pd.DataFrame) -> go.Figure:
-    """Return the weight of each objective above, and below it the angle between the gradients; of three or more, the largest of each.
+    """Return the weight of each objective above the angle between the gradients (of three or more: the largest of each).
 
     Args:
         objectives: `RunLog.objectives`: columns step, epoch, objective, weight, norm, loss, cosine. `cosine` is the smallest

@@ -29,7 +29,7 @@ SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star")
 
 
 def marker_sizes(values: Sequence[float | None]) -> list[float]:
-    """Return diameters whose areas grow linearly with the values; one size where all are equal or unknown."""
+    """Return diameters whose areas grow linearly with the values; one size if all are equal or unknown."""
     known = [float(value) for value in values if value is not None and value == value]
     if not known or max(known) == min(known):
         return [12.0] * len(values)

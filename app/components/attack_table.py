@@ -32,7 +32,7 @@ def attack_table_html(attacks: pd.DataFrame, note: str = NOTE) -> str:
     Args:
         attacks: rows of `RunLog.attacks` of one run, in the order in which they were measured: attack, title, part_of, epsilon,
             images, accuracy, low, high, fingerprint.
-        note: explanation of the columns; "" where another table on the page has it.
+        note: explanation of the columns; "" if another table on the page has it.
     """
     return html_table(COLUMNS, ordered(attacks).to_dict("records"), label="Accuracy under each attack", note=note, row_look=_look)
 

@@ -62,7 +62,7 @@ def code(text: object) -> Markup:
 
 
 def with_label(text: object, label: str, *, strong: bool = False) -> Markup:
-    """Return text with a smaller second line; without that line where `label` is empty."""
+    """Return text with a smaller second line; just the text if `label` is empty."""
     first = f"<b>{escape(text)}</b>" if strong else escape(text)
     return Markup(f'{first}<br><span class="rp-label">{escape(label)}</span>' if label else first)
 

@@ -145,7 +145,7 @@ def ask(items: Sequence[Item], runs: pd.DataFrame) -> Answers:
 
 
 def flag(name: str, text: str) -> list[str]:
-    """Return a flag with the typed text, [] for none; as --name=text where the text could be taken for a flag itself."""
+    """Return a flag with the typed text, [] for none; as --name=text if the text could be taken for a flag itself."""
     text = text.strip()
     return [] if not text else [f"--{name}={text}"] if text.startswith("-") else [f"--{name}", text]
 

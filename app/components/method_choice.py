@@ -45,6 +45,6 @@ def choose_method() -> str:
 
 
 def _year_if_untold(method: Method) -> str:
-    """Return the year, "" where the title already says it."""
+    """Return the year, "" if the title contains it."""
     year = str(method.year or "")
     return "" if year in method.title else year

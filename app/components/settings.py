@@ -124,7 +124,7 @@ def _fields(kind: str, method: str | None) -> Mapping[str, FieldInfo]:
 
 
 def _value(fields: Mapping[str, FieldInfo], name: str, value: Any) -> str:
-    """Return a value with its unit, as on the Launch page; unformatted where this version does not know the field."""
+    """Return a value with its unit, as on the Launch page; unformatted if this version does not know the field."""
     if name == "dataset":
         return dataset_title(value)
     return with_unit(fields[name], value) if name in fields else str(value)

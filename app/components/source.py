@@ -49,7 +49,7 @@ def genotype_source(runs: pd.DataFrame, wanted: str | None = None, candidate: st
         wanted: id of the search to preselect, from the page's address.
         candidate: number of the candidate of that search to preselect in place of its result, from the page's address.
         key: prefix of the widgets' keys, the page's name.
-        preselect: choose the first entry of a list. False where a wrong choice could go unnoticed.
+        preselect: choose the first entry of a list. False if a wrong choice could go unnoticed.
         named_too: offer networks chosen by name as well, under keys of the Launch page.
     """
     start = "search" if wanted or (preselect and _finished(runs, "search")) else "catalogue"
@@ -138,7 +138,7 @@ def _candidate_text(row: dict[str, Any]) -> str:
 
 
 def _genotype_of(run: str) -> Genotype | None:
-    """Return the genotype that a run found or trains; None while its events hold none."""
+    """Return the genotype that a run found or trains; None while its events contain none."""
     try:
         return Genotype.from_dict(session.run_log().genotype(run))
     except GenotypeError:

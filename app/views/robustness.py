@@ -40,7 +40,7 @@ from engine.errors import GenotypeError
 
 MEASURES = ((NATURAL, "Natural", "Unchanged images."),
             *((attack.prefix, attack.header, attack.summary) for _, attack in ATTACKS.items()))
-# Columns of every table; the others appear where a network of the group was measured.
+# Columns of every table; the others appear if a network of the group was measured with them.
 STANDARD = {NATURAL, *(ATTACKS[name].prefix for name in AttackConfig.presets["quick"]["attacks"])}
 MOST_OPENINGS = 100  # rows of the ledger
 LEDGER: tuple[StaticColumn[Any], ...] = (

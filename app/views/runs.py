@@ -78,7 +78,7 @@ def age(created: float | None) -> CellText:
 
 
 def name_of(run: pd.Series) -> str:
-    """Return the run's title; "Unreadable run" where run.json cannot be read."""
+    """Return the run's title; "Unreadable run" if run.json cannot be read."""
     return shown(run["title"]) if run["title"] != run["id"] else "Unreadable run"
 
 
@@ -149,7 +149,7 @@ def nothing_selected() -> None:
 
 
 def state_of(run: str) -> RunState | None:
-    """Return the state of a run; None where its folder cannot be read."""
+    """Return the state of a run; None if its folder cannot be read."""
     try:
         return requests.status(session.runs_root(), run)
     except RampartError:
