@@ -1,4 +1,4 @@
-"""`rampart ui` and `python -m app`: start the dashboard on the loopback interface and say where in one line."""
+"""The command `rampart ui`, also `python -m app`: start the dashboard on this machine and print its address."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Print the address and replace this process by Streamlit's server.
+    """Print the address and replace this process with Streamlit's server.
 
     Raises:
         SystemExit: the address or port cannot be used.
     """
     parser = argparse.ArgumentParser(prog="rampart ui", description="Start the dashboard in the browser, on this machine only.")
-    parser.add_argument("--port", type=int, default=8501, help="default 8501")
-    parser.add_argument("--address", default="127.0.0.1", help="default 127.0.0.1; use 0.0.0.0 only in a container")
+    parser.add_argument("--port", type=int, default=8501, help="port to listen on (default: 8501)")
+    parser.add_argument("--address", default="127.0.0.1",
+                        help="address to listen on (default: 127.0.0.1); use 0.0.0.0 only in a container")
     parser.add_argument("--runs", metavar="DIR", help="folder of all runs (default: $RAMPART_RUNS, else ./runs)")
     options = parser.parse_args()
     with socket.socket() as probe:
@@ -33,7 +34,7 @@ def main() -> None:
     print(f"Rampart: http://127.0.0.1:{options.port} (Ctrl-C stops the dashboard; runs continue)", flush=True)
     # Streamlit prints a greeting with other addresses to stdout; its warnings and errors go to stderr.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    # -P: a folder called `app` or `engine` in the working folder must not be taken for ours.
+    # -P keeps Python from importing a folder named `app` or `engine` in the working folder instead of ours.
     os.execv(sys.executable, [sys.executable, "-P", "-m", "streamlit", "run", str(Path(__file__).resolve().with_name("main.py")),
                               "--server.port", str(options.port), "--server.address", options.address,
                               "--server.headless", "true", "--logger.level", "warning"])

@@ -1,4 +1,4 @@
-"""Numbers and names as readers see them. Accuracies are fractions inside the program; percent exists only here."""
+"""Numbers and names as text. Accuracies are fractions (0..1) until they are written as percent."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -14,17 +15,20 @@ from engine.architecture.capacity import differ
 from engine.config import pixels_text
 from engine.data.catalogue import DATASETS
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
 EMPTY = "–"
 NOT_MEASURED = "not measured"
 
 
-def missing(value: object) -> bool:
+def missing(value: object) -> TypeIs[None]:
     """Return True for None, NaN and NaT, which pandas uses for an absent value."""
     return value is None or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
 
 
 def shown(value: object) -> str:
-    """Return a value as text, "" where it is missing."""
+    """Return a value as text; "" for a missing value."""
     return "" if missing(value) else str(value)
 
 
@@ -39,12 +43,12 @@ def accuracy(value: float | None) -> str:
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """Return (0.918, 0.967) as "91.8 to 96.7 %", and a dash where an end is missing."""
+    """Return (0.918, 0.967) as "91.8 to 96.7 %", and a dash if an end is missing."""
     return EMPTY if missing(low) or missing(high) else f"{100 * low:.1f} to {100 * high:.1f} %"
 
 
 def with_interval(value: float | None, low: float | None, high: float | None) -> str:
-    """Return (0.938, 0.847, 0.975) as "93.8 % (84.7 to 97.5 %)"; the parentheses only where the interval is known."""
+    """Return (0.938, 0.847, 0.975) as "93.8 % (84.7 to 97.5 %)"; no parentheses if the interval is missing."""
     return accuracy(value) if missing(low) or missing(high) else f"{accuracy(value)} ({interval(low, high)})"
 
 
@@ -71,7 +75,7 @@ def coarse(seconds: float) -> str:
 
 
 def moment(seconds: float | None) -> str:
-    """Return a Unix time as "2026-11-20 12:05" in local time. Absolute, so it stays true on a page that is left open."""
+    """Return a Unix time as "2026-11-20 12:05" in local time: unlike an age, it stays true on a page left open."""
     return EMPTY if missing(seconds) else time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
@@ -101,18 +105,18 @@ def escape(text: object) -> str:
 
 
 def dataset_title(name: str) -> str:
-    """Return a dataset's title; the bare name where this version does not know it."""
+    """Return a dataset's title; the bare name if this version does not know it."""
     return DATASETS[name].title if name in DATASETS else name
 
 
 def network_labels(titles: Sequence[str], runs: Sequence[str]) -> list[str]:
-    """Return each title, followed by the last part of its run's id where several networks share it: "ARNAS · 7f3c"."""
+    """Return each title, followed by the last part of its run's id if several networks share it: "ARNAS · 7f3c"."""
     counts = Counter(titles)
     return [title if counts[title] == 1 else f"{title}\u00a0·\u00a0{run.rsplit('-', 1)[-1]}" for title, run in zip(titles, runs)]
 
 
 def unequal_sizes(networks: pd.DataFrame) -> str:
-    """Return a sentence where networks that are shown together differ in size by more than 5 %, else "".
+    """Return a warning if networks that are shown together differ in size by more than 5 %, else "".
 
     Args:
         networks: one row each, with parameters and macs; NaN where unknown.

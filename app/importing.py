@@ -1,7 +1,7 @@
-"""Running imports: the files of one click, imported one after the other by `rampart import` in separate processes.
+"""Imports that run while the page polls them: each file of a click gets a `rampart import` process of its own, in turn.
 
-A checkpoint needs torch, which the dashboard never loads, and a foreign file may hold anything. Each process ends with the id
-of a run or with an error message, and leaves nothing half-written.
+The dashboard never loads torch, which checkpoints need, and a foreign file may hold anything. Each process ends with the id of
+a run or an error message, and leaves nothing half-written.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Item:
 
     Attributes:
         name: the file's name on the page.
-        arguments: of `rampart import`: the file, then flags.
-        files: (name, function that returns the content) of each uploaded file; kept in a folder while the process runs.
-        identity: the upload's ids, or the path with its time and size.
+        arguments: the arguments of `rampart import`: the file, then flags.
+        files: (name, function that returns the content) of each uploaded file; written to a folder while the process runs.
+        identity: ids of the uploads, or the path with the file's modification time and size.
     """
 
     name: str
@@ -43,13 +43,13 @@ class Item:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """Equal for the same file with the same answers."""
+        """A key that is equal for the same file with the same answers."""
         return self.identity, self.arguments
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of an item: the id of its run, or the reason why there is none."""
+    """The result of importing an item: the id of its run, or why it was refused."""
 
     item: Item
     run: str = ""
@@ -63,8 +63,8 @@ class Imports:
     Attributes:
         runs: folder of all runs.
         items: the runs to import, in order.
-        outcomes: of the items done so far, in the same order.
-        started: start of the current item, `time.monotonic()`.
+        outcomes: the results of the items done so far, in order.
+        started: when the current item was started, from `time.monotonic()`.
     """
 
     runs: Path
@@ -92,7 +92,7 @@ class Imports:
         return self.items[done] if done < len(self.items) else None
 
     def stop(self) -> None:
-        """End the running process and skip the items after it. Finished imports stay."""
+        """End the running process and skip the remaining items. Finished imports are kept."""
         with self._lock:
             self._stopped = True
             if self._process is not None and self._process.poll() is None:
@@ -105,10 +105,10 @@ class Imports:
                 outcome = self._take(item)
             except OSError as problem:
                 outcome = Outcome(item, refusal=f"{item.name} could not be copied to a temporary folder "
-                                                f"({problem.strerror or problem}); free some space, or give its path.")
+                                                f"({problem.strerror or problem}); free some space, or import it by its path.")
             except Exception:  # noqa: BLE001 - if an item could end the thread, the page would wait forever
                 _LOGGER.exception("The import of %s failed", item.name)
-                outcome = Outcome(item, refusal=f"The import of {item.name} could not start; the server's log has the cause.")
+                outcome = Outcome(item, refusal=f"The import of {item.name} could not start; see the server's log for the cause.")
             self.outcomes.append(outcome)
 
     def _take(self, item: Item) -> Outcome:
@@ -134,7 +134,7 @@ class Imports:
         if code == 0:
             return Outcome(item, run=output)
         if self._stopped:
-            return Outcome(item, refusal="Stopped; nothing of it was kept.")
+            return Outcome(item, refusal="Stopped; nothing was written.")
         if code == REFUSED and errors:
             return Outcome(item, refusal=errors)
         cause = first_line(errors.splitlines()[-1]) if errors else "without a message"

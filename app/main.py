@@ -56,7 +56,7 @@ def has_runs() -> bool:
 
 
 def notice() -> None:
-    """Draw a line where another dashboard owns the index, or the index has a problem."""
+    """Draw a notice if another dashboard holds the index, or if the index has a problem."""
     log = session.run_log()
     if log.trouble:
         st.warning(log.trouble)

@@ -30,7 +30,7 @@ from engine.errors import RampartError
 from engine.log import RunLog
 
 STATIC = Path(__file__).parent / "static"
-# Pause between two polls; longer where a poll takes long, so that polling never takes more than a fifth of a core.
+# Pause between two polls; longer if a poll takes long, so that polling never takes more than a fifth of a core.
 PERIOD_S = 0.25
 # Topics of pages that were left are still computed, so the least recently drawn one is dropped. A panel whose topic was
 # dropped is redrawn by its browser, which watches the topic again.
@@ -174,7 +174,7 @@ class Hub:
             took = time.monotonic() - started
 
     def _keep_supervisor(self) -> None:
-        """Restart, within seconds, a supervisor that was killed while runs wait for it."""
+        """Restart a supervisor that was killed while runs wait for it, within seconds."""
         if time.monotonic() < self._next_check:
             return
         self._next_check = time.monotonic() + SUPERVISOR_CHECK_S
@@ -198,10 +198,9 @@ class Hub:
 
 
 def content_hash(frame: pd.DataFrame) -> int:
-    """Return a number that changes with any value of a table.
+    """Return a hash of a table's values, rounded to nine decimals.
 
-    The database adds up means in any order of threads, so their last bits differ between queries (4e-16 measured). Rounding
-    hides that.
+    DuckDB's threads add up a mean in any order, so its last bits differ between queries (by 4e-16, measured).
     """
     return hash(tuple(pd.util.hash_pandas_object(frame.round(9), index=False)))
 

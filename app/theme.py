@@ -67,7 +67,7 @@ STATUS = {
     "failed": ("✕", "bad"),
 }
 
-# Titles of cell kinds, in the order in which images pass them.
+# Titles of cell kinds, in the order in which images pass through them.
 CELL_TITLES = {"accurate": "Accurate cell", "normal": "Normal cell", "reduce": "Reduction cell", "robust": "Robust cell"}
 # Accurate cells serve natural accuracy and robust ones adversarial accuracy, so they share those colours.
 CELL_COLOURS = {"accurate": SERIES["natural"], "normal": "#9B51E0", "reduce": SERIES["neutral"], "robust": SERIES["adversarial"]}

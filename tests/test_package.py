@@ -99,7 +99,7 @@ def test_the_version_is_said_by_the_command() -> None:
 
 
 def test_the_printed_command_launches_when_pasted(tmp_path: Path) -> None:
-    """A user who has activated nothing pastes "The same by command" at the project's root."""
+    """A user who has activated nothing pastes the command of a page at the project's root."""
     runs = without_supervisor(tmp_path / "runs of mine")
     line = requests.command_of("search", "arnas", "smoke", "digits", {"epsilon": 8 / 255}, runs=runs)
     shown = in_a_shell(line).strip()

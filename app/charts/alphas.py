@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -67,7 +69,7 @@ def lines(history: pd.DataFrame) -> go.Figure:
     if history.empty:
         return blank("The architecture weights appear after the first step")
     low, high = span(history["weight"])
-    layout: dict[str, dict] = {}
+    layout: dict[str, Any] = {}
     titles = []
     for edge, (source, target) in enumerate(EDGES):
         number = _axis(edge)
@@ -99,7 +101,7 @@ def edge_weights(history: pd.DataFrame) -> go.Figure:
     if history.empty:
         return blank("Edge weights appear after the first step")
     nodes = sorted({target for _, target in EDGES})
-    layout: dict[str, dict] = {}
+    layout: dict[str, Any] = {}
     titles = []
     for place, node in enumerate(nodes):
         number, left, width = _axis(place), place / len(nodes), 1 / len(nodes)
@@ -118,7 +120,7 @@ def edge_weights(history: pd.DataFrame) -> go.Figure:
     return go.Figure(data=[_area(*EDGES[int(edge)], points) for edge, points in courses], layout=layout)
 
 
-def _area(source: int, node: int, points: pd.DataFrame) -> dict:
+def _area(source: int, node: int, points: pd.DataFrame) -> dict[str, Any]:
     number = _axis(node - 2)
     return {"type": "scatter", "x": points["step"].tolist(), "y": points["edge_weight"].round(4).tolist(), "mode": "lines",
             "name": f"from {written(source)}", "legendgroup": str(source), "legendrank": source, "showlegend": node == 5,
@@ -143,7 +145,7 @@ def _axis(edge: int) -> str:
     return "" if edge == 0 else str(edge + 1)
 
 
-def _line(edge: int, name: str, points: pd.DataFrame) -> dict:
+def _line(edge: int, name: str, points: pd.DataFrame) -> dict[str, Any]:
     style = theme.operation(name)
     rank = list(theme.OPERATIONS).index(name) if name in theme.OPERATIONS else len(theme.OPERATIONS)
     return {"type": "scatter", "x": points["step"].tolist(), "y": points["weight"].round(4).tolist(), "mode": "lines",

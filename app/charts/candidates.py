@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -35,7 +37,7 @@ def scatter(candidates: pd.DataFrame, attack: str, split: str) -> go.Figure:
     return figure
 
 
-def _hover(row: dict[str, object], attack: str) -> str:
+def _hover(row: dict[str, Any], attack: str) -> str:
     def accuracy(name: str) -> str:
         return with_interval(row[name], row[f"{name}_low"], row[f"{name}_high"])
 

@@ -5,6 +5,8 @@ Text, grid and hover colours are set by the style sheet, so a figure serves the 
 
 from __future__ import annotations
 
+from typing import Any
+
 import plotly.graph_objects as go
 
 FONT = '"Source Sans", "Source Sans Pro", "Segoe UI", system-ui, sans-serif'
@@ -12,7 +14,7 @@ MARGIN = {"l": 54, "r": 16, "t": 26, "b": 40}
 AXIS = {"zeroline": False, "gridwidth": 1, "showline": False, "ticks": "", "automargin": False, "title": {"font": {"size": 12.5}}}
 
 
-def common_layout(*, legend: bool = True, margin: dict[str, int] | None = None) -> dict:
+def common_layout(*, legend: bool = True, margin: dict[str, int] | None = None) -> dict[str, Any]:
     """Return the layout that every figure shares, without axes. Arguments as for `themed`."""
     return {
         "template": "none", "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",

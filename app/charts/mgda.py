@@ -25,7 +25,7 @@ def explained(words: str, count: int = 2) -> str:
 
 
 def weights_and_angle(objectives: pd.DataFrame) -> go.Figure:
-    """Return the weight of each objective above, and the angle between the gradients below: of more than two, each one's largest.
+    """Return the weight of each objective above the angle between the gradients (of three or more: the largest of each).
 
     Args:
         objectives: `RunLog.objectives`: columns step, epoch, objective, weight, norm, loss, cosine. `cosine` is the smallest
@@ -52,7 +52,7 @@ def weights_and_angle(objectives: pd.DataFrame) -> go.Figure:
 
 
 def _add_angles(figure: go.Figure, objectives: pd.DataFrame, lines: dict[str, dict[str, Any]]) -> None:
-    """Add the one angle of two objectives, or the largest angle of each of more.
+    """Add the angle between two objectives; with more, the largest angle of each.
 
     Args:
         objectives: rows with a cosine.

@@ -30,7 +30,7 @@ def label_of(name: str) -> str:
 
 
 def unit_of(name: str) -> str:
-    """Return the unit of the loss; "" where it is unknown."""
+    """Return the unit of the loss; "" if it is unknown."""
     return OBJECTIVES[name].unit if name in OBJECTIVES else ""
 
 

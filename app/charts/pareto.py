@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -28,7 +29,7 @@ SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star")
 
 
 def marker_sizes(values: Sequence[float | None]) -> list[float]:
-    """Return diameters whose areas grow linearly with the values; one size where all are equal or unknown."""
+    """Return diameters whose areas grow linearly with the values; one size if all are equal or unknown."""
     known = [float(value) for value in values if value is not None and value == value]
     if not known or max(known) == min(known):
         return [12.0] * len(values)
@@ -73,7 +74,7 @@ def labels_of(frame: pd.DataFrame) -> list[str]:
     return ["<br>".join(textwrap.wrap(", ".join(together.pop(point, [])), WIDEST_LABEL)) for point in points]
 
 
-def _groups(frame: pd.DataFrame, colour: str) -> list[tuple[str, pd.DataFrame, dict[str, object]]]:
+def _groups(frame: pd.DataFrame, colour: str) -> list[tuple[str, pd.DataFrame, dict[str, Any]]]:
     """Return (legend, rows, marker) per trace. Shape or fill differs along with colour."""
     if colour in QUANTITIES:
         bar = {"title": {"text": QUANTITIES[colour], "side": "right"}, "thickness": 12, "outlinewidth": 0}
@@ -94,13 +95,12 @@ def interval_bars(rows: pd.DataFrame, name: str) -> dict[str, object]:
             "arrayminus": (rows[name] - rows[f"{name}_low"]) * 100, "color": "rgba(127,127,127,.55)"}
 
 
-def _hover(row: object, attack: str) -> str:
+def _hover(row: Any, attack: str) -> str:
     def measured(name: str) -> str:
         return with_interval(*(getattr(row, name + end) for end in ("", "_low", "_high")))
 
-    size = f"<br>{row.parameters:,.0f} parameters, {row.macs:,.0f} MACs" if row.parameters == row.parameters else ""  # type: ignore[attr-defined]
-    return (f"<b>{row.label}</b><br>natural {measured('natural')}<br>{attack} {measured('adversarial')}{size}"  # type: ignore[attr-defined]
-            f"<br>{row.run}")  # type: ignore[attr-defined]
+    size = f"<br>{row.parameters:,.0f} parameters, {row.macs:,.0f} MACs" if row.parameters == row.parameters else ""
+    return f"<b>{row.label}</b><br>natural {measured('natural')}<br>{attack} {measured('adversarial')}{size}<br>{row.run}"
 
 
 def epochs_figure(frame: pd.DataFrame, attack: str) -> go.Figure:

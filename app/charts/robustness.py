@@ -13,7 +13,8 @@ from app.formats import with_interval
 from engine.attack.catalogue import ATTACKS, NATURAL
 from engine.attack.declaration import Attack
 
-# Colours and symbols of single attacks, by their place in the list of attacks. Seven and six: no pair returns before the 43rd.
+# Colours and symbols of single attacks, in the order of the catalogue. Seven colours, six symbols: the 43rd pair is the first
+# to repeat.
 COLOURS = [theme.OPERATIONS[name].colour for name in (
     "max_pool_3x3", "dil_conv_5x5", "dil_conv_3x3", "sep_conv_5x5", "skip_connect", "sep_conv_3x3", "avg_pool_3x3")]
 SYMBOLS = ("triangle-up", "diamond", "pentagon", "triangle-down", "hexagon", "star")
@@ -40,10 +41,10 @@ def height_of(networks: int) -> int:
 
 
 def intervals_figure(frame: pd.DataFrame) -> go.Figure:
-    """Return the figure.
+    """Return accuracies with their intervals, one row per network.
 
     Args:
-        frame: one row a network: label, and for each of `MEASURES` the columns `<prefix>_accuracy`, `_low`, `_high`
+        frame: one row per network: label, and for each of `MEASURES` the columns `<prefix>_accuracy`, `_low`, `_high`
             (fractions; NaN where not measured) and `_images`. A measure that no network has may be left out.
     """
     figure = go.Figure()

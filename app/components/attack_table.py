@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from app.components.html_table import Markup, StaticColumn, code, html_table
@@ -9,10 +11,9 @@ from app.formats import EMPTY, count, epsilon, interval, missing, percent
 from engine.attack.catalogue import ATTACKS, NATURAL, WORST
 
 NOTE = ("Accuracy: the share of test-split images that are still classified correctly. Interval: Wilson. Epsilon: the largest "
-        "change of a pixel, on a scale from 0 to 1. Worst case: an image counts only if it withstands every attack. Rows on "
-        "different numbers of images are different samples.")
-STRONG = ("natural", "autoattack", "worst-case")
-COLUMNS = (
+        "change of a pixel, on a scale from 0 to 1. Worst case: an image counts only if it withstands every attack. Rows with "
+        "different numbers of images measure different samples.")
+COLUMNS: tuple[StaticColumn[dict[str, Any]], ...] = (
     StaticColumn("Attack", lambda row: row["title"], names_row=True),
     StaticColumn("Accuracy", lambda row: Markup(f"{_bar(row['accuracy'])}{percent(row['accuracy'])}"), right=True),
     StaticColumn("95 % interval", lambda row: interval(row["low"], row["high"]), right=True),
@@ -31,7 +32,7 @@ def attack_table_html(attacks: pd.DataFrame, note: str = NOTE) -> str:
     Args:
         attacks: rows of `RunLog.attacks` of one run, in the order in which they were measured: attack, title, part_of, epsilon,
             images, accuracy, low, high, fingerprint.
-        note: explanation of the columns; "" where another table on the page has it.
+        note: explanation of the columns; "" if another table on the page has it.
     """
     return html_table(COLUMNS, ordered(attacks).to_dict("records"), label="Accuracy under each attack", note=note, row_look=_look)
 
@@ -47,11 +48,11 @@ def ordered(attacks: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=attacks.columns)
 
 
-def _is_part(row: dict) -> bool:
+def _is_part(row: dict[str, Any]) -> bool:
     return not missing(row.get("part_of")) and bool(row["part_of"])
 
 
-def _look(row: dict) -> str:
+def _look(row: dict[str, Any]) -> str:
     return "rp-part" if _is_part(row) else "rp-strong" if row["attack"] in HEADLINES else ""
 
 

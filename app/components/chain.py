@@ -14,7 +14,7 @@ def steps_html(runs: Sequence[Mapping[str, Any]], current: str) -> str:
 
     Args:
         runs: root first, with id, kind and status, and progress (0..1) and seconds_left where known.
-        current: id of the run whose page it is.
+        current: id of the run whose page shows the chain.
     """
     items = []
     for position, run in enumerate(runs):

@@ -90,7 +90,7 @@ def unit_of(info: FieldInfo) -> str:
 
 
 def bounds_text(info: FieldInfo) -> str:
-    """Return the allowed range in words; "" where every value of the type is allowed."""
+    """Return the allowed range in words; "" if every value of the type is allowed."""
     low = high = ""
     for part in info.metadata:
         low = f"at least {part.ge:g}" if isinstance(part, Ge) else f"above {part.gt:g}" if isinstance(part, Gt) else low
@@ -194,7 +194,7 @@ def _has_no_effect(group: str, cls: type[RunConfig], added: Sequence[str] | None
 
 
 def _field(cls: type[RunConfig], name: str, preset: Mapping[str, Any], published: Any, values: FormValues, key: str) -> None:
-    """Draw a widget and, below it, the problem with its value, or the published value where that differs."""
+    """Draw a widget and, below it, the problem with its value, or the published value if that differs."""
     info = cls.model_fields[name]
     _widget(name, info, published, key)
     value = values.changes.get(name, preset[name])
@@ -248,7 +248,7 @@ def _held(info: FieldInfo, key: str, start: Any) -> Any:
 
 
 def _number(text: str | None, info: FieldInfo, start: Any) -> Any:
-    """Return the float that was typed, or the text itself where it is no number, so that the class refuses it.
+    """Return the float that was typed, or the text itself if it is not a number, so that the class refuses it.
 
     The field shows six digits of `start`; while its text is unchanged, the value is `start` itself, with all digits.
     """

@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 
 
 class Markup(str):
-    """HTML that is written as it is. Whoever makes one has escaped its variable parts."""
+    """HTML that is inserted unescaped. The code that creates it escapes the variable parts."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,12 @@ def html_table(columns: Iterable[StaticColumn[Any]], rows: Iterable[Any], *, lab
 
 
 def code(text: object) -> Markup:
-    """Return text in the type of code, for names that a machine made."""
+    """Return text in a monospaced font, for machine-made names such as hashes."""
     return Markup(f"<code>{escape(text)}</code>")
 
 
 def with_label(text: object, label: str, *, strong: bool = False) -> Markup:
-    """Return text with a smaller second line; without that line where `label` is empty."""
+    """Return text with a smaller second line; just the text if `label` is empty."""
     first = f"<b>{escape(text)}</b>" if strong else escape(text)
     return Markup(f'{first}<br><span class="rp-label">{escape(label)}</span>' if label else first)
 

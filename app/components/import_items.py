@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from app import session
@@ -56,7 +57,7 @@ class Answers:
 
 def choose_files() -> Chosen:
     """Draw the uploader or the field for a path, and return the chosen files."""
-    place = st.segmented_control("Where the files are", list(PLACES), format_func=PLACES.get, key="import.place",
+    place = st.segmented_control("Where the files are", list(PLACES), format_func=PLACES.__getitem__, key="import.place",
                                  default="upload", required=True, label_visibility="collapsed", persist_state="session")
     if place == "path":
         return named(st.text_input("Path of the file", key="import.path", persist_state="session",
@@ -144,13 +145,13 @@ def ask(items: Sequence[Item], runs: pd.DataFrame) -> Answers:
 
 
 def flag(name: str, text: str) -> list[str]:
-    """Return a flag with the typed text, [] for none; as --name=text where the text could be taken for a flag itself."""
+    """Return a flag with the typed text, [] for none; as --name=text if the text could be taken for a flag itself."""
     text = text.strip()
     return [] if not text else [f"--{name}={text}"] if text.startswith("-") else [f"--{name}", text]
 
 
 def _form(item: Item) -> str | None:
-    """Draw the choice of a single file's form. Returns None for the form of its ending."""
+    """Draw the choice of a single file's form and return it; None for the form that its ending implies."""
     by_ending = form_of(item.name)
     options = [None, *FORMS] if by_ending else list(FORMS)
     return st.selectbox("What it is", options, index=0 if by_ending else None, key=f"import.form.{item.name}",
@@ -158,8 +159,8 @@ def _form(item: Item) -> str | None:
                         f"{FORM_TITLES[str(by_ending)]}, by its ending", placeholder="Choose what it is")
 
 
-def _dataset(column, *, needed: bool, alone: bool) -> str | None:
-    """Draw the choice of the dataset. Returns its registry name, None for no choice."""
+def _dataset(column: DeltaGenerator, *, needed: bool, alone: bool) -> str | None:
+    """Draw the choice of the dataset and return its registry name; None for no choice."""
     label = "Trained on" if needed and alone else "Searched or trained on"
     return column.selectbox(label, list(DATASETS), index=None, key="import.dataset", persist_state="session",
                             format_func=lambda name: DATASETS[name].title,
@@ -169,7 +170,7 @@ def _dataset(column, *, needed: bool, alone: bool) -> str | None:
 
 
 def _of_checkpoint(runs: pd.DataFrame) -> tuple[list[str], str]:
-    """Draw the questions of checkpoints: genotype, placement, normalisation. Returns (flags, problem)."""
+    """Draw the questions of checkpoints (genotype, placement, normalisation) and return (flags, problem)."""
     source = genotype_source(runs, key="import", preselect=False)
     flags = ["--genotype", str(source.changes.get("genotype", "")) or str(source.parent or "")]
     problem = source.problem
@@ -193,13 +194,13 @@ def _of_checkpoint(runs: pd.DataFrame) -> tuple[list[str], str]:
 
 
 def _placement(genotype: Genotype | None) -> str:
-    """Draw the choice of the position rule of the checkpoint's cells. Returns "" for no choice, or if there is only one."""
+    """Draw the choice of the position rule of the checkpoint's cells and return its name; "" for none, or if only one fits."""
     rules = [] if genotype is None else rules_for(genotype.kinds)
     if len(rules) < 2:
         return ""
     return st.selectbox("Placement of its cells", ["", *rules], key="import.placement", persist_state="session",
                         format_func=lambda name: RULES[name].title if name else "as in the genotype's run, else as published",
-                        help="The order of the cell kinds, which a checkpoint does not hold."
+                        help="The order of the cell kinds, which a checkpoint does not contain."
                         "\n\n" + "\n\n".join(f"**{RULES[name].title}.** {RULES[name].text}" for name in rules))
 
 

@@ -12,7 +12,7 @@ from app.components.html_table import StaticColumn, html_table
 from app.components.import_items import FORM_TITLES
 from app.components.states import LAUNCH_PAGE, RUN_PAGE, page_link, problem
 from app.drawing.cell_graph import genotype_graphs
-from app.formats import count, escape
+from app.formats import count, escape, plural
 from app.importing import Outcome
 from engine.architecture.catalogue import name_of
 from engine.architecture.genotype import Genotype
@@ -36,7 +36,7 @@ def result(outcome: Outcome, *, key: str, unfolded: bool) -> None:
     Args:
         outcome: the run's id, or the refusal.
         key: unique on the page.
-        unfolded: True to show the cells at once.
+        unfolded: True to open the section with the cells.
     """
     with st.container(border=True):
         if outcome.refusal:
@@ -56,7 +56,8 @@ def _run(outcome: Outcome, key: str, unfolded: bool) -> None:
     st.html(f'<div class="rp-row"><b>{escape(run["title"])}</b>'
             '<span class="rp-chip rp-tone-good"><span class="rp-glyph" aria-hidden="true">✓</span>Imported</span>'
             f'<span class="rp-label">{escape(run["id"])}</span></div>')
-    columns = (StaticColumn("Property", lambda fact: fact[0], names_row=True), StaticColumn("In the file", lambda fact: fact[1]))
+    columns: tuple[StaticColumn[tuple[str, str]], ...] = (
+        StaticColumn("Property", lambda fact: fact[0], names_row=True), StaticColumn("In the file", lambda fact: fact[1]))
     st.html(html_table(columns, understood(run), label="Facts from the file", look="rp-wrap rp-understood"))
     with st.container(horizontal=True):
         page_link(RUN_PAGE, "Open the run", id=run["id"])
@@ -85,19 +86,15 @@ def understood(run: dict[str, Any]) -> list[tuple[str, str]]:
     if form in ("log", "curves") and not genotypes.empty:
         hashes, epochs = genotypes["hash"], genotypes["epoch"]
         changes, still = int((hashes != hashes.shift()).sum()) - 1, int(genotypes["unchanged_epochs"].iloc[-1])
-        facts.append(("Epochs", f"{len(genotypes)}, numbered {epochs.min()} to {epochs.max()}; the genotype changed "
-                                f"{_times(changes, 'time')}, {_times(still, 'epoch')} without a change at the end"))
+        history = f"changed {plural(changes, 'time')}, last at epoch {epochs.iloc[-1] - still}" if changes else "never changed"
+        facts.append(("Epochs", f"{len(genotypes)}, numbered {epochs.min()} to {epochs.max()}; the genotype {history}"))
     if (record := log.genotype(run["id"])) is not None:
         genotype = Genotype.from_dict(record)
         published = name_of(genotype)
         facts.append(("Genotype", f"{', '.join(genotype.kinds)}; hash {genotype.hash}"
-                                  f"{f'; equal to {published} of the catalogue' if published else ''}"))
+                                  f"{f'; the same as {published} in the catalogue' if published else ''}"))
     if "channels" in config:
         facts.append(("Network", f"{config['channels']} channels, {config['layers']} cells, {count(run['parameters'])} "
                                  f"parameters, {count(run['macs'])} multiply-accumulates per image, without auxiliary head"))
     facts.append(("Dataset", DATASETS[config["dataset"]].title if config.get("dataset") in DATASETS else "the file does not say"))
     return facts
-
-
-def _times(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"

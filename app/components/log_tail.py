@@ -54,7 +54,7 @@ def read_tail(path: Path) -> Tail:
 
 
 def matching(text: str, wanted: str) -> str:
-    """Return the lines that contain `wanted`, ignoring case; all lines where it is empty."""
+    """Return the lines that contain `wanted`, ignoring case; all lines if it is empty."""
     if not wanted.strip():
         return text
     return "\n".join(line for line in text.split("\n") if wanted.strip().lower() in line.lower())

@@ -9,7 +9,7 @@ from engine.search.methods.registry import METHODS, Method
 
 DEFAULT = "arnas"
 ATTACKED, CLEAN = "attacked images in the search", "clean images only"
-COLUMNS = (
+COLUMNS: tuple[StaticColumn[str], ...] = (
     StaticColumn("Method", lambda name: with_label(METHODS[name].title, _year_if_untold(METHODS[name]), strong=True),
                  names_row=True),
     StaticColumn("Images", lambda name: sees(METHODS[name]).split(" ", 1)[0], look="rp-nowrap"),
@@ -45,6 +45,6 @@ def choose_method() -> str:
 
 
 def _year_if_untold(method: Method) -> str:
-    """Return the year, "" where the title already says it."""
+    """Return the year, "" if the title contains it."""
     year = str(method.year or "")
     return "" if year in method.title else year

@@ -8,7 +8,11 @@ from engine.errors import ConfigError
 
 
 def named_network_html(name: str) -> str:
-    """Return a paragraph on a network: how it is built and where it comes from. name: as in the run log."""
+    """Return a paragraph on how a network is built and where it comes from.
+
+    Args:
+        name: as in the run log.
+    """
     try:
         network = named_network(name)
     except ConfigError:  # written by another version

@@ -99,7 +99,7 @@ def device_fact(wanted: str) -> Fact:
 
 @st.cache_data(ttl=30, show_spinner=False)
 def gpu_names() -> list[str]:
-    """Return name and free memory of each NVIDIA GPU, from nvidia-smi; empty where that does not answer."""
+    """Return name and free memory of each NVIDIA GPU, from nvidia-smi; empty if it fails."""
     if shutil.which("nvidia-smi") is None:
         return []
     query = ["nvidia-smi", "--query-gpu=name,memory.free", "--format=csv,noheader"]
@@ -126,11 +126,11 @@ def disk_fact(runs: Path) -> Fact:
 
 
 def queue_fact(running: int, queued: int) -> Fact:
-    """Return what else runs or waits."""
+    """Return how many other runs are running or waiting."""
     if not running and not queued:
         return Fact("good", "Queue", "Nothing else is running: the run starts at once.")
     parts = [f"{count} {word}" for count, word in ((running, "running"), (queued, "queued")) if count]
-    return Fact("note", "Queue", f"{' and '.join(parts)} already: the run may wait for its turn.")
+    return Fact("note", "Queue", f"{' and '.join(parts)} already: the run may have to wait.")
 
 
 def draw(listed: list[Fact]) -> None:

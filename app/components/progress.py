@@ -19,9 +19,10 @@ def progress_html(*, title: str, done: float | None, total: float | None, unit: 
         tone: "", "good", "warn" or "bad": colour of the bar.
         pending: text while no amount is known.
     """
-    is_known = not missing(done) and not missing(total) and bool(total)
-    share = min(1.0, max(0.0, done / total)) if is_known else 0.0
-    amount = f"{amount_text(min(done, total))} of {amount_text(total)} {escape(unit)}" if is_known else escape(pending)
+    share, amount = 0.0, escape(pending)
+    if not missing(done) and not missing(total) and total:
+        share = min(1.0, max(0.0, done / total))
+        amount = f"{amount_text(min(done, total))} of {amount_text(total)} {escape(unit)}"
     left = "" if missing(seconds_left) or share >= 1 else f"<span>about {duration(seconds_left)} left</span>"
     moving = "" if missing(passes) or not passes else (
         f'<span class="rp-num" data-measured="{passes:.0f}">{passes:,.0f} forward passes</span>')

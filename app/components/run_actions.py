@@ -54,6 +54,6 @@ def perform(action: Action, run_id: str) -> None:
 
 
 def answer(run_id: str) -> tuple[str, str]:
-    """Return (refusal, confirmation) of the last request, both "" where it was to another run or is a minute old."""
+    """Return (refusal, confirmation) of the last request, both "" if it went to another run or is over a minute old."""
     about, refusal, done, at = st.session_state.get(ANSWER, ("", "", "", 0.0))
     return (refusal, done) if about == run_id and time.monotonic() - at < ANSWER_S else ("", "")

@@ -65,7 +65,7 @@ def _over_steps(run_id: str, cell: str) -> None:
 
 
 def _choose_cell(cells: list[str]) -> str:
-    """Draw the choice of a cell kind; the first one that images pass is preselected."""
+    """Draw the choice of a cell kind; the first one that images pass through is preselected."""
     chosen = st.segmented_control("Cell", cells, default=cells[0], format_func=theme.cell_title, key="run_cell")
     return chosen or cells[0]
 

@@ -1,8 +1,9 @@
-"""What a search without architecture weights has instead: its candidates, as a table, a plot, and one of them as cells."""
+"""The candidates of a search without architecture weights: a table and a plot of all, and the cells of one."""
 
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -16,57 +17,56 @@ from app.drawing.cell_graph import genotype_graphs
 from app.formats import count, escape, interval, percent
 from engine.architecture.genotype import Genotype
 
-RANKED = {"adversarial": "Rank: adversarial accuracy, natural accuracy between equals.",
-          "natural": "Rank: natural accuracy, adversarial accuracy between equals.",
-          "none": "Unranked: the result is the first candidate, whatever it measures."}
-
+RANKED = {"adversarial": "Ranked by adversarial accuracy; ties by natural accuracy.",
+          "natural": "Ranked by natural accuracy; ties by adversarial accuracy.",
+          "none": "Unranked: the result is the first candidate, whatever its accuracies."}
 MOST_ROWS = 100  # of the table; results/candidates.json has all
 
 
 def candidates(run_id: str) -> None:
-    """Table and plot of all candidates that were measured so far, and the cells of the one that is chosen."""
-    found = session.run_log().candidates(run_id)
-    if found.empty:
-        empty_state("No candidate measured yet", "Random search has no architecture weights. Each of its architectures appears "
-                    "here when it has been trained and measured.")
+    """Draw the table and plot of all candidates measured so far, and the cells of one that the reader chooses."""
+    measured = session.run_log().candidates(run_id)
+    if measured.empty:
+        empty_state("No candidate measured yet", "This search has no architecture weights. Each candidate appears here once it "
+                    "has been trained and measured.")
         return
     run = session.run_log().run(run_id)
     config = run["config"]
     attack, split = f"PGD-{config.get('ranking_steps', '')}", measured_split(run_id)
     left, right = st.columns([7, 5], gap="large")
     with left:
-        st.html(table_html(found, run_id, attack, split, candidates=int(config.get("candidates", len(found))),
+        st.html(table_html(measured, run_id, attack, split, candidates=int(config.get("candidates", len(measured))),
                            finished=run["status"] == "finished"))
     with right:
-        live_plot(scatter(found, attack, split), key="run_candidates", height=380,
-                  label=f"Natural versus {attack} accuracy of {len(found)} candidates")
-    _cells(found, run_id)
+        live_plot(scatter(measured, attack, split), key="run_candidates", height=380,
+                  label=f"Natural versus {attack} accuracy of {len(measured)} candidates")
+    _cells(measured, run_id)
 
 
 def measured_split(run_id: str) -> str:
-    """Return the split that a search measured its candidates on: select; alphas in runs of older versions."""
+    """Return the split that a search measured its candidates on: "select"; "alphas" in runs of older versions."""
     return "alphas" if (session.run_log().curves(run_id)["split"] == "alphas").any() else "select"
 
 
-def table_html(found: pd.DataFrame, run_id: str, attack: str, split: str, *, candidates: int, finished: bool) -> str:
-    """The table as HTML.
+def table_html(measured: pd.DataFrame, run_id: str, attack: str, split: str, *, candidates: int, finished: bool) -> str:
+    """Return the table as HTML.
 
     Args:
-        found: `RunLog.candidates`.
-        run_id: the search.
-        attack: what the adversarial accuracy was measured with.
-        split: what both accuracies were measured on.
-        candidates: how many there will be.
-        finished: whether the search has, so that one of them can be retrained.
+        measured: `RunLog.candidates`.
+        run_id: id of the search.
+        attack: title of the attack of the adversarial accuracy.
+        split: name of the split that both accuracies were measured on.
+        candidates: number of candidates of the whole search.
+        finished: True if the search has finished, so that a candidate can be retrained.
     """
-    first = found.iloc[0]
-    caption = (f"{len(found)} of {candidates} candidates measured, each on the same {count(int(first['images']))} images of the "
-               f"{split} split after its own short training. {RANKED[first['ranking']]} Below each accuracy its 95 % Wilson "
-               "interval: candidates whose intervals overlap may not differ, and the highest of several accuracies flatters its "
-               "candidate. What a network withstands is what an attack on its retraining measures.")
-    if len(found) > MOST_ROWS:
-        caption += f" Listed are the first {MOST_ROWS}; results/candidates.json of the run's folder has all."
-    columns = (
+    first = measured.iloc[0]
+    caption = (f"{len(measured)} of {candidates} candidates measured, each on the same {count(int(first['images']))} images of "
+               f"the {split} split after its own short training. {RANKED[first['ranking']]} The 95 % Wilson interval is below "
+               "each accuracy: candidates whose intervals overlap may not differ, and the highest of several accuracies is "
+               "biased upwards. To measure the robustness of a network, retrain it and attack it.")
+    if len(measured) > MOST_ROWS:
+        caption += f" The table lists the first {MOST_ROWS}; results/candidates.json in the run's folder has all."
+    columns: list[StaticColumn[dict[str, Any]]] = [
         StaticColumn("Rank", lambda row: "·" if row["ranking"] == "none" else row["rank"], right=True),
         StaticColumn("Candidate", lambda row: row["candidate"], right=True, names_row=True),
         StaticColumn("Natural", lambda row: _accuracy(row, "natural"), right=True),
@@ -74,30 +74,31 @@ def table_html(found: pd.DataFrame, run_id: str, attack: str, split: str, *, can
         StaticColumn("Parameters", lambda row: count(row["parameters"]), right=True),
         StaticColumn("MACs", lambda row: count(row["macs"]), right=True),
         StaticColumn("Genotype", lambda row: code(row["hash"])),
-        *([StaticColumn("Next", lambda row: _retrain_link(row, run_id))] if finished else []),
-    )
-    return html_table(columns, found[:MOST_ROWS].to_dict("records"), label="Candidates", note=caption,
+    ]
+    if finished:
+        columns.append(StaticColumn("Next", lambda row: _retrain_link(row, run_id)))
+    return html_table(columns, measured[:MOST_ROWS].to_dict("records"), label="Candidates", note=caption,
                       row_look=lambda row: "rp-strong" if row["rank"] == 1 else "")
 
 
-def _accuracy(row: dict, name: str) -> Markup:
+def _accuracy(row: dict[str, Any], name: str) -> Markup:
     """Return an accuracy with its interval below it."""
     return with_label(percent(row[name]), interval(row[f"{name}_low"], row[f"{name}_high"]))
 
 
-def _retrain_link(row: dict, run_id: str) -> Markup:
+def _retrain_link(row: dict[str, Any], run_id: str) -> Markup:
     return Markup(f'<a href="launch?kind=retrain&amp;parent={escape(run_id)}&amp;candidate={row["candidate"]}" '
                   'target="_self">Retrain</a>')
 
 
-def _cells(found: pd.DataFrame, run_id: str) -> None:
-    """The cells of one candidate, at first of the best, and its genotype as a file."""
-    numbers = [int(number) for number in found["candidate"]]
-    ranks = dict(zip(numbers, found["rank"], strict=True))
-    unranked = found.iloc[0]["ranking"] == "none"
+def _cells(measured: pd.DataFrame, run_id: str) -> None:
+    """Draw the cells of one candidate, initially the best, and the download of its genotype."""
+    numbers = [int(number) for number in measured["candidate"]]
+    ranks = dict(zip(numbers, measured["rank"], strict=True))
+    unranked = measured.iloc[0]["ranking"] == "none"
     chosen = st.selectbox("Cells of", numbers, key=f"run_candidate.{run_id}", format_func=lambda number: (
         f"candidate {number}" + ("" if unranked else f", rank {ranks[number]}")))
-    row = found[found["candidate"] == chosen].iloc[0]
+    row = measured[measured["candidate"] == chosen].iloc[0]
     genotype = Genotype.from_json(row["genotype"])
     genotype_graphs(genotype, key="run_candidate")
     st.download_button("Genotype (JSON)", json.dumps(genotype.to_dict(), indent=1), f"{run_id}-candidate-{chosen}.json",

@@ -57,7 +57,7 @@ def _title(run: dict[str, Any]) -> None:
 
 
 def why(run: dict[str, Any]) -> str:
-    """Return the cause of a failed run, with the last error that the run reported where that says more."""
+    """Return the cause of a failed run, with the last error that the run reported if that says more."""
     cause = shown(run.get("cause")) or "The cause is unknown; see the log below."
     alerts = session.run_log().alerts(run["id"])
     errors = [str(text) for text in alerts[alerts["level"] == "error"]["text"]]

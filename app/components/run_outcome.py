@@ -76,7 +76,7 @@ def _attacks(results: pd.DataFrame, attacked: list[dict[str, Any]], chain: list[
 
 
 def _waiting(attacked: list[dict[str, Any]], chain: list[dict[str, Any]]) -> None:
-    """Draw why there is no table yet, and the way to one."""
+    """Explain why there is no table yet, and link to the next step."""
     if attacked:
         status = attacked[-1]["status"]
         words = {"queued": "The attack starts once the network is trained.", "running": "The first attack is being measured.",

@@ -22,7 +22,7 @@ from engine.search.methods.registry import METHODS
 
 def is_published(kind: str, method: str | None) -> bool:
     """Return True if a paper fixes the settings that a run's are compared with, False if they are our defaults."""
-    return kind != "search" or method not in METHODS or METHODS[method].published
+    return kind != "search" or method is None or method not in METHODS or METHODS[method].published
 
 
 def reference_words(kind: str, method: str | None, dataset: str) -> str:
@@ -56,7 +56,7 @@ def differences_words(kind: str, method: str | None, dataset: str, differing: in
 def differences_html(kind: str, method: str | None, differences: Sequence[Difference]) -> str:
     """Return the settings that differ, with the value of this run and the published or default one."""
     fields = _fields(kind, method)
-    columns = (
+    columns: tuple[StaticColumn[Difference], ...] = (
         StaticColumn(f"{KIND_TITLES.get(kind, kind)} setting", lambda one: label_of(one.field), names_row=True),
         StaticColumn("This run", lambda one: _value(fields, one.field, one.value)),
         StaticColumn("Published" if is_published(kind, method) else "Default", lambda one: _value(fields, one.field, one.paper)),
@@ -85,8 +85,8 @@ def all_settings_html(kind: str, method: str | None, values: Mapping[str, Any], 
     """Return every setting by group with its meaning; those that differ from the published ones are tinted."""
     fields = _fields(kind, method)
     differing = {one.field for one in differences}
-    columns = (
-        StaticColumn("Setting", lambda name: label_of(name), names_row=True),
+    columns: tuple[StaticColumn[str], ...] = (
+        StaticColumn("Setting", label_of, names_row=True),
         StaticColumn("Value", lambda name: _value(fields, name, values[name])),
         StaticColumn("Meaning", lambda name: fields[name].description or "" if name in fields else "", look="rp-label"),
     )
@@ -124,7 +124,7 @@ def _fields(kind: str, method: str | None) -> Mapping[str, FieldInfo]:
 
 
 def _value(fields: Mapping[str, FieldInfo], name: str, value: Any) -> str:
-    """Return a value with its unit, as on the Launch page; unformatted where this version does not know the field."""
+    """Return a value with its unit, as on the Launch page; unformatted if this version does not know the field."""
     if name == "dataset":
         return dataset_title(value)
     return with_unit(fields[name], value) if name in fields else str(value)

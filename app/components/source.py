@@ -49,13 +49,13 @@ def genotype_source(runs: pd.DataFrame, wanted: str | None = None, candidate: st
         wanted: id of the search to preselect, from the page's address.
         candidate: number of the candidate of that search to preselect in place of its result, from the page's address.
         key: prefix of the widgets' keys, the page's name.
-        preselect: choose the first entry of a list. False where a wrong choice could go unnoticed.
+        preselect: choose the first entry of a list. False if a wrong choice could go unnoticed.
         named_too: offer networks chosen by name as well, under keys of the Launch page.
     """
     start = "search" if wanted or (preselect and _finished(runs, "search")) else "catalogue"
     st.session_state.setdefault(f"{key}.source", start)
     sources = SOURCES | ({"named": "Network to compare with"} if named_too else {})
-    chosen = st.segmented_control("Network" if named_too else "Genotype", list(sources), format_func=sources.get,
+    chosen = st.segmented_control("Network" if named_too else "Genotype", list(sources), format_func=sources.__getitem__,
                                   key=f"{key}.source", required=True, persist_state="session")
     if chosen == "search":
         search = _parent(runs, "search", wanted, "Search", "No search has finished yet. Launch one, choose a published "
@@ -111,13 +111,13 @@ def _parent(runs: pd.DataFrame, kind: str, wanted: str | None, label: str, nothi
 
 def _candidate(search: Source, wanted: str | None, key: str) -> Source:
     """Draw the choice between the result of a search and the candidates that it measured, if any. Either is trained as a child
-    of the search, and so on its splits."""
+    of the search, and so uses its splits."""
     measured = session.run_log().candidates(search.parent) if search.parent else pd.DataFrame()
     if measured.empty:
         return search
     rows = {int(row["candidate"]): row for row in measured.to_dict("records")}
     options = [0, *rows]
-    number = st.selectbox("Candidate", options, index=options.index(int(wanted)) if _is_one_of(wanted, rows) else 0,
+    number = st.selectbox("Candidate", options, index=options.index(_one_of(rows, wanted)),
                           format_func=lambda one: _candidate_text(rows[one]) if one else "The search's result",
                           key=f"{key}.candidate.{search.parent}.{wanted}")
     if not number:
@@ -126,8 +126,10 @@ def _candidate(search: Source, wanted: str | None, key: str) -> Source:
     return Source(parent=search.parent, changes={"genotype": genotype.to_json()}, genotype=genotype)
 
 
-def _is_one_of(text: str | None, numbers: Collection[int]) -> bool:
-    return text is not None and text.isascii() and text.isdigit() and int(text) in numbers
+def _one_of(numbers: Collection[int], text: str | None) -> int:
+    """Return the number that a text names, 0 if it names none of `numbers`."""
+    number = int(text) if text and text.isascii() and text.isdigit() else 0
+    return number if number in numbers else 0
 
 
 def _candidate_text(row: dict[str, Any]) -> str:
@@ -136,7 +138,7 @@ def _candidate_text(row: dict[str, Any]) -> str:
 
 
 def _genotype_of(run: str) -> Genotype | None:
-    """Return the genotype that a run found or trains; None while its events hold none."""
+    """Return the genotype that a run found or trains; None while its events contain none."""
     try:
         return Genotype.from_dict(session.run_log().genotype(run))
     except GenotypeError:

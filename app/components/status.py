@@ -25,5 +25,5 @@ def status_chip_html(status: str, cause: str | None = None, silent_s: float | No
 
 
 def tag_html(text: str) -> str:
-    """Return a quiet label, for example the name of the preset."""
+    """Return a small grey label, for example the name of the preset."""
     return f'<span class="rp-tag">{escape(text)}</span>'

@@ -110,4 +110,4 @@ def _slim(cell: CellText) -> dict[str, Any]:
 
 
 def _nothing() -> None:
-    """Do nothing: the component reports a value only where a callback exists, and `table` reads the value itself."""
+    """Do nothing: the component reports a value only if a callback exists, and `table` reads the value itself."""

@@ -55,8 +55,8 @@ def _figure(cell: Cell, title: str, changed: Collection[int] = ()) -> str:
 
 
 def genotype_graphs(genotype: Genotype, *, key: str) -> None:
-    """Draw all cells of a genotype in the order in which images pass them, and the legend. Cells share a row where their labels
-    stay legible."""
+    """Draw all cells of a genotype in the order in which images pass through them, and the legend. Cells share a row where their
+    labels stay legible."""
     kinds = [kind for kind in theme.CELL_TITLES if kind in genotype.kinds]
     figures = "".join(_figure(genotype.cell(kind), theme.cell_title(kind)) for kind in kinds)
     drawing(f'<div class="rp-cells">{figures}</div>', key=f"{key}_cells")
@@ -137,7 +137,7 @@ def to_dot(genotype: Genotype, kind: str) -> str:
                    style={"solid": "solid", "dash": "dashed", "dot": "dotted", "dashdot": "dashed"}[style.dash])
     for state in cell.concat:
         graph.edge(f"s{state}", "out", color="#B0B7BF", arrowhead="none")
-    return graph.source
+    return str(graph.source)
 
 
 def _order(name: str) -> int:

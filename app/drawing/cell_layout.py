@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 SWEEPS = 12
+_Neighbours = dict[Hashable, list[Hashable]]
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,10 @@ def crossings(rows: Sequence[Sequence[Hashable]], segments: Sequence[tuple[Hasha
                for k, (a, b) in enumerate(ends) for c, d in ends[:k])
 
 
-def _neighbours(segments: Sequence[tuple[Hashable, Hashable]]) -> tuple[dict, dict]:
-    before: dict[Hashable, list[Hashable]] = {}
-    after: dict[Hashable, list[Hashable]] = {}
+def _neighbours(segments: Sequence[tuple[Hashable, Hashable]]) -> tuple[_Neighbours, _Neighbours]:
+    """Return the neighbours of each point in the layer before it, and in the layer after it."""
+    before: _Neighbours = {}
+    after: _Neighbours = {}
     for a, b in segments:
         after.setdefault(a, []).append(b)
         before.setdefault(b, []).append(a)

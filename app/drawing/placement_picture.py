@@ -115,7 +115,7 @@ def _text(x: float, y: float, words: str, anchor: str, name: str = "") -> str:
 
 
 def _legend(cells: Sequence[CellPosition]) -> str:
-    """Return colour, letter and number of each kind, in the order in which images pass them."""
+    """Return colour, letter and number of each kind, in the order in which images pass through them."""
     entries = []
     for kind in dict.fromkeys(cell.kind for cell in cells):
         mark = "÷2" if kind == REDUCE else theme.cell_title(kind)[0]

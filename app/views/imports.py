@@ -1,4 +1,4 @@
-"""Import: make runs of files of public code and show what was read from them. Nothing in a file is executed."""
+"""Import: turn files written by public code into runs, and show what was read. Nothing in a file is executed."""
 
 from __future__ import annotations
 
@@ -42,11 +42,12 @@ def work() -> Imports | None:
 
 def imported() -> dict[tuple[object, ...], str]:
     """Return the ids of the runs imported in this browser tab, by `Item.key`."""
-    return st.session_state.setdefault("import.imported", {})
+    runs: dict[tuple[object, ...], str] = st.session_state.setdefault("import.imported", {})
+    return runs
 
 
 def controls() -> list[Item]:
-    """Draw the file inputs, the questions and the button. Returns the items that can be imported."""
+    """Draw the file inputs, the questions and the button. Return the items that can be imported."""
     chosen = choose_files()
     runs = session.run_log().runs()
     answers = ask(chosen.items, runs) if chosen.items else Answers()
@@ -68,7 +69,7 @@ def _button(items: Sequence[Item], left: Sequence[Item], problem: str) -> None:
     if busy:
         st.fragment(watch, run_every=POLL_S)()
     elif problem:
-        st.markdown(":red[:material/block: Import waits for this:]")
+        st.markdown(":red[:material/block: Before you can import:]")
         st.text(problem)
     elif items and not left:
         st.caption("Already imported; the run is below. To import again, choose another file or change an answer.")
@@ -77,8 +78,8 @@ def _button(items: Sequence[Item], left: Sequence[Item], problem: str) -> None:
 
 
 def commands(items: Sequence[Item]) -> None:
-    """Draw the command lines that do the same as the button."""
-    st.markdown("###### The same by command")
+    """Draw the command lines that import the same files as the button."""
+    st.markdown("###### Command")
     st.code("\n".join(f"{program()} {shlex.join(['import', *item.arguments])}" for item in items), language="bash",
             wrap_lines=True)
     if any(item.files for item in items):
@@ -98,7 +99,7 @@ def watch() -> None:
     st.html(progress_html(title="Import", done=done, total=len(current.items), unit="files",
                           detail=f"reading {item.name if item else ''}, {seconds} s"))
     st.button("Stop", key="import.stop", icon=":material/stop:", on_click=current.stop,
-              help="Stops the current import and skips the rest. Runs that are already imported stay.")
+              help="Stops the current import and skips the rest. Runs that are already imported are kept.")
 
 
 def results() -> None:
@@ -121,10 +122,11 @@ def _remember(current: Imports) -> None:
 
 
 def what_can_be_imported() -> None:
-    """Draw a table of the forms: an example of each, and the run made of it."""
+    """Draw a table of the forms: an example of each, and the run that it becomes."""
     section("What can be imported")
-    columns = (StaticColumn("File", lambda kind: with_label(kind[0], kind[1], strong=True), names_row=True),
-               StaticColumn("Looks like", lambda kind: code(kind[2])), StaticColumn("Becomes", lambda kind: kind[3]))
+    columns: tuple[StaticColumn[tuple[str, str, str, str]], ...] = (
+        StaticColumn("File", lambda kind: with_label(kind[0], kind[1], strong=True), names_row=True),
+        StaticColumn("Looks like", lambda kind: code(kind[2])), StaticColumn("Becomes", lambda kind: kind[3]))
     st.html(html_table(columns, KINDS, label="Files that can be imported", look="rp-wrap rp-examples"))
 
 
@@ -134,10 +136,10 @@ def promises() -> None:
     st.html('<ul class="rp-promises"><li>A separate process reads the file as text, arrays or tensors. Nothing in it is executed.'
             "</li><li>A file that does not fit is refused with the reason, and nothing is written.</li>"
             "<li>The run is marked as imported on every page. Accuracies measured elsewhere are not imported: attack the network "
-            "here to measure its own.</li></ul>")
+            "here to measure them.</li></ul>")
 
 
-heading("Import", "Make runs of files written by public code: DARTS, AdvRush, ARNAS, DSARA, E2RNAS.")
+heading("Import", "Turn files written by public code into runs: DARTS, AdvRush, ARNAS, DSARA, E2RNAS.")
 left, right = st.columns([3, 2], gap="large")
 with left:
     items = controls()

@@ -1,4 +1,4 @@
-"""Launch: choose what to run, see how it differs from the paper and the exact command, and start it with one click."""
+"""Launch: choose what to run, see its differences from the paper and its command, and start it with one click."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ from app.theme import KIND_TITLES
 from engine import requests
 from engine.architecture.cost import Cost, cost
 from engine.architecture.network import DERIVED, named_network
+from engine.architecture.placement import Arrangement
 from engine.architecture.transplant import read_grafts, transplant
-from engine.config import PRESETS, RetrainConfig, RunConfig, network_values
+from engine.config import PRESETS, RetrainConfig, RunConfig, SearchConfig, network_values
 from engine.config.run import KINDS
 from engine.configuration_file import Configuration, from_text
 from engine.configuring import Difference, build, config_class, differences_from_paper, preset_values, validate
@@ -65,7 +66,8 @@ class Choice:
 
 
 def _imported() -> dict[str, Any]:
-    return st.session_state.setdefault("launch.imported", {"number": 0, "changes": {}, "then_changes": {}})
+    imported: dict[str, Any] = st.session_state.setdefault("launch.imported", {"number": 0, "changes": {}, "then_changes": {}})
+    return imported
 
 
 def choose(runs: pd.DataFrame) -> Choice:
@@ -73,10 +75,11 @@ def choose(runs: pd.DataFrame) -> Choice:
     asked = st.query_params
     _start("launch.kind", asked.get("kind"), KINDS, "search")
     _start("launch.preset", asked.get("preset"), PRESETS, "quick")
-    # `smoke` is for the project's own tests: offered only where the address names it.
+    # `smoke` is for the project's own tests: offered only if the address names it.
     presets = [name for name in PRESETS if name != "smoke" or st.session_state["launch.preset"] == "smoke"]
-    kind = st.segmented_control("Kind of run", KINDS, format_func=KIND_TITLES.get, key="launch.kind", required=True,
+    kind = st.segmented_control("Kind of run", KINDS, format_func=KIND_TITLES.__getitem__, key="launch.kind", required=True,
                                 label_visibility="collapsed", persist_state="session")
+    assert kind is not None  # a required control that `_start` has set
     st.caption(KIND_TEXTS[kind])
     source, method = Source(), None
     if kind == "search":
@@ -96,6 +99,7 @@ def choose(runs: pd.DataFrame) -> Choice:
     words = PRESETS | {"paper": _paper_words((kind, *then), method, dataset)}
     preset = right.segmented_control("Preset", presets, key="launch.preset", required=True, persist_state="session",
                                      help="\n\n".join(f"`{name}`: {words[name]}" for name in presets))
+    assert preset is not None
     about.markdown(f"{':material/science: ' if preset == 'quick' else ''}**{preset}**: {words[preset]}")
     return Choice(kind, method, dataset, preset, then, source)
 
@@ -136,7 +140,7 @@ def _then_changes(choice: Choice) -> dict[str, Any]:
 
 
 def with_chain(choice: Choice, values: FormValues) -> FormValues:
-    """Return the form's values with the problem of a follower, if one of the chain cannot work."""
+    """Return the form's values, with the problem of a later run of the chain if it cannot work with them."""
     try:
         steps_of(choice, values)
     except RampartError as refusal:
@@ -145,7 +149,7 @@ def with_chain(choice: Choice, values: FormValues) -> FormValues:
 
 
 def launch(choice: Choice, values: FormValues) -> str:
-    """Submit the runs and return the id of the first. A second click on the same view gives the same runs.
+    """Submit the runs and return the id of the first. A second click on the same view starts nothing new.
 
     Raises:
         RampartError: the request was refused.
@@ -160,13 +164,13 @@ def launch(choice: Choice, values: FormValues) -> str:
 
 
 def new_token_after_use() -> None:
-    """Forget the last launch once the page is drawn without a click: the next click is a new decision."""
+    """Forget the last launch once the page is drawn without a click, so that the next click starts new runs."""
     if "launch.used" in st.session_state:
         del st.session_state["launch.used"], st.session_state["launch.token"]
 
 
 def button(choice: Choice, values: FormValues) -> None:
-    """Draw the Launch button, or what is missing for it. After a launch, open the page of the run."""
+    """Draw the Launch button and, while it is disabled, the reasons. After a launch, open the page of the run."""
     reasons = [choice.source.problem] if choice.source.problem else []
     reasons += list(values.problems.values())
     read = values.config.datasets() if values.config else (choice.dataset,)
@@ -191,7 +195,7 @@ def button(choice: Choice, values: FormValues) -> None:
 
 
 def differences(choice: Choice, values: FormValues) -> None:
-    """Draw every setting of the chain that is not the published one, with both values, and the shared settings of each step."""
+    """Draw every setting of the chain that differs from the published one, with both values, and those that steps share."""
     if values.config is None:
         st.markdown("Fix the settings marked in red to see the differences.")
         return
@@ -203,8 +207,8 @@ def differences(choice: Choice, values: FormValues) -> None:
     for column, (kind, rows) in zip(st.columns(max(2, len(shown)), gap="large"), shown):
         column.html(differences_html(kind, choice.method, rows))
     if len(steps) > 1:
-        st.markdown("**Settings along the chain.** A value that you choose for a shared setting follows down the chain; the "
-                    "others come from the preset of each step.")
+        st.markdown("**Settings along the chain.** A value that you choose for one of these settings also applies to the later "
+                    "steps. The other values come from the preset of each step.")
         st.html(chain_settings_html(choice.method, steps))
 
 
@@ -229,7 +233,7 @@ def exchange(choice: Choice, values: FormValues) -> None:
 
 
 def _import(content: bytes) -> None:
-    """Set every control to the values of the file; or leave all of them unchanged and say why."""
+    """Set every control to the values of the file. If the file is refused, leave all of them unchanged and say why."""
     try:
         configuration = from_text(content)
     except RampartError as refusal:
@@ -302,27 +306,33 @@ def command(choice: Choice, values: FormValues) -> None:
     st.caption("Run it in Rampart's folder.")
 
 
+def _pictured(choice: Choice, preset: Mapping[str, Any], values: FormValues) -> RunConfig:
+    """Return the configuration with the chosen genotype; with the preset's other settings while one of the form is refused."""
+    own = {name: values.changes[name] for name in PLACED if name in values.changes}
+    config = values.config or validate(config_class(choice.kind, choice.method), {**preset, **own})
+    changes = choice.source.changes
+    return validate(type(config), {**config.model_dump(), **changes}) if changes else config
+
+
 def places(choice: Choice, preset: Mapping[str, Any], values: FormValues) -> None:
     """Draw the network of the form as a strip of cells with its position rule, and the other rules below it."""
-    own = {name: values.changes[name] for name in PLACED if name in values.changes}
-    runs, kinds = session.runs_root(), None
+    runs, parent, genotype = session.runs_root(), choice.source.parent, choice.source.genotype
     try:
-        config = values.config or validate(config_class(choice.kind, choice.method), {**preset, **own})
-        arrangement = {name: getattr(config, name) for name in ("placement", "width_ratio")}
-        if isinstance(config, RetrainConfig):
-            if choice.source.genotype is None:
-                return
-            config = validate(RetrainConfig, {**config.model_dump(), **choice.source.changes})
-            kinds = choice.source.genotype.kinds
-            arrangement = arrangement_of(runs, config, choice.source.parent, choice.source.genotype)
-            config, _ = matched(runs, config, choice.source.parent)
+        config = _pictured(choice, preset, values)
+        if isinstance(config, RetrainConfig) and genotype is not None:
+            arrangement = arrangement_of(runs, config, parent, genotype)
+            config, _ = matched(runs, config, parent)
+        elif isinstance(config, SearchConfig):
+            arrangement = Arrangement(placement=config.placement, width_ratio=config.width_ratio)
+        else:
+            return
     except RampartError:  # shown below its field, or with the network's size
         return
-    sizes = {"width_ratio": arrangement["width_ratio"], "channels": config.channels, "layers": config.layers,
-             "image_shape": DATASETS[choice.dataset].image_shape}
+    sizes: dict[str, Any] = {"width_ratio": arrangement["width_ratio"], "channels": config.channels, "layers": config.layers,
+                             "image_shape": DATASETS[choice.dataset].image_shape}
     drawing(rule_figure(arrangement["placement"], **sizes), key="launch.placement")
     with st.expander("Every position rule at these widths"):
-        drawing(rules_figures(kinds, **sizes), key="launch.placements")
+        drawing(rules_figures(genotype.kinds if genotype else None, **sizes), key="launch.placements")
 
 
 runs = session.run_log().runs()
@@ -334,10 +344,10 @@ with controls:
 picture = st.container()
 differences_tab, settings_tab, exchange_tab = st.tabs(["Differences from the paper", "Settings", "Import and export"])
 with settings_tab:
-    follow = (" Seed, device, threads, epsilon, step size, normalisation and number of images follow down the chain when you "
-              "choose them." if choice.then else "")
-    st.caption("Each question mark explains a setting: its meaning, range and source. Pixel values may be typed as 8/255. "
-               f"Below a changed value is the published or default one.{follow}")
+    follow = (" If you choose the seed, device, threads, epsilon, step size, normalisation or number of images, the later steps "
+              "of the chain use the same value." if choice.then else "")
+    st.caption("Each question mark explains a setting: its meaning, range and source. You can type pixel values as 8/255. "
+               f"The published or default value is shown below a changed one.{follow}")
     preset_now = preset_values(choice.kind, choice.method, choice.dataset, choice.preset)
     form = config_form(choice.kind, config_class(choice.kind, choice.method), preset_now, key=choice.form_key,
                        start=_imported()["changes"], below={"width_ratio": lambda held: places(choice, preset_now, held)})

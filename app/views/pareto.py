@@ -64,11 +64,12 @@ def networks() -> None:
     if st.session_state.get("pareto.group") not in names:
         st.session_state["pareto.group"] = next(iter(names))
     choice, size, colour, rest = st.columns([3.2, 1.6, 1.6, 1.3], vertical_alignment="bottom")
-    chosen = choice.selectbox("Attack", list(names), key="pareto.group", format_func=names.get, persist_state="session",
+    chosen = choice.selectbox("Attack", list(names), key="pareto.group", format_func=names.__getitem__, persist_state="session",
                               help="One entry per fingerprint: attack, settings, library and images. Networks with different "
                                    "fingerprints are never drawn together.")
-    sizes = size.selectbox("Marker size", list(SIZES), format_func=SIZES.get, key="pareto.size", persist_state="session")
-    colours = colour.selectbox("Colour", list(COLOURS), format_func=COLOURS.get, key="pareto.colour", persist_state="session")
+    sizes = size.selectbox("Marker size", list(SIZES), format_func=SIZES.__getitem__, key="pareto.size", persist_state="session")
+    colours = colour.selectbox("Colour", list(COLOURS), format_func=COLOURS.__getitem__, key="pareto.colour",
+                               persist_state="session")
     dominated = rest.toggle("Show dominated", value=True, key="pareto.dominated", persist_state="session",
                             help="A network is dominated if another one is at least as accurate on both axes and better on one.")
     rows = frame[frame["group"] == chosen]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -39,10 +40,10 @@ from engine.errors import GenotypeError
 
 MEASURES = ((NATURAL, "Natural", "Unchanged images."),
             *((attack.prefix, attack.header, attack.summary) for _, attack in ATTACKS.items()))
-# Columns of every table; the others appear where a network of the group was measured.
+# Columns of every table; the others appear if a network of the group was measured with them.
 STANDARD = {NATURAL, *(ATTACKS[name].prefix for name in AttackConfig.presets["quick"]["attacks"])}
 MOST_OPENINGS = 100  # rows of the ledger
-LEDGER = (
+LEDGER: tuple[StaticColumn[Any], ...] = (
     StaticColumn("Opening", lambda row: row.opening, right=True),
     StaticColumn("Network", lambda row: row.title, names_row=True, look="rp-name"),
     StaticColumn("Run", lambda row: row.run),
@@ -97,7 +98,7 @@ def picture(network: pd.Series) -> None:
     try:
         genotype = Genotype.from_dict(network["genotype"])
     except GenotypeError:
-        st.caption("The events of its run hold no genotype.")
+        st.caption("The events of this run contain no genotype.")
         return
     genotype_graphs(genotype, key="robustness_graph")
 
@@ -129,8 +130,9 @@ def fields_html(title: str, text: str) -> str:
         fields = json.loads(text)
     except ValueError:
         return '<p class="rp-note">The fields of this fingerprint cannot be read.</p>'
-    columns = (StaticColumn("Field", lambda field: str(field[0]).replace("_", " "), names_row=True),
-               StaticColumn("Value", lambda field: field_text(field[1])))
+    columns: tuple[StaticColumn[tuple[str, Any]], ...] = (
+        StaticColumn("Field", lambda field: field[0].replace("_", " "), names_row=True),
+        StaticColumn("Value", lambda field: field_text(field[1])))
     return html_table(columns, fields.items(), label=f"Fingerprint of {title}", look="rp-wrap")
 
 
@@ -163,7 +165,7 @@ def groups_of(frame: pd.DataFrame) -> list[pd.DataFrame]:
 
 def selected_run(groups: list[pd.DataFrame]) -> str:
     """Return the run that is shown in detail: the one selected last in any group, else the first of the largest group."""
-    chosen = st.session_state.get("robustness.selected")
+    chosen = str(st.session_state.get("robustness.selected", ""))
     return chosen if any(chosen in set(rows["run"]) for rows in groups) else str(groups[0]["run"].iloc[0])
 
 

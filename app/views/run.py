@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -29,13 +30,13 @@ VERTEX_STEPS = 500
 MOST_NOTES = 4
 WAITING_HEIGHT = 110  # pixels of an empty chart
 THIN_LINES = {"search": "Each point is the mean over an epoch; the thin lines are single steps, each on one batch.",
-              "retrain": "Each point is the mean over an epoch; the thin line is single training batches, the last of an epoch "
-                         "smaller than the others."}
+              "retrain": "Each point is the mean over an epoch; the thin line shows single training batches; the last batch of "
+                         "an epoch is smaller than the others."}
 SPLITS = {"search": ("alphas", "alphas split, batch statistics"),
           "retrain": ("select", "select split, running statistics; training loss on the weights and alphas splits")}
-CANDIDATE_WORDS = "{} split, running statistics, a point a candidate; training loss on the weights split"
+CANDIDATE_WORDS = "{} split, running statistics, one point per candidate; training loss on the weights split"
 CANDIDATE_POINTS = ("Each accuracy is the mean over the {} split after a candidate finished training; each training loss is the "
-                    "mean of an epoch. Thin line: single training batches. Each candidate starts from fresh weights.")
+                    "mean of an epoch. The thin line shows single training batches. Each candidate starts from fresh weights.")
 
 
 def main() -> None:
@@ -77,11 +78,11 @@ def kind_of(run_id: str) -> str:
     """
     if session.run_log().runs()["id"].eq(run_id).sum() == 0:
         session.hub().refresh()
-    return session.run_log().run(run_id)["kind"]
+    return str(session.run_log().run(run_id)["kind"])
 
 
-def guarded(draw):
-    """Return a panel that shows a problem in its own place where its data cannot be read; the other panels stay."""
+def guarded(draw: Callable[..., None]) -> Callable[..., None]:
+    """Return a panel that shows a problem in its place if its data cannot be read, so that the other panels stay."""
     def safely(*args: Any) -> None:
         try:
             draw(*args)
@@ -227,7 +228,7 @@ def configuration(run_id: str) -> None:
         st.html(differences_html(run["kind"], run["method"], listed))
     with st.expander("All settings"):
         st.html(all_settings_html(run["kind"], run["method"], run["config"], listed))
-    verb = "makes this run again" if run["imported"] else "starts the same run"
+    verb = "repeats this import" if run["imported"] else "starts the same run"
     section("Command", f"{verb} from a terminal in Rampart's folder")
     st.code(run["command"], language="bash", wrap_lines=True)
 

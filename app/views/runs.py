@@ -17,11 +17,11 @@ from app.formats import EMPTY, NOT_MEASURED, accuracy, coarse, dataset_title, du
 from engine import requests
 from engine.config.run import KINDS
 from engine.errors import RampartError
-from engine.run.state import STATUSES
+from engine.run.state import STATUSES, RunState
 
 COLUMNS = (
     Column("title", "Run"), Column("status", "Status"), Column("kind", "Kind"), Column("dataset", "Dataset"),
-    Column("natural", "Natural", "right", "Accuracy on unchanged images, and the split they are from."),
+    Column("natural", "Natural", "right", "Accuracy on unchanged images, and the split that it was measured on."),
     Column("adversarial", "Adversarial", "right", "Accuracy under attack, and the attack."),
     Column("progress", "Progress"), Column("age", "Age", "right", "Time since it was launched."),
 )
@@ -78,7 +78,7 @@ def age(created: float | None) -> CellText:
 
 
 def name_of(run: pd.Series) -> str:
-    """Return the run's title; "Unreadable run" where run.json cannot be read."""
+    """Return the run's title; "Unreadable run" if run.json cannot be read."""
     return shown(run["title"]) if run["title"] != run["id"] else "Unreadable run"
 
 
@@ -142,14 +142,14 @@ def nothing_selected() -> None:
     """Draw the same box with disabled buttons, so that selecting a row does not move the table under the pointer."""
     with st.container(border=True):
         st.html('<div class="rp-row"><span class="rp-label rp-chip-high">No run selected. Click a row to select its run, or '
-                "a name to open the page of the run.</span></div>")
+                "a name to open its page.</span></div>")
         with st.container(horizontal=True):
             for label, icon in (("Open", "open_in_new"), (STOP.label, STOP.icon), (RESUME.label, RESUME.icon)):
                 st.button(label, key=f"runs.none.{label}", icon=f":material/{icon}:", disabled=True)
 
 
-def state_of(run: str) -> requests.RunState | None:
-    """Return the state of a run; None where its folder cannot be read."""
+def state_of(run: str) -> RunState | None:
+    """Return the state of a run; None if its folder cannot be read."""
     try:
         return requests.status(session.runs_root(), run)
     except RampartError:
@@ -192,7 +192,7 @@ def filter_controls(frame: pd.DataFrame) -> pd.DataFrame:
                             type="search", persist_state="session")
     wanted = states.multiselect("Status", STATUSES, key="runs.statuses", format_func=str.capitalize, placeholder="any",
                                 persist_state="session")
-    of_kind = kinds.multiselect("Kind", KINDS, key="runs.kinds", format_func=theme.KIND_TITLES.get, placeholder="any",
+    of_kind = kinds.multiselect("Kind", KINDS, key="runs.kinds", format_func=theme.KIND_TITLES.__getitem__, placeholder="any",
                                 persist_state="session")
     kept = filtered(frame, text or "", wanted, of_kind)
     running = int((frame["status"] == "running").sum())

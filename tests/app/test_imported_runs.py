@@ -48,7 +48,7 @@ def test_the_run_page_says_what_is_known_and_no_more(imported: dict[str, str], f
     assert not test.exception
     assert ", imported" in words and "which holds no other settings" in words
     assert "the published settings" not in words and "<b>.pt" not in words
-    assert "makes the same run" in words
+    assert "repeats this import" in words
     # The page announces no data that an import never has, and says nothing on the weighting of losses.
     assert "appear" not in words and "MGDA" not in words and "Natural versus adversarial" not in words
     assert ("at each epoch in the file" in words) is (form == "log")

@@ -88,8 +88,8 @@ def test_a_log_becomes_a_run_and_the_page_says_what_was_understood(empty: Path) 
     assert record["command"] == f"{program()} import ./log.txt --title 'Night run' --runs {empty}"
     text = text_of(page)
     assert not page.exception and run in text
-    assert "equal to DARTS_V2 of the catalogue" in text
-    assert "4, numbered 0 to 3; the genotype changed 2 times, 1 epoch without a change at the end" in text
+    assert "the same as DARTS_V2 in the catalogue" in text
+    assert "4, numbered 0 to 3; the genotype changed 2 times, last at epoch 2" in text
     assert DARTS.hash in text and "the file does not say" in text
     assert [data["html"].count("<svg viewBox") for data in component_data(page, "rampart_cell_graph")][0] == 2
     # The same file with the same answers is not imported twice by an impatient click.
