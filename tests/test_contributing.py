@@ -39,20 +39,21 @@ ADDED = {
     "dataset": Toy("Toy dataset", {"engine/data/catalogue.py": [
         ("from engine.data.tiny_imagenet", "from engine.data.toy import TOY\nfrom engine.data.tiny_imagenet"),
         ("TINY_IMAGENET):", "TINY_IMAGENET, TOY):")]}),
-    "attack": Toy("Toy attack", {
-        "engine/attack/__init__.py": [
-            ('ATTACKS.add("pgd-20"', 'ATTACKS.add("toy", Attack(name="toy", title="Toy attack", summary="FGSM by another name.", '
-             'source="a test", steps=1))\nATTACKS.add("pgd-20"')],
-        "engine/attack/methods.py": [('if attack.name == "fgsm":', 'if attack.name in ("fgsm", "toy"):')]}),
+    "attack": Toy("Toy attack", {"engine/attack/catalogue.py": [
+        ("from engine.errors", "from engine.attack.toy import TOY\nfrom engine.errors"),
+        ("SQUARE, AUTOATTACK):", "SQUARE, AUTOATTACK, TOY):")]}),
     "objective": Toy("toy loss", {
         "engine/search/registries.py": [
-            ('    ObjectiveKind("adversarial"',
-             '    ObjectiveKind("toy_loss", "toy loss", "engine.search.toy:toy"),\n    ObjectiveKind("adversarial"')],
+            ('"mac_share"]', '"mac_share", "toy_loss"]'),
+            ('_objective("curvature"', '_objective("toy_loss", "toy loss", "toy:toy", ("x", "y"))\n_objective("curvature"')],
         "engine/search/config.py": [
-            ('"curvature"], ...]', '"curvature", "toy_loss"], ...]'),
             ("    one_step_factor: float",
              '    toy_loss_factor: float = setting(1.0, "Coefficient of toy_loss.", group="Added objectives", gt=0, le=1e6)\n'
              "    one_step_factor: float")]}),
+    "network": Toy("Toy network", {"engine/architecture/network.py": [
+        ("from engine.errors", "from engine.architecture.toy import ToyNetwork\nfrom engine.errors"),
+        ("NamedNetwork = HandMadeNetwork", "NamedNetwork = HandMadeNetwork | ToyNetwork"),
+        ("(HandMadeNetwork,)", "(HandMadeNetwork, ToyNetwork)")]}),
     "page": Toy("Toy page", {"app/main.py": [
         ('        "import": st.Page(',
          '        "toy": st.Page(HERE / "views/toy.py", title="Toy", url_path="toy"),\n        "import": st.Page(')]}),
@@ -73,8 +74,8 @@ def named_files(noun: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """Toy -> what the pages of a copy of the tree offer where it belongs, once all toys are added."""
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the tree to which every toy is added."""
     tree = tmp_path_factory.mktemp("tree")
     for name in ("engine", "app"):
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__", "static"))
@@ -86,12 +87,23 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
                 text = (tree / name).read_text(encoding="utf-8")
                 assert text.count(old) == 1, (name, old)
                 (tree / name).write_text(text.replace(old, new), encoding="utf-8")
-    runs = tree / "runs"
-    write_sample_runs(runs)
-    done = subprocess.run([sys.executable, str(TOYS / "look.py")], cwd=tree, capture_output=True, text=True, timeout=300,
-                          check=False, env=os.environ | {"PYTHONPATH": str(tree), "RAMPART_RUNS": str(runs)})
+    return tree
+
+
+def run_in(tree: Path, runs: Path, *arguments: str) -> str:
+    """Run Python in a copy of the tree and return what it prints."""
+    done = subprocess.run([sys.executable, *arguments], cwd=tree, capture_output=True, text=True, timeout=300, check=False,
+                          env=os.environ | {"PYTHONPATH": str(tree), "RAMPART_RUNS": str(runs)})
     assert done.returncode == 0, done.stderr
-    answer: dict[str, list[str]] = json.loads(done.stdout.splitlines()[-1])
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def seen(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """Toy -> what the pages offer where it belongs."""
+    runs = tmp_path_factory.mktemp("runs")
+    write_sample_runs(runs)
+    answer: dict[str, list[str]] = json.loads(run_in(tree, runs, str(TOYS / "look.py")).splitlines()[-1])
     return answer
 
 
@@ -103,3 +115,18 @@ def test_the_page_shows_what_the_steps_add(noun: str, seen: dict[str, list[str]]
 @pytest.mark.parametrize("noun", ADDED)
 def test_the_steps_name_every_file(noun: str) -> None:
     assert sorted(named_files(noun)) == sorted([*new_files(noun), *ADDED[noun].lines])
+
+
+@pytest.mark.parametrize("noun", ADDED)
+def test_the_table_counts_the_files(noun: str) -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert re.search(rf"^\| an? {noun} \| {len(new_files(noun))} \| {len(ADDED[noun].lines)} \|", text, flags=re.MULTILINE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chain", ["search --method toy --added-objectives toy_loss --then retrain,attack",
+                                   "retrain --network toy --then attack"], ids=["search", "network"])
+def test_the_toys_run(chain: str, tree: Path, tmp_path: Path) -> None:
+    printed = run_in(tree, tmp_path, "-m", "engine", *chain.split(), "--dataset", "toy", "--preset", "smoke",
+                     "--attack.attacks", "toy", "--wait")
+    assert ADDED["attack"].title in printed

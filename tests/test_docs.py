@@ -35,6 +35,14 @@ def test_modules_of_the_map_exist() -> None:
     assert len(paths) > 20 and not [path for path in paths if not (ROOT / path).exists()]
 
 
+def test_the_structure_names_every_package_and_only_what_exists() -> None:
+    text = (ROOT / "docs" / "structure.md").read_text(encoding="utf-8")
+    rows = [re.findall(r"`([\w./]+)`", row) for row in re.findall(r"^\| `(?:engine|app)/.*", text, flags=re.MULTILINE)]
+    assert not [name for row in rows for name in row if not (ROOT / name).exists() and not (ROOT / row[0] / name).exists()]
+    packages = {path.parent.relative_to(ROOT).as_posix() + "/" for path in ROOT.glob("*/*/__init__.py")}
+    assert {name for name in packages if name.startswith(("engine/", "app/"))} <= {name for row in rows for name in row}
+
+
 def test_hooks_are_the_linters_of_make_lint() -> None:
     recipe = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\nlint:")[2].partition("\n\n")[0]
     hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")

@@ -3,7 +3,7 @@
 Each kind is a frozen value with `title`, `classes`, `image_shape`, `cost()`, `build()` and `to_dict()`. Results, run log,
 capacity matching, export and pages ask the value and know no kind. To add a kind that is chosen by name, write its class as
 `HandMadeNetwork` is written (`OFFERED`, `FORMS`, `recognises`, `from_name`, `name`, `source`, `description` as well) and name
-it in `Network` and `NAMED_KINDS`.
+it in `NamedNetwork` and `NAMED_KINDS`.
 """
 
 from __future__ import annotations
@@ -88,8 +88,9 @@ class DerivedNetwork:
                 "auxiliary": self.auxiliary}
 
 
-Network = DerivedNetwork | HandMadeNetwork
-NAMED_KINDS = (HandMadeNetwork,)
+NamedNetwork = HandMadeNetwork  # with another kind: HandMadeNetwork | AnotherNetwork
+Network = DerivedNetwork | NamedNetwork
+NAMED_KINDS: tuple[type[NamedNetwork], ...] = (HandMadeNetwork,)
 OFFERED = tuple(name for kind in NAMED_KINDS for name in kind.OFFERED)
 FORMS = "; ".join(kind.FORMS for kind in NAMED_KINDS)
 
@@ -99,7 +100,7 @@ def is_named(text: str) -> bool:
     return any(kind.recognises(text) for kind in NAMED_KINDS)
 
 
-def named_network(text: str, classes: int = 10, image_shape: Sequence[int] = (3, 32, 32)) -> HandMadeNetwork:
+def named_network(text: str, classes: int = 10, image_shape: Sequence[int] = (3, 32, 32)) -> NamedNetwork:
     """Return the network of a name, for the images and classes of a dataset.
 
     Raises:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from engine.config import SearchConfig
-from engine.search.objectives import CrossEntropy, FunctionalNetwork, Objective, StepImages
+from torch import Tensor
+
+from engine.search.objectives import FunctionalNetwork, cross_entropy
+from engine.search.registries import Value
 
 
-def toy(network: FunctionalNetwork, images: StepImages, config: SearchConfig, coefficient: float) -> Objective:
-    """Return the cross-entropy of the natural images of the alphas batch."""
-    return CrossEntropy("toy_loss", network, images.x, images.y, coefficient)
+def toy(network: FunctionalNetwork, weights: Tensor, alphas: Tensor, x: Tensor, y: Tensor) -> Value:
+    """Compute the mean cross-entropy of images x [B, C, H, W] with labels y [B], in nats."""
+    return cross_entropy(network, weights, alphas, x, y)
