@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from engine.architecture.network import DERIVED
+from engine.architecture.genotype import DERIVED
 from engine.architecture.placement import SMALLEST_AUXILIARY_IMAGE
 from engine.attack.catalogue import ATTACKS
 from engine.config import AttackConfig, RetrainConfig, RunConfig, SearchConfig, network_values, setting_of

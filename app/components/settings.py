@@ -61,7 +61,7 @@ def differences_html(kind: str, method: str | None, differences: Sequence[Differ
         StaticColumn("This run", lambda one: _value(fields, one.field, one.value)),
         StaticColumn("Published" if is_published(kind, method) else "Default", lambda one: _value(fields, one.field, one.paper)),
     )
-    return html_table(columns, differences, label=f"{KIND_TITLES.get(kind, kind)} settings that differ")
+    return html_table(columns, differences, label=f"{KIND_TITLES.get(kind, kind)} settings that differ", look="rp-wrap")
 
 
 def chain_settings_html(method: str | None, steps: Sequence[tuple[str, RunConfig]]) -> str:

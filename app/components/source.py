@@ -12,8 +12,8 @@ import streamlit as st
 from app import session
 from app.formats import percent
 from engine.architecture.catalogue import CATALOG
-from engine.architecture.genotype import Genotype
-from engine.architecture.network import DERIVED, FORMS, OFFERED, named_network, network_name
+from engine.architecture.genotype import DERIVED, Genotype
+from engine.architecture.network import FORMS, OFFERED, named_network, network_name
 from engine.errors import ConfigError, GenotypeError
 
 SOURCES = {"search": "From a search", "catalogue": "Published genotype", "paste": "Paste JSON"}

@@ -23,7 +23,8 @@ from app.formats import count
 from app.theme import KIND_TITLES
 from engine import requests
 from engine.architecture.cost import Cost, cost
-from engine.architecture.network import DERIVED, named_network
+from engine.architecture.genotype import DERIVED
+from engine.architecture.network import named_network
 from engine.architecture.placement import Arrangement
 from engine.architecture.transplant import read_grafts, transplant
 from engine.config import PRESETS, RetrainConfig, RunConfig, SearchConfig, network_values

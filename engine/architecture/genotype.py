@@ -19,6 +19,7 @@ from engine.registry import unknown_name
 
 # In the order of the columns of alpha. ARNAS, released code.
 PRIMITIVES = ("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5")
+DERIVED = "derived"  # the value of the setting `network` for a network built from a genotype
 NONE = "none"
 # What a derived network can be made of: published genotypes also use these three.
 OPERATIONS = PRIMITIVES + ("sep_conv_7x7", "conv_7x1_1x7", NONE)

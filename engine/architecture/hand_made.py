@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from engine.architecture.cost import Cost, convolution_cost, linear_cost, norm_cost
+from engine.architecture.genotype import DERIVED
 from engine.architecture.placement import check_size, halved
 from engine.errors import ConfigError, shortened
 
@@ -184,7 +185,7 @@ def residual_shape(name: str) -> ResidualShape:
         return RESNETS[text]
     match = re.fullmatch(WIDE + r"(\d{1,3})-(\d{1,2})", text)
     if not match:
-        raise ConfigError(problems={"network": f"network must be {HandMadeNetwork.FORMS}, got {shortened(name)}; give one of "
+        raise ConfigError(problems={"network": f"network must be {DERIVED}, {HandMadeNetwork.FORMS}, got {shortened(name)}; give one of "
                                                f"them, for example {HandMadeNetwork.OFFERED[2]}."})
     layers, width = int(match[1]), int(match[2])
     if layers not in DEPTHS or width not in WIDTHS:

@@ -14,14 +14,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from engine.architecture.cost import Cost, cost
-from engine.architecture.genotype import Genotype
+from engine.architecture.genotype import DERIVED, Genotype
 from engine.architecture.hand_made import HandMadeNetwork
 from engine.errors import ConfigError, shortened
 
 if TYPE_CHECKING:
     from torch import nn
 
-DERIVED = "derived"  # the value of the setting `network` for a network built from a genotype
 NAME_KEY = "hand_made"  # in results/network.json and in events, of networks chosen by name
 
 

@@ -9,7 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, model_validator
 
-from engine.architecture.network import DERIVED, FORMS, OFFERED, named_network, network_name
+from engine.architecture.genotype import DERIVED
+from engine.architecture.network import FORMS, OFFERED, named_network, network_name
 from engine.architecture.placement import RULES, PlacementName, width_ratio_text
 from engine.architecture.transplant import read_grafts
 from engine.config.fields import (

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.architecture.catalogue import find_genotype
-from engine.architecture.network import DERIVED
+from engine.architecture.genotype import DERIVED
 from engine.architecture.placement import RULES, check_size, resolved
 from engine.config import RetrainConfig, RunConfig
 from engine.config.fields import in_sentence

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from engine.architecture.catalogue import find_genotype, genotype_title
-from engine.architecture.genotype import Genotype
-from engine.architecture.network import DERIVED, DerivedNetwork, Network, named_network
+from engine.architecture.genotype import DERIVED, Genotype
+from engine.architecture.network import DerivedNetwork, Network, named_network
 from engine.architecture.placement import Arrangement, resolved
 from engine.architecture.transplant import read_grafts, transplant
 from engine.config import RetrainConfig

@@ -70,7 +70,7 @@ class ResidualNetwork(nn.Module):
         """Build the network with weights drawn from the global generator.
 
         Args:
-            plan: from `engine.architecture.hand_made.hand_made`.
+            plan: from `engine.architecture.hand_made`.
             classes: number of classes.
             image_shape: (channels, height, width) of an image.
             mean, std: normalisation per image channel in pixels 0..1; None for mean 0 and std 1.
