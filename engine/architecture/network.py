@@ -1,9 +1,8 @@
-"""What a network is: a genotype at a size, or a network of a name. Imports no torch.
+"""What a network is: a genotype at a size, or a network chosen by name. Imports no torch.
 
-Each kind is a frozen value with `title`, `classes`, `image_shape`, `cost()`, `build()` and `to_dict()`. Results, run log,
-capacity matching, export and pages ask the value and know no kind. To add a kind that is chosen by name, write its class as
-`HandMadeNetwork` is written (`OFFERED`, `FORMS`, `recognises`, `from_name`, `name`, `source`, `description` as well) and name
-it in `Network` and `NAMED_KINDS`.
+Both are frozen values with `title`, `classes`, `image_shape`, `cost()`, `build()` and `to_dict()`, so that results, capacity
+matching and export rarely ask which one they have. To add a kind that is chosen by name, subclass `NamedNetwork` in a file of
+its own and list the class in `NAMED_KINDS`; results, run log, settings and pages then know it.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 from engine.architecture.cost import Cost, cost
 from engine.architecture.genotype import Genotype
 from engine.architecture.hand_made import HandMadeNetwork
+from engine.architecture.named import NAME_KEY, NamedNetwork
 from engine.errors import ConfigError, shortened
 
 if TYPE_CHECKING:
     from torch import nn
 
 DERIVED = "derived"  # the value of the setting `network` for a network built from a genotype
-NAME_KEY = "hand_made"  # in results/network.json and in events, of networks chosen by name
 
 
 @dataclass(frozen=True)
@@ -88,8 +87,8 @@ class DerivedNetwork:
                 "auxiliary": self.auxiliary}
 
 
-Network = DerivedNetwork | HandMadeNetwork
-NAMED_KINDS = (HandMadeNetwork,)
+Network = DerivedNetwork | NamedNetwork
+NAMED_KINDS: tuple[type[NamedNetwork], ...] = (HandMadeNetwork,)
 OFFERED = tuple(name for kind in NAMED_KINDS for name in kind.OFFERED)
 FORMS = "; ".join(kind.FORMS for kind in NAMED_KINDS)
 
@@ -99,15 +98,16 @@ def is_named(text: str) -> bool:
     return any(kind.recognises(text) for kind in NAMED_KINDS)
 
 
-def named_network(text: str, classes: int = 10, image_shape: Sequence[int] = (3, 32, 32)) -> HandMadeNetwork:
+def named_network(text: str, classes: int = 10, image_shape: Sequence[int] = (3, 32, 32)) -> NamedNetwork:
     """Return the network of a name, for the images and classes of a dataset.
 
     Raises:
         ConfigError: no such network.
     """
     for kind in NAMED_KINDS:
-        if kind.recognises(text):
-            return kind.from_name(text, classes, image_shape)
+        network = kind.from_name(text, classes, image_shape)
+        if network is not None:
+            return network
     raise ConfigError(problems={"network": f"network must be {DERIVED}, {FORMS}, got {shortened(text)}; give one of them, for "
                                            f"example {OFFERED[2]}."})
 
