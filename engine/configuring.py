@@ -260,7 +260,7 @@ def _problems(cls: type[RunConfig], report: ValidationError) -> dict[str, str]:
 
 
 def _sentence(cls: type[RunConfig], field: str, error: Mapping[str, Any]) -> str:
-    value = error.get("input")
+    value: Any = error.get("input")
     if error["type"] == "extra_forbidden":
         return unknown_name("setting", field, cls.model_fields)
     info = cls.model_fields[field]

@@ -52,7 +52,6 @@ ADDED = {
              "    one_step_factor: float")]}),
     "network": Toy("Toy network", {"engine/architecture/network.py": [
         ("from engine.errors", "from engine.architecture.toy import ToyNetwork\nfrom engine.errors"),
-        ("NamedNetwork = HandMadeNetwork", "NamedNetwork = HandMadeNetwork | ToyNetwork"),
         ("(HandMadeNetwork,)", "(HandMadeNetwork, ToyNetwork)")]}),
     "page": Toy("Toy page", {"app/main.py": [
         ('        "import": st.Page(',

@@ -11,12 +11,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from engine.architecture.cost import Cost, convolution_cost, linear_cost, norm_cost
-from engine.architecture.genotype import DERIVED
+from engine.architecture.named import NamedNetwork
 from engine.architecture.placement import check_size, halved
-from engine.errors import ConfigError, shortened
+from engine.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -82,68 +82,47 @@ RESNETS = {
 
 
 @dataclass(frozen=True)
-class HandMadeNetwork:
-    """A residual network for the images and classes of one dataset. See `engine.architecture.network` for what a kind provides.
+class HandMadeNetwork(NamedNetwork):
+    """A residual network for the images and classes of one dataset.
 
     Attributes:
         shape: the residual network.
-        classes: number of classes.
-        image_shape: (channels, height, width).
     """
 
     shape: ResidualShape
-    classes: int
-    image_shape: tuple[int, int, int]
 
     OFFERED: ClassVar[tuple[str, ...]] = ("resnet-18", "preact-resnet-18", "wide-resnet-28-10", "wide-resnet-34-10")
     FORMS: ClassVar[str] = f"{', '.join(RESNETS)} or {WIDE}N-K (N layers, widened K times)"
 
     @classmethod
     def recognises(cls, text: str) -> bool:
-        """Return True if a text is meant as a name of this kind, whether or not such a network exists."""
         return text.strip().lower().startswith((*RESNETS, WIDE))
 
     @classmethod
-    def from_name(cls, text: str, classes: int, image_shape: Sequence[int]) -> HandMadeNetwork:
-        """Return the network of a name.
-
-        Raises:
-            ConfigError: no such network.
-        """
+    def from_name(cls, text: str, classes: int, image_shape: Sequence[int]) -> Self | None:
         channels, height, width = image_shape
-        return cls(residual_shape(text), classes, (channels, height, width))
+        shape = residual_shape(text)
+        return cls(classes, (channels, height, width), shape) if shape else None
 
     @property
     def name(self) -> str:
-        """As in settings and files."""
         return self.shape.name
 
     @property
     def title(self) -> str:
-        """As in print."""
         return self.shape.title
 
     @property
     def source(self) -> str:
-        """Paper and arXiv number."""
         return self.shape.source
 
     @property
     def description(self) -> str:
-        """One sentence on how the network is built."""
         shape, order = self.shape, "before" if self.shape.preactivation else "after"
         return (f"{len(shape.widths)} stages of {shape.depth} residual blocks of two 3x3 convolutions, "
                 f"{', '.join(map(str, shape.widths))} channels, BatchNorm and ReLU {order} each convolution.")
 
     def cost(self, *, auxiliary: bool = False) -> Cost:
-        """Return parameters and MACs, counted as in `engine.architecture.cost`.
-
-        Args:
-            auxiliary: no effect; these networks have no auxiliary head.
-
-        Raises:
-            ConfigError: sizes no network can have.
-        """
         shape = self.shape
         check_size(shape.stem, self.classes, self.image_shape)
         image_channels, *size = self.image_shape
@@ -160,34 +139,23 @@ class HandMadeNetwork:
         return total + linear_cost(shape.widths[-1], self.classes)
 
     def build(self, *, mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> nn.Module:
-        """Return the module with fresh weights from torch's global generator.
-
-        Args:
-            mean, std: per image channel in pixels 0..1, subtracted and divided by inside the network; None for none.
-        """
         module: nn.Module = import_module("engine.space.residual").ResidualNetwork(
             self.shape, classes=self.classes, image_shape=self.image_shape, mean=mean, std=std)
         return module
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the content of results/network.json."""
-        return {"hand_made": self.name, "classes": self.classes, "image_shape": list(self.image_shape)}
 
-
-def residual_shape(name: str) -> ResidualShape:
-    """Return the shape of a name: one of `RESNETS`, or wide-resnet-N-K for WRN-N-K.
+def residual_shape(name: str) -> ResidualShape | None:
+    """Return the shape of a name, one of `RESNETS` or wide-resnet-N-K for WRN-N-K; None for another text.
 
     Raises:
-        ConfigError: no such network.
+        ConfigError: a WideResNet of an impossible depth or width.
     """
     text = name.strip().lower()
     if text in RESNETS:
         return RESNETS[text]
     match = re.fullmatch(WIDE + r"(\d{1,3})-(\d{1,2})", text)
     if not match:
-        raise ConfigError(problems={"network": (
-            f"network must be {DERIVED}, {HandMadeNetwork.FORMS}, got {shortened(name)}; give one of them, for example "
-            f"{HandMadeNetwork.OFFERED[2]}.")})
+        return None
     layers, width = int(match[1]), int(match[2])
     if layers not in DEPTHS or width not in WIDTHS:
         near = min(DEPTHS, key=lambda depth: abs(depth - layers))

@@ -1,9 +1,8 @@
-"""What a network is: a genotype at a size, or a network of a name. Imports no torch.
+"""What a network is: a genotype at a size, or a network chosen by name. Imports no torch.
 
-Each kind is a frozen value with `title`, `classes`, `image_shape`, `cost()`, `build()` and `to_dict()`. Results, run log,
-capacity matching, export and pages ask the value and know no kind. To add a kind that is chosen by name, write its class as
-`HandMadeNetwork` is written (`OFFERED`, `FORMS`, `recognises`, `from_name`, `name`, `source`, `description` as well) and name
-it in `NamedNetwork` and `NAMED_KINDS`.
+Both are frozen values with `title`, `classes`, `image_shape`, `cost()`, `build()` and `to_dict()`, so that results, capacity
+matching and export rarely ask which one they have. To add a kind that is chosen by name, subclass `NamedNetwork` in a file of
+its own and list the class in `NAMED_KINDS`; results, run log, settings and pages then know it.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from engine.architecture.cost import Cost, cost
 from engine.architecture.genotype import DERIVED, Genotype
 from engine.architecture.hand_made import HandMadeNetwork
+from engine.architecture.named import NAME_KEY, NamedNetwork
 from engine.errors import ConfigError, shortened
 
 if TYPE_CHECKING:
     from torch import nn
 
-NAME_KEY = "hand_made"  # in results/network.json and in events, of networks chosen by name
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,6 @@ class DerivedNetwork:
                 "auxiliary": self.auxiliary}
 
 
-NamedNetwork = HandMadeNetwork  # with another kind: HandMadeNetwork | AnotherNetwork
 Network = DerivedNetwork | NamedNetwork
 NAMED_KINDS: tuple[type[NamedNetwork], ...] = (HandMadeNetwork,)
 OFFERED = tuple(name for kind in NAMED_KINDS for name in kind.OFFERED)
@@ -106,8 +104,9 @@ def named_network(text: str, classes: int = 10, image_shape: Sequence[int] = (3,
         ConfigError: no such network.
     """
     for kind in NAMED_KINDS:
-        if kind.recognises(text):
-            return kind.from_name(text, classes, image_shape)
+        network = kind.from_name(text, classes, image_shape)
+        if network is not None:
+            return network
     raise ConfigError(problems={"network": f"network must be {DERIVED}, {FORMS}, got {shortened(text)}; give one of them, for "
                                            f"example {OFFERED[2]}."})
 

@@ -7,7 +7,7 @@ Square that AutoAttack does not use.
 
 from __future__ import annotations
 
-import torchattacks  # type: ignore[import-untyped]
+import torchattacks
 from torch import nn
 
 from engine.attack.declaration import Attack, AttackSettings

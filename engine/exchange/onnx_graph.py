@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from engine.architecture.network import NAME_KEY, DerivedNetwork
+from engine.architecture.named import NAME_KEY
+from engine.architecture.network import DerivedNetwork
 from engine.errors import ConfigError
 from engine.exchange.source import Source
 from engine.run.loop_attack import network_of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,6 @@ from engine.data.catalogue import DATASETS
 from engine.errors import ConfigError, RunError
 from engine.run.folder import ID_PATTERN, RunFolder, read_json
 from engine.run.lineage import found_genotype
-
-# The published ARNAS network, where nothing else is said.
-IMAGES = {"classes": 10, "image_shape": (3, 32, 32)}
-SIZES = {"channels": 64, "layers": 20, **IMAGES}
 
 
 @dataclass(frozen=True)
@@ -66,12 +62,12 @@ def find(text: str, runs: Path, *, channels: int | None = None, layers: int | No
     given = {"channels": channels, "layers": layers, "classes": classes,
              "image_shape": None if image_shape is None else tuple(image_shape), "placement": placement,
              "width_ratio": None if width_ratio is None else width_ratio_text(width_ratio)}
-    chosen = {name: value for name, value in given.items() if value is not None}
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     text = text.strip()
     if is_named(text):
-        return _with_sizes(Source(text, named_network(text, **IMAGES)), chosen, changeable=IMAGES)
+        return _with_sizes(Source(text, named_network(text)), chosen, changeable=("classes", "image_shape"))
     if not ID_PATTERN.fullmatch(text):
-        return Source(genotype_title(text), _derived(find_genotype(text), chosen))
+        return Source(genotype_title(text), _derived(find_genotype(text), **chosen))
     folder = RunFolder(runs, text)
     run = folder.read_run()
     if run["kind"] == "attack":
@@ -79,20 +75,23 @@ def find(text: str, runs: Path, *, channels: int | None = None, layers: int | No
         run = folder.read_run()
     if run["kind"] == "search":
         facts = DATASETS[run["config"].get("dataset", "digits")]
-        images = {"classes": facts.classes, "image_shape": facts.image_shape}
-        searched = {name: run["config"].get(name, "") for name in ("placement", "width_ratio")}
-        return Source(text, _derived(found_genotype(runs, folder.id), searched | images | chosen))
+        searched = {"classes": facts.classes, "image_shape": facts.image_shape,
+                    "placement": run["config"].get("placement", ""), "width_ratio": run["config"].get("width_ratio", "")}
+        return Source(text, _derived(found_genotype(runs, folder.id), **(searched | chosen)))
     return _with_sizes(Source(text, _retrained(folder), folder), chosen)
 
 
-def _derived(genotype: Genotype, known: Mapping[str, Any]) -> DerivedNetwork:
-    """Return the network at the known sizes; the others are ARNAS's, placement and widths those published with the cells."""
-    sizes = SIZES | dict(known)
-    sizes |= resolved(genotype.kinds, sizes.get("placement", ""), sizes.get("width_ratio", ""))
-    return DerivedNetwork(genotype, **sizes)
+def _derived(genotype: Genotype, **sizes: Any) -> DerivedNetwork:
+    """Return the network at the given sizes; those not given are ARNAS's, or published with the cells."""
+    return _placed(replace(DerivedNetwork(genotype, channels=64, layers=20, classes=10, image_shape=(3, 32, 32)), **sizes))
 
 
-def _with_sizes(source: Source, chosen: Mapping[str, Any], changeable: Mapping[str, Any] | None = None) -> Source:
+def _placed(network: DerivedNetwork) -> DerivedNetwork:
+    """Return the network with the published placement and widths written out where it leaves them open."""
+    return replace(network, **resolved(network.genotype.kinds, network.placement, network.width_ratio))
+
+
+def _with_sizes(source: Source, chosen: dict[str, Any], changeable: Collection[str] = ()) -> Source:
     """Return the source with the chosen sizes.
 
     Raises:
@@ -100,11 +99,11 @@ def _with_sizes(source: Source, chosen: Mapping[str, Any], changeable: Mapping[s
     """
     for name, value in chosen.items():
         own = getattr(source.network, name, None)
-        if name not in (changeable or {}) and value != own:
+        if name not in changeable and value != own:
             kind, size = "retrained network" if source.retrained else "network", "its own" if own is None else own
             raise ConfigError(f"{name} of the {kind} {source.title} is {size} and cannot be chosen, got {value}; leave it out, "
                               "or export the genotype alone (--format json) and give that.")
-    return replace(source, network=replace(source.network, **{name: value for name, value in chosen.items() if changeable}))
+    return replace(source, network=replace(source.network, **chosen))
 
 
 def _retrained(folder: RunFolder) -> Network:
@@ -113,6 +112,4 @@ def _retrained(folder: RunFolder) -> Network:
         raise RunError(f"A retraining must have left results/network.json to be exported, and {folder.id} has none; wait for it "
                        "or resume it.")
     network = network_from_dict(content)
-    if not isinstance(network, DerivedNetwork):
-        return network
-    return replace(network, auxiliary=False, **resolved(network.genotype.kinds, network.placement, network.width_ratio))
+    return _placed(replace(network, auxiliary=False)) if isinstance(network, DerivedNetwork) else network

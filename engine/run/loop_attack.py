@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 
-import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
+import pyarrow as pa
+import pyarrow.parquet as pq
 from torch import Tensor, nn
 
 from engine.architecture.network import Network, network_from_dict

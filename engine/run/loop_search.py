@@ -29,7 +29,7 @@ from engine.run import checkpoint, environment
 from engine.run.event_kinds import Alpha, DerivedGenotype, MeasuredCandidate, Metric, Objectives
 from engine.run.preparation import Prepared, at_work, prepare, save
 from engine.run.session import Session
-from engine.search.candidates import Candidate, ranked
+from engine.search.candidates import Candidate, Ranking, ranked
 from engine.search.construction import method_class, supernet_of
 from engine.search.method import StepReport
 from engine.search.proposal import Batch
@@ -63,7 +63,9 @@ class SearchLoop:
     """One attempt of one search."""
 
     def __init__(self, session: Session, prepared: Prepared) -> None:
-        self.session, self.config, self.device = session, prepared.config, prepared.device
+        self.session, self.device = session, prepared.device
+        self.config: SearchConfig = prepared.config
+        self.ranking: Ranking = getattr(prepared.config, "ranking", "none")  # a setting of methods that measure candidates
         if self.config.halves == "file_order":
             prepared = replace(prepared, splits=halved_in_file_order(prepared.splits))
         # Candidates are measured on images that nothing in the search is trained on.
@@ -187,7 +189,7 @@ class SearchLoop:
         """Draw the batches of one pass over a split."""
         size, generator = self.config.batch_size, generator_for(self.config.seed, "order", split, epoch)
         if split == "select":
-            return torch.randperm(len(self.other_split[1]), generator=generator).split(size)
+            return torch.split(torch.randperm(len(self.other_split[1]), generator=generator), size)
         return list(batches(self.images, size, generator, self.config.steps_per_epoch))
 
     def _second_batch(self, epoch: int, position: int) -> Tensor:
@@ -251,9 +253,9 @@ class SearchLoop:
         for one in candidates[self.candidates_told:]:
             self.session.write(self._measured(one))
         self.candidates_told = len(candidates)
-        in_order = enumerate(ranked(candidates, self.config.ranking), start=1)
+        in_order = enumerate(ranked(candidates, self.ranking), start=1)
         atomic_write_json(self.session.folder.results / "candidates.json", {
-            "ranking": self.config.ranking, "split": self.measured_split, "candidates": [{"rank": rank} | {
+            "ranking": self.ranking, "split": self.measured_split, "candidates": [{"rank": rank} | {
                 name: value for name, value in self._measured(one).to_json().items() if name != "ranking"}
                 for rank, one in in_order]})
 
@@ -264,7 +266,7 @@ class SearchLoop:
         return MeasuredCandidate(
             candidate=candidate.number, images=candidate.images, natural_correct=candidate.natural_correct,
             adversarial_correct=candidate.adversarial_correct, parameters=size.parameters, macs=size.macs,
-            genotype=candidate.genotype, ranking=self.config.ranking)
+            genotype=candidate.genotype, ranking=self.ranking)
 
     def _write_genotype(self) -> None:
         self.session.write(DerivedGenotype(genotype=self.method.genotype()))

@@ -63,8 +63,8 @@ def _reference(runs: Path | str, text: str) -> tuple[str, Network]:
     if ID_PATTERN.fullmatch(text):
         return f"run {text.rsplit('-', 1)[-1]}", trained_network(runs, *retraining_of(runs, text))
     if is_named(text):
-        network = named_network(text)
-        return network.title, network
+        named = named_network(text)
+        return named.title, named
     genotype, _, sizes = text.rpartition("@")
     match = re.fullmatch(r"(\d{1,4})x(\d{1,3})", sizes)
     if not (genotype and match):

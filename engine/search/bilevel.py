@@ -138,7 +138,7 @@ class Bilevel:
         """
         norm = vector.norm()
         # The floor keeps R finite for v = 0, where both passes then agree.
-        scale = radius / norm.clamp(min=torch.finfo(norm.dtype).tiny)
+        scale: Tensor = radius / norm.clamp(min=torch.finfo(norm.dtype).tiny)
         displacement = scale * vector
         ahead, _ = self.alpha_gradient(objective, weights + displacement, alphas)
         behind, _ = self.alpha_gradient(objective, weights - displacement, alphas)
@@ -231,7 +231,8 @@ def sgd(weights: Tensor, velocity: Tensor, gradient: Tensor, *, learning_rate: f
 
 def clipped(gradient: Tensor, largest_norm: float) -> Tensor:
     """Return the gradient, shortened to `largest_norm` if it is longer, as torch.nn.utils.clip_grad_norm_ does."""
-    return gradient * (largest_norm / (gradient.norm() + 1e-6)).clamp(max=1.0)
+    scale: Tensor = largest_norm / (gradient.norm() + 1e-6)
+    return gradient * scale.clamp(max=1.0)
 
 
 def adam(alphas: Tensor, mean: Tensor, square: Tensor, gradient: Tensor, *, step: int, learning_rate: float,

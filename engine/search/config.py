@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import model_validator
 
@@ -155,6 +155,9 @@ class BilevelConfig(SearchConfig):
 
 class WeighedBilevelConfig(AddedObjectivesConfig, BilevelConfig):
     """A bilevel search that may descend several objectives. `weighting` is a subclass's, with the names that make sense there."""
+
+    if TYPE_CHECKING:
+        weighting: str
 
     fixed_natural_weight: float = setting(
         0.5, "Weight of the natural loss where weighting is fixed; the other losses share the rest equally. No effect "

@@ -44,5 +44,5 @@ def _input_gradients(network: FunctionalNetwork, images: Tensor, y: Tensor, weig
 def _directions(gradients: Tensor) -> Tensor:
     """Return sign(g) / |sign(g)| of each image's gradient g, like gradients; zero where g is."""
     signs = gradients.detach().sign()
-    lengths = signs.flatten(1).norm(dim=1).clamp(min=1)
+    lengths: Tensor = signs.flatten(1).norm(dim=1).clamp(min=1)
     return signs / lengths[:, None, None, None]

@@ -31,7 +31,7 @@ class Recording(Protocol):
 class CudaRecording:
     """A function as one CUDA graph."""
 
-    def __init__(self, function: Function, inputs: tuple[Tensor, ...], pool: tuple[int, int]) -> None:
+    def __init__(self, function: Function, inputs: tuple[Tensor, ...], pool: torch.cuda._POOL_HANDLE) -> None:
         """
         Args:
             function: makes no copy from or to the host.

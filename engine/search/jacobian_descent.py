@@ -97,7 +97,8 @@ def projected(weights: np.ndarray, gramian: np.ndarray) -> np.ndarray:
     values, vectors = np.linalg.eigh(gramian / np.outer(lengths, lengths))
     factor = np.sqrt(values.clip(min=0))[:, None] * vectors.T  # factor' factor is the Gramian of the unit gradients
     surplus, _ = nnls(factor, -factor @ (weights * lengths))
-    return weights + surplus / lengths
+    nearest: np.ndarray = weights + surplus / lengths
+    return nearest
 
 
 class _Projector(DualConeProjector):

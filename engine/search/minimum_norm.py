@@ -169,7 +169,8 @@ def on_simplex(point: np.ndarray) -> np.ndarray:
     point = point - point.max()  # changes nothing but rounding: 1 would vanish next to huge numbers
     falling = np.sort(point)[::-1]
     excess = (np.cumsum(falling) - 1) / np.arange(1, len(point) + 1)
-    return np.maximum(point - excess[np.flatnonzero(falling > excess)[-1]], 0.0)
+    nearest: np.ndarray = np.maximum(point - excess[np.flatnonzero(falling > excess)[-1]], 0.0)
+    return nearest
 
 
 def minimum_norm_point(gramian: np.ndarray) -> np.ndarray:
@@ -193,7 +194,8 @@ def minimum_norm_point(gramian: np.ndarray) -> np.ndarray:
     m = len(gramian)
     norms = np.sqrt(np.maximum(gramian.diagonal(), 0.0))
     if (norms == 0).any():  # a zero gradient is the smallest possible combination
-        return (norms == 0) / np.count_nonzero(norms == 0)
+        shares: np.ndarray = (norms == 0) / np.count_nonzero(norms == 0)
+        return shares
     weights = np.zeros(m)
     weights[norms.argmin()] = 1.0
     for _ in range(ROUNDS_PER_OBJECTIVE * m):
@@ -242,8 +244,9 @@ def _affine_minimiser(gramian: np.ndarray, norms: np.ndarray) -> np.ndarray:
     system[:k, k] = system[k, :k] = inverse
     right = np.zeros(k + 1)
     right[k] = 1.0
-    solution = np.linalg.lstsq(system, right, rcond=None)[0][:k] * inverse
-    return solution / solution.sum()
+    solution: np.ndarray = np.linalg.lstsq(system, right, rcond=None)[0][:k] * inverse
+    minimiser: np.ndarray = solution / solution.sum()
+    return minimiser
 
 
 def _refuse_not_finite(gramian: np.ndarray) -> None:

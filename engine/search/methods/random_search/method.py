@@ -279,7 +279,8 @@ class RandomSearch:
     def _logits(self, network: Network, x: Tensor, activity: str, poll: Callable[[], None]) -> Tensor:
         self.activity = activity
         poll()
-        return network(x)
+        logits: Tensor = network(x)
+        return logits
 
     def _attack(self, x: Tensor, y: Tensor, start: Tensor, step_size: float, steps: int, batch: str,
                 poll: Callable[[], None]) -> Tensor:

@@ -5,25 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from engine.architecture.cost import Cost, linear_cost
+from engine.architecture.named import NamedNetwork
 
 if TYPE_CHECKING:
     from torch import nn
 
 
 @dataclass(frozen=True)
-class ToyNetwork:
-    """A linear classifier for the images and classes of one dataset.
-
-    Attributes:
-        classes: number of classes.
-        image_shape: (channels, height, width).
-    """
-
-    classes: int
-    image_shape: tuple[int, int, int]
+class ToyNetwork(NamedNetwork):
+    """A linear classifier for the images and classes of one dataset."""
 
     OFFERED: ClassVar[tuple[str, ...]] = ("toy",)
     FORMS: ClassVar[str] = "toy"
@@ -60,7 +53,3 @@ class ToyNetwork:
         from torch import nn
 
         return nn.Sequential(nn.Flatten(), nn.Linear(prod(self.image_shape), self.classes))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the content of results/network.json."""
-        return {"hand_made": self.name, "classes": self.classes, "image_shape": list(self.image_shape)}
