@@ -41,7 +41,7 @@ REFUSED = [
     ([*SEARCH, "--then", "retrain", "--retrain.epochs", "0"], "The retraining that follows: epochs must be", "give such a value"),
     ([*SEARCH, "--config", "/none.json"], "must be readable, /none.json is not", "give another"),
     ([*SEARCH, "--epochs"], "must each be a known name and its value", "--help"),
-    ([*SEARCH, "--then", "attack"], "can follow retrain then attack", "--then retrain,attack"),
+    ([*SEARCH, "--then", "attack"], "can be followed by retrain then attack", "--then retrain,attack"),
     ([*SEARCH, "--threads", "0"], "threads must be", "got 0; give such a value"),
     ([*SEARCH, "--gradient-clip", "inf"], "gradient_clip must be a finite number", "give such a value"),
     ([*SEARCH, "--device", "gpu"], "device must be auto, cpu, cuda or cuda:N, got 'gpu'", "give such a value"),
@@ -131,7 +131,7 @@ sys.exit(10 * main(["resume", {run_id!r}, "--runs", {str(runs)!r}]) + main(["sto
 
 
 def test_a_nearly_full_disk_refuses_the_launch(tmp_path: Path) -> None:
-    with pytest.raises(RampartError, match=r"A launch needs at least 4398046511104 MB free .* are; free some space"):
+    with pytest.raises(RampartError, match=r"A launch needs at least 4398046511104 MB free .*, got .*; free some space"):
         admission.check_disk(tmp_path, least_bytes=2**62)
     admission.check_disk(tmp_path, least_bytes=1)
 

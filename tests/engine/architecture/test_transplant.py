@@ -101,7 +101,7 @@ def test_the_name_of_a_retraining_says_what_was_transplanted(runs: Path) -> None
 def test_a_retraining_transplants_cells_of_what_its_parent_found(runs: Path) -> None:
     search, retrain = requests.submit(runs, "search", {}, method="arnas", preset="smoke", then=("retrain",),
                                       then_changes={"retrain": {"transplant": "robust:accurate"}})
-    with pytest.raises(RampartError, match="must have left results/genotype.json"):
+    with pytest.raises(RampartError, match="must have results/genotype.json"):
         genotype_of(runs, retrain)
     found = random_genotype(3)
     atomic_write_json(_results(runs, search) / "genotype.json", found.to_dict())

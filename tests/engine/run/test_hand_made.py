@@ -158,9 +158,9 @@ def test_what_belongs_to_derived_networks_is_refused(changes: dict[str, Any], se
 def test_it_follows_no_search(runs: Path) -> None:
     runs_of_searches = runs.parent / "searches"
     search, *_ = sample_runs.write_finished_chain(runs_of_searches)
-    with pytest.raises(RampartError, match="must train what it found .* got resnet-18; launch it by itself"):
+    with pytest.raises(RampartError, match="must train its genotype .* got resnet-18; launch it separately"):
         requests.submit(runs_of_searches, "retrain", {"network": "resnet-18"}, preset="smoke", parent=search)
-    with pytest.raises(RampartError, match="launch it by itself"):
+    with pytest.raises(RampartError, match="launch it separately"):
         requests.submit(runs, "search", {}, method="arnas", preset="smoke", then=["retrain"],
                         then_changes={"retrain": {"network": "resnet-18"}})
 
