@@ -61,7 +61,7 @@ def prepare(session: Session) -> Prepared:
     second = next(((other, splits_of(other, config.split_seed, config.images)) for other in others), None)
     state, problems = (None, []) if session.attempt == 1 else checkpoint.load(session.folder.checkpoint)
     if state is not None:
-        with checkpoint.fitting(f"checkpoint/last.pt of run {session.folder.id} must say how far the run is"):
+        with checkpoint.fitting(f"checkpoint/last.pt of run {session.folder.id} must record the progress of the run"):
             session.step, session.epoch, session.passes = int(state["step"]), int(state["epoch"]), int(state["passes"])
     if session.attempt > 1:
         session.open_events(from_step=session.step)

@@ -131,7 +131,7 @@ def test_a_search_must_have_found_something_to_match(runs: Path) -> None:
     ({"match": "macs", "match_to": "ARNAS@0x5"}, ConfigError, "channels must be a whole number of at least 1, got 0"),
     ({"match": "macs", "match_to": "20261120-0915-retrain-digits-7f3a"}, RunError, "There is no run"),
     ({"match": "macs", "match_to": "ARNAS@8x5"}, ConfigError,
-     r"match must find channels within 5 % of the 470,208 MACs of ARNAS@8x5, got 435,584 \(-7.4 %\) with 8 channels at best; change"),
+     r"match must find channels within 5 % of the 470,208 MACs of ARNAS@8x5, got 435,584 \(-7.4 %\) with 8 channels at best;"),
     ({"match": "params", "match_to": "ARNAS@2000x5"}, ConfigError, "with 1024 channels at best"),
     ({"match": "params", "match_to": "ARNAS@1x3"}, ConfigError, "with 2 channels at best"),
 ])

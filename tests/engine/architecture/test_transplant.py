@@ -59,7 +59,7 @@ def test_a_cell_of_another_genotype_may_be_of_the_other_family() -> None:
     ("accurate:robust,", "must be SOURCE:TARGET .*got ''"),
     ("acurate:robust", "There is no cell kind 'acurate'.*Did you mean 'accurate'"),
     ("accurate:cell", "There is no cell kind 'cell'"),
-    ("robust:robust", "must put a cell in another's place, got 'robust:robust'"),
+    ("robust:robust", "must replace a cell by another one, got 'robust:robust'"),
     ("accurate:robust, reduce:robust", "can replace each cell once, got 2 cells for robust"),
     ("ADVRUSH.robust:robust", "In ADVRUSH: There is no cell kind 'robust'; known are: normal, reduce"),
     ("ADVRUSK.normal:robust", "There is no catalogue genotype 'ADVRUSK'.*Did you mean 'ADVRUSH'"),
