@@ -184,8 +184,8 @@ def residual_shape(name: str) -> ResidualShape:
         return RESNETS[text]
     match = re.fullmatch(WIDE + r"(\d{1,3})-(\d{1,2})", text)
     if not match:
-        raise ConfigError(problems={"network": f"network must be {HandMadeNetwork.FORMS}, got {shortened(name)}; give one of "
-                                               f"them, for example {HandMadeNetwork.OFFERED[2]}."})
+        raise ConfigError(problems={"network": f"network must be derived, {HandMadeNetwork.FORMS}, got {shortened(name)}; give "
+                                               f"one of them, for example {HandMadeNetwork.OFFERED[2]}."})
     layers, width = int(match[1]), int(match[2])
     if layers not in DEPTHS or width not in WIDTHS:
         near = min(DEPTHS, key=lambda depth: abs(depth - layers))

@@ -33,7 +33,7 @@ REFUSED = [
     ([*SEARCH, "--epsilon", "8"], "epsilon must be in 0..1", "did you mean 8/255?"),
     ([*SEARCH, "--batch-size", "4096"], "batch_size must be at most 64", "take"),
     ([*RETRAIN, "--genotype", "ARNAS", "--batch-size", "4096"], "batch_size must be at most 128", "take"),
-    ([*SEARCH, "--channels", "7"], "channels must be even", "take 8"),
+    ([*SEARCH, "--channels", "7"], "channels must be even", "use 8"),
     ([*SEARCH, "--epochs", "many"], "epochs must be", "got 'many'"),
     ([*SEARCH, "--epochs", "9" * 30], "epochs must be less than or equal to 10000", "give such a value"),
     ([*SEARCH, "--epochs", "9" * 5000], "epochs must be", "give such a value"),

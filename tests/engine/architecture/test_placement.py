@@ -101,7 +101,7 @@ def test_refusals() -> None:
     with pytest.raises(ConfigError, match="classes"):
         check_size(16, 2.5, (3, 32, 32))  # type: ignore[arg-type]
     check_size(3, 10, (3, 32, 32), "1:2:4")
-    with pytest.raises(ConfigError, match="channels must be even.*take 4"):
+    with pytest.raises(ConfigError, match="channels must be even.*use 4"):
         check_size(3, 10, (3, 32, 32), "1:2:3")
 
 

@@ -143,7 +143,7 @@ def test_the_published_training_is_taken_over_without_what_it_does_not_have() ->
 @pytest.mark.parametrize(("changes", "sentence"), [
     ({"network": "resnet-50"}, "network must be derived, resnet-18"), ({"network": 18}, "network must be a valid string, got 18"),
     ({"network": None}, "network must be a valid string, got None"),
-    ({"network": "resnet-18", "genotype": "ARNAS"}, "genotype must be left out of ResNet-18.*got ARNAS"),
+    ({"network": "resnet-18", "genotype": "ARNAS"}, "genotype must be left out for ResNet-18.*got ARNAS"),
     ({"network": "resnet-18", "transplant": "accurate:robust"}, "transplant must be left out"),
     ({"network": "resnet-18", "placement": "normal", "width_ratio": "1:2:4"}, "placement, width_ratio must be left out"),
     ({"network": "resnet-18", "match": "params", "match_to": "ARNAS@64x20"}, "match must be left out"),
