@@ -18,7 +18,7 @@ from engine.errors import ConfigError, shortened
 from engine.registry import Registry
 
 STEM_MULTIPLIER = 3  # the stem has 3 C channels (DARTS)
-MINIMUM_LAYERS = 3  # with fewer, both reductions would be the same cell
+MINIMUM_LAYERS = 3  # with fewer, no cell would precede the two reductions
 SMALLEST_AUXILIARY_IMAGE = 17  # pixels; in smaller images, the maps after two reductions are smaller than the head's 5x5 window
 LARGEST_WIDTH = 16  # in units of C; DARTS has 4
 REDUCE = "reduce"

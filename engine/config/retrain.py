@@ -156,9 +156,9 @@ class RetrainConfig(RunConfig):
                                    group="Selection", ge=1, le=1000)
     selection_every: int = setting(1, "Number of epochs between measurements on the select split; the last epoch is always "
                                    "measured.", group="Selection", unit="epochs", ge=1)
-    crop_padding: int = setting(4, "Pads images by this many pixels and crops at random; 0 for none.", group="Augmentation",
+    crop_padding: int = setting(4, "Padding before a random crop; 0 for no crop.", group="Augmentation",
                                 source="ARNAS code", unit="pixels", ge=0, le=64)
-    flip: bool = setting(True, "Flips images horizontally at random.", group="Augmentation", source="ARNAS code")
+    flip: bool = setting(True, "Random horizontal flip.", group="Augmentation", source="ARNAS code")
     cutout: int = setting(16, "Side length of a random square that is blanked; 0 for none.", group="Augmentation",
                           source="ARNAS code", unit="pixels", ge=0, le=64)
     normalise: bool = normalisation(False, "ARNAS code")

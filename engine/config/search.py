@@ -60,9 +60,9 @@ class SearchConfig(RunConfig):
     momentum: float = setting(0.9, "Momentum of SGD.", group="Weights", source="ARNAS code", ge=0, lt=1)
     weight_decay: float = setting(3e-4, "Weight decay of SGD.", group="Weights", source="ARNAS code", ge=0, le=1)
     gradient_clip: float = setting(5.0, "Largest norm of the weight gradient.", group="Weights", source="ARNAS code", gt=0)
-    crop_padding: int = setting(4, "Pads images by this many pixels and crops at random; 0 for none.", group="Augmentation",
+    crop_padding: int = setting(4, "Padding before a random crop; 0 for no crop.", group="Augmentation",
                                 source="ARNAS code", unit="pixels", ge=0, le=64)
-    flip: bool = setting(True, "Flips images horizontally at random.", group="Augmentation", source="ARNAS code")
+    flip: bool = setting(True, "Random horizontal flip.", group="Augmentation", source="ARNAS code")
     cutout: int = setting(0, "Side length of a random square that is blanked; 0 for none.", group="Augmentation",
                           source="ARNAS code", unit="pixels", ge=0, le=64)
     normalise: bool = normalisation(False, "ARNAS code")

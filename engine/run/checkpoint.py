@@ -72,7 +72,7 @@ def load(folder: Path, device: str | torch.device = "cpu") -> tuple[dict[str, An
         try:
             state = read(path, device)
         except CheckpointError as problem:
-            problems.append(f"{problem} The one before it is used.")
+            problems.append(f"{problem} The run uses the previous one.")
             continue
         for unreadable in paths[:position]:  # renamed, or the next `save` would keep it as the previous checkpoint
             unreadable.rename(unreadable.with_suffix(".corrupt"))
