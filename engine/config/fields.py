@@ -112,9 +112,9 @@ def width_ratio_setting(default: str, source: str, note: str = "", group: str = 
 def normalisation(default: bool, source: str) -> Any:
     """Return the setting `normalise` of a class whose published code normalises images (True) or leaves them in 0..1."""
     return setting(
-        default, f"Differs when {'off' if default else 'on'}: when on, the network subtracts the mean of each image channel and "
-        "divides by its standard deviation. The numbers are the published ones for CIFAR-10, CIFAR-100 and SVHN, else those of "
-        "the training images. Attacks stay in pixel space; cutout blanks with the mean.", group="Deviations", source=source)
+        default, f"Differs when {'off' if default else 'on'}: normalises images inside the network, by the mean and standard "
+        "deviation of each channel. The numbers are the published ones for CIFAR-10, CIFAR-100 and SVHN, else those of the "
+        "training images. Attacks stay in pixel space; cutout blanks with the mean.", group="Deviations", source=source)
 
 
 def in_sentence(title: str) -> str:

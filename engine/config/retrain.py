@@ -101,17 +101,17 @@ class RetrainConfig(RunConfig):
         "al. 2018); natural: cross-entropy of the natural image; trades: natural cross-entropy plus beta times KL to the "
         "adversarial prediction (Zhang et al. 2019); fast_at: like pgd_at, but with a single attack step from a random point of "
         "the ball, in training mode (Wong, Rice and Kolter 2020).", group="Training", source="ARNAS code")
-    trades_beta: float = setting(6.0, "beta of TRADES.", group="Training", source="TRADES, section 5", ge=0, le=1000,
-                                 deviation="beta {value}")
+    trades_beta: float = setting(6.0, "beta, the weight of the KL term of TRADES.", group="Training",
+                                 source="TRADES, section 5", ge=0, le=1000, deviation="beta {value}")
     epochs: int = setting(200, "Passes over the weights and alphas splits together.", group="Training",
                           source="ARNAS code", ge=1, le=10_000)
     batch_size: int = setting(32, "Images per step.", group="Training", source="ARNAS code", ge=2, le=8192)
-    steps_per_epoch: int | None = setting(None, "Stop each epoch after this many steps.", empty="a full pass",
+    steps_per_epoch: int | None = setting(None, "Number of steps per epoch.", empty="a full pass",
                                           group="Training", ge=1)
     learning_rate: float = setting(0.1, "Learning rate of SGD.", group="Training", source="ARNAS code", gt=0, le=10)
     schedule: Literal["step", "cosine", "cyclic"] = setting(
-        "step", "Schedule of the learning rate. step: divided by 10 at each milestone; cosine: falls to zero; cyclic: rises from "
-        "zero to the learning rate in the first half and falls back to zero in the second, in every step (Fast-AT, released "
+        "step", "Schedule of the learning rate. step: divided by 10 at each milestone; cosine: falls to zero; cyclic: changes in "
+        "every step, rises from zero in the first half of the training and falls back to zero in the second (Fast-AT, released "
         "code).", group="Training", source="ARNAS code")
     milestones: str = setting(
         "99/200, 149/200", "Epochs at which the schedule step divides the learning rate by 10, separated by commas: shares of "

@@ -146,8 +146,8 @@ class BilevelConfig(SearchConfig):
     alpha_weight_decay: float = setting(1e-3, "Weight decay of Adam on the architecture weights.",
                                         group="Architecture", source="ARNAS code", ge=0, le=1)
     finite_difference: float = setting(
-        0.01, "Length of the finite difference that approximates the Hessian-vector product; it is divided by the norm of the "
-        "vector.", group="Architecture", source="DARTS, section 2.3", gt=0, le=1)
+        0.01, "Step of the finite difference that approximates the Hessian-vector product, before its division by the norm of "
+        "the vector.", group="Architecture", source="DARTS, section 2.3", gt=0, le=1)
     unrolled: bool = setting(
         True, "Differs when off: selects the order of the architecture gradient. On: second order, through one unrolled weight "
         "step; off: first order.", group="Deviations", source="ARNAS code")
