@@ -1,7 +1,7 @@
-"""From names and changes to a validated configuration, and its differences from the published settings.
+"""Build validated configurations from names and changes, and list their differences from the published settings.
 
-`engine.config` holds the settings of each kind of run. This module lays the values of datasets and presets over their
-defaults, and checks what one class cannot know: the dataset, its classes and images, the attacks. Imports no torch.
+`engine.config` has the settings of each kind of run. This module overrides their defaults by the values of datasets and presets,
+and makes the checks that need a registry: the dataset, its classes and images, the attacks. Imports no torch.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from engine.errors import ConfigError, shortened
 from engine.registry import unknown_name
 from engine.search.methods.registry import METHODS
 
-# Settings that say where and on what a run works, not what it computes.
+# Settings of the machine, the seeds and the trained network, which are not compared with the published ones.
 NOT_COMPARED = frozenset({"seed", "split_seed", "device", "threads", "genotype", "network"})
 
 
@@ -57,7 +57,7 @@ def preset_values(kind: str, method: str | None, dataset: str, preset: str) -> d
     values |= cls.presets[preset]
     if preset == "quick":
         values |= {name: value for name, value in facts.quick.items() if name in cls.model_fields}
-    # A preset's number of images is meant for large test splits: a smaller one is attacked as a whole.
+    # A preset's number of images is for large test splits; a smaller split is attacked completely.
     if (values.get("autoattack_images") or 0) > split_sizes(facts)["test"]:
         values["autoattack_images"] = None
     return values
@@ -72,10 +72,10 @@ def build(kind: str, method: str | None = None, dataset: str = "digits", preset:
         method: search method; ignored by the other kinds.
         dataset: registry name.
         preset: one of `PRESETS`.
-        changes: the user's own values, laid over the preset's.
+        changes: the user's values, which override the preset's.
 
     Raises:
-        ConfigError: an unknown name or field, or a value out of its bounds; one sentence per field.
+        ConfigError: an unknown name or field, or a value out of bounds; one sentence per field.
     """
     changes = dict(changes or {})
     values = preset_values(kind, method, dataset, preset) | network_values(changes.get("network", DERIVED)) | changes
@@ -83,10 +83,10 @@ def build(kind: str, method: str | None = None, dataset: str = "digits", preset:
 
 
 def validate(cls: type[RunConfig], values: Mapping[str, Any]) -> RunConfig:
-    """Return `cls(**values)`, checked against its dataset as well.
+    """Return `cls(**values)`, also checked against its dataset.
 
     Raises:
-        ConfigError: as `build`; several fields may have a problem each.
+        ConfigError: as `build`; one sentence per invalid field.
     """
     try:
         config = cls(**values)
@@ -101,7 +101,7 @@ def validate(cls: type[RunConfig], values: Mapping[str, Any]) -> RunConfig:
 
 
 def recorded(run: Mapping[str, Any]) -> RunConfig:
-    """Return the configuration of a run; settings younger than the run get the value that it ran with.
+    """Return the configuration of a run; settings newer than the run get the value that it ran with.
 
     Args:
         run: content of its run.json.
@@ -115,7 +115,7 @@ def recorded(run: Mapping[str, Any]) -> RunConfig:
 
 
 def split_seed_of(run: Mapping[str, Any]) -> int:
-    """Return the seed of a run's splits. Older runs record it outside their configuration; the oldest used their seed.
+    """Return the seed of a run's splits. Older runs recorded it outside their configuration; the oldest used their seed.
 
     Args:
         run: content of its run.json.
@@ -126,14 +126,14 @@ def split_seed_of(run: Mapping[str, Any]) -> int:
 
 
 def check_batch(config: RunConfig, kind: str) -> None:
-    """Check that a batch, and a number of AutoAttack images, is no larger than the split it is drawn from.
+    """Check that the batch size and the number of AutoAttack images are at most the size of their split.
 
     Args:
         config: a search, retrain or attack configuration.
         kind: "search", "retrain" or "attack".
 
     Raises:
-        ConfigError: the numbers and what to do.
+        ConfigError: the split has fewer images.
     """
     sizes = split_sizes(config.dataset, config.images)
     batch_size = getattr(config, "batch_size", None)
@@ -154,7 +154,7 @@ def check_batch(config: RunConfig, kind: str) -> None:
 
 @dataclass(frozen=True)
 class Difference:
-    """One setting whose value is not the published one."""
+    """A setting whose value is not the published one."""
 
     field: str
     value: Any
@@ -164,7 +164,7 @@ class Difference:
 def published_values(cls: type[RunConfig], dataset: str) -> dict[str, Any]:
     """Return the published value of every setting, or its default where none is published.
 
-    On a dataset of the papers these are the settings for that dataset; on another, those for CIFAR-10.
+    For a dataset of the papers, these are the settings for that dataset; for any other, those for CIFAR-10.
     """
     facts = DATASETS[dataset]
     defaults = {name: info.default for name, info in cls.model_fields.items()}
@@ -176,7 +176,7 @@ def differences_from_paper(config: RunConfig) -> list[Difference]:
     reference = published_values(type(config), config.dataset)
     ignored = set(NOT_COMPARED)
     if getattr(config, "network", DERIVED) != DERIVED:
-        ignored |= {"channels", "layers"}  # a network chosen by name has its own
+        ignored |= {"channels", "layers"}  # no effect on a named network
     return [Difference(name, value, reference[name]) for name, value in config.model_dump().items()
             if name not in ignored and value != reference[name]]
 
@@ -184,8 +184,8 @@ def differences_from_paper(config: RunConfig) -> list[Difference]:
 def deviations(kind: str, method: str | None, preset: str, config: RunConfig) -> list[str]:
     """Return the changes to the mathematics of a preset, worded for the name of the run.
 
-    The preset `paper` is the published mathematics. The others scale schedules, sizes and bounds, and are shown with the name.
-    A value that a dataset of ours requires (epsilon on digits) is no deviation on that dataset.
+    The preset `paper` is the published mathematics. The other presets scale schedules, sizes and limits, and are shown next to
+    the name. A value that one of our datasets requires (epsilon on digits) is not a deviation on that dataset.
 
     Args:
         kind, method, preset: as in `build`.
@@ -206,7 +206,7 @@ def _dataset_values(cls: type[RunConfig], facts: Dataset) -> dict[str, Any]:
     if facts.step_size is None:
         del required["step_size"]
     if "cutout" in cls.model_fields and not cls.model_fields["cutout"].default:
-        required.pop("cutout", None)  # a dataset says how large the square is, a method whether there is one
+        required.pop("cutout", None)  # a dataset sets the size of the square, but only for methods that use cutout
     if issubclass(cls, RetrainConfig):
         required |= facts.retraining
     return {name: value for name, value in required.items() if name in cls.model_fields}
@@ -244,7 +244,7 @@ def _check_auxiliary_head(config: RetrainConfig) -> None:
 def _check_at_most(field: str, value: int | None, available: int, where: str) -> None:
     if value is not None and value > available:
         raise ConfigError(problems={field: f"{field} must be at most {available}, the number of images in {where}, "
-                                           f"got {value}; take {available} or less."})
+                                           f"got {value}; use {available} or less."})
 
 
 def _problems(cls: type[RunConfig], report: ValidationError) -> dict[str, str]:
@@ -267,7 +267,7 @@ def _sentence(cls: type[RunConfig], field: str, error: Mapping[str, Any]) -> str
     if info.annotation is float and field in ("epsilon", "step_size") and _is_number(value) and value > 1:
         return f"{field} must be in 0..1 (pixel space), got {value}; did you mean {value:g}/255?"
     expected = error["msg"].removeprefix("Input should be ").removeprefix("Value should be ")
-    if error["type"] == "string_pattern_mismatch":  # the help names the choices, the pattern is for machines
+    if error["type"] == "string_pattern_mismatch":  # the help lists the choices more readably than the pattern
         expected = str(info.description).split(".")[0]
     return f"{field} must be {expected}, got {shortened(value)}; give such a value."
 

@@ -1,7 +1,7 @@
-"""Every error that Rampart raises on purpose: one base class and a handful of children.
+"""The errors that Rampart raises on purpose, under one base class.
 
-A message has three parts: what was expected, what came, what to do. Pages and the command line print `str(error)` and
-nothing else; a traceback is for faults of ours, never for input of theirs.
+A message has three parts: what was expected, what came, what to do. Pages and the command line print only `str(error)`; a
+traceback means a bug, never invalid input.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 
 def shortened(value: object, most: int = 60) -> str:
-    """What came, as a message shows it: `repr(value)`, cut to `most` characters."""
+    """Return `repr(value)` for a message, cut to `most` characters."""
     text = repr(value)
     return text if len(text) <= most else text[: most - 3] + "..."
 
@@ -23,16 +23,16 @@ def first_line(message: object, most: int = 160) -> str:
 
 
 class RampartError(Exception):
-    """Base class. Whatever is raised on purpose derives from it; `str(error)` is a sentence for the user."""
+    """Base class of all errors raised on purpose; `str(error)` is a sentence for the user."""
 
 
 class ConfigError(RampartError, ValueError):
     """A setting, preset, method, dataset or attack that does not exist or does not fit.
 
-    A ValueError, so that pydantic reports one raised in a validator together with those of the other fields.
+    A ValueError, so that pydantic reports it together with the errors of other fields if a validator raises it.
 
     Attributes:
-        problems: one sentence per refused field, by field name; the name "" stands for the configuration as a whole.
+        problems: one sentence per invalid field, by field name; the name "" means the whole configuration.
 
     Example:
         raise ConfigError(problems={"epochs": "epochs must be at least 1, got 0; give 1 or more."})
@@ -56,12 +56,12 @@ class CheckpointError(RampartError):
 
 
 class DataError(RampartError):
-    """A dataset that is not there, cannot be downloaded, or is not what it must be."""
+    """A dataset that is missing, cannot be downloaded, or has unexpected content."""
 
 
 class RunLogError(RampartError):
-    """The run log (DuckDB index or an events file) cannot be read or is owned by somebody else."""
+    """A run log (DuckDB index or events file) that cannot be read or is used by another process."""
 
 
 class StopRequested(Exception):
-    """Not an error: raised between forward passes when a stop was asked for. The step in progress is abandoned."""
+    """A stop request, not an error: raised between forward passes to abandon the step in progress."""

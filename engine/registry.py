@@ -1,4 +1,4 @@
-"""Name -> thing. Duplicates are refused; an unknown name is answered with the known ones and the nearest."""
+"""Registries of named entries. An unknown name raises an error with the known names and the nearest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """A named collection of one kind of thing (methods, datasets, attacks, ...).
+    """A collection of entries of one kind (methods, datasets, attacks, ...), by name.
 
     Example:
         DATASETS: Registry[Dataset] = Registry("dataset")
@@ -21,15 +21,15 @@ class Registry(Generic[T]):
     """
 
     def __init__(self, noun: str) -> None:
-        """noun: what one entry is called in messages, for example "dataset"."""
+        """Create an empty registry; messages call an entry `noun`, for example "dataset"."""
         self.noun = noun
         self._entries: dict[str, T] = {}
 
     def add(self, name: str, entry: T) -> T:
-        """Registers `entry` under `name` and returns it.
+        """Register `entry` under `name` and return it.
 
         Raises:
-            ValueError: the name is taken (a mistake in our own code, hence no ConfigError).
+            ValueError: the name is taken. Not a ConfigError, because this is a mistake in the code.
         """
         if name in self._entries:
             raise ValueError(f"{self.noun} {name!r} is registered already")
@@ -51,12 +51,12 @@ class Registry(Generic[T]):
         return len(self._entries)
 
     def items(self) -> list[tuple[str, T]]:
-        """All (name, entry) pairs in the order of registration."""
+        """Return all (name, entry) pairs in the order of registration."""
         return list(self._entries.items())
 
 
 def unknown_name(noun: str, name: object, known: object) -> str:
-    """The sentence for a name that is not among `known` (an iterable of strings): lists them and the nearest."""
+    """Return the message for an unknown name; it lists `known` (an iterable of strings) and the nearest."""
     names = sorted(str(k) for k in known)  # type: ignore[attr-defined]
     nearest = get_close_matches(str(name), names, n=1)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""

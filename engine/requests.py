@@ -1,7 +1,7 @@
-"""Requests of the page and the command line: launch, stop and resume runs, and read their state. Imports no torch.
+"""Requests from the page and the command line: launch, stop and resume runs, and read their state. Imports no torch.
 
-A request is a file, and no function here waits until it is fulfilled. The supervisor fulfils it; a request starts one if none is
-alive. `status` computes the state of a run from its files at the moment of the call.
+A request is a file that the supervisor fulfils; no function here waits for it. A request starts a supervisor if none is alive.
+`status` computes the state of a run from its files on every call.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def status(runs: Path | str, run_id: str) -> RunState:
 
 
 def queue(runs: Path | str) -> list[dict[str, Any]]:
-    """Return the runs that wait, in the order in which they will start: [{"id", "kind", "title", "cause"}]."""
+    """Return the queued runs in the order in which they will start: [{"id", "kind", "title", "cause"}]."""
     waiting = []
     order = _order(Path(runs))
     for run_id in run_ids(runs):
@@ -68,10 +68,10 @@ def queue(runs: Path | str) -> list[dict[str, Any]]:
 
 
 def check_config(kind: str, config: RunConfig) -> None:
-    """Check a configuration as `submit` would, without launching anything.
+    """Check a configuration as `submit` does, without launching anything.
 
     Raises:
-        ConfigError, GenotypeError: what was expected, what came, what to do.
+        ConfigError, GenotypeError: the configuration does not fit its dataset.
     """
     admission.check_config(kind, config)
 
@@ -82,28 +82,28 @@ def submit(runs: Path | str, kind: str, config: RunConfig | Mapping[str, Any], *
     """Launch a run and its followers: check them, write their folders and make sure that a supervisor starts them.
 
     Args:
-        runs: folder of all runs; made when it is not there.
+        runs: folder of all runs; created if it does not exist.
         kind: "search", "retrain" or "attack".
-        config: a complete configuration, or changes laid over the preset's values.
+        config: a complete configuration, or changes that override the preset's values.
         method: search method; ignored by the other kinds.
-        preset: the preset that the configuration started from; followers are built from the same one (`followers`).
-        parent: id of the run this one follows (a search for retrain, a retrain for attack).
-        then: kinds that follow, for example ("retrain", "attack").
+        preset: preset of the configuration and of its followers.
+        parent: id of the run that this one follows (a search for retrain, a retraining for attack).
+        then: kinds of the followers, for example ("retrain", "attack").
         key: token of a click; a second request with the same token launches nothing and returns the same ids.
-        then_changes: changes of a follower's settings, by kind.
+        then_changes: changed settings of followers, by kind.
 
     Returns:
         The ids of this run and of its followers, in order.
 
     Raises:
-        ConfigError, DataError, GenotypeError, RunError: a sentence; nothing was written.
+        ConfigError, DataError, GenotypeError, RunError: the run cannot be launched; nothing was written.
     """
     runs = Path(runs).absolute()
     try:
         runs.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
-        raise RunError(f"The runs folder must be a folder that can be made and written, {runs} is not ({problem.strerror}); "
-                       "choose another one (--runs DIR).") from None
+        raise RunError(f"The runs folder must be a writable folder, {runs} is not ({problem.strerror}); choose another one "
+                       "(--runs DIR).") from None
     then_changes = then_changes or {}
     configs = _check(runs, kind, config, method, preset, parent, then, then_changes)
     admission.check_disk(runs, max(admission.checkpoint_bytes(one) for _, one in configs))
@@ -114,23 +114,23 @@ def submit(runs: Path | str, kind: str, config: RunConfig | Mapping[str, Any], *
             continue  # another request drew the same id at the same time
         ensure_supervisor(runs)
         return ids
-    raise RunError(f"A run needs a free id, and all {MOST_DRAWS} that were drawn are taken in {runs}; try again in a minute.")
+    raise RunError(f"A run needs a free id, and all {MOST_DRAWS} ids drawn are taken in {runs}; try again in a minute.")
 
 
 def request_stop(runs: Path | str, run_id: str) -> None:
-    """Ask a run to abandon its step, write a checkpoint and exit; take a queued run out of the queue.
+    """Ask a run to abandon its step, write a checkpoint and exit; remove a queued run from the queue.
 
     Raises:
-        RunError: there is no such run, or it does not run.
+        RunError: there is no such run, or it is neither queued nor running.
     """
     _ask_to_stop(runs, run_id)
 
 
 def force_stop(runs: Path | str, run_id: str) -> None:
-    """Have the supervisor kill the process group of a run: the second press of the stop button.
+    """Ask the supervisor to kill the process group of a run: the second press of the stop button.
 
     Raises:
-        RunError: there is no such run, or it does not run.
+        RunError: there is no such run, or it is neither queued nor running.
     """
     folder, state = _ask_to_stop(runs, run_id)
     if state.status in ("running", "stopping"):
@@ -145,7 +145,7 @@ def resume(runs: Path | str, run_id: str) -> None:
         RunError: there is no such run, or it is queued, running or finished.
     """
     folder, state = _state_for(runs, run_id)
-    if state.status == "failed" and not state.can_resume:  # its files cannot be read, and the cause says why
+    if state.status == "failed" and not state.can_resume:  # its files cannot be read; the cause explains why
         raise RunError(state.cause)
     if not state.can_resume:
         raise RunError(f"Only a stopped or failed run can be resumed, {run_id} is {state.status}; nothing to do.")
@@ -153,7 +153,7 @@ def resume(runs: Path | str, run_id: str) -> None:
     admission.check_disk(folder.runs)
     if state.attempt:
         _ask(folder, "resume", {"after_attempt": state.attempt})
-    # Last, since the run is queued again as soon as they are gone.
+    # Last, because the run is queued again as soon as they are removed.
     folder.request("force").unlink(missing_ok=True)
     folder.request("stop").unlink(missing_ok=True)
     ensure_supervisor(runs)
@@ -174,7 +174,7 @@ def ensure_supervisor(runs: Path | str) -> None:
 
 
 def supervisor_pid(runs: Path | str) -> int | None:
-    """Return the process id of the living supervisor of `runs`, None if there is none."""
+    """Return the process id of the living supervisor of `runs`; None if there is none."""
     record = _supervisor_record(Path(runs))
     return int(record["pid"]) if is_alive(record) else None
 
@@ -185,9 +185,10 @@ def command_of(kind: str, method: str | None = None, preset: str = "quick", data
     """Return the shell command that launches exactly the same run and followers.
 
     Args:
+        kind, method, preset, dataset, then, parent: as in `submit`.
         changes: settings that differ from the preset's values.
-        runs: the folder of all runs; named in the command unless it is `runs` in the working folder.
-        then_changes: changes of a follower's settings, by kind.
+        runs: folder of all runs; left out of the command if it is `runs` in the checkout.
+        then_changes: changed settings of followers, by kind.
     """
     words = [kind]
     if kind == "search" and method:
@@ -200,7 +201,7 @@ def command_of(kind: str, method: str | None = None, preset: str = "quick", data
         words += ["--then", ",".join(then)]
     words += [word for follower, own in (then_changes or {}).items() for name, value in own.items()
               for word in _flag(name, value, f"{follower}.")]
-    # The shell may not have our environment variable.
+    # The shell may not have the environment variable RAMPART_RUNS.
     if runs is not None and Path(runs).absolute() != ROOT / "runs":
         words += ["--runs", str(runs)]
     return f"{program()} {shlex.join(words)}"
@@ -230,7 +231,7 @@ def _state_for(runs: Path | str, run_id: str) -> tuple[RunFolder, RunState]:
 
 
 def _ask_to_stop(runs: Path | str, run_id: str) -> tuple[RunFolder, RunState]:
-    """Write a stop request; return the run and its state before that. Raises RunError: there is nothing to stop."""
+    """Write a stop request; return the run's folder and its previous state. Raises RunError if there is nothing to stop."""
     folder, state = _state_for(runs, run_id)
     if not state.can_stop:
         raise RunError(f"Only a queued or running run can be stopped, {run_id} is {state.status}; nothing to do.")
@@ -246,10 +247,10 @@ def _ask(folder: RunFolder, name: str, content: dict[str, Any]) -> None:
         except OSError:
             if name != "stop":
                 raise
-            folder.request(name).touch()  # an empty file is a request too, and fits on a full disk
+            folder.request(name).touch()  # an empty file is also a request and fits on a full disk
     except OSError as problem:
-        raise RunError(f"The request to {name} must be written to {folder.control} and could not be ({problem.strerror}); "
-                       "free some space or make the folder writable, and ask again.") from None
+        raise RunError(f"The request to {name} could not be written to {folder.control} ({problem.strerror}); free some space or "
+                       "make the folder writable, and try again.") from None
 
 
 def _order(runs: Path) -> list[str]:
@@ -289,7 +290,7 @@ def _check(runs: Path, kind: str, config: RunConfig | Mapping[str, Any], method:
 
 def _records(runs: Path, configs: Sequence[tuple[str, RunConfig]], method: str | None, preset: str, parent: str | None,
              then_changes: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return run.json of each run of the chain."""
+    """Return the run.json of each run of the chain."""
     created, origin = time.time(), provenance.describe()
     above = RunFolder(runs, parent).read_run() if parent else None
     then = tuple(kind for kind, _ in configs[1:])
@@ -309,7 +310,7 @@ def _records(runs: Path, configs: Sequence[tuple[str, RunConfig]], method: str |
             "schema": SCHEMA, "id": free_id(runs, name if kind == "search" else kind, config.dataset, created), "kind": kind,
             "method": name, "preset": preset, "title": title, "config": config.model_dump(mode="json"), "parent": parent_id,
             "children_of_chain": [],
-            # Later by position, so that sorting by time keeps the chain in order.
+            # Offset by position, so that sorting by time keeps the order of the chain.
             "created": created + position * 1e-3, "command": command, **origin})
     for position, record in enumerate(records):
         record["children_of_chain"] = [later["id"] for later in records[position + 1:]]
@@ -330,11 +331,11 @@ def _name_and_title(runs: Path, kind: str, config: RunConfig, method: str | None
 
 
 def _publish(runs: Path, records: Sequence[Mapping[str, Any]], key: str | None) -> list[str]:
-    """Write each folder under a temporary name and rename it; for a token that was used, return its ids instead.
+    """Write each folder under a temporary name and rename it. If the token was used before, return its ids instead.
 
     Raises:
-        FileExistsError: a run has one of the ids; no folder is left behind.
-        RunError: the folders cannot be written; no folder is left behind.
+        FileExistsError: a run has one of the ids; no folder remains.
+        RunError: the folders cannot be written; no folder remains.
     """
     ids = [check_id(record["id"]) for record in records]
     drafts: list[Path] = []
@@ -351,7 +352,7 @@ def _publish(runs: Path, records: Sequence[Mapping[str, Any]], key: str | None) 
             if earlier is not None:
                 return earlier
             claimed = True
-        # The first run last: the others cannot start before it exists, so until then the whole chain can be taken back.
+        # The first run last: its followers cannot start before it exists, so the whole chain can still be removed.
         for draft, run_id in reversed([*zip(drafts, ids)]):
             draft.rename(runs / run_id)
             published.append(runs / run_id)
@@ -360,7 +361,7 @@ def _publish(runs: Path, records: Sequence[Mapping[str, Any]], key: str | None) 
     except OSError as problem:
         for folder in published:
             shutil.rmtree(folder, ignore_errors=True)
-        if claimed and key is not None:  # otherwise the token would still name these ids
+        if claimed and key is not None:  # otherwise the token would keep these ids
             _key_file(runs, key).unlink(missing_ok=True)
         if problem.errno in (errno.EEXIST, errno.ENOTEMPTY):  # a rename never replaces the folder of a run
             raise FileExistsError(problem.errno, problem.strerror) from None
@@ -372,12 +373,12 @@ def _publish(runs: Path, records: Sequence[Mapping[str, Any]], key: str | None) 
 
 
 def _key_file(runs: Path, key: str) -> Path:
-    """Return the file that holds the ids which a token launched."""
+    """Return the path of the file with the ids that a token launched."""
     return runs / "control" / "keys" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
 
 
 def _claim(runs: Path, key: str, ids: list[str]) -> list[str] | None:
-    """Claim the token for `ids`. Return the ids of an earlier request with this token, None if there is none."""
+    """Claim the token for `ids`, or return the ids of an earlier request with this token."""
     path = _key_file(runs, key)
     path.parent.mkdir(parents=True, exist_ok=True)
     mine = path.parent / f".{secrets.token_hex(8)}"
@@ -394,7 +395,7 @@ def _claim(runs: Path, key: str, ids: list[str]) -> list[str] | None:
                 if earlier and all(RunFolder(runs, run_id).exists() for run_id in earlier):
                     return list(earlier)
                 time.sleep(0.02)
-            path.unlink(missing_ok=True)  # its owner died before it had written the folders
-        raise RunError(f"The launch token {key!r} is taken and its runs are not in {runs}; click Launch again.")
+            path.unlink(missing_ok=True)  # its owner died before it wrote the folders
+        raise RunError(f"The launch token {key!r} was used, but its runs are not in {runs}; click Launch again.")
     finally:
         mine.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
-"""The catalogue of published genotypes, each with its source, read from `catalogue.json` beside this file.
+"""The catalogue of published genotypes with their sources, read from `catalogue.json` in this folder.
 
-RobNet's networks are listed as data only: their format keeps all edges of a cell and is not a two-edge genotype. DSARA's
-genotype has the same cells as ARNAS's under other names and is listed with ARNAS's names. Left out: the genotype of CRoZe,
-whose public copy is malformed, and those of DSRNA and NADAR, which are not public.
+RobNet's networks are listed as data only: their format keeps all edges of a cell, so they are not two-edge genotypes. DSARA's
+genotype has the cells of ARNAS's under other names and is listed with ARNAS's names. Left out: the genotype of CRoZe, whose
+public copy is malformed, and those of DSRNA and NADAR, which are not public.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class CatalogEntry:
 
     Attributes:
         name: registry name, for example "DARTS_V2".
-        genotype: the architecture; None for formats other than ours (then `codes` holds it).
+        genotype: the architecture; None if it is not a two-edge genotype (then see `codes`).
         source: repository at commit, file, and name in the file.
         note: one sentence for the reader; may be empty.
-        codes: RobNet only: 14 two-bit codes per cell, one per edge in DARTS order; a single cell is shared by all.
+        codes: RobNet only: 14 two-bit codes per cell, one per edge in DARTS order; a single cell serves all positions.
     """
 
     name: str
@@ -39,14 +39,14 @@ CATALOG: Registry[CatalogEntry] = Registry("catalogue genotype")
 
 
 def find_genotype(text: str) -> Genotype:
-    """Return the genotype that `text` gives: a catalogue name or a genotype as JSON.
+    """Return the genotype of a catalogue name or of a JSON text.
 
     Example:
         find_genotype("ARNAS").hash
 
     Raises:
-        ConfigError: a name that is not in the catalogue (the known ones and the nearest are listed).
-        GenotypeError: JSON that is no genotype, or an entry whose format is not a two-edge genotype.
+        ConfigError: the name is not in the catalogue; the message lists the known names and the nearest.
+        GenotypeError: the JSON is not a genotype, or the entry is not a two-edge genotype.
     """
     text = text.strip()
     if text[:1] in ("{", "[", '"'):
@@ -59,7 +59,7 @@ def find_genotype(text: str) -> Genotype:
 
 
 def genotype_title(text: str) -> str:
-    """Return the title of a network built from a given genotype: the catalogue's name, else "genotype" and its hash.
+    """Return the title of a genotype's network: the catalogue name, else "genotype" and its hash.
 
     Raises:
         ConfigError, GenotypeError: as `find_genotype`.
@@ -69,7 +69,7 @@ def genotype_title(text: str) -> str:
 
 
 def name_of(genotype: Genotype) -> str | None:
-    """Return the first name under which the catalogue lists this genotype; None if it does not."""
+    """Return the first catalogue name of this genotype; None if it has none."""
     return next((name for name, entry in CATALOG.items() if entry.genotype == genotype), None)
 
 

@@ -1,7 +1,7 @@
-"""Parameters and multiply-adds (MACs) of a derived network, by arithmetic alone: no torch, no network is built.
+"""Parameters and multiply-adds (MACs) of a derived network by arithmetic, without building it. Imports no torch.
 
-Counted as MACs are convolutions, 1x1 convolutions and linear layers; BatchNorm and pooling are not. BatchNorm's affine
-parameters (two per channel) are counted as parameters. The tests hold every number to the real network's.
+MACs count convolutions and linear layers, but not BatchNorm and pooling. Parameters include BatchNorm's affine parameters (two
+per channel). The tests compare every number with that of the real network.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ AUXILIARY_CHANNELS = (128, 768)  # DARTS: 1x1 convolution to 128, then to 768
 
 @dataclass(frozen=True)
 class Cost:
-    """What one forward pass of one image costs.
+    """The size of a network and the cost of its forward pass of one image.
 
     Attributes:
-        parameters: trainable numbers.
+        parameters: number of trainable parameters.
         macs: multiply-adds of convolutions and linear layers.
     """
 
@@ -33,11 +33,11 @@ class Cost:
 
 @dataclass(frozen=True)
 class Part:
-    """The cost of one part of a network, named as in its state dict ("stem", "cells.3", "auxiliary_head", "classifier").
+    """The cost of one part of a network.
 
     Attributes:
-        name: see above.
-        kind: cell kind, or "" for what is no cell.
+        name: name in the state dict: "stem", "cells.3", "auxiliary_head" or "classifier".
+        kind: cell kind; "" if the part is not a cell.
         cost: parameters and MACs of this part.
     """
 
@@ -51,13 +51,13 @@ FREE = Cost(0, 0)
 
 def cost(genotype: Genotype, *, channels: int, layers: int, classes: int, image_shape: Sequence[int],
          auxiliary: bool = False, placement: str = "", width_ratio: str = "") -> Cost:
-    """Parameters and MACs of the network that `Network` builds from the same arguments.
+    """Return parameters and MACs of the network that `engine.space.network.Network` builds from the same arguments.
 
     Example:
         cost(find_genotype("ARNAS"), channels=64, layers=20, classes=10, image_shape=(3, 32, 32)).parameters  # 4520394
 
     Raises:
-        ConfigError: sizes no network can have, or a placement of other cells.
+        ConfigError: no network can have these sizes, or the placement is for other cell kinds.
     """
     parts = breakdown(genotype, channels=channels, layers=layers, classes=classes, image_shape=image_shape,
                       auxiliary=auxiliary, placement=placement, width_ratio=width_ratio)
@@ -66,7 +66,7 @@ def cost(genotype: Genotype, *, channels: int, layers: int, classes: int, image_
 
 def breakdown(genotype: Genotype, *, channels: int, layers: int, classes: int, image_shape: Sequence[int],
               auxiliary: bool = False, placement: str = "", width_ratio: str = "") -> list[Part]:
-    """`cost`, part by part from input to output.
+    """Return the cost of each part of a network, from input to output.
 
     Args:
         genotype: the architecture.
@@ -75,10 +75,10 @@ def breakdown(genotype: Genotype, *, channels: int, layers: int, classes: int, i
         classes: number of classes.
         image_shape: (channels, height, width).
         auxiliary: count the auxiliary head, which only training uses.
-        placement, width_ratio: as `placement.positions`; empty for the published ones of the genotype's cells.
+        placement, width_ratio: as in `placement.positions`; empty for the published ones of the genotype's cells.
 
     Raises:
-        ConfigError: sizes no network can have, or a placement of other cells.
+        ConfigError: no network can have these sizes, or the placement is for other cell kinds.
     """
     check_size(channels, classes, image_shape, width_ratio)
     image_channels, *size = image_shape
@@ -111,7 +111,7 @@ def _cell(cell: Cell, position: CellPosition, before_last: int, last: int, width
 
 
 def _operation(name: str, channels: int, stride: int, size: Sequence[int]) -> Cost:
-    """One edge; `size` is (height, width) of its input."""
+    """Return the cost of one edge; `size` is (height, width) of its input."""
     out = [halved(s) for s in size] if stride == 2 else size
     if name == "skip_connect":
         return _factorized_reduce(channels, channels, size) if stride == 2 else FREE
@@ -134,21 +134,21 @@ def _auxiliary_head(channels: int, classes: int, image_shape: Sequence[int]) -> 
 
 
 def _factorized_reduce(inputs: int, outputs: int, size: Sequence[int]) -> Cost:
-    """Two 1x1 convolutions of stride 2, half of the channels each."""
+    """Return the cost of two 1x1 convolutions of stride 2, each with half of the output channels, and a BatchNorm."""
     return convolution_cost(inputs, outputs, 1, [halved(s) for s in size]) + norm_cost(outputs)
 
 
 def convolution_cost(inputs: int, outputs: int, taps: int, size: Sequence[int], groups: int = 1) -> Cost:
-    """A convolution without bias; `taps` is kernel height times width, `size` the (height, width) of its output."""
+    """Return the cost of a convolution without bias; `taps` is kernel height x width, `size` (height, width) of its output."""
     parameters = inputs // groups * outputs * taps
     return Cost(parameters, parameters * size[0] * size[1])
 
 
 def norm_cost(channels: int) -> Cost:
-    """An affine BatchNorm."""
+    """Return the cost of an affine BatchNorm."""
     return Cost(2 * channels, 0)
 
 
 def linear_cost(inputs: int, outputs: int) -> Cost:
-    """A linear layer with bias."""
+    """Return the cost of a linear layer with bias."""
     return Cost((inputs + 1) * outputs, inputs * outputs)

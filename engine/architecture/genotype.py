@@ -1,8 +1,8 @@
-"""Genotypes: which operation and which input every node of every cell kind keeps, as frozen data without torch.
+"""Genotypes: the operations and inputs that every node of every cell kind keeps, as frozen data. Imports no torch.
 
-The search space is the one of DARTS (Liu, Simonyan and Yang 2018, arXiv 1806.09055): a cell has two inputs (states 0 and 1)
+The search space is that of DARTS (Liu, Simonyan and Yang 2018, arXiv 1806.09055): a cell has two inputs (states 0 and 1)
 and intermediate nodes (states 2, 3, ...), each fed by two edges. ARNAS has three cell kinds, the DARTS family two. A
-genotype is read from and written to JSON; it is never source code. RobNet's format (all edges kept) is left out.
+genotype is read from and written to JSON and is never source code. RobNet's format (all edges kept) is left out.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any
 from engine.errors import GenotypeError, shortened
 from engine.registry import unknown_name
 
-# In the order of the columns of alpha. ARNAS, released code.
+# In the order of alpha's columns (ARNAS, released code).
 PRIMITIVES = ("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5")
 DERIVED = "derived"  # the value of the setting `network` for a network built from a genotype
 NONE = "none"
-# What a derived network can be made of: published genotypes also use these three.
+# The operations of derived networks: published genotypes also use these three.
 OPERATIONS = PRIMITIVES + ("sep_conv_7x7", "conv_7x1_1x7", NONE)
 
 NODES = 4  # intermediate nodes of a searched cell (DARTS)
@@ -37,7 +37,7 @@ _CONCAT = "_concat"
 
 
 def state_name(state: int) -> str:
-    """What the field calls a state: "c_{k-2}" and "c_{k-1}" for the two inputs, then "0", "1", ... for the nodes."""
+    """Return the usual name of a state: "c_{k-2}" and "c_{k-1}" for the two inputs, then "0", "1", ... for the nodes."""
     return _STATE_NAMES[state] if state < 2 else str(state - 2)
 
 
@@ -46,8 +46,8 @@ class Cell:
     """One cell of a genotype.
 
     Attributes:
-        edges: (operation, input state), two per node in the order of the nodes; the two of a node are summed.
-        concat: states whose channels are concatenated to the cell's output.
+        edges: (operation, input state), two per node in the order of the nodes; a node sums its two edges.
+        concat: states whose channels are concatenated as the cell's output.
     """
 
     edges: tuple[tuple[str, int], ...]
@@ -59,20 +59,20 @@ class Cell:
         return len(self.edges) // 2
 
     def incoming(self) -> list[tuple[str, int, int]]:
-        """Every edge as (operation, from_state, to_state), in genotype order."""
+        """Return every edge as (operation, from_state, to_state), in genotype order."""
         return [(operation, state, 2 + i // 2) for i, (operation, state) in enumerate(self.edges)]
 
 
 @dataclass(frozen=True)
 class Genotype:
-    """A complete architecture: one cell per kind. Checked when it is made, so one that exists is valid.
+    """A complete architecture: one cell per kind. Validated on creation.
 
     Attributes:
-        cells: (kind, cell) pairs, kept in alphabetical order of the kinds, so that equality does not depend on the order
-            in which they came.
+        cells: (kind, cell) pairs, sorted by kind, so that equality does not depend on the order of the arguments.
 
     Raises:
-        GenotypeError: wrong kinds, unknown operation, odd number of edges, an input that is no earlier state, bad concat.
+        GenotypeError: wrong kinds, an unknown operation, an odd number of edges, an input that is not an earlier state, or an
+            invalid concat.
     """
 
     cells: tuple[tuple[str, Cell], ...]
@@ -85,11 +85,11 @@ class Genotype:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """("accurate", "reduce", "robust") or ("normal", "reduce")."""
+        """The cell kinds: ("accurate", "reduce", "robust") or ("normal", "reduce")."""
         return tuple(kind for kind, _ in self.cells)
 
     def cell(self, kind: str) -> Cell:
-        """The cell of a kind.
+        """Return the cell of a kind.
 
         Raises:
             GenotypeError: the genotype has no such kind.
@@ -100,7 +100,7 @@ class Genotype:
         raise GenotypeError(unknown_name("cell kind", kind, self.kinds))
 
     def to_dict(self) -> dict[str, list[Any]]:
-        """{"accurate": [["skip_connect", 0], ...], "accurate_concat": [2, 3, 4, 5], ...}; the inverse of `from_dict`."""
+        """Return {"accurate": [["skip_connect", 0], ...], "accurate_concat": [2, 3, 4, 5], ...}, the inverse of `from_dict`."""
         record: dict[str, list[Any]] = {}
         for kind, cell in self.cells:
             record[kind] = [[operation, state] for operation, state in cell.edges]
@@ -109,10 +109,10 @@ class Genotype:
 
     @classmethod
     def from_dict(cls, record: Any) -> Genotype:
-        """Reads the format of `to_dict`, the one published genotypes are written in.
+        """Return the genotype of a record in the format of `to_dict`, which published genotypes also use.
 
         Raises:
-            GenotypeError: anything that is not such a record, as one sentence.
+            GenotypeError: the record is not a valid genotype.
         """
         if not isinstance(record, Mapping):
             raise GenotypeError(f"A genotype must be an object like {_EXAMPLE}, got {shortened(record)}; write one object.")
@@ -123,15 +123,15 @@ class Genotype:
                          for kind in kinds))
 
     def to_json(self) -> str:
-        """One line of JSON, keys in a fixed order."""
+        """Return the genotype as one line of JSON with sorted keys."""
         return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Genotype:
-        """Reads `to_json`'s text or any JSON of the same record.
+        """Return the genotype of a JSON text.
 
         Raises:
-            GenotypeError: text that is not JSON, or not a genotype.
+            GenotypeError: the text is not JSON, or not a genotype.
         """
         try:
             record = json.loads(text)
@@ -142,26 +142,26 @@ class Genotype:
 
     @property
     def hash(self) -> str:
-        """12 hexadecimal digits that name this record everywhere; independent of the order of kinds, stable for ever.
+        """The genotype's permanent identifier: 12 hex digits, independent of the order of kinds.
 
-        The order of the edges counts: it is the order of the operations' names in a state dict.
+        It depends on the order of the edges, because the names of a state dict do.
         """
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
 
 
 def derive(weights: Sequence[Sequence[float]], primitives: Sequence[str] = PRIMITIVES) -> Cell:
-    """Discretisation of one cell (DARTS, section 2.4): two strongest incoming edges per node, strongest operation on each.
+    """Discretise one cell (DARTS, section 2.4): keep the two strongest edges into each node, with their strongest operations.
 
     Args:
         weights: one row per edge in the order of `EDGES` (14 for four nodes), one softmaxed weight per primitive.
-        primitives: names of the columns. "none" may be among them and is never chosen.
+        primitives: names of the columns; "none" may be among them and is never chosen.
 
     Returns:
-        A cell whose two edges per node are sorted by falling weight; equal weights keep the order of the edges, and
-        of two equal operations the first is taken. All nodes are concatenated.
+        A cell whose two edges per node are sorted by descending weight. Edges of equal weight keep their order, and the first of
+        equal operations is chosen. All nodes are concatenated.
 
     Raises:
-        GenotypeError: not a whole number of nodes, rows of the wrong length, or weights that are not finite numbers.
+        GenotypeError: no number of nodes has this many rows, a row has the wrong length, or a weight is not finite.
     """
     rows = [[float(w) for w in row] for row in weights]
     nodes = _nodes_of(len(rows))
@@ -181,7 +181,7 @@ def derive(weights: Sequence[Sequence[float]], primitives: Sequence[str] = PRIMI
 
 
 def derive_genotype(weights: Mapping[str, Sequence[Sequence[float]]], primitives: Sequence[str] = PRIMITIVES) -> Genotype:
-    """`derive` for every cell kind: {kind: softmaxed rows [14][7]} -> genotype.
+    """Discretise every cell kind with `derive`: {kind: softmaxed rows [14][7]} -> genotype.
 
     Raises:
         GenotypeError: as `derive`, or wrong cell kinds.
@@ -197,7 +197,7 @@ def _is_index(value: Any) -> bool:
 
 
 def _nodes_of(edges: int) -> int:
-    """Number of nodes n with 2 + 3 + ... + (n + 1) edges."""
+    """Return the number of nodes n that have 2 + 3 + ... + (n + 1) edges."""
     nodes = 0
     while edges > 0:
         edges -= 2 + nodes
@@ -255,5 +255,5 @@ def _check_cell(kind: str, cell: Cell) -> None:
                                 f"0..{node - 1}, got {state}; choose one of those.")
     last = 1 + cell.nodes
     if not cell.concat or len(set(cell.concat)) != len(cell.concat) or not all(2 <= s <= last for s in cell.concat):
-        raise GenotypeError(f"{kind}{_CONCAT} must be different nodes among 2..{last}, got {list(cell.concat)}; "
+        raise GenotypeError(f"{kind}{_CONCAT} must be distinct nodes in 2..{last}, got {list(cell.concat)}; "
                             f"write for example {list(range(2, last + 1))}.")

@@ -1,8 +1,8 @@
-"""Hand-made networks to compare derived ones with: residual networks in their forms for small images.
+"""Hand-made baselines for derived networks: residual networks in their variants for small images.
 
 ResNet (He et al. 2016a, arXiv 1512.03385), PreActResNet (He et al. 2016b, arXiv 1603.05027) and WideResNet (Zagoruyko and
-Komodakis 2016, arXiv 1605.07146), all of blocks of two 3x3 convolutions, with a 3x3 stem of stride 1 and no pooling before
-the end, as the literature on robustness has them for 32x32 images. Names, shapes and costs only; imports no torch.
+Komodakis 2016, arXiv 1605.07146). All have blocks of two 3x3 convolutions, a 3x3 stem of stride 1 and no pooling before the end,
+as is usual in the robustness literature for 32x32 images. This module has their names, shapes and costs; imports no torch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 WIDE = "wide-resnet-"
-DEPTHS, WIDTHS = range(10, 1000, 6), range(1, 100)  # of WideResNets: 6 m + 4 layers, widened k times
+DEPTHS, WIDTHS = range(10, 1000, 6), range(1, 100)  # of WideResNets: 6 m + 4 layers, k times as wide
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class Block:
 
 @dataclass(frozen=True)
 class ResidualShape:
-    """The shape of a residual network, whatever its images and classes.
+    """The shape of a residual network, independent of its images and classes.
 
     Attributes:
-        name: as in settings and files, for example "wide-resnet-28-10".
-        title: as in print, for example "WRN-28-10".
+        name: name in settings and files, for example "wide-resnet-28-10".
+        title: name in print, for example "WRN-28-10".
         source: paper and arXiv number.
         stem: channels of the stem.
         widths: channels of the stages; each but the first halves height and width.
@@ -161,6 +161,6 @@ def residual_shape(name: str) -> ResidualShape | None:
         near = min(DEPTHS, key=lambda depth: abs(depth - layers))
         raise ConfigError(problems={"network": (
             f"The layers of a WideResNet must be 6 m + 4 (10, 16, 22, 28, 34, ...) and its width at least 1, got {layers} and "
-            f"{width}; take for example {WIDE}{near}-{max(width, 1)}.")})
+            f"{width}; use for example {WIDE}{near}-{max(width, 1)}.")})
     return ResidualShape(f"{WIDE}{layers}-{width}", f"WRN-{layers}-{width}", "Zagoruyko and Komodakis 2016, arXiv 1605.07146", 16,
                          (16 * width, 32 * width, 64 * width), (layers - 4) // 6, True)

@@ -1,4 +1,4 @@
-"""What a network is: a genotype at a size, or a network chosen by name. Imports no torch.
+"""Networks as values: a genotype at a size, or a network chosen by name. Imports no torch.
 
 Both are frozen values with `title`, `classes`, `image_shape`, `cost()`, `build()` and `to_dict()`, so that results, capacity
 matching and export rarely ask which one they have. To add a kind that is chosen by name, subclass `NamedNetwork` in a file of
@@ -33,9 +33,9 @@ class DerivedNetwork:
         layers: number of cells, at least 3.
         classes: number of classes.
         image_shape: (channels, height, width).
-        placement, width_ratio: as in `engine.architecture.placement.positions`; empty for those published with the cells.
-        auxiliary: True for a network with the auxiliary head, which only training uses.
-        name: title in print where the genotype has one, for example "ARNAS".
+        placement, width_ratio: as in `engine.architecture.placement.positions`; empty for the published ones.
+        auxiliary: True if the network has the auxiliary head, which only training uses.
+        name: name of the genotype in print, for example "ARNAS"; "" if it has none.
     """
 
     genotype: Genotype
@@ -55,7 +55,7 @@ class DerivedNetwork:
 
     @property
     def sizes(self) -> dict[str, Any]:
-        """Everything but genotype and auxiliary head, as `cost` takes it."""
+        """The arguments of `cost` other than genotype and auxiliary head."""
         return {"channels": self.channels, "layers": self.layers, "classes": self.classes, "image_shape": self.image_shape,
                 "placement": self.placement, "width_ratio": self.width_ratio}
 
@@ -63,10 +63,10 @@ class DerivedNetwork:
         """Return parameters and MACs.
 
         Args:
-            auxiliary: count the auxiliary head if there is one; published sizes are without it.
+            auxiliary: count the auxiliary head if there is one; published sizes exclude it.
 
         Raises:
-            ConfigError: sizes no network can have, or a placement of other cells.
+            ConfigError: no network can have these sizes, or the placement is for other cell kinds.
         """
         return cost(self.genotype, **self.sizes, auxiliary=auxiliary and self.auxiliary)
 
@@ -93,12 +93,12 @@ FORMS = "; ".join(kind.FORMS for kind in NAMED_KINDS)
 
 
 def is_named(text: str) -> bool:
-    """Return True if a text is meant as the name of a network, whether or not such a network exists."""
+    """Return True if a text looks like the name of a network, even if no such network exists."""
     return any(kind.recognises(text) for kind in NAMED_KINDS)
 
 
 def named_network(text: str, classes: int = 10, image_shape: Sequence[int] = (3, 32, 32)) -> NamedNetwork:
-    """Return the network of a name, for the images and classes of a dataset.
+    """Return the network with this name, for the images and classes of a dataset.
 
     Raises:
         ConfigError: no such network.
@@ -112,7 +112,7 @@ def named_network(text: str, classes: int = 10, image_shape: Sequence[int] = (3,
 
 
 def network_name(text: str) -> str:
-    """Return the one way of writing a value of the setting `network`: `DERIVED` or the name of a network.
+    """Return the canonical value of the setting `network`: `DERIVED` or the name of a network.
 
     Raises:
         ConfigError: no such network.
@@ -133,9 +133,8 @@ def network_from_dict(content: Mapping[str, Any]) -> Network:
         sizes = {name: value for name, value in content.items() if name != "genotype"}
         return DerivedNetwork(Genotype.from_dict(content.get("genotype")), **sizes | images)
     except (KeyError, TypeError) as problem:
-        raise ConfigError(f"A network must be described by genotype, channels, layers, classes and image_shape, or by "
-                          f"{NAME_KEY}, classes and image_shape, and one is not "
-                          f"({problem}); restore results/network.json.") from None
+        raise ConfigError(f"results/network.json must have genotype, channels, layers, classes and image_shape, or {NAME_KEY}, "
+                          f"classes and image_shape, and it does not ({problem}); restore the file.") from None
 
 
 def resized(network: Network, classes: int, image_shape: Sequence[int]) -> Network:

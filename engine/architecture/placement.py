@@ -1,9 +1,9 @@
-"""Where in a network the cells of each kind stand and how wide they are. Shared by cost, supernet and derived network.
+"""Placement and width of the cells of a network, shared by cost, supernet and derived network.
 
-A network has three thirds: before the first reduction, from it to the second, and from the second on. A position rule says
-which kinds stand in each, a width ratio how wide the nodes of each are in units of the network's C. Published are two
-pairs: ARNAS (Ou, Feng and Sun 2024; released code) with accurate cells before and robust cells behind the second reduction,
-1:2:2; and DARTS (Liu, Simonyan and Yang 2018) with normal cells, 1:2:4. Imports no torch.
+The two reductions divide a network into three thirds; a reduction belongs to the third that it begins. A position rule places
+the cell kinds in the thirds. A width ratio sets the width of each third's nodes in units of the network's C. Two pairs are
+published: ARNAS (Ou, Feng and Sun 2024; released code) has accurate cells before the second reduction and robust cells after it,
+1:2:2; DARTS (Liu, Simonyan and Yang 2018) has normal cells, 1:2:4. Imports no torch.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from engine.errors import ConfigError, shortened
 from engine.registry import Registry
 
 STEM_MULTIPLIER = 3  # the stem has 3 C channels (DARTS)
-MINIMUM_LAYERS = 3  # below, the two reductions would fall on one cell
-SMALLEST_AUXILIARY_IMAGE = 17  # pixels; below, the maps behind two reductions are smaller than the head's 5x5 window
+MINIMUM_LAYERS = 3  # with fewer, no cell would precede the two reductions
+SMALLEST_AUXILIARY_IMAGE = 17  # pixels; in smaller images, the maps after two reductions are smaller than the head's 5x5 window
 LARGEST_WIDTH = 16  # in units of C; DARTS has 4
 REDUCE = "reduce"
 
 
 @dataclass(frozen=True)
 class PositionRule:
-    """Which cell kind stands where.
+    """A rule that places the cell kinds in a network.
 
     Attributes:
-        name: in settings and files.
-        title: name in print; with a small first letter it stands in the name of a run that departs from its method's rule.
-        text: one sentence: what stands where, and what for.
-        kinds: of the genotype, in the order of the flat alphas of a search.
-        thirds: kinds near the input, in the middle and near the output. Where a third has several they take turns, counted
-            over all cells of the network that are no reductions.
-        width_ratio: published with these kinds.
+        name: name in settings and files.
+        title: name in print; with a lower-case first letter, part of the name of a run that deviates from its method's rule.
+        text: one sentence on the placement and its purpose.
+        kinds: cell kinds of the genotype, in the order of the flat alphas of a search.
+        thirds: kinds near the input, in the middle and near the output. Several kinds of a third alternate, counted over all
+            cells of the network except reductions.
+        width_ratio: the ratio published with these kinds.
     """
 
     name: str
@@ -53,23 +53,23 @@ RULES: Registry[PositionRule] = Registry("position rule")
 
 def _of_two_kinds(name: str, title: str, thirds: Sequence[str], text: str) -> None:
     near_input, middle, near_output = (tuple(kinds.split()) for kinds in thirds)
-    # The order of the alphas is that of ARNAS's released code.
+    # The order of the alphas is as in ARNAS's released code.
     RULES.add(name, PositionRule(name, title, text, ("robust", REDUCE, "accurate"), (near_input, middle, near_output), "1:2:2"))
 
 
 _of_two_kinds("accurate_first", "Accurate cells first", ("accurate", "accurate", "robust"),
-              "Accurate cells before the second reduction, robust cells behind it: the rule of ARNAS.")
+              "Accurate cells before the second reduction, robust cells after it: the rule of ARNAS.")
 _of_two_kinds("robust_first", "Robust cells first", ("robust", "robust", "accurate"),
-              "Robust cells before the second reduction, accurate cells behind it: ARNAS's two kinds change places.")
+              "Robust cells before the second reduction, accurate cells after it: ARNAS's two kinds swapped.")
 _of_two_kinds("accurate_first_third", "Accurate cells in the first third", ("accurate", "robust", "robust"),
-              "Accurate cells before the first reduction only, robust cells behind it: the middle third is robust, too.")
+              "Accurate cells before the first reduction, robust cells after it: the middle third is robust, too.")
 _of_two_kinds("robust_first_third", "Robust cells in the first third", ("robust", "accurate", "accurate"),
-              "Robust cells before the first reduction only, accurate cells behind it: ARNAS's rule read from the output.")
+              "Robust cells before the first reduction, accurate cells after it: ARNAS's rule reversed.")
 _of_two_kinds("alternating", "Alternating cells", ("accurate robust", "accurate robust", "accurate robust"),
-              "Accurate and robust cells take turns from input to output: both kinds at every depth, the control for rules that "
-              "give each kind a place.")
+              "Accurate and robust cells alternate from input to output: both kinds at every depth, a control for the rules that "
+              "separate them.")
 RULES.add("normal", PositionRule(
-    "normal", "Normal cells", "The same normal cell at every depth: the rule of DARTS, one kind beside the reduction.",
+    "normal", "Normal cells", "The same normal cell at every depth: the rule of DARTS, with one kind besides the reduction.",
     ("normal", REDUCE), (("normal",), ("normal",), ("normal",)), "1:2:4"))
 assert tuple(RULES) == get_args(PlacementName)
 
@@ -79,10 +79,10 @@ class CellPosition:
     """One cell of the network.
 
     Attributes:
-        kind: which cell of the genotype stands here.
-        reduction: whether it halves height and width.
+        kind: kind of the genotype's cell at this position.
+        reduction: True if the cell halves height and width.
         channels_multiplier: width of its nodes in units of the network's C.
-        after_reduction: whether the cell before it is a reduction, so that its first input is one resolution larger.
+        after_reduction: True if the previous cell is a reduction, so that the first input has twice the height and width.
     """
 
     kind: str
@@ -92,20 +92,20 @@ class CellPosition:
 
 
 def reductions(layers: int) -> tuple[int, int]:
-    """Indices of the two reduction cells; the auxiliary head stands behind the second."""
+    """Return the indices of the two reduction cells; the auxiliary head follows the second."""
     return layers // 3, 2 * layers // 3
 
 
 def rules_for(kinds: Sequence[str]) -> list[str]:
-    """Names of the rules that place these kinds, the published one first."""
+    """Return the names of the rules for these kinds, the published one first."""
     return [name for name, rule in RULES.items() if sorted(rule.kinds) == sorted(kinds)]
 
 
 def rule_of(kinds: Sequence[str], placement: str = "") -> PositionRule:
-    """The rule of that name, if it places these kinds; without a name the published one of the kinds.
+    """Return the rule with this name, or without a name the published rule of the kinds.
 
     Raises:
-        ConfigError: no such kinds, no such rule, or a rule of other kinds.
+        ConfigError: unknown kinds, an unknown rule, or a rule for other kinds.
     """
     family = tuple(sorted(kinds))
     if family not in KIND_SETS:
@@ -114,20 +114,20 @@ def rule_of(kinds: Sequence[str], placement: str = "") -> PositionRule:
     rule = RULES[placement or PUBLISHED[family]]
     if tuple(sorted(rule.kinds)) != family:
         raise ConfigError(problems={"placement": (
-            f"placement must be a rule of the cells {', '.join(family)}, got {placement} (for "
-            f"{', '.join(sorted(rule.kinds))}); take {', '.join(rules_for(family))}.")})
+            f"placement must be a rule for the cells {', '.join(family)}, got {placement} (for "
+            f"{', '.join(sorted(rule.kinds))}); use {', '.join(rules_for(family))}.")})
     return rule
 
 
 class Arrangement(TypedDict):
-    """Where cells are placed and how wide they are: name of the position rule, and widths like "1:2:4"."""
+    """The placement and width of cells: name of the position rule, and widths like "1:2:4"."""
 
     placement: str
     width_ratio: str
 
 
 def resolved(kinds: Sequence[str], placement: str = "", width_ratio: str = "") -> Arrangement:
-    """Return the arrangement of cells of these kinds: the published one where a text is empty.
+    """Return the arrangement of cells of these kinds; an empty text means the published value.
 
     Raises:
         ConfigError: as `positions`.
@@ -137,7 +137,7 @@ def resolved(kinds: Sequence[str], placement: str = "", width_ratio: str = "") -
 
 
 def read_width_ratio(text: str) -> tuple[int, int, int]:
-    """"1:2:4" as numbers: the width of the three thirds in units of C.
+    """Parse a width ratio like "1:2:4": the widths of the three thirds in units of C.
 
     Raises:
         ConfigError: not three whole numbers from 1 to 16, or the first is not 1.
@@ -145,63 +145,63 @@ def read_width_ratio(text: str) -> tuple[int, int, int]:
     numbers = tuple(int(part) for part in text.split(":")) if re.fullmatch(r"\s*\d{1,9}(\s*:\s*\d{1,9}){2}\s*", text) else ()
     if len(numbers) != 3 or numbers[0] != 1 or not all(1 <= number <= LARGEST_WIDTH for number in numbers):
         raise ConfigError(problems={"width_ratio": (
-            f"width_ratio must be three whole numbers from 1 to {LARGEST_WIDTH} with colons, the first of them 1 "
-            f"(channels says how wide that is), got {shortened(text)}; give for example 1:2:2, 1:2:4 or 1:1:1.")})
+            f"width_ratio must be three whole numbers from 1 to {LARGEST_WIDTH} separated by colons, the first of them 1 "
+            f"(channels sets that width), got {shortened(text)}; give for example 1:2:2, 1:2:4 or 1:1:1.")})
     return numbers
 
 
 def width_ratio_text(text: str) -> str:
-    """The one way of writing a width ratio: "1 : 2 : 4" -> "1:2:4". Raises ConfigError as `read_width_ratio`."""
+    """Return a width ratio without spaces: "1 : 2 : 4" -> "1:2:4". Raises ConfigError as `read_width_ratio`."""
     return ":".join(map(str, read_width_ratio(text)))
 
 
 def positions(kinds: Sequence[str], layers: int, placement: str = "", width_ratio: str = "") -> list[CellPosition]:
-    """The cells of a network from input to output.
+    """Return the cells of a network from input to output.
 
     Args:
         kinds: cell kinds of the genotype in any order: accurate, reduce, robust (ARNAS) or normal, reduce (DARTS).
         layers: number of cells, at least 3.
         placement: one of `RULES`; empty for the published rule of the kinds.
-        width_ratio: as `read_width_ratio`; empty for the one published with the kinds.
+        width_ratio: as in `read_width_ratio`; empty for the published ratio of the kinds.
 
     Raises:
-        ConfigError: other kinds, a rule that does not place them, no width ratio, or too few layers.
+        ConfigError: unknown kinds, a rule for other kinds, an invalid width ratio, or too few layers.
     """
     rule = rule_of(kinds, placement)
     widths = read_width_ratio(width_ratio or rule.width_ratio)
     if layers < MINIMUM_LAYERS:
         raise ConfigError(problems={"layers": (
-            f"layers must be at least {MINIMUM_LAYERS} (two reductions and what follows), got {layers}; "
-            f"take {MINIMUM_LAYERS} or more.")})
+            f"layers must be at least {MINIMUM_LAYERS} (one cell before two reductions), got {layers}; "
+            f"use {MINIMUM_LAYERS} or more.")})
     first, second = reductions(layers)
-    found: list[CellPosition] = []
+    cells: list[CellPosition] = []
     ordinary = 0
     for i in range(layers):
         third, reduction = (i >= first) + (i >= second), i in (first, second)
         of_third = rule.thirds[third]
         kind = REDUCE if reduction else of_third[ordinary % len(of_third)]
         ordinary += not reduction
-        found.append(CellPosition(kind, reduction, widths[third], i - 1 in (first, second)))
-    return found
+        cells.append(CellPosition(kind, reduction, widths[third], i - 1 in (first, second)))
+    return cells
 
 
 def halved(size: int) -> int:
-    """Height or width behind a reduction: half, rounded up."""
+    """Return a height or width after a reduction: half, rounded up."""
     return (size + 1) // 2
 
 
 def check_size(channels: int, classes: int, image_shape: Sequence[int], width_ratio: str = "") -> None:
-    """Refuses sizes no network can have.
+    """Check that a network can have these sizes.
 
     Args:
         channels: C of the first cells.
         classes: number of classes.
         image_shape: (channels, height, width) of an image.
-        width_ratio: as `read_width_ratio`; empty for a published one.
+        width_ratio: as in `read_width_ratio`; empty for a published one.
 
     Raises:
-        ConfigError: a number that is not a positive whole number, a shape that has not three of them, no width ratio, or an
-            odd width where a reduction has two halves share it.
+        ConfigError: a size is not a positive whole number, the shape does not have three numbers, the width ratio is invalid, or
+            a reduction would have an odd width.
     """
     numbers = {"channels": channels, "classes": classes}
     if len(image_shape) != 3:
@@ -209,15 +209,15 @@ def check_size(channels: int, classes: int, image_shape: Sequence[int], width_ra
     numbers |= dict(zip(("image channels", "image height", "image width"), image_shape, strict=True))
     for name, number in numbers.items():
         if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-            raise ConfigError(f"{name} must be a whole number of at least 1, got {number!r}; give such a number.")
+            raise ConfigError(f"{name} must be a whole number of at least 1, got {number!r}; use 1 or more.")
     if channels % 2 and width_ratio and needs_even_channels(width_ratio):
         raise ConfigError(problems={"channels": (
-            f"channels must be even with the width ratio {width_ratio} (a reduction splits its channels in two "
-            f"halves), got {channels}; take {channels + 1}.")})
+            f"channels must be even with the width ratio {width_ratio} (a reduction splits its channels into two halves), got "
+            f"{channels}; use {channels + 1}.")})
 
 
 def needs_even_channels(width_ratio: str) -> bool:
-    """Whether a reduction's width is an odd multiple of C. The published 1:2:2 and 1:2:4 allow every C.
+    """Return True if the width of a reduction is an odd multiple of C. The published 1:2:2 and 1:2:4 allow every C.
 
     Raises:
         ConfigError: as `read_width_ratio`.
@@ -226,18 +226,17 @@ def needs_even_channels(width_ratio: str) -> bool:
 
 
 def auxiliary_map(image_shape: Sequence[int]) -> tuple[int, int]:
-    """Height and width of what the auxiliary head's last convolution sees, which is also the size of its kernel.
+    """Return height and width of the input of the auxiliary head's last convolution, and so of its kernel.
 
-    The head pools the maps behind the second reduction with 5x5 windows of stride 3: 8x8 maps (32x32 images) give 2x2,
-    16x16 maps (64x64 images) 4x4, as in the released code. Other sizes continue that rule.
+    The head pools the maps after the second reduction with 5x5 windows of stride 3. As in the released code, 8x8 maps (32x32
+    images) become 2x2 and 16x16 maps (64x64 images) 4x4. Other sizes follow the same rule.
 
     Raises:
-        ConfigError: maps smaller than the pooling window.
+        ConfigError: the maps are smaller than the pooling window.
     """
     height, width = (halved(halved(size)) for size in image_shape[1:])
     if min(image_shape[1:]) < SMALLEST_AUXILIARY_IMAGE:
         raise ConfigError(problems={"auxiliary_weight": (
-            f"The auxiliary head must have maps of at least 5x5 behind the second reduction (images of "
-            f"{SMALLEST_AUXILIARY_IMAGE} pixels or more), got {height}x{width}; switch it off by setting its "
-            f"weight to 0.")})
+            f"The auxiliary head needs maps of at least 5x5 after the second reduction (images of {SMALLEST_AUXILIARY_IMAGE} "
+            f"pixels or more), got {height}x{width}; set auxiliary_weight to 0.")})
     return (height - 5) // 3 + 1, (width - 5) // 3 + 1

@@ -1,8 +1,8 @@
-"""Cell transplant: a genotype in which cells stand where others stood, its own or another genotype's. Imports no torch.
+"""Cell transplants: replace cells of a genotype by its other cells or by those of another genotype. Imports no torch.
 
-Written as text, so that command, form and run name say the same: "accurate:robust" puts the accurate cell in the place of the
-robust one, too; "accurate:robust, robust:accurate" exchanges the two; "ADVRUSH.normal:robust" takes the cell out of another
-genotype. A genotype's JSON has no room for where its cells come from, so a run keeps this text among its settings.
+A transplant is a text, the same in command, form and run name: "accurate:robust" replaces the robust cell by a copy of the
+accurate one, "accurate:robust, robust:accurate" swaps the two, and "ADVRUSH.normal:robust" takes the cell from another genotype.
+A genotype's JSON cannot record the origin of its cells, so a run keeps this text among its settings.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ CELL_KINDS = tuple(sorted({kind for kinds in KIND_SETS for kind in kinds}))
 
 @dataclass(frozen=True)
 class Graft:
-    """One cell that goes where another stood.
+    """One cell that replaces another.
 
     Attributes:
-        source: kind of the cell that is taken, with its genotype before a dot where it is another's.
-        target: kind in whose place it is put.
-        cell: the cell, where it is another genotype's; None for the own one, which is known when there is a genotype.
+        source: kind of the new cell; if it is from another genotype, preceded by that genotype and a dot.
+        target: kind of the cell that it replaces.
+        cell: the new cell if it is from another genotype; None if it is from the genotype itself.
     """
 
     source: str
@@ -33,47 +33,47 @@ class Graft:
     cell: Cell | None = None
 
     def __str__(self) -> str:
-        """As a run's name has it: "accurate as robust"."""
+        """Return the words for a run's name: "accurate as robust"."""
         return f"{self.source} as {self.target}"
 
 
 def read_graft(text: str, find: Callable[[str], Genotype] = find_genotype) -> Graft:
-    """Reads SOURCE:TARGET or GENOTYPE.SOURCE:TARGET.
+    """Parse SOURCE:TARGET or GENOTYPE.SOURCE:TARGET.
 
     Args:
         text: for example "accurate:robust".
-        find: what a genotype in it stands for; by itself a catalogue name or JSON.
+        find: returns the genotype that the text names; by default from a catalogue name or JSON.
 
     Raises:
-        ConfigError: another form, an unknown kind of cell, nothing that would change.
-        GenotypeError: a donor that is no genotype.
+        ConfigError: another form, an unknown cell kind, or a cell that would replace itself.
+        GenotypeError: the donor is not a genotype.
     """
     left, colon, target = (part.strip() for part in text.rpartition(":"))
     donor, _, source = (part.strip() for part in left.rpartition("."))
     if not (colon and source and target):
         raise ConfigError(problems={"transplant": (
             "A transplant must be SOURCE:TARGET like accurate:robust or ADVRUSH.normal:robust, got "
-            f"{text.strip()!r}; name the kind of cell to take and the kind to replace.")})
+            f"{text.strip()!r}; name the kind of the new cell and the kind to replace.")})
     for kind in (source, target):
         if kind not in CELL_KINDS:
             raise ConfigError(problems={"transplant": unknown_name("cell kind", kind, CELL_KINDS)})
     if not donor:
         if source == target:
             raise ConfigError(problems={"transplant": (
-                f"A transplant must put a cell in another's place, got {text.strip()!r}; name two kinds of cell.")})
+                f"A transplant must replace a cell by another one, got {text.strip()!r}; name two different kinds of cell.")})
         return Graft(source, target)
-    taken = find(donor)
-    if source not in taken.kinds:
+    genotype = find(donor)
+    if source not in genotype.kinds:
         raise ConfigError(problems={"transplant": (
-            f"In {donor[:40]}: {unknown_name('cell kind', source, taken.kinds)}")})
-    return Graft(left, target, taken.cell(source))
+            f"In {donor[:40]}: {unknown_name('cell kind', source, genotype.kinds)}")})
+    return Graft(left, target, genotype.cell(source))
 
 
 def read_grafts(text: str) -> list[Graft]:
-    """Reads several, with commas between; none from an empty text.
+    """Parse several grafts separated by commas; an empty text has none.
 
     Raises:
-        ConfigError, GenotypeError: as `read_graft`, or a cell that is replaced twice.
+        ConfigError, GenotypeError: as `read_graft`, or a cell is replaced twice.
     """
     grafts = [read_graft(part) for part in text.split(",")] if text.strip() else []
     check_targets(grafts)
@@ -81,10 +81,10 @@ def read_grafts(text: str) -> list[Graft]:
 
 
 def check_targets(grafts: Sequence[Graft]) -> None:
-    """Refuses two cells for one place.
+    """Check that each cell is replaced at most once.
 
     Raises:
-        ConfigError: the place.
+        ConfigError: a cell is replaced twice.
     """
     targets = [graft.target for graft in grafts]
     for target in sorted(set(targets)):
@@ -95,14 +95,14 @@ def check_targets(grafts: Sequence[Graft]) -> None:
 
 
 def transplant(genotype: Genotype, grafts: Sequence[Graft]) -> Genotype:
-    """The genotype with its cells replaced; all are taken before any is put in place, so that two can change places.
+    """Return the genotype with cells replaced. New cells come from the original genotype, so two cells can be swapped.
 
     Example:
         transplant(find_genotype("ARNAS"), read_grafts("accurate:robust, robust:accurate"))
 
     Raises:
-        ConfigError: two cells for one place.
-        GenotypeError: a kind of cell that the genotype does not have.
+        ConfigError: a cell is replaced twice.
+        GenotypeError: the genotype does not have a cell kind.
     """
     check_targets(grafts)
     cells = dict(genotype.cells)

@@ -1,7 +1,7 @@
 """Settings of the three run kinds as pydantic classes: defaults, bounds, help and source in one place.
 
-Forms, command-line flags and `run.json` are derived from these classes. A default is the published setting wherever a field
-names its source; `engine.configuring` lays the values of datasets and presets over the defaults. Imports no torch.
+Forms, command-line flags and `run.json` are derived from these classes. A field with a source has the published value as its
+default; `engine.configuring` overrides the defaults by the values of datasets and presets. Imports no torch.
 """
 
 from engine.config.attack import AttackConfig

@@ -13,16 +13,17 @@ class AttackConfig(RunConfig):
     """Settings of the evaluation of a retrained network on the test split."""
 
     checkpoint: Literal["best", "last"] = setting(
-        "best", "Differs when last: the network after the last epoch. best: after the epoch that was most accurate under PGD on "
-        "the select split (published: the highest clean accuracy on the test set).", group="Attacks")
-    attacks: tuple[str, ...] = setting(("fgsm", "pgd-20", "pgd-100", "autoattack"), "Attacks, in this order.", group="Attacks",
-                                       source="ARNAS code")
-    epsilon: Pixels = setting(8 / 255, "L-infinity radius, pixel space.", group="Attacks", source="ARNAS code")
-    step_size: Pixels = setting(2 / 255, "Step of PGD, pixel space.", group="Attacks", source="ARNAS code")
+        "best", "Differs when last: selects the epoch whose network is attacked. best: the epoch with the highest accuracy under "
+        "PGD on the select split (published: the highest natural accuracy on the test set); last: the last epoch.",
+        group="Attacks")
+    attacks: tuple[str, ...] = setting(("fgsm", "pgd-20", "pgd-100", "autoattack"), "Attacks to run, in this order.",
+                                       group="Attacks", source="ARNAS code")
+    epsilon: Pixels = setting(8 / 255, "L-infinity radius of the attacks, pixel space.", group="Attacks", source="ARNAS code")
+    step_size: Pixels = setting(2 / 255, "Step size of PGD, pixel space.", group="Attacks", source="ARNAS code")
     autoattack_images: int | None = setting(
-        None, "Number of images of the test split that AutoAttack attacks (fixed, stratified).", group="Attacks", empty="all",
-        ge=10)
-    batch_size: int = setting(100, "Images per block; an interrupted attack resumes at a block.", group="Run", ge=1, le=8192)
+        None, "Number of test images that AutoAttack attacks (a fixed, stratified subset).", group="Attacks", empty="all", ge=10)
+    batch_size: int = setting(100, "Images per block. An interrupted attack resumes at the first unfinished block.", group="Run",
+                              ge=1, le=8192)
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},
@@ -32,5 +33,5 @@ class AttackConfig(RunConfig):
     }
 
     def deviations(self) -> list[str]:
-        """Return "last checkpoint" where the network after the last epoch is attacked."""
+        """Return "last checkpoint" if the run attacks the network of the last epoch."""
         return ["last checkpoint"] if self.checkpoint == "last" else []

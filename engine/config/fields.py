@@ -1,4 +1,4 @@
-"""What one setting is: value, bounds, help, source and unit in one place, and the kinds of fields that several classes have."""
+"""The fields of a configuration: a setting with its bounds, help, source and unit, and settings that several classes share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from engine.architecture.placement import RULES, PlacementName, width_ratio_text
 
 
 def parse_pixels(value: Any) -> Any:
-    """Reads "8/255" as a float; anything else is left to pydantic. Values are in pixel space, 0..1."""
+    """Parse "8/255" as a float in pixel space, 0..1; return anything else unchanged for pydantic."""
     if isinstance(value, str):
         try:
             return float(Fraction(value.replace(" ", "")))
@@ -24,7 +24,7 @@ def parse_pixels(value: Any) -> Any:
 
 
 def pixels_text(value: float) -> str:
-    """The way back from `parse_pixels`: "8/255" for a whole number of grey levels, else the number to six digits."""
+    """Format a value in pixel space: "8/255" for a whole number of grey levels, else six digits. Inverse of `parse_pixels`."""
     levels = round(value * 255)
     return f"{levels}/255" if 0 < levels < 255 and abs(levels - value * 255) < 1e-6 else f"{value:.6g}"
 
@@ -33,23 +33,23 @@ Pixels = Annotated[float, BeforeValidator(parse_pixels), Field(ge=0, le=1)]
 
 
 def is_pixels(info: FieldInfo) -> bool:
-    """Whether a field is a value in pixel space (0..1) that may be written "8/255"."""
+    """Return True if a field is a value in pixel space (0..1) that may be written "8/255"."""
     return any(isinstance(part, BeforeValidator) for part in info.metadata)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """The facts about one setting that its type and bounds cannot say.
+    """The facts about a setting in addition to its type and bounds.
 
     Attributes:
-        group: heading under which forms show it.
-        source: paper or code that the default comes from; "" for a default of ours.
-        unit: unit of the value where the type cannot say, for example "pixels"; "" for none.
-        empty: meaning of an empty field, for example "all"; "" where the field cannot be empty.
-        step: step of the plus and minus buttons of a form.
-        deviation: words for the name of a run whose value departs from the published one, with "{value}" for the value, for
-            example "lambda {value}"; "" where the value changes no mathematics or `RunConfig.deviations` words it.
-        titles: names of the choices on a page, where those in files are too short.
+        group: heading of the setting in forms.
+        source: paper or code that the default comes from; "" for our own default.
+        unit: unit of the value, for example "pixels"; "" for none.
+        empty: meaning of an empty field, for example "all"; "" if the field cannot be empty.
+        step: step of the plus and minus buttons in forms.
+        deviation: words for the name of a run whose value is not the published one, for example "lambda {value}"; "" if the
+            value does not change the mathematics or `RunConfig.deviations` words it.
+        titles: names of the choices on a page, if those in files are too short.
     """
 
     group: str
@@ -63,12 +63,12 @@ class Setting:
 
 def setting(default: Any, text: str, *, group: str, source: str = "", unit: str = "", empty: str = "", step: int = 1,
             deviation: str = "", titles: Mapping[str, str] | None = None, **bounds: Any) -> Any:
-    """Return a pydantic field with everything that a form, a flag and the documentation show.
+    """Return a pydantic field with everything that forms, flags and the documentation show.
 
     Args:
-        default: the published value where there is one.
-        text: meaning of the setting in one or two sentences; the meaning of an empty field is added to them. The text of a
-            setting that can leave the published mathematics begins with "Differs" and the condition.
+        default: the published value if there is one.
+        text: help in one or two sentences; the meaning of an empty field is appended. The text of a setting that can leave the
+            published mathematics begins with "Differs" and the condition.
         group, source, unit, empty, step, deviation, titles: as in `Setting`.
         bounds: ge, gt, le, lt, multiple_of, pattern for pydantic.
     """
@@ -83,7 +83,7 @@ def setting_of(info: FieldInfo) -> Setting:
 
 
 def value_words(info: FieldInfo, value: Any) -> str:
-    """Return a number as names and tables write it: "8/255" in pixel space, else up to six digits."""
+    """Format a value for names and tables: "8/255" in pixel space, else up to six digits."""
     if isinstance(value, float):
         return pixels_text(value) if is_pixels(info) else f"{value:.6g}"
     return str(value)
@@ -95,29 +95,28 @@ THIRDS = "; ".join(f"{name}: {', '.join(' and '.join(kinds) for kinds in rule.th
 
 
 def placement_setting(default: PlacementName, source: str, note: str = "", group: str = "Supernet") -> Any:
-    """The setting `placement` of a method that is published with the rule `default`. note: a further sentence of the help."""
+    """Return the setting `placement` of a method published with the rule `default`; `note` is appended to the help."""
     return setting(
-        default, f"Differs unless {default}: which kinds of cells there are, and which of them stand before the first reduction, "
-        f"before the second and behind it. {THIRDS}.{' ' + note if note else ''}", group=group, source=source,
-        titles=PLACEMENT_TITLES)
+        default, f"Differs unless {default}: selects the cell kinds, and places them before the first reduction, before the "
+        f"second and after it. {THIRDS}.{' ' + note if note else ''}", group=group, source=source, titles=PLACEMENT_TITLES)
 
 
 def width_ratio_setting(default: str, source: str, note: str = "", group: str = "Supernet") -> Any:
-    """The setting `width_ratio` of a method that is published with `default`. note: as `placement_setting`."""
+    """Return the setting `width_ratio` of a method published with `default`; `note` is appended to the help."""
     return setting(
-        default, f"Differs unless {default}: widths of the cells before the first reduction, before the second and behind it, in "
-        f"units of channels. Three whole numbers from 1 to 16, the first of them 1; 1:1:1 for equal widths."
+        default, f"Differs unless {default}: widths of the cells before the first reduction, before the second and after it, in "
+        f"units of channels. Three whole numbers from 1 to 16, the first of them 1. Use 1:1:1 for equal widths."
         f"{' ' + note if note else ''}", group=group, source=source)
 
 
 def normalisation(default: bool, source: str) -> Any:
-    """The setting `normalise` of a class whose published code normalises images (True) or leaves them in 0..1."""
+    """Return the setting `normalise` of a class whose published code normalises images (True) or leaves them in 0..1."""
     return setting(
-        default, f"Differs when {'off' if default else 'on'}: the network subtracts from each image channel its mean and divides "
-        "by its standard deviation (published numbers on CIFAR-10, CIFAR-100 and SVHN, elsewhere those of the training images). "
-        "Attacks stay in pixels; a square that is cut out is blanked with the mean.", group="Deviations", source=source)
+        default, f"Differs when {'off' if default else 'on'}: normalises images inside the network, by the mean and standard "
+        "deviation of each channel. The numbers are the published ones for CIFAR-10, CIFAR-100 and SVHN, else those of the "
+        "training images. Attacks stay in pixel space; cutout blanks with the mean.", group="Deviations", source=source)
 
 
 def in_sentence(title: str) -> str:
-    """A title as it stands inside a sentence: "robust cells first"."""
+    """Return a title with a lower-case first letter, for use within a sentence: "robust cells first"."""
     return title[:1].lower() + title[1:]

@@ -1,7 +1,7 @@
-"""The datasets by name.
+"""The registry of datasets.
 
-`DATASETS` holds the built-in ones and, looked up on demand, the image folders prepared in the data folder. To add a dataset,
-define a `Dataset` in a file of this package and add it to the list below. Imports neither torch nor numpy.
+`DATASETS` has the built-in datasets and the image folders prepared in the data folder, which it looks up on demand. To add a
+dataset, define a `Dataset` in a file of this package and add it to the list below. Imports neither torch nor numpy.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from engine.registry import Registry, unknown_name
 
 
 class DatasetRegistry(Registry[Dataset]):
-    """A registry that also knows the image folders prepared in the data folder."""
+    """A registry that includes the image folders prepared in the data folder."""
 
     def __getitem__(self, name: str) -> Dataset:
         if name not in self._entries and (folder := self._folder(name)) is not None:
@@ -50,7 +50,7 @@ class DatasetRegistry(Registry[Dataset]):
 
 
 DATASETS: DatasetRegistry = DatasetRegistry("dataset")
-# Images without classes: a search can use them as its second dataset, but no run uses them alone.
+# Images without classes: a search can use them only as its second dataset.
 UNLABELLED: Registry[Dataset] = Registry("dataset without classes")
 
 for _dataset in (DIGITS, CIFAR10, CIFAR100, SVHN, TINY_IMAGENET):
@@ -64,7 +64,7 @@ def image_sources() -> list[str]:
 
 
 def image_source(name: str) -> Dataset:
-    """Return the dataset of this name, with classes or without.
+    """Return the dataset with this name, with classes or without.
 
     Raises:
         ConfigError: there is no such dataset.

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 SPLITS = ("weights", "alphas", "select", "test")
-# For datasets with an official test set: as published, the training images are halved between weights and alphas, but a
-# twentieth is held out for select (the papers select on the test set).
+# For datasets with an official test set. As published, weights and alphas share the training images equally; in addition, a
+# twentieth is held out for select, because the papers select on the test set.
 OFFICIAL_FRACTIONS = (0.475, 0.475, 0.05)
 
 
@@ -34,12 +34,12 @@ class Source:
 
 @dataclass(frozen=True)
 class Block:
-    """Consecutive images of a dataset, whose order is: all training images, then the official test set.
+    """Consecutive images of a dataset. All training images come before the official test set.
 
     Attributes:
         images: uint8 [n, C, H, W].
         labels: integers [n].
-        test: True if they belong to the official test set.
+        test: True for images of the official test set.
     """
 
     images: Any
@@ -70,22 +70,22 @@ class Dataset:
         image_shape: (channels, height, width).
         images: number of images in all four splits together.
         epsilon: default L-infinity radius of attacks, pixel space 0..1.
-        step_size: default step of iterated attacks in search, training and attack runs, pixel space; None: the published step of
-            each kind of run, which fits the published epsilon.
+        step_size: default step of iterated attacks in all kinds of run, pixel space; None for the published step of each kind,
+            which fits the published epsilon.
         split_fractions: fraction of all images in each of `SPLITS`; sums to 1. With an official test set: fractions of the
-            other images in the first three.
+            other images in the first three splits.
         load: () -> (images, labels int64 [N]) as numpy arrays, always in the same order; images are float32 [N, C, H, W] in
-            0..1, or uint8 that is divided by 255 batch by batch.
+            0..1, or uint8, which each batch divides by 255.
         test_images: size of the official test set, which is the test split and comes after all other images; None if there is
             none.
         defaults: values of other settings (crop padding, flip, ...) for this dataset, by setting name.
         retraining: the same, for retraining runs only.
-        quick: the same, for the preset `quick` only: images larger than those of digits need a smaller number to stay quick.
-        out_of_distribution: name of the second dataset for searches that use one and do not choose it; see `image_source`. The
-            default is available everywhere.
-        published: True if it is one of the papers' datasets with their settings, so that it does not count as a deviation.
-        channel_statistics: mean and standard deviation of the channels as in the papers' code; None: measured on the images of a
-            run (`engine.data.loading.channel_statistics`).
+        quick: the same, for the preset `quick` only, because larger images than those of digits need smaller settings.
+        out_of_distribution: default second dataset of searches that use one (a name for `image_source`). "photographs" needs no
+            download.
+        published: True if it is one of the papers' datasets with their settings; False if its settings are ours.
+        channel_statistics: mean and standard deviation of the channels in the papers' code; None to measure them on the images
+            of a run (`engine.data.loading.channel_statistics`).
         sources: official files; empty if the dataset comes with a package or from a user's folder.
         read: (path of each source, a file or the folder it unpacks to) -> blocks of images.
     """

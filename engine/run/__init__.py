@@ -1,1 +1,1 @@
-"""Runs: their folders, the processes that work on them (supervisor, worker), the loops, and their computed state."""
+"""Runs: folders, processes (supervisor and workers), loops and computed state."""

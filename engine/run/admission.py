@@ -1,4 +1,4 @@
-"""Checks at the door: whether a run that is asked for can work at all. Each refusal is one sentence. Imports no torch."""
+"""Checks before a launch: reject a run that cannot work. Each refusal is one sentence. Imports no torch."""
 
 from __future__ import annotations
 
@@ -19,40 +19,42 @@ from engine.files import free_bytes
 from engine.run.folder import RunFolder
 from engine.run.lineage import arrangement_of, trained_network
 
-# Checkpoints of the largest published network, with room to spare.
+# Enough for the checkpoints of the largest published network.
 LEAST_FREE_BYTES = 200 * 2**20
 PARENT_KIND = {"retrain": "search", "attack": "retrain"}
 
 
 def check_disk(runs: Path, least_bytes: int = LEAST_FREE_BYTES) -> None:
-    """Refuses a launch onto a disk that is nearly full.
+    """Check that the disk has space for a launch.
 
     Raises:
-        RunError: less than `least_bytes` free where the runs live.
+        RunError: the disk of the runs folder has less than `least_bytes` free.
     """
     free = free_bytes(runs)
     if free < least_bytes:
-        raise RunError(f"A launch needs at least {least_bytes // 2**20} MB free on the disk of {runs}, "
-                       f"{free / 2**20:.0f} MB are; free some space or use another runs folder (--runs DIR).")
+        raise RunError(f"A launch needs at least {least_bytes // 2**20} MB free on the disk of {runs}, got "
+                       f"{free / 2**20:.0f} MB; free some space or use another runs folder (--runs DIR).")
 
 
 def checkpoint_bytes(config: RunConfig) -> int:
-    """What the checkpoints of a run take on the disk at most, as far as is known when it is asked for: 200 MB, or more for a
-    retraining of a larger network."""
+    """Return an upper bound on the disk space of a run's checkpoints: 200 MB, or more for a retraining of a larger network.
+
+    The network of a retraining that follows a search is not known yet and counts as 200 MB.
+    """
     if not isinstance(config, RetrainConfig) or not config.names_its_network:
         return LEAST_FREE_BYTES
     numbers = trained_network(Path(), config, None).cost(auxiliary=True).parameters
-    # Weights, momentum, the best weights and perhaps an average, in the last checkpoint, the one before and the one being
-    # written; then the best weights alone.
+    # Weights, momentum, best weights and perhaps averaged weights in three files: the last checkpoint, the previous one and the
+    # one being written. Then the best weights alone.
     copies = 3 * (4 if config.average_decay else 3) + 1
     return max(LEAST_FREE_BYTES, 4 * numbers * copies)
 
 
 def check_present(config: RunConfig) -> None:
-    """Refuses a run of which a dataset is not on this machine.
+    """Check that every dataset of a run is on this machine.
 
     Raises:
-        DataError: how to get it.
+        DataError: a dataset is missing; the message says how to get it.
     """
     for name in config.datasets():
         if missing := absence(image_source(name)):
@@ -60,10 +62,10 @@ def check_present(config: RunConfig) -> None:
 
 
 def check_config(kind: str, config: RunConfig) -> None:
-    """Refuses a valid configuration that its dataset cannot serve: batches, sizes of images and of the network.
+    """Check that a valid configuration fits its dataset: batch size, image size and network size.
 
     Raises:
-        ConfigError, GenotypeError: what was expected, what came, what to do.
+        ConfigError, GenotypeError: it does not fit.
     """
     check_batch(config, kind)
     _, height, width = DATASETS[config.dataset].image_shape
@@ -77,35 +79,38 @@ def check_config(kind: str, config: RunConfig) -> None:
 
 
 def _check_network(runs: Path, config: RetrainConfig, parent: str | None) -> None:
-    """Refuses a network that cannot be built of a genotype that is known."""
+    """Check that the network of a known genotype can be built."""
     trained_network(runs, config, parent).cost(auxiliary=True)
 
 
 def check_arrangement(config: RetrainConfig, searched: Mapping[str, Any]) -> None:
-    """Refuses places or widths that the cells a search will find cannot have.
+    """Check that the cells of a search can be placed and sized as its retraining requires.
 
     Args:
-        config: of the retraining that follows.
-        searched: the search's configuration; one of before there was a choice says nothing.
+        config: configuration of the retraining.
+        searched: configuration of the search. Older ones have no placement and are not checked.
 
     Raises:
-        ConfigError: a placement of other cells, or channels that a reduction cannot split.
+        ConfigError: a placement for other cell kinds, or channels that a reduction cannot split.
     """
     if "placement" in searched and not config.genotype:
         facts = DATASETS[config.dataset]
-        found = resolved(RULES[searched["placement"]].kinds, config.placement or searched["placement"],
-                         config.width_ratio or searched.get("width_ratio", ""))
-        check_size(config.channels, facts.classes, facts.image_shape, found["width_ratio"])
+        arrangement = resolved(RULES[searched["placement"]].kinds, config.placement or searched["placement"],
+                               config.width_ratio or searched.get("width_ratio", ""))
+        check_size(config.channels, facts.classes, facts.image_shape, arrangement["width_ratio"])
 
 
 def check_parent(runs: Path, kind: str, config: RunConfig, parent: str | None) -> dict[str, Any] | None:
-    """The parent's run.json when a run may follow it; None when it needs none.
+    """Check that a run may follow its parent.
+
+    Returns:
+        The parent's run.json, or None for a run without a parent.
 
     Raises:
-        RunError: no such run, a run of the wrong kind, or none where one is needed.
-        ConfigError: another dataset than the network was trained on, a network that its cells cannot make, or a checkpoint that
-            an imported network does not have.
-        GenotypeError: cells are to be replaced that the parent's genotype does not have.
+        RunError: the parent does not exist, has the wrong kind, or is missing.
+        ConfigError: an attack on another dataset than the network was trained on, a network that cannot be built from the
+            parent's cells, or a checkpoint that an imported network does not have.
+        GenotypeError: the transplant replaces a cell kind that the parent's genotype does not have.
     """
     if kind == "search":
         if parent:
@@ -127,39 +132,39 @@ def check_parent(runs: Path, kind: str, config: RunConfig, parent: str | None) -
     if kind == "attack" and above["config"].get("dataset") != config.dataset:
         raise ConfigError(problems={"dataset": (
             f"dataset must be {above['config'].get('dataset')!r}, on which {parent} was trained, "
-            f"got {config.dataset!r}; attack it there.")})
+            f"got {config.dataset!r}; use that dataset.")})
     if getattr(config, "checkpoint", "best") == "last" and above.get("imported"):
         raise ConfigError(problems={"checkpoint": (
-            f"checkpoint must be best for {parent}, which was imported from a file of one network, got last; leave "
-            "it out.")})
+            f"checkpoint must be best for {parent}, an imported run with a single network, got last; leave it out.")})
     if isinstance(config, RetrainConfig):
         check_arrangement(config, above["config"])
-        # What a search that goes on will find is known when the retraining begins.
+        # The genotype of an unfinished search is only known, and checked, when the retraining begins.
         if (RunFolder(runs, parent).results / "genotype.json").exists():
             _check_network(runs, config, parent)
     return above
 
 
 def check_follows(config: RetrainConfig) -> None:
-    """Refuses a retraining that is to follow a search without training what that finds.
+    """Check that a retraining after a search trains the genotype of that search.
 
     Raises:
-        ConfigError: a network chosen by name.
+        ConfigError: the retraining names another network.
     """
     if config.network != DERIVED:
         raise ConfigError(problems={"network": (
-            f"A retraining that follows a search must train what it found (network {DERIVED}), got "
-            f"{config.network}; launch it by itself, without a parent.")})
+            f"A retraining that follows a search must train its genotype (network {DERIVED}), got {config.network}; launch it "
+            "separately, without a parent.")})
 
 
 def searched_arrangement(runs: Path, config: RetrainConfig, search: Mapping[str, Any] | None) -> list[str]:
-    """What the name of a network says of a position rule and of widths that it has from the search which measured it as a
-    candidate, where they are not the published ones of its cells.
+    """Return the placement and widths that a candidate inherits from its search, worded for the name of its retraining.
+
+    Published placements and widths, and those that the retraining sets itself, are left out.
 
     Args:
-        runs: the folder of all runs.
-        config: of a retraining that says itself what it trains.
-        search: record of its parent; None for none.
+        runs: folder of all runs.
+        config: configuration of a retraining that names its network or genotype.
+        search: run.json of the parent search; None without a parent.
 
     Raises:
         ConfigError, GenotypeError: as `find_genotype`.
@@ -167,9 +172,9 @@ def searched_arrangement(runs: Path, config: RetrainConfig, search: Mapping[str,
     if search is None or config.network != DERIVED:
         return []
     genotype = find_genotype(str(config.genotype))
-    found = arrangement_of(runs, config, str(search["id"]), genotype)
+    arrangement = arrangement_of(runs, config, str(search["id"]), genotype)
     published = resolved(genotype.kinds)
-    names = [] if config.placement or found["placement"] == published["placement"] else [
-        in_sentence(RULES[found["placement"]].title)]
-    return names + ([] if config.width_ratio or found["width_ratio"] == published["width_ratio"] else [
-        f"widths {found['width_ratio']}"])
+    names = [] if config.placement or arrangement["placement"] == published["placement"] else [
+        in_sentence(RULES[arrangement["placement"]].title)]
+    return names + ([] if config.width_ratio or arrangement["width_ratio"] == published["width_ratio"] else [
+        f"widths {arrangement['width_ratio']}"])

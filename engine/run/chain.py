@@ -1,4 +1,4 @@
-"""The rule by which the runs of a chain inherit settings. The command line, the page and every request follow it."""
+"""Chains of runs: the order of kinds, and the settings that each run inherits from those before it."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from engine.configuring import build, config_class, preset_values, split_seed_of
 from engine.errors import ConfigError
 from engine.run import admission
 
-# Settings with one meaning for every kind of run. One that was chosen, so that it differs from the preset's value, follows down
-# the chain; an untouched one does not, since a preset's own number of threads, say, suits a single kind.
+# Settings that mean the same for every kind of run. Later runs of a chain inherit a changed value. They do not inherit a preset's
+# value, because presets differ by kind, for example in threads.
 SHARED = ("epsilon", "step_size", "normalise", "images", "seed", "device", "threads")
 NOUNS = {"search": "search", "retrain": "retraining", "attack": "attack"}
 
 
 def followers(kind: str, config: RunConfig, method: str | None = None, preset: str = "quick", then: Sequence[str] = (),
               then_changes: Mapping[str, Mapping[str, Any]] | None = None) -> list[tuple[str, RunConfig]]:
-    """Return (kind, configuration) of each run that follows, in order.
+    """Return (kind, configuration) of each follower, in order.
 
-    A follower starts from the same dataset and preset. The `SHARED` settings that were chosen for a run before it are laid over
-    the preset's values where it has them, and its own changes over both. All runs of a chain share their splits: no image that
-    was searched or trained on is ever attacked.
+    A follower starts from the same dataset and preset as the first run. Changed `SHARED` settings of earlier runs override the
+    preset, and the follower's own changes override both. All runs of a chain share their splits, so no image used in the search
+    or the training is ever attacked.
 
     Args:
-        kind, config, method, preset: the first run; `method` only matters for a search.
-        then: kinds that follow, for example ("retrain", "attack").
-        then_changes: changes of a follower's settings, by kind.
+        kind, config, method, preset: the first run; `method` matters only for a search.
+        then: kinds of the followers, for example ("retrain", "attack").
+        then_changes: changed settings of followers, by kind.
 
     Raises:
-        ConfigError: kinds in another order, changes of a run that does not follow, or a follower that cannot work.
+        ConfigError: kinds out of order, changes for a kind that does not follow, or a follower that cannot work.
     """
     then_changes = then_changes or {}
     _check_order(kind, tuple(then), then_changes)
@@ -53,42 +53,42 @@ def followers(kind: str, config: RunConfig, method: str | None = None, preset: s
 
 
 def with_splits_of(parent: Mapping[str, Any], config: RunConfig) -> RunConfig:
-    """Return the configuration with the split seed of the run that it follows.
+    """Return the configuration with the split seed of its parent.
 
     Args:
-        parent: run.json of that run.
-        config: of the run that follows.
+        parent: run.json of the parent.
+        config: configuration of the follower.
 
     Raises:
-        ConfigError: another split seed was chosen.
+        ConfigError: the configuration has another split seed.
     """
     seed = split_seed_of(parent)
     if config.split_seed not in (seed, RunConfig.model_fields["split_seed"].default):
         raise ConfigError(problems={"split_seed": (
-            f"split_seed must be {seed}, that of the parent {parent['id']}, so that no image it was trained on is attacked, got "
+            f"split_seed must be {seed} as in the parent {parent['id']}, so that no training image is attacked, got "
             f"{config.split_seed}; leave it out.")})
     return config.model_copy(update={"split_seed": seed})
 
 
 def kinds_after(kind: str) -> tuple[str, ...]:
-    """Return the kinds of runs that can follow a run of this kind, in order."""
+    """Return the kinds of run that can follow a run of this kind, in order."""
     return KINDS[KINDS.index(kind) + 1:]
 
 
 def _check_order(kind: str, then: tuple[str, ...], then_changes: Mapping[str, Any]) -> None:
-    """Check that the kinds can follow each other, and that changes concern runs that follow."""
+    """Check the order of the kinds, and that every changed kind is among the followers."""
     following = kinds_after(kind)
     if then != following[:len(then)]:
-        raise ConfigError(f"After a run of kind {kind} can follow {' then '.join(following) or 'nothing'}, "
+        raise ConfigError(f"A run of kind {kind} can be followed by {' then '.join(following) or 'nothing'}, "
                           f"got {', '.join(then)}; give --then {','.join(following) or 'nothing'} or leave it out.")
     for follower in then_changes:
         if follower not in then:
-            raise ConfigError(f"Settings of {follower} need a run of that kind that follows, got then "
-                              f"{','.join(then) or 'nothing'}; add it to --then or leave the settings out.")
+            raise ConfigError(f"Settings of {follower} need {follower} in --then, got {','.join(then) or 'nothing'}; add it to "
+                              "--then or leave the settings out.")
 
 
 def _check_follower(kind: str, following: RunConfig, first: RunConfig) -> None:
-    """Refuse a follower of other images than the first run's, or one that its dataset or the search's cells cannot serve."""
+    """Check that a follower uses the images of the first run and fits its dataset and the search's cells."""
     for name in ("dataset", "split_seed"):
         if getattr(following, name) != getattr(first, name):
             raise ConfigError(f"{name} must be {getattr(first, name)!r} as in the first run of the chain, "

@@ -1,7 +1,7 @@
-"""Checkpoints: the last and the previous one, whole or not at all, loaded without executing anything.
+"""Checkpoints: the last and the previous one, written atomically and loaded without executing code.
 
-`last.pt` becomes `previous.pt` when a newer one is complete on disk. A file that cannot be read (power cut, bad disk)
-costs the steps since the previous one, not the run.
+`last.pt` becomes `previous.pt` once a newer checkpoint is complete on disk. A corrupt file (power cut, bad disk) loses the steps
+since the previous checkpoint, not the run.
 """
 
 from __future__ import annotations
@@ -30,73 +30,73 @@ SCHEMA = 1
 
 
 def write(path: Path, state: Mapping[str, Any]) -> None:
-    """Writes one file: temporary name, fsync, rename.
+    """Write one file atomically: temporary name, fsync, rename.
 
     Raises:
-        OSError: the disk is full; then `path` is what it was.
+        OSError: the disk is full; `path` is unchanged.
     """
-    # Through memory, because torch reports a full disk as an unspecific error of its archive writer.
+    # Serialized in memory first: torch reports a full disk as an unspecific error of its archive writer.
     buffer = io.BytesIO()
     torch.save({"schema": SCHEMA, **state}, buffer)
     atomic_write_bytes(path, buffer.getbuffer())
 
 
 def save(folder: Path, state: Mapping[str, Any]) -> None:
-    """Makes `state` the last checkpoint in `folder` and the one before it the previous.
+    """Write `state` as the last checkpoint in `folder`, and keep the one before it as the previous.
 
     Raises:
-        OSError: the disk is full; then both are what they were.
+        OSError: the disk is full; both checkpoints are unchanged.
     """
     folder.mkdir(exist_ok=True)
     fresh, last = folder / "next.pt", folder / LAST
     write(fresh, state)
     if last.exists():
         os.replace(last, folder / PREVIOUS)
-    # Killed here, there is no last.pt but a complete next.pt, which `load` knows.
+    # A process killed here leaves no last.pt but a complete next.pt, which `load` reads.
     os.replace(fresh, last)
     sync_directory(folder)
 
 
 def load(folder: Path, device: str | torch.device = "cpu") -> tuple[dict[str, Any] | None, list[str]]:
-    """The newest checkpoint that can be read, and a sentence for each that could not.
+    """Return the newest readable checkpoint, and a sentence for each one that could not be read.
 
     Returns:
-        (state, or None when no checkpoint was ever written; sentences for the page)
+        (state, or None if no checkpoint was ever written; sentences for the page)
 
     Raises:
-        CheckpointError: there are checkpoints, and none can be read.
+        CheckpointError: there are checkpoints, but none can be read.
     """
     problems: list[str] = []
-    found = [folder / name for name in ("next.pt", LAST, PREVIOUS) if (folder / name).exists()]
-    for position, path in enumerate(found):
+    paths = [folder / name for name in ("next.pt", LAST, PREVIOUS) if (folder / name).exists()]
+    for position, path in enumerate(paths):
         try:
             state = read(path, device)
         except CheckpointError as problem:
-            problems.append(f"{problem} The one before it is used.")
+            problems.append(f"{problem} The run uses the previous one.")
             continue
-        for unreadable in found[:position]:  # out of the way, or it would become the previous one
+        for unreadable in paths[:position]:  # renamed, or the next `save` would keep it as the previous checkpoint
             unreadable.rename(unreadable.with_suffix(".corrupt"))
         return state, problems
     if problems:
-        raise CheckpointError(f"A checkpoint must be readable to resume, and none of {', '.join(p.name for p in found)} in "
+        raise CheckpointError(f"A checkpoint must be readable to resume, and none of {', '.join(p.name for p in paths)} in "
                               f"{folder.parent.name}/checkpoint is; restore one from a backup or launch the run again.")
     return None, []
 
 
 def read(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
-    """One file written by `write`.
+    """Return the state in a file written by `write`.
 
     Raises:
-        CheckpointError: not there, torn, foreign, or holding more than tensors and plain values.
+        CheckpointError: the file is missing, truncated, not a checkpoint of Rampart, or holds more than tensors and plain values.
     """
     try:
-        # torch does not check the sums that it wrote, and a flipped bit in a tensor would go unnoticed.
+        # torch does not verify the archive's checksums, so a flipped bit in a tensor would go unnoticed.
         with zipfile.ZipFile(path) as archive:
             if (damaged := archive.testzip()) is not None:
                 raise zipfile.BadZipFile(f"bad checksum of {damaged}")
         state = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
-        raise CheckpointError(f"There is no checkpoint {path.name} in {path.parent.parent.name}; the run has not come that far."
+        raise CheckpointError(f"There is no checkpoint {path.name} in {path.parent.parent.name}; the run has not written one yet."
                               ) from None
     except OSError as problem:
         if problem.errno in (errno.EACCES, errno.EIO):
@@ -107,19 +107,19 @@ def read(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
         reason = (str(problem).splitlines() or [type(problem).__name__])[0]
         raise CheckpointError(f"Checkpoint {path.name} is corrupt and cannot be read ({reason[:120]}).") from None
     if not isinstance(state, dict) or state.get("schema") != SCHEMA:
-        raise CheckpointError(f"Checkpoint {path.name} must be one of Rampart's (schema {SCHEMA}) and is not.")
+        raise CheckpointError(f"Checkpoint {path.name} must be written by Rampart (schema {SCHEMA}) and is not.")
     return state
 
 
 @contextmanager
 def fitting(what: str) -> Iterator[None]:
-    """Around the use of a checkpoint that was read: content that belongs to something else becomes a sentence.
+    """Turn errors from a checkpoint that does not fit the run into a `CheckpointError`.
 
     Args:
-        what: the file and what it must hold, for example "checkpoint/best.pt of <run> must hold its network".
+        what: the file and its required content, for example "checkpoint/best.pt of <run> must hold its network".
 
     Raises:
-        CheckpointError: an entry is missing, or has another type or shape.
+        CheckpointError: an entry is missing, or has the wrong type or shape.
     """
     try:
         yield
@@ -132,7 +132,7 @@ def fitting(what: str) -> Iterator[None]:
 
 
 def tensors_hash(state: Mapping[str, Tensor]) -> str:
-    """12 hex characters over names, shapes and values of tensors, the same in every process."""
+    """Return a hash of the names, types, shapes and values of tensors: 12 hex digits, the same in every process."""
     digest = hashlib.sha256()
     for name in sorted(state):
         value = state[name].detach().cpu().contiguous()

@@ -1,4 +1,4 @@
-"""Which devices there are and which run gets which: one run per GPU, one at a time on the CPU. Imports no torch."""
+"""Devices of this machine and their assignment to runs: one run per GPU, one at a time on the CPU. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CPU_SLOTS = 1
 
 
 def cores() -> int:
-    """CPU cores this process may use."""
+    """Return the number of CPU cores that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not Linux
@@ -22,8 +22,10 @@ def cores() -> int:
 
 @cache
 def gpus() -> tuple[str, ...]:
-    """("cuda:0", ...): the GPUs that the installed torch can use. Asks torch in a process of its own, and only when
-    the machine has an NVIDIA device at all, because the answer costs seconds."""
+    """Return the GPUs that the installed torch can use: ("cuda:0", ...).
+
+    Asks torch in a separate process, which takes seconds, and only if the machine has an NVIDIA device.
+    """
     if not any(Path("/dev").glob("nvidia[0-9]*")) and not Path("/dev/dxg").exists():
         return ()
     question = "import torch; print(torch.cuda.device_count() if torch.cuda.is_available() else 0)"
@@ -35,13 +37,13 @@ def gpus() -> tuple[str, ...]:
 
 
 def free_device(wanted: str, busy: Iterable[str], cpu_slots: int = CPU_SLOTS) -> str | None:
-    """The device a run may take now, or None when it has to wait.
+    """Return the device that a run may use now, or None if it has to wait.
 
     Args:
         wanted: "auto", "cpu", "cuda" or "cuda:N". "auto" is any GPU, or the CPU on a machine without one. A GPU that does
-            not exist is handed out nevertheless: the worker then says so and fails, instead of waiting for ever.
+            not exist is assigned all the same: the worker then fails with a message instead of waiting forever.
         busy: devices of the living workers, one entry per worker.
-        cpu_slots: how many runs may share the CPU.
+        cpu_slots: number of runs that may share the CPU.
     """
     busy = list(busy)
     if wanted == "cpu" or (wanted == "auto" and not gpus()):

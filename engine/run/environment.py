@@ -1,7 +1,7 @@
-"""What results depend on beside the configuration: fixed at a run's first start, reused by every later attempt.
+"""The environment that results depend on in addition to the configuration: recorded at the first start, reused by later attempts.
 
-Bit-equal resume is promised for equal threads, device, dtype and versions on a CPU. An attempt that cannot have the same
-goes on and says so.
+A resumed run is bit-equal to an uninterrupted one on a CPU if threads, device, dtype and versions are equal. If they are not, the
+attempt continues with a warning.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ SCHEMA = 1
 
 
 def prepare(threads: int, device: str) -> None:
-    """Sets up torch for this process: threads, and on a GPU the deterministic and exact variants.
+    """Set up torch for this process: threads, and on a GPU deterministic algorithms without TF32.
 
     Raises:
-        RunError: the device does not exist here.
+        RunError: the device does not exist on this machine.
     """
     torch.set_num_threads(threads)
     if torch.device(device).type == "cuda":
@@ -40,30 +40,30 @@ def prepare(threads: int, device: str) -> None:
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.use_deterministic_algorithms(True, warn_only=True)
-        # It would also fill all new memory with NaN, one more kernel per tensor; nothing of ours reads what it has not written.
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # torch makes it at run time
+        # Filling new memory with NaN costs a kernel per tensor; our code reads no uninitialized memory.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # defined at run time
 
 
 def data_hash(dataset: Dataset) -> str:
-    """16 hex characters over all images and labels."""
+    """Return a hash of all images and labels: 16 hex digits."""
     digest = hashlib.sha256()
     for array in dataset.load():
-        digest.update(memoryview(array).cast("B"))  # as it lies in memory, or in a file: no copy of it is made
+        digest.update(memoryview(array).cast("B"))  # reads memory or a mapped file without a copy
     return digest.hexdigest()[:16]
 
 
 def fix(folder: RunFolder, *, threads: int, device: str, dataset: Dataset, split_hash: str,
         second: tuple[Dataset, str] | None = None) -> list[str]:
-    """Writes environment.json at the first start; compares with it at every later one.
+    """Write environment.json at the first start; compare with it at every later one.
 
     Args:
-        second: of a search with out-of-distribution images, the dataset that they are of and the hash of its splits.
+        second: (dataset, hash of its splits) of the out-of-distribution images; None for a run without them.
 
     Returns:
-        Sentences about what differs from the first start; empty when equality is promised.
+        Sentences about differences from the first start; empty if the results will be bit-equal.
 
     Raises:
-        RunError: the images or the splits are not those of the first start.
+        RunError: the images or the splits differ from those of the first start.
     """
     now = {"schema": SCHEMA, "threads": threads, "dtype": "float32", "device": device,
            "device_name": _device_name(device), "versions": package_versions(), "torch_build": torch.__version__,
@@ -91,13 +91,13 @@ def fix(folder: RunFolder, *, threads: int, device: str, dataset: Dataset, split
 
 
 def fix_backends(folder: RunFolder, chosen: list[str]) -> tuple[list[str], list[str]]:
-    """Fixes what a search computes with: the back end of each cell, and which compiled kernels.
+    """Record the back end of each cell and the compiled kernels at the first start of a search; reuse them later.
 
     Args:
-        chosen: today's choice, one name per cell; taken at the first start.
+        chosen: back ends chosen now, one name per cell; used at the first start.
 
     Returns:
-        Names of the first start, and sentences about what differs from it; none when equality is promised.
+        Back ends of the first start, and sentences about differences from it; no sentence if the results will be bit-equal.
     """
     fixed = read_json(folder.environment_json) or {}
     if "backends" not in fixed:
@@ -113,7 +113,7 @@ def fix_backends(folder: RunFolder, chosen: list[str]) -> tuple[list[str], list[
 
 
 def _kernels(names: list[str]) -> str | None:
-    """Which compiled kernels a search with these back ends uses; None when it uses none."""
+    """Return the fingerprint of the compiled kernels that these back ends use; None if they use none."""
     if "compiled" not in names or kernels.unavailable() is not None:
         return None
     return kernels.fingerprint(kernels.compiler(), "float32")

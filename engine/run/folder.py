@@ -1,11 +1,11 @@
-"""The run folder: where every file of a run lies, and how files are written so that nobody ever sees half of one.
+"""The run folder `runs/<id>/`: the paths of its files, and atomic writes, so that no reader sees half a file.
 
-The folder is the truth about a run (`runs/<id>/`). Each file has one writer:
+The folder is the source of truth about a run. Each file has one writer:
 
-    run.json                   whoever asks, once
+    run.json                   the page or command line that launches the run, once
     environment.json           the worker, at its first start
     process.json, exit.json    the supervisor
-    control/                   page or command line: requests as files (stop, force, resume)
+    control/                   the page or command line: requests as files (stop, force, resume)
     events.jsonl, checkpoint/, results/, log.txt, heartbeat     the worker
 
 Imports no torch.
@@ -31,10 +31,10 @@ ID_PATTERN = re.compile(r"[0-9]{8}-[0-9]{4}-[a-z0-9-]+-[0-9a-f]{4}")
 
 
 def check_id(run_id: object) -> str:
-    """`run_id` if it is a well-formed run id, so that it can never leave the runs folder.
+    """Return `run_id` if it is a well-formed run id; such an id cannot point outside the runs folder.
 
     Raises:
-        RunError: anything else, for example "../x".
+        RunError: it is not, for example "../x".
     """
     if not isinstance(run_id, str) or not ID_PATTERN.fullmatch(run_id):
         raise RunError(f"A run id looks like 20261120-0915-arnas-digits-7f3a, got {str(run_id)!r}; "
@@ -43,10 +43,10 @@ def check_id(run_id: object) -> str:
 
 
 def new_id(name: str, dataset: str, created: float) -> str:
-    """A fresh id that sorts by time and reads well: date, minute, name, dataset, four random hex digits.
+    """Return a new id that sorts by time: date, minute, name, dataset, four random hex digits.
 
     Args:
-        name: method of a search, kind of the others.
+        name: method of a search, kind of any other run.
         dataset: registry name.
         created: seconds since the epoch.
     """
@@ -56,17 +56,17 @@ def new_id(name: str, dataset: str, created: float) -> str:
 
 
 def free_id(runs: Path, name: str, dataset: str, created: float) -> str:
-    """`new_id` that no run has: those of one minute differ in four hex digits only, and a script may ask for hundreds."""
+    """Return a `new_id` that no run has: ids of one minute differ in only four hex digits, too few for a script's many runs."""
     while (runs / (run_id := new_id(name, dataset, created))).exists():
         pass
     return run_id
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The JSON object in `path`, or None when there is no such file.
+    """Return the JSON object in `path`, or None if there is no such file.
 
     Raises:
-        RunError: the file is there but is not a JSON object.
+        RunError: the file cannot be read or is not a JSON object.
     """
     try:
         value = json.loads(path.read_bytes())
@@ -82,21 +82,21 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def _told(path: Path) -> str:
-    """A file of a run as messages call it: "results/genotype.json of run 20261120-0915-arnas-digits-7f3a"."""
+    """Return the path for messages: "results/genotype.json of run 20261120-0915-arnas-digits-7f3a"."""
     if path.parent.name in ("control", "results"):
         return f"{path.parent.name}/{path.name} of run {path.parents[1].name}"
     return f"{path.name} of run {path.parent.name}"
 
 
 def check_run(run_id: str, run: Mapping[str, Any]) -> None:
-    """Refuses a run.json that some reader of it could not use, so that it is answered here and breaks nothing elsewhere.
+    """Check the types of all fields of a run.json, so that its readers need no checks.
 
     Args:
-        run_id: name of the folder it lies in.
-        run: its content.
+        run_id: name of the run's folder.
+        run: content of run.json.
 
     Raises:
-        RunError: which field, what it must be, what it is.
+        RunError: a field has the wrong type or value.
     """
     config = run.get("config")
     checks: list[tuple[str, Any, bool, str]] = [
@@ -110,7 +110,7 @@ def check_run(run_id: str, run: Mapping[str, Any]) -> None:
                for name in ("method", "title", "preset", "parent", "command")]
     checks += [(name, run.get(name), isinstance(run.get(name), (kind, type(None))), expected) for name, kind, expected in (
         ("children_of_chain", list, "a list of ids"), ("code", dict, "an object"), ("packages", dict, "an object"))]
-    if isinstance(config, dict):  # what is needed before a worker checks the rest
+    if isinstance(config, dict):  # the settings read before a worker validates the rest
         checks += [(name, config.get(name, ""), isinstance(config.get(name, ""), str), "text") for name in ("dataset", "device")]
         checks += [(name, config.get(name), _is_whole(config.get(name), optional=True), "a whole number")
                    for name in ("threads", "seed", "split_seed")]
@@ -133,13 +133,17 @@ def _is_whole(value: Any, *, optional: bool = False) -> bool:
 
 
 class RunFolder:
-    """Paths of one run, and readers of its small files."""
+    """The paths of a run's files, and readers of its small files."""
 
     def __init__(self, runs: Path | str, run_id: str) -> None:
-        """runs: the folder that holds all runs. run_id: checked, so that no path can leave `runs`.
+        """Set the paths of a run; its folder need not exist.
+
+        Args:
+            runs: folder of all runs.
+            run_id: id of the run.
 
         Raises:
-            RunError: `run_id` is not a run id.
+            RunError: `run_id` is not a well-formed run id.
         """
         self.runs = Path(runs)
         self.id = check_id(run_id)
@@ -157,30 +161,29 @@ class RunFolder:
         self.heartbeat = self.path / "heartbeat"
 
     def exists(self) -> bool:
-        """True when a run of this id was submitted here."""
+        """Return True if the runs folder has a run with this id."""
         return self.run_json.exists()
 
     def read_run(self) -> dict[str, Any]:
-        """What was asked for: the content of run.json.
+        """Return the content of run.json.
 
         Raises:
-            RunError: no such run, or a run.json that cannot be used.
+            RunError: no such run, or an invalid run.json.
         """
         run = read_json(self.run_json)
         if run is None and self.path.is_dir():
-            raise RunError(f"run.json of run {self.id} must be there and is missing; restore the file or move the run's folder "
-                           "away.")
+            raise RunError(f"run.json of run {self.id} is missing; restore the file or move the run's folder away.")
         if run is None:
             raise RunError(f"There is no run {self.id!r} in {self.runs}; `rampart runs` lists the ids.")
         check_run(self.id, run)
         return run
 
     def request(self, name: str) -> Path:
-        """Path of the request file `name` ("stop", "force", "resume")."""
+        """Return the path of the request file `name` ("stop", "force", "resume")."""
         return self.control / name
 
     def last_lines(self, count: int = 20) -> list[str]:
-        """The last lines of log.txt, the newest last; reads at most 16 KiB."""
+        """Return the last lines of log.txt, newest last; reads at most 16 KiB."""
         try:
             with self.log.open("rb") as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - 16_384))
@@ -191,10 +194,10 @@ class RunFolder:
 
 
 def run_ids(runs: Path | str) -> list[str]:
-    """Ids of all run folders in `runs`, oldest first; folders with other names are left out.
+    """Return the ids of all run folders in `runs`, oldest first; ignores folders with other names.
 
     Raises:
-        RunError: `runs` is there and cannot be listed.
+        RunError: `runs` exists but cannot be listed.
     """
     try:
         with os.scandir(runs) as entries:
@@ -202,5 +205,5 @@ def run_ids(runs: Path | str) -> list[str]:
     except FileNotFoundError:
         return []
     except OSError as problem:
-        raise RunError(f"The runs folder must be a folder that can be read, {runs} is not ({problem.strerror}); "
+        raise RunError(f"The runs folder must be a readable folder, {runs} is not ({problem.strerror}); "
                        "choose another one (--runs DIR).") from None

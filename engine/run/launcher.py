@@ -1,4 +1,4 @@
-"""How a worker process is started. Here: on this machine, detached, so that nobody's end is its end. Imports no torch."""
+"""Launchers start worker processes: here on this machine, detached, to outlive the supervisor. Imports no torch."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Start:
-    """What one attempt of a run is given.
+    """The start parameters of one attempt of a run.
 
     Attributes:
-        attempt: 1 for the first.
+        attempt: number of the attempt, from 1.
         device: "cpu" or "cuda:N".
         threads: CPU threads.
     """
@@ -35,30 +35,30 @@ class Start:
 
 
 class Launcher(Protocol):
-    """Starts workers somewhere. `local` is the only one so far."""
+    """A way to start workers. `LocalLauncher` is the only one so far."""
 
     def start(self, folder: RunFolder, start: Start) -> subprocess.Popen[bytes]:
-        """Starts one attempt and records it in process.json."""
+        """Start one attempt and record it in process.json."""
         ...
 
 
 class LocalLauncher:
-    """A detached child process of the supervisor."""
+    """Starts workers as detached child processes of the supervisor."""
 
     def start(self, folder: RunFolder, start: Start) -> subprocess.Popen[bytes]:
-        """Starts the worker and writes process.json before the worker may do anything.
+        """Start the worker, which waits until process.json is written.
 
-        The worker waits for one byte on a pipe. Were the supervisor killed before process.json is in place, the pipe
-        closes and the worker ends without a trace, so a run can never have two workers or an unknown one.
+        The worker waits for one byte on a pipe. If the supervisor is killed before process.json is in place, the pipe closes
+        and the worker exits without a trace. So a run never has two workers or an unrecorded one.
 
         Raises:
-            OSError: no process could be started or process.json not written; then no worker runs.
+            OSError: the process could not be started, or process.json could not be written; no worker is left running.
         """
         ours, theirs = os.pipe()
         command = [sys.executable, "-m", "engine.run.worker", "--runs", str(folder.runs), "--run", folder.id,
                    "--attempt", str(start.attempt), "--device", start.device, "--threads", str(start.threads),
                    "--go", str(ours)]
-        # A waiting OpenMP thread that spins takes the core from the dashboard and the tests (measured: 4 to 6 times slower).
+        # An OpenMP thread that spins while it waits starves the dashboard and the tests (measured: 4 to 6 times slower).
         environment = os.environ | {"OMP_NUM_THREADS": str(start.threads), "OMP_WAIT_POLICY": "passive",
                                     "CUBLAS_WORKSPACE_CONFIG": ":4096:8", "PYTHONUNBUFFERED": "1"}
         try:

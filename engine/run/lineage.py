@@ -1,4 +1,4 @@
-"""Which genotype a run is about, read from its folder and its parent's. Imports no torch."""
+"""The genotype and the network of a run, read from its folder and its parent's. Imports no torch."""
 
 from __future__ import annotations
 
@@ -17,26 +17,25 @@ from engine.run.folder import ID_PATTERN, RunFolder, read_json
 
 
 def found_genotype(runs: Path | str, search: str) -> Genotype:
-    """What a search found.
+    """Return the genotype that a search found.
 
     Raises:
-        RunError: it has not finished, or its result cannot be read.
-        GenotypeError: its result is no genotype.
+        RunError: the search has not finished, or its result cannot be read.
+        GenotypeError: its result is not a genotype.
     """
     folder = RunFolder(runs, search)
-    found = read_json(folder.results / "genotype.json")
-    if found is None:
-        raise RunError(f"A search must have left results/genotype.json, and {folder.id} has none; wait for it or resume it.")
-    return Genotype.from_dict(found)
+    record = read_json(folder.results / "genotype.json")
+    if record is None:
+        raise RunError(f"A search must have results/genotype.json, and {folder.id} has none; wait for it or resume it.")
+    return Genotype.from_dict(record)
 
 
 def trained_genotype(runs: Path | str, config: RetrainConfig, parent: str | None) -> Genotype:
-    """What a retraining trains: its own genotype, else what its parent search found, with the cells it asks for replaced.
+    """Return the genotype that a retraining trains: its own, else its parent search's, with transplanted cells replaced.
 
     Raises:
         RunError: the parent has no result.
-        ConfigError, GenotypeError: no such genotype, none at all in a hand-made network, or one without the cells that are to
-            be replaced.
+        ConfigError, GenotypeError: an unknown genotype, a hand-made network, or a transplant of cells that do not exist.
     """
     if config.network != DERIVED:
         raise ConfigError(f"A genotype can only come from a derived network, got {named_network(config.network).title}, "
@@ -46,18 +45,18 @@ def trained_genotype(runs: Path | str, config: RetrainConfig, parent: str | None
 
 
 def arrangement_of(runs: Path | str, config: RetrainConfig, parent: str | None, genotype: Genotype) -> Arrangement:
-    """Where the cells of the network stand that a retraining trains, and how wide they are: {"placement", "width_ratio"}.
+    """Return the placement and the widths of the cells of a retrained network: {"placement", "width_ratio"}.
 
-    Its own settings come first, then those of the parent search whose result or candidate it trains (none in searches of
-    before there was a choice, which had the published ones), then the published ones of the genotype's cells.
+    The retraining's own settings come first, then those of the parent search whose result or candidate it trains, then the
+    published ones of the genotype's cells. Older searches record neither and used the published ones.
 
     Args:
-        runs, config, parent: as `trained_genotype`.
-        genotype: what `trained_genotype` gives.
+        runs, config, parent: as in `trained_genotype`.
+        genotype: result of `trained_genotype`.
 
     Raises:
         RunError: the parent cannot be read.
-        ConfigError: a placement of other cells than the genotype's.
+        ConfigError: a placement for other cell kinds.
     """
     searched = RunFolder(runs, parent).read_run()["config"] if parent and _is_of_search(runs, config, parent) else {}
     return resolved(genotype.kinds, config.placement or str(searched.get("placement", "")),
@@ -65,7 +64,7 @@ def arrangement_of(runs: Path | str, config: RetrainConfig, parent: str | None, 
 
 
 def _is_of_search(runs: Path | str, config: RetrainConfig, search: str) -> bool:
-    """Whether a retraining trains what a search found, or one of the candidates that it measured."""
+    """Return True if a retraining trains the result of a search or one of its measured candidates."""
     if not config.genotype:
         return True
     measured = read_json(RunFolder(runs, search).results / "candidates.json") or {}
@@ -88,10 +87,10 @@ def trained_network(runs: Path | str, config: RetrainConfig, parent: str | None)
 
 
 def retraining_of(runs: Path | str, run_id: str) -> tuple[RetrainConfig, str | None]:
-    """(configuration, parent) of a retraining, or of the one whose network an attack run attacks.
+    """Return (configuration, parent) of a retraining, given its id or the id of an attack on its network.
 
     Raises:
-        RunError: no such run, or a search, which trains no network of its own.
+        RunError: no such run, or a search, which has no retrained network.
     """
     run = RunFolder(runs, run_id).read_run()
     if run["kind"] == "attack":
@@ -105,10 +104,10 @@ def retraining_of(runs: Path | str, run_id: str) -> tuple[RetrainConfig, str | N
 
 
 def genotype_of(runs: Path | str, text: str) -> Genotype:
-    """What a user gives as an architecture: the id of a run, a catalogue name, or a genotype as JSON.
+    """Return the genotype that a user names: the id of a run, a catalogue name, or a genotype as JSON.
 
     Raises:
-        RunError: no such run, or one that has no genotype yet.
+        RunError: no such run, or it has no genotype yet.
         ConfigError, GenotypeError: as `find_genotype`.
     """
     text = text.strip()

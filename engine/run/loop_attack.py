@@ -1,4 +1,4 @@
-"""The loop of an attack run: a retrained network on the test split, block by block."""
+"""The loop of an attack run: evaluates a retrained network on the test split, block by block."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from engine.run.session import Session
 
 
 def run(session: Session) -> None:
-    """Run a whole evaluation, from the checkpoint of an earlier attempt if there is one.
+    """Run an evaluation to its end; continue from the checkpoint of an earlier attempt if there is one.
 
     Raises:
-        StopRequested: stopped on request, after a checkpoint of the last whole block.
-        RunError, CheckpointError: the parent left no network, or one that cannot be used.
+        StopRequested: stopped on request, after a checkpoint of the last complete block.
+        RunError, CheckpointError: the parent has no network, or one that cannot be loaded.
     """
     AttackLoop(session, prepare(session)).run()
 
@@ -37,17 +37,17 @@ def network_of(parent: RunFolder, which: str = "best") -> tuple[Network, nn.Modu
     Args:
         parent: folder of the retraining.
         which: "best" for the checkpoint chosen on the select split, "last" for the one after the last epoch (with averaged
-            weights where the retraining averages them).
+            weights if the retraining averages them).
 
     Returns:
-        The network as a value, its module with the weights loaded, and their state dict.
+        (description of the network, its module with the weights loaded, their state dict)
 
     Raises:
-        RunError, GenotypeError, ConfigError, CheckpointError: there is no network, or a file that cannot be used.
+        RunError, GenotypeError, ConfigError, CheckpointError: there is no network, or one of its files cannot be read.
     """
     content = read_json(parent.results / "network.json")
     if content is None:
-        raise RunError(f"The parent must have left results/network.json, and {parent.id} has none; resume it first.")
+        raise RunError(f"The parent must have results/network.json, and {parent.id} has none; resume it first.")
     with checkpoint.fitting(f"results/network.json of run {parent.id} must describe its network"):
         network = network_from_dict(content)
         module = network.build()
@@ -81,11 +81,11 @@ class AttackLoop:
             with checkpoint.fitting(f"checkpoint/last.pt of run {session.folder.id} must hold this evaluation"):
                 self.evaluation.load_state_dict(prepared.state["evaluation"])
         session.total, session.unit = self.evaluation.progress[1], "blocks"
-        # Rows that were complete at the checkpoint were written before it.
+        # The events of rows that were complete at the checkpoint were written before it.
         self._written = {self._key(row) for row in self.evaluation.rows() if row["complete"]}
 
     def run(self) -> None:
-        """Run the remaining blocks, write each attack's row once it is complete, and last the table of outcomes."""
+        """Run the remaining blocks; write each attack's row once it is complete, and the table of outcomes at the end."""
         session = self.session
         if self.fresh:
             write_network(session, self.attacked)

@@ -1,4 +1,4 @@
-"""The loop of a retraining: a derived network from scratch, measured and chosen on the select split."""
+"""The loop of a retraining: trains a network from scratch and chooses a checkpoint on the select split."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from engine.train.retrain import Probe, Retraining, StepReport
 
 
 def run(session: Session) -> None:
-    """A whole retraining, from the checkpoint of an earlier attempt if there is one.
+    """Run a retraining to its end; continue from the checkpoint of an earlier attempt if there is one.
 
     Raises:
-        StopRequested: stopped on request, with a checkpoint of the last whole step.
-        RunError: the parent left no genotype, or the loss is not finite.
+        StopRequested: stopped on request, after a checkpoint of the last complete step.
+        RunError: the parent has no genotype, or the loss is not finite.
     """
     RetrainLoop(session, prepare(session)).run()
 
@@ -45,7 +45,7 @@ class RetrainLoop:
         session.total = config.epochs * self.steps_per_epoch
         self.network = trained_network(session.folder.runs, config, session.run.get("parent"))
         torch.manual_seed(stable_seed(config.seed, "network"))
-        # They lie in the network's state, and with it in every checkpoint and export.
+        # Buffers of the network, so that every checkpoint and export contains them.
         mean, std = channel_statistics(prepared.dataset, self.x) if config.normalise else (None, None)
         network = self.network.build(mean=mean, std=std).to(self.device)
         if config.channels_last:
@@ -58,13 +58,13 @@ class RetrainLoop:
                 self.measured_epoch = int(prepared.state["measured_epoch"])
 
     def run(self) -> None:
-        """All steps that are left and the measurements between them."""
+        """Run the remaining steps and the measurements between them."""
         session = self.session
         if self.fresh:
             self._write_network()
             self._save()
         elif self.training.best is not None:
-            self._write_best()  # best.pt may have been damaged, or be newer than the checkpoint that could be read
+            self._write_best()  # best.pt may be damaged, or newer than the checkpoint that was read
         with at_work(session, self._save):
             while True:
                 if self._measurement_due():
@@ -97,14 +97,14 @@ class RetrainLoop:
     def _order(self, epoch: int) -> list[torch.Tensor]:
         if getattr(self, "_order_of", None) != epoch:
             self._order_of = epoch
-            # The order is drawn on the CPU, so that it is the same on every device, and copied once per epoch.
+            # Drawn on the CPU, so that the order is the same on every device; copied once per epoch.
             order = batches(len(self.y), self.config.batch_size, generator_for(self.config.seed, "order", epoch),
                             self.config.steps_per_epoch)
             self._batches = [chosen.to(self.device) for chosen in order]
         return self._batches
 
     def _measurement_due(self) -> bool:
-        """True between epochs when the epoch just done is one of those that are measured and has not been."""
+        """Return True between epochs if the epoch just completed must still be measured."""
         session = self.session
         epoch, inside = divmod(session.step, self.steps_per_epoch)
         if inside or epoch == 0 or epoch <= self.measured_epoch:
@@ -116,7 +116,7 @@ class RetrainLoop:
         session.begin_step(self.config.selection_steps + 2, f"epoch {session.epoch}: measuring on the select split")
         passes = session.passes
         selection = self.training.select(self.x_select, self.y_select, poll=session.poll)
-        session.begin_step(1)  # what was polled counts: a measurement is no step of its own
+        session.begin_step(1)  # keeps the passes counted so far: a measurement is not a step
         self.measured_epoch = session.step // self.steps_per_epoch
         session.write(Metric(split="select", statistics="running", values={
             "natural_loss": selection.natural_loss, "natural_accuracy": selection.natural_accuracy,
@@ -145,10 +145,10 @@ class RetrainLoop:
         self.session.write(Metric(split="weights", statistics="running", values={
             "probe_fgsm_accuracy": probe.fgsm_accuracy, "probe_pgd_accuracy": probe.pgd_accuracy}))
         if probe.alert:
-            self.session.alert("warning", f"Catastrophic overfitting: on a training batch accuracy under PGD-"
-                               f"{self.config.probe_steps} fell to {probe.pgd_accuracy:.3f} from {probe.highest:.3f} at its "
-                               f"highest, while accuracy under FGSM is {probe.fgsm_accuracy:.3f}; the best checkpoint stays, "
-                               "a smaller fast_step, learning rate or epsilon may keep the training robust.")
+            self.session.alert("warning", f"Catastrophic overfitting: on a training batch, accuracy under PGD-"
+                               f"{self.config.probe_steps} fell from a high of {probe.highest:.3f} to {probe.pgd_accuracy:.3f}, "
+                               f"while accuracy under FGSM is {probe.fgsm_accuracy:.3f}. The best checkpoint is kept. A smaller "
+                               "fast_step, learning rate or epsilon may keep the training robust.")
 
     def _write_network(self) -> None:
         atomic_write_json(self.session.folder.results / "network.json", self.network.to_dict())

@@ -1,7 +1,7 @@
-"""The loop of a search: epochs, batches, learning rate, events, checkpoints, stop. The mathematics is the method's.
+"""The loop of a search: epochs, batches, learning rate, events, checkpoints, stop. The method does the mathematics.
 
-Differs from the released codes in the order of images and rates, each with a setting that restores it: `alphas_batches`,
-`schedule_ahead` and `halves` of `SearchConfig`.
+Differs from the released codes in the order of images and learning rates. The settings `alphas_batches`, `schedule_ahead` and
+`halves` of `SearchConfig` restore the released behaviour.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from engine.search.construction import method_class, supernet_of
 from engine.search.method import StepReport
 from engine.search.proposal import Batch
 
-# Enough for every picture of the alphas, few enough for a long run's file.
+# Enough points for every chart of the alphas, and a small events file after a long run.
 MOST_ALPHA_LINES = 1800
 
 
 def learning_rate(config: SearchConfig, epoch: int) -> float:
     """Return the cosine rate of epoch e of E, counted from 0, as published (DARTS): min + (lr - min) (1 + cos(pi e / E)) / 2.
 
-    With `schedule_ahead` it is the rate of e + 1. Where several networks are trained, each begins anew
+    With `schedule_ahead` it is the rate of epoch e + 1. If the search trains several networks, the schedule restarts for each
     (`SearchConfig.training_epoch`).
     """
     low, (position, epochs) = config.weights_learning_rate_min, config.training_epoch(epoch)
@@ -50,10 +50,10 @@ def learning_rate(config: SearchConfig, epoch: int) -> float:
 
 
 def run(session: Session) -> None:
-    """A whole search, from the checkpoint of an earlier attempt if there is one.
+    """Run a search to its end; continue from the checkpoint of an earlier attempt if there is one.
 
     Raises:
-        StopRequested: stopped on request, with a checkpoint of the last whole step.
+        StopRequested: stopped on request, after a checkpoint of the last complete step.
         RunError: a loss or a gradient is not finite.
     """
     SearchLoop(session, prepare(session)).run()
@@ -68,13 +68,13 @@ class SearchLoop:
         self.ranking: Ranking = getattr(prepared.config, "ranking", "none")  # a setting of methods that measure candidates
         if self.config.halves == "file_order":
             prepared = replace(prepared, splits=halved_in_file_order(prepared.splits))
-        # Candidates are measured on images that nothing in the search is trained on.
+        # Candidates are measured on images that the search does not train on.
         self.measured_split = "alphas" if self.config.on_supernet else "select"
         self.weights_split, self.other_split = prepared.load("weights"), prepared.load(self.measured_split)
         self.images = len(self.weights_split[1])
         if self.config.on_supernet:
             self.images = min(self.images, len(self.other_split[1]))
-        # The first step of each epoch, and the end.
+        # The first step of each epoch, then the number of steps.
         self.starts = [0, *accumulate(self._steps_in(epoch) for epoch in range(self.config.epochs))]
         session.total = self.starts[-1]
         self.statistics = channel_statistics(prepared.dataset, self.weights_split[0]) if self.config.normalise else None
@@ -99,11 +99,11 @@ class SearchLoop:
         self.notices_told, self.candidates_told = 0, len(self.method.candidates)
         lines = session.total * len(self.supernet.kinds)
         self.alpha_every = max(1, math.ceil(lines / MOST_ALPHA_LINES))
-        self._order = lru_cache(maxsize=2)(self._new_order)  # of both splits in the present epoch
+        self._order = lru_cache(maxsize=2)(self._new_order)  # one entry per split in the current epoch
         session.describe = lambda: self._with_stage(self.method.activity)
 
     def run(self) -> None:
-        """All steps that are left, then the result."""
+        """Run the remaining steps, then write the result."""
         session = self.session
         if self.fresh:
             self._write_alphas()
@@ -141,25 +141,25 @@ class SearchLoop:
         session.progress()
 
     def _with_stage(self, activity: str) -> str:
-        """Return the progress message, preceded by the stage in a search of several."""
+        """Return the progress message, preceded by the stage if the search has several."""
         return f"{self.method.stage}. {activity}" if self.method.stage else activity
 
     def _measures(self, epoch: int) -> bool:
-        """Return True for an epoch that trains nothing and measures a candidate."""
+        """Return True for an epoch that measures a candidate instead of training it."""
         position, epochs = self.config.training_epoch(epoch)
         return position == epochs
 
     def _steps_in(self, epoch: int) -> int:
-        """Count the steps of an epoch. One that measures meets every image of its split once."""
+        """Count the steps of an epoch; a measuring epoch visits every image of its split once."""
         if not self._measures(epoch):
             return steps_in_epoch(self.images, self.config.batch_size, self.config.steps_per_epoch)
         steps = math.ceil(len(self.other_split[1]) / self.config.batch_size)
         return min(steps, self.config.steps_per_epoch or steps)
 
     def _batches(self, epoch: int, position: int) -> tuple[Batch, Batch]:
-        """Return the weights batch and the alphas batch of a step, decided by (seed, split, epoch of the network, position).
+        """Return the weights batch and the alphas batch of a step; they depend on seed, split, epoch of the network and position.
 
-        A method without alphas uses one batch a step, to train or to measure on, and is given it as both.
+        A method without alphas trains or measures on a single batch and receives it as both.
         """
         of_network = self.config.training_epoch(epoch)[0]
         if self.config.on_supernet:
@@ -168,7 +168,7 @@ class SearchLoop:
         return batch, batch
 
     def _batch(self, split: str, epoch: int, position: int) -> Batch:
-        """Return the augmented images and the labels of one step; images of the select split are not augmented."""
+        """Return the images and labels of one step, augmented unless they are of the select split."""
         images, labels = self.weights_split if split == "weights" else self.other_split
         chosen = self._chosen(split, epoch, position).to(images.device)
         if split == "select":
@@ -193,7 +193,7 @@ class SearchLoop:
         return list(batches(self.images, size, generator, self.config.steps_per_epoch))
 
     def _second_batch(self, epoch: int, position: int) -> Tensor:
-        """Out-of-distribution images of one step. Who normalises does so with each dataset's own numbers, as published."""
+        """Return the out-of-distribution images of one step, normalised by their own dataset's statistics (as published)."""
         assert self.second is not None
         x = self.second.batch(epoch, position)
         if self.statistics is None or self.second_statistics is None:
@@ -201,7 +201,7 @@ class SearchLoop:
         return restated(x, self.second_statistics, self.statistics)
 
     def _check_finite(self, report: StepReport, epoch: int) -> None:
-        """Raises RunError before a step with NaN is recorded; the last checkpoint is older than it."""
+        """Raise RunError before a step with NaN is recorded; the last checkpoint is still finite."""
         if not all(math.isfinite(value) for value in (*report.losses, report.train_loss) if value is not None):
             raise RunError(f"Every loss must be finite, got NaN or infinity in step {self.session.step + 1} (epoch {epoch + 1}); "
                            "launch the search again with a smaller learning rate.")
@@ -209,7 +209,7 @@ class SearchLoop:
     def _write_step(self, report: StepReport, rate: float, images_per_s: float) -> None:
         session = self.session
         measured: dict[str, float | None] = dict(zip(report.names, report.losses))
-        if measured:  # neither in a warm-up nor while a candidate is trained
+        if measured:  # empty in a warm-up and while a candidate is trained
             self._write_objectives(report)
         session.write(Metric(split="weights", statistics="batch", values=_known({
             "train_loss": report.train_loss, "train_accuracy": report.train_accuracy,
@@ -228,7 +228,7 @@ class SearchLoop:
             print(f"epoch {session.epoch} of {self.config.epochs}: {losses}, genotype {self.method.genotype().hash}", flush=True)
 
     def _write_objectives(self, report: StepReport) -> None:
-        """Write what the step measured, and how it weighed it."""
+        """Write the losses and accuracies that a step measured, and the weights of its objectives."""
         self.session.write(Metric(split=self.measured_split, statistics=report.statistics, values=_known({
             **{f"{name}_loss": value for name, value in zip(report.names, report.losses, strict=True)},
             "natural_accuracy": report.natural_accuracy, "adversarial_accuracy": report.adversarial_accuracy})))
@@ -246,7 +246,7 @@ class SearchLoop:
                                      beta=betas[kind].numpy(force=True) if betas else None))
 
     def _write_candidates(self) -> None:
-        """Write an event for each newly measured candidate, and all of them, best first, as a file."""
+        """Write an event for each newly measured candidate, and a file of all candidates, best first."""
         candidates = self.method.candidates
         if len(candidates) == self.candidates_told:
             return
@@ -260,7 +260,7 @@ class SearchLoop:
                 for rank, one in in_order]})
 
     def _measured(self, candidate: Candidate) -> MeasuredCandidate:
-        """Return a candidate with the size of its network."""
+        """Return the event of a candidate, with the size of its network."""
         size = cost(candidate.genotype, channels=self.config.channels, layers=self.config.layers, classes=self.supernet.classes,
                     image_shape=self.supernet.image_shape, placement=self.config.placement, width_ratio=self.config.width_ratio)
         return MeasuredCandidate(
@@ -276,5 +276,5 @@ class SearchLoop:
 
 
 def _known(values: dict[str, float | None]) -> dict[str, float]:
-    """Without what the method does not measure."""
+    """Drop the values that the method does not measure."""
     return {name: value for name, value in values.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Capacity matching: a retraining with the channels that its setting `match` chooses. Imports no torch."""
+"""Capacity matching: choose the channels of a retraining by its setting `match`. Imports no torch."""
 
 from __future__ import annotations
 
@@ -19,46 +19,46 @@ WORDS = {"params": "parameters", "macs": "MACs"}
 
 
 def matched(runs: Path | str, config: RetrainConfig, parent: str | None) -> tuple[RetrainConfig, str]:
-    """The configuration with the channels that its `match` chooses, and the words for the run's name.
+    """Choose the channels that match the reference network.
 
     Args:
         runs: folder of all runs.
-        config: of a retraining; without `match` it comes back as it is, with "".
+        config: configuration of a retraining; without `match` it is returned unchanged, with "".
         parent: id of the search that it follows, if any.
 
     Returns:
-        For example (..., "MACs as ARNAS@64x20 (+0.6 %)"): the difference is a share of the reference. Short, since tables and
-        charts show it with the run's name; channels and reference in full stand in its settings.
+        (configuration with the chosen channels, words for the run's name), for example (..., "MACs as ARNAS@64x20 (+0.6 %)").
+        The difference is relative to the reference. The words are short, because tables and charts show the run's name.
 
     Raises:
-        ConfigError: no reference, a genotype that is not known yet, or no channels that come within 5 %.
+        ConfigError: no reference, a genotype that is not known yet, or no channels within 5 % of the reference.
         GenotypeError, RunError: as `trained_genotype`.
     """
     if config.match == "none":
         return config, ""
     if not config.genotype and not (RunFolder(runs, str(parent)).results / "genotype.json").exists():
         raise ConfigError(problems={"match": (
-            "match must know the genotype when the retraining is asked for, and its search has not finished; "
-            "launch the retraining afterwards (retrain --parent SEARCH) or give --genotype.")})
+            "match needs the genotype when the retraining is launched, and its search has not finished; launch the retraining "
+            "after the search (retrain --parent SEARCH) or give --genotype.")})
     data = DATASETS[config.dataset]
     name, reference = _reference(runs, config.match_to)
     target = resized(reference, data.classes, data.image_shape).cost()
     genotype = trained_genotype(runs, config, parent)
-    found, size = nearest_channels(genotype, target, config.match, layers=config.layers, classes=data.classes,
-                                   image_shape=data.image_shape, **arrangement_of(runs, config, parent, genotype))
+    channels, size = nearest_channels(genotype, target, config.match, layers=config.layers, classes=data.classes,
+                                      image_shape=data.image_shape, **arrangement_of(runs, config, parent, genotype))
     wanted, words = getattr(target, QUANTITIES[config.match]), WORDS[config.match]
     if differ((size, wanted)):
         raise ConfigError(problems={"match": (
-            f"match must find channels within {100 * TOLERANCE:g} % of the {wanted:,} {words} of {name}, the "
-            f"nearest are {found} with {size:,} ({_signed(size, wanted)}); change layers, or set channels to "
-            f"{found} without match: the pages will say that the sizes differ.")})
-    changed = validate(RetrainConfig, {**config.model_dump(), "channels": found})
+            f"match must find channels within {100 * TOLERANCE:g} % of the {wanted:,} {words} of {name}, got {size:,} "
+            f"({_signed(size, wanted)}) with {channels} channels at best; change layers, or set channels to {channels} without "
+            "match: the pages will then say that the sizes differ.")})
+    changed = validate(RetrainConfig, {**config.model_dump(), "channels": channels})
     assert isinstance(changed, RetrainConfig)
     return changed, f"{words} as {name} ({_signed(size, wanted)})"
 
 
 def _reference(runs: Path | str, text: str) -> tuple[str, Network]:
-    """Return (name, network) of a value of `match_to`; its images and classes are not the dataset's yet."""
+    """Return (name, network) of a value of `match_to`, before it is resized to the dataset's images and classes."""
     text = text.strip()
     if ID_PATTERN.fullmatch(text):
         return f"run {text.rsplit('-', 1)[-1]}", trained_network(runs, *retraining_of(runs, text))
@@ -69,8 +69,8 @@ def _reference(runs: Path | str, text: str) -> tuple[str, Network]:
     match = re.fullmatch(r"(\d{1,4})x(\d{1,3})", sizes)
     if not (genotype and match):
         raise ConfigError(problems={"match_to": (
-            "match_to must be GENOTYPE@CHANNELSxLAYERS like ARNAS@64x20, a network chosen by name like "
-            f"{OFFERED[0]}, or the id of a retraining or attack, got {text[:60]!r}; give one of them.")})
+            f"match_to must be GENOTYPE@CHANNELSxLAYERS like ARNAS@64x20, a named network like {OFFERED[0]}, or the id of a "
+            f"retraining or attack, got {text[:60]!r}; give one of them.")})
     network = DerivedNetwork(genotype_of(runs, genotype), int(match[1]), int(match[2]), 10, (3, 32, 32))
     return f"{genotype_title(genotype)}@{sizes}", network
 

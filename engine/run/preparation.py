@@ -1,4 +1,4 @@
-"""What the three loops do alike: configuration, splits, environment and checkpoint before the first step; saving; events."""
+"""Code shared by the three loops: setup before the first step, checkpoints, and the event that describes the network."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Prepared:
     """A run ready to build its network.
 
     Attributes:
-        config: validated.
-        dataset, splits: of the whole lineage, so that nothing searched or trained on is ever attacked.
-        second: dataset and splits of out-of-distribution images; None where the run asks for none.
-        state: the checkpoint to go on from; None at the beginning.
-        device: where to compute.
+        config: the validated configuration.
+        dataset, splits: shared by all runs of a lineage, so that no training image is ever attacked.
+        second: dataset and splits of out-of-distribution images; None if the run uses none.
+        state: the checkpoint to resume from; None at the start.
+        device: the device to compute on.
     """
 
     config: Any
@@ -42,15 +42,15 @@ class Prepared:
     device: torch.device
 
     def load(self, *names: str) -> tuple[Images, Tensor]:
-        """Images and labels of one split, or of several joined, for the device."""
+        """Return images and labels of one split, or of several joined, for the device."""
         return load_split(self.dataset, self.splits, names, self.device)
 
 
 def prepare(session: Session) -> Prepared:
-    """Reads the configuration, fixes the environment, loads the checkpoint of a later attempt and opens its events.
+    """Read the configuration, record the environment, and on a later attempt load the checkpoint and open the events.
 
     Raises:
-        ConfigError, RunError, CheckpointError: a sentence for the page.
+        ConfigError, RunError, CheckpointError: the run cannot start.
     """
     run = session.run
     environment.prepare(session.threads, session.device)
@@ -61,7 +61,7 @@ def prepare(session: Session) -> Prepared:
     second = next(((other, splits_of(other, config.split_seed, config.images)) for other in others), None)
     state, problems = (None, []) if session.attempt == 1 else checkpoint.load(session.folder.checkpoint)
     if state is not None:
-        with checkpoint.fitting(f"checkpoint/last.pt of run {session.folder.id} must say how far the run is"):
+        with checkpoint.fitting(f"checkpoint/last.pt of run {session.folder.id} must record the progress of the run"):
             session.step, session.epoch, session.passes = int(state["step"]), int(state["epoch"]), int(state["passes"])
     if session.attempt > 1:
         session.open_events(from_step=session.step)
@@ -76,12 +76,12 @@ def prepare(session: Session) -> Prepared:
 
 
 def save(session: Session, **state: Any) -> None:
-    """Writes the last checkpoint: the loop's state, and how far the run is.
+    """Write the last checkpoint: the loop's state and the run's progress.
 
     Raises:
         OSError: the disk is full.
         RunError: a number in the state is not finite. Weights can overflow one step before a loss shows it, and a
-            checkpoint that holds NaN would replace one that can be resumed.
+            checkpoint with NaN would replace one that can be resumed.
     """
     if not _is_finite(state):
         raise RunError(f"Every weight must be finite, got NaN or infinity at step {session.step} (epoch {session.epoch}); launch "
@@ -93,10 +93,10 @@ def save(session: Session, **state: Any) -> None:
 
 @contextmanager
 def at_work(session: Session, save_state: Callable[[], None]) -> Iterator[None]:
-    """Around a loop's steps: progress before and after; a stop abandons the step in progress and writes a checkpoint.
+    """Report progress before and after a loop's steps; on a stop, abandon the step in progress and write a checkpoint.
 
     Raises:
-        StopRequested: as it came, behind the checkpoint.
+        StopRequested: re-raised after the checkpoint.
     """
     session.progress(force=True)
     try:
@@ -110,7 +110,7 @@ def at_work(session: Session, save_state: Callable[[], None]) -> Iterator[None]:
 
 
 def write_network(session: Session, network: Network) -> None:
-    """Write the event that says which network a run trains or attacks."""
+    """Write the event that describes the network that a run trains or attacks."""
     session.write(NetworkBuilt.of(network))
 
 

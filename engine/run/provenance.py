@@ -1,4 +1,4 @@
-"""Where a run comes from: version and uncommitted changes of the code, versions of the packages. Imports no torch."""
+"""The provenance of a run: version and uncommitted changes of the code, versions of the packages. Imports no torch."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("torch", "torchattacks", "numpy", "scipy", "torchjd", "scikit-learn", "pydantic", "pyarrow")
-# A longer difference is cut: run.json stays a small file.
+# A longer diff is cut, so that run.json stays small.
 LONGEST_DIFF = 200_000
 
 
 def code_version() -> dict[str, str | None]:
-    """{"version": commit or None outside a checkout, "diff": uncommitted changes of tracked files, cut when long}."""
+    """Return {"version": commit, or None outside a checkout; "diff": uncommitted changes of tracked files, cut if long}."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return {"version": None, "diff": None}
@@ -25,7 +25,7 @@ def code_version() -> dict[str, str | None]:
 
 @cache
 def package_versions() -> dict[str, str]:
-    """Installed versions of Python and of what results depend on, read without importing the packages."""
+    """Return the installed versions of Python and of the packages that results depend on, without importing them."""
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -36,7 +36,7 @@ def package_versions() -> dict[str, str]:
 
 
 def describe() -> dict[str, Any]:
-    """Both, as they are written into run.json."""
+    """Return code version and package versions, as written to run.json."""
     return {"code": code_version(), "packages": dict(package_versions())}
 
 
@@ -44,5 +44,5 @@ def _git(root: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
-        return None  # no git, or a checkout that belongs to somebody else: the run goes on without a version
+        return None  # no git, or a checkout owned by another user: the run continues without a version
     return done.stdout.decode(errors="replace")

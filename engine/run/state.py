@@ -1,8 +1,8 @@
-"""The state of a run, computed from its files and the process table each time it is asked for; never remembered.
+"""The state of a run, computed from its files and the process table on every call and never stored.
 
-A worker is alive when the process of process.json is: same pid, same start time, same boot of the machine. A worker that
-is gone is explained by exit.json (the supervisor's words), else by results/ended.json (the worker's own last words), else
-by what can be concluded. Imports no torch.
+A worker is alive if the process recorded in process.json is: same pid, same start time, same boot of the machine. The end of a
+worker is explained by exit.json (written by the supervisor), else by results/ended.json (written by the worker), else by
+inference. Imports no torch.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from engine.errors import RunError
 from engine.run.folder import RunFolder, read_json
 
 STATUSES = ("queued", "running", "stopping", "stopped", "finished", "failed")
-# A start time is compared with this tolerance: psutil derives it from the wall clock, which may be adjusted.
+# Tolerance for comparing start times: psutil derives them from the wall clock, which may be adjusted.
 START_TOLERANCE_S = 3.0
-# Worker and reader may be on two machines that share the folder: a heartbeat this fresh means alive.
+# A worker on another machine that shares the folder counts as alive if its heartbeat is this recent.
 FRESH_HEARTBEAT_S = 15.0
 
 
 @dataclass(frozen=True)
 class RunState:
-    """What is true of a run at this moment.
+    """The state of a run at one moment.
 
     Attributes:
         status: one of `STATUSES`.
-        cause: a sentence: why it failed, what it waits for; empty when there is nothing to say.
-        since: unix seconds at which the status began, as far as known.
+        cause: a sentence on why it failed or what it waits for; may be empty.
+        since: unix seconds at which the status began; None if unknown.
         pid: process id of the living worker, else None.
         silent_s: seconds since the last event of a living worker, else None.
-        can_stop: a stop request makes sense.
-        can_resume: a resume request makes sense.
+        can_stop: True if the run can be stopped.
+        can_resume: True if the run can be resumed.
         attempt: number of the latest attempt; 0 before the first.
         device: device of the latest attempt; empty before the first.
     """
@@ -54,13 +54,13 @@ class RunState:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will happen unless somebody asks for it."""
+        """True if the run will not change unless it is resumed."""
         return self.status in ("stopped", "finished", "failed")
 
 
 @cache
 def boot_id() -> str:
-    """Identity of this boot of the machine: pids of another boot mean nothing."""
+    """Return the id of the current boot of the machine; pids are only valid within one boot."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -68,29 +68,29 @@ def boot_id() -> str:
 
 
 def identity(pid: int) -> dict[str, Any]:
-    """What pins a living process down: pid, start time (unix seconds), boot id.
+    """Return the identity of a living process: pid, start time (unix seconds), boot id.
 
     Raises:
-        psutil.NoSuchProcess: it is gone.
+        psutil.NoSuchProcess: the process has ended.
     """
     return {"pid": pid, "create_time": psutil.Process(pid).create_time(), "boot_id": boot_id()}
 
 
 def is_alive(process: dict[str, Any]) -> bool:
-    """True when the process described by `identity` (with further keys, if any) still runs on this machine."""
+    """Return True if the process described by `identity` still runs on this machine; further keys are ignored."""
     if process.get("boot_id") != boot_id():
         return False
     try:
-        found = psutil.Process(int(process["pid"]))
-        same = abs(found.create_time() - float(process["create_time"])) < START_TOLERANCE_S
-        # A zombie has ended; only its parent has not looked yet.
-        return bool(same and found.status() != psutil.STATUS_ZOMBIE)
+        candidate = psutil.Process(int(process["pid"]))
+        same = abs(candidate.create_time() - float(process["create_time"])) < START_TOLERANCE_S
+        # A zombie has ended; its parent has not collected the exit code yet.
+        return bool(same and candidate.status() != psutil.STATUS_ZOMBIE)
     except (psutil.Error, KeyError, TypeError, ValueError):
         return False
 
 
 def modified(path: Path) -> float | None:
-    """Modification time of `path` in unix seconds; None when it is not there."""
+    """Return the modification time of `path` in unix seconds; None if it does not exist."""
     try:
         return os.stat(path).st_mtime
     except OSError:
@@ -98,22 +98,22 @@ def modified(path: Path) -> float | None:
 
 
 def is_waiting(folder: RunFolder, process: dict[str, Any] | None) -> bool:
-    """True when the run asks to be started: never started yet, or resume requested for its latest attempt."""
+    """Return True if the run waits to be started: never started, or resume requested for its latest attempt."""
     if folder.request("stop").exists():
         return False
     if process is None:
         return True
     request = read_json(folder.request("resume"))
-    # A request that names an earlier attempt was fulfilled by a supervisor that died before removing it.
+    # A request for an earlier attempt was fulfilled by a supervisor that died before removing it.
     return request is not None and request.get("after_attempt") == process.get("attempt")
 
 
 def compute(folder: RunFolder, *, with_parent: bool = True) -> RunState:
-    """The state of the run in `folder`. Costs a few `stat` calls and one look at the process table.
+    """Return the state of the run in `folder`. Costs a few `stat` calls and one process lookup.
 
     Args:
-        folder: an existing run.
-        with_parent: False leaves out the sentence about a parent (used inside, for the parent itself).
+        folder: folder of an existing run.
+        with_parent: False leaves out the sentence about a parent that the run waits for.
 
     Raises:
         RunError: there is no such run.
@@ -135,8 +135,8 @@ def compute(folder: RunFolder, *, with_parent: bool = True) -> RunState:
     except RunError as problem:
         return RunState("failed", str(problem), modified(folder.run_json))
     except (TypeError, ValueError) as problem:
-        return RunState("failed", f"process.json and exit.json of run {folder.id} must be what the supervisor wrote, and one of "
-                                  f"them holds something else ({problem}); restore it or move the run's folder away.")
+        return RunState("failed", f"process.json and exit.json of run {folder.id} must be as the supervisor wrote them, and one "
+                                  f"has changed ({problem}); restore it or move the run's folder away.")
 
 
 def _of_started(folder: RunFolder, process: dict[str, Any]) -> RunState:
@@ -156,19 +156,19 @@ def _of_started(folder: RunFolder, process: dict[str, Any]) -> RunState:
 
 
 def outcome(folder: RunFolder, process: dict[str, Any], ended: dict[str, Any] | None) -> tuple[str, str, float | None]:
-    """(status, cause, since) of an attempt whose worker is gone.
+    """Return (status, cause, since) of an attempt whose worker has ended.
 
     Args:
-        folder: the run.
+        folder: folder of the run.
         process: content of process.json.
-        ended: content of exit.json when it speaks of this attempt, else None.
+        ended: content of exit.json if it is about this attempt, else None.
     """
     if ended is None:
         ended = read_json(folder.ended_json)
         if (ended or {}).get("attempt") != process.get("attempt"):
             ended = None
     if ended is not None:
-        # A record without a status is that of a foreign launcher: the exit code tells.
+        # Another launcher may write no status; infer it from the exit code.
         cause = str(ended.get("cause") or "")
         status = ended.get("status") or ("failed" if ended.get("code") else "stopped" if cause == "stopped" else "finished")
         return str(status), cause, ended.get("ended")
@@ -176,8 +176,8 @@ def outcome(folder: RunFolder, process: dict[str, Any], ended: dict[str, Any] | 
     if folder.request("force").exists():
         return "stopped", "Stopped by force: the process group was killed.", since
     if process.get("boot_id") != boot_id():
-        return "failed", "The host restarted while it ran.", since
-    return "failed", "The worker was killed or crashed: its process is gone and left no last words.", since
+        return "failed", "The host restarted during the run.", since
+    return "failed", "The worker was killed or crashed: its process ended without recording a cause.", since
 
 
 def _waits_for(folder: RunFolder, run: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Stop requests as the worker sees them: a file that is looked for between forward passes, or a polite signal."""
+"""Stop requests on the worker's side: a file checked between forward passes, or a termination signal."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from pathlib import Path
 
 from engine.errors import StopRequested
 
-# A look costs a few microseconds; attacks poll thousands of times a second.
+# A check costs a few microseconds, but attacks poll thousands of times a second.
 LOOK_EVERY_S = 0.05
 
 
 class StopPoll:
-    """Raises `StopRequested` once the request file is there or a signal came."""
+    """A poll that raises `StopRequested` once the request file exists or a signal has arrived."""
 
     def __init__(self, request: Path) -> None:
-        """request: the run's control/stop."""
+        """Watch the file `request`, the run's control/stop."""
         self._request = str(request)
         self._next_look = 0.0
         self._signal = ""
         self.requested = False
 
     def listen(self) -> None:
-        """Makes SIGTERM and SIGINT a stop request, so that a shutdown of the machine leaves a checkpoint."""
+        """Treat SIGTERM and SIGINT as stop requests, so that a shutdown of the machine leaves a checkpoint."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
 
     def __call__(self) -> None:
-        """Call between forward passes.
+        """Check for a request; called between forward passes.
 
         Raises:
-            StopRequested: each time from the first sight of the request on.
+            StopRequested: a stop was requested; raised on every call from then on.
         """
         now = time.monotonic()
         if not self.requested and now >= self._next_look:
@@ -43,13 +43,13 @@ class StopPoll:
             raise StopRequested
 
     def is_requested(self) -> bool:
-        """Looks now."""
-        return bool(self._signal) or os.path.exists(self._request)  # noqa: PTH110 (a Path would cost more than the look)
+        """Return True if a stop was requested, without waiting for the next check."""
+        return bool(self._signal) or os.path.exists(self._request)  # noqa: PTH110 (a Path would cost more than the check)
 
     @property
     def cause(self) -> str:
-        """Who asked, as a sentence for the page."""
-        return f"Asked to end by {self._signal}." if self._signal else "Stopped on request."
+        """The reason for the stop, as a sentence for the page."""
+        return f"Stopped by {self._signal}." if self._signal else "Stopped on request."
 
     def _on_signal(self, number: int, frame: object) -> None:
         self._signal = signal.Signals(number).name

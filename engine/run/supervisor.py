@@ -1,10 +1,9 @@
-"""The supervisor: one small process per runs folder that owns the queue and the devices and buries workers.
+"""The supervisor: one small process per runs folder that owns the queue and the devices and records how workers end.
 
     python -m engine.run.supervisor --runs DIR
 
-It keeps nothing in memory that it could not read again: killed at any moment and started anew, it adopts living workers
-and writes exit.json for those that ended meanwhile. It ends by itself when there has been nothing to do for a minute.
-Imports no torch.
+Its state can always be read from disk again: killed at any moment and restarted, it adopts living workers and writes exit.json
+for those that ended meanwhile. It exits after a minute with nothing to do. Imports no torch.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ RETRY_S = 5.0
 
 @dataclass
 class Worker:
-    """A worker this supervisor watches; `child` is None for one that an earlier supervisor started."""
+    """A worker that this supervisor watches; `child` is None if an earlier supervisor started it."""
 
     folder: RunFolder
     process: dict[str, Any]
@@ -47,7 +46,7 @@ class Worker:
 
 
 def oom_kills() -> int:
-    """How many processes of our control group the kernel has killed for memory; 0 where that cannot be read."""
+    """Return the number of processes of our control group that the kernel killed for memory; 0 if it cannot be read."""
     try:
         lines = Path("/sys/fs/cgroup/memory.events").read_text().splitlines()
         return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
@@ -56,12 +55,12 @@ def oom_kills() -> int:
 
 
 def cause_of(code: int | None, folder: RunFolder, ran_out_of_memory: bool) -> tuple[str, str]:
-    """(status, cause) of a worker that left no last words, from its exit code.
+    """Return (status, cause) of a worker that left no ended.json, from its exit code.
 
     Args:
-        code: exit code; negative is a signal, as in `subprocess`.
-        folder: the run.
-        ran_out_of_memory: the kernel killed something for memory while the worker ran.
+        code: exit code; a negative one is a signal, as in `subprocess`.
+        folder: folder of the run.
+        ran_out_of_memory: True if the kernel killed a process for memory while the worker ran.
     """
     if folder.request("force").exists():
         return "stopped", "Stopped by force: the process group was killed."
@@ -70,36 +69,43 @@ def cause_of(code: int | None, folder: RunFolder, ran_out_of_memory: bool) -> tu
         if -code == signal.SIGKILL and ran_out_of_memory:
             return "failed", "Out of memory: the kernel killed the worker (signal 9). Use fewer channels or smaller batches."
         return "failed", f"Killed by signal {-code} ({name})."
-    last = (folder.last_lines(1) or ["it wrote nothing to log.txt"])[-1]
+    last = (folder.last_lines(1) or ["log.txt is empty"])[-1]
     return "failed", f"Exit code {code}: {last}"
 
 
 class Supervisor:
-    """Everything it does is one `tick`; `run` repeats it."""
+    """The owner of queue and devices. One `tick` does all the work; `run` repeats it."""
 
     def __init__(self, runs: Path, *, launcher: Launcher | None = None, cpu_slots: int = device.CPU_SLOTS,
                  idle_s: float = IDLE_S) -> None:
-        """runs: folder of all runs. cpu_slots: runs at a time on the CPU. idle_s: ends after so long with nothing to do."""
+        """Create a supervisor.
+
+        Args:
+            runs: folder of all runs.
+            launcher: starts the workers; None for `LocalLauncher`.
+            cpu_slots: number of runs at a time on the CPU.
+            idle_s: seconds with nothing to do after which `run` returns.
+        """
         self.runs = runs
         self.launcher = launcher or LocalLauncher()
         self.cpu_slots = cpu_slots
         self.idle_s = idle_s
         self.workers: dict[str, Worker] = {}
-        self._over: set[str] = set()  # finished: never to be looked at again
+        self._over: set[str] = set()  # finished runs, not read again
         self._order: list[str] | None = None
-        self._not_before: dict[str, float] = {}  # a start that failed is not tried again at once
+        self._not_before: dict[str, float] = {}  # earliest next try after a failed start
         self._record = runs / "control" / "supervisor.json"
 
     def run(self) -> None:
-        """Ticks until there has been nothing to do for `idle_s`."""
+        """Tick until there has been nothing to do for `idle_s`."""
         atomic_write_json(self._record, identity(os.getpid()))
         last_work = time.monotonic()
         while True:
             if self.tick() or self.workers:
                 last_work = time.monotonic()
             elif time.monotonic() - last_work > self.idle_s:
-                # Who asks for something first writes the request and then looks for a supervisor. So after taking the
-                # name plate down, one more look cannot miss a request.
+                # A client writes its request first and then looks for a supervisor. So one more tick after removing the
+                # record cannot miss a request.
                 self._record.unlink(missing_ok=True)
                 if not self.tick():
                     return
@@ -108,7 +114,7 @@ class Supervisor:
             time.sleep(POLL_S)
 
     def tick(self) -> bool:
-        """One look at everything; True when something was done."""
+        """Check all workers and all waiting runs once; return True if anything was done."""
         if not self.runs.is_dir():
             return False
         did = False
@@ -128,7 +134,7 @@ class Supervisor:
         return did
 
     def _watch(self, worker: Worker) -> bool:
-        """Kills when force was asked for; writes exit.json when the worker is gone."""
+        """Kill a worker on a force request, and write exit.json once it has ended; return True if it has."""
         force = read_json(worker.folder.request("force"))
         if force is not None and force.get("attempt") == worker.process["attempt"] and is_alive(worker.process):
             with contextlib.suppress(ProcessLookupError):
@@ -136,13 +142,13 @@ class Supervisor:
         code = worker.child.poll() if worker.child is not None else None
         if code is None and (worker.child is not None or is_alive(worker.process)):
             return False
-        if worker.folder.path.is_dir():  # else somebody deleted the run, and its device is free again
+        if worker.folder.path.is_dir():  # otherwise the run was deleted, and only its device is freed
             self._bury(worker.folder, worker.process, code, oom_kills() > worker.oom_kills)
         del self.workers[worker.folder.id]
         return True
 
     def _bury(self, folder: RunFolder, process: dict[str, Any], code: int | None, ran_out_of_memory: bool) -> None:
-        """Writes exit.json: the worker's own last words if it left any, else what the exit code tells."""
+        """Write exit.json: the worker's own account if it left one, else the meaning of its exit code."""
         words = read_json(folder.ended_json) or {}
         if words.get("attempt") == process["attempt"]:
             status, cause = str(words.get("status")), str(words.get("cause") or "")
@@ -154,11 +160,11 @@ class Supervisor:
             "attempt": process["attempt"], "code": code, "status": status, "cause": cause, "ended": time.time(),
             "last_lines": folder.last_lines(LAST_LINES)})
         if status == "stopped":
-            # The requests are fulfilled. `resume` removes them too, should nobody be here to do it.
+            # The request is fulfilled. `resume` also removes it, in case no supervisor was running.
             folder.request("force").unlink(missing_ok=True)
 
     def _look_at(self, folder: RunFolder) -> list[tuple[float, RunFolder]]:
-        """Adopts or buries a started run; returns [(time, run)] when it waits to be started."""
+        """Adopt a living worker or record its end; return [(time, run)] if the run waits to be started."""
         process = read_json(folder.process_json)
         if process is None or is_waiting(folder, process):
             return [self._asked_at(folder)] if folder.exists() and is_waiting(folder, process) else []
@@ -180,7 +186,7 @@ class Supervisor:
         return float(asked.get("at", 0.0) if asked else folder.read_run().get("created", 0.0)), folder
 
     def _start(self, folder: RunFolder) -> bool:
-        """Starts a waiting run if its parent has finished and a device is free."""
+        """Start a waiting run if its parent has finished and a device is free; return True if it was started."""
         run, fixed = folder.read_run(), read_json(folder.environment_json) or {}
         parent = run.get("parent")
         if parent and (not (above := RunFolder(self.runs, parent)).exists()
@@ -188,14 +194,14 @@ class Supervisor:
             return False
         busy = [str(worker.process.get("device")) for worker in self.workers.values()]
         wanted = str(run["config"].get("device", "auto"))
-        if fixed.get("device"):  # what results depend on is kept for the run's life
+        if fixed.get("device"):  # results depend on the kind of device, so a run keeps it
             wanted = "cpu" if fixed["device"] == "cpu" else "cuda" if wanted == "auto" else wanted
-        found = device.free_device(wanted, busy, self.cpu_slots)
-        if found is None:
+        free = device.free_device(wanted, busy, self.cpu_slots)
+        if free is None:
             return False
         threads = fixed.get("threads") or run["config"].get("threads") or (device.cores() if not self.workers else 1)
         process = read_json(folder.process_json)
-        start = Start(1 if process is None else int(process["attempt"]) + 1, found, int(threads))
+        start = Start(1 if process is None else int(process["attempt"]) + 1, free, int(threads))
         if time.monotonic() < self._not_before.get(folder.id, 0.0):
             return False
         self._not_before[folder.id] = time.monotonic() + RETRY_S
@@ -214,7 +220,7 @@ class Supervisor:
 
 
 class _trouble_is_logged:
-    """One run's broken files or a full disk must not keep the others waiting: the sentence goes to supervisor.log."""
+    """A context that logs expected errors to supervisor.log, so that one broken run or a full disk does not block other runs."""
 
     _said: dict[str, str] = {}
 
@@ -227,7 +233,7 @@ class _trouble_is_logged:
     def __exit__(self, kind: object, problem: BaseException | None, traceback: object) -> bool:
         if not isinstance(problem, (RunError, OSError, ValueError, KeyError, TypeError, psutil.Error)):
             return False
-        # Without the path, in which a temporary name is another each time.
+        # Compared without the path, whose temporary name changes each time.
         gist = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
         if self._said.get(self.name) != gist:
             self._said[self.name] = gist
@@ -236,7 +242,7 @@ class _trouble_is_logged:
 
 
 def take_lock(runs: Path) -> int | None:
-    """Open descriptor of the lock that only one supervisor of `runs` holds, or None when another one does."""
+    """Return an open descriptor of the lock that one supervisor of `runs` holds, or None if another one holds it."""
     descriptor = os.open(runs / "control" / "supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -247,12 +253,12 @@ def take_lock(runs: Path) -> int | None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point of the detached process."""
+    """Run the supervisor: the entry point of the detached process."""
     parser = argparse.ArgumentParser(prog="python -m engine.run.supervisor", description=__doc__.split("\n")[0])
     parser.add_argument("--runs", type=Path, required=True, help="folder of all runs")
     parser.add_argument("--cpu-slots", type=int, default=int(os.environ.get("RAMPART_CPU_SLOTS", device.CPU_SLOTS)),
-                        help="runs at a time on the CPU")
-    parser.add_argument("--idle", type=float, default=IDLE_S, help="seconds with nothing to do before it ends")
+                        help="number of runs at a time on the CPU")
+    parser.add_argument("--idle", type=float, default=IDLE_S, help="exit after this many seconds with nothing to do")
     options = parser.parse_args(arguments)
     runs = options.runs.absolute()
     (runs / "control").mkdir(parents=True, exist_ok=True)

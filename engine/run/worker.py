@@ -1,9 +1,9 @@
-"""The worker: the process that computes one attempt of one run. Started by the supervisor, detached, alone in its session.
+"""The worker: the process that computes one attempt of one run. The supervisor starts it, detached, in its own session.
 
     python -m engine.run.worker --runs DIR --run ID --attempt N --device cpu --threads 2
 
-It appends to its own folder and to nothing else. How it ended stands in results/ended.json, so that it is known even
-when no supervisor was alive to see it.
+It writes only to its own run folder. At the end it writes results/ended.json, so that the outcome is known even if no supervisor
+was alive to see it.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from engine.run.session import RESERVE_BYTES, Session, is_disk_full
 
 HEARTBEAT_S = 2.0
 LOOPS = {"search": "engine.run.loop_search", "retrain": "engine.run.loop_retrain", "attack": "engine.run.loop_attack"}
-# Exit codes: for shells and other launchers; the sentence is in ended.json.
+# Exit codes for shells and other launchers; ended.json has the message.
 FINISHED, CRASHED, STOPPED, REFUSED, DISK_FULL, OUT_OF_MEMORY = 0, 1, 3, 4, 5, 6
 
 
 def beat(path: Path) -> None:
-    """Touches the heartbeat file every two seconds for the life of the process."""
+    """Touch the heartbeat file every two seconds for the life of the process."""
     def forever() -> None:
         while True:
-            with contextlib.suppress(OSError):  # full disk or removed folder: the loop meets the same and reports it
+            with contextlib.suppress(OSError):  # a full disk or a removed folder: the loop fails, too, and reports it
                 path.touch()
             time.sleep(HEARTBEAT_S)
 
@@ -42,9 +42,9 @@ def beat(path: Path) -> None:
 
 
 def stop_while_starting(session: Session) -> None:
-    """Loading torch takes seconds, in which nothing polls: until then a thread honours a stop request.
+    """Watch for a stop request in a thread while torch loads, which takes seconds in which nothing polls.
 
-    There is nothing to save yet: the checkpoint of an earlier attempt, if any, is untouched.
+    There is nothing to save yet; the checkpoint of an earlier attempt is kept.
     """
     def watch() -> None:
         while not session.begun.wait(0.1):
@@ -58,14 +58,14 @@ def stop_while_starting(session: Session) -> None:
 
 
 def end_at_once(code: int) -> NoReturn:
-    """Ends the process without taking Python and torch apart, which takes up to a second. Everything is on disk by now."""
+    """Exit without the interpreter's shutdown, which takes up to a second with torch. All files are on disk by now."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
 def wait_for_go(descriptor: int | None) -> bool:
-    """True once the supervisor has recorded this process; False when it died before."""
+    """Wait until the supervisor has recorded this process; return False if the supervisor died first."""
     if descriptor is None:
         return True
     with os.fdopen(descriptor, "rb", buffering=0) as pipe:
@@ -73,21 +73,21 @@ def wait_for_go(descriptor: int | None) -> bool:
 
 
 def reserve(folder: RunFolder) -> Path:
-    """Keeps a little disk for the last words."""
+    """Reserve a little disk space for ended.json."""
     path = folder.results / ".reserve"
     if not path.exists():
-        path.write_bytes(os.urandom(RESERVE_BYTES))  # random, since a file system may store zeros as nothing
+        path.write_bytes(os.urandom(RESERVE_BYTES))  # random, because a file system may not allocate blocks for zeros
     return path
 
 
 def out_of_memory(problem: BaseException) -> bool:
-    """True for Python's and torch's ways to say so."""
+    """Return True if an error of Python or torch means that memory ran out."""
     text = str(problem).lower()
     return isinstance(problem, MemoryError) or "out of memory" in text or "can't allocate memory" in text
 
 
 def attempt(session: Session) -> tuple[int, str, str]:
-    """Runs the loop. Returns (exit code, status, cause); errors that nobody foresaw pass through."""
+    """Run the loop and return (exit code, status, cause); unexpected errors propagate."""
     try:
         import_module(LOOPS[session.kind]).run(session)
         session.write(Finished())
@@ -99,7 +99,7 @@ def attempt(session: Session) -> tuple[int, str, str]:
         return REFUSED, "failed", str(problem)
     except (OSError, MemoryError, RuntimeError) as problem:
         if is_disk_full(problem):
-            return DISK_FULL, "failed", ("Disk full: the run's folder could take no more data. Free some space and resume; it "
+            return DISK_FULL, "failed", ("Disk full: the run could not write to its folder. Free some space and resume; the run "
                                          "continues from its last checkpoint.")
         if out_of_memory(problem):
             return OUT_OF_MEMORY, "failed", ("Out of memory: use fewer channels, smaller batches or another device "
@@ -108,9 +108,9 @@ def attempt(session: Session) -> tuple[int, str, str]:
 
 
 def leave(session: Session, status: str, cause: str) -> None:
-    """Writes the last words: an alert when it failed, and results/ended.json.
+    """Write results/ended.json, and an alert if the run failed.
 
-    On a disk without a free byte even this may fail; then the exit code speaks.
+    On a completely full disk even this may fail; then only the exit code tells the outcome.
     """
     try:
         if status == "failed":
@@ -124,11 +124,11 @@ def leave(session: Session, status: str, cause: str) -> None:
     except OSError as problem:
         if not is_disk_full(problem):
             raise
-        print(f"The last words could not be written: {problem}", file=sys.stderr, flush=True)
+        print(f"results/ended.json could not be written: {problem}", file=sys.stderr, flush=True)
 
 
 def run(folder: RunFolder, *, number: int, device: str, threads: int) -> int:
-    """One attempt from the first event to the last words; returns the exit code."""
+    """Run one attempt from the first event to ended.json; return the exit code."""
     folder.results.mkdir(exist_ok=True)
     beat(folder.heartbeat)
     session = Session(folder, folder.read_run(), attempt=number, device=device, threads=threads)
@@ -146,7 +146,7 @@ def run(folder: RunFolder, *, number: int, device: str, threads: int) -> int:
             raise
         code, status, cause = DISK_FULL, "failed", "Disk full before the first step. Free some space and resume."
     except BaseException as problem:
-        # Nobody foresaw this one: its traceback goes to log.txt by Python itself.
+        # An unexpected error: Python writes its traceback to log.txt.
         leave(session, "failed", f"Exit code {CRASHED}: {type(problem).__name__}: {problem}")
         raise
     leave(session, status, cause)
@@ -154,14 +154,14 @@ def run(folder: RunFolder, *, number: int, device: str, threads: int) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point of the detached process."""
+    """Run the worker: the entry point of the detached process."""
     parser = argparse.ArgumentParser(prog="python -m engine.run.worker", description=__doc__.split("\n")[0])
     parser.add_argument("--runs", type=Path, required=True, help="folder of all runs")
     parser.add_argument("--run", required=True, help="id of the run")
-    parser.add_argument("--attempt", type=int, required=True, help="number of this start of the run")
+    parser.add_argument("--attempt", type=int, required=True, help="number of the attempt")
     parser.add_argument("--device", default="cpu", help="cpu or cuda:N")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
-    parser.add_argument("--go", type=int, default=None, help="file descriptor that says when process.json is written")
+    parser.add_argument("--go", type=int, default=None, help="file descriptor that signals that process.json is written")
     options = parser.parse_args(arguments)
     if not wait_for_go(options.go):
         return FINISHED

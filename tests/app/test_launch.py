@@ -239,7 +239,7 @@ def test_a_hand_made_network_can_be_chosen_and_launched(empty: Path) -> None:
     page.text_input(key="launch.network.name").set_value("wide-resnet-16-3").run()
     page.selectbox(key="launch.retrain..digits.quick.0.match").set_value("params").run()
     page.text_input(key="launch.retrain..digits.quick.0.match_to").set_value("ARNAS@8x5").run()
-    assert launch_button(page).disabled and "match must be left out of WRN-16-3" in page.get("text")[0].value
+    assert launch_button(page).disabled and "match must be left out for WRN-16-3" in page.get("text")[0].value
     page.selectbox(key="launch.retrain..digits.quick.0.match").set_value("none").run()
     page.text_input(key="launch.retrain..digits.quick.0.match_to").set_value("").run()
     page.button(key="launch.go").click().run()

@@ -125,7 +125,7 @@ def test_the_form_of_a_retraining_shows_the_network_of_its_genotype(empty: Path)
     assert not page.exception and "parameters" in text_of(page) and text_of(page) != before
     page.selectbox(key=f"{RETRAIN}.placement").select("normal").run()
     assert not page.exception and drawn(page) == ""
-    assert "placement must be a rule of the cells accurate, reduce, robust" in "\n".join(element.value for element in page.text)
+    assert "placement must be a rule for the cells accurate, reduce, robust" in "\n".join(element.value for element in page.text)
 
 
 def test_an_empty_text_says_what_it_stands_for(empty: Path) -> None:

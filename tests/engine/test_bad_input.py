@@ -31,9 +31,9 @@ REFUSED = [
     (["search", "--preset", "qiuck"], "There is no preset 'qiuck'", "Did you mean 'quick'?"),
     ([*SEARCH, "--epsilom", "0.1"], "There is no option '--epsilom'", "Did you mean '--epsilon'?"),
     ([*SEARCH, "--epsilon", "8"], "epsilon must be in 0..1", "did you mean 8/255?"),
-    ([*SEARCH, "--batch-size", "4096"], "batch_size must be at most 64", "take"),
-    ([*RETRAIN, "--genotype", "ARNAS", "--batch-size", "4096"], "batch_size must be at most 128", "take"),
-    ([*SEARCH, "--channels", "7"], "channels must be even", "take 8"),
+    ([*SEARCH, "--batch-size", "4096"], "batch_size must be at most 64", "use"),
+    ([*RETRAIN, "--genotype", "ARNAS", "--batch-size", "4096"], "batch_size must be at most 128", "use"),
+    ([*SEARCH, "--channels", "7"], "channels must be even", "use 8"),
     ([*SEARCH, "--epochs", "many"], "epochs must be", "got 'many'"),
     ([*SEARCH, "--epochs", "9" * 30], "epochs must be less than or equal to 10000", "give such a value"),
     ([*SEARCH, "--epochs", "9" * 5000], "epochs must be", "give such a value"),
@@ -41,7 +41,7 @@ REFUSED = [
     ([*SEARCH, "--then", "retrain", "--retrain.epochs", "0"], "The retraining that follows: epochs must be", "give such a value"),
     ([*SEARCH, "--config", "/none.json"], "must be readable, /none.json is not", "give another"),
     ([*SEARCH, "--epochs"], "must each be a known name and its value", "--help"),
-    ([*SEARCH, "--then", "attack"], "can follow retrain then attack", "--then retrain,attack"),
+    ([*SEARCH, "--then", "attack"], "can be followed by retrain then attack", "--then retrain,attack"),
     ([*SEARCH, "--threads", "0"], "threads must be", "got 0; give such a value"),
     ([*SEARCH, "--gradient-clip", "inf"], "gradient_clip must be a finite number", "give such a value"),
     ([*SEARCH, "--device", "gpu"], "device must be auto, cpu, cuda or cuda:N, got 'gpu'", "give such a value"),
@@ -131,7 +131,7 @@ sys.exit(10 * main(["resume", {run_id!r}, "--runs", {str(runs)!r}]) + main(["sto
 
 
 def test_a_nearly_full_disk_refuses_the_launch(tmp_path: Path) -> None:
-    with pytest.raises(RampartError, match=r"A launch needs at least 4398046511104 MB free .* are; free some space"):
+    with pytest.raises(RampartError, match=r"A launch needs at least 4398046511104 MB free .*, got .*; free some space"):
         admission.check_disk(tmp_path, least_bytes=2**62)
     admission.check_disk(tmp_path, least_bytes=1)
 

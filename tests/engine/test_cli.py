@@ -182,7 +182,7 @@ def test_settings_of_followers_are_options(runs: Path, capsys: pytest.CaptureFix
 
 @pytest.mark.parametrize(("words", "sentence"), [
     (["search", "--retrain.epochz", "2"], "Did you mean '--retrain.epochs'?"),
-    (["search", "--retrain.epochs", "2"], "Settings of retrain need a run of that kind"),
+    (["search", "--retrain.epochs", "2"], "Settings of retrain need retrain in --then"),
     (["search", "--then", "retrain", "--retrain.epochs", "0"], "The retraining that follows: epochs must be"),
     (["search", "--then", "retrain", "--retrain.flip", "--retrain.no-flip"], "must be given only once, got it 2 times"),
     (["attack", "--retrain.epochs", "2"], "There is no option '--retrain.epochs'; known are: --attacks,")])

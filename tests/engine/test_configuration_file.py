@@ -52,10 +52,11 @@ REFUSED = [
     (SEARCH | {"then": ["retrain"], "then_changes": {"search": {}}}, "There is no kind of run after search 'search'"),
     (SEARCH | {"method": "arnsa"}, "Did you mean 'arnas'?"), (SEARCH | {"preset": "qiuck"}, "Did you mean 'quick'?"),
     (SEARCH | {"then": "retrain"}, "then in a configuration file must be a list of kinds"),
-    (SEARCH | {"then": ["attack"]}, "can follow retrain then attack"), (SEARCH | {"changes": [1]}, "must be settings by name"),
+    (SEARCH | {"then": ["attack"]}, "can be followed by retrain then attack"),
+    (SEARCH | {"changes": [1]}, "must be settings by name"),
     (SEARCH | {"changes": {"epochz": 1}}, "Did you mean 'epochs'?"), (SEARCH | {"changes": {"epochs": 0}}, "epochs must be"),
     (SEARCH | {"changes": {"dataset": "cifar10"}}, "dataset must be an entry of its own"),
-    (SEARCH | {"then_changes": {"retrain": {"epochs": 2}}}, "Settings of retrain need a run of that kind"),
+    (SEARCH | {"then_changes": {"retrain": {"epochs": 2}}}, "Settings of retrain need retrain in --then"),
     (SEARCH | {"then": ["retrain"], "then_changes": {"retrain": {"epochs": 0}}}, "The retraining that follows: epochs must be")]
 
 

@@ -80,7 +80,7 @@ def test_changes_of_a_follower_win_and_follow_further_down() -> None:
 
 
 @pytest.mark.parametrize(("changes", "sentence"), [
-    ({"attack": {"epsilon": 0.1}}, "Settings of attack need a run of that kind that follows, got then retrain"),
+    ({"attack": {"epsilon": 0.1}}, "Settings of attack need attack in --then, got retrain"),
     ({"retrain": {"epsilom": 0.1}}, "The retraining that follows: There is no setting 'epsilom'"),
     ({"retrain": {"dataset": "cifar10"}}, "The retraining that follows: dataset must be 'digits' as in the first run"),
     ({"retrain": {"split_seed": 5}}, "The retraining that follows: split_seed must be 0 as in the first run"),
@@ -119,7 +119,7 @@ def test_a_run_has_the_splits_of_the_run_that_it_follows(runs: Path) -> None:
     ids = requests.submit(runs, "retrain", {"seed": 9}, preset="smoke", parent=search, then=("attack",))
     ids += requests.submit(runs, "retrain", {"split_seed": 5}, preset="smoke", parent=search)
     assert [RunFolder(runs, run_id).read_run()["config"]["split_seed"] for run_id in ids] == [5, 5, 5]
-    with pytest.raises(ConfigError, match=f"split_seed must be 5, that of the parent {search}, .* got 6; leave it out"):
+    with pytest.raises(ConfigError, match=f"split_seed must be 5 as in the parent {search}, .* got 6; leave it out"):
         requests.submit(runs, "retrain", {"split_seed": 6}, preset="smoke", parent=search)
 
 

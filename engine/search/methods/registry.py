@@ -1,4 +1,4 @@
-"""Search methods by name, as the page and the command line know them. Imports no torch."""
+"""The registry of search methods for page and command line. Imports no torch."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from engine.registry import Registry
 
 @dataclass(frozen=True)
 class Method:
-    """A search method as the page and the command line know it, without its mathematics.
+    """The description of a search method, without its mathematics.
 
     Attributes:
         name: registry name, for example "arnas".
         title: name in print, for example "ARNAS".
-        summary: one or two sentences: what it optimises and how.
+        summary: one to three sentences on what it optimises and how.
         source: paper, venue, arXiv number.
         config: its configuration class.
-        implementation: "module:class" that is imported only when a search runs.
-        published: True where a paper fixes its settings; else the preset `paper` holds our defaults.
-        year: of publication; None where there is none.
+        implementation: "module:class", imported only when a search runs.
+        published: True if a paper fixes its settings; else the preset `paper` has our defaults.
+        year: year of publication; None if there is none.
     """
 
     name: str

@@ -125,9 +125,9 @@ def test_places_exchanged_are_cells_exchanged() -> None:
 def test_an_odd_width_is_refused_where_a_reduction_splits_it() -> None:
     sizes = {"layers": 5, "classes": 10, "image_shape": (1, 8, 8)}
     for build in (cost, Network):
-        with pytest.raises(ConfigError, match="channels must be even with the width ratio 1:1:1.*got 3; take 4"):
+        with pytest.raises(ConfigError, match="channels must be even with the width ratio 1:1:1.*got 3; use 4"):
             build(find_genotype("ARNAS"), channels=3, width_ratio="1:1:1", **sizes)
-        with pytest.raises(ConfigError, match="must be a rule of the cells normal, reduce, got robust_first.*take normal"):
+        with pytest.raises(ConfigError, match="must be a rule for the cells normal, reduce, got robust_first.*use normal"):
             build(find_genotype("DARTS_V2"), channels=4, placement="robust_first", **sizes)
 
 

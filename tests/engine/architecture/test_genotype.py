@@ -100,8 +100,8 @@ REFUSED = {
     "edges that are no list": (changed(normal="CELL"), "list of"),
     "a concat that is no list": (changed(normal_concat=4), "whole numbers"),
     "a concat of fractions": (changed(normal_concat=[2.5]), "whole numbers"),
-    "an empty concat": (changed(normal_concat=[]), "different nodes"),
-    "a doubled concat": (changed(normal_concat=[2, 2, 3, 4]), "different nodes"),
+    "an empty concat": (changed(normal_concat=[]), "distinct nodes"),
+    "a doubled concat": (changed(normal_concat=[2, 2, 3, 4]), "distinct nodes"),
     "a concat of inputs": (changed(normal_concat=[1, 2]), "2..5"),
     "a concat beyond the last node": (changed(normal_concat=[5, 6]), "2..5"),
 }

@@ -118,8 +118,8 @@ def test_names_are_read_as_they_are_written_in_papers() -> None:
 @pytest.mark.parametrize(("name", "sentence"), [
     ("resnet-19", "network must be derived, resnet-18, preact-resnet-18 or wide-resnet-N-K .* got 'resnet-19'"),
     ("", "must be derived"), ("wide-resnet-28", "must be derived"), ("wide-resnet-28-10-1", "must be derived"),
-    ("wide-resnet-27-10", "must be 6 m \\+ 4 .* got 27 and 10; take for example wide-resnet-28-10"),
-    ("wide-resnet-4-1", "take for example wide-resnet-10-1"), ("wide-resnet-28-0", "take for example wide-resnet-28-1")])
+    ("wide-resnet-27-10", "must be 6 m \\+ 4 .* got 27 and 10; use for example wide-resnet-28-10"),
+    ("wide-resnet-4-1", "use for example wide-resnet-10-1"), ("wide-resnet-28-0", "use for example wide-resnet-28-1")])
 def test_names_that_are_none_are_refused(name: str, sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         network_name(name)

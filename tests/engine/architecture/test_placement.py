@@ -70,7 +70,7 @@ def test_what_is_not_said_is_as_published() -> None:
 @pytest.mark.parametrize("ratio", ["1:2", "1:2:2:2", "2:2:2", "1:0:2", "1:17:2", "1:2:-2", "1:2:2.5", "1,2,4", "a:b:c", ":",
                                    "1:2:" + 5000 * "9"])
 def test_what_is_no_width_ratio_is_refused_with_a_sentence(ratio: str) -> None:
-    with pytest.raises(ConfigError, match="from 1 to 16 with colons, the first of them 1.*give for example") as told:
+    with pytest.raises(ConfigError, match="from 1 to 16 separated by colons, the first of them 1.*give for example") as told:
         positions(KINDS_OF_ARNAS, 8, "", ratio)
     assert len(str(told.value)) < 300
 
@@ -90,7 +90,7 @@ def test_refusals() -> None:
         positions(KINDS_OF_DARTS, 2)
     with pytest.raises(ConfigError, match="accurate, reduce, robust"):
         positions(("normal",), 8)
-    with pytest.raises(ConfigError, match="placement must be a rule of the cells accurate, reduce, robust, got normal"):
+    with pytest.raises(ConfigError, match="placement must be a rule for the cells accurate, reduce, robust, got normal"):
         positions(KINDS_OF_ARNAS, 8, "normal")
     with pytest.raises(ConfigError, match="Did you mean 'robust_first'"):
         positions(KINDS_OF_ARNAS, 8, "robust_frist")
@@ -101,7 +101,7 @@ def test_refusals() -> None:
     with pytest.raises(ConfigError, match="classes"):
         check_size(16, 2.5, (3, 32, 32))  # type: ignore[arg-type]
     check_size(3, 10, (3, 32, 32), "1:2:4")
-    with pytest.raises(ConfigError, match="channels must be even.*take 4"):
+    with pytest.raises(ConfigError, match="channels must be even.*use 4"):
         check_size(3, 10, (3, 32, 32), "1:2:3")
 
 

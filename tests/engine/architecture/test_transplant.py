@@ -60,7 +60,7 @@ def test_a_cell_of_another_genotype_may_be_of_the_other_family() -> None:
     ("accurate:robust,", "must be SOURCE:TARGET .*got ''"),
     ("acurate:robust", "There is no cell kind 'acurate'.*Did you mean 'accurate'"),
     ("accurate:cell", "There is no cell kind 'cell'"),
-    ("robust:robust", "must put a cell in another's place, got 'robust:robust'"),
+    ("robust:robust", "must replace a cell by another one, got 'robust:robust'"),
     ("accurate:robust, reduce:robust", "can replace each cell once, got 2 cells for robust"),
     ("ADVRUSH.robust:robust", "In ADVRUSH: There is no cell kind 'robust'; known are: normal, reduce"),
     ("ADVRUSK.normal:robust", "There is no catalogue genotype 'ADVRUSK'.*Did you mean 'ADVRUSH'"),
@@ -102,7 +102,7 @@ def test_the_name_of_a_retraining_says_what_was_transplanted(runs: Path) -> None
 def test_a_retraining_transplants_cells_of_what_its_parent_found(runs: Path) -> None:
     search, retrain = requests.submit(runs, "search", {}, method="arnas", preset="smoke", then=("retrain",),
                                       then_changes={"retrain": {"transplant": "robust:accurate"}})
-    with pytest.raises(RampartError, match="must have left results/genotype.json"):
+    with pytest.raises(RampartError, match="must have results/genotype.json"):
         genotype_of(runs, retrain)
     found = random_genotype(3)
     atomic_write_json(_results(runs, search) / "genotype.json", found.to_dict())

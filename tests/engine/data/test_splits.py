@@ -104,7 +104,7 @@ def test_keys_give_different_seeds() -> None:
 
 
 def test_a_batch_larger_than_its_split_is_refused_with_a_sentence() -> None:
-    with pytest.raises(ConfigError, match="batch_size must be at most 611.*got 700; take 611 or less"):
+    with pytest.raises(ConfigError, match="batch_size must be at most 611.*got 700; use 611 or less"):
         check_batch(build("search", "arnas", changes={"batch_size": 700}), "search")
     with pytest.raises(ConfigError, match="at most 1222"):
         check_batch(build("retrain", changes={"batch_size": 1300}), "retrain")

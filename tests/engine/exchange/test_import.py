@@ -217,7 +217,7 @@ def test_an_attack_and_a_retraining_follow_imported_runs(runs: Path, tmp_path: P
     network = settled(Network(ARNAS, **SIZES))
     torch.save(public(network), tmp_path / "weights.pt")
     checkpoint = entry.take(runs, tmp_path / "weights.pt", genotype="ARNAS", dataset="digits", title="Theirs")
-    with pytest.raises(ConfigError, match="must be best for .* imported from a file of one network"):
+    with pytest.raises(ConfigError, match="must be best for .* an imported run with a single network"):
         api.launch("attack", runs=runs, preset="smoke", parent=checkpoint, changes={"checkpoint": "last"})
     search = entry.take(runs, write(tmp_path / "g.json", DARTS.to_json()))
     with processes_of(runs):

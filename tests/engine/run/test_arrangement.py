@@ -151,7 +151,7 @@ def test_runs_of_before_there_was_a_choice_open_and_resume(runs: Path) -> None:
 
 
 @pytest.mark.parametrize(("changes", "sentence"), [
-    ({"placement": "normal"}, "placement must be a rule of the cells accurate, reduce, robust, got normal"),
+    ({"placement": "normal"}, "placement must be a rule for the cells accurate, reduce, robust, got normal"),
     ({"channels": 5, "width_ratio": "1:1:1"}, "channels must be even with the width ratio 1:1:1"),
     ({"width_ratio": "2:1"}, "width_ratio must be three whole numbers"),
     ({"placement": "robust"}, "placement must be .*'robust_first'.*got 'robust'"),

@@ -58,7 +58,7 @@ OOD = {"added_objectives": ("out_of_distribution",)}
 
 
 @pytest.mark.parametrize(("changes", "refusal"), [
-    ({"second_dataset": "digits"}, "second_dataset must be another than dataset, .* got 'digits' for both"),
+    ({"second_dataset": "digits"}, "second_dataset must differ from dataset, .* got 'digits' for both"),
     ({"second_dataset": "photograph"}, "There is no dataset 'photograph'.*Did you mean 'photographs'"),
     ({"added_objectives": ("uniformity",)}, "added_objectives must be 'out_of_distribution'"),
     ({"added_objectives": ("out_of_distribution",) * 2}, "must name each objective only once"),

@@ -144,7 +144,7 @@ def test_the_published_training_is_taken_over_without_what_it_does_not_have() ->
 @pytest.mark.parametrize(("changes", "sentence"), [
     ({"network": "resnet-50"}, "network must be derived, resnet-18"), ({"network": 18}, "network must be a valid string, got 18"),
     ({"network": None}, "network must be a valid string, got None"),
-    ({"network": "resnet-18", "genotype": "ARNAS"}, "genotype must be left out of ResNet-18.*got ARNAS"),
+    ({"network": "resnet-18", "genotype": "ARNAS"}, "genotype must be left out for ResNet-18.*got ARNAS"),
     ({"network": "resnet-18", "transplant": "accurate:robust"}, "transplant must be left out"),
     ({"network": "resnet-18", "placement": "normal", "width_ratio": "1:2:4"}, "placement, width_ratio must be left out"),
     ({"network": "resnet-18", "match": "params", "match_to": "ARNAS@64x20"}, "match must be left out"),
@@ -159,9 +159,9 @@ def test_what_belongs_to_derived_networks_is_refused(changes: dict[str, Any], se
 def test_it_follows_no_search(runs: Path) -> None:
     runs_of_searches = runs.parent / "searches"
     search, *_ = sample_runs.write_finished_chain(runs_of_searches)
-    with pytest.raises(RampartError, match="must train what it found .* got resnet-18; launch it by itself"):
+    with pytest.raises(RampartError, match="must train its genotype .* got resnet-18; launch it separately"):
         requests.submit(runs_of_searches, "retrain", {"network": "resnet-18"}, preset="smoke", parent=search)
-    with pytest.raises(RampartError, match="launch it by itself"):
+    with pytest.raises(RampartError, match="launch it separately"):
         requests.submit(runs, "search", {}, method="arnas", preset="smoke", then=["retrain"],
                         then_changes={"retrain": {"network": "resnet-18"}})
 

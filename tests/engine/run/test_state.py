@@ -75,7 +75,7 @@ def test_a_pid_that_was_given_to_another_process_is_not_the_worker(tmp_path: Pat
 
 def test_a_restarted_host_is_the_cause(tmp_path: Path) -> None:
     folder = a_run(tmp_path, process={**identity(os.getpid()), "boot_id": "another boot"})
-    assert compute(folder).cause == "The host restarted while it ran."
+    assert compute(folder).cause == "The host restarted during the run."
     folder.heartbeat.touch()  # a worker on another machine that shares the folder
     assert compute(folder).status == "running"
 

@@ -122,7 +122,7 @@ def test_a_successor_adopts_living_workers_and_buries_dead_ones(runs: Path) -> N
     third = Supervisor(runs, launcher=ScriptLauncher({"search": FOREVER}))
     third.tick()
     exit_record = read_json(RunFolder(runs, run_id).exit_json)
-    assert exit_record["status"] == "failed" and "left no last words" in exit_record["cause"]
+    assert exit_record["status"] == "failed" and "ended without recording a cause" in exit_record["cause"]
 
 
 def test_resume_is_a_new_attempt_and_a_finished_run_is_not_resumed(runs: Path) -> None:

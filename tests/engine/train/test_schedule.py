@@ -45,7 +45,7 @@ def test_steps_are_pytorchs_multi_step_schedule(milestones: str, epochs: int) ->
     ("", "must be shares below 1 or whole"), ("half", "must be shares"), ("0, 0.5", "must be shares"), ("30.5", "must be shares"),
     ("3/2", "must be shares"), ("1/0", "must be shares"), ("-1/3", "must be shares"), ("1e999999999", "must be shares"),
     ("0.5, nan", "must be shares"), ("2/3, 1/3", "must ascend"), ("1/2, 3", "must ascend"),
-    ("14", "must lie within the 14 epochs"), ("0.5, 99999", "must lie within")])
+    ("14", "must be within the 14 epochs"), ("0.5, 99999", "must be within")])
 def test_milestones_that_are_none_are_refused(milestones: str, sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         build("retrain", preset="quick", changes={"schedule": "step", "milestones": milestones})
@@ -115,8 +115,8 @@ def test_without_warm_up_every_step_of_an_epoch_has_its_rate(kind: str) -> None:
 
 
 @pytest.mark.parametrize(("changes", "sentence"), [
-    ({"warmup_epochs": 1, "schedule": "cyclic"}, "warmup_epochs must be 0 with the cyclic schedule.*got 1; take 0"),
-    ({"warmup_epochs": 14}, "warmup_epochs must be less than the 14 epochs, got 14; take fewer"),
+    ({"warmup_epochs": 1, "schedule": "cyclic"}, "warmup_epochs must be 0 with the cyclic schedule.*got 1; use 0"),
+    ({"warmup_epochs": 14}, "warmup_epochs must be less than the 14 epochs, got 14; use fewer"),
 ])
 def test_a_warm_up_that_leaves_nothing_is_refused(changes: dict[str, object], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):

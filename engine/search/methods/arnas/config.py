@@ -11,15 +11,14 @@ from engine.search.methods.registry import METHODS, Method
 
 
 class ArnasConfig(RobustBilevelConfig):
-    """ARNAS: min over alpha of (L_natural, lambda L_adversarial) by two-objective MGDA, weights adversarially trained.
+    """Settings of ARNAS: min over alpha of (L_natural, lambda L_adversarial) by MGDA, with adversarially trained weights.
 
-    The defaults are the released search code's. Every switch under "Deviations" is off by default and shows in the
-    run's name when it is on.
+    The defaults are those of the released search code. A changed setting of the group "Deviations" shows in the run's name.
     """
 
     adversarial_lambda: float = setting(
-        0.1, "lambda on the adversarial objective. MGDA turns scaling around: a smaller lambda makes the adversarial "
-        "direction stronger, and the natural gradient is ignored exactly when cos(theta) >= lambda |g_adv| / |g_nat|.",
+        0.1, "lambda, the coefficient of the adversarial objective. MGDA reverses its effect: a smaller lambda makes the "
+        "adversarial direction stronger. The natural gradient is ignored exactly when cos(theta) >= lambda |g_adv| / |g_nat|.",
         group="Architecture", source="ARNAS code", gt=0, le=100, deviation="lambda {value}")
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -35,8 +34,8 @@ class ArnasConfig(RobustBilevelConfig):
 METHODS.add("arnas", Method(
     name="arnas",
     title="ARNAS",
-    summary="Finds accurate cells for the input side and robust cells for the output side by descending natural and "
-            "adversarial loss together (two-objective MGDA) on an adversarially trained supernet.",
+    summary="Finds accurate cells near the input and robust cells near the output by minimising natural and adversarial loss "
+            "together (two-objective MGDA) on an adversarially trained supernet.",
     source="Ou, Feng, Sun: Towards Accurate and Robust Architectures via Neural Architecture Search, CVPR 2024, "
            "arXiv 2405.05502",
     year=2024,

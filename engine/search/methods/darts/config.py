@@ -11,9 +11,10 @@ from engine.search.methods.registry import METHODS, Method
 
 
 class DartsConfig(NaturalBilevelConfig):
-    """DARTS: min over alpha of L_natural(w'), weights naturally trained. The defaults are the paper's search on CIFAR-10.
+    """Settings of DARTS: min over alpha of L_natural(w'), with naturally trained weights.
 
-    Where paper and released code differ it is the code's: the learning rate of the weights ends at 0.001, not at zero.
+    The defaults are those of the paper's search on CIFAR-10. Where the released code differs, they are the code's: the learning
+    rate of the weights ends at 0.001, not at zero.
     """
 
     batch_size: int = setting(64, "Images per step, drawn from each of the weights and alphas splits.", group="Schedule",
@@ -21,8 +22,8 @@ class DartsConfig(NaturalBilevelConfig):
     channels: int = setting(16, "Channels C of the first cells of the supernet; even.", step=2, group="Supernet",
                             source="DARTS, section A.1", ge=2, le=512)
     unrolled: bool = setting(
-        True, "On: second order, the architecture gradient goes through one unrolled weight step. Off: first order, faster. "
-        "Both are published; the run's name says when it is the first.", group="Architecture", source="DARTS, section 2.3")
+        True, "Order of the architecture gradient. On: second order, through one unrolled weight step; off: first order, which "
+        "is faster. Both are published; the run's name marks first order.", group="Architecture", source="DARTS, section 2.3")
     normalise: bool = normalisation(True, "DARTS code")
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -36,8 +37,8 @@ class DartsConfig(NaturalBilevelConfig):
 METHODS.add("darts", Method(
     name="darts",
     title="DARTS",
-    summary="Descends the natural validation loss through one step of naturally trained weights, first or second order; no "
-            "attack anywhere in the search. The baseline that the robust methods build on.",
+    summary="Minimises the natural validation loss through one step of naturally trained weights, in first or second order. The "
+            "search uses no attack. The robust methods build on it.",
     source="Liu, Simonyan, Yang: DARTS: Differentiable Architecture Search, ICLR 2019, arXiv 1806.09055",
     year=2019,
     config=DartsConfig,

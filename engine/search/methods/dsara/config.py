@@ -1,8 +1,8 @@
 """Settings of DSARA (arXiv 2212.14049, 2023). Imports no torch.
 
-The code that trains and attacks DSARA's network is public (in-situflash/DSARA), and so is its genotype, whose cells are those
-of ARNAS's; the search is not. Of the paper, only the abstract and the start of the introduction could be read: they describe
-the two stages in words. All other settings are our own defaults, most of them those of ARNAS, its successor.
+The code that trains and attacks DSARA's network is public (in-situflash/DSARA), and so is its genotype, whose cells are those of
+ARNAS's genotype. The search code is not public. Only the abstract and the start of the introduction of the paper were available;
+they describe the two stages in words. All other settings are our own defaults, mostly those of ARNAS, its successor.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from engine.search.methods.registry import METHODS, Method
 
 
 class DsaraConfig(RobustBilevelConfig):
-    """DSARA: first L_adversarial alone, then (L_natural, lambda L_adversarial) by MGDA; weights adversarially trained."""
+    """Settings of DSARA: L_adversarial alone, then (L_natural, lambda L_adversarial) by MGDA, adversarially trained weights."""
 
     placement: PlacementName = placement_setting(
-        "accurate_first", "", "Known of DSARA: that accurate and robust networks want other cells near the input than near the "
-        "output, and its network's rule, which is ARNAS's.")
+        "accurate_first", "", "Known of DSARA: accurate and robust networks prefer different cells near the input and near the "
+        "output, and its network has ARNAS's rule.")
     width_ratio: WidthRatio = width_ratio_setting(
-        "1:2:2", "", "Known of DSARA: that the widths' ratio is a part of its search space, and its network's ratio, 1:2:2.")
+        "1:2:2", "", "Known of DSARA: its search space includes the ratio of the widths, and its network has 1:2:2.")
     switch_epoch: int = setting(
-        20, "Last epoch of stage 1, counted from 0: up to it alphas follow the adversarial loss alone, behind it both losses. "
-        "-1: no stage 1, which at equal lambda is ARNAS step for step. Known: that there are two stages. Ours: the epoch, after "
-        "an unused branch of ARNAS's released code (epoch <= 20, of 50).", group="Schedule", ge=-1,
+        20, "Last epoch of stage 1, counted from 0. Alphas follow the adversarial loss alone in stage 1, and both losses in "
+        "stage 2. -1: no stage 1, which at equal lambda equals ARNAS step for step. Known: that there are two stages. Ours: the "
+        "epoch, from an unused branch of ARNAS's released code (epoch <= 20, of 50).", group="Schedule", ge=-1,
         deviation="stage 1 to epoch {value}")
     adversarial_lambda: float = setting(
-        1.0, "lambda on the adversarial objective in stage 2; stage 1 has nothing to weigh and takes the loss as it is. Not "
-        "known; ours: 1, where ARNAS has 0.1. So DSARA at its default against ARNAS at its own compares stages and lambda at "
-        "once: set both to the same lambda to compare the stages. MGDA turns scaling around: a smaller lambda makes the "
-        "adversarial direction stronger.", group="Architecture", gt=0, le=100, deviation="lambda {value}")
+        1.0, "lambda, the coefficient of the adversarial objective in stage 2; no effect in stage 1. MGDA reverses its effect: a "
+        "smaller lambda makes the adversarial direction stronger. Not known; ours: 1, while ARNAS has 0.1. To compare only the "
+        "stages of DSARA and ARNAS, set the same lambda for both.", group="Architecture", gt=0, le=100,
+        deviation="lambda {value}")
     solver: Literal["unrolled", "first_order_weights"] = setting(
-        "unrolled", "Differs unless unrolled (whichever the paper's is: it is not known). unrolled: MGDA weighs the unrolled "
-        "gradients, as in ARNAS. first_order_weights: MGDA weighs the gradients at the present weights, and the weighted sum of "
-        "the losses is unrolled once, as comments in an unused file of ARNAS's released code suggest. No effect in first order.",
-        group="Deviations")
+        "unrolled", "Differs unless unrolled: selects the gradients that MGDA weighs; the paper's choice is not known. unrolled: "
+        "the unrolled gradients, as in ARNAS; first_order_weights: the gradients at the current weights, after which the "
+        "weighted sum of the losses is unrolled once, as comments in an unused file of ARNAS's released code suggest. No effect "
+        "in first order.", group="Deviations")
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},
@@ -57,16 +57,16 @@ class DsaraConfig(RobustBilevelConfig):
     def _both_losses_are_descended(self) -> DsaraConfig:
         if self.switch_epoch > self.epochs - 2:
             raise ConfigError(problems={"switch_epoch":
-                f"switch_epoch must be at most {self.epochs - 2}, so that stage 2 has one of the {self.epochs} "
+                f"switch_epoch must be at most {self.epochs - 2}, so that stage 2 has at least one of the {self.epochs} "
                 f"epochs (counted from 0), got {self.switch_epoch}; lower it or search for more epochs."})
         return self
 
     def stage(self, epoch: int) -> int:
-        """1 or 2: the stage of an epoch counted from 0."""
+        """Return the stage, 1 or 2, of an epoch counted from 0."""
         return 1 if epoch <= self.switch_epoch else 2
 
     def deviations(self) -> list[str]:
-        """See `RunConfig.deviations`."""
+        """Return a change of the solver in addition to the inherited deviations."""
         apart = self.solver == "first_order_weights" and self.unrolled
         return super().deviations() + (["first-order weights"] if apart else [])
 
@@ -74,8 +74,9 @@ class DsaraConfig(RobustBilevelConfig):
 METHODS.add("dsara", Method(
     name="dsara",
     title="DSARA",
-    summary="Two stages on an adversarially trained supernet: alphas first follow the adversarial loss alone, then natural and "
-            "adversarial loss together (two-objective MGDA). Its search code is not public; unknown settings are ARNAS's.",
+    summary="Searches in two stages on an adversarially trained supernet: alphas first follow the adversarial loss alone, then "
+            "natural and adversarial loss together (two-objective MGDA). The search code is not public; unknown settings are "
+            "ARNAS's.",
     source="Differentiable Search of Accurate and Robust Architectures, arXiv 2212.14049, 2023",
     year=2023,
     config=DsaraConfig,

@@ -9,7 +9,7 @@ from pydantic import model_validator
 
 from engine.config import Pixels, normalisation, setting
 from engine.errors import ConfigError
-from engine.search.config import READ_LOWER, READ_UPPER, BilevelConfig
+from engine.search.config import GRADIENT_WEIGHTINGS, READ_LOWER, READ_UPPER, BilevelConfig
 from engine.search.methods.registry import METHODS, Method
 from engine.search.registries import WEIGHTINGS, Bound, E2rnasWeighting, Normalisation
 
@@ -17,59 +17,62 @@ CODE = "E2RNAS code of 2020-11"
 
 
 class E2rnasConfig(BilevelConfig):
-    """E2RNAS: min over alpha of (L_natural, parameters) by MGDA, weights trained on one-step adversarial images.
+    """Settings of E2RNAS: min over alpha of (L_natural, parameters) by MGDA, weights trained on one-step adversarial images.
 
-    The defaults are the released main runs' (CIFAR-10, L = 1e6), slips included; each repair is a switch under "Deviations".
-    The method of the same name of 2021 (IJCNN 2022; five objectives) is another one, e2rnas2021.
+    The defaults are those of the released main runs (CIFAR-10, L = 1e6), including the code's mistakes; each correction is a
+    setting of the group "Deviations". The later method of the same name (2021, IJCNN 2022; five objectives) is e2rnas2021.
     """
 
     batch_size: int = setting(64, "Images per step, drawn from each of the weights and alphas splits.", group="Schedule",
                               source=CODE, ge=2, le=8192)
     channels: int = setting(16, "Channels C of the first cells of the supernet; even.", step=2,
                             group="Supernet", source=CODE, ge=2, le=512)
-    cutout: int = setting(16, "Side of the square that is blanked; 0 for none.", group="Augmentation", source=CODE, unit="pixels",
-                          ge=0, le=64)
+    cutout: int = setting(16, "Side length of a random square that is blanked; 0 for none.", group="Augmentation", source=CODE,
+                          unit="pixels", ge=0, le=64)
     normalise: bool = normalisation(True, CODE)
     training_epsilon: Pixels = setting(
-        2 / 255, "L-infinity radius of the one-step attack that the weights are trained on, pixel space. Its step is 1.25 times "
-        "that.", group="Attack in search", source=CODE, deviation="training epsilon {value}")
+        2 / 255, "L-infinity radius of the one-step attack in the training of the weights, pixel space. Its step is 1.25 times "
+        "the radius.", group="Attack in search", source=CODE, deviation="training epsilon {value}")
     size_lower: float = setting(
-        1e6, "L, the smallest number of parameters wanted. With the published sum the size objective is inert at this default: "
-        "the sum begins at 1,831,168 (16 channels, 8 layers), so max(1, L - N) is 1 and its gradient zero until the network "
-        "collapses towards operations without parameters. Published runs: 5e5 to 1.2e6.", group="Architecture", source=CODE,
+        1e6, "L, the smallest desired number of parameters. With the published count, the size objective is inert at this "
+        "default: the count begins at 1,831,168 (16 channels, 8 layers), so max(1, L - N) is 1 and its gradient zero until the "
+        "network collapses to operations without parameters. Published runs: 5e5 to 1.2e6.", group="Architecture", source=CODE,
         ge=0, le=1e12, deviation="L {value}")
     size_upper: float = setting(
-        1e6, "U, the largest number of parameters wanted; read by the bounds max and both.", group="Architecture", source=CODE,
+        1e6, "U, the largest desired number of parameters; used by the bounds max and both.", group="Architecture", source=CODE,
         ge=0, le=1e12, deviation="U {value}")
     size_bound: Bound = setting(
-        "min", "Differs unless min: the loss of the number of parameters N. min: max(1, L - N); max: max(1, N - U); none: N; "
-        "later code: min_later, max(L, N); abs, |L - N|; both, N + max(1, N - U, L - N).", group="Deviations", source=CODE)
+        "min", "Differs unless min: selects the loss of the number of parameters N. min: max(1, L - N); max: max(1, N - U); "
+        "none: N. From the later code, min_later: max(L, N); abs: |L - N|; both: N + max(1, N - U, L - N).", group="Deviations",
+        source=CODE)
     parameter_count: Literal["published", "modules"] = setting(
-        "published", "Differs when modules: the parameters of the real modules, each edge once, with L and U moved to the same "
-        "quantile of that count's range. published: a slip of the released code charges every edge for all fourteen, and the "
-        "objective is inert at the default L.", group="Deviations", source=CODE)
+        "published", "Differs when modules: selects how parameters are counted. published: as in the released code, which by "
+        "mistake counts all fourteen edges at every edge, so that the objective is inert at the default L; modules: the "
+        "parameters of the real modules, each edge once, with L and U moved to the same quantile of this count's range.",
+        group="Deviations", source=CODE)
     gradient_sum: Literal["added", "apart"] = setting(
-        "added", "Differs when apart: the solver sees the two gradients. added: the released code never clears the unrolled "
-        "network's gradients, so that the solver sees g1 and g1 + g2, and alphas descend (1 + c1) g1 + (1 + c2) g2. An inert "
-        "size objective then has the weight 0.001; apart it has 0.999.", group="Deviations", source=CODE)
+        "added", "Differs when apart: selects the gradients that the solver sees. added: g1 and g1 + g2, because the released "
+        "code never clears the unrolled network's gradients, and alphas descend (1 + c1) g1 + (1 + c2) g2; apart: g1 and g2. An "
+        "inert size objective has the weight 0.001 with added and 0.999 with apart.", group="Deviations", source=CODE)
     weighting: E2rnasWeighting = setting(
-        "mgda", "Differs unless mgda: where the weights of the losses come from. sum: the released code's ablation without MGDA, "
-        "whose gradients accumulate, so that alphas descend 2 (g1 + g2); plain_sum: g1 + g2; equal: the same for each, together "
-        "1; the others follow the gradients, as MGDA does. All but sum see the gradients apart; solver and gradient_sum then "
-        "have no effect.", group="Deviations", source=CODE)
+        "mgda", f"Differs unless mgda: determines the weights of the losses. {GRADIENT_WEIGHTINGS}; sum: the released code's "
+        "ablation without MGDA, whose gradients accumulate, so that alphas descend 2 (g1 + g2); plain_sum: g1 + g2; equal: equal "
+        "weights that sum to 1. Unless mgda, solver and gradient_sum have no effect; all but sum see g1 and g2.",
+        group="Deviations", source=CODE)
     solver: Literal["published", "exact"] = setting(
-        "published", "Differs when exact: MGDA's weights reach 0 and 1. published: where one gradient alone is best, they are "
-        "0.999 and 0.001.", group="Deviations", source=CODE)
+        "published", "Differs when exact: selects the weights of MGDA if a single gradient is best. published: 0.999 and 0.001; "
+        "exact: 1 and 0.", group="Deviations", source=CODE)
     without_inert: bool = setting(
-        False, "Differs: an objective whose gradient is zero is left out, and the other has the weight 1.", group="Deviations")
+        False, "Differs when on: leaves out an objective whose gradient is zero, so that the other has the weight 1.",
+        group="Deviations")
     gradient_normalisation: Normalisation = setting(
-        "none", "Differs unless none: gradients are divided before the solver by their norm (l2), the loss (loss) or both "
-        "(loss+).", group="Deviations", source=CODE)
+        "none", "Differs unless none: divides each gradient before the solver. none: no division; l2: by its norm; loss: by its "
+        "loss; loss+: by both.", group="Deviations", source=CODE)
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},
         "scout": {"epochs": 10},
-        # L and U at the same quantile of the sum's range as 1e6 at 16 channels and 8 layers.
+        # L and U at the same quantile of the count's range as 1e6 at 16 channels and 8 layers.
         "quick": {"channels": 8, "layers": 5, "epochs": 16, "batch_size": 40, "alpha_learning_rate": 0.05,
                   "size_lower": 2.19e5, "size_upper": 2.19e5, "threads": 2},
         "smoke": {"channels": 4, "layers": 4, "epochs": 1, "steps_per_epoch": 2, "batch_size": 8, "images": 64},
@@ -80,22 +83,22 @@ class E2rnasConfig(BilevelConfig):
         if self.size_bound == "both" and self.size_lower > self.size_upper:
             raise ConfigError(problems={"size_lower":
                 f"size_lower must be at most size_upper with the bound both, got {self.size_lower:g} and "
-                f"{self.size_upper:g}; lower the one or raise the other."})
+                f"{self.size_upper:g}; lower size_lower or raise size_upper."})
         return self
 
     def inert(self) -> set[str]:
-        """Return the bounds that the size loss does not read."""
+        """Return the limits that the size loss does not use."""
         return ({"size_lower"} if self.size_bound not in READ_LOWER else set()) | (
             {"size_upper"} if self.size_bound not in READ_UPPER else set())
 
     @classmethod
     def of_record(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the settings of a run's record; in runs older than the setting `halves`, sum is today's plain_sum."""
+        """Return the recorded settings of a run; in runs older than the setting `halves`, sum meant today's plain_sum."""
         is_older = values.get("weighting") == "sum" and "halves" not in values
         return super().of_record(values) | ({"weighting": "plain_sum"} if is_older else {})
 
     def deviations(self) -> list[str]:
-        """See `RunConfig.deviations`."""
+        """Return changes to size loss, weighting and solver in addition to the inherited deviations."""
         names = super().deviations()
         if self.size_bound != "min":
             names.append(f"size bound {self.size_bound}")
@@ -117,7 +120,7 @@ class E2rnasConfig(BilevelConfig):
 METHODS.add("e2rnas", Method(
     name="e2rnas",
     title="E2RNAS (2020)",
-    summary="Descends the natural loss and the number of parameters together (two-objective MGDA) on a DARTS supernet whose "
+    summary="Minimises the natural loss and the number of parameters together (two-objective MGDA) on a DARTS supernet whose "
             "weights are trained on one-step adversarial images. As published, the size objective is inert at its default.",
     source="Effective, Efficient and Robust Neural Architecture Search, arXiv 2011.09820, 2020",
     year=2020,

@@ -14,32 +14,32 @@ from engine.search.methods.registry import METHODS, Method
 
 
 class PcDartsConfig(NaturalBilevelConfig):
-    """PC-DARTS: min over alpha and beta of L_natural(w), first order. The defaults are the published search on CIFAR-10."""
+    """Settings of PC-DARTS: min over alpha and beta of L_natural(w), first order. Defaults: the published search on CIFAR-10."""
 
     batch_size: int = setting(256, "Images per step, drawn from each of the weights and alphas splits.", group="Schedule",
                               source="PC-DARTS code", ge=2, le=8192)
-    warmup_epochs: int = setting(15, "First epochs in which the weights are trained and alphas and betas rest.", unit="epochs",
+    warmup_epochs: int = setting(15, "Epochs at the start that train only the weights, not alphas and betas.", unit="epochs",
                                   group="Schedule", source="PC-DARTS code", ge=0, deviation="warm-up of {value} epochs")
     channels: int = setting(16, "Channels C of the first cells of the supernet; a multiple of 2 K.", group="Supernet",
                             source="PC-DARTS code", ge=2, le=512)
     partial: int = setting(
-        4, "K: the operations of an edge act on 1/K of the channels, the others bypass them. 1: on all.", group="Supernet",
-        source="PC-DARTS code", ge=1, le=64, deviation="K = {value}")
-    weights_learning_rate: float = setting(0.1, "Learning rate of SGD on the weights at the first epoch.", group="Weights",
+        4, "K: the operations of an edge act on 1/K of the channels, and the other channels bypass them. With 1, they act on all "
+        "channels.", group="Supernet", source="PC-DARTS code", ge=1, le=64, deviation="K = {value}")
+    weights_learning_rate: float = setting(0.1, "Learning rate of SGD on the weights in the first epoch.", group="Weights",
                                            source="PC-DARTS code", gt=0, le=10)
     weights_learning_rate_min: float = setting(
-        0.0, "Its value at the end of the cosine schedule: zero in the paper, 0.001 in the released code.", group="Weights",
+        0.0, "Learning rate at the end of the cosine schedule: zero in the paper, 0.001 in the released code.", group="Weights",
         source="PC-DARTS", ge=0, le=10)
     alpha_learning_rate: float = setting(6e-4, "Learning rate of Adam on alphas and betas.", group="Architecture",
                                          source="PC-DARTS code", gt=0, le=10)
     alpha_weight_decay: float = setting(1e-3, "Weight decay of Adam on alphas and betas.", group="Architecture",
                                         source="PC-DARTS code", ge=0, le=1)
     unrolled: bool = setting(
-        False, "Differs when on (second order): the architecture gradient goes through one unrolled weight step.",
-        group="Deviations", source="PC-DARTS code")
+        False, "Differs when on: selects the order of the architecture gradient. Off: first order; on: second order, through one "
+        "unrolled weight step.", group="Deviations", source="PC-DARTS code")
     edge_weights: bool = setting(
-        True, "Differs when off: the edges into a node are added as they are, without the weights softmax(beta) that partial "
-        "channels are meant to be steadied by.", group="Deviations", source="PC-DARTS code")
+        True, "Differs when off: weights the edges into a node by softmax(beta), which stabilises the search with partial "
+        "channels. Off: edges are added without weights.", group="Deviations", source="PC-DARTS code")
     normalise: bool = normalisation(True, "PC-DARTS code")
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -47,7 +47,7 @@ class PcDartsConfig(NaturalBilevelConfig):
         "scout": {"epochs": 10, "warmup_epochs": 3},
         "quick": {"channels": 8, "layers": 5, "epochs": 16, "warmup_epochs": 5, "batch_size": 40, "alpha_learning_rate": 0.05,
                   "threads": 2},
-        # One step of warm-up and one behind it.
+        # One step of warm-up and one after it.
         "smoke": {"channels": 8, "layers": 4, "epochs": 2, "warmup_epochs": 1, "steps_per_epoch": 1, "batch_size": 8,
                   "images": 64},
     }
@@ -57,33 +57,32 @@ class PcDartsConfig(NaturalBilevelConfig):
         unit = 2 * self.partial
         if self.channels % unit:
             raise ConfigError(problems={"channels":
-                f"channels must be a multiple of {unit} (operations act on 1/{self.partial} of them, which a "
-                f"reduction splits in two halves), got {self.channels}; take {-(-self.channels // unit) * unit} or "
-                "change partial."})
+                f"channels must be a multiple of {unit} (operations act on 1/{self.partial} of them, which a reduction splits "
+                f"into two halves), got {self.channels}; use {-(-self.channels // unit) * unit} or change partial."})
         return self
 
     @model_validator(mode="after")
     def _alphas_move_in_an_epoch(self) -> PcDartsConfig:
         if self.warmup_epochs > self.epochs - 1:
             raise ConfigError(problems={"warmup_epochs":
-                f"warmup_epochs must be at most {self.epochs - 1}, so that alphas move in one of the {self.epochs} "
-                f"epochs, got {self.warmup_epochs}; lower it or search for more epochs."})
+                f"warmup_epochs must be at most {self.epochs - 1}, so that at least one of the {self.epochs} epochs trains "
+                f"alphas, got {self.warmup_epochs}; lower it or search for more epochs."})
         return self
 
     def supernet_settings(self) -> dict[str, Any]:
-        """See `SearchConfig.supernet_settings`."""
+        """Return the partial channels and edge weights in addition to the inherited arguments."""
         return super().supernet_settings() | {"partial": self.partial, "edge_weights": self.edge_weights}
 
     def deviations(self) -> list[str]:
-        """See `RunConfig.deviations`."""
+        """Return missing edge weights in addition to the inherited deviations."""
         return super().deviations() + ([] if self.edge_weights else ["no edge weights"])
 
 
 METHODS.add("pcdarts", Method(
     name="pcdarts",
     title="PC-DARTS",
-    summary="DARTS in first order with operations on a quarter of the channels and a weight for every edge; the weights are "
-            "trained alone for the first epochs. No attack anywhere in the search.",
+    summary="First-order DARTS whose operations act on a quarter of the channels, with a weight for every edge. The first epochs "
+            "train only the weights. The search uses no attack.",
     source="Xu et al.: PC-DARTS: Partial Channel Connections for Memory-Efficient Architecture Search, ICLR 2020, "
            "arXiv 1907.05737",
     year=2020,

@@ -1,6 +1,6 @@
 """Settings of random search. Imports no torch.
 
-No paper fixes them: what is set here is our own default, or, where a source is named, ARNAS's.
+No paper fixes them: the defaults are our own, or ARNAS's where a source is named.
 """
 
 from __future__ import annotations
@@ -18,38 +18,37 @@ from engine.search.methods.registry import METHODS, Method
 
 
 class RandomSearchConfig(SearchConfig):
-    """Random search: n random genotypes, each trained adversarially for a few epochs, measured and ranked."""
+    """Settings of random search: n random genotypes, each trained adversarially for a few epochs, measured and ranked."""
 
     on_supernet: ClassVar[bool] = False
 
     candidates: int = setting(
-        10, "Random genotypes that are trained, measured and ranked. Our default.", group="Schedule", ge=1, le=1000)
+        10, "Number of random genotypes to train, measure and rank. Our default.", group="Schedule", ge=1, le=1000)
     epochs: int = setting(
-        50, "Epochs of all candidates together; each has an equal share, at least 2. The last of a share trains nothing: it "
-        "measures the finished network on the select split. Our default: as many as ARNAS's search has.", group="Schedule", ge=2,
-        le=100_000)
+        50, "Epochs of all candidates together; each has an equal share of at least 2. The last epoch of a share measures the "
+        "trained network on the select split. Our default: the epochs of ARNAS's search.", group="Schedule", ge=2, le=100_000)
     channels: int = setting(24, "Channels C of the first cells of each candidate; even.", step=2,
                             group="Candidates", source="ARNAS code", ge=2, le=512)
-    layers: int = setting(8, "Cells of each candidate.", group="Candidates", source="ARNAS code", ge=4, le=64)
-    placement: PlacementName = placement_setting("accurate_first", "ARNAS code", "Its cells are those that are drawn.",
+    layers: int = setting(8, "Number of cells of each candidate.", group="Candidates", source="ARNAS code", ge=4, le=64)
+    placement: PlacementName = placement_setting("accurate_first", "ARNAS code", "The search draws cells of these kinds.",
                                                  group="Candidates")
     width_ratio: WidthRatio = width_ratio_setting("1:2:2", "ARNAS code", group="Candidates")
     ranking: Ranking = setting(
-        "adversarial", "Which candidate is the result. adversarial, natural: that of the highest such accuracy on the select "
-        "split, the other accuracy between equals; none: the first, whatever it measures: a random baseline. Our default.",
+        "adversarial", "Selects the resulting candidate. adversarial, natural: the highest adversarial or natural accuracy on "
+        "the select split, with ties broken by the other accuracy; none: the first candidate, a random baseline. Our default.",
         group="Candidates")
     epsilon: Pixels = setting(8 / 255, "L-infinity radius of the attack in training and in ranking, pixel space.",
                               group="Attack in search", source="ARNAS code", deviation="epsilon {value}")
-    step_size: Pixels = setting(0.01, "Step of PGD in training, pixel space.", group="Attack in search",
+    step_size: Pixels = setting(0.01, "Step size of PGD in training, pixel space.", group="Attack in search",
                                 source="ARNAS code, retraining", deviation="attack step {value}")
-    attack_steps: int = setting(7, "Steps of PGD in training.", group="Attack in search", source="ARNAS code", ge=1, le=1000,
-                                deviation="{value} attack steps")
-    start_noise: float = setting(0.001, "Standard deviation of the normal noise PGD starts from in training.",
+    attack_steps: int = setting(7, "Number of PGD steps in training.", group="Attack in search", source="ARNAS code", ge=1,
+                                le=1000, deviation="{value} attack steps")
+    start_noise: float = setting(0.001, "Standard deviation of the normal noise that PGD starts from in training.",
                                  group="Attack in search", source="ARNAS code, retraining", ge=0, le=1,
                                  deviation="start noise {value}")
     ranking_steps: int = setting(
-        20, "Steps of PGD (step epsilon/4, from anywhere in the ball) that measures a candidate. Our default: as a retraining "
-        "ranks its checkpoints.", group="Attack in search", ge=1, le=1000)
+        20, "Steps of the PGD that measures a candidate (step size epsilon/4, from a random point of the ball). Our default: "
+        "that of checkpoint selection in a retraining.", group="Attack in search", ge=1, le=1000)
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},
@@ -66,7 +65,7 @@ class RandomSearchConfig(SearchConfig):
         if self.epochs % self.candidates or self.epochs // self.candidates < 2:
             raise ConfigError(problems={"epochs":
                 f"epochs must be a multiple of the {self.candidates} candidates, at least 2 for each (the last one "
-                f"measures), got {self.epochs}; take {share * self.candidates} or {(share + 1) * self.candidates}."})
+                f"measures), got {self.epochs}; use {share * self.candidates} or {(share + 1) * self.candidates}."})
         return self
 
     @property
@@ -75,20 +74,20 @@ class RandomSearchConfig(SearchConfig):
         return self.epochs // self.candidates
 
     def deviations(self) -> list[str]:
-        """See `RunConfig.deviations`: nothing is published to differ from; the name says what else was drawn or counted."""
+        """Return a changed ranking in addition to the inherited deviations. They are differences from our own defaults."""
         ranking = {"adversarial": [], "natural": ["ranked by natural accuracy"], "none": ["unranked"]}[self.ranking]
         return super().deviations() + ranking
 
     def training_epoch(self, epoch: int) -> tuple[int, int]:
-        """See `SearchConfig.training_epoch`."""
+        """Return (epoch within the training of the current candidate, number of its training epochs)."""
         return epoch % self.candidate_epochs, self.candidate_epochs - 1
 
 
 METHODS.add("random_search", Method(
     name="random_search",
     title="Random search",
-    summary="The baseline: draws architectures at random, trains each adversarially for a few epochs on its own, and ranks them "
-            "by adversarial accuracy on the select split. It has no supernet and no architecture weights.",
+    summary="A baseline: draws architectures at random, trains each adversarially for a few epochs, and ranks them by "
+            "adversarial accuracy on the select split. It has no supernet and no architecture weights.",
     source="A standard baseline; no paper fixes its settings",
     config=RandomSearchConfig,
     implementation="engine.search.methods.random_search.method:RandomSearch",

@@ -142,5 +142,5 @@ def test_a_switch_that_leaves_no_epoch_for_stage_two_is_refused() -> None:
 def test_help_says_what_is_known_and_what_a_comparison_with_arnas_confounds() -> None:
     words = {name: str(DsaraConfig.model_fields[name].description) for name in ("switch_epoch", "adversarial_lambda", "solver")}
     assert "Known" in words["switch_epoch"] and "Ours" in words["switch_epoch"]
-    assert "ours: 1, where ARNAS has 0.1" in words["adversarial_lambda"] and "same lambda" in words["adversarial_lambda"]
+    assert "ours: 1, while ARNAS has 0.1" in words["adversarial_lambda"] and "same lambda" in words["adversarial_lambda"]
     assert "not known" in words["solver"]

@@ -146,8 +146,8 @@ def test_the_stage_says_when_the_warm_up_ends() -> None:
 @pytest.mark.parametrize(("changes", "sentence"), [
     ({"epochs": 10, "warmup_epochs": 10}, "warmup_epochs must be at most 9.*got 10; lower it"),
     ({"epochs": 10}, "warmup_epochs must be at most 9"),
-    ({"channels": 12}, "channels must be a multiple of 8 .*got 12; take 16 or change partial"),
-    ({"partial": 3}, "channels must be a multiple of 6 .*got 16; take 18"), ({"partial": 0}, "partial")])
+    ({"channels": 12}, "channels must be a multiple of 8 .*got 12; use 16 or change partial"),
+    ({"partial": 3}, "channels must be a multiple of 6 .*got 16; use 18"), ({"partial": 0}, "partial")])
 def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         build("search", "pcdarts", "digits", "paper", changes)

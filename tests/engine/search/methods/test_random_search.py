@@ -289,7 +289,7 @@ def test_epochs_are_shared_equally_or_refused() -> None:
     rates = [learning_rate(config, epoch) for epoch in range(10)]
     assert rates[:5] == rates[5:] and rates[:5] == sorted(rates[:5], reverse=True)
     assert rates[4] == pytest.approx(config.weights_learning_rate_min)
-    for epochs, advice in ((7, "take 6 or 9"), (3, "take 6 or 9"), (11, "take 9 or 12")):
+    for epochs, advice in ((7, "use 6 or 9"), (3, "use 6 or 9"), (11, "use 9 or 12")):
         with pytest.raises(ConfigError, match=f"multiple of the 3 candidates.*{advice}"):
             build("search", "random_search", "digits", "smoke", {"candidates": 3, "epochs": epochs})
 
