@@ -132,6 +132,13 @@ def value_of(info: FieldInfo, text: str) -> Any:
 class _YamlLoader(yaml.BaseLoader):  # type: ignore[misc]
     """Reads every value as text, like a word of a command: YAML itself takes the widths 1:2:4 for a number."""
 
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Return the next node. Raises ConfigError: it is an alias; a few of them can stand for gigabytes."""
+        if self.check_event(yaml.AliasEvent):
+            raise ConfigError("A configuration file must write out every value, got a YAML alias (*name); replace it by its "
+                              "value.")
+        return super().compose_node(parent, index)
+
     def construct_scalar(self, node: Any) -> Any:
         """Return the text, or None for an empty value and null."""
         plain = isinstance(node, yaml.ScalarNode) and node.style is None
@@ -147,7 +154,8 @@ def _read(text: str | bytes) -> dict[str, Any]:
     """Return the JSON or YAML object."""
     try:
         text = text.decode() if isinstance(text, bytes) else text
-        record = json.loads(text, object_pairs_hook=_once) if text.lstrip().startswith("{") else _read_yaml(text)
+        is_json = text.lstrip().startswith("{")
+        record = json.loads(text, object_pairs_hook=_once) if is_json else yaml.load(text, Loader=_YamlLoader)
     except ConfigError:
         raise
     except (ValueError, RecursionError, yaml.YAMLError) as problem:
@@ -156,12 +164,6 @@ def _read(text: str | bytes) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise ConfigError(f"A configuration file must name {', '.join(ENTRIES)}, got {shortened(record)}; {ADVICE}.")
     return record
-
-
-def _read_yaml(text: str) -> Any:
-    if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):  # a few of them can stand for gigabytes
-        raise ConfigError("A configuration file must write out every value, got a YAML alias (*name); replace it by its value.")
-    return yaml.load(text, Loader=_YamlLoader)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

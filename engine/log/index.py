@@ -22,8 +22,27 @@ from engine.log.ingest import CHUNK_BYTES, Ingester, IngestReport
 INDEX = "index.duckdb"
 # Types of columns: text, whole number, number that may be missing, yes or no.
 TEXT, INT, NUMBER, FLAG = "str", "int64", "float64", "bool"
+
+
+class Turn:
+    """One turn at a time to write a database, and a count of the changes.
+
+    Attributes:
+        lock: held during an ingest.
+        changes: how many changes were committed. Answers from before the latest one are out of date.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.changes = 0
+
+    def count_change(self) -> None:
+        """Count a change; the caller holds the lock."""
+        self.changes += 1
+
+
 _guard = threading.Lock()
-_locks: dict[Path, threading.RLock] = {}  # one per runs folder: two logs of one process share a database file
+_turns: dict[Path, Turn] = {}  # one per runs folder: two logs of one process share a database file
 _owned: set[Path] = set()
 
 
@@ -49,7 +68,7 @@ class Index:
         self._con = con
         self._chunk_bytes = chunk_bytes
         with _guard:
-            self._lock = _locks.setdefault(root, threading.RLock()) if owner else threading.RLock()
+            self._turn = _turns.setdefault(root, Turn()) if owner else Turn()
 
     @classmethod
     def open(cls, root: Path | str, *, in_memory: bool = False, chunk_bytes: int = CHUNK_BYTES) -> Self:
@@ -78,8 +97,9 @@ class Index:
 
     def close(self) -> None:
         """Close the index; later queries fail."""
-        with self._lock:
+        with self._turn.lock:
             self._con.close()
+            self._turn.count_change()  # answers from memory end too
             _owned.discard(self.root)
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
@@ -93,7 +113,7 @@ class Index:
             RunError: `run` is not a run id.
             RunLogError: DuckDB could not take in the rows even in memory; earlier rows are still there.
         """
-        with self._lock:
+        with self._turn.lock:
             try:
                 return self._ingest(run)
             except duckdb.Error as problem:
@@ -105,13 +125,14 @@ class Index:
 
     def _ingest(self, run: str | None) -> IngestReport:
         with self.cursor() as cursor:
-            return Ingester(cursor, self.root, self._chunk_bytes).ingest(run)
+            return Ingester(cursor, self.root, self._chunk_bytes, self._turn.count_change).ingest(run)
 
     def _leave_file(self, problem: duckdb.Error) -> None:
         """Continue in memory when the file cannot be written, so that a full disk never stops the pages."""
         self.trouble = (f"{self.root / INDEX} cannot be written ({problem}). The index is kept in memory; free disk space and "
                         "restart the dashboard.")
         file, self._con = self._con, _in_memory()
+        self._turn.count_change()
         self.owner = False
         _owned.discard(self.root)
         file.close()  # queries in progress have their own cursors

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,12 +59,17 @@ class Position:
 
 
 class Ingester:
-    """Reads the folders in `root` into the database of `con`. The caller makes sure that only one works at a time."""
+    """Reads the folders in `root` into the database of `con`. The caller makes sure that only one works at a time.
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, root: Path, chunk_bytes: int = CHUNK_BYTES) -> None:
+    `on_change` is called after each commit.
+    """
+
+    def __init__(self, con: duckdb.DuckDBPyConnection, root: Path, chunk_bytes: int = CHUNK_BYTES,
+                 on_change: Callable[[], None] = lambda: None) -> None:
         self.con = con
         self.root = root
         self.chunk_bytes = chunk_bytes
+        self.on_change = on_change
         self.report = IngestReport()
         self.batch = Batch()
         self.moved: dict[int, Position] = {}
@@ -102,7 +107,7 @@ class Ingester:
     def _remove(self, numbers: list[int]) -> None:
         if not numbers:
             return
-        with transaction(self.con):
+        with self._transaction():
             for table in schema.TABLES:
                 self.con.execute(f"delete from {table} where number in (select unnest(?))", [numbers])
         self.report.removed += len(numbers)
@@ -121,7 +126,7 @@ class Ingester:
         if not rows:
             return
         numbers = [row[0] for row in rows]
-        with transaction(self.con):
+        with self._transaction():
             self.con.execute("delete from folder where number in (select unnest(?))", [numbers])
             insert(self.con, "folder", rows)
             self.con.execute("insert into ingest select n, 0, -1, 0, 0, '', null, 0 from (select unnest(?) as n) "
@@ -174,7 +179,7 @@ class Ingester:
         self.batch, self.moved = Batch(), {}
         if not moved:
             return
-        with transaction(self.con):
+        with self._transaction():
             batch.write(self.con)
             for number, position in moved.items():
                 latest = [t for t in (position.last_t, batch.last_t.get(number)) if t is not None]
@@ -193,7 +198,7 @@ class Ingester:
 
     def _reset(self, position: Position) -> None:
         """Delete everything read from a file that was replaced or truncated."""
-        with transaction(self.con):
+        with self._transaction():
             for table in schema.TABLES:
                 if table not in ("folder", "ingest", "worst"):
                     self.con.execute(f"delete from {table} where number = ?", [position.number])
@@ -213,7 +218,7 @@ class Ingester:
             worst = self._worst_of(path) if stamp else None
             images, correct = worst or (None, None)
             low, high = wilson(worst[1], worst[0]) if worst and worst[0] else (None, None)
-            with transaction(self.con):
+            with self._transaction():
                 self.con.execute("delete from worst where number = ?", [number])
                 self.con.execute("delete from faults where number = ? and seq = ?", [number, OUTCOMES_FAULT])
                 self.con.execute("insert into worst values (?, ?, ?, ?, ?, ?)", [number, stamp, images, correct, low, high])
@@ -243,7 +248,7 @@ class Ingester:
             return
         # A constant list of numbers (our own, so safe in SQL) reaches the scan inside the view; a subquery would not.
         chosen = f"number in ({', '.join(map(str, stale))})"
-        with transaction(self.con):
+        with self._transaction():
             self.con.execute(f"delete from accuracy where {chosen}")
             self.con.execute(f"""
                 insert into accuracy
@@ -254,17 +259,17 @@ class Ingester:
                 group by number, split, epoch""")
             self.con.execute(f"update ingest set summarised = bytes_done where {chosen}")
 
-
-@contextmanager
-def transaction(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Commit the statements of the block together, or none of them."""
-    con.execute("begin")
-    try:
-        yield
-    except BaseException:
-        con.execute("rollback")
-        raise
-    con.execute("commit")
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Commit the statements of the block together, or none of them."""
+        self.con.execute("begin")
+        try:
+            yield
+        except BaseException:
+            self.con.execute("rollback")
+            raise
+        self.con.execute("commit")
+        self.on_change()
 
 
 def stamp_of(path: Path | str) -> str:

@@ -130,6 +130,7 @@ class RunQueries(Index):
         """Use `open` instead; arguments as of `Index`."""
         super().__init__(*arguments, **options)
         self._settled: dict[str, tuple[tuple[str, ...], RunState]] = {}
+        self._stored: dict[str | None, tuple[int, pd.DataFrame]] = {}
 
     def runs(self) -> pd.DataFrame:
         """Return one row per run, newest first, with columns `RUNS`.
@@ -226,12 +227,7 @@ class RunQueries(Index):
 
     def _listed(self, run: str | None) -> pd.DataFrame:
         """Return `runs`, or its row of one run."""
-        among = "true"
-        if run is not None:
-            family = self._rows(f"{_BELOW} select number from below", id=run)
-            among = f"number in ({', '.join(str(number) for number, in family) or -1})"
-        with self.cursor() as cursor:
-            listed = cursor.execute(_RUNS.format(among=among), {"id": run}).df()
+        listed = self._listed_from_index(run)
         states = [self._state(name, problem) for name, problem in zip(listed["id"], listed["problem"], strict=True)]
         for column in ("status", "cause", "silent_s", "can_stop", "can_resume"):
             listed[column] = [getattr(state, column) for state in states]
@@ -239,6 +235,23 @@ class RunQueries(Index):
         listed.loc[listed["status"] == "finished", "progress"] = 1.0
         listed.loc[~listed["status"].isin(("running", "stopping")), "seconds_left"] = None
         return listed[list(RUNS)].astype(RUNS)
+
+    def _listed_from_index(self, run: str | None) -> pd.DataFrame:
+        """Return what the index knows of `runs`, or of one run, for the caller to change.
+
+        Planning the query takes most of its time, so its answer is kept until the index changes.
+        """
+        changes = self._turn.changes  # before the query: what changes during it is asked again
+        known_at, known = self._stored.get(run, (-1, pd.DataFrame()))
+        if known_at != changes:
+            among = "true"
+            if run is not None:
+                family = self._rows(f"{_BELOW} select number from below", id=run)
+                among = f"number in ({', '.join(str(number) for number, in family) or -1})"
+            with self.cursor() as cursor:
+                known = cursor.execute(_RUNS.format(among=among), {"id": run}).df()
+            self._stored[run] = (changes, known)
+        return known.copy()
 
     def _state(self, run: str, problem: str = "") -> RunState:
         """Return the current state of a run, failed when its run.json has a `problem`.

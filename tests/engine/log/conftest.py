@@ -42,6 +42,12 @@ def log(request: pytest.FixtureRequest, ids: dict[str, str]) -> Iterator[RunLog]
         yield request.getfixturevalue("shared_log")
 
 
+@pytest.fixture(scope="session")
+def answers(shared_log: RunLog) -> dict[str, Any]:
+    """`every_query` over the sample runs, wherever they are stored."""
+    return without_revisions(every_query(shared_log))
+
+
 def opened_log(root: Path) -> Iterator[RunLog]:
     opened = RunLog.open(root)
     opened.ingest()
@@ -71,6 +77,16 @@ def every_query(log: RunLog) -> dict[str, Any]:
     for run in answers["runs"]["id"]:
         answers |= {f"{name} of {run}": question(run) for name, question in of_run.items()}
     return answers
+
+
+def without_revisions(answers: dict[str, Any]) -> dict[str, Any]:
+    """Answers of `every_query` that a copy of the folder keeps: revisions are fingerprints of files."""
+    return {name: answer for name, answer in answers.items() if "revision" not in name}
+
+
+def revisions(log: RunLog) -> dict[str, Any]:
+    """The answers of `every_query` that `without_revisions` leaves out."""
+    return {"revision": log.events_revision()} | {f"revision of {run}": log.events_revision(run) for run in log.runs()["id"]}
 
 
 def assert_same(first: dict[str, Any], second: dict[str, Any]) -> None:
