@@ -1,4 +1,4 @@
-"""What each kind of network that is chosen by name provides. Imports no torch."""
+"""The surface of networks that are chosen by name. Imports no torch."""
 
 from __future__ import annotations
 
