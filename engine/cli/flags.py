@@ -152,7 +152,8 @@ def _general(kind: str) -> RunParser:
         add("method", _choices(METHODS), "Search method. Default: arnas.")
     add("dataset", _choices(DATASETS), f"Images. Default: {'' if kind == 'search' else 'those of the parent, else '}digits.")
     add("preset", _choices(PRESETS), " ".join(f"{name}: {text}" for name, text in PRESETS.items()) + " Default: quick.")
-    add("config", "FILE", "Configuration file, JSON or YAML, such as the Launch page exports. Options on the command line override it.")
+    add("config", "FILE", "Configuration file, JSON or YAML, such as the Launch page exports. Options on the command line "
+        "override it.")
     if kind != "search":
         add("parent", "ID", "Run to follow, by its id.")
     if following := kinds_after(kind):
