@@ -28,8 +28,8 @@ class Small:
 
     Attributes:
         dataset: the official description, with the sizes and checksums of the small files.
-        folder: where the files lie.
-        images, labels: what is in them: uint8 [N, C, H, W], those of the test set last.
+        folder: the folder of the files.
+        images, labels: their content, the test set last; images are uint8 [N, C, H, W].
     """
 
     dataset: Dataset

@@ -162,7 +162,7 @@ def test_a_dataset_is_downloaded_into_the_data_folder_and_prepared(home: Path, t
             super().__init__(*arguments, directory=str(one.folder))
 
         def log_message(self, format: str, *args: object) -> None:
-            """Keeps quiet."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)

@@ -29,7 +29,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def painted(folder: Path, count: int = 25, colours: dict[str, tuple[int, int, int]] = COLOURS) -> Path:
-    """Write a folder of class folders with pictures of many sizes, formats and modes, one colour per class."""
+    """Write a folder of class folders with pictures of many sizes and formats, one colour per class."""
     for name, colour in colours.items():
         for number in range(count):
             deeper = folder / name / ("more" if number % 5 == 0 else "")

@@ -35,7 +35,7 @@ def shared_log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunLog]:
 
 @pytest.fixture
 def log(request: pytest.FixtureRequest, ids: dict[str, str]) -> Iterator[RunLog]:
-    """A log that has ingested the sample runs; a fresh one if the test requests `root` or `ids`, because then it may write."""
+    """A log that has ingested the sample runs; a fresh one if the test requests `root`, because only then can it write."""
     if "root" in request.fixturenames:
         yield from opened_log(request.getfixturevalue("root"))
     else:

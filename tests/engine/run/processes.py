@@ -40,7 +40,7 @@ def processes_of(runs: Path) -> Iterator[Path]:
 
 
 def without_supervisor(runs: Path) -> Path:
-    """Record this process as the supervisor, so that requests are written but not carried out."""
+    """Record this process as the supervisor, so that requests are written but not carried out; return `runs`."""
     (runs / "control").mkdir(parents=True, exist_ok=True)
     atomic_write_json(runs / "control" / "supervisor.json", identity(os.getpid()))
     return runs

@@ -57,7 +57,7 @@ STOPS = {"e2rnas": (1, 5, 11), "pcdarts": (1, 4, 5, 9), "random_search": (1, 6, 
 
 
 def stops() -> Iterator[Any]:
-    """Return every method with each of its stops. The stops inside a later step, one per method and stage, are the likeliest to
+    """Yield every method with each of its stops. The stops inside a later step, one per method and stage, are the likeliest to
     break a resume; the others are slow tests."""
     kept = {"e2rnas": (5,), "pcdarts": (5,), "random_search": (9, 28), "dsara": (15, 60)}
     for name in METHODS:
