@@ -101,7 +101,7 @@ def validate(cls: type[RunConfig], values: Mapping[str, Any]) -> RunConfig:
 
 
 def recorded(run: Mapping[str, Any]) -> RunConfig:
-    """Return the configuration of a run; settings newer than the run get the value that it ran with.
+    """Return the configuration of a run. A setting added after the run gets the value that describes what the run did.
 
     Args:
         run: content of its run.json.

@@ -17,14 +17,14 @@ os.environ["RAMPART_DATA"] = str(Path(tempfile.gettempdir()) / f"rampart-no-data
 
 
 def pytest_collection_finish() -> None:
-    """Modules stay to the end: the garbage collector need not look through them during every test."""
+    """Exempt the imported modules from garbage collection: scanning them in every test is wasted time."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(autouse=True)
 def fixed_randomness() -> None:
-    """Every test starts from the same random state, torch's included where the test uses torch."""
+    """Reset the random state before every test, including torch's if it is imported."""
     import sys
 
     random.seed(0)

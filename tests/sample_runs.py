@@ -36,7 +36,7 @@ PARAMETERS, MACS = 41_210, 1_204_992
 
 
 class EventsFile:
-    """Appends lines to one run's events.jsonl, as the worker does: one JSON object per line, header first."""
+    """A writer of one run's events.jsonl in the form of the worker: one JSON object per line, header first."""
 
     def __init__(self, folder: Path, *, t: float = START) -> None:
         """folder: the run's; t: time of the first event, seconds since 1970."""
@@ -46,12 +46,12 @@ class EventsFile:
             self._append({"event": "header", "schema": 1, "run": folder.name})
 
     def write(self, event: str, **fields: Any) -> None:
-        """Appends one event with the common fields; a tenth of a second passes."""
+        """Append one event with the common fields; advance its time by a tenth of a second."""
         self.t = round(self.t + 0.1, 3)
         self._append({"event": event, "t": self.t, "attempt": self.attempt, "step": self.step, "epoch": self.epoch, **fields})
 
     def write_raw(self, text: str) -> None:
-        """Appends any text, for torn and corrupt lines."""
+        """Append any text, for torn and corrupt lines."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(text)
 
@@ -61,7 +61,7 @@ class EventsFile:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes `value` as JSON the way the engine does, making the folders above."""
+    """Write `value` as JSON as the engine does; create the parent folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic_write_json(path, value)
 
@@ -69,7 +69,7 @@ def write_json(path: Path, value: Any) -> None:
 def write_run_json(root: Path, run: str, kind: str, *, method: str | None = "arnas", title: str = "ARNAS",
                    preset: str = "quick", parent: str | None = None, children: tuple[str, ...] = (),
                    created: float = START, changes: dict[str, Any] | None = None) -> Path:
-    """Makes a run folder with its run.json and returns the folder."""
+    """Create a run folder with its run.json; return the folder."""
     settings = build(kind, method, "digits", preset, changes)
     folder = root / run
     write_json(folder / "run.json", {

@@ -41,7 +41,7 @@ from engine.run.matching import matched
 
 KIND_TEXTS = {
     "search": "Search for the cells of a network that is accurate and hard to attack.",
-    "retrain": "Train a network from scratch on attacked images: a derived one, or one to compare with.",
+    "retrain": "Train a network from scratch on attacked images: a derived network, or a baseline.",
     "attack": "Measure a retrained network on the test split: natural accuracy, and accuracy under each attack.",
 }
 THEN = ("retrain", "attack")
@@ -61,7 +61,7 @@ class Choice:
 
     @property
     def form_key(self) -> str:
-        """Prefix of the form's keys. Another choice, or an imported file, is a new form."""
+        """Prefix of the form's keys. Another choice or an imported file starts a new form."""
         parts = ("launch", self.kind, self.method or "", self.dataset, self.preset, str(_imported()["number"]))
         return ".".join(parts)
 
@@ -196,7 +196,7 @@ def button(choice: Choice, values: FormValues) -> None:
 
 
 def differences(choice: Choice, values: FormValues) -> None:
-    """Draw every setting of the chain that differs from the published one, with both values, and those that steps share."""
+    """Draw the settings that differ from the published ones, with both values, and the settings that the steps share."""
     if values.config is None:
         st.markdown("Fix the settings marked in red to see the differences.")
         return
@@ -298,7 +298,7 @@ def command(choice: Choice, values: FormValues) -> None:
     st.markdown("###### Command")
     if values.config is None or choice.source.problem:
         st.caption("Fix the settings marked in red to see the command." if values.config is None else
-                   "Solve the problem above to see the command.")
+                   "Fix the problem above to see the command.")
         return
     line = requests.command_of(choice.kind, choice.method, choice.preset, choice.dataset,
                                {**choice.source.changes, **values.changes}, choice.then, choice.source.parent,

@@ -1,4 +1,4 @@
-"""Robustness: every attacked network with its intervals, in groups that were measured alike, and the test ledger."""
+"""Robustness: every attacked network with its intervals, in groups with the same fingerprint, and the test ledger."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def group_title(rows: pd.DataFrame) -> tuple[str, str]:
     """Return (heading, note) of a group."""
     first = rows.iloc[0]
     prints = str(first["fingerprint"]).split()
-    note = f"measured alike: fingerprint{'s' if len(prints) != 1 else ''} {', '.join(one[:6] for one in prints)}"
+    note = f"comparable: same fingerprint{'s' if len(prints) != 1 else ''} {', '.join(one[:6] for one in prints)}"
     return f"{dataset_title(first['dataset']) or 'Unknown dataset'}, epsilon {epsilon(first['epsilon'])}", note
 
 

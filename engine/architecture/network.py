@@ -33,9 +33,9 @@ class DerivedNetwork:
         layers: number of cells, at least 3.
         classes: number of classes.
         image_shape: (channels, height, width).
-        placement, width_ratio: as in `engine.architecture.placement.positions`; empty for the published ones.
+        placement, width_ratio: as in `engine.architecture.placement.positions`; "" for those published with the genotype.
         auxiliary: True if the network has the auxiliary head, which only training uses.
-        name: name of the genotype in print, for example "ARNAS"; "" if it has none.
+        name: display name of the genotype, for example "ARNAS"; "" if it has none.
     """
 
     genotype: Genotype

@@ -62,11 +62,11 @@ class RunParser(Parser):
 
 
 def parse(kind: str, arguments: Sequence[str]) -> RunRequest:
-    """Read the arguments after `rampart search|retrain|attack`. Options win over the file of `--config`.
+    """Read the arguments after `rampart search|retrain|attack`. Options override the `--config` file.
 
     Raises:
-        ConfigError: an unknown option, method, dataset or preset, a value that is missing or has no meaning, or a bad file.
-        RunError: there is no such parent.
+        ConfigError: an unknown option, method, dataset or preset, a missing or invalid value, or an invalid file.
+        RunError: the parent does not exist.
         SystemExit: help was printed.
     """
     early = {name: values[0] for name, values in vars(_general(kind).parse_known_args(arguments)[0]).items() if values}
@@ -157,10 +157,10 @@ def _general(kind: str) -> RunParser:
     if kind != "search":
         add("parent", "ID", "Run to follow, by its id.")
     if following := kinds_after(kind):
-        add("then", "KIND,KIND", f"Kinds of the runs that follow, for example {','.join(following)}. Give their own settings "
-            f"by kind and name, for example --{following[0]}.batch-size 64.")
+        add("then", "KIND,KIND", f"Kinds of the runs that follow, for example {','.join(following)}. Prefix their settings "
+            f"with the kind, for example --{following[0]}.batch-size 64.")
     add("runs", "DIR", "Folder of all runs. Default: $RAMPART_RUNS, else ./runs.")
-    group.add_argument("--wait", "--no-wait", action=Switch, help="Stay and show progress until the whole chain is over.")
+    group.add_argument("--wait", "--no-wait", action=Switch, help="Show progress and return when the whole chain has ended.")
     group.add_argument("--json", "--no-json", action=Switch, help="Print ids and results as JSON.")
     return parser
 
@@ -169,7 +169,7 @@ def _parser(kind: str, method: str | None, dataset: str, preset: str) -> RunPars
     """Return the parser of all options: the general ones, the settings by group, and those of the runs that may follow."""
     values = preset_values(kind, method, dataset, preset)
     chosen = f"{METHODS[method].title}, preset {preset}" if method else f"preset {preset}"
-    parser = RunParser(kind, f"{TEXTS[kind]} Numbers may be fractions like 8/255; None empties a setting that can be empty. "
+    parser = RunParser(kind, f"{TEXTS[kind]} Numbers may be fractions like 8/255; None clears an optional setting. "
                        f"The defaults shown are those of {chosen}, dataset {dataset}.", parents=[_general(kind)],
                        usage=f"rampart {kind} [options]")
     groups: dict[str, Callable[..., object]] = {}

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def usage() -> str:
     """Return the help of the command line: all verbs, one line each."""
     lines = [f"  {name:<12}{verb.text}" for name, verb in VERBS.items()]
-    return "\n".join(["usage: rampart VERB [options]", "", *lines, "", "`rampart VERB --help` says more."])
+    return "\n".join(["usage: rampart VERB [options]", "", *lines, "", "`rampart VERB --help` lists the options of a verb."])
 
 
 def _parser(verb: str) -> Parser:
@@ -136,14 +136,14 @@ def _runs(verb: str, arguments: list[str]) -> int:
 
 def _describe(verb: str, arguments: list[str]) -> int:
     parser = _parser(verb)
-    parser.add_argument("genotype", help="a name of the catalogue, a genotype as JSON, or a hand-made network like resnet-18")
+    parser.add_argument("genotype", help="a catalogue name, a genotype as JSON, or a hand-made network like resnet-18")
     parser.add_argument("--channels", type=int, help="channels C of the first cells (default 64)")
     parser.add_argument("--layers", type=int, help="number of cells (default 20)")
     parser.add_argument("--classes", type=int, default=10, help="number of classes (default 10)")
     parser.add_argument("--image-size", type=int, default=32, help="height and width in pixels (default 32)")
     parser.add_argument("--image-channels", type=int, default=3, help="channels of an image (default 3)")
-    _add_arrangement(parser, "published with the cells", default="")
-    parser.add_argument("--auxiliary", action="store_true", help="with the auxiliary head")
+    _add_arrangement(parser, "as published with the genotype", default="")
+    parser.add_argument("--auxiliary", action="store_true", help="count the auxiliary head too")
     options = parser.parse_args(arguments)
     shape = (options.image_channels, options.image_size, options.image_size)
     if is_named(options.genotype):
@@ -170,7 +170,7 @@ def _export(verb: str, arguments: list[str]) -> int:
     from engine.exchange import source, writing
 
     parser = _parser(verb)
-    parser.add_argument("what", help="id of a run, a name of the catalogue, a genotype as JSON, or the name of a hand-made "
+    parser.add_argument("what", help="id of a run, a catalogue name, a genotype as JSON, or the name of a hand-made "
                         "network such as resnet-18 (as onnx)")
     parser.add_argument("--format", choices=list(writing.FORMATS), default="json",
                         help="; ".join(f"{name}: {text}" for name, text in writing.FORMATS.items()) + " (default json)")
@@ -180,7 +180,7 @@ def _export(verb: str, arguments: list[str]) -> int:
     parser.add_argument("--classes", type=int, help="number of classes (default 10; a run's own)")
     parser.add_argument("--image-shape", type=int, nargs=3, metavar=("CHANNELS", "HEIGHT", "WIDTH"),
                         help="shape of an image (default 3 32 32; a run's own)")
-    _add_arrangement(parser, "a run's own, else published with the cells")
+    _add_arrangement(parser, "a run's own, else as published with the genotype")
     options = parser.parse_args(arguments)
     exported = source.find(options.what, api.runs_root(options.runs), channels=options.channels, layers=options.layers,
                         classes=options.classes, image_shape=options.image_shape, placement=options.placement,
@@ -201,7 +201,7 @@ def _add_arrangement(parser: Parser, default_text: str, default: str | None = No
 
 def _transplant(verb: str, arguments: list[str]) -> int:
     parser = _parser(verb)
-    parser.add_argument("genotype", help="a name of the catalogue, a genotype as JSON, or the id of a run")
+    parser.add_argument("genotype", help="a catalogue name, a genotype as JSON, or the id of a run")
     parser.add_argument("--copy", action="append", default=[], metavar="SOURCE:TARGET",
                         help="replace the cell TARGET by SOURCE; GENOTYPE.SOURCE:TARGET takes another genotype's cell")
     parser.add_argument("--swap", action="append", default=[], metavar="KIND:KIND", help="swap two cells")
@@ -218,9 +218,9 @@ def _import(verb: str, arguments: list[str]) -> int:
     from engine.exchange.forms import FORMS
 
     parser = _parser(verb)
-    parser.add_argument("path", type=Path, help="the file")
+    parser.add_argument("path", type=Path, help="the file to import")
     parser.add_argument("--as", dest="form", choices=list(FORMS), default=None,
-                        help="; ".join(f"{name}: {text}" for name, text in FORMS.items()) + " (default: by the ending)")
+                        help="; ".join(f"{name}: {text}" for name, text in FORMS.items()) + " (default: from the file extension)")
     parser.add_argument("--name", help="name of the genotype, if the file has several")
     parser.add_argument("--genotype", help="genotype of a checkpoint: a catalogue name, JSON, or the id of a run")
     parser.add_argument("--dataset", help="dataset of the search or training; required for a checkpoint")

@@ -97,15 +97,15 @@ THIRDS = "; ".join(f"{name}: {', '.join(' and '.join(kinds) for kinds in rule.th
 def placement_setting(default: PlacementName, source: str, note: str = "", group: str = "Supernet") -> Any:
     """Return the setting `placement` of a method published with the rule `default`; `note` is appended to the help."""
     return setting(
-        default, f"Differs unless {default}: selects the cell kinds, and places them before the first reduction, before the "
-        f"second and after it. {THIRDS}.{' ' + note if note else ''}", group=group, source=source, titles=PLACEMENT_TITLES)
+        default, f"Differs unless {default}: sets the cell kinds before the first reduction, between the two and after the "
+        f"second. {THIRDS}.{' ' + note if note else ''}", group=group, source=source, titles=PLACEMENT_TITLES)
 
 
 def width_ratio_setting(default: str, source: str, note: str = "", group: str = "Supernet") -> Any:
     """Return the setting `width_ratio` of a method published with `default`; `note` is appended to the help."""
     return setting(
-        default, f"Differs unless {default}: widths of the cells before the first reduction, before the second and after it, in "
-        f"units of channels. Three whole numbers from 1 to 16, the first of them 1. Use 1:1:1 for equal widths."
+        default, f"Differs unless {default}: widths of the cells before the first reduction, between the two and after the "
+        f"second, in units of channels. Three whole numbers from 1 to 16, the first of them 1. Use 1:1:1 for equal widths."
         f"{' ' + note if note else ''}", group=group, source=source)
 
 

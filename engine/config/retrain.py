@@ -72,11 +72,12 @@ class RetrainConfig(RunConfig):
         None, "The architecture to train: a catalogue name or a genotype as JSON.", empty="the result of the parent search",
         group="Network")
     placement: Literal["", PlacementName] = setting(
-        "", f"Differs when given: places the cell kinds before the first reduction, before the second and after it. {THIRDS}.",
+        "", "Differs when given: sets the cell kinds before the first reduction, between the two and after the second. "
+        f"{THIRDS}.",
         empty=AS_FOUND, group="Network", titles=PLACEMENT_TITLES)
     width_ratio: Annotated[str, AfterValidator(_width_ratio_or_none)] = setting(
-        "", "Differs when given: widths of the cells before the first reduction, before the second and after it, in units of "
-        "channels, like 1:2:4. Use 1:1:1 for equal widths.", empty=AS_FOUND, group="Network")
+        "", "Differs when given: widths of the cells before the first reduction, between the two and after the second, in "
+        "units of channels, like 1:2:4. Use 1:1:1 for equal widths.", empty=AS_FOUND, group="Network")
     transplant: str = setting(
         "", "Differs when given: replaces cells before training. accurate:robust replaces the robust cell by a copy of the "
         "accurate one; ADVRUSH.normal:robust takes the new cell from a genotype of the catalogue. Separate several by commas: "
@@ -234,7 +235,7 @@ OF_DERIVED: Mapping[str, Any] = {"genotype": None, "transplant": "", "placement"
 
 
 def network_values(network: object) -> dict[str, Any]:
-    """Return the values that override the preset's for a named network, which has no auxiliary head and no drop path.
+    """Return the settings that a named network forces, whatever the preset: no auxiliary head, no drop path.
 
     Args:
         network: value of `RetrainConfig.network`, not validated yet.

@@ -12,7 +12,7 @@ from engine.config.fields import setting
 KINDS = ("search", "retrain", "attack")  # in the order of a chain
 PRESETS = {
     "quick": "A demonstration in minutes on two CPU cores; not a result for a paper.",
-    "scout": "A trial of hours on one GPU before the full run.",
+    "scout": "A trial of a few hours on one GPU, before the full run.",
     "paper": "The published settings.",
     "smoke": "Sixty-four images and two steps, for the project's own tests.",
 }

@@ -19,10 +19,11 @@ A run's `events.jsonl` holds one JSON object per line. The first line is the hea
 `{{"event": "header", "schema": {SCHEMA}, "run": "<id>"}}`. Every other line has the field `event`, the fields below, and those of
 its kind. NaN and infinity are stored as null. A line is complete or absent, and readers ignore everything after the last
 newline. They ignore unknown fields too, so a field can be added without a new schema. An optional field may be missing or null. A
-line that does not fit its kind becomes a row of the table `faults`, which the run page shows as an alert; other lines count.
+line that does not fit its kind becomes a row of the table `faults`, which the run page shows as an alert; other lines
+still count.
 
 The run log keeps the events in DuckDB tables. Every `_raw` table also has the columns `number` (of the run in this index), `seq`
-(byte offset of the line), `t`, `attempt`, `step` and `epoch`. Where a later attempt can supersede events, a view without `_raw`
+(byte offset of the line), `t`, `attempt`, `step` and `epoch`. If a later attempt can supersede events, a view without `_raw`
 holds each step once.
 """
 

@@ -279,7 +279,7 @@ class SquareMatrix(FieldType):
         return [number_list(name, row, count) for row in value]
 
     def __str__(self) -> str:
-        return f"a row per entry of `{self.like}`, each of as many numbers"
+        return f"a row per entry of `{self.like}`, each with one number per entry"
 
 
 @dataclass(frozen=True)
@@ -305,7 +305,7 @@ class EdgeMatrix(FieldType):
         return {name: value.tolist()}
 
     def __str__(self) -> str:
-        return f"a row per edge, each of one finite number per entry of `{self.like}`"
+        return f"a row per edge, each with one finite number per entry of `{self.like}`"
 
 
 @dataclass(frozen=True)
@@ -380,7 +380,7 @@ class Unless(FieldType):
     type: FieldType
 
     def read(self, name: str, value: Any, record: Record) -> Any:
-        """Return the value, or None where the line has the other field."""
+        """Return the value, or None if the line has the other field."""
         return None if record.get(self.other) is not None else self.type.read(name, value, record)
 
     def to_json(self, name: str, value: Any) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class Stamp(NamedTuple):
     """When an event was written, by which attempt, and how far the run was."""
 
     t: Annotated[Real, "Seconds since 1970."]
-    attempt: Annotated[int, WholeNumber(low=1, high=1_000_000), "Start of the worker that wrote the event, counted from 1."]
+    attempt: Annotated[int, WholeNumber(low=1, high=1_000_000), "Number of the worker start that wrote the event, from 1."]
     step: Annotated[Count, "Steps completed."]
     epoch: Annotated[Integer, "Epoch of the latest step, from 1; 0 before the first step."]
 
@@ -192,7 +192,7 @@ class Alpha(Event):
     cell: Annotated[String, "Cell kind, such as normal, reduce or robust."]
     primitives: Annotated[Sequence[str], Names("operation names"), "Operations, in the order of alpha's columns."]
     alpha: Annotated[Array, EdgeMatrix("primitives"), "Architecture weights before the softmax, [edges, primitives]."]
-    beta: Annotated[Array | None, EdgeVector("alpha"), "Edge weights before the softmax, where the method has them."] = None
+    beta: Annotated[Array | None, EdgeVector("alpha"), "Edge weights before the softmax, if the method has them."] = None
 
     def rows(self) -> Sequence[Cells]:
         """Return one row."""
@@ -223,7 +223,7 @@ def _edge_weights(beta: Array) -> Array:
 
 @dataclass(frozen=True, kw_only=True)
 class DerivedGenotype(Event):
-    """The genotype that the architecture weights derive at the end of an epoch."""
+    """The genotype derived from the architecture weights at the end of an epoch."""
 
     kind = "genotype"
     table = "genotype"
@@ -265,7 +265,7 @@ class Objectives(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredCandidate(Event):
-    """A network that a search trained and measured by itself."""
+    """A network that a search trained and measured on its own."""
 
     kind = "candidate"
     table = "candidate"
@@ -313,14 +313,14 @@ class AttackResult(Event):
     kind = "attack"
     table = "attack"
     attack: Annotated[String, "Name of the attack, `natural` for none, `worst-case` for the worst of all per image."]
-    title: Annotated[String, "Name in print."]
+    title: Annotated[String, "Display name."]
     epsilon: Annotated[Real, "Radius of the ball, in 0..1 pixel space."]
     images: Annotated[int, WholeNumber(low=1), "Images attacked."]
     correct: Annotated[int, Part("images"), "Images still classified correctly."]
     accuracy: Annotated[Real, "correct / images."]
     low: Annotated[Real, "Lower end of the accuracy's 95 % Wilson interval."]
     high: Annotated[Real, "Upper end of the interval."]
-    fingerprint: Annotated[String, "Short hash of `fields`; only results with equal ones are comparable."]
+    fingerprint: Annotated[String, "Short hash of `fields`; results are comparable only if it is equal."]
     fields: Annotated[Mapping[str, Any] | None, JsonObject(), "Everything that the result depends on."] = None
     duration_s: Annotated[MaybeReal, "Duration in seconds."] = None
     complete: Annotated[bool, Flag(), "False while the attack has images left."] = True
@@ -335,7 +335,7 @@ class AttackResult(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class SplitOpened(Event):
-    """A split was opened that no choice may depend on. Counts whichever attempt opened it."""
+    """A split that no choice may depend on was opened. Never superseded: every opening counts."""
 
     kind = "opened"
     table = "opened"

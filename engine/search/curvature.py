@@ -22,9 +22,9 @@ STRENGTH = 4.0  # factor of the norm in AdvRush
 
 
 def curvature(network: FunctionalNetwork, weights: Tensor, alphas: Tensor, x: Tensor, y: Tensor, radius: Tensor) -> Value:
-    """Compute Lambda around natural images x [B, C, H, W] in 0..1 with labels y [B]. Two passes.
+    """Compute Lambda around natural images x [B, C, H, W] in 0..1 with labels y [B], in two passes.
 
-    x + z may leave 0..1, as published. radius is h, the length of z: a scalar tensor, so that one recording serves every h.
+    x + z may leave 0..1, as published. radius is h, the length of z. It is a scalar tensor, so that one recording serves every h.
     """
     unit = network.image_unit(x)
     here = _input_gradients(network, x, y, weights, alphas)

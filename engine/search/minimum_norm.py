@@ -79,8 +79,8 @@ def projected_gradient(gramian: np.ndarray, *, margin: float = MARGIN, rounds: i
                        tolerance: float = TOLERANCE) -> Solution:
     """Descend from the best pair of gradients along the projected gradient (`find_min_norm_element`, the default of E2RNAS).
 
-    A round goes from c along -Mc, less its mean, as far as the weights allow, projects onto the simplex, and takes the best
-    point on the line between the two (`of_two`).
+    Each round, from the weights c with Gramian M: subtract the mean from -Mc, step in that direction until a weight would leave
+    0..1, project onto the simplex, and take the best point on the line from c to the projection (`of_two`).
 
     Args:
         gramian: [k, k] float64, symmetric and positive semi-definite; gradients may be zero or dependent.
@@ -97,7 +97,7 @@ def projected_gradient(gramian: np.ndarray, *, margin: float = MARGIN, rounds: i
 
 def frank_wolfe(gramian: np.ndarray, *, margin: float = MARGIN, rounds: int = ROUNDS,
                 tolerance: float = TOLERANCE) -> Solution:
-    """Descend towards the gradient that c serves worst, argmin_r (Mc)_r, in each round (`find_min_norm_element_FW`).
+    """Step towards the gradient least aligned with the combination, argmin_r (Mc)_r, in each round (`find_min_norm_element_FW`).
 
     Arguments, result and errors as `projected_gradient`. Slow: the distance to the optimum falls as 1 / rounds.
     """
@@ -106,7 +106,7 @@ def frank_wolfe(gramian: np.ndarray, *, margin: float = MARGIN, rounds: int = RO
 
 def _descend(gramian: np.ndarray, target: Callable[[np.ndarray], np.ndarray], margin: float, rounds: int,
              tolerance: float) -> Solution:
-    """Search along lines from the best pair towards target(weights) until the weights rest."""
+    """Search along lines from the best pair towards target(weights) until the weights stop changing."""
     _refuse_not_finite(gramian)
     weights = _best_pair(gramian, margin)
     if len(gramian) < 3:

@@ -192,7 +192,7 @@ class Rows:
         return Edge(lambda state, total: self.add(total, state.once(name, make)))
 
     def _affine(self, weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor]:
-        """Return the product with weight [O, I], followed by BatchNorm."""
+        """Return the function that multiplies by weight [O, I] and applies BatchNorm, and the constant that BatchNorm adds."""
         if self.live:
             return lambda x, total: _normalised(weight @ x, norm, total), norm.bias
         scale, constant = folded(norm)

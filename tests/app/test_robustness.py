@@ -1,4 +1,4 @@
-"""The Robustness page: intervals in every cell, groups measured alike, cells of the selected network, the test ledger."""
+"""The Robustness page: intervals in every cell, groups of equal fingerprints, cells of the selected network, the test ledger."""
 
 from __future__ import annotations
 

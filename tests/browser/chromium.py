@@ -36,7 +36,7 @@ def executable() -> str | None:
 
 
 def install() -> str:
-    """Makes sure that there is a Chromium and returns its path.
+    """Ensure that Chromium is installed; return its path.
 
     Raises:
         SystemExit: with a sentence, when none can be had.

@@ -8,7 +8,7 @@ from engine.architecture.genotype import KINDS_OF_ARNAS, OPERATIONS, Cell, Genot
 
 
 def random_genotype(seed: int, kinds: tuple[str, ...] = KINDS_OF_ARNAS, nodes: int = 4) -> Genotype:
-    """Any operations (none, 7x7 and 7x1-1x7 too), any inputs, any concatenation."""
+    """Return a genotype with any operations (including none, 7x7 and 7x1-1x7), inputs and concatenation."""
     rng = random.Random(seed)
     cells = []
     for kind in kinds:

@@ -1,4 +1,4 @@
-"""Bad input at every door: a sentence that says what was expected, what came and what to do; nothing half-written."""
+"""Bad input at every entry point: one sentence with expectation, input and remedy, and nothing half-written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The configuration classes: published defaults, what a dataset and a preset lay over them, and the sentences of refusals."""
+"""The configuration classes: published defaults, overrides by dataset and preset, and the texts of refusals."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class _CellFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of x0, x1, weights and rows, each only if needed."""
+        """Return the gradients of x0, x1, weights and rows; None where not needed."""
         return *_CellGradients.apply(g, *ctx.saved_tensors, ctx), None, None  # type: ignore[no-untyped-call]
 
 

@@ -1,4 +1,4 @@
-"""Capacity matching: the channels against every other number of channels, the run's name, and what is refused."""
+"""Capacity matching: the chosen channels against all others, the run's name, and refusals."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_no_other_number_of_channels_is_nearer(match: str) -> None:
 
 @pytest.mark.parametrize("name", ["ARNAS", "DARTS_V2", "E2RNAS_V1_CIFAR10"])
 def test_a_network_is_matched_to_itself_exactly(name: str) -> None:
-    """The widths of the published table of sizes."""
+    """At the widths of the published table of sizes."""
     genotype = find_genotype(name)
     for channels in (16, 25, 36, 46, 64):
         target = cost(genotype, channels=channels, layers=20, **CIFAR)

@@ -1,4 +1,4 @@
-"""The catalogue of published genotypes is complete and valid, with sources; and how a user's choice is read."""
+"""The catalogue of published genotypes is complete and valid, with sources; reading of a user's choice."""
 
 from __future__ import annotations
 

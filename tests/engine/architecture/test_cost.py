@@ -31,7 +31,7 @@ PUBLISHED = [
 
 
 def printed(number: int, like: str) -> str:
-    """`number` in millions with as many decimals as `like`."""
+    """Return `number` in millions with as many decimals as `like`."""
     decimals = len(like.partition(".")[2])
     return f"{number / 1e6:.{decimals}f}"
 
@@ -55,7 +55,7 @@ def test_arnas_on_tiny_imagenet() -> None:
 
 
 def measured(genotype: Genotype, *, auxiliary: bool, **sizes: object) -> Cost:
-    """Counted on the real network: parameters by their number, MACs by hooks on convolutions and linear layers."""
+    """Count on the real network: parameters by `numel`, MACs by hooks on convolutions and linear layers."""
     network = Network(genotype, auxiliary=auxiliary, **sizes).eval()
     macs = 0
 
@@ -113,7 +113,7 @@ def test_the_published_rule_and_ratio_are_the_defaults() -> None:
 
 
 def test_places_exchanged_are_cells_exchanged() -> None:
-    """Robust cells first with the published genotype is the published rule with the two cells in each other's place."""
+    """The rule robust_first equals the published rule after the two cells are swapped."""
     genotype = find_genotype("ARNAS")
     swapped = transplant(genotype, read_grafts("accurate:robust, robust:accurate"))
     sizes = {"channels": 8, "layers": 8, "classes": 10, "image_shape": (3, 32, 32)}

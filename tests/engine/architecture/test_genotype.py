@@ -1,4 +1,4 @@
-"""Genotypes: what is accepted, what is refused and how, the hash, and the discretisation of DARTS."""
+"""Genotypes: accepted and refused values, the hash, and the discretisation of DARTS."""
 
 from __future__ import annotations
 

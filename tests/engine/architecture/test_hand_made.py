@@ -1,4 +1,4 @@
-"""Hand-made networks: the published numbers, the module against a plain transcription, and names that are none."""
+"""Hand-made networks: published numbers, the module against a plain transcription, and invalid names."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_published_sizes_of_wide_networks(name: str, millions: float, giga_m
 
 
 def counted(network: nn.Module, x: Tensor) -> tuple[int, int]:
-    """(parameters, MACs of one image) of a network that is run."""
+    """Return (parameters, MACs of one image), counted while the network runs."""
     macs = 0
 
     def count(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -57,7 +57,7 @@ def test_arithmetic_is_what_the_network_has(name: str, shape: tuple[int, int, in
 
 
 def published(weights: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
-    """Logits in evaluation mode by the definitions of the papers, from a state dict alone."""
+    """Return the logits in evaluation mode as the papers define them, from a state dict alone."""
     def norm(x: Tensor, at: str) -> Tensor:
         mean, variance = weights[f"{at}.running_mean"], weights[f"{at}.running_var"]
         y = (x - mean[:, None, None]) / (variance[:, None, None] + 1e-5).sqrt()

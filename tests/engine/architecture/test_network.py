@@ -1,4 +1,4 @@
-"""A new kind of network chosen by name is one class and its place in `NAMED_KINDS`."""
+"""A new kind of named network needs one class and an entry in `NAMED_KINDS`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Placement of cells: the published networks, and the refusals."""
+"""Placement of cells: the published networks and the refusals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from engine.search.methods.registry import METHODS
 
 
 def drawn(kinds: tuple[str, ...], layers: int, placement: str = "", width_ratio: str = "") -> str:
-    """One letter and the width per cell, for example "a1 r2"."""
+    """Return a letter and the width for each cell, for example "a1 r2"."""
     return " ".join(f"{cell.kind[0] if cell.kind != 'reduce' else 'R'}{cell.channels_multiplier}"
                     for cell in positions(kinds, layers, placement, width_ratio))
 
@@ -42,7 +42,7 @@ def test_rules_and_ratios_by_hand(placement: str, width_ratio: str, cells: str) 
 
 @pytest.mark.parametrize("rule", list(RULES))
 def test_every_kind_of_a_rule_stands_somewhere_in_every_supernet(rule: str) -> None:
-    """Else a search would have alphas that nothing descends."""
+    """A cell kind without a place would have alphas that never change."""
     assert tuple(sorted(RULES[rule].kinds)) in KIND_SETS
     (fewest,) = (bound.ge for bound in METHODS["arnas"].config.model_fields["layers"].metadata if hasattr(bound, "ge"))
     for layers in range(fewest, 65):

@@ -1,4 +1,4 @@
-"""Cell transplants: what stands where afterwards, what is refused and how, and the retraining that asks for one."""
+"""Cell transplants: their results, refusals, and a retraining with one."""
 
 from __future__ import annotations
 

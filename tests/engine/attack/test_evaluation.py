@@ -1,4 +1,4 @@
-"""Evaluation by blocks: outcomes, cascade, interruption anywhere, and what a resumed evaluation must share."""
+"""Evaluation by blocks: outcomes, cascade, interruption anywhere, and the settings that a resumed evaluation must share."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ N = 40
 
 
 class Gauge(nn.Module):
-    """Logits by mean grey level against class centres: robust in the middle of a class, lost near its edge. Images with
-    a white corner pixel are always mistaken."""
+    """Logits from the mean grey level's distance to class centres: robust in the middle of a class, not near its edge.
+
+    Images with a white corner pixel are always misclassified."""
 
     def __init__(self) -> None:
         super().__init__()

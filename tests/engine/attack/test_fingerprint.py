@@ -1,4 +1,4 @@
-"""What may be ranked together has one hash; anything else that changes, changes it."""
+"""Comparable results share one hash; any other change changes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The attacks against each other, against torchattacks called by hand, and against wrong input."""
+"""The attacks compared with each other and with torchattacks, and their refusal of wrong input."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_autoattack_is_composed_at_its_published_settings(network: nn.Module) ->
 
 
 def test_nobody_falls_and_every_part_spends_its_whole_budget() -> None:
-    """On a network that nothing fools, counted by passes: 100 iterations, 9 targets, 5,000 queries."""
+    """On a network that no attack fools, the passes add up to 100 iterations, 9 targets and 5,000 queries."""
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 12))
     with torch.no_grad():
         network[1].weight.mul_(1e-3)

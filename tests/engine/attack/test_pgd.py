@@ -1,4 +1,4 @@
-"""The shared PGD loop: stays where it must, climbs, equals FGSM at one step, and leaves no trace when abandoned."""
+"""The shared PGD loop: stays in the ball, raises the loss, equals FGSM at one step, and restores the model when abandoned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wilson's interval against scipy."""
+"""The Wilson interval against scipy."""
 
 from __future__ import annotations
 

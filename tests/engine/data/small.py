@@ -1,4 +1,4 @@
-"""Small files in the official formats, and the description of a dataset that they fulfil."""
+"""Small files in the official formats, and dataset descriptions that match them."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Small:
 
     Attributes:
         dataset: the official description, with the sizes and checksums of the small files.
-        folder: where the files lie.
-        images, labels: what is in them: uint8 [N, C, H, W], those of the test set last.
+        folder: the folder of the files.
+        images, labels: their content, the test set last; images are uint8 [N, C, H, W].
     """
 
     dataset: Dataset
@@ -39,14 +39,14 @@ class Small:
 
 
 def pictures(classes: int, side: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, int]:
-    """(uint8 [N, 3, side, side], shuffled labels, how many of them are a test set)."""
+    """Return (uint8 [N, 3, side, side], shuffled labels, size of the test set)."""
     random = np.random.default_rng(seed)
     labels = np.concatenate([random.permutation(np.repeat(np.arange(classes), count)) for count in (PER_CLASS, TEST_PER_CLASS)])
     return random.integers(256, size=(len(labels), 3, side, side), dtype=np.uint8), labels, TEST_PER_CLASS * classes
 
 
 def small(name: str, folder: Path) -> Small:
-    """The named official dataset with few images, its files written to `folder`."""
+    """Write the files of the named official dataset with few images to `folder`; return the dataset."""
     folder.mkdir(parents=True, exist_ok=True)
     return MAKERS[name](DATASETS[name], folder)
 
@@ -82,7 +82,7 @@ def cifar(dataset: Dataset, folder: Path, *, train: tuple[str, ...], test: str, 
 
 
 def hash_order(name: str) -> str:
-    """An order that is not the one the files are read in, and always the same."""
+    """Return a fixed order that differs from the one in which the files are read."""
     return hashlib.sha256(name.encode()).hexdigest()
 
 

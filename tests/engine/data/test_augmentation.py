@@ -56,7 +56,7 @@ def test_cutout_blanks_one_square_that_may_hang_over_the_edge() -> None:
 
 def one_by_one(x: torch.Tensor, generator: torch.Generator, padding: int, flip: bool, cutout: int,
                mean: torch.Tensor | None = None, std: float = 1.0) -> torch.Tensor:
-    """What the published training code does to one image after the other, with the same draws; with a mean it normalises."""
+    """Augment image by image as the published training code does, with the same draws; normalise if a mean is given."""
     images, _, height, width = x.shape
     draws = [torch.randint(high, (images,), generator=generator).tolist()
              for high in (2 * padding + 1, 2 * padding + 1, 2, height, width)]
@@ -85,7 +85,7 @@ def test_a_batch_is_augmented_as_each_image_alone(shape: tuple[int, ...], paddin
 
 
 def test_a_network_that_normalises_sees_the_published_cutout() -> None:
-    """The published code blanks behind the normalisation, so that a square has the mean and the border of a crop is black."""
+    """The published code cuts out after normalisation: the square is the mean, and the border of a crop is black."""
     x, mean = torch.rand(64, 3, 8, 12), torch.tensor([0.4, 0.5, 0.3])
     ours = augment(x, generator_for(3, "augment"), 2, True, 4, blank=mean)
     seen = (ours - mean[:, None, None]) / 0.25

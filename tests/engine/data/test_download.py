@@ -22,14 +22,14 @@ CONTENT = np.random.default_rng(0).bytes(3 * CHUNK + 17)
 
 
 class Server(ThreadingHTTPServer):
-    """Serves CONTENT.
+    """A server of CONTENT.
 
     Attributes:
-        ranges: whether it answers a Range with that part; otherwise it sends all.
-        breaks_after: bytes after which each connection breaks; None for never.
-        status: an error it answers with instead.
-        shift: bytes by which its parts begin too late.
-        asked: the Range of each request.
+        ranges: True if it answers a Range request with that part, False if it sends everything.
+        breaks_after: number of bytes after which each connection breaks; None for never.
+        status: error status sent in place of the content; None for none.
+        shift: number of bytes by which a part starts too late.
+        asked: the Range header of each request.
     """
 
     daemon_threads = True
@@ -48,7 +48,7 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def log_message(self, format: str, *args: object) -> None:
-        """Keeps quiet."""
+        """Log nothing."""
 
     def do_GET(self) -> None:
         asked = self.headers.get("Range")

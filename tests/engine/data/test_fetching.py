@@ -1,4 +1,4 @@
-"""Official files read, checked and prepared: every format from its archive and from what it unpacks to, and damaged ones."""
+"""Official files are read, checked and prepared: every format packed, unpacked and damaged."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def made(request: pytest.FixtureRequest, home: Path, tmp_path: Path) -> Small:
 
 
 def unpacked(one: Small, folder: Path) -> Path:
-    """What a person has who unpacked the archives by hand."""
+    """Return a folder in which the archives were unpacked by hand."""
     for path in one.folder.iterdir():
         if path.suffix == ".gz":
             with tarfile.open(path) as archive:
@@ -162,7 +162,7 @@ def test_a_dataset_is_downloaded_into_the_data_folder_and_prepared(home: Path, t
             super().__init__(*arguments, directory=str(one.folder))
 
         def log_message(self, format: str, *args: object) -> None:
-            """Keeps quiet."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)

@@ -1,4 +1,4 @@
-"""Image folders: what is found, resized and numbered; what is refused; and that they are datasets like the others."""
+"""Image folders: scanning, resizing, class numbers, refusals, and use like any other dataset."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def painted(folder: Path, count: int = 25, colours: dict[str, tuple[int, int, int]] = COLOURS) -> Path:
-    """A folder of class folders with pictures of many sizes, formats and modes, one colour a class."""
+    """Write a folder of class folders with pictures of many sizes and formats, one colour per class."""
     for name, colour in colours.items():
         for number in range(count):
             deeper = folder / name / ("more" if number % 5 == 0 else "")

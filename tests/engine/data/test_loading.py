@@ -1,4 +1,4 @@
-"""Splits as tensors, batches of indices, and datasets that are not what they say."""
+"""Splits as tensors, batches of indices, and datasets that differ from their description."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images of a second dataset: patches of photographs, images fitted to another shape, batches decided by their place alone."""
+"""Images of a second dataset: patches of photographs, images resized to another shape, batches that depend only on the step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Splits: disjoint, complete, in proportion, decided by the seed alone; sizes and batches are known without the data."""
+"""Splits are disjoint, complete, stratified and a function of the seed; sizes and batches are known without the data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The alphas that E2RNAS's search saves become a search with weights and a genotype per epoch."""
+"""The alphas that E2RNAS's search saves become a run with architecture weights and a genotype per epoch."""
 
 from __future__ import annotations
 

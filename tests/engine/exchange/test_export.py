@@ -1,4 +1,4 @@
-"""Exports keep their content: JSON reads back, modules compute the same logits without our package."""
+"""Exports lose nothing: JSON reads back, and modules compute the same logits without our package."""
 
 from __future__ import annotations
 

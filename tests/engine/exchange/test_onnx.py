@@ -1,4 +1,4 @@
-"""ONNX files give the network's logits in another runtime; without the package onnx there is one sentence."""
+"""ONNX files give the network's logits in another runtime; without the package onnx, the error is one sentence."""
 
 from __future__ import annotations
 

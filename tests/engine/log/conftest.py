@@ -15,7 +15,7 @@ from tests.sample_runs import write_sample_runs
 
 @pytest.fixture
 def ids(tmp_path: Path) -> dict[str, str]:
-    """All sample runs, written into `tmp_path / "runs"`; role -> id."""
+    """Write all sample runs into `tmp_path / "runs"`; return role -> id."""
     return write_sample_runs(tmp_path / "runs")
 
 
@@ -27,7 +27,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def shared_log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunLog]:
-    """A log over the sample runs for all tests that only ask."""
+    """A log over the sample runs, shared by all tests that only query."""
     root = tmp_path_factory.mktemp("shared") / "runs"
     write_sample_runs(root)
     yield from opened_log(root)
@@ -35,7 +35,7 @@ def shared_log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunLog]:
 
 @pytest.fixture
 def log(request: pytest.FixtureRequest, ids: dict[str, str]) -> Iterator[RunLog]:
-    """A log that has ingested the sample runs: a fresh one for a test that names the folder, since only such a test can write."""
+    """A log that has ingested the sample runs; a fresh one if the test requests `root`, because only then can it write."""
     if "root" in request.fixturenames:
         yield from opened_log(request.getfixturevalue("root"))
     else:

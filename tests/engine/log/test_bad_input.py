@@ -1,4 +1,4 @@
-"""Corrupt lines, files and folders: answered with a sentence, everything else untouched."""
+"""Corrupt lines, files and folders result in one sentence each and leave everything else unchanged."""
 
 from __future__ import annotations
 

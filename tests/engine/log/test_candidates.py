@@ -1,4 +1,4 @@
-"""Candidates in the run log: their order, their intervals, what a later attempt supersedes, and what is refused."""
+"""Candidates in the run log: order, intervals, superseding by a later attempt, and refusals."""
 
 from __future__ import annotations
 

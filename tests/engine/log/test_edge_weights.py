@@ -1,4 +1,4 @@
-"""Edge weights in the run log: what decides is softmax(alpha) over operations times softmax(beta) over a node's edges."""
+"""Edge weights in the run log: softmax(alpha) over operations times softmax(beta) over a node's edges decides."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ PRIMITIVES = ["none", "skip_connect", "sep_conv_3x3"]
 
 
 def betas_at(step: int) -> np.ndarray:
-    """Raw betas [14] of a step, clearly unequal."""
+    """Return clearly unequal raw betas [14] of a step."""
     return np.random.default_rng(step).normal(0, 2, len(EDGES))
 
 
 def shares(beta: np.ndarray) -> np.ndarray:
-    """Softmax over the edges into each node, in the order of the edges."""
+    """Return the softmax over the edges into each node, in edge order."""
     return np.concatenate([softmax(part) for part in np.split(beta, [2, 5, 9])])
 
 
 @pytest.fixture
 def log(tmp_path: Path) -> RunLog:
-    """Five steps of one cell with betas, and of another without, as runs were before there were betas."""
+    """A log of five steps of one cell with betas and of another without, like the cells of older runs."""
     events = EventsFile(write_run_json(tmp_path, RUN, "search"))
     for step in range(1, 6):
         events.step, events.epoch = step, 1

@@ -1,4 +1,4 @@
-"""From the declared events to the tables: columns, and the rows of every kind."""
+"""Tables of the declared events: columns and rows of every kind."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_an_event_becomes_its_rows(tmp_path: Path, name: str) -> None:
 
 
 def test_rows_that_are_computed() -> None:
-    """Softmax over an edge's operations, times softmax over the edges into a node; smallest cosine; intervals."""
+    """Softmax over operations times softmax over the edges into a node; the smallest cosine; intervals."""
     plain, weighted = EXAMPLES["alpha"].rows()[0], EXAMPLES["alpha with beta"].rows()[0]
     assert plain[3].reshape(14, 7).sum(axis=1) == pytest.approx(np.ones(14)) and plain[4].size == 0
     into_nodes = [weighted[4][start:end].sum() for start, end in ((0, 2), (2, 5), (5, 9), (9, 14))]

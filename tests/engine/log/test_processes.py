@@ -1,4 +1,4 @@
-"""Several processes and threads: who owns the file, and that a killed ingest leaves rows that equal the offset."""
+"""Several processes and threads: ownership of the index file, and consistency after a killed ingest."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ while True:
 
 @contextmanager
 def process(code: str, root: Path) -> Iterator[subprocess.Popen[str]]:
-    """A second Python that runs `code` until the block ends."""
+    """Run `code` in a second Python process until the block ends."""
     child = subprocess.Popen([sys.executable, "-c", code, str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         yield child
@@ -95,7 +95,7 @@ def test_reindex_refuses_in_the_process_that_owns_the_file(log: RunLog, root: Pa
 
 
 def test_a_folder_that_may_only_be_read(ids: dict[str, str], root: Path) -> None:
-    """A file in the way of the folder stands for missing rights, which root has anyway."""
+    """A file in place of the folder simulates missing permissions, which do not bind root."""
     (root / INDEX).mkdir()
     log = RunLog.open(root)
     assert not log.owner
@@ -105,7 +105,7 @@ def test_a_folder_that_may_only_be_read(ids: dict[str, str], root: Path) -> None
 
 @pytest.mark.parametrize("rounds", [2, pytest.param(6, marks=pytest.mark.slow)])
 def test_a_killed_ingest_leaves_rows_that_equal_the_offset(tmp_path: Path, rounds: int) -> None:
-    """Rounds of kill -9 while the worker goes on writing; then the rest is read and every event is there once."""
+    """Kill -9 repeatedly while the worker keeps writing; afterwards the rest is read and every event exists once."""
     run = "20261118-1000-arnas-digits-1a01"
     events = EventsFile(write_run_json(tmp_path, run, "search"))
     chance = random.Random(1)
@@ -126,7 +126,7 @@ def test_a_killed_ingest_leaves_rows_that_equal_the_offset(tmp_path: Path, round
 
 
 def assert_rows_equal_offset(root: Path, run: str) -> None:
-    """The index holds exactly the events of the bytes that it says it has read."""
+    """Assert that the index holds exactly the events of the bytes that it records as read."""
     with duckdb.connect(str(root / INDEX)) as con:
         row = con.execute("select bytes_done from ingest").fetchone()
         done = row[0] if row else 0
@@ -197,7 +197,7 @@ print("fine", flush=True)
 
 
 def test_a_full_disk_moves_the_index_to_memory(ids: dict[str, str], root: Path) -> None:
-    """A limit on the size of files stands for the full disk: writing fails in the same place."""
+    """A limit on file size simulates the full disk: writing fails in the same place."""
     with process(FULL_DISK, root) as child:
         assert first_word(child) == "fine"
     log = RunLog.open(root)

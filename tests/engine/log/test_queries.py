@@ -1,4 +1,4 @@
-"""What the queries answer about the sample runs, and that their columns and types never change."""
+"""Results of the queries on the sample runs; their columns and types never change."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_runs_says_what_each_number_is(log: RunLog, ids: dict[str, str]) -> None
 
 
 def test_a_retraining_shows_the_epoch_that_is_kept(tmp_path: Path) -> None:
-    """Best adversarial accuracy, natural between equals, the earlier of equals: as `Selection.rank`."""
+    """Best adversarial accuracy, ties by natural accuracy, then the earlier epoch, as in `Selection.rank`."""
     run = "20261118-1000-retrain-digits-1a01"
     events = EventsFile(write_run_json(tmp_path, run, "retrain"))
     for epoch, natural, adversarial in ((1, 0.9, 0.4), (2, 0.8, 0.5), (3, 0.85, 0.5), (4, 0.95, 0.3)):
@@ -199,7 +199,7 @@ def test_worst_case_without_outcomes_is_the_recorded_row_then_the_lowest_accurac
 
 
 def is_front_by_definition(points: pd.DataFrame) -> list[bool]:
-    """A point is on the front when none is at least as good in both and better in one."""
+    """A point is on the front if no other is at least as good on both axes and better on one."""
     values = points[["natural", "adversarial"]].to_numpy()
     return [not any((other >= one).all() and (other > one).any() for other in values) for one in values]
 

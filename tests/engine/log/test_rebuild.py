@@ -1,4 +1,4 @@
-"""The index is derived: deleted, damaged, of another version, fed in pieces or copied, it answers the same."""
+"""The index is derived: after deletion, damage, a version change, piecewise reading or a copy, queries give the same."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_copied_runs_folder_with_its_index_answers_alike(log: RunLog, root: Pa
 
 @pytest.mark.slow
 def test_pieces_of_any_size_answer_alike(ids: dict[str, str], root: Path) -> None:
-    """Each file is fed in seven cuts, most of them inside a line, with a chunk smaller than most lines."""
+    """Each file arrives in seven pieces, most of them cut inside a line, and is read in chunks smaller than most lines."""
     whole = answers_of(root, in_memory=True)
     contents = {run: (root / run / "events.jsonl").read_bytes() for run in ids.values()}
     times = {run: (root / run / "events.jsonl").stat() for run in ids.values()}
@@ -121,7 +121,7 @@ def test_reindex_of_a_folder_that_is_not_there_is_a_sentence(tmp_path: Path) -> 
 
 
 def test_superseded_events_are_rebuilt_alike_when_they_come_in_one_by_one(tmp_path: Path) -> None:
-    """A log that followed a run through two crashes answers like one that sees it afterwards."""
+    """A log that followed a run through two crashes gives the same answers as one that reads it afterwards."""
     source = write_resumed_retrain(tmp_path / "source")
     lines = (tmp_path / "source" / source / "events.jsonl").read_bytes().splitlines(keepends=True)
     shutil.copytree(tmp_path / "source", tmp_path / "live")

@@ -1,4 +1,4 @@
-"""The list of runs is remembered until the index changes, and never longer."""
+"""The list of runs is cached until the index changes, and no longer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLOCK = ["age_s", "silent_s"]
 
 
 def assert_same_as_fresh(log: RunLog, root: Path, run: str) -> None:
-    """The log answers like one that has just read the folder."""
+    """Assert that the log answers like one that has just read the folder."""
     fresh = RunLog.open(root, in_memory=True)
     fresh.ingest()
     pd.testing.assert_frame_equal(log.runs().drop(columns=CLOCK), fresh.runs().drop(columns=CLOCK))

@@ -1,4 +1,4 @@
-"""Each step stands once: crashes, resumes, several attempts, duplicates."""
+"""Each step appears once after crashes, resumes, several attempts and duplicates."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_run_killed_between_checkpoints_and_resumed_has_no_doubled_or_zig_zag_
 
 
 def test_a_search_resumed_twice_from_different_steps(tmp_path: Path) -> None:
-    """Attempt 2 goes back to 10, attempt 3 to 4: then nothing of attempt 2 counts, and of attempt 1 steps 1..4."""
+    """Attempt 2 resumes from step 10, attempt 3 from 4: only steps 1..4 of attempt 1 and all of attempt 3 count."""
     events = EventsFile(write_run_json(tmp_path, RUN, "search"))
     write_search_steps(events, 13)
     for attempt, start, steps in ((2, 10, 5), (3, 4, 3)):
@@ -56,7 +56,7 @@ def test_a_search_resumed_twice_from_different_steps(tmp_path: Path) -> None:
 
 
 def test_a_resume_from_the_very_start(tmp_path: Path) -> None:
-    """Killed before the first checkpoint: step 0 is written twice and stands once."""
+    """Killed before the first checkpoint: step 0 is written twice and counts once."""
     events = EventsFile(write_run_json(tmp_path, RUN, "search"))
     write_search_steps(events, 6)
     events.attempt, events.step, events.epoch = 2, 0, 0

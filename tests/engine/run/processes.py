@@ -1,4 +1,4 @@
-"""Runs folders with real processes in them: waiting for what must happen, and ending everything afterwards."""
+"""Runs folders with real processes: wait for conditions, and end every process afterwards."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PATIENCE_S = 180.0
 
 @contextmanager
 def processes_of(runs: Path) -> Iterator[Path]:
-    """`runs`; on leaving, its supervisor and every worker recorded in it are ended, by pid."""
+    """Yield `runs`; on exit, kill its supervisor and every worker recorded in it, by pid."""
     try:
         yield runs
     finally:
@@ -40,14 +40,14 @@ def processes_of(runs: Path) -> Iterator[Path]:
 
 
 def without_supervisor(runs: Path) -> Path:
-    """Makes this process the supervisor on record, so that requests are written and nobody fulfils them."""
+    """Record this process as the supervisor, so that requests are written but not carried out; return `runs`."""
     (runs / "control").mkdir(parents=True, exist_ok=True)
     atomic_write_json(runs / "control" / "supervisor.json", identity(os.getpid()))
     return runs
 
 
 def until(happened: Callable[[], Any], what: str, patience_s: float = PATIENCE_S, every_s: float = 0.02) -> Any:
-    """The first true value of `happened()`. Raises AssertionError with `what` when patience ends."""
+    """Return the first true value of `happened()`; raise AssertionError with `what` at the timeout."""
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
         value = happened()
@@ -58,7 +58,7 @@ def until(happened: Callable[[], Any], what: str, patience_s: float = PATIENCE_S
 
 
 def until_status(runs: Path, run_id: str, *wanted: str) -> RunState:
-    """Waits until the run has one of the statuses; a failure that was not wanted is reported with the run's log."""
+    """Wait until the run has one of the statuses; report an unexpected failure with the run's log."""
     def reached() -> RunState | None:
         state = requests.status(runs, run_id)
         if state.status == "failed" and "failed" not in wanted:
@@ -69,13 +69,13 @@ def until_status(runs: Path, run_id: str, *wanted: str) -> RunState:
 
 
 def until_step(runs: Path, run_id: str, step: int) -> None:
-    """Waits until the events show that `step` steps are done."""
+    """Wait until the events show that `step` steps are done."""
     events = RunFolder(runs, run_id).events
     until(lambda: any(event.get("step", 0) >= step for event in read_events(events)[0]), f"{run_id} at step {step}")
 
 
 def events_of(runs: Path, run_id: str, name: str | None = None) -> list[dict[str, Any]]:
-    """The run's events, of one name or all, each step once: what a later attempt superseded is left out."""
+    """Return the run's events, of one name or all, without those that a later attempt superseded."""
     kept: list[dict[str, Any]] = []
     for event in read_events(RunFolder(runs, run_id).events)[0]:
         if event["event"] == "resumed":

@@ -1,4 +1,4 @@
-"""Position rules and width ratios through whole chains: what is searched is what is retrained, attacked, exported and counted."""
+"""Position rules and width ratios through whole chains: a search's are retrained, attacked, exported and counted."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def chain(runs: Path) -> list[str]:
-    """A finished chain of robust cells first at widths 1:2:4, asked for of the search alone."""
+    """A finished chain with robust_first and widths 1:2:4, set on the search alone."""
     changes = ROBUST_FIRST | {"split_seed": 2}  # the sizes that are matched below suit the cells which it finds on these splits
     ids = api.launch("search", runs=runs, preset="smoke", changes=changes, then=("retrain", "attack"))
     for run_id in ids:
@@ -51,7 +51,7 @@ def chain(runs: Path) -> list[str]:
 
 
 def told(runs: Path, run_id: str, name: str) -> list[dict[str, Any]]:
-    """The events of one name."""
+    """Return the events of one name."""
     return [event for event in events_of(runs, run_id) if event["event"] == name]
 
 
@@ -60,14 +60,14 @@ def title(runs: Path, run_id: str) -> str:
 
 
 def described(runs: Path, retrain: str) -> dict[str, Any]:
-    """results/network.json of a retraining."""
+    """Return results/network.json of a retraining."""
     found = read_json(RunFolder(runs, retrain).results / "network.json")
     assert found is not None
     return found
 
 
 def without_fields(runs: Path, run_id: str) -> None:
-    """run.json as it was before there was a choice."""
+    """Remove the fields from run.json, as in runs from before these settings existed."""
     folder = RunFolder(runs, run_id)
     run = folder.read_run()
     atomic_write_json(folder.run_json, run | {

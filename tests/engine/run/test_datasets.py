@@ -1,4 +1,4 @@
-"""A dataset at the door and in the loops: absent it is refused with how to get it, present a whole chain runs on it."""
+"""A missing dataset is refused with the command to get it; a whole chain runs on an installed one."""
 
 from __future__ import annotations
 

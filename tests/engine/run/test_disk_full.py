@@ -1,6 +1,6 @@
-"""A disk that fills up while a run works: the run is failed with that cause, resumable, and other files stay whole.
+"""A disk that fills up during a run: the run fails with that cause and can be resumed, and other files stay intact.
 
-A limit on the size of files stands for the full disk: it makes the same writes fail, needs no mount, and can be lifted.
+A limit on file size simulates the full disk: the same writes fail, no mount is needed, and the limit can be lifted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LIMIT_BYTES = 90_000  # above events.jsonl and the reserve, below a checkpoint
 
 
 class SmallDisk(LocalLauncher):
-    """Starts real workers that may write no file longer than `limit` bytes."""
+    """A launcher of real workers that cannot write a file longer than `limit` bytes."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit

@@ -1,4 +1,4 @@
-"""A hand-made network through retraining, attack, run log, capacity matching and export; and what it refuses."""
+"""A hand-made network through retraining, attack, run log, capacity matching and export, and its refusals."""
 
 from __future__ import annotations
 

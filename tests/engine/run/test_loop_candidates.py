@@ -1,4 +1,4 @@
-"""The loop of a search that trains candidates: what they are shown, and what can follow them."""
+"""The loop of a search that trains candidates: their images, and the runs that can follow."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def chain(runs: Path) -> list[str]:
-    """A finished search with a retraining and an attack that wait for it."""
+    """A finished search, and a retraining and an attack queued after it."""
     asked = {"ranking_steps": 5, "placement": "robust_first", "width_ratio": "1:2:4"}
     ids = requests.submit(runs, "search", asked, method="random_search", preset="smoke", then=("retrain", "attack"))
     attempt(runs, ids[0])
@@ -75,7 +75,7 @@ def test_the_second_candidate_meets_the_images_of_the_first_and_is_measured_on_p
 
 
 def test_every_select_image_is_measured_once_and_none_is_trained_on(runs: Path) -> None:
-    """The batches that the loop hands to the method, against the splits."""
+    """Compares the batches that the loop passes to the method with the splits."""
     asked = {"images": None, "steps_per_epoch": None, "batch_size": 50, "crop_padding": 0, "flip": False}
     (run_id,) = requests.submit(runs, "search", asked, method="random_search", preset="smoke")
     folder = RunFolder(runs, run_id)

@@ -1,4 +1,4 @@
-"""The loop of a search with every method: stages, resume inside each, and what is left out where nothing is attacked."""
+"""The search loop with every method: stages, resuming inside each, and no attack results without an attack."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ STOPS = {"e2rnas": (1, 5, 11), "pcdarts": (1, 4, 5, 9), "random_search": (1, 6, 
 
 
 def stops() -> Iterator[Any]:
-    """Every method at each of its stops. Those inside a later step, one a method and stage, are what a resume can get wrong;
-    the others are slow tests."""
+    """Yield every method with each of its stops. The stops inside a later step, one per method and stage, are the likeliest to
+    break a resume; the others are slow tests."""
     kept = {"e2rnas": (5,), "pcdarts": (5,), "random_search": (9, 28), "dsara": (15, 60)}
     for name in METHODS:
         for stop_at in (*STOPS.get(name, (1, 8, 15)), *((36, 42, 60) if name == "dsara" else ())):
@@ -120,7 +120,7 @@ def test_what_a_method_does_not_measure_is_not_written(runs: Path, whole_searche
 
 
 def test_a_search_older_than_a_setting_goes_on_as_it_began(runs: Path) -> None:
-    """Its record says nothing of normalisation, and what is DARTS's default now was not then."""
+    """Its record has no normalisation setting, and today's default for DARTS differs from that of the time."""
     whole, cut = (requests.submit(runs, "search", {"epochs": 2, "normalise": False}, method="darts", preset="smoke")[0]
                   for _ in range(2))
     attempt(runs, whole)
@@ -135,7 +135,7 @@ def test_a_search_older_than_a_setting_goes_on_as_it_began(runs: Path) -> None:
 
 
 def loop_of(runs: Path, **changes: Any) -> loop_search.SearchLoop:
-    """The loop of a DARTS search that has not begun, with unaugmented images."""
+    """Return the loop of a DARTS search that has not started, with unaugmented images."""
     asked = {"images": None, "crop_padding": 0, "flip": False, "steps_per_epoch": None, "batch_size": 100, "epochs": 3}
     (run_id,) = requests.submit(runs, "search", asked | changes, method="darts", preset="smoke")
     folder = RunFolder(runs, run_id)
@@ -148,7 +148,7 @@ def loop_of(runs: Path, **changes: Any) -> loop_search.SearchLoop:
 
 
 def test_ahead_the_schedule_is_that_of_a_scheduler_advanced_before_the_epoch(runs: Path) -> None:
-    """The released order: scheduler.step(), then the epoch, with PyTorch's own scheduler."""
+    """The released code calls scheduler.step() before the epoch; compares with PyTorch's scheduler."""
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimiser = torch.optim.SGD([parameter], lr=0.025)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 3, eta_min=0.001)

@@ -1,4 +1,4 @@
-"""The loops in this process, where a stop can be placed at any forward pass and files can be damaged at leisure."""
+"""The loops, run in this process so that tests can stop at any forward pass and damage files in between."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LOOPS = {"search": loop_search, "retrain": loop_retrain, "attack": loop_attack}
 
 
 class StopAt(StopPoll):
-    """Asks to stop at the n-th look, wherever that is."""
+    """A poll that requests a stop at its n-th call."""
 
     def __init__(self, looks: int) -> None:
         super().__init__(Path("nowhere"))
@@ -41,7 +41,7 @@ class StopAt(StopPoll):
 
 
 def attempt(runs: Path, run_id: str, number: int = 1, stop_at: int | None = None) -> Session:
-    """One attempt as the worker makes it."""
+    """Run one attempt as the worker does."""
     folder = RunFolder(runs, run_id)
     folder.results.mkdir(exist_ok=True)
     run = folder.read_run()
@@ -275,7 +275,7 @@ def test_other_versions_on_resume_are_told(runs: Path) -> None:
 
 
 def test_back_ends_of_the_first_start_are_reused(runs: Path) -> None:
-    """A later attempt keeps to the recorded back ends, also when today's choice for these cells would be another."""
+    """A later attempt uses the recorded back ends even if a new run would now choose others."""
     alphas = {}
     for recorded in ("dense", "merged"):
         run_id = submit(runs, "search")
@@ -371,7 +371,7 @@ def test_an_attack_sees_the_normalisation_of_the_training(runs: Path) -> None:
 
 
 def opened(runs: Path, run_id: str) -> tuple[Session, Any]:
-    """What a loop is made of, at the beginning of an attempt."""
+    """Return the parts of a loop at the start of an attempt."""
     folder = RunFolder(runs, run_id)
     folder.results.mkdir(exist_ok=True)
     session = Session(folder, folder.read_run(), attempt=1, device="cpu", threads=1)

@@ -1,4 +1,4 @@
-"""Real workers: stopped and resumed, then killed and resumed, equals uninterrupted, bit for bit on the CPU."""
+"""Runs of real workers, stopped or killed and then resumed, equal uninterrupted ones bit for bit on the CPU."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NOT_COMPARED = ("duration_s", "t", "attempt", "images_per_s")
 
 
 def flags(kind: str) -> list[str]:
-    """CHANGES as a user types them."""
+    """Return CHANGES as command-line options."""
     words = []
     for name, value in CHANGES[kind].items():
         words += [f"--{name.replace('_', '-')}", *(value if isinstance(value, tuple) else (str(value),))]
@@ -48,7 +48,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def whole(runs: Path) -> dict[str, str]:
-    """Ids of an uninterrupted search, retraining and attack, launched and awaited from the command line."""
+    """Ids of an uninterrupted search, retraining and attack, run by the command line with --wait."""
     ids: dict[str, str] = {}
     for kind, parent in (("search", None), ("retrain", "search"), ("attack", "retrain")):
         words = [sys.executable, "-m", "engine", kind, "--preset", "smoke", "--threads", "1", "--runs", str(runs), "--json",
@@ -62,7 +62,7 @@ def whole(runs: Path) -> dict[str, str]:
 
 
 def same(one: Any, other: Any, path: str = "") -> None:
-    """Asserts that two nested structures of tensors and values are equal to the last bit."""
+    """Assert that two nested structures of tensors and values are bit for bit equal."""
     assert type(one) is type(other), path
     if isinstance(one, torch.Tensor):
         assert one.dtype == other.dtype and torch.equal(one, other), path
@@ -80,7 +80,7 @@ def same(one: Any, other: Any, path: str = "") -> None:
 
 
 def results(runs: Path, run_id: str) -> dict[str, Any]:
-    """Everything that a run leaves behind, as far as it may not depend on interruptions."""
+    """Return everything in a run's folder that must not depend on interruptions."""
     folder = RunFolder(runs, run_id)
     found: dict[str, Any] = {path.name: checkpoint.read(path) for path in (folder.checkpoint / "last.pt",
                                                                           folder.checkpoint / "best.pt") if path.exists()}
@@ -154,7 +154,7 @@ def test_a_stop_while_torch_is_loading_is_honoured_and_resume_begins(runs: Path,
 
 
 def test_killing_the_supervisor_hurts_nobody(runs: Path, whole: dict[str, str]) -> None:
-    """The worker goes on; a successor adopts it; the end is told although nobody was its parent."""
+    """The worker continues and a new supervisor adopts it; its end is recorded although it is no child of that supervisor."""
     (run_id,) = requests.submit(runs, "search", CHANGES["search"] | {"threads": 1}, method="arnas", preset="smoke")
     until_step(runs, run_id, 1)
     os.kill(until(lambda: requests.supervisor_pid(runs), "a supervisor"), signal.SIGKILL)

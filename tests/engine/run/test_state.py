@@ -29,7 +29,7 @@ def a_run(root: Path, run_id: str = RUN, *, parent: str | None = None, process: 
 
 
 def gone() -> dict[str, Any]:
-    """The identity of a process that has ended."""
+    """Return the identity of a process that has ended."""
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     found = identity(child.pid)
     child.communicate(b"\n")

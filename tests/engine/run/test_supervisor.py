@@ -1,4 +1,4 @@
-"""The supervisor with workers that are real processes but load no torch: what it starts, buries, kills and survives."""
+"""The supervisor with real worker processes that load no torch: starting, recording ends, killing, and its own crash."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FOREVER = "import time; time.sleep(600)"
 
 
 class ScriptLauncher:
-    """A launcher whose workers are one-line Python scripts, by kind of run; in a session of their own, as real ones are."""
+    """A launcher whose workers are one-line Python scripts, one per kind of run, in sessions of their own like real workers."""
 
     def __init__(self, scripts: dict[str, str]) -> None:
         self.scripts = scripts

@@ -1,7 +1,7 @@
 """Networks of the functional interface `logits(x, weights, alphas)` that are independent of `engine/space`.
 
-`FunctionalReference` is the unmerged reference supernet on flat vectors; `TwoLayers` is as small as a network with
-alphas can be, and smooth, so that autograd may be driven through it twice.
+`FunctionalReference` is the unmerged reference supernet on flat vectors. `TwoLayers` is a minimal network with alphas. It is
+smooth, so that autograd can differentiate it twice.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DEVICE = torch.device(os.environ.get("RAMPART_TEST_DEVICE", "cpu"))
 
 
 class FunctionalReference:
-    """The reference supernet with its weights outside, in the order of `named_parameters`, and no running statistics."""
+    """The reference supernet with its weights as an argument, in the order of `named_parameters`; no running statistics."""
 
     layout = SimpleNamespace(version="reference")
 

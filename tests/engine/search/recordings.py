@@ -1,4 +1,4 @@
-"""A recording that any device can make, for tests of what surrounds CUDA graphs."""
+"""A recording that works on any device, for tests of the code around CUDA graphs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ class Rerun:
         self.outputs = tuple(torch.empty_like(output) for output in function(*inputs))
 
     def replay(self) -> None:
-        """Fill the outputs with what the function returns for the present inputs."""
+        """Fill the outputs with the function's results for the current inputs."""
         for output, value in zip(self.outputs, self._function(*self._inputs), strict=True):
             output.copy_(value)

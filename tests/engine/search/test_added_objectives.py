@@ -1,4 +1,4 @@
-"""Objectives that a configuration adds to those of a method: their formulas, gradients, weights, passes and names."""
+"""Objectives that a configuration adds to a method's own: formulas, gradients, weights, passes and names."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def make(backend: str | None = None, **changes: Any) -> Arnas:
 
 
 def reference_point(seed: int = 0) -> tuple[FunctionalReference, Tensor, Tensor]:
-    """The unmerged reference supernet with weights and alphas."""
+    """Return the unmerged reference supernet with weights and alphas."""
     network = FunctionalReference(channels=2, layers=4, classes=3, image_shape=SHAPE)
     generator = torch.Generator().manual_seed(seed)
     return (network, network.initial_weights(generator, torch.float64, DEVICE),
@@ -100,7 +100,7 @@ def test_an_added_objective_leaves_the_gradients_of_the_others_alone() -> None:
 
 
 def test_its_unrolled_gradient_is_the_mixed_derivative_of_the_formula() -> None:
-    """d/d alpha of KL at w - rate (grad L_train(w, alpha) + ...) by autograd through the step itself."""
+    """Compares with d/d alpha of KL at w - rate (grad L_train(w, alpha) + ...), by autograd through the step."""
     method, given = make("merged", added_objectives=OOD, finite_difference=1e-5), arguments()
     proposal = method.propose(**given)
     (_, y), network = given["train_batch"], method.supernet
@@ -127,7 +127,7 @@ def test_passes_of_a_step_second_and_first_order(names: tuple[str, ...], more: t
 
 
 def test_one_step_is_a_step_from_the_random_start_that_pgd_has_too() -> None:
-    """x + clip(u + l sign(grad CE(x + u)), +-epsilon), u the random start that PGD has too."""
+    """The image is x + clip(u + l sign(grad CE(x + u)), +-epsilon), with PGD's random start u."""
     method = make(added_objectives=("one_step",), one_step_length=0.75, attack_steps=3)
     given = arguments()
     (xs, ys), network = given["alpha_batch"], method.supernet
@@ -158,13 +158,13 @@ def training_gradient(method: Arnas, proposal: Proposal, given: dict[str, Any]) 
 
 @pytest.mark.parametrize(("name", "count"), [("parameter_share", "parameters"), ("mac_share", "macs")])
 def test_shares_of_one_hot_alphas_are_counts_of_networks(name: str, count: str) -> None:
-    """Against `cost`, on the network of two edges a node that one-hot alphas stand for when the rest is "none"."""
+    """Compares with `cost` of the network that the one-hot alphas describe: two edges per node, all others "none"."""
     columns, sizes = (NONE, *PRIMITIVES), {"channels": 4, "layers": 5, "classes": 3, "image_shape": SHAPE}
     network = Supernet(kinds=KINDS_OF_DARTS, primitives=columns, **sizes)
     objective = objective_of(name, network, StepImages(torch.zeros(1, *SHAPE, dtype=torch.float64), torch.zeros(1)))
 
     def counted(operation: str) -> tuple[int, float]:
-        """Of the network with one operation everywhere: the count, and the objective at the alphas of it."""
+        """Return the count of the network with one operation everywhere, and the objective at its alphas."""
         cells = tuple((kind, Cell(tuple((operation, state) for _ in range(4) for state in (0, 1)), (2, 3, 4, 5)))
                       for kind in KINDS_OF_DARTS)
         alphas = torch.full((2, len(EDGES), len(columns)), -1e4, dtype=torch.float64)
@@ -192,7 +192,7 @@ def test_the_gradient_of_a_share_is_its_own_and_nothing_comes_through_the_weight
 
 
 def test_alone_a_share_makes_the_network_smaller() -> None:
-    """All weight on it: its loss falls, and the cells that the supernet has (no robust one) end without a convolution."""
+    """With all weight on the share, its loss falls and the supernet's cells (no robust one) end without convolutions."""
     method = make(added_objectives=("parameter_share",), weighting="fixed", fixed_natural_weight=0.0, attack_steps=1,
                   adversarial_lambda=1e-9, unrolled=False, alpha_learning_rate=0.5, alpha_weight_decay=0.0)
     losses = [method.step(**arguments()).losses[2] for _ in range(12)]
@@ -228,7 +228,7 @@ def test_the_attack_of_one_step_is_told_apart() -> None:
 
 
 def test_the_ball_of_one_step_may_be_another_than_that_of_pgd() -> None:
-    """The start is uniform in its own ball, so that a step of nothing leaves it there."""
+    """The start is uniform in the objective's own ball; a step of length 0 leaves it there."""
     given, made = arguments(), {}
     starts = [EPSILON * (2 * torch.rand(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype).to(DEVICE) - 1)
               for x in (given["train_batch"][0], given["alpha_batch"][0])]

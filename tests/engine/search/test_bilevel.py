@@ -23,7 +23,7 @@ SGD = {"learning_rate": 0.1, "momentum": 0.9, "weight_decay": 3e-4}
 
 
 class Quadratic:
-    """w'Aw/2 + w'B alpha + alpha'C alpha/2 + b'w: every derivative is known, and a finite difference of it is exact."""
+    """w'Aw/2 + w'B alpha + alpha'C alpha/2 + b'w: every derivative is known, and finite differences are exact."""
 
     def __init__(self, n: int, k: int, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
@@ -98,7 +98,7 @@ def test_unrolled_gradient_of_a_quadratic_is_the_analytic_one() -> None:
 
 def through_the_unroll(training: Objective, upper: Objective, weights: Tensor, velocity: Tensor,
                        alphas: Tensor) -> Tensor:
-    """The same gradient by autograd through the differentiable SGD step: no finite difference in it."""
+    """Return the same gradient by autograd through the differentiable SGD step, without a finite difference."""
     weights, alphas = weights.clone().requires_grad_(True), alphas.clone().requires_grad_(True)
     (gradient,) = torch.autograd.grad(training(weights, alphas).loss, weights, create_graph=True)
     unrolled, _ = sgd(weights, velocity, gradient, **SGD)
@@ -106,9 +106,9 @@ def through_the_unroll(training: Objective, upper: Objective, weights: Tensor, v
 
 
 def finite_difference_errors(network, shape: tuple[int, ...], classes: int, radii: list[float], exact=None) -> list[float]:
-    """Relative error of the unrolled gradient against autograd through the unroll, for each radius.
+    """Return the relative error of the unrolled gradient against autograd through the unroll, for each radius.
 
-    exact: the same network, differentiable twice, where `network` is not.
+    exact: the same network in a form that can be differentiated twice, if `network` cannot.
     """
     generator = torch.Generator().manual_seed(5)
     weights = network.initial_weights(generator, torch.float64, DEVICE)
@@ -140,8 +140,8 @@ def test_unrolled_gradient_equals_autograd_through_the_unroll_on_a_smooth_networ
 
 @pytest.mark.parametrize("kind", ["reference", *BACKENDS])
 def test_unrolled_gradient_equals_autograd_through_the_unroll_on_a_supernet(kind: str) -> None:
-    """With a radius that crosses no kink of ReLU and max-pooling. The published 0.01 crosses many on a net this small:
-    the implicit term is then off by more than its own size, which is the method's approximation and not checked here."""
+    """Uses a radius that crosses no kink of ReLU and max-pooling. On a network this small, the published 0.01 crosses many, and
+    the error of the implicit term exceeds its size. That approximation is part of the method and not checked here."""
     sizes: dict[str, Any] = {"channels": 2, "layers": 3, "classes": 3, "image_shape": (1, 8, 8)}
     if kind == "reference":
         network = FunctionalReference(**sizes)
@@ -153,7 +153,7 @@ def test_unrolled_gradient_equals_autograd_through_the_unroll_on_a_supernet(kind
 
 
 def test_coefficient_factors_out() -> None:
-    """The difference is homogeneous in v: lambda may be applied after it, as our step does, or before it, as published."""
+    """The difference is homogeneous in v: lambda can be applied after it (our step) or before it (published)."""
     network = TwoLayers(pixels=4)
     generator = torch.Generator().manual_seed(0)
     weights = network.initial_weights(generator, torch.float64, DEVICE)
@@ -188,7 +188,7 @@ def test_poll_comes_before_every_pass_and_stops_it() -> None:
 
 
 class Stopper:
-    """A poll that asks for a stop once it was called more than `after` times."""
+    """A poll that requests a stop after `after` calls."""
 
     def __init__(self, after: int) -> None:
         self.after, self.calls = after, 0

@@ -25,7 +25,7 @@ H, STRENGTH = 1.5, 4.0
 
 
 def small(batch: int = 5) -> tuple[TwoLayers, Tensor, Tensor, Tensor, Tensor]:
-    """A smooth network whose images do not see each other, with images, labels, weights and alphas."""
+    """Return a smooth network in which images do not interact, with images, labels, weights and alphas."""
     generator = torch.Generator().manual_seed(0)
     network = TwoLayers(pixels=9)
     x, y = torch.rand(batch, 1, 3, 3, generator=generator, dtype=torch.float64), torch.randint(3, (batch,), generator=generator)
@@ -38,7 +38,7 @@ def curvature(network: object, x: Tensor, y: Tensor, h: float = H) -> Objective:
 
 
 def by_definition(logits, x: Tensor, y: Tensor, h: float) -> Tensor:
-    """Lambda, image by image, one gradient at a time."""
+    """Return Lambda, image by image, one gradient at a time."""
 
     def gradient(image: Tensor, i: int) -> Tensor:
         image = image.detach().requires_grad_()
@@ -106,7 +106,7 @@ MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
 @pytest.mark.parametrize(("backend", "evaluation", "normalised"), [
     ("dense", False, False), ("dense", True, True), ("merged", False, True), ("channels_last", True, False)])
 def test_on_the_supernet_equals_autograd_through_the_plain_one(backend: str, evaluation: bool, normalised: bool) -> None:
-    """Both gradients at once, with the statistics of the batch and with running ones, and of code that normalises its images."""
+    """Both gradients at once, with batch and running statistics, with and without normalised images."""
     reference, supernet, weights, buffers, alphas = pair(2, 3, (3, 8, 8), DARTS, backend)
     pixels, y = torch.rand(3, 3, 8, 8, dtype=torch.float64), torch.randint(10, (3,))
     x = pixels

@@ -22,7 +22,7 @@ RECORDINGS = [pytest.param(Rerun, id="rerun"), pytest.param("cuda", id="cuda gra
 
 
 class Counting:
-    """A way to record that counts its recordings."""
+    """A factory of recordings that counts them."""
 
     def __init__(self, record: Any) -> None:
         pool = torch.cuda.graph_pool_handle() if record == "cuda" else None
@@ -84,7 +84,7 @@ def test_nothing_is_recorded_without_a_gpu() -> None:
 
 
 def make(record: Any = None, **changes: Any) -> Arnas:
-    """A search on the smallest supernet, whose passes are recorded so."""
+    """Return a search on the smallest supernet that records its passes with `Counting`."""
     supernet = Supernet(channels=2, layers=3, classes=5, image_shape=(1, 8, 8), backend="dense")
     return Arnas(ArnasConfig(**({"attack_steps": 3} | changes)), supernet, device=DEVICE, dtype=torch.float32, seed=3,
                  graphs=Graphs(record))
@@ -98,7 +98,7 @@ def step(arnas: Arnas, number: int, poll: Any = lambda: None, images: int = 6) -
 
 
 def assert_equal(left: dict[str, Any], right: dict[str, Any]) -> None:
-    """Bit for bit."""
+    """Assert bitwise equality."""
     for name, value in left.items():
         assert torch.equal(value, right[name]) if isinstance(value, Tensor) else value == right[name], name
 

@@ -23,7 +23,7 @@ def weights_of(name: str, rows: Tensor) -> Tensor:
 
 
 def gradients(m: int, n: int, seed: int) -> Tensor:
-    """[m, n], float64: lengths apart by up to 100; with odd seeds all conflict with the first."""
+    """Return [m, n] float64 gradients with lengths up to a factor of 100 apart; for odd seeds, all conflict with the first."""
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randn(m, n, generator=generator, dtype=torch.float64)
     if seed % 2:
@@ -32,8 +32,9 @@ def gradients(m: int, n: int, seed: int) -> Tensor:
 
 
 def onto_the_dual_cone(vector: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The nearest direction that has no negative inner product with any row: on every face of the cone, the projection onto
-    its plane; of those in the cone, the nearest."""
+    """Return the nearest direction without a negative inner product with any row.
+
+    Projects onto the plane of every face of the cone and takes the nearest projection that lies in the cone."""
     units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     faces = chain.from_iterable(combinations(range(len(rows)), size) for size in range(len(rows) + 1))
     found = [vector - np.linalg.pinv(units[list(face)]) @ (units[list(face)] @ vector) for face in faces]
@@ -74,7 +75,7 @@ def test_projections_raise_no_loss(m: int, n: int, length: float) -> None:
 
 
 def test_known_answer_of_upgrad() -> None:
-    """In torchjd's documentation, at its own projector's accuracy."""
+    """The example of torchjd's documentation, to the accuracy of its projector."""
     rows = torch.tensor([[-4.0, 1, 1], [6, 1, 1]], dtype=torch.float64)
     assert (weights_of("upgrad", rows) @ rows).tolist() == pytest.approx([0.2929, 1.9004, 1.9004], abs=1e-3)
 
@@ -103,7 +104,7 @@ def test_aligned_mtl_gives_all_principal_components_one_length(m: int, n: int, l
 
 
 def surgery(rows: np.ndarray, orders: tuple[tuple[int, ...], ...]) -> np.ndarray:
-    """Algorithm 1 of arXiv 2001.06782 with the order in which each gradient meets the others given."""
+    """Run algorithm 1 of arXiv 2001.06782, given the order in which each gradient meets the others."""
     total = np.zeros(rows.shape[1])
     for row, order in zip(rows, orders, strict=True):
         kept = row.copy()

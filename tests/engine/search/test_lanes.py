@@ -1,4 +1,4 @@
-"""Two lanes: same results as in order, each with its share of the threads, ended together, nothing lost."""
+"""Two lanes: results as in sequence, a share of the threads for each, joint end, no lost work."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ on_cpu = pytest.mark.skipif(DEVICE.type != "cpu", reason="lanes are for CPUs")
 
 @pytest.fixture(autouse=True)
 def threads_are_as_before() -> Iterator[None]:
-    """No test leaves a thread or another number of threads behind."""
+    """Check that a test leaves no thread behind; restore torch's number of threads."""
     before, running = torch.get_num_threads(), threading.active_count()
     yield
     assert threading.active_count() == running
@@ -67,7 +67,7 @@ def test_each_lane_and_what_is_alone_has_its_share_of_the_threads(threads: int, 
 
 
 def test_backward_runs_in_the_lane(two: Lanes) -> None:
-    """Autograd's own thread would not have the lane's number of threads."""
+    """Autograd's own thread would use another number of threads than the lane."""
     def gradient_thread() -> bool:
         x = torch.ones(3, requires_grad=True)
         y = x * 2
@@ -141,21 +141,21 @@ SHAPE = (1, 8, 8)
 
 
 def make(threads: int, backend: str = "dense", **changes: object) -> Arnas:
-    """A fresh search on the smallest supernet, and the number of threads its steps will have."""
+    """Return a fresh search on the smallest supernet, and the number of threads of its steps."""
     torch.set_num_threads(threads)
     supernet = Supernet(channels=2, layers=3, classes=5, image_shape=SHAPE, backend=backend)
     return Arnas(ArnasConfig(attack_steps=1, **changes), supernet, device="cpu", dtype=torch.float32, seed=3)
 
 
 def step(arnas: Arnas, number: int, poll: Callable[[], None] = lambda: None) -> StepReport:
-    """Step `number`: the same each time."""
+    """Take step `number`, the same in every call."""
     generator = torch.Generator().manual_seed(number)
     batches = [(torch.rand(6, *SHAPE, generator=generator), torch.randint(5, (6,), generator=generator)) for _ in range(2)]
     return arnas.step(*batches, learning_rate=0.05, generator=generator, poll=poll)
 
 
 def assert_equal(left: Mapping[str, Any], right: Mapping[str, Any]) -> None:
-    """Bit for bit."""
+    """Assert bitwise equality."""
     for name, value in left.items():
         assert torch.equal(value, right[name]) if isinstance(value, Tensor) else value == right[name], name
 

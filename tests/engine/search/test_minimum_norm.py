@@ -18,14 +18,14 @@ SHAPES = [(1, 4), (2, 5), (3, 2), (3, 10), (5, 3), (5, 224), (8, 20)]
 
 
 def gramian(k: int, n: int, seed: int) -> np.ndarray:
-    """[k, k] of random gradients in n dimensions, dependent where n < k; every second seed with a shared direction."""
+    """Return the [k, k] Gramian of random gradients in n dimensions, dependent if n < k; odd seeds add a shared direction."""
     rng = np.random.default_rng(seed)
     rows = rng.standard_normal((k, n)) + (seed % 2) * 2 * rng.standard_normal(n)
     return rows @ rows.T
 
 
 def degenerate() -> list[np.ndarray]:
-    """Zero, equal, opposite and tiny gradients, and scales far apart."""
+    """Return Gramians of zero, equal, opposite and tiny gradients, and of very different scales."""
     a, b, zero = np.array([1.0, 2, -1]), np.array([0.5, -1, 3]), np.zeros(3)
     sets = [[zero] * 3, [a, zero, b], [a, zero, zero], [a, a, a], [a, a, b], [a, -a, b], [a, 2 * a, 3 * a], [a, a, -a, -a, b],
             [1e-12 * a, 1e-12 * b, 1e-12 * (a + b)], [1e9 * a, b, 1e-9 * (a - b)], [zero] * 5, [a], [zero], [a, a], [a, zero]]
@@ -37,7 +37,7 @@ def size(matrix: np.ndarray, weights: np.ndarray) -> float:
 
 
 def smallest_by_enumeration(matrix: np.ndarray) -> float:
-    """The smallest |d|^2 over the affine minimisers of all faces of the simplex that lie inside their face."""
+    """Return the smallest |d|^2 of the affine minimisers that lie inside their face of the simplex."""
     k, found = len(matrix), [float(matrix.diagonal().min())]
     for count in range(2, k + 1):
         for face in combinations(range(k), count):
@@ -73,7 +73,7 @@ def test_the_exact_point_is_the_smallest_of_all_faces_and_of_scipys(k: int, n: i
 
 @pytest.mark.parametrize(("k", "n"), SHAPES)
 def test_projected_gradient_with_exact_line_searches_meets_the_optimality_condition(k: int, n: int) -> None:
-    """<g_i, d> >= |d|^2 for all i, at the smallest size there is."""
+    """At the minimum-norm point d, <g_i, d> >= |d|^2 for all i."""
     for seed in range(10):
         matrix = gramian(k, n, seed)
         matrix /= matrix.diagonal().max()
@@ -87,7 +87,7 @@ def test_projected_gradient_with_exact_line_searches_meets_the_optimality_condit
 @pytest.mark.parametrize("routine", ROUTINES)
 @pytest.mark.parametrize(("k", "n"), SHAPES)
 def test_published_routines_come_near_the_optimum_and_never_below(routine: Callable[..., Solution], k: int, n: int) -> None:
-    """No weights of the simplex have a smaller norm than the exact point's; the published routines end within 2 % above it."""
+    """No weights on the simplex give a smaller norm than the exact point; the published routines end within 2 % above it."""
     for seed in range(20):
         matrix = gramian(k, n, seed)
         found = routine(matrix)
@@ -140,7 +140,7 @@ def test_what_is_not_finite_is_refused(solve: Callable[..., object], bad: float)
     ([[1.0, 0], [-9999, 0]], [0.9999, 0.0001]),  # between the ends nothing is moved to a margin
 ])
 def test_two_gradients_with_the_published_margins(rows: list[list[float]], expected: list[float]) -> None:
-    """For two gradients the solution is a clipped projection: at the margin where one lies beyond the other's perpendicular."""
+    """For two gradients the solution is a clipped projection, at the margin if one gradient is the shortest combination."""
     gradients = torch.tensor(rows, dtype=torch.float64)
     matrix = gradients @ gradients.T
     assert of_two(matrix, 0.001).tolist() == pytest.approx(expected, abs=1e-12)
@@ -163,7 +163,7 @@ def test_two_gradients_keep_nan() -> None:
 
 
 def test_projection_is_the_nearest_point_of_the_simplex() -> None:
-    """Its shift is the root of sum max(y - t, 0) = 1."""
+    """The projection subtracts the root t of sum max(y - t, 0) = 1."""
     rng = np.random.default_rng(0)
     for k in (1, 2, 3, 7):
         for scale in (0.1, 1.0, 100.0):
@@ -174,7 +174,7 @@ def test_projection_is_the_nearest_point_of_the_simplex() -> None:
 
 
 def published_projected_gradient(matrix: np.ndarray) -> list[float]:
-    """The routine once more, weight by weight from its description."""
+    """Return the routine's result, written weight by weight from its description."""
     k = len(matrix)
 
     def dot(a: list[float], b: list[float]) -> float:

@@ -1,4 +1,4 @@
-"""Objectives and weightings by name: what they compute, and that configurations offer what there is."""
+"""Objectives and weightings by name: their results, and that configurations offer all of them."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def random_alphas(supernet: Supernet, seed: int, scale: float = 1.0) -> Tensor:
 
 
 def one_hot(genotype: Genotype) -> Tensor:
-    """Alphas whose softmax is one at the operations of a genotype and, on all other edges, at "none"."""
+    """Return alphas whose softmax is 1 at a genotype's operations and, on all other edges, at "none"."""
     alphas = torch.full((2, len(EDGES), len(COLUMNS)), -1e4, dtype=torch.float64)
     for i, kind in enumerate(KINDS_OF_DARTS):
         kept = {(state, node): operation for operation, state, node in genotype.cell(kind).incoming()}
@@ -107,7 +107,7 @@ def test_the_published_sum_is_the_product_of_alphas_and_costs_summed_over_its_co
 def test_the_published_size_objective_is_inert(bound: float) -> None:
     """max(1, L - N) is 1 and its gradient exactly zero at every start, so a solver gives it the weight 0.999.
 
-    The released code of 2020 adds the gradients up before the solver sees the second: then accuracy has the 0.999.
+    The released code of 2020 accumulates the gradients before the solver sees the second, so accuracy gets the 0.999.
     """
     supernet = darts()
     size = size_objective("parameters", table_of(published_parameters, supernet), "min", bound)
@@ -193,7 +193,7 @@ def test_bounds_by_hand() -> None:
     ("min_later", 1, (0, 0)), ("min_later", 0, (9e9, 0)), ("abs", 1, (0, 0)), ("abs", -1, (9e9, 0)), ("both", 2, (0, 0.1)),
     ("both", 1, (0, 9e9)), ("both", 0, (9e9, 9e9))])
 def test_gradient_is_the_closed_form(make, how: str, slope: int, bounds: tuple[float, float]) -> None:
-    """d/d alpha_o = +-p_o (T_o - sum p T), on whichever side of the bound the count is."""
+    """d/d alpha_o = +-p_o (T_o - sum p T) on either side of the bound."""
     supernet = darts(4, 5, (1, 8, 8))
     table = table_of(make, supernet)
     size = size_objective("size", table, how, *bounds)

@@ -16,7 +16,7 @@ SHAPES = [(1, 4), (2, 1), (2, 5), (2, 294), (3, 2), (3, 294), (4, 10), (5, 3), (
 
 
 def gradients(m: int, n: int, seed: int, scale: float = 1.0) -> Tensor:
-    """Random gradients [m, n], float64; with a shared direction for half of the seeds, so that vertices occur."""
+    """Return random float64 gradients [m, n]; half of the seeds add a shared direction, so that vertices occur."""
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randn(m, n, generator=generator, dtype=torch.float64)
     if seed % 2:
@@ -25,7 +25,7 @@ def gradients(m: int, n: int, seed: int, scale: float = 1.0) -> Tensor:
 
 
 def assert_optimal(gramian: Tensor, weights: Tensor, tolerance: float = 1e-9) -> None:
-    """On the simplex, and (KKT) M c >= c'Mc everywhere, with equality where the weight is positive."""
+    """Assert the KKT conditions: c on the simplex, and M c >= c'Mc with equality at positive weights."""
     assert weights.shape == gramian.shape[:1]
     assert weights.min() >= 0
     assert weights.sum().item() == pytest.approx(1, abs=1e-12)
@@ -48,7 +48,7 @@ def test_optimality_conditions(m: int, n: int, scale: float) -> None:
 
 @pytest.mark.parametrize("m", [2, 3, 5])
 def test_gradients_of_very_different_size(m: int) -> None:
-    """Each row has its own scale between 1e-12 and 1e12; the general solver serves two objectives as well."""
+    """Each row has its own scale between 1e-12 and 1e12; the general solver also handles two objectives."""
     for seed in range(40):
         exponents = np.random.default_rng(seed).uniform(-12, 12, m)
         gramian = gramian_of(gradients(m, 20, seed) * torch.from_numpy(10.0**exponents)[:, None])
@@ -62,7 +62,7 @@ def test_one_huge_gradient_does_not_hide_a_conflict_of_small_ones() -> None:
 
 
 def test_known_answer() -> None:
-    """Also in TorchJD's tests."""
+    """The example is also in TorchJD's tests."""
     gramian = gramian_of(torch.tensor([[-4.0, 1, 1], [6, 1, 1]]))
     assert mgda(gramian).tolist() == pytest.approx([0.6, 0.4], abs=1e-12)
     assert minimum_norm_point(gramian.numpy()).tolist() == pytest.approx([0.6, 0.4], abs=1e-12)
@@ -119,7 +119,7 @@ def test_permutation_equivariance(m: int, n: int) -> None:
 
 @pytest.mark.parametrize("m", [2, 3, 5])
 def test_common_scale_does_not_matter(m: int) -> None:
-    """Scaling all gradients by one factor leaves MGDA's weights as they are."""
+    """Scaling all gradients by one factor leaves MGDA's weights unchanged."""
     gramian = gramian_of(gradients(m, 20, seed=3))
     for scale in SCALES[1:]:
         assert torch.allclose(mgda(gramian * scale**2), mgda(gramian), atol=1e-9)

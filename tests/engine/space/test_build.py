@@ -1,4 +1,4 @@
-"""Compiling the kernels: found, failed, cached, damaged, at the same time. Each in a process of its own."""
+"""Compiling the kernels: success, failure, caching, damage and concurrency, each in a separate process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SAY = "from engine.space.compiled import build\nprint(build.unavailable())"
 
 
 def environment(tmp_path: Path, **changes: str) -> dict[str, str]:
-    """Of a process whose caches and temporary folder lie in `tmp_path`, and which was told of no compiler."""
+    """Return the environment of a process with caches and temporary folder in `tmp_path`, and no compiler set."""
     (tmp_path / "tmp").mkdir(exist_ok=True)
     kept = {name: value for name, value in os.environ.items() if name != "CC"}
     return kept | {"XDG_CACHE_HOME": str(tmp_path / "cache"), "TMPDIR": str(tmp_path / "tmp"), "PYTHONPATH": str(ROOT)} | changes
@@ -36,7 +36,7 @@ def said(process: subprocess.Popen[str]) -> str:
 
 
 def compiler(tmp_path: Path, body: str) -> str:
-    """A command that says a version, and does `body` when it is to compile."""
+    """Return a compiler command that prints a version and runs `body` to compile."""
     path = tmp_path / "compiler"
     path.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo "compiler 1.0" && exit 0\n{body}\n')
     path.chmod(0o700)
@@ -44,7 +44,7 @@ def compiler(tmp_path: Path, body: str) -> str:
 
 
 def counting(tmp_path: Path) -> str:
-    """The real compiler, without its optimisations, which cost seconds; each run leaves a line in `tmp_path / "runs"`."""
+    """Return the real compiler without its slow optimisations; each run adds a line to `tmp_path / "runs"`."""
     return compiler(tmp_path, f'echo run >> {tmp_path / "runs"}\n'
                     f'for a; do shift; case "$a" in -O3) set -- "$@" -O0;; *) set -- "$@" "$a";; esac; done\n'
                     f'exec {COMPILER} "$@"')

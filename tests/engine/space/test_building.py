@@ -1,4 +1,4 @@
-"""Channels last in memory: the same network in float64, and maps that really lie so."""
+"""Channels last in memory: the same results in float64, and maps that really have this memory format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The compiled back end equals the plain one in float64, is as close to it in float32, and never reads or keeps too much."""
+"""The compiled back end equals the plain one in float64, is as accurate in float32, and reads and keeps only what it needs."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Case:
                       0.5 * torch.randn(self.layout.size, dtype=torch.float64), torch.rand(14, 7, dtype=torch.float64))
 
     def output(self, backend: str, *given: Tensor, buffers: Tensor | None = None) -> Tensor:
-        """[B, 4 C, H', W'] from x0, x1, weights and rows."""
+        """Return [B, 4 C, H', W'] from x0, x1, weights and rows."""
         normalisation = Normalisation(None, running=False)
         if buffers is not None:
             normalisation = Normalisation(self.buffers.views(buffers), False, {"cells.0.": buffers})
@@ -60,7 +60,7 @@ class Case:
 
     def gradients(self, backend: str, wanted: tuple[bool, ...] = (True,) * 4,
                   dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
-        """The output, the moved running statistics and the wanted gradients, those of the weights by name."""
+        """Return the output, the updated running statistics and the requested gradients, those of the weights by name."""
         given = [tensor.to(dtype, copy=True).requires_grad_(w) for tensor, w in zip(self.given, wanted)]
         buffers = torch.full((self.buffers.size,), 0.5, dtype=dtype)
         out = self.output(backend, *given, buffers=buffers)
@@ -119,7 +119,7 @@ def test_a_graph_may_be_walked_twice_and_gradients_need_not_be_contiguous() -> N
 @pytest.mark.parametrize("cell", [("normal", 10, (6, 6), (8, 8), 16), ("reduction", 8, (6, 10), (8, 12), 8),
                                   ("after reduction", 6, (3, 10), (4, 4), 16)], ids=str)
 def test_float32_is_no_farther_from_float64_than_the_plain_one(cell: tuple) -> None:
-    """Over several seeds: one kink of ReLU or max-pooling crossed by rounding moves a single gradient a lot."""
+    """Over several seeds, because rounding across one kink of ReLU or max-pooling changes a single gradient a lot."""
     errors: dict[str, list[dict[str, float]]] = {"compiled": [], "merged": []}
     for _ in range(7):
         case = Case(*cell)
@@ -137,7 +137,7 @@ def test_float32_is_no_farther_from_float64_than_the_plain_one(cell: tuple) -> N
 
 @pytest.mark.parametrize("kind", ["normal", "reduction", "after reduction"])
 def test_ties_of_max_pooling_go_to_the_first_as_in_torch(kind: str) -> None:
-    """Whole numbers only: sums are exact then, and equal pixels stay equal behind BatchNorm, in either back end."""
+    """Whole numbers only, so that sums are exact and equal pixels stay equal after BatchNorm in both back ends."""
     case = Case(kind, 6, (2, 3), (8, 12), 5)
     x0, x1, weights, rows = (tensor.clone() for tensor in case.given)
     for x in (x0, x1):
@@ -167,13 +167,13 @@ def net(backend: str | None = "compiled", channels: int = 4, layers: int = 4) ->
 
 
 def point(supernet: Supernet, seed: int = 0, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    """Weights and clearly unequal alphas."""
+    """Return weights and clearly unequal alphas."""
     generator = torch.Generator().manual_seed(seed)
     return supernet.initial_weights(generator, dtype), 500 * supernet.initial_alphas(generator, dtype)
 
 
 def broken(weights: Tensor, supernet: Supernet, value: float) -> Iterator[tuple[str, Tensor]]:
-    """For each named tensor of the cells, the weights with one entry replaced; of kernels the one in the middle."""
+    """Yield the weights with one entry replaced, for each named tensor of the cells; in kernels, the middle entry."""
     for entry in supernet.layout.entries:
         if entry.name.startswith("cells."):
             changed = weights.clone()
@@ -210,7 +210,7 @@ def test_running_statistics_are_left_to_a_plain_back_end() -> None:
 
 
 def one_pass(supernet: Supernet, seed: int, batch: int = 5) -> list[Tensor]:
-    """Logits and all gradients of a pass that follows from the seed."""
+    """Return the logits and all gradients of a pass with inputs drawn from the seed."""
     weights, alphas = (tensor.requires_grad_() for tensor in point(supernet, seed, torch.float32))
     x = torch.rand(batch, *SHAPE, generator=torch.Generator().manual_seed(seed)).requires_grad_()
     logits = supernet.logits(x, weights, alphas)
@@ -255,7 +255,7 @@ def test_a_second_derivative_is_refused() -> None:
 
 
 def test_unlike_dtypes_are_refused() -> None:
-    """The kernels get bare addresses: numbers of another size would be read, and written, beyond their end."""
+    """The kernels get raw addresses: with another element size they would read and write out of bounds."""
     supernet = net()
     weights, alphas = point(supernet)
     x = torch.rand(3, *SHAPE, dtype=torch.float64)

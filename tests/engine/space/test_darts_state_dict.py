@@ -1,4 +1,4 @@
-"""Files in the naming of the public DARTS family go in and out of the supernet, and wrong ones are refused with a sentence."""
+"""State dicts with the names of the public DARTS family load into and export from the supernet; wrong ones are refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def supernet() -> Supernet:
 
 @pytest.fixture(scope="module")
 def trained() -> State:
-    """A trained reference's own state dict: running statistics are not their initial values."""
+    """State dict of a trained reference, whose running statistics are no longer the initial values."""
     torch.manual_seed(0)
     reference = ReferenceSupernet(2, 5, 10, (3, 8, 8)).double()
     reference(torch.rand(4, 3, 8, 8, dtype=torch.float64))

@@ -20,7 +20,7 @@ GENOTYPES = [name for name, entry in CATALOG.items() if entry.genotype]
 
 
 def network(genotype: object, shape: tuple[int, int, int], channels: int = 4, **changes: object) -> Network:
-    """With statistics, scales and shifts like those of a trained one."""
+    """Return a network with statistics, scales and shifts like those of a trained one."""
     torch.manual_seed(0)
     sizes = {"channels": channels, "layers": 4, "classes": 10, "image_shape": shape}
     built = Network(genotype, **sizes, std=[0.5] * shape[0], **changes).double()
@@ -38,7 +38,7 @@ def images(shape: tuple[int, int, int], count: int = 3) -> Tensor:
 
 
 def by_modules(built: Network, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits and auxiliary logits, module by module in the module's own mode."""
+    """Return the logits and auxiliary logits, computed module by module in the network's current mode."""
     before_last = last = built.stem((x - built.mean[:, None, None]) / built.std[:, None, None])
     for i, cell in enumerate(built.cells):
         before_last, last = last, cell(before_last, last, built.drop_path, built.drop_path_generator)

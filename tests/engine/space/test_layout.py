@@ -40,7 +40,7 @@ def test_as_many_numbers_as_the_unmerged_supernet(kinds: tuple[str, ...], channe
     (("normal", "reduce"), 16, 8, (3, 32, 32), "8be50290443ad008"), (("normal", "reduce"), 8, 5, (1, 8, 8), "cc636eaa9583d731")])
 def test_published_supernets_have_the_layout_of_version_1(kinds: tuple[str, ...], channels: int, layers: int,
                                                           shape: tuple[int, int, int], digest: str) -> None:
-    """Digests from before rules and ratios could be chosen: checkpoints of then fit the supernets of now."""
+    """The digests predate position rules and width ratios: old checkpoints fit today's supernets."""
     cells = cell_shapes(kinds, channels, layers, shape)
     text = repr([(c.kind, c.channels, c.inputs, c.map_size, c.reduction, c.after_reduction) for c in cells])
     text += "".join(repr([tuple(entry) for entry in layout.entries])

@@ -29,7 +29,7 @@ def images(count: int = 3, seed: int = 0, shape: tuple[int, ...] = (1, 8, 8)) ->
 
 
 def family_state(source: Network) -> dict[str, Tensor]:
-    """What a file of the DARTS family holds: no normalisation."""
+    """Return the state dict of a DARTS-family file, which has no normalisation."""
     return {name: value.clone() for name, value in source.state_dict().items() if name not in ("mean", "std")}
 
 
@@ -81,7 +81,7 @@ def test_forward_is_the_same_with_and_without_the_auxiliary_head() -> None:
 
 
 def test_a_cell_sums_the_edges_of_the_genotype() -> None:
-    """Against a transcription with plain loops, for a genotype whose nodes feed each other."""
+    """Compares with plain loops, for a genotype whose nodes feed each other."""
     genotype = find_genotype("DARTS_V2")
     built = Network(genotype, **SIZES).eval()
     cell, record = built.cells[0], genotype.cell("normal")

@@ -31,7 +31,7 @@ CASES = [
 
 def pair(channels: int, layers: int, shape: tuple[int, int, int], kinds: tuple[str, ...], partial: int, edge_weights: bool,
          backend: str | None = None) -> tuple[ReferenceSupernet, Supernet, Tensor, Tensor, Tensor]:
-    """Reference and merged supernet at the same weights, buffers and clearly unequal alphas and betas, float64."""
+    """Return the reference and the merged supernet, float64, with equal weights, buffers, alphas and betas (clearly unequal)."""
     reference = ReferenceSupernet(channels, layers, 10, shape, kinds, WITH_NONE, partial=partial,
                                   edge_weights=edge_weights).double()
     for parameter in (*reference.alphas.values(), *reference.betas.values()):
@@ -44,7 +44,7 @@ def pair(channels: int, layers: int, shape: tuple[int, int, int], kinds: tuple[s
 
 
 def architecture(reference: ReferenceSupernet) -> list[torch.nn.Parameter]:
-    """Alphas and betas in the order of the flat vector."""
+    """Return alphas and betas in the order of the flat vector."""
     return [*reference.alphas.values(), *reference.betas.values()]
 
 
@@ -98,7 +98,7 @@ def test_gradients_are_differentiable_again(backend: str) -> None:
 
 @pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "compiled"])
 def test_no_host_synchronisation(backend: str) -> None:
-    """Tensors on the meta device have shapes but no values: whoever waits for a value fails."""
+    """Tensors on the meta device have shapes but no values: code that waits for a value fails."""
     supernet = Supernet(kinds=DARTS, primitives=WITH_NONE, channels=4, layers=3, classes=10, image_shape=(1, 8, 8), partial=2,
                         edge_weights=True, backend=backend)
     x, weights, alphas, buffers = (torch.zeros(*shape, device="meta", requires_grad=i < 3) for i, shape in enumerate(
@@ -137,7 +137,7 @@ def test_edge_weights_of_a_node_add_up_to_one_and_follow_its_betas_alone() -> No
 
 
 def test_equal_betas_divide_every_node_by_the_number_of_its_edges() -> None:
-    """Without partial channels, zero betas are the plain supernet with rows of alpha over the in-degree of the node."""
+    """Without partial channels, zero betas equal the plain supernet with rows of alpha divided by the in-degree of the node."""
     arguments = {"kinds": DARTS, "channels": 2, "layers": 3, "classes": 3, "image_shape": (1, 8, 8)}
     plain, weighted = Supernet(**arguments), Supernet(**arguments, edge_weights=True)
     assert plain.layout.entries == weighted.layout.entries and plain.buffers.entries == weighted.buffers.entries
@@ -165,7 +165,7 @@ def test_the_flat_alphas_end_with_the_betas() -> None:
 
 
 def transcribed(alphas: Tensor, betas: Tensor) -> list[tuple[str, int]]:
-    """The discretisation of one cell as the paper words it, edge by edge: alphas [14, 8], betas [14]."""
+    """Discretise one cell edge by edge as the paper describes it: alphas [14, 8], betas [14]."""
     chosen, first = [], 0
     for node in range(4):
         count = 2 + node

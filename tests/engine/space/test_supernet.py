@@ -1,4 +1,4 @@
-"""The merged supernet equals the plain one in float64, with every back end, and computes only what it is asked for."""
+"""The merged supernet equals the plain one in float64 with every back end, and computes only what is requested."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CASES = [
 def pair(channels: int, layers: int, shape: tuple[int, int, int], kinds: tuple[str, ...] = ARNAS, backend: str | None = None,
          primitives: tuple[str, ...] = PRIMITIVES, rule: str = "", thirds: tuple[str, ...] | None = None,
          widths: tuple[int, int, int] | None = None) -> tuple[ReferenceSupernet, Supernet, Tensor, Tensor, Tensor]:
-    """Reference and merged supernet at the same weights, buffers and clearly unequal alphas, float64."""
+    """Return the reference and the merged supernet, float64, with equal weights, buffers and clearly unequal alphas."""
     reference = ReferenceSupernet(channels, layers, 10, shape, kinds, primitives, thirds, widths).double()
     for alpha in reference.alphas.values():
         alpha.data.mul_(500)
@@ -59,7 +59,7 @@ def assert_equal(ours: Tensor, theirs: Tensor, name: str) -> None:
 
 def assert_equals_the_reference(networks: tuple[ReferenceSupernet, Supernet, Tensor, Tensor, Tensor],
                                 shape: tuple[int, int, int], batch: int) -> None:
-    """Logits, all gradients, moved statistics and evaluation; see `pair`."""
+    """Assert equal logits, gradients, updated statistics and evaluation; see `pair`."""
     reference, supernet, weights, buffers, alphas = networks
     x = torch.rand(batch, *shape, dtype=torch.float64, requires_grad=True)  # noise: no ties in the max-pools
     y = torch.randint(10, (batch,))
@@ -201,7 +201,7 @@ def test_depthwise_channels_last_is_differentiable_again(kernel: int, stride: in
 
 @pytest.mark.parametrize("backend", list(BACKENDS))
 def test_no_host_synchronisation(backend: str) -> None:
-    """Tensors on the meta device have shapes but no values: whoever waits for a value fails."""
+    """Tensors on the meta device have shapes but no values: code that waits for a value fails."""
     supernet = Supernet(channels=2, layers=4, classes=10, image_shape=(1, 8, 8), backend=backend)
     x, weights, alphas, buffers = (torch.zeros(*shape, device="meta", requires_grad=i < 3) for i, shape in enumerate(
         [(2, 1, 8, 8), (supernet.layout.size,), (supernet.alpha_size,), (supernet.buffers.size,)]))
@@ -275,7 +275,7 @@ def test_calls_that_cannot_be_are_refused() -> None:
 
 @pytest.mark.parametrize("backend", list(BACKENDS))
 def test_images_are_normalised_in_front_of_the_stem_and_gradients_stay_in_pixels(backend: str) -> None:
-    """Also in front of its padding: a folded stem would see another border."""
+    """Normalisation also precedes the stem's padding: folded into the stem, it would change the border."""
     mean, std = (0.5, 0.1, 0.3), (0.25, 0.5, 0.2)
     sizes = {"channels": 4, "layers": 4, "classes": 10, "image_shape": (3, 8, 8), "backend": backend}
     plain, normalising = Supernet(**sizes), Supernet(**sizes, mean=mean, std=std)

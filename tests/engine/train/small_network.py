@@ -1,4 +1,4 @@
-"""A network small enough for tests, with everything a derived network has that training must respect."""
+"""A small network with every part of a derived network that training must respect."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class SmallNetwork(nn.Module):
 
 
 def stripes(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """`count` images [count, 1, 6, 6] in 0..1 of four classes (a bright bar at one of four heights, noise) and labels."""
+    """Return images [count, 1, 6, 6] in 0..1 of four classes (a bright bar at one of four heights, plus noise) and labels."""
     generator = torch.Generator().manual_seed(seed)
     y = torch.arange(count) % 4
     x = torch.rand(count, 1, 6, 6, generator=generator) * 0.4

@@ -1,4 +1,4 @@
-"""The moving average of the weights against its definition, and what it does with BatchNorm's statistics."""
+"""The moving average of weights and BatchNorm statistics against its definition."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.engine.train.small_network import SmallNetwork, stripes
 
 
 def walk(network: SmallNetwork, average: Average, steps: int) -> list[dict[str, Tensor]]:
-    """The network's states from before the first of so many random changes to the last, the average following each."""
+    """Return the network's states, initially and after each of n random changes; update the average after each change."""
     x = stripes(8)[0].to(network.classifier.weight.dtype)
     states = [copy.deepcopy(network.state_dict())]
     for _ in range(steps):
@@ -46,8 +46,8 @@ def test_the_average_is_the_weighted_sum_of_all_networks_so_far(decay: float) ->
 
 
 def test_the_averaged_mean_of_the_first_layer_is_that_of_the_averaged_weights() -> None:
-    """What a convolution gives is linear in its weights, so averaging statistics with the weights is exact for the mean;
-    the trained network's own statistics, copied, would be far from it."""
+    """A convolution is linear in its weights, so averaging statistics with the weights is exact for the mean. Copies of the
+    trained network's own statistics would be far from it."""
     network = SmallNetwork().double()
     network.stem[1].momentum = 1.0  # the running mean is that of the latest batch
     average = Average(network, 0.9)

@@ -49,7 +49,7 @@ def test_the_chain_from_training_to_the_table(training: str) -> None:
 
 
 def test_the_quick_preset_computes_bit_for_bit_what_its_recipe_says() -> None:
-    """The recipe written out with nothing of `Retraining`: clean pass, PGD in evaluation mode, cross-entropy, clip, SGD."""
+    """The recipe without any code of `Retraining`: clean pass, PGD in evaluation mode, cross-entropy, clip, SGD."""
     config = build("retrain", preset="quick")
     splits = splits_of("digits", config.seed, 256)
     x, y = load_split("digits", splits, ("weights", "alphas"))

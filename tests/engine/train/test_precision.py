@@ -28,7 +28,7 @@ HAND_MADE = ("resnet-18", "wide-resnet-10-1")
 
 
 def network_of(name: str) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
-    """(network, images, labels)."""
+    """Return (network, images, labels)."""
     torch.manual_seed(3)
     if name in HAND_MADE:
         shape = (3, 16, 16)
@@ -40,7 +40,7 @@ def network_of(name: str) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
 
 
 def apart(one: torch.Tensor, other: torch.Tensor) -> float:
-    """Length of the difference as a share of the second's."""
+    """Return the length of the difference relative to the second's."""
     return float((one - other).norm() / other.norm())
 
 
@@ -85,7 +85,7 @@ def test_float32_is_the_function_itself() -> None:
 
 
 def test_a_pass_without_gradients_does_not_cut_off_the_next() -> None:
-    """Autocast remembers cast weights while it lasts; those of a pass without gradients must not serve one with them."""
+    """Autocast caches cast weights; those of a pass without gradients must not be reused by a pass with gradients."""
     network, x, y = network_of("wide-resnet-10-1")
     with torch.autocast(DEVICE.type, torch.bfloat16):  # somebody's, around both
         with torch.no_grad():

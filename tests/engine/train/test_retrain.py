@@ -1,4 +1,4 @@
-"""Retraining: a step is all or nothing, depends only on seed, epoch and step, and the best checkpoint is the most robust."""
+"""Retraining: a step is atomic and depends only on seed, epoch and step; the best checkpoint is the most robust."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def epoch(training: Retraining, number: int, first: int = 0) -> None:
 
 
 def flat(value: object) -> list[torch.Tensor]:
-    """Every tensor of a nested state, in order."""
+    """Return every tensor of a nested state, in order."""
     if isinstance(value, torch.Tensor):
         return [value.clone()]
     if isinstance(value, dict):
@@ -239,9 +239,9 @@ def test_probes_come_when_asked_and_change_nothing(every: int | None, expected: 
 
 
 class Masking(SmallNetwork):
-    """Right at the images and at the edge of the ball (0.1), wrong half-way there: robust to FGSM, not to PGD.
+    """A network that is right at the images and the edge of the ball (0.1) but wrong half-way: robust to FGSM, not to PGD.
 
-    Its logits see only how far the images' mean is from 0.5. With `honest`, right everywhere.
+    Its logits depend only on the distance of an image's mean from 0.5. With `honest`, it is right everywhere.
     """
 
     honest = True

@@ -54,7 +54,7 @@ def test_defaults_are_the_published_settings() -> None:
 
 
 class Transcription:
-    """The released search step, with the mode of the network as its code has it."""
+    """The released search step, with the network in the mode that the released code sets."""
 
     def __init__(self, method: AdvRush) -> None:
         self.settings = method.config
@@ -68,7 +68,7 @@ class Transcription:
                                      weight_decay=settings.alpha_weight_decay)
 
     def loss(self, x: Tensor, y: Tensor, evaluation: bool = False) -> Tensor:
-        """Cross-entropy; running statistics stay as they are."""
+        """Return the cross-entropy; leave the running statistics unchanged."""
         before = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
         self.network.train(not evaluation)
         found = F.cross_entropy(self.network(x), y)
@@ -89,7 +89,7 @@ class Transcription:
         return (4 * (gradient(x + z) - here).flatten(1).norm(dim=1)).sum() / len(y)
 
     def step(self, train: Any, valid: Any, h: float | None) -> tuple[float, float]:
-        """h: None in stage 1."""
+        """Take one step. h: None in stage 1."""
         loss, regulariser = self.loss(*valid), torch.zeros(())
         if h is not None:
             regulariser = self.regulariser(*valid, h)
@@ -165,7 +165,7 @@ def test_another_weighting_weighs_loss_and_curvature() -> None:
 
 
 def test_second_order_goes_through_the_unrolled_step() -> None:
-    """Against autograd through the step, on a network that is smooth."""
+    """Compares with autograd through the step, on a smooth network."""
     method = make(50, network=TwoLayers(pixels=9), unrolled=True, finite_difference=1e-4, **BATCH_STATISTICS)
     (x, y), (xs, ys) = batches(0, shape=(1, 3, 3))
     w, a, network = method.weights.clone().requires_grad_(), method.alphas.clone().requires_grad_(), method.supernet

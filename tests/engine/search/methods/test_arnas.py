@@ -1,4 +1,4 @@
-"""What the ARNAS step does beyond the recorded traces: its report, its switches, its cost, its refusals."""
+"""The ARNAS step outside the recorded traces: its report, switches, cost and refusals."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def propose(arnas: Arnas, seed: int = 0) -> Proposal:
 
 
 class Counted(TwoLayers):
-    """Counts forward passes and remembers which of the three arguments each of them differentiates."""
+    """A network that counts forward passes and records which of the three arguments each differentiates."""
 
     def __init__(self) -> None:
         super().__init__(pixels=9)
@@ -67,7 +67,7 @@ def test_passes_and_what_each_differentiates(unrolled: bool, expected: list[str]
 
 
 class Waits(TorchDispatchMode):
-    """Collects the operations for which the host would have to wait for a GPU."""
+    """A mode that collects the operations for which the host would have to wait for a GPU."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -193,7 +193,7 @@ def test_normalisation_changes_the_weights_not_the_gradients(how: str) -> None:
 
 
 def test_equal_gradients_give_no_nan() -> None:
-    """epsilon 0 and lambda 1: both objectives are the same, gamma would be 0/0."""
+    """With epsilon 0 and lambda 1, both objectives are the same and gamma would be 0/0."""
     arnas = make(epsilon=0.0, adversarial_lambda=1.0)
     report = arnas.step(*batches(), learning_rate=RATE, generator=generator())
     assert report.weights == (0.5, 0.5)

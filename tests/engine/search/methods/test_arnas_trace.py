@@ -1,7 +1,7 @@
 """Five recorded steps of the published ARNAS procedure, reproduced in float64 to 1e-9 relative.
 
-The records (`tests/data/arnas_trace_*.npz`, numbers only) hold the batches, the random starts of the attacks and what
-came out, for lambda 0.1 (gamma is 0 throughout) and lambda 1 (gamma inside and at the end of its range).
+The records (`tests/data/arnas_trace_*.npz`, numbers only) hold the batches, the random starts of the attacks and the
+results, for lambda 0.1 (gamma is 0 throughout) and lambda 1 (gamma inside and at the end of its range).
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ TOLERANCE = 1e-9
 
 
 def relative_error(found: Tensor, expected: Tensor) -> float:
-    """Norm of the difference over the norm of the expected; absolute where zero is expected."""
+    """Return the norm of the difference relative to that of the expected value; absolute if zero is expected."""
     found, expected = found.double().cpu(), expected.double().cpu()
     return float((found - expected).norm() / (expected.norm() or 1.0))
 
 
 class Recording:
-    """One recorded trace as tensors, and a search that starts where it started."""
+    """One recorded trace as tensors, and a search that starts from the same state."""
 
     def __init__(self, name: str) -> None:
         with np.load(DATA / f"arnas_trace_lambda{name}.npz") as file:
@@ -62,7 +62,7 @@ class Recording:
 
 
 def check_step(arnas: Arnas, recorded: dict[str, Tensor], alphas: Tensor) -> dict[str, float]:
-    """Proposes the recorded step, takes it, and returns the relative error of every recorded quantity."""
+    """Propose the recorded step, take it, and return the relative error of every recorded quantity."""
     proposal = arnas.propose((recorded["x"], recorded["y"]), (recorded["xs"], recorded["ys"]),
                              learning_rate=recorded["lr"].item(), noise=(recorded["noise"], recorded["noise_s"]))
     report = arnas.take(proposal)
@@ -80,7 +80,7 @@ def check_step(arnas: Arnas, recorded: dict[str, Tensor], alphas: Tensor) -> dic
 
 
 def check_trace(recording: Recording, supernet, flat_from, steps: int = 5) -> dict[str, float]:
-    """Runs the first steps; returns the largest error of each quantity, final weights included after all five."""
+    """Run the first steps; return the largest error of each quantity, after all five also of the final weights."""
     arnas = recording.search(supernet, flat_from(recording.weights("w0:")))
     worst: dict[str, float] = {}
     for t in range(steps):
@@ -93,7 +93,7 @@ def check_trace(recording: Recording, supernet, flat_from, steps: int = 5) -> di
 
 @pytest.mark.slow
 def test_two_steps_on_the_reference_supernet() -> None:
-    """The method by itself, without the merged supernet; slow, hence two steps."""
+    """Tests the method without the merged supernet; two steps, because it is slow."""
     recording = Recording("1")
     supernet = FunctionalReference(channels=2, layers=5, classes=10, image_shape=(3, 8, 8))
     supernet.module.double().to(DEVICE)
@@ -110,7 +110,7 @@ def test_trace(name: str, backend: str) -> None:
                         backend=backend)
 
     def flat_from(weights: dict[str, Tensor]) -> Tensor:
-        """Through the names of the DARTS family; the records hold no running statistics, which no step reads."""
+        """Convert by DARTS-family names. The records hold no running statistics, because no step reads them."""
         buffers = supernet.to_darts_state_dict(torch.zeros(supernet.layout.size), supernet.initial_buffers())
         assert weights.keys() <= buffers.keys()
         return supernet.load_darts_state_dict(buffers | weights, torch.float64)[0]
@@ -124,7 +124,7 @@ def test_trace(name: str, backend: str) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(unavailable() is not None or DEVICE.type != "cpu", reason="no compiled kernels here")
 def test_compiled_steps_equal_plain_ones() -> None:
-    """Two steps with momentum on images that are no multiple of a vector: the same attacks, gradients, weights and alphas."""
+    """Two steps with momentum, image sizes no multiple of the vector width: same attacks, gradients, weights and alphas."""
     arnas = {}
     for backend in ("compiled", "merged"):
         supernet = Supernet(channels=6, layers=3, classes=5, image_shape=(3, 8, 12), backend=backend)

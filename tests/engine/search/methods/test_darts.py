@@ -24,7 +24,7 @@ PUBLISHED = {"epochs": 50, "batch_size": 64, "channels": 16, "layers": 8, "weigh
 
 
 class Seen(TwoLayers):
-    """Remembers the images of every forward pass."""
+    """A network that records the images of every forward pass."""
 
     def __init__(self) -> None:
         super().__init__(pixels=9)

@@ -1,4 +1,4 @@
-"""DSARA: its two stages against autograd, and against ARNAS where it has only the second."""
+"""DSARA: both stages against autograd, and the second alone against ARNAS."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def propose(dsara: Dsara, seed: int = 0) -> Proposal:
 
 
 def exact(dsara: Dsara, proposal: Proposal, factors: dict[str, float]) -> Tensor:
-    """Gradient [k] of the weighted sum of losses at w'(alpha), by autograd through the unrolled step."""
+    """Return the gradient [k] of the weighted sum of losses at w'(alpha), by autograd through the unrolled step."""
     (_, y), (xs, ys) = batches()
     alphas, weights = dsara.alphas.clone().requires_grad_(True), dsara.weights.clone().requires_grad_(True)
     training = F.cross_entropy(dsara.supernet.logits(proposal.x_adv, weights, alphas), y)

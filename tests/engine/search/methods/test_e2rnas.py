@@ -33,7 +33,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Recorded(Supernet):
-    """Remembers which of images, weights and alphas each pass differentiates."""
+    """A network that records which of images, weights and alphas each pass differentiates."""
 
     def __init__(self) -> None:
         super().__init__(kinds=E2rnas.cell_kinds, primitives=E2rnas.primitives, channels=CHANNELS, layers=4, classes=3,
@@ -64,7 +64,7 @@ def starts(seed: int) -> tuple[Tensor, Tensor]:
 
 
 def published_sum(alphas: Tensor) -> Tensor:
-    """N of the released code: per cell softmax(alpha) [14, 8] times costs [8, 14], every column summed."""
+    """Return N as the released code computes it: per cell softmax(alpha) [14, 8] times costs [8, 14], summed over columns."""
     total = torch.zeros((), dtype=alphas.dtype, device=alphas.device)
     indegrees = torch.tensor([node for _, node in EDGES]).to(alphas)
     for c, reduces in zip(WIDTHS, (0, 1, 1, 0)):
@@ -88,7 +88,7 @@ def released_solver(g1: Tensor, g2: Tensor) -> tuple[float, float]:
 
 
 class Released:
-    """The released step, line for line in its order; `added` False clears the gradients that it forgets to clear."""
+    """The released step, line for line; with `added` False, it clears the gradients that the released code forgets to clear."""
 
     def __init__(self, twin: E2rnas, lower: float, added: bool,
                  solver: Callable[[Tensor, Tensor], tuple[float, float]] = released_solver) -> None:
@@ -180,7 +180,7 @@ def test_passes_and_what_each_differentiates(unrolled: bool, expected: list[str]
 
 
 def test_an_inert_size_objective_by_each_repair() -> None:
-    """Added up, the solver sees one gradient twice; apart, it prefers the zero; left out, accuracy is alone."""
+    """Accumulated, the solver sees one gradient twice; separate, it prefers the zero gradient; omitted, only accuracy counts."""
     cases = [({}, (0.999, 0.001)), ({"gradient_sum": "apart"}, (0.001, 0.999)),
              ({"gradient_sum": "apart", "solver": "exact"}, (0, 1)), ({"solver": "exact"}, (0.5, 0.5)),
              ({"without_inert": True}, (1, 0)), ({"gradient_sum": "apart", "without_inert": True}, (1, 0))]
@@ -216,7 +216,7 @@ def test_a_plain_sum_descends_the_sum_of_both_losses() -> None:
 
 @pytest.mark.parametrize("lower", [INERT, AWAKE])
 def test_the_sum_is_the_released_ablation_whose_gradients_accumulate(lower: float) -> None:
-    """Released without MGDA: the losses' backward passes fill the gradients once, that of the plain sum a second time."""
+    """Without MGDA, the released code adds the losses' gradients first and those of the plain sum a second time."""
     method = make(size_lower=lower, weighting="sum", alpha_learning_rate=0.02)
     released = Released(method, lower, added=True, solver=lambda g1, g2: (1.0, 1.0))
     for t in range(3):

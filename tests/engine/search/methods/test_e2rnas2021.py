@@ -36,7 +36,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Recorded(Supernet):
-    """Remembers which of images, weights and alphas each pass differentiates."""
+    """A network that records which of images, weights and alphas each pass differentiates."""
 
     def __init__(self, backend: str | None = None) -> None:
         super().__init__(kinds=E2rnas2021.cell_kinds, primitives=E2rnas2021.primitives, channels=CHANNELS, layers=4,
@@ -50,7 +50,7 @@ class Recorded(Supernet):
 
 
 def make(graphs: Graphs | None = None, backend: str | None = None, epoch: int = 0, **changes: Any) -> E2rnas2021:
-    """Counts of this small network are in the thousands: targets just above them."""
+    """Make a search. Its targets are just above this small network's counts, which are in the thousands."""
     settings = {"attack_epsilon": EPSILON, "epochs": EPOCHS, "parameters_lower": 6e3, "macs_lower": 5e6} | changes
     method = E2rnas2021(E2rnas2021Config(**settings), Recorded(backend), device=DEVICE, dtype=torch.float64, seed=3,
                         graphs=graphs)
@@ -63,7 +63,7 @@ def images(generator: torch.Generator) -> Tensor:
 
 
 def given(seed: int = 0) -> dict[str, Any]:
-    """The arguments of a step."""
+    """Return the arguments of a step."""
     generator = torch.Generator().manual_seed(seed)
     train, alpha = ((images(generator), torch.randint(CLASSES, (6,), generator=generator).to(DEVICE)) for _ in range(2))
     starts = tuple(EPSILON * (2 * images(generator) - 1) for _ in range(2))
@@ -72,7 +72,7 @@ def given(seed: int = 0) -> dict[str, Any]:
 
 
 def counted(alphas: Tensor, costs: Any, of_skips: Any) -> Tensor:
-    """Sum over cells and edges of softmax(alpha) times costs. costs: C -> of the eight operations; of_skips: on strided edges."""
+    """Sum softmax(alpha) times costs over cells and edges. costs: C -> [8]; of_skips: C -> cost of skip on strided edges."""
     total = torch.zeros((), dtype=alphas.dtype, device=alphas.device)
     for c, reduces in zip(WIDTHS, (0, 1, 1, 0)):
         table = torch.tensor(costs(c), dtype=alphas.dtype).repeat(14, 1)
@@ -94,7 +94,7 @@ def macs(alphas: Tensor) -> Tensor:
 
 
 def pair(first: float, mixed: float, second: float) -> tuple[float, float]:
-    """Share of the first of two vectors, and the squared length of the combination."""
+    """Return the share of the first of two vectors, and the squared length of the combination."""
     if mixed >= first:
         return 0.999, first
     if mixed >= second:
@@ -104,7 +104,7 @@ def pair(first: float, mixed: float, second: float) -> tuple[float, float]:
 
 
 def nearest_on_simplex(point: np.ndarray) -> np.ndarray:
-    """By bisection on what is taken from every entry."""
+    """Project onto the simplex by bisection on the amount subtracted from every entry."""
     low, high = point.min() - 1, point.max()
     for _ in range(52):
         middle = (low + high) / 2
@@ -113,7 +113,7 @@ def nearest_on_simplex(point: np.ndarray) -> np.ndarray:
 
 
 def released_solver(m: np.ndarray, towards_vertex: bool) -> np.ndarray:
-    """Sener and Koltun's two routines on a Gramian: best pair, then line searches until the weights rest."""
+    """Solve with Sener and Koltun's two routines on a Gramian: best pair, then line searches until the weights stop changing."""
     size = len(m)
     pairs = {(i, j): pair(m[i, i], m[i, j], m[j, j]) for i in range(size) for j in range(i + 1, size)}
     (i, j), (share, _) = min(pairs.items(), key=lambda one: one[1][1])
@@ -135,7 +135,7 @@ def released_solver(m: np.ndarray, towards_vertex: bool) -> np.ndarray:
 
 
 class Released:
-    """The released step, in its order. `adversarial`: weight of the adversarial loss in training; `grows`: of the divergence."""
+    """The released step in its order. `adversarial`: weight of the adversarial loss in training; `grows`: of the divergence."""
 
     def __init__(self, twin: E2rnas2021, adversarial: float, towards_vertex: bool, grows: bool) -> None:
         self.network, self.adversarial, self.towards_vertex, self.grows = twin.supernet, adversarial, towards_vertex, grows
@@ -147,12 +147,12 @@ class Released:
         return F.cross_entropy(self.network.logits(x, w, a), y)
 
     def divergence(self, x: Tensor, w: Tensor, a: Tensor) -> Tensor:
-        """Averaged over images and classes, which is PyTorch's default."""
+        """Return the divergence averaged over images and classes, as PyTorch does by default."""
         logits = self.network.logits(x, w, a)
         return F.kl_div(F.log_softmax(logits, dim=1), torch.full_like(logits, 1 / CLASSES), reduction="none").mean()
 
     def step(self, arguments: dict[str, Any], epoch: int) -> tuple[list[float], list[float]]:
-        """Losses and the solver's weights."""
+        """Take one step; return the losses and the solver's weights."""
         (x, y), other, starts = arguments["train_batch"], arguments["out_of_distribution"], arguments["noise"]
         found = self.architecture(arguments, starts[1])
         self.adam.step()
@@ -227,7 +227,7 @@ def test_three_steps_are_those_of_the_released_code(solver: str, adversarial: fl
 
 
 def test_the_sum_of_the_losses_is_differentiated_through_the_unrolled_step() -> None:
-    """With a short displacement the finite difference is autograd's gradient of sum c_i L_i(w'(alpha), alpha), c held."""
+    """With a short displacement, the finite difference is autograd's gradient of sum c_i L_i(w'(alpha), alpha) for fixed c."""
     method, arguments = make(backend="dense", finite_difference=1e-5), given()
     proposal = method.propose(**arguments)
     network, (x, y), (_, ys) = method.supernet, arguments["train_batch"], arguments["alpha_batch"]

@@ -47,7 +47,7 @@ def test_defaults_are_the_published_settings() -> None:
 
 
 def test_a_search_equals_its_transcription_on_the_unmerged_supernet() -> None:
-    """A warm-up step and two behind it: modules, autograd, torch.optim; Adam's first step is the first behind the warm-up."""
+    """One warm-up step and two after it with modules, autograd and torch.optim; Adam starts after the warm-up."""
     config = PcDartsConfig(**SMALL, alpha_learning_rate=0.05)
     supernet = supernet_of("pcdarts", config, classes=3, image_shape=(1, 8, 8))
     supernet.use_backends(supernet.backends(DEVICE.type, compiled=False))
@@ -104,7 +104,7 @@ def test_the_warm_up_is_plain_sgd_whatever_the_alphas_batch() -> None:
 
 @pytest.mark.parametrize("unrolled", [False, True])
 def test_behind_the_warm_up_it_is_darts_that_starts_there(unrolled: bool) -> None:
-    """Bit for bit: Adam knows nothing of the warm-up, SGD keeps its momentum."""
+    """Bit for bit: Adam starts fresh after the warm-up, SGD keeps its momentum."""
     shared = {"unrolled": unrolled, "alpha_learning_rate": 0.01}
     method = on_two_layers(**shared, warmup_epochs=1)
     for t in range(2):

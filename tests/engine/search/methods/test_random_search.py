@@ -1,4 +1,4 @@
-"""Random search: how architectures are drawn, a candidate's steps against plain PyTorch, its measurement and its rank."""
+"""Random search: the drawn architectures, a candidate's steps against plain PyTorch, its measurement and its rank."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_choices_of_different_nodes_and_cells_are_independent(genotypes: list[An
 
 
 class PlainCandidate:
-    """The short training and the measurement written down with torch.optim and the network's own modules."""
+    """The short training and the measurement with torch.optim and the network's own modules."""
 
     def __init__(self, network: Network, config: RandomSearchConfig) -> None:
         self.network, self.config = network, config
@@ -146,7 +146,7 @@ class PlainCandidate:
 
 
 def plain_twin(search: RandomSearch) -> PlainCandidate:
-    """Of the first candidate before its first step."""
+    """Return the plain counterpart of the first candidate before its first step."""
     config = search.config
     network = Network(search.genotype(), channels=config.channels, layers=config.layers, classes=3, image_shape=IMAGE,
                       placement=config.placement, width_ratio=config.width_ratio,
