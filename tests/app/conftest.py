@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import shutil
 import threading
 from collections.abc import Iterator
@@ -10,19 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from streamlit.components.v2 import manifest_scanner
 
 from app import session
 from tests import sample_runs
 from tests.app.pages import pretend_supervisor
-
-
-@pytest.fixture(scope="session", autouse=True)
-def scanned_packages() -> Iterator[None]:
-    """Streamlit looks for components in every installed package at each AppTest run; a third of the time of a page."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(manifest_scanner, "scan_component_manifests", functools.cache(manifest_scanner.scan_component_manifests))
-        yield
 
 
 @dataclass(frozen=True)

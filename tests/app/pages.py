@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from pathlib import Path
 from typing import Any
 
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from engine.files import atomic_write_json
@@ -14,6 +16,8 @@ from engine.run.state import identity
 
 MAIN = Path(__file__).resolve().parents[2] / "app" / "main.py"
 PAGES = ("launch", "runs", "run", "pareto", "robustness", "imports")
+# AppTest reads the metadata of every installed package at each run, which takes longer than most pages. They stay the same.
+manifest_scanner.scan_component_manifests = functools.cache(manifest_scanner.scan_component_manifests)
 
 
 def open_page(page: str, **query: str) -> AppTest:

@@ -12,7 +12,7 @@ import pytest
 
 from engine.errors import RunError, RunLogError
 from engine.log import RunLog
-from tests.engine.log.conftest import assert_same, every_query
+from tests.engine.log.conftest import assert_same, every_query, revisions
 from tests.sample_runs import EventsFile, write_genotype, write_run_json, write_search_steps
 
 RUN = "20261118-1000-arnas-digits-1a01"
@@ -140,8 +140,8 @@ def test_a_corrupt_run_json_lists_the_run_as_failed_and_breaks_nothing(ids: dict
     assert log.alerts(RUN).empty
 
 
-def test_other_runs_do_not_notice(ids: dict[str, str], root: Path, log: RunLog) -> None:
-    before = {name: value for name, value in every_query(log).items() if " of " in name}
+def test_other_runs_do_not_notice(ids: dict[str, str], root: Path, log: RunLog, answers: dict[str, Any]) -> None:
+    before = {name: value for name, value in (answers | revisions(log)).items() if " of " in name}
     events = EventsFile(write_run_json(root, RUN, "search"))
     events.write_raw("rubbish\n" * 3)
     (root / RUN / "run.json").write_text("rubbish")
