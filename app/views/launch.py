@@ -94,8 +94,8 @@ def choose(runs: pd.DataFrame) -> Choice:
                              help="\n\n".join(entry.description for _, entry in DATASETS.items()), persist_state="session")
     about = st.container()
     then: tuple[str, ...] = ()
-    if kind == "search" and st.checkbox("Then retrain and attack what it finds", value=True, key="launch.then",
-                                        persist_state="session"):
+    st.session_state.setdefault("launch.then", True)
+    if kind == "search" and st.checkbox("Then retrain and attack what it finds", key="launch.then", persist_state="session"):
         then = THEN
     words = PRESETS | {"paper": _paper_words((kind, *then), method, dataset)}
     preset = right.segmented_control("Preset", presets, key="launch.preset", required=True, persist_state="session",
