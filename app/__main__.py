@@ -7,28 +7,39 @@ import os
 import socket
 import sys
 from pathlib import Path
+from typing import NoReturn
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        _refuse(f"{message[:1].upper()}{message[1:]}; see `{self.prog} --help`.")
 
 
 def main() -> None:
     """Print the address and replace this process with Streamlit's server.
 
     Raises:
-        SystemExit: the address or port cannot be used.
+        SystemExit: with code 2; an option, the address or the port cannot be used.
     """
-    parser = argparse.ArgumentParser(prog="rampart ui", description="Start the dashboard in the browser, on this machine only.")
+    parser = _Parser(prog="rampart ui", allow_abbrev=False,
+                     description="Start the dashboard in the browser, on this machine only.")
     parser.add_argument("--port", type=int, default=8501, help="port to listen on (default: 8501)")
     parser.add_argument("--address", default="127.0.0.1",
                         help="address to listen on (default: 127.0.0.1); use 0.0.0.0 only in a container")
     parser.add_argument("--runs", metavar="DIR", help="folder of all runs (default: $RAMPART_RUNS, else ./runs)")
     options = parser.parse_args()
+    if options.runs == "":
+        parser.error("argument --runs: must name a folder, got ''")
+    if not 1 <= options.port <= 65535:
+        parser.error(f"argument --port: must be in 1..65535, got {options.port}")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((options.address, options.port))
-        except (OSError, OverflowError) as problem:
-            raise SystemExit(f"The dashboard cannot use port {options.port} of {options.address} ({problem}); "
-                             f"if it is running already, open http://127.0.0.1:{options.port}, else choose another port with "
-                             f"'rampart ui --port {options.port + 1}'.") from None
+        except OSError as problem:
+            _refuse(f"The dashboard cannot use port {options.port} of {options.address} ({problem}); if it is running already, "
+                    f"open http://127.0.0.1:{options.port}, else choose another port with "
+                    f"'rampart ui --port {options.port + 1}'.")
     if options.runs:
         os.environ["RAMPART_RUNS"] = options.runs
     print(f"Rampart: http://127.0.0.1:{options.port} (Ctrl-C stops the dashboard; runs continue)", flush=True)
@@ -38,6 +49,11 @@ def main() -> None:
     os.execv(sys.executable, [sys.executable, "-P", "-m", "streamlit", "run", str(Path(__file__).resolve().with_name("main.py")),
                               "--server.port", str(options.port), "--server.address", options.address,
                               "--server.headless", "true", "--logger.level", "warning"])
+
+
+def _refuse(sentence: str) -> NoReturn:
+    print(sentence, file=sys.stderr)
+    raise SystemExit(2)
 
 
 if __name__ == "__main__":

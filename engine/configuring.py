@@ -6,6 +6,7 @@ and makes the checks that need a registry: the dataset, its classes and images, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -267,6 +268,7 @@ def _sentence(cls: type[RunConfig], field: str, error: Mapping[str, Any]) -> str
     if info.annotation is float and field in ("epsilon", "step_size") and _is_number(value) and value > 1:
         return f"{field} must be in 0..1 (pixel space), got {value}; did you mean {value:g}/255?"
     expected = error["msg"].removeprefix("Input should be ").removeprefix("Value should be ")
+    expected = re.split(", unable to|, got a number", expected)[0]
     if error["type"] == "string_pattern_mismatch":  # the help lists the choices more readably than the pattern
         expected = str(info.description).split(".")[0]
     return f"{field} must be {expected}, got {shortened(value)}; give such a value."

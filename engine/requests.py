@@ -39,7 +39,13 @@ _started: list[subprocess.Popen[bytes]] = []
 
 
 def runs_root(path: str | Path | None = None) -> Path:
-    """Return the folder of all runs: `path`, else the environment variable RAMPART_RUNS, else ./runs."""
+    """Return the folder of all runs: `path`, else the environment variable RAMPART_RUNS, else ./runs.
+
+    Raises:
+        RunError: `path` is empty, as an unset variable of a shell leaves it.
+    """
+    if path == "":
+        raise RunError("The runs folder must have a name, got ''; give one (--runs DIR) or leave --runs out.")
     return Path(path or os.environ.get("RAMPART_RUNS") or "runs").absolute()
 
 

@@ -137,4 +137,12 @@ def test_ui_refuses_a_port_that_is_taken() -> None:
         port = taken.getsockname()[1]
         words = [sys.executable, "-m", "engine", "ui", "--port", str(port)]
         done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode and f"rampart ui --port {port + 1}" in done.stderr
+    assert done.returncode == 2 and f"rampart ui --port {port + 1}" in done.stderr
+
+
+@pytest.mark.parametrize("words", [("--port", "x"), ("--port", "99999999"), ("--runs", ""), ("--prot", "1")])
+def test_ui_refuses_a_bad_option_with_one_sentence(words: tuple[str, str]) -> None:
+    command_line = [sys.executable, "-m", "app", *words]
+    done = subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2 and not done.stdout
+    assert done.stderr.count("\n") == 1 and "see `rampart ui --help`" in done.stderr

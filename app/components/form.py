@@ -153,7 +153,8 @@ def check(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], changes: M
 
 def config_form(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], *, key: str,
                 start: Mapping[str, Any] | None = None,
-                below: Mapping[str, Callable[[FormValues], None]] | None = None) -> FormValues:
+                below: Mapping[str, Callable[[FormValues], None]] | None = None,
+                further: Callable[[FormValues], FormValues] | None = None) -> FormValues:
     """Draw the form and return its content.
 
     Args:
@@ -163,11 +164,13 @@ def config_form(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], *, k
         key: prefix of the widgets' keys. A different key is a different form, whose fields start at its preset's values.
         start: initial values that differ from the preset's (an imported configuration).
         below: by field, a function that draws below the row of that field, given the content of the form.
+        further: a check beyond the class; its problems are shown below their fields as well.
     """
     changes = {name: value for name in cls.model_fields if name not in NOT_IN_FORM
                and (value := _held(cls.model_fields[name], f"{key}.{name}", (start or {}).get(name, preset[name])))
                != preset[name]}
     values = check(kind, cls, preset, changes)
+    values = further(values) if further else values
     published = published_values(cls, preset["dataset"])
     for group, names in groups_of(cls).items():
         if _has_no_effect(group, cls, values.changes.get("added_objectives", preset.get("added_objectives"))):

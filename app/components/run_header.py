@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -107,6 +108,12 @@ FIGURES = {"natural_accuracy": "Natural accuracy", "adversarial_accuracy": "Adve
 OF_TRAINING = ("train_loss", "images_per_s")
 
 
+def mean_of(epochs: Sequence[int]) -> str:
+    """Return the epochs of figures from left to right in words: "mean of epoch 3", "means of epochs 3 and 4"."""
+    distinct = list(dict.fromkeys(map(str, epochs)))
+    return f"mean of epoch {distinct[0]}" if len(distinct) == 1 else f"means of epochs {' and '.join(distinct)}"
+
+
 def figures(run: dict[str, Any]) -> None:
     """Draw the newest means and the split they were measured on. Those of a search belong to its supernet or newest candidate,
     not to the network that it finds."""
@@ -122,11 +129,13 @@ def figures(run: dict[str, Any]) -> None:
     boxes = "".join(figure_html(titles[name], _value(name, latest[name][1]), notes.get(name, "")) for name in measured)
     on_supernet = run["method"] not in METHODS or METHODS[run["method"]].config.on_supernet
     where = WHERE | ({} if on_supernet else {"alphas": "alphas split, running statistics"})
-    places = {(where.get(split, split), epoch): split for split, _, epoch in (latest[name] for name in measured)}
+    epochs: dict[str, list[int]] = {}
+    for split, _, epoch in (latest[name] for name in measured):
+        epochs.setdefault(split, []).append(epoch)
     so_far = " so far" if run["status"] in ACTIVE else ""
     of = "Network" if run["kind"] != "search" else "Supernet" if on_supernet else "Newest candidate"
-    note = ". ".join(f"{'Training' if split == 'weights' else of}: {place}, mean of epoch {epoch}{so_far}"
-                     for (place, epoch), split in places.items())
+    note = ". ".join(f"{'Training' if split == 'weights' else of}: {where.get(split, split)}, {mean_of(numbers)}{so_far}"
+                     for split, numbers in epochs.items())
     st.html(f'<div class="rp-figures">{boxes}</div><p class="rp-label rp-below">{escape(note)}.</p>')
 
 

@@ -33,7 +33,7 @@ from engine.configuration_file import Configuration, from_text
 from engine.configuring import Difference, build, config_class, differences_from_paper, preset_values, validate
 from engine.data.catalogue import DATASETS, image_source
 from engine.data.prepared import absence
-from engine.errors import RampartError
+from engine.errors import ConfigError, RampartError
 from engine.run.chain import followers, with_splits_of
 from engine.run.folder import RunFolder
 from engine.run.lineage import arrangement_of
@@ -94,8 +94,8 @@ def choose(runs: pd.DataFrame) -> Choice:
                              help="\n\n".join(entry.description for _, entry in DATASETS.items()), persist_state="session")
     about = st.container()
     then: tuple[str, ...] = ()
-    if kind == "search" and st.checkbox("Then retrain and attack what it finds", value=True, key="launch.then",
-                                        persist_state="session"):
+    st.session_state.setdefault("launch.then", True)
+    if kind == "search" and st.checkbox("Then retrain and attack what it finds", key="launch.then", persist_state="session"):
         then = THEN
     words = PRESETS | {"paper": _paper_words((kind, *then), method, dataset)}
     preset = right.segmented_control("Preset", presets, key="launch.preset", required=True, persist_state="session",
@@ -141,9 +141,11 @@ def _then_changes(choice: Choice) -> dict[str, Any]:
 
 
 def with_chain(choice: Choice, values: FormValues) -> FormValues:
-    """Return the form's values, with the problem of a later run of the chain if it cannot work with them."""
+    """Return the form's values, with the problem if they do not fit the parent or a later run of the chain."""
     try:
         steps_of(choice, values)
+    except ConfigError as refusal:
+        return FormValues(values.changes, refusal.problems, None)
     except RampartError as refusal:
         return FormValues(values.changes, {"": str(refusal)}, None)
     return values
@@ -350,9 +352,9 @@ with settings_tab:
     st.caption("Each question mark explains a setting: its meaning, range and source. You can type pixel values as 8/255. "
                f"The published or default value is shown below a changed one.{follow}")
     preset_now = preset_values(choice.kind, choice.method, choice.dataset, choice.preset)
-    form = config_form(choice.kind, config_class(choice.kind, choice.method), preset_now, key=choice.form_key,
-                       start=_imported()["changes"], below={"width_ratio": lambda held: places(choice, preset_now, held)})
-    values = with_chain(choice, validated(choice, form))
+    values = config_form(choice.kind, config_class(choice.kind, choice.method), preset_now, key=choice.form_key,
+                         start=_imported()["changes"], below={"width_ratio": lambda held: places(choice, preset_now, held)},
+                         further=lambda held: with_chain(choice, validated(choice, held)))
 with picture:
     command(choice, values)
     network(choice, values)

@@ -30,6 +30,15 @@ def group_names(frame: pd.DataFrame) -> dict[str, str]:
             for group, row in zip(first.index, first.itertuples())}
 
 
+def search_names(frame: pd.DataFrame) -> dict[str, str]:
+    """Return group -> label of the searches, the group of most searches first."""
+    first = frame.groupby("group", sort=False).agg(dataset=("dataset", "first"), attack=("attack_title", "first"),
+                                                   epsilon=("epsilon", "first"), searches=("run", "nunique"))
+    first = first.sort_values("searches", ascending=False)
+    return {str(group): f"{dataset_title(row.dataset)} · {row.attack} · epsilon {epsilon(row.epsilon)}"
+            for group, row in zip(first.index, first.itertuples())}
+
+
 def attack_words(attack: str, title: str) -> str:
     """Return an attack as part of a sentence."""
     return "the worst case of all attacks on each image" if attack == "worst-case" else title
@@ -90,11 +99,12 @@ def epochs() -> None:
         empty_state("No search epoch yet", "Every search leaves a trail here: one point per epoch, natural accuracy to the "
                     "right, adversarial accuracy under its own attack upwards.")
         return
-    groups = list(frame.groupby("group")["run"].nunique().sort_values(ascending=False).index)
+    names = search_names(frame)
+    groups = list(names)
     if st.session_state.get("pareto.epochs") not in groups:
         st.session_state["pareto.epochs"] = groups[0]
     chosen = groups[0] if len(groups) == 1 else st.selectbox("Attack in the search", groups, key="pareto.epochs",
-                                                             persist_state="session")
+                                                             format_func=names.__getitem__, persist_state="session")
     rows = frame[frame["group"] == chosen]
     first = rows.drop_duplicates("run")
     labels = dict(zip(first["run"], network_labels(list(first["title"]), list(first["run"]))))
@@ -102,9 +112,9 @@ def epochs() -> None:
     live_plot(epochs_figure(rows, "Adversarial"), height=440, key=f"pareto_epochs_{groups.index(chosen)}",
               label="Natural versus adversarial accuracy of each search epoch")
     searches = "1 search" if len(first) == 1 else f"{len(first)} searches"
-    st.caption(f"{searches}: {chosen}. Each point is the mean of one epoch; the large filled marker is the latest. A supernet "
-               "shares its weights among all architectures and is measured with batch statistics, so these numbers show the "
-               "course of a search, not the accuracy of the network that it finds.")
+    st.caption(f"{searches}: {names[chosen]}. Each point is the mean of one epoch; the large filled marker is the latest. A "
+               "supernet shares its weights among all architectures and is measured with batch statistics, so these numbers show "
+               "the course of a search, not the accuracy of the network that it finds.")
 
 
 heading("Pareto", "Natural versus adversarial accuracy. Up and to the right is better.")

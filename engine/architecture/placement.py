@@ -19,6 +19,7 @@ from engine.registry import Registry
 
 STEM_MULTIPLIER = 3  # the stem has 3 C channels (DARTS)
 MINIMUM_LAYERS = 3  # with fewer, no cell would precede the two reductions
+MAXIMUM_LAYERS = 1000  # far beyond every published network; a typing error must not fill the memory
 SMALLEST_AUXILIARY_IMAGE = 17  # pixels; in smaller images, the maps after two reductions are smaller than the head's 5x5 window
 LARGEST_WIDTH = 16  # in units of C; DARTS has 4
 REDUCE = "reduce"
@@ -165,7 +166,7 @@ def positions(kinds: Sequence[str], layers: int, placement: str = "", width_rati
         width_ratio: as in `read_width_ratio`; empty for the published ratio of the kinds.
 
     Raises:
-        ConfigError: unknown kinds, a rule for other kinds, an invalid width ratio, or too few layers.
+        ConfigError: unknown kinds, a rule for other kinds, an invalid width ratio, or too few or too many layers.
     """
     rule = rule_of(kinds, placement)
     widths = read_width_ratio(width_ratio or rule.width_ratio)
@@ -173,6 +174,8 @@ def positions(kinds: Sequence[str], layers: int, placement: str = "", width_rati
         raise ConfigError(problems={"layers": (
             f"layers must be at least {MINIMUM_LAYERS} (one cell before two reductions), got {layers}; "
             f"use {MINIMUM_LAYERS} or more.")})
+    if layers > MAXIMUM_LAYERS:
+        raise ConfigError(problems={"layers": f"layers must be at most {MAXIMUM_LAYERS}, got {layers}; use fewer."})
     first, second = reductions(layers)
     cells: list[CellPosition] = []
     ordinary = 0

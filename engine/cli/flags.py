@@ -72,7 +72,8 @@ def parse(kind: str, arguments: Sequence[str]) -> RunRequest:
     early = {name: values[0] for name, values in vars(_general(kind).parse_known_args(arguments)[0]).items() if values}
     file = _file(kind, early["config"]) if "config" in early else None
     method = early.get("method", file.method if file else "arnas") if kind == "search" else None
-    dataset = early.get("dataset") or (file.dataset if file else _dataset_of_parent(early.get("parent"), early.get("runs")))
+    dataset = early["dataset"] if "dataset" in early else (
+        file.dataset if file else _dataset_of_parent(early.get("parent"), early.get("runs")))
     preset = early.get("preset", file.preset if file else "quick")
     given = _given(_parser(kind, method, dataset, preset), arguments)
     then = given.get("then", ",".join(file.then) if file else "").replace(" ", "")
@@ -91,7 +92,8 @@ def _file(kind: str, path: str) -> Configuration:
     try:
         configuration = from_text(Path(path).read_bytes())
     except OSError as problem:
-        raise ConfigError(f"The file of --config must be readable, {path} is not ({problem.strerror}); give another.") from None
+        raise ConfigError(f"The file of --config must be readable, {path or repr(path)} is not ({problem.strerror}); give "
+                          "another.") from None
     if configuration.kind != kind:
         raise ConfigError(f"The file of --config must be for a run of kind {kind}, {path} is for {configuration.kind}; "
                           f"launch it by `rampart {configuration.kind} --config {path}`.")

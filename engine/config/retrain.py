@@ -224,7 +224,7 @@ class RetrainConfig(RunConfig):
         names += {"pgd_at": [], "natural": ["natural training"], "trades": ["TRADES"], "fast_at": ["Fast-AT"]}[self.training]
         if self.auxiliary_weight and self.auxiliary_input == "adversarial":
             names.append("auxiliary loss on adversarial images")
-        names += ["images normalised"] if self.normalise else []
+        names += ["retrained on normalised images"] if self.normalise else []
         names += [f"EMA {self.average_decay:g}"] if self.average_decay else []
         return names + (["bf16"] if self.precision == "bf16" else [])
 

@@ -41,8 +41,8 @@ class RunConfig(BaseModel):
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
     )
     threads: int | None = setting(
-        None, "CPU threads, fixed at the first start.", empty="all cores if no other run is active at the first start, else one",
-        group="Run", ge=1, le=256,
+        None, "CPU threads, fixed at the first start.", group="Run",
+        empty="automatic (all cores if no other run is active at the first start, else one)", ge=1, le=256,
     )
 
     def datasets(self) -> tuple[str, ...]:

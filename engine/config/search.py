@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import model_validator
+from pydantic import field_validator
 
 from engine.architecture.placement import RULES, PlacementName
 from engine.config.fields import (
@@ -105,13 +105,13 @@ class SearchConfig(RunConfig):
         """
         return epoch, self.epochs
 
-    @model_validator(mode="after")
-    def _channels_are_even(self) -> SearchConfig:
-        if self.channels % 2:
-            raise ConfigError(problems={"channels":
-                f"channels must be even (a reduction splits them into two halves), got {self.channels}; "
-                f"use {self.channels + 1}."})
-        return self
+    @field_validator("channels")
+    @classmethod
+    def _is_even(cls, channels: int) -> int:
+        if channels % 2:
+            raise ConfigError(f"channels must be even (a reduction splits them into two halves), got {channels}; "
+                              f"use {channels + 1}.")
+        return channels
 
     def deviations(self) -> list[str]:
         """Return the changes to placement, widths, images and schedule, worded for the name of the run."""

@@ -34,7 +34,8 @@ NETWORKS = {"run": TEXT, "title": TEXT, "method": TEXT, "preset": TEXT, "dataset
             "adversarial": NUMBER, "adversarial_low": NUMBER, "adversarial_high": NUMBER, "images": INT, "fingerprint": TEXT,
             "group": TEXT, "is_front": FLAG, "parameters": NUMBER, "macs": NUMBER}
 EPOCHS = {"run": TEXT, "title": TEXT, "method": TEXT, "preset": TEXT, "dataset": TEXT, "epoch": INT, "natural": NUMBER,
-          "adversarial": NUMBER, "epsilon": NUMBER, "group": TEXT, "is_front": FLAG, "is_last": FLAG, "genotype_hash": TEXT}
+          "adversarial": NUMBER, "attack_title": TEXT, "epsilon": NUMBER, "group": TEXT, "is_front": FLAG, "is_last": FLAG,
+          "genotype_hash": TEXT}
 
 # Radius of a search's attack: of PGD, or of the single step in methods without PGD.
 EPSILON = "coalesce(config ->> 'epsilon', config ->> 'attack_epsilon')::double"
@@ -129,7 +130,8 @@ class AttackQueries(Index):
             point as (
                 select run, coalesce(title, run) as title, coalesce(method, '') as method, coalesce(preset, '') as preset,
                        coalesce(dataset, '') as dataset, epoch, natural_accuracy as "natural",
-                       adversarial_accuracy as adversarial, {EPSILON} as epsilon, coalesce(hash, '') as genotype_hash,
+                       adversarial_accuracy as adversarial, {SEARCH_ATTACK} as attack_title, {EPSILON} as epsilon,
+                       coalesce(hash, '') as genotype_hash,
                        epoch = max(epoch) over (partition by number) as is_last,
                        concat_ws(', ', dataset, {SEARCH_ATTACK}, 'epsilon ' || round({EPSILON}, 4)::varchar,
                                  'alphas split, batch statistics') as grp

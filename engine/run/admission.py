@@ -120,7 +120,7 @@ def check_parent(runs: Path, kind: str, config: RunConfig, parent: str | None) -
     if not parent:
         if isinstance(config, RetrainConfig) and config.names_its_network:
             return None
-        other = " or a genotype (--genotype), or the name of a network (--network)" if kind == "retrain" else ""
+        other = ", a genotype (--genotype) or the name of a network (--network)" if kind == "retrain" else ""
         raise RunError(f"A run of kind {kind} needs the id of a {wanted} run (--parent){other}, got none; "
                        "`rampart runs` lists the ids.")
     if isinstance(config, RetrainConfig):

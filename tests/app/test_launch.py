@@ -384,3 +384,11 @@ def test_a_value_that_is_only_wrong_beside_the_preset_is_no_problem() -> None:
     assert set(check("search", cls, preset, {"images": 20}).problems) <= {"images", "batch_size"}
     values = check("search", cls, preset, {"images": 20, "batch_size": 10, "epsilon": 8.0})
     assert set(values.problems) == {"epsilon"}
+
+
+def test_a_setting_that_the_parent_rules_out_is_answered_under_its_field(samples: Samples) -> None:
+    page = open_page("launch", kind="retrain", parent=samples.ids["search"])
+    split_seed = next(one for one in page.number_input if one.key.endswith(".split_seed"))
+    split_seed.set_value(4).run()
+    assert not page.exception and launch_button(page).disabled
+    assert any("split\\_seed must be" in element.value for element in page.markdown)

@@ -48,7 +48,7 @@ def test_the_two_plots_say_what_they_show(samples: Samples) -> None:
     assert epochs["layout"]["yaxis"]["title"]["text"] == "Adversarial accuracy, alphas split, batch statistics (%)"
     text = text_of(page)
     assert "95 % Wilson intervals" in text and "A point is a checkpoint, not its method" in text
-    assert "4 searches" in text
+    assert "4 searches: Digits 8x8 · " in text
 
 
 def test_networks_of_other_fingerprints_are_never_drawn_together(samples: Samples) -> None:

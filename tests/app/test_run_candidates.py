@@ -9,6 +9,7 @@ import pytest
 
 from app import session
 from app.charts.candidates import scatter
+from app.components.run_header import mean_of
 from engine import requests
 from engine.architecture.genotype import Genotype
 from tests import sample_runs
@@ -111,3 +112,8 @@ def test_the_list_of_runs_shows_the_best_candidate_and_pareto_no_trail(empty: Pa
 def test_the_plot_is_empty_without_a_candidate(empty: Path):
     open_page("runs")
     assert not scatter(session.run_log().candidates("20261118-0914-random-search-digits-0a05"), "PGD-10", "select").data
+
+
+def test_the_note_on_the_newest_numbers_names_each_place_once():
+    assert mean_of([4, 4]) == "mean of epoch 4"
+    assert mean_of([3, 4]) == "means of epochs 3 and 4"

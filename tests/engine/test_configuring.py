@@ -136,7 +136,7 @@ def test_every_choice_of_a_retraining_that_is_not_published_shows_in_its_name() 
     assert build("retrain", changes=auxiliary).deviations() == [], "no auxiliary head, no auxiliary loss"
     assert build("retrain", changes={"average_decay": 0.995}).deviations() == ["EMA 0.995"]
     assert build("retrain", changes={"training": "fast_at", "average_decay": 0.9}).deviations() == ["Fast-AT", "EMA 0.9"]
-    assert build("retrain", changes={"normalise": True}).deviations() == ["images normalised"]
+    assert build("retrain", changes={"normalise": True}).deviations() == ["retrained on normalised images"]
     assert build("retrain", changes={"precision": "bf16", "average_decay": 0.9}).deviations() == ["EMA 0.9", "bf16"]
     assert build("attack").deviations() == []
     assert build("attack", changes={"checkpoint": "last"}).deviations() == ["last checkpoint"]
@@ -205,3 +205,11 @@ def test_an_old_run_keeps_its_splits(record: dict[str, object], split_seed: int)
     old = {"kind": "attack", "method": "arnas", **record}
     assert recorded(old).split_seed == split_seed
     assert not {"seed", "split_seed"} & {one.field for one in differences_from_paper(recorded(old))}
+
+
+def test_every_refused_field_has_its_own_sentence():
+    with pytest.raises(ConfigError) as refusal:
+        build("search", "arnas", changes={"channels": 7, "momentum": 5, "epsilon": "x"})
+    assert {field: sentence.split(",")[0] for field, sentence in refusal.value.problems.items()} == {
+        "channels": "channels must be even (a reduction splits them into two halves)", "momentum": "momentum must be less than 1",
+        "epsilon": "epsilon must be a valid number"}
