@@ -45,7 +45,7 @@ def test_from_empty_studio_to_attack_table(page: Page, dashboard: Dashboard):
     launch = page.get_by_role("button", name="Launch", exact=True)
     expect(launch).to_be_enabled(timeout=LOAD_MS)
     # The defaults are the demonstration, and it says so.
-    expect(page.get_by_text("A demonstration on two CPU cores")).to_be_visible()
+    expect(page.get_by_text("A demonstration in minutes on two CPU cores")).to_be_visible()
     expect(page.get_by_text(f"{program()} search")).to_be_visible()
 
     # One click, and within seconds a measured quantity moves.
