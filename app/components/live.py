@@ -30,7 +30,7 @@ def live_panel(topic: str, *, key: str) -> Callable[[Callable[..., Any]], Callab
     """Return a decorator that turns a function into a panel that follows `topic`.
 
     Args:
-        topic: "runs" or, of one run, "run:<id>", "training:<id>", "architecture:<id>", "log:<id>" (see `session`).
+        topic: "runs", or a topic of one run: "run:<id>", "training:<id>", "architecture:<id>" or "log:<id>" (see `session`).
         key: unique on the page, constant between script runs.
 
     Widgets in the panel rerun only the panel. It must not write to containers created outside it.

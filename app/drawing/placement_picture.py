@@ -42,7 +42,7 @@ def rule_figure(placement: str, *, width_ratio: str, channels: int, layers: int,
 
 def rules_figures(kinds: Sequence[str] | None, *, width_ratio: str, channels: int, layers: int,
                   image_shape: Sequence[int]) -> str:
-    """Return `rule_figure` of every rule; only of those that place `kinds`, where given."""
+    """Return the `rule_figure` of each rule that places `kinds`, or of every rule if `kinds` is None."""
     names = list(RULES) if kinds is None else rules_for(kinds)
     figures = (rule_figure(name, width_ratio=width_ratio, channels=channels, layers=layers, image_shape=image_shape)
                for name in names)

@@ -139,7 +139,7 @@ def _button(action: Action, key: str, run_id: str, possible: bool) -> None:
 
 
 def nothing_selected() -> None:
-    """Draw the same box with disabled buttons, so that selecting a row does not move the table under the pointer."""
+    """Draw the box of `selection` with disabled buttons, so that selecting a row does not shift the table under the pointer."""
     with st.container(border=True):
         st.html('<div class="rp-row"><span class="rp-label rp-chip-high">No run selected. Click a row to select its run, or '
                 "a name to open its page.</span></div>")

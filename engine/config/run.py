@@ -50,7 +50,7 @@ class RunConfig(BaseModel):
         return (self.dataset,)
 
     def deviations(self) -> list[str]:
-        """Return the changes to the published mathematics, worded for the name of the run.
+        """Return the deviations from the published mathematics as phrases for the run's name.
 
         `engine.configuring.deviations` adds the settings whose `Setting.deviation` is not empty.
         """

@@ -78,7 +78,7 @@ def check(source: Source, path: Path) -> None:
 
 
 def md5_of(path: Path) -> str:
-    """Return a file's MD5 checksum in hex: the kind that the authors publish, which detects damage but not tampering."""
+    """Return a file's MD5 in hex. The dataset authors publish MD5 checksums, which detect damage but not tampering."""
     digest = hashlib.md5(usedforsecurity=False)
     with path.open("rb") as file:
         while chunk := file.read(2**20):

@@ -65,7 +65,7 @@ class Images:
         return batch if batch.dtype == torch.float32 else batch.to(torch.float32) / self.white
 
     def split(self, size: int) -> Iterator[Tensor]:
-        """Return blocks of `size` images in order, converted as by indexing; the last may be smaller."""
+        """Return the images in order, in blocks of `size`, converted as in `__getitem__`; the last block may be smaller."""
         return (self[start : start + size] for start in range(0, len(self), size))
 
     def _gathered(self, chosen: Tensor | slice | EllipsisType) -> Tensor:

@@ -75,10 +75,10 @@ class Ingester:
         self.moved: dict[int, Position] = {}
 
     def ingest(self, run: str | None = None) -> IngestReport:
-        """Read what is new.
+        """Ingest the changes since the last ingest.
 
         Args:
-            run: look at this run only; None for all runs, which also finds deleted folders.
+            run: id of the only run to read; None reads all runs and also detects deleted folders.
         """
         self.report = IngestReport()
         names = run_ids(self.root) if run is None else [RunFolder(self.root, run).id]

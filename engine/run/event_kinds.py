@@ -60,7 +60,7 @@ Floats = Annotated[Array, Column("FLOAT[]")]
 
 
 class Stamp(NamedTuple):
-    """When an event was written, by which attempt, and how far the run was."""
+    """The time of an event, the attempt that wrote it, and the progress of the run at that time."""
 
     t: Annotated[Real, "Seconds since 1970."]
     attempt: Annotated[int, WholeNumber(low=1, high=1_000_000), "Number of the worker start that wrote the event, from 1."]

@@ -54,8 +54,8 @@ class Bilevel:
                  graphs: Graphs | None = None) -> None:
         """
         Args:
-            poll: called before each forward pass, never twice at a time; raises to abandon the step. A recorded attack is
-                one launch, so all of its polls come before it.
+            poll: called before each forward pass, never concurrently; raises to abandon the step. A recorded attack is a
+                single launch, preceded by all of its polls.
             lanes: threads of `side_by_side`; None runs everything in order in the calling thread.
             graphs: recorder of the passes; None runs them eagerly. Not together with two lanes.
         """
@@ -146,10 +146,10 @@ class Bilevel:
 
     def unrolled_gradient(self, training: Objective, objective: Objective, weights: Tensor, unrolled: Tensor, alphas: Tensor,
                           *, learning_rate: float, radius: float) -> tuple[Tensor, Value]:
-        """Return the gradient [k] of objective(w'(alpha), alpha), w' one training step ahead of w. Three passes.
+        """Return the gradient [k] of objective(w'(alpha), alpha), where w' is one training step ahead of w. Three passes.
 
-        It is the direct part minus learning_rate times the mixed product with the gradient at w': only the last term of
-        w' = w - learning_rate (... + grad_w training(w, alpha)) depends on alpha.
+        Only the last term of w' = w - learning_rate (... + grad_w training(w, alpha)) depends on alpha, so the result is the
+        direct part minus learning_rate times the mixed product with the gradient at w'.
 
         Args:
             training: the objective of the unrolled step.

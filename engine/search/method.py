@@ -25,23 +25,24 @@ if TYPE_CHECKING:
 class StepReport:
     """The measurements of one step with m objectives; all numbers are plain floats.
 
-    Without architecture gradients, `names` and `losses` hold what was measured on the second batch, if anything, and
-    `coefficients` to `cosines` are empty.
+    Without architecture gradients, `names` and `losses` hold the measurements on the second batch, if there are any, and
+    the fields from `coefficients` to `cosines` are empty.
 
     Attributes:
-        names: objectives, for example ("natural", "adversarial"); none in a warm-up, in which the alphas rest.
+        names: objectives, for example ("natural", "adversarial"); empty in a warm-up, which does not update the alphas.
         losses: [m] value of each objective on the alphas batch, before its coefficient, at the weights where its
             architecture gradient was taken (after the unrolled step, where the method has one).
         coefficients: [m] factor of each objective (ARNAS: 1 and lambda).
         weights: [m] the solver's weights; on the simplex if the weighting is (`Weighting.on_simplex`).
         norms: [m] norms of the architecture gradients as they enter the solver: coefficient and normalisation included.
         raw_norms: [m] norms before coefficient and normalisation.
-        cosines: [m][m] cosines between the architecture gradients (free of scale); 0 where a gradient is zero.
+        cosines: [m][m] cosines between the architecture gradients (independent of their scale); 0 where a gradient is zero.
         natural_accuracy, adversarial_accuracy: on the alphas batch with `statistics`, from the passes that gave
-            `losses`; fractions in 0..1. None where no objective of the step sees such images.
+            `losses`; fractions in 0..1. None where no objective of the step uses such images.
         train_loss: loss of the weight step on the weights batch (adversarial images where the method trains on them). Like
             the accuracies below, None in a step that trains nothing.
-        train_accuracy: accuracy on the natural weights batch, batch statistics, alphas of this step, weights before it.
+        train_accuracy: accuracy on the natural images of the weights batch, with batch statistics, the alphas of this step
+            and the weights before it.
         train_adversarial_accuracy: accuracy on the images of the weight step; None where they are natural.
         passes: forward passes of the step.
         stage: `SearchMethod.stage` after the step.

@@ -51,10 +51,10 @@ class Merged:
 
     def _convolutions(self, h: Tensor, weights: Mapping[str, Tensor], shape: StateShape,
                       normalisation: Normalisation) -> list[tuple[str, slice, Tensor]]:
-        """Compute the primitives with weights up to their last BatchNorm.
+        """Compute the primitives that have weights, without their last BatchNorm.
 
         Returns:
-            (name of the BatchNorm, columns of `rows`, values [B, kinds * m * C, H, W] before it).
+            (name of that BatchNorm, columns of `rows`, its input [B, kinds * m * C, H, W]) for each group of primitives.
         """
         prefix, stride, m = shape.prefix, shape.stride, len(shape.edges)
         r = F.relu(h)
@@ -164,7 +164,7 @@ class _Accumulated(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
-        """Return the gradient for the total and its rows, viewed as maps, for the maps."""
+        """Return the gradient itself for `total` and, for each map, a view of the gradient's row for its edge."""
         g, = gradients
         edges = [row.view(ctx.shape).permute(0, 3, 1, 2) for row in g.contiguous().unbind()]
         return g, *(edges[i % len(edges)] for i in range(ctx.count))

@@ -96,7 +96,7 @@ class Layout(Protocol):
         """Return a depthwise convolution as a function of maps."""
 
     def other(self, module: nn.Module, size: Size) -> Edge:
-        """Return the edge of any other module: a pool, "none" or a 1x7-7x1 convolution."""
+        """Return any other module (a pool, "none" or a 1x7-7x1 convolution) as an edge."""
 
 
 class Rows:

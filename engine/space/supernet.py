@@ -145,7 +145,7 @@ class Supernet:
         """Return a view [14, primitives] of the flat alphas for each kind.
 
         Raises:
-            CheckpointError: a vector of another length.
+            CheckpointError: `alphas` has the wrong length.
         """
         return dict(zip(self.kinds, self._split(alphas)[0].unbind(), strict=True))
 
