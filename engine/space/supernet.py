@@ -153,7 +153,7 @@ class Supernet:
         """Return a view [14] of the betas in flat alphas for each kind, in the order of `EDGES`; {} without edge weights.
 
         Raises:
-            CheckpointError: a vector of another length.
+            CheckpointError: `alphas` has the wrong length.
         """
         return dict(zip(self.kinds, self._split(alphas)[1].unbind(), strict=True)) if self.edge_weights else {}
 
