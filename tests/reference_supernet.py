@@ -1,6 +1,6 @@
-"""The supernet as papers draw it: one module per edge and primitive, nothing merged, nothing shared. The tests' oracle.
+"""The supernet as drawn in the papers: one module per edge and primitive, nothing merged, nothing shared. The tests' oracle.
 
-Written for reading, not for speed, and on purpose independent of `engine/`: it has its own list of primitives, its own
+Written for reading, not for speed, and deliberately independent of `engine/`: it has its own list of primitives, its own
 placement rule and its own order of edges. Parameter names are those of the public DARTS family.
 """
 
@@ -29,7 +29,7 @@ class ReLUConvBN(nn.Module):
 
 
 class FactorizedReduce(nn.Module):
-    """Halves height and width: two 1x1 convolutions of stride 2, the second on the image shifted by one pixel."""
+    """Two concatenated 1x1 convolutions of stride 2 that halve height and width; the second reads x shifted by one pixel."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class FactorizedReduce(nn.Module):
 
 
 class SepConv(nn.Module):
-    """Twice: ReLU, depthwise k, pointwise, BatchNorm; the stride belongs to the first half."""
+    """ReLU, depthwise k, pointwise and BatchNorm, twice; only the first depthwise convolution has the stride."""
 
     def __init__(self, channels: int, kernel: int, stride: int) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ def operation(primitive: str, channels: int, stride: int) -> nn.Module:
 
 
 def channel_shuffle(x: Tensor, groups: int) -> Tensor:
-    """Channels of x [B, C, H, W] dealt out anew: the first of every group, the second of every group, and so on."""
+    """Shuffle the channels of x [B, C, H, W]: the first of every group, then the second of every group, and so on."""
     size = x.shape[1] // groups
     return x[:, [group * size + position for position in range(size) for group in range(groups)]]
 
@@ -158,7 +158,7 @@ class ReferenceSupernet(nn.Module):
         image_shape: (channels, height, width).
         kinds: order of the alphas; with "normal" among them the DARTS placement and widths 1:2:4, else ARNAS, 1:2:2.
         primitives: columns of the alphas.
-        thirds, widths: kinds and widths of the three thirds, when they are not those; "both" takes turns.
+        thirds, widths: kinds and widths of the three thirds, when they differ from those; "both" alternates the kinds.
         partial: operations act on 1 / partial of the channels. edge_weights: the edges into a node have softmaxed weights.
 
     Attributes:
@@ -204,11 +204,11 @@ class ReferenceSupernet(nn.Module):
         self.classifier = nn.Linear(last, classes)
 
     def weight_parameters(self) -> dict[str, nn.Parameter]:
-        """Name -> parameter of everything but the alphas and betas."""
+        """Return name -> parameter for everything but the alphas and betas."""
         return {name: p for name, p in self.named_parameters() if not name.startswith(("alphas_", "betas_"))}
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits [B, classes] of images x [B, C, H, W]."""
+        """Return the logits [B, classes] of images x [B, C, H, W]."""
         s0 = s1 = self.stem(x)
         for cell, kind in zip(self.cells, self.cell_kinds, strict=True):
             s0, s1 = s1, cell(s0, s1, F.softmax(self.alphas[kind], dim=-1), self.betas.get(kind))

@@ -1,6 +1,6 @@
 """Complete, realistic run folders for tests of the run log and of the pages, written in a fraction of a second.
 
-`write_sample_runs(root)` lays down seven runs: a finished chain search -> retrain -> attack, a running search (its process
+`write_sample_runs(root)` writes seven runs: a finished chain search -> retrain -> attack, a running search (its process
 is the test's own), a failed one, a stopped one, and a retraining that was killed between checkpoints and resumed, so that
 its events hold superseded steps. Numbers follow smooth curves with seeded noise, as a real run's do.
 """
@@ -51,7 +51,7 @@ class EventsFile:
         self._append({"event": event, "t": self.t, "attempt": self.attempt, "step": self.step, "epoch": self.epoch, **fields})
 
     def write_raw(self, text: str) -> None:
-        """Append any text, for torn and corrupt lines."""
+        """Append raw text, for torn and corrupt lines."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(text)
 
@@ -82,14 +82,14 @@ def write_run_json(root: Path, run: str, kind: str, *, method: str | None = "arn
 
 
 def alphas_at(step: int, cell: str, seed: int = 2) -> np.ndarray:
-    """Raw alphas [14, 7] that drift from noise towards one operation per edge."""
+    """Return raw alphas [14, 7] that drift from noise towards one operation per edge."""
     generator = np.random.default_rng([seed, CELLS.index(cell)])
     start, goal = generator.normal(0, 1e-3, (14, 7)), generator.normal(0, 0.03, (14, 7))
     return start + goal * step + 0.01 * np.sin(step / 3 + np.arange(7))
 
 
 def genotype_at(step: int, seed: int = 2) -> genotype.Genotype:
-    """The genotype that `alphas_at` derives."""
+    """Return the genotype that `alphas_at` derives."""
     cells = []
     for cell in CELLS:
         raw = alphas_at(step, cell, seed)
@@ -99,13 +99,13 @@ def genotype_at(step: int, seed: int = 2) -> genotype.Genotype:
 
 
 def write_genotype(events: EventsFile, seed: int = 2) -> None:
-    """One genotype event at the file's current step."""
+    """Write one genotype event at the file's current step."""
     found = genotype_at(events.step, seed)
     events.write("genotype", genotype=found.to_dict(), hash=found.hash)
 
 
 def write_search_step(events: EventsFile, *, seed: int = 2, total: int = EPOCHS * STEPS_PER_EPOCH) -> None:
-    """Progress, metrics, objectives and alphas of one search step; advances the step."""
+    """Write progress, metrics, objectives and alphas of one search step; advance the step."""
     events.step += 1
     step, noise = events.step, np.random.default_rng([seed, events.step]).normal(0, 0.01, 4)
     done = step / total
@@ -125,7 +125,7 @@ def write_search_step(events: EventsFile, *, seed: int = 2, total: int = EPOCHS 
 
 
 def write_search_steps(events: EventsFile, steps: int, *, seed: int = 2) -> None:
-    """`steps` further steps, with the genotype at the start and at each epoch end."""
+    """Write `steps` further steps, with the genotype at the start and at each epoch end."""
     if events.step == 0:
         events.write("progress", phase="search", done=0.1, total=EPOCHS * STEPS_PER_EPOCH, unit="steps", passes=3,
                      detail="PGD step 3 of 7")
@@ -139,7 +139,7 @@ def write_search_steps(events: EventsFile, steps: int, *, seed: int = 2) -> None
 
 
 def write_network(events: EventsFile, *, parameters: int = PARAMETERS, macs: int = MACS, hand_made: str = "") -> None:
-    """The network event of a retraining or an attack; hand_made: the name of a network without cells."""
+    """Write the network event of a retraining or an attack; hand_made: the name of a network without cells."""
     if hand_made:
         events.write("network", parameters=parameters, macs=macs, hand_made=hand_made)
         return
@@ -148,7 +148,7 @@ def write_network(events: EventsFile, *, parameters: int = PARAMETERS, macs: int
 
 
 def write_retrain_epoch(events: EventsFile, *, epochs: int = 4, steps: int = 5, stop_after: int | None = None) -> None:
-    """One epoch of retraining: a training line per step, the select split at its end unless it is cut off."""
+    """Write one epoch of retraining: a training line per step, the select split at its end unless it is cut off."""
     events.epoch = events.step // steps + 1
     for _ in range(stop_after or steps):
         events.step += 1
@@ -168,7 +168,7 @@ def write_retrain_epoch(events: EventsFile, *, epochs: int = 4, steps: int = 5, 
 
 def write_attack(events: EventsFile, attack: str, title: str, images: int, correct: int, *, epsilon: float = 0.15,
                  part_of: str | None = None, checkpoint: str = "aa11") -> None:
-    """One attack event with its interval and fingerprint."""
+    """Write one attack event with its interval and fingerprint."""
     low, high = wilson(correct, images)
     short, fields = fingerprint({"attack": attack, "epsilon": epsilon, "images": images, "norm": "Linf", "dataset": "digits",
                                  "images_hash": f"first {images}", "checkpoint": checkpoint})
@@ -180,7 +180,7 @@ def write_attack(events: EventsFile, attack: str, title: str, images: int, corre
 
 
 def write_outcomes(folder: Path, outcomes: dict[str, np.ndarray]) -> None:
-    """results/outcomes.parquet from attack -> correct flags of the first images."""
+    """Write results/outcomes.parquet from attack -> correct flags of the first images."""
     tables = [pa.table({"image": np.arange(len(correct)), "label": np.arange(len(correct)) % 10,
                         "attack": [attack] * len(correct), "correct": correct.astype(bool)})
               for attack, correct in outcomes.items()]
@@ -189,13 +189,13 @@ def write_outcomes(folder: Path, outcomes: dict[str, np.ndarray]) -> None:
 
 
 def write_finished(folder: Path, events: EventsFile) -> None:
-    """The last event and a clean exit.json."""
+    """Write the last event and a clean exit.json."""
     events.write("finished")
     write_exit(folder, events, code=0, status="finished")
 
 
 def write_process(folder: Path, events: EventsFile, *, pid: int, started: float) -> None:
-    """process.json and a fresh heartbeat."""
+    """Write process.json and a fresh heartbeat."""
     write_json(folder / "process.json", {
         "attempt": events.attempt, "pid": pid, "create_time": started, "started": events.t, "device": "cpu", "threads": 1,
         "boot_id": boot_id()})
@@ -204,7 +204,7 @@ def write_process(folder: Path, events: EventsFile, *, pid: int, started: float)
 
 def write_exit(folder: Path, events: EventsFile, *, code: int, status: str, cause: str = "",
                last_lines: tuple[str, ...] = ()) -> None:
-    """process.json of a process that is gone, exit.json and log.txt."""
+    """Write process.json of a process that has ended, exit.json and log.txt."""
     write_process(folder, events, pid=2**22 + 1, started=START)
     write_json(folder / "exit.json", {"attempt": events.attempt, "code": code, "status": status, "cause": cause,
                                       "ended": events.t, "last_lines": list(last_lines)})
@@ -212,7 +212,7 @@ def write_exit(folder: Path, events: EventsFile, *, code: int, status: str, caus
 
 
 def write_finished_chain(root: Path, *, name: str = "digits", created: float = START, seed: int = 2) -> tuple[str, str, str]:
-    """A finished search, the retraining of what it found and the attack on that; returns their ids."""
+    """Write a finished search, the retraining of its genotype and the attack on that network; return their ids."""
     ids = (f"20261118-0906-arnas-{name}-7f3a", f"20261118-0906-retrain-{name}-7f3b", f"20261118-0906-attack-{name}-7f3c")
     folder = write_run_json(root, ids[0], "search", children=ids[1:], created=created, changes={"seed": seed})
     events = EventsFile(folder, t=created)
@@ -233,7 +233,7 @@ def write_finished_chain(root: Path, *, name: str = "digits", created: float = S
 def write_finished_attack(root: Path, run: str, *, parent: str | None, t: float = START, created: float = START,
                           autoattack: int = 31, epsilon: float = 0.15, parameters: int = PARAMETERS,
                           macs: int = MACS, title: str = "ARNAS", hand_made: str = "") -> str:
-    """A finished attack run: natural, FGSM and PGD-20 on the whole test split, AutoAttack on 64 images."""
+    """Write a finished attack run: natural, FGSM and PGD-20 on the whole test split, AutoAttack on 64 images."""
     folder = write_run_json(root, run, "attack", parent=parent, created=created, title=title, changes={"epsilon": epsilon})
     events = EventsFile(folder, t=t)
     write_network(events, parameters=parameters, macs=macs, hand_made=hand_made)
@@ -259,7 +259,7 @@ def write_finished_attack(root: Path, run: str, *, parent: str | None, t: float 
 
 
 def write_hand_made(root: Path, *, created: float = START) -> tuple[str, str]:
-    """A finished retraining of a ResNet-18 and the attack on it; returns their ids."""
+    """Write a finished retraining of a ResNet-18 and the attack on it; return their ids."""
     ids = ("20261118-0914-retrain-digits-7f51", "20261118-0914-attack-digits-7f52")
     sizes = {"parameters": 11_172_810, "macs": 34_712_832}
     folder = write_run_json(root, ids[0], "retrain", method="ResNet-18", title="ResNet-18", created=created,
@@ -275,7 +275,7 @@ def write_hand_made(root: Path, *, created: float = START) -> tuple[str, str]:
 
 
 def write_running_search(root: Path, run: str = "20261118-0910-arnas-digits-0a01", *, created: float = START) -> str:
-    """A search in its second epoch whose process is the one that calls this function."""
+    """Write a search in its second epoch whose process is the one that calls this function."""
     folder = write_run_json(root, run, "search", created=created)
     events = EventsFile(folder, t=created)
     write_search_steps(events, 13)
@@ -286,7 +286,7 @@ def write_running_search(root: Path, run: str = "20261118-0910-arnas-digits-0a01
 
 
 def write_failed_search(root: Path, run: str = "20261118-0911-arnas-digits-0a02", *, created: float = START) -> str:
-    """A search that ran out of memory in its first epoch."""
+    """Write a search that ran out of memory in its first epoch."""
     folder = write_run_json(root, run, "search", title="ARNAS, images clipped", created=created, changes={"clip_images": True})
     events = EventsFile(folder, t=created)
     write_search_steps(events, 6)
@@ -296,7 +296,7 @@ def write_failed_search(root: Path, run: str = "20261118-0911-arnas-digits-0a02"
 
 
 def write_stopped_search(root: Path, run: str = "20261118-0912-arnas-digits-0a03", *, created: float = START) -> str:
-    """A search stopped on request in its third epoch."""
+    """Write a search stopped on request in its third epoch."""
     folder = write_run_json(root, run, "search", created=created)
     events = EventsFile(folder, t=created)
     write_search_steps(events, 25)
@@ -306,7 +306,7 @@ def write_stopped_search(root: Path, run: str = "20261118-0912-arnas-digits-0a03
 
 
 def write_resumed_retrain(root: Path, run: str = "20261118-0913-retrain-arnas-0a04", *, created: float = START) -> str:
-    """A retraining killed twice between checkpoints and resumed: steps 11..13 and 16..17 stand in two attempts each."""
+    """Write a retraining killed twice between checkpoints and resumed: steps 11..13 and 16..17 have two attempts each."""
     folder = write_run_json(root, run, "retrain", created=created, changes={"genotype": "ARNAS"})
     events = EventsFile(folder, t=created)
     write_network(events)
@@ -329,11 +329,11 @@ CANDIDATE_COUNTS = ((50, 20), (58, 31), (60, 31), (41, 12))  # right of 64: as t
 
 def write_random_search(root: Path, run: str = "20261118-0914-random-search-digits-0a05", *, measured: int = 4,
                         ended: str = "finished", ranking: str = "adversarial", split: str = "select") -> str:
-    """A random search of four candidates, two epochs of two steps each, that has measured the first `measured` of them.
+    """Write a random search of four candidates, two epochs of two steps each, with the first `measured` of them measured.
 
     Args:
         ended: "finished", "failed", or "" for one whose process is the one that calls this function.
-        split: on which candidates are measured; older runs: "alphas".
+        split: the images on which candidates are measured; "alphas" in older runs.
     """
     folder = write_run_json(root, run, "search", method="random_search", title="Random search",
                             changes={"candidates": 4, "epochs": 8, "ranking": ranking})
@@ -375,7 +375,7 @@ def write_sample_runs(root: Path) -> dict[str, str]:
 
 @cache
 def _pattern() -> tuple[tempfile.TemporaryDirectory[str], dict[str, str]]:
-    """A folder with the seven runs, written once per process and deleted with it, and their ids by role."""
+    """Return a folder with the seven runs, written once per process and deleted when it exits, and their ids by role."""
     folder = tempfile.TemporaryDirectory()
     root = Path(folder.name)
     search, retrain, attack = write_finished_chain(root)

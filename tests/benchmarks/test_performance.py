@@ -1,4 +1,4 @@
-"""The document keeps its words and gets the tables; every section has its place in it."""
+"""The document keeps its text and receives the tables; every section has a place in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The chain's benchmark with the `smoke` preset: real processes, and margins as the alphas say."""
+"""The chain's benchmark with the `smoke` preset: real processes, and margins that follow from the alphas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmark of the run log runs and measures every question; its times are nobody's business here."""
+"""The benchmark of the run log runs and measures every query; the times themselves are not checked."""
 
 from __future__ import annotations
 

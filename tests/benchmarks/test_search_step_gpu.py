@@ -1,4 +1,4 @@
-"""The GPU benchmark's frame on any device; its numbers need a GPU."""
+"""The GPU benchmark runs on any device; only its numbers need a GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lines through timed points are the right ones, and each point is timed with the sizes it is printed with."""
+"""Lines fit the timed points, and each point is timed with the sizes that its row prints."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def test_fit_finds_floor_and_slope() -> None:
 
 
 def test_fit_weighs_relative_errors() -> None:
-    """A tenth more at the largest point, as noise is, moves the floor of the small ones little."""
+    """Noise of 10 % at the largest point hardly moves the floor of the small ones."""
     assert fit([1, 2, 100], [1.1, 1.2, 12.1]).floor == pytest.approx(1, rel=0.02)
 
 

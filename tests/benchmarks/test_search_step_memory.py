@@ -1,4 +1,4 @@
-"""Peaks are those of the process asked about, and the share is that of what a step adds."""
+"""Peaks belong to the measured process, and the share is of the memory that a step adds."""
 
 from __future__ import annotations
 

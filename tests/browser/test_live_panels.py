@@ -73,7 +73,7 @@ def test_idle_page_is_left_alone_and_a_live_chart_keeps_node_and_zoom(page: Page
         page.wait_for_function(f"({LAST_STEP})() >= {writer.events.step}", timeout=20_000)
         lags.append(time.monotonic() - written)
     print("a new step was on the chart after", ", ".join(f"{lag:.1f} s" for lag in lags))
-    # Panels are drawn one after the other: the counter may come behind the chart.
+    # Panels are drawn one after the other: the counter may come after the chart.
     expect(page.locator("[data-measured]").first).to_have_attribute("data-measured", str(42 * writer.events.step), timeout=20_000)
     assert page.evaluate("window.node.isConnected && window.node === document.querySelector('.rp-plot')")
     assert page.evaluate("window.node.layout.xaxis.range") == [1, 3]

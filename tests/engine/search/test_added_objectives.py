@@ -69,6 +69,7 @@ def objective_of(name: str, network: Any, images: StepImages) -> Objective:
 
 
 def test_the_divergence_from_the_uniform_distribution_by_its_definition() -> None:
+    """KL(u || p) = sum over classes of u log(u / p), averaged over the images; it is zero at equal logits."""
     network, weights, alphas = reference_point()
     x = arguments()["out_of_distribution"]
     p = network.logits(x, weights, alphas).softmax(dim=1)
@@ -183,6 +184,7 @@ def test_shares_of_one_hot_alphas_are_counts_of_networks(name: str, count: str) 
 
 @pytest.mark.parametrize("name", ["parameter_share", "mac_share"])
 def test_the_gradient_of_a_share_is_its_own_and_nothing_comes_through_the_weights(name: str) -> None:
+    """A share depends on the alphas alone, so its unrolled gradient is its partial derivative by them."""
     method = make(added_objectives=(name,))
     proposal = method.propose(**arguments())
     alphas = method.alphas.clone().requires_grad_(True)

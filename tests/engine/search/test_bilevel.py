@@ -51,6 +51,7 @@ def vectors(*sizes: int, seed: int = 0) -> list[Tensor]:
 
 
 def test_first_derivatives_of_a_quadratic() -> None:
+    """The gradients by weights and alphas, taken apart or together, are the analytic ones of the quadratic."""
     quadratic, passes = Quadratic(6, 4, 0), Bilevel()
     weights, alphas = vectors(6, 4)
     of_weights, value = passes.weight_gradient(quadratic.objective, weights, alphas)
@@ -65,6 +66,7 @@ def test_first_derivatives_of_a_quadratic() -> None:
 
 @pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
 def test_mixed_product_of_a_quadratic(size: float) -> None:
+    """With the mixed second derivative B, the central difference along v is exactly B^T v on a quadratic, however long v is."""
     quadratic, passes = Quadratic(6, 4, 0), Bilevel()
     weights, alphas, v = vectors(6, 4, 6)
     found = passes.mixed_product(quadratic.objective, weights, alphas, size * v, 0.01)
@@ -82,6 +84,7 @@ def test_mixed_product_with_zero_is_zero(dtype: torch.dtype) -> None:
 
 
 def test_unrolled_gradient_of_a_quadratic_is_the_analytic_one() -> None:
+    """With w' the weights after one SGD step: d/da U(w', a) = U_a(w', a) - learning rate * B^T U_w(w', a)."""
     training, upper = Quadratic(6, 4, 0), Quadratic(6, 4, 1)
     weights, velocity, alphas = vectors(6, 6, 4)
     passes = Bilevel()

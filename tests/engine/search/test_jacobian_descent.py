@@ -83,6 +83,7 @@ def test_known_answer_of_upgrad() -> None:
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize(("m", "n"), SHAPES)
 def test_imtl_g_projects_equally_onto_every_gradient(m: int, n: int, length: float) -> None:
+    """The IMTL-G direction has the same projection onto every unit gradient, and its weights sum to one."""
     for seed in range(10):
         rows = length * gradients(m, n, seed)
         weights = weights_of("imtl_g", rows)
@@ -117,6 +118,7 @@ def surgery(rows: np.ndarray, orders: tuple[tuple[int, ...], ...]) -> np.ndarray
 
 @pytest.mark.parametrize("m", [2, 3])
 def test_pcgrad_is_surgery_in_some_order(m: int) -> None:
+    """The PCGrad direction is that of published gradient surgery for one of the orders of the objectives."""
     seen = set()
     for seed in range(1, 21, 2):
         rows = gradients(m, 5, seed)
@@ -166,6 +168,7 @@ class TestEveryWeightingOfTorchjd:
         assert all(torch.allclose(step, steps[0], atol=1e-5) for step in steps)
 
     def test_the_order_of_the_objectives_does_not_matter(self, name: str) -> None:
+        """Weighting commutes with permutations: the weights of permuted gradients are the permuted weights."""
         for m in (2,) if name == "pcgrad" else (2, 3, 4):
             for seed in range(6):
                 rows = gradients(m, 6, seed)

@@ -99,6 +99,7 @@ def test_published_routines_come_near_the_optimum_and_never_below(routine: Calla
 
 @pytest.mark.parametrize("routine", ROUTINES)
 def test_degenerate_gramians_are_answered(routine: Callable[..., Solution]) -> None:
+    """The weights are on the simplex, and c'Mc exceeds its minimum by at most 2 % of the largest diagonal entry of M."""
     for matrix in degenerate():
         for margin in (0.0, 0.001):
             found = routine(matrix, margin=margin)

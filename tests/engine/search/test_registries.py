@@ -69,6 +69,7 @@ def test_an_objective_has_the_name_the_passes_and_the_accuracy_of_its_entry(name
 
 
 def test_trades_is_the_divergence_summed_over_classes() -> None:
+    """TRADES is KL(p || q) of clean p and adversarial q, summed over classes and averaged over images."""
     (x, y), (x_adv, _) = batches()
     network, generator = TwoLayers(pixels=9), torch.Generator().manual_seed(0)
     weights, alphas = (draw(generator, torch.float64, DEVICE) for draw in (network.initial_weights, network.initial_alphas))

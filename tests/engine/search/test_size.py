@@ -123,6 +123,7 @@ def test_the_published_size_objective_is_inert(bound: float) -> None:
 
 
 def test_a_collapsing_network_wakes_the_bound() -> None:
+    """Where the expected size falls below the lower bound, the loss exceeds one and descending it strengthens convolutions."""
     supernet = darts()
     size = size_objective("parameters", table_of(published_parameters, supernet), "min", 1e6)
     alphas = uniform(supernet).view(2, 14, 8).clone()
@@ -134,6 +135,7 @@ def test_a_collapsing_network_wakes_the_bound() -> None:
 
 
 def test_at_the_same_quantile_of_its_range_a_repaired_count_is_at_rest_too() -> None:
+    """A bound moved to the same quantile of another range is inactive there too at equal alphas, and moving it is invertible."""
     supernet = darts()
     published, modules = table_of(published_parameters, supernet), table_of(module_parameters, supernet)
     rescaled = same_quantile(1e6, published, modules)
@@ -146,6 +148,7 @@ def test_at_the_same_quantile_of_its_range_a_repaired_count_is_at_rest_too() -> 
 @pytest.mark.parametrize(("channels", "layers", "image_shape"), [(16, 8, (3, 32, 32)), (4, 5, (1, 8, 8)), (6, 4, (3, 12, 20))])
 def test_at_one_hot_alphas_a_count_of_modules_is_engine_cost(channels: int, layers: int,
                                                            image_shape: tuple[int, int, int]) -> None:
+    """At one-hot alphas the expected count is the cost of the genotype minus that of a network without operations."""
     supernet = darts(channels, layers, image_shape)
     sizes = {"channels": channels, "layers": layers, "classes": 10, "image_shape": image_shape}
     nothing = cost(random_genotype(0, (NONE,)), **sizes)

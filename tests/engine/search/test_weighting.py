@@ -57,6 +57,7 @@ def test_gradients_of_very_different_size(m: int) -> None:
 
 
 def test_one_huge_gradient_does_not_hide_a_conflict_of_small_ones() -> None:
+    """The minimum-norm point gives a huge gradient no weight and balances two small opposed ones equally."""
     gramian = gramian_of(torch.tensor([[1e12, 0, 0], [0, 1, 0.5], [0, -1, 0.5]], dtype=torch.float64))
     assert mgda(gramian).tolist() == pytest.approx([0, 0.5, 0.5], abs=1e-12)
 
@@ -90,6 +91,7 @@ def test_equal_gradients_share_equally_without_nan(scale: float, dtype: torch.dt
 
 
 def test_equal_gradients_among_three_are_optimal() -> None:
+    """The weights of MGDA satisfy the KKT conditions of the minimum-norm point even if gradients repeat, oppose or vanish."""
     row = torch.randn(10, dtype=torch.float64)
     for rows in ([row, row, row], [row, row, -row], [row, 0 * row, 0 * row], [row, row, torch.randn(10, dtype=torch.float64)]):
         gramian = gramian_of(torch.stack(rows))

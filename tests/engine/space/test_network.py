@@ -101,6 +101,7 @@ def test_eval_is_deterministic_and_ignores_drop_path() -> None:
 
 
 def test_drop_path_keeps_the_expected_value() -> None:
+    """Survivors are scaled by 1 / (1 - p), so the mean over images is the input for every probability p."""
     x = torch.ones(200_000, 1, 1, 1)
     for probability in (0.0, 0.2, 0.7):
         dropped = drop_path(x, probability, torch.Generator().manual_seed(1))
@@ -133,6 +134,7 @@ def test_plain_skip_connections_are_never_dropped() -> None:
 
 
 def test_normalisation_is_inside() -> None:
+    """A network with mean m and std s computes on x what the plain network computes on (x - m) / s."""
     plain, normalised = network().eval(), network(mean=[0.3], std=[0.5]).eval()
     x = images()
     assert torch.equal(normalised(x), plain((x - 0.3) / 0.5))
@@ -170,6 +172,7 @@ def test_every_operation_halves_rounded_up_and_passes_gradients(name: str) -> No
 
 
 def test_the_gradient_is_that_of_finite_differences() -> None:
+    """Along any direction, the gradient by the image is the limit of central differences of a logit."""
     built = Network(random_genotype(4, KINDS_OF_DARTS), **(SIZES | {"channels": 2, "layers": 3})).double().eval()
     x = images(1).double().requires_grad_()
     direction = torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(0))

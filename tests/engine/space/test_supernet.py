@@ -79,7 +79,7 @@ def assert_equals_the_reference(networks: tuple[ReferenceSupernet, Supernet, Ten
         assert_equal(by_name[name], gradient, name)
     found, expected = supernet.to_darts_state_dict(weights, buffers), reference.state_dict()
     for name in (name for name in expected if "running" in name):
-        # Some means are zero but for rounding (states behind a BatchNorm), hence the absolute part.
+        # Some means are zero but for rounding (states after a BatchNorm), hence the absolute part.
         torch.testing.assert_close(found[name], expected[name], rtol=1e-9, atol=1e-13, msg=name)
     reference.eval()
     assert_equal(supernet.logits(x, weights, alphas, buffers=buffers, running_statistics=True), reference(x), "evaluation")
@@ -158,6 +158,7 @@ def test_evaluation_first_does_not_spoil_gradients_later() -> None:
 
 @pytest.mark.parametrize(("kernel", "stride", "dilation"), [(3, 1, 1), (5, 1, 2), (3, 2, 2), (5, 2, 1)])
 def test_depthwise_by_flipped_kernel_and_by_matrix(kernel: int, stride: int, dilation: int) -> None:
+    """Both forms of the depthwise convolution equal torch's grouped convolution; its second derivatives pass gradgradcheck."""
     x = torch.randn(2, 3, 6, 4, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(3, 1, kernel, kernel, dtype=torch.float64, requires_grad=True)
     plain = F.conv2d(x, weight, None, stride, dilation * (kernel // 2), dilation, 3)

@@ -102,7 +102,7 @@ def test_warm_up_grows_by_equal_steps_to_the_full_rate(kind: str) -> None:
     if kind == "step":  # the drops stay where they are
         plain = RetrainConfig(auxiliary_weight=0.0, schedule=kind, epochs=20)
         assert after == [schedule.learning_rate(plain, epoch) for epoch in range(3, 20)]
-    else:  # the whole curve lies behind the warm-up
+    else:  # the whole curve comes after the warm-up
         plain = RetrainConfig(auxiliary_weight=0.0, schedule=kind, epochs=17)
         assert after == [schedule.learning_rate(plain, epoch) for epoch in range(17)]
 
