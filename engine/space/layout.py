@@ -61,7 +61,7 @@ class Layout:
         """Return the named views of `flat` [size]. Writing to a view writes to the vector; the gradient is one vector.
 
         Raises:
-            CheckpointError: a vector of another length.
+            CheckpointError: the vector has the wrong length.
         """
         self._check(flat)
         # split instead of slices: its backward is one concatenation; each slice's would fill a zeroed vector of full length.
@@ -72,7 +72,7 @@ class Layout:
         """Return the slices of `flat` [size] described by `parts` (see `part`), which must cover it in order.
 
         Raises:
-            CheckpointError: a vector of another length.
+            CheckpointError: the vector has the wrong length.
         """
         self._check(flat)
         pieces: tuple[Tensor, ...] = flat.split([part.size for part in parts])
