@@ -102,7 +102,7 @@ def projected(weights: np.ndarray, gramian: np.ndarray) -> np.ndarray:
 
 
 class _Projector(DualConeProjector):
-    """`projected` behind torchjd's interface."""
+    """`projected` with the interface of torchjd's projectors."""
 
     def __call__(self, U: Tensor, G: PSDMatrix) -> Tensor:  # noqa: N803  (torchjd's names)
         rows = U.numpy().reshape(-1, len(G))

@@ -94,7 +94,7 @@ def epoch(request: pytest.FixtureRequest) -> int:
 
 
 def is_measuring(method: SearchMethod) -> bool:
-    """Whether the method's epoch measures a network whose training is over."""
+    """Return True if the method's epoch measures a fully trained network."""
     position, epochs = method.config.training_epoch(method.epoch)
     return position == epochs
 

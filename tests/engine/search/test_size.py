@@ -123,7 +123,7 @@ def test_the_published_size_objective_is_inert(bound: float) -> None:
 
 
 def test_a_collapsing_network_wakes_the_bound() -> None:
-    """Where the expected size falls below the lower bound, the loss exceeds one and descending it strengthens convolutions."""
+    """Below the lower bound of the expected size, the loss exceeds one and descending it strengthens convolutions."""
     supernet = darts()
     size = size_objective("parameters", table_of(published_parameters, supernet), "min", 1e6)
     alphas = uniform(supernet).view(2, 14, 8).clone()
