@@ -29,6 +29,7 @@ from engine.search.methods.arnas.config import ArnasConfig
 from engine.search.methods.arnas.method import Arnas
 from engine.space.compiled.build import unavailable
 from engine.space.supernet import Supernet
+from tests.darts_state import darts_state_dict
 from tests.reference_supernet import ReferenceSupernet
 
 
@@ -96,7 +97,7 @@ class Comparison:
         """The transcription of the published code, at the common initial weights and alphas."""
         start = self._arnas("plain")
         reference = ReferenceSupernet(**self._sizes).to(self.device, self.dtype)
-        state = start.supernet.to_darts_state_dict(start.weights, start.buffers, start.alphas)
+        state = darts_state_dict(start.supernet, start.weights, start.buffers, start.alphas)
         reference.load_state_dict(state, strict=False)  # only BatchNorm's counters are missing
         return PublishedStep(reference, self.config)
 

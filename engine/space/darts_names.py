@@ -95,12 +95,6 @@ def _edge_norms(edge: str, state: StateShape, position: int, primitives: Sequenc
         yield Place(f"{edge}{primitives.index('skip_connect')}.bn", state.prefix + "reduce", (0, position))
 
 
-def export(layout: Layout, flat: Tensor, places: Iterator[Place]) -> dict[str, Tensor]:
-    """Return copies of the tensors under their DARTS names and in the family's shapes."""
-    views = layout.views(flat.detach())
-    return {place.name: views[place.entry][place.at].reshape(family_shape(place, views)).clone() for place in places}
-
-
 def family_shape(place: Place, views: Mapping[str, Tensor]) -> tuple[int, ...]:
     """Return a tensor's shape in the DARTS family, where convolutions always have four dimensions."""
     shape = tuple(views[place.entry][place.at].shape)
@@ -186,7 +180,7 @@ def first_few(names: Sequence[str], count: int = 3) -> str:
 
 
 def take(layout: Layout, found: Mapping[str, Tensor], places: Iterator[Place], dtype: torch.dtype) -> Tensor:
-    """Pack tensors of the DARTS family into a flat vector on the CPU; the inverse of `export`.
+    """Pack tensors of the DARTS family into a flat vector on the CPU; under the names of `places`.
 
     Raises:
         CheckpointError: a tensor of the wrong shape, non-finite numbers, or differing copies of a shared buffer.

@@ -176,17 +176,6 @@ class Supernet:
         weights = F.softmax(operations, dim=-1)
         return weights * edge_softmax(betas).unsqueeze(-1) if self.edge_weights else weights
 
-    def to_darts_state_dict(self, weights: Tensor, buffers: Tensor | None = None,
-                            alphas: Tensor | None = None) -> dict[str, Tensor]:
-        """Return copies of all tensors under the DARTS family's names, alphas as `alphas_<kind>` and `betas_<kind>`."""
-        state = darts_names.export(self.layout, weights, darts_names.weight_places(self.cells, self.primitives))
-        if buffers is not None:
-            state |= darts_names.export(self.buffers, buffers, darts_names.buffer_places(self.cells, self.primitives))
-        if alphas is not None:
-            state |= {ALPHAS + kind: view.detach().clone() for kind, view in self.alpha_views(alphas).items()}
-            state |= {BETAS + kind: view.detach().clone() for kind, view in self.beta_views(alphas).items()}
-        return state
-
     def load_darts_state_dict(self, state: Any, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Read flat (weights, buffers, alphas or None) on the CPU from a state dict of the public DARTS family.
 

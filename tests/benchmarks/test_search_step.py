@@ -11,6 +11,7 @@ import torch
 from benchmarks import search_step
 from benchmarks.search_step import PUBLISHED, Comparison, Setting, StepTimes, cell_backends, table
 from engine.space.state import BACKENDS
+from tests.darts_state import darts_state_dict
 
 TINY = Setting(channels=2, layers=4, image_shape=(3, 8, 8), batch_size=4, epsilon=8 / 255)
 
@@ -31,14 +32,14 @@ def test_two_steps_are_equal_in_float64() -> None:
             assert float(proposal.architecture.weights[0]) == pytest.approx(float(published.gamma), abs=1e-9)
     expected = comparison.published.model.state_dict()
     for ours in sides:
-        state = ours.supernet.to_darts_state_dict(ours.weights, alphas=ours.alphas)
+        state = darts_state_dict(ours.supernet, ours.weights, alphas=ours.alphas)
         for name, value in state.items():
             torch.testing.assert_close(value, expected[name], rtol=1e-9, atol=1e-10, msg=lambda m, n=name: f"{n}: {m}")
 
 
 def test_published_starts_where_ours_started_even_when_it_is_asked_for_later() -> None:
     comparison = Comparison(TINY, attack_steps=1)
-    start = comparison.supernet.to_darts_state_dict(comparison.merged.weights)
+    start = darts_state_dict(comparison.supernet, comparison.merged.weights)
     comparison.merged.weights.zero_()
     published = comparison.published.model.state_dict()
     assert all(torch.equal(published[name], value) for name, value in start.items())

@@ -16,6 +16,7 @@ from benchmarks.search_step_passes import (
     time_passes,
 )
 from tests.benchmarks.test_search_step import TINY
+from tests.darts_state import darts_state_dict
 
 
 def test_passes_give_equal_gradients_in_float64() -> None:
@@ -29,8 +30,8 @@ def test_passes_give_equal_gradients_in_float64() -> None:
         arnas = comparison.ours(choice)
         ours = {kind: compute() for kind, compute in our_passes(arnas, x, y).items()}
         assert_close(ours["input gradient"][0], theirs["input gradient"][0])
-        alone = arnas.supernet.to_darts_state_dict(ours["weight gradient"][0], alphas=ours["alpha gradient"][0])
-        both = arnas.supernet.to_darts_state_dict(ours["both gradients"][0], alphas=ours["both gradients"][1])
+        alone = darts_state_dict(arnas.supernet, ours["weight gradient"][0], alphas=ours["alpha gradient"][0])
+        both = darts_state_dict(arnas.supernet, ours["both gradients"][0], alphas=ours["both gradients"][1])
         for kind, of_kind in names.items():
             found = both if kind == "both gradients" else alone
             for name, gradient in zip(of_kind, theirs[kind], strict=True):

@@ -38,6 +38,7 @@ def printed(number: int, like: str) -> str:
 
 @pytest.mark.parametrize(("name", "channels", "layers", "parameters", "macs"), PUBLISHED)
 def test_published_sizes(name: str, channels: int, layers: int, parameters: str, macs: str) -> None:
+    """Parameters and MACs round to the printed figures of the papers."""
     got = cost(find_genotype(name), channels=channels, layers=layers, classes=10, image_shape=(3, 32, 32))
     assert (printed(got.parameters, parameters), printed(got.macs, macs)) == (parameters, macs)
 
@@ -76,6 +77,7 @@ def measured(genotype: Genotype, *, auxiliary: bool, **sizes: object) -> Cost:
 
 @pytest.mark.parametrize("name", [name for name, entry in CATALOG.items() if entry.genotype])
 def test_every_catalogue_network_costs_what_is_counted(name: str) -> None:
+    """The closed-form cost equals the parameters of the built module and the MACs counted in a forward pass."""
     sizes = {"channels": 4, "layers": 5, "classes": 7, "image_shape": (1, 8, 8)}
     assert cost(find_genotype(name), **sizes) == measured(find_genotype(name), auxiliary=False, **sizes)
 
@@ -83,6 +85,7 @@ def test_every_catalogue_network_costs_what_is_counted(name: str) -> None:
 @pytest.mark.parametrize("image_shape", [(1, 8, 8), (3, 32, 32), (2, 17, 30), (1, 1, 1), (3, 9, 5), (1, 28, 28)])
 @pytest.mark.parametrize("kinds", [KINDS_OF_ARNAS, KINDS_OF_DARTS])
 def test_random_networks_cost_what_is_counted(kinds: tuple[str, ...], image_shape: tuple[int, int, int]) -> None:
+    """The closed-form cost equals the count on the built module for random genotypes, kinds and image sizes."""
     for seed, layers, channels in ((0, 3, 3), (1, 4, 4), (2, 7, 2)):
         genotype = random_genotype(seed, kinds, nodes=3 + seed)
         sizes = {"channels": channels, "layers": layers, "classes": 10, "image_shape": image_shape}
@@ -95,6 +98,7 @@ def test_random_networks_cost_what_is_counted(kinds: tuple[str, ...], image_shap
 @pytest.mark.parametrize("rule", list(RULES))
 @pytest.mark.parametrize(("ratio", "channels"), [("1:2:2", 3), ("1:2:4", 3), ("1:1:1", 2), ("1:7:5", 2)])
 def test_networks_of_every_rule_and_ratio_cost_what_is_counted(rule: str, ratio: str, channels: int) -> None:
+    """The closed-form cost equals the count on the built module for every placement rule and channel ratio."""
     for layers in (3, 5):
         genotype = random_genotype(layers, tuple(sorted(RULES[rule].kinds)))
         sizes = {"channels": channels, "layers": layers, "classes": 5, "image_shape": (1, 17, 18), "placement": rule,
@@ -139,6 +143,7 @@ def test_the_auxiliary_head_of_both_published_image_sizes() -> None:
 
 
 def test_parts_sum_to_the_whole_and_carry_the_names_of_the_network() -> None:
+    """The costs of the parts sum to the cost of the network."""
     sizes = {"channels": 4, "layers": 5, "classes": 10, "image_shape": (3, 32, 32)}
     genotype = find_genotype("ARNAS")
     parts = breakdown(genotype, auxiliary=True, **sizes)

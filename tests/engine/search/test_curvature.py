@@ -17,6 +17,7 @@ from engine.search.graphs import Graphs
 from engine.search.registries import OBJECTIVES, Objective
 from engine.space.compiled.build import unavailable
 from engine.space.supernet import Supernet
+from tests.darts_state import darts_state_dict
 from tests.engine.search.functional_networks import TwoLayers
 from tests.engine.search.recordings import Rerun
 from tests.engine.space.test_supernet import DARTS, assert_equal, pair
@@ -139,7 +140,7 @@ def test_on_the_supernet_equals_autograd_through_the_plain_one(backend: str, eva
     theirs = torch.autograd.grad(expected, [*parameters.values(), *reference.alphas.values()], allow_unused=True)
     assert_equal(value.loss, expected, "value")
     assert_equal(of_alphas, torch.cat([g.reshape(-1) for g in theirs[len(parameters):]]), "alpha gradient")
-    by_name = supernet.to_darts_state_dict(of_weights)
+    by_name = darts_state_dict(supernet, of_weights)
     for (name, parameter), gradient in zip(parameters.items(), theirs):
         assert_equal(by_name[name], torch.zeros_like(parameter) if gradient is None else gradient, name)
     assert torch.equal(before, buffers)

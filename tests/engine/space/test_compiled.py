@@ -81,12 +81,14 @@ def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 @pytest.mark.parametrize("cell", CELLS, ids=str)
 def test_every_gradient_equals_the_plain_one(cell: tuple) -> None:
+    """The compiled back end computes the gradients of the plain one for inputs, weights and alphas, up to float64 rounding."""
     case = Case(*cell)
     assert_close(case.gradients("compiled"), case.gradients("merged"))
 
 
 @pytest.mark.parametrize("cell", [CELLS[1], CELLS[10], CELLS[16]], ids=str)
 def test_each_gradient_is_the_same_whatever_else_is_asked_for(cell: tuple) -> None:
+    """A gradient does not depend on which other gradients are requested with it."""
     case = Case(*cell)
     everything = case.gradients("compiled")
     for wanted in product((False, True), repeat=4):
@@ -95,6 +97,7 @@ def test_each_gradient_is_the_same_whatever_else_is_asked_for(cell: tuple) -> No
 
 
 def test_one_tensor_as_both_inputs() -> None:
+    """If both inputs are one tensor, its gradient is the sum of the gradients of two separate inputs."""
     case = Case("normal", 6, (5, 5), (4, 6), 3)
     x, g = case.given[1], torch.randn(3, 24, 4, 6, dtype=torch.float64)
     found = []
@@ -105,6 +108,7 @@ def test_one_tensor_as_both_inputs() -> None:
 
 
 def test_a_graph_may_be_walked_twice_and_gradients_need_not_be_contiguous() -> None:
+    """Backward is linear: passes over one graph add up, for any memory layout of the incoming gradient."""
     case = Case("reduction", 6, (3, 10), (4, 8), 3)
     given = [tensor.clone().requires_grad_() for tensor in case.given]
     out = case.output("compiled", *given)
@@ -186,6 +190,7 @@ def broken(weights: Tensor, supernet: Supernet, value: float) -> Iterator[tuple[
 @pytest.mark.parametrize("batch", [3, 16])  # also one whose rows are whole vectors
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_what_is_not_finite_is_never_hidden(value: float, batch: int) -> None:
+    """A NaN or an infinity in the images or the weights reaches the logits."""
     supernet = net(channels=2, layers=3)
     weights, alphas = point(supernet, dtype=torch.float32)
     x = torch.rand(batch, *SHAPE)
@@ -197,6 +202,7 @@ def test_what_is_not_finite_is_never_hidden(value: float, batch: int) -> None:
 
 
 def test_running_statistics_are_left_to_a_plain_back_end() -> None:
+    """Batch statistics enter the running statistics equally, whichever back end was chosen."""
     found = []
     for backend in ("compiled", "merged"):
         supernet = net(backend)
@@ -218,6 +224,7 @@ def one_pass(supernet: Supernet, seed: int, batch: int = 5) -> list[Tensor]:
 
 
 def test_two_threads_at_once_compute_what_one_does() -> None:
+    """The result of a pass is bit-equal, whether or not another thread computes at the same time."""
     supernet, seeds = net(), list(range(20))
     alone = [one_pass(supernet, seed) for seed in seeds]
     for _ in range(3):

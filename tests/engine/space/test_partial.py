@@ -13,6 +13,7 @@ from engine.space.layout import buffer_layout, cell_shapes, weight_layout
 from engine.space.partial import edge_softmax, shuffled
 from engine.space.state import BACKENDS
 from engine.space.supernet import Supernet
+from tests.darts_state import darts_state_dict
 from tests.engine.space.test_supernet import assert_equal
 from tests.reference_supernet import ReferenceSupernet, channel_shuffle
 
@@ -69,11 +70,11 @@ def test_equals_the_reference(channels: int, layers: int, shape: tuple[int, int,
     assert_equal(merged, logits, "logits")
     assert_equal(ours[0], theirs[0], "input gradient")
     assert_equal(ours[2], flat(list(theirs[1 + len(parameters):])), "gradient of alphas and betas")
-    by_name = supernet.to_darts_state_dict(ours[1])
+    by_name = darts_state_dict(supernet, ours[1])
     assert by_name.keys() == parameters.keys()
     for name, gradient in zip(parameters, theirs[1:]):
         assert_equal(by_name[name], gradient, name)
-    found, expected = supernet.to_darts_state_dict(weights, buffers, alphas), reference.state_dict()
+    found, expected = darts_state_dict(supernet, weights, buffers, alphas), reference.state_dict()
     assert found.keys() == {name for name in expected if not name.endswith("num_batches_tracked")}
     for name, tensor in found.items():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-9, atol=1e-13, msg=name)
@@ -226,7 +227,7 @@ def test_sizes_that_cannot_be_are_refused(channels: int, partial: int, sentence:
 
 def test_files_of_another_kind_of_supernet_are_refused() -> None:
     _, weighted, weights, buffers, alphas = pair(4, 3, (1, 8, 8), DARTS, 2, True)
-    state = weighted.to_darts_state_dict(weights, buffers, alphas)
+    state = darts_state_dict(weighted, weights, buffers, alphas)
     arguments = {"kinds": DARTS, "channels": 4, "layers": 3, "classes": 10, "image_shape": (1, 8, 8), "primitives": WITH_NONE}
     with pytest.raises(CheckpointError, match="got also betas_normal, betas_reduce"):
         Supernet(**arguments, partial=2).load_darts_state_dict(state)

@@ -14,6 +14,7 @@ from engine.space.depthwise import depthwise
 from engine.space.layout import cell_shapes
 from engine.space.state import BACKENDS, choose
 from engine.space.supernet import Supernet
+from tests.darts_state import darts_state_dict
 from tests.reference_supernet import ReferenceSupernet
 
 ARNAS, DARTS = ("robust", "reduce", "accurate"), ("normal", "reduce")
@@ -74,10 +75,10 @@ def assert_equals_the_reference(networks: tuple[ReferenceSupernet, Supernet, Ten
     assert_equal(merged, logits, "logits")
     assert_equal(ours[0], theirs[0], "input gradient")
     assert_equal(ours[2], torch.cat([g.reshape(-1) for g in theirs[1 + len(parameters):]]), "alpha gradient")
-    by_name = supernet.to_darts_state_dict(ours[1])
+    by_name = darts_state_dict(supernet, ours[1])
     for name, gradient in zip(parameters, theirs[1:]):
         assert_equal(by_name[name], gradient, name)
-    found, expected = supernet.to_darts_state_dict(weights, buffers), reference.state_dict()
+    found, expected = darts_state_dict(supernet, weights, buffers), reference.state_dict()
     for name in (name for name in expected if "running" in name):
         # Some means are zero but for rounding (states after a BatchNorm), hence the absolute part.
         torch.testing.assert_close(found[name], expected[name], rtol=1e-9, atol=1e-13, msg=name)

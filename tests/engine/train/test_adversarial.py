@@ -25,6 +25,7 @@ def attacked(network: SmallNetwork, make=training_images, **changes) -> tuple[to
 @pytest.mark.parametrize("make", [training_images, trades_images])
 @pytest.mark.parametrize("start", ["normal", "uniform"])
 def test_images_stay_in_the_ball_and_raise_the_loss(make, start: str) -> None:
+    """|x_adv - x|_inf <= epsilon, 0 <= x_adv <= 1, and the loss that the attack maximises is larger at x_adv."""
     network = SmallNetwork()
     x, y, x_adv = attacked(network, make, start=start)
     assert (x_adv - x).abs().max() <= 0.1 + 1e-6 and x_adv.min() >= 0 and x_adv.max() <= 1
@@ -38,11 +39,13 @@ def test_images_stay_in_the_ball_and_raise_the_loss(make, start: str) -> None:
 
 @pytest.mark.parametrize("make", [training_images, trades_images])
 def test_epsilon_zero_returns_the_images(make) -> None:
+    """The ball of radius 0 contains the image alone."""
     x, _, x_adv = attacked(SmallNetwork(), make, epsilon=0.0)
     assert torch.equal(x_adv, x)
 
 
 def test_one_step_from_the_image_is_fgsm() -> None:
+    """PGD of one step of length epsilon from the image itself is x + epsilon sign(gradient), clipped to 0..1."""
     network = SmallNetwork()
     x, y, x_adv = attacked(network, steps=1, step_size=0.1, start="none")
     fgsm = run_attack(ATTACKS["fgsm"], network, x, y, epsilon=0.1, step_size=0, classes=4, seed=0)
@@ -78,6 +81,7 @@ def test_a_stop_is_looked_for_before_each_pass(make, passes: int) -> None:
 
 
 def test_trades_equals_the_natural_loss_at_epsilon_zero_and_exceeds_it_above() -> None:
+    """KL(p || p) = 0 and KL >= 0, so TRADES is the natural loss at epsilon 0 and no less above it."""
     network = SmallNetwork()
     for epsilon in (0.0, 0.01, 0.1):
         x, y, x_adv = attacked(network, trades_images, epsilon=epsilon)
@@ -90,12 +94,14 @@ def test_trades_equals_the_natural_loss_at_epsilon_zero_and_exceeds_it_above() -
 
 
 def test_the_divergence_is_that_of_the_definition() -> None:
+    """KL(p || q) = sum p (log p - log q), averaged over the batch."""
     logits, logits_adv = torch.randn(5, 3), torch.randn(5, 3)
     p, q = logits.softmax(1), logits_adv.softmax(1)
     assert divergence(logits, logits_adv) == pytest.approx(float((p * (p / q).log()).sum(1).mean()), rel=1e-5)
 
 
 def test_the_divergence_pulls_at_both_predictions() -> None:
+    """KL(p || q) has a gradient in both of its arguments."""
     logits, logits_adv = torch.randn(5, 3, requires_grad=True), torch.randn(5, 3, requires_grad=True)
     divergence(logits, logits_adv).backward()
     assert logits.grad.abs().max() > 0 and logits_adv.grad.abs().max() > 0
@@ -133,6 +139,7 @@ def test_trades_is_the_published_algorithm() -> None:
 
 
 def test_the_attack_of_trades_knows_no_labels_and_that_of_madry_does() -> None:
+    """TRADES maximises KL(p(x) || p(x')), which contains no label; Madry's attack maximises the cross-entropy of the label."""
     network = SmallNetwork()
     x, y = stripes(12)
     for make, blind in ((trades_images, True), (training_images, False)):

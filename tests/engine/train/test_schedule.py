@@ -30,6 +30,7 @@ def test_the_papers_datasets_drop_the_rate_where_they_did(dataset: str, epochs: 
 @pytest.mark.parametrize(("milestones", "epochs"), [("99/200, 149/200", 200), ("1/3,2/3", 90), ("30, 60", 90), ("0.5, 45", 60),
                                                     ("7", 9), ("1, 2, 3, 3", 5), ("0.01, 0.9", 12), ("100/400", 7)])
 def test_steps_are_pytorchs_multi_step_schedule(milestones: str, epochs: int) -> None:
+    """The step schedule equals PyTorch's MultiStepLR with a factor of 0.1 at the milestones."""
     config = RetrainConfig(auxiliary_weight=0.0, milestones=milestones, epochs=epochs)
     shares = [Fraction(part.strip()) for part in milestones.split(",")]
     drops = [max(1, int(share * epochs) if share < 1 else int(share)) for share in shares]
@@ -54,6 +55,7 @@ def test_milestones_that_are_none_are_refused(milestones: str, sentence: str) ->
 
 @pytest.mark.parametrize("epochs", [10, 600])
 def test_cosine_is_pytorchs_to_zero(epochs: int) -> None:
+    """The cosine schedule equals PyTorch's CosineAnnealingLR with final rate 0."""
     config = RetrainConfig(auxiliary_weight=0.0, schedule="cosine", epochs=epochs, learning_rate=0.025)
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.025)
     theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
@@ -64,6 +66,7 @@ def test_cosine_is_pytorchs_to_zero(epochs: int) -> None:
 
 
 def test_cosine_falls_from_the_first_epoch_towards_zero() -> None:
+    """The cosine schedule starts at the full rate, never rises and stays above 0."""
     config = RetrainConfig(auxiliary_weight=0.0, schedule="cosine", epochs=10)
     rates = [schedule.learning_rate(config, epoch) for epoch in range(10)]
     assert rates[0] == 0.1 and rates[5] == pytest.approx(0.05) and 0 < rates[-1] < 0.01
@@ -94,6 +97,7 @@ def test_cyclic_is_the_triangle_of_the_released_code(epochs: int, steps: int) ->
 
 @pytest.mark.parametrize("kind", ["step", "cosine"])
 def test_warm_up_grows_by_equal_steps_to_the_full_rate(kind: str) -> None:
+    """Warm-up is linear in the step and ends at the full rate."""
     config = RetrainConfig(auxiliary_weight=0.0, schedule=kind, epochs=20, warmup_epochs=3)
     rates = [schedule.learning_rate(config, epoch, step, 4) for epoch in range(3) for step in range(4)]
     assert rates == pytest.approx([0.1 * n / 12 for n in range(1, 13)])
@@ -124,6 +128,7 @@ def test_a_warm_up_that_leaves_nothing_is_refused(changes: dict[str, object], se
 
 
 def test_drop_path_grows_by_equal_steps_to_its_value() -> None:
+    """The drop-path probability is linear in the epoch: p e / E."""
     config = RetrainConfig(auxiliary_weight=0.0, drop_path=0.3, epochs=4)
     assert [schedule.drop_path(config, epoch) for epoch in range(4)] == pytest.approx([0, 0.1, 0.2, 0.3])
 

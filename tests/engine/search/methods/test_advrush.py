@@ -17,6 +17,7 @@ from engine.search.methods.darts.config import DartsConfig
 from engine.search.methods.darts.method import Darts
 from engine.search.weighting import mgda
 from engine.space.supernet import Supernet
+from tests.darts_state import darts_state_dict
 from tests.engine.search.functional_networks import DEVICE, TwoLayers
 from tests.reference_supernet import ReferenceSupernet
 
@@ -59,7 +60,7 @@ class Transcription:
     def __init__(self, method: AdvRush) -> None:
         self.settings = method.config
         self.network = ReferenceSupernet(2, 3, CLASSES, SHAPE, method.cell_kinds, method.primitives).double().to(DEVICE)
-        state = method.supernet.to_darts_state_dict(method.weights, method.buffers, method.alphas)
+        state = darts_state_dict(method.supernet, method.weights, method.buffers, method.alphas)
         assert not self.network.load_state_dict(state, strict=False).unexpected_keys
         self.w, self.a = list(self.network.weight_parameters().values()), list(self.network.alphas.values())
         settings = method.config
@@ -118,7 +119,7 @@ def test_steps_of_both_stages_are_those_of_the_transcription(changes: dict[str, 
         losses = plain.step(train, valid, h)
         assert report.losses == pytest.approx(losses[:len(report.losses)], rel=1e-9)
         assert report.losses[-1] > 1e-3, "there must be something to compare"
-        state = method.supernet.to_darts_state_dict(method.weights, method.buffers, method.alphas)
+        state = darts_state_dict(method.supernet, method.weights, method.buffers, method.alphas)
         for name, value in plain.network.state_dict().items():
             if name in state:
                 torch.testing.assert_close(state[name], value, rtol=1e-8, atol=1e-10, msg=f"{name} after step {t}")

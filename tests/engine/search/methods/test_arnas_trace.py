@@ -17,6 +17,7 @@ from engine.search.methods.arnas.config import ArnasConfig
 from engine.search.methods.arnas.method import Arnas
 from engine.space.compiled.build import unavailable
 from engine.space.supernet import Supernet
+from tests.darts_state import darts_state_dict
 from tests.engine.search.functional_networks import DEVICE, FunctionalReference
 
 DATA = Path(__file__).parents[3] / "data"
@@ -111,7 +112,7 @@ def test_trace(name: str, backend: str) -> None:
 
     def flat_from(weights: dict[str, Tensor]) -> Tensor:
         """Convert by DARTS-family names. The records hold no running statistics, because no step reads them."""
-        buffers = supernet.to_darts_state_dict(torch.zeros(supernet.layout.size), supernet.initial_buffers())
+        buffers = darts_state_dict(supernet, torch.zeros(supernet.layout.size), supernet.initial_buffers())
         assert weights.keys() <= buffers.keys()
         return supernet.load_darts_state_dict(buffers | weights, torch.float64)[0]
 

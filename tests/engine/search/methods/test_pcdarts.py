@@ -17,6 +17,7 @@ from engine.search.methods.darts.config import DartsConfig
 from engine.search.methods.darts.method import Darts
 from engine.search.methods.pcdarts.config import PcDartsConfig
 from engine.search.methods.pcdarts.method import PcDarts
+from tests.darts_state import darts_state_dict
 from tests.engine.search.functional_networks import DEVICE, TwoLayers
 from tests.reference_supernet import ReferenceSupernet
 
@@ -56,7 +57,7 @@ def test_a_search_equals_its_transcription_on_the_unmerged_supernet() -> None:
     theirs = theirs.to(DEVICE, torch.float64)
     with torch.no_grad():
         tensors = dict(theirs.named_parameters())
-        for name, value in supernet.to_darts_state_dict(ours.weights, alphas=ours.alphas).items():
+        for name, value in darts_state_dict(supernet, ours.weights, alphas=ours.alphas).items():
             tensors[name].copy_(value)
     weights = list(theirs.weight_parameters().values())
     architecture = [*theirs.alphas.values(), *theirs.betas.values()]
@@ -79,7 +80,7 @@ def test_a_search_equals_its_transcription_on_the_unmerged_supernet() -> None:
         torch.nn.utils.clip_grad_norm_(weights, config.gradient_clip)
         sgd.step()
         assert report.train_loss == pytest.approx(loss.item(), rel=1e-9)
-        found = supernet.to_darts_state_dict(ours.weights, alphas=ours.alphas)
+        found = darts_state_dict(supernet, ours.weights, alphas=ours.alphas)
         for name, parameter in theirs.named_parameters():
             assert torch.allclose(found[name], parameter, rtol=0, atol=1e-8), (epoch, name)
 
