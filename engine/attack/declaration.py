@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-LINF = "Linf"  # as torchattacks spells it
+# Norms, as torchattacks spells them.
+LINF, L2 = "Linf", "L2"
 
 
 @dataclass(frozen=True)
