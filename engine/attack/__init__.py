@@ -1,1 +1,1 @@
-"""Adversarial attacks: their declarations, the code that runs them, and the evaluation of a network under several of them."""
+"""Adversarial attacks: declarations, the code that runs an attack, and the evaluation of a network under several attacks."""

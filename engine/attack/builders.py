@@ -1,8 +1,10 @@
-"""The attacks of torchattacks 3.5.1 at the settings of their papers; imported when an attack runs.
+"""Functions that build the attacks of torchattacks 3.5.1 with the settings of their papers.
 
-Each function takes the network, the declaration of the attack and the settings of the call. Defaults of torchattacks that
-differ from the papers are overridden: 10 iterations instead of 100, all classes as targets instead of 9, and a schedule of
-Square that AutoAttack does not use.
+This module imports torchattacks, so it is itself imported only when an attack runs. Each function takes the network, the
+declaration of the attack and the settings of the call, and returns an attack ready to call.
+
+Three defaults of torchattacks differ from the papers and are overridden. It runs 10 iterations (the papers: 100), targets all
+wrong classes (the papers: 9), and gives Square a schedule that AutoAttack does not use.
 """
 
 from __future__ import annotations
@@ -14,33 +16,36 @@ from engine.attack.declaration import Attack, AttackSettings
 
 
 def fgsm(network: nn.Module, attack: Attack, settings: AttackSettings) -> torchattacks.FGSM:
-    """Build FGSM."""
+    """Build FGSM, the fast gradient sign method, which takes a single step."""
     return torchattacks.FGSM(network, eps=settings.epsilon)
 
 
 def pgd(network: nn.Module, attack: Attack, settings: AttackSettings) -> torchattacks.PGD:
-    """Build PGD."""
+    """Build PGD, projected gradient descent with a fixed step size."""
     return torchattacks.PGD(network, eps=settings.epsilon, alpha=settings.step_size, steps=attack.steps,
                             random_start=attack.random_start)
 
 
 def apgd_ce(network: nn.Module, attack: Attack, settings: AttackSettings) -> torchattacks.APGD:
-    """Build APGD on the cross-entropy."""
+    """Build APGD-CE: APGD (PGD with an adaptive step size) on the cross-entropy loss."""
     return torchattacks.APGD(network, loss="ce", steps=attack.steps, **_adaptive(attack, settings))
 
 
 def apgd_t(network: nn.Module, attack: Attack, settings: AttackSettings) -> torchattacks.APGDT:
-    """Build targeted APGD."""
+    """Build APGD-T, which runs APGD (PGD with an adaptive step size) towards one wrong class after another."""
     return torchattacks.APGDT(network, **_targeted(attack, settings))
 
 
 def fab_t(network: nn.Module, attack: Attack, settings: AttackSettings) -> torchattacks.FAB:
-    """Build targeted FAB."""
+    """Build FAB-T, which runs FAB (fast adaptive boundary) towards one wrong class after another."""
     return torchattacks.FAB(network, multi_targeted=True, **_targeted(attack, settings))
 
 
 def square(network: nn.Module, attack: Attack, settings: AttackSettings) -> torchattacks.Square:
-    """Build Square with the schedule of AutoAttack; torchattacks by default compresses it into the number of queries."""
+    """Build Square, a random search without gradients, with the schedule of square sizes that AutoAttack uses.
+
+    By default, torchattacks would rescale that schedule to the number of queries.
+    """
     return torchattacks.Square(network, n_queries=attack.steps, resc_schedule=False, **_adaptive(attack, settings))
 
 
@@ -49,5 +54,5 @@ def _adaptive(attack: Attack, settings: AttackSettings) -> dict[str, str | float
 
 
 def _targeted(attack: Attack, settings: AttackSettings) -> dict[str, str | float | int]:
-    # torchattacks attacks n_classes - 1 targets.
+    # torchattacks targets n_classes - 1 classes, so the argument is one more than the number of targets.
     return _adaptive(attack, settings) | {"steps": attack.steps, "n_classes": attack.targets_among(settings.classes) + 1}

@@ -1,8 +1,10 @@
-"""The attacks by name, in the order of lists and tables. Imports no torch.
+"""All attacks by name, in the order in which lists and tables show them. This module does not import torch.
 
-A new attack is one `Attack`, here or in a file of its own in this package, and its name in the list at the end. Its builder is
-a function of `builders.py` or of that file, which then imports torch inside the function. Pages, tables, charts and the run log
-take everything else from the declaration. `ATTACKS` also knows PGD of any length: `ATTACKS["pgd-50"]`.
+To add an attack, declare one `Attack`, in this file or in a new file of this package, and append it to the list at the end of
+this file. Write its builder in `builders.py`, or in the new file; there, import torch inside the builder function only.
+Pages, tables, charts and the run log take everything else from the declaration.
+
+`ATTACKS` also accepts the name of a PGD attack with any number of steps, for example `ATTACKS["pgd-50"]`.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from engine.attack.declaration import Attack, Passes
 from engine.errors import ConfigError
 from engine.registry import Registry, unknown_name
 
-# Results of an evaluation that belong to no single attack: on natural images, and under the strongest attack for each image.
+# Names of two results that belong to no single attack. NATURAL is the result on unattacked images. WORST counts an image as
+# correct only if it is correct under every attack.
 NATURAL = "natural"
 WORST = "worst-case"
 
@@ -21,7 +24,10 @@ BUILDERS = "engine.attack.builders"
 
 
 class AttackRegistry(Registry[Attack]):
-    """A registry that also knows "pgd-N" for every N from 1 to 100,000."""
+    """A registry of attacks that also contains "pgd-N" (PGD with N steps) for every N from 1 to 100,000.
+
+    Iterating over the registry yields only the attacks added to it by name.
+    """
 
     def __getitem__(self, name: str) -> Attack:
         if name in self._entries:
@@ -35,7 +41,7 @@ class AttackRegistry(Registry[Attack]):
 
 
 def pgd(steps: int) -> Attack:
-    """Return PGD of `steps` iterations from a uniformly random point of the ball, with one restart."""
+    """Declare PGD with `steps` iterations, run once from a uniformly random point of the epsilon ball."""
     return Attack(
         name=f"pgd-{steps}", title=f"PGD-{steps}",
         summary=f"{steps} signed gradient steps on the cross-entropy from a random start, projected onto the ball.",
@@ -71,7 +77,7 @@ SQUARE = Attack(
     name="square", title="Square", summary="Random search with squares; needs no gradient, at most 5,000 queries.",
     source="Andriushchenko et al. 2020, arXiv 1912.00049", builder=f"{BUILDERS}:square", steps=5000, random_start=True,
     cost=lambda steps, targets: Passes(steps + 3, 0),
-    # torchattacks can also stretch the schedule of the squares' size over the queries: another attack.
+    # torchattacks can also rescale the schedule of square sizes to the number of queries. That would be a different attack.
     variant={"schedule": "published, not rescaled"})
 
 AUTOATTACK = Attack(

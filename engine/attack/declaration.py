@@ -1,23 +1,26 @@
-"""The declaration of an attack: its facts, its cost, and the name of the code that runs it. Imports no torch."""
+"""The declaration of an attack: its properties, its cost, and the name of the function that builds it.
+
+This module does not import torch.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-# Norms, as torchattacks spells them.
+# Norms by the names that torchattacks uses.
 LINF, L2 = "Linf", "L2"
 
 
 @dataclass(frozen=True)
 class AttackSettings:
-    """Settings of one call of an attack.
+    """The settings with which an attack is called.
 
     Attributes:
-        epsilon: radius of the ball in pixel space, 0..1.
-        step_size: length of one step in pixel space, 0..1; read only by attacks with `uses_step_size`.
+        epsilon: radius of the ball around each image in which the attack searches; pixels are in 0..1.
+        step_size: length of one step, with pixels in 0..1. Only attacks with `uses_step_size` read it.
         classes: number of classes of the dataset.
-        seed: seed of every random number of the attack, 0..2**63-1.
+        seed: seed for all random numbers of the attack, 0..2**63-1.
     """
 
     epsilon: float
@@ -28,41 +31,49 @@ class AttackSettings:
 
 @dataclass(frozen=True)
 class Passes:
-    """Forward and backward passes of a network over one batch of images."""
+    """The cost of an attack, as the number of times a network processes one batch of images.
+
+    Attributes:
+        forward: number of forward passes.
+        backward: number of backward passes.
+    """
 
     forward: int
     backward: int
 
 
 def one_gradient_per_step(steps: int, targets: int) -> Passes:
-    """Return the cost of an attack that takes one gradient per step, whatever its targets."""
+    """Return the cost of an attack that computes one gradient per step. `targets` has no influence on it."""
     return Passes(steps, steps)
 
 
 @dataclass(frozen=True)
 class Attack:
-    """Everything the project knows about one attack. Pages, tables, queries, fingerprints and the command line read it.
+    """A declaration of one attack, read by pages, tables, queries, fingerprints and the command line.
 
     Attributes:
-        name: registry name, also in the run log.
-        title: name in print.
+        name: name in the registry and in the run log, for example "pgd-20".
+        title: name shown to users, for example "PGD-20".
         summary: one sentence for help texts.
-        source: paper, year, arXiv number.
-        builder: "module:function", imported when the attack runs. The function takes a network, this declaration and
-            `AttackSettings`, and returns a callable: images [B, C, H, W] in 0..1 and labels int64 [B] -> adversarial images of
-            the same shape. "" for a suite, which needs no code of its own.
-        cost: steps, targets -> passes over one batch of which no image breaks.
-        steps: iterations, or queries of a black-box attack; 0 for a suite.
-        restarts: random restarts.
-        targets: number of most likely wrong classes attacked in turn; 0 for an untargeted attack.
-        random_start: True if it begins at a random point of the ball.
-        uses_step_size: True if the setting `step_size` applies.
-        min_classes: fewest classes for which its loss is defined.
-        parts: attacks of a suite, in order; each attacks only the images that withstood the ones before it.
-        norm: norm of the ball.
-        column: header of its column in tables of networks; "" for its title.
-        library: distribution whose code runs the attack; the fingerprint records its version. "" for code of our own.
-        variant: further facts by which the fingerprint tells this variant from others.
+        source: authors of the paper, its year and its arXiv number.
+        builder: function that builds the attack, as "module:function"; imported when the attack runs. The function takes a
+            network, this declaration and `AttackSettings`. It returns a callable that turns images [B, C, H, W] in 0..1 and
+            labels int64 [B] into adversarial images of the same shape. Empty for a suite (an attack made of `parts`).
+        cost: function that takes the numbers of steps and targets and returns the passes over one batch when the attack
+            succeeds on no image, which is the most expensive case.
+        steps: number of iterations, or of queries for a black-box attack; 0 for a suite.
+        restarts: number of times the attack is run, each time from a new random start.
+        targets: number of wrong classes that the attack aims at one after another, the most likely first; 0 for an untargeted
+            attack.
+        random_start: True if the attack begins at a random point of the ball.
+        uses_step_size: True if the attack uses the setting `step_size`.
+        min_classes: smallest number of classes for which the loss of the attack is defined.
+        parts: attacks that make up a suite, in order. Each part attacks only the images on which all earlier parts failed.
+        norm: norm in which the distance from the original image is limited.
+        column: header of the attack's column in tables of networks; if empty, the title is used.
+        library: Python distribution whose code runs the attack, recorded with its version in the fingerprint. Empty if the code
+            is part of this project.
+        variant: additional entries for the fingerprint that distinguish this variant of the attack from others.
     """
 
     name: str
@@ -85,23 +96,23 @@ class Attack:
 
     @property
     def header(self) -> str:
-        """The header of its column in tables of networks."""
+        """The header of this attack's column in tables of networks."""
         return self.column or self.title
 
     @property
     def prefix(self) -> str:
-        """The prefix of its columns in frames of the run log, for example "pgd20"."""
+        """The prefix of this attack's columns in data frames from the run log, for example "pgd20"."""
         return self.name.replace("-", "")
 
     def targets_among(self, classes: int) -> int:
-        """Return the number of target classes on a dataset of `classes` classes."""
+        """Return how many wrong classes the attack aims at on a dataset of `classes` classes."""
         return min(self.targets, classes - 1)
 
     def passes(self, classes: int) -> Passes:
-        """Return the passes over one batch of which no image breaks; broken images can only save passes.
+        """Return the passes over one batch when the attack succeeds on no image, an upper limit for every batch.
 
         Args:
-            classes: number of classes of the dataset, which limits the targets.
+            classes: number of classes of the dataset. It limits the number of target classes.
         """
         if not self.parts:
             return self.cost(self.steps, self.targets_among(classes))

@@ -1,8 +1,11 @@
-"""Evaluation of one network under several attacks: an outcome per attack and image, resumable block by block.
+"""Evaluation of one network under several attacks, with one outcome (correct or wrong) per attack and image.
 
-The images are cut into fixed blocks. The random numbers of a block depend on (seed, attack, block) alone, so an interruption
-changes nothing. Natural predictions come first: an image that the network misclassifies without an attack counts as wrong
-under every attack. A suite (AutoAttack) runs part by part; each part attacks only the images that withstood the others.
+The images are divided into fixed blocks, and an interrupted evaluation resumes with the next block. The random numbers of a
+block depend only on the seed, the attack and the block number, so an interruption does not change any outcome.
+
+Predictions on the unattacked images come first. An image that the network misclassifies without an attack counts as wrong
+under every attack. A suite such as AutoAttack runs part by part, and each part attacks only the images on which all earlier
+parts failed.
 """
 
 from __future__ import annotations
@@ -26,20 +29,22 @@ from engine.data.loading import Images
 from engine.data.splits import stable_seed, stratified_subset
 from engine.errors import CheckpointError
 
-# Ordered, so that the worst of several outcomes is their minimum.
+# The values are ordered so that the worst of several outcomes is their minimum.
 UNKNOWN, WRONG, CORRECT = -1, 0, 1
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One pass over blocks of images: natural prediction, an attack, or one part of a suite.
+    """A step of an evaluation: prediction without an attack, one attack, or one part of a suite such as AutoAttack.
 
     Attributes:
-        name: "natural", "fgsm", or "autoattack/apgd-ce" for a part.
-        attack: the declaration; None for natural prediction.
-        suite: name of the suite that the stage is a part of, or None.
-        before: name of the stage whose surviving images this one attacks; None for natural prediction.
-        positions: int64 [n], the positions among the images that it covers, ascending.
+        name: "natural" for prediction without an attack, the attack's name such as "fgsm", or "autoattack/apgd-ce" for a part of
+            a suite.
+        attack: declaration of the attack; None for prediction without an attack.
+        suite: name of the suite to which the stage belongs; None if it belongs to none.
+        before: name of the earlier stage whose correctly classified images this stage attacks; None for prediction without an
+            attack, which covers every image.
+        positions: int64 [n], ascending positions of the images that the stage covers, counted among the evaluated images.
     """
 
     name: str
@@ -50,7 +55,7 @@ class Stage:
 
 
 class Evaluation:
-    """The attacks of a configuration on fixed images, run block by block.
+    """An evaluation of one network under the attacks of a configuration, run one block of images at a time.
 
     Example:
         evaluation = Evaluation(config, network, x, y, classes=10, indices=splits.test, checkpoint=hash)
@@ -61,20 +66,21 @@ class Evaluation:
 
     def __init__(self, config: AttackConfig, network: nn.Module, x: Tensor | Images, y: Tensor, *, classes: int,
                  indices: Iterable[int], checkpoint: str = "", chosen: str = "best") -> None:
-        """Prepare the stages; nothing runs yet.
+        """Prepare the stages of the evaluation without running any.
 
         Args:
-            config: attacks, radius, step size, block size, seed.
-            network: x -> logits, with any normalisation inside (buffers `mean` and `std`, which the fingerprint records).
-            x: float32 [N, C, H, W], pixels in 0..1, on the network's device.
-            y: int64 [N] labels on the network's device.
+            config: attacks to run, with radius, step size, block size and seed.
+            network: network that maps pixels in 0..1 to logits. It normalises its input itself, with the buffers `mean` and
+                `std`, which the fingerprint records.
+            x: images, float32 [N, C, H, W], pixels in 0..1, on the network's device.
+            y: labels, int64 [N], on the network's device.
             classes: number of classes of the dataset.
-            indices: N numbers of the images in the dataset, recorded by hash and in the outcomes.
-            checkpoint: hash of the network's weights, for the record.
-            chosen: checkpoint of the retraining that was attacked, "best" or "last", for the record.
+            indices: the N images' numbers in the dataset. The fingerprint records a hash of them, and `outcomes` lists them.
+            checkpoint: hash of the network's weights, recorded in the results.
+            chosen: which checkpoint of the retraining is attacked, "best" or "last"; recorded in the results.
 
         Raises:
-            ConfigError: an unknown attack, or one that needs more classes.
+            ConfigError: the configuration names an unknown attack, or one that needs more classes than the dataset has.
         """
         self.config, self.network, self.x, self.y, self.classes = config, network, x, y, classes
         self.indices = [int(index) for index in indices]
@@ -85,29 +91,31 @@ class Evaluation:
         self._seconds = dict.fromkeys(self.stages, 0.0)
 
     def remaining(self) -> list[tuple[str, int]]:
-        """Return the (stage, block) pairs still to run, in order."""
+        """Return the pairs (stage name, block number) that have not run yet, in the order in which they must run."""
         return [(name, block) for name in self.stages for block, done in enumerate(self._done[name].tolist()) if not done]
 
     @property
     def progress(self) -> tuple[int, int]:
-        """The number of blocks done, and of all blocks."""
+        """The number of finished blocks and the number of all blocks."""
         done = sum(int(flags.sum()) for flags in self._done.values())
         return done, sum(len(flags) for flags in self._done.values())
 
     def expected_passes(self, stage: str) -> int:
-        """Return the forward passes of one block of this stage: the attack's on a block of which no image breaks, and one more
-        for the prediction."""
+        """Return the largest number of forward passes that one block of this stage can take.
+
+        It is the number of passes when the attack succeeds on no image, plus one pass for the prediction.
+        """
         attack = self.stages[stage].attack
         return 1 if attack is None else attack.passes(self.classes).forward + 1
 
     def run_block(self, stage: str, block: int, poll: Callable[[], None] = lambda: None,
                   on_pass: Callable[[int], None] = lambda passes: None) -> None:
-        """Run one block and keep its outcomes. If `poll` raises, nothing is kept and the block can be run again.
+        """Run one block of images and record its outcomes. If `poll` raises, nothing is recorded and the block can run again.
 
         Args:
-            stage, block: one of `remaining()`; earlier stages must have covered the same images.
-            poll: called before each forward pass; may raise StopRequested.
-            on_pass: called after each forward pass with the number of passes so far in this block.
+            stage, block: a pair from `remaining()`. Earlier stages must already have covered the images of the block.
+            poll: function called before each forward pass; it may raise StopRequested to interrupt the block.
+            on_pass: function called after each forward pass with the number of passes so far in this block.
         """
         started = time.perf_counter()
         positions = self._blocks(stage)[block]
@@ -120,10 +128,10 @@ class Evaluation:
         self._seconds[stage] += time.perf_counter() - started
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the body of one `attack` event per result that has at least one block.
+        """Return one dict per result that covers at least one image: the fields of its `attack` event.
 
-        Natural accuracy comes first, a suite before its parts, and last the worst case over all attacks, on the images that
-        every attack covered.
+        The natural accuracy (without an attack) comes first, then the attacks, each suite before its parts. The last row is the
+        worst case over all attacks, on the images that every attack covered.
         """
         rows, suites = [], []
         for name, stage in self.stages.items():
@@ -135,7 +143,10 @@ class Evaluation:
         return [row for row in rows if row["images"]]
 
     def outcomes(self) -> dict[str, list[Any]]:
-        """Return the columns image (number in the dataset), label, attack, correct: one entry per attack and image covered."""
+        """Return a table of all outcomes so far as a dict of columns, with one entry per attack and image that it covered.
+
+        The columns are "image" (the image's number in the dataset), "label", "attack" and "correct".
+        """
         columns: dict[str, list[Any]] = {"image": [], "label": [], "attack": [], "correct": []}
         labels = self.y.tolist()
         results = {name: self._outcomes[name] for name in self.stages}
@@ -149,15 +160,15 @@ class Evaluation:
         return columns
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything a resumed evaluation needs: tensors, numbers and strings, so it loads with weights_only=True."""
+        """Return everything needed to resume the evaluation. `torch.load` can read it with weights_only=True."""
         return {"setup": self._setup(), "outcomes": {name: value.clone() for name, value in self._outcomes.items()},
                 "done": {name: value.clone() for name, value in self._done.items()}, "seconds": dict(self._seconds)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the outcomes of `state_dict`.
+        """Restore the outcomes saved with `state_dict`.
 
         Raises:
-            CheckpointError: the state belongs to another network, other images, attacks, settings or block size.
+            CheckpointError: the state was saved for another network, other images, attacks or settings, or another block size.
         """
         if state.get("setup") != self._setup():
             raise CheckpointError("The saved evaluation must belong to the same network, images, attacks and settings as "
@@ -169,7 +180,7 @@ class Evaluation:
 
     def _survivors(self, stage: str, block: int, standing: Tensor, poll: Callable[[], None],
                    on_pass: Callable[[int], None]) -> Tensor:
-        """Return bool [len(standing)] on the CPU: True for images that are still classified correctly after this stage."""
+        """Run a stage on the images at `standing`, and return bool [len(standing)] on the CPU: True for each correct image."""
         attack = self.stages[stage].attack
         if not len(standing):
             return torch.zeros(0, dtype=torch.bool)
@@ -211,7 +222,7 @@ class Evaluation:
         return torch.split(self.stages[stage].positions, self.config.batch_size)
 
     def _suites(self) -> dict[str, list[str]]:
-        """Return the names of the stages of each suite, in order."""
+        """Return, for each suite such as AutoAttack, the names of its stages in the order in which they run."""
         suites: dict[str, list[str]] = {}
         for name, stage in self.stages.items():
             if stage.suite:
@@ -219,7 +230,7 @@ class Evaluation:
         return suites
 
     def _setup(self) -> str:
-        """Return a hash of everything the outcomes depend on."""
+        """Return a hash of everything on which the outcomes depend: network, images, attacks, settings and block size."""
         fields = self._fields(None, torch.arange(len(self.y)))
         fields |= {"network": self.checkpoint, "seed": self.config.seed, "blocks": self.config.batch_size, "stages": {
             name: [self._attack_fields(stage.attack), images_hash(stage.positions)] for name, stage in self.stages.items()}}
@@ -229,7 +240,7 @@ class Evaluation:
         return attack_fields(attack, epsilon=self.config.epsilon, step_size=self.config.step_size, classes=self.classes)
 
     def _fields(self, attack: Attack | None, positions: Tensor) -> dict[str, Any]:
-        """Return the fingerprint's fields for a result on these images."""
+        """Return the fingerprint's fields for the result of an attack (None: without an attack) on the images at `positions`."""
         return self._attack_fields(attack) | {
             "dataset": self.config.dataset, "images": len(positions),
             "images_hash": images_hash(self.indices[position] for position in positions.tolist()),
@@ -245,7 +256,7 @@ class Evaluation:
         row = self._row(stage.attack.name if stage.attack else NATURAL, title, fields, self._outcomes[name],
                         self._seconds[name], bool(self._done[name].all()))
         if stage.suite:
-            # A part attacks only what its predecessors left: its result is that of the suite up to here.
+            # A part attacks only the images on which the earlier parts failed, so its result is the result of the suite so far.
             fields["after"] = list(self._suites()[stage.suite][: self._suites()[stage.suite].index(name)])
             row |= {"part_of": stage.suite, "fingerprint": fingerprint(fields)[0], "fields": fields}
         return row
@@ -257,9 +268,12 @@ class Evaluation:
                          sum(self._seconds[part] for part in parts), all(bool(self._done[part].all()) for part in parts))
 
     def _worst_row(self) -> dict[str, Any]:
-        """Return the row of images that withstood every attack, among those that all attacks covered."""
+        """Return the result row for the worst case over all attacks, on the images that every attack covered.
+
+        An image counts as correct there only if it is correct under every attack.
+        """
         stacked = torch.stack([self._outcomes[name] for name in self.stages])
-        worst = stacked.min(0).values  # UNKNOWN is below WRONG, so one missing outcome makes the image unknown.
+        worst = stacked.min(0).values  # UNKNOWN is below WRONG, so an image with a missing outcome is unknown.
         covered = torch.stack([torch.isin(torch.arange(len(self.y)), stage.positions) for stage in self.stages.values()]).all(0)
         positions = covered.nonzero().flatten()
         fields = self._fields(None, positions) | {"attack": WORST, "norm": LINF, "epsilon": self.config.epsilon,
@@ -279,7 +293,10 @@ class Evaluation:
 
 
 def preprocessing_of(network: nn.Module) -> str | dict[str, list[float]]:
-    """Return mean and standard deviation per channel by which a network normalises pixels in 0..1, or "none"."""
+    """Return the mean and standard deviation per channel with which a network normalises pixels in 0..1.
+
+    Return "none" if the network does not normalise them.
+    """
     mean, std = getattr(network, "mean", None), getattr(network, "std", None)
     if not isinstance(mean, Tensor) or not isinstance(std, Tensor) or (not mean.any() and bool((std == 1).all())):
         return "none"

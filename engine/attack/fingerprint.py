@@ -1,7 +1,7 @@
-"""The conditions of a robustness measurement, and a short hash of them by which results are compared.
+"""Fingerprints of robustness measurements: the conditions of a measurement and a short hash of them.
 
-Results with equal hashes may be ranked together: the same attack, settings, library, images and normalisation. The fields
-record the network's weights too, but the hash leaves them out.
+Two results with equal hashes may be ranked together, because they share attack, settings, library version, images and
+normalisation. The conditions also record the network's weights, but the hash ignores those.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from typing import Any
 from engine.attack.catalogue import NATURAL
 from engine.attack.declaration import Attack
 
-# Fields that name the network, or only cut the work into pieces.
+# The first two fields identify the network. The third only divides the work into blocks.
 NOT_HASHED = ("checkpoint", "chosen", "block_images")
 
 
 def fingerprint(fields: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return 12 hex characters over all fields but `NOT_HASHED`, and the fields as a plain dict."""
+    """Return a hash (12 hex characters) of all fields except those in `NOT_HASHED`, and a dict of all fields."""
     compared = {name: value for name, value in fields.items() if name not in NOT_HASHED}
     text = json.dumps(compared, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12], dict(fields)
 
 
 def images_hash(indices: Iterable[int]) -> str:
-    """Return 12 hex characters over the indices of the attacked images, in order."""
+    """Return a hash (12 hex characters) of the attacked images' numbers in the dataset. The order of the numbers matters."""
     text = ",".join(str(int(index)) for index in indices)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def attack_fields(attack: Attack | None, *, epsilon: float, step_size: float, classes: int) -> dict[str, Any]:
-    """Return the fields that describe an attack; None stands for natural accuracy. A suite lists the fields of its parts.
+    """Return the entries of a fingerprint that describe the attack. For a suite they include the entries of its parts.
 
     Args:
-        attack: the declaration.
-        epsilon: radius of the ball in pixel space, 0..1.
-        step_size: step in pixel space, 0..1; recorded only where the attack uses it.
-        classes: number of classes of the dataset; there are at most classes - 1 targets.
+        attack: declaration of the attack; None for the natural accuracy (without an attack).
+        epsilon: radius of the ball around each image, with pixels in 0..1.
+        step_size: length of one step, with pixels in 0..1. It is recorded only if the attack uses it.
+        classes: number of classes of the dataset. An attack can have at most classes - 1 targets.
     """
     if attack is None:
         return {"attack": NATURAL, "norm": None, "epsilon": 0.0}

@@ -1,4 +1,7 @@
-"""Guards around a network under attack: it is left unchanged, and the attack can stop between forward passes."""
+"""Protection of a network while it is attacked.
+
+An attack leaves the network unchanged and can be interrupted between two forward passes.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,12 @@ from engine.errors import CheckpointError
 
 
 class Watched(nn.Module):
-    """A network that polls before each forward pass and counts the passes.
+    """A wrapper around a network that counts its forward passes and can be interrupted before each of them.
 
-    The loops of a library are out of our reach; this wrapper lets a stop request interrupt them.
+    The loop of an attack runs inside torchattacks. The wrapper lets a stop request interrupt it.
 
     Attributes:
-        network: the network itself.
+        network: the wrapped network.
         passes: number of forward passes so far.
     """
 
@@ -27,14 +30,16 @@ class Watched(nn.Module):
         """Wrap a network.
 
         Args:
-            network: the network, from which libraries read device and mode.
-            poll: called before each forward pass; may raise StopRequested.
-            on_pass: called after each forward pass with the number of passes so far.
-            logits: computes the logits in place of the network, for example its frozen form.
+            network: network to wrap. Attack libraries find its device and its training mode through the wrapper.
+            poll: function called before each forward pass; it may raise StopRequested.
+            on_pass: function called after each forward pass with the number of passes so far.
+            logits: function that computes the logits instead of the network, for example a faster form of the network for
+                inference. None calls the network itself.
         """
         super().__init__()
         self.network = network
-        # Otherwise torchattacks would find this module in training mode and put the network into it after an attack.
+        # A new module is in training mode. torchattacks restores the mode of the wrapper after an attack, which would switch the
+        # network to training mode as well.
         self.training = network.training
         self.passes = 0
         self._poll, self._on_pass, self._logits = poll, on_pass, logits or network
@@ -50,10 +55,11 @@ class Watched(nn.Module):
 
 @contextmanager
 def under_attack(network: nn.Module) -> Iterator[None]:
-    """Switch to evaluation mode, frozen parameters and full float32 products; restore these and the random state at the end.
+    """Prepare a network for an attack, and restore its state and the global random state when the block ends.
 
-    Attacks need gradients of the input only: with frozen parameters autograd computes no others and fills no `.grad`. Inside,
-    `attacked` returns the function to attack.
+    Inside the block the network is in evaluation mode, its parameters require no gradient, and TF32 is off, so matrix products
+    have full float32 precision. An attack needs gradients of the images only, so the parameters' `.grad` stays untouched. Pass
+    the function that `attacked` returns inside the block to the attack.
     """
     modes = [(module, module.training) for module in network.modules()]
     trainable = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
@@ -75,20 +81,21 @@ def under_attack(network: nn.Module) -> Iterator[None]:
 
 
 def attacked(network: nn.Module) -> Callable[[Tensor], Tensor]:
-    """Return the function that an attack differentiates inside `under_attack`: x [B, C, H, W] -> logits [B, classes].
+    """Return the function that an attack differentiates. It maps images [B, C, H, W] to logits [B, classes].
 
-    It is the network's frozen form where there is one (`engine.space.network.Network.frozen`: the same function up to rounding,
-    many times faster), else the network. The network itself decides which images are classified correctly (`predictions`).
+    Call it inside `under_attack`. If the network has a method `frozen` (see `engine.space.network.Network.frozen`), the result is
+    the network's frozen form, which is many times faster and equal up to rounding; if not, the result is the network itself.
+    Whether an image counts as correct is always decided by the network itself, through `predictions`.
     """
     frozen: Callable[[], Callable[[Tensor], Tensor]] | None = getattr(network, "frozen", None)
     return frozen() if frozen else network
 
 
 def predictions(network: nn.Module, x: Tensor) -> Tensor:
-    """Return the predicted classes, int64 [B], of images x [B, C, H, W] in the network's present mode, without gradients.
+    """Return the predicted classes, int64 [B], of images x [B, C, H, W]. The network stays in its current mode.
 
     Raises:
-        CheckpointError: logits that are not finite; they would be scored at random.
+        CheckpointError: the network returns NaN or infinite logits, for which a predicted class would be meaningless.
     """
     with torch.no_grad():
         logits: Tensor = network(x)

@@ -1,8 +1,9 @@
-"""Running an attack on one batch: the network, its gradients and the random state are the same afterwards.
+"""Running an attack on one batch. Afterwards the network, its gradients and the global random state are unchanged.
 
-What torchattacks 3.5.1 leaves to its caller is done here (each point was measured). It overwrites the global seeds, may return
-images that require gradients, may leave `.grad` filled and modes changed (a wrapper that is in training mode goes back to it,
-and takes the network inside along), and answers wrong dtypes and too few classes with an IndexError or not at all.
+This module handles what torchattacks 3.5.1 leaves to its caller; each point was confirmed by experiment. torchattacks
+overwrites the global seeds. It may return images that require gradients. It may fill the `.grad` of parameters. It may change the
+modes of modules, because it restores the mode of the module that it is given, including every module inside. It reports wrong
+dtypes and too few classes with an IndexError, or not at all.
 """
 
 from __future__ import annotations
@@ -26,27 +27,29 @@ Builder = Callable[[nn.Module, Attack, AttackSettings], Callable[[Tensor, Tensor
 def run_attack(attack: Attack, network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, step_size: float, classes: int,
                seed: int, poll: Callable[[], None] = lambda: None,
                on_pass: Callable[[int], None] = lambda passes: None) -> Tensor:
-    """Return adversarial images for one batch. A suite attacks no image again that one of its parts has broken.
+    """Return adversarial images for one batch.
+
+    A suite such as AutoAttack runs its parts in order. Each part attacks only the images on which all earlier parts failed.
 
     Args:
-        attack: the declaration, from `engine.attack.catalogue.ATTACKS`.
-        network: x -> logits [B, classes], with any normalisation inside. Its modes, gradients and buffers and the global random
-            state are unchanged afterwards, also when `poll` raises.
-        x: float32 [B, C, H, W], pixels in 0..1, on the network's device.
-        y: int64 [B] labels.
-        epsilon: radius of the ball in pixel space, 0..1.
-        step_size: step of PGD in pixel space, 0..1; other attacks ignore it.
+        attack: declaration of the attack, from `engine.attack.catalogue.ATTACKS`.
+        network: network that maps pixels in 0..1 to logits [B, classes] and normalises its input itself. Its modes, gradients and
+            buffers and the global random state are unchanged afterwards, even if `poll` raises.
+        x: images, float32 [B, C, H, W], pixels in 0..1, on the network's device.
+        y: labels, int64 [B], on the network's device.
+        epsilon: radius of the ball around each image, with pixels in 0..1.
+        step_size: length of one PGD step, with pixels in 0..1. Other attacks ignore it.
         classes: number of classes of the dataset.
-        seed: seed of every random number of the attack, 0..2**63-1.
-        poll: called before each forward pass; may raise StopRequested.
-        on_pass: called after each forward pass with the number of passes so far.
+        seed: seed for all random numbers of the attack, 0..2**63-1.
+        poll: function called before each forward pass; it may raise StopRequested.
+        on_pass: function called after each forward pass with the number of passes so far.
 
     Returns:
-        float32 [B, C, H, W] in the ball and in 0..1, without gradient. APGD, FAB and Square return an image unchanged if it
-        withstood them.
+        Adversarial images, float32 [B, C, H, W], within epsilon of x and in 0..1, which require no gradient. APGD, FAB and Square
+        return an image unchanged if they cannot make the network misclassify it.
 
     Raises:
-        ConfigError: too few classes, or tensors that the attack cannot use.
+        ConfigError: the attack needs more classes, or a tensor has an unsuitable dtype, shape, device or range of values.
     """
     check_classes(attack, classes)
     _check_tensors(network, x, y)
@@ -59,10 +62,10 @@ def run_attack(attack: Attack, network: nn.Module, x: Tensor, y: Tensor, *, epsi
 
 
 def check_classes(attack: Attack, classes: int) -> None:
-    """Check that the attack is defined for this number of classes.
+    """Check that a dataset has enough classes for an attack.
 
     Raises:
-        ConfigError: there are too few.
+        ConfigError: the dataset has fewer classes than the attack needs.
     """
     if classes < attack.min_classes:
         others = ", ".join(name for name, other in ATTACKS.items() if other.min_classes <= classes)
@@ -70,7 +73,7 @@ def check_classes(attack: Attack, classes: int) -> None:
 
 
 def builder_of(attack: Attack) -> Builder:
-    """Import the builder of an attack."""
+    """Import and return the function that builds an attack, named by `attack.builder`."""
     module, _, name = attack.builder.partition(":")
     return cast(Builder, getattr(import_module(module), name))
 
@@ -89,7 +92,7 @@ def _cascade(suite: Attack, network: Watched, x: Tensor, y: Tensor, settings: At
 
 
 def _attack_batch(attack: Attack, network: Watched, x: Tensor, y: Tensor, settings: AttackSettings) -> Tensor:
-    # The caller restores the global random state; torchattacks draws from it.
+    # torchattacks draws from the global random state, which the caller restores.
     torch.manual_seed(settings.seed)
     attack_images = builder_of(attack)(network, attack, settings)
     return project(attack_images(x, y).detach(), x, settings.epsilon)

@@ -1,8 +1,8 @@
-"""Projected gradient descent in the L-infinity ball: the one loop shared by the attacks inside search and training.
+"""Projected gradient descent (PGD) in the L-infinity ball, for the attacks inside search and training.
 
-Madry et al. 2018, arXiv 1706.06083. It knows no network: the caller provides the gradient of the loss with respect to the
-images, and so decides which network is attacked, in which mode, and where a stop request is noticed. The attacks that measure
-a finished network are those of torchattacks (`builders.py`).
+PGD is described by Madry et al. 2018, arXiv 1706.06083. The code here never sees a network. The caller provides the gradient of
+the loss with respect to the images, and thereby decides which network is attacked, in which mode, and when a stop request is
+noticed. Finished networks are evaluated with the attacks of torchattacks instead (see `builders.py`).
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ from torch import Tensor
 
 def pgd(gradient: Callable[[Tensor], Tensor], x: Tensor, start: Tensor, *, epsilon: float, step_size: float, steps: int,
         clip: bool) -> Tensor:
-    """Return adversarial images after `steps` calls of `gradient`, the whole cost. Draws no random numbers.
+    """Return adversarial images found by `steps` steps of PGD, each of which calls `gradient` once.
+
+    The function draws no random numbers.
 
     Args:
-        gradient: images [B, C, H, W] -> gradient of the loss (which the attack increases) with respect to them, same shape. It
-            may raise to abandon the attack, which leaves nothing to undo.
-        x: natural images [B, C, H, W], pixels in 0..1.
-        start: images [B, C, H, W] that the attack begins with; it does not project them before the first step.
-        epsilon: radius of the ball in pixel space, 0..1.
-        step_size: length of one step in pixel space, 0..1.
-        steps: number of steps; one is enough to bring every image into the ball.
-        clip: True to keep pixels in 0..1 as well; else they may leave it by up to epsilon (as in the published ARNAS search).
+        gradient: function that takes images [B, C, H, W] and returns the gradient, of the same shape, of the loss that the attack
+            increases. It may raise an exception to abandon the attack.
+        x: original images [B, C, H, W], pixels in 0..1.
+        start: images [B, C, H, W] from which the attack starts. They may be outside the ball, because every step ends with a
+            projection into it.
+        epsilon: radius of the ball around each image, with pixels in 0..1.
+        step_size: length of one step, with pixels in 0..1.
+        steps: number of steps.
+        clip: True to keep pixels in 0..1. If False, they may leave this range by up to epsilon, as in the published ARNAS search.
 
     Returns:
         Images [B, C, H, W] within epsilon of x.
@@ -37,12 +40,13 @@ def pgd(gradient: Callable[[Tensor], Tensor], x: Tensor, start: Tensor, *, epsil
 
 
 def project(x_adv: Tensor, x: Tensor, epsilon: float, clip: bool = True) -> Tensor:
-    """Return the point nearest to x_adv in the L-infinity ball of radius epsilon around x, and in 0..1 if `clip`.
+    """Return the point nearest to x_adv in the L-infinity ball of radius epsilon around x.
 
     Args:
-        x_adv, x: images [B, C, H, W].
-        epsilon: radius of the ball in pixel space, 0..1.
-        clip: True to keep pixels in 0..1 as well.
+        x_adv: images to project, [B, C, H, W].
+        x: original images, the centres of the balls, [B, C, H, W].
+        epsilon: radius of the ball, with pixels in 0..1.
+        clip: True to restrict the pixels to 0..1 in addition.
     """
     ball = torch.min(torch.max(x_adv, x - epsilon), x + epsilon)
     return ball.clamp(0, 1) if clip else ball

@@ -1,4 +1,4 @@
-"""The confidence interval of an accuracy. Imports no torch: pages and queries use it too."""
+"""The confidence interval of an accuracy. This module does not import torch, so pages and queries can use it cheaply."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ def wilson(correct: int, images: int, level: float = 0.95) -> tuple[float, float
     """Return the Wilson score interval of a proportion (Wilson 1927), without continuity correction.
 
     Args:
-        correct: number of successes, 0..images.
-        images: number of trials; without any the interval is 0..1.
-        level: confidence level in 0..1.
+        correct: number of correctly classified images (successes), 0..images.
+        images: number of images (trials). With 0 images the interval is 0..1.
+        level: confidence level, between 0 and 1.
 
     Returns:
-        (low, high), fractions in 0..1.
+        (low, high), the ends of the interval as fractions in 0..1.
 
     Raises:
-        ValueError: more successes than trials, or fewer than none.
+        ValueError: `correct` is negative or larger than `images`.
     """
     if not 0 <= correct <= images:
         raise ValueError(f"correct must be in 0..{images}, got {correct}")
@@ -29,7 +29,7 @@ def wilson(correct: int, images: int, level: float = 0.95) -> tuple[float, float
     scale = 1 / (1 + z * z / images)
     centre = scale * (share + z * z / (2 * images))
     half = scale * z * sqrt(share * (1 - share) / images + z * z / (4 * images * images))
-    # At the ends the formula gives 0 and 1 only up to rounding.
+    # If all images are wrong, or all are correct, rounding would make the formula miss 0 or 1 slightly.
     low = 0.0 if correct == 0 else centre - half
     high = 1.0 if correct == images else centre + half
     return low, high

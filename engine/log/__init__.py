@@ -1,4 +1,4 @@
-"""The run log: an index of the run folders, and every query that pages and commands ask."""
+"""The run log: a database index of the run folders, and all queries on it that pages and commands make."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Queries about attacked networks: results, the robustness table, Pareto fronts.
+"""Queries about attacked networks: attack results, the robustness table and Pareto fronts.
 
-Only comparable rows are ranked together: a group is one dataset and one attack at one epsilon on the same images, with equal
-fingerprints.
+Pareto fronts compare only results in the same group. All results in a group come from one dataset, one attack, one epsilon and
+the same images, and have equal fingerprints (a fingerprint is a hash of the conditions of a measurement).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from engine.log.run_queries import SEARCH_ATTACK
 ATTACKS = {"run": TEXT, "attack": TEXT, "title": TEXT, "part_of": TEXT, "epsilon": NUMBER, "images": INT, "correct": INT,
            "accuracy": NUMBER, "low": NUMBER, "high": NUMBER, "fingerprint": TEXT, "fields": TEXT, "duration_s": NUMBER,
            "complete": FLAG, "t": NUMBER}
-# Column prefix -> attack name in events.
+# Maps the prefix of a column to the name of the attack in events.
 WIDE = {NATURAL: NATURAL} | {attack.prefix: name for name, attack in CATALOGUE.items()}
 _NUMBERS = ("accuracy", "low", "high", "images")
 ROBUSTNESS = (
@@ -37,11 +37,12 @@ EPOCHS = {"run": TEXT, "title": TEXT, "method": TEXT, "preset": TEXT, "dataset":
           "adversarial": NUMBER, "attack_title": TEXT, "epsilon": NUMBER, "group": TEXT, "is_front": FLAG, "is_last": FLAG,
           "genotype_hash": TEXT}
 
-# Radius of a search's attack: of PGD, or of the single step in methods without PGD.
+# Radius of the attack inside a search. The second setting belongs to methods that attack in a single step instead of with PGD.
 EPSILON = "coalesce(config ->> 'epsilon', config ->> 'attack_epsilon')::double"
 
-# Non-dominated within `grp`, both accuracies maximised: the best adversarial accuracy at its natural accuracy, and better than
-# all points with a higher one. Sorts once instead of comparing all pairs. Equal points are all on the front.
+# True if no other point of the same `grp` is at least as good in both accuracies and better in one. This is so if the point has
+# the best adversarial accuracy among all points of equal natural accuracy, and a better one than every point of higher natural
+# accuracy. The expression sorts once instead of comparing all pairs. Equal points are all on the front.
 _IS_FRONT = """
     adversarial >= max(adversarial) over (partition by grp, "natural")
     and adversarial > coalesce(max(adversarial) over (
@@ -49,11 +50,15 @@ _IS_FRONT = """
 
 
 class AttackQueries(Index):
-    """Queries about attacked networks."""
+    """An index with the queries about attacked networks: results, the robustness table and Pareto fronts."""
 
     def attacks(self, run: str | None = None) -> pd.DataFrame:
-        """Return every attack result of one run or of all, with columns `ATTACKS`. Natural accuracy and the parts of suites have
-        their own rows. `fields` is the content of the fingerprint as JSON; `part_of` is "" outside suites."""
+        """Return the attack results of one run, or of all runs if `run` is None, with columns `ATTACKS`.
+
+        The natural accuracy and each part of a suite (such as AutoAttack) have rows of their own. `fields` holds the conditions
+        of the measurement, which the fingerprint summarises, as JSON. `part_of` is the name of the suite to which the row
+        belongs, or "".
+        """
         return self._frame("""
             select run, attack, a.title, coalesce(part_of, '') as part_of, epsilon, images, correct, accuracy, low, high,
                    fingerprint, fields, duration_s, complete, t
@@ -61,11 +66,15 @@ class AttackQueries(Index):
             order by f.created desc, run, a.seq""", ATTACKS, id=run)
 
     def robustness(self) -> pd.DataFrame:
-        """Return one row per attacked network (attack run), the most robust first, with columns `ROBUSTNESS`.
+        """Return one row per attack run, the most robust network first, with columns `ROBUSTNESS`.
 
-        natural_, fgsm_, pgd20_, autoattack_ and worst_ each have accuracy, low, high (95 % Wilson interval) and images. worst:
-        per image over all attacks, on the images that every attack saw, where that is recorded; else the lowest accuracy, as
-        `worst_of` says. `genotype` is a dict or None. `fingerprint` holds the hashes of all results, separated by spaces.
+        Each attack has four columns that begin with its prefix (such as pgd20_ or autoattack_) and end with accuracy, low, high
+        (the 95 % Wilson interval) and images. The prefixes natural_ (without an attack) and worst_ have the same four.
+
+        The worst_ columns count an image as correct only if it is correct under every attack, on the images that every attack
+        covered. If the run did not record this, they repeat the attack with the lowest accuracy. `worst_of` says which applies.
+
+        `genotype` is a dict or None. `fingerprint` holds the hashes of all results, separated by spaces.
         """
         wide = ", ".join(f"max({name}) filter (attack = '{attack}') as {prefix}_{name}"
                          for prefix, attack in WIDE.items() for name in _NUMBERS)
@@ -101,7 +110,8 @@ class AttackQueries(Index):
     def pareto_networks(self) -> pd.DataFrame:
         """Return natural and adversarial accuracy of attacked networks, one row per network and attack, with columns `NETWORKS`.
 
-        Only rows of the same `group` (dataset, attack, epsilon, images, fingerprint) are comparable; `is_front` refers to it.
+        Only rows with the same `group` (dataset, attack, epsilon, images, fingerprint) are comparable. `is_front` is True if the
+        row is on the Pareto front of its group.
         """
         return self._frame(f"""
             with complete as (select * from attack where complete and part_of is null),
@@ -118,12 +128,13 @@ class AttackQueries(Index):
             select *, grp as "group", {_IS_FRONT} as is_front from point order by grp, "natural" desc, run""", NETWORKS)
 
     def pareto_epochs(self, runs: Sequence[str] | None = None) -> pd.DataFrame:
-        """Return natural and adversarial accuracy of search epochs on the alphas split, with columns `EPOCHS`.
+        """Return natural and adversarial accuracy per epoch of searches, with columns `EPOCHS`.
 
-        `is_front` refers to the rows of the group that are returned.
+        The accuracies are measured on the alphas split. `is_front` is True if the row is on the Pareto front of the returned rows
+        with the same `group`.
 
         Args:
-            runs: only these; None for all.
+            runs: ids of the runs to include; None for all runs.
         """
         return self._frame(f"""
             with last_derived as (select number, epoch, arg_max(hash, step) as hash from genotype group by number, epoch),

@@ -1,4 +1,4 @@
-"""Rows of many events, collected in memory and written to DuckDB as Arrow tables."""
+"""Collecting the table rows of many events in memory, and writing them to DuckDB as Arrow tables."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from engine.run.events import parse
 
 _ARROW = {"INTEGER": pa.int32(), "BIGINT": pa.int64(), "DOUBLE": pa.float64(), "VARCHAR": pa.string(), "BOOLEAN": pa.bool_(),
           "FLOAT[]": pa.list_(pa.float32()), "DOUBLE[]": pa.list_(pa.float64()), "VARCHAR[]": pa.list_(pa.string())}
-# The trail for the rate of progress: the last two minutes, one point every few seconds. Each point depends only on the points
-# before it, so it does not matter in how many pieces a file was read.
+# The trail is a list of recent progress points, from which the rate of progress is computed. It covers the last two minutes with
+# one point every few seconds. Whether a point is kept depends only on the points before it, so reading a file in several pieces
+# gives the same trail.
 TRAIL_EVERY_S = 5.0
 TRAIL_POINTS = 24
 _PROGRESS = tuple(schema.TABLES["progress"])
 
 
 def insert(con: duckdb.DuckDBPyConnection, table: str, rows: list[tuple[Any, ...]]) -> None:
-    """Append rows, with one value per column of `schema.TABLES[table]`, to a table."""
+    """Append rows to a table. Each row has one value per column of `schema.TABLES[table]`, in that order."""
     if not rows:
         return
     columns = schema.TABLES[table]
@@ -35,21 +36,24 @@ def insert(con: duckdb.DuckDBPyConnection, table: str, rows: list[tuple[Any, ...
 
 
 def _array(values: tuple[Any, ...], kind: str) -> pa.Array:
-    if kind == "FLOAT[]":  # NumPy rows: much faster than value by value
+    if kind == "FLOAT[]":  # the rows are NumPy arrays, and joining them is much faster than converting each value
         ends = np.cumsum([0] + [len(row) for row in values], dtype=np.int32)
         return pa.ListArray.from_arrays(pa.array(ends), pa.array(np.concatenate(values)))
     return pa.array(values, _ARROW[kind])
 
 
 class Batch:
-    """Rows read since the last transaction, of one run or of many.
+    """A collection of rows, from one run or several, that have been read but not yet written to the database.
+
+    `number` is a run's row number in the index.
 
     Attributes:
-        rows: table -> rows.
-        progress: (number, attempt, phase) -> latest row of the table `progress`, by column.
-        last_t: number -> time of the latest event.
-        bytes: size of the lines read.
-        events, faults: lines that became rows, and lines that were refused.
+        rows: for each table, the rows to append.
+        progress: for each (number, attempt, phase), the latest row of the table `progress` as a dict.
+        last_t: for each number, the time of the run's latest event.
+        bytes: total size of the lines read.
+        events: number of lines that were read as events.
+        faults: number of lines that could not be used.
     """
 
     def __init__(self) -> None:
@@ -59,11 +63,14 @@ class Batch:
         self.bytes = self.events = self.faults = 0
 
     def add(self, table: str, row: tuple[Any, ...]) -> None:
-        """Append one complete row to a table."""
+        """Collect one row for a table, with a value for every column."""
         self.rows.setdefault(table, []).append(row)
 
     def add_line(self, number: int, seq: int, line: bytes) -> None:
-        """Read the line of events.jsonl that starts at byte `seq`; a line that cannot be used becomes a row of `faults`."""
+        """Read one line of the events.jsonl of run `number`. A line that cannot be used becomes a row of the table `faults`.
+
+        `seq` is the byte offset at which the line starts in the file.
+        """
         self.bytes += len(line)
         try:
             entry = read(parse(line))
@@ -92,13 +99,19 @@ class Batch:
                               "trail_t": trail_t, "trail_done": trail_done}
 
     def load_progress(self, con: duckdb.DuckDBPyConnection, number: int) -> None:
-        """Load a run's progress from the index, to continue its trail. Call before adding the run's first line."""
+        """Load a run's latest progress from the index, so that new progress events continue its trail of recent points.
+
+        Call this before adding the run's first line.
+        """
         for row in con.execute("select * from progress where number = ?", [number]).fetchall():
             record = dict(zip(_PROGRESS, row, strict=True))
             self.progress.setdefault((number, record["attempt"], record["phase"]), record)
 
     def write(self, con: duckdb.DuckDBPyConnection) -> None:
-        """Write everything. The caller begins a transaction and commits it together with the offsets."""
+        """Write all collected rows to the database.
+
+        The caller opens the transaction, also stores in it how far the event files have been read, and commits it.
+        """
         for table, rows in self.rows.items():
             insert(con, table, rows)
         if self.progress:

@@ -1,7 +1,8 @@
-"""The index of a runs folder: opening, filling and rebuilding the DuckDB database that the queries read.
+"""The index of a runs folder: opening, filling and rebuilding the DuckDB database that all queries read.
 
-The run folders are the truth; the database can be deleted at any time and is rebuilt identically. DuckDB lets one process read
-and write a file, so the first process that opens `runs/index.duckdb` owns it, and every other one builds an index in memory.
+The database contains nothing that is not in the run folders. It can be deleted at any time and is then rebuilt identically.
+DuckDB lets only one process at a time use a database file. Therefore the first process that opens `runs/index.duckdb` owns the
+file, and every other process builds its own index in memory.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ from engine.log import schema
 from engine.log.ingest import CHUNK_BYTES, Ingester, IngestReport
 
 INDEX = "index.duckdb"
-# Types of columns: text, whole number, number that may be missing, yes or no.
+# Types of data frame columns: text, whole number, number that may be missing (NaN), and boolean.
 TEXT, INT, NUMBER, FLAG = "str", "int64", "float64", "bool"
 
 
 class Turn:
-    """One turn at a time to write a database, and a count of the changes.
+    """A lock that lets one thread at a time write to a database, together with a count of the committed changes.
 
     Attributes:
-        lock: held during an ingest.
-        changes: how many changes were committed. Answers from before the latest one are out of date.
+        lock: lock to hold while reading new events into the database.
+        changes: number of changes committed so far. A cached answer is out of date once this number has grown.
     """
 
     def __init__(self) -> None:
@@ -37,30 +38,35 @@ class Turn:
         self.changes = 0
 
     def count_change(self) -> None:
-        """Count a change; the caller holds the lock."""
+        """Increase the count of changes by one. The caller must hold the lock."""
         self.changes += 1
 
 
 _guard = threading.Lock()
-_turns: dict[Path, Turn] = {}  # one per runs folder: two logs of one process share a database file
+_turns: dict[Path, Turn] = {}  # one per runs folder, because two logs in one process share a database file
 _owned: set[Path] = set()
 
 
 class Index:
-    """The database of a runs folder.
+    """A database that indexes a runs folder.
 
-    Safe to use from several threads: every query has its own cursor, and one ingest runs at a time.
+    Several threads can share an index, because every query has its own cursor and only one thread at a time reads in new events.
 
     Attributes:
         root: the runs folder.
-        owner: True when this process owns `runs/index.duckdb`; False when the index is in memory.
-        holder: id of the process that owns the file, when that is another one and known.
-        trouble: a sentence when the file had to be given up while in use (a full disk), else "".
+        owner: True if this process owns the file `runs/index.duckdb`; False if the index is in memory.
+        holder: id of another process that owns the file, or 0 if another process owns it but its id is unknown. None if no other
+            process owns it.
+        trouble: a sentence that explains why the file had to be abandoned during use, for example because the disk is full;
+            empty as long as that has not happened.
     """
 
     def __init__(self, con: duckdb.DuckDBPyConnection, root: Path, *, owner: bool, holder: int | None = None,
                  chunk_bytes: int = CHUNK_BYTES) -> None:
-        """Use `open` instead; `con` is a connection to a database with the tables of `schema`."""
+        """Wrap a connection to a database that already has the tables of `schema`. Use `open` to create an index.
+
+        The other arguments are explained at the class and at `open`.
+        """
         self.root = root
         self.owner = owner
         self.holder = holder
@@ -72,15 +78,16 @@ class Index:
 
     @classmethod
     def open(cls, root: Path | str, *, in_memory: bool = False, chunk_bytes: int = CHUNK_BYTES) -> Self:
-        """Open the index of a runs folder. One that is missing, damaged or of another version is built anew.
+        """Open the index of a runs folder. An index file that is missing, damaged or of another version is replaced.
 
         Args:
-            root: the runs folder; created when missing.
-            in_memory: never take the file (the command line leaves it to a dashboard).
-            chunk_bytes: how much of an events.jsonl to read at once; a transaction holds about as much.
+            root: the runs folder; created if missing.
+            in_memory: True to build the index in memory and leave the index file alone. The command line does this, so that a
+                dashboard can own the file.
+            chunk_bytes: number of bytes of an events.jsonl to read at once. A transaction holds about as much.
 
         Returns:
-            A log that has ingested nothing yet: call `ingest`.
+            An index that has not yet read the current content of the run folders. Call `ingest` before the first query.
         """
         root = Path(root).absolute()
         if in_memory:
@@ -96,22 +103,24 @@ class Index:
         return cls(con, root, owner=True, chunk_bytes=chunk_bytes)
 
     def close(self) -> None:
-        """Close the index; later queries fail."""
+        """Close the database. Later queries on this index fail."""
         with self._turn.lock:
             self._con.close()
-            self._turn.count_change()  # answers from memory end too
+            self._turn.count_change()  # so that cached answers are not returned after closing
             _owned.discard(self.root)
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
-        """Return a new cursor on the database, for the caller alone."""
+        """Return a new database cursor, which only the caller uses."""
         return self._con.cursor()
 
     def ingest(self, run: str | None = None) -> IngestReport:
-        """Read what is new in the folder of one run, or in all folders. An unchanged file costs one `stat`.
+        """Read what is new in the folder of one run, or in all run folders if `run` is None.
+
+        A file that has not changed costs only one `stat` call.
 
         Raises:
-            RunError: `run` is not a run id.
-            RunLogError: DuckDB could not take in the rows even in memory; earlier rows are still there.
+            RunError: `run` is not a valid run id.
+            RunLogError: DuckDB cannot store the new rows even in memory. The rows stored earlier are kept.
         """
         with self._turn.lock:
             try:
@@ -128,22 +137,23 @@ class Index:
             return Ingester(cursor, self.root, self._chunk_bytes, self._turn.count_change).ingest(run)
 
     def _leave_file(self, problem: duckdb.Error) -> None:
-        """Continue in memory when the file cannot be written, so that a full disk never stops the pages."""
+        """Replace the database by an empty one in memory when its file cannot be written, so that pages work on a full disk."""
         self.trouble = (f"{self.root / INDEX} cannot be written ({problem}). The index is kept in memory; free disk space and "
                         "restart the dashboard.")
         file, self._con = self._con, _in_memory()
         self._turn.count_change()
         self.owner = False
         _owned.discard(self.root)
-        file.close()  # queries in progress have their own cursors
+        file.close()  # queries that are still running have cursors of their own
 
     def _frame(self, sql: str, columns: Mapping[str, str], run: str | None = None, **parameters: Any) -> pd.DataFrame:
-        """Return the rows of a query as exactly `columns` (name -> type), the same with and without rows.
+        """Run a query and return its rows as a data frame, which has the same columns and types even if there are no rows.
 
         Args:
-            sql: must yield every name of `columns`.
-            run: binds $n to its row number.
-            parameters: values of the other $names.
+            sql: query that returns at least the columns in `columns`.
+            columns: name and type of each column of the data frame, in order.
+            run: id of the run whose row number replaces $n in the query; None if the query does not contain $n.
+            parameters: values of the other $names in the query.
         """
         with self.cursor() as cursor:
             if run is not None:
@@ -151,7 +161,7 @@ class Index:
             return cursor.execute(sql, parameters).df()[list(columns)].astype(dict(columns))
 
     def _rows(self, sql: str, run: str | None = None, **parameters: Any) -> list[tuple[Any, ...]]:
-        """Return the rows of a query; arguments as of `_frame`."""
+        """Run a query and return its rows as tuples. `run` and `parameters` have the same meaning as in `_frame`."""
         with self.cursor() as cursor:
             if run is not None:
                 parameters["n"] = number_of(cursor, run)
@@ -159,16 +169,16 @@ class Index:
 
 
 def number_of(cursor: duckdb.DuckDBPyConnection, run: str) -> int:
-    """Return the row number of a run in this index; -1, which no row has, for an unknown run."""
+    """Return the row number of a run in the index. For an unknown run, return -1, which matches no row."""
     row = cursor.execute("select number from folder where run = ?", [run]).fetchone()
     return -1 if row is None else int(row[0])
 
 
 def reindex(root: Path | str) -> IngestReport:
-    """Delete `runs/index.duckdb` and rebuild it from the folders.
+    """Delete `runs/index.duckdb` and rebuild it from the run folders in `root`.
 
     Raises:
-        RunLogError: there is no such folder, or a dashboard owns the file.
+        RunLogError: the folder `root` does not exist, or a running dashboard owns the file.
     """
     root = Path(root).absolute()
     path = root / INDEX
@@ -201,10 +211,10 @@ def _in_memory() -> duckdb.DuckDBPyConnection:
 
 
 def _open_file(path: Path) -> duckdb.DuckDBPyConnection:
-    """Return a connection to the index file, which is replaced by an empty one unless usable and of this version.
+    """Open the index file and return the connection. A file that is unusable or of another version is replaced.
 
     Raises:
-        duckdb.IOException: another process holds the file.
+        duckdb.IOException: another process owns the file.
         OSError: the file cannot be written.
     """
     con = None
@@ -217,7 +227,7 @@ def _open_file(path: Path) -> duckdb.DuckDBPyConnection:
     except duckdb.Error as problem:
         if _holder(problem) is not None:
             raise
-        # Damaged, or not a DuckDB file. The folders hold everything that was in it.
+        # The file is damaged, or not a DuckDB file. Everything that was in it can be read from the run folders again.
     if con is not None:
         con.close()
     _delete(path)
@@ -232,7 +242,11 @@ def _delete(path: Path) -> None:
 
 
 def _holder(problem: duckdb.Error) -> int | None:
-    """Return the process id in DuckDB's message about a held lock (2.0.0: "Conflicting lock is held in ... (PID n)")."""
+    """Return the id of the process that holds the lock on the database file, taken from DuckDB's error message.
+
+    The message of DuckDB 2.0.0 is "Conflicting lock is held in ... (PID n)". Return 0 if the message mentions a lock without a
+    process id, and None if it does not mention a lock.
+    """
     match = re.search(r"Conflicting lock is held.*?\(PID (\d+)\)", str(problem), re.DOTALL)
     if match:
         return int(match[1])

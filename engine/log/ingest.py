@@ -1,7 +1,8 @@
-"""Reading run folders into the index, each complete line exactly once.
+"""Reading the events of run folders into the index, each complete line exactly once.
 
-Rows and the byte offset after them are committed in one transaction, so a process killed at any moment leaves exactly the rows
-before the offset. An unchanged file costs one `stat`.
+One transaction stores the rows of some lines together with the byte offset at which the next line starts. If the process is
+killed at any moment, the index therefore contains exactly the lines before the stored offset. A file that has not changed costs
+only one `stat` call.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ from engine.run.folder import RunFolder, run_ids
 
 CHUNK_BYTES = 8 << 20
 HEAD_BYTES = 256
-OUTCOMES_FAULT = -1  # `seq` in `faults` of the sentence about results/outcomes.parquet
+OUTCOMES_FAULT = -1  # the value of `seq` in the table `faults` for a row about results/outcomes.parquet
 
 
 @dataclass
 class IngestReport:
-    """Result of one ingest.
+    """A summary of what was read into the index in one call of `ingest`.
 
     Attributes:
-        runs: runs whose events were read.
-        events: lines that became rows.
-        faults: lines that were refused.
-        removed: runs whose folders are gone.
+        runs: number of runs whose event files were read.
+        events: number of lines that were read as events.
+        faults: number of lines that could not be used.
+        removed: number of runs removed from the index because their folders no longer exist.
     """
 
     runs: int = 0
@@ -47,7 +48,19 @@ class IngestReport:
 
 @dataclass
 class Position:
-    """State of reading one events.jsonl; the columns of the table `ingest`."""
+    """A record of how far one events.jsonl has been read and what the file looked like then.
+
+    The attributes are the columns of the table `ingest`, except `summarised`.
+
+    Attributes:
+        number: row number of the run in the index.
+        bytes_done: number of bytes read so far.
+        size: size of the file in bytes when it was last read; -1 if it has not been read.
+        mtime_ns: modification time of the file when it was last read.
+        inode: inode of the file when it was last read.
+        head: hash of the beginning of the file, by `head_of`.
+        last_t: time of the latest event; None before the first event.
+    """
 
     number: int
     bytes_done: int = 0
@@ -59,9 +72,9 @@ class Position:
 
 
 class Ingester:
-    """Reads the folders in `root` into the database of `con`. The caller makes sure that only one works at a time.
+    """A reader that brings the database `con` up to date with the run folders in `root`.
 
-    `on_change` is called after each commit.
+    The caller must make sure that only one ingester at a time works on a database. `on_change` is called after each commit.
     """
 
     def __init__(self, con: duckdb.DuckDBPyConnection, root: Path, chunk_bytes: int = CHUNK_BYTES,
@@ -75,15 +88,15 @@ class Ingester:
         self.moved: dict[int, Position] = {}
 
     def ingest(self, run: str | None = None) -> IngestReport:
-        """Ingest the changes since the last ingest.
+        """Read everything that has changed in the run folders since the last call, and return a summary.
 
         Args:
-            run: id of the only run to read; None reads all runs and also detects deleted folders.
+            run: id of the only run to read; None to read all runs and remove from the index those whose folders were deleted.
         """
         self.report = IngestReport()
         names = run_ids(self.root) if run is None else [RunFolder(self.root, run).id]
-        stamps = {name: stamp_of(f"{self.root}/{name}/run.json") for name in names}  # strings cost a tenth of paths
-        # A folder without run.json is still being created, unless it has events.
+        stamps = {name: stamp_of(f"{self.root}/{name}/run.json") for name in names}  # a string is ten times faster than a Path
+        # A folder with neither run.json nor events is still being created.
         here = {name: stamp for name, stamp in stamps.items() if stamp or (self.root / name / "events.jsonl").exists()}
         known = self._known(run)
         self._remove([known[name][0] for name in known if name not in here])
@@ -96,7 +109,11 @@ class Ingester:
         return self.report
 
     def _known(self, run: str | None) -> dict[str, tuple[int, str, str, Position]]:
-        """Return run -> (number, stamp of run.json, kind, position in events.jsonl)."""
+        """Return what the index knows about one run, or about all runs if `run` is None.
+
+        Returns:
+            For each run id: (row number, stamp of run.json by `stamp_of`, kind of run, position in events.jsonl).
+        """
         rows = self.con.execute(
             "select run, f.number, stamp, kind, bytes_done, size, mtime_ns, inode, head, last_t "
             "from folder f join ingest using (number) where ? is null or run = ?", [run, run]).fetchall()
@@ -135,7 +152,7 @@ class Ingester:
     # Events --------------------------------------------------------------------------------------------------------
 
     def _read_events(self, runs: list[tuple[str, Position]]) -> None:
-        """Read the new lines of all `runs`. Small files share a transaction; a large one takes several."""
+        """Read the new lines of all `runs`. Several small files share one transaction, and a large file takes several."""
         self.batch, self.moved = Batch(), {}
         for name, position in runs:
             path = f"{self.root}/{name}/events.jsonl"
@@ -163,8 +180,8 @@ class Ingester:
                     self._commit()
                     self._load_progress(position)
         except OSError:
-            return  # just deleted or made unreadable; the next ingest will tell
-        # Of the time before reading: a file that has grown since differs at the next ingest.
+            return  # the file has just been deleted or made unreadable; the next ingest deals with that
+        # This is the status from before reading. If the file has grown since, the next ingest sees a difference and reads on.
         position.size, position.mtime_ns = status.st_size, status.st_mtime_ns
         self.moved[position.number] = position
         self.report.runs += 1
@@ -174,7 +191,7 @@ class Ingester:
             self.batch.load_progress(self.con, position.number)
 
     def _commit(self) -> None:
-        """Commit rows and offsets in one transaction."""
+        """Write the collected rows and the new positions in the files in one transaction."""
         batch, moved = self.batch, self.moved
         self.batch, self.moved = Batch(), {}
         if not moved:
@@ -197,7 +214,7 @@ class Ingester:
             "unnest(?) as h, unnest(?::double[]) as t) new where ingest.number = new.n", columns)
 
     def _reset(self, position: Position) -> None:
-        """Delete everything read from a file that was replaced or truncated."""
+        """Delete all rows read from an events.jsonl that was replaced, truncated or deleted, and start from its beginning."""
         with self._transaction():
             for table in schema.TABLES:
                 if table not in ("folder", "ingest", "worst"):
@@ -228,8 +245,11 @@ class Ingester:
                         "read; the worst case per image is left out.")])
 
     def _worst_of(self, path: Path) -> tuple[int, int] | None:
-        """Return (images that every attack saw, those of them that withstood every attack); None for an unreadable file."""
-        # A part of a suite is called "autoattack/apgd-ce"; the row of the suite covers its parts.
+        """Return two counts from an outcomes.parquet, or None if the file cannot be read.
+
+        The counts are the number of images that every attack covered, and how many of these are correct under every attack.
+        """
+        # Parts of a suite, named for example "autoattack/apgd-ce", are skipped because the row of the suite includes them.
         sql = """
             with outcome as (select image, attack, correct from read_parquet($path) where not contains(attack, '/')),
             image as (select image, bool_and(correct) as withstood, count(distinct attack) as attacks from outcome group by image)
@@ -242,11 +262,12 @@ class Ingester:
         return (int(row[0]), int(row[1])) if row else None
 
     def _summarise(self) -> None:
-        """Update the table `accuracy` of every run that has new rows."""
+        """Recompute the rows of the table `accuracy` for every run with new events."""
         stale = [row[0] for row in self.con.execute("select number from ingest where summarised <> bytes_done").fetchall()]
         if not stale:
             return
-        # A constant list of numbers (our own, so safe in SQL) reaches the scan inside the view; a subquery would not.
+        # DuckDB applies a constant list of numbers already when it scans the table inside the view, which it does not do with a
+        # subquery. The numbers come from this index, so it is safe to put them into the SQL text.
         chosen = f"number in ({', '.join(map(str, stale))})"
         with self._transaction():
             self.con.execute(f"delete from accuracy where {chosen}")
@@ -261,7 +282,7 @@ class Ingester:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        """Commit the statements of the block together, or none of them."""
+        """Run the block in a transaction. Commit it at the end, or roll it back if the block raises an exception."""
         self.con.execute("begin")
         try:
             yield
@@ -273,7 +294,7 @@ class Ingester:
 
 
 def stamp_of(path: Path | str) -> str:
-    """Return text that changes when a file is replaced or written; empty when the file is missing."""
+    """Return a string that changes whenever a file is replaced or written, or "" if the file does not exist."""
     try:
         status = os.stat(path)
     except OSError:
@@ -282,7 +303,10 @@ def stamp_of(path: Path | str) -> str:
 
 
 def document_row(folder: RunFolder) -> tuple[Any, ...]:
-    """Return the columns of the table `folder` after `stamp`. The last is a sentence when run.json cannot be used."""
+    """Return the values for the columns of the table `folder` that come after `stamp`.
+
+    The last value is a sentence that explains why run.json cannot be used, or None if it can.
+    """
     nothing = (None,) * 7
     try:
         run = folder.read_run()
@@ -295,13 +319,19 @@ def document_row(folder: RunFolder) -> tuple[Any, ...]:
 
 
 def is_replaced(path: Path, status: os.stat_result, position: Position) -> bool:
-    """Return True if the file is not the one read before: shorter than the offset, another inode or another first line."""
+    """Return True if the file is not the one that was read before.
+
+    This is so if it is shorter than the part already read, or has another inode or another first line.
+    """
     return (status.st_size < position.bytes_done or status.st_ino != position.inode
             or head_of(path) != position.head)
 
 
 def head_of(path: Path) -> str:
-    """Return a hash of a file's first line, or of its first `HEAD_BYTES` bytes; empty while it has neither."""
+    """Return a hash of a file's first line, or of its first `HEAD_BYTES` bytes if the line is longer.
+
+    Return "" as long as the file is shorter and has no complete line.
+    """
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
     end = head.find(b"\n") + 1 or (HEAD_BYTES if len(head) == HEAD_BYTES else 0)
@@ -309,9 +339,9 @@ def head_of(path: Path) -> str:
 
 
 def chunks(path: Path, offset: int, chunk_bytes: int) -> Iterator[tuple[int, bytes]]:
-    """Yield (offset, complete lines) pairs from `offset` on, without an incomplete last line.
+    """Yield a file's complete lines from byte `offset` on, as pairs (offset of the first line, bytes of one or more lines).
 
-    Reads `chunk_bytes` at a time, and more where a single line is longer.
+    An incomplete last line is left for a later call. The file is read `chunk_bytes` at a time, or more if one line is longer.
     """
     with path.open("rb") as file:
         size = chunk_bytes
@@ -329,7 +359,14 @@ def chunks(path: Path, offset: int, chunk_bytes: int) -> Iterator[tuple[int, byt
 
 
 def add_lines(batch: Batch, number: int, start: int, chunk: bytes) -> None:
-    """Add every line of a chunk that starts at byte `start` of its file."""
+    """Add every line in `chunk` to the batch.
+
+    Args:
+        batch: collection of rows to extend.
+        number: row number of the run in the index.
+        start: byte offset of the chunk in events.jsonl.
+        chunk: complete lines, each with its line break.
+    """
     seq = start
     for line in chunk.split(b"\n")[:-1]:
         if line.strip():

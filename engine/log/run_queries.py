@@ -1,4 +1,4 @@
-"""Queries about runs as a whole: the list, status, progress, lineage, alerts, openings of the test split."""
+"""Queries about whole runs: the list of runs, status, progress, related runs, alerts, and uses of the test split."""
 
 from __future__ import annotations
 
@@ -32,10 +32,11 @@ ALERTS = {"t": NUMBER, "attempt": NUMBER, "step": NUMBER, "level": TEXT, "text":
 OPENINGS = {"opening": INT, "run": TEXT, "title": TEXT, "kind": TEXT, "dataset": TEXT, "split": TEXT, "images": INT,
             "purpose": TEXT, "attempt": INT, "t": NUMBER}
 
-# Files that decide the state of a run whose worker is gone.
+# Files that determine the state of a run whose worker process no longer exists.
 STATE_FILES = ("exit.json", "process.json", "control", "run.json")
 
-# The rate is that of the trail (at most the last two minutes); a single point gives no estimate.
+# The time left assumes the rate over the trail, a list of progress points from at most the last two minutes. A trail of one point
+# gives no estimate.
 _PROGRESS = """
     select number, attempt, phase, done, total, coalesce(unit, '') as unit, coalesce(passes, 0) as passes,
            coalesce(detail, '') as detail, t, case when total > 0 then greatest(0, least(1, done / total)) end as fraction,
@@ -44,17 +45,17 @@ _PROGRESS = """
     from progress where {among}
     qualify row_number() over (partition by number order by attempt desc, seq desc) = 1"""
 
-# Results of an attack run: natural accuracy, and the lowest accuracy under its complete attacks. Of equals the last counts, since
-# attacks are ordered from weak to strong.
+# Results of an attack run: the natural accuracy, and the lowest accuracy under any attack that is complete. If two attacks give
+# the same accuracy, the later one counts, because attacks are ordered from weak to strong.
 _TESTED = """
     select number, max(accuracy) filter (attack = 'natural') as natural_accuracy,
            min(accuracy) filter (attack not in ('natural', 'worst-case')) as adversarial_accuracy,
            arg_min(title, (accuracy, -seq)) filter (attack not in ('natural', 'worst-case')) as title
     from attack where complete and part_of is null and {among} group by number"""
 
-# Searches: the last epoch's mean on the alphas split, or on the select split where candidates are measured. Retrainings: the
-# epoch whose checkpoint is selected, which has the best adversarial accuracy on the select split (of equals the best natural
-# accuracy, then the earliest).
+# Accuracies of searches and retrainings. A search is represented by the mean of its last epoch, on the alphas split, or on the
+# select split if it measures candidate networks. A retraining is represented by the epoch whose checkpoint is selected, which is
+# the one with the best adversarial accuracy on the select split. Ties are decided by natural accuracy, then by the earlier epoch.
 _TRAINED = """
     select a.number, a.natural_accuracy, a.adversarial_accuracy, a.split
     from accuracy a join folder f using (number)
@@ -64,12 +65,13 @@ _TRAINED = """
         case when f.kind = 'retrain' then a.natural_accuracy end desc nulls last,
         case when f.kind = 'retrain' then -a.epoch else a.epoch end desc) = 1"""
 
-# The best candidate of a search that measures candidates.
+# The best candidate of a search that trains and measures candidate networks one by one.
 _FIRST_IN_RANK = f"""
     select number, natural_correct / images as natural_accuracy, adversarial_correct / images as adversarial_accuracy
     from candidate where {{among}} qualify row_number() over (partition by number order by {BEST_CANDIDATE_FIRST}) = 1"""
 
-# Every run with each of its descendants. UNION instead of UNION ALL, so that a circle of parents ends.
+# Pairs of a run and itself or one of its descendants. UNION instead of UNION ALL ends the recursion even if the parents of some
+# runs form a circle.
 _BELOW = """
     with recursive below(root, number) as (
         select number, number from folder where $id is null or run = $id
@@ -77,10 +79,11 @@ _BELOW = """
         select below.root, child.number from below
         join folder above on above.number = below.number join folder child on child.parent = above.run)"""
 
-# The attack that gives a search's adversarial accuracy, in words. Searches without PGD attack in one step.
+# Name of the attack with which a search measures adversarial accuracy. A search that does not use PGD attacks in one step.
 SEARCH_ATTACK = "coalesce('PGD-' || coalesce(config ->> 'ranking_steps', config ->> 'attack_steps'), 'one step')"
 
-# {among}, here and in the parts above, is a condition on `number`: a constant list reaches the scans inside the views.
+# {among}, here and in the queries above, is a condition on `number`. It lists constants, because DuckDB applies constants
+# already when it scans the tables inside the views.
 _RUNS = f"""
     {_BELOW},
     tested as ({_TESTED}),
@@ -124,10 +127,10 @@ _RUNS = f"""
 
 
 class RunQueries(Index):
-    """Queries about runs as a whole; `run` is an id."""
+    """An index with the queries about whole runs. The argument `run` of a query is a run id."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        """Use `open` instead; arguments as of `Index`."""
+        """Create the index. The arguments are those of `Index`. Use `open` instead of calling this directly."""
         super().__init__(*arguments, **options)
         self._settled: dict[str, tuple[tuple[str, ...], RunState]] = {}
         self._stored: dict[str | None, tuple[int, pd.DataFrame]] = {}
@@ -135,22 +138,28 @@ class RunQueries(Index):
     def runs(self) -> pd.DataFrame:
         """Return one row per run, newest first, with columns `RUNS`.
 
-        `accuracy_of` says what `natural_accuracy` and `adversarial_accuracy` are: of an attack run the results on the test split
-        (the strongest attack), of a retraining the epoch whose checkpoint is selected, of a search the latest epoch or the best
-        candidate. The `chain_*` columns hold the newest attack among the run's descendants. Missing numbers are NaN, missing
-        text "". `status`, `cause`, `silent_s`, `can_stop`, `can_resume` and `seconds_left` are computed at the time of the call.
+        `natural_accuracy` and `adversarial_accuracy` are results on the test split, under the strongest attack, for an attack
+        run. For a retraining they belong to the epoch whose checkpoint is selected. For a search they belong to the latest epoch,
+        or to the best candidate network if the search measures candidates. `accuracy_of` says in words which of these applies.
+
+        The columns `chain_*` hold the results of the newest attack run among the run and its descendants. Missing numbers are NaN
+        and missing text is "". The columns `status`, `cause`, `silent_s`, `can_stop`, `can_resume`, `age_s` and `seconds_left`
+        describe the run at the time of the call.
         """
         return self._listed(None)
 
     def run(self, run: str) -> dict[str, Any]:
-        """Return the row of `runs` as a dict, with None for missing numbers, and more about the run:
+        """Return everything known about one run as a dict.
 
-        `config`, `command`, `code`, `packages` and `children_of_chain` from run.json; `attempt`, `device`, `since` and `pid` of
-        its state; `imported`, name and hash of the file it was made from ({} unless imported); `differences`, its settings that
-        differ from the published ones, as a list of `engine.config.Difference`.
+        The dict has the columns of `runs`, with None for missing numbers, and in addition:
+
+        * `config`, `command`, `code`, `packages` and `children_of_chain` from run.json,
+        * `attempt`, `device`, `since` and `pid` of the run's current state,
+        * `imported`: name, hash and form of the file from which the run was imported; {} if it was not imported,
+        * `differences`: the settings that differ from the published ones, as a list of `engine.configuring.Difference`.
 
         Raises:
-            RunLogError: no such run.
+            RunLogError: the run does not exist.
         """
         listed = self._listed(run)
         if listed.empty:
@@ -167,7 +176,10 @@ class RunQueries(Index):
                    "differences": _differences(document)})
 
     def chain(self, run: str) -> pd.DataFrame:
-        """Return the whole family of a run, from its root down, with columns `CHAIN` and status."""
+        """Return the family of a run: its first ancestor and all descendants of that ancestor, with columns `CHAIN` and "status".
+
+        `depth` is the number of generations between the first ancestor and the row's run. Rows are ordered by it.
+        """
         family = self._frame("""
             with recursive above(run, parent) as (
                 select run, parent from folder where run = $id
@@ -185,17 +197,19 @@ class RunQueries(Index):
         return family
 
     def progress(self, run: str) -> dict[str, Any]:
-        """Return the latest progress with the keys of `PROGRESS`; empty before the first progress event.
+        """Return the latest progress of a run as a dict with the keys of `PROGRESS`; empty before the first progress event.
 
-        `fraction` is done / total in 0..1; `seconds_left` assumes the rate of the last two minutes, NaN when unknown.
+        `fraction` is done / total, in 0..1. `seconds_left` assumes the rate of the last two minutes and is NaN if that is
+        unknown.
         """
         latest = self._frame(_PROGRESS.format(among="number = $n"), PROGRESS, run)
         return {} if latest.empty else latest.iloc[0].to_dict()
 
     def alerts(self, run: str) -> pd.DataFrame:
-        """Return the run's alerts and the unusable lines of its events.jsonl, oldest first, with columns `ALERTS`.
+        """Return the alerts that a run wrote and the problems found in its files, oldest first, with columns `ALERTS`.
 
-        `source` is "run" or "run log"; the latter have no time.
+        `source` is "run" for an alert of the run, and "run log" for a problem such as an unusable line of events.jsonl. Problems
+        have no time.
         """
         return self._frame("""
             select * from (
@@ -207,16 +221,20 @@ class RunQueries(Index):
             order by seq""", ALERTS, run)
 
     def test_openings(self) -> pd.DataFrame:
-        """Return every opening of a test split, with columns `OPENINGS`. Superseded attempts count too."""
+        """Return every occasion on which a run opened (read) a test split, oldest first, with columns `OPENINGS`.
+
+        Openings by attempts of a run that were later repeated are included.
+        """
         return self._frame("""
             select row_number() over (order by t, run, seq) as opening, run, coalesce(title, run) as title,
                    coalesce(kind, '') as kind, coalesce(dataset, '') as dataset, split, images, purpose, attempt, t
             from opened_raw join folder using (number) where split = 'test' order by opening""", OPENINGS)
 
     def events_revision(self, run: str | None = None) -> int:
-        """Return a whole number that changes exactly when the answers about the run (None: any run) change.
+        """Return a whole number that changes exactly when the answers about a run, or about any run if `run` is None, change.
 
-        It covers the content of the index and the status. Call after `ingest`; a run that is merely silent keeps its number.
+        The number depends on the content of the index and on the status of the runs. It stays the same while a run writes nothing
+        and keeps its status. Call `ingest` first.
         """
         rows = self._rows("""
             select run, f.stamp, bytes_done, inode, w.stamp from folder f join ingest using (number)
@@ -226,7 +244,7 @@ class RunQueries(Index):
         return int.from_bytes(hashlib.blake2b(repr(content).encode(), digest_size=6).digest(), "big")
 
     def _listed(self, run: str | None) -> pd.DataFrame:
-        """Return `runs`, or its row of one run."""
+        """Return the table described at `runs`, restricted to one run unless `run` is None."""
         listed = self._listed_from_index(run)
         states = [self._state(name, problem) for name, problem in zip(listed["id"], listed["problem"], strict=True)]
         for column in ("status", "cause", "silent_s", "can_stop", "can_resume"):
@@ -237,11 +255,12 @@ class RunQueries(Index):
         return listed[list(RUNS)].astype(RUNS)
 
     def _listed_from_index(self, run: str | None) -> pd.DataFrame:
-        """Return what the index knows of `runs`, or of one run, for the caller to change.
+        """Return the part of the table `runs` that comes from the index, for one run or, if `run` is None, for all.
 
-        Planning the query takes most of its time, so its answer is kept until the index changes.
+        The result is a copy that the caller may change. The answer is cached until the index changes, because planning the query
+        takes most of the query's time.
         """
-        changes = self._turn.changes  # before the query: what changes during it is asked again
+        changes = self._turn.changes  # read before the query, so that a change during the query makes its answer out of date
         known_at, known = self._stored.get(run, (-1, pd.DataFrame()))
         if known_at != changes:
             among = "true"
@@ -254,9 +273,13 @@ class RunQueries(Index):
         return known.copy()
 
     def _state(self, run: str, problem: str = "") -> RunState:
-        """Return the current state of a run, failed when its run.json has a `problem`.
+        """Return the current state of a run.
 
-        Remembers the state of a run that is over until one of the files that decide it changes.
+        The state of a run that is over is remembered until one of the `STATE_FILES` changes.
+
+        Args:
+            run: run id.
+            problem: reason why the run's run.json cannot be used, which makes the run count as failed; empty if it can be used.
         """
         if problem:
             return RunState("failed", problem)
@@ -266,18 +289,19 @@ class RunQueries(Index):
             return known[1]
         try:
             state = compute(RunFolder(self.root, run))
-        except RunError as gone:  # its folder was deleted after the last ingest
+        except RunError as gone:  # the folder was deleted after the last ingest
             return RunState("failed", str(gone))
-        # Without exit.json a dead worker's last words may still be on their way.
+        # A worker process that has ended without exit.json may still have its last output written.
         if state.is_over and stamps[0]:
             self._settled[run] = (stamps, state)
         return state
 
 
 def _differences(document: dict[str, Any]) -> list[Difference]:
-    """Return how a run.json's configuration differs from the published one.
+    """Return the settings in the content of a run.json that differ from the published ones.
 
-    Empty where that is unknown: an imported run records few of its settings, and another version may have written it.
+    The list is empty if the differences are unknown. This is so for an imported run, which records few of its settings, and for a
+    run whose settings this version of the program cannot read.
     """
     if document.get("imported"):
         return []

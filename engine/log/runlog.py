@@ -1,4 +1,7 @@
-"""RunLog: everything that happened in a runs folder, as tables. All SQL of the project is in this package."""
+"""The class RunLog, which presents everything that happened in a runs folder as tables.
+
+All SQL of the project is in this package.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from engine.log.training_queries import TrainingQueries
 
 
 class RunLog(RunQueries, TrainingQueries, AttackQueries):
-    """An index of the run folders and the queries that pages and commands ask.
+    """A database index of the run folders, with all queries that pages and commands make.
 
     Example:
         log = RunLog.open("runs")

@@ -1,9 +1,11 @@
 """Tables and views of the run log.
 
-Every event of events.jsonl becomes rows of one `*_raw` table, whose columns `engine.run.event_kinds` declares. Queries read the
-view of the same name without `_raw`, which holds each step once: an event drops out when a later attempt resumed from an earlier
-step, and of two events for the same step the one written last counts. `number` is a run's row number inside one index and never
-leaves it.
+Every event in events.jsonl becomes one or more rows of a table `*_raw`, whose columns `engine.run.event_kinds` declares. For most
+of these tables there is a view of the same name without `_raw`, which contains each step only once. The view leaves out an event
+if a later attempt of the run resumed from an earlier step and so repeated it. Of two events for the same step, the view contains
+the one that was written last.
+
+The column `number` is the row number of a run. It is valid within one index only and is not shown outside it.
 """
 
 from __future__ import annotations
@@ -13,37 +15,39 @@ import duckdb
 from engine.run.event_fields import columns_of
 from engine.run.event_kinds import KINDS, Progress, Stamp
 
-# Raised whenever a table changes; an index of another version is deleted and rebuilt from the folders.
+# Increase this number whenever a table changes. An index of another version is deleted and rebuilt from the folders.
 VERSION = 4
 
-# First columns of every event table. seq: byte offset of the line in events.jsonl, so its order is the order of writing.
+# First columns of every event table. seq is the byte offset of the line in events.jsonl, so events ordered by it are in the order
+# in which they were written.
 EVENT = {"number": "INTEGER", "seq": "BIGINT"} | columns_of(Stamp)
 
 TABLES: dict[str, dict[str, str]] = {
-    # One row per run folder. problem: why run.json cannot be used, as a sentence; NULL when it can.
+    # One row per run folder. problem is a sentence that explains why run.json cannot be used, or NULL if it can.
     "folder": {"number": "INTEGER", "run": "VARCHAR", "stamp": "VARCHAR", "kind": "VARCHAR", "method": "VARCHAR",
                "title": "VARCHAR", "preset": "VARCHAR", "dataset": "VARCHAR", "parent": "VARCHAR", "created": "DOUBLE",
                "command": "VARCHAR", "config": "VARCHAR", "document": "VARCHAR", "problem": "VARCHAR"},
-    # How much of events.jsonl is read (bytes_done) and what the file looked like then. summarised: how much of it the table
-    # `accuracy` covers.
+    # How many bytes of each events.jsonl have been read (bytes_done) and what the file looked like then. summarised is the number
+    # of bytes that the table `accuracy` covers.
     "ingest": {"number": "INTEGER", "bytes_done": "BIGINT", "size": "BIGINT", "mtime_ns": "BIGINT", "inode": "BIGINT",
                "head": "VARCHAR", "last_t": "DOUBLE", "summarised": "BIGINT"},
-    # Lines that cannot be used.
+    # Lines of events.jsonl that cannot be used, and outcomes.parquet files that cannot be read, each with an explanation.
     "faults": {"number": "INTEGER", "seq": "BIGINT", "sentence": "VARCHAR"},
-    # Latest progress of each phase of each attempt, with a thinned trail of the last two minutes for the rate.
+    # Latest progress in each phase of each attempt. The trail holds some progress points of the last two minutes, from which the
+    # rate is computed.
     "progress": {"number": "INTEGER", "seq": "BIGINT", "attempt": "INTEGER", "t": "DOUBLE", **Progress.columns(),
                  "trail_t": "DOUBLE[]", "trail_done": "DOUBLE[]"},
-    # Mean accuracies of each epoch of searches and retrainings, so that the list of runs need not read every metric.
+    # Mean accuracies in each epoch of searches and retrainings. They save the list of runs from reading every metric.
     "accuracy": {"number": "INTEGER", "split": "VARCHAR", "epoch": "INTEGER", "natural_accuracy": "DOUBLE",
                  "adversarial_accuracy": "DOUBLE"},
-    # Worst case per image over all attacks of an attack run, from results/outcomes.parquet.
+    # Worst case over all attacks of an attack run, image by image, from results/outcomes.parquet.
     "worst": {"number": "INTEGER", "stamp": "VARCHAR", "images": "BIGINT", "correct": "BIGINT", "low": "DOUBLE",
               "high": "DOUBLE"},
     **{f"{kind.table}_raw": EVENT | kind.columns() for kind in KINDS.values() if kind is not Progress},
 }
 
-# Key of each view: of several rows with the same key, the one written last counts. The other tables keep every row, whichever
-# attempt wrote it.
+# Key of each view. Of several rows with the same key, the view contains the one written last. Apart from `metric`, the other
+# event tables have no view, so queries read all of their rows, including those of repeated attempts.
 KEYS = {
     "alpha": ("step", "cell"),
     "genotype": ("step",),
@@ -53,11 +57,11 @@ KEYS = {
     "attack": ("attack", "part_of"),
 }
 
-# An event stays unless a later attempt resumed from before its step.
+# Keeps an event unless a later attempt of the run resumed from a step before it.
 _CURRENT = """not exists (select 1 from resumed_raw r
               where r.number = e.number and r.attempt > e.attempt and e.step > r.from_step)"""
 
-# There are many metrics, and a hash aggregate is several times cheaper than a window.
+# There are many metrics, so this view uses a hash aggregate, which is several times cheaper than a window function.
 _METRIC_VIEW = f"""
 create view metric as
 select number, split, statistics, name, step, arg_max(epoch, seq) as epoch, arg_max(t, seq) as t,
@@ -67,7 +71,7 @@ group by number, split, statistics, name, step"""
 
 
 def create(con: duckdb.DuckDBPyConnection) -> None:
-    """Create every table and view in an empty database and note the version, in one transaction."""
+    """Create all tables and views in an empty database and record the version, in one transaction."""
     con.execute("begin")
     con.execute("create table about (version INTEGER)")
     con.execute("insert into about values (?)", [VERSION])
@@ -82,7 +86,7 @@ def create(con: duckdb.DuckDBPyConnection) -> None:
 
 
 def version_of(con: duckdb.DuckDBPyConnection) -> int | None:
-    """Return the version of a database's tables; None when it is empty or not an index of ours."""
+    """Return the version of the tables in a database, or None if the database is empty or is not an index of a runs folder."""
     try:
         row = con.execute("select version from about").fetchone()
     except (duckdb.CatalogException, duckdb.BinderException):
@@ -91,6 +95,6 @@ def version_of(con: duckdb.DuckDBPyConnection) -> int | None:
 
 
 def is_empty(con: duckdb.DuckDBPyConnection) -> bool:
-    """Return True for a database without tables."""
+    """Return True if the database has no tables."""
     row = con.execute("select count(*) from duckdb_tables()").fetchone()
     return row is not None and row[0] == 0

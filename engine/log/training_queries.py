@@ -1,4 +1,7 @@
-"""Queries about the training of one run: curves, weighting, alphas, genotypes, candidates. Long series are shortened in SQL."""
+"""Queries about the training of one run: curves, objectives and their weights, alphas, genotypes and candidates.
+
+Long series are reduced to a few hundred points in SQL.
+"""
 
 from __future__ import annotations
 
@@ -21,27 +24,42 @@ GENOTYPES = {"epoch": INT, "step": INT, "genotype": TEXT, "hash": TEXT, "unchang
 CANDIDATES = {"candidate": INT, "rank": INT, "genotype": TEXT, "hash": TEXT, "parameters": INT, "macs": INT, "images": INT,
               "natural": NUMBER, "natural_low": NUMBER, "natural_high": NUMBER, "adversarial": NUMBER, "adversarial_low": NUMBER,
               "adversarial_high": NUMBER, "ranking": TEXT}
-# Best first, as `engine.search.candidates.ranked`.
+# Orders candidates from best to worst. The order is the same as in `engine.search.candidates.ranked`.
 BEST_CANDIDATE_FIRST = """
     case ranking when 'adversarial' then adversarial_correct when 'natural' then natural_correct else 0 end / images desc,
     case ranking when 'adversarial' then natural_correct when 'natural' then adversarial_correct else 0 end / images desc,
     candidate"""
 
-# Weights this close to 0 or 1 count as a vertex of the simplex: MGDA's clipping gives 0 and 1 exactly, Frank-Wolfe does not.
+# A weight this close to 0 or 1 counts as 0 or 1. MGDA's clipping gives exactly 0 and 1, but Frank-Wolfe only comes close to them.
 AT_VERTEX = 1e-9
 
 
 class TrainingQueries(Index):
-    """Queries about the training of one run; `run` is its id. Unknown runs have no rows."""
+    """An index with the queries about the training of one run.
+
+    The argument `run` of a query is the run's id. A query about an unknown run returns no rows.
+    """
 
     def curves(self, run: str) -> pd.DataFrame:
-        """Return means over each epoch: epoch, step (the epoch's last), split, statistics, name, value."""
+        """Return the mean of every metric over each epoch.
+
+        The columns are epoch, step (the last step of the epoch), split, statistics, name (of the metric) and value.
+        """
         return self._frame("""
             select epoch, max(step) as step, split, statistics, name, avg(value) as value from metric
             where number = $n group by epoch, split, statistics, name order by split, statistics, name, epoch""", CURVES, run)
 
     def steps_curve(self, run: str, names: Sequence[str], buckets: int = CURVE_BUCKETS) -> pd.DataFrame:
-        """Return values by step, averaged to at most `buckets` points per series; columns as of `curves`."""
+        """Return the values of some metrics by step, averaged so that each series has at most `buckets` points.
+
+        Args:
+            run: run id.
+            names: names of the metrics.
+            buckets: largest number of points per series. A series is one metric on one split with one kind of statistics.
+
+        Returns:
+            The columns of `curves`. `step` and `epoch` are the last ones averaged into the point.
+        """
         return self._frame("""
             with line as (select *, min(step) over series as first, max(step) over series as last from metric
                           where number = $n and name in (select unnest($names))
@@ -51,8 +69,11 @@ class TrainingQueries(Index):
             order by split, statistics, name, step""", CURVES, run, names=list(names), buckets=buckets)
 
     def objectives(self, run: str, buckets: int = CURVE_BUCKETS) -> pd.DataFrame:
-        """Return each objective's values, averaged to at most `buckets` points: step, epoch, objective, weight, norm (of its
-        gradient), loss, cosine (the smallest with another objective's gradient)."""
+        """Return the values of each objective by step, averaged so that each objective has at most `buckets` points.
+
+        The columns are step, epoch, objective, weight, norm (of the objective's gradient), loss, and cosine (the smallest cosine
+        between the objective's gradient and that of another objective).
+        """
         return self._frame("""
             with line as (select *, min(step) over () as first, max(step) over () as last from objective where number = $n)
             select max(step) as step, max(epoch) as epoch, objective, avg(weight) as weight, avg(norm) as norm,
@@ -61,8 +82,16 @@ class TrainingQueries(Index):
             order by position, step""", OBJECTIVES, run, buckets=buckets)
 
     def share_at_vertex(self, run: str, last: int = 500) -> pd.DataFrame:
-        """Return how often the last steps ignored an objective or used it alone: objective, share_ignored (weight 0),
-        share_alone (weight 1), steps (number of steps counted)."""
+        """Return how often an objective was ignored (weight 0) or used alone (weight 1) in the last steps of a run.
+
+        Args:
+            run: run id.
+            last: number of steps to count, from the end of the run.
+
+        Returns:
+            Columns objective, share_ignored and share_alone (fractions of the counted steps), and steps (number of steps
+            counted).
+        """
         return self._frame("""
             with line as (select *, dense_rank() over (order by step desc) as back from objective where number = $n)
             select objective, avg((weight <= $eps)::int) as share_ignored, avg((weight >= 1 - $eps)::int) as share_alone,
@@ -71,20 +100,21 @@ class TrainingQueries(Index):
                            SHARES, run, eps=AT_VERTEX, last=last)
 
     def alpha_cells(self, run: str) -> list[str]:
-        """Return the cell kinds that have alphas, in the order in which the run wrote them."""
+        """Return the cell kinds (such as "normal") for which a run recorded alphas, in the order of their first record."""
         return [cell for cell, in self._rows(
             "select cell from alpha_raw where number = $n group by cell order by min(seq)", run)]
 
     def alpha_epochs(self, run: str, cell: str) -> list[int]:
-        """Return the epochs that have alphas of a cell kind, in increasing order."""
+        """Return the epochs in which a run recorded alphas of the cell kind `cell`, in increasing order."""
         return [epoch for epoch, in self._rows(
             "select distinct epoch from alpha where number = $n and cell = $cell order by epoch", run, cell=cell)]
 
     def alpha_matrix(self, run: str, cell: str, epoch: int | None = None) -> pd.DataFrame:
-        """Return the last alphas of an epoch (None: of the run): edge (0..13), operation, alpha, weight, edge_weight.
+        """Return the last alphas of the cell kind `cell` in an epoch, or in the whole run if `epoch` is None.
 
-        The genotype is derived from `weight`: the softmax over an edge's operations, times `edge_weight` (softmax over the edges
-        into a node) where the method has edge weights. `edge_weight` is NaN where it has none.
+        The columns are edge (0..13), operation, alpha, weight and edge_weight. The genotype is derived from `weight`, which is
+        the softmax of the alphas over the operations of an edge. If the method has edge weights, `weight` is that softmax times
+        `edge_weight`, a softmax over all edges into the same node. Without edge weights, `edge_weight` is NaN.
         """
         return self._frame("""
             with matrix as (select primitives, alpha, weight, edge_weight, len(primitives) as k from alpha
@@ -96,7 +126,11 @@ class TrainingQueries(Index):
             from entry order by i""", MATRIX, run, cell=cell, epoch=epoch)
 
     def alpha_lines(self, run: str, cell: str, buckets: int = ALPHA_BUCKETS) -> pd.DataFrame:
-        """Return weights over time: edge, operation, step, epoch, weight; the last step of each of at most `buckets` buckets."""
+        """Return how the weights of all operations in the cell kind `cell` change during a run.
+
+        The columns are edge, operation, step, epoch and weight. The steps of the run are divided into at most `buckets` buckets
+        of equal length, and only the last recorded step of each bucket is returned.
+        """
         return self._frame("""
             with line as (select step, epoch, primitives, weight, len(primitives) as k, min(step) over () as first,
                                  max(step) over () as last
@@ -109,7 +143,11 @@ class TrainingQueries(Index):
                            LINES, run, cell=cell, buckets=buckets)
 
     def edge_lines(self, run: str, cell: str, buckets: int = ALPHA_BUCKETS) -> pd.DataFrame:
-        """Return edge weights over time, as `alpha_lines`: edge, step, epoch, edge_weight. No rows without edge weights."""
+        """Return how the edge weights of the cell kind `cell` change during a run.
+
+        The columns are edge, step, epoch and edge_weight. The steps of the run are divided into at most `buckets` buckets of
+        equal length, and only the last recorded step of each bucket is returned. Without edge weights there are no rows.
+        """
         return self._frame("""
             with line as (select step, epoch, edge_weight, min(step) over () as first, max(step) over () as last
                           from alpha where number = $n and cell = $cell and len(edge_weight) > 0),
@@ -119,7 +157,11 @@ class TrainingQueries(Index):
             from bucket order by edge, step""", EDGE_LINES, run, cell=cell, buckets=buckets)
 
     def genotypes(self, run: str) -> pd.DataFrame:
-        """Return the genotype at the end of each epoch: epoch, step, genotype (JSON), hash, unchanged_epochs, t."""
+        """Return the genotype at the end of each epoch.
+
+        The columns are epoch, step, genotype (JSON), hash, unchanged_epochs (number of epochs since the genotype last changed)
+        and t (time of the event).
+        """
         return self._frame("""
             with last as (select * from genotype where number = $n
                           qualify row_number() over (partition by epoch order by step desc) = 1),
@@ -130,17 +172,23 @@ class TrainingQueries(Index):
             from spell order by epoch""", GENOTYPES, run)
 
     def candidates(self, run: str) -> pd.DataFrame:
-        """Return the networks that a search trained and measured one by one, best first by its `ranking`: candidate (number
-        from 1), rank, genotype (JSON), hash, parameters, macs, images, natural and adversarial (fractions), each with _low and
-        _high (95 % Wilson interval)."""
+        """Return the candidate networks that a search trained and measured one by one, the best first.
+
+        The column ranking repeats the setting that says which accuracy decides the order. The columns natural and adversarial are
+        accuracies as fractions, and the columns with _low and _high added to these names hold their 95 % Wilson intervals. The
+        other columns are candidate (number from 1), rank, genotype (JSON), hash, parameters, macs and images.
+        """
         return self._frame(f"""
             select *, natural_correct / images as "natural", adversarial_correct / images as adversarial,
                    row_number() over (order by {BEST_CANDIDATE_FIRST}) as rank
             from candidate where number = $n order by rank""", CANDIDATES, run)
 
     def genotype(self, run: str) -> dict[str, Any] | None:
-        """Return the genotype that a run trains or attacks, or that a search found last, in the format of
-        `Genotype.from_dict`; None when there is none yet."""
+        """Return the genotype of a run in the format of `Genotype.from_dict`, or None if there is none.
+
+        For a retraining or an attack, this is the genotype of the network that is trained or attacked. For a search, it is the
+        genotype found last.
+        """
         rows = self._rows("""
             select coalesce(n.genotype, (select arg_max(genotype, step) from genotype g where g.number = f.number))
             from folder f left join network n using (number) where number = $n""", run)
