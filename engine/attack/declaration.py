@@ -17,16 +17,18 @@ class AttackSettings:
     """The settings with which an attack is called.
 
     Attributes:
-        epsilon: radius of the ball around each image in which the attack searches; pixels are in 0..1.
-        step_size: length of one step, with pixels in 0..1. Only attacks with `uses_step_size` read it.
+        epsilon: radius of the ball around each image in which the attack searches, in `norm`; pixels are in 0..1.
+        step_size: length of one step in `norm`, with pixels in 0..1. Only attacks with `uses_step_size` read it.
         classes: number of classes of the dataset.
         seed: seed for all random numbers of the attack, 0..2**63-1.
+        norm: norm of the ball, `LINF` or `L2`.
     """
 
     epsilon: float
     step_size: float
     classes: int
     seed: int
+    norm: str = LINF
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,9 @@ class Attack:
         summary: one sentence for help texts.
         source: authors of the paper, its year and its arXiv number.
         builder: function that builds the attack, as "module:function"; imported when the attack runs. The function takes a
-            network, this declaration and `AttackSettings`. It returns a callable that turns images [B, C, H, W] in 0..1 and
-            labels int64 [B] into adversarial images of the same shape. Empty for a suite (an attack made of `parts`).
+            network, this declaration and `AttackSettings`. It returns an `engine.attack.walk.Walk`, or a callable that turns
+            images [B, C, H, W] in 0..1 and labels int64 [B] into adversarial images of the same shape. Empty for a suite (an
+            attack made of `parts`).
         cost: function that takes the numbers of steps and targets and returns the passes over one batch when the attack
             succeeds on no image, which is the most expensive case.
         steps: number of iterations, or of queries for a black-box attack; 0 for a suite.
@@ -69,10 +72,14 @@ class Attack:
         uses_step_size: True if the attack uses the setting `step_size`.
         min_classes: smallest number of classes for which the loss of the attack is defined.
         parts: attacks that make up a suite, in order. Each part attacks only the images on which all earlier parts failed.
-        norm: norm in which the distance from the original image is limited.
+        norms: norms in which the attack is defined.
         column: header of the attack's column in tables of networks; if empty, the title is used.
         library: Python distribution whose code runs the attack, recorded with its version in the fingerprint. Empty if the code
             is part of this project.
+        revision: version of an attack whose code is part of this project, raised whenever its results change.
+        by_image: True if the builder returns a `Walk`, whose random numbers belong to the image and not to its block.
+        nearest: True if the attack searches for the nearest adversarial image, anywhere in 0..1. An image counts as correct if
+            that image is farther away than epsilon.
         variant: additional entries for the fingerprint that distinguish this variant of the attack from others.
     """
 
@@ -89,15 +96,23 @@ class Attack:
     uses_step_size: bool = False
     min_classes: int = 2
     parts: tuple[Attack, ...] = ()
-    norm: str = LINF
+    norms: tuple[str, ...] = (LINF, L2)
     column: str = ""
     library: str = "torchattacks"
+    revision: int = 1
+    by_image: bool = False
+    nearest: bool = False
     variant: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def header(self) -> str:
         """The header of this attack's column in tables of networks."""
         return self.column or self.title
+
+    @property
+    def draws_by_block(self) -> bool:
+        """True if the random numbers of an image depend on the block in which it is attacked."""
+        return self.random_start and not self.by_image
 
     @property
     def prefix(self) -> str:

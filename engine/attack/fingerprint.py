@@ -13,17 +13,15 @@ from importlib.metadata import version
 from typing import Any
 
 from engine.attack.catalogue import NATURAL
-from engine.attack.declaration import Attack
+from engine.attack.declaration import Attack, AttackSettings
 
-# The first two fields identify the network. The third only divides the work into blocks.
-NOT_HASHED = ("checkpoint", "chosen", "block_images")
+OWN = "rampart"  # library of attacks whose code is part of this project
 
 
-def fingerprint(fields: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return a hash (12 hex characters) of all fields except those in `NOT_HASHED`, and a dict of all fields."""
-    compared = {name: value for name, value in fields.items() if name not in NOT_HASHED}
-    text = json.dumps(compared, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:12], dict(fields)
+def fingerprint(fields: Mapping[str, Any]) -> str:
+    """Return a hash (12 hex characters) of all fields."""
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def images_hash(indices: Iterable[int]) -> str:
@@ -32,25 +30,25 @@ def images_hash(indices: Iterable[int]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def attack_fields(attack: Attack | None, *, epsilon: float, step_size: float, classes: int) -> dict[str, Any]:
+def attack_fields(attack: Attack | None, settings: AttackSettings) -> dict[str, Any]:
     """Return the entries of a fingerprint that describe the attack. For a suite they include the entries of its parts.
 
     Args:
         attack: declaration of the attack; None for the natural accuracy (without an attack).
-        epsilon: radius of the ball around each image, with pixels in 0..1.
-        step_size: length of one step, with pixels in 0..1. It is recorded only if the attack uses it.
-        classes: number of classes of the dataset. An attack can have at most classes - 1 targets.
+        settings: radius, step size, classes, seed and norm. The step size is recorded only if the attack uses it, and the seed
+            only if the attack draws random numbers.
     """
     if attack is None:
         return {"attack": NATURAL, "norm": None, "epsilon": 0.0}
-    fields: dict[str, Any] = {"attack": attack.name}
-    if attack.library:
-        fields |= {"library": attack.library, "version": version(attack.library)}
-    fields |= {"norm": attack.norm, "epsilon": epsilon}
+    code = ({"library": attack.library, "version": version(attack.library)} if attack.library
+            else {"library": OWN, "version": str(attack.revision)})
+    fields: dict[str, Any] = {"attack": attack.name, **code, "norm": settings.norm, "epsilon": settings.epsilon}
     if attack.parts:
-        return fields | {"parts": [attack_fields(part, epsilon=epsilon, step_size=step_size, classes=classes)
-                                   for part in attack.parts]}
+        del fields["library"], fields["version"]
+        return fields | {"parts": [attack_fields(part, settings) for part in attack.parts]}
     if attack.uses_step_size:
-        fields["step_size"] = step_size
+        fields["step_size"] = settings.step_size
+    if attack.random_start:
+        fields["seed"] = settings.seed
     return {**fields, **attack.variant, "steps": attack.steps, "restarts": attack.restarts,
-            "random_start": attack.random_start, "targets": attack.targets_among(classes)}
+            "random_start": attack.random_start, "targets": attack.targets_among(settings.classes)}

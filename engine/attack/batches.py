@@ -1,0 +1,60 @@
+"""Attacks that take a whole batch at once, run block by block: those of torchattacks, and natural prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.attack.walk import Attacked
+
+
+class Batches:
+    """An attack on many images in fixed blocks, with the interface of `engine.attack.walk.Pool`.
+
+    The random numbers of a block depend on its number alone, so an interrupted attack continues at the next block.
+    """
+
+    def __init__(self, attack: Callable[[Tensor, Tensor], Tensor], images: Callable[[Tensor], Tensor], y: Tensor, *,
+                 seed: Callable[[int], int], size: int, iterations: int) -> None:
+        """Prepare the attack; nothing runs yet.
+
+        Args:
+            attack: images [n, C, H, W] and labels int64 [n] -> adversarial images. It may draw from torch's global generator.
+            images: positions int64 [n] -> natural images float32 [n, C, H, W].
+            y: labels of all images, int64 [N].
+            seed: number of a block -> seed of its random numbers.
+            size: images per block.
+            iterations: iterations that the attack spends on every image.
+        """
+        self._attack, self._images, self._y, self._seed = attack, images, y, seed
+        self.size, self.iterations, self.next = size, iterations, 0
+
+    @property
+    def over(self) -> bool:
+        """True after the last block."""
+        return self.next * self.size >= len(self._y)
+
+    @property
+    def active_iterations(self) -> int:
+        """Iterations spent on images that are still in the batch: none, because blocks are attacked at once."""
+        return 0
+
+    def step(self) -> list[Attacked]:
+        """Attack the next block and return its images. If the attack raises, the block can be attacked again."""
+        positions = torch.arange(self.next * self.size, min((self.next + 1) * self.size, len(self._y)), device=self._y.device)
+        torch.manual_seed(self._seed(self.next))
+        x_adv = self._attack(self._images(positions), self._y[positions]).detach()
+        self.next += 1
+        return [Attacked(int(position), False, image, 0.0, self.iterations)
+                for position, image in zip(positions.tolist(), x_adv, strict=True)]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the number of the next block."""
+        return {"next": self.next}
+
+    def load_state_dict(self, content: Mapping[str, Any]) -> None:
+        """Restore the position of `state_dict`."""
+        self.next = int(content["next"])

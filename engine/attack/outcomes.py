@@ -1,0 +1,76 @@
+"""The outcome of every stage of an evaluation for every image, as tensors that a checkpoint can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.attack.ball import distance
+from engine.attack.declaration import L2, LINF
+from engine.attack.walk import margins
+
+# In this order, so that the worst of several outcomes is the smallest.
+UNKNOWN, WRONG, CORRECT = -1, 0, 1
+COLUMNS = {"correct": torch.int8, "prediction": torch.int16, "margin": torch.float32, "linf": torch.float32, "l2": torch.float32,
+           "iterations": torch.int32}
+
+
+class Outcomes:
+    """Outcomes of one stage: one row per image, on the CPU.
+
+    Attributes:
+        columns: tensors [N] by name. correct: `CORRECT`, `WRONG`, or `UNKNOWN` where the stage has not covered the image yet.
+            prediction and margin (logit of the label minus the largest other logit): the network's, at the adversarial image.
+            linf, l2: distance of the adversarial image from the natural one. iterations: iterations spent on the image.
+    """
+
+    def __init__(self, images: int) -> None:
+        """Start without any outcome."""
+        self.columns = {name: torch.zeros(images, dtype=dtype) for name, dtype in COLUMNS.items()}
+        self.columns["correct"].fill_(UNKNOWN)
+
+    @property
+    def correct(self) -> Tensor:
+        """The column `correct`, int8 [N]."""
+        return self.columns["correct"]
+
+    def record(self, positions: Tensor, x: Tensor, x_adv: Tensor, y: Tensor, logits: Tensor, iterations: Tensor, *,
+               beyond: tuple[str, float] | None = None) -> None:
+        """Record the outcome of some images.
+
+        Args:
+            positions: int64 [n], their rows.
+            x, x_adv: natural and adversarial images [n, C, H, W].
+            y: labels, int64 [n].
+            logits: the network's logits at x_adv, [n, classes].
+            iterations: iterations spent, int [n].
+            beyond: (norm, epsilon) for attacks that search for the nearest adversarial image: an image whose adversarial image
+                is farther away than epsilon counts as correct, too.
+        """
+        far = {norm: distance(x_adv, x, norm) for norm in (LINF, L2)}
+        prediction = logits.argmax(1)
+        correct = prediction == y
+        if beyond is not None:
+            correct |= far[beyond[0]] > beyond[1] + 1e-6
+        values = {"correct": torch.where(correct, CORRECT, WRONG), "prediction": prediction, "margin": margins(logits, y),
+                  "linf": far[LINF], "l2": far[L2], "iterations": iterations}
+        for name, value in values.items():
+            self.columns[name][positions] = value.to("cpu", COLUMNS[name])
+
+    def inherit(self, positions: Tensor, before: Outcomes) -> None:
+        """Copy the rows of images that an earlier stage has already broken; this stage spends nothing on them."""
+        for name, column in self.columns.items():
+            column[positions] = before.columns[name][positions]
+        self.columns["iterations"][positions] = 0
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return copies of the columns."""
+        return {name: column.clone() for name, column in self.columns.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the columns of `state_dict`."""
+        for name, column in self.columns.items():
+            column.copy_(state[name])

@@ -1,0 +1,93 @@
+"""The protocol of an evaluation: everything that decides a robustness figure except the network.
+
+Networks attacked under equal protocols share a table. Nothing of the run enters a protocol: not its preset, not its method, and
+of its splits only the images that they lead to. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engine.attack.catalogue import ATTACKS
+from engine.attack.declaration import LINF, Attack, AttackSettings
+from engine.attack.fingerprint import attack_fields, fingerprint, images_hash
+from engine.config import AttackConfig, pixels_text
+
+MODE = "eval, float32"  # BatchNorm uses running statistics; images and weights are float32
+NORM_TITLES = {LINF: "L∞", "L2": "L2"}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The conditions of an evaluation.
+
+    Attributes:
+        dataset: registry name.
+        images: dataset indices of the attacked test images, in order.
+        settings: norm, epsilon, step size, classes and seed of the attacks.
+        attacks: names of the attacks, in order.
+        subset: dataset indices of the images that suites attack; equal to `images` unless the configuration limits them.
+        block_images: images per block. It matters only for attacks that draw the random numbers of a whole block at once.
+        worst_case_only: True if one cascade over all attacks finds the worst case and no attack has a column of its own.
+    """
+
+    dataset: str
+    images: Sequence[int]
+    settings: AttackSettings
+    attacks: Sequence[str]
+    subset: Sequence[int]
+    block_images: int
+    worst_case_only: bool = False
+
+    @classmethod
+    def of(cls, config: AttackConfig, *, classes: int, images: Sequence[int], subset: Sequence[int]) -> Protocol:
+        """Return the protocol of a configuration for a dataset with this number of classes."""
+        return cls(config.dataset, images, settings_of(config, classes), config.attacks, subset, config.batch_size,
+                   config.worst_case_only)
+
+    def images_of(self, attack: Attack) -> Sequence[int]:
+        """Return the dataset indices of the images that an attack covers."""
+        return self.subset if attack.parts else self.images
+
+    def fields(self) -> dict[str, Any]:
+        """Return the protocol as plain values for JSON, all of which enter the hash."""
+        attacks = [self.part(ATTACKS[name]) for name in self.attacks]
+        shared = {"dataset": self.dataset, "norm": self.settings.norm, "epsilon": self.settings.epsilon, "images": len(self.images),
+                  "images_hash": images_hash(self.images), "seed": self.settings.seed, "mode": MODE, "attacks": attacks}
+        return shared | ({"worst_case_only": True} if self.worst_case_only else {})
+
+    def part(self, attack: Attack) -> dict[str, Any]:
+        """Return the part of the protocol that decides the figure of one attack."""
+        images = self.images_of(attack)
+        block = {"block_images": self.block_images} if attack.draws_by_block else {}
+        return attack_fields(attack, self.settings) | {"images": len(images), "images_hash": images_hash(images)} | block
+
+    @property
+    def hash(self) -> str:
+        """The short hash, 12 hex characters, by which tables group their rows."""
+        return fingerprint(self.fields())[0]
+
+    @property
+    def title(self) -> str:
+        """The protocol in one line, for example "L∞ 8/255, 10,000 images: FGSM, PGD-20, AutoAttack"."""
+        return title_of(self.fields())
+
+
+def settings_of(config: AttackConfig, classes: int) -> AttackSettings:
+    """Return the settings that a configuration gives to every attack, with the radius and step size of its norm."""
+    return AttackSettings(config.radius, config.step, classes, config.seed, config.norm)
+
+
+def title_of(fields: Mapping[str, Any]) -> str:
+    """Return the title of a protocol from its fields, as the run log stores them."""
+    names = [ATTACKS[part["attack"]].title for part in fields["attacks"] if part["attack"] in ATTACKS]
+    what = f"worst case of {', '.join(names)}" if fields.get("worst_case_only") else ", ".join(names)
+    return f"{ball_text(fields['norm'], fields['epsilon'])}, {fields['images']:,} images: {what}"
+
+
+def ball_text(norm: str, epsilon: float) -> str:
+    """Return a norm and a radius as text, for example "L∞ 8/255"."""
+    return f"{NORM_TITLES.get(norm, norm)} {pixels_text(epsilon) if norm == LINF else f'{epsilon:g}'}"
+
