@@ -1,4 +1,4 @@
-"""Numbers and names as text. Accuracies are fractions (0..1) until they are written as percent."""
+"""Functions that format numbers and names as text. They take accuracies as fractions (0..1) and write them in per cent."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def missing(value: object) -> TypeIs[None]:
 
 
 def shown(value: object) -> str:
-    """Return a value as text; "" for a missing value."""
+    """Return a value as text, or "" if it is missing."""
     return "" if missing(value) else str(value)
 
 
@@ -48,7 +48,7 @@ def interval(low: float | None, high: float | None) -> str:
 
 
 def with_interval(value: float | None, low: float | None, high: float | None) -> str:
-    """Return (0.938, 0.847, 0.975) as "93.8 % (84.7 to 97.5 %)"; no parentheses if the interval is missing."""
+    """Return (0.938, 0.847, 0.975) as "93.8 % (84.7 to 97.5 %)", or as "93.8 %" if the interval is missing."""
     return accuracy(value) if missing(low) or missing(high) else f"{accuracy(value)} ({interval(low, high)})"
 
 
@@ -67,7 +67,7 @@ def duration(seconds: float | None) -> str:
 
 
 def coarse(seconds: float) -> str:
-    """Return a duration in its largest unit: 190 as "3 min"."""
+    """Return a duration in its largest unit only: 190 seconds as "3 min"."""
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{int(seconds // size)} {unit}"
@@ -75,7 +75,7 @@ def coarse(seconds: float) -> str:
 
 
 def moment(seconds: float | None) -> str:
-    """Return a Unix time as "2026-11-20 12:05" in local time: unlike an age, it stays true on a page left open."""
+    """Return a Unix time as "2026-11-20 12:05" in local time. Unlike an age, this stays true on a page left open."""
     return EMPTY if missing(seconds) else time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
@@ -95,31 +95,36 @@ def plural(number: int, noun: str) -> str:
 
 
 def epsilon(value: float | None) -> str:
-    """Return a radius in pixel space: 8/255 as "8/255", 0.15 as "0.15"."""
+    """Return an attack radius in pixel space as text: 8/255 as "8/255", 0.15 as "0.15"."""
     return EMPTY if missing(value) else pixels_text(value)
 
 
 def escape(text: object) -> str:
-    """Return text from a file or a user, safe inside HTML."""
+    """Escape text from a file or a user, so that it is safe inside HTML."""
     return html.escape(str(text), quote=True)
 
 
 def dataset_title(name: str) -> str:
-    """Return a dataset's title; the bare name if this version does not know it."""
+    """Return a dataset's title, or its name if this version does not know the dataset."""
     return DATASETS[name].title if name in DATASETS else name
 
 
 def network_labels(titles: Sequence[str], runs: Sequence[str]) -> list[str]:
-    """Return each title, followed by the last part of its run's id if several networks share it: "ARNAS · 7f3c"."""
+    """Return a distinct label for each network: its title, and if networks share a title, the end of the run id: "ARNAS · 7f3c".
+
+    Args:
+        titles: one title per network.
+        runs: the id of each network's run.
+    """
     counts = Counter(titles)
     return [title if counts[title] == 1 else f"{title}\u00a0·\u00a0{run.rsplit('-', 1)[-1]}" for title, run in zip(titles, runs)]
 
 
 def unequal_sizes(networks: pd.DataFrame) -> str:
-    """Return a warning if networks that are shown together differ in size by more than 5 %, else "".
+    """Return a warning if networks that are shown together differ in size by more than 5 %, or "" if they do not.
 
     Args:
-        networks: one row each, with parameters and macs; NaN where unknown.
+        networks: one row per network, with the columns parameters and macs (NaN if unknown).
     """
     sizes = {unit: networks[name].dropna().tolist() for name, unit in (("parameters", "parameters"), ("macs", "MACs"))}
     spans = {unit: f"{count(min(values))} to {count(max(values))} {unit}" for unit, values in sizes.items() if differ(values)}
