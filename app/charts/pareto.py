@@ -31,7 +31,7 @@ SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star")
 def marker_sizes(values: Sequence[float | None]) -> list[float]:
     """Return marker diameters in pixels, such that a marker's area grows linearly with its value.
 
-    Markers without a value get the smallest diameter. If all known values are equal, or none is known, all markers are equal.
+    Markers without a value get the smallest diameter. If all known values are equal, or none is known, all diameters are equal.
     """
     known = [float(value) for value in values if value is not None and value == value]
     if not known or max(known) == min(known):
@@ -74,7 +74,7 @@ def networks_figure(frame: pd.DataFrame, attack: str, *, size: str = "", colour:
 def labels_of(frame: pd.DataFrame) -> list[str]:
     """Return the label of each network's point.
 
-    If several networks lie at the same point, the first one gets all their names as its label and the others get "".
+    If several networks share a point, the first one gets all their names as its label and the others get "".
     """
     points = list(zip(frame["natural"], frame["adversarial"], strict=True))
     together = {point: [label for label, other in zip(frame["label"], points, strict=True) if other == point] for point in points}
