@@ -46,8 +46,8 @@ def networks_figure(frame: pd.DataFrame, attack: str, *, size: str = "", colour:
     """Return the plot of the attacked networks of one group, with their Pareto front.
 
     Args:
-        frame: rows of `RunLog.pareto_networks` that share one fingerprint (the same attack on the same images), with an additional
-            column `label`, the name of the network in the plot.
+        frame: rows of `RunLog.pareto_networks` that share one fingerprint (the same attack on the same images), with an
+            additional column `label`, the name of the network in the plot.
         attack: title of the attack, for the label of the axis.
         size: quantity that the area of a marker shows: "parameters", "macs", or "" if all markers are equal.
         colour: quantity that the colour of a marker shows: "front" (on the front or dominated), "method", "parameters" or "macs".

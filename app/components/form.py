@@ -89,7 +89,7 @@ def with_unit(info: FieldInfo, value: Any) -> str:
 
 
 def unit_of(info: FieldInfo) -> str:
-    """Return the unit of a field, or "" if it has none. Pixel values (0..1) have no unit."""
+    """Return the unit of a field, for example "pixels", or "" if it has none."""
     return setting_of(info).unit
 
 
@@ -103,7 +103,7 @@ def bounds_text(info: FieldInfo) -> str:
 
 
 def help_text(name: str, info: FieldInfo, published: Any) -> str:
-    """Return the help of a field as Markdown: meaning, range, published or default value with its source, and command-line flag."""
+    """Return the help of a field as Markdown: its meaning, range, published (or default) value with source, and flag."""
     lines = [str(info.description)]
     if bounds_text(info):
         unit = " (pixel space; 8/255 may be typed)" if is_pixels(info) else f" {unit_of(info)}" if unit_of(info) else ""
@@ -202,7 +202,7 @@ def _has_no_effect(group: str, cls: type[RunConfig], added: Sequence[str] | None
 
 
 def _field(cls: type[RunConfig], name: str, preset: Mapping[str, Any], published: Any, values: FormValues, key: str) -> None:
-    """Draw the widget of a field with a line below it: the problem with its value, or the published value if that is different."""
+    """Draw the widget of a field. Below it, draw the problem with its value, or the published value if that is different."""
     info = cls.model_fields[name]
     _widget(name, info, published, key)
     value = values.changes.get(name, preset[name])
