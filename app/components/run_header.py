@@ -58,7 +58,7 @@ def _title(run: dict[str, Any]) -> None:
 
 
 def why(run: dict[str, Any]) -> str:
-    """Return the reason why a run has failed: its recorded cause and, if it adds anything, the last error that the run reported."""
+    """Return the reason why a run has failed: its recorded cause, with the last error it reported if that adds anything."""
     cause = shown(run.get("cause")) or "The cause is unknown; see the log below."
     alerts = session.run_log().alerts(run["id"])
     errors = [str(text) for text in alerts[alerts["level"] == "error"]["text"]]

@@ -131,4 +131,4 @@ def _slim(cell: CellText) -> dict[str, Any]:
 
 
 def _nothing() -> None:
-    """Do nothing. Streamlit requires a callback for each value that the component reports, but `table` reads the values itself."""
+    """Do nothing. Streamlit reports a value of a component only if a callback exists, but `table` reads the values itself."""
