@@ -33,27 +33,30 @@ def shown(value: object) -> str:
 
 
 def percent(fraction: float | None, digits: int = 1) -> str:
-    """Return 0.9561 as "95.6 %", and a dash for a missing value."""
+    """Return a fraction in per cent: 0.9561 as "95.6 %", and a missing value as a dash."""
     return EMPTY if missing(fraction) else f"{100 * fraction:.{digits}f} %"
 
 
 def accuracy(value: float | None) -> str:
-    """Return 0.9384 as "93.8 %", and "not measured" for a missing value."""
+    """Return an accuracy in per cent: 0.9384 as "93.8 %", and a missing value as "not measured"."""
     return NOT_MEASURED if missing(value) else percent(value)
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """Return (0.918, 0.967) as "91.8 to 96.7 %", and a dash if an end is missing."""
+    """Return an interval in per cent: 0.918 and 0.967 as "91.8 to 96.7 %". If an end is missing, return a dash."""
     return EMPTY if missing(low) or missing(high) else f"{100 * low:.1f} to {100 * high:.1f} %"
 
 
 def with_interval(value: float | None, low: float | None, high: float | None) -> str:
-    """Return (0.938, 0.847, 0.975) as "93.8 % (84.7 to 97.5 %)", or as "93.8 %" if the interval is missing."""
+    """Return an accuracy with its interval: 0.938, 0.847 and 0.975 as "93.8 % (84.7 to 97.5 %)".
+
+    If the interval is missing, return only the accuracy.
+    """
     return accuracy(value) if missing(low) or missing(high) else f"{accuracy(value)} ({interval(low, high)})"
 
 
 def duration(seconds: float | None) -> str:
-    """Return 75 as "1 min 15 s", 4000 as "1 h 6 min", and a dash for a missing value."""
+    """Return a duration in words: 75 as "1 min 15 s", 4000 as "1 h 6 min", and a missing value as a dash."""
     if missing(seconds) or not math.isfinite(seconds):
         return EMPTY
     whole = max(0, round(seconds))
@@ -80,7 +83,7 @@ def moment(seconds: float | None) -> str:
 
 
 def count(number: float | None) -> str:
-    """Return 4520394 as "4.52 million", 1797 as "1,797", and a dash for a missing value."""
+    """Return a number as text: 4520394 as "4.52 million", 1797 as "1,797", and a missing value as a dash."""
     if missing(number):
         return EMPTY
     for size, word in ((1e9, "billion"), (1e6, "million")):
@@ -90,7 +93,7 @@ def count(number: float | None) -> str:
 
 
 def plural(number: int, noun: str) -> str:
-    """Return "1 network" or "3 networks"."""
+    """Return a number with its noun in the singular or plural, for example "1 network" or "3 networks"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
@@ -110,7 +113,9 @@ def dataset_title(name: str) -> str:
 
 
 def network_labels(titles: Sequence[str], runs: Sequence[str]) -> list[str]:
-    """Return a distinct label for each network: its title, and if networks share a title, the end of the run id: "ARNAS · 7f3c".
+    """Return a label for each network that distinguishes it from the others.
+
+    The label is the title. If several networks have this title, the last part of the run id follows: "ARNAS · 7f3c".
 
     Args:
         titles: one title per network.

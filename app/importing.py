@@ -28,14 +28,14 @@ REFUSED = 2  # exit code of an import that was refused with a message
 
 @dataclass(frozen=True)
 class Item:
-    """One run to import.
+    """One import, which creates one run.
 
     Attributes:
         name: the file name that the page shows.
         arguments: arguments of `rampart import`, which are the file followed by flags.
         files: (name, function that returns the content) of each uploaded file. They are written to a temporary folder for as long
             as the process runs.
-        identity: ids of the uploads; for a file on this machine, its path, modification time and size.
+        identity: ids of the uploaded files or, for a file on this machine, its path, modification time and size.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Item:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """A key that two items share only if they import the same file with the same arguments."""
+        """A key for recognising an import that was done before. It holds the identity of the file and the arguments."""
         return self.identity, self.arguments
 
 
@@ -65,7 +65,7 @@ class Imports:
     Attributes:
         runs: folder of all runs.
         items: the runs to import, in order.
-        outcomes: the results of the items that are done, in the same order.
+        outcomes: the results of the items that are done, in the order of `items`.
         started: value of `time.monotonic()` when the current item started.
     """
 

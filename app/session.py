@@ -97,8 +97,8 @@ class Hub:
     def watch(self, topic: str) -> str:
         """Start watching a topic and return its current signature.
 
-        Call this before a panel queries its data. A change that happens during the queries then differs from this signature,
-        and the panel is redrawn after the next poll.
+        Call this before a panel queries its data. A change during the queries then makes the signature differ at the next
+        poll, and the panel is redrawn.
         """
         signature = self.signature(topic)
         with self._lock:
@@ -219,7 +219,7 @@ def content_hash(frame: pd.DataFrame) -> int:
 
 
 def silence_minutes(silent_s: float | None) -> int:
-    """Return the whole minutes since a run's last event, 0 if unknown. Whole minutes avoid a redraw every second."""
+    """Return the whole minutes since a run's last event, or 0 if it is unknown. Whole minutes avoid a redraw every second."""
     return int(silent_s // 60) if silent_s is not None and silent_s >= 60 else 0
 
 

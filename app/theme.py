@@ -22,7 +22,8 @@ class OperationStyle:
     Attributes:
         title: full name, for example "separable convolution 3×3".
         short: label on an edge, for example "sep 3×3".
-        colour: hex colour. A test checks that all of them stay distinct under the three common colour-vision deficiencies.
+        colour: hex colour. A test checks that the colours of all operations are distinct under the three common colour-vision
+            deficiencies.
         dash: Plotly's name of the line's dash pattern, which helps readers who cannot tell the colours apart.
         width: line width in pixels.
     """

@@ -66,7 +66,7 @@ def heat_map(matrix: pd.DataFrame) -> go.Figure:
 
 
 def lines(history: pd.DataFrame) -> go.Figure:
-    """Return one small chart per edge of a cell, with one line per operation: its weight over the steps.
+    """Return a figure with one small chart per edge of a cell, which shows the weight of each operation over the steps.
 
     The charts form a triangle. The row of a chart is the node that the edge ends in, and the column is the state that the edge
     starts from.
@@ -101,7 +101,9 @@ def lines(history: pd.DataFrame) -> go.Figure:
 
 
 def edge_weights(history: pd.DataFrame) -> go.Figure:
-    """Return one chart per node of a cell that shows the weights of the edges into the node over the steps, as stacked areas.
+    """Return a figure with one chart per node of a cell. It shows the weights of the edges into the node over the steps.
+
+    The weights are drawn as stacked areas.
 
     Args:
         history: table from `RunLog.edge_lines` with columns edge, step and edge_weight. At each step, the weights of the edges

@@ -1,4 +1,4 @@
-"""The look that all figures share: transparent background, font, margins and hover labels. Also an empty figure.
+"""The look that all figures share: transparent background, font, margins and hover labels.
 
 The style sheet sets the colours of text, grid and hover labels, so one figure serves the light and the dark theme.
 """

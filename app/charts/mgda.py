@@ -56,7 +56,7 @@ def weights_and_angle(objectives: pd.DataFrame) -> go.Figure:
 
 
 def _add_angles(figure: go.Figure, objectives: pd.DataFrame, lines: dict[str, dict[str, Any]]) -> None:
-    """Draw the lower half of `weights_and_angle`.
+    """Add the angles between the gradients of objectives to the lower half of the figure of `weights_and_angle`.
 
     Args:
         figure: the figure to draw in.
@@ -78,7 +78,7 @@ def degrees(cosine: pd.Series) -> pd.Series:
 
 
 def in_words(shares: pd.DataFrame) -> str:
-    """Return one sentence about the objective that MGDA has ignored most often in the last steps.
+    """Return one sentence about the objective that MGDA has ignored most often in the last steps, or that it ignored none.
 
     Args:
         shares: table from `RunLog.share_at_vertex` with one row per objective and columns objective, share_ignored (share of

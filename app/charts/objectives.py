@@ -28,7 +28,7 @@ def title_of(name: str) -> str:
 
 
 def label_of(name: str) -> str:
-    """Return the title of an objective without "loss", for use as the label of a line: "natural"."""
+    """Return the title of an objective without "loss", as the label of a line: "natural" for the natural loss."""
     return title_of(name).removesuffix(" loss")
 
 
@@ -65,7 +65,9 @@ def rows_of(names: Sequence[str]) -> int:
 
 
 def further_losses(objectives: pd.DataFrame) -> go.Figure:
-    """Return one small chart per objective that `further` names, because each loss has its own unit and scale.
+    """Return a figure with one small chart for each objective that `further` names.
+
+    The losses have separate charts because each has its own unit and scale.
 
     Args:
         objectives: table from `RunLog.objectives`.

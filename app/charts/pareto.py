@@ -74,7 +74,7 @@ def networks_figure(frame: pd.DataFrame, attack: str, *, size: str = "", colour:
 def labels_of(frame: pd.DataFrame) -> list[str]:
     """Return the label of each network's point.
 
-    If several networks share a point, the first one gets all their names as its label and the others get "".
+    If the points of several networks coincide, the first network gets the names of all as its label and the others get "".
     """
     points = list(zip(frame["natural"], frame["adversarial"], strict=True))
     together = {point: [label for label, other in zip(frame["label"], points, strict=True) if other == point] for point in points}

@@ -194,7 +194,7 @@ def config_form(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], *, k
 
 
 def _has_no_effect(group: str, cls: type[RunConfig], added: Sequence[str] | None) -> bool:
-    """Return True if the settings of a group are hidden because they belong to an added objective that is not chosen."""
+    """Return True if the settings of a group have no effect because they belong to an added objective that is not chosen."""
     if group == "Added objectives":
         return not added
     could_be_added = "added_objectives" in cls.model_fields and "curvature" in _several(cls.model_fields["added_objectives"])
@@ -296,8 +296,12 @@ def _widget(name: str, info: FieldInfo, published: Any, key: str) -> None:
 def _several(info: FieldInfo, held: Sequence[str] = ()) -> list[str]:
     """Return the names that the user can choose in a field that holds several names.
 
-    They are the names that the field's type lists. If the type lists none, they are all attacks of the catalogue and the names
-    in `held`, which the field already holds, because PGD with an unusual number of steps is not in the catalogue.
+    If the type of the field lists names, these are the choices. Otherwise the choices are all attacks of the catalogue.
+
+    Args:
+        info: the field.
+        held: names that the field holds now. They are added to the attacks, because the catalogue lists PGD only with common
+            numbers of steps.
     """
     listed = typing.get_args(typing.get_args(info.annotation)[0])
     return list(listed or dict.fromkeys((*ATTACKS, *held)))

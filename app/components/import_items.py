@@ -48,7 +48,7 @@ class Answers:
     """The user's answers to the questions about the files, as flags of `rampart import`.
 
     Attributes:
-        flags: flags with their values for files of each form (kind of file), by form.
+        flags: flags of `rampart import` with their values, by form (kind of file).
         form: form that the user has chosen for a single file, or None if its file name decides.
         problem: one sentence that says why nothing can be imported yet, or "" if nothing is missing.
     """
@@ -73,7 +73,7 @@ def choose_files() -> Chosen:
 
 
 def named(text: str) -> Chosen:
-    """Return the file that a typed path on this machine names. An empty text chooses no file."""
+    """Return the file at a typed path on this machine, or the problem with the path. An empty text chooses no file."""
     text = text.strip()
     if not text:
         return Chosen()
@@ -187,7 +187,8 @@ def _dataset(column: DeltaGenerator, *, needed: bool, alone: bool) -> str | None
 def _of_checkpoint(runs: pd.DataFrame) -> tuple[list[str], str]:
     """Draw the questions about checkpoints and return (flags, problem).
 
-    They ask for the genotype, the placement of its cells in the network, and the normalisation of pixels in training.
+    The questions are about the genotype, the order of its cells in the network, and the normalisation of pixels in training.
+    `problem` is a sentence that says why an answer is invalid or missing, or "".
     """
     source = genotype_source(runs, key="import", preselect=False)
     flags = ["--genotype", str(source.changes.get("genotype", "")) or str(source.parent or "")]

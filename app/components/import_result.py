@@ -1,4 +1,4 @@
-"""The box that shows the result of an import: the new run with the facts read from its file, or the reason of a refusal."""
+"""The box that shows the result of an import: the new run with the facts read from its file, or why it was refused."""
 
 from __future__ import annotations
 

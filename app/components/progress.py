@@ -1,4 +1,4 @@
-"""The progress of a run as a bar with the amount done, the time left and a counter that increases every few seconds."""
+"""The progress of a run as a bar with the amount done, the time left and the number of forward passes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The actions stop, kill and resume. They have the same texts on every page that offers them, and their answers are kept here."""
+"""The actions stop, kill and resume, with the texts that all pages show for them and the answer to the last request."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class Action:
         icon: name of the button's Material icon.
         help: text that is shown when the pointer rests on the button.
         done: sentence that is shown once the request has been accepted.
-        request: function that sends the request, given the runs folder and the run id. It raises RampartError to refuse.
+        request: function that sends the request, given the runs folder and the run id. It raises RampartError if the
+            request is refused.
     """
 
     label: str

@@ -153,9 +153,9 @@ TRAINING_LOSSES = {"natural": "on natural images", "trades": "TRADES: natural + 
 
 
 def _notes(run: dict[str, Any]) -> dict[str, str]:
-    """Return the notes below the numbers of a retraining, by name of the number; {} for other kinds of run.
+    """Return the notes below the numbers of a retraining, by name of the number. Other kinds of run have no notes.
 
-    They give the attack under which the adversarial accuracy is measured, and the loss that is trained.
+    The notes give the attack under which the adversarial accuracy is measured, and the loss that is trained.
     """
     if run["kind"] != "retrain":
         return {}

@@ -19,7 +19,10 @@ from engine.errors import GenotypeError
 
 
 def outcome(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
-    """Draw the cells on the left and the attack tables on the right. Draw nothing while the chain has neither.
+    """Draw the cells on the left and the attack tables on the right.
+
+    A hand-made network is described in words instead. For any other network, draw nothing while its genotype is unknown. For an
+    unfinished search, draw nothing until its network has been attacked.
 
     Args:
         run: row of the run whose page is open, from `RunLog.runs`.

@@ -127,7 +127,7 @@ def _fields(kind: str, method: str | None) -> Mapping[str, FieldInfo]:
 
 
 def _value(fields: Mapping[str, FieldInfo], name: str, value: Any) -> str:
-    """Return the value of a setting with its unit as text. If this version does not know the setting, it has no unit."""
+    """Return the value of a setting with its unit as text. The unit of an unknown setting is left out."""
     if name == "dataset":
         return dataset_title(value)
     return with_unit(fields[name], value) if name in fields else str(value)

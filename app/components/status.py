@@ -12,7 +12,8 @@ def status_chip_html(status: str, cause: str | None = None, silent_s: float | No
     Args:
         status: status of the run: queued, running, stopping, stopped, finished or failed.
         cause: short reason for the status, which is shown after the chip, or None.
-        silent_s: seconds since the last event of the run. From 60 on, an unfinished run shows a note like "no news for 4 min".
+        silent_s: seconds since the last event of the run. From 60 s on, a running or stopping run shows a
+            note like "no news for 4 min".
     """
     glyph, tone = theme.STATUS.get(status, ("?", "muted"))
     chip = (f'<span class="rp-chip rp-tone-{tone}" data-status="{escape(status)}"><span class="rp-glyph" aria-hidden="true">'

@@ -150,8 +150,8 @@ def _order(name: str) -> int:
 def _placed(cell: Cell) -> tuple[Placement, tuple[int, ...]]:
     """Return (positions of the states and edges of a cell, states that the output concatenates).
 
-    The inputs of the cell are in layer 0. Each node is two layers after the last of the states it reads, so that the odd layers
-    are free for labels. The output is in the last layer.
+    A state is an input or a node of the cell. The inputs are in layer 0. Each node is two layers after the last of the states
+    that it reads, so that the odd layers are free for labels. The output is in the last layer.
     """
     layer = {0: 0, 1: 0}
     for _, source, target in cell.incoming():

@@ -108,8 +108,12 @@ def _neighbours(segments: Sequence[tuple[Hashable, Hashable]]) -> tuple[_Neighbo
 def _ordered(rows: list[list[Hashable]], segments: Sequence[tuple[Hashable, Hashable]]) -> list[list[Hashable]]:
     """Return the orders of all layers with the fewest crossings that barycentre sweeps find.
 
-    A sweep goes through the layers, alternately forwards and backwards, and sorts each by the mean position of its neighbours in
-    the layer before (forwards) or after it (backwards). The order of the first layer stays fixed.
+    A sweep goes through the layers, alternately forwards and backwards. It sorts the nodes and points of each layer by the mean
+    position of their neighbours in the layer that the sweep has just left. The order of the first layer stays fixed.
+
+    Args:
+        rows: nodes and points of each layer, from top to bottom.
+        segments: (start, end) of the part of an edge between two adjacent layers.
     """
     before, after = _neighbours(segments)
     best, fewest = [list(row) for row in rows], crossings(rows, segments)

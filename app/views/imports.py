@@ -36,7 +36,7 @@ KINDS = (
 
 
 def work() -> Imports | None:
-    """Return the last imports that this browser tab has started, running or done, or None if it has started none."""
+    """Return the imports that this browser tab has started last, which may still be running, or None if it has started none."""
     return st.session_state.get("import.work")
 
 

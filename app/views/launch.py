@@ -1,4 +1,4 @@
-"""The Launch page, on which the user chooses a run, sees its differences from the paper and its command, and starts it."""
+"""The Launch page, on which the user chooses a run, compares its settings with the paper, sees its command and launches it."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Choice:
 
     @property
     def form_key(self) -> str:
-        """Prefix of the keys of the form. It differs for each choice and each imported file, which thus start a new form."""
+        """Prefix of the keys of the form. Each choice and each imported file has another prefix and so starts a new form."""
         parts = ("launch", self.kind, self.method or "", self.dataset, self.preset, str(_imported()["number"]))
         return ".".join(parts)
 
@@ -121,7 +121,7 @@ def choose(runs: pd.DataFrame) -> Choice:
 
 
 def _paper_words(kinds: Sequence[str], method: str | None, dataset: str) -> str:
-    """Return a description of the preset `paper` for a chain of runs of these kinds. It counts settings that are not published."""
+    """Return a description of the preset `paper` for a chain of runs of these kinds."""
     chain = [(kind, build(kind, method, dataset, "paper")) for kind in kinds]
     return paper_words(kinds[0], method, dataset, sum(len(rows) for _, rows in _differences(chain)))
 

@@ -78,7 +78,7 @@ def networks_sentence(rows: pd.DataFrame) -> str:
 
 @live_panel("runs", key="pareto_networks")
 def networks() -> None:
-    """Draw the choice of an attack, and the plot of all networks that were measured under it on the same images."""
+    """Draw the choice of an attack, and the plot of all networks that were measured under this attack on the same images."""
     section("Attacked networks", "retrained networks, test split")
     frame = session.run_log().pareto_networks()
     if frame.empty:

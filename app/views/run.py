@@ -126,7 +126,7 @@ def notes(run_id: str) -> None:
 
 
 def curves(run_id: str, kind: str) -> None:
-    """Draw the natural and adversarial loss and accuracy of a run and, for a search that weighs losses, the weights."""
+    """Draw the natural and adversarial loss and accuracy of a run and, for a search that weighs losses, their weights."""
     run_log = session.run_log()
     split, words = SPLITS[kind]
     one_network = kind != "search" or on_supernet(run_id)
@@ -165,7 +165,7 @@ def further_losses(frame: pd.DataFrame) -> None:
 def lacks(run_id: str, name: str) -> bool:
     """Return True if the search method of a run is known and has no setting with this name.
 
-    The method is asked, because a run of an older version may lack a setting that its method has.
+    This looks at the settings of the method, not of the run, because a run of an older version may lack a newer setting.
     """
     method = session.run_log().run(run_id)["method"]
     return method in METHODS and name not in METHODS[method].config.model_fields
@@ -218,7 +218,8 @@ def log(run_id: str) -> None:
     tail = read_tail(session.runs_root() / run_id / "log.txt")
     alerts = session.run_log().alerts(run_id)
     errors = [str(text) for text in alerts[alerts["level"] == "error"]["text"]]
-    for pinned in errors[-1:] or [tail.error] * bool(tail.error):  # an error that the run reported is clearer than an exception in log.txt
+    # An error that the run has reported is clearer than an exception in log.txt, so it comes first.
+    for pinned in errors[-1:] or [tail.error] * bool(tail.error):
         st.html(f'<div class="rp-problem" role="alert"><b>Last error</b> {escape(pinned)}</div>')
     wanted = st.text_input("Filter lines", key="run_log_filter", placeholder="Only lines that contain …",
                            label_visibility="collapsed")

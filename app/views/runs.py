@@ -1,4 +1,4 @@
-"""The Runs page, which lists all runs with status, accuracies and progress, and from which they can be opened or stopped."""
+"""The Runs page, which lists all runs with status, accuracies and progress, and can open, stop and resume them."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def row_of(run: pd.Series) -> Row:
 def split_of(run: pd.Series) -> str:
     """Return the split on which the accuracies of a run were measured.
 
-    A search that measures candidates does so on the select split, other searches on the alphas split.
+    It depends on the kind of run. A search that measures candidates uses the select split, other searches use the alphas split.
     """
     candidates = run["kind"] == "search" and shown(run["accuracy_of"]).startswith("select split")
     return "select split" if candidates else SPLITS.get(run["kind"], "")
