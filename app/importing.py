@@ -23,7 +23,7 @@ from engine.errors import first_line
 
 ROOT = Path(__file__).resolve().parents[1]
 _LOGGER = logging.getLogger(__name__)
-REFUSED = 2  # exit code of an import that was refused with a message
+REFUSED = 2  # exit code of `rampart import` if it refuses the file with a message
 
 
 @dataclass(frozen=True)

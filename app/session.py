@@ -191,7 +191,7 @@ class Hub:
             return
         self._next_check = time.monotonic() + SUPERVISOR_CHECK_S
         rows = self.log.runs()
-        # A queued run that gives a cause waits for its parent run, which needs no supervisor.
+        # A queued run that has a cause waits for its parent run. A run without one waits for the supervisor.
         if ((rows["status"] == "queued") & (rows["cause"].fillna("") == "")).any():
             requests.ensure_supervisor(self.root)
 

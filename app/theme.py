@@ -59,7 +59,7 @@ FURTHER_SERIES = (("#0F9D76", "dash"), ("#AF33A9", "dot"), ("#A88C50", "dashdot"
 FRONT = "#0F9D76"
 DOMINATED = "#868D96"
 
-# Status -> (glyph, tone). The style sheet defines the tones; the status itself is always written next to the glyph.
+# Status -> (glyph, tone). The style sheet defines the tones (colours). The status is always written next to the glyph.
 STATUS = {
     "queued": ("○", "muted"),
     "running": ("●", "live"),

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from app import theme
 from app.charts.frame import blank, themed
 
-# name in the run log -> (row, series, legend text, dash)
+# Name in the run log -> (row of the figure, series in theme.SERIES, text in the legend, dash).
 LINES = {
     "natural_accuracy": ("accuracy", "natural", "natural", "solid"),
     "adversarial_accuracy": ("accuracy", "adversarial", "adversarial", "solid"),

@@ -46,7 +46,7 @@ def ordered(attacks: pd.DataFrame) -> pd.DataFrame:
     tops = sorted((row for row in records if not _is_part(row)), key=lambda row: row["attack"] != NATURAL)
     names = {row["attack"] for row in tops}
     rows = [row for top in tops for row in (top, *(part for part in records if part.get("part_of") == top["attack"]))]
-    # A suite that is still being measured has parts but no row of its own yet.
+    # A suite of attacks that is still being measured has rows for its parts, but not yet one for the suite.
     rows += [row for row in records if _is_part(row) and row["part_of"] not in names]
     return pd.DataFrame(rows, columns=attacks.columns)
 

@@ -26,7 +26,7 @@ from engine.exchange.forms import CURVES, ENDINGS, FORMS, form_of
 
 FORM_TITLES = {"genotype": "Genotype", "log": "Log of a search", "curves": "Curves of E2RNAS's search",
                "checkpoint": "Checkpoint"}
-LARGEST_UPLOAD = 200  # MB; must equal server.maxUploadSize in app/.streamlit/config.toml
+LARGEST_UPLOAD = 200  # MB; at most server.maxUploadSize in app/.streamlit/config.toml
 PLACES = {"upload": "Drop files", "path": "Path on this machine"}
 
 

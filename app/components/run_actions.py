@@ -14,7 +14,7 @@ from engine import requests
 from engine.errors import RampartError
 
 ANSWER = "actions.answer"
-ANSWER_S = 60.0  # an answer is shown for this time
+ANSWER_S = 60.0  # seconds for which an answer is shown
 
 
 @dataclass(frozen=True)

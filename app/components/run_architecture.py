@@ -19,7 +19,7 @@ from app.drawing.cell_graph import cell_graph, changed_edges, legend
 from app.formats import escape, plural
 from engine.architecture.genotype import Cell, Genotype, derive
 
-LINE_BUCKETS = 100  # points per line; 98 lines share the chart
+LINE_BUCKETS = 100  # points per line; few, because about 100 lines share a figure
 # Explanation of the heat map for a method without edge weights, and for a method with them.
 ROWS = ("Each row is an edge, from → to. The numbers are softmax weights, and each row adds up to 1.",
         "Each row is an edge, from → to, with its own weight, softmax(β). The numbers are softmax weights times the weight of "

@@ -174,7 +174,7 @@ def _spread(wanted: Sequence[float], row: Sequence[Hashable], gaps: Mapping[Hash
         if j:
             offset += (gaps[row[j - 1]] + gaps[item]) / 2
         offsets.append(offset)
-    pools: list[list[float]] = []  # [sum of the wanted heights, number of items] of neighbours that touch each other
+    pools: list[list[float]] = []  # [sum of wanted heights less offsets, number] of items that move together
     for want, shift in zip(wanted, offsets, strict=True):
         pools.append([want - shift, 1])
         while len(pools) > 1 and pools[-2][0] / pools[-2][1] >= pools[-1][0] / pools[-1][1]:

@@ -218,7 +218,7 @@ def log(run_id: str) -> None:
     tail = read_tail(session.runs_root() / run_id / "log.txt")
     alerts = session.run_log().alerts(run_id)
     errors = [str(text) for text in alerts[alerts["level"] == "error"]["text"]]
-    # An error that the run has reported is clearer than an exception in log.txt, so it comes first.
+    # An error that the run has reported is clearer than an exception in log.txt, so it is preferred.
     for pinned in errors[-1:] or [tail.error] * bool(tail.error):
         st.html(f'<div class="rp-problem" role="alert"><b>Last error</b> {escape(pinned)}</div>')
     wanted = st.text_input("Filter lines", key="run_log_filter", placeholder="Only lines that contain …",
