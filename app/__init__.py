@@ -1,1 +1,1 @@
-"""The dashboard: reads the run log, draws it, and sends requests through `engine.requests`. Never imports torch."""
+"""The dashboard, which reads the run log, draws it and sends requests through `engine.requests`. It never imports torch."""

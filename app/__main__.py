@@ -1,4 +1,4 @@
-"""The command `rampart ui`, also `python -m app`: start the dashboard on this machine and print its address."""
+"""The command `rampart ui` (or `python -m app`), which starts the dashboard on this machine and prints its address."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def main() -> None:
     """Print the address and replace this process with Streamlit's server.
 
     Raises:
-        SystemExit: with code 2; an option, the address or the port cannot be used.
+        SystemExit: with code 2 if an option is invalid, or if the address or port cannot be used.
     """
     parser = _Parser(prog="rampart ui", allow_abbrev=False,
                      description="Start the dashboard in the browser, on this machine only.")

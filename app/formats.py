@@ -1,4 +1,4 @@
-"""Numbers and names as text. Accuracies are fractions (0..1) until they are written as percent."""
+"""Functions that format numbers and names as text. They take accuracies as fractions (0..1) and write them in per cent."""
 
 from __future__ import annotations
 
@@ -28,32 +28,35 @@ def missing(value: object) -> TypeIs[None]:
 
 
 def shown(value: object) -> str:
-    """Return a value as text; "" for a missing value."""
+    """Return a value as text, or "" if it is missing."""
     return "" if missing(value) else str(value)
 
 
 def percent(fraction: float | None, digits: int = 1) -> str:
-    """Return 0.9561 as "95.6 %", and a dash for a missing value."""
+    """Return a fraction in per cent: 0.9561 as "95.6 %", and a missing value as a dash."""
     return EMPTY if missing(fraction) else f"{100 * fraction:.{digits}f} %"
 
 
 def accuracy(value: float | None) -> str:
-    """Return 0.9384 as "93.8 %", and "not measured" for a missing value."""
+    """Return an accuracy in per cent: 0.9384 as "93.8 %", and a missing value as "not measured"."""
     return NOT_MEASURED if missing(value) else percent(value)
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """Return (0.918, 0.967) as "91.8 to 96.7 %", and a dash if an end is missing."""
+    """Return an interval in per cent: 0.918 and 0.967 as "91.8 to 96.7 %". If an end is missing, return a dash."""
     return EMPTY if missing(low) or missing(high) else f"{100 * low:.1f} to {100 * high:.1f} %"
 
 
 def with_interval(value: float | None, low: float | None, high: float | None) -> str:
-    """Return (0.938, 0.847, 0.975) as "93.8 % (84.7 to 97.5 %)"; no parentheses if the interval is missing."""
+    """Return an accuracy with its interval: 0.938, 0.847 and 0.975 as "93.8 % (84.7 to 97.5 %)".
+
+    If the interval is missing, return only the accuracy.
+    """
     return accuracy(value) if missing(low) or missing(high) else f"{accuracy(value)} ({interval(low, high)})"
 
 
 def duration(seconds: float | None) -> str:
-    """Return 75 as "1 min 15 s", 4000 as "1 h 6 min", and a dash for a missing value."""
+    """Return a duration in words: 75 as "1 min 15 s", 4000 as "1 h 6 min", and a missing value as a dash."""
     if missing(seconds) or not math.isfinite(seconds):
         return EMPTY
     whole = max(0, round(seconds))
@@ -67,7 +70,7 @@ def duration(seconds: float | None) -> str:
 
 
 def coarse(seconds: float) -> str:
-    """Return a duration in its largest unit: 190 as "3 min"."""
+    """Return a duration in its largest unit only: 190 seconds as "3 min"."""
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{int(seconds // size)} {unit}"
@@ -75,12 +78,12 @@ def coarse(seconds: float) -> str:
 
 
 def moment(seconds: float | None) -> str:
-    """Return a Unix time as "2026-11-20 12:05" in local time: unlike an age, it stays true on a page left open."""
+    """Return a Unix time as "2026-11-20 12:05" in local time. Unlike an age, this stays true on a page left open."""
     return EMPTY if missing(seconds) else time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
 def count(number: float | None) -> str:
-    """Return 4520394 as "4.52 million", 1797 as "1,797", and a dash for a missing value."""
+    """Return a number as text: 4520394 as "4.52 million", 1797 as "1,797", and a missing value as a dash."""
     if missing(number):
         return EMPTY
     for size, word in ((1e9, "billion"), (1e6, "million")):
@@ -90,36 +93,43 @@ def count(number: float | None) -> str:
 
 
 def plural(number: int, noun: str) -> str:
-    """Return "1 network" or "3 networks"."""
+    """Return a number with its noun in the singular or plural, for example "1 network" or "3 networks"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def epsilon(value: float | None) -> str:
-    """Return a radius in pixel space: 8/255 as "8/255", 0.15 as "0.15"."""
+    """Return an attack radius in pixel space as text: 8/255 as "8/255", 0.15 as "0.15"."""
     return EMPTY if missing(value) else pixels_text(value)
 
 
 def escape(text: object) -> str:
-    """Return text from a file or a user, safe inside HTML."""
+    """Escape text from a file or a user, so that it is safe inside HTML."""
     return html.escape(str(text), quote=True)
 
 
 def dataset_title(name: str) -> str:
-    """Return a dataset's title; the bare name if this version does not know it."""
+    """Return a dataset's title, or its name if this version does not know the dataset."""
     return DATASETS[name].title if name in DATASETS else name
 
 
 def network_labels(titles: Sequence[str], runs: Sequence[str]) -> list[str]:
-    """Return each title, followed by the last part of its run's id if several networks share it: "ARNAS · 7f3c"."""
+    """Return a label for each network that distinguishes it from the others.
+
+    The label is the title. If several networks have this title, the last part of the run id follows: "ARNAS · 7f3c".
+
+    Args:
+        titles: one title per network.
+        runs: the id of each network's run.
+    """
     counts = Counter(titles)
     return [title if counts[title] == 1 else f"{title}\u00a0·\u00a0{run.rsplit('-', 1)[-1]}" for title, run in zip(titles, runs)]
 
 
 def unequal_sizes(networks: pd.DataFrame) -> str:
-    """Return a warning if networks that are shown together differ in size by more than 5 %, else "".
+    """Return a warning if networks that are shown together differ in size by more than 5 %, or "" if they do not.
 
     Args:
-        networks: one row each, with parameters and macs; NaN where unknown.
+        networks: one row per network, with the columns parameters and macs (NaN if unknown).
     """
     sizes = {unit: networks[name].dropna().tolist() for name, unit in (("parameters", "parameters"), ("macs", "MACs"))}
     spans = {unit: f"{count(min(values))} to {count(max(values))} {unit}" for unit, values in sizes.items() if differ(values)}

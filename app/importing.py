@@ -1,7 +1,8 @@
-"""Imports that run while the page polls them: each file of a click gets a `rampart import` process of its own, in turn.
+"""Imports in the background. Each chosen file is read by its own `rampart import` process, one after another.
 
-The dashboard never loads torch, which checkpoints need, and a foreign file may hold anything. Each process ends with the id of
-a run or an error message, and leaves nothing half-written.
+Separate processes are needed because reading a checkpoint requires torch, which the dashboard never loads, and because a
+foreign file may hold anything. Each process prints the id of the new run or an error message, and leaves nothing half-written.
+The page polls their progress.
 """
 
 from __future__ import annotations
@@ -22,18 +23,19 @@ from engine.errors import first_line
 
 ROOT = Path(__file__).resolve().parents[1]
 _LOGGER = logging.getLogger(__name__)
-REFUSED = 2  # exit code of an import that was refused with a message
+REFUSED = 2  # exit code of `rampart import` if it refuses the file with a message
 
 
 @dataclass(frozen=True)
 class Item:
-    """One run to import.
+    """One import, which creates one run.
 
     Attributes:
-        name: the file's name on the page.
-        arguments: the arguments of `rampart import`: the file, then flags.
-        files: (name, function that returns the content) of each uploaded file; written to a folder while the process runs.
-        identity: ids of the uploads, or the path with the file's modification time and size.
+        name: the file name that the page shows.
+        arguments: arguments of `rampart import`, which are the file followed by flags.
+        files: (name, function that returns the content) of each uploaded file. They are written to a temporary folder for as long
+            as the process runs.
+        identity: ids of the uploaded files or, for a file on this machine, its path, modification time and size.
     """
 
     name: str
@@ -43,13 +45,13 @@ class Item:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """A key that is equal for the same file with the same answers."""
+        """A key for recognising an import that was done before. It holds the identity of the file and the arguments."""
         return self.identity, self.arguments
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of importing an item: the id of its run, or why it was refused."""
+    """The result of importing one item: the id of the new run, or the reason why the import was refused."""
 
     item: Item
     run: str = ""
@@ -58,13 +60,13 @@ class Outcome:
 
 @dataclass
 class Imports:
-    """The imports of one click. A thread runs them while the page polls.
+    """The imports started by one click on the Import button. A thread runs them one after another while the page polls.
 
     Attributes:
         runs: folder of all runs.
         items: the runs to import, in order.
-        outcomes: the results of the items done so far, in order.
-        started: when the current item was started, from `time.monotonic()`.
+        outcomes: the results of the items that are done, in the order of `items`.
+        started: value of `time.monotonic()` when the current item started.
     """
 
     runs: Path
@@ -76,13 +78,13 @@ class Imports:
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
-        # A daemon, so that the server can end at once; the running process still finishes its import.
+        # A daemon thread lets the server exit at once. The import process that is running still finishes its work.
         self._thread = threading.Thread(target=self._work, name="rampart-import", daemon=True)
         self._thread.start()
 
     @property
     def running(self) -> bool:
-        """True until every item has its outcome."""
+        """True while at least one item has no outcome yet."""
         return len(self.outcomes) < len(self.items)
 
     @property
@@ -119,8 +121,8 @@ class Imports:
             with self._lock:
                 if self._stopped:
                     return Outcome(item, refusal="Stopped before it was read.")
-                # Relative names of uploaded files keep the temporary folder out of the run's command. -P keeps Python from
-                # importing a file of that folder as a module.
+                # The command is stored in the run. Uploaded files are named relative to the temporary folder, so that the
+                # folder does not appear in it. -P keeps Python from importing a file of that folder as a module.
                 self._process = subprocess.Popen(
                     [sys.executable, "-P", "-m", "engine", "import", *item.arguments], cwd=folder, text=True, errors="replace",
                     stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

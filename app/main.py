@@ -1,6 +1,6 @@
-"""The entry point of the dashboard: router and frame. The pages are files in `views/`.
+"""The entry point of the dashboard, which draws the frame of every page and routes to the pages in `views/`.
 
-Start it with `streamlit run app/main.py`; the environment variable RAMPART_RUNS names the runs folder.
+Start it with `streamlit run app/main.py`. The environment variable RAMPART_RUNS names the runs folder.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-if str(ROOT) not in sys.path:  # `streamlit run` adds the folder of this file, not the project's
+if str(ROOT) not in sys.path:  # `streamlit run` adds only the folder of this file
     sys.path.insert(0, str(ROOT))
 
 import streamlit as st  # noqa: E402
@@ -24,9 +24,9 @@ WITHOUT_RUNS = ("launch", "import")  # pages that create the first run
 
 
 def pages() -> dict[str, st.Page]:
-    """Return all pages in the order of the navigation. To add a page, add its file and one line here."""
+    """Return all pages in the order of the navigation bar. To add a page, add its file to `views/` and one line here."""
     return {
-        # The default page answers at "/" only. It is a page of its own, so that every other one keeps its address.
+        # Streamlit serves the default page only at "/". Making it a separate page lets every other page keep its own address.
         "home": st.Page(home, title="Rampart", default=True, visibility="hidden"),
         "launch": st.Page(HERE / "views/launch.py", title="Launch", url_path="launch"),
         "runs": st.Page(HERE / "views/runs.py", title="Runs", url_path="runs"),
@@ -38,13 +38,13 @@ def pages() -> dict[str, st.Page]:
 
 
 def home() -> None:
-    """Redirect the address without a page to the runs."""
+    """Redirect the address "/", which names no page, to the Runs page."""
     st.switch_page(HERE / "views/runs.py")
 
 
 @live_panel("runs", key="welcome")
 def welcome() -> None:
-    """Draw the first page of an empty runs folder, until a run exists."""
+    """Draw the welcome page, or rerun the whole page once the runs folder holds a run."""
     if has_runs():
         st.rerun()
     first_run()
@@ -56,7 +56,7 @@ def has_runs() -> bool:
 
 
 def notice() -> None:
-    """Draw a notice if another dashboard holds the index, or if the index has a problem."""
+    """Draw a notice below the page if the index of runs has a problem or another dashboard has locked it."""
     log = session.run_log()
     if log.trouble:
         st.warning(log.trouble)
@@ -66,7 +66,7 @@ def notice() -> None:
 
 
 def main() -> None:
-    """Draw the frame, then the page. An error of input or data is shown as a sentence, never as a traceback."""
+    """Draw the frame and the current page. A RampartError is shown as a sentence, not as a traceback."""
     st.set_page_config(page_title="Rampart", page_icon=str(HERE / "assets" / "icon.svg"), layout="wide")
     theme.apply()
     st.logo(HERE / "assets" / "rampart.svg", size="large")

@@ -1,12 +1,16 @@
-"""The state that all pages and browser tabs of this server share: the run log, the thread that feeds it, and signatures.
+"""The state that all pages and browser tabs of this server share: the run log and the signatures of what pages show.
 
-Streamlit's resource cache holds one `Hub` per runs folder. Its thread ingests new events and computes a short signature of
-every topic that a page watches; the signatures are written to one small static file. The browser fetches that file three
-times a second (`components/live.py`) and reruns a panel only when its signature has changed, so an idle page does nothing at
-all: no script run, no message, no touched DOM node.
+Streamlit's resource cache holds one `Hub` per runs folder. The hub's thread reads new events into the run log. For every topic
+that an open page shows, it computes a signature, a short hash that changes when the data of the topic change. All signatures
+are written to one small static file. The browser fetches that file three times a second (`components/live.py`) and reruns a
+panel only if the signature of its topic has changed, so nothing is recomputed or redrawn while the data stay the same.
 
-Topics: "runs" (everything that a list of runs shows), and of one run "run:<id>" (events and status of its chain), "training:<id>"
-(its curves and MGDA weights), "architecture:<id>" (its alphas, genotypes and candidates) and "log:<id>" (its log.txt and alerts).
+Topics, where <id> is the id of a run:
+    runs: everything that a list of runs shows.
+    run:<id>: events and status of all runs in the chain of the run (search, retrain, attack).
+    training:<id>: curves and MGDA weights of the run.
+    architecture:<id>: alphas, genotypes and candidates of the run.
+    log:<id>: log.txt and alerts of the run.
 """
 
 from __future__ import annotations
@@ -30,22 +34,24 @@ from engine.errors import RampartError
 from engine.log import RunLog
 
 STATIC = Path(__file__).parent / "static"
-# Pause between two polls; longer if a poll takes long, so that polling never takes more than a fifth of a core.
+# Shortest pause between two polls. After a slow poll the pause is four times the poll's duration, so that polling takes at most
+# a fifth of a core.
 PERIOD_S = 0.25
-# Topics of pages that were left are still computed, so the least recently drawn one is dropped. A panel whose topic was
-# dropped is redrawn by its browser, which watches the topic again.
+# The most topics that are watched at once. A page that is closed does not unregister its topics, so beyond this number the
+# least recently drawn topic is dropped. If a panel that is still open loses its topic, the browser redraws the panel, which
+# registers the topic again.
 MOST_TOPICS = 48
 SUPERVISOR_CHECK_S = 5.0
 _LOGGER = logging.getLogger(__name__)
 
 
 def runs_root() -> Path:
-    """Return the runs folder of this server: environment variable RAMPART_RUNS, else `runs` in the working folder."""
+    """Return the runs folder of this server: $RAMPART_RUNS, or `runs` in the working folder if that variable is unset."""
     return Path(requests.runs_root()).resolve()
 
 
 def run_log() -> RunLog:
-    """Return the run log, up to date to within a second. Any session may query it."""
+    """Return the run log, which is at most about a second old. All browser sessions may query it."""
     return hub().log
 
 
@@ -60,7 +66,7 @@ def _hub(root: str) -> Hub:
 
 
 class Hub:
-    """The run log of one runs folder and the thread that feeds it."""
+    """The run log of one runs folder, with a thread that reads new events and publishes the signatures of topics."""
 
     def __init__(self, root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
@@ -78,7 +84,7 @@ class Hub:
         atexit.register(self.close)
 
     def close(self) -> None:
-        """End the thread, which must not be inside DuckDB when the interpreter exits, and remove the signature file."""
+        """End the thread and remove the signature file. The thread must not be inside DuckDB when the interpreter exits."""
         self._over.set()
         self._thread.join(timeout=5)
         self._file.unlink(missing_ok=True)
@@ -89,12 +95,15 @@ class Hub:
         return f"app/static/{self._file.name}"
 
     def watch(self, topic: str) -> str:
-        """Watch a topic and return its signature. Call this before the queries of a panel, so that the next poll notices
-        any change between them and the drawing."""
+        """Start watching a topic and return its current signature.
+
+        Call this before a panel queries its data. A change during the queries then makes the signature differ at the next
+        poll, and the panel is redrawn.
+        """
         signature = self.signature(topic)
         with self._lock:
             new = self._topics.pop(topic, None) is None
-            self._topics[topic] = signature  # last in the order: drawn most recently
+            self._topics[topic] = signature  # the end of the dict holds the most recently drawn topic
             while len(self._topics) > MOST_TOPICS:
                 del self._topics[next(iter(self._topics))]
         if new:
@@ -102,18 +111,18 @@ class Hub:
         return signature
 
     def refresh(self) -> None:
-        """Read all events that workers have appended since the last call."""
+        """Read the events that runs have written since the last call into the run log."""
         self.log.ingest()
 
     def signature(self, topic: str) -> str:
-        """Return a short text that changes whenever something that the topic's panels show has changed."""
+        """Return a short hash of the data that panels of a topic show. It changes when any of these data change."""
         kind, _, run_id = topic.partition(":")
         facts = {"runs": lambda _: self._list_facts(), "run": self._run_facts, "log": self._log_facts,
                  "training": self._training_facts, "architecture": self._architecture_facts}[kind](run_id)
         return hashlib.sha1(repr(facts).encode()).hexdigest()[:12]
 
     def _run_facts(self, run_id: str) -> list[object]:
-        """Return events, status and silence of every run of the chain."""
+        """Return (id, event revision, whole minutes without an event) for every run in the chain of a run."""
         rows = self.log.chain(run_id)
         return [(one, self.log.events_revision(one), self._silence(one, status))
                 for one, status in zip(rows["id"], rows["status"], strict=True)]
@@ -134,18 +143,18 @@ class Hub:
             return [alerts]
 
     def _training_facts(self, run_id: str) -> list[object]:
-        """Return the data of the curves and of MGDA's weights, which progress within a step does not change."""
+        """Return hashes of a run's curves and MGDA weights. Progress events within a step do not change them."""
         return self._while_revision(f"training:{run_id}", run_id, lambda: [
             content_hash(self.log.curves(run_id)), content_hash(self.log.share_at_vertex(run_id, 1_000_000))])
 
     def _architecture_facts(self, run_id: str) -> list[object]:
-        """Return the data of heat map, lines and cells: newest weights of every cell kind, genotypes and candidates."""
+        """Return hashes of a run's genotypes, candidates and, for each cell kind, the newest architecture weights."""
         return self._while_revision(f"architecture:{run_id}", run_id, lambda: [
             content_hash(self.log.genotypes(run_id)), content_hash(self.log.candidates(run_id)),
             *(content_hash(self.log.alpha_matrix(run_id, cell)) for cell in self.log.alpha_cells(run_id))])
 
     def _while_revision(self, topic: str, run_id: str, compute: Callable[[], list[object]]) -> list[object]:
-        """Return `compute()`, cached until the run has new events."""
+        """Return the result of `compute`, cached under `topic` until the run has new events."""
         revision = self.log.events_revision(run_id)
         known = self._computed.get(topic)
         if known is None or known[0] != revision:
@@ -153,7 +162,7 @@ class Hub:
         return known[1]
 
     def _publish(self) -> None:
-        """Write the signature file atomically, so that no reader sees half of it."""
+        """Write the signature file atomically, so that no browser reads an incomplete file."""
         with self._lock:
             text = json.dumps(self._topics, sort_keys=True)
         part = self._file.with_suffix(".part")
@@ -161,7 +170,7 @@ class Hub:
         part.replace(self._file)
 
     def _work(self) -> None:
-        """Poll until the hub is closed or the runs folder is gone (the temporary folder of a test)."""
+        """Poll until the hub is closed or the runs folder no longer exists, as after a test."""
         took = 0.0
         while not self._over.wait(max(PERIOD_S, 4 * took)) and self.root.is_dir():
             started = time.monotonic()
@@ -174,17 +183,20 @@ class Hub:
             took = time.monotonic() - started
 
     def _keep_supervisor(self) -> None:
-        """Restart a supervisor that was killed while runs wait for it, within seconds."""
+        """Check every few seconds that a supervisor (the process that starts queued runs) is alive if runs wait for one.
+
+        If it was killed, start a new one.
+        """
         if time.monotonic() < self._next_check:
             return
         self._next_check = time.monotonic() + SUPERVISOR_CHECK_S
         rows = self.log.runs()
-        # A queued run with a cause waits for its parent, not for a supervisor.
+        # A queued run that has a cause waits for its parent run. A run without one waits for the supervisor.
         if ((rows["status"] == "queued") & (rows["cause"].fillna("") == "")).any():
             requests.ensure_supervisor(self.root)
 
     def _poll(self) -> None:
-        """Ingest new events, and publish the signatures if one of them has changed."""
+        """Read new events, and write the signature file if any signature has changed."""
         self.refresh()
         self._keep_supervisor()
         with self._lock:
@@ -200,18 +212,19 @@ class Hub:
 def content_hash(frame: pd.DataFrame) -> int:
     """Return a hash of a table's values, rounded to nine decimals.
 
-    DuckDB's threads add up a mean in any order, so its last bits differ between queries (by 4e-16, measured).
+    Rounding is needed because DuckDB's threads sum the terms of a mean in varying order, so the last bits of the mean differ
+    between queries (measured: by 4e-16).
     """
     return hash(tuple(pd.util.hash_pandas_object(frame.round(9), index=False)))
 
 
 def silence_minutes(silent_s: float | None) -> int:
-    """Return the silence of a live run in whole minutes, so that "no news for 4 min" needs no redraw every second."""
+    """Return the whole minutes since a run's last event, or 0 if it is unknown. Whole minutes avoid a redraw every second."""
     return int(silent_s // 60) if silent_s is not None and silent_s >= 60 else 0
 
 
 def prepare_static() -> None:
-    """Write `plotly.min.js` from the installed wheel to the static folder, and remove old signature files of other servers."""
+    """Copy `plotly.min.js` from the plotly package to the static folder, and delete signature files older than 7 days."""
     from plotly.offline import get_plotlyjs
 
     STATIC.mkdir(exist_ok=True)
@@ -226,7 +239,7 @@ def prepare_static() -> None:
             if time.time() - stale.stat().st_mtime > 7 * 86_400:
                 stale.unlink()
         except OSError:
-            continue  # another server has removed it
+            continue  # another server has already removed the file
 
 
 def _plotly_source_size() -> int:
@@ -237,6 +250,6 @@ def _plotly_source_size() -> int:
 
 @st.cache_resource(show_spinner=False)
 def static_ready() -> bool:
-    """Run `prepare_static` once per server."""
+    """Call `prepare_static` at the first call on this server. Later calls do nothing."""
     prepare_static()
     return True

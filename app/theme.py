@@ -1,8 +1,9 @@
-"""The visual language in one place: palette, colours and dashes of operations, colours of series, and the style sheet.
+"""The visual language of the dashboard: colours and dashes of operations, colours of series, and the style sheet.
 
-Every colour here is a mid-tone that reads on white and on the dark background (at least 3:1 against both), so one value
-serves both themes; a colour that must differ is written `light-dark(light, dark)` in `assets/rampart.css`. No page or chart
-defines a colour of its own. Colour never carries a meaning alone: operations also differ by dash, series by label.
+Every colour here is a mid-tone with a contrast of at least 3:1 against both the white and the dark background, so one value
+serves both themes. A colour that must differ between themes is written `light-dark(light, dark)` in `assets/rampart.css`. Pages
+and charts define no colours themselves. Nothing is distinguished by colour alone: operations also differ by dash, and series
+by label.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from app.assets import asset
 
 @dataclass(frozen=True)
 class OperationStyle:
-    """The look of a candidate operation, the same everywhere.
+    """The look of a candidate operation in every chart and drawing.
 
     Attributes:
         title: full name, for example "separable convolution 3×3".
         short: label on an edge, for example "sep 3×3".
-        colour: hex colour, distinct under the three common colour-vision deficiencies (tested).
-        dash: Plotly's name of the dash, for readers who cannot tell the colours apart.
+        colour: hex colour. A test checks that the colours of all operations are distinct under the three common colour-vision
+            deficiencies.
+        dash: Plotly's name of the line's dash pattern, which helps readers who cannot tell the colours apart.
         width: line width in pixels.
     """
 
@@ -34,7 +36,7 @@ class OperationStyle:
 
     @property
     def dash_array(self) -> str:
-        """The dash as SVG's stroke-dasharray; "" for a solid line."""
+        """The dash pattern as a value of SVG's stroke-dasharray, or "" for a solid line."""
         return {"solid": "", "dash": "7 4", "dot": "2 3", "dashdot": "8 3 2 3"}[self.dash]
 
 
@@ -49,15 +51,15 @@ OPERATIONS: dict[str, OperationStyle] = {
     "none": OperationStyle("no connection", "none", "#9AA1A9", "dot", 1.5),
 }
 
-# Meanings that recur on many charts. Natural is always blue and solid, adversarial always vermilion.
+# Colours of series that appear in many charts. Natural is always blue and solid, adversarial always vermilion.
 SERIES = {"natural": "#2B7BD4", "adversarial": "#DB5A1F", "training": "#8A7FB8", "neutral": "#868D96", "accent": "#2B7BD4"}
-# Colour and dash of series without a fixed meaning, assigned in this order.
+# (colour, dash) of series that are not in SERIES, assigned in this order.
 FURTHER_SERIES = (("#0F9D76", "dash"), ("#AF33A9", "dot"), ("#A88C50", "dashdot"), ("#8A7FB8", "longdash"),
                   ("#868D96", "longdashdot"))
 FRONT = "#0F9D76"
 DOMINATED = "#868D96"
 
-# Status -> (glyph, tone). The style sheet defines the tones; the status itself is always written next to the glyph.
+# Status -> (glyph, tone). The style sheet defines the tones (colours). The status is always written next to the glyph.
 STATUS = {
     "queued": ("○", "muted"),
     "running": ("●", "live"),
@@ -69,26 +71,29 @@ STATUS = {
 
 # Titles of cell kinds, in the order in which images pass through them.
 CELL_TITLES = {"accurate": "Accurate cell", "normal": "Normal cell", "reduce": "Reduction cell", "robust": "Robust cell"}
-# Accurate cells serve natural accuracy and robust ones adversarial accuracy, so they share those colours.
+# Accurate cells serve natural accuracy and robust cells serve adversarial accuracy, so they take the colours of these series.
 CELL_COLOURS = {"accurate": SERIES["natural"], "normal": "#9B51E0", "reduce": SERIES["neutral"], "robust": SERIES["adversarial"]}
 KIND_TITLES = {"search": "Search", "retrain": "Retrain", "attack": "Attack"}
 
 
 def operation(name: str) -> OperationStyle:
-    """Return the style of an operation; the neutral one for a name outside our space (some catalogue entries)."""
+    """Return the style of an operation.
+
+    An operation outside our search space, as in some published genotypes, gets a neutral solid line.
+    """
     return OPERATIONS.get(name) or OperationStyle(name, name, SERIES["neutral"], "solid", 2.0)
 
 
 def faint(colour: str, strength: float = 0.45) -> str:
-    """Return a hex colour with opacity `strength` (0..1), for lines in the background of a chart."""
+    """Return a hex colour as an rgba colour of opacity `strength` (0..1), for lines in the background of a chart."""
     return "rgba({},{},{},{:g})".format(*(int(colour[i:i + 2], 16) for i in (1, 3, 5)), strength)
 
 
 def cell_title(kind: str) -> str:
-    """Return "Accurate cell" for "accurate"; an unknown kind is capitalised."""
+    """Return the title of a cell kind, for example "Accurate cell" for "accurate"."""
     return CELL_TITLES.get(kind, f"{kind.capitalize()} cell")
 
 
 def apply() -> None:
-    """Put the style sheet on the page. `main.py` calls this once per script run."""
+    """Add the style sheet to the page. `main.py` calls this each time Streamlit runs the script."""
     st.html(f"<style>{asset('rampart.css')}</style>")

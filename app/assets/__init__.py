@@ -1,4 +1,4 @@
-"""JavaScript, style sheets and pictures of the dashboard, as files that editors and linters can read."""
+"""JavaScript, style sheets and pictures of the dashboard, kept as separate files so that editors and linters can read them."""
 
 from __future__ import annotations
 

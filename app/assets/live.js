@@ -6,9 +6,9 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const fire = (value) => setTriggerValue("changed", value);
   live.panels.set(data.key, { ...data, element: parentElement, drawn: Date.now(), fire });
 
-  // One rerun at a time: Streamlit keeps only the latest of several that wait. The panel drawn longest ago goes first, but
-  // a run's status and counters, which are cheap, never wait for more than one of its charts.
-  // A chart rests two seconds between redraws: it shares the cores with the search it shows.
+  // Panels rerun one at a time, because Streamlit keeps only the latest of several reruns that wait. The panel drawn longest
+  // ago goes first. A run's status and counters are cheap to draw, so they never wait for more than one chart. A chart
+  // rests two seconds between redraws, because the server may share its cores with the search that the chart shows.
   const head = (panel) => panel.topic.startsWith("run:") || panel.topic === "runs";
   const rested = (panel) => Date.now() - panel.drawn > (head(panel) ? 800 : 2000);
   const rank = (panel) => panel.drawn - (panel.topic.startsWith("run:") && Date.now() - panel.drawn > 800 ? 60000 : 0);
@@ -22,7 +22,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
         continue;
       }
       const seen = live.now ? live.now[panel.topic] : undefined;
-      // A topic that the server no longer watches is watched again by drawing the panel.
+      // If the server has dropped the topic of a panel, the panel is drawn again, which makes the server watch the topic again.
       const due = seen !== undefined ? seen !== panel.signature && rested(panel) : Date.now() - panel.drawn > 3000;
       if (due && (!oldest || rank(panel) < rank(oldest))) oldest = panel;
     }
@@ -44,7 +44,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
       const response = await fetch(live.url, { cache: "no-store" });
       answer = response.ok ? await response.json() : null;
     } catch {
-      /* the server is restarting, or static files do not come through */
+      /* the server is restarting, or the static file cannot be fetched */
     }
     live.asking = false;
     live.failures = answer ? 0 : live.failures + 1;

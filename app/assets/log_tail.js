@@ -1,4 +1,4 @@
-// Appends new log lines, and scrolls to the newest unless the reader has scrolled up (components/log_tail.py).
+// Appends new log lines, and scrolls to the newest line unless the reader has scrolled up (components/log_tail.py).
 export default function ({ data, parentElement }) {
   const node = parentElement.querySelector(".rp-log");
   if (node.__text === data.text) return;

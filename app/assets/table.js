@@ -1,4 +1,4 @@
-// Draws a table whose rows have names, and touches only the rows that change (components/table.py).
+// Draws a table whose rows have ids, and redraws only the rows that change (components/table.py).
 export default function (component) {
   const { data, parentElement, setTriggerValue } = component;
   const host = parentElement.querySelector(".rp-data");
@@ -159,7 +159,7 @@ export default function (component) {
       }
   };
   draw();
-  // Ages grow by themselves; a node is touched only when its words change.
+  // The browser updates ages itself. It changes a node only if its text changes.
   if (!state.timer)
     state.timer = setInterval(() => {
       if (!host.isConnected) {

@@ -1,1 +1,1 @@
-"""Tables of the run log as Plotly figures: pure functions, without Streamlit."""
+"""Pure functions that turn tables of the run log into Plotly figures. They do not use Streamlit."""

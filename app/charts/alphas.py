@@ -1,4 +1,7 @@
-"""Architecture weights of one cell kind: a heat map of one epoch, and every edge and edge weight over the steps."""
+"""Charts of the architecture weights of one cell kind.
+
+A heat map shows one epoch. Line and area charts show the weights of operations and of edges over the steps of the search.
+"""
 
 from __future__ import annotations
 
@@ -13,26 +16,29 @@ from engine.architecture.genotype import EDGES, state_name
 
 SUBSCRIPTS = {"c_{k-2}": "c<sub>k−2</sub>", "c_{k-1}": "c<sub>k−1</sub>"}
 COLUMNS = 5
-NARROWEST = 0.02  # smallest range of weights that fills a scale
+NARROWEST = 0.02  # smallest length of a scale of weights
 
 
 def edge_title(edge: int) -> str:
-    """Return the name of an edge 0..13 in a chart, for example "c(k-1) → 2" with a real subscript."""
+    """Return the name of edge 0..13 of a cell in a chart, for example "c(k-1) → 2" with k-1 as a subscript."""
     source, target = EDGES[edge]
     return f"{written(source)} → {state_name(target)}"
 
 
 def written(state: int) -> str:
-    """Return the name of a state with a real subscript."""
+    """Return the name of a state (an input or node of a cell), with the index of an input as a subscript."""
     return SUBSCRIPTS.get(state_name(state), state_name(state))
 
 
 def heat_map(matrix: pd.DataFrame) -> go.Figure:
-    """Return the weights of one cell at one epoch: edges down, operations across, the strongest of each edge framed.
+    """Return a heat map of the weights of one cell at one epoch.
+
+    Each row is an edge, labelled with its edge weight if the method has one. Each column is an operation. A frame marks the
+    strongest operation of an edge.
 
     Args:
-        matrix: `RunLog.alpha_matrix`: columns edge (0..13), operation, alpha, weight, edge_weight. An edge weight, if any,
-            follows the name of its edge.
+        matrix: table from `RunLog.alpha_matrix` with columns edge (0..13), operation, alpha, weight and edge_weight (NaN if the
+            method has no edge weights).
     """
     if matrix.empty:
         return blank("The architecture weights appear after the first step")
@@ -60,11 +66,13 @@ def heat_map(matrix: pd.DataFrame) -> go.Figure:
 
 
 def lines(history: pd.DataFrame) -> go.Figure:
-    """Return the weights of every edge over the steps, as a triangle of small charts: row = the node an edge ends in,
-    column = the state it comes from.
+    """Return a figure with one small chart per edge of a cell, which shows the weight of each operation over the steps.
+
+    The charts form a triangle. The row of a chart is the node that the edge ends in, and the column is the state that the edge
+    starts from.
 
     Args:
-        history: `RunLog.alpha_lines`: columns edge, operation, step, weight.
+        history: table from `RunLog.alpha_lines` with columns edge, operation, step and weight.
     """
     if history.empty:
         return blank("The architecture weights appear after the first step")
@@ -88,15 +96,18 @@ def lines(history: pd.DataFrame) -> go.Figure:
     layout |= {"annotations": titles, "hovermode": "closest",
                "legend": {"orientation": "v", "x": 0.66, "y": 1.0, "xanchor": "left", "yanchor": "top"}}
     courses = history.sort_values("step").groupby(["edge", "operation"], sort=True)
-    # Built in one call: adding traces to an existing figure takes Plotly several times as long.
+    # The figure is built in one call, because adding traces to an existing figure takes Plotly several times as long.
     return go.Figure(data=[_line(int(edge), str(name), points) for (edge, name), points in courses], layout=layout)
 
 
 def edge_weights(history: pd.DataFrame) -> go.Figure:
-    """Return the weights of the edges into each node over the steps: one chart per node, one area per source.
+    """Return a figure with one chart per node of a cell. It shows the weights of the edges into the node over the steps.
+
+    The weights are drawn as stacked areas.
 
     Args:
-        history: `RunLog.edge_lines`: columns edge, step, edge_weight (of the edges into a node they add up to 1).
+        history: table from `RunLog.edge_lines` with columns edge, step and edge_weight. At each step, the weights of the edges
+            into one node add up to 1.
     """
     if history.empty:
         return blank("Edge weights appear after the first step")
@@ -131,10 +142,10 @@ def _area(source: int, node: int, points: pd.DataFrame) -> dict[str, Any]:
 
 
 def span(weights: pd.Series) -> tuple[float, float]:
-    """Return the ends of a scale for weights (0..1), a little wider than their range and at least `NARROWEST` wide.
+    """Return the lower and upper end of an axis for weights (0..1), slightly wider than their range.
 
-    Alphas start equal and move slowly: on a scale from 0 their first epochs would be flat, on a narrower one noise would look
-    like a decision.
+    All weights start almost equal and change slowly, so on an axis from 0 to 1 their first epochs would look flat. On an axis
+    narrower than `NARROWEST`, noise would look like a decision.
     """
     low, high = float(weights.min()), float(weights.max())
     pad = max(0.05 * (high - low), (NARROWEST - (high - low)) / 2)

@@ -1,4 +1,4 @@
-"""Natural versus adversarial accuracy of the candidates of a search."""
+"""The plot of natural versus adversarial accuracy of a search's candidates, the networks that it trained and measured."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from app.formats import count, with_interval
 
 
 def scatter(candidates: pd.DataFrame, attack: str, split: str) -> go.Figure:
-    """Return a plot with one point per candidate, its number and 95 % Wilson intervals; the first in rank is filled.
+    """Return a plot with one numbered point per candidate and 95 % Wilson intervals. The first candidate's point is filled.
 
     Args:
-        candidates: `RunLog.candidates`, best first.
-        attack: title of the attack, for the axis.
+        candidates: table from `RunLog.candidates`, best first.
+        attack: title of the attack, for the label of the axis.
         split: name of the split that both accuracies were measured on.
     """
     if candidates.empty:

@@ -1,6 +1,6 @@
-"""The look that all figures share: transparent background, type, margins, hover, and an empty chart.
+"""The look that all figures share: transparent background, font, margins and hover labels.
 
-Text, grid and hover colours are set by the style sheet, so a figure serves the light and the dark theme alike.
+The style sheet sets the colours of text, grid and hover labels, so one figure serves the light and the dark theme.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ AXIS = {"zeroline": False, "gridwidth": 1, "showline": False, "ticks": "", "auto
 
 
 def common_layout(*, legend: bool = True, margin: dict[str, int] | None = None) -> dict[str, Any]:
-    """Return the layout that every figure shares, without axes. Arguments as for `themed`."""
+    """Return the layout that every figure shares, without the style of axes. The arguments are those of `themed`."""
     return {
         "template": "none", "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": FONT, "size": 12.5}, "margin": MARGIN | (margin or {}), "showlegend": legend,
@@ -28,8 +28,8 @@ def themed(figure: go.Figure, *, legend: bool = True, margin: dict[str, int] | N
     """Apply the shared look to a figure and return it.
 
     Args:
-        legend: a horizontal legend above the plot; False for none.
-        margin: pixels l, r, t, b that override the usual ones.
+        legend: True to show a horizontal legend above the plot.
+        margin: pixels by side ("l", "r", "t", "b"). Sides that are left out keep their default.
     """
     figure.update_layout(common_layout(legend=legend, margin=margin))
     figure.update_xaxes(AXIS)
@@ -38,7 +38,7 @@ def themed(figure: go.Figure, *, legend: bool = True, margin: dict[str, int] | N
 
 
 def blank(message: str) -> go.Figure:
-    """Return an empty figure with a message."""
+    """Return a figure without data that shows a message."""
     figure = themed(go.Figure(), legend=False)
     figure.add_annotation(text=message, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper")
     figure.update_xaxes(visible=False)

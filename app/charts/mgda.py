@@ -1,4 +1,4 @@
-"""The weighting of the objectives in each step: the weight of each, and the angle between their gradients."""
+"""The chart of how a search weighs its objectives: the weight of each objective and the angle between their gradients."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from app.charts.objectives import label_of, looks, title_of
 
 
 def explained(words: str, count: int = 2) -> str:
-    """Return an explanation of the chart.
+    """Return the text below the chart that explains it.
 
     Args:
-        words: `engine.search.registries.Weighting.words` of the run's weighting.
+        words: one or two sentences about the run's weighting, from `engine.search.registries.Weighting.words`.
         count: number of objectives that are weighed.
     """
     angle = " The angle of a loss is the largest between its gradient and any other." if count > 2 else ""
@@ -25,11 +25,15 @@ def explained(words: str, count: int = 2) -> str:
 
 
 def weights_and_angle(objectives: pd.DataFrame) -> go.Figure:
-    """Return the weight of each objective above the angle between the gradients (of three or more: the largest of each).
+    """Return a figure with the weights of the objectives in its upper half and the angles between their gradients below.
+
+    With two objectives, the lower half shows the angle between their gradients. With more, it shows for each objective the
+    largest angle between its gradient and the gradient of any other objective.
 
     Args:
-        objectives: `RunLog.objectives`: columns step, epoch, objective, weight, norm, loss, cosine. `cosine` is the smallest
-            between the gradient of the row's objective and any other; NaN in steps with one objective.
+        objectives: table from `RunLog.objectives` with columns step, epoch, objective, weight, norm, loss and cosine. `cosine`
+            is the smallest cosine between the gradient of the row's objective and that of any other. It is NaN in steps with
+            only one objective.
     """
     if objectives.empty:
         return blank("The first weights appear after the first step")
@@ -52,10 +56,12 @@ def weights_and_angle(objectives: pd.DataFrame) -> go.Figure:
 
 
 def _add_angles(figure: go.Figure, objectives: pd.DataFrame, lines: dict[str, dict[str, Any]]) -> None:
-    """Add the angle between two objectives; with more, the largest angle of each.
+    """Add the angles between the gradients of objectives to the lower half of the figure of `weights_and_angle`.
 
     Args:
-        objectives: rows with a cosine.
+        figure: the figure to draw in.
+        objectives: table from `RunLog.objectives`, without the rows whose cosine is NaN.
+        lines: look of the line of each objective, by name.
     """
     names = dict.fromkeys(objectives["objective"])
     drawn = ({name: (f"{label_of(name)}: largest angle", lines[name] | {"width": 1.4}) for name in names} if len(names) > 2
@@ -67,15 +73,17 @@ def _add_angles(figure: go.Figure, objectives: pd.DataFrame, lines: dict[str, di
 
 
 def degrees(cosine: pd.Series) -> pd.Series:
-    """Return angles in 0..180 degrees; rounding errors outside -1..1 are clipped."""
+    """Return the angles of cosines in degrees (0..180). Cosines that rounding has put outside -1..1 are clipped."""
     return np.degrees(np.arccos(cosine.clip(-1, 1)))
 
 
 def in_words(shares: pd.DataFrame) -> str:
-    """Return one sentence on the weights that MGDA has chosen; for a search in stages, in the steps that weighed that loss.
+    """Return one sentence about the objective that MGDA has ignored most often in the last steps, or that it ignored none.
 
     Args:
-        shares: `RunLog.share_at_vertex`: columns objective, share_ignored (0..1, its weight was 0), share_alone, steps.
+        shares: table from `RunLog.share_at_vertex` with one row per objective and columns objective, share_ignored (share of
+            the steps in which its weight was 0), share_alone (share in which its weight was 1) and steps (the number of
+            counted steps that weighed the objective; not all stages of a search weigh every objective).
     """
     if shares.empty or not shares["steps"].max():
         return "MGDA has not weighed any losses yet."

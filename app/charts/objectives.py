@@ -1,4 +1,4 @@
-"""The objectives of a search by name: their titles, the look of their lines, and charts of losses with units of their own."""
+"""Titles, units and line styles of a search's objectives, and charts of losses that need their own scale."""
 
 from __future__ import annotations
 
@@ -12,30 +12,37 @@ from app import theme
 from app.charts.frame import AXIS, blank, themed
 from engine.search.registries import OBJECTIVES
 
-# Objectives that are drawn as a series with a fixed meaning.
+# Objectives that take the colour of a series in `theme.SERIES`: objective -> series.
 SERIES_OF = {"natural": "natural", "adversarial": "adversarial", "trades": "adversarial"}
 COLUMNS = 3
-# Gaps between small charts as shares of width and height: space for numbers, a title of two lines and "step".
+# Gaps between small charts, as shares of the figure's width and height. They hold axis numbers, two lines of title and "step".
 ACROSS, DOWN = 0.1, 0.42
 
 
 def title_of(name: str) -> str:
-    """Return the title inside a sentence: "natural loss". An objective outside the registry is a loss of its name."""
+    """Return the title of an objective for use in a sentence: "natural loss" for "natural".
+
+    The title of an objective that this version does not know is its name followed by "loss".
+    """
     return OBJECTIVES[name].title if name in OBJECTIVES else f"{name.replace('_', ' ').replace('macs', 'MACs')} loss"
 
 
 def label_of(name: str) -> str:
-    """Return the title as the label of a line: "natural"."""
+    """Return the title of an objective without "loss", as the label of a line: "natural" for the natural loss."""
     return title_of(name).removesuffix(" loss")
 
 
 def unit_of(name: str) -> str:
-    """Return the unit of the loss; "" if it is unknown."""
+    """Return the unit of an objective's loss, or "" if this version does not know the objective."""
     return OBJECTIVES[name].unit if name in OBJECTIVES else ""
 
 
 def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return objective -> line: fixed series in their colours, all others in turn with a colour and dash of their own."""
+    """Return the Plotly line style of each objective, by name.
+
+    The natural and adversarial losses have fixed colours. All other objectives take the colours and dashes of
+    `theme.FURTHER_SERIES` in turn.
+    """
     lines: dict[str, dict[str, Any]] = {}
     further = 0
     for name in dict.fromkeys(names):
@@ -48,20 +55,22 @@ def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def further(objectives: pd.DataFrame) -> list[str]:
-    """Return the names of the objectives that are neither the natural nor the adversarial loss, in their order."""
+    """Return the names of the objectives that are neither the natural nor an adversarial loss, in order of appearance."""
     return [name for name in dict.fromkeys(objectives["objective"]) if name not in SERIES_OF]
 
 
 def rows_of(names: Sequence[str]) -> int:
-    """Return the number of rows of small charts in `further_losses`."""
+    """Return the number of rows in which `further_losses` arranges the small charts of these objectives."""
     return -(-len(names) // COLUMNS)
 
 
 def further_losses(objectives: pd.DataFrame) -> go.Figure:
-    """Return a small chart for each of the `further` objectives, since each has its own unit and scale.
+    """Return a figure with one small chart for each objective that `further` names.
+
+    The losses have separate charts because each has its own unit and scale.
 
     Args:
-        objectives: `RunLog.objectives`.
+        objectives: table from `RunLog.objectives`.
     """
     names = further(objectives)
     if not names:
@@ -77,17 +86,23 @@ def further_losses(objectives: pd.DataFrame) -> go.Figure:
 
 
 def _place(number: int, count: int, gap: float) -> tuple[float, float]:
-    """Return start and end, in 0..1, of the number-th of `count` equal places with gaps between them."""
+    """Divide 0..1 into `count` equal intervals with gaps of length `gap`, and return the ends of interval `number` (from 0)."""
     size = (1 + gap) / count - gap
     return number * (size + gap), number * (size + gap) + size
 
 
 def _add_chart(figure: go.Figure, points: pd.DataFrame, name: str, line: dict[str, Any], number: str,
                across: tuple[float, float], up: tuple[float, float]) -> None:
-    """Add one small chart.
+    """Add the small chart of one objective to a figure.
 
     Args:
-        number: suffix of the names of its axes in Plotly.
+        figure: the figure.
+        points: rows of the objective, from `RunLog.objectives`.
+        name: name of the objective.
+        line: Plotly style of its line.
+        number: suffix of the names of the chart's axes in Plotly, for example "2" for "xaxis2".
+        across: left and right end of the chart, as shares of the figure's width.
+        up: lower and upper end of the chart, as shares of the figure's height.
     """
     label, unit = label_of(name), f"({unit_of(name)})" if unit_of(name) else ""
     figure.add_scatter(x=points["step"].tolist(), y=points["loss"].tolist(), mode="lines", name=label, xaxis=f"x{number}",

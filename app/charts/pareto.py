@@ -1,7 +1,7 @@
-"""Natural versus adversarial accuracy: attacked networks with their front, and the trails of searches.
+"""Two plots of natural versus adversarial accuracy: attacked networks with their Pareto front, and the epochs of searches.
 
-These are separate figures: the accuracy of a supernet on the alphas split and of a retrained network on the test split are
-different quantities and never share axes.
+They are separate figures because a supernet's accuracy on the alphas split and a retrained network's accuracy on the test
+split are different quantities, which must not share axes.
 """
 
 from __future__ import annotations
@@ -22,14 +22,17 @@ QUANTITIES = {"parameters": "parameters", "macs": "MACs"}
 SMALLEST, LARGEST = 9.0, 26.0  # marker diameter, pixels
 MOST_LABELS = 12
 WIDEST_LABEL = 44  # characters per line of a label, so that it stays inside the chart
-# Colours of operations, which are distinct under colour-vision deficiencies; the strongest contrast first.
+# The colours of operations, which stay distinct under colour-vision deficiencies. The strongest contrast comes first.
 CATEGORY_COLOURS = tuple(theme.OPERATIONS[name].colour for name in (
     "sep_conv_5x5", "avg_pool_3x3", "dil_conv_3x3", "dil_conv_5x5", "sep_conv_3x3", "max_pool_3x3", "skip_connect"))
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star")
 
 
 def marker_sizes(values: Sequence[float | None]) -> list[float]:
-    """Return diameters whose areas grow linearly with the values; one size if all are equal or unknown."""
+    """Return marker diameters in pixels, such that a marker's area grows linearly with its value.
+
+    Markers without a value get the smallest diameter. If all known values are equal, or none is known, all diameters are equal.
+    """
     known = [float(value) for value in values if value is not None and value == value]
     if not known or max(known) == min(known):
         return [12.0] * len(values)
@@ -40,14 +43,15 @@ def marker_sizes(values: Sequence[float | None]) -> list[float]:
 
 def networks_figure(frame: pd.DataFrame, attack: str, *, size: str = "", colour: str = "front",
                     dominated: bool = True) -> go.Figure:
-    """Return the plot of the attacked networks of one fingerprint group.
+    """Return the plot of the attacked networks of one group, with their Pareto front.
 
     Args:
-        frame: rows of one group of `RunLog.pareto_networks`, and `label`.
-        attack: title of the attack, for the axis.
-        size: quantity of the marker's area: "parameters", "macs", or "" for one size.
-        colour: "front" (on the front or dominated), "method", "parameters" or "macs".
-        dominated: also draw dominated networks.
+        frame: rows of `RunLog.pareto_networks` that share one fingerprint (the same attack on the same images), with an
+            additional column `label`, the name of the network in the plot.
+        attack: title of the attack, for the label of the axis.
+        size: quantity that the area of a marker shows: "parameters", "macs", or "" if all markers are equal.
+        colour: quantity that the colour of a marker shows: "front" (on the front or dominated), "method", "parameters" or "macs".
+        dominated: True to draw dominated networks as well.
     """
     frame = frame.assign(diameter=marker_sizes(list(frame[size])) if size else 12.0)
     figure = go.Figure()
@@ -68,14 +72,20 @@ def networks_figure(frame: pd.DataFrame, attack: str, *, size: str = "", colour:
 
 
 def labels_of(frame: pd.DataFrame) -> list[str]:
-    """Return the label of each point. Networks at the same point share the label of the first; the others have none."""
+    """Return the label of each network's point.
+
+    If the points of several networks coincide, the first network gets the names of all as its label and the others get "".
+    """
     points = list(zip(frame["natural"], frame["adversarial"], strict=True))
     together = {point: [label for label, other in zip(frame["label"], points, strict=True) if other == point] for point in points}
     return ["<br>".join(textwrap.wrap(", ".join(together.pop(point, [])), WIDEST_LABEL)) for point in points]
 
 
 def _groups(frame: pd.DataFrame, colour: str) -> list[tuple[str, pd.DataFrame, dict[str, Any]]]:
-    """Return (legend, rows, marker) per trace. Shape or fill differs along with colour."""
+    """Return (text in the legend, rows, Plotly marker) for each trace of the plot.
+
+    Traces differ in the shape or fill of their markers as well as in colour.
+    """
     if colour in QUANTITIES:
         bar = {"title": {"text": QUANTITIES[colour], "side": "right"}, "thickness": 12, "outlinewidth": 0}
         return [("networks", frame, {"color": frame[colour], "colorscale": "Viridis", "colorbar": bar, "symbol": "circle"})]
@@ -90,7 +100,12 @@ def _groups(frame: pd.DataFrame, colour: str) -> list[tuple[str, pd.DataFrame, d
 
 
 def interval_bars(rows: pd.DataFrame, name: str) -> dict[str, object]:
-    """Return 95 % Wilson intervals as error bars in per cent, from the fractions in `name`, `name`_low and `name`_high."""
+    """Return Plotly error bars in per cent for 95 % Wilson intervals.
+
+    Args:
+        rows: table with the columns <name>, <name>_low and <name>_high, as fractions.
+        name: "natural" or "adversarial".
+    """
     return {"type": "data", "symmetric": False, "array": (rows[f"{name}_high"] - rows[name]) * 100, "thickness": 1, "width": 3,
             "arrayminus": (rows[name] - rows[f"{name}_low"]) * 100, "color": "rgba(127,127,127,.55)"}
 
@@ -104,11 +119,11 @@ def _hover(row: Any, attack: str) -> str:
 
 
 def epochs_figure(frame: pd.DataFrame, attack: str) -> go.Figure:
-    """Return the trails of searches: one line per run, one marker per epoch, the last one filled.
+    """Return a plot with one line per search and one marker per epoch. The marker of the latest epoch is large and filled.
 
     Args:
-        frame: rows of one group of `RunLog.pareto_epochs`, and `label`.
-        attack: title of the attack, for the axis.
+        frame: rows of one group of `RunLog.pareto_epochs`, with an additional column `label`, the name of the search in the plot.
+        attack: title of the attack, for the label of the axis.
     """
     figure = go.Figure()
     for k, (_, rows) in enumerate(frame.groupby("run", sort=False)):
@@ -128,11 +143,7 @@ def epochs_figure(frame: pd.DataFrame, attack: str) -> go.Figure:
 
 
 def accuracy_axes(figure: go.Figure, x: str, y: str) -> None:
-    """Style a plot of two accuracies in per cent.
-
-    Args:
-        x, y: titles of the axes.
-    """
+    """Apply the shared look to a plot of two accuracies in per cent, and set the titles of its axes to `x` and `y`."""
     themed(figure, margin={"l": 70, "t": 40, "b": 56})
     figure.update_layout(xaxis={"title": {"text": x}, "ticksuffix": " %"}, yaxis={"title": {"text": y}, "ticksuffix": " %"},
                          hovermode="closest")

@@ -1,4 +1,4 @@
-"""Accuracy under each attack as dots with whiskers (95 % Wilson intervals), one row per network."""
+"""The chart of accuracies under each attack, as points with 95 % Wilson intervals, in one row per network."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from app.formats import with_interval
 from engine.attack.catalogue import ATTACKS, NATURAL
 from engine.attack.declaration import Attack
 
-# Colours and symbols of single attacks, in the order of the catalogue. Seven colours, six symbols: the 43rd pair is the first
-# to repeat.
+# Colours and symbols of single attacks, assigned in the order of the catalogue. With seven colours and six symbols, the first 42
+# attacks look different.
 COLOURS = [theme.OPERATIONS[name].colour for name in (
     "max_pool_3x3", "dil_conv_5x5", "dil_conv_3x3", "sep_conv_5x5", "skip_connect", "sep_conv_3x3", "avg_pool_3x3")]
 SYMBOLS = ("triangle-up", "diamond", "pentagon", "triangle-down", "hexagon", "star")
@@ -26,26 +26,27 @@ def _look(attack: Attack, place: int) -> tuple[str, str]:
     return COLOURS[place % len(COLOURS)], SYMBOLS[place % len(SYMBOLS)]
 
 
-# Column prefix -> (name in print, colour, symbol), in the order inside a network's row from the top.
+# Prefix of columns -> (name in print, colour, symbol), in the order in which a network's row shows them from top to bottom.
 MEASURES = {NATURAL: ("natural", theme.SERIES["natural"], "circle")} | {
     attack.prefix: (attack.header, *_look(attack, place)) for place, (_, attack) in enumerate(ATTACKS.items())}
-SPREAD = 0.24  # of a row's height, from its middle to the first and the last measure
+SPREAD = 0.24  # distance from the middle of a row to its first and last measure, as a share of the row's height
 ENDS = ("accuracy", "low", "high")
 ROW_HEIGHT, FRAME_HEIGHT = 74, 100  # pixels
-WIDEST_LABEL = 24  # characters per line of a network's name, so that the intervals keep their space
+WIDEST_LABEL = 24  # characters per line of a network's name; more would leave too little space for the intervals
 
 
 def height_of(networks: int) -> int:
-    """Return the height of the figure in pixels."""
+    """Return the height in pixels of a figure with this number of networks."""
     return FRAME_HEIGHT + ROW_HEIGHT * max(1, networks)
 
 
 def intervals_figure(frame: pd.DataFrame) -> go.Figure:
-    """Return accuracies with their intervals, one row per network.
+    """Return a figure of accuracies with their 95 % Wilson intervals, in one row per network.
 
     Args:
-        frame: one row per network: label, and for each of `MEASURES` the columns `<prefix>_accuracy`, `_low`, `_high`
-            (fractions; NaN where not measured) and `_images`. A measure that no network has may be left out.
+        frame: one row per network, with the column label and, for each prefix in `MEASURES`, the columns <prefix>_accuracy,
+            <prefix>_low, <prefix>_high (fractions, NaN if not measured) and <prefix>_images. The columns of a measure that no
+            network has may be missing.
     """
     figure = go.Figure()
     rows = range(len(frame))

@@ -1,4 +1,4 @@
-"""Loss and accuracy over the steps of a search or a retraining: accuracy above, loss below, one axis of steps."""
+"""The chart of accuracy (above) and loss (below) over the steps of a search or retraining."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from app import theme
 from app.charts.frame import blank, themed
 
-# name in the run log -> (row, series, legend text, dash)
+# Name in the run log -> (row of the figure, series in theme.SERIES, text in the legend, dash).
 LINES = {
     "natural_accuracy": ("accuracy", "natural", "natural", "solid"),
     "adversarial_accuracy": ("accuracy", "adversarial", "adversarial", "solid"),
@@ -21,15 +21,15 @@ NAMES = tuple(LINES)
 
 
 def trade_off(epochs: pd.DataFrame, steps: pd.DataFrame | None = None, *, split: str, joined: bool = True) -> go.Figure:
-    """Return natural and adversarial loss and accuracy in one figure.
+    """Return a figure of natural and adversarial accuracy and, below it, loss.
 
     Args:
-        epochs: `RunLog.curves`: columns epoch, step, split, statistics, name, value; averages per epoch.
-        steps: `RunLog.steps_curve`: columns step, name, value; drawn thin in the background, so that the chart moves within
-            an epoch.
-        split: "alphas" or "select", the split of the natural and adversarial values; the training loss is on the weights
-            split.
-        joined: draw lines through the values of `split`. False where each value belongs to a different network.
+        epochs: means over each epoch, from `RunLog.curves`, with columns epoch, step, split, statistics, name and value.
+        steps: values at single steps, from `RunLog.steps_curve`, with columns step, name and value. They are drawn as thin
+            lines in the background, so that the chart changes within an epoch.
+        split: split on which the natural and adversarial values were measured, "alphas" or "select". The training loss is
+            drawn whatever its split.
+        joined: True to connect the values of `split` by lines; False if each value belongs to a different network.
     """
     shown = epochs[epochs["name"].isin(NAMES) & ((epochs["split"] == split) | (epochs["name"] == "train_loss"))]
     if shown.empty and (steps is None or steps.empty):

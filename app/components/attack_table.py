@@ -1,4 +1,4 @@
-"""The attack table of one network: accuracy under each attack with its interval, images, epsilon and fingerprint."""
+"""The attack table of one network: its accuracy under each attack, with interval, images, epsilon and fingerprint."""
 
 from __future__ import annotations
 
@@ -22,28 +22,31 @@ COLUMNS: tuple[StaticColumn[dict[str, Any]], ...] = (
     StaticColumn("Fingerprint", lambda row: code(row["fingerprint"])),
 )
 
-# Rows in bold: the natural accuracy, and results of several attacks together.
+# Attacks whose rows are bold: natural accuracy (no attack), the worst case over all attacks, and suites of attacks.
 HEADLINES = {NATURAL, WORST, *(name for name, attack in ATTACKS.items() if attack.parts)}
 
 
 def attack_table_html(attacks: pd.DataFrame, note: str = NOTE) -> str:
-    """Return the table as HTML.
+    """Return the attack table as HTML.
 
     Args:
-        attacks: rows of `RunLog.attacks` of one run, in the order in which they were measured: attack, title, part_of, epsilon,
-            images, accuracy, low, high, fingerprint.
-        note: explanation of the columns; "" if another table on the page has it.
+        attacks: rows of one run from `RunLog.attacks`, in the order of measurement, with columns attack, title, part_of, epsilon,
+            images, accuracy, low, high and fingerprint.
+        note: explanation of the columns, or "" if another table on the page shows it.
     """
     return html_table(COLUMNS, ordered(attacks).to_dict("records"), label="Accuracy under each attack", note=note, row_look=_look)
 
 
 def ordered(attacks: pd.DataFrame) -> pd.DataFrame:
-    """Return natural accuracy first, then the attacks as measured, each suite followed by its parts."""
+    """Sort the rows of an attack table.
+
+    Natural accuracy comes first, then the attacks in the order of measurement. Each suite of attacks is followed by its parts.
+    """
     records = attacks.to_dict("records")
     tops = sorted((row for row in records if not _is_part(row)), key=lambda row: row["attack"] != NATURAL)
     names = {row["attack"] for row in tops}
     rows = [row for top in tops for row in (top, *(part for part in records if part.get("part_of") == top["attack"]))]
-    # A suite that is still being measured has parts but no row of its own yet.
+    # A suite of attacks that is still being measured has rows for its parts, but not yet one for the suite.
     rows += [row for row in records if _is_part(row) and row["part_of"] not in names]
     return pd.DataFrame(rows, columns=attacks.columns)
 

@@ -1,4 +1,4 @@
-"""The chain search -> retrain -> attack as a row of steps, each with its status and a link to its page."""
+"""A row of steps that shows a chain of runs (search, retrain, attack). Each step has a status and a link to its run's page."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from app.formats import duration, escape, missing, percent
 
 
 def steps_html(runs: Sequence[Mapping[str, Any]], current: str) -> str:
-    """Return the runs of a chain as a list of links; the current one is marked.
+    """Return the runs of a chain as an HTML list of links, with the current run marked.
 
     Args:
-        runs: root first, with id, kind and status, and progress (0..1) and seconds_left where known.
+        runs: the runs, from the first run of the chain on, with the keys id, kind and status and, if known, progress (0..1) and
+            seconds_left.
         current: id of the run whose page shows the chain.
     """
     items = []
     for position, run in enumerate(runs):
-        # Two attacks on one network are siblings: neither follows from the other.
+        # Two attacks on one network do not follow from each other, so no arrow joins them.
         sign = "" if not position else "→" if run["kind"] != runs[position - 1]["kind"] else "and"
         joint = f'<span class="rp-arrow rp-label" aria-hidden="true">{sign}</span>' if sign else ""
         items.append(f"<li>{joint}{_step(run, current)}</li>")
@@ -36,7 +37,7 @@ def _step(run: Mapping[str, Any], current: str) -> str:
 
 
 def step_words(run: Mapping[str, Any]) -> str:
-    """Return "Running, 42 %, 3 min left", "Finished" or "Waiting"."""
+    """Return the state of a run in words, for example "Running, 42 %, 3 min left", "Finished" or "Waiting"."""
     status = str(run["status"])
     if status == "queued":
         return "Waiting"

@@ -1,8 +1,8 @@
-"""A form built from a configuration class: one widget per field, by type and group, validated by the class itself.
+"""A form that is built from a configuration class, with one widget per field.
 
-Meaning, bounds, unit and source of a field come from `engine.config`, so a new setting or method appears here without a
-change to this file. Values are validated as they are typed; the problem with one is shown below its field. Pixel values may
-be typed as "8/255".
+The type of a field determines its widget. Meaning, bounds, unit and source of a field come from `engine.config`, so a new
+setting or method needs no change in this file. The configuration class validates values as they are typed, and a problem with a
+value is shown below its field. Pixel values may be typed as "8/255".
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from engine.data.catalogue import image_source, image_sources
 from engine.errors import ConfigError, GenotypeError
 from engine.search.registries import OBJECTIVES
 
-# Chosen by separate controls at the top of the page.
+# Fields without a widget in the form, because separate controls at the top of the page set them.
 NOT_IN_FORM = frozenset({"dataset", "genotype", "network"})
-# Words with a spelling of their own.
+# Words of labels that are not written as in the name of the field.
 SPELLINGS = {"Trades": "TRADES", "Mac": "MAC", "Autoattack": "AutoAttack", "lambda": "λ", "beta": "β", "epsilon": "epsilon ε"}
-# Text fields that hold the name of something -> the names available now.
+# Text fields whose value must be one of several names -> function that returns these names.
 NAMES_OF = {"second_dataset": image_sources}
 COLUMNS = 3
 
@@ -40,8 +40,8 @@ class FormValues:
 
     Attributes:
         changes: values that differ from the preset's, by field.
-        problems: one sentence per refused field; the key "" is the configuration as a whole.
-        config: the complete configuration; None while a value is refused.
+        problems: one sentence per refused value, by field. The key "" holds a problem with the configuration as a whole.
+        config: the complete configuration, or None while a value is refused.
     """
 
     changes: dict[str, Any] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class FormValues:
 
 
 def label_of(name: str) -> str:
-    """Return the label of a field: "weights_learning_rate" as "Weights learning rate"."""
+    """Return the label of a field: "Weights learning rate" for "weights_learning_rate"."""
     words = name.replace("_", " ")
     words = " ".join(SPELLINGS.get(word, word) for word in words.split())
     first, *rest = words.split(" ")
@@ -59,7 +59,11 @@ def label_of(name: str) -> str:
 
 
 def value_text(info: FieldInfo, value: Any) -> str:
-    """Return a value as the page writes it: "8/255" for whole grey levels, "yes", "all", lists with commas."""
+    """Return a field's value as text.
+
+    Examples are "8/255" for a pixel value of whole grey levels, "yes" for True, and "all" for an empty field that means all. The
+    items of a list are separated by commas.
+    """
     if value is None or value in ("", (), []):
         return nothing_text(info)
     if isinstance(value, bool):
@@ -72,12 +76,12 @@ def value_text(info: FieldInfo, value: Any) -> str:
 
 
 def nothing_text(info: FieldInfo) -> str:
-    """Return the meaning of an empty field: "all", "a full pass", else "automatic"."""
+    """Return the meaning of an empty field, for example "all" or "a full pass". The default is "automatic"."""
     return setting_of(info).empty.split(" (")[0] or "automatic"
 
 
 def with_unit(info: FieldInfo, value: Any) -> str:
-    """Return a value with its unit: "4 pixels", "1 epoch"."""
+    """Return a field's value with its unit, for example "4 pixels" or "1 epoch"."""
     unit = unit_of(info)
     if not unit or value is None:
         return value_text(info, value)
@@ -85,12 +89,12 @@ def with_unit(info: FieldInfo, value: Any) -> str:
 
 
 def unit_of(info: FieldInfo) -> str:
-    """Return the unit of a field; "" for none. A pixel field without a unit is in pixel space."""
+    """Return the unit of a field, for example "pixels", or "" if it has none."""
     return setting_of(info).unit
 
 
 def bounds_text(info: FieldInfo) -> str:
-    """Return the allowed range in words; "" if every value of the type is allowed."""
+    """Return the allowed range of a field in words, or "" if the field has no bounds."""
     low = high = ""
     for part in info.metadata:
         low = f"at least {part.ge:g}" if isinstance(part, Ge) else f"above {part.gt:g}" if isinstance(part, Gt) else low
@@ -99,7 +103,7 @@ def bounds_text(info: FieldInfo) -> str:
 
 
 def help_text(name: str, info: FieldInfo, published: Any) -> str:
-    """Return meaning, range, published value with its source, and the command-line flag of a field, as Markdown."""
+    """Return the help of a field as Markdown: its meaning, range, published (or default) value with source, and flag."""
     lines = [str(info.description)]
     if bounds_text(info):
         unit = " (pixel space; 8/255 may be typed)" if is_pixels(info) else f" {unit_of(info)}" if unit_of(info) else ""
@@ -111,7 +115,7 @@ def help_text(name: str, info: FieldInfo, published: Any) -> str:
 
 
 def groups_of(cls: type[RunConfig]) -> dict[str, list[str]]:
-    """Return field names by group, in the order of the class, but "Data" and "Run" at the end."""
+    """Return the names of the form's fields by group, in the order of the class. The groups "Data" and "Run" come last."""
     groups: dict[str, list[str]] = {}
     for name, info in cls.model_fields.items():
         if name not in NOT_IN_FORM:
@@ -121,10 +125,11 @@ def groups_of(cls: type[RunConfig]) -> dict[str, list[str]]:
 
 
 def admit(kind: str, cls: type[RunConfig], values: Mapping[str, Any]) -> RunConfig:
-    """Return the configuration if a run of this kind may be launched with it.
+    """Return the configuration with these values, after checking that a run of this kind may be launched with it.
 
     Raises:
-        ConfigError, GenotypeError: one sentence per problem.
+        ConfigError: a setting is invalid. The error has one sentence per problem.
+        GenotypeError: the genotype is invalid.
     """
     config = validate(cls, values)
     requests.check_config(kind, config)
@@ -132,13 +137,13 @@ def admit(kind: str, cls: type[RunConfig], values: Mapping[str, Any]) -> RunConf
 
 
 def check(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], changes: Mapping[str, Any]) -> FormValues:
-    """Validate preset and changes together, and assign each problem to its field.
+    """Validate a preset together with the user's changes, and assign each problem to its field.
 
     Args:
-        kind: the kind of run.
-        cls: the configuration class.
-        preset: complete values, from `engine.configuring.preset_values`.
-        changes: the user's own values, which override it.
+        kind: kind of the run.
+        cls: configuration class of the run.
+        preset: value of every field, from `engine.configuring.preset_values`.
+        changes: values that the user has changed, by field. They override the preset.
     """
     empty = {name: f"{name} must be a whole number, got nothing; the preset has {preset[name]}."
              for name, value in changes.items() if value is None and _is_required(cls.model_fields[name])}
@@ -155,16 +160,16 @@ def config_form(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], *, k
                 start: Mapping[str, Any] | None = None,
                 below: Mapping[str, Callable[[FormValues], None]] | None = None,
                 further: Callable[[FormValues], FormValues] | None = None) -> FormValues:
-    """Draw the form and return its content.
+    """Draw the form for a configuration and return its content.
 
     Args:
-        kind: the kind of run.
-        cls: the configuration class.
-        preset: complete values, from `engine.configuring.preset_values`; untouched fields hold these.
-        key: prefix of the widgets' keys. A different key is a different form, whose fields start at its preset's values.
-        start: initial values that differ from the preset's (an imported configuration).
-        below: by field, a function that draws below the row of that field, given the content of the form.
-        further: a check beyond the class; its problems are shown below their fields as well.
+        kind: kind of the run.
+        cls: configuration class of the run.
+        preset: value of every field, from `engine.configuring.preset_values`. Fields that the user has not changed hold it.
+        key: prefix of the widgets' keys in the session. A form with a new key starts again at its initial values.
+        start: initial values that differ from the preset, by field, for example those of an imported configuration.
+        below: functions by field. Each draws something below the row of its field and receives the content of the form.
+        further: an additional check. It receives the content of the form and returns it, with any problems that it has found.
     """
     changes = {name: value for name in cls.model_fields if name not in NOT_IN_FORM
                and (value := _held(cls.model_fields[name], f"{key}.{name}", (start or {}).get(name, preset[name])))
@@ -189,7 +194,7 @@ def config_form(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], *, k
 
 
 def _has_no_effect(group: str, cls: type[RunConfig], added: Sequence[str] | None) -> bool:
-    """Return True if a group's settings belong to an added objective that is not chosen."""
+    """Return True if the settings of a group have no effect because they belong to an added objective that is not chosen."""
     if group == "Added objectives":
         return not added
     could_be_added = "added_objectives" in cls.model_fields and "curvature" in _several(cls.model_fields["added_objectives"])
@@ -197,7 +202,7 @@ def _has_no_effect(group: str, cls: type[RunConfig], added: Sequence[str] | None
 
 
 def _field(cls: type[RunConfig], name: str, preset: Mapping[str, Any], published: Any, values: FormValues, key: str) -> None:
-    """Draw a widget and, below it, the problem with its value, or the published value if that differs."""
+    """Draw the widget of a field. Below it, draw the problem with its value, or the published value if that is different."""
     info = cls.model_fields[name]
     _widget(name, info, published, key)
     value = values.changes.get(name, preset[name])
@@ -215,7 +220,7 @@ def _is_required(info: FieldInfo) -> bool:
 
 
 def _escaped(sentence: str) -> str:
-    """Escape characters that Markdown would read as markup."""
+    """Escape the characters of a sentence that Markdown would read as markup."""
     for character in "\\`*_[]$<>#~":
         sentence = sentence.replace(character, "\\" + character)
     return sentence
@@ -235,7 +240,10 @@ def _kind(info: FieldInfo) -> Literal["flag", "choice", "several", "integer", "n
 
 
 def _held(info: FieldInfo, key: str, start: Any) -> Any:
-    """Return the value of the widget `key` before it is drawn. At the first draw, set it to `start`."""
+    """Return the value that the session holds for a widget that is about to be drawn.
+
+    Before the widget is drawn for the first time, store the initial value `start`.
+    """
     kind = _kind(info)
     if key not in st.session_state:
         if kind == "several":
@@ -251,9 +259,9 @@ def _held(info: FieldInfo, key: str, start: Any) -> Any:
 
 
 def _number(text: str | None, info: FieldInfo, start: Any) -> Any:
-    """Return the float that was typed, or the text itself if it is not a number, so that the class refuses it.
+    """Return the typed text as a float. If it is not a number, return the text itself, which the configuration class refuses.
 
-    The field shows six digits of `start`; while its text is unchanged, the value is `start` itself, with all digits.
+    The field shows only six digits of its initial value `start`. While the text is unchanged, return `start` with all digits.
     """
     if text is not None and text.strip() == value_text(info, start):
         return start
@@ -262,7 +270,7 @@ def _number(text: str | None, info: FieldInfo, start: Any) -> Any:
 
 
 def _widget(name: str, info: FieldInfo, published: Any, key: str) -> None:
-    """Draw the widget of a field. The session keeps its value under `key`, also while another page is shown."""
+    """Draw the widget of a field. The session keeps its value under `key` even while another page is open."""
     kind, label, about = _kind(info), label_of(name), help_text(name, info, published)
     if unit_of(info):
         label += f" ({unit_of(info)})"
@@ -286,13 +294,20 @@ def _widget(name: str, info: FieldInfo, published: Any, key: str) -> None:
 
 
 def _several(info: FieldInfo, held: Sequence[str] = ()) -> list[str]:
-    """Return the choices of a field of several names: those that its type lists, else the attacks, and those it already holds
-    (PGD of any length)."""
+    """Return the names that the user can choose in a field that holds several names.
+
+    If the type of the field lists names, these are the choices. Otherwise the choices are all attacks of the catalogue.
+
+    Args:
+        info: the field.
+        held: names that the field holds now. They are added to the attacks, because the catalogue lists PGD only with common
+            numbers of steps.
+    """
     listed = typing.get_args(typing.get_args(info.annotation)[0])
     return list(listed or dict.fromkeys((*ATTACKS, *held)))
 
 
 def title_of(name: str) -> str:
-    """Return the title of an attack or objective; any other name unchanged."""
+    """Return the title of an attack or objective. Any other name is returned unchanged."""
     return ATTACKS[name].title if name in ATTACKS else OBJECTIVES[name].title if name in OBJECTIVES else name
 

@@ -1,4 +1,4 @@
-"""A static table as HTML: the same accessible markup everywhere, and every text escaped unless it is `Markup`."""
+"""Static HTML tables with accessible markup. Every text is escaped unless it is `Markup`."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ Item = TypeVar("Item")
 
 
 class Markup(str):
-    """HTML that is inserted unescaped. The code that creates it escapes the variable parts."""
+    """HTML that tables insert without escaping. The code that creates it must escape text from files or users."""
 
 
 @dataclass(frozen=True)
 class StaticColumn(Generic[Item]):
-    """One column of a table whose rows are `Item`s.
+    """One column of a table whose rows are objects of type `Item`.
 
     Attributes:
-        title: heading.
-        cell: text of a row's cell, escaped; or `Markup`.
-        right: aligns heading and cells to the right, for numbers.
-        names_row: its cells are the headings of their rows.
-        look: CSS class of its cells.
+        title: heading of the column.
+        cell: function that returns the content of a row's cell in this column, as text or `Markup`.
+        right: True to align the column to the right, as for numbers.
+        names_row: True if the cells of this column are the headings of their rows.
+        look: CSS class of the cells of this column.
     """
 
     title: str
@@ -40,13 +40,13 @@ def html_table(columns: Iterable[StaticColumn[Any]], rows: Iterable[Any], *, lab
     """Return a table as HTML.
 
     Args:
-        columns: from left to right.
-        rows: from top to bottom.
-        label: name for screen readers.
-        note: explanation under the table.
-        look: further CSS classes of the table.
-        row_look: CSS class of a row.
-        group: heading that a row belongs under; adjacent rows of one group share it.
+        columns: columns from left to right.
+        rows: rows from top to bottom.
+        label: name of the table for screen readers.
+        note: explanation in the caption of the table.
+        look: additional CSS classes of the table.
+        row_look: function that returns the CSS class of a row.
+        group: function that returns the heading of the group that a row belongs to. Adjacent rows of one group share a heading.
     """
     columns = list(columns)
     head = "".join(f'<th scope="col"{_class("rp-right" * one.right)}>{_html(one.title)}</th>' for one in columns)
@@ -57,12 +57,12 @@ def html_table(columns: Iterable[StaticColumn[Any]], rows: Iterable[Any], *, lab
 
 
 def code(text: object) -> Markup:
-    """Return text in a monospaced font, for machine-made names such as hashes."""
+    """Return text as HTML in a monospaced font, as used for hashes."""
     return Markup(f"<code>{escape(text)}</code>")
 
 
 def with_label(text: object, label: str, *, strong: bool = False) -> Markup:
-    """Return text with a smaller second line; just the text if `label` is empty."""
+    """Return text as HTML with `label` as a smaller second line. An empty label adds no line."""
     first = f"<b>{escape(text)}</b>" if strong else escape(text)
     return Markup(f'{first}<br><span class="rp-label">{escape(label)}</span>' if label else first)
 

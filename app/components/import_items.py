@@ -1,4 +1,7 @@
-"""The inputs of the Import page: dropped files or a path, and the questions that their forms need answered."""
+"""The inputs of the Import page: the choice of files, and the questions that must be answered to import them.
+
+A form is a kind of file that can be imported, such as a checkpoint or a log. Each form has its own questions.
+"""
 
 from __future__ import annotations
 
@@ -23,17 +26,17 @@ from engine.exchange.forms import CURVES, ENDINGS, FORMS, form_of
 
 FORM_TITLES = {"genotype": "Genotype", "log": "Log of a search", "curves": "Curves of E2RNAS's search",
                "checkpoint": "Checkpoint"}
-LARGEST_UPLOAD = 200  # MB, as server.maxUploadSize in app/.streamlit/config.toml allows
+LARGEST_UPLOAD = 200  # MB; at most server.maxUploadSize in app/.streamlit/config.toml
 PLACES = {"upload": "Drop files", "path": "Path on this machine"}
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The chosen files.
+    """The files that the user has chosen to import.
 
     Attributes:
-        items: one per run, without the answers to the questions.
-        problem: the reason why nothing can be imported yet, one sentence; "" if there is none.
+        items: one item per run to be created. Their arguments do not contain the answers to the questions yet.
+        problem: one sentence that says why nothing can be imported yet, or "" if the files can be imported.
     """
 
     items: Sequence[Item] = ()
@@ -42,12 +45,12 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Answers:
-    """The answers, as flags of `rampart import`.
+    """The user's answers to the questions about the files, as flags of `rampart import`.
 
     Attributes:
-        flags: form -> flags and values for files of that form.
-        form: the form chosen for a single file; None for the form of its ending.
-        problem: as `Chosen.problem`.
+        flags: flags of `rampart import` with their values, by form (kind of file).
+        form: form that the user has chosen for a single file, or None if its file name decides.
+        problem: one sentence that says why nothing can be imported yet, or "" if nothing is missing.
     """
 
     flags: dict[str, list[str]] = field(default_factory=dict)
@@ -56,7 +59,7 @@ class Answers:
 
 
 def choose_files() -> Chosen:
-    """Draw the uploader or the field for a path, and return the chosen files."""
+    """Draw the control for uploading files or typing a path, and return the chosen files."""
     place = st.segmented_control("Where the files are", list(PLACES), format_func=PLACES.__getitem__, key="import.place",
                                  default="upload", required=True, label_visibility="collapsed", persist_state="session")
     if place == "path":
@@ -70,7 +73,7 @@ def choose_files() -> Chosen:
 
 
 def named(text: str) -> Chosen:
-    """Return the file at a path of this machine."""
+    """Return the file at a typed path on this machine, or the problem with the path. An empty text chooses no file."""
     text = text.strip()
     if not text:
         return Chosen()
@@ -79,16 +82,16 @@ def named(text: str) -> Chosen:
         if not path.is_absolute():
             raise ValueError
         status = path.stat() if path.exists() else None
-    except (RuntimeError, ValueError, OSError):  # no such home, a NUL, a name too long
+    except (RuntimeError, ValueError, OSError):  # a home folder that does not exist, a NUL character or too long a name
         return Chosen(problem=f"The path must begin at the root and name a file, such as /data/log.txt, got {shortened(text)}; "
                               "give the full path.")
-    # A file that has changed can be imported again.
+    # Modification time and size are part of the identity, so that a file that has changed can be imported again.
     version = (str(status.st_mtime_ns), str(status.st_size)) if status else ()
     return Chosen([Item(path.name, (str(path),), identity=(str(path), *version))])
 
 
 def dropped(files: Sequence[UploadedFile]) -> Chosen:
-    """Return one item per file, and one for the two files of curves together."""
+    """Return one item per uploaded file. The two files of curves form one item together."""
     items, curves = [], []
     for file in files:
         name = plain_name(file.name)
@@ -107,11 +110,11 @@ def dropped(files: Sequence[UploadedFile]) -> Chosen:
 
 
 def ask(items: Sequence[Item], runs: pd.DataFrame) -> Answers:
-    """Draw the questions that the forms of the items need answered, and return the answers.
+    """Draw the questions about the chosen files, which depend on their forms (kinds of file), and return the answers.
 
     Args:
-        items: at least one.
-        runs: `RunLog.runs()`, to choose a search's genotype from.
+        items: the chosen files, at least one.
+        runs: table of all runs from `RunLog.runs`. The genotype of a checkpoint can be chosen from its searches.
     """
     single = items[0] if len(items) == 1 else None
     form = _form(single) if single else None
@@ -130,7 +133,7 @@ def ask(items: Sequence[Item], runs: pd.DataFrame) -> Answers:
         title = right.text_input("Title of the run", key="import.title", placeholder="from the file", live="400ms") or ""
         for one in FORMS:
             flags[one] += flag("title", title)
-    # One field holds one name: files with several genotypes are imported one at a time.
+    # The field holds only one name, so it appears only if exactly one file is a genotype.
     if [form or form_of(item.name) for item in items].count("genotype") == 1:
         name = st.text_input("Name in the file", key="import.name", placeholder="for example DARTS_V2", live="400ms",
                              help="The genotype to import, if the file holds several.") or ""
@@ -145,13 +148,19 @@ def ask(items: Sequence[Item], runs: pd.DataFrame) -> Answers:
 
 
 def flag(name: str, text: str) -> list[str]:
-    """Return a flag with the typed text, [] for none; as --name=text if the text could be taken for a flag itself."""
+    """Return the arguments [--name, text], or [] if the text is empty.
+
+    If the text begins with "-", return [--name=text], so that the command line does not take the text for a flag.
+    """
     text = text.strip()
     return [] if not text else [f"--{name}={text}"] if text.startswith("-") else [f"--{name}", text]
 
 
 def _form(item: Item) -> str | None:
-    """Draw the choice of a single file's form and return it; None for the form that its ending implies."""
+    """Draw the choice of a file's form (kind of file) and return it.
+
+    None means that the ending of the file name decides.
+    """
     by_ending = form_of(item.name)
     options = [None, *FORMS] if by_ending else list(FORMS)
     return st.selectbox("What it is", options, index=0 if by_ending else None, key=f"import.form.{item.name}",
@@ -160,7 +169,13 @@ def _form(item: Item) -> str | None:
 
 
 def _dataset(column: DeltaGenerator, *, needed: bool, alone: bool) -> str | None:
-    """Draw the choice of the dataset and return its registry name; None for no choice."""
+    """Draw the choice of the dataset and return its name, or None if none is chosen.
+
+    Args:
+        column: container to draw in.
+        needed: True if a checkpoint is among the files, because it requires a dataset.
+        alone: True if all files have the same form.
+    """
     label = "Trained on" if needed and alone else "Searched or trained on"
     return column.selectbox(label, list(DATASETS), index=None, key="import.dataset", persist_state="session",
                             format_func=lambda name: DATASETS[name].title,
@@ -170,7 +185,11 @@ def _dataset(column: DeltaGenerator, *, needed: bool, alone: bool) -> str | None
 
 
 def _of_checkpoint(runs: pd.DataFrame) -> tuple[list[str], str]:
-    """Draw the questions of checkpoints (genotype, placement, normalisation) and return (flags, problem)."""
+    """Draw the questions about checkpoints and return (flags, problem).
+
+    The questions are about the genotype, the order of its cells in the network, and the normalisation of pixels in training.
+    `problem` is a sentence that says why an answer is invalid or missing, or "".
+    """
     source = genotype_source(runs, key="import", preselect=False)
     flags = ["--genotype", str(source.changes.get("genotype", "")) or str(source.parent or "")]
     problem = source.problem
@@ -194,7 +213,10 @@ def _of_checkpoint(runs: pd.DataFrame) -> tuple[list[str], str]:
 
 
 def _placement(genotype: Genotype | None) -> str:
-    """Draw the choice of the position rule of the checkpoint's cells and return its name; "" for none, or if only one fits."""
+    """Draw the choice of a checkpoint's position rule, which says which cell kind is used at which layer.
+
+    Return the name of the rule. Return "" if the user chooses none, or if at most one rule fits the genotype.
+    """
     rules = [] if genotype is None else rules_for(genotype.kinds)
     if len(rules) < 2:
         return ""
@@ -205,7 +227,7 @@ def _placement(genotype: Genotype | None) -> str:
 
 
 def answered(items: Sequence[Item], answers: Answers) -> list[Item]:
-    """Return the items with complete arguments: the file, the answers, the folder of runs if it is not the default."""
+    """Return the items with the answers and, unless it is the default, the runs folder added to their arguments."""
     runs = [] if session.runs_root() == ROOT / "runs" else ["--runs", str(session.runs_root())]
     chosen = ["--as", answers.form] if answers.form else []
     return [replace(item, arguments=(*item.arguments, *chosen, *answers.flags[answers.form or str(form_of(item.name))], *runs))

@@ -1,4 +1,4 @@
-"""The result of an import: the run with the facts read from its file, or the refusal."""
+"""The box that shows the result of an import: the new run with the facts read from its file, or why it was refused."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ from engine.architecture.genotype import Genotype
 from engine.data.catalogue import DATASETS
 from engine.errors import GenotypeError, RampartError
 
-# Flag of the command line -> label on this page.
+# Name of a flag of the command line -> label of the control for it on the Import page.
 FIELDS = {"as": "What it is", "name": "Name in the file", "genotype": "Genotype", "dataset": "Trained on", "mean": "Mean",
           "std": "Standard deviation", "runs": "RAMPART_RUNS"}
 
 
 def on_the_page(sentence: str) -> str:
-    """Return a message of the command line with this page's labels for its flags: "--as log" -> "“What it is”: log"."""
+    """Replace the flags in a message of the command line by the labels of their controls on the Import page.
+
+    For example, "--as log" becomes "“What it is”: log".
+    """
     sentence = re.sub(r"--as (\w+)", lambda match: f"“{FIELDS['as']}”: {match[1]}", sentence)
     return re.sub(r"--(\w+)\b( DIR)?", lambda match: f"“{FIELDS[match[1]]}”" if match[1] in FIELDS else match[0], sentence)
 
@@ -34,9 +37,9 @@ def result(outcome: Outcome, *, key: str, unfolded: bool) -> None:
     """Draw the result of one import.
 
     Args:
-        outcome: the run's id, or the refusal.
-        key: unique on the page.
-        unfolded: True to open the section with the cells.
+        outcome: result of the import.
+        key: prefix of the widgets' keys, unique on the page.
+        unfolded: True to show the drawing of the cells at once, False to hide it in a closed section.
     """
     with st.container(border=True):
         if outcome.refusal:
@@ -46,7 +49,7 @@ def result(outcome: Outcome, *, key: str, unfolded: bool) -> None:
             return
         try:
             _run(outcome, key, unfolded)
-        except RampartError as error:  # the run has been deleted
+        except RampartError as error:  # the run has been deleted since its import
             problem(str(error), link=None)
 
 
@@ -74,10 +77,10 @@ def _run(outcome: Outcome, key: str, unfolded: bool) -> None:
 
 
 def understood(run: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return (name, value) of each fact that was read from the file.
+    """Return (name, value) of each fact that an import has read from the file.
 
     Args:
-        run: `RunLog.run`.
+        run: the imported run, from `RunLog.run`.
     """
     log, config = session.run_log(), run["config"]
     genotypes = log.genotypes(run["id"])

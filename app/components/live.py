@@ -1,4 +1,4 @@
-"""Live panels: a panel reruns when something that it shows has changed, and only then.
+"""Live panels, the parts of a page that are redrawn when their data change, and only then.
 
     @live_panel("runs", key="runs_table")
     def table() -> None:
@@ -6,10 +6,11 @@
 
     table()
 
-A panel is a Streamlit fragment with one invisible component. In the browser, all these components share one timer, which
-fetches the signature file of the server (`session.Hub`) three times a second. A component whose topic has a new signature
-reruns its fragment alone, one panel after the other. While nothing changes, nothing runs and no DOM node is touched. A
-hidden tab does not fetch. While the file cannot be fetched, panels rerun every three seconds.
+A panel is a Streamlit fragment with one invisible component. Each panel shows data of one topic, and the server (`session.Hub`)
+writes one signature per topic, a short hash of its data, to a file. In the browser, the invisible components share one timer,
+which fetches this file three times a second. When the signature of a topic has changed, its panels rerun, one after another.
+While nothing changes, nothing is rerun or redrawn. A hidden browser tab does not fetch the file. While the file cannot be
+fetched, panels rerun every three seconds.
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ _ticker = st.components.v2.component("rampart_ticker", html="<span hidden></span
 
 
 def live_panel(topic: str, *, key: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return a decorator that turns a function into a panel that follows `topic`.
+    """Return a decorator that turns a drawing function into a panel, which is redrawn whenever the data of a topic change.
+
+    A widget inside the panel reruns only the panel. The function must not draw into containers that were created outside it.
 
     Args:
-        topic: "runs", or a topic of one run: "run:<id>", "training:<id>", "architecture:<id>" or "log:<id>" (see `session`).
-        key: unique on the page, constant between script runs.
-
-    Widgets in the panel rerun only the panel. It must not write to containers created outside it.
+        topic: "runs", or a topic of one run: "run:<id>", "training:<id>", "architecture:<id>" or "log:<id>". The docstring of
+            `app.session` explains them.
+        key: name of the panel, unique on the page and constant between script runs.
     """
     def decorate(draw: Callable[..., Any]) -> Callable[..., Any]:
         @st.fragment
@@ -50,4 +52,4 @@ def live_panel(topic: str, *, key: str) -> Callable[[Callable[..., Any]], Callab
 
 
 def _nothing() -> None:
-    """Do nothing: Streamlit reports a trigger only to components with a callback for it."""
+    """Do nothing. Streamlit reports a trigger of a component only if a callback for it exists."""

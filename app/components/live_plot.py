@@ -1,8 +1,8 @@
 """A Plotly chart that keeps its DOM node and the reader's zoom while its data change.
 
-`st.plotly_chart` replaces the node at each change of data, so a live chart flickers and forgets its zoom each second.
-This component mounts one node per key and calls `Plotly.react` on it, and only when the figure differs. This server also
-serves plotly.min.js (`session.prepare_static`); nothing is fetched from elsewhere.
+`st.plotly_chart` replaces the node at each change of data, so a live chart would flicker and lose its zoom every second. This
+component creates one node per key and calls `Plotly.react` on it only if the figure has changed. The dashboard's own server
+delivers plotly.min.js (`session.prepare_static`), so no other server is contacted.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _component = st.components.v2.component("rampart_live_plot", html='<div class="r
 
 
 def live_plot(figure: go.Figure, *, key: str, label: str, height: int = 320) -> None:
-    """Draw a figure from `app.charts`; node and zoom stay across updates.
+    """Draw a figure from `app.charts` that keeps its zoom when its data change.
 
     Args:
-        figure: a themed figure (`charts.frame.themed`); text and grid take the colours of the theme from the style sheet.
-        key: unique on the page and constant for the life of the chart; another key is another chart, with a zoom of its own.
-        label: text for screen readers, for example "Loss per epoch".
-        height: pixels.
+        figure: a figure styled by `charts.frame.themed`. The style sheet sets the colours of its text and grid.
+        key: name of the chart, unique on the page. A figure drawn under a new key is a new chart without zoom.
+        label: description for screen readers, for example "Loss per epoch".
+        height: height in pixels.
     """
     text = figure.to_json()
     revision = hashlib.sha1(text.encode()).hexdigest()[:12]

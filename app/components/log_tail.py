@@ -1,4 +1,7 @@
-"""The end of a run's log.txt, scrolled to its newest line unless the reader has scrolled up, and its last error."""
+"""The view of the last lines of a run's log.txt.
+
+It finds the last error, and stays scrolled to the newest line unless the reader has scrolled up.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from app.assets import asset
 
 TAIL_BYTES = 64 * 1024
 TAIL_LINES = 300
-# A line that names a Python exception, or that a program marks as an error.
+# Matches a line that begins with the name of a Python exception or contains a word such as ERROR.
 _ERROR = re.compile(r"^(?:[\w.]+(?:Error|Exception|Interrupt)\b.*|.*\b(?:ERROR|CRITICAL|FATAL|Killed)\b.*|.*\berror:.*)$")
 
 _component = st.components.v2.component(
@@ -22,12 +25,12 @@ _component = st.components.v2.component(
 
 @dataclass(frozen=True)
 class Tail:
-    """The end of a log.
+    """The last lines of a log file.
 
     Attributes:
-        text: at most the last 300 lines.
-        error: the last line that is an error; "" for none.
-        cut: True if the file holds more than `text`.
+        text: the last lines, at most 300.
+        error: the last of these lines that reports an error, or "" if none does.
+        cut: True if the file holds lines before these.
     """
 
     text: str
@@ -36,7 +39,7 @@ class Tail:
 
 
 def read_tail(path: Path) -> Tail:
-    """Read the end of a log file; a missing file is an empty log. Bytes that are not UTF-8 are replaced."""
+    """Read the last lines of a log file. A missing file counts as empty, and bytes that are not UTF-8 are replaced."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -44,7 +47,7 @@ def read_tail(path: Path) -> Tail:
             raw = file.read(TAIL_BYTES)
     except OSError:
         return Tail("", "", False)
-    # A progress bar rewrites its line with carriage returns: keep the last state of each line.
+    # A progress bar uses carriage returns to overwrite its line, so only the text after the last one is kept.
     lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in raw.decode("utf-8", errors="replace").split("\n")]
     if size > TAIL_BYTES:
         lines = lines[1:]
@@ -54,12 +57,12 @@ def read_tail(path: Path) -> Tail:
 
 
 def matching(text: str, wanted: str) -> str:
-    """Return the lines that contain `wanted`, ignoring case; all lines if it is empty."""
+    """Return the lines of a text that contain `wanted`, ignoring case. An empty `wanted` keeps all lines."""
     if not wanted.strip():
         return text
     return "\n".join(line for line in text.split("\n") if wanted.strip().lower() in line.lower())
 
 
 def log_tail(text: str, *, key: str) -> None:
-    """Draw the log; new lines are appended in place."""
+    """Draw the text of a log. If a redraw under the same key only adds lines, they are appended without redrawing the others."""
     _component(data={"text": text}, key=key)

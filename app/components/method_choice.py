@@ -1,4 +1,4 @@
-"""The choice of a search method: a list that gives year and kind of each, and a table that compares them."""
+"""The control for choosing a search method: a list with year and images of each method, and a table that compares them."""
 
 from __future__ import annotations
 
@@ -18,24 +18,30 @@ COLUMNS: tuple[StaticColumn[str], ...] = (
 
 
 def sees(method: Method) -> str:
-    """Return the images that a search trains on. A method that attacks them has a setting for epsilon."""
+    """Return the description of the images that a search trains on: attacked images or clean images only.
+
+    A method attacks its images if it has a setting whose name contains "epsilon".
+    """
     return ATTACKED if any("epsilon" in name for name in method.config.model_fields) else CLEAN
 
 
 def in_order() -> list[str]:
-    """Return the names of all methods: the default, then those that attack images, then the others; newest first."""
+    """Return the names of all methods in the order of the list.
+
+    The default method comes first, then methods that attack images, then the others. Within both groups, the newest comes first.
+    """
     return sorted(METHODS, key=lambda name: (name != DEFAULT, sees(METHODS[name]) != ATTACKED,
                                              -(METHODS[name].year or 0)))
 
 
 def option(name: str) -> str:
-    """Return "ARNAS · 2024 · attacked images in the search"."""
+    """Return the text of a method in the list, for example "ARNAS · 2024 · attacked images in the search"."""
     method = METHODS[name]
     return " · ".join(filter(None, (method.title, _year_if_untold(method), sees(method))))
 
 
 def choose_method() -> str:
-    """Draw the list, the summary and source of the chosen method, and the table of all. Return its registry name."""
+    """Draw the list of methods, the summary of the chosen one and the table of all. Return the name of the chosen method."""
     name = st.selectbox("Method", in_order(), format_func=option, key="launch.method", persist_state="session")
     st.caption(f"{METHODS[name].summary} *{METHODS[name].source}.*")
     with st.expander(f"Compare the {len(METHODS)} methods"):
@@ -45,6 +51,6 @@ def choose_method() -> str:
 
 
 def _year_if_untold(method: Method) -> str:
-    """Return the year, "" if the title contains it."""
+    """Return the year of a method's publication, or "" if its title contains the year or the year is unknown."""
     year = str(method.year or "")
     return "" if year in method.title else year

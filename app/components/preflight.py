@@ -1,4 +1,4 @@
-"""Cheap facts about this machine and dataset that matter before a launch. Imports no torch."""
+"""Facts about this machine and the dataset that matter before a launch. They are cheap to collect and need no torch."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from engine.data.splits import split_sizes
 from engine.files import free_bytes
 from engine.run import device
 
-# A quick chain writes tens of megabytes; below this, a run is likely to fill the disk.
+# Below this free space, a run is likely to fill the disk. A chain with the preset `quick` writes tens of megabytes.
 LOW_DISK_BYTES = 2 * 2**30
 SIGNS = {"good": ("✓", "good", "fine"), "note": ("!", "warn", "worth knowing"), "bad": ("✕", "bad", "a problem")}
 
 
 @dataclass(frozen=True)
 class Fact:
-    """One line of the list.
+    """A fact that is shown before a launch, for example about the device or the free disk space.
 
     Attributes:
-        level: "good", "note" (worth knowing) or "bad" (a launch would fail or wait).
-        name: subject, one word or two.
-        text: one sentence.
+        level: "good", "note" (worth knowing) or "bad" (the run would fail or is likely to).
+        name: subject of the fact in a few words.
+        text: the fact in one or two sentences.
     """
 
     level: Literal["good", "note", "bad"]
@@ -41,20 +41,20 @@ class Fact:
 
 
 def facts(config: RunConfig, runs: Path, running: int, queued: int) -> list[Fact]:
-    """Return the facts for one configuration.
+    """Return all facts that matter before a run is launched.
 
     Args:
-        config: of the run to be launched.
-        runs: the runs folder; its disk is checked.
-        running: number of runs that are running.
-        queued: number of runs that wait.
+        config: configuration of the run.
+        runs: the runs folder, which will hold the files of the run.
+        running: number of runs that are running now.
+        queued: number of runs that wait to be started.
     """
     return [dataset_fact(config), *second_dataset_facts(config), device_fact(config.device), cores_fact(), disk_fact(runs),
             queue_fact(running, queued)]
 
 
 def dataset_fact(config: RunConfig) -> Fact:
-    """Return the number and size of the images, or how to get them."""
+    """Return number and size of the dataset's images or, if they are not on this machine, how to get them."""
     data = DATASETS[config.dataset]
     if reason := absence(data):
         return Fact("bad", "Dataset", reason)
@@ -65,7 +65,7 @@ def dataset_fact(config: RunConfig) -> Fact:
 
 
 def second_dataset_facts(config: RunConfig) -> list[Fact]:
-    """Return a fact for each dataset that a search reads out-of-distribution images from."""
+    """Return one fact per additional dataset, from which a search takes images outside the distribution of its main dataset."""
     return [_second_dataset_fact(config, data) for data in map(image_source, config.datasets()[1:])]
 
 
@@ -78,10 +78,10 @@ def _second_dataset_fact(config: RunConfig, data: Dataset) -> Fact:
 
 
 def device_fact(wanted: str) -> Fact:
-    """Return the device that a run will get.
+    """Return the device that a run will use.
 
     Args:
-        wanted: "auto", "cpu", "cuda" or "cuda:N".
+        wanted: setting `device` of the run: "auto", "cpu", "cuda" or "cuda:N".
     """
     gpus = device.gpus()
     cores = plural(device.cores(), "core")
@@ -99,7 +99,7 @@ def device_fact(wanted: str) -> Fact:
 
 @st.cache_data(ttl=30, show_spinner=False)
 def gpu_names() -> list[str]:
-    """Return name and free memory of each NVIDIA GPU, from nvidia-smi; empty if it fails."""
+    """Return name and free memory of each NVIDIA GPU as nvidia-smi reports them, or [] if nvidia-smi fails."""
     if shutil.which("nvidia-smi") is None:
         return []
     query = ["nvidia-smi", "--query-gpu=name,memory.free", "--format=csv,noheader"]
@@ -111,7 +111,7 @@ def gpu_names() -> list[str]:
 
 
 def cores_fact() -> Fact:
-    """Return how many CPU cores are idle."""
+    """Return the number of idle CPU cores and the load of this machine."""
     cores, load = device.cores(), psutil.getloadavg()[0]
     idle = max(0, round(cores - load))
     text = f"{idle} of {plural(cores, 'CPU core')} free (load {load:.1f} in the last minute)."
@@ -119,14 +119,14 @@ def cores_fact() -> Fact:
 
 
 def disk_fact(runs: Path) -> Fact:
-    """Return the free space where the runs folder is, or will be."""
+    """Return the free space on the disk of the runs folder, which need not exist yet."""
     free = free_bytes(runs)
     text = f"{free / 2**30:,.1f} GiB free in {runs}."
     return Fact("good", "Disk", text) if free > LOW_DISK_BYTES else Fact("bad", "Disk", f"{text} Free some space first.")
 
 
 def queue_fact(running: int, queued: int) -> Fact:
-    """Return how many other runs are running or waiting."""
+    """Return the number of other runs that are running or waiting."""
     if not running and not queued:
         return Fact("good", "Queue", "Nothing else is running: the run starts at once.")
     parts = [f"{count} {word}" for count, word in ((running, "running"), (queued, "queued")) if count]
@@ -134,7 +134,7 @@ def queue_fact(running: int, queued: int) -> Fact:
 
 
 def draw(listed: list[Fact]) -> None:
-    """Draw the list: a sign for the level, the name, the fact."""
+    """Draw a list of facts, each with a sign for its level, its name and its text."""
     rows = "".join(f'<span class="rp-tone-{tone}" role="img" aria-label="{words}">{sign}</span><b>{escape(fact.name)}</b>'
                    f"<span>{escape(fact.text)}</span>" for fact in listed for sign, tone, words in [SIGNS[fact.level]])
     st.html(f'<div class="rp-facts">{rows}</div>')

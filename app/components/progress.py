@@ -1,4 +1,4 @@
-"""Progress of a phase: a bar, the amount done, the time left, and a counter that moves within seconds."""
+"""The progress of a run as a bar with the amount done, the time left and the number of forward passes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from app.formats import duration, escape, missing
 def progress_html(*, title: str, done: float | None, total: float | None, unit: str = "steps", detail: str = "",
                   seconds_left: float | None = None, passes: float | None = None, tone: str = "",
                   pending: str = "starting") -> str:
-    """Return one phase as HTML.
+    """Return the progress of a run as HTML.
 
     Args:
-        title: name of the phase, for example "Search".
-        done, total: in `unit`; done may be fractional within a step. None where unknown: an empty bar and `pending`.
+        title: title of the bar, for example "Search".
+        done, total: amounts in `unit`. `done` may be fractional within a step. If one of them is None, the bar is empty.
+        unit: name of the unit, in the plural.
         detail: current activity, for example "PGD step 3 of 7".
-        seconds_left: estimated time left; omitted where unknown.
-        passes: forward passes so far, which increase even within a long step.
-        tone: "", "good", "warn" or "bad": colour of the bar.
-        pending: text while no amount is known.
+        seconds_left: estimated time left, or None if unknown.
+        passes: number of forward passes so far. It increases even within a long step.
+        tone: colour of the bar: "" (neutral), "good", "warn" or "bad".
+        pending: text in place of the amount while `done` or `total` is None.
     """
     share, amount = 0.0, escape(pending)
     if not missing(done) and not missing(total) and total:
@@ -32,19 +33,19 @@ def progress_html(*, title: str, done: float | None, total: float | None, unit: 
 
 
 def _bar(title: str, share: float, tone: str) -> str:
-    """Return a bar that is filled to a share of 0..1."""
+    """Return a progress bar as HTML, filled to `share` (0..1)."""
     return (f'<div class="rp-track" role="progressbar" aria-label="{escape(title)}" aria-valuemin="0" aria-valuemax="100" '
             f'aria-valuenow="{100 * share:.0f}"><div class="rp-fill{f" rp-{tone}" if tone else ""}" '
             f'style="width:{100 * share:.2f}%"></div></div>')
 
 
 def amount_text(value: float) -> str:
-    """Return 12 as "12", 12.34 as "12.3", 1200 as "1,200"."""
+    """Return an amount as text: 12 as "12", 12.34 as "12.3", 1200 as "1,200"."""
     return f"{value:,.0f}" if float(value).is_integer() or value >= 1000 else f"{value:.1f}"
 
 
 def figure_html(label: str, value: str, note: str = "") -> str:
-    """Return one number with its label, for a row of class `rp-figures`."""
+    """Return one number with its label and a note below as HTML, for use inside an element of CSS class `rp-figures`."""
     under = f'<span class="rp-label">{escape(note)}</span>' if note else ""
     return (f'<div class="rp-figure"><span class="rp-label">{escape(label)}</span>'
             f'<span class="rp-value">{escape(value)}</span>{under}</div>')

@@ -1,4 +1,4 @@
-"""Stop, kill and resume: the same words and the same answer on every page that offers them."""
+"""The actions stop, kill and resume, with the texts that all pages show for them and the answer to the last request."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from engine import requests
 from engine.errors import RampartError
 
 ANSWER = "actions.answer"
-ANSWER_S = 60.0  # after this, an answer is no longer news
+ANSWER_S = 60.0  # seconds for which an answer is shown
 
 
 @dataclass(frozen=True)
 class Action:
-    """A request to a run.
+    """An action on a run that the user can request with a button.
 
     Attributes:
-        label: text of its button.
-        icon: name of a Material icon.
-        help: shown when the pointer rests on the button.
-        done: sentence after the request was accepted.
-        request: function of (runs folder, run id).
+        label: text of the button.
+        icon: name of the button's Material icon.
+        help: text that is shown when the pointer rests on the button.
+        done: sentence that is shown once the request has been accepted.
+        request: function that sends the request, given the runs folder and the run id. It raises RampartError if the
+            request is refused.
     """
 
     label: str
@@ -45,7 +46,7 @@ RESUME = Action("Resume", "play_arrow", "Continue from the last checkpoint, exac
 
 
 def perform(action: Action, run_id: str) -> None:
-    """Send the request, and keep the answer for the next drawing (`answer`)."""
+    """Send the request of an action for a run. Keep the answer in the session, from which `answer` returns it."""
     try:
         action.request(session.runs_root(), run_id)
         st.session_state[ANSWER] = (run_id, "", action.done, time.monotonic())
@@ -54,6 +55,9 @@ def perform(action: Action, run_id: str) -> None:
 
 
 def answer(run_id: str) -> tuple[str, str]:
-    """Return (refusal, confirmation) of the last request, both "" if it went to another run or is over a minute old."""
+    """Return (refusal, confirmation) for the last request, one of which is "".
+
+    Both are "" if the last request was for another run or is more than a minute old.
+    """
     about, refusal, done, at = st.session_state.get(ANSWER, ("", "", "", 0.0))
     return (refusal, done) if about == run_id and time.monotonic() - at < ANSWER_S else ("", "")

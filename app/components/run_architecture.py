@@ -1,4 +1,7 @@
-"""The architecture of a search as it evolves: one cell kind and one epoch at a time, and every edge over all steps."""
+"""The panel that shows how the architecture of a search evolves.
+
+The reader chooses a cell kind and an epoch. Charts below show the weights of every edge over all steps.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +19,15 @@ from app.drawing.cell_graph import cell_graph, changed_edges, legend
 from app.formats import escape, plural
 from engine.architecture.genotype import Cell, Genotype, derive
 
-LINE_BUCKETS = 100  # points per line; 98 lines share the chart
-# Explanation of the heat map, without and with edge weights.
+LINE_BUCKETS = 100  # points per line; few, because about 100 lines share a figure
+# Explanation of the heat map for a method without edge weights, and for a method with them.
 ROWS = ("Each row is an edge, from → to. The numbers are softmax weights, and each row adds up to 1.",
         "Each row is an edge, from → to, with its own weight, softmax(β). The numbers are softmax weights times the weight of "
         "their edge, and all edges into a node add up to 1.")
 
 
 def architecture(run_id: str) -> None:
-    """Draw the heat map and the derived cell of the chosen epoch, and the weights of every edge over the steps of a search."""
+    """Draw the architecture weights and the derived cell of a search at a chosen epoch, and all weights over the steps."""
     log = session.run_log()
     logged = log.alpha_cells(run_id)
     cells = [*(name for name in theme.CELL_TITLES if name in logged), *(name for name in logged if name not in theme.CELL_TITLES)]
@@ -50,7 +53,7 @@ def architecture(run_id: str) -> None:
 
 
 def _over_steps(run_id: str, cell: str) -> None:
-    """Draw the weights of every edge of a cell over the steps and, where edges have weights of their own, those too."""
+    """Draw the weights of a cell's operations over the steps and, if the method has edge weights, the weights of its edges."""
     log = session.run_log()
     st.html('<p class="rp-note rp-apart"><b>The same weights over the steps.</b> Each small chart is an edge: its row is the '
             "node it ends in, its column the state it comes from.</p>")
@@ -65,13 +68,16 @@ def _over_steps(run_id: str, cell: str) -> None:
 
 
 def _choose_cell(cells: list[str]) -> str:
-    """Draw the choice of a cell kind; the first one that images pass through is preselected."""
+    """Draw the choice of a cell kind and return it. The first of `cells` is preselected."""
     chosen = st.segmented_control("Cell", cells, default=cells[0], format_func=theme.cell_title, key="run_cell")
     return chosen or cells[0]
 
 
 def _choose_epoch(run_id: str, epochs: list[int]) -> int:
-    """Draw the epoch slider. It follows the newest epoch, unless the reader has moved it away from the right end."""
+    """Draw the epoch slider and return the chosen epoch.
+
+    The slider stays at the newest epoch of a running search unless the reader has moved it away from its right end.
+    """
     if len(epochs) < 2:
         st.html(f'<span class="rp-label">Epoch {epochs[0]}. A slider appears after the next one.</span>')
         return epochs[0]
@@ -88,7 +94,7 @@ def _choose_epoch(run_id: str, epochs: list[int]) -> int:
 
 
 def genotypes_by_epoch(run_id: str) -> None:
-    """Draw the cell of the chosen epoch of a run with genotypes but no architecture weights (an imported log)."""
+    """Draw the cell at a chosen epoch of a run that has genotypes but no architecture weights, such as an imported log."""
     genotypes = session.run_log().genotypes(run_id)
     known = {int(row.epoch): Genotype.from_json(row.genotype) for row in genotypes.itertuples()}
     last = known[max(known)]
@@ -102,10 +108,14 @@ def genotypes_by_epoch(run_id: str) -> None:
 
 
 def _graph(cell: Cell, genotypes: pd.DataFrame, kind: str, epoch: int, words: Mapping[int, str] = MappingProxyType({})) -> None:
-    """Draw the cell of an epoch and mark the edges that are new since the previous one.
+    """Draw a cell at one epoch, mark the edges that the previous epoch did not have, and add a note and a legend.
 
     Args:
-        words: epoch -> note in place of the usual one.
+        cell: cell to draw.
+        genotypes: genotypes of all epochs, from `RunLog.genotypes`.
+        kind: kind of the cell.
+        epoch: epoch of the cell.
+        words: notes that replace the usual note, by epoch.
     """
     earlier = genotypes[genotypes["epoch"] < epoch]
     before = Genotype.from_json(earlier.iloc[-1]["genotype"]) if len(earlier) else None
@@ -119,10 +129,10 @@ def _graph(cell: Cell, genotypes: pd.DataFrame, kind: str, epoch: int, words: Ma
 
 
 def derived_cell(matrix: pd.DataFrame) -> Cell:
-    """Discretise the weights of a cell as the search does.
+    """Derive the cell from its architecture weights by the rule that the search applies (`engine.architecture.genotype.derive`).
 
     Args:
-        matrix: from `RunLog.alpha_matrix`.
+        matrix: table from `RunLog.alpha_matrix`.
     """
     primitives = list(dict.fromkeys(matrix["operation"]))
     rows = matrix.pivot(index="edge", columns="operation", values="weight")[primitives].sort_index()
@@ -130,13 +140,13 @@ def derived_cell(matrix: pd.DataFrame) -> Cell:
 
 
 def change_words(epoch: int, changed: int, unchanged_epochs: int | None, edges: int = 8) -> str:
-    """Return one sentence on the changes since the previous epoch.
+    """Return one sentence that says how the cell has changed since the previous epoch.
 
     Args:
         epoch: the epoch that is shown.
         changed: number of edges of the cell that the previous epoch did not have.
-        unchanged_epochs: number of epochs since any cell changed; None while the epoch is not finished.
-        edges: number of edges of the cell.
+        unchanged_epochs: number of epochs since a cell of the network last changed, or None while the epoch is running.
+        edges: number of all edges of the cell.
     """
     if epoch == 0:
         return "Before the first step: the weights are almost equal, so this cell is arbitrary."

@@ -1,4 +1,7 @@
-"""The candidates of a search without architecture weights: a table and a plot of all, and the cells of one."""
+"""The panel of a search that measures candidates one by one: a table and plot of all candidates, and the cells of one.
+
+A candidate is a network that the search has trained and measured. Such a search has no architecture weights.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,11 @@ from engine.architecture.genotype import Genotype
 RANKED = {"adversarial": "Ranked by adversarial accuracy; ties by natural accuracy.",
           "natural": "Ranked by natural accuracy; ties by adversarial accuracy.",
           "none": "Unranked: the result is the first candidate, whatever its accuracies."}
-MOST_ROWS = 100  # of the table; results/candidates.json has all
+MOST_ROWS = 100  # most rows of the table; results/candidates.json in the folder of the run holds all candidates
 
 
 def candidates(run_id: str) -> None:
-    """Draw the table and plot of all candidates measured so far, and the cells of one that the reader chooses."""
+    """Draw the table and plot of all candidates measured so far, and the cells of the candidate that the reader chooses."""
     measured = session.run_log().candidates(run_id)
     if measured.empty:
         empty_state("No candidate measured yet", "This search has no architecture weights. Each candidate appears here once it "
@@ -44,20 +47,23 @@ def candidates(run_id: str) -> None:
 
 
 def measured_split(run_id: str) -> str:
-    """Return the split that a search measured its candidates on: "select"; "alphas" in runs of older versions."""
+    """Return the name of the split on which a search measured its candidates.
+
+    It is "select", or "alphas" for runs of older versions.
+    """
     return "alphas" if (session.run_log().curves(run_id)["split"] == "alphas").any() else "select"
 
 
 def table_html(measured: pd.DataFrame, run_id: str, attack: str, split: str, *, candidates: int, finished: bool) -> str:
-    """Return the table as HTML.
+    """Return the table of candidates as HTML.
 
     Args:
-        measured: `RunLog.candidates`.
+        measured: the candidates measured so far, from `RunLog.candidates`.
         run_id: id of the search.
-        attack: title of the attack of the adversarial accuracy.
+        attack: title of the attack under which the adversarial accuracy was measured.
         split: name of the split that both accuracies were measured on.
-        candidates: number of candidates of the whole search.
-        finished: True if the search has finished, so that a candidate can be retrained.
+        candidates: number of candidates that the whole search measures.
+        finished: True if the search has finished. Each row then has a link for retraining its candidate.
     """
     first = measured.iloc[0]
     caption = (f"{len(measured)} of {candidates} candidates measured, each on the same {count(int(first['images']))} images of "
@@ -82,7 +88,12 @@ def table_html(measured: pd.DataFrame, run_id: str, attack: str, split: str, *, 
 
 
 def _accuracy(row: dict[str, Any], name: str) -> Markup:
-    """Return an accuracy with its interval below it."""
+    """Return the content of a cell: an accuracy with its 95 % interval below.
+
+    Args:
+        row: row of the candidate.
+        name: "natural" or "adversarial".
+    """
     return with_label(percent(row[name]), interval(row[f"{name}_low"], row[f"{name}_high"]))
 
 
@@ -92,7 +103,7 @@ def _retrain_link(row: dict[str, Any], run_id: str) -> Markup:
 
 
 def _cells(measured: pd.DataFrame, run_id: str) -> None:
-    """Draw the cells of one candidate, initially the best, and the download of its genotype."""
+    """Draw the choice of a candidate (at first the best), its cells, and the download button for its genotype."""
     numbers = [int(number) for number in measured["candidate"]]
     ranks = dict(zip(numbers, measured["rank"], strict=True))
     unranked = measured.iloc[0]["ranking"] == "none"

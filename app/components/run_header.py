@@ -1,4 +1,4 @@
-"""The head of a run's page: title, status and its cause, stop and resume, the chain, progress, and the newest numbers."""
+"""The top of a run's page: title, status, buttons, the chain of runs that the run belongs to, progress and newest numbers."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ ACTIVE = ("running", "stopping")
 
 
 def header(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
-    """Draw everything above the panels.
+    """Draw title, buttons, chain and progress bars of a run.
 
     Args:
-        run: the page's run, from `RunLog.runs`, with its status as of now.
-        chain: every run of its chain, root first.
+        run: current row of the run, from `RunLog.runs`.
+        chain: rows of all runs in its chain (search, retrain, attack), from the first run on.
     """
     left, right = st.columns([5, 2], vertical_alignment="center")
     with left:
@@ -58,7 +58,7 @@ def _title(run: dict[str, Any]) -> None:
 
 
 def why(run: dict[str, Any]) -> str:
-    """Return the cause of a failed run, with the last error that the run reported if that says more."""
+    """Return the reason why a run has failed: its recorded cause, with the last error it reported if that adds anything."""
     cause = shown(run.get("cause")) or "The cause is unknown; see the log below."
     alerts = session.run_log().alerts(run["id"])
     errors = [str(text) for text in alerts[alerts["level"] == "error"]["text"]]
@@ -69,7 +69,10 @@ def why(run: dict[str, Any]) -> str:
 
 
 def _buttons(run: dict[str, Any]) -> None:
-    """Draw Stop, "Kill it now" while the run stops, and Resume; below them, why the last request was refused."""
+    """Draw the buttons Stop and Resume if they are possible and, below, the reason if the last request was refused.
+
+    While the run is stopping, "Kill it now" replaces Stop.
+    """
     state = requests.status(session.runs_root(), run["id"])
     with st.container(horizontal=True, horizontal_alignment="right"):
         if state.status == "stopping":
@@ -89,7 +92,7 @@ def _button(action: Action, key: str, run_id: str, *, primary: bool = False) -> 
 
 
 def _progress(run: dict[str, Any]) -> str:
-    """Return the progress bar of one run of the chain."""
+    """Return the progress bar of a run as HTML."""
     row = session.run_log().progress(run["id"]) or {}
     live = run["status"] in ACTIVE
     return progress_html(
@@ -109,19 +112,25 @@ OF_TRAINING = ("train_loss", "images_per_s")
 
 
 def mean_of(epochs: Sequence[int]) -> str:
-    """Return the epochs of figures from left to right in words: "mean of epoch 3", "means of epochs 3 and 4"."""
+    """Return in words the epochs over which numbers are means, for example "mean of epoch 3" or "means of epochs 3 and 4".
+
+    Args:
+        epochs: epoch of each number. Repeated epochs are named once.
+    """
     distinct = list(dict.fromkeys(map(str, epochs)))
     return f"mean of epoch {distinct[0]}" if len(distinct) == 1 else f"means of epochs {' and '.join(distinct)}"
 
 
 def figures(run: dict[str, Any]) -> None:
-    """Draw the newest means and the split they were measured on. Those of a search belong to its supernet or newest candidate,
-    not to the network that it finds."""
+    """Draw the newest accuracies, losses and throughput of a run, and the split on which they were measured.
+
+    The numbers of a search belong to its supernet or newest candidate, not to the network that the search finds.
+    """
     log = session.run_log()
     latest = newest(log.curves(run["id"]))
     further = objectives.further(log.objectives(run["id"])) if run["kind"] == "search" else []
     titles = FIGURES | {f"{name}_loss": _sentence(objectives.title_of(name)) for name in further}
-    # Measurements of the supernet first, then those of its training.
+    # Numbers of OF_TRAINING, which describe the training, come last.
     measured = sorted((name for name in titles if name in latest), key=OF_TRAINING.__contains__)
     if not measured:
         return
@@ -139,12 +148,15 @@ def figures(run: dict[str, Any]) -> None:
     st.html(f'<div class="rp-figures">{boxes}</div><p class="rp-label rp-below">{escape(note)}.</p>')
 
 
-# Meaning of the training loss, by the setting `training` of a retraining.
+# Description of the training loss of a retraining, by the value of its setting `training`.
 TRAINING_LOSSES = {"natural": "on natural images", "trades": "TRADES: natural + β KL"}
 
 
 def _notes(run: dict[str, Any]) -> dict[str, str]:
-    """Return notes on the numbers of a retraining: the attack of the adversarial accuracy, and which loss is trained."""
+    """Return the notes below the numbers of a retraining, by name of the number. Other kinds of run have no notes.
+
+    The notes give the attack under which the adversarial accuracy is measured, and the loss that is trained.
+    """
     if run["kind"] != "retrain":
         return {}
     config = session.run_log().run(run["id"])["config"]
@@ -153,7 +165,7 @@ def _notes(run: dict[str, Any]) -> dict[str, str]:
 
 
 def _sentence(words: str) -> str:
-    """Capitalise the first letter only: "expected MACs" keeps its capitals."""
+    """Capitalise the first letter and leave the others as they are: "expected MACs" becomes "Expected MACs"."""
     return words[:1].upper() + words[1:]
 
 
@@ -166,7 +178,11 @@ def _value(name: str, value: float) -> str:
 
 
 def newest(curves: pd.DataFrame) -> dict[str, tuple[str, float, int]]:
-    """Return the last mean of each quantity: name -> (split, value, epoch)."""
+    """Return the newest value of each quantity, as a dict name -> (split, value, epoch).
+
+    Args:
+        curves: means over epochs, from `RunLog.curves`.
+    """
     last = curves.sort_values("step").drop_duplicates("name", keep="last")
     return {row.name_: (row.split_, row.value_, int(row.epoch_)) for row in
             last.rename(columns=lambda c: f"{c}_").itertuples()}

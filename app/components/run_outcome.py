@@ -1,4 +1,4 @@
-"""The outcome of a chain: the derived cells as graphs and, next to them, the attack table of the retrained network."""
+"""The outcome of a chain of runs: drawings of the cells that the search found, and attack tables of the retrained network."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ from engine.errors import GenotypeError
 
 
 def outcome(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
-    """Draw the cells on the left and the attacks on the right; nothing while there is neither.
+    """Draw the cells on the left and the attack tables on the right.
+
+    A hand-made network is described in words instead. For any other network, draw nothing while its genotype is unknown. For an
+    unfinished search, draw nothing until its network has been attacked.
 
     Args:
-        run: the page's run, from `RunLog.runs`.
-        chain: all runs of its chain, root first.
+        run: row of the run whose page is open, from `RunLog.runs`.
+        chain: rows of all runs in its chain (search, retrain, attack), from the first run on.
     """
     attacked = [one for one in chain if one["kind"] == "attack"]
     results = session.run_log().attacks()
@@ -49,12 +52,20 @@ def outcome(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
 
 
 def derived(run: dict[str, Any], chain: list[dict[str, Any]]) -> Genotype | None:
-    """Return the newest genotype of the chain: the retrained network's, else the last one of the search."""
+    """Return the genotype to draw on the page of a run.
+
+    It is the genotype of the run or, if it has none yet, of the latest run in its chain that has one. None means that no run of
+    the chain has a genotype.
+
+    Args:
+        run: row of the run whose page is open, from `RunLog.runs`.
+        chain: rows of all runs in its chain, from the first run on.
+    """
     log = session.run_log()
     for one in [run, *reversed(chain)]:
         try:
             return Genotype.from_dict(log.genotype(one["id"]))
-        except GenotypeError:  # it has none yet
+        except GenotypeError:  # the run has no genotype yet
             continue
     return None
 
@@ -76,7 +87,12 @@ def _attacks(results: pd.DataFrame, attacked: list[dict[str, Any]], chain: list[
 
 
 def _waiting(attacked: list[dict[str, Any]], chain: list[dict[str, Any]]) -> None:
-    """Explain why there is no table yet, and link to the next step."""
+    """Draw a box that explains why there is no attack table yet, and a link to the next run to launch.
+
+    Args:
+        attacked: attack runs of the chain.
+        chain: all runs of the chain, from the first run on.
+    """
     if attacked:
         status = attacked[-1]["status"]
         words = {"queued": "The attack starts once the network is trained.", "running": "The first attack is being measured.",
@@ -97,7 +113,7 @@ def _last(chain: list[dict[str, Any]], kind: str) -> str:
 
 
 def _downloads(genotype: Genotype, run_id: str) -> None:
-    """Draw the downloads of the genotype, as JSON and as DOT, and its hash."""
+    """Draw the hash of the genotype and the buttons that download the genotype as JSON and as Graphviz DOT."""
     with st.container(horizontal=True, vertical_alignment="center"):
         st.download_button("Genotype (JSON)", json.dumps(genotype.to_dict(), indent=1), f"{run_id}-genotype.json",
                            "application/json", key="outcome_json", on_click="ignore")

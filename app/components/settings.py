@@ -1,4 +1,4 @@
-"""The settings of a run, or of one to be launched: the differences from the published ones, and all settings by group."""
+"""Tables and sentences about the settings of a run: how they differ from the published settings, and all of them by group."""
 
 from __future__ import annotations
 
@@ -21,22 +21,25 @@ from engine.search.methods.registry import METHODS
 
 
 def is_published(kind: str, method: str | None) -> bool:
-    """Return True if a paper fixes the settings that a run's are compared with, False if they are our defaults."""
+    """Return True if a paper fixes the settings of this kind of run and method.
+
+    False means that the settings of a run are compared with our own defaults instead.
+    """
     return kind != "search" or method is None or method not in METHODS or METHODS[method].published
 
 
 def reference_words(kind: str, method: str | None, dataset: str) -> str:
-    """Return the name of the settings that a run's are compared with, as `published_values` chooses them."""
+    """Return in words what the settings of a run are compared with, for example "the published settings for CIFAR-10"."""
     words = "the published settings" if is_published(kind, method) else "our default settings"
     return f"{words} for {DATASETS['cifar10'].title}" if _is_adapted(dataset) else words
 
 
 def paper_words(kind: str, method: str | None, dataset: str, differing: int) -> str:
-    """Return what the preset `paper` holds on a dataset. Only settings that all equal the published ones are called published.
+    """Return a description of the preset `paper`. It says if some settings of the preset are not the published ones.
 
     Args:
-        kind, method, dataset: of the run.
-        differing: number of settings of the preset that `differences_from_paper` lists.
+        kind, method, dataset: kind, search method and dataset of the run.
+        differing: number of settings in the preset that differ from the published ones, as counted by `differences_from_paper`.
     """
     words = reference_words(kind, method, dataset)
     words = words[0].upper() + words[1:]
@@ -48,13 +51,13 @@ def paper_words(kind: str, method: str | None, dataset: str, differing: int) -> 
 
 
 def differences_words(kind: str, method: str | None, dataset: str, differing: int) -> str:
-    """Return how many settings differ from which, for example "15 settings differ from the published settings."."""
+    """Return a sentence on the number of differing settings, such as "15 settings differ from the published settings"."""
     count = _differ(differing) if differing else "No setting differs"
     return f"{count} from {reference_words(kind, method, dataset)}.{_no_paper(kind, method)}"
 
 
 def differences_html(kind: str, method: str | None, differences: Sequence[Difference]) -> str:
-    """Return the settings that differ, with the value of this run and the published or default one."""
+    """Return an HTML table of the settings that differ, with the value of the run and the published (or default) value."""
     fields = _fields(kind, method)
     columns: tuple[StaticColumn[Difference], ...] = (
         StaticColumn(f"{KIND_TITLES.get(kind, kind)} setting", lambda one: label_of(one.field), names_row=True),
@@ -65,11 +68,11 @@ def differences_html(kind: str, method: str | None, differences: Sequence[Differ
 
 
 def chain_settings_html(method: str | None, steps: Sequence[tuple[str, RunConfig]]) -> str:
-    """Return the settings that the runs of a chain share, with the value of each run.
+    """Return an HTML table of the settings that pass from a run to the next in a chain, with their value in each run.
 
     Args:
         method: search method of the chain.
-        steps: (kind, configuration) of each run in order.
+        steps: (kind, configuration) of each run, from the first run on.
     """
     fields = {kind: _fields(kind, method) for kind, _ in steps}
     columns = [StaticColumn("Setting", label_of, names_row=True)]
@@ -82,7 +85,7 @@ def _value_in(fields: Mapping[str, FieldInfo], config: RunConfig, name: str) -> 
 
 
 def all_settings_html(kind: str, method: str | None, values: Mapping[str, Any], differences: Sequence[Difference]) -> str:
-    """Return every setting by group with its meaning; those that differ from the published ones are tinted."""
+    """Return an HTML table of all settings by group, with value and meaning. Rows of settings in `differences` are tinted."""
     fields = _fields(kind, method)
     differing = {one.field for one in differences}
     columns: tuple[StaticColumn[str], ...] = (
@@ -99,7 +102,7 @@ def all_settings_html(kind: str, method: str | None, values: Mapping[str, Any], 
 
 
 def _is_adapted(dataset: str) -> bool:
-    """Return True if no paper used the dataset, so that the published settings are those for CIFAR-10."""
+    """Return True if no paper has used the dataset. Settings are then compared with those published for CIFAR-10."""
     return dataset in DATASETS and not DATASETS[dataset].published
 
 
@@ -116,7 +119,7 @@ def _group(fields: Mapping[str, FieldInfo], name: str) -> str:
 
 
 def _fields(kind: str, method: str | None) -> Mapping[str, FieldInfo]:
-    """Return the fields of a run's settings; none for a kind or method that this version does not know."""
+    """Return the fields of a run's configuration, or {} if this version does not know the kind or method of the run."""
     try:
         return config_class(kind, method).model_fields
     except ConfigError:
@@ -124,7 +127,7 @@ def _fields(kind: str, method: str | None) -> Mapping[str, FieldInfo]:
 
 
 def _value(fields: Mapping[str, FieldInfo], name: str, value: Any) -> str:
-    """Return a value with its unit, as on the Launch page; unformatted if this version does not know the field."""
+    """Return the value of a setting with its unit as text. The unit of an unknown setting is left out."""
     if name == "dataset":
         return dataset_title(value)
     return with_unit(fields[name], value) if name in fields else str(value)

@@ -1,4 +1,4 @@
-"""Controls that choose the genotype or network of a retraining or an import, and the network of an attack."""
+"""Controls for choosing the genotype or network of a retraining or an import, and the network of an attack."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ EXAMPLE = '{"accurate": [["sep_conv_3x3", 0], ["skip_connect", 1], …], "accura
 
 @dataclass(frozen=True)
 class Source:
-    """The chosen genotype or network.
+    """The genotype or network that the user has chosen.
 
     Attributes:
-        parent: id of the run that it comes from, if any.
-        changes: settings that follow from the choice: the genotype or network, unless a run provides it.
-        genotype: the genotype, where it is known.
-        network: name of the network, if it was chosen by name.
-        problem: why nothing can be launched yet, one sentence; "" if it can.
+        parent: id of the run that provides the genotype or network, or None if no run does.
+        changes: the setting `genotype` or `network` that the choice implies. Empty if the parent run provides the value.
+        genotype: the chosen genotype, or None if it is not known.
+        network: name of a hand-made network that was chosen by name, or "".
+        problem: one sentence that says why nothing can be launched yet, or "" if a launch is possible.
     """
 
     parent: str | None = None
@@ -42,15 +42,16 @@ class Source:
 
 def genotype_source(runs: pd.DataFrame, wanted: str | None = None, candidate: str | None = None, *, key: str = "launch",
                     preselect: bool = True, named_too: bool = False) -> Source:
-    """Draw the controls that choose a genotype, for a retraining or an imported network.
+    """Draw the controls for choosing the genotype of a retraining or of an imported network, and return the choice.
 
     Args:
-        runs: `RunLog.runs()`.
-        wanted: id of the search to preselect, from the page's address.
-        candidate: number of the candidate of that search to preselect in place of its result, from the page's address.
-        key: prefix of the widgets' keys, the page's name.
-        preselect: choose the first entry of a list. False if a wrong choice could go unnoticed.
-        named_too: offer networks chosen by name as well, under keys of the Launch page.
+        runs: table of all runs, from `RunLog.runs`.
+        wanted: id of the search to preselect, as given in the page's address.
+        candidate: number of the network measured by that search to preselect instead of the search's result, as given in the
+            page's address.
+        key: prefix of the widgets' keys, which is the name of the page.
+        preselect: True to preselect the first entry of each list. False if a wrong choice could go unnoticed.
+        named_too: True to offer hand-made networks as well. Their widgets have keys of the Launch page.
     """
     start = "search" if wanted or (preselect and _finished(runs, "search")) else "catalogue"
     st.session_state.setdefault(f"{key}.source", start)
@@ -67,10 +68,10 @@ def genotype_source(runs: pd.DataFrame, wanted: str | None = None, candidate: st
 
 
 def choose_network(name: str) -> None:
-    """Set the controls to the network that a configuration names; leave them unchanged for `DERIVED`.
+    """Set the controls to the hand-made network with this name. Leave them unchanged if the name is `DERIVED`.
 
     Raises:
-        ConfigError: no such network.
+        ConfigError: no network has this name.
     """
     name = network_name(name)
     if name == DERIVED:
@@ -81,7 +82,12 @@ def choose_network(name: str) -> None:
 
 
 def attack_source(runs: pd.DataFrame, wanted: str | None) -> Source:
-    """Draw the control that chooses the retrained network of an attack. Arguments as for `genotype_source`."""
+    """Draw the control for choosing the retrained network of an attack, and return the choice.
+
+    Args:
+        runs: table of all runs, from `RunLog.runs`.
+        wanted: id of the retraining to preselect, as given in the page's address.
+    """
     return _parent(runs, "retrain", wanted, "Retrained network", "An attack needs a retrained network, and no retraining "
                    "has finished yet. Launch one first, or import a checkpoint.", "launch")
 
@@ -110,8 +116,16 @@ def _parent(runs: pd.DataFrame, kind: str, wanted: str | None, label: str, nothi
 
 
 def _candidate(search: Source, wanted: str | None, key: str) -> Source:
-    """Draw the choice between the result of a search and the candidates that it measured, if any. Either is trained as a child
-    of the search, and so uses its splits."""
+    """Draw the choice between the result of a search and its candidates, the networks that it measured one by one.
+
+    Without candidates, return `search` unchanged. In each case the search is the parent of the retraining, which therefore uses
+    the same data splits.
+
+    Args:
+        search: the chosen search.
+        wanted: number of the candidate to preselect, as given in the page's address.
+        key: prefix of the widget's key.
+    """
     measured = session.run_log().candidates(search.parent) if search.parent else pd.DataFrame()
     if measured.empty:
         return search
@@ -127,7 +141,7 @@ def _candidate(search: Source, wanted: str | None, key: str) -> Source:
 
 
 def _one_of(numbers: Collection[int], text: str | None) -> int:
-    """Return the number that a text names, 0 if it names none of `numbers`."""
+    """Return the text as a number, or 0 if it is not one of `numbers`."""
     number = int(text) if text and text.isascii() and text.isdigit() else 0
     return number if number in numbers else 0
 
@@ -138,7 +152,7 @@ def _candidate_text(row: dict[str, Any]) -> str:
 
 
 def _genotype_of(run: str) -> Genotype | None:
-    """Return the genotype that a run found or trains; None while its events contain none."""
+    """Return the genotype that a run has found or trains, or None while its events contain no genotype."""
     try:
         return Genotype.from_dict(session.run_log().genotype(run))
     except GenotypeError:

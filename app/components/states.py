@@ -1,4 +1,4 @@
-"""Headings, empty states, problems, and the first page of an empty studio."""
+"""Headings, boxes for problems and for pages without data, and the welcome page."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ LAUNCH_PAGE = "views/launch.py"
 RUNS_PAGE = "views/runs.py"
 RUN_PAGE = "views/run.py"
 IMPORT_PAGE = "views/imports.py"
-LONGEST = 700  # characters of a problem; a value in an address can have any length
+LONGEST = 700  # most characters of a problem that are shown; a problem may quote a value of any length from the address
 
 
 def heading(title: str, note: str = "") -> None:
-    """Draw the title of a page (h1) and one line below it."""
+    """Draw the title of a page as an h1 heading, with a note below."""
     under = f'<p class="rp-note">{escape(note)}</p>' if note else ""
     st.html(f'<h1 class="rp-title">{escape(title)}</h1>{under}')
 
 
 def section(title: str, note: str = "") -> None:
-    """Draw the title of a section (h2) and, on the same line, a note on its numbers."""
+    """Draw the title of a section as an h2 heading, with a note on the same line."""
     beside = f'<span class="rp-note">{escape(note)}</span>' if note else ""
     st.html(f'<div class="rp-sectionhead"><h2 class="rp-section">{escape(title)}</h2>{beside}</div>')
 
 
 def empty_state(title: str, *lines: str, link: str | None = None, link_label: str = "") -> None:
-    """Draw a box that says what will appear here and how to get it.
+    """Draw a box in place of missing data. It says what will appear here and how to get it.
 
     Args:
-        title: for example "No attacked network yet".
-        lines: plain sentences.
-        link: a page to go to, for example "views/launch.py".
+        title: title of the box, for example "No attacked network yet".
+        lines: sentences below the title.
+        link: page to link to, for example "views/launch.py", or None for no link.
         link_label: text of the link.
     """
     body = "".join(f"<p>{escape(line)}</p>" for line in lines)
@@ -41,7 +41,7 @@ def empty_state(title: str, *lines: str, link: str | None = None, link_label: st
 
 
 def problem(sentence: str, *, link: str | None = RUNS_PAGE, link_label: str = "Go to Runs") -> None:
-    """Draw an error of input or data as one sentence, with a link to another page. Never a traceback."""
+    """Draw a box with a sentence about an error of input or data, and a link to a page unless `link` is None."""
     shown = sentence if len(sentence) <= LONGEST else f"{sentence[:LONGEST // 2]} … {sentence[-LONGEST // 2:]}"
     st.html(f'<div class="rp-problem" role="alert">{escape(shown)}</div>')
     if link:
@@ -49,7 +49,10 @@ def problem(sentence: str, *, link: str | None = RUNS_PAGE, link_label: str = "G
 
 
 def page_link(page: str, label: str, **query: str) -> None:
-    """Draw a link to a page. Without the router, as in a test of a single page, draw its text only."""
+    """Draw a link to a page with these query parameters.
+
+    If Streamlit does not know the page, as in a test that runs a single page, draw only the text of the link.
+    """
     try:
         st.page_link(page, label=label, query_params=query or None)
     except (KeyError, st.errors.StreamlitAPIException):
@@ -57,7 +60,7 @@ def page_link(page: str, label: str, **query: str) -> None:
 
 
 def first_run() -> None:
-    """Draw the page of an empty studio: a short explanation and one button."""
+    """Draw the welcome page for a runs folder without runs: a short explanation and a button that opens the Launch page."""
     with st.container(key="rp-welcome"):
         _welcome()
 

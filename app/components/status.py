@@ -1,4 +1,4 @@
-"""The status of a run as a chip of glyph, word and tone, followed by its cause."""
+"""The status of a run as a chip (a small coloured label with a glyph), followed by the cause of the status."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from app.formats import coarse, escape, missing
 
 
 def status_chip_html(status: str, cause: str | None = None, silent_s: float | None = None) -> str:
-    """Return the chip as HTML, for a row of class `rp-row`.
+    """Return the status chip of a run as HTML, for use inside an element of CSS class `rp-row`.
 
     Args:
-        status: queued, running, stopping, stopped, finished or failed.
-        cause: why it failed or stopped, as a short clause; shown after the chip.
-        silent_s: seconds since the last event; a live run that is silent for over a minute shows "no news for 4 min".
+        status: status of the run: queued, running, stopping, stopped, finished or failed.
+        cause: short reason for the status, which is shown after the chip, or None.
+        silent_s: seconds since the last event of the run. From 60 s on, a running or stopping run shows a
+            note like "no news for 4 min".
     """
     glyph, tone = theme.STATUS.get(status, ("?", "muted"))
     chip = (f'<span class="rp-chip rp-tone-{tone}" data-status="{escape(status)}"><span class="rp-glyph" aria-hidden="true">'

@@ -1,7 +1,8 @@
-"""An interactive table whose rows have names: the selection survives new rows, and a refresh touches only what changed.
+"""An interactive table that keeps its selection when rows are added, and that redraws only the rows that have changed.
 
-Streamlit's own table selects by position, so a new run would move the selection to another one. Rows are drawn with
-`textContent` only, so nothing in a run's title is read as markup. The browser sorts.
+Each row has an id, by which it is selected. Streamlit's own table selects by position, so a new run would move the selection to
+another run. The browser inserts texts with `textContent` only, so nothing in a run's title is read as markup. It also sorts the
+rows.
 """
 
 from __future__ import annotations
@@ -19,13 +20,20 @@ NO_SORT = -1e300
 
 
 def age_text(seconds: float) -> str:
-    """Return the text that the browser writes for `CellText.since`: 40 as "under 1 min", 200 as "3 min"."""
+    """Return an age as text, in the form that the browser uses for `CellText.since`: 40 s as "under 1 min", 200 s as "3 min"."""
     return "under 1 min" if seconds < 60 else coarse(seconds)
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column: key of its cells, heading, alignment, and a hint on the heading."""
+    """One column of the table.
+
+    Attributes:
+        key: key of the column's cells in `Row.cells`.
+        label: heading.
+        align: alignment of heading and cells.
+        help: text that is shown when the pointer rests on the heading.
+    """
 
     key: str
     label: str
@@ -38,17 +46,18 @@ class CellText:
     """The content of one cell.
 
     Attributes:
-        text: the text.
-        sub: a second, smaller line.
-        sort: value to sort by; None for the text, `NO_SORT` to stay at the end.
-        tone: draws the text as a chip: "good", "bad", "warn", "live" or "muted".
-        glyph: sign in the chip, so that its meaning does not rest on colour alone.
-        href: draws the text as a link; a plain click is reported to the page (`TableAction.opened`).
-        fraction: draws a bar of this length, 0..1, below the text.
-        since: Unix seconds; the browser replaces the text by the time since then.
-        fill: tone of the bar: "", "good", "warn" or "bad".
-        hint: shown when the pointer rests on the cell.
-        muted: draws the text as secondary ("not measured").
+        text: first line of the cell.
+        sub: second, smaller line.
+        sort: value to sort by. None sorts by the text, and `NO_SORT` keeps the cell at the end.
+        tone: if set, the text is drawn as a coloured chip: "good", "bad", "warn", "live" or "muted".
+        glyph: sign in the chip, so that its meaning does not depend on colour alone.
+        href: if set, the text is a link to this address. A plain click does not follow the link, but is
+            reported in `TableAction.opened`.
+        fraction: if set, a bar that is filled to this fraction (0..1) is drawn below the text.
+        since: if set, a Unix time in seconds. The browser replaces the text by the time that has passed since then.
+        fill: colour of the bar: "" (neutral), "good", "warn" or "bad".
+        hint: text that is shown when the pointer rests on the cell.
+        muted: True to draw the text in grey, for example "not measured".
     """
 
     text: str
@@ -66,7 +75,12 @@ class CellText:
 
 @dataclass(frozen=True)
 class Row:
-    """One row: a name that is constant across refreshes, and its cells by column key."""
+    """One row of the table.
+
+    Attributes:
+        id: name of the row, which must not change when the table is redrawn.
+        cells: cells of the row, by `Column.key`.
+    """
 
     id: str
     cells: dict[str, CellText] = field(default_factory=dict)
@@ -74,7 +88,12 @@ class Row:
 
 @dataclass(frozen=True)
 class TableAction:
-    """The reader's last action, reported once: the id of the clicked row, and of the row whose link was clicked."""
+    """The reader's click on the table. Each click is reported only once.
+
+    Attributes:
+        clicked: id of the row that was clicked, or None.
+        opened: id of the row whose link was clicked, or None.
+    """
 
     clicked: str | None
     opened: str | None
@@ -85,14 +104,14 @@ _component = st.components.v2.component("rampart_table", html='<div class="rp-da
 
 
 def table(columns: Sequence[Column], rows: Sequence[Row], *, key: str, label: str, selected: str | None) -> TableAction:
-    """Draw the table and return the reader's last action.
+    """Draw the table and return what the reader has clicked since the last drawing.
 
     Args:
-        columns: from left to right.
-        rows: from top to bottom, until the reader sorts them.
-        key: identity of the element.
-        label: name for screen readers.
-        selected: id of the row that is marked.
+        columns: columns from left to right.
+        rows: rows from top to bottom, until the reader sorts them.
+        key: name of the table, unique on the page and constant between script runs.
+        label: name of the table for screen readers.
+        selected: id of the row to mark as selected, or None.
     """
     known = {row.id for row in rows}
     data: dict[str, Any] = {"columns": [asdict(column) for column in columns], "label": label, "selected": selected,
@@ -104,10 +123,13 @@ def table(columns: Sequence[Column], rows: Sequence[Row], *, key: str, label: st
 
 
 def _slim(cell: CellText) -> dict[str, Any]:
-    """Return only the attributes that are set: a table of a thousand runs is sent at each change."""
+    """Return the attributes of a cell that are set.
+
+    Leaving out the others keeps the message to the browser small, because the whole table is sent at each change.
+    """
     return {name: value for name, value in asdict(cell).items()
             if name == "text" or not (value == "" or value is None or value is False)}
 
 
 def _nothing() -> None:
-    """Do nothing: the component reports a value only if a callback exists, and `table` reads the value itself."""
+    """Do nothing. Streamlit reports a value of a component only if a callback exists, but `table` reads the values itself."""

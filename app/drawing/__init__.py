@@ -1,1 +1,4 @@
-"""Cells and networks as SVG: layout, drawing and legends. Text in, text out; `cell_graph.drawing` puts it on the page."""
+"""Drawings of cells and networks as SVG, with layout and legends.
+
+Most functions return text; `cell_graph.drawing` puts it on the page.
+"""

@@ -1,8 +1,8 @@
-"""A cell as a graph: states from left to right, one edge per chosen operation, each with a legible label.
+"""Drawings of a cell as a graph with its inputs on the left, its output on the right and one labelled edge per operation.
 
-The SVG needs no dot binary. Layers follow depth; an extra layer between any two gives every edge a slot for its label
-(`cell_layout`). Text and surfaces take the colours of the theme from the style sheet; operations have the same colour, dash
-and width as everywhere. `to_dot` returns the same graph as DOT source for export.
+The drawing is an SVG, laid out by `cell_layout` without Graphviz. Nodes are placed in layers by their depth. An empty layer
+between any two leaves space for the labels of edges. The style sheet sets the colours of text and surfaces, and
+`theme.OPERATIONS` sets colour, dash and width of operations. `to_dot` returns the same graph as DOT source for export.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from engine.architecture.genotype import Cell, Genotype, state_name
 _component = st.components.v2.component("rampart_cell_graph", html='<div class="rp-drawing"></div>', js=asset("drawing.js"),
                                         isolate_styles=False)
 
-PITCH = 76  # pixels from one layer to the next; a label sits on every second one
+PITCH = 76  # pixels from one layer to the next; labels are on every second layer
 NODE_RADIUS = 15
 INPUT_SIZE, OUTPUT_SIZE = (52, 28), (46, 28)
 OUTPUT = -1
 
 
 def drawing(html: str, *, key: str) -> None:
-    """Put a picture on the page; a redraw with another one replaces it in place.
+    """Put a picture on the page. A redraw under the same key replaces the old picture in place.
 
     Args:
-        html: the picture, its texts escaped.
-        key: unique on the page.
+        html: picture as HTML, in which all texts are escaped.
+        key: name of the picture, unique on the page.
     """
     _component(data={"html": html}, key=key)
 
 
 def cell_graph(cell: Cell, *, key: str, title: str, changed: Collection[int] = ()) -> None:
-    """Draw one cell.
+    """Draw one cell of a genotype on the page.
 
     Args:
-        cell: of a genotype.
-        key: unique on the page.
-        title: for the caption and for screen readers, for example "Robust cell".
-        changed: indices into `cell.edges` of the edges to mark as new (`changed_edges`).
+        cell: cell to draw.
+        key: name of the picture, unique on the page.
+        title: title in the caption and for screen readers, for example "Robust cell".
+        changed: indices into `cell.edges` of the edges to mark as new, for example from `changed_edges`.
     """
     drawing(_figure(cell, title, changed), key=key)
 
@@ -55,8 +55,7 @@ def _figure(cell: Cell, title: str, changed: Collection[int] = ()) -> str:
 
 
 def genotype_graphs(genotype: Genotype, *, key: str) -> None:
-    """Draw all cells of a genotype in the order in which images pass through them, and the legend. Cells share a row where their
-    labels stay legible."""
+    """Draw all cells of a genotype, in the order in which images pass through them, with a legend of the operations."""
     kinds = [kind for kind in theme.CELL_TITLES if kind in genotype.kinds]
     figures = "".join(_figure(genotype.cell(kind), theme.cell_title(kind)) for kind in kinds)
     drawing(f'<div class="rp-cells">{figures}</div>', key=f"{key}_cells")
@@ -64,7 +63,10 @@ def genotype_graphs(genotype: Genotype, *, key: str) -> None:
 
 
 def changed_edges(before: Cell, after: Cell) -> list[int]:
-    """Return the indices of the edges of `after` whose (operation, input) the same node of `before` does not have."""
+    """Return the indices of the edges of `after` that are new.
+
+    An edge is new if `before` has no edge with the same operation between the same two states.
+    """
     old = before.incoming()
     changed = []
     for index, edge in enumerate(after.incoming()):
@@ -76,12 +78,12 @@ def changed_edges(before: Cell, after: Cell) -> list[int]:
 
 
 def legend(operations: Sequence[str], *, key: str) -> None:
-    """Draw the colour, dash and width of each operation with its full name, each once and in the usual order."""
+    """Draw a legend that shows the line and full name of each operation once, in the order of `theme.OPERATIONS`."""
     drawing(legend_html(sorted(set(operations), key=_order)), key=key)
 
 
 def legend_html(operations: Sequence[str]) -> str:
-    """Return the legend as HTML, in the given order."""
+    """Return the legend of these operations as HTML, in the given order."""
     entries = []
     for name in operations:
         style = theme.operation(name)
@@ -108,21 +110,21 @@ def cell_svg(cell: Cell, *, title: str, changed: Collection[int] = ()) -> str:
         labels.append(_label(name, points[_label_point(len(points))], index in changed))
     nodes = [_node(state, at(placement.nodes[state])) for state in sorted(placement.nodes)]
     text = description(cell, title)
-    # A cell shrinks with its column only while its labels stay legible; below that the figure scrolls.
+    # In a narrow column the drawing shrinks, but only as long as its labels stay legible. Below `min-width` it scrolls.
     size = f"max-width:{width * 1.1:.0f}px;min-width:{width * 0.58:.0f}px"
     return (f'<svg viewBox="0 0 {width:.0f} {height:.0f}" style="{size}" role="img" '
             f'aria-label="{escape(text)}">{"".join(lines)}{"".join(labels)}{"".join(nodes)}</svg>')
 
 
 def description(cell: Cell, title: str) -> str:
-    """Return the cell in words, for screen readers."""
+    """Return a description of the cell in words, for screen readers."""
     edges = "; ".join(f"{theme.operation(name).title} from {state_name(source)} to {state_name(target)}"
                       for name, source, target in cell.incoming())
     return f"{title}: {edges}. Output joins nodes {', '.join(state_name(s) for s in cell.concat)}."
 
 
 def to_dot(genotype: Genotype, kind: str) -> str:
-    """Return one cell as DOT source, for Graphviz, in the colours of the page."""
+    """Return one cell of a genotype as DOT source for Graphviz, in the colours that the page uses."""
     from graphviz import Digraph
 
     cell = genotype.cell(kind)
@@ -146,8 +148,11 @@ def _order(name: str) -> int:
 
 
 def _placed(cell: Cell) -> tuple[Placement, tuple[int, ...]]:
-    """Return the placed cell: inputs in layer 0, a node two layers after its latest input, the output last. Odd layers hold
-    labels."""
+    """Return (positions of the states and edges of a cell, states that the output concatenates).
+
+    A state is an input or a node of the cell. The inputs are in layer 0. Each node is two layers after the last of the states
+    that it reads, so that the odd layers are free for labels. The output is in the last layer.
+    """
     layer = {0: 0, 1: 0}
     for _, source, target in cell.incoming():
         layer[target] = max(layer.get(target, 0), layer[source] + 2)
@@ -158,12 +163,18 @@ def _placed(cell: Cell) -> tuple[Placement, tuple[int, ...]]:
 
 
 def _label_point(points: int) -> int:
-    """Return the index of the point of an edge that carries its label: in the label layer after a quarter of a long edge."""
+    """Return the index of the point of an edge at which its label is drawn.
+
+    Only points in odd layers carry labels. On a long edge, the label is about a quarter of the way along.
+
+    Args:
+        points: number of points of the edge, one per layer.
+    """
     return 1 if points <= 3 else 2 * ((points - 1) // 4) + 1
 
 
 def _curve(points: Sequence[tuple[float, float]]) -> str:
-    """Return a smooth path through points of increasing x, horizontal at each."""
+    """Return a smooth SVG path through points of increasing x. The path is horizontal at each point."""
     path = f"M{points[0][0]:.1f} {points[0][1]:.1f}"
     for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
         middle = (x0 + x1) / 2

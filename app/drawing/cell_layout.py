@@ -1,8 +1,10 @@
-"""Layered layout of a small directed graph whose layers are known: the order in each layer, then the heights.
+"""Layout of a small directed graph whose nodes are already assigned to layers, after Sugiyama, Tagawa and Toda 1981.
 
-After Sugiyama, Tagawa and Toda 1981: an edge that spans several layers passes through a point of its own in each, so that
-it goes around the nodes between. Barycentre sweeps improve the orders; the one with the fewest crossings is kept. Heights
-follow by pool-adjacent-violators: as near as possible to the mean of the neighbours under minimal distances.
+An edge that spans several layers passes through an additional point in each layer between its ends, so that it goes around the
+nodes there. First, the order within each layer is improved by barycentre sweeps: nodes and points are sorted by the mean
+position of their neighbours, and the orders with the fewest crossings are kept. Then heights are chosen by the
+pool-adjacent-violators algorithm: each node or point comes as near to the mean height of its neighbours as the minimal distances
+within its layer allow.
 """
 
 from __future__ import annotations
@@ -20,9 +22,9 @@ class Link:
     """One edge of the graph.
 
     Attributes:
-        key: name of its path in the result.
-        source, target: node names; the target is in a later layer than the source.
-        gap: height in pixels that the link takes in each layer that it passes.
+        key: name of the edge, under which `Placement.paths` holds its path.
+        source, target: numbers of the nodes that the edge joins. The target is in a later layer than the source.
+        gap: height in pixels that the edge takes up in each layer between its ends.
     """
 
     key: Hashable
@@ -33,13 +35,15 @@ class Link:
 
 @dataclass(frozen=True)
 class Placement:
-    """The positions: x in layers (0 is leftmost), y in pixels (0 is topmost).
+    """Positions of the nodes and edges of a graph.
+
+    A position is (x, y), where x is the number of the layer, from 0 on the left, and y is in pixels, from 0 at the top.
 
     Attributes:
-        nodes: node name -> (x, y).
-        paths: link key -> points from source to target, one per layer.
+        nodes: position of each node, by its number.
+        paths: positions through which each edge passes from source to target, one per layer, by `Link.key`.
         layers: number of layers.
-        height: pixels from the highest to the lowest point.
+        height: largest y.
     """
 
     nodes: dict[int, tuple[float, float]]
@@ -49,12 +53,12 @@ class Placement:
 
 
 def place(layer: Mapping[int, int], links: Sequence[Link], *, node_gap: float) -> Placement:
-    """Place the nodes and links of a graph.
+    """Compute the positions of the nodes and edges of a graph.
 
     Args:
-        layer: node name -> layer.
-        links: the edges.
-        node_gap: height in pixels that a node takes.
+        layer: layer of each node, by its number.
+        links: edges of the graph.
+        node_gap: height in pixels that a node takes up in its layer.
     """
     rows: list[list[Hashable]] = [[] for _ in range(max(layer.values()) + 1)]
     for node in sorted(layer):
@@ -79,7 +83,12 @@ def place(layer: Mapping[int, int], links: Sequence[Link], *, node_gap: float) -
 
 
 def crossings(rows: Sequence[Sequence[Hashable]], segments: Sequence[tuple[Hashable, Hashable]]) -> int:
-    """Return the number of pairs of segments between the same two layers that cross."""
+    """Return the number of pairs of segments that cross.
+
+    Args:
+        rows: nodes and points of each layer, from top to bottom.
+        segments: (start, end) of the part of an edge between two adjacent layers.
+    """
     where = {item: (i, j) for i, row in enumerate(rows) for j, item in enumerate(row)}
     ends = [(where[a], where[b]) for a, b in segments]
     return sum(a[0] == c[0] and (a[1] - c[1]) * (b[1] - d[1]) < 0
@@ -87,7 +96,7 @@ def crossings(rows: Sequence[Sequence[Hashable]], segments: Sequence[tuple[Hasha
 
 
 def _neighbours(segments: Sequence[tuple[Hashable, Hashable]]) -> tuple[_Neighbours, _Neighbours]:
-    """Return the neighbours of each point in the layer before it, and in the layer after it."""
+    """Return two dicts: the neighbours of each node or point in the layer before it, and those in the layer after it."""
     before: _Neighbours = {}
     after: _Neighbours = {}
     for a, b in segments:
@@ -97,7 +106,15 @@ def _neighbours(segments: Sequence[tuple[Hashable, Hashable]]) -> tuple[_Neighbo
 
 
 def _ordered(rows: list[list[Hashable]], segments: Sequence[tuple[Hashable, Hashable]]) -> list[list[Hashable]]:
-    """Return the best order of several barycentre sweeps, alternately forwards and backwards. The first layer stays fixed."""
+    """Return the orders of all layers with the fewest crossings that barycentre sweeps find.
+
+    A sweep goes through the layers, alternately forwards and backwards. It sorts the nodes and points of each layer by the mean
+    position of their neighbours in the layer that the sweep has just left. The order of the first layer stays fixed.
+
+    Args:
+        rows: nodes and points of each layer, from top to bottom.
+        segments: (start, end) of the part of an edge between two adjacent layers.
+    """
     before, after = _neighbours(segments)
     best, fewest = [list(row) for row in rows], crossings(rows, segments)
     current = [list(row) for row in rows]
@@ -121,7 +138,15 @@ def _mean(values: Sequence[float], otherwise: float) -> float:
 
 def _heights(rows: Sequence[Sequence[Hashable]], segments: Sequence[tuple[Hashable, Hashable]],
              gaps: Mapping[Hashable, float]) -> dict[Hashable, float]:
-    """Return heights in pixels, the smallest 0: each layer as near to its neighbours as the distances allow."""
+    """Return the y of each node and point in pixels, with 0 for the topmost.
+
+    Each comes as near to the mean y of its neighbours as the minimal distances within its layer allow.
+
+    Args:
+        rows: nodes and points of each layer, from top to bottom.
+        segments: (start, end) of the part of an edge between two adjacent layers.
+        gaps: height in pixels that each node and point takes up.
+    """
     before, after = _neighbours(segments)
     heights: dict[Hashable, float] = {}
     for row in rows:
@@ -135,13 +160,21 @@ def _heights(rows: Sequence[Sequence[Hashable]], segments: Sequence[tuple[Hashab
 
 
 def _spread(wanted: Sequence[float], row: Sequence[Hashable], gaps: Mapping[Hashable, float]) -> list[float]:
-    """Return the least-squares fit to `wanted` in the order of the row, with minimal distances: pool adjacent violators."""
+    """Return the heights in one layer that are closest to the wanted ones (least squares) and keep order and minimal distances.
+
+    The algorithm is pool adjacent violators.
+
+    Args:
+        wanted: wanted height of each item of the row.
+        row: nodes and points of the layer, from top to bottom.
+        gaps: height in pixels that each item takes up. Two adjacent items are at least the mean of their gaps apart.
+    """
     offsets, offset = [], 0.0
     for j, item in enumerate(row):
         if j:
             offset += (gaps[row[j - 1]] + gaps[item]) / 2
         offsets.append(offset)
-    pools: list[list[float]] = []  # [sum, count]
+    pools: list[list[float]] = []  # [sum of wanted heights less offsets, number] of items that move together
     for want, shift in zip(wanted, offsets, strict=True):
         pools.append([want - shift, 1])
         while len(pools) > 1 and pools[-2][0] / pools[-2][1] >= pools[-1][0] / pools[-1][1]:

@@ -1,7 +1,8 @@
-"""A network as a strip of cells: colour and letter show the kind, height the width, ÷2 the reductions.
+"""Pictures of a network as a row of bars, one bar per cell.
 
-Below the strip are the channels and the size of the feature maps of each third. Pure text from the settings of a form, so
-the picture follows them; text and lines take the colours of the theme from the style sheet.
+Colour and letter of a bar show the kind of its cell, and its height shows the number of channels. Reduction cells are marked ÷2.
+They divide the network into thirds. Below each third are its number of channels and the size of its feature maps. A picture is
+computed from the settings alone, and the style sheet sets the colours of text and lines.
 """
 
 from __future__ import annotations
@@ -13,26 +14,29 @@ from app import theme
 from app.formats import escape
 from engine.architecture.placement import REDUCE, RULES, CellPosition, halved, positions, rules_for
 
-STRIP = 640.0  # pixels that the cells share
-NARROWEST, WIDEST = 10.0, 60.0  # of one cell with its gap
-TALLEST = 60.0  # of the widest cell
-LETTERED = 13.0  # narrower cells have no space for a letter
+STRIP = 640.0  # width of all cells together, in pixels, unless that makes a cell too narrow or too wide
+NARROWEST, WIDEST = 10.0, 60.0  # smallest and largest width of a cell with its gap, in pixels
+TALLEST = 60.0  # height in pixels of the cells with the most channels
+LETTERED = 13.0  # smallest width in pixels of a cell that has space for a letter
 LEFT, RIGHT, TOP = 66.0, 58.0, 8.0
-ROW = 19.0  # from one line of text below the strip to the next
+ROW = 19.0  # pixels from one line of text below the bars to the next
 
 
 def rule_figure(placement: str, *, width_ratio: str, channels: int, layers: int, image_shape: Sequence[int]) -> str:
-    """Return name, description, picture and legend of a position rule, as HTML.
+    """Return title, description, picture and legend of a position rule as HTML.
+
+    A position rule says which kind of cell is used at which layer of the network.
 
     Args:
         placement: name of the rule.
-        width_ratio: "a:b:c"; "" for the one published with the rule's kinds.
-        channels: C of the first cells.
+        width_ratio: widths of the thirds of the network relative to each other, for example "1:2:4". "" stands for the ratio that
+            was published with the rule's cell kinds.
+        channels: C, the number of channels in the first third.
         layers: number of cells, at least 3.
         image_shape: (channels, height, width) of an image.
 
     Raises:
-        ConfigError: as `engine.architecture.placement.positions`.
+        ConfigError: the width ratio is invalid, or the number of layers is too small or too large.
     """
     rule = RULES[placement]
     cells = positions(rule.kinds, layers, placement, width_ratio)
@@ -42,7 +46,7 @@ def rule_figure(placement: str, *, width_ratio: str, channels: int, layers: int,
 
 def rules_figures(kinds: Sequence[str] | None, *, width_ratio: str, channels: int, layers: int,
                   image_shape: Sequence[int]) -> str:
-    """Return the `rule_figure` of each rule that places `kinds`, or of every rule if `kinds` is None."""
+    """Return the figures (`rule_figure`) of all position rules for these cell kinds, or of all rules if `kinds` is None."""
     names = list(RULES) if kinds is None else rules_for(kinds)
     figures = (rule_figure(name, width_ratio=width_ratio, channels=channels, layers=layers, image_shape=image_shape)
                for name in names)
@@ -50,7 +54,13 @@ def rules_figures(kinds: Sequence[str] | None, *, width_ratio: str, channels: in
 
 
 def network_svg(cells: Sequence[CellPosition], *, channels: int, image_shape: Sequence[int]) -> str:
-    """Return the strip as one transparent SVG element that scales to its container. Arguments as for `rule_figure`."""
+    """Return the picture of a network as a transparent SVG element that scales to its container.
+
+    Args:
+        cells: cells from input to output.
+        channels: C, the number of channels in the first third.
+        image_shape: (channels, height, width) of an image.
+    """
     pitch = min(WIDEST, max(NARROWEST, STRIP / len(cells)))
     unit = TALLEST / max(cell.channels_multiplier for cell in cells)
     base = TOP + TALLEST
@@ -73,7 +83,15 @@ def network_svg(cells: Sequence[CellPosition], *, channels: int, image_shape: Se
 
 
 def _below(cells: Sequence[CellPosition], pitch: float, base: float, channels: int, image_shape: Sequence[int]) -> list[str]:
-    """Return a line, the channels and the size of the feature maps of each third, below its cells."""
+    """Return the SVG elements below the cells: for each third a line, its number of channels and the size of its feature maps.
+
+    Args:
+        cells: cells from input to output.
+        pitch: width in pixels of a cell with its gap.
+        base: y of the lower end of the cells, in pixels.
+        channels: C, the number of channels in the first third.
+        image_shape: (channels, height, width) of an image.
+    """
     drawn = []
     rows, columns = image_shape[1:]
     for first, members in _thirds(cells):
@@ -88,7 +106,7 @@ def _below(cells: Sequence[CellPosition], pitch: float, base: float, channels: i
 
 
 def description(cells: Sequence[CellPosition], *, channels: int) -> str:
-    """Return the strip in words, for screen readers: runs of equal cells from input to output."""
+    """Return the cells from input to output in words, for screen readers. Consecutive equal cells are counted together."""
     runs = [(list(group), kind, width) for (kind, width), group in groupby(cells, key=lambda c: (c.kind, c.channels_multiplier))]
     parts = [f"{len(group)} {theme.cell_title(kind).lower()}{'s' if len(group) > 1 else ''} of {channels * width} channels"
              for group, kind, width in runs]
@@ -96,7 +114,7 @@ def description(cells: Sequence[CellPosition], *, channels: int) -> str:
 
 
 def _thirds(cells: Sequence[CellPosition]) -> list[tuple[int, list[CellPosition]]]:
-    """Return (index of the first cell, cells) of each third; every reduction begins one."""
+    """Return (index of the first cell, cells) of each third of the network. A reduction cell is the first cell of its third."""
     starts = [0, *(i for i, cell in enumerate(cells) if cell.reduction), len(cells)]
     return [(start, list(cells[start:end])) for start, end in zip(starts, starts[1:], strict=False)]
 
@@ -115,7 +133,7 @@ def _text(x: float, y: float, words: str, anchor: str, name: str = "") -> str:
 
 
 def _legend(cells: Sequence[CellPosition]) -> str:
-    """Return colour, letter and number of each kind, in the order in which images pass through them."""
+    """Return a legend as HTML that gives colour, letter and number of cells of each kind, in the order in which they occur."""
     entries = []
     for kind in dict.fromkeys(cell.kind for cell in cells):
         mark = "÷2" if kind == REDUCE else theme.cell_title(kind)[0]

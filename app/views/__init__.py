@@ -1,1 +1,1 @@
-"""The pages, one file each; `app.main` routes to them."""
+"""The pages of the dashboard, with one file per page. `app.main` routes to them."""

@@ -1,4 +1,4 @@
-"""Launch: choose what to run, see its differences from the paper and its command, and start it with one click."""
+"""The Launch page, on which the user chooses a run, compares its settings with the paper, sees its command and launches it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,16 @@ PLACED = ("channels", "layers", "placement", "width_ratio")  # the settings that
 
 @dataclass(frozen=True)
 class Choice:
-    """The controls at the top of the page: what to run, apart from its settings."""
+    """The values of the controls at the top of the page, which say what to run apart from its settings.
+
+    Attributes:
+        kind: kind of the run: "search", "retrain" or "attack".
+        method: name of the search method; None for other kinds of run.
+        dataset: name of the dataset.
+        preset: name of the preset.
+        then: kinds of the runs that are launched to follow a search.
+        source: genotype or network of a retraining or attack.
+    """
 
     kind: str
     method: str | None
@@ -61,7 +70,7 @@ class Choice:
 
     @property
     def form_key(self) -> str:
-        """Prefix of the form's keys. Another choice or an imported file starts a new form."""
+        """Prefix of the keys of the form. Each choice and each imported file has another prefix and so starts a new form."""
         parts = ("launch", self.kind, self.method or "", self.dataset, self.preset, str(_imported()["number"]))
         return ".".join(parts)
 
@@ -72,15 +81,21 @@ def _imported() -> dict[str, Any]:
 
 
 def choose(runs: pd.DataFrame) -> Choice:
-    """Draw the controls. The address may preset them: ?kind=retrain&parent=ID&candidate=3, ?preset=scout."""
+    """Draw the controls at the top of the page and return their values.
+
+    The page's address may preset some of them, for example ?kind=retrain&parent=ID&candidate=3 or ?preset=scout.
+
+    Args:
+        runs: table of all runs, from `RunLog.runs`.
+    """
     asked = st.query_params
     _start("launch.kind", asked.get("kind"), KINDS, "search")
     _start("launch.preset", asked.get("preset"), PRESETS, "quick")
-    # `smoke` is for the project's own tests: offered only if the address names it.
+    # The preset `smoke` is meant for the project's own tests, so it is offered only if the address names it.
     presets = [name for name in PRESETS if name != "smoke" or st.session_state["launch.preset"] == "smoke"]
     kind = st.segmented_control("Kind of run", KINDS, format_func=KIND_TITLES.__getitem__, key="launch.kind", required=True,
                                 label_visibility="collapsed", persist_state="session")
-    assert kind is not None  # a required control that `_start` has set
+    assert kind is not None  # the control requires a value, and `_start` has set one
     st.caption(KIND_TEXTS[kind])
     source, method = Source(), None
     if kind == "search":
@@ -106,23 +121,35 @@ def choose(runs: pd.DataFrame) -> Choice:
 
 
 def _paper_words(kinds: Sequence[str], method: str | None, dataset: str) -> str:
-    """Return what the preset `paper` is for a chain of these kinds, from the settings that it holds."""
+    """Return a description of the preset `paper` for a chain of runs of these kinds."""
     chain = [(kind, build(kind, method, dataset, "paper")) for kind in kinds]
     return paper_words(kinds[0], method, dataset, sum(len(rows) for _, rows in _differences(chain)))
 
 
 def _start(key: str, asked: str | None, known: Any, default: str) -> None:
-    """Set the first value of a control to the one in the address, if it is valid. Only once, so that it can be changed."""
+    """Set a control to the value that the page's address asks for or, at first, to its default.
+
+    A valid value from the address is applied only once, so that the user can change the control afterwards.
+
+    Args:
+        key: key of the control.
+        asked: value in the address, or None.
+        known: valid values.
+        default: value of the control if the address gives no valid one.
+    """
     if asked in known and st.session_state.get(f"{key}.asked") != asked:
         st.session_state[f"{key}.asked"] = st.session_state[key] = asked
     st.session_state.setdefault(key, default)
 
 
 def steps_of(choice: Choice, values: FormValues) -> list[tuple[str, RunConfig]]:
-    """Return (kind, configuration) of every run that one click starts, the one on the form first; [] while a setting is refused.
+    """Return (kind, configuration) of every run that the Launch button starts, beginning with the run on the form.
+
+    While a setting on the form is refused, return [].
 
     Raises:
-        ConfigError: a follower cannot work with the settings it takes over.
+        ConfigError: a setting does not fit the parent run, or a later run cannot work with the settings that it inherits.
+        RampartError: the parent run cannot be read.
     """
     if values.config is None:
         return []
@@ -136,12 +163,12 @@ def _run_of(run_id: str) -> dict[str, Any]:
 
 
 def _then_changes(choice: Choice) -> dict[str, Any]:
-    """Return the settings of followers that an imported configuration changes."""
+    """Return the changed settings of the later runs of a chain, by kind of run. They come from an imported configuration."""
     return {kind: changes for kind, changes in _imported()["then_changes"].items() if kind in choice.then}
 
 
 def with_chain(choice: Choice, values: FormValues) -> FormValues:
-    """Return the form's values, with the problem if they do not fit the parent or a later run of the chain."""
+    """Return the form's values, with problems added if they do not fit the parent run or a later run of the chain."""
     try:
         steps_of(choice, values)
     except ConfigError as refusal:
@@ -152,28 +179,33 @@ def with_chain(choice: Choice, values: FormValues) -> FormValues:
 
 
 def launch(choice: Choice, values: FormValues) -> str:
-    """Submit the runs and return the id of the first. A second click on the same view starts nothing new.
+    """Submit the runs and return the id of the first.
+
+    A second click before the page has been drawn again starts nothing new and returns the same id.
 
     Raises:
-        RampartError: the request was refused.
+        RampartError: the runs cannot be launched.
     """
     assert values.config is not None
     token = st.session_state.setdefault("launch.token", uuid4().hex)
     ids = requests.submit(session.runs_root(), choice.kind, values.config, method=choice.method, preset=choice.preset,
                           parent=choice.source.parent, then=choice.then, key=token, then_changes=_then_changes(choice))
     st.session_state["launch.used"] = token
-    session.hub().refresh()  # so that the run's page, which comes next, finds it
+    session.hub().refresh()  # so that the run's page, which is opened next, finds the run
     return ids[0]
 
 
 def new_token_after_use() -> None:
-    """Forget the last launch once the page is drawn without a click, so that the next click starts new runs."""
+    """Discard the token of the last launch, so that the next click starts new runs.
+
+    This is called when the page is drawn without a click.
+    """
     if "launch.used" in st.session_state:
         del st.session_state["launch.used"], st.session_state["launch.token"]
 
 
 def button(choice: Choice, values: FormValues) -> None:
-    """Draw the Launch button and, while it is disabled, the reasons. After a launch, open the page of the run."""
+    """Draw the Launch button and, if it is disabled, the reasons. A click launches the runs and opens the page of the first."""
     reasons = [choice.source.problem] if choice.source.problem else []
     reasons += list(values.problems.values())
     read = values.config.datasets() if values.config else (choice.dataset,)
@@ -198,7 +230,7 @@ def button(choice: Choice, values: FormValues) -> None:
 
 
 def differences(choice: Choice, values: FormValues) -> None:
-    """Draw the settings that differ from the published ones, with both values, and the settings that the steps share."""
+    """Draw tables of the settings that differ from the published ones, and of the settings that all runs of a chain share."""
     if values.config is None:
         st.markdown("Fix the settings marked in red to see the differences.")
         return
@@ -220,7 +252,7 @@ def _differences(steps: Sequence[tuple[str, RunConfig]]) -> list[tuple[str, list
 
 
 def exchange(choice: Choice, values: FormValues) -> None:
-    """Draw export and import of the configuration file, which the command line reads as `--config FILE`."""
+    """Draw the controls that export and import a configuration file, which the command line reads with `--config FILE`."""
     configuration = Configuration(choice.kind, choice.method, choice.dataset, choice.preset, choice.then,
                                   {**choice.source.changes, **values.changes}, _then_changes(choice))
     left, right = st.columns(2)
@@ -236,7 +268,13 @@ def exchange(choice: Choice, values: FormValues) -> None:
 
 
 def _import(content: bytes) -> None:
-    """Set every control to the values of the file. If the file is refused, leave all of them unchanged and say why."""
+    """Set all controls of the page to the values in a configuration file.
+
+    If the file is refused, leave the controls unchanged and keep the reason, which the page then shows.
+
+    Args:
+        content: content of the file.
+    """
     try:
         configuration = from_text(content)
     except RampartError as refusal:
@@ -256,7 +294,7 @@ def _import(content: bytes) -> None:
 
 
 def validated(choice: Choice, values: FormValues) -> FormValues:
-    """Return the form's values together with the chosen genotype or network."""
+    """Return the form's values, validated again together with the chosen genotype or network."""
     if not choice.source.changes or values.config is None:
         return values
     cls, preset = config_class(choice.kind, choice.method), preset_values(choice.kind, choice.method, choice.dataset,
@@ -266,12 +304,12 @@ def validated(choice: Choice, values: FormValues) -> FormValues:
 
 
 def size_text(size: Cost) -> str:
-    """Return parameters and MACs in words."""
+    """Return the size of a network in words: its parameters and its MACs per image."""
     return f"{count(size.parameters)} parameters, {count(size.macs)} MACs per image"
 
 
 def network(choice: Choice, values: FormValues) -> None:
-    """Draw the network of the chosen genotype at the sizes on the form, or give the size of a hand-made one."""
+    """Draw the cells of the chosen genotype with the size of the network, or only the size of a hand-made network."""
     genotype, data = choice.source.genotype, DATASETS[choice.dataset]
     if choice.source.network:
         named = named_network(choice.source.network, data.classes, data.image_shape)
@@ -296,7 +334,7 @@ def network(choice: Choice, values: FormValues) -> None:
 
 
 def command(choice: Choice, values: FormValues) -> None:
-    """Draw the command line that starts exactly what the button starts."""
+    """Draw the command line that starts the same runs as the Launch button."""
     st.markdown("###### Command")
     if values.config is None or choice.source.problem:
         st.caption("Fix the settings marked in red to see the command." if values.config is None else
@@ -310,7 +348,13 @@ def command(choice: Choice, values: FormValues) -> None:
 
 
 def _pictured(choice: Choice, preset: Mapping[str, Any], values: FormValues) -> RunConfig:
-    """Return the configuration with the chosen genotype; with the preset's other settings while one of the form is refused."""
+    """Return the configuration whose network is drawn: that of the form, with the chosen genotype or network.
+
+    While a setting on the form is refused, use the preset's settings except those of `PLACED`, which come from the form.
+
+    Raises:
+        RampartError: these settings are refused as well.
+    """
     own = {name: values.changes[name] for name in PLACED if name in values.changes}
     config = values.config or validate(config_class(choice.kind, choice.method), {**preset, **own})
     changes = choice.source.changes
@@ -318,7 +362,10 @@ def _pictured(choice: Choice, preset: Mapping[str, Any], values: FormValues) -> 
 
 
 def places(choice: Choice, preset: Mapping[str, Any], values: FormValues) -> None:
-    """Draw the network of the form as a strip of cells with its position rule, and the other rules below it."""
+    """Draw the cells of the network from input to output, as placed by the position rule on the form.
+
+    A section below shows every position rule, which says which kind of cell is used at which layer.
+    """
     runs, parent, genotype = session.runs_root(), choice.source.parent, choice.source.genotype
     try:
         config = _pictured(choice, preset, values)
@@ -329,7 +376,7 @@ def places(choice: Choice, preset: Mapping[str, Any], values: FormValues) -> Non
             arrangement = Arrangement(placement=config.placement, width_ratio=config.width_ratio)
         else:
             return
-    except RampartError:  # shown below its field, or with the network's size
+    except RampartError:  # shown elsewhere: below the field of the setting, or in place of the network's size
         return
     sizes: dict[str, Any] = {"width_ratio": arrangement["width_ratio"], "channels": config.channels, "layers": config.layers,
                              "image_shape": DATASETS[choice.dataset].image_shape}

@@ -1,4 +1,4 @@
-"""Pareto: natural versus adversarial accuracy of attacked networks and, in a plot of its own, of search epochs."""
+"""The Pareto page, which plots natural versus adversarial accuracy of attacked networks and, separately, of search epochs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,14 @@ SIZES = {"": "all the same", **QUANTITIES}
 
 
 def group_names(frame: pd.DataFrame) -> dict[str, str]:
-    """Return group -> label; the largest group and, among equals, the strongest attack first.
+    """Return the label of each group of comparable networks, by name of the group.
 
-    The start of the fingerprint distinguishes groups of the same attack on other images or with other settings.
+    The largest group comes first. Groups of equal size are sorted by the mean accuracy under their attack, the lowest first. Each
+    label ends with the start of the fingerprint, which distinguishes groups of the same attack on other images or with other
+    settings.
+
+    Args:
+        frame: table from `RunLog.pareto_networks`.
     """
     first = frame.groupby("group", sort=False).agg(
         dataset=("dataset", "first"), title=("attack_title", "first"), epsilon=("epsilon", "first"),
@@ -31,7 +36,11 @@ def group_names(frame: pd.DataFrame) -> dict[str, str]:
 
 
 def search_names(frame: pd.DataFrame) -> dict[str, str]:
-    """Return group -> label of the searches, the group of most searches first."""
+    """Return the label of each group of comparable searches, by name of the group. The group with the most searches comes first.
+
+    Args:
+        frame: table from `RunLog.pareto_epochs`.
+    """
     first = frame.groupby("group", sort=False).agg(dataset=("dataset", "first"), attack=("attack_title", "first"),
                                                    epsilon=("epsilon", "first"), searches=("run", "nunique"))
     first = first.sort_values("searches", ascending=False)
@@ -40,12 +49,21 @@ def search_names(frame: pd.DataFrame) -> dict[str, str]:
 
 
 def attack_words(attack: str, title: str) -> str:
-    """Return an attack as part of a sentence."""
+    """Return the words for an attack in a sentence.
+
+    Args:
+        attack: name of the attack.
+        title: title of the attack, which is used unless the attack is "worst-case".
+    """
     return "the worst case of all attacks on each image" if attack == "worst-case" else title
 
 
 def networks_sentence(rows: pd.DataFrame) -> str:
-    """Return the caption of the plot of one group."""
+    """Return the caption of the plot of one group of comparable networks.
+
+    Args:
+        rows: rows of the group, from `RunLog.pareto_networks`.
+    """
     first, count, front = rows.iloc[0], len(rows), int(rows["is_front"].sum())
     verdict = ("Attack a second network to compare." if count == 1 else
                f"{front} {'is' if front == 1 else 'are'} on the front: no other network is at least as accurate on both axes and "
@@ -60,7 +78,7 @@ def networks_sentence(rows: pd.DataFrame) -> str:
 
 @live_panel("runs", key="pareto_networks")
 def networks() -> None:
-    """Draw the attacked networks, one group of equal fingerprints at a time."""
+    """Draw the choice of an attack, and the plot of all networks that were measured under this attack on the same images."""
     section("Attacked networks", "retrained networks, test split")
     frame = session.run_log().pareto_networks()
     if frame.empty:
@@ -92,7 +110,7 @@ def networks() -> None:
 
 @live_panel("runs", key="pareto_epochs")
 def epochs() -> None:
-    """Draw the trail of each search."""
+    """Draw the plot of all searches with the same attack: one line per search, with one point per epoch."""
     section("Search epochs", "supernets, alphas split, batch statistics")
     frame = session.run_log().pareto_epochs()
     if frame.empty:

@@ -1,4 +1,7 @@
-"""Robustness: every attacked network with its intervals, in groups with the same fingerprint, and the test ledger."""
+"""The Robustness page, which shows all attacked networks in comparable groups, and every use of a test split.
+
+The networks of a group were measured under the same attacks on the same images, so their results have equal fingerprints.
+"""
 
 from __future__ import annotations
 
@@ -40,9 +43,9 @@ from engine.errors import GenotypeError
 
 MEASURES = ((NATURAL, "Natural", "Unchanged images."),
             *((attack.prefix, attack.header, attack.summary) for _, attack in ATTACKS.items()))
-# Columns of every table; the others appear if a network of the group was measured with them.
+# Measures that have a column in every table. Other measures have one only if a network of the group has a result for them.
 STANDARD = {NATURAL, *(ATTACKS[name].prefix for name in AttackConfig.presets["quick"]["attacks"])}
-MOST_OPENINGS = 100  # rows of the ledger
+MOST_OPENINGS = 100  # most rows of the test ledger
 LEDGER: tuple[StaticColumn[Any], ...] = (
     StaticColumn("Opening", lambda row: row.opening, right=True),
     StaticColumn("Network", lambda row: row.title, names_row=True, look="rp-name"),
@@ -56,7 +59,7 @@ LEDGER: tuple[StaticColumn[Any], ...] = (
 
 
 def columns_of(rows: pd.DataFrame) -> list[Column]:
-    """Return the columns of a group's table. The headings give the number of images, which is the same for the whole group."""
+    """Return the columns of the table of one group. Headings give the number of images, which is equal for the whole group."""
     measured = [(name, title, about, rows[f"{name}_images"].max()) for name, title, about in MEASURES
                 if name in STANDARD or rows[f"{name}_images"].notna().any()]
     return [Column("network", "Network"),
@@ -67,7 +70,7 @@ def columns_of(rows: pd.DataFrame) -> list[Column]:
 
 
 def row_of(network: pd.Series) -> Row:
-    """Return one row of a group's table."""
+    """Return the row of a network in the table of its group."""
     name = network["label"] if network["complete"] else f"{network['label']} (attack in progress)"
     cells = {"network": CellText(name, sub=network["preset"], href=f"run?id={network['run']}", hint=network["run"])}
     for prefix, _, _ in MEASURES:
@@ -82,7 +85,11 @@ def row_of(network: pd.Series) -> Row:
 
 
 def group_title(rows: pd.DataFrame) -> tuple[str, str]:
-    """Return (heading, note) of a group."""
+    """Return (heading, note) for the table of one group.
+
+    Args:
+        rows: rows of the group, from `RunLog.robustness`.
+    """
     first = rows.iloc[0]
     prints = str(first["fingerprint"]).split()
     note = f"comparable: same fingerprint{'s' if len(prints) != 1 else ''} {', '.join(one[:6] for one in prints)}"
@@ -90,7 +97,7 @@ def group_title(rows: pd.DataFrame) -> tuple[str, str]:
 
 
 def picture(network: pd.Series) -> None:
-    """Draw the cells of the selected network, or describe a hand-made one."""
+    """Draw the cells of the selected network, or a description if the network is hand-made."""
     st.html(f'<div class="rp-row"><h3 class="rp-section">{escape(network["label"])}</h3></div>')
     if network["hand_made"]:
         st.html(named_network_html(network["hand_made"]))
@@ -104,7 +111,7 @@ def picture(network: pd.Series) -> None:
 
 
 def details(network: pd.Series) -> None:
-    """Draw every attack on the selected network, and the full fingerprint of each number."""
+    """Draw the table of all attacks on the selected network, and the full fingerprint of each result."""
     section(f"{network['label']}: every attack", network["run"])
     attacks = session.run_log().attacks(network["run"])
     st.html(attack_table_html(attacks))
@@ -120,11 +127,11 @@ def details(network: pd.Series) -> None:
 
 
 def fields_html(title: str, text: str) -> str:
-    """Return the fields of one fingerprint as a table; the parts of a suite are listed inside.
+    """Return an HTML table of what one fingerprint covers: attack, settings, library and images.
 
     Args:
-        title: of the attack.
-        text: the fields as JSON.
+        title: title of the attack.
+        text: fields of the fingerprint as JSON.
     """
     try:
         fields = json.loads(text)
@@ -137,7 +144,7 @@ def fields_html(title: str, text: str) -> str:
 
 
 def field_text(value: object) -> str:
-    """Return a value of a fingerprint on one line."""
+    """Return the value of a fingerprint's field as one line of text."""
     if isinstance(value, dict):
         return ", ".join(f"{str(name).replace('_', ' ')} {field_text(inner)}" for name, inner in value.items())
     if isinstance(value, list):
@@ -146,7 +153,7 @@ def field_text(value: object) -> str:
 
 
 def ledger() -> None:
-    """Draw every opening of a test split, newest first."""
+    """Draw the test ledger, which lists every time that a run opened a test split, the newest first."""
     openings = session.run_log().test_openings()
     section("Test ledger", "every opening of a test split")
     if openings.empty:
@@ -158,19 +165,33 @@ def ledger() -> None:
 
 
 def groups_of(frame: pd.DataFrame) -> list[pd.DataFrame]:
-    """Return the groups of networks with equal fingerprints, the largest first."""
+    """Return the networks in groups with equal dataset, epsilon and fingerprints. The largest group comes first.
+
+    Args:
+        frame: table from `RunLog.robustness`.
+    """
     parts = [rows for _, rows in frame.groupby(["dataset", "epsilon", "fingerprint"], sort=False, dropna=False)]
     return sorted(parts, key=len, reverse=True)
 
 
 def selected_run(groups: list[pd.DataFrame]) -> str:
-    """Return the run that is shown in detail: the one selected last in any group, else the first of the largest group."""
+    """Return the id of the attack run that is shown in detail.
+
+    It is the run that the reader selected last in any group. Without a selection, it is the first run of the largest group.
+    """
     chosen = str(st.session_state.get("robustness.selected", ""))
     return chosen if any(chosen in set(rows["run"]) for rows in groups) else str(groups[0]["run"].iloc[0])
 
 
 def tables(groups: list[pd.DataFrame], run: str) -> str:
-    """Draw one table per group and return the run that is now selected. Open the page of a run whose name was clicked."""
+    """Draw one table per group and return the id of the run that is selected now.
+
+    A click on the name of a network opens the page of its run.
+
+    Args:
+        groups: rows of each group.
+        run: id of the run that is selected before the tables are drawn.
+    """
     for number, rows in enumerate(groups):
         section(*group_title(rows))
         name = f"robustness_{rows['fingerprint'].iloc[0]}_{number}"
@@ -187,7 +208,7 @@ def tables(groups: list[pd.DataFrame], run: str) -> str:
 
 @live_panel("runs", key="robustness_networks")
 def networks() -> None:
-    """Draw the groups with the cells of the selected network next to them, its intervals and fingerprints below."""
+    """Draw the tables of all groups with the cells of the selected network next to them, then its attacks and the test ledger."""
     frame = session.run_log().robustness()
     if frame.empty:
         empty_state("No attacked network yet", "When an attack finishes, its network appears here: its natural accuracy "

@@ -1,4 +1,4 @@
-"""Run: one run of a chain, from its start to its attack table. The address holds its id: run?id=20261120-0915-..."""
+"""The Run page, which shows one run. The address of the page gives its id, for example run?id=20261120-0915-..."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from engine.search.registries import WEIGHTINGS
 
 VERTEX_STEPS = 500
 MOST_NOTES = 4
-WAITING_HEIGHT = 110  # pixels of an empty chart
+WAITING_HEIGHT = 110  # height of an empty chart in pixels
 THIN_LINES = {"search": "Each point is the mean over an epoch; the thin lines are single steps, each on one batch.",
               "retrain": "Each point is the mean over an epoch; the thin line shows single training batches; the last batch of "
                          "an epoch is smaller than the others."}
@@ -40,7 +40,7 @@ CANDIDATE_POINTS = ("Each accuracy is the mean over the {} split after a candida
 
 
 def main() -> None:
-    """Draw the page, top to bottom."""
+    """Draw the page of the run that the address names."""
     run_id = st.query_params.get("id", "")
     if not run_id:
         heading("Run")
@@ -57,7 +57,7 @@ def main() -> None:
     live_panel(f"run:{run_id}", key="run_head")(guarded(top))(run_id)
     live_panel(f"log:{run_id}", key="run_notes")(guarded(notes))(run_id)
     imported = bool(session.run_log().run(run_id)["imported"])
-    if kind in SPLITS and not imported:  # an import has no losses
+    if kind in SPLITS and not imported:  # imported runs have no losses
         live_panel(f"training:{run_id}", key="run_curves")(guarded(curves))(run_id, kind)
     if kind == "search":
         panel = guarded(imported_evolution) if imported else guarded(evolution)
@@ -70,11 +70,13 @@ def main() -> None:
 
 
 def kind_of(run_id: str) -> str:
-    """Return the kind of a run whose folder exists. Read the folder into the run log first if the hub's thread, which may lag
-    on a busy machine, has not done so yet.
+    """Return the kind of a run whose folder exists.
+
+    If the run log does not know the run yet, read new runs and events first. The hub's thread normally does this, but it may be
+    late on a busy machine.
 
     Raises:
-        RampartError: the run log cannot read it.
+        RampartError: the run log cannot read the run.
     """
     if session.run_log().runs()["id"].eq(run_id).sum() == 0:
         session.hub().refresh()
@@ -82,7 +84,10 @@ def kind_of(run_id: str) -> str:
 
 
 def guarded(draw: Callable[..., None]) -> Callable[..., None]:
-    """Return a panel that shows a problem in its place if its data cannot be read, so that the other panels stay."""
+    """Return a function that calls `draw` and, if its data cannot be read, draws the problem instead.
+
+    The other panels of the page are then drawn as usual.
+    """
     def safely(*args: Any) -> None:
         try:
             draw(*args)
@@ -93,14 +98,14 @@ def guarded(draw: Callable[..., None]) -> Callable[..., None]:
 
 
 def chain_of(run_id: str) -> list[dict[str, Any]]:
-    """Return every run of the chain, root first, as the run log knows them now."""
+    """Return the current rows of all runs in the chain that a run belongs to, from the first run on."""
     run_log = session.run_log()
     rows = {row["id"]: row for row in run_log.runs().to_dict("records")}
     return [rows[one] for one in run_log.chain(run_id)["id"] if one in rows]
 
 
 def top(run_id: str) -> None:
-    """Draw title, controls, chain, progress, the outcome of the chain once there is one, and the newest numbers of this run."""
+    """Draw title, buttons, chain and progress of a run, the outcome of its chain if it has one, and the newest numbers."""
     chain = chain_of(run_id)
     run = next(one for one in chain if one["id"] == run_id)
     header(run, chain)
@@ -109,9 +114,9 @@ def top(run_id: str) -> None:
 
 
 def notes(run_id: str) -> None:
-    """Draw the warnings of this run, if any. The log panel shows errors."""
+    """Draw the newest warnings of a run. Errors are shown by the log panel instead."""
     alerts = session.run_log().alerts(run_id)
-    # A resumed run repeats some warnings.
+    # A resumed run repeats some warnings, so each text is shown once.
     told = list(dict.fromkeys(str(text) for text in alerts[alerts["level"] == "warning"]["text"]))
     if not told:
         return
@@ -121,7 +126,7 @@ def notes(run_id: str) -> None:
 
 
 def curves(run_id: str, kind: str) -> None:
-    """Draw natural and adversarial loss and accuracy and, for a search that weighs losses, their weights."""
+    """Draw the natural and adversarial loss and accuracy of a run and, for a search that weighs losses, their weights."""
     run_log = session.run_log()
     split, words = SPLITS[kind]
     one_network = kind != "search" or on_supernet(run_id)
@@ -146,7 +151,11 @@ def curves(run_id: str, kind: str) -> None:
 
 
 def further_losses(frame: pd.DataFrame) -> None:
-    """Draw all losses but the natural and the adversarial one, each in its own unit."""
+    """Draw one chart for each loss of a search other than the natural and adversarial losses.
+
+    Args:
+        frame: table from `RunLog.objectives`.
+    """
     if names := objectives.further(frame):
         section("Further losses", "alphas split, before coefficients")
         live_plot(objectives.further_losses(frame), key="run_further_losses", height=30 + 160 * objectives.rows_of(names),
@@ -154,19 +163,22 @@ def further_losses(frame: pd.DataFrame) -> None:
 
 
 def lacks(run_id: str, name: str) -> bool:
-    """Return True if a known search method has no such setting. The run itself may be older than the setting."""
+    """Return True if the search method of a run is known and has no setting with this name.
+
+    This looks at the settings of the method, not of the run, because a run of an older version may lack a newer setting.
+    """
     method = session.run_log().run(run_id)["method"]
     return method in METHODS and name not in METHODS[method].config.model_fields
 
 
 def on_supernet(run_id: str) -> bool:
-    """Return True if the method trains a supernet. Unknown methods are assumed to."""
+    """Return True if the search method of a run trains a supernet, or if this version does not know the method."""
     method = session.run_log().run(run_id)["method"]
     return method not in METHODS or METHODS[method].config.on_supernet
 
 
 def weighting(run_id: str) -> None:
-    """Draw the weights of the objectives and the angle between their gradients, and explain them."""
+    """Draw the weights of a search's objectives and the angle between their gradients, with an explanation."""
     run_log = session.run_log()
     frame = run_log.objectives(run_id)
     name = run_log.run(run_id)["config"].get("weighting", "mgda")
@@ -180,7 +192,7 @@ def weighting(run_id: str) -> None:
 
 
 def evolution(run_id: str) -> None:
-    """Draw the architecture as it evolves, or the candidates of a search without a supernet."""
+    """Draw the architecture of a search as it evolves or, for a method without a supernet, the candidates that it measures."""
     if not on_supernet(run_id):
         section("Candidates",
                 f"architectures drawn at random, each trained briefly and measured on the {measured_split(run_id)} split")
@@ -191,7 +203,7 @@ def evolution(run_id: str) -> None:
 
 
 def imported_evolution(run_id: str) -> None:
-    """Draw what the file of an imported search holds per epoch: architecture weights or genotypes, if either."""
+    """Draw the architecture weights or genotypes per epoch that an imported search has. Draw nothing if it has neither."""
     run_log = session.run_log()
     if run_log.alpha_cells(run_id):
         evolution(run_id)
@@ -201,12 +213,13 @@ def imported_evolution(run_id: str) -> None:
 
 
 def log(run_id: str) -> None:
-    """Draw the end of the log, with the last error pinned above it."""
+    """Draw the last lines of a run's log.txt, with the last error above them."""
     section("Log", "the newest lines of log.txt")
     tail = read_tail(session.runs_root() / run_id / "log.txt")
     alerts = session.run_log().alerts(run_id)
     errors = [str(text) for text in alerts[alerts["level"] == "error"]["text"]]
-    for pinned in errors[-1:] or [tail.error] * bool(tail.error):  # the run's own sentence is clearer than an exception
+    # An error that the run has reported is clearer than an exception in log.txt, so it is preferred.
+    for pinned in errors[-1:] or [tail.error] * bool(tail.error):
         st.html(f'<div class="rp-problem" role="alert"><b>Last error</b> {escape(pinned)}</div>')
     wanted = st.text_input("Filter lines", key="run_log_filter", placeholder="Only lines that contain …",
                            label_visibility="collapsed")
@@ -217,7 +230,7 @@ def log(run_id: str) -> None:
 
 
 def configuration(run_id: str) -> None:
-    """Draw the differences from the published settings, all settings, and the command that starts the same run."""
+    """Draw the differences of a run's settings from the published ones, all its settings, and the command that repeats it."""
     run = session.run_log().run(run_id)
     listed = run["differences"]
     if run["imported"]:

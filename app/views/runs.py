@@ -1,4 +1,4 @@
-"""Runs: every run with its status, accuracies and progress; open, stop and resume them."""
+"""The Runs page, which lists all runs with status, accuracies and progress, and can open, stop and resume them."""
 
 from __future__ import annotations
 
@@ -25,14 +25,18 @@ COLUMNS = (
     Column("adversarial", "Adversarial", "right", "Accuracy under attack, and the attack."),
     Column("progress", "Progress"), Column("age", "Age", "right", "Time since it was launched."),
 )
-# The split that each kind of run measures its accuracies on. Accuracies on different splits are never compared.
+# The split on which each kind of run measures its accuracies. Accuracies on different splits are not comparable.
 SPLITS = {"search": "alphas split", "retrain": "select split", "attack": "test split"}
 
 
 def filtered(frame: pd.DataFrame, text: str, statuses: list[str], kinds: list[str]) -> pd.DataFrame:
-    """Return the rows with every word of `text` in id, title, preset or dataset, and one of the statuses and kinds.
+    """Return the rows of the runs that match the filter.
 
-    An empty list allows every status or kind.
+    Args:
+        frame: table of runs, from `RunLog.runs`.
+        text: words, each of which must occur in id, title, preset or dataset. Upper and lower case are equal.
+        statuses: allowed statuses. An empty list allows all.
+        kinds: allowed kinds. An empty list allows all.
     """
     searched = pd.Series("", index=frame.index)
     for column in ("id", "title", "preset", "dataset"):
@@ -48,7 +52,7 @@ def filtered(frame: pd.DataFrame, text: str, statuses: list[str], kinds: list[st
 
 
 def row_of(run: pd.Series) -> Row:
-    """Return one row of the table."""
+    """Return the row of a run in the table."""
     glyph, tone = theme.STATUS.get(run["status"], ("?", "muted"))
     split, name = split_of(run), name_of(run)
     measured = shown(run["adversarial_attack"])
@@ -65,25 +69,28 @@ def row_of(run: pd.Series) -> Row:
 
 
 def split_of(run: pd.Series) -> str:
-    """Return the split that the accuracies of a run were measured on; candidates of a search have their own."""
+    """Return the split on which the accuracies of a run were measured.
+
+    It depends on the kind of run. A search that measures candidates uses the select split, other searches use the alphas split.
+    """
     candidates = run["kind"] == "search" and shown(run["accuracy_of"]).startswith("select split")
     return "select split" if candidates else SPLITS.get(run["kind"], "")
 
 
 def age(created: float | None) -> CellText:
-    """Return the time since the launch; the browser keeps it up to date."""
+    """Return the cell with the time since the launch of a run. The browser keeps this time up to date."""
     if missing(created):
         return CellText(EMPTY, sort=NO_SORT)
     return CellText(age_text(max(0.0, time.time() - created)), since=float(created), sort=-float(created))
 
 
 def name_of(run: pd.Series) -> str:
-    """Return the run's title; "Unreadable run" if run.json cannot be read."""
+    """Return the title of a run, or "Unreadable run" if its run.json cannot be read."""
     return shown(run["title"]) if run["title"] != run["id"] else "Unreadable run"
 
 
 def cause_of(run: pd.Series) -> str:
-    """Return why a run failed or waits, or how long it has been silent, short enough for a cell."""
+    """Return why a run has failed or waits, or how long a running run has reported nothing, in at most 90 characters."""
     if run["status"] == "running" and not missing(run["silent_s"]) and run["silent_s"] >= 60:
         return f"no news for {coarse(run['silent_s'])}"
     cause = shown(run["cause"]) if run["status"] in ("failed", "queued") else ""
@@ -91,14 +98,19 @@ def cause_of(run: pd.Series) -> str:
 
 
 def number(value: float | None, measured: str) -> CellText:
-    """Return an accuracy and, below it, what it was measured on."""
+    """Return the cell of an accuracy, with a second line that says how it was measured.
+
+    Args:
+        value: accuracy as a fraction, or None if not measured.
+        measured: second line, for example "PGD-20, test split".
+    """
     if missing(value):
         return CellText(NOT_MEASURED, sort=NO_SORT, muted=True)
     return CellText(accuracy(value), sub=measured, sort=float(value))
 
 
 def progress(run: pd.Series) -> CellText:
-    """Return percent, bar and time left."""
+    """Return the cell of a run's progress: per cent, bar and time left."""
     if missing(run["progress"]):
         return CellText("waiting" if run["status"] == "queued" else EMPTY, sort=NO_SORT, muted=True)
     fill = {"finished": "good", "failed": "bad", "stopped": "warn"}.get(run["status"], "")
@@ -110,7 +122,7 @@ def progress(run: pd.Series) -> CellText:
 
 
 def selection(run: pd.Series) -> None:
-    """Draw the selected run and its buttons."""
+    """Draw the box above the table that shows the selected run with its buttons."""
     with st.container(border=True):
         cause = "" if run["status"] == "finished" else shown(run["cause"])
         chip = status_chip_html(run["status"], cause, run["silent_s"])
@@ -139,7 +151,10 @@ def _button(action: Action, key: str, run_id: str, possible: bool) -> None:
 
 
 def nothing_selected() -> None:
-    """Draw the box of `selection` with disabled buttons, so that selecting a row does not shift the table under the pointer."""
+    """Draw the box above the table while no run is selected.
+
+    It has the size of the box of a selected run, so that selecting a row does not move the table under the pointer.
+    """
     with st.container(border=True):
         st.html('<div class="rp-row"><span class="rp-label rp-chip-high">No run selected. Click a row to select its run, or '
                 "a name to open its page.</span></div>")
@@ -149,7 +164,7 @@ def nothing_selected() -> None:
 
 
 def state_of(run: str) -> RunState | None:
-    """Return the state of a run; None if its folder cannot be read."""
+    """Return the state of a run, or None if its folder cannot be read."""
     try:
         return requests.status(session.runs_root(), run)
     except RampartError:
@@ -158,7 +173,7 @@ def state_of(run: str) -> RunState | None:
 
 @live_panel("runs", key="runs_list")
 def runs_list() -> None:
-    """Draw the filter, the table and the selected run."""
+    """Draw the filter, the box of the selected run and the table of runs."""
     frame = session.run_log().runs()
     if frame.empty:
         empty_state("No runs yet", "Searches, retrainings and attacks appear here with the accuracies they measured.",
@@ -176,7 +191,7 @@ def runs_list() -> None:
         st.switch_page(RUN_PAGE, query_params={"id": action.opened})
     if action.clicked and action.clicked != st.session_state.get("runs.selected"):
         st.session_state["runs.selected"] = action.clicked
-        st.rerun(scope="fragment")  # so that the selected row and the buttons above the table agree
+        st.rerun(scope="fragment")  # draws the page again, so that the buttons above the table belong to the selected row
     chosen = kept[kept["id"] == st.session_state.get("runs.selected")]
     with place:
         if chosen.empty:
@@ -186,7 +201,7 @@ def runs_list() -> None:
 
 
 def filter_controls(frame: pd.DataFrame) -> pd.DataFrame:
-    """Draw the filter and return the runs that it keeps."""
+    """Draw the controls of the filter and return the rows of the runs that match it."""
     words, states, kinds = st.columns([3, 3, 2])
     text = words.text_input("Filter", key="runs.text", placeholder="Name, id, preset or dataset", live="200ms",
                             type="search", persist_state="session")
