@@ -4,7 +4,8 @@
     stage 2:  min over alpha of (L_nat(w', alpha), lambda L_adv(w', alpha))       by MGDA, the epochs after it
 
 In both stages, w' is one SGD step of L_adv on the weights batch. The search code is not public, and only the two stages are
-known. Search space, attack, optimisers and solver are those of ARNAS. Without stage 1, DSARA therefore equals ARNAS. With PGD of
+known. Search space, attack, optimisers and solver are those of ARNAS. Without stage 1 and with the same
+lambda, DSARA therefore equals ARNAS. With PGD of
 k steps, a step has 2 k + 6 forward passes in stage 1 and 2 k + 9 in stage 2 (see `engine.search.bilevel_method`).
 """
 

@@ -103,7 +103,7 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
 
     def _propose(self, passes: Bilevel, train_batch: Batch, alpha_batch: Batch, starts: tuple[Tensor | None, ...],
                  learning_rate: float, out_of_distribution: Tensor | None) -> Proposal:
-        """Compute a step in the order of the released code: alphas, the attack at the new alphas, weights."""
+        """Compute a step in the order of the released code: the alphas, then the attack at the new alphas, then the weights."""
         assert starts[0] is not None
         now, attack, (x, y) = self._state, self.inner_attack(), train_batch
         self.activity = "architecture gradients"

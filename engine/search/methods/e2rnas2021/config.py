@@ -110,7 +110,7 @@ class E2rnas2021Config(OutOfDistributionConfig, BilevelConfig):
         return self.training_out_of_distribution_weight * (epoch / self.epochs if self.training_out_of_distribution_grows else 1)
 
     def deviations(self) -> list[str]:
-        """Return changes to training, size losses, weighting and solver in addition to the inherited deviations."""
+        """Return the inherited deviations and any changes to training, size losses and weighting, as phrases for the run name."""
         names = super().deviations()
         if self.second_dataset not in (None, "", DATASETS[self.dataset].out_of_distribution):
             names.append(f"{image_source(self.second_dataset).title} as second dataset")

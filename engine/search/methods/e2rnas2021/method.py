@@ -134,7 +134,10 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
 
     @cached_property
     def sizes(self) -> tuple[Objective, Objective]:
-        """Parameters and MACs, with their tables as inputs and their bounds as constants, in the published units."""
+        """The size objectives, on parameters and MACs.
+
+        Their inputs are the tables of the counts and their constants the bounds, both in the published units (1e5 and 1e8).
+        """
         anatomy, settings = (self.supernet.cells, self.supernet.kinds, self.supernet.primitives), self.config
         of_parameters = (settings.parameters_lower, settings.parameters_upper)
         table, bounds = published_macs(*anatomy), (settings.macs_lower, settings.macs_upper)
