@@ -42,10 +42,11 @@ class InnerAttack:
 
 
 class Bilevel:
-    """The passes of one step, which compute gradients with respect to images, weights, alphas or both of the latter.
+    """The forward and backward passes of one step.
 
-    Each method documents its number of forward passes. A backward pass computes only the gradients that are returned, and no
-    method waits for the device. The functions `sgd` and `adam` below then take the step.
+    They give gradients with respect to images, weights, alphas, or weights and alphas together. Each method documents its number
+    of forward passes. A backward pass computes only the gradients that are returned, and no method waits for the device. The
+    functions `sgd` and `adam` below then take the step.
 
     Attributes:
         passes: number of forward passes made so far.
@@ -76,7 +77,7 @@ class Bilevel:
     def side_by_side(self, *functions: Callable[[], Any]) -> list[Any]:
         """Run functions whose passes are independent of each other and return their results in order.
 
-        If the lanes are two, the functions run side by side.
+        With two lanes, the functions run at the same time.
         """
         return self._lanes.side_by_side(*functions)
 

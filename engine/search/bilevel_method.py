@@ -143,12 +143,12 @@ class BilevelMethod(Generic[Config]):
 
     @property
     def weights(self) -> Tensor:
-        """[n] flat weights in the supernet's layout."""
+        """Flat weights [n] in the supernet's layout."""
         return self._state.weights
 
     @property
     def alphas(self) -> Tensor:
-        """[k] flat alphas, with cell kinds in the order of the supernet."""
+        """Flat alphas [k], with cell kinds in the order of the supernet."""
         return self._state.alphas
 
     @property
@@ -459,8 +459,7 @@ class WeighedBilevelMethod(BilevelMethod[WeighedConfig]):
 
 
 class RobustBilevelMethod(WeighedBilevelMethod[RobustConfig]):
-    """A bilevel method whose weights are trained on adversarial images, made by PGD with the settings of `RobustBilevelConfig`.
-    """
+    """A bilevel method whose weights are trained on adversarial images, made by PGD (`RobustBilevelConfig`)."""
 
     trains_on_adversarial = True
 

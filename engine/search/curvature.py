@@ -40,8 +40,7 @@ def curvature(network: FunctionalNetwork, weights: Tensor, alphas: Tensor, x: Te
 
 
 def _input_gradients(network: FunctionalNetwork, images: Tensor, y: Tensor, weights: Tensor, alphas: Tensor) -> Tensor:
-    """Compute the gradient of each image's own loss with respect to the image, with the shape of `images`. It is differentiable.
-    """
+    """Compute the gradient of each image's own loss with respect to the image; differentiable, with the shape of `images`."""
     images = images.detach().requires_grad_(True)
     # The sum instead of the mean, so that the gradient of an image is not divided by the size of the batch.
     losses = F.cross_entropy(network.logits(images, weights, alphas, twice=True), y, reduction="sum")

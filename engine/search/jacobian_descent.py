@@ -34,17 +34,17 @@ from torchjd.linalg import DualConeProjector, PSDMatrix
 
 
 def upgrad(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """Return the weights of UPGrad: the mean of the gradients after each is projected so that it raises no loss."""
+    """Return UPGrad's weights. Their combination is the mean of the gradients, each projected so that it raises no loss."""
     return _weighed(gramian, UPGradWeighting(projector=_Projector()))
 
 
 def dualproj(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """Return the weights of DualProj: the mean gradient, projected so that it raises no loss."""
+    """Return DualProj's weights. Their combination is the mean gradient, projected so that it raises no loss."""
     return _weighed(gramian, DualProjWeighting(projector=_Projector()))
 
 
 def imtl_g(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """Return the weights of IMTL-G: the weighted sum of the gradients has the same projection onto each of them.
+    """Return IMTL-G's weights. Their combination of the gradients has the same projection onto every gradient.
 
     If no weights have this property, all are 0.
     """
@@ -52,15 +52,15 @@ def imtl_g(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tens
 
 
 def aligned_mtl(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """Return the weights of Aligned-MTL: the mean of the gradients after their principal components are made equally long.
+    """Return Aligned-MTL's weights. Their combination is the mean of the gradients after all principal components are made equal.
 
-    Every principal component is shortened to the length of the smallest one.
+    For that, every principal component of the gradients is shortened to the length of the smallest one.
     """
     return _weighed(_of_common_scale(gramian), AlignedMTLWeighting())
 
 
 def pcgrad(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """Return the weights of PCGrad: the sum of the gradients, each without the parts that conflict with another gradient.
+    """Return PCGrad's weights. Their combination is the sum of the gradients, each without its conflicts with the others.
 
     With three or more gradients, the order in which the conflicts are removed affects the result. The order is random, with a
     seed computed from the Gramian, so that a repeated step uses the same order.
@@ -75,7 +75,7 @@ def pcgrad(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tens
 
 
 def fairgrad(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """Return the weights of FairGrad: w > 0 with G w = 1 / w (alpha 1, the Nash bargaining solution).
+    """Return FairGrad's weights, w > 0 with G w = 1 / w for the Gramian G (alpha 1, the Nash bargaining solution).
 
     The equation is solved for gradients of length 1, and the solution is divided by the true lengths. A zero gradient gets 0.
     """

@@ -142,8 +142,7 @@ class SearchMethod(Protocol):
         ...
 
     def genotype(self) -> Genotype:
-        """Return the architecture that the present alphas give, or that of the best candidate so far if the method has no alphas.
-        """
+        """Return the architecture that the present alphas give. Without alphas, return that of the best candidate so far."""
         ...
 
     def state_dict(self) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class ArchitectureGradients:
     Attributes:
         raw: [m, k] gradients before their coefficients. They include the implicit terms (the effect of the alphas through the
             unrolled weights), unless the method adds a common implicit term to `combined`.
-        gradients: [m, k] gradients of which the solver sees the inner products, with coefficients.
+        gradients: [m, k] gradients with their coefficients, from which the Gramian is computed.
         gramian: [m, m] float64 inner products of the gradients after normalisation, the input of the solver.
         weights: [m] weights of the objectives.
         combined: [k] gradient that Adam descends.

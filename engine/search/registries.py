@@ -90,8 +90,7 @@ class Objective:
     inputs: tuple[Tensor, ...] = ()
 
     def __call__(self, weights: Tensor, alphas: Tensor) -> Value:
-        """Evaluate the objective at flat weights [n] and flat alphas [k], without the coefficient. Takes `passes` forward passes.
-        """
+        """Evaluate the objective at flat weights [n] and alphas [k], without the coefficient. Takes `passes` forward passes."""
         value: Value = self.function(*self.constants, weights, alphas, *self.inputs)
         return value
 

@@ -92,8 +92,7 @@ class AdvRushConfig(NaturalBilevelConfig):
         return self.curvature_radius * min(grown, RAMP_EPOCHS) / RAMP_EPOCHS
 
     def deviations(self) -> list[str]:
-        """Return the inherited deviations and changes to the curvature and BatchNorm's statistics, as phrases for the run name.
-        """
+        """Return the inherited deviations and changes to curvature and BatchNorm's statistics, as phrases for the run name."""
         names = super().deviations()
         if self.radius_growth != "search":
             names.append("h grows in stage 2")

@@ -113,12 +113,12 @@ class RandomSearch:
 
     @property
     def weights(self) -> Tensor:
-        """[n] weights of the present candidate, in the order of its network's parameters."""
+        """Flat weights [n] of the present candidate, in the order of its network's parameters."""
         return self._state.weights
 
     @property
     def buffers(self) -> Tensor:
-        """[m] running statistics of BatchNorm in the present candidate."""
+        """Flat running statistics [m] of BatchNorm in the present candidate."""
         return self._state.buffers
 
     @property
