@@ -1,8 +1,8 @@
 """Gradients of bilevel search over flat vectors, and the unrolled step.
 
 The method is that of DARTS (Liu, Simonyan and Yang, arXiv 1806.09055, section 2.3). Weights, alphas, momentum and gradients are
-flat vectors. The unrolled network and the two networks of a finite difference are
-therefore sums of vectors, and no network is ever copied.
+flat vectors. The unrolled network and the two networks of a finite difference are therefore sums of vectors, and no network is
+ever copied.
 """
 
 from __future__ import annotations
@@ -174,16 +174,13 @@ class Bilevel:
         """Return the gradient [k] of objective(w'(alpha), alpha) and the objective's value. Takes three passes.
 
         w' is the result of one training step from w. In w' = w - learning_rate (... + grad_w training(w, alpha)), only the last
-        term
-        depends on alpha. The gradient is therefore the gradient at fixed w' minus learning_rate times `mixed_product` of the
-        training
-        objective with v = grad_w objective(w', alpha). This second part is the implicit term.
+        term depends on alpha. The gradient is therefore the gradient at fixed w' minus learning_rate times `mixed_product` of the
+        training objective with v = grad_w objective(w', alpha). This second part is the implicit term.
 
         Args:
             training: objective that the training step minimises.
             objective: objective that is minimised over alpha. Its coefficient is not applied. The caller can multiply the result
-                by
-                the coefficient, because `mixed_product` scales with v.
+                by the coefficient, because `mixed_product` scales with v.
             weights: w [n].
             unrolled: w' [n], computed by `sgd` from the training gradient.
             alphas: alpha [k].
@@ -207,8 +204,7 @@ class Bilevel:
             weights: current weights [n].
             alphas: current alphas [k].
             unroll: function from the training gradient [n] to the unrolled weights [n]. None selects first order, with gradients
-                at
-                the current weights.
+                at the current weights.
             learning_rate, radius: see `unrolled_gradient`.
         """
         unrolled = None if unroll is None else unroll(self.weight_gradient(training, weights, alphas)[0])

@@ -245,8 +245,7 @@ class BilevelMethod(Generic[Config]):
         """Return the attacks of a step, by the name of the images that they make.
 
         The name is "training" or a field of `StepImages`. Each attack comes with the number of its batch (0 for the weights
-        batch, 1
-        for the alphas batch).
+        batch, 1 for the alphas batch).
         """
         read = {name for objective in self.objectives() for name in objective.reads}
         attacks = {"training": (0, self.inner_attack())} if self.trains_on_adversarial else {}

@@ -42,8 +42,7 @@ class CudaRecording:
             function: the function to capture. It must not copy between host and device.
             inputs: tensors on one CUDA device. The graph reads its inputs from their memory.
             pool: private memory shared by all graphs of the search. Sharing is safe, because only one graph runs at a time and
-                its
-                outputs are copied before the next graph runs.
+                its outputs are copied before the next graph runs.
         """
         with torch.cuda.device(inputs[0].device):
             stream = torch.cuda.Stream()

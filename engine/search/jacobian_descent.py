@@ -52,7 +52,7 @@ def imtl_g(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tens
 
 
 def aligned_mtl(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """Return Aligned-MTL's weights. Their combination is the mean of the gradients after all principal components are made equal.
+    """Return Aligned-MTL's weights. Their combination is the mean of the gradients with principal components of equal length.
 
     For that, every principal component of the gradients is shortened to the length of the smallest one.
     """

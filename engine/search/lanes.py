@@ -63,9 +63,8 @@ class Lanes:
         """Run the functions in two lanes and return their results in order.
 
         The functions must not depend on each other or draw random numbers. Both lanes have ended when this method returns or
-        raises.
-        If a function raises, the other lane ends at its next `turn`, and this method raises the error. If both lanes fail, this
-        method raises the error of the first lane, with the other error as its context.
+        raises. If a function raises, the other lane ends at its next `turn`, and this method raises the error. If both lanes
+        fail, this method raises the error of the first lane, with the other error as its context.
         """
         if not self.are_two or len(functions) < LANES:
             return [function() for function in functions]

@@ -123,8 +123,7 @@ class SearchMethod(Protocol):
         """Take one step on a batch of the weights split and a batch of the alphas split.
 
         The step is all or nothing. If `poll` or anything else raises, the method is unchanged, and the same call with a generator
-        in
-        the same state gives the same result.
+        in the same state gives the same result.
 
         Args:
             train_batch: images and labels (x, y) of the weights split. A method without alphas is given one batch for both

@@ -6,6 +6,7 @@ With d = sum_r c_r g_r, weights c are optimal exactly when g_r . d >= |d|^2 for 
 `minimum_norm_point` solve the problem exactly. `projected_gradient` and `frank_wolfe` reproduce the two routines of Sener and
 Koltun 2018 (arXiv 1810.04650), whose public solver E2RNAS (arXiv 2011.09820) includes in its code. Both routines stop near the
 optimum, and their line searches keep a small distance from the ends of each line.
+
 Differs: our routines always return. The released loops never count their rounds, and they start only if some pair of gradients
 has a combination shorter than 1e4.
 """

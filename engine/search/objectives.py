@@ -26,10 +26,8 @@ class FunctionalNetwork(Protocol):
         """Compute the logits [B, classes] of images x [B, C, H, W].
 
         BatchNorm uses the statistics of this batch, unless the network is in evaluation mode. The result can be differentiated
-        once
-        with respect to all three arguments, and twice if `twice` is True. The method has no side effects, so two threads can call
-        it
-        at the same time.
+        once with respect to all three arguments, and twice if `twice` is True. The method has no side effects, so two threads can
+        call it at the same time.
         """
         ...
 

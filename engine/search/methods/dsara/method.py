@@ -4,9 +4,9 @@
     stage 2:  min over alpha of (L_nat(w', alpha), lambda L_adv(w', alpha))       by MGDA, the epochs after it
 
 In both stages, w' is one SGD step of L_adv on the weights batch. The search code is not public, and only the two stages are
-known. Search space, attack, optimisers and solver are those of ARNAS. Without stage 1 and with the same
-lambda, DSARA therefore equals ARNAS. With PGD of
-k steps, a step has 2 k + 6 forward passes in stage 1 and 2 k + 9 in stage 2 (see `engine.search.bilevel_method`).
+known. Search space, attack, optimisers and solver are those of ARNAS. Without stage 1 and with the same lambda, DSARA therefore
+equals ARNAS. With PGD of k steps, a step has 2 k + 6 forward passes in stage 1 and 2 k + 9 in stage 2 (see
+`engine.search.bilevel_method`).
 """
 
 from __future__ import annotations
@@ -56,9 +56,8 @@ class Dsara(RobustBilevelMethod[DsaraConfig]):
         """Compute the architecture gradients with the solver that the configuration selects.
 
         With first_order_weights, the gradients at (w, alpha) determine the weights of the losses. The weighted sum of the losses
-        then
-        gets one unrolled gradient. At w', the gradients of this sum are the weighted sums of the losses' own gradients, and one
-        finite difference serves all losses.
+        then gets one unrolled gradient. At w', the gradients of this sum are the weighted sums of the losses' own gradients, and
+        one finite difference serves all losses.
         """
         if not self._weighs_first_order():
             return super()._architecture_gradients(passes, training, objectives, learning_rate)

@@ -76,8 +76,7 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
         """Notices for the reader of the run.
 
         The first one says that the size objective is inert (its gradient is zero), if this was so in the first step. The others
-        are
-        those of every bilevel method.
+        are those of every bilevel method.
         """
         inert = [f"{inert_notice('parameters')} At its default bound the released code does the same."] * self._inert_at_start
         return [*inert, *super().notices]
@@ -121,8 +120,7 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
 
     def _architecture_gradients(self, passes: Bilevel, training: Objective, objectives: tuple[Objective, ...],
                                 learning_rate: float) -> ArchitectureGradients:
-        """Compute the gradients of loss and size without implicit terms, their weights, and the gradient that the alphas descend.
-        """
+        """Compute the gradients of loss and size without implicit terms, their weights, and the gradient that alphas descend."""
         now, settings, (natural, size) = self._state, self.config, objectives
         if settings.unrolled:
             unrolled = self._sgd(passes.weight_gradient(training, now.weights, now.alphas)[0], learning_rate)[0]

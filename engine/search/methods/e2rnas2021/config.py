@@ -105,8 +105,7 @@ class E2rnas2021Config(OutOfDistributionConfig, BilevelConfig):
             {"parameters_upper", "macs_upper"} if self.size_bound not in READ_UPPER else set())
 
     def training_share(self, epoch: int) -> float:
-        """Return the weight of the out-of-distribution average in the training loss of the weights, in an epoch counted from 0.
-        """
+        """Return the weight of the out-of-distribution average in the weights' training loss, in an epoch counted from 0."""
         return self.training_out_of_distribution_weight * (epoch / self.epochs if self.training_out_of_distribution_grows else 1)
 
     def deviations(self) -> list[str]:

@@ -116,8 +116,7 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
         """Return a notice on a size objective, or "" if there is nothing to say.
 
         The notice says that the objective is inert (its gradient has the norm 0). With the bound abs, it otherwise states the
-        count
-        at the first step and the target.
+        count at the first step and the target.
         """
         name, unit = {"parameters": ("parameters", PARAMETERS_IN), "macs": ("MACs", MACS_IN)}[size.name]
         if norm == 0:
