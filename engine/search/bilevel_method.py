@@ -3,8 +3,10 @@
     min over alpha of (c_1 L_1(w', alpha), ..., c_m L_m(w', alpha)),    w' one SGD step of the training loss
 
 The search descends one weighted sum of the m architecture gradients, on a supernet of flat vectors. A subclass defines the
-objectives of the present epoch (`objectives`), how it weighs them (`weigh`), and on which images it trains the weights. One step
-is as follows, with k steps of PGD on each batch whose adversarial images are needed:
+objectives of the present epoch (`objectives`), how it weighs them (`weigh`), and on which images it trains the weights. A step
+gets two batches. The weights batch trains the weights w, and the alphas batch gives the architecture gradients. The implicit term
+of an objective is the part of its gradient that goes through w'. One step, with k steps of PGD on each batch whose adversarial
+images are needed:
 
 | what                                                                         | passes  | backward computes       |
 |------------------------------------------------------------------------------|---------|-------------------------|
@@ -256,7 +258,7 @@ class BilevelMethod(Generic[Config]):
         return attacks
 
     def _attacked(self) -> tuple[bool, bool]:
-        """Return two booleans: True if the weights batch is attacked, and True if the alphas batch is attacked.
+        """Return whether the weights batch is attacked, and whether the alphas batch is attacked.
 
         An attacked batch needs a random start, which all attacks on the batch share.
         """

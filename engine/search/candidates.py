@@ -14,15 +14,15 @@ Ranking = Literal["adversarial", "natural", "none"]
 
 @dataclass(frozen=True)
 class Candidate:
-    """One trained network with its measurement on the select split, which holds images that no training uses.
+    """One trained network, measured once on images of the select split, on which the search never trains.
 
-    BatchNorm uses running statistics in the measurement.
+    BatchNorm uses its running statistics in this measurement.
 
     Attributes:
         number: number of the network in the order of training, from 1.
         genotype: architecture of the network.
         images: number of images on which the network was measured, at least 1.
-        natural_correct, adversarial_correct: number of these images classified correctly when natural and when attacked.
+        natural_correct, adversarial_correct: number of these images classified correctly without and with the attack.
     """
 
     number: int

@@ -154,7 +154,7 @@ class BilevelConfig(SearchConfig):
         "step; off: first order.", group="Deviations", source="ARNAS code")
 
     def deviations(self) -> list[str]:
-        """Return the inherited deviations and, if it was changed, the order of the gradient, as phrases for the run name."""
+        """Return the inherited deviations, and the order of the gradient if it was changed, as phrases for the run name."""
         if self.unrolled == type(self).model_fields["unrolled"].default:
             return super().deviations()
         return [*super().deviations(), "second order" if self.unrolled else "first order"]

@@ -69,7 +69,7 @@ class DsaraConfig(RobustBilevelConfig):
         return 1 if epoch <= self.switch_epoch else 2
 
     def deviations(self) -> list[str]:
-        """Return the inherited deviations and, if it was changed, the solver, as phrases for the run name."""
+        """Return the inherited deviations, and the solver if it was changed, as phrases for the run name."""
         apart = self.solver == "first_order_weights" and self.unrolled
         return super().deviations() + (["first-order weights"] if apart else [])
 

@@ -56,8 +56,8 @@ class Dsara(RobustBilevelMethod[DsaraConfig]):
         """Compute the architecture gradients with the solver that the configuration selects.
 
         With first_order_weights, the gradients at (w, alpha) determine the weights of the losses. The weighted sum of the losses
-        then gets one unrolled gradient. At w', the gradients of this sum are the weighted sums of the losses' own gradients, and
-        one finite difference serves all losses.
+        then gets a single unrolled gradient. Its gradients at w' are weighted sums of the losses' own gradients, so one finite
+        difference serves all losses.
         """
         if not self._weighs_first_order():
             return super()._architecture_gradients(passes, training, objectives, learning_rate)

@@ -15,8 +15,8 @@ is taken at the natural x and the new alphas. One step:
 | natural weights batch: attack direction, BatchNorm buffers, train accuracy | 1      | image gradient               |
 | weight step: SGD on L(x_adv) at (w, new alpha)                             | 1      | weight gradient              |
 
-A step has 6 forward passes, or 3 in first order. The solver sees the gradients at w' without implicit terms. Only L depends on
-w', so the implicit term of the weighted sum is the implicit term of L times the factor of L.
+A step has 6 forward passes, or 3 in first order. The solver sees the gradients at w' without implicit terms (the parts that go
+through w'). Only L depends on w', so the implicit term of the weighted sum is the implicit term of L times the factor of L.
 
 The released code never clears the unrolled network's gradients. As a result, the solver sees g1 and g1 + g2 instead of g1 and g2,
 and the alphas descend (1 + c1) g1 + (1 + c2) g2. In the code's ablation without MGDA (`weighting` sum), c1 = c2 = 1, so the

@@ -8,12 +8,12 @@ The search space is that of DARTS. The symbols are:
 - L_adv is the loss of x + clip(u + 1.25 epsilon sign(grad_x L(x)), +-epsilon), kept in 0..1, with u uniform in
   [-epsilon, epsilon].
 - P and M are the expected parameters and multiply-adds, P0 and M0 their targets.
-- KL is the divergence of the prediction on out-of-distribution images from the uniform distribution, f its coefficient and K the
-  number of classes.
+- KL is KL(uniform distribution || prediction) on out-of-distribution images, f its coefficient and K the number of classes.
 
 All losses that depend on weights are taken at w', and the attack is made there as well. The solver sees the gradients at w'
-without implicit terms, each divided by its norm. The alphas descend the sum of the undivided losses, with the solver's weights
-plus 1e-7 and one implicit term for the whole sum. In epoch e of E, the weights are trained on L + (e / E) KL / K. One step:
+without implicit terms, each divided by its norm. The alphas descend a weighted sum of the original losses, whose weights are
+those of the solver plus 1e-7. The sum has one implicit term (the part of its gradient that goes through w'). In epoch e of E, the
+network's weights are trained on L + (e / E) KL / K. One step:
 
 | what                                                                       | passes | backward computes               |
 |----------------------------------------------------------------------------|--------|---------------------------------|

@@ -77,7 +77,7 @@ class PcDartsConfig(NaturalBilevelConfig):
         return super().supernet_settings() | {"partial": self.partial, "edge_weights": self.edge_weights}
 
     def deviations(self) -> list[str]:
-        """Return the inherited deviations and, if they are off, the edge weights, as phrases for the run name."""
+        """Return the inherited deviations, and "no edge weights" if the edge weights are off, as phrases for the run name."""
         return super().deviations() + ([] if self.edge_weights else ["no edge weights"])
 
 

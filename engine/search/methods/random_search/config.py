@@ -74,7 +74,7 @@ class RandomSearchConfig(SearchConfig):
         return self.epochs // self.candidates
 
     def deviations(self) -> list[str]:
-        """Return the inherited deviations and, if it was changed, the ranking, as phrases for the run name.
+        """Return the inherited deviations, and the ranking if it was changed, as phrases for the run name.
 
         These are differences from our own defaults, because no paper fixes the settings.
         """

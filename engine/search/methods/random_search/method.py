@@ -80,7 +80,7 @@ class State:
 
 
 class RandomSearch:
-    """The search method random search, with the mathematics given in the module docstring.
+    """Random search as a `SearchMethod`, with the mathematics given in the module docstring.
 
     Attributes:
         cell_kinds: default cell kinds. The drawn architectures have those of the supernet, which the setting `placement`
@@ -227,7 +227,7 @@ class RandomSearch:
         return FlatNetwork(network.to(self.device, self.dtype))
 
     def _begun(self, seed: int, candidate: int) -> State:
-        """Return the state before the first step of a candidate, whose freshly built network must be the present network."""
+        """Return the state before the first step of a candidate. The candidate's fresh network must be loaded already."""
         weights = self._network.weights()
         return State(seed, candidate, weights, torch.zeros_like(weights), self._network.buffers())
 
