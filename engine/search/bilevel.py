@@ -1,7 +1,8 @@
-"""Gradients of bilevel search over flat vectors: one method per kind of pass, and the unrolled step.
+"""Gradients of bilevel search over flat vectors, and the unrolled step.
 
-Liu, Simonyan and Yang, DARTS, arXiv 1806.09055, section 2.3. Weights, alphas, momentum and gradients are flat vectors, so
-the unrolled network and the two networks of a finite difference are sums of vectors; no network is ever copied.
+The method is that of DARTS (Liu, Simonyan and Yang, arXiv 1806.09055, section 2.3). Weights, alphas, momentum and gradients are
+flat vectors. The unrolled network and the two networks of a finite difference are therefore sums of vectors, and no network is
+ever copied.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from engine.search.registries import Objective, Precision, Value
 
 @dataclass(frozen=True)
 class InnerAttack:
-    """Settings of PGD on the supernet during a search.
+    """Settings of a PGD attack on the supernet during a search.
 
     Attributes:
         epsilon, step_size, steps, clip: see `engine.attack.pgd.pgd`.
-        precision: arithmetic of its passes.
+        precision: arithmetic of the attack's passes.
     """
 
     epsilon: float
@@ -41,55 +42,73 @@ class InnerAttack:
 
 
 class Bilevel:
-    """The passes of one step: gradients of images, weights, alphas or both, and their combinations.
+    """The forward and backward passes of one step.
 
-    Each method documents its number of passes. A backward pass computes only what is returned, and none waits for the device.
-    `sgd` and `adam` below take the step.
+    They give gradients with respect to images, weights, alphas, or weights and alphas together. Each method documents its number
+    of forward passes. A backward pass computes only the gradients that are returned, and no method waits for the device. The
+    functions `sgd` and `adam` below then take the step.
 
     Attributes:
-        passes: forward passes made so far.
+        passes: number of forward passes made so far.
     """
 
     def __init__(self, poll: Callable[[], None] = lambda: None, lanes: Lanes | None = None,
                  graphs: Graphs | None = None) -> None:
-        """
+        """Prepare the passes of one step.
+
         Args:
-            poll: called before each forward pass, never concurrently; raises to abandon the step. A recorded attack is a
-                single launch, preceded by all of its polls.
-            lanes: threads of `side_by_side`; None runs everything in order in the calling thread.
-            graphs: recorder of the passes; None runs them eagerly. Not together with two lanes.
+            poll: called before each forward pass, never concurrently. It may raise to abandon the step. A recorded attack is a
+                single launch, so all of its polls are made before the launch.
+            lanes: threads for `side_by_side`. None runs everything in order in the calling thread.
+            graphs: recorder of the passes. None runs them eagerly. A recorder cannot be combined with two lanes.
         """
         self._poll, self._lanes, self._graphs = poll, lanes or Lanes(), graphs or Graphs()
         self.passes = 0
 
     def begin_pass(self) -> None:
-        """Poll and count a forward pass that is made elsewhere; the methods below do so themselves."""
+        """Call `poll` and count one forward pass.
+
+        Only passes that are made outside this class need this call. The methods below make it themselves.
+        """
         with self._lanes.turn():
             self._poll()
             self.passes += 1
 
     def side_by_side(self, *functions: Callable[[], Any]) -> list[Any]:
-        """Run functions whose passes are independent of each other and return their results in order."""
+        """Run functions whose passes are independent of each other and return their results in order.
+
+        With two lanes, the functions run at the same time.
+        """
         return self._lanes.side_by_side(*functions)
 
     def one_pass(self, kind: Hashable, function: Function, *inputs: Tensor, passes: int = 1) -> tuple[Tensor, ...]:
-        """Run a function with one forward pass, or with `passes` of them, through `Graphs.run`."""
+        """Count the forward passes of a function and run it through `Graphs.run`, which records it if possible.
+
+        Args:
+            kind, function, inputs: see `Graphs.run`.
+            passes: number of forward passes that the function makes.
+        """
         for _ in range(passes):
             self.begin_pass()
         return self._graphs.run(kind, function, *inputs)
 
     def input_gradient(self, network: FunctionalNetwork, x: Tensor, y: Tensor, weights: Tensor, alphas: Tensor) -> Tensor:
-        """Return the gradient [B, C, H, W] of the cross-entropy with respect to images x. One pass."""
+        """Return the gradient [B, C, H, W] of the cross-entropy with respect to the images x. Takes one forward pass."""
         return self.one_pass(("x", network), partial(_input_gradient, network), x, y, weights, alphas)[0]
 
     def attack(self, settings: InnerAttack, network: FunctionalNetwork, x: Tensor, y: Tensor, noise: Tensor, weights: Tensor,
                alphas: Tensor, announce: Callable[[int], None] = lambda number: None) -> Tensor:
-        """Return adversarial images [B, C, H, W] of x. `steps` passes that differentiate the images alone.
+        """Return adversarial images [B, C, H, W] of x, made by PGD.
+
+        The attack takes `settings.steps` forward passes, whose backward passes compute the gradients of the images alone.
 
         Args:
-            x, y: images and labels [B].
-            noise: added to x before the first step, like x.
-            announce: called with the number of each step, from 1, before its poll.
+            settings: radius, step size, number of steps, clipping and precision.
+            network: attacked network, evaluated at `weights` and `alphas`.
+            x: natural images [B, C, H, W].
+            y: labels [B].
+            noise: random start with the shape of x; it is added to x before the first step.
+            announce: called with the number of each step, counted from 1, before the poll of that step.
         """
         numbers = count(1)
 
@@ -105,17 +124,20 @@ class Bilevel:
         return _attack(settings, network, begin, x, y, noise, weights, alphas)[0]
 
     def weight_gradient(self, objective: Objective, weights: Tensor, alphas: Tensor) -> tuple[Tensor, Value]:
-        """Return the gradient [n] with respect to the weights. One pass of the objective."""
+        """Return the gradient [n] of the objective with respect to the weights, and its value. Evaluates the objective once."""
         (gradient,), value = self._gradients("w", objective, weights, alphas)
         return gradient, value
 
     def alpha_gradient(self, objective: Objective, weights: Tensor, alphas: Tensor) -> tuple[Tensor, Value]:
-        """Return the gradient [k] with respect to the alphas. One pass of the objective."""
+        """Return the gradient [k] of the objective with respect to the alphas, and its value. Evaluates the objective once."""
         (gradient,), value = self._gradients("a", objective, weights, alphas)
         return gradient, value
 
     def both_gradients(self, objective: Objective, weights: Tensor, alphas: Tensor) -> tuple[Tensor, Tensor, Value]:
-        """Return the gradients with respect to weights [n] and alphas [k]. One pass of the objective."""
+        """Return the gradients of the objective with respect to weights [n] and alphas [k], and its value.
+
+        Evaluates the objective once.
+        """
         (of_weights, of_alphas), value = self._gradients("wa", objective, weights, alphas)
         return of_weights, of_alphas, value
 
@@ -127,17 +149,20 @@ class Bilevel:
         return outputs[:len(wanted)], Value(loss, rest[0] if rest else None)
 
     def mixed_product(self, objective: Objective, weights: Tensor, alphas: Tensor, vector: Tensor, radius: float) -> Tensor:
-        """Return the Hessian-vector product [k] (d^2 L / d alpha d w) v by a central finite difference. Two passes.
+        """Return the Hessian-vector product [k] (d^2 L / d alpha d w) v, approximated by a central finite difference.
 
-        The difference is taken at w +- R v with R = radius / |v|, so it is homogeneous in v: a coefficient on v factors
-        out. v = 0 gives 0.
+        The difference takes two passes, at w + R v and w - R v with R = radius / |v|. Scaling v by a coefficient therefore scales
+        the result by the same coefficient. v = 0 gives 0.
 
         Args:
+            objective: L.
+            weights: w [n].
+            alphas: alpha [k].
             vector: v [n].
             radius: length of the displacement in weight space; 0.01 in DARTS.
         """
         norm = vector.norm()
-        # The floor keeps R finite for v = 0, where both passes then agree.
+        # The lower limit keeps R finite for v = 0. Both passes then give the same gradient.
         scale: Tensor = radius / norm.clamp(min=torch.finfo(norm.dtype).tiny)
         displacement = scale * vector
         ahead, _ = self.alpha_gradient(objective, weights + displacement, alphas)
@@ -146,17 +171,20 @@ class Bilevel:
 
     def unrolled_gradient(self, training: Objective, objective: Objective, weights: Tensor, unrolled: Tensor, alphas: Tensor,
                           *, learning_rate: float, radius: float) -> tuple[Tensor, Value]:
-        """Return the gradient [k] of objective(w'(alpha), alpha), where w' is one training step ahead of w. Three passes.
+        """Return the gradient [k] of objective(w'(alpha), alpha) and the objective's value. Takes three passes.
 
-        Only the last term of w' = w - learning_rate (... + grad_w training(w, alpha)) depends on alpha, so the result is the
-        direct part minus learning_rate times the mixed product with the gradient at w'.
+        w' is the result of one training step from w. In w' = w - learning_rate (... + grad_w training(w, alpha)), only the last
+        term depends on alpha. The gradient is therefore the gradient at fixed w' minus learning_rate times `mixed_product` of the
+        training objective with v = grad_w objective(w', alpha). This second part is the implicit term.
 
         Args:
-            training: the objective of the unrolled step.
-            objective: minimised over alpha; its coefficient is not applied here (see `mixed_product`).
-            weights: w.
-            unrolled: w', from `sgd` on the training gradient.
-            learning_rate: of the unrolled step.
+            training: objective that the training step minimises.
+            objective: objective that is minimised over alpha. Its coefficient is not applied. The caller can multiply the result
+                by the coefficient, because `mixed_product` scales with v.
+            weights: w [n].
+            unrolled: w' [n], computed by `sgd` from the training gradient.
+            alphas: alpha [k].
+            learning_rate: learning rate of the training step.
             radius: see `mixed_product`.
         """
         of_weights, direct, value = self.both_gradients(objective, unrolled, alphas)
@@ -167,12 +195,17 @@ class Bilevel:
                                radius: float) -> tuple[Tensor, tuple[Value, ...]]:
         """Return the gradients [m, k] of m objectives, without their coefficients, and the objectives' values.
 
-        Second order takes 1 + 3 m passes, since all objectives share the training gradient; first order takes m. Objectives
-        without a pass read no weights, have no implicit term and do not count.
+        Second order takes 1 + 3 m passes, because all objectives share the training gradient. First order takes m passes. An
+        objective without forward passes does not read the weights, so it has no implicit term and does not count towards m.
 
         Args:
-            unroll: training gradient [n] -> unrolled weights [n]; None for first order, with gradients at the weights themselves.
-            training, objectives, learning_rate, radius: see `unrolled_gradient`.
+            training: objective that the unrolled step minimises.
+            objectives: objectives that are minimised over alpha.
+            weights: current weights [n].
+            alphas: current alphas [k].
+            unroll: function from the training gradient [n] to the unrolled weights [n]. None selects first order, with gradients
+                at the current weights.
+            learning_rate, radius: see `unrolled_gradient`.
         """
         unrolled = None if unroll is None else unroll(self.weight_gradient(training, weights, alphas)[0])
 
@@ -188,7 +221,11 @@ class Bilevel:
 
 def _attack(settings: InnerAttack, network: FunctionalNetwork, begin: Callable[[], None] | None, x: Tensor, y: Tensor,
             noise: Tensor, weights: Tensor, alphas: Tensor) -> tuple[Tensor]:
-    """begin: called before each pass."""
+    """Return the adversarial images of x in a tuple, the form that `Graphs.run` needs.
+
+    Args:
+        begin: called before each pass; None for no call.
+    """
     with computed_in(settings.precision, network, x.device) as attacked:
 
         def gradient(images: Tensor) -> Tensor:
@@ -208,7 +245,11 @@ def _input_gradient(network: FunctionalNetwork, x: Tensor, y: Tensor, weights: T
 
 
 def _gradients(wanted: str, objective: Objective, weights: Tensor, alphas: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-    """Return gradients with respect to weights ("w"), alphas ("a") or both ("wa"), the loss, and the accuracy if there is one."""
+    """Return the requested gradients of an objective, then its loss, then its accuracy if it measures one.
+
+    Args:
+        wanted: "w" for the gradient with respect to weights, "a" with respect to alphas, "wa" for both.
+    """
     weights, alphas = weights.detach().requires_grad_("w" in wanted), alphas.detach().requires_grad_("a" in wanted)
     value = objective.function(*objective.constants, weights, alphas, *inputs)
     gradients = torch.autograd.grad(value.loss, [{"w": weights, "a": alphas}[name] for name in wanted])
@@ -217,32 +258,36 @@ def _gradients(wanted: str, objective: Objective, weights: Tensor, alphas: Tenso
 
 def sgd(weights: Tensor, velocity: Tensor, gradient: Tensor, *, learning_rate: float, momentum: float,
         weight_decay: float) -> tuple[Tensor, Tensor]:
-    """Take one step of SGD with momentum and coupled weight decay, as torch.optim.SGD; changes nothing in place.
+    """Take one step of SGD with momentum and coupled weight decay, with the formula of torch.optim.SGD.
+
+    The arguments are not changed in place.
 
     Args:
         weights, velocity, gradient: [n]; velocity is zero before the first step.
 
     Returns:
-        New weights and velocity. The weights alone are the unrolled step of DARTS.
+        New weights and velocity. The unrolled step of DARTS uses only the new weights.
     """
     velocity = momentum * velocity + (gradient + weight_decay * weights)
     return weights - learning_rate * velocity, velocity
 
 
 def clipped(gradient: Tensor, largest_norm: float) -> Tensor:
-    """Return the gradient, shortened to `largest_norm` if it is longer, as torch.nn.utils.clip_grad_norm_ does."""
+    """Return the gradient, shortened to `largest_norm` if it is longer, with the formula of torch.nn.utils.clip_grad_norm_."""
     scale: Tensor = largest_norm / (gradient.norm() + 1e-6)
     return gradient * scale.clamp(max=1.0)
 
 
 def adam(alphas: Tensor, mean: Tensor, square: Tensor, gradient: Tensor, *, step: int, learning_rate: float,
          weight_decay: float, betas: tuple[float, float] = (0.5, 0.999)) -> tuple[Tensor, Tensor, Tensor]:
-    """Take one step of Adam with coupled weight decay, as torch.optim.Adam; changes nothing in place.
+    """Take one step of Adam with coupled weight decay, with the formula of torch.optim.Adam.
+
+    The arguments are not changed in place.
 
     Args:
         alphas, mean, square, gradient: [k]; mean and square are the running moments, zero before the first step.
-        step: number of this step, from 1.
-        betas: decay of the moments; the default is DARTS's, section 3.1.
+        step: number of this step, counted from 1.
+        betas: decay rates of the moments; the default is that of DARTS, section 3.1.
 
     Returns:
         New alphas, mean and square.

@@ -1,10 +1,12 @@
-"""The common parts of bilevel search methods: state, the step and its order, attacks, report, checkpoint.
+"""The parts that all bilevel search methods share: state, the order of a step, attacks, report and checkpoint.
 
     min over alpha of (c_1 L_1(w', alpha), ..., c_m L_m(w', alpha)),    w' one SGD step of the training loss
 
-on a supernet of flat vectors, by one weighted sum of the m architecture gradients. A method defines the objectives of the
-present epoch (`objectives`), how it weighs them (`weigh`) and on which images it trains the weights.
-One step, with k steps of PGD on each batch whose adversarial images are needed:
+The search descends one weighted sum of the m architecture gradients, on a supernet of flat vectors. A subclass defines the
+objectives of the present epoch (`objectives`), how it weighs them (`weigh`), and on which images it trains the weights. A step
+gets two batches. The weights batch trains the weights w, and the alphas batch gives the architecture gradients. The implicit term
+of an objective is the part of its gradient that goes through w'. One step, with k steps of PGD on each batch whose adversarial
+images are needed:
 
 | what                                                                         | passes  | backward computes       |
 |------------------------------------------------------------------------------|---------|-------------------------|
@@ -16,9 +18,10 @@ One step, with k steps of PGD on each batch whose adversarial images are needed:
 | natural weights batch: BatchNorm buffers and training accuracy               | 1       | nothing                 |
 | weight step: SGD on the training loss at (w, new alpha)                      | 1       | weight gradient         |
 
-First order drops the training gradient and the finite differences. An objective may take two passes instead of one. An objective
-of the alphas alone takes none and has no implicit term. Out-of-distribution images come with the step and cost no pass of their
-own. A warm-up has no objective, hence no architecture gradient: alphas and Adam rest, and the step is the last two rows.
+First order leaves out the training gradient and the finite differences. An objective can take two passes instead of one. An
+objective of the alphas alone takes none and has no implicit term. Out-of-distribution images are arguments of the step and need
+no pass to make them. A warm-up has no objectives and hence no architecture gradient. It leaves alphas and Adam's state unchanged,
+and its steps consist of the last two rows.
 """
 
 from __future__ import annotations
@@ -60,12 +63,14 @@ RobustConfig = TypeVar("RobustConfig", bound=RobustBilevelConfig)
 
 
 class BilevelMethod(Generic[Config]):
-    """A `SearchMethod` with the mathematics and the cost that the module describes.
+    """A bilevel `SearchMethod` with the mathematics and the cost given in the module docstring.
+
+    It is the base class of all bilevel methods.
 
     Attributes:
         cell_kinds, primitives: see `SearchMethod`.
-        trains_on_adversarial: True if the weight step, and with it the unrolled step, uses attacked images.
-        epoch: epoch of the next steps, from 0.
+        trains_on_adversarial: True if the weight step and the unrolled step use adversarial images.
+        epoch: epoch of the next steps, counted from 0.
     """
 
     cell_kinds: ClassVar[tuple[str, ...]]
@@ -75,7 +80,11 @@ class BilevelMethod(Generic[Config]):
 
     def __init__(self, config: Config, supernet: Supernet, *, device: torch.device | str, dtype: torch.dtype = torch.float32,
                  seed: int, graphs: Graphs | None = None) -> None:
-        """Draw fresh weights and alphas from `seed`; `load_state_dict` replaces them. graphs: None for those of the device."""
+        """Draw fresh weights and alphas from `seed`. A later `load_state_dict` replaces them.
+
+        Args:
+            graphs: recorder of the passes; None for the one that suits the device (`Graphs.on`).
+        """
         self.config, self.supernet = config, supernet
         self.device, self.dtype = torch.device(device), dtype
         generator = torch.Generator().manual_seed(seed)
@@ -90,16 +99,16 @@ class BilevelMethod(Generic[Config]):
     # The parts of a method.
 
     def objectives(self) -> tuple[Objective, ...]:
-        """Return the registered objectives of the present epoch with their coefficients; none in a warm-up."""
+        """Return the registered objectives of the present epoch with their coefficients. The tuple is empty in a warm-up."""
         raise NotImplementedError
 
     def weigh(self, gradients: Tensor, losses: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return the Gramian [m, m] that the solver sees and the weights [m] of the objectives.
 
         Args:
-            gradients: [m, k], with coefficients.
-            losses: [m], with coefficients.
-            names: of the m objectives.
+            gradients: [m, k] architecture gradients, multiplied by their coefficients.
+            losses: [m] values of the objectives, multiplied by their coefficients.
+            names: names of the m objectives.
         """
         gramian = gramian_of(gradients)
         if len(names) > 1:
@@ -107,36 +116,41 @@ class BilevelMethod(Generic[Config]):
         return gramian, torch.ones_like(gramian[0])
 
     def bound(self, objective: Objective, images: StepImages) -> Objective:
-        """Return one of `objectives` on the supernet and the images of a step."""
+        """Return one of the method's `objectives` with the supernet and the images of a step filled in."""
         return bound(objective, self.supernet, images, self.config)
 
     def training_objective(self, x: Tensor, y: Tensor) -> Objective:
-        """Return the loss of the weight step and the unrolled step on x [B, C, H, W], attacked if the method trains so."""
+        """Return the loss that the weight step and the unrolled step minimise.
+
+        Args:
+            x: images [B, C, H, W]. They are adversarial images if the method trains on such images.
+            y: labels [B].
+        """
         return cross_entropy_of(self.supernet, x, y, "training")
 
     def inner_attack(self) -> InnerAttack:
-        """Return the attack on both batches; called only where something reads adversarial images."""
+        """Return the attack on both batches. It is called only if an objective or the training uses adversarial images."""
         raise NotImplementedError
 
     def one_step_attack(self) -> InnerAttack:
-        """Return the attack of the objective one_step on the alphas batch."""
+        """Return the attack on the alphas batch that the objective one_step uses."""
         raise NotImplementedError
 
     @property
     def stage(self) -> str:
-        """Empty: a search of one stage."""
+        """Description of the present stage. It is empty, because the search has a single stage."""
         return ""
 
     # The interface of `SearchMethod`.
 
     @property
     def weights(self) -> Tensor:
-        """[n] flat weights in the supernet's layout."""
+        """Flat weights [n] in the supernet's layout."""
         return self._state.weights
 
     @property
     def alphas(self) -> Tensor:
-        """[k] flat alphas, kinds in the order of the supernet's."""
+        """Flat alphas [k], with cell kinds in the order of the supernet."""
         return self._state.alphas
 
     @property
@@ -146,21 +160,21 @@ class BilevelMethod(Generic[Config]):
 
     @property
     def steps(self) -> int:
-        """Completed steps."""
+        """Number of completed steps."""
         return self._state.steps
 
     @property
     def notices(self) -> list[str]:
-        """A notice if recording has failed."""
+        """Sentence on why recording passes as CUDA graphs has failed; empty if it has not failed."""
         return [self._graphs.refusal] if self._graphs.refusal else []
 
     @property
     def passes_per_step(self) -> int:
-        """Forward passes of one step of the present epoch."""
+        """Number of forward passes in one step of the present epoch."""
         return sum(attack.steps for _, attack in self._attacks().values()) + self.architecture_passes() + 2
 
     def architecture_passes(self) -> int:
-        """Count the forward passes of the architecture gradients."""
+        """Count the forward passes that the architecture gradients take."""
         objectives = self.objectives()
         evaluations = [objective.passes for objective in objectives if objective.passes]
         return 1 + sum(evaluations) + 2 * len(evaluations) if self.config.unrolled and objectives else sum(evaluations)
@@ -169,7 +183,7 @@ class BilevelMethod(Generic[Config]):
         self.epoch = epoch
 
     def end_epoch(self) -> None:
-        """Do nothing: every step is complete."""
+        """Do nothing, because a bilevel search has no work left after the last step of an epoch."""
 
     def genotype(self) -> Genotype:
         return self.supernet.genotype(self.alphas)
@@ -177,22 +191,24 @@ class BilevelMethod(Generic[Config]):
     def step(self, train_batch: Batch, alpha_batch: Batch, *, learning_rate: float,
              generator: torch.Generator | None = None, noise: tuple[Tensor, Tensor] | None = None,
              out_of_distribution: Tensor | None = None, poll: Callable[[], None] = lambda: None) -> StepReport:
-        """Take one step, all or nothing, and wait for the device once, at the end.
+        """Take one step, all or nothing. It waits for the device only once, at the end.
 
         Args:
-            train_batch, alpha_batch: (x [B, C, H, W] in 0..1, y [B] int64) of the weights and the alphas split.
-            learning_rate: of SGD in this epoch and of the unrolled step.
-            generator: source of the attacks' random starts, weights batch first. An abandoned step advances it too, so a
-                repeated step needs a generator in the same state.
-            noise: the random starts of both batches instead of a generator; each like its x, in [-epsilon, epsilon]. A
-                method without an attack needs neither.
-            out_of_distribution: images [B, C, H, W] of another dataset, where an objective reads them; see `SearchMethod.step`.
+            train_batch: images and labels (x [B, C, H, W] in 0..1, y [B] int64) of the weights split.
+            alpha_batch: images and labels of the alphas split, in the same form.
+            learning_rate: learning rate of SGD in this epoch and of the unrolled step.
+            generator: source of the attacks' random starts, drawn first for the weights batch, then for the alphas batch. An
+                abandoned step advances the generator as well. To repeat the step, restore the state of the generator.
+            noise: the random starts of both batches instead of a generator, each with the shape of its x and in
+                [-epsilon, epsilon]. A method without an attack needs neither generator nor noise.
+            out_of_distribution: images [B, C, H, W] of another dataset, needed if an objective reads them; see
+                `SearchMethod.step`.
             poll: called before each forward pass; may raise to abandon the step.
 
         Raises:
-            ValueError: neither generator nor noise, or both, where there is an attack; no out-of-distribution images where the
-                configuration needs them.
-            RunError: a loss or a gradient is not finite; the state stays as it was.
+            ValueError: the step has an attack but got neither generator nor noise, or both. Or the configuration needs
+                out-of-distribution images and the step got none.
+            RunError: a loss or a gradient is not finite; the state stays unchanged.
         """
         proposal = self.propose(train_batch, alpha_batch, learning_rate=learning_rate, generator=generator, noise=noise,
                                 out_of_distribution=out_of_distribution, poll=poll)
@@ -201,7 +217,7 @@ class BilevelMethod(Generic[Config]):
     def propose(self, train_batch: Batch, alpha_batch: Batch, *, learning_rate: float,
                 generator: torch.Generator | None = None, noise: tuple[Tensor, Tensor] | None = None,
                 out_of_distribution: Tensor | None = None, poll: Callable[[], None] = lambda: None) -> Proposal:
-        """Compute a step without taking it. Arguments and errors as `step`."""
+        """Compute a step without taking it. Arguments and errors are those of `step`."""
         attacked = self._attacked()
         if any(attacked) and (generator is None) == (noise is None):
             raise ValueError("a step needs either a generator or the noise of its two attacks")
@@ -216,10 +232,10 @@ class BilevelMethod(Generic[Config]):
                                  None if out_of_distribution is None else out_of_distribution.to(self.device, self.dtype))
 
     def take(self, proposal: Proposal) -> StepReport:
-        """Adopt the proposed state.
+        """Replace the state by the proposed one and return the report of the step.
 
         Raises:
-            RunError: one of its numbers is not finite; the state stays as it was.
+            RunError: a number of the proposal is not finite; the state stays unchanged.
         """
         report = self._report(proposal)
         self._state = proposal.state
@@ -228,7 +244,11 @@ class BilevelMethod(Generic[Config]):
     # The step.
 
     def _attacks(self) -> dict[str, tuple[int, InnerAttack]]:
-        """Return the attacked images of the step, "training" or fields of `StepImages` -> batch (0 weights, 1 alphas), attack."""
+        """Return the attacks of a step, by the name of the images that they make.
+
+        The name is "training" or a field of `StepImages`. Each attack comes with the number of its batch (0 for the weights
+        batch, 1 for the alphas batch).
+        """
         read = {name for objective in self.objectives() for name in objective.reads}
         attacks = {"training": (0, self.inner_attack())} if self.trains_on_adversarial else {}
         if "x_adv" in read:
@@ -238,7 +258,10 @@ class BilevelMethod(Generic[Config]):
         return attacks
 
     def _attacked(self) -> tuple[bool, bool]:
-        """Return True for the weights batch, and for the alphas batch, if its attacks need a random start, which they share."""
+        """Return whether the weights batch is attacked, and whether the alphas batch is attacked.
+
+        An attacked batch needs a random start, which all attacks on the batch share.
+        """
         batches = [batch for batch, _ in self._attacks().values()]
         return 0 in batches, 1 in batches
 
@@ -269,16 +292,19 @@ class BilevelMethod(Generic[Config]):
         return x.to(self.device, self.dtype), y.to(self.device)
 
     def _random_start(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Draw noise like x, uniform in [-epsilon, epsilon], on the generator's device."""
+        """Draw noise with the shape of x, uniform in [-epsilon, epsilon].
+
+        The numbers are drawn on the generator's device and then moved to the method's device.
+        """
         assert generator is not None
         uniform = torch.rand(x.shape, generator=generator, device=generator.device, dtype=self.dtype)
         noise = (2 * uniform - 1) * self.inner_attack().epsilon
         if self.device.type == "cuda" and noise.device.type == "cpu":
-            noise = noise.pin_memory()  # else the copy would wait until the device is idle
+            noise = noise.pin_memory()  # without pinning, the copy would wait until the device is idle
         return noise.to(self.device, non_blocking=True)
 
     def _made(self, passes: Bilevel, batches: tuple[Batch, Batch], starts: tuple[Tensor | None, ...]) -> dict[str, Tensor]:
-        """Make the images of each of `_attacks` on the present supernet."""
+        """Make the adversarial images of every attack in `_attacks`, with the present weights and alphas."""
         attacks = self._attacks()
         made = passes.side_by_side(*(
             partial(self._attack, passes, settings, *batches[i], self._start(settings, starts[i]), PROGRESS[name])
@@ -286,7 +312,7 @@ class BilevelMethod(Generic[Config]):
         return dict(zip(attacks, made, strict=True))
 
     def _start(self, settings: InnerAttack, noise: Tensor | None) -> Tensor:
-        """Scale noise that is uniform in the ball of `inner_attack` to the ball of another attack."""
+        """Scale noise that is uniform in the ball of `inner_attack` to the ball of the attack with these settings."""
         assert noise is not None
         usual = self.inner_attack().epsilon
         return noise if settings.epsilon == usual else noise * (settings.epsilon / usual)
@@ -299,7 +325,7 @@ class BilevelMethod(Generic[Config]):
 
     def _architecture_gradients(self, passes: Bilevel, training: Objective, objectives: tuple[Objective, ...],
                                 learning_rate: float) -> ArchitectureGradients:
-        """Compute the gradient of every objective, their weights, and the weighted sum."""
+        """Compute the gradients of all objectives, the weights of the objectives, and the weighted sum."""
         now, settings = self._state, self.config
         raw, values = passes.architecture_gradients(
             training, objectives, now.weights, now.alphas,
@@ -311,7 +337,7 @@ class BilevelMethod(Generic[Config]):
 
     def _weighed(self, raw: Tensor, values: Sequence[Value],
                  objectives: Sequence[Objective]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the gradients [m, k] with coefficients, the Gramian that the solver sees, and the weights."""
+        """Return the gradients [m, k] multiplied by their coefficients, the Gramian that the solver sees, and the weights [m]."""
         gradients = torch.stack([objective.coefficient * row for objective, row in zip(objectives, raw, strict=True)])
         losses = torch.stack([objective.coefficient * value.loss for objective, value in zip(objectives, values, strict=True)])
         return gradients, *self.weigh(gradients, losses, [objective.name for objective in objectives])
@@ -325,7 +351,10 @@ class BilevelMethod(Generic[Config]):
         return passes.weight_gradient(training, self.weights, alphas)
 
     def _natural_pass(self, passes: Bilevel, x: Tensor, y: Tensor, alphas: Tensor) -> tuple[Tensor, ...]:
-        """Return the accuracy on natural images and the running statistics after them, for the network of the weight step."""
+        """Return the accuracy on the natural images of the weights batch and the running statistics that this pass has updated.
+
+        The pass uses the weights before the step and the given alphas, which are those of the weight step.
+        """
         self.activity = "natural weights batch"
 
         @torch.no_grad()
@@ -339,10 +368,10 @@ class BilevelMethod(Generic[Config]):
     # Report and checkpoint.
 
     def _report(self, proposal: Proposal) -> StepReport:
-        """Fetch all numbers of a step at once.
+        """Fetch all numbers of a step from the device at once and return its report.
 
         Raises:
-            RunError: one of them, or a new weight or alpha, is not finite.
+            RunError: a number of the report, or the sum of the new weights or alphas, is not finite.
         """
         gradients, state, names = proposal.architecture, proposal.state, [objective.name for objective in proposal.objectives]
         norms = gradients.gramian.diagonal().sqrt()
@@ -373,17 +402,20 @@ class BilevelMethod(Generic[Config]):
             passes=proposal.passes, stage=self.stage)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state; its tensors are the method's own, which never changes them in place."""
+        """Return the state of the method.
+
+        The tensors are the method's own, not copies. The method never changes them in place.
+        """
         state = {f.name: getattr(self._state, f.name) for f in fields(State)}
-        if not self._state.warmup_steps:  # the form of checkpoints older than warm-ups
+        if not self._state.warmup_steps:  # the format of checkpoints from before warm-ups were added
             del state["warmup_steps"]
         return {"layout": self.supernet.layout.version, **state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state.
+        """Restore a state that `state_dict` has returned.
 
         Raises:
-            CheckpointError: an entry is missing or has another shape or layout; nothing is changed then.
+            CheckpointError: an entry is missing or has another shape or layout; the state stays unchanged.
         """
         if state.get("layout") != self.supernet.layout.version:
             raise CheckpointError(f"A search checkpoint must have the layout {self.supernet.layout.version}, got "
@@ -406,14 +438,14 @@ class BilevelMethod(Generic[Config]):
 
 
 class WeighedBilevelMethod(BilevelMethod[WeighedConfig]):
-    """A bilevel method with the weightings and the added objectives of `WeighedBilevelConfig`."""
+    """A bilevel method with the weightings and the added objectives that `WeighedBilevelConfig` offers."""
 
     def added_objectives(self) -> tuple[Objective, ...]:
-        """Return the objectives that the configuration adds to the method's own."""
+        """Return the objectives that the configuration adds to those of the method, with their coefficients."""
         return tuple(OBJECTIVES[name].times(self.config.coefficient(name)) for name in self.config.added_objectives)
 
     def inner_attack(self) -> InnerAttack:
-        """Return the attack of the objective one_step, for a method without another."""
+        """Return the attack of the objective one_step. A method with an attack of its own overrides this."""
         epsilon = self.config.one_step_epsilon
         return InnerAttack(epsilon, self.config.one_step_length * epsilon, 1, True)
 
@@ -428,7 +460,7 @@ class WeighedBilevelMethod(BilevelMethod[WeighedConfig]):
 
 
 class RobustBilevelMethod(WeighedBilevelMethod[RobustConfig]):
-    """A bilevel method on adversarially trained weights, with the PGD of `RobustBilevelConfig`."""
+    """A bilevel method whose weights are trained on adversarial images, made by PGD (`RobustBilevelConfig`)."""
 
     trains_on_adversarial = True
 

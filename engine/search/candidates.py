@@ -1,4 +1,4 @@
-"""Networks that a search trained one by one and measured, and their ranking. Imports no torch."""
+"""Networks that a search has trained one by one and measured, and their ranking. Imports no torch."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ Ranking = Literal["adversarial", "natural", "none"]
 
 @dataclass(frozen=True)
 class Candidate:
-    """One network, measured once on images of the select split with running statistics.
+    """One trained network, measured once on images of the select split, on which the search never trains.
+
+    BatchNorm uses its running statistics in this measurement.
 
     Attributes:
-        number: from 1, in the order in which they were trained.
-        genotype: its architecture.
-        images: number of images it was measured on, at least 1.
-        natural_correct, adversarial_correct: number of them classified correctly, unchanged and under attack.
+        number: number of the network in the order of training, from 1.
+        genotype: architecture of the network.
+        images: number of images on which the network was measured, at least 1.
+        natural_correct, adversarial_correct: number of these images classified correctly without and with the attack.
     """
 
     number: int
@@ -31,12 +33,12 @@ class Candidate:
 
     @property
     def natural_accuracy(self) -> float:
-        """Fraction in 0..1."""
+        """Fraction of natural images classified correctly, in 0..1."""
         return self.natural_correct / self.images
 
     @property
     def adversarial_accuracy(self) -> float:
-        """Fraction in 0..1."""
+        """Fraction of attacked images classified correctly, in 0..1."""
         return self.adversarial_correct / self.images
 
 
@@ -44,8 +46,9 @@ def ranked(candidates: Sequence[Candidate], by: Ranking) -> list[Candidate]:
     """Return the candidates, best first.
 
     Args:
-        candidates: in any order.
-        by: the deciding accuracy; ties go to the other one, then to the earlier candidate. none: the order of training.
+        candidates: candidates in any order.
+        by: accuracy that decides. Ties are broken by the other accuracy, then by the order of training. With "none", the order
+            of training alone decides.
     """
     def key(one: Candidate) -> tuple[float, float, int]:
         accuracies = (one.adversarial_accuracy, one.natural_accuracy)

@@ -1,4 +1,4 @@
-"""Settings of families of search methods: added objectives and bilevel optimisation. Imports no torch."""
+"""Settings shared by several search methods: added objectives and bilevel optimisation. Imports no torch."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class CurvatureConfig(SearchConfig):
 class OutOfDistributionConfig(SearchConfig):
     """Settings of a search that uses a batch of out-of-distribution images from a second dataset in every step.
 
-    The images are converted to the search's image shape and not augmented. Their labels are not read, and none is from the
-    second dataset's select or test split. A class that needs them only sometimes overrides `out_of_distribution`.
+    The images are converted to the search's image shape and not augmented. Their labels are not read. No image comes from the
+    second dataset's select or test split. A subclass that needs the images only sometimes overrides `out_of_distribution`.
     """
 
     second_dataset: str | None = setting(
@@ -52,7 +52,7 @@ class OutOfDistributionConfig(SearchConfig):
 
     @property
     def out_of_distribution(self) -> str | None:
-        """Dataset of the out-of-distribution images that every step uses."""
+        """Name of the dataset whose out-of-distribution images every step uses."""
         return self.second_dataset or DATASETS[self.dataset].out_of_distribution
 
     @model_validator(mode="after")
@@ -81,9 +81,10 @@ GRADIENT_WEIGHTINGS = (
 
 
 class AddedObjectivesConfig(OutOfDistributionConfig, CurvatureConfig):
-    """Settings of a search that may weigh further objectives together with the method's own at its upper level.
+    """Settings of a search whose architecture can follow further objectives in addition to the method's own.
 
-    The setting NAME_factor is the coefficient of the objective NAME.
+    All objectives are weighed together. The setting NAME_factor is the coefficient of the objective NAME, for example
+    one_step_factor that of one_step.
     """
 
     added_objectives: tuple[AddedObjective, ...] = setting(
@@ -107,16 +108,16 @@ class AddedObjectivesConfig(OutOfDistributionConfig, CurvatureConfig):
 
     @property
     def out_of_distribution(self) -> str | None:
-        """Second dataset if an added objective uses it, else None."""
+        """Name of the second dataset if an added objective uses its images, otherwise None."""
         return super().out_of_distribution if "out_of_distribution" in self.added_objectives else None
 
     @property
     def one_step_epsilon(self) -> float:
-        """Radius of the attack of the objective one_step, pixel space."""
+        """L-infinity radius of the attack of the objective one_step, in pixel space 0..1."""
         return self.one_step_radius * float(getattr(self, "epsilon", DATASETS[self.dataset].epsilon))
 
     def coefficient(self, name: str) -> float:
-        """Return the coefficient of an added objective."""
+        """Return the coefficient of the added objective with this name."""
         return float(getattr(self, f"{name}_factor"))
 
     @model_validator(mode="after")
@@ -128,7 +129,7 @@ class AddedObjectivesConfig(OutOfDistributionConfig, CurvatureConfig):
         return self
 
     def deviations(self) -> list[str]:
-        """Return the added objectives in addition to the inherited deviations, worded for the name of the run."""
+        """Return the inherited deviations and the added objectives, as phrases for the run name."""
         names = super().deviations()
         for name in self.added_objectives:
             reads_second = "out_of_distribution" in OBJECTIVES[name].reads
@@ -139,7 +140,7 @@ class AddedObjectivesConfig(OutOfDistributionConfig, CurvatureConfig):
 
 
 class BilevelConfig(SearchConfig):
-    """Settings of a search whose architecture gradient goes through one step of the weights (DARTS, section 2.3)."""
+    """Settings of a bilevel search, whose architecture gradient goes through one step of the weights (DARTS, section 2.3)."""
 
     alpha_learning_rate: float = setting(3e-4, "Learning rate of Adam on the architecture weights.",
                                          group="Architecture", source="ARNAS code", gt=0, le=10)
@@ -153,14 +154,17 @@ class BilevelConfig(SearchConfig):
         "step; off: first order.", group="Deviations", source="ARNAS code")
 
     def deviations(self) -> list[str]:
-        """Return the order of the gradient if it was changed, in addition to the inherited deviations."""
+        """Return the inherited deviations, and the order of the gradient if it was changed, as phrases for the run name."""
         if self.unrolled == type(self).model_fields["unrolled"].default:
             return super().deviations()
         return [*super().deviations(), "second order" if self.unrolled else "first order"]
 
 
 class WeighedBilevelConfig(AddedObjectivesConfig, BilevelConfig):
-    """Settings of a bilevel search that may have several objectives. A subclass defines `weighting` with its valid choices."""
+    """Settings of a bilevel search that can have several objectives.
+
+    A subclass defines the setting `weighting` with the choices that are valid for its objectives.
+    """
 
     if TYPE_CHECKING:
         weighting: str
@@ -174,7 +178,7 @@ class WeighedBilevelConfig(AddedObjectivesConfig, BilevelConfig):
         "gradients (equal, fixed, adversarial, sum).", group="Deviations", source="Sener and Koltun 2018")
 
     def deviations(self) -> list[str]:
-        """Return changes to weighting and normalisation in addition to the inherited deviations."""
+        """Return the inherited deviations and any changes to weighting and normalisation, as phrases for the run name."""
         names = super().deviations()
         if not self.weighs(self.model_dump()):  # a single objective needs no weights
             return names
@@ -197,7 +201,7 @@ class NaturalBilevelConfig(WeighedBilevelConfig):
 
     @classmethod
     def weighs(cls, values: Mapping[str, Any]) -> bool:
-        """Return True if there are added objectives."""
+        """Return True if there are added objectives. The natural loss alone needs no weights."""
         return bool(values.get("added_objectives"))
 
 
@@ -230,7 +234,7 @@ class RobustBilevelConfig(WeighedBilevelConfig):
         group="Deviations")
 
     def deviations(self) -> list[str]:
-        """Return changes to the attack and the second objective in addition to the inherited deviations."""
+        """Return the inherited deviations and any changes to the attack and the second objective, as phrases for the run name."""
         names = super().deviations()
         if self.clip_images:
             names.append("images clipped")

@@ -1,4 +1,4 @@
-"""The class and the supernet of a method, from its name and configuration."""
+"""Construction of the class and the supernet of a search method from the method's name and configuration."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from engine.space.supernet import Supernet
 
 
 def method_class(method: str) -> Any:
-    """Import the class of a registered method, an `engine.search.method.SearchMethod`.
+    """Import the class of a registered method, which implements `engine.search.method.SearchMethod`.
 
     Raises:
-        ConfigError: there is no such method.
+        ConfigError: no method has this name.
     """
     module, _, name = METHODS[method].implementation.partition(":")
     return getattr(import_module(module), name)
@@ -25,19 +25,20 @@ def method_class(method: str) -> Any:
 
 def supernet_of(method: str, config: SearchConfig, *, classes: int, image_shape: Sequence[int],
                 statistics: ChannelStatistics | None = None) -> Supernet:
-    """Build the supernet of a method with the fastest back ends it can use.
+    """Build the supernet of a method with the fastest back ends that it can use.
 
-    Its cell kinds are those of the configuration's position rule. Where they are the method's own, they keep the method's order
-    of the alphas.
+    The placement in the configuration (the rule for which kind of cell each layer has) determines the cell kinds. If they are
+    the kinds that the method itself declares, they are in the method's order, and so are the alphas.
 
     Args:
-        method: registry name.
-        config: of that method.
-        classes, image_shape: of the dataset, image_shape as (channels, height, width).
-        statistics: mean and standard deviation that normalise images; None for images that stay in 0..1.
+        method: registered name of the method.
+        config: configuration of that method.
+        classes: number of classes of the dataset.
+        image_shape: (channels, height, width) of its images.
+        statistics: mean and standard deviation with which the supernet normalises images; None for images that stay in 0..1.
 
     Raises:
-        ConfigError: sizes no supernet can have.
+        ConfigError: no supernet can have these sizes.
     """
     implementation = method_class(method)
     mean, std = statistics or (None, None)

@@ -2,11 +2,11 @@
 
     Lambda = 4 mean_i | grad l_i(x_i + z_i) - grad l_i(x_i) |_2,    z_i = h sign(grad l_i(x_i)) / |sign(grad l_i(x_i))|_2
 
-with l_i the cross-entropy of image i, x_i as the network sees it (in pixels 0..1, or in standard deviations where it normalises
-images) and gradients with respect to that. It is a finite difference for the largest eigenvalue of the Hessian (Moosavi-Dezfooli
-et al., Robustness via Curvature Regularization, and Vice Versa, CVPR 2019, arXiv 1811.09716), which AdvRush (Mok et al., ICCV
-2021, arXiv 2108.01289) adds to the loss of the architecture. The gradient of Lambda goes through those two gradients; z is a
-constant.
+Here l_i is the cross-entropy of image i, z_i a displacement of length h, and x_i the image as the network sees it. The unit of
+x_i is pixels 0..1, or standard deviations if the network normalises images, and gradients are with respect to x_i. Lambda
+approximates the largest eigenvalue of the Hessian by a finite difference (Moosavi-Dezfooli et al., Robustness via Curvature
+Regularization, and Vice Versa, CVPR 2019, arXiv 1811.09716). AdvRush (Mok et al., ICCV 2021, arXiv 2108.01289) adds it to the
+loss of the architecture. The gradient of Lambda goes through both input gradients, while z_i is treated as a constant.
 """
 
 from __future__ import annotations
@@ -18,13 +18,19 @@ from torch.nn import functional as F
 from engine.search.objectives import FunctionalNetwork
 from engine.search.registries import Value
 
-STRENGTH = 4.0  # factor of the norm in AdvRush
+STRENGTH = 4.0  # AdvRush's factor of the norm
 
 
 def curvature(network: FunctionalNetwork, weights: Tensor, alphas: Tensor, x: Tensor, y: Tensor, radius: Tensor) -> Value:
-    """Compute Lambda around natural images x [B, C, H, W] in 0..1 with labels y [B], in two passes.
+    """Compute Lambda around natural images, in two forward passes. x + z may leave 0..1, as published.
 
-    x + z may leave 0..1, as published. radius is h, the length of z. It is a scalar tensor, so that one recording serves every h.
+    Args:
+        network: the network whose loss is measured.
+        weights: flat weights.
+        alphas: flat alphas.
+        x: natural images [B, C, H, W] in 0..1.
+        y: labels [B].
+        radius: h, the length of z, as a scalar tensor. One recorded pass can therefore serve every h.
     """
     unit = network.image_unit(x)
     here = _input_gradients(network, x, y, weights, alphas)
@@ -34,15 +40,15 @@ def curvature(network: FunctionalNetwork, weights: Tensor, alphas: Tensor, x: Te
 
 
 def _input_gradients(network: FunctionalNetwork, images: Tensor, y: Tensor, weights: Tensor, alphas: Tensor) -> Tensor:
-    """Compute the gradient of each image's own loss, like images; differentiable."""
+    """Compute the gradient of each image's own loss with respect to the image; differentiable, with the shape of `images`."""
     images = images.detach().requires_grad_(True)
-    # The sum, so that the gradient of an image is not divided by the size of the batch.
+    # The sum instead of the mean, so that the gradient of an image is not divided by the size of the batch.
     losses = F.cross_entropy(network.logits(images, weights, alphas, twice=True), y, reduction="sum")
     return torch.autograd.grad(losses, images, create_graph=True)[0]
 
 
 def _directions(gradients: Tensor) -> Tensor:
-    """Return sign(g) / |sign(g)| of each image's gradient g, like gradients; zero where g is."""
+    """Return sign(g) / |sign(g)| for each image's gradient g, with the shape of `gradients`. It is zero if g is zero."""
     signs = gradients.detach().sign()
     lengths: Tensor = signs.flatten(1).norm(dim=1).clamp(min=1)
     return signs / lengths[:, None, None, None]

@@ -1,4 +1,4 @@
-"""Objectives of a network in evaluation mode, which depends on BatchNorm's running statistics."""
+"""Objectives evaluated on a network in evaluation mode, in which BatchNorm normalises by its running statistics."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Evaluated:
-    """A supernet with its running statistics, as an `engine.search.objectives.FunctionalNetwork`."""
+    """A supernet in evaluation mode, together with its running statistics.
+
+    It has the interface of `engine.search.objectives.FunctionalNetwork`.
+    """
 
     supernet: Supernet
     buffers: Tensor
@@ -29,11 +32,11 @@ class _Evaluated:
 
 
 def in_evaluation_mode(objective: Objective, buffers: Tensor) -> Objective:
-    """Return an objective whose network normalises by running statistics instead of those of the batch.
+    """Return the objective with its network in evaluation mode, so that running statistics replace those of the batch.
 
     Args:
-        objective: its only constant is a supernet.
-        buffers: flat BatchNorm buffers; not differentiated.
+        objective: an objective whose only constant is a supernet.
+        buffers: flat running statistics of BatchNorm; they are not differentiated.
     """
     return replace(objective, function=_evaluated, constants=(objective.function, *objective.constants),
                    inputs=(*objective.inputs, buffers))

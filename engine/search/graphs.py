@@ -1,8 +1,8 @@
-"""Passes as CUDA graphs: captured when a kind of pass is first used, then replayed with one launch.
+"""Recording of passes as CUDA graphs: a pass is captured when its kind is first used, then replayed with one launch.
 
-A pass of the supernet is thousands of small kernels, and on a GPU launching them one by one takes longer than computing
-them. All shapes of a search are static, so the launches can be recorded. The kernels and their order are those of the
-eager pass, and so are the numbers.
+A pass of the supernet consists of thousands of small kernels. On a GPU, launching them one by one takes longer than computing
+them. All tensor shapes of a search are static, so the launches can be recorded. A recorded pass runs the same kernels in the same
+order as an eager pass, and therefore gives the same numbers.
 """
 
 from __future__ import annotations
@@ -13,31 +13,36 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-# Before a capture everything lazy must have happened: cuBLAS and cuDNN handles, cached tables on the device.
+# These calls before a capture trigger all lazy work: creating cuBLAS and cuDNN handles, and caching tables on the device.
 WARM_UP_CALLS = 3
 
 Function = Callable[..., tuple[Tensor, ...]]
 
 
 class Recording(Protocol):
-    """A captured function. outputs: tensors that `replay` fills from the present content of the inputs."""
+    """A captured function.
+
+    Attributes:
+        outputs: tensors that `replay` fills with the results for the present content of the inputs.
+    """
 
     outputs: tuple[Tensor, ...]
 
     def replay(self) -> None:
-        """Compute the outputs again."""
+        """Compute the outputs again from the present content of the inputs."""
 
 
 class CudaRecording:
-    """A function as one CUDA graph."""
+    """A function captured as one CUDA graph."""
 
     def __init__(self, function: Function, inputs: tuple[Tensor, ...], pool: torch.cuda._POOL_HANDLE) -> None:
-        """
+        """Capture a function after a few warm-up calls.
+
         Args:
-            function: makes no copy from or to the host.
-            inputs: on one CUDA device; the graph reads their memory.
-            pool: private memory shared with the other graphs of the search. Sharing is safe while one graph runs at a time and
-                its outputs are copied before the next, since no graph needs the memory after it has ended.
+            function: the function to capture. It must not copy between host and device.
+            inputs: tensors on one CUDA device. The graph reads its inputs from their memory.
+            pool: private memory shared by all graphs of the search. Sharing is safe, because only one graph runs at a time and
+                its outputs are copied before the next graph runs.
         """
         with torch.cuda.device(inputs[0].device):
             stream = torch.cuda.Stream()
@@ -55,11 +60,20 @@ class CudaRecording:
 
 
 class Replayed:
-    """A function of tensors on fixed memory: copies the inputs in, replays a recording, copies the outputs out."""
+    """A function of tensors that replays a recording on fixed memory.
+
+    A call copies its inputs into this memory, replays the recording and returns copies of the outputs.
+    """
 
     def __init__(self, function: Function, inputs: tuple[Tensor, ...],
                  record: Callable[[Function, tuple[Tensor, ...]], Recording]) -> None:
-        """inputs: an example; later calls must have the same shapes, dtypes and device."""
+        """Record the function on copies of the inputs.
+
+        Args:
+            function: function to record.
+            inputs: example inputs. Later calls must have the same shapes, dtypes and device.
+            record: makes the recording of a function on given inputs.
+        """
         self._inputs = tuple(given.detach().clone() for given in inputs)
         self._recording = record(function, self._inputs)
 
@@ -71,10 +85,10 @@ class Replayed:
 
 
 class Graphs:
-    """The recordings of one search, one per kind of pass and input shapes. Without a recorder everything runs eagerly.
+    """The recordings of one search, one for each kind of pass and input shapes. Without a recorder, all passes run eagerly.
 
     Attributes:
-        refusal: sentence on why recording has stopped; empty while it works.
+        refusal: sentence that explains why recording has stopped; empty while it works.
     """
 
     def __init__(self, record: Callable[[Function, tuple[Tensor, ...]], Recording] | None = None) -> None:
@@ -84,7 +98,7 @@ class Graphs:
 
     @classmethod
     def on(cls, device: torch.device) -> Graphs:
-        """Return CUDA graphs on a CUDA device and eager passes elsewhere."""
+        """Return an instance that records CUDA graphs if the device is a CUDA device, and otherwise runs passes eagerly."""
         if device.type != "cuda":
             return cls()
         pool = torch.cuda.graph_pool_handle()
@@ -92,17 +106,20 @@ class Graphs:
 
     @property
     def record(self) -> bool:
-        """True if functions are recorded; otherwise they are called."""
+        """True if functions are recorded, False if they are called directly."""
         return self._record is not None
 
     def run(self, kind: Hashable, function: Function, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Return function(*inputs), computed by a recording where there is one.
+        """Return function(*inputs). If recording is on, the result comes from a recording, which is made at the first call.
+
+        If making the recording fails, recording stops for the rest of the search.
 
         Args:
-            kind: equal for functions that compute the same from equal inputs; only the first of them is recorded.
-            function: of tensors only, without randomness, side effect or a wait for the device; returns tensors that are
-                detached. All back ends and settings that it uses are part of `kind` or never change.
-            inputs: tensors; each combination of shapes and dtypes has its own recording.
+            kind: key of the recording. Functions with equal keys must compute the same from equal inputs, because only the first
+                of them is recorded.
+            function: function of tensors only, without randomness, side effects or waiting for the device. It returns detached
+                tensors. Every back end and setting that it uses must be part of `kind` or never change.
+            inputs: tensors. Each combination of shapes and dtypes has its own recording.
         """
         if self._record is None:
             return function(*inputs)

@@ -1,16 +1,16 @@
-"""Weights of several objectives as torchjd computes them from a Gramian. Imported only when one of them is chosen.
+"""Weights of several objectives, computed by torchjd from the Gramian of their gradients. Imported only if a search uses them.
 
-torchjd: Quinton and Rey, Jacobian Descent for Multi-Objective Optimization, arXiv 2406.16232; MIT licence. UPGrad is theirs.
-DualProj: Lopez-Paz and Ranzato 2017, equation 11. IMTL-G: Liu et al., ICLR 2021. Aligned-MTL: Senushkin et al., CVPR 2023.
-PCGrad: Yu et al. 2020, arXiv 2001.06782. FairGrad: Ban and Ji 2024, arXiv 2402.15638.
+torchjd: Quinton and Rey, Jacobian Descent for Multi-Objective Optimization, arXiv 2406.16232; MIT licence. UPGrad is from the
+same paper. DualProj: Lopez-Paz and Ranzato 2017, equation 11. IMTL-G: Liu et al., ICLR 2021. Aligned-MTL: Senushkin et al., CVPR
+2023. PCGrad: Yu et al. 2020, arXiv 2001.06782. FairGrad: Ban and Ji 2024, arXiv 2402.15638.
 
-None has a state, and each gives the same weights for the same Gramian, so that a resumed search equals an uninterrupted one.
-torchjd's weightings with a memory (GradVac, PCD, ExcessMTL, ...) are left out for that reason, CAGrad and Nash-MTL for their
-solvers.
+No function here keeps a state, and each returns the same weights for the same Gramian, so a resumed search equals an
+uninterrupted one. torchjd's weightings with a memory (GradVac, PCD, ExcessMTL, ...) are left out for that reason. CAGrad and
+Nash-MTL are left out because of the solvers that they need.
 
-Differs: torchjd's own projector needs a solver under the GPL and treats gradients as zero when their squared norms sum to less
-than 1e-4, which architecture gradients can. `projected` has no such threshold. Gradients are scaled to a common length first
-wherever the weights do not depend on scale.
+Differs: torchjd's own projector needs a solver under the GPL. It also treats gradients as zero if their squared norms sum to less
+than 1e-4, which is possible for architecture gradients. `projected` has no such threshold. Where the weights do not depend on
+the scale of the gradients, we first scale the gradients to a common length.
 """
 
 from __future__ import annotations
@@ -34,30 +34,36 @@ from torchjd.linalg import DualConeProjector, PSDMatrix
 
 
 def upgrad(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """Weigh by the mean of the gradients, each projected so that it raises no loss."""
+    """Return UPGrad's weights. Their combination is the mean of the gradients, each projected so that it raises no loss."""
     return _weighed(gramian, UPGradWeighting(projector=_Projector()))
 
 
 def dualproj(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """Weigh by the mean gradient, projected so that it raises no loss."""
+    """Return DualProj's weights. Their combination is the mean gradient, projected so that it raises no loss."""
     return _weighed(gramian, DualProjWeighting(projector=_Projector()))
 
 
 def imtl_g(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """Weigh such that the sum has the same projection onto every gradient; 0 if no weights do."""
+    """Return IMTL-G's weights. Their combination of the gradients has the same projection onto every gradient.
+
+    If no weights have this property, all are 0.
+    """
     return _weighed(_of_common_scale(gramian), IMTLGWeighting())
 
 
 def aligned_mtl(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """Weigh by the mean of the gradients, with every principal component shortened to the length of the smallest."""
+    """Return Aligned-MTL's weights. Their combination is the mean of the gradients with principal components of equal length.
+
+    For that, every principal component of the gradients is shortened to the length of the smallest one.
+    """
     return _weighed(_of_common_scale(gramian), AlignedMTLWeighting())
 
 
 def pcgrad(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """Weigh by the sum of the gradients, each without the parts that conflict with another.
+    """Return PCGrad's weights. Their combination is the sum of the gradients, each without its conflicts with the others.
 
-    From three gradients on, the order in which one meets the others matters. It is random, drawn from a seed made of the
-    Gramian, so that a repeated step draws the same.
+    With three or more gradients, the order in which the conflicts are removed affects the result. The order is random, with a
+    seed computed from the Gramian, so that a repeated step uses the same order.
     """
 
     def from_its_own_seed(products: Tensor) -> Tensor:
@@ -69,9 +75,9 @@ def pcgrad(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tens
 
 
 def fairgrad(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """Return w > 0 with G w = 1 / w (alpha 1, the Nash bargaining solution).
+    """Return FairGrad's weights, w > 0 with G w = 1 / w for the Gramian G (alpha 1, the Nash bargaining solution).
 
-    Solved for gradients of length 1, then divided by the lengths; a gradient of zero gets 0.
+    The equation is solved for gradients of length 1, and the solution is divided by the true lengths. A zero gradient gets 0.
     """
 
     def of_unit_gradients(products: Tensor) -> Tensor:
@@ -86,11 +92,12 @@ def fairgrad(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Te
 def projected(weights: np.ndarray, gramian: np.ndarray) -> np.ndarray:
     """Return the weights v >= w that minimise v' G v.
 
-    They project sum_i w_i g_i onto the directions that have no negative inner product with any g_i (proposition 1 of arXiv
-    2406.16232).
+    sum_i v_i g_i is then the projection of sum_i w_i g_i onto the directions that have no negative inner product with any
+    gradient g_i (proposition 1 of arXiv 2406.16232).
 
     Args:
-        weights: w [m], gramian: G [m, m], both float64.
+        weights: w [m], float64.
+        gramian: G [m, m], float64.
     """
     norms = np.sqrt(gramian.diagonal())
     lengths = np.where(norms > 0, norms, 1.0)
@@ -102,7 +109,7 @@ def projected(weights: np.ndarray, gramian: np.ndarray) -> np.ndarray:
 
 
 class _Projector(DualConeProjector):
-    """`projected` with the interface of torchjd's projectors."""
+    """A projector for torchjd that calls `projected`."""
 
     def __call__(self, U: Tensor, G: PSDMatrix) -> Tensor:  # noqa: N803  (torchjd's names)
         rows = U.numpy().reshape(-1, len(G))
@@ -110,13 +117,19 @@ class _Projector(DualConeProjector):
 
 
 def _of_common_scale(gramian: Tensor) -> Tensor:
-    """Scale the Gramian such that the longest gradient has length 1, unless all are zero."""
+    """Return the Gramian of the gradients after the longest is scaled to length 1 and all others by the same factor.
+
+    If all gradients are zero, the Gramian stays unchanged.
+    """
     largest = gramian.diagonal().max()
     return gramian / torch.where(largest > 0, largest, torch.ones_like(largest))
 
 
 def _weighed(gramian: Tensor, solve: Callable[[Tensor], Tensor]) -> Tensor:
-    """Solve on the CPU in float64; return 1 for one objective and NaN where the Gramian is not finite."""
+    """Compute the weights on the CPU in float64 and return them like the Gramian (same dtype and device).
+
+    A single objective gets the weight 1. A Gramian with NaN or infinity gives NaN weights.
+    """
     if len(gramian) == 1:
         return torch.ones_like(gramian[0])
     products = gramian.detach().cpu().double()

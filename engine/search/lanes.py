@@ -1,9 +1,10 @@
-"""Two lanes: independent passes of one step computed side by side on a CPU, each with half of the threads.
+"""Two lanes: independent passes of one step are computed at the same time on a CPU, each with half of the threads.
 
-The tensors of a search are small, so a second core gains more from a second pass than from half of the first. This way a step on
-two cores takes 0.6 of its time (0.7 with the plain back ends). With two threads in each pass it takes 0.75 to 1.0, and several
-times as long when another process needs one of the cores. torch and the compiled kernels let other Python threads run while they
-compute; autograd's backward pass on a CPU runs in the thread that calls it.
+The tensors of a search are small, so a second core gains more by computing a second pass than by sharing the first one. With two
+lanes on two cores, a step takes 0.6 of the time that it takes on one core (0.7 with the plain back ends). With two threads in
+each pass instead, it takes 0.75 to 1.0 of that time, and several times as long when another process needs one of the cores.
+Lanes are possible because torch and the compiled kernels let other Python threads run while they compute. On a CPU, autograd's
+backward pass runs in the thread that calls it.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ LANES = 2
 
 
 class Abandoned(Exception):
-    """Raised in a lane when the other one has failed. Never leaves `Lanes.side_by_side`."""
+    """The error that ends a lane after the other lane has failed. It never leaves `Lanes.side_by_side`."""
 
 
 class Lanes:
     """The lanes of one step, used as a context around all of its passes.
 
-    Inside, every pass computes with threads // 2 threads, even when it runs alone: how a sum is split among threads decides its
-    last bits, so a step with 2 threads is bit-equal to one with 1.
+    Inside the context, every pass computes with threads // 2 threads, even if it runs alone. A step with 2 threads is then
+    bit-equal to a step with 1 thread, because the number of threads that share a sum affects its last bits.
 
     Example:
         with Lanes(torch.get_num_threads()) as lanes:
@@ -35,14 +36,18 @@ class Lanes:
     """
 
     def __init__(self, threads: int = 1) -> None:
-        """threads: number for the whole step; with 1, functions run one after the other in the calling thread."""
+        """Prepare the lanes for a number of threads.
+
+        Args:
+            threads: number of threads for the whole step. With 1, functions run one after the other in the calling thread.
+        """
         self._threads, self._share = threads, max(1, threads // LANES)
         self._lock = threading.Lock()
         self._failed = False
 
     @property
     def are_two(self) -> bool:
-        """False when everything runs in the calling thread."""
+        """True if there are two lanes; False if everything runs in the calling thread."""
         return self._threads >= LANES
 
     def __enter__(self) -> Lanes:
@@ -55,19 +60,20 @@ class Lanes:
             torch.set_num_threads(self._threads)
 
     def side_by_side(self, *functions: Callable[[], Any]) -> list[Any]:
-        """Run the functions and return their results in order. They must not depend on each other nor draw random numbers.
+        """Run the functions in two lanes and return their results in order.
 
-        Both lanes have ended when this returns or raises. When a function raises, the other lane ends at its next `turn`
-        and the error is raised here. If both lanes fail, the earlier function's error is raised with the other as its context.
+        The functions must not depend on each other or draw random numbers. Both lanes have ended when this method returns or
+        raises. If a function raises, the other lane ends at its next `turn`, and this method raises the error. If both lanes
+        fail, this method raises the error of the first lane, with the other error as its context.
         """
         if not self.are_two or len(functions) < LANES:
             return [function() for function in functions]
-        # OpenMP and MKL keep a number of threads per thread, and a new thread takes torch's only at its first parallel loop.
+        # OpenMP and MKL keep a thread count for each thread. A new thread takes over torch's only at its first parallel loop.
         with ThreadPoolExecutor(LANES, "lane", initializer=torch.set_num_threads, initargs=(self._share,)) as threads:
             futures = [threads.submit(self._lane, functions[lane::LANES]) for lane in range(LANES)]
             try:
                 wait(futures)
-            except BaseException:  # an interrupt of the waiting thread: the lanes end soon, and leaving the block waits for them
+            except BaseException:  # the waiting thread was interrupted: the lanes end soon, and leaving the block waits for them
                 self._failed = True
                 raise
         problems = [problem for problem in (future.exception() for future in futures)
@@ -84,7 +90,7 @@ class Lanes:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Hold what only one lane may do at a time, such as counting a pass and checking for a stop request.
+        """Hold a lock during work that only one lane may do at a time, such as counting a pass and checking for a stop request.
 
         Raises:
             Abandoned: the other lane has failed.

@@ -1,9 +1,9 @@
-"""The contract between a search method and the loop that drives it. Imports no torch at run time.
+"""The interface between a search method and the loop that drives it. Imports no torch at run time.
 
-The loop builds the supernet and the method. For each step it draws a batch of the weights split, one of the alphas split and,
-where the configuration names a second dataset, one of its images, and calls `step`; after the last step of an epoch it calls
-`end_epoch`. Epochs, learning-rate schedule, data, augmentation, files, logging and stopping belong to the loop. A method owns
-its weights, alphas and optimisers, nothing else.
+The loop builds the supernet and the method. For each step it draws a batch of the weights split and a batch of the alphas split,
+and also a batch of a second dataset if the configuration names one. It passes the batches to `step`. After the last step of an
+epoch it calls `end_epoch`. Epochs, learning-rate schedule, data, augmentation, files, logging and stopping belong to the loop. A
+method owns only its weights, alphas and optimisers.
 """
 
 from __future__ import annotations
@@ -23,28 +23,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StepReport:
-    """The measurements of one step with m objectives; all numbers are plain floats.
+    """The measurements of one step with m objectives, as plain floats.
 
-    Without architecture gradients, `names` and `losses` hold the measurements on the second batch, if there are any, and
-    the fields from `coefficients` to `cosines` are empty.
+    In a step without architecture gradients, `names` and `losses` hold whatever was measured on the second batch and can be
+    empty. The fields from `coefficients` to `cosines` are empty then.
 
     Attributes:
-        names: objectives, for example ("natural", "adversarial"); empty in a warm-up, which does not update the alphas.
+        names: names of the objectives, for example ("natural", "adversarial"). Empty in a warm-up, which does not update the
+            alphas.
         losses: [m] value of each objective on the alphas batch, before its coefficient, at the weights where its
-            architecture gradient was taken (after the unrolled step, where the method has one).
+            architecture gradient was taken. In a method with an unrolled step, these are the weights after that step.
         coefficients: [m] factor of each objective (ARNAS: 1 and lambda).
-        weights: [m] the solver's weights; on the simplex if the weighting is (`Weighting.on_simplex`).
-        norms: [m] norms of the architecture gradients as they enter the solver: coefficient and normalisation included.
-        raw_norms: [m] norms before coefficient and normalisation.
-        cosines: [m][m] cosines between the architecture gradients (independent of their scale); 0 where a gradient is zero.
-        natural_accuracy, adversarial_accuracy: on the alphas batch with `statistics`, from the passes that gave
-            `losses`; fractions in 0..1. None where no objective of the step uses such images.
-        train_loss: loss of the weight step on the weights batch (adversarial images where the method trains on them). Like
-            the accuracies below, None in a step that trains nothing.
-        train_accuracy: accuracy on the natural images of the weights batch, with batch statistics, the alphas of this step
-            and the weights before it.
-        train_adversarial_accuracy: accuracy on the images of the weight step; None where they are natural.
-        passes: forward passes of the step.
+        weights: [m] weights of the objectives, as returned by the solver. They are on the simplex if `Weighting.on_simplex`.
+        norms: [m] norms of the architecture gradients as the solver sees them, with coefficient and normalisation.
+        raw_norms: [m] norms of the architecture gradients before coefficient and normalisation.
+        cosines: [m][m] cosines between the architecture gradients; 0 if a gradient is zero.
+        natural_accuracy, adversarial_accuracy: accuracy on the natural and adversarial images of the alphas batch, in 0..1,
+            from the passes that gave `losses`. None if no objective of the step uses such images.
+        train_loss: loss of the weight step on the weights batch, with adversarial images if the method trains on them. Like
+            the next two fields, it is None in a step that does not train.
+        train_accuracy: accuracy on the natural images of the weights batch, with batch statistics, the new alphas and the
+            weights before the step.
+        train_adversarial_accuracy: accuracy on the adversarial images of the weight step. None if its images are natural.
+        passes: number of forward passes in the step.
         stage: `SearchMethod.stage` after the step.
         statistics: BatchNorm statistics that normalised the alphas batch: "batch" or "running".
     """
@@ -67,26 +68,27 @@ class StepReport:
 
 
 class SearchMethod(Protocol):
-    """The interface of every class named by a `Method.implementation`; `tests/conformance/test_methods.py` checks it.
+    """The interface of every class named by a `Method.implementation`. `tests/conformance/test_methods.py` checks it.
 
-    It is built as `Implementation(config, supernet, device=..., dtype=..., seed=...)`.
+    A method is built as `Implementation(config, supernet, device=..., dtype=..., seed=...)`.
 
     Attributes:
-        config: its configuration.
-        cell_kinds: cell kinds of its supernet as published, in the order of the flat alphas. The position rule of the
-            configuration may give the actual supernet others (`supernet.kinds`).
-        primitives: columns of the alphas of its supernet.
-        epoch: set by `begin_epoch`.
-        passes_per_step: forward passes of one step of the present epoch, hence calls of `poll`: progress inside a step.
-        stage: one short line on the present stage of a search of several; empty for one stage.
-        activity: progress message of the step, set before each call of `poll`: "PGD step 3 of 7, weights batch"; of two
-            passes side by side, that of the one that began last.
+        config: configuration of the method.
+        cell_kinds: published cell kinds of the supernet, in the order of the flat alphas. The placement in the configuration
+            (the rule for which kind of cell each layer has) may give the actual supernet other kinds (`supernet.kinds`).
+        primitives: operations of the supernet, which are the columns of the alphas.
+        epoch: epoch of the next steps, set by `begin_epoch`.
+        passes_per_step: number of forward passes in one step of the present epoch. A step calls `poll` this often, so the
+            number serves to show progress inside a step.
+        stage: one short line on the present stage of the search; empty if the search has a single stage.
+        activity: progress message of the step, set before each call of `poll`, for example "PGD step 3 of 7, weights batch".
+            If two passes run side by side, the message describes the one that began last.
         weights: flat weights of the supernet, or of the network in training.
-        alphas: flat alphas, followed by the betas of a supernet with edge weights; None where there is no supernet
+        alphas: flat alphas, followed by the betas if the supernet has edge weights. None if the method has no supernet
             (`SearchConfig.on_supernet`).
         buffers: flat BatchNorm buffers.
         candidates: networks that were trained one by one and measured, oldest first; `end_epoch` appends to them.
-        steps: completed steps.
+        steps: number of completed steps.
         notices: sentences for the reader of the run, oldest first; later steps append to them.
     """
 
@@ -107,7 +109,7 @@ class SearchMethod(Protocol):
     def begin_epoch(self, epoch: int) -> None:
         """Set the epoch of the next steps, counted from 0. A fresh method is in epoch 0.
 
-        The loop calls it before every step. The epoch is not part of `state_dict`, since the loop restores it.
+        The loop calls this before every step. The epoch is not part of `state_dict`, because the loop restores it.
         """
         ...
 
@@ -118,30 +120,41 @@ class SearchMethod(Protocol):
     def step(self, train_batch: tuple[Tensor, Tensor], alpha_batch: tuple[Tensor, Tensor], *, learning_rate: float,
              generator: torch.Generator | None = None, noise: tuple[Tensor, Tensor] | None = None,
              out_of_distribution: Tensor | None = None, poll: Callable[[], None] = ...) -> StepReport:
-        """Take one step on a batch (x, y) of the weights split and one of the alphas split.
+        """Take one step on a batch of the weights split and a batch of the alphas split.
 
-        A method without alphas is given one batch as both: of the weights split to train on, or of the select split to measure
-        on. out_of_distribution is given where `SearchConfig.out_of_distribution` names a dataset: images [B, C, H, W] in 0..1,
-        or scaled so that a network that normalises sees them normalised by the numbers of their own dataset; B as in full
-        batches. A method whose configuration names none need not have the argument.
+        The step is all or nothing. If `poll` or anything else raises, the method is unchanged, and the same call with a generator
+        in the same state gives the same result.
 
-        All or nothing: when `poll` (called before each forward pass, from any thread, never twice at a time) or anything
-        else raises, the method is unchanged, and the same call with the same generator state gives the same result.
+        Args:
+            train_batch: images and labels (x, y) of the weights split. A method without alphas is given one batch for both
+                arguments, either of the weights split for training or of the select split for measuring.
+            alpha_batch: images and labels (x, y) of the alphas split.
+            learning_rate: learning rate of the weights in this epoch.
+            generator: source of the random starts of attacks.
+            noise: the random starts themselves, instead of a generator.
+            out_of_distribution: images [B, C, H, W] of a full batch, given if `SearchConfig.out_of_distribution` names a dataset.
+                They are in 0..1. For a network that normalises, they are scaled such that its normalisation has the effect of
+                normalising them by the statistics of their own dataset. A method that never needs such images may lack this
+                argument.
+            poll: called before each forward pass, from any thread, but never twice at a time. It may raise to abandon the step.
         """
         ...
 
     def genotype(self) -> Genotype:
-        """Return the architecture that the alphas derive now, or that of the best candidate so far."""
+        """Return the architecture that the present alphas give. Without alphas, return that of the best candidate so far."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything a resumed search needs; tensors, numbers and strings only (loadable with weights_only=True)."""
+        """Return everything that a resumed search needs.
+
+        The state contains only tensors, numbers and strings, so that it can be loaded with weights_only=True.
+        """
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a `state_dict`.
+        """Restore a state that `state_dict` has returned.
 
         Raises:
-            CheckpointError: the state does not fit.
+            CheckpointError: the state does not fit the method.
         """
         ...

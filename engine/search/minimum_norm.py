@@ -1,12 +1,14 @@
-"""The smallest combination of k gradients, from their Gramian alone: exactly, and as the released E2RNAS code finds it.
+"""Solvers for the smallest convex combination of k gradients, which need only the Gramian of the gradients.
 
     minimise c'Mc over c on the simplex,    M_rs = g_r . g_s
 
-With d = sum_r c_r g_r, a c is optimal exactly when g_r . d >= |d|^2 for all r (Desideri 2012). `of_two` and
-`minimum_norm_point` are exact. `projected_gradient` and `frank_wolfe` are the two routines of Sener and Koltun 2018 (arXiv
-1810.04650), whose public solver E2RNAS (arXiv 2011.09820) ships: they stop near the optimum and avoid the ends of every line.
-Differs: ours always return. The released loops never count their rounds, and start only from a pair of gradients whose
-combination is shorter than 1e4. Knows no network.
+With d = sum_r c_r g_r, weights c are optimal exactly when g_r . d >= |d|^2 for all r (Desideri 2012). `of_two` and
+`minimum_norm_point` solve the problem exactly. `projected_gradient` and `frank_wolfe` reproduce the two routines of Sener and
+Koltun 2018 (arXiv 1810.04650), whose public solver E2RNAS (arXiv 2011.09820) includes in its code. Both routines stop near the
+optimum, and their line searches keep a small distance from the ends of each line.
+
+Differs: our routines always return. The released loops never count their rounds, and they start only if some pair of gradients
+has a combination shorter than 1e4.
 """
 
 from __future__ import annotations
@@ -21,12 +23,12 @@ from torch import Tensor
 
 from engine.errors import RunError
 
-# Of the released solver: the least weight on either end of a line, the intended last round, and the change of the weights (sum of
-# absolute values) below which it stops.
+# Constants of the released solver: the least weight of either end of a line, the intended number of rounds, and the change of the
+# weights (sum of absolute values) below which the solver stops.
 MARGIN = 0.001
 ROUNDS = 250
 TOLERANCE = 1e-5
-# Smaller limits of a step are ignored; the projection that follows returns to the simplex.
+# Limits of a step below this length are ignored. The step may then leave the simplex, and the next projection returns to it.
 SMALLEST_STEP = 1e-7
 
 ROUNDS_PER_OBJECTIVE = 20
@@ -34,12 +36,12 @@ EPSILON = float(np.finfo(np.float64).eps)
 
 
 class Solution(NamedTuple):
-    """The result of an iterative routine.
+    """The weights that an iterative solver has found.
 
     Attributes:
         weights: [k] float64, non-negative, sum 1.
-        rounds: rounds made.
-        converged: True if the stopping rule was met; otherwise `weights` are the best of all rounds.
+        rounds: number of rounds made.
+        converged: True if the stopping rule was met. Otherwise, `weights` are the best of all rounds.
     """
 
     weights: np.ndarray
@@ -48,24 +50,26 @@ class Solution(NamedTuple):
 
 
 def of_two(gramian: Tensor, margin: float = 0.0) -> Tensor:
-    """Solve for two gradients: gamma = clip((g2 - g1) . g2 / |g2 - g1|^2, 0, 1) on the first. Does not wait for the device.
+    """Return the weights of the smallest combination of two gradients.
 
-    Equal gradients make this 0/0 (NaN alphas in the published ARNAS code). Every gamma then gives the same combination, and
-    one half is returned. "Equal" means a squared distance below the rounding error of the Gramian. The second weight has a
-    quotient of its own, because 1 - gamma would lose a weight that is tiny next to a huge gradient.
+    The first weight is gamma = clip((g2 - g1) . g2 / |g2 - g1|^2, 0, 1). The function does not wait for the device.
+
+    For equal gradients, this quotient is 0/0 (NaN alphas in the published ARNAS code). Every gamma then gives the same
+    combination, and the function returns 1/2. Gradients count as equal if their squared distance is below the rounding error of
+    the Gramian. The second weight is a quotient of its own, because 1 - gamma would lose a tiny weight next to a huge gradient.
 
     Args:
-        gramian: [2, 2]. NaN gives NaN.
-        margin: replaces gamma = 0, and 1 - margin replaces gamma = 1, where one gradient alone is best (E2RNAS: 0.001).
-            Values in between stay unchanged. Equal gradients then give 1 - margin, as published: the test for
-            g1 . g2 >= |g1|^2 comes first.
+        gramian: [2, 2]. A NaN in it gives NaN weights.
+        margin: smallest weight if one gradient alone is best: `margin` replaces gamma = 0, and 1 - margin replaces gamma = 1
+            (E2RNAS: 0.001). Values in between stay unchanged. Equal gradients then give 1 - margin, as published, because the
+            test for g1 . g2 >= |g1|^2 comes first.
 
     Returns:
-        [2] weights, dtype and device of the Gramian.
+        [2] weights with the dtype and on the device of the Gramian.
     """
     first, mixed, second = gramian[0, 0], gramian[0, 1], gramian[1, 1]
     ways = torch.stack([second - mixed, first - mixed])
-    distance = ways.sum()  # of these two rather than the Gramian, or the weights of nearly equal gradients would not sum to 1
+    distance = ways.sum()  # computed from the two quotients' numerators, so that the weights of nearly equal gradients sum to 1
     weights = (ways / distance).clamp(0, 1)
     if margin:
         small = torch.full_like(mixed, margin)
@@ -77,19 +81,20 @@ def of_two(gramian: Tensor, margin: float = 0.0) -> Tensor:
 
 def projected_gradient(gramian: np.ndarray, *, margin: float = MARGIN, rounds: int = ROUNDS,
                        tolerance: float = TOLERANCE) -> Solution:
-    """Descend from the best pair of gradients along the projected gradient (`find_min_norm_element`, the default of E2RNAS).
+    """Find the smallest combination by projected gradient descent (`find_min_norm_element`, the default of E2RNAS).
 
-    Each round, from the weights c with Gramian M: subtract the mean from -Mc, step in that direction until a weight would leave
-    0..1, project onto the simplex, and take the best point on the line from c to the projection (`of_two`).
+    The descent starts from the best pair of gradients. With weights c and Gramian M, each round subtracts the mean from -Mc and
+    steps in that direction until a weight would leave 0..1. It projects the result onto the simplex and takes the best point on
+    the line from c to the projection (`of_two`).
 
     Args:
         gramian: [k, k] float64, symmetric and positive semi-definite; gradients may be zero or dependent.
-        margin: see `of_two`; 0 for an exact line search.
+        margin: smallest weight in a line search, see `of_two`. 0 makes the line search exact.
         rounds: maximum number of rounds.
-        tolerance: stops when the sum of absolute changes of the weights is smaller.
+        tolerance: the descent stops when the sum of absolute changes of the weights is smaller than this.
 
     Raises:
-        RunError: the Gramian is not finite.
+        RunError: the Gramian contains NaN or infinity.
     """
     return _descend(gramian, lambda weights: on_simplex(weights + _step(weights, -(gramian @ weights))), margin, rounds,
                     tolerance)
@@ -97,16 +102,20 @@ def projected_gradient(gramian: np.ndarray, *, margin: float = MARGIN, rounds: i
 
 def frank_wolfe(gramian: np.ndarray, *, margin: float = MARGIN, rounds: int = ROUNDS,
                 tolerance: float = TOLERANCE) -> Solution:
-    """Step towards the gradient least aligned with the combination, argmin_r (Mc)_r, in each round (`find_min_norm_element_FW`).
+    """Find the smallest combination by the Frank-Wolfe method (`find_min_norm_element_FW` of E2RNAS).
 
-    Arguments, result and errors as `projected_gradient`. Slow: the distance to the optimum falls as 1 / rounds.
+    Each round steps towards the gradient that is least aligned with the current combination, argmin_r (Mc)_r. The method is slow,
+    because the distance to the optimum falls only as 1 / rounds. Arguments, result and errors are those of `projected_gradient`.
     """
     return _descend(gramian, lambda weights: np.eye(len(weights))[(gramian @ weights).argmin()], margin, rounds, tolerance)
 
 
 def _descend(gramian: np.ndarray, target: Callable[[np.ndarray], np.ndarray], margin: float, rounds: int,
              tolerance: float) -> Solution:
-    """Search along lines from the best pair towards target(weights) until the weights stop changing."""
+    """Search along lines, starting from the best pair of gradients, until the weights stop changing.
+
+    Each line leads from the current weights to target(weights).
+    """
     _refuse_not_finite(gramian)
     weights = _best_pair(gramian, margin)
     if len(gramian) < 3:
@@ -125,7 +134,10 @@ def _descend(gramian: np.ndarray, target: Callable[[np.ndarray], np.ndarray], ma
 
 
 def _of_two(gramian: np.ndarray, one: np.ndarray, two: np.ndarray, margin: float) -> np.ndarray:
-    """Solve `of_two` for two combinations [k] of the gradients, in plain numbers, since a solver calls it hundreds of times."""
+    """Return the weights of the smallest combination of `one` and `two`, which are themselves combinations [k] of the gradients.
+
+    This is `of_two` in plain numbers instead of tensors, which is faster, because a solver calls it hundreds of times.
+    """
     along_one, along_two = gramian @ one, gramian @ two
     first, mixed, second = float(one @ along_one), float(one @ along_two), float(two @ along_two)
     if margin and mixed >= first:
@@ -139,7 +151,10 @@ def _of_two(gramian: np.ndarray, one: np.ndarray, two: np.ndarray, margin: float
 
 
 def _best_pair(gramian: np.ndarray, margin: float) -> np.ndarray:
-    """Return weights [k] of the two gradients whose smallest combination is smallest; of equal pairs the first."""
+    """Return the weights [k] of the two gradients whose smallest combination is shorter than that of every other pair.
+
+    Of equally good pairs, the first is used.
+    """
     units = np.eye(len(gramian))
     if len(units) == 1:
         return np.ones(1)
@@ -154,19 +169,22 @@ def _best_pair(gramian: np.ndarray, margin: float) -> np.ndarray:
 
 
 def _step(weights: np.ndarray, downhill: np.ndarray) -> np.ndarray:
-    """Return the longest step [k] along `downhill`, less its mean, that keeps every weight in 0..1; see SMALLEST_STEP."""
+    """Return the longest step [k] along `downhill` minus its mean that keeps every weight in 0..1.
+
+    Limits of the step length below SMALLEST_STEP are ignored.
+    """
     way = downhill - downhill.mean()
     falling, rising = way < 0, way > 0
     to_zero, to_one = -weights[falling] / way[falling], (1 - weights[rising]) / way[rising]
-    # As published, 1 is the limit where no weight can fall.
+    # As published, the limit is 1 if no weight can fall.
     longest = to_zero[to_zero > SMALLEST_STEP].min(initial=np.inf) if (to_zero > SMALLEST_STEP).any() else 1.0
     step: np.ndarray = way * min(longest, to_one[to_one > SMALLEST_STEP].min(initial=np.inf))
     return step
 
 
 def on_simplex(point: np.ndarray) -> np.ndarray:
-    """Return the nearest point [k] that is non-negative with sum 1 (Held, Wolfe and Crowder 1974)."""
-    point = point - point.max()  # changes nothing but rounding: 1 would vanish next to huge numbers
+    """Return the point [k] nearest to `point` that is non-negative with sum 1 (Held, Wolfe and Crowder 1974)."""
+    point = point - point.max()  # the result is the same, but the 1 below does not vanish next to huge numbers
     falling = np.sort(point)[::-1]
     excess = (np.cumsum(falling) - 1) / np.arange(1, len(point) + 1)
     nearest: np.ndarray = np.maximum(point - excess[np.flatnonzero(falling > excess)[-1]], 0.0)
@@ -174,12 +192,13 @@ def on_simplex(point: np.ndarray) -> np.ndarray:
 
 
 def minimum_norm_point(gramian: np.ndarray) -> np.ndarray:
-    """Solve exactly for any number of objectives by Frank-Wolfe with fully corrective steps.
+    """Return the exact weights of the smallest combination of any number of gradients.
 
-    Each round adds the objective that the current combination serves worst (the Frank-Wolfe vertex), then moves to the
-    smallest combination of the objectives in use. This is Wolfe's minimum-norm-point algorithm (Wolfe 1976; Lacoste-Julien
-    and Jaggi 2015, arXiv 1511.05932): exact after a few rounds, where plain Frank-Wolfe needs thousands. It always returns:
-    rounds are bounded and the best combination so far is kept.
+    This is Wolfe's minimum-norm-point algorithm, also known as Frank-Wolfe with fully corrective steps (Wolfe 1976;
+    Lacoste-Julien and Jaggi 2015, arXiv 1511.05932). Each round adds the objective whose gradient is least aligned with the
+    current combination (the Frank-Wolfe vertex), then moves to the smallest combination of the objectives in use. A few rounds
+    give the exact result, where plain Frank-Wolfe needs thousands. The function always returns, because the number of rounds is
+    bounded and the best combination so far is kept.
 
     Args:
         gramian: [m, m] float64. Gradients may differ in scale by many orders of magnitude.
@@ -188,7 +207,7 @@ def minimum_norm_point(gramian: np.ndarray) -> np.ndarray:
         [m] weights on the simplex.
 
     Raises:
-        RunError: the Gramian is not finite.
+        RunError: the Gramian contains NaN or infinity.
     """
     _refuse_not_finite(gramian)
     m = len(gramian)
@@ -214,10 +233,10 @@ def minimum_norm_point(gramian: np.ndarray) -> np.ndarray:
 
 
 def _corrected(gramian: np.ndarray, norms: np.ndarray, weights: np.ndarray, added: int) -> np.ndarray:
-    """Return the smallest combination of the objectives in use and `added`.
+    """Return the weights of the smallest combination of `added` and the objectives whose weight is not zero.
 
-    Goes to the affine minimiser. Where a weight would turn negative on the way, stops, drops that objective and aims anew
-    (Wolfe's minor cycle).
+    Move towards the affine minimiser (weights with sum 1 and any signs). If a weight would turn negative on the way, stop there,
+    drop its objective, and aim for the minimiser of the remaining objectives (Wolfe's minor cycle).
     """
     weights = weights.copy()
     active = sorted({*np.flatnonzero(weights), added})
@@ -236,7 +255,10 @@ def _corrected(gramian: np.ndarray, norms: np.ndarray, weights: np.ndarray, adde
 
 
 def _affine_minimiser(gramian: np.ndarray, norms: np.ndarray) -> np.ndarray:
-    """Minimise c'Mc with sum c = 1 and free signs, solved for c_i |g_i| so that the scales of gradients do not matter."""
+    """Return the weights c with sum 1 and any signs that minimise c'Mc.
+
+    The equations are solved for c_i |g_i|, so that different lengths of the gradients do not matter.
+    """
     k = len(norms)
     inverse = norms.min() / norms
     system = np.zeros((k + 1, k + 1))

@@ -1,6 +1,7 @@
-"""The functions behind objectives: losses of a supernet at flat weights and flat alphas, before their coefficients.
+"""Loss functions of the registered objectives, evaluated on a supernet at flat weights and flat alphas.
 
-Whether a loss is natural or adversarial depends on the images alone. `engine.search.registries.OBJECTIVES` names the functions.
+The functions do not apply the objectives' coefficients. Whether a loss is natural or adversarial depends only on the images that
+it is given. `engine.search.registries.OBJECTIVES` gives the functions their names.
 """
 
 from __future__ import annotations
@@ -19,29 +20,34 @@ if TYPE_CHECKING:
 
 
 class FunctionalNetwork(Protocol):
-    """The part of a supernet that objectives use."""
+    """A network that is evaluated at given weights and alphas. This is the part of a supernet that objectives use."""
 
     def logits(self, x: Tensor, weights: Tensor, alphas: Tensor, *, twice: bool = False) -> Tensor:
-        """Compute logits [B, classes] of images x [B, C, H, W] with batch statistics.
+        """Compute the logits [B, classes] of images x [B, C, H, W].
 
-        Differentiable in all three arguments, with `twice` two times. Has no side effect, so two threads can call it at a time.
+        BatchNorm uses the statistics of this batch, unless the network is in evaluation mode. The result can be differentiated
+        once with respect to all three arguments, and twice if `twice` is True. The method has no side effects, so two threads can
+        call it at the same time.
         """
         ...
 
     def image_unit(self, x: Tensor) -> Tensor:
-        """Return the network's unit in each channel of images like x, in pixels 0..1: [C, 1, 1] or a scalar."""
+        """Return the pixel difference (in 0..1) that the network's normalisation maps to 1.
+
+        The result is [C, 1, 1], one value per channel of images like x, or a scalar 1 for a network that does not normalise.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class StepImages:
-    """The images of one step on one device; None where no objective of the step reads them.
+    """The images of one step, all on one device. A field is None if no objective of the step reads it.
 
     Attributes:
         x: natural images [B, C, H, W] of the alphas batch.
-        y: their labels [B], int64.
+        y: labels [B] of x, int64.
         x_adv: adversarial images of x, made by the method's attack.
-        x_one_step: adversarial images of x, made by one step from a random start.
+        x_one_step: adversarial images of x, made by one attack step from a random start.
         out_of_distribution: images [B, C, H, W] of another dataset.
     """
 
@@ -53,14 +59,25 @@ class StepImages:
 
 
 def bound(objective: Objective, network: FunctionalNetwork, images: StepImages, config: SearchConfig) -> Objective:
-    """Return a registered objective on a supernet, with its inputs from the images of a step and from the settings."""
+    """Return a registered objective with its network and its inputs filled in.
+
+    An input that names a field of `StepImages` comes from the images of the step. Any other input is a number of the
+    configuration.
+    """
     inputs = tuple(getattr(images, name) if hasattr(images, name) else images.x.new_full((), getattr(config, name))
                    for name in objective.reads)
     return replace(objective, constants=(network,), inputs=inputs)
 
 
 def cross_entropy_of(network: FunctionalNetwork, x: Tensor, y: Tensor, name: str = "natural") -> Objective:
-    """Return the objective `cross_entropy` on a batch: x [B, C, H, W], y [B] int64."""
+    """Return the mean cross-entropy on a given batch as an objective.
+
+    Args:
+        network: the network whose loss is computed.
+        x: images [B, C, H, W].
+        y: labels [B], int64.
+        name: name of the objective.
+    """
     return replace(OBJECTIVES["natural"], name=name, constants=(network,), inputs=(x, y))
 
 
@@ -73,8 +90,8 @@ def cross_entropy(network: FunctionalNetwork, weights: Tensor, alphas: Tensor, x
 def trades(network: FunctionalNetwork, weights: Tensor, alphas: Tensor, x: Tensor, x_adv: Tensor, y: Tensor) -> Value:
     """Compute the robust term of TRADES (Zhang et al. 2019, arXiv 1901.08573): mean KL(p(x) || p(x_adv)), in nats.
 
-    Both predictions are differentiated, as in the released code; each has the statistics of its own batch. y serves only the
-    accuracy on x_adv.
+    The gradient goes through both predictions, as in the released code. Each prediction is normalised by the statistics of its
+    own batch. The labels y are used only for the accuracy on x_adv.
     """
     natural = F.log_softmax(network.logits(x, weights, alphas), dim=1)
     logits = network.logits(x_adv, weights, alphas)
@@ -85,13 +102,19 @@ def trades(network: FunctionalNetwork, weights: Tensor, alphas: Tensor, x: Tenso
 def uniformity(network: FunctionalNetwork, weights: Tensor, alphas: Tensor, x: Tensor) -> Value:
     """Compute the mean KL(uniform || p(x)) of out-of-distribution images x [B, C, H, W], in nats.
 
-    It is 0 at equal logits and grows as the network claims a class for images of none. E2RNAS of 2021 (released code of 2021-03)
-    also divides it by the number of classes. Only this batch enters the statistics.
+    The divergence is 0 for equal logits. It grows as the network becomes confident of a class, although the images belong to
+    none. E2RNAS of 2021 (released code of 2021-03) also divides it by the number of classes. BatchNorm uses the statistics of
+    this batch alone.
     """
     predicted = F.log_softmax(network.logits(x, weights, alphas), dim=1)
     return Value(-predicted.mean() - log(predicted.shape[1]), None)
 
 
 def accuracy(logits: Tensor, y: Tensor) -> Tensor:
-    """Return the fraction in 0..1 of logits [B, classes] whose largest is at label y [B]; a float64 scalar tensor."""
+    """Return the fraction in 0..1 of images that are classified correctly, as a float64 scalar tensor.
+
+    Args:
+        logits: [B, classes].
+        y: labels [B].
+    """
     return (logits.detach().argmax(dim=1) == y).double().mean()

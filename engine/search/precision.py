@@ -1,4 +1,4 @@
-"""Optional arithmetic with shorter numbers than float32: faster on a GPU, with other results."""
+"""Optional arithmetic with fewer bits than float32, which is faster on a GPU but changes the results."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from engine.search.registries import Precision
 
 @contextmanager
 def computed_in(precision: Precision, network: FunctionalNetwork, device: torch.device) -> Iterator[FunctionalNetwork]:
-    """Yield the network in the arithmetic of the block, backward passes included.
+    """Yield the network so that its passes within the `with` block, backward passes included, use the given precision.
 
     Args:
-        precision: float32: unchanged. tf32: matrix products and convolutions of a CUDA device round their factors to 10 bits;
-            other devices are unaffected. bf16: everything rounds to 7 bits, and logits are returned in the dtype of x.
+        precision: arithmetic of the passes. "float32" changes nothing. "tf32" makes matrix products and convolutions of a CUDA
+            device round their factors to 10 bits and does not affect other devices. "bf16" rounds everything to 7 bits and
+            returns logits in the dtype of x.
+        network: network to evaluate.
+        device: device of the passes.
     """
     if precision == "bf16":
         yield _InBfloat16(network)

@@ -1,4 +1,4 @@
-"""The state of a bilevel method before and after a step, and what the step computes in between, as values."""
+"""The state of a bilevel method before and after a step, and the values that the step computes in between."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Batch = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class State:
-    """Everything that a step reads and replaces; its tensors are never changed in place.
+    """The state of a bilevel method: everything that a step reads and replaces. Its tensors are never changed in place.
 
     Attributes:
-        weights, velocity: [n] weights and momentum buffer of SGD.
-        alphas, mean, square: [k] alphas and moments of Adam.
-        buffers: running statistics of BatchNorm.
-        steps: completed steps.
-        warmup_steps: completed steps in which alphas and Adam rested.
+        weights, velocity: [n] flat weights and SGD's momentum buffer.
+        alphas, mean, square: [k] flat alphas and Adam's running moments.
+        buffers: flat running statistics of BatchNorm.
+        steps: number of completed steps.
+        warmup_steps: number of completed warm-up steps, which leave the alphas and Adam's state unchanged.
     """
 
     weights: Tensor
@@ -36,15 +36,16 @@ class State:
 
 @dataclass(frozen=True)
 class ArchitectureGradients:
-    """The gradients of m objectives on the alphas batch; m is 0 in a warm-up.
+    """The architecture gradients of m objectives on the alphas batch. In a warm-up, m is 0.
 
     Attributes:
-        raw: [m, k] architecture gradients before their coefficients, implicit terms included.
-        gradients: [m, k] the same with coefficients.
-        gramian: [m, m] float64, input of the solver.
-        weights: [m] of the objectives.
+        raw: [m, k] gradients before their coefficients. They include the implicit terms (the effect of the alphas through the
+            unrolled weights), unless the method adds a common implicit term to `combined`.
+        gradients: [m, k] gradients with their coefficients, from which the Gramian is computed.
+        gramian: [m, m] float64 inner products of the gradients after normalisation, the input of the solver.
+        weights: [m] weights of the objectives.
         combined: [k] gradient that Adam descends.
-        values: losses and accuracies.
+        values: loss and accuracy of each objective.
     """
 
     raw: Tensor
@@ -56,20 +57,24 @@ class ArchitectureGradients:
 
     @classmethod
     def none(cls, alphas: Tensor) -> ArchitectureGradients:
-        """Return the gradients of no objective."""
+        """Return an instance without objectives, for a step that leaves the alphas unchanged."""
         rows, gramian = alphas.new_zeros(0, len(alphas)), alphas.new_zeros(0, 0, dtype=torch.float64)
         return cls(rows, rows, gramian, gramian.diagonal(), torch.zeros_like(alphas), ())
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A computed step that has not been taken yet: the next state and how it was computed.
+    """A computed step that the method has not taken yet: the next state and how it was computed.
 
     Attributes:
-        x_adv, xs_adv: adversarial weights and alphas batch; None where the method does not attack it.
-        objectives: those that were weighed, as registered.
+        state: state of the method after the step.
+        x_adv, xs_adv: adversarial images of the weights batch and of the alphas batch. None if the method does not attack the
+            batch.
+        objectives: objectives of the step, in their registered form without images.
+        architecture: architecture gradients of these objectives.
         training: loss and accuracy of the weight step.
-        natural_accuracy: on the weights batch.
+        natural_accuracy: accuracy on the natural images of the weights batch.
+        passes: number of forward passes made.
     """
 
     state: State
@@ -82,7 +87,10 @@ class Proposal:
     passes: int
 
     def accuracies(self) -> dict[str, Tensor]:
-        """Return "natural" and "adversarial" -> accuracy on the alphas batch, by the first objective that measured it."""
+        """Return the accuracies on the alphas batch under the keys "natural" and "adversarial".
+
+        Each accuracy comes from the first objective that measured it. If no objective did, its key is missing.
+        """
         accuracies: dict[str, Tensor] = {}
         for objective, value in zip(self.objectives, self.architecture.values, strict=True):
             if value.accuracy is not None:

@@ -1,4 +1,4 @@
-"""Objectives and weightings by name: what a bilevel method descends and how it weighs it. Imports no torch."""
+"""Registries of objectives (what a bilevel method minimises) and weightings (how it weighs them). Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from engine.registry import Registry
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Objectives by their place in a configuration. AdvRush has the curvature already, so it can add only the others.
+# Objectives by the setting that offers them. AdvRush always has the curvature, so it offers only FurtherObjective.
 RobustObjective = Literal["adversarial", "trades"]
 FurtherObjective = Literal["out_of_distribution", "one_step", "parameter_share", "mac_share"]
 AddedObjective = Literal[FurtherObjective, "curvature"]
 ObjectiveName = Literal["natural", RobustObjective, AddedObjective]
 
-# Weightings by the losses that they can weigh: any, those of E2RNAS (2020), several with a natural one, an adversarial one too.
+# Weightings by the losses that they can weigh: any losses; the losses of E2RNAS (2020); several losses of which one is natural;
+# several losses of which one is natural and one adversarial.
 TorchjdWeighting = Literal["upgrad", "dualproj", "imtl_g", "aligned_mtl", "pcgrad", "fairgrad"]
 GeneralWeighting = Literal["mgda", "equal", "sum", TorchjdWeighting]
 E2rnasWeighting = Literal["mgda", "equal", "sum", "plain_sum", TorchjdWeighting]
@@ -26,7 +27,7 @@ NaturalWeighting = Literal["mgda", "equal", "fixed", "sum", TorchjdWeighting]
 RobustWeighting = Literal["mgda", "equal", "fixed", "adversarial", "sum", TorchjdWeighting]
 WeightingName = Literal[RobustWeighting, E2rnasWeighting]
 
-# Other names that settings and mathematics share: what gradients are divided by, the loss of a bounded count, arithmetic.
+# Other names that settings and mathematics share: the divisor of the gradients, the loss of a bounded count, the arithmetic.
 Normalisation = Literal["none", "l2", "loss", "loss+"]
 Bound = Literal["none", "max", "min", "min_later", "abs", "both"]
 Precision = Literal["float32", "tf32", "bf16"]
@@ -34,10 +35,10 @@ Precision = Literal["float32", "tf32", "bf16"]
 
 @dataclass(frozen=True)
 class LazyFunction:
-    """A function that is imported when it is first called. Two of the same path are equal.
+    """A function that is imported when it is first called. Two instances with the same path are equal.
 
     Attributes:
-        path: "module:function".
+        path: module and function as "module:function".
     """
 
     path: str
@@ -48,11 +49,11 @@ class LazyFunction:
 
 
 class Value(NamedTuple):
-    """One evaluation of an objective.
+    """The result of one evaluation of an objective.
 
     Attributes:
-        loss: scalar, differentiable.
-        accuracy: scalar in 0..1, detached; None for an objective that classifies nothing.
+        loss: differentiable scalar.
+        accuracy: detached scalar in 0..1; None if the objective classifies nothing.
     """
 
     loss: Tensor
@@ -61,18 +62,19 @@ class Value(NamedTuple):
 
 @dataclass(frozen=True)
 class Objective:
-    """A scalar function of the flat weights and alphas, to be minimised.
+    """A scalar function of the flat weights and alphas that a search minimises.
 
-    A registered objective has no inputs yet; `engine.search.objectives.bound` gives it a supernet and the images of a step.
+    A registered objective has no constants and inputs yet. `engine.search.objectives.bound` fills in a supernet and the images of
+    a step.
 
     Attributes:
-        name: key in reports and in the run log.
-        function: (*constants, weights [n], alphas [k], *inputs) -> `Value`, before the coefficient.
-        title: name in a sentence, after "the".
-        reads: its inputs by name: fields of `engine.search.objectives.StepImages` and numbers of the configuration.
-        passes: forward passes of one evaluation; 0 for a function of the alphas alone.
+        name: name in reports and in the run log.
+        function: (*constants, weights [n], alphas [k], *inputs) -> `Value`, without the coefficient.
+        title: name within a sentence, after "the".
+        reads: names of the inputs. Each is a field of `engine.search.objectives.StepImages` or a number of the configuration.
+        passes: number of forward passes in one evaluation; 0 for a function of the alphas alone.
         unit: unit of the loss.
-        coefficient: factor of the loss, applied before objectives are weighed.
+        coefficient: factor of the loss, applied before the objectives are weighed.
         constants: hashable arguments of the function, such as the supernet.
         inputs: tensors that the function reads in addition to weights and alphas.
     """
@@ -88,34 +90,37 @@ class Objective:
     inputs: tuple[Tensor, ...] = ()
 
     def __call__(self, weights: Tensor, alphas: Tensor) -> Value:
-        """Evaluate at flat weights [n] and flat alphas [k]; `passes` forward passes, without the coefficient."""
+        """Evaluate the objective at flat weights [n] and alphas [k], without the coefficient. Takes `passes` forward passes."""
         value: Value = self.function(*self.constants, weights, alphas, *self.inputs)
         return value
 
     @property
     def kind(self) -> Hashable:
-        """Equal for objectives that compute the same from equal inputs; they share recorded passes."""
+        """Key under which objectives share recorded passes.
+
+        Two objectives with equal keys compute the same function of the same inputs.
+        """
         return self.function, self.constants
 
     @property
     def adversarial(self) -> bool:
-        """True if it reads attacked images; its accuracy is then an adversarial one."""
+        """True if the objective reads attacked images, so that its accuracy is an adversarial accuracy."""
         return bool({"x_adv", "x_one_step"}.intersection(self.reads))
 
     def times(self, coefficient: float) -> Objective:
-        """Return the objective with this coefficient."""
+        """Return a copy of the objective with this coefficient."""
         return replace(self, coefficient=coefficient)
 
 
 @dataclass(frozen=True)
 class Weighting:
-    """A rule that turns the Gramian of the objectives' gradients into their weights.
+    """A rule that turns the Gramian of the objectives' gradients into weights of the objectives.
 
     Attributes:
-        name: value of the setting `weighting`.
-        title: name in the title of a run whose method is published with another weighting.
+        name: value of the setting `weighting` that selects the rule.
+        title: name in the title of a run that uses this rule instead of the published one.
         words: one or two sentences shown next to a plot of the weights.
-        function: (gramian [m, m] float64, names of the m objectives, weight of the natural one where weights are fixed) ->
+        function: (gramian [m, m] float64, names of the m objectives, weight of the natural objective if weights are fixed) ->
             weights [m] on the Gramian's device.
         on_simplex: True if the weights are non-negative and sum to 1.
         follows_gradients: True if the weights depend on the gradients.
@@ -162,7 +167,7 @@ _weighting("equal", "equal weights", "Every loss has the same weight, whatever t
 _weighting("fixed", "fixed weights", "The weights are set before the search and do not follow the gradients.", "weighting:fixed")
 _weighting("adversarial", "adversarial loss only", "The architecture follows the adversarial loss alone. Other losses are "
            "measured and have weight 0.", "weighting:adversarial_only")
-for _name in ("sum", "plain_sum"):  # E2RNAS (2020) has both, and its sum counts gradients twice
+for _name in ("sum", "plain_sum"):  # E2RNAS (2020) offers both, and counts gradients twice for sum
     _weighting(_name, "plain sum", "Every loss has weight 1: the search descends the sum of the losses.", "weighting:plain_sum",
                on_simplex=False)
 _torchjd("upgrad", "UPGrad", "UPGrad turns each gradient just enough to raise no loss, then takes the mean. The more gradients "

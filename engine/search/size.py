@@ -1,11 +1,11 @@
-"""Objectives of the alphas alone: the size of the network that they describe.
+"""Objectives on the size of the network that the alphas describe: its number of parameters or multiply-adds (MACs).
 
-Every count here is linear in softmax(alpha), so one table [kinds, 14, primitives] per supernet holds it. E2RNAS published
-three of them: the parameters of 2020 (arXiv 2011.09820, released code of 2020-11), the parameters of 2021 and the multiply-adds
-of 2021 (released code of 2021-03). The parameters of 2021 are those of the real modules: at one-hot alphas, with "none" on the
-edges that are dropped, they are exactly what `cost` counts on the edges of the derived network. The other two are not;
-`module_macs` is the correct form of the MACs of 2021. Stem, preprocessing and classifier are the same in every architecture and
-left out, as published.
+Every count here is linear in softmax(alpha), so one table [kinds, 14 edges, primitives] per supernet holds it. E2RNAS published
+three of the counts: the parameters of 2020 (arXiv 2011.09820, released code of 2020-11), and the parameters and the multiply-adds
+of 2021 (released code of 2021-03). Only the parameters of 2021 are those of the real modules. For one-hot alphas, with "none" on
+every dropped edge, they equal what `engine.architecture.cost` counts on the edges of the derived network. `module_macs` is the
+correct form of the MACs of 2021. As published, no count includes the stem, the preprocessing of cell inputs and the classifier,
+which are the same in every architecture.
 """
 
 from __future__ import annotations
@@ -30,14 +30,16 @@ Count = Callable[[CellShape, int, str], float]
 
 
 def published_parameters(cells: Sequence[CellShape], kinds: Sequence[str], primitives: Sequence[str]) -> Tensor:
-    """Return the parameters as E2RNAS counted them in 2020: each edge pays for all 14, times 2 / (edges into its node).
+    """Return the parameters as E2RNAS counted them in 2020, which by mistake charges every edge for all 14 edges.
 
-    The released code multiplies softmax(alpha) [14, 8] by the costs [8, 14] and sums the columns of the product. At equal
-    alphas, 16 channels and 8 layers that is 1,831,168 where 131,157 were meant, far above every bound that was used.
-    BatchNorm is not counted.
+    The charge is multiplied by 2 / (number of edges into the node). The released code multiplies softmax(alpha) [14, 8] by the
+    costs [8, 14] and sums the columns of the product. At equal alphas, 16 channels and 8 layers, the result is 1,831,168 instead
+    of the intended 131,157, far above every bound that the authors used. BatchNorm is not counted.
 
     Args:
-        cells, kinds, primitives: of the supernet.
+        cells: shape of every cell of the supernet.
+        kinds: cell kinds of the supernet, in the order of its alphas.
+        primitives: operations of the supernet, in the order of its alphas.
 
     Returns:
         [kinds, 14, primitives] float64.
@@ -49,9 +51,9 @@ def published_parameters(cells: Sequence[CellShape], kinds: Sequence[str], primi
 
 
 def module_parameters(cells: Sequence[CellShape], kinds: Sequence[str], primitives: Sequence[str]) -> Tensor:
-    """Return the parameters of the real modules, each edge once: convolutions and BatchNorm's scale and shift (E2RNAS of 2021).
+    """Return the parameters of the real modules, counting each edge once, as E2RNAS did in 2021.
 
-    Arguments and result as `published_parameters`.
+    The count includes convolutions and BatchNorm's scale and shift. Arguments and result are those of `published_parameters`.
     """
     def count(cell: CellShape, edge: int, primitive: str) -> float:
         return _convolutions(cell, edge, primitive) + 2 * cell.channels * _norms(cell, edge, primitive)
@@ -60,10 +62,10 @@ def module_parameters(cells: Sequence[CellShape], kinds: Sequence[str], primitiv
 
 
 def published_macs(cells: Sequence[CellShape], kinds: Sequence[str], primitives: Sequence[str]) -> Tensor:
-    """Return the multiply-adds as E2RNAS counted them in 2021: those of a 32x32 map at every resolution.
+    """Return the multiply-adds as E2RNAS counted them in 2021, as if every cell worked on 32x32 maps.
 
-    The cost 1024 C^2 is assigned to avg_pool_3x3, which has none, instead of a 1x1 convolution. Arguments and result as
-    `published_parameters`.
+    By mistake, the cost 1024 C^2 of a 1x1 convolution is assigned to avg_pool_3x3, which has no multiply-adds. Arguments and
+    result are those of `published_parameters`.
     """
     def count(cell: CellShape, edge: int, primitive: str) -> float:
         c = cell.channels
@@ -77,9 +79,9 @@ def published_macs(cells: Sequence[CellShape], kinds: Sequence[str], primitives:
 
 
 def module_macs(cells: Sequence[CellShape], kinds: Sequence[str], primitives: Sequence[str]) -> Tensor:
-    """Return the multiply-adds of the real modules, each edge once and at its resolution.
+    """Return the multiply-adds of the real modules, counting each edge once at its true resolution.
 
-    Arguments and result as `published_parameters`.
+    Arguments and result are those of `published_parameters`.
     """
     def count(cell: CellShape, edge: int, primitive: str) -> float:
         # Every convolution of an operation computes maps of the operation's own output.
@@ -99,7 +101,7 @@ def _stride(cell: CellShape, edge: int) -> int:
 
 
 def _convolutions(cell: CellShape, edge: int, primitive: str) -> int:
-    """Count the weights of the convolutions of one operation on one edge."""
+    """Count the weights of the convolutions in one operation on one edge."""
     c = cell.channels
     if primitive == "skip_connect":
         return c * c if _stride(cell, edge) == 2 else 0
@@ -117,20 +119,29 @@ def _norms(cell: CellShape, edge: int, primitive: str) -> int:
 
 
 def expected(table: Tensor, alphas: Tensor) -> Tensor:
-    """Return the scalar sum of table [kinds, edges, primitives] times softmax(alphas), alphas flat in the same order.
+    """Return the count expected under softmax(alphas), as a scalar.
 
-    PC-DARTS's betas, stored after the alphas, have no effect: they decide which edges are kept.
+    Args:
+        table: [kinds, edges, primitives] count of each operation.
+        alphas: flat, in the order of the table. If PC-DARTS's betas follow the alphas, they have no effect, because they only
+            decide which edges are kept.
     """
     return (table * alphas[:table.numel()].view(table.shape).softmax(dim=-1)).sum()
 
 
 def range_of(table: Tensor) -> tuple[float, float]:
-    """Return the smallest and the largest value of `expected` over all alphas; one-hot alphas reach them in the limit."""
+    """Return the smallest and the largest value of `expected` over all alphas.
+
+    Both values are reached in the limit of one-hot alphas.
+    """
     return table.min(dim=-1).values.sum().item(), table.max(dim=-1).values.sum().item()
 
 
 def same_quantile(bound: float, table: Tensor, other: Tensor) -> float:
-    """Return the bound at the quantile of the range of `other` that `bound` has in the range of `table`."""
+    """Convert a bound on the count of `table` to a bound on the count of `other`.
+
+    The result divides the range of `other` (see `range_of`) in the same proportion as `bound` divides the range of `table`.
+    """
     (low, high), (other_low, other_high) = range_of(table), range_of(other)
     return other_low + (bound - low) / (high - low) * (other_high - other_low)
 
@@ -147,7 +158,8 @@ def bounded(count: Tensor, how: Bound, lower: float, upper: float) -> Tensor:
     | abs       | abs(L - N)                      | 2021                    |
     | both      | N + max(1, N - U, L - N)        | 2021                    |
 
-    Where a constant is the larger one, the gradient is exactly zero: the objective is inert there.
+    When the constant is the largest argument of a maximum, the gradient of the maximum is exactly zero. The losses max, min and
+    min_later are then inert, which means that the architecture does not follow them.
     """
     one = torch.ones_like(count)
     if how == "max":
@@ -164,46 +176,46 @@ def bounded(count: Tensor, how: Bound, lower: float, upper: float) -> Tensor:
 
 
 def inert_notice(of: str) -> str:
-    """Return the notice that the bounded count `of` something has no gradient."""
+    """Return the notice that a size objective is inert, with `of` as the name of its count, for example "parameters"."""
     return (f"The size objective of the {of} is inert: at the present count (the method's own) its loss is constant "
             "and its gradient is zero. The architecture does not follow it until the count crosses the bound.")
 
 
 def size_objective(name: str, table: Tensor, how: Bound = "none", lower: float = 0.0, upper: float = 0.0,
                    unit: str = "parameters") -> Objective:
-    """Return a bounded count as an objective without forward passes.
+    """Return a bounded count as an objective that needs no forward passes.
 
     Args:
-        name: as reports print it, for example "parameters".
-        table: [kinds, 14, primitives] in the unit of the bounds, kinds and primitives in the order of the flat alphas, on their
-            device and of their dtype.
+        name: name in reports, for example "parameters".
+        table: [kinds, 14, primitives] count in the unit of the bounds. Order, device and dtype are those of the flat alphas.
         how, lower, upper: see `bounded`.
-        unit: of the table.
+        unit: unit of the table.
     """
     return Objective(name, bounded_count, passes=0, unit=unit, constants=(how, lower, upper), inputs=(table,))
 
 
 def bounded_count(how: Bound, lower: float, upper: float, weights: Tensor, alphas: Tensor, table: Tensor) -> Value:
-    """Compute the bounded count of a table at alphas; see `size_objective`."""
-    # The sum of no weight: their gradient is zero instead of missing.
+    """Evaluate an objective made by `size_objective`: the bounded count of a table at the given alphas."""
+    # The sum over no weights makes the gradient of the weights zero instead of missing.
     return Value(bounded(expected(table, alphas), how, lower, upper) + weights[:0].sum(), None)
 
 
 def parameter_share(network: Supernet, weights: Tensor, alphas: Tensor) -> Value:
-    """Compute the expected parameters of the real modules as a share of the largest architecture's."""
+    """Compute the expected parameters of the real modules as a share of those of the largest architecture."""
     return bounded_count("none", 0.0, 0.0, weights, alphas, _shares_of(module_parameters, network, alphas))
 
 
 def mac_share(network: Supernet, weights: Tensor, alphas: Tensor) -> Value:
-    """Compute the expected multiply-adds of the real modules as a share of the largest architecture's."""
+    """Compute the expected multiply-adds of the real modules as a share of those of the largest architecture."""
     return bounded_count("none", 0.0, 0.0, weights, alphas, _shares_of(module_macs, network, alphas))
 
 
 def shares(table: Tensor) -> Tensor:
-    """Return the table of a count in units of its largest value, so that `expected` is in 0..1 for a supernet of any size.
+    """Return the table of a count divided by the largest value that `expected` can reach.
 
-    1 is the architecture with the costliest operation on every edge. Counts themselves are in the hundred thousands: next to
-    losses of a few nats, a solver that compares lengths of gradients would see nothing else.
+    `expected` is then in 0..1 for a supernet of any size, and 1 is the architecture with the costliest operation on every edge.
+    Undivided counts are in the hundred thousands. Next to them, a solver that compares lengths of gradients would ignore losses
+    of a few nats.
     """
     return table / range_of(table)[1]
 
@@ -212,7 +224,7 @@ def _shares_of(make: Callable[..., Tensor], network: Supernet, alphas: Tensor) -
     return _table_on(make, network.cells, network.kinds, network.primitives, alphas.device, alphas.dtype)
 
 
-@cache  # a recorded pass reads the table where it is, so none is ever dropped
+@cache  # without a limit, because a recorded pass keeps reading the table from its place in memory
 def _table_on(make: Callable[..., Tensor], cells: tuple[CellShape, ...], kinds: tuple[str, ...], primitives: tuple[str, ...],
               device: torch.device, dtype: torch.dtype) -> Tensor:
     return shares(make(cells, kinds, primitives)).to(device, dtype)

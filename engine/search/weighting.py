@@ -1,7 +1,8 @@
-"""Weights of objectives from the Gramian of their gradients. Knows no network.
+"""Functions that compute the weights of objectives from the Gramian of their gradients.
 
-MGDA (Desideri 2012; Sener and Koltun 2018, arXiv 1810.04650): the weights c on the simplex that minimise
-|sum_i c_i g_i|^2 = c' M c, with M_ij = g_i . g_j. The combined gradient then decreases every objective, or is zero.
+MGDA (Desideri 2012; Sener and Koltun 2018, arXiv 1810.04650) chooses the weights c on the simplex that minimise
+|sum_i c_i g_i|^2 = c' M c, with M_ij = g_i . g_j. A small step against the combined gradient then decreases every objective,
+unless the combined gradient is zero.
 """
 
 from __future__ import annotations
@@ -17,22 +18,25 @@ from engine.search.registries import OBJECTIVES, Normalisation
 
 
 def gramian_of(gradients: Tensor) -> Tensor:
-    """Return the inner products [m, m] of gradients [m, n], in float64: the closed form subtracts numbers of equal size."""
+    """Return the inner products [m, m] of gradients [m, n] in float64.
+
+    The closed-form solution for two gradients subtracts numbers of equal size and therefore needs this precision.
+    """
     rows = gradients.double()
     return rows @ rows.T
 
 
 def normalised(gramian: Tensor, losses: Tensor, how: Normalisation, floor: float = 0.0) -> Tensor:
-    """Return the Gramian of the gradients divided by their norm (l2), their loss (loss) or both (loss+).
+    """Return the Gramian of the gradients after each is divided by its norm (l2), its loss (loss) or their product (loss+).
 
-    Only the solver sees normalised gradients; its weights multiply the original gradients, as in the released E2RNAS code.
-    A gradient whose divisor is zero stays unchanged.
+    Only the solver sees the normalised gradients. The weights that it finds multiply the original gradients, as in the released
+    E2RNAS code. A gradient whose divisor is zero stays unchanged.
 
     Args:
-        gramian: [m, m].
-        losses: [m], values of the objectives with their coefficients.
-        how: one of the names above, or "none".
-        floor: added to each divisor (E2RNAS, code of 2021: 1e-7).
+        gramian: [m, m] inner products of the original gradients.
+        losses: [m] values of the objectives, multiplied by their coefficients.
+        how: "l2", "loss" or "loss+" as above, or "none".
+        floor: constant added to each divisor (E2RNAS, code of 2021: 1e-7).
     """
     norms = gramian.diagonal().sqrt()
     losses = losses.to(norms)
@@ -42,16 +46,17 @@ def normalised(gramian: Tensor, losses: Tensor, how: Normalisation, floor: float
 
 
 def mgda(gramian: Tensor) -> Tensor:
-    """Return the weights of the smallest combination of the gradients.
+    """Return the weights of the smallest convex combination of the gradients.
 
-    One and two objectives stay on the Gramian's device without waiting for it; three or more are solved on the CPU.
+    One or two objectives are solved on the Gramian's device without waiting for it. Three or more are solved on the CPU.
 
     Args:
         gramian: [m, m], symmetric and positive semi-definite; float64 recommended.
 
     Returns:
-        [m], non-negative, sum 1, dtype and device of the Gramian. Where the gradients are linearly dependent, the smallest
-        combination is unique but its weights need not be; any minimiser may be returned. A Gramian with a NaN gives NaN.
+        [m] weights, non-negative with sum 1, with the dtype and on the device of the Gramian. If the gradients are linearly
+        dependent, several choices of weights can give the smallest combination, and any of them may be returned. For two or
+        more objectives, a NaN in the Gramian gives NaN weights.
     """
     m = gramian.shape[0]
     if m == 1:
@@ -65,19 +70,22 @@ def mgda(gramian: Tensor) -> Tensor:
 
 
 def by_mgda(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """Return the weights of `mgda`; a function of `engine.search.registries.WEIGHTINGS`, like those below."""
+    """Return the weights of `mgda`.
+
+    This function and those below have the signature that `Weighting.function` requires, so some of their arguments are unused.
+    """
     return mgda(gramian)
 
 
 def equal(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """Return 1 / m for each."""
+    """Return the weight 1 / m for each of the m objectives."""
     return torch.full_like(gramian[0], 1 / len(names))
 
 
 def fixed(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """Return `natural_weight` for the natural objective; the others share the rest equally.
+    """Return `natural_weight` for the natural objective and equal shares of the rest for the others.
 
-    A single objective, or several without a natural one, share everything.
+    If there is a single objective or no natural one, all objectives share the weight 1 equally.
     """
     count = len(names)
     if count == 1 or "natural" not in names:
@@ -88,12 +96,15 @@ def fixed(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tenso
 
 
 def plain_sum(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """Return 1 for each."""
+    """Return the weight 1 for each objective."""
     return torch.ones_like(gramian[0])
 
 
 def adversarial_only(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """Share the weight 1 equally among the objectives that read adversarial images; among all where none does."""
+    """Share the weight 1 equally among the objectives that read adversarial images.
+
+    If no objective reads adversarial images, all objectives share the weight 1 equally.
+    """
     adversarial = [i for i, name in enumerate(names) if OBJECTIVES[name].adversarial]
     if not adversarial:
         return equal(gramian, names, natural_weight)

@@ -1,6 +1,8 @@
-"""Search methods, one folder each: `config.py` (no torch, registered here) and `method.py` (imported when a search runs).
+"""Search methods, one folder each.
 
-A new method is a new folder and one line below. Their order is that of lists: the three systems, then the baselines.
+A folder holds `config.py` (the settings, imported here, without torch) and `method.py` (imported when a search runs). To add a
+method, add a folder and one line below. The order of the lines is the order of the methods in lists. The three systems come
+first, then the baselines.
 """
 
 from engine.search.methods.arnas import config as _arnas  # noqa: F401

@@ -1,4 +1,4 @@
-"""The registry of search methods for page and command line. Imports no torch."""
+"""The registry of search methods, used by the page and the command line. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class Method:
     Attributes:
         name: registry name, for example "arnas".
         title: name in print, for example "ARNAS".
-        summary: one to three sentences on what it optimises and how.
-        source: paper, venue, arXiv number.
-        config: its configuration class.
-        implementation: "module:class", imported only when a search runs.
-        published: True if a paper fixes its settings; else the preset `paper` has our defaults.
-        year: year of publication; None if there is none.
+        summary: one to three sentences on what the method optimises and how.
+        source: paper, venue and arXiv number.
+        config: configuration class of the method.
+        implementation: class of the method as "module:class", imported only when a search runs.
+        published: True if a paper fixes the method's settings. Otherwise, the preset `paper` holds our defaults.
+        year: year of publication; None if the method has no publication.
     """
 
     name: str

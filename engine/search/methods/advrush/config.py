@@ -13,17 +13,18 @@ from engine.search.config import ADDED, GRADIENT_WEIGHTINGS, NaturalBilevelConfi
 from engine.search.methods.registry import METHODS, Method
 from engine.search.registries import FurtherObjective, NaturalWeighting
 
-RAMP_EPOCHS = 5  # epochs until h has its full length
+RAMP_EPOCHS = 5  # number of epochs in which h grows to its full length
 
 
 class AdvRushConfig(NaturalBilevelConfig):
-    """Settings of AdvRush: first-order DARTS, then min over alpha of L_natural + gamma Lambda, with naturally trained weights.
+    """Settings of AdvRush, which searches in two stages with naturally trained weights.
 
-    Lambda is the curvature of the loss around the images. The defaults are those of the released search code.
+    Stage 1 is first-order DARTS. Stage 2 minimises L_natural + gamma Lambda over alpha, where Lambda is the curvature of the loss
+    around the images. The defaults are those of the released search code.
 
-    Differs: the weights and alphas splits are disjoint and shuffled; the released code takes both from the whole training set in
-    its order, and every alphas batch from its beginning. BatchNorm's running statistics, which stage 2 reads, come from the
-    weights batches alone; in the released code they come from both batches.
+    Differs: the weights and alphas splits are disjoint and shuffled. The released code takes both batches from the whole training
+    set in its stored order, and takes every alphas batch from the beginning of the set. BatchNorm's running statistics, which
+    stage 2 reads, come from the weights batches alone. In the released code, they come from both batches.
     """
 
     epochs: int = setting(60, "Passes over the weights split.", group="Schedule", source="AdvRush code, README", ge=1, le=10_000)
@@ -70,7 +71,7 @@ class AdvRushConfig(NaturalBilevelConfig):
 
     @classmethod
     def weighs(cls, values: Mapping[str, Any]) -> bool:
-        """Return True: stage 2 has at least two objectives."""
+        """Return True, because stage 2 weighs at least two objectives."""
         return True
 
     @model_validator(mode="after")
@@ -86,12 +87,12 @@ class AdvRushConfig(NaturalBilevelConfig):
         return epoch >= self.warmup_epochs
 
     def radius(self, epoch: int) -> float:
-        """Return h in an epoch, counted from 0."""
+        """Return h, the length of the displacement in the curvature, in an epoch counted from 0."""
         grown = epoch if self.radius_growth == "search" else max(0, epoch - self.warmup_epochs)
         return self.curvature_radius * min(grown, RAMP_EPOCHS) / RAMP_EPOCHS
 
     def deviations(self) -> list[str]:
-        """Return changes to the curvature and its statistics in addition to the inherited deviations."""
+        """Return the inherited deviations and changes to curvature and BatchNorm's statistics, as phrases for the run name."""
         names = super().deviations()
         if self.radius_growth != "search":
             names.append("h grows in stage 2")

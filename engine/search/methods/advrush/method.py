@@ -1,16 +1,18 @@
-"""AdvRush: Mok, Na, Choe and Yoon, Searching for Adversarially Robust Neural Architectures, ICCV 2021, arXiv 2108.01289, with the
-mathematics of the released search code.
+"""AdvRush: Mok, Na, Choe and Yoon, Searching for Adversarially Robust Neural Architectures, ICCV 2021, arXiv 2108.01289.
+
+The mathematics is that of the released search code:
 
     stage 1:  min over alpha of  L(w, alpha)                                warm-up epochs: DARTS in first order
     stage 2:  min over alpha of  L(w, alpha) + gamma Lambda(w, alpha)       the epochs after them
 
-on natural images and the space of DARTS; Lambda is `engine.search.curvature`. In stage 2, Lambda and the weight step normalise by
-running statistics instead of the batch's, the latter by a slip of the released code (`AdvRushConfig` has a switch for each).
+All images are natural, and the search space is that of DARTS. Lambda is defined in `engine.search.curvature`. In stage 2, both
+Lambda and the weight step use BatchNorm's running statistics instead of batch statistics. In the weight step, this is a mistake
+of the released code. `AdvRushConfig` has a switch for each of the two.
 
-A step has 3 forward passes in stage 1 (see `engine.search.bilevel_method`) and 5 in stage 2. The two more compute the input
-gradients that Lambda compares, and the backward pass of Lambda goes through those gradients as well. A step of stage 2 takes 2.3
-times as long; on a CPU 8 times, since compiled kernels do all of stage 1 but neither Lambda nor running statistics (measured on
-digits, `quick`, one thread).
+A step takes 3 forward passes in stage 1 (see `engine.search.bilevel_method`) and 5 in stage 2. The two additional passes compute
+the input gradients that Lambda compares, and the backward pass of Lambda goes through these gradients. A step of stage 2 takes
+2.3 times as long as one of stage 1. On a CPU it takes 8 times as long, because compiled kernels do all of stage 1 but support
+neither Lambda nor running statistics (measured on digits, `quick`, one thread).
 """
 
 from __future__ import annotations
@@ -28,13 +30,13 @@ from engine.search.registries import OBJECTIVES, Objective
 
 
 class AdvRush(WeighedBilevelMethod[AdvRushConfig]):
-    """AdvRush, with the mathematics that the module describes."""
+    """The search method AdvRush, with the mathematics given in the module docstring."""
 
     cell_kinds = ("normal", "reduce")
     primitives = (NONE, *PRIMITIVES)
 
     def objectives(self) -> tuple[Objective, ...]:
-        """Return L; in stage 2 also gamma Lambda and the added objectives."""
+        """Return L in stage 1. In stage 2, return L, gamma Lambda and the added objectives."""
         natural = OBJECTIVES["natural"]
         if not self.config.has_curvature(self.epoch):
             return (natural,)
@@ -42,7 +44,7 @@ class AdvRush(WeighedBilevelMethod[AdvRushConfig]):
 
     @property
     def stage(self) -> str:
-        """Stage 1 or 2, with the epoch at which they change."""
+        """Description of the present stage, 1 or 2, with the epoch at which the stages change."""
         warmup = self.config.warmup_epochs  # readers count epochs from 1
         if not self.config.has_curvature(self.epoch):
             return f"Stage 1 of 2: natural loss only, until epoch {warmup}"
@@ -50,7 +52,10 @@ class AdvRush(WeighedBilevelMethod[AdvRushConfig]):
         return f"Stage 2 of 2: {losses}, since epoch {warmup + 1}"
 
     def bound(self, objective: Objective, images: StepImages) -> Objective:
-        """Return the objective on a step's images; Lambda with the h of the epoch and by the statistics that are set."""
+        """Return the objective with the supernet and the images of a step filled in.
+
+        The curvature also gets the h of the present epoch and the BatchNorm statistics that the configuration selects.
+        """
         made = super().bound(objective, images)
         if objective.name != "curvature":
             return made
@@ -59,7 +64,7 @@ class AdvRush(WeighedBilevelMethod[AdvRushConfig]):
         return in_evaluation_mode(made, self.buffers) if self.config.curvature_statistics == "running" else made
 
     def training_objective(self, x: Tensor, y: Tensor) -> Objective:
-        """Return the natural loss of a batch, in stage 2 by the statistics that are set."""
+        """Return the natural loss of a batch. In stage 2, it uses the BatchNorm statistics that the configuration selects."""
         made = super().training_objective(x, y)
         in_evaluation = self.config.has_curvature(self.epoch) and self.config.weights_statistics == "running"
         return in_evaluation_mode(made, self.buffers) if in_evaluation else made

@@ -11,9 +11,10 @@ from engine.search.methods.registry import METHODS, Method
 
 
 class ArnasConfig(RobustBilevelConfig):
-    """Settings of ARNAS: min over alpha of (L_natural, lambda L_adversarial) by MGDA, with adversarially trained weights.
+    """Settings of ARNAS, which minimises (L_natural, lambda L_adversarial) over alpha by MGDA.
 
-    The defaults are those of the released search code. A changed setting of the group "Deviations" shows in the run's name.
+    The weights are trained adversarially. The defaults are those of the released search code. If a setting of the group
+    "Deviations" is changed, the name of the run says so.
     """
 
     adversarial_lambda: float = setting(

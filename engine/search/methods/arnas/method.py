@@ -1,9 +1,10 @@
-"""ARNAS: Ou, Feng and Sun, Towards Accurate and Robust Architectures via Neural Architecture Search, CVPR 2024,
-arXiv 2405.05502, with the mathematics of the released search code.
+"""ARNAS: Ou, Feng and Sun, Towards Accurate and Robust Architectures via Neural Architecture Search (CVPR 2024).
+
+The source is arXiv 2405.05502, with the mathematics of the released search code:
 
     min over alpha of (L_nat(w', alpha), lambda L_adv(w', alpha)),    w' one SGD step of L_adv on the weights batch
 
-One step, with PGD of k steps and for each of the two batches x_adv made on the current (w, alpha):
+In each step, PGD with k steps makes adversarial images of both batches, at the current (w, alpha):
 
 | what                                                                     | passes | backward computes        |
 |--------------------------------------------------------------------------|--------|--------------------------|
@@ -15,13 +16,13 @@ One step, with PGD of k steps and for each of the two batches x_adv made on the 
 | natural weights batch: BatchNorm buffers and training accuracy           | 1      | nothing                  |
 | weight step: SGD on L_adv at (w, new alpha)                              | 1      | weight gradient          |
 
-2 k + 9 forward passes (23 for PGD-7) and 2 k + 8 backward passes. First order drops the training gradient and the four
-finite differences: 2 k + 4 and 2 k + 3. On a CPU with at least two threads the two attacks run side by side, then the two
-unrolled gradients, then the last two passes; only the training gradient runs alone. On a GPU an attack is one CUDA graph and
-every other pass one of four.
+A step has 2 k + 9 forward passes (23 for PGD-7) and 2 k + 8 backward passes. First order leaves out the training gradient and the
+four finite differences, so it has 2 k + 4 forward and 2 k + 3 backward passes. On a CPU with at least two threads, the two
+attacks run side by side, then the two unrolled gradients, then the last two passes. Only the training gradient runs alone. On a
+GPU, an attack is one CUDA graph, and every other pass uses one of four graphs.
 
-Differs: only the pass on natural images updates BatchNorm's running statistics. The released code lets every pass,
-attacks included, update them but never reads them, so weights and alphas are unaffected.
+Differs: only the pass on natural images updates BatchNorm's running statistics. In the released code, every pass updates them,
+attacks included. That code never reads the running statistics, so weights and alphas are unaffected.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ __all__ = ["Arnas", "Proposal"]
 
 
 class Arnas(RobustBilevelMethod[ArnasConfig]):
-    """ARNAS, with the mathematics and the cost that the module describes."""
+    """The search method ARNAS, with the mathematics and the cost given in the module docstring."""
 
     cell_kinds = ("robust", "reduce", "accurate")
 

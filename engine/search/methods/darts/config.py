@@ -11,10 +11,10 @@ from engine.search.methods.registry import METHODS, Method
 
 
 class DartsConfig(NaturalBilevelConfig):
-    """Settings of DARTS: min over alpha of L_natural(w'), with naturally trained weights.
+    """Settings of DARTS, which minimises L_natural(w') over alpha, with naturally trained weights.
 
-    The defaults are those of the paper's search on CIFAR-10. Where the released code differs, they are the code's: the learning
-    rate of the weights ends at 0.001, not at zero.
+    The defaults are those of the paper's search on CIFAR-10. Where the released code differs from the paper, they are those of
+    the code. For example, the learning rate of the weights ends at 0.001 instead of zero.
     """
 
     batch_size: int = setting(64, "Images per step, drawn from each of the weights and alphas splits.", group="Schedule",

@@ -2,9 +2,9 @@
 
     min over alpha of L(w', alpha) on the alphas batch,    w' one SGD step of L on the weights batch (first order: w' = w)
 
-on natural images throughout and with the paper's eight primitives, including "none", which no derived cell keeps. A step has 6
-forward passes, 3 in first order (see `engine.search.bilevel_method`). The published step has one less: its weight step's own pass
-updates BatchNorm's running statistics, by the same amounts.
+All images are natural. The operations are the paper's eight primitives, including "none", which no derived cell keeps. A step has
+6 forward passes, or 3 in first order (see `engine.search.bilevel_method`). The published step has one pass less, because its
+weight step also updates BatchNorm's running statistics. Here a separate pass updates them, by the same amounts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from engine.search.registries import OBJECTIVES, Objective
 
 
 class Darts(WeighedBilevelMethod[DartsConfig]):
-    """DARTS, with the mathematics that the module describes."""
+    """The search method DARTS, with the mathematics given in the module docstring."""
 
     cell_kinds = ("normal", "reduce")
     primitives = (NONE, *PRIMITIVES)

@@ -1,8 +1,8 @@
 """Settings of DSARA (arXiv 2212.14049, 2023). Imports no torch.
 
 The code that trains and attacks DSARA's network is public (in-situflash/DSARA), and so is its genotype, whose cells are those of
-ARNAS's genotype. The search code is not public. Only the abstract and the start of the introduction of the paper were available;
-they describe the two stages in words. All other settings are our own defaults, mostly those of ARNAS, its successor.
+ARNAS's genotype. The search code is not public. Of the paper, we had only the abstract and the start of the introduction, which
+describe the two stages in words. All other settings are our own defaults, mostly those of ARNAS, DSARA's successor.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from engine.search.methods.registry import METHODS, Method
 
 
 class DsaraConfig(RobustBilevelConfig):
-    """Settings of DSARA: L_adversarial alone, then (L_natural, lambda L_adversarial) by MGDA, adversarially trained weights."""
+    """Settings of DSARA, which searches in two stages with adversarially trained weights.
+
+    Stage 1 minimises L_adversarial alone over alpha. Stage 2 minimises (L_natural, lambda L_adversarial) by MGDA.
+    """
 
     placement: PlacementName = placement_setting(
         "accurate_first", "", "Known of DSARA: accurate and robust networks prefer different cells near the input and near the "
@@ -62,11 +65,11 @@ class DsaraConfig(RobustBilevelConfig):
         return self
 
     def stage(self, epoch: int) -> int:
-        """Return the stage, 1 or 2, of an epoch counted from 0."""
+        """Return the number of the stage, 1 or 2, to which an epoch belongs. Epochs count from 0."""
         return 1 if epoch <= self.switch_epoch else 2
 
     def deviations(self) -> list[str]:
-        """Return a change of the solver in addition to the inherited deviations."""
+        """Return the inherited deviations, and the solver if it was changed, as phrases for the run name."""
         apart = self.solver == "first_order_weights" and self.unrolled
         return super().deviations() + (["first-order weights"] if apart else [])
 

@@ -3,9 +3,10 @@
     stage 1:  min over alpha of  L_adv(w', alpha)                                 epochs 0..switch
     stage 2:  min over alpha of (L_nat(w', alpha), lambda L_adv(w', alpha))       by MGDA, the epochs after it
 
-w' is one SGD step of L_adv on the weights batch, in both stages. The search code is not public: the two stages are known; search
-space, attack, optimisers and solver are those of ARNAS, and without stage 1 the two are the same. A step of stage 1 has
-2 k + 6 forward passes with PGD of k steps, one of stage 2 has 2 k + 9 (see `engine.search.bilevel_method`).
+In both stages, w' is one SGD step of L_adv on the weights batch. The search code is not public, and only the two stages are
+known. Search space, attack, optimisers and solver are those of ARNAS. Without stage 1 and with the same lambda, DSARA therefore
+equals ARNAS. With PGD of k steps, a step has 2 k + 6 forward passes in stage 1 and 2 k + 9 in stage 2 (see
+`engine.search.bilevel_method`).
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from engine.search.registries import OBJECTIVES, Objective
 
 
 class Dsara(RobustBilevelMethod[DsaraConfig]):
-    """DSARA, with the mathematics that the module describes."""
+    """The search method DSARA, with the mathematics given in the module docstring."""
 
     cell_kinds = ("robust", "reduce", "accurate")
 
     def objectives(self) -> tuple[Objective, ...]:
-        """Return L_adv in stage 1; L_nat, lambda L_adv and the added objectives in stage 2."""
+        """Return L_adv in stage 1. In stage 2, return L_nat, lambda L_adv and the added objectives."""
         robust = OBJECTIVES[self.config.robust_objective]
         if self.config.stage(self.epoch) == 1:
             return (robust,)
@@ -34,7 +35,7 @@ class Dsara(RobustBilevelMethod[DsaraConfig]):
 
     @property
     def stage(self) -> str:
-        """Stage 1 or 2, with the epoch at which they change."""
+        """Description of the present stage, 1 or 2, with the epoch at which the stages change."""
         switch = self.config.switch_epoch + 1  # readers count epochs from 1
         if self.config.stage(self.epoch) == 1:
             return f"Stage 1 of 2: adversarial loss only, until epoch {switch}"
@@ -52,9 +53,11 @@ class Dsara(RobustBilevelMethod[DsaraConfig]):
 
     def _architecture_gradients(self, passes: Bilevel, training: Objective, objectives: tuple[Objective, ...],
                                 learning_rate: float) -> ArchitectureGradients:
-        """Compute weights from the gradients at (w, alpha), then one unrolled gradient of the weighted sum of losses.
+        """Compute the architecture gradients with the solver that the configuration selects.
 
-        The gradients of that sum at w' are the weighted sums of the losses' own, and one finite difference serves all.
+        With first_order_weights, the gradients at (w, alpha) determine the weights of the losses. The weighted sum of the losses
+        then gets a single unrolled gradient. Its gradients at w' are weighted sums of the losses' own gradients, so one finite
+        difference serves all losses.
         """
         if not self._weighs_first_order():
             return super()._architecture_gradients(passes, training, objectives, learning_rate)

@@ -17,10 +17,11 @@ CODE = "E2RNAS code of 2020-11"
 
 
 class E2rnasConfig(BilevelConfig):
-    """Settings of E2RNAS: min over alpha of (L_natural, parameters) by MGDA, weights trained on one-step adversarial images.
+    """Settings of E2RNAS, which minimises (L_natural, number of parameters) over alpha by MGDA.
 
-    The defaults are those of the released main runs (CIFAR-10, L = 1e6), including the code's mistakes; each correction is a
-    setting of the group "Deviations". The later method of the same name (2021, IJCNN 2022; five objectives) is e2rnas2021.
+    The weights are trained on one-step adversarial images. The defaults are those of the released main runs (CIFAR-10, L = 1e6),
+    including the code's mistakes. Each correction is a setting of the group "Deviations". The later method of the same name
+    (2021, IJCNN 2022, with five objectives) is e2rnas2021.
     """
 
     batch_size: int = setting(64, "Images per step, drawn from each of the weights and alphas splits.", group="Schedule",
@@ -72,7 +73,7 @@ class E2rnasConfig(BilevelConfig):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},
         "scout": {"epochs": 10},
-        # L and U at the same quantile of the count's range as 1e6 at 16 channels and 8 layers.
+        # L and U have the same quantile of the count's range as 1e6 has at 16 channels and 8 layers.
         "quick": {"channels": 8, "layers": 5, "epochs": 16, "batch_size": 40, "alpha_learning_rate": 0.05,
                   "size_lower": 2.19e5, "size_upper": 2.19e5, "threads": 2},
         "smoke": {"channels": 4, "layers": 4, "epochs": 1, "steps_per_epoch": 2, "batch_size": 8, "images": 64},
@@ -87,18 +88,21 @@ class E2rnasConfig(BilevelConfig):
         return self
 
     def inert(self) -> set[str]:
-        """Return the limits that the size loss does not use."""
+        """Return the size limits that have no effect, because the selected size loss does not use them."""
         return ({"size_lower"} if self.size_bound not in READ_LOWER else set()) | (
             {"size_upper"} if self.size_bound not in READ_UPPER else set())
 
     @classmethod
     def of_record(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the recorded settings of a run; in runs older than the setting `halves`, sum meant today's plain_sum."""
+        """Return the recorded settings of a run in today's terms.
+
+        In runs older than the setting `halves`, the weighting sum meant today's plain_sum.
+        """
         is_older = values.get("weighting") == "sum" and "halves" not in values
         return super().of_record(values) | ({"weighting": "plain_sum"} if is_older else {})
 
     def deviations(self) -> list[str]:
-        """Return changes to size loss, weighting and solver in addition to the inherited deviations."""
+        """Return the inherited deviations and any changes to size loss, weighting and solver, as phrases for the run name."""
         names = super().deviations()
         if self.size_bound != "min":
             names.append(f"size bound {self.size_bound}")

@@ -1,9 +1,10 @@
-"""E2RNAS as first published: arXiv 2011.09820, 2020, with the mathematics of the released search code of that November.
+"""E2RNAS as first published: arXiv 2011.09820, 2020, with the mathematics of the search code released in November 2020.
 
     min over alpha of (L(w', alpha), max(1, L_min - N(alpha))),    w' one SGD step of the natural loss L on the weights batch
 
-on DARTS's search space. The weights themselves are trained on x_adv = x + clip(u + 1.25 epsilon sign(grad_x L(x)), +-epsilon)
-in 0..1, u uniform in [-epsilon, epsilon], with the gradient taken at the natural x and the new alphas. One step:
+The search space is that of DARTS. N is the number of parameters. The weights themselves are trained on the adversarial images
+x_adv = x + clip(u + 1.25 epsilon sign(grad_x L(x)), +-epsilon), kept in 0..1, with u uniform in [-epsilon, epsilon]. The gradient
+is taken at the natural x and the new alphas. One step:
 
 | what                                                                       | passes | backward computes            |
 |----------------------------------------------------------------------------|--------|------------------------------|
@@ -14,11 +15,12 @@ in 0..1, u uniform in [-epsilon, epsilon], with the gradient taken at the natura
 | natural weights batch: attack direction, BatchNorm buffers, train accuracy | 1      | image gradient               |
 | weight step: SGD on L(x_adv) at (w, new alpha)                             | 1      | weight gradient              |
 
-6 passes; first order 3. The solver sees gradients at w' without implicit terms. Only L depends on w', so the implicit term is
-that of L times its factor.
+A step has 6 forward passes, or 3 in first order. The solver sees the gradients at w' without implicit terms (the parts that go
+through w'). Only L depends on w', so the implicit term of the weighted sum is the implicit term of L times the factor of L.
 
-The released code never clears the unrolled network's gradients: the solver sees g1 and g1 + g2, and alphas descend
-(1 + c1) g1 + (1 + c2) g2. Its ablation without MGDA, `weighting` sum, has c1 = c2 = 1: alphas descend 2 (g1 + g2).
+The released code never clears the unrolled network's gradients. As a result, the solver sees g1 and g1 + g2 instead of g1 and g2,
+and the alphas descend (1 + c1) g1 + (1 + c2) g2. In the code's ablation without MGDA (`weighting` sum), c1 = c2 = 1, so the
+alphas descend 2 (g1 + g2).
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ STEP_IN_RADII = 1.25  # released code, after Wong, Rice and Kolter 2020 (arXiv 2
 
 
 class E2rnas(BilevelMethod[E2rnasConfig]):
-    """E2RNAS of 2020, with the mathematics and the cost that the module describes."""
+    """The search method E2RNAS of 2020, with the mathematics and the cost given in the module docstring."""
 
     cell_kinds = ("normal", "reduce")
     primitives = (NONE, *PRIMITIVES)
@@ -53,11 +55,11 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
     _inert_at_start = False
 
     def objectives(self) -> tuple[Objective, ...]:
-        """Return the natural loss and the size."""
+        """Return the natural loss and the size objective."""
         return OBJECTIVES["natural"], self.size
 
     def inner_attack(self) -> InnerAttack:
-        """Return radius and step of the attack on the weights batch."""
+        """Return the one-step attack on the weights batch."""
         epsilon = self.config.training_epsilon
         return InnerAttack(epsilon, STEP_IN_RADII * epsilon, 1, True)
 
@@ -66,12 +68,16 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
 
     @property
     def passes_per_step(self) -> int:
-        """Forward passes of one step."""
+        """Number of forward passes in one step."""
         return self.architecture_passes() + 2
 
     @property
     def notices(self) -> list[str]:
-        """A notice if the size objective is inert from the first step on, and those of every method."""
+        """Notices for the reader of the run.
+
+        The first one says that the size objective is inert (its gradient is zero), if this was so in the first step. The others
+        are those of every bilevel method.
+        """
         inert = [f"{inert_notice('parameters')} At its default bound the released code does the same."] * self._inert_at_start
         return [*inert, *super().notices]
 
@@ -86,7 +92,7 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
 
     @cached_property
     def size(self) -> Objective:
-        """The second objective, with its table as input and its bounds as constants."""
+        """The size objective, with its table as input and its bounds as constants."""
         anatomy, settings = (self.supernet.cells, self.supernet.kinds, self.supernet.primitives), self.config
         table, bounds = published_parameters(*anatomy), (settings.size_lower, settings.size_upper)
         if settings.parameter_count == "modules":
@@ -96,7 +102,7 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
 
     def _propose(self, passes: Bilevel, train_batch: Batch, alpha_batch: Batch, starts: tuple[Tensor | None, ...],
                  learning_rate: float, out_of_distribution: Tensor | None) -> Proposal:
-        """Compute a step in the order of the released code: alphas, the attack at the new alphas, weights."""
+        """Compute a step in the order of the released code: the alphas, then the attack at the new alphas, then the weights."""
         assert starts[0] is not None
         now, attack, (x, y) = self._state, self.inner_attack(), train_batch
         self.activity = "architecture gradients"
@@ -146,7 +152,10 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
         return gramian, weights
 
     def _natural_pass(self, passes: Bilevel, x: Tensor, y: Tensor, alphas: Tensor) -> tuple[Tensor, ...]:
-        """Return the image gradient and the accuracy on natural images, and the running statistics after them."""
+        """Return the gradient of the loss with respect to the images, the accuracy, and the updated running statistics.
+
+        All three come from one pass on the natural images of the weights batch.
+        """
         self.activity = "natural weights batch"
 
         def forward(x: Tensor, y: Tensor, weights: Tensor, alphas: Tensor, buffers: Tensor) -> tuple[Tensor, ...]:

@@ -18,11 +18,11 @@ CODE = "E2RNAS code of 2021-03"
 
 
 class E2rnas2021Config(OutOfDistributionConfig, BilevelConfig):
-    """Settings of E2RNAS of 2021: min over alpha of five losses by MGDA.
+    """Settings of E2RNAS of 2021, which minimises five losses over alpha by MGDA.
 
-    Weights are trained on natural and out-of-distribution images, and on adversarial ones only if training_adversarial_weight is
-    above 0. The defaults are those of the released main run on CIFAR-10 (abs40_gnl2), including the code's mistakes; each
-    correction is a setting of the group "Deviations".
+    The weights are trained on natural and out-of-distribution images. They are also trained on adversarial images if
+    training_adversarial_weight is above 0. The defaults are those of the released main run on CIFAR-10 (abs40_gnl2), including
+    the code's mistakes. Each correction is a setting of the group "Deviations".
     """
 
     batch_size: int = setting(64, "Images per step, drawn from each of the weights and alphas splits.", group="Schedule",
@@ -82,7 +82,7 @@ class E2rnas2021Config(OutOfDistributionConfig, BilevelConfig):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},
         "scout": {"epochs": 10},
-        # Targets at the same quantiles of the ranges of the counts as 4e5 and 4e8 at 16 channels and 8 layers.
+        # The targets have the same quantiles of the counts' ranges as 4e5 and 4e8 have at 16 channels and 8 layers.
         "quick": {"channels": 8, "layers": 5, "epochs": 12, "batch_size": 40, "alpha_learning_rate": 0.05,
                   "parameters_lower": 8.86e4, "parameters_upper": 8.86e4, "macs_lower": 9.22e7, "macs_upper": 9.22e7,
                   "threads": 2},
@@ -100,16 +100,16 @@ class E2rnas2021Config(OutOfDistributionConfig, BilevelConfig):
         return self
 
     def inert(self) -> set[str]:
-        """Return the limits that the size losses do not use."""
+        """Return the size limits that have no effect, because the selected size losses do not use them."""
         return ({"parameters_lower", "macs_lower"} if self.size_bound not in READ_LOWER else set()) | (
             {"parameters_upper", "macs_upper"} if self.size_bound not in READ_UPPER else set())
 
     def training_share(self, epoch: int) -> float:
-        """Return the weight of the out-of-distribution average in the training loss of an epoch, counted from 0."""
+        """Return the weight of the out-of-distribution average in the weights' training loss, in an epoch counted from 0."""
         return self.training_out_of_distribution_weight * (epoch / self.epochs if self.training_out_of_distribution_grows else 1)
 
     def deviations(self) -> list[str]:
-        """Return changes to training, size losses, weighting and solver in addition to the inherited deviations."""
+        """Return the inherited deviations and any changes to training, size losses and weighting, as phrases for the run name."""
         names = super().deviations()
         if self.second_dataset not in (None, "", DATASETS[self.dataset].out_of_distribution):
             names.append(f"{image_source(self.second_dataset).title} as second dataset")

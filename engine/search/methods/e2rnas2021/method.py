@@ -1,13 +1,19 @@
-"""E2RNAS of 2021: IJCNN 2022, with the mathematics of the released search code of March 2021.
+"""E2RNAS of 2021: IJCNN 2022, with the mathematics of the search code released in March 2021.
 
     min over alpha of (L, L_adv, |P0 - P(alpha)| / 1e5, f KL / K, |M0 - M(alpha)| / 1e8),    w' one SGD step of L
 
-on DARTS's search space. L is the natural loss, L_adv that of x + clip(u + 1.25 epsilon sign(grad_x L(x)), +-epsilon) in 0..1 with
-u uniform in [-epsilon, epsilon], P and M expected parameters and multiply-adds, KL that of the uniform distribution from the
-prediction on out-of-distribution images, K the number of classes. All losses of w are at w'; the attack is made there too. The
-solver sees the gradients at w' without implicit terms, each divided by its norm; what alphas descend is the sum of the losses as
-they are, with the solver's weights plus 1e-7, and one implicit term for the sum. The weights themselves are trained on
-L + (e / E) KL / K in epoch e of E. One step:
+The search space is that of DARTS. The symbols are:
+
+- L is the natural loss.
+- L_adv is the loss of x + clip(u + 1.25 epsilon sign(grad_x L(x)), +-epsilon), kept in 0..1, with u uniform in
+  [-epsilon, epsilon].
+- P and M are the expected parameters and multiply-adds, P0 and M0 their targets.
+- KL is KL(uniform distribution || prediction) on out-of-distribution images, f its coefficient and K the number of classes.
+
+All losses that depend on weights are taken at w', and the attack is made there as well. The solver sees the gradients at w'
+without implicit terms, each divided by its norm. The alphas descend a weighted sum of the original losses, whose weights are
+those of the solver plus 1e-7. The sum has one implicit term (the part of its gradient that goes through w'). In epoch e of E, the
+network's weights are trained on L + (e / E) KL / K. One step:
 
 | what                                                                       | passes | backward computes               |
 |----------------------------------------------------------------------------|--------|---------------------------------|
@@ -19,8 +25,8 @@ L + (e / E) KL / K in epoch e of E. One step:
 | natural weights batch: BatchNorm buffers and training accuracy             | 1      | nothing                         |
 | weight step: L, and from the second epoch on KL                            | 1 or 2 | weight gradient                 |
 
-9 passes, 8 in the first epoch; first order 3 less. Training with the adversarial loss too takes 2 more. The solver runs on the
-CPU, which costs one more wait for a GPU in each step.
+A step has 9 forward passes, or 8 in the first epoch. First order takes 3 less. Training on the adversarial loss takes 2 more. The
+solver runs on the CPU, so on a GPU each step waits for the device once more.
 """
 
 from __future__ import annotations
@@ -54,30 +60,33 @@ from engine.search.size import (
 from engine.search.weighting import gramian_of, mgda, normalised
 
 STEP_IN_RADII = 1.25  # released code, after Wong, Rice and Kolter 2020 (arXiv 2001.03994)
-PARAMETERS_IN, MACS_IN = 1e5, 1e8  # units of the published losses
-FLOOR = 1e-7  # of the released code: added to what gradients are divided by, and to the solver's weights
-Gradients = tuple[Tensor, Tensor, Value]  # of the weights [n] and of alphas [k], and the loss
-# The released loop runs until its weights rest, which took up to 1,100 rounds in a search on digits. Frank-Wolfe may never rest
-# and ends after the intended number of rounds.
+PARAMETERS_IN, MACS_IN = 1e5, 1e8  # units of the published size losses
+FLOOR = 1e-7  # constant of the released code, added to the divisors of the gradients and to the solver's weights
+Gradients = tuple[Tensor, Tensor, Value]  # gradients with respect to weights [n] and alphas [k], and the loss
+# The released loop runs until its weights stop changing, which took up to 1,100 rounds in a search on digits. The weights of
+# Frank-Wolfe may never stop changing, so it ends after the intended number of rounds.
 ITERATIVE: dict[str, Callable[[np.ndarray], Solution]] = {
     "projected_gradient": partial(projected_gradient, rounds=10_000), "frank_wolfe": frank_wolfe}
 
 
 class E2rnas2021(BilevelMethod[E2rnas2021Config]):
-    """E2RNAS of 2021, with the mathematics and the cost that the module describes."""
+    """The search method E2RNAS of 2021, with the mathematics and the cost given in the module docstring."""
 
     cell_kinds = ("normal", "reduce")
     primitives = (NONE, *PRIMITIVES)
     _told: tuple[str, ...] = ()
 
     def objectives(self) -> tuple[Objective, ...]:
-        """Return the five losses in the order of the released code, which decides between equal pairs."""
+        """Return the five losses in the order of the released code.
+
+        The order matters, because the solver starts from the best pair of losses and takes the first of equally good pairs.
+        """
         parameters, macs = self.sizes
         uniform = OBJECTIVES["out_of_distribution"].times(self.config.out_of_distribution_factor / self.supernet.classes)
         return OBJECTIVES["natural"], OBJECTIVES["adversarial"], parameters, uniform, macs
 
     def inner_attack(self) -> InnerAttack:
-        """Return radius and step of the one-step attack."""
+        """Return the one-step attack of the adversarial loss."""
         epsilon = self.config.attack_epsilon
         return InnerAttack(epsilon, STEP_IN_RADII * epsilon, 1, True)
 
@@ -86,13 +95,13 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
 
     @property
     def passes_per_step(self) -> int:
-        """Forward passes of one step of the present epoch."""
+        """Number of forward passes in one step of the present epoch."""
         training = 1 + bool(self.config.training_share(self.epoch)) + 2 * bool(self.config.training_adversarial_weight)
         return self.architecture_passes() + 1 + training
 
     @property
     def notices(self) -> list[str]:
-        """Notices on the size objectives, from the first step on, and those of every method."""
+        """Notices on the size objectives, given after the first step, followed by those of every bilevel method."""
         return [*self._told, *super().notices]
 
     def take(self, proposal: Proposal) -> StepReport:
@@ -104,7 +113,11 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
         return report
 
     def _about(self, size: Objective, alphas: Tensor, norm: float) -> str:
-        """Return the notice that a size objective is inert, or of its first count and its target; "" without a target."""
+        """Return a notice on a size objective, or "" if there is nothing to say.
+
+        The notice says that the objective is inert (its gradient has the norm 0). With the bound abs, it otherwise states the
+        count at the first step and the target.
+        """
         name, unit = {"parameters": ("parameters", PARAMETERS_IN), "macs": ("MACs", MACS_IN)}[size.name]
         if norm == 0:
             return inert_notice(name)
@@ -120,7 +133,10 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
 
     @cached_property
     def sizes(self) -> tuple[Objective, Objective]:
-        """Parameters and MACs, with their tables as inputs and their bounds as constants, in the published units."""
+        """The size objectives, on parameters and MACs.
+
+        Their inputs are the tables of the counts and their constants the bounds, both in the published units (1e5 and 1e8).
+        """
         anatomy, settings = (self.supernet.cells, self.supernet.kinds, self.supernet.primitives), self.config
         of_parameters = (settings.parameters_lower, settings.parameters_upper)
         table, bounds = published_macs(*anatomy), (settings.macs_lower, settings.macs_upper)
@@ -137,7 +153,10 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
                 size("macs", table, bounds, MACS_IN, "MACs"))
 
     def weigh(self, gradients: Tensor, losses: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Return the Gramian of the normalised gradients and the solver's weights plus 1e-7, or those of another weighting."""
+        """Return the Gramian of the normalised gradients, and the weights of the configured weighting.
+
+        As in the released code, the weights from an iterative MGDA solver are raised by 1e-7.
+        """
         gramian = normalised(gramian_of(gradients), losses, self.config.gradient_normalisation, FLOOR)
         if self.config.weighting != "mgda":
             return gramian, WEIGHTINGS[self.config.weighting].function(gramian, names, 0.5)
@@ -148,7 +167,7 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
 
     def _propose(self, passes: Bilevel, train_batch: Batch, alpha_batch: Batch, starts: tuple[Tensor | None, ...],
                  learning_rate: float, out_of_distribution: Tensor | None) -> Proposal:
-        """Compute a step in the order of the released code: alphas, then the weights at the new alphas."""
+        """Compute a step in the order of the released code: first the alphas, then the weights at the new alphas."""
         assert out_of_distribution is not None and starts[1] is not None
         now, (x, y), start = self._state, train_batch, starts[1]
         training = self.training_objective(x, y)
@@ -174,7 +193,10 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
 
     def _natural_and_adversarial(self, passes: Bilevel, batch: Batch, start: Tensor,
                                  weights: Tensor) -> tuple[Gradients, tuple[Gradients, Tensor]]:
-        """Compute the gradients of L, and of L_adv with its images, at these weights; the attack costs no pass."""
+        """Compute the gradients of L and L_adv at the given weights, and the adversarial images of L_adv.
+
+        The attack needs no pass of its own, because the pass of L also gives the gradient with respect to the images.
+        """
         (x, y), attack, alphas = batch, self.inner_attack(), self._state.alphas
         of_weights, of_alphas, direction, loss, correct = passes.one_pass(
             ("wax", self.supernet), partial(_all_gradients, self.supernet), x, y, weights, alphas)
@@ -184,7 +206,12 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
 
     def _weighted(self, passes: Bilevel, training: Objective, parts: Sequence[Gradients | tuple[Tensor, Value]],
                   learning_rate: float) -> ArchitectureGradients:
-        """Weigh the five losses. parts: gradients and values; sizes, which do not depend on w', lack the first gradient."""
+        """Weigh the five losses and compute the gradient that the alphas descend.
+
+        Args:
+            parts: gradients with respect to weights and alphas, and the value, of each loss. The two size losses do not depend on
+                w', so they have no gradient with respect to weights.
+        """
         now, settings, objectives = self._state, self.config, self.objectives()
         raw, values = torch.stack([part[-2] for part in parts]), tuple(part[-1] for part in parts)
         gradients, gramian, weights = self._weighed(raw, values, objectives)
@@ -199,7 +226,13 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
 
     def _training_gradient(self, passes: Bilevel, training: Objective, uniform: Objective, start: Tensor | None,
                            alphas: Tensor) -> tuple[Tensor, Value, Tensor | None]:
-        """Compute gradient [n] and value of the loss of the weight step, and its adversarial images; one pass for each batch."""
+        """Compute the gradient [n] and the value of the weight step's loss, and its adversarial images if it uses any.
+
+        Takes one pass for the natural batch, one for out-of-distribution images and two for adversarial images, if they are used.
+
+        Args:
+            start: random start of the attack on the weights batch; None trains without adversarial images.
+        """
         gradient, (loss, correct) = self._weight_step_gradient(passes, training, alphas)
         if share := self.config.training_share(self.epoch) / self.supernet.classes:
             of_uniform, value = self._weight_step_gradient(passes, uniform, alphas)
@@ -213,7 +246,10 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
         return gradient, Value(loss, correct), x_adv
 
     def _fast_attack(self, passes: Bilevel, training: Objective, start: Tensor, alphas: Tensor) -> Tensor:
-        """Make Fast-AT's images: one step from a random start, which is kept in 0..1 too. One pass."""
+        """Make adversarial images as Fast-AT does, by one step from a random start, in one pass.
+
+        Both the random start and the result are kept in 0..1.
+        """
         attack, (x, y) = self.inner_attack(), training.inputs
         self.activity = "attack on the weights batch"
         begin = project(x + start.to(x), x, attack.epsilon, attack.clip)
@@ -222,7 +258,7 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
 
 
 def _all_gradients(network: FunctionalNetwork, x: Tensor, y: Tensor, weights: Tensor, alphas: Tensor) -> tuple[Tensor, ...]:
-    """Return the gradients of the natural loss with respect to weights, alphas and images, the loss and the accuracy."""
+    """Return the gradients of the natural loss with respect to weights, alphas and images, then the loss and the accuracy."""
     x, weights, alphas = (tensor.detach().requires_grad_(True) for tensor in (x, weights, alphas))
     logits = network.logits(x, weights, alphas)
     loss = F.cross_entropy(logits, y)

@@ -14,7 +14,10 @@ from engine.search.methods.registry import METHODS, Method
 
 
 class PcDartsConfig(NaturalBilevelConfig):
-    """Settings of PC-DARTS: min over alpha and beta of L_natural(w), first order. Defaults: the published search on CIFAR-10."""
+    """Settings of PC-DARTS, which minimises L_natural(w) over alpha and beta in first order.
+
+    The defaults are those of the published search on CIFAR-10.
+    """
 
     batch_size: int = setting(256, "Images per step, drawn from each of the weights and alphas splits.", group="Schedule",
                               source="PC-DARTS code", ge=2, le=8192)
@@ -70,11 +73,11 @@ class PcDartsConfig(NaturalBilevelConfig):
         return self
 
     def supernet_settings(self) -> dict[str, Any]:
-        """Return the partial channels and edge weights in addition to the inherited arguments."""
+        """Return the inherited arguments of the supernet, plus partial channels and edge weights."""
         return super().supernet_settings() | {"partial": self.partial, "edge_weights": self.edge_weights}
 
     def deviations(self) -> list[str]:
-        """Return missing edge weights in addition to the inherited deviations."""
+        """Return the inherited deviations, and "no edge weights" if the edge weights are off, as phrases for the run name."""
         return super().deviations() + ([] if self.edge_weights else ["no edge weights"])
 
 

@@ -2,9 +2,10 @@
 
     min over (alpha, beta) of L(w, alpha, beta) on the alphas batch,    w trained with SGD on the weights batches
 
-on a supernet of partial channels with edge weights (`engine.space.partial`), with natural images throughout and DARTS's eight
-primitives. Betas follow the alphas in one flat vector and share its Adam. In the warm-up, alphas, betas, Adam's moments and its
-count of steps rest. A step has 3 forward passes, 2 in the warm-up and 6 if unrolled.
+The supernet has partial channels and edge weights (`engine.space.partial`). All images are natural, and the operations are
+DARTS's eight primitives. The betas (edge weights before the softmax) follow the alphas in one flat vector, and one Adam updates
+both. In the warm-up, alphas, betas and Adam's state stay unchanged, including its count of steps. A step has 3 forward passes, 2
+in the warm-up and 6 in second order.
 """
 
 from __future__ import annotations
@@ -16,18 +17,21 @@ from engine.search.registries import OBJECTIVES, Objective
 
 
 class PcDarts(WeighedBilevelMethod[PcDartsConfig]):
-    """PC-DARTS, with the mathematics that the module describes."""
+    """The search method PC-DARTS, with the mathematics given in the module docstring."""
 
     cell_kinds = ("normal", "reduce")
     primitives = (NONE, *PRIMITIVES)
 
     def objectives(self) -> tuple[Objective, ...]:
-        """Return the natural loss and the added objectives; nothing in the warm-up."""
+        """Return the natural loss and the added objectives. In the warm-up, return no objectives."""
         return () if self.epoch < self.config.warmup_epochs else (OBJECTIVES["natural"], *self.added_objectives())
 
     @property
     def stage(self) -> str:
-        """Warm-up or search, with the epoch at which they change; empty without a warm-up."""
+        """Description of the present stage, warm-up or search, with the epoch at which they change.
+
+        It is empty if there is no warm-up.
+        """
         last = self.config.warmup_epochs  # readers count epochs from 1
         if not last:
             return ""

@@ -1,6 +1,6 @@
 """Settings of random search. Imports no torch.
 
-No paper fixes them: the defaults are our own, or ARNAS's where a source is named.
+No paper fixes these settings. A default is that of ARNAS if its source names ARNAS, and otherwise our own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from engine.search.methods.registry import METHODS, Method
 
 
 class RandomSearchConfig(SearchConfig):
-    """Settings of random search: n random genotypes, each trained adversarially for a few epochs, measured and ranked."""
+    """Settings of random search: n random genotypes are each trained adversarially for a few epochs, measured and ranked."""
 
     on_supernet: ClassVar[bool] = False
 
@@ -70,16 +70,22 @@ class RandomSearchConfig(SearchConfig):
 
     @property
     def candidate_epochs(self) -> int:
-        """Epochs of each candidate, at least 2; the last one measures."""
+        """Number of epochs of each candidate, at least 2. The last of them measures."""
         return self.epochs // self.candidates
 
     def deviations(self) -> list[str]:
-        """Return a changed ranking in addition to the inherited deviations. They are differences from our own defaults."""
+        """Return the inherited deviations, and the ranking if it was changed, as phrases for the run name.
+
+        These are differences from our own defaults, because no paper fixes the settings.
+        """
         ranking = {"adversarial": [], "natural": ["ranked by natural accuracy"], "none": ["unranked"]}[self.ranking]
         return super().deviations() + ranking
 
     def training_epoch(self, epoch: int) -> tuple[int, int]:
-        """Return (epoch within the training of the current candidate, number of its training epochs)."""
+        """Return the epoch within the training of the current candidate, and the number of its training epochs.
+
+        Both numbers are equal in the candidate's measuring epoch. Epochs count from 0.
+        """
         return epoch % self.candidate_epochs, self.candidate_epochs - 1
 
 

@@ -11,8 +11,10 @@ from engine.space.network import Network
 
 
 class FlatNetwork:
-    """A network as two flat vectors: weights [n], the parameters in their order, and buffers [m], mean and variance of every
-    BatchNorm in their order. Counters of batches are left out, since nothing reads them.
+    """A network whose state is read and written as two flat vectors.
+
+    The weights [n] are the parameters in the order of the network. The buffers [m] are mean and variance of every BatchNorm, also
+    in the order of the network. BatchNorm's counters of batches are left out, because nothing reads them.
 
     Attributes:
         network: the network itself.
@@ -33,13 +35,13 @@ class FlatNetwork:
         return _flat(self._statistics)
 
     def load(self, weights: Tensor, buffers: Tensor) -> None:
-        """Write both vectors into the network."""
+        """Write the flat weights [n] and buffers [m] into the network."""
         for flat, tensors in ((weights, self._parameters), (buffers, self._statistics)):
             for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
                 tensor.detach().copy_(part.view_as(tensor))
 
     def gradient(self, loss: Tensor) -> Tensor:
-        """Return the gradient [n] of a scalar that the network computed."""
+        """Return the gradient [n] of a scalar loss, computed by the network, with respect to the weights."""
         return _flat(torch.autograd.grad(loss, self._parameters))
 
 

@@ -1,23 +1,23 @@
-"""Random search: n architectures drawn uniformly (`sampling`), each trained adversarially on its own, measured, ranked.
+"""Random search: n architectures are drawn uniformly (`sampling`), trained adversarially one by one, measured and ranked.
 
     result = argmax over i of accuracy(PGD(x), y; w_i, a_i) on the select split,    a_1, ..., a_n uniform, independent
 
-w_i are the weights of the derived network of a_i after a short adversarial training on the weights split, of which one step
-is that of ARNAS's retraining without the auxiliary head:
+w_i are the weights of the network derived from a_i, after a short adversarial training on the weights split. A training step is
+that of ARNAS's retraining without the auxiliary head:
 
 | step                | what                                                                  | passes | backward computes |
 |---------------------|-----------------------------------------------------------------------|--------|-------------------|
-| training            | weights batch as it is, in training mode: BatchNorm, accuracy         | 1      | nothing           |
+| training            | natural weights batch, in training mode: BatchNorm, accuracy          | 1      | nothing           |
 |                     | PGD of k steps, in evaluation mode                                    | k      | input gradients   |
 |                     | weight step: SGD on the adversarial images' loss, in training mode    | 1      | weight gradient   |
-| measuring (last epoch of a candidate) | select batch as it is, in evaluation mode           | 1      | nothing           |
+| measuring (last epoch of a candidate) | natural select batch, in evaluation mode            | 1      | nothing           |
 |                     | PGD of m steps of epsilon/4, in evaluation mode                       | m      | input gradients   |
-|                     | its images, in evaluation mode                                        | 1      | nothing           |
+|                     | adversarial select batch, in evaluation mode                          | 1      | nothing           |
 
-A finished candidate is measured once on each image, and its correct answers are counted; no select image is ever trained on.
-Candidates share their random numbers: first weights, order and augmentation of the images, starts of PGD. More of the difference
-between two of them is then due to the architecture. The accuracy after a short training is a proxy of that after a full one, and
-the highest of n overstates its candidate.
+A trained candidate is measured once on each select image by counting its correct answers. No select image is ever used for
+training. All candidates use the same random numbers for first weights, order and augmentation of the images, and starts of PGD.
+More of the difference between two candidates is then due to the architecture. The accuracy after a short training is only a proxy
+for the accuracy after a full one. The highest of n accuracies overstates the accuracy of its candidate.
 """
 
 from __future__ import annotations
@@ -50,21 +50,21 @@ if TYPE_CHECKING:
     from engine.space.supernet import Supernet
 
 Batch = tuple[Tensor, Tensor]
-LAYOUT = "random search 2"  # of the checkpoint; 1 measured on the alphas split
+LAYOUT = "random search 2"  # of the checkpoint; searches with layout 1 measured on the alphas split
 
 
 @dataclass(frozen=True)
 class State:
-    """Everything that a step reads and replaces; its tensors are never changed in place.
+    """The state of a random search: everything that a step reads and replaces. Its tensors are never changed in place.
 
     Attributes:
-        seed: of the genotypes and of every candidate's first weights.
-        candidate: number of the candidate that has these weights, from 0.
-        weights, velocity: [n] weights and momentum buffer of SGD, in the order of the network's parameters.
+        seed: seed of the genotypes and of every candidate's first weights.
+        candidate: number of the current candidate, from 0.
+        weights, velocity: [n] weights and SGD's momentum buffer, in the order of the network's parameters.
         buffers: [m] running statistics of BatchNorm.
-        images, natural_correct, adversarial_correct: the candidate's measurement so far.
+        images, natural_correct, adversarial_correct: the current candidate's measurement so far, as numbers of images.
         candidates: finished candidates.
-        steps: completed steps, of all candidates.
+        steps: number of completed steps of all candidates together.
     """
 
     seed: int
@@ -80,12 +80,13 @@ class State:
 
 
 class RandomSearch:
-    """Random search, with the mathematics that the module describes.
+    """Random search as a `SearchMethod`, with the mathematics given in the module docstring.
 
     Attributes:
-        cell_kinds: as published; the architectures that are drawn have those of the supernet, which `placement` decides.
-        primitives: of the architectures that are drawn.
-        epoch: epoch of the next steps, from 0.
+        cell_kinds: default cell kinds. The drawn architectures have those of the supernet, which the setting `placement`
+            determines.
+        primitives: operations of the drawn architectures.
+        epoch: epoch of the next steps, counted from 0.
     """
 
     cell_kinds = ("robust", "reduce", "accurate")
@@ -94,7 +95,12 @@ class RandomSearch:
 
     def __init__(self, config: RandomSearchConfig, supernet: Supernet, *, device: torch.device | str,
                  dtype: torch.dtype = torch.float32, seed: int) -> None:
-        """supernet: only its kinds, classes, image shape and normalisation are read. seed: of all candidates."""
+        """Build the network of the first candidate with fresh weights.
+
+        Args:
+            supernet: a supernet of which only the cell kinds, classes, image shape and normalisation are read.
+            seed: seed of all candidates.
+        """
         self.config, self.supernet = config, supernet
         self.device, self.dtype = torch.device(device), dtype
         self.notices: list[str] = []
@@ -107,32 +113,35 @@ class RandomSearch:
 
     @property
     def weights(self) -> Tensor:
-        """[n] weights of the present candidate, in the order of its network's parameters."""
+        """Flat weights [n] of the present candidate, in the order of its network's parameters."""
         return self._state.weights
 
     @property
     def buffers(self) -> Tensor:
-        """[m] running statistics of BatchNorm of the present candidate."""
+        """Flat running statistics [m] of BatchNorm in the present candidate."""
         return self._state.buffers
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
-        """Measured candidates, oldest first."""
+        """Candidates measured so far, oldest first."""
         return self._state.candidates
 
     @property
     def steps(self) -> int:
-        """Completed steps."""
+        """Number of completed steps."""
         return self._state.steps
 
     @property
     def passes_per_step(self) -> int:
-        """Forward passes of one step of the present epoch."""
+        """Number of forward passes in one step of the present epoch."""
         return 2 + (self.config.ranking_steps if self._measures else self.config.attack_steps)
 
     @property
     def stage(self) -> str:
-        """Candidate and epoch, counted from 1, and the best accuracy so far."""
+        """Description of the present stage: candidate and epoch, counted from 1, and the best accuracy so far.
+
+        The best accuracy is left out before any candidate is measured, and if the setting `ranking` is none.
+        """
         position, epochs = self.config.training_epoch(self.epoch)
         doing = "measuring" if self._measures else f"epoch {position + 1} of {epochs}"
         here = f"Candidate {self._candidate + 1} of {self.config.candidates}, {doing}"
@@ -146,7 +155,7 @@ class RandomSearch:
         self.epoch = epoch
 
     def end_epoch(self) -> None:
-        """Add the candidate to the finished ones after its measuring epoch."""
+        """Add the present candidate to the finished ones if this epoch has measured it."""
         now = self._state
         if self._measures and now.images:
             done = Candidate(now.candidate + 1, self._genotype(now.seed, now.candidate), now.images, now.natural_correct,
@@ -154,26 +163,29 @@ class RandomSearch:
             self._state = replace(now, candidates=(*now.candidates, done), images=0, natural_correct=0, adversarial_correct=0)
 
     def genotype(self) -> Genotype:
-        """Return the genotype of the best candidate so far, by `ranking`; of the first one before any is measured."""
+        """Return the genotype of the best candidate so far, according to the setting `ranking`.
+
+        Before any candidate is measured, return the genotype of the first one.
+        """
         best = ranked(self.candidates, self.config.ranking)
         return best[0].genotype if best else self._genotype(self._state.seed, 0)
 
     def step(self, train_batch: Batch, alpha_batch: Batch, *, learning_rate: float,
              generator: torch.Generator | None = None, noise: tuple[Tensor, Tensor] | None = None,
              poll: Callable[[], None] = lambda: None) -> StepReport:
-        """Take one step of training or, in a candidate's last epoch, of measuring it; all or nothing.
+        """Take one step, all or nothing. It trains the present candidate or, in the candidate's last epoch, measures it.
 
         Args:
-            train_batch: (x [B, C, H, W] in 0..1, y [B] int64) of the weights split; read in training only.
-            alpha_batch: a batch of the select split; read in measuring only.
-            learning_rate: of SGD.
+            train_batch: images and labels (x [B, C, H, W] in 0..1, y [B] int64) of the weights split, read only in training.
+            alpha_batch: images and labels of the select split, in the same form, read only in measuring.
+            learning_rate: learning rate of SGD.
             generator: source of the attack's random start.
-            noise: the random starts on weights and select batch, instead of a generator.
+            noise: random starts on the weights batch and on the select batch, instead of a generator.
             poll: called before each forward pass; may raise to abandon the step.
 
         Raises:
-            ValueError: neither generator nor noise, or both.
-            RunError: a loss or a weight is not finite; the state stays as it was.
+            ValueError: the step got neither generator nor noise, or both.
+            RunError: a loss or a weight is not finite; the state stays unchanged.
         """
         if (generator is None) == (noise is None):
             raise ValueError("a step needs either a generator or the noise of its attack")
@@ -192,12 +204,12 @@ class RandomSearch:
 
     @property
     def _candidate(self) -> int:
-        """Number of the present epoch's candidate, from 0."""
+        """Number of the candidate to which the present epoch belongs, from 0."""
         return self.epoch // self.config.candidate_epochs
 
     @property
     def _measures(self) -> bool:
-        """True in the last epoch of a candidate."""
+        """True in the last epoch of a candidate, which measures it."""
         position, epochs = self.config.training_epoch(self.epoch)
         return position == epochs
 
@@ -205,7 +217,7 @@ class RandomSearch:
         return random_genotype(self.supernet.kinds, generator_for(seed, "genotype", candidate))
 
     def _fresh_network(self, seed: int, candidate: int) -> FlatNetwork:
-        """Build a candidate's network; the first weights of all candidates come from the same random numbers."""
+        """Build the network of a candidate. The first weights of all candidates come from the same random numbers."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(stable_seed(seed, "network"))
             network = Network(self._genotype(seed, candidate), channels=self.config.channels, layers=self.config.layers,
@@ -215,14 +227,15 @@ class RandomSearch:
         return FlatNetwork(network.to(self.device, self.dtype))
 
     def _begun(self, seed: int, candidate: int) -> State:
-        """Return the state before the first step of the candidate whose fresh network is loaded."""
+        """Return the state before the first step of a candidate. The candidate's fresh network must be loaded already."""
         weights = self._network.weights()
         return State(seed, candidate, weights, torch.zeros_like(weights), self._network.buffers())
 
     def _begin_step(self) -> State:
-        """Return the state that the step starts from, fresh for a new candidate.
+        """Return the state from which the step starts, and load it into the network.
 
-        Reset the network to it; an abandoned step may have changed it.
+        At the first step of a candidate, this is a fresh state. Loading is needed because an abandoned step may have changed the
+        network.
         """
         now = self._state
         if self._network.network.genotype != self._genotype(now.seed, self._candidate) or now.candidate != self._candidate:
@@ -244,7 +257,7 @@ class RandomSearch:
 
     def _trained(self, now: State, x: Tensor, y: Tensor, noise: Tensor, learning_rate: float,
                  poll: Callable[[], None]) -> tuple[State, dict[str, float]]:
-        """Take one step of SGD on the adversarial images, after a natural pass that updates BatchNorm."""
+        """Take one step of SGD on the adversarial images, after a pass on the natural images that updates BatchNorm."""
         config, network = self.config, self._network.network.train()
         with torch.no_grad():
             natural = self._logits(network, x, "natural weights batch", poll)
@@ -261,7 +274,7 @@ class RandomSearch:
 
     def _measured(self, now: State, x: Tensor, y: Tensor, noise: Tensor,
                   poll: Callable[[], None]) -> tuple[State, dict[str, float]]:
-        """Count the correct answers of the network on a batch, unchanged and under attack."""
+        """Count the correct answers of the network on the natural and on the attacked images of a batch."""
         config, network = self.config, self._network.network.eval()
         start = project(x + noise, x, config.epsilon)
         with torch.no_grad():
@@ -284,7 +297,7 @@ class RandomSearch:
 
     def _attack(self, x: Tensor, y: Tensor, start: Tensor, step_size: float, steps: int, batch: str,
                 poll: Callable[[], None]) -> Tensor:
-        """Run PGD on the present network in evaluation mode, images within 0..1."""
+        """Run PGD on the present network in evaluation mode, with images kept in 0..1."""
         step = iter(range(1, steps + 1))
         with under_attack(self._network.network):
             logits_of = attacked(self._network.network)
@@ -304,7 +317,7 @@ class RandomSearch:
         """Fetch all scalars of a step from the device at once.
 
         Raises:
-            RunError: one of them is not finite.
+            RunError: a scalar is not finite.
         """
         numbers = dict(zip(tensors, torch.stack([tensor.detach().double() for tensor in tensors.values()]).tolist(), strict=True))
         if not all(map(isfinite, numbers.values())):
@@ -326,16 +339,19 @@ class RandomSearch:
             train_loss=None, train_accuracy=None, train_adversarial_accuracy=None, **common)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state; its tensors are the method's own, which never changes them in place."""
+        """Return the state of the search.
+
+        The tensors are the method's own, not copies. The method never changes them in place.
+        """
         state = {f.name: getattr(self._state, f.name) for f in fields(State)}
         return {"layout": LAYOUT} | state | {"candidates": [
             {**vars(one), "genotype": one.genotype.to_json()} for one in self.candidates]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state.
+        """Restore a state that `state_dict` has returned.
 
         Raises:
-            CheckpointError: an entry is missing or has another shape or layout; nothing is changed then.
+            CheckpointError: an entry is missing or has another shape or layout; the state stays unchanged.
         """
         if state.get("layout") != LAYOUT:
             raise CheckpointError(f"A checkpoint of random search must be of layout {LAYOUT!r}, got {state.get('layout')!r}; "
@@ -354,7 +370,7 @@ class RandomSearch:
 
 
 def _whole(state: Mapping[str, Any], name: str) -> int:
-    """Read a whole number of a checkpoint."""
+    """Read a whole number of at least 0 from a checkpoint."""
     value = state.get(name)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise CheckpointError(f"Entry {name!r} of the search checkpoint must be a whole number, got {value!r}; it belongs to "
@@ -363,7 +379,7 @@ def _whole(state: Mapping[str, Any], name: str) -> int:
 
 
 def _candidates(records: Any) -> tuple[Candidate, ...]:
-    """Read the candidates of a checkpoint."""
+    """Read the measured candidates from a checkpoint."""
     try:
         return tuple(Candidate(**{**one, "genotype": Genotype.from_json(one["genotype"])}) for one in records)
     except (TypeError, KeyError, GenotypeError):

@@ -1,4 +1,4 @@
-"""Architectures drawn uniformly from the search space of DARTS (Liu, Simonyan and Yang 2019, section 2.1)."""
+"""Random architectures, drawn uniformly from the search space of DARTS (Liu, Simonyan and Yang 2019, section 2.1)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from engine.architecture.genotype import NODES, PRIMITIVES, Cell, Genotype
 def random_genotype(kinds: Sequence[str], generator: torch.Generator) -> Genotype:
     """Draw one of the (1 x 3 x 6 x 10 x 7^8)^k architectures with k cell kinds, all equally likely.
 
-    Every node gets two different inputs and an operation of `PRIMITIVES` on each, never "none". A node's edges are in the order
-    of their inputs, so that every choice has one spelling.
+    Every node gets two different inputs and an operation of `PRIMITIVES` on each, never "none". The edges of a node are in the
+    order of their inputs, so that each architecture is written in only one way.
 
     Args:
         kinds: cell kinds, in the order in which they are drawn.
-        generator: on the CPU.
+        generator: random number generator on the CPU.
     """
     return Genotype(tuple((kind, _random_cell(generator)) for kind in kinds))
 
