@@ -1,302 +1,346 @@
-"""Evaluation of one network under several attacks, with one outcome (correct or wrong) per attack and image.
+"""Evaluation of one network under the attacks of a protocol: an outcome per attack and image, resumable at the image.
 
-The images are divided into fixed blocks, and an interrupted evaluation resumes with the next block. The random numbers of a
-block depend only on the seed, the attack and the block number, so an interruption does not change any outcome.
-
-Predictions on the unattacked images come first. An image that the network misclassifies without an attack counts as wrong
-under every attack. A suite such as AutoAttack runs part by part, and each part attacks only the images on which all earlier
-parts failed.
+Natural predictions come first: an image that the network misclassifies without an attack counts as wrong under every attack. Then
+each attack runs on all images of its part of the protocol. A suite (AutoAttack) is a cascade: each part attacks only the images
+that are still classified correctly. A protocol that asks for the worst case alone is one cascade over all of its attacks.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from engine.attack.batches import Batches
 from engine.attack.catalogue import ATTACKS, NATURAL, WORST
-from engine.attack.declaration import LINF, Attack
+from engine.attack.declaration import Attack
 from engine.attack.fingerprint import attack_fields, fingerprint, images_hash
-from engine.attack.guard import Watched, predictions, under_attack
-from engine.attack.methods import check_classes, run_attack
+from engine.attack.guard import Watched, attacked, finite_logits, under_attack
+from engine.attack.methods import check_attack, likely_classes, start
+from engine.attack.outcomes import CORRECT, UNKNOWN, WRONG, Outcomes
+from engine.attack.protocol import Protocol
 from engine.attack.statistics import wilson
+from engine.attack.walk import Attacked, Pool
 from engine.config import AttackConfig
 from engine.data.loading import Images
-from engine.data.splits import stable_seed, stratified_subset
+from engine.data.splits import stratified_subset
 from engine.errors import CheckpointError
 
-# The values are ordered so that the worst of several outcomes is their minimum.
-UNKNOWN, WRONG, CORRECT = -1, 0, 1
+EVALUATIONS_PER_STEP = 25  # of the network in one step of an iterated attack
+SAMPLE_BYTES = 24 * 2**20  # largest size of all stored adversarial images together
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A step of an evaluation: prediction without an attack, one attack, or one part of a suite such as AutoAttack.
+    """One pass over images: natural prediction, an attack, or one part of a cascade.
 
     Attributes:
-        name: "natural" for prediction without an attack, the attack's name such as "fgsm", or "autoattack/apgd-ce" for a part of
-            a suite.
-        attack: declaration of the attack; None for prediction without an attack.
-        suite: name of the suite to which the stage belongs; None if it belongs to none.
-        before: name of the earlier stage whose correctly classified images this stage attacks; None for prediction without an
-            attack, which covers every image.
-        positions: int64 [n], ascending positions of the images that the stage covers, counted among the evaluated images.
+        name: "natural", "fgsm", or "autoattack/apgd-ce" for a part.
+        attack: declaration of the attack; None for natural prediction.
+        cascade: name of the suite, or "worst-case", of which this stage is a part; None for an attack of its own.
+        before: name of the stage whose surviving images this one attacks; None for natural prediction.
+        positions: int64 [n], the positions among the images that it covers, ascending.
     """
 
     name: str
     attack: Attack | None
-    suite: str | None
+    cascade: str | None
     before: str | None
     positions: Tensor
 
 
 class Evaluation:
-    """An evaluation of one network under the attacks of a configuration, run one block of images at a time.
+    """The attacks of a protocol on the test images of one network.
 
     Example:
         evaluation = Evaluation(config, network, x, y, classes=10, indices=splits.test, checkpoint=hash)
-        for stage, block in evaluation.remaining():
-            evaluation.run_block(stage, block, poll=poll)
+        while not evaluation.over:
+            evaluation.step(poll=poll)
         evaluation.rows()
+
+    Attributes:
+        protocol: the protocol.
+        network_hash: hash of the network's weights.
+        stages: the stages by name, in order.
+        outcomes: the outcomes of each stage.
+        sample: positions of the images whose adversarial images are kept, int64 [s].
+        adversarial: kept adversarial images of each stage, float32 [s, C, H, W] on the CPU.
     """
 
     def __init__(self, config: AttackConfig, network: nn.Module, x: Tensor | Images, y: Tensor, *, classes: int,
-                 indices: Iterable[int], checkpoint: str = "", chosen: str = "best") -> None:
-        """Prepare the stages of the evaluation without running any.
+                 indices: Iterable[int], checkpoint: str = "") -> None:
+        """Prepare the stages; nothing runs yet.
 
         Args:
-            config: attacks to run, with radius, step size, block size and seed.
-            network: network that maps pixels in 0..1 to logits. It normalises its input itself, with the buffers `mean` and
-                `std`, which the fingerprint records.
-            x: images, float32 [N, C, H, W], pixels in 0..1, on the network's device.
-            y: labels, int64 [N], on the network's device.
+            config: attacks, norm, radius, step size, block size, seed.
+            network: function from pixels in 0..1 to logits; it normalises its input itself.
+            x: float32 [N, C, H, W], pixels in 0..1, on the network's device.
+            y: int64 [N] labels on the network's device.
             classes: number of classes of the dataset.
-            indices: the N images' numbers in the dataset. The fingerprint records a hash of them, and `outcomes` lists them.
-            checkpoint: hash of the network's weights, recorded in the results.
-            chosen: which checkpoint of the retraining is attacked, "best" or "last"; recorded in the results.
+            indices: numbers of the N images in the dataset.
+            checkpoint: hash of the network's weights.
 
         Raises:
-            ConfigError: the configuration names an unknown attack, or one that needs more classes than the dataset has.
+            ConfigError: an attack is unknown, or is not defined for the number of classes or the norm.
         """
         self.config, self.network, self.x, self.y, self.classes = config, network, x, y, classes
-        self.indices = [int(index) for index in indices]
-        self.checkpoint, self.chosen, self.preprocessing = checkpoint, chosen, preprocessing_of(network)
-        self.stages = self._stages()
-        self._outcomes = {name: torch.full((len(y),), UNKNOWN, dtype=torch.int8) for name in self.stages}
-        self._done = {name: torch.zeros(len(self._blocks(name)), dtype=torch.int8) for name in self.stages}
+        self.indices, self.network_hash = [int(index) for index in indices], checkpoint
+        subset = self._subset()
+        self.protocol = Protocol.of(config, classes=classes, images=self.indices, subset=[self.indices[i] for i in subset.tolist()])
+        self.stages = self._stages(subset)
+        self.outcomes = {name: Outcomes(len(y)) for name in self.stages}
+        self.sample = self._sample()
+        natural = x[self.sample.to(y.device)].cpu()
+        self.adversarial = {name: natural.clone() for name in self.stages}
         self._seconds = dict.fromkeys(self.stages, 0.0)
-
-    def remaining(self) -> list[tuple[str, int]]:
-        """Return the pairs (stage name, block number) that have not run yet, in the order in which they must run."""
-        return [(name, block) for name in self.stages for block, done in enumerate(self._done[name].tolist()) if not done]
+        self.pass_seconds = 0.0
+        aims = max((stage.attack.targets_among(classes) for stage in self.stages.values() if stage.attack), default=0)
+        self._targets = torch.zeros((len(y), max(aims, 1)), dtype=torch.int64, device=y.device)
+        self._stage = NATURAL
+        self._running: Pool | Batches | None = None
+        self._standing = torch.arange(0)  # positions of the images that the current stage attacks
+        self._logits: Callable[[Tensor], Tensor] | None = None
 
     @property
-    def progress(self) -> tuple[int, int]:
-        """The number of finished blocks and the number of all blocks."""
-        done = sum(int(flags.sum()) for flags in self._done.values())
-        return done, sum(len(flags) for flags in self._done.values())
+    def over(self) -> bool:
+        """True when every stage has covered its images."""
+        return self._running is None and self._stage == ""
 
-    def expected_passes(self, stage: str) -> int:
-        """Return the largest number of forward passes that one block of this stage can take.
+    @property
+    def stage(self) -> str:
+        """The name of the stage in progress; "" at the end."""
+        return self._stage
 
-        It is the number of passes when the attack succeeds on no image, plus one pass for the prediction.
-        """
-        attack = self.stages[stage].attack
-        return 1 if attack is None else attack.passes(self.classes).forward + 1
+    @property
+    def progress(self) -> tuple[float, int]:
+        """Network evaluations of single images done, and their number if no image falls. Fallen images count as finished."""
+        done, total = 0.0, 0
+        for name, stage in self.stages.items():
+            passes = 1 if stage.attack is None else stage.attack.passes(self.classes).forward
+            finished = int((self.outcomes[name].correct != UNKNOWN).sum())
+            total += passes * len(stage.positions)
+            done += passes * finished
+        return done + (self._running.active_iterations if self._running else 0), total
 
-    def run_block(self, stage: str, block: int, poll: Callable[[], None] = lambda: None,
-                  on_pass: Callable[[int], None] = lambda passes: None) -> None:
-        """Run one block of images and record its outcomes. If `poll` raises, nothing is recorded and the block can run again.
+    def step(self, poll: Callable[[], None] = lambda: None, on_pass: Callable[[int], None] = lambda passes: None) -> None:
+        """Attack for a while: one block, or some iterations of the images in the batch. Keep the outcomes of finished images.
+
+        If `poll` raises, the evaluation can continue, or be saved and continue later, with the same results.
 
         Args:
-            stage, block: a pair from `remaining()`. Earlier stages must already have covered the images of the block.
-            poll: function called before each forward pass; it may raise StopRequested to interrupt the block.
-            on_pass: function called after each forward pass with the number of passes so far in this block.
+            poll: function called before each forward pass; it may raise StopRequested.
+            on_pass: function called after each forward pass with the number of passes so far in this step.
         """
         started = time.perf_counter()
-        positions = self._blocks(stage)[block]
-        before = self.stages[stage].before
-        standing = positions if before is None else positions[self._outcomes[before][positions] == CORRECT]
-        correct = self._survivors(stage, block, standing, poll, on_pass)
-        self._outcomes[stage][positions] = WRONG
-        self._outcomes[stage][standing[correct]] = CORRECT
-        self._done[stage][block] = 1
-        self._seconds[stage] += time.perf_counter() - started
+        stage = self.stages[self._stage]
+        with under_attack(self.network):
+            if self._logits is None:
+                self._logits = attacked(self.network)
+            watched = Watched(self.network, poll, on_pass, self._logits)
+            try:
+                running = self._running = self._continued(stage, watched)
+                for _ in range(EVALUATIONS_PER_STEP if isinstance(running, Pool) else 1):
+                    if running.over:
+                        break
+                    self._keep(stage, running.step())
+            finally:
+                self._seconds[stage.name] += time.perf_counter() - started
+                self.pass_seconds += watched.seconds
+        if running.over:
+            self._running = None
+            names = [*self.stages, ""]
+            self._stage = names[names.index(stage.name) + 1]
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one dict per result that covers at least one image: the fields of its `attack` event.
+        """Return the fields of one `AttackResult` event per result that covers at least one image.
 
-        The natural accuracy (without an attack) comes first, then the attacks, each suite before its parts. The last row is the
-        worst case over all attacks, on the images that every attack covered.
+        Natural accuracy comes first, a suite before its parts, and last the worst case over all attacks, on the images that
+        every attack covers. A protocol of the worst case alone has no results of single attacks.
         """
-        rows, suites = [], []
+        rows, cascades = [], []
         for name, stage in self.stages.items():
-            if stage.suite and stage.suite not in suites:
-                suites.append(stage.suite)
-                rows.append(self._suite_row(stage.suite))
+            if stage.cascade and stage.cascade not in cascades:
+                cascades.append(stage.cascade)
+                if stage.cascade != WORST:
+                    rows.append(self._suite_row(stage.cascade))
             rows.append(self._stage_row(name))
         rows.append(self._worst_row())
         return [row for row in rows if row["images"]]
 
-    def outcomes(self) -> dict[str, list[Any]]:
-        """Return a table of all outcomes so far as a dict of columns, with one entry per attack and image that it covered.
+    def outcome_columns(self) -> dict[str, list[Any]]:
+        """Return the columns of results/outcomes.parquet: one entry per attack and image covered.
 
-        The columns are "image" (the image's number in the dataset), "label", "attack" and "correct".
+        image (number in the dataset), label, attack, and the columns of `Outcomes`. A suite has the entries of the part that
+        broke an image, or of its last part.
         """
-        columns: dict[str, list[Any]] = {"image": [], "label": [], "attack": [], "correct": []}
-        labels = self.y.tolist()
-        results = {name: self._outcomes[name] for name in self.stages}
-        results |= {suite: self._outcomes[parts[-1]] for suite, parts in self._suites().items()}
-        for name, outcome in results.items():
-            known = (outcome != UNKNOWN).nonzero().flatten().tolist()
-            columns["image"] += [self.indices[position] for position in known]
-            columns["label"] += [labels[position] for position in known]
+        columns: dict[str, list[Any]] = {name: [] for name in ("image", "label", "attack", *self.outcomes[NATURAL].columns)}
+        last_parts = {stage.cascade: name for name, stage in self.stages.items() if stage.cascade}
+        for name, source in {**{name: name for name in self.stages}, **last_parts}.items():
+            outcomes = self.outcomes[source]
+            known = (outcomes.correct != UNKNOWN).nonzero().flatten()
+            columns["image"] += [self.indices[position] for position in known.tolist()]
+            columns["label"] += self.y.cpu()[known].tolist()
             columns["attack"] += [name] * len(known)
-            columns["correct"] += [bool(outcome[position]) for position in known]
+            for column, values in outcomes.columns.items():
+                columns[column] += values[known].bool().tolist() if column == "correct" else values[known].tolist()
         return columns
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything needed to resume the evaluation. `torch.load` can read it with weights_only=True."""
-        return {"setup": self._setup(), "outcomes": {name: value.clone() for name, value in self._outcomes.items()},
-                "done": {name: value.clone() for name, value in self._done.items()}, "seconds": dict(self._seconds)}
+        """Return everything a resumed evaluation needs: tensors, numbers and strings, so it loads with weights_only=True."""
+        return {"setup": self._setup(), "stage": self._stage, "standing": self._standing, "targets": self._targets.cpu(),
+                "running": self._running.state_dict() if self._running else None, "seconds": dict(self._seconds),
+                "outcomes": {name: outcomes.state_dict() for name, outcomes in self.outcomes.items()},
+                "adversarial": {name: images.clone() for name, images in self.adversarial.items()}}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the outcomes saved with `state_dict`.
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the state of `state_dict`.
 
         Raises:
-            CheckpointError: the state was saved for another network, other images, attacks or settings, or another block size.
+            CheckpointError: the state belongs to another network, or to another protocol.
         """
         if state.get("setup") != self._setup():
             raise CheckpointError("The saved evaluation must belong to the same network, images, attacks and settings as "
                                   "this run, but one of them differs; start a new attack run.")
         for name in self.stages:
-            self._outcomes[name].copy_(state["outcomes"][name])
-            self._done[name].copy_(state["done"][name])
+            self.outcomes[name].load_state_dict(state["outcomes"][name])
+            self.adversarial[name].copy_(state["adversarial"][name])
             self._seconds[name] = float(state["seconds"][name])
+        self._stage, self._standing = state["stage"], state["standing"]
+        self._targets.copy_(state["targets"])
+        self._running = None
+        if state["running"] is not None:
+            with under_attack(self.network):
+                self._running = self._start(self.stages[self._stage], Watched(self.network))
+            self._running.load_state_dict(state["running"])
 
-    def _survivors(self, stage: str, block: int, standing: Tensor, poll: Callable[[], None],
-                   on_pass: Callable[[int], None]) -> Tensor:
-        """Run a stage on the images at `standing`, and return bool [len(standing)] on the CPU: True for each correct image."""
-        attack = self.stages[stage].attack
-        if not len(standing):
-            return torch.zeros(0, dtype=torch.bool)
-        x, y = self.x[standing.to(self.x.device)], self.y[standing.to(self.y.device)]
-        passes = 0
+    def _continued(self, stage: Stage, network: Watched) -> Pool | Batches:
+        """Return the running attack, which from now on calls `network`; start the attack of a stage that begins."""
+        if self._running is None:
+            before = None if stage.before is None else self.outcomes[stage.before]
+            standing = stage.positions if before is None else stage.positions[before.correct[stage.positions] == CORRECT]
+            if before is not None:
+                self.outcomes[stage.name].inherit(stage.positions[before.correct[stage.positions] == WRONG], before)
+            self._standing = standing
+            return self._start(stage, network)
+        running = self._start(stage, network)
+        running.load_state_dict(self._running.state_dict())
+        return running
 
-        def count(done: int) -> None:
-            nonlocal passes
-            passes = done
-            on_pass(done)
+    def _start(self, stage: Stage, network: Watched) -> Pool | Batches:
+        where = self._standing.to(self.y.device)
+        y = self.y[where]
 
-        if attack is not None:
-            x = run_attack(attack, self.network, x, y, epsilon=self.config.epsilon, step_size=self.config.step_size,
-                           classes=self.classes, seed=stable_seed(self.config.seed, stage, block), poll=poll, on_pass=count)
-        with under_attack(self.network):
-            return (predictions(Watched(self.network, poll, lambda one: on_pass(passes + one)), x) == y).cpu()
+        def images(position: Tensor) -> Tensor:
+            return self.x[where[position]]
 
-    def _stages(self) -> dict[str, Stage]:
+        if stage.attack is None:
+            return Batches(lambda x, y: x, images, y, seed=lambda block: 0, size=self.config.batch_size, iterations=0)
+        return start(stage.attack, network, images, y, targets=self._targets[where], settings=self.protocol.settings,
+                     ids=[self.indices[position] for position in self._standing.tolist()], size=self.config.batch_size)
+
+    def _keep(self, stage: Stage, finished: list[Attacked]) -> None:
+        """Record the outcomes of images that have left the batch, as the network itself predicts them."""
+        if not finished:
+            return
+        positions = self._standing[[image.position for image in finished]]
+        where = positions.to(self.y.device)
+        x, y, x_adv = self.x[where], self.y[where], torch.stack([image.x_adv for image in finished])
+        logits = finite_logits(self.network, x_adv)
+        if stage.attack is None:
+            self._targets[where] = likely_classes(logits, y, self._targets.shape[1])
+        settings = self.protocol.settings
+        self.outcomes[stage.name].record(
+            positions, x, x_adv, y, logits, torch.tensor([image.iterations for image in finished]),
+            beyond=(settings.norm, settings.epsilon) if stage.attack and stage.attack.nearest else None)
+        kept = torch.isin(self.sample, positions)
+        order = torch.searchsorted(positions.sort().values, self.sample[kept])
+        self.adversarial[stage.name][kept] = x_adv.cpu()[positions.argsort()[order]]
+
+    def _stages(self, subset: Tensor) -> dict[str, Stage]:
         everything = torch.arange(len(self.y))
         stages = [Stage(NATURAL, None, None, None, everything)]
+        before = NATURAL
         for name in self.config.attacks:
             attack = ATTACKS[name]
-            check_classes(attack, self.classes)
-            if not attack.parts:
-                stages.append(Stage(name, attack, None, NATURAL, everything))
-                continue
-            before, positions = NATURAL, self._autoattack_positions()
-            for part in attack.parts:
-                stages.append(Stage(f"{name}/{part.name}", part, name, before, positions))
-                before = stages[-1].name
+            check_attack(attack, self.protocol.settings)
+            cascade = WORST if self.config.worst_case_only else name if attack.parts else None
+            if not self.config.worst_case_only:
+                before = NATURAL
+            for part in attack.parts or (attack,):
+                positions = subset if attack.parts or self.config.worst_case_only else everything
+                stages.append(Stage(f"{cascade}/{part.name}" if cascade else name, part, cascade, before, positions))
+                before = stages[-1].name if cascade else NATURAL
         return {stage.name: stage for stage in stages}
 
-    def _autoattack_positions(self) -> Tensor:
+    def _subset(self) -> Tensor:
         wanted = self.config.autoattack_images
         count = len(self.y) if wanted is None else wanted
         return torch.from_numpy(stratified_subset(self.y.cpu().numpy(), count, self.config.split_seed))
 
-    def _blocks(self, stage: str) -> tuple[Tensor, ...]:
-        return torch.split(self.stages[stage].positions, self.config.batch_size)
-
-    def _suites(self) -> dict[str, list[str]]:
-        """Return, for each suite such as AutoAttack, the names of its stages in the order in which they run."""
-        suites: dict[str, list[str]] = {}
-        for name, stage in self.stages.items():
-            if stage.suite:
-                suites.setdefault(stage.suite, []).append(name)
-        return suites
+    def _sample(self) -> Tensor:
+        """Return the positions of a stratified sample whose adversarial images of all stages fit `SAMPLE_BYTES`."""
+        bytes_per_image = 4 * self.x[:1].numel() * len(self.stages)
+        count = min(len(self.y), max(SAMPLE_BYTES // bytes_per_image, 1))
+        return torch.from_numpy(stratified_subset(self.y.cpu().numpy(), count, 0))
 
     def _setup(self) -> str:
-        """Return a hash of everything on which the outcomes depend: network, images, attacks, settings and block size."""
-        fields = self._fields(None, torch.arange(len(self.y)))
-        fields |= {"network": self.checkpoint, "seed": self.config.seed, "blocks": self.config.batch_size, "stages": {
-            name: [self._attack_fields(stage.attack), images_hash(stage.positions)] for name, stage in self.stages.items()}}
-        return fingerprint(fields)[0]
-
-    def _attack_fields(self, attack: Attack | None) -> dict[str, Any]:
-        return attack_fields(attack, epsilon=self.config.epsilon, step_size=self.config.step_size, classes=self.classes)
-
-    def _fields(self, attack: Attack | None, positions: Tensor) -> dict[str, Any]:
-        """Return the fingerprint's fields for the result of an attack (None: without an attack) on the images at `positions`."""
-        return self._attack_fields(attack) | {
-            "dataset": self.config.dataset, "images": len(positions),
-            "images_hash": images_hash(self.indices[position] for position in positions.tolist()),
-            # Natural predictions draw no random numbers.
-            "seed": None if attack is None else self.config.seed,
-            "preprocessing": self.preprocessing, "mode": "eval, float32",
-            "block_images": self.config.batch_size, "checkpoint": self.checkpoint, "chosen": self.chosen}
+        """Return a hash of everything the outcomes depend on."""
+        return fingerprint({"protocol": self.protocol.fields(), "network": self.network_hash, "blocks": self.config.batch_size,
+                            "stages": {name: images_hash(stage.positions) for name, stage in self.stages.items()}})
 
     def _stage_row(self, name: str) -> dict[str, Any]:
         stage = self.stages[name]
         title = "Natural" if stage.attack is None else stage.attack.title
-        fields = self._fields(stage.attack, stage.positions)
-        row = self._row(stage.attack.name if stage.attack else NATURAL, title, fields, self._outcomes[name],
-                        self._seconds[name], bool(self._done[name].all()))
-        if stage.suite:
-            # A part attacks only the images on which the earlier parts failed, so its result is the result of the suite so far.
-            fields["after"] = list(self._suites()[stage.suite][: self._suites()[stage.suite].index(name)])
-            row |= {"part_of": stage.suite, "fingerprint": fingerprint(fields)[0], "fields": fields}
-        return row
+        fields = self._fields(stage)
+        row = self._row(stage.attack.name if stage.attack else NATURAL, title, fields, self.outcomes[name].correct,
+                        self._seconds[name], self._complete(stage))
+        return row | {"part_of": stage.cascade} if stage.cascade else row
+
+    def _fields(self, stage: Stage) -> dict[str, Any]:
+        """Return the part of the protocol that decides the figure of one stage."""
+        images = {"images": len(stage.positions), "images_hash": images_hash(self.indices[i] for i in stage.positions.tolist())}
+        if stage.attack is None:
+            return attack_fields(None, self.protocol.settings) | images
+        fields = self.protocol.part(stage.attack) | images
+        if stage.cascade:
+            # A part attacks only the images that its predecessors left: its figure is that of the cascade up to here.
+            parts = [other.name for other in self.stages.values() if other.cascade == stage.cascade]
+            fields["after"] = parts[:parts.index(stage.name)]
+        return fields
 
     def _suite_row(self, suite: str) -> dict[str, Any]:
-        parts = self._suites()[suite]
-        fields = self._fields(ATTACKS[suite], self.stages[parts[0]].positions)
-        return self._row(suite, ATTACKS[suite].title, fields, self._outcomes[parts[-1]],
-                         sum(self._seconds[part] for part in parts), all(bool(self._done[part].all()) for part in parts))
+        parts = [stage for stage in self.stages.values() if stage.cascade == suite]
+        return self._row(suite, ATTACKS[suite].title, self.protocol.part(ATTACKS[suite]), self.outcomes[parts[-1].name].correct,
+                         sum(self._seconds[part.name] for part in parts), all(map(self._complete, parts)))
 
     def _worst_row(self) -> dict[str, Any]:
-        """Return the result row for the worst case over all attacks, on the images that every attack covered.
-
-        An image counts as correct there only if it is correct under every attack.
-        """
-        stacked = torch.stack([self._outcomes[name] for name in self.stages])
-        worst = stacked.min(0).values  # UNKNOWN is below WRONG, so an image with a missing outcome is unknown.
+        """Return the row of images that withstood every attack, among those that all attacks cover."""
+        # UNKNOWN is below WRONG, so one missing outcome makes the image unknown.
+        worst = torch.stack([outcomes.correct for outcomes in self.outcomes.values()]).min(0).values
         covered = torch.stack([torch.isin(torch.arange(len(self.y)), stage.positions) for stage in self.stages.values()]).all(0)
-        positions = covered.nonzero().flatten()
-        fields = self._fields(None, positions) | {"attack": WORST, "norm": LINF, "epsilon": self.config.epsilon,
-                                                  "seed": self.config.seed,
-                                                  "over": [self._attack_fields(ATTACKS[name]) for name in self.config.attacks]}
-        complete = all(bool(done.all()) for done in self._done.values())
-        return self._row(WORST, "Worst case", fields, worst, sum(self._seconds.values()), complete)
+        worst = torch.where(covered, worst, UNKNOWN)
+        images = {"images": int(covered.sum()), "images_hash": images_hash(self.indices[i] for i in covered.nonzero().flatten())}
+        fields = self.protocol.fields() | {"attack": WORST} | images
+        return self._row(WORST, "Worst case", fields, worst, sum(self._seconds.values()), self.over)
 
-    def _row(self, name: str, title: str, fields: dict[str, Any], outcome: Tensor, seconds: float,
+    def _complete(self, stage: Stage) -> bool:
+        return bool((self.outcomes[stage.name].correct[stage.positions] != UNKNOWN).all())
+
+    def _row(self, name: str, title: str, fields: dict[str, Any], correct: Tensor, seconds: float,
              complete: bool) -> dict[str, Any]:
-        images, correct = int((outcome != UNKNOWN).sum()), int((outcome == CORRECT).sum())
-        low, high = wilson(correct, images)
-        short, fields = fingerprint(fields)
-        return {"attack": name, "title": title, "epsilon": fields["epsilon"], "images": images, "correct": correct,
-                "accuracy": correct / images if images else 0.0, "low": low, "high": high, "fingerprint": short,
+        images, right = int((correct != UNKNOWN).sum()), int((correct == CORRECT).sum())
+        low, high = wilson(right, images)
+        return {"attack": name, "title": title, "epsilon": fields["epsilon"], "images": images, "correct": right,
+                "accuracy": right / images if images else 0.0, "low": low, "high": high, "fingerprint": fingerprint(fields),
                 "fields": fields, "duration_s": round(seconds, 3), "complete": complete}
 
 
 def preprocessing_of(network: nn.Module) -> str | dict[str, list[float]]:
-    """Return the mean and standard deviation per channel with which a network normalises pixels in 0..1.
-
-    Return "none" if the network does not normalise them.
-    """
+    """Return the mean and standard deviation per channel by which a network normalises pixels in 0..1; "none" if it does not."""
     mean, std = getattr(network, "mean", None), getattr(network, "std", None)
     if not isinstance(mean, Tensor) or not isinstance(std, Tensor) or (not mean.any() and bool((std == 1).all())):
         return "none"

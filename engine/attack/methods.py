@@ -8,7 +8,8 @@ dtypes and too few classes with an IndexError, or not at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from typing import cast
 
@@ -17,16 +18,18 @@ from torch import Tensor, nn
 
 from engine.attack.catalogue import ATTACKS
 from engine.attack.declaration import Attack, AttackSettings
-from engine.attack.guard import Watched, attacked, under_attack
-from engine.attack.pgd import project
+from engine.attack.ball import Ball
+from engine.attack.batches import Batches
+from engine.attack.guard import Watched, attacked, predictions, under_attack
+from engine.attack.walk import Pool, Walk
+from engine.data.splits import stable_seed
 from engine.errors import ConfigError
 
-Builder = Callable[[nn.Module, Attack, AttackSettings], Callable[[Tensor, Tensor], Tensor]]
+Builder = Callable[[nn.Module, Attack, AttackSettings], Walk | Callable[[Tensor, Tensor], Tensor]]
 
 
-def run_attack(attack: Attack, network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, step_size: float, classes: int,
-               seed: int, poll: Callable[[], None] = lambda: None,
-               on_pass: Callable[[int], None] = lambda passes: None) -> Tensor:
+def run_attack(attack: Attack, network: nn.Module, x: Tensor, y: Tensor, settings: AttackSettings, *,
+               poll: Callable[[], None] = lambda: None, on_pass: Callable[[int], None] = lambda passes: None) -> Tensor:
     """Return adversarial images for one batch.
 
     A suite such as AutoAttack runs its parts in order. Each part attacks only the images on which all earlier parts failed.
@@ -37,39 +40,79 @@ def run_attack(attack: Attack, network: nn.Module, x: Tensor, y: Tensor, *, epsi
             buffers and the global random state are unchanged afterwards, even if `poll` raises.
         x: images, float32 [B, C, H, W], pixels in 0..1, on the network's device.
         y: labels, int64 [B], on the network's device.
-        epsilon: radius of the ball around each image, with pixels in 0..1.
-        step_size: length of one PGD step, with pixels in 0..1. Other attacks ignore it.
-        classes: number of classes of the dataset.
-        seed: seed for all random numbers of the attack, 0..2**63-1.
+        settings: norm, radius, step size, number of classes and seed.
         poll: function called before each forward pass; it may raise StopRequested.
         on_pass: function called after each forward pass with the number of passes so far.
 
     Returns:
-        Adversarial images, float32 [B, C, H, W], within epsilon of x and in 0..1, which require no gradient. APGD, FAB and Square
-        return an image unchanged if they cannot make the network misclassify it.
+        Adversarial images, float32 [B, C, H, W], in 0..1, which require no gradient. They are in the ball, except for those of
+        an attack with `Attack.nearest`.
 
     Raises:
-        ConfigError: the attack needs more classes, or a tensor has an unsuitable dtype, shape, device or range of values.
+        ConfigError: the attack needs more classes or another norm, or a tensor has an unsuitable dtype, shape, device or range.
     """
-    check_classes(attack, classes)
+    check_attack(attack, settings)
     _check_tensors(network, x, y)
     if not len(x):
         return x.clone()
-    settings = AttackSettings(epsilon, step_size, classes, seed)
     with under_attack(network):
         watched = Watched(network, poll, on_pass, attacked(network))
-        return (_cascade if attack.parts else _attack_batch)(attack, watched, x, y, settings)
+        with torch.no_grad():
+            targets = likely_classes(network(x), y, attack.targets_among(settings.classes))
+        x_adv, standing = x.clone(), torch.arange(len(x), device=x.device)
+        for part in attack.parts or (attack,):
+            if attack.parts:
+                standing = standing[predictions(network, x_adv[standing]) == y[standing]]
+            x_adv[standing] = _attack_batch(part, watched, x[standing], y[standing], targets[standing], settings)
+        return x_adv
 
 
-def check_classes(attack: Attack, classes: int) -> None:
-    """Check that a dataset has enough classes for an attack.
+def start(attack: Attack, network: Watched, images: Callable[[Tensor], Tensor], y: Tensor, *, targets: Tensor, ids: Sequence[int],
+          settings: AttackSettings, size: int) -> Pool | Batches:
+    """Return an attack that is ready to run on many images. Call its `step` inside `under_attack` until it is `over`.
+
+    Args:
+        attack: declaration of the attack; not a suite.
+        network: the watched network.
+        images: function from positions int64 [n] to natural images float32 [n, C, H, W].
+        y: labels of all images, int64 [N].
+        targets: wrong classes of each image, the most likely first, int64 [N, at least the attack's targets].
+        ids: N numbers that name the images in the seeds of their random numbers.
+        settings: norm, radius, step size, number of classes and seed.
+        size: largest batch.
+    """
+    built = builder_of(attack)(network, attack, settings)
+    if not isinstance(built, Walk):
+        # An iterate may leave the ball by a rounding error.
+        ball = Ball(settings.norm, settings.epsilon)
+        return Batches(lambda x, y: ball.project(built(x, y).detach(), x), images, y, size=size, iterations=attack.steps,
+                       seed=lambda block: stable_seed(settings.seed, attack.name, block))
+    aims = attack.targets_among(settings.classes)
+    runs = targets[:, :aims] if aims else torch.full_like(targets[:, :1], -1)
+    return Pool(built, network, partial(predictions, network.network), images, y, size=size, nearest=attack.nearest,
+                runs=runs.repeat(1, attack.restarts),
+                seed=lambda position, run: stable_seed(settings.seed, attack.name, "image", ids[position], run))
+
+
+def likely_classes(logits: Tensor, y: Tensor, count: int) -> Tensor:
+    """Return the wrong classes with the largest logits, the largest first: int64 [B, max(count, 1)]."""
+    return logits.scatter(1, y[:, None], -torch.inf).topk(max(count, 1), dim=1).indices
+
+
+def check_attack(attack: Attack, settings: AttackSettings) -> None:
+    """Check that an attack is defined for a norm and a number of classes.
 
     Raises:
-        ConfigError: the dataset has fewer classes than the attack needs.
+        ConfigError: it is not.
     """
-    if classes < attack.min_classes:
-        others = ", ".join(name for name, other in ATTACKS.items() if other.min_classes <= classes)
-        raise ConfigError(f"{attack.title} needs at least {attack.min_classes} classes, got {classes}; choose among {others}.")
+    if settings.norm not in attack.norms:
+        others = ", ".join(name for name, other in ATTACKS.items() if settings.norm in other.norms)
+        raise ConfigError(f"{attack.title} is defined in {' and '.join(attack.norms)}, got the norm {settings.norm}; choose among "
+                          f"{others}.")
+    if settings.classes < attack.min_classes:
+        others = ", ".join(name for name, other in ATTACKS.items() if other.min_classes <= settings.classes)
+        raise ConfigError(f"{attack.title} needs at least {attack.min_classes} classes, got {settings.classes}; choose among "
+                          f"{others}.")
 
 
 def builder_of(attack: Attack) -> Builder:
@@ -78,24 +121,15 @@ def builder_of(attack: Attack) -> Builder:
     return cast(Builder, getattr(import_module(module), name))
 
 
-def _cascade(suite: Attack, network: Watched, x: Tensor, y: Tensor, settings: AttackSettings) -> Tensor:
-    x_adv, standing = x.clone(), torch.arange(len(x), device=x.device)
-    for part in suite.parts:
-        if not len(standing):
-            break
-        tried = _attack_batch(part, network, x[standing], y[standing], settings)
-        with torch.no_grad():
-            broken = network.network(tried).argmax(1) != y[standing]  # the network itself decides, not its frozen form
-        x_adv[standing[broken]] = tried[broken]
-        standing = standing[~broken]
+def _attack_batch(attack: Attack, network: Watched, x: Tensor, y: Tensor, targets: Tensor, settings: AttackSettings) -> Tensor:
+    """Return adversarial images for a batch, attacked all at once; an image's number in the batch is its name."""
+    x_adv = x.clone()
+    running = start(attack, network, lambda position: x[position], y, targets=targets, ids=range(len(x)), settings=settings,
+                    size=max(len(x), 1))
+    while not running.over:
+        for image in running.step():
+            x_adv[image.position] = image.x_adv
     return x_adv
-
-
-def _attack_batch(attack: Attack, network: Watched, x: Tensor, y: Tensor, settings: AttackSettings) -> Tensor:
-    # torchattacks draws from the global random state, which the caller restores.
-    torch.manual_seed(settings.seed)
-    attack_images = builder_of(attack)(network, attack, settings)
-    return project(attack_images(x, y).detach(), x, settings.epsilon)
 
 
 def _check_tensors(network: nn.Module, x: Tensor, y: Tensor) -> None:
