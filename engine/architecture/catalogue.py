@@ -1,8 +1,8 @@
 """The catalogue of published genotypes with their sources, read from `catalogue.json` in this folder.
 
 RobNet's networks have no genotype in the catalogue, because their format keeps all edges of a cell instead of two per node.
-DSARA's genotype has the cells of ARNAS under other names, and the catalogue lists it with ARNAS's names. It leaves out the
-genotype of CRoZe, whose public copy is malformed, and those of DSRNA and NADAR, which are not public.
+DSARA's genotype has the cells of ARNAS under other names, and the catalogue lists it with ARNAS's names. The catalogue leaves out
+the genotype of CRoZe, whose public copy is malformed, and those of DSRNA and NADAR, which are not public.
 """
 
 from __future__ import annotations

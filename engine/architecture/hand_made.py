@@ -146,9 +146,9 @@ class HandMadeNetwork(NamedNetwork):
 
 
 def residual_shape(name: str) -> ResidualShape | None:
-    """Return the shape of the residual network with this name, or None if it is no such name.
+    """Return the shape of the residual network with this name, or None if no residual network can have it.
 
-    Names are the keys of `RESNETS` and "wide-resnet-N-K", which is WRN-N-K: N layers, widened K times.
+    Names are the keys of `RESNETS` and "wide-resnet-N-K", which means WRN-N-K: N layers, widened K times.
 
     Raises:
         ConfigError: the name is that of a WideResNet with an impossible depth or width.

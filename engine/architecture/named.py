@@ -59,7 +59,7 @@ class NamedNetwork(ABC):
     @property
     @abstractmethod
     def source(self) -> str:
-        """Paper and arXiv number."""
+        """Paper that describes the network, and its arXiv number."""
 
     @property
     @abstractmethod

@@ -36,7 +36,8 @@ class Merged:
 
     def state(self, h: Tensor, weights: Mapping[str, Tensor], rows: Tensor, shape: StateShape,
               normalisation: Normalisation) -> Tensor:
-        """Compute what the state contributes to each later node, [m, B, C, H / stride, W / stride]. See `StateBackend.state`."""
+        """Compute what the state contributes to each of m later nodes, [m, B, C, H / stride, W / stride]. See `StateBackend.state`.
+        """
         h = h.contiguous()
         prefix, m, c = shape.prefix, len(shape.edges), h.shape[1]
         pools = self.normalise(pooled(h, shape.stride), normalisation, prefix + "pools")
@@ -55,9 +56,8 @@ class Merged:
         """Compute the primitives that have weights, up to but without their last BatchNorm.
 
         Returns:
-            For each group of primitives: the name of its last BatchNorm, its columns in the operation weights, and that
-                BatchNorm's
-            input [B, kinds * m * C, H, W].
+            For each group of primitives: the name of its last BatchNorm, its columns in the operation weights, and the input
+            [B, kinds * m * C, H, W] of that BatchNorm.
         """
         prefix, stride, m = shape.prefix, shape.stride, len(shape.edges)
         r = F.relu(h)
@@ -92,7 +92,8 @@ class ChannelsLast:
 
     def state(self, h: Tensor, weights: Mapping[str, Tensor], rows: Tensor, shape: StateShape,
               normalisation: Normalisation) -> Tensor:
-        """Compute what the state contributes to each later node, [m, B, C, H / stride, W / stride]. See `StateBackend.state`."""
+        """Compute what the state contributes to each of m later nodes, [m, B, C, H / stride, W / stride]. See `StateBackend.state`.
+        """
         h = _channels_last(h)
         prefix, m, c = shape.prefix, len(shape.edges), h.shape[1]
         whole = [*self.normalise(pooled(h, shape.stride), normalisation, prefix + "pools").chunk(2, dim=1)]
@@ -144,7 +145,7 @@ class ChannelsLast:
         return groups
 
     def _reduced(self, r: Tensor, weight: Tensor) -> list[Tensor]:
-        """Compute the factorized reductions of the function `reduced`, as one tensor [B, O, H / 2, W / 2] per edge."""
+        """Compute what `reduced` computes, but as a list with one tensor [B, O, H / 2, W / 2] per edge."""
         m = weight.shape[1]
         halves = [self.project(_channels_last(r[:, :, shift::2, shift::2]), part.flatten(0, 1)).chunk(m, dim=1)
                   for shift, part in enumerate(weight.unbind())]

@@ -126,7 +126,7 @@ def tensors_of(state: Any, ignored: str) -> dict[str, Tensor]:
         ignored: regular expression; entries whose name matches are skipped, whatever they hold.
 
     Raises:
-        CheckpointError: the file has no mapping from names to tensors, or two entries have the same name without the prefix.
+        CheckpointError: the file has no mapping from names to tensors, or two names are equal once the prefix is removed.
     """
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]

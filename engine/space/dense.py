@@ -36,7 +36,8 @@ class Dense:
 
     def state(self, h: Tensor, weights: Mapping[str, Tensor], rows: Tensor, shape: StateShape,
               normalisation: Normalisation) -> Tensor:
-        """Compute what the state contributes to each later node, [m, B, C, H / stride, W / stride]. See `StateBackend.state`."""
+        """Compute what the state contributes to each of m later nodes, [m, B, C, H / stride, W / stride]. See `StateBackend.state`.
+        """
         h = _chwb(h)
         c, height, width, batch = h.shape
         m, stride, prefix = len(shape.edges), shape.stride, shape.prefix
@@ -141,7 +142,8 @@ def _depthwise_of_each(x: Tensor, kernels: Sequence[Tensor], size: tuple[int, in
 def taps(kernel: int, size: tuple[int, int], stride: int, dilation: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return the matrix of zeros and ones that shows which pixels each entry of a depthwise kernel connects.
 
-    `kernels [.., K * K] @ taps` gives the matrices [pixels out, pixels in] of the convolutions with "same" padding, flattened.
+    `kernels [.., K * K] @ taps` turns each kernel into a matrix [pixels out, pixels in], flattened, that computes its convolution
+    with "same" padding.
 
     Args:
         kernel: K, odd.

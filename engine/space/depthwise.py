@@ -105,9 +105,9 @@ def _plain_gradient(g: Tensor, x: Tensor, weight: Tensor, padding: tuple[int, in
 
 
 def _by_parity(x: Tensor) -> Tensor:
-    """Split x [B, G, H, W] into its even and odd rows and columns, giving [4 B, G, H / 2, W / 2].
+    """Split x [B, G, H, W] into four smaller maps per image, giving [4 B, G, H / 2, W / 2].
 
-    The memory format of x is kept.
+    The four maps hold the pixels of even or odd rows and even or odd columns. The memory format of x is kept.
     """
     parts: Tensor = x.unflatten(2, (-1, 2)).unflatten(4, (-1, 2))  # [B, G, H / 2, 2, W / 2, 2]
     if _is_channels_last(x):

@@ -39,7 +39,7 @@ class State:
         return self.once("rectified", F.relu)
 
     def once(self, name: object, make: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return make(maps). It is computed on the first call and then cached under `name`."""
+        """Return make(maps), which is computed on the first call and then cached under `name`."""
         if name not in self._cache:
             self._cache[name] = make(self.maps)
         return self._cache[name]
@@ -95,22 +95,22 @@ class Layout(Protocol):
         """Concatenate maps along the channels."""
 
     def projection(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor | None]:
-        """Return a convolution followed by BatchNorm, as the `add` and `constant` of an edge.
+        """Return a convolution followed by BatchNorm, as the `add` and `constant` of an `Edge`.
 
-        `add` takes maps instead of a state. In the layout `Rows`, the convolution is always 1x1.
+        This `add` takes maps instead of a state. In the layout `Rows`, the convolution is always 1x1.
         """
 
     def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor | None]:
-        """Return a factorized reduction without its ReLU, as the `add` and `constant` of an edge.
+        """Return a factorized reduction without its ReLU, as the `add` and `constant` of an `Edge`.
 
-        `add` takes maps instead of a state.
+        This `add` takes maps instead of a state.
         """
 
     def depthwise(self, convolution: nn.Conv2d, size: Size) -> Callable[[Tensor], Tensor]:
         """Return a depthwise convolution as a function from maps to maps."""
 
     def other(self, module: nn.Module, size: Size) -> Edge:
-        """Return a pool, the operation "none" or a 1x7-7x1 convolution as an edge."""
+        """Return a pool, the operation "none" or a 1x7-7x1 convolution as an `Edge`."""
 
 
 class Rows:
@@ -149,11 +149,12 @@ class Rows:
         return torch.cat(tuple(maps))
 
     def projection(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor]:
-        """Return a 1x1 convolution (one matrix product) followed by BatchNorm, as the `add` and `constant` of an edge."""
+        """Return a 1x1 convolution (one matrix product) followed by BatchNorm, as the `add` and `constant` of an `Edge`."""
         return self._affine(convolution.weight.flatten(1), norm)
 
     def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor]:
-        """Return a factorized reduction (one matrix product per half of its channels) as the `add` and `constant` of an edge."""
+        """Return a factorized reduction (one matrix product per half of its channels) as the `add` and `constant` of an `Edge`.
+        """
         first, second = module.conv_1.weight.flatten(1), module.conv_2.weight.flatten(1)
         scale, constant = (module.bn.weight, module.bn.bias) if self.live else folded(module.bn)
         if not self.live:
@@ -177,7 +178,7 @@ class Rows:
         return apply
 
     def other(self, module: nn.Module, size: Size) -> Edge:
-        """Return a pool or the operation "none" as an edge."""
+        """Return a pool or the operation "none" as an `Edge`."""
         pixels, stride = size[0] * size[1], stride_of(module)
         if isinstance(module, nn.AvgPool2d):
             def average(x: Tensor) -> Tensor:
@@ -202,12 +203,14 @@ class Rows:
         return self._shared(("nothing", stride), nothing)
 
     def _shared(self, name: tuple[str, int], make: Callable[[Tensor], Tensor]) -> Edge:
-        """Return an operation without parameters as an edge that computes it once per state and caches the result under `name`.
+        """Return an operation without parameters as an `Edge`.
+
+        The edge computes the operation once per state and caches the result under `name`.
         """
         return Edge(lambda state, total: self.add(total, state.once(name, make)))
 
     def _affine(self, weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor]:
-        """Return multiplication by weight [O, I] followed by BatchNorm, as the `add` and `constant` of an edge."""
+        """Return multiplication by weight [O, I] followed by BatchNorm, as the `add` and `constant` of an `Edge`."""
         if self.live:
             return lambda x, total: _normalised(weight @ x, norm, total), norm.bias
         scale, constant = folded(norm)
@@ -251,7 +254,7 @@ class Maps:
         return torch.cat(tuple(maps), dim=1)
 
     def projection(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor | None]:
-        """Return a convolution followed by BatchNorm, as the `add` and `constant` of an edge.
+        """Return a convolution followed by BatchNorm, as the `add` and `constant` of an `Edge`.
 
         In a frozen layout, the scale of BatchNorm is multiplied into the convolution's weight.
         """
@@ -272,7 +275,9 @@ class Maps:
         return add, constant
 
     def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor | None]:
-        """Return a factorized reduction as the `add` and `constant` of an edge. Odd heights and widths are padded to even ones.
+        """Return a factorized reduction as the `add` and `constant` of an `Edge`.
+
+        Odd heights and widths are padded to even ones.
         """
         first, second, norm = module.conv_1.weight, module.conv_2.weight, module.bn
         constant = None
@@ -307,7 +312,7 @@ class Maps:
         return lambda x: depthwise(x, weight, stride, dilation)
 
     def other(self, module: nn.Module, size: Size) -> Edge:
-        """Return a pool, the operation "none" or a 1x7-7x1 convolution as an edge."""
+        """Return a pool, the operation "none" or a 1x7-7x1 convolution as an `Edge`."""
         if not isinstance(module, nn.Sequential):  # without parameters, so computed once per state and stride
             name = type(module), stride_of(module)
             return Edge(lambda state, total: self.add(total, state.once(name, module)))

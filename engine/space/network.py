@@ -71,7 +71,8 @@ class AuxiliaryHead(nn.Module):
     Args:
         channels: channels of its input.
         classes: number of classes.
-        kernel: (height, width) of the maps after pooling, for example 2x2 for 32x32 images and 4x4 for 64x64 images.
+        kernel: (height, width) of the last convolution's kernel, which equals the size of the maps after pooling. It is 2x2 for
+            32x32 images and 4x4 for 64x64 images.
     """
 
     def __init__(self, channels: int, classes: int, kernel: tuple[int, int]) -> None:

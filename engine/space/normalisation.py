@@ -16,12 +16,13 @@ EPSILON = 1e-5
 class Normalisation:
     """The statistics that all BatchNorms use and update in one pass.
 
-    With running statistics, nothing is updated. With the batch's statistics, the running ones are updated unless `views` is None.
+    A pass that normalises with running statistics updates nothing. A pass that normalises with the batch's statistics updates the
+    running ones, unless it has none.
 
     Attributes:
-        views: "<name>.mean" and "<name>.variance" -> view of the flat vector of running statistics; None if the pass uses none.
+        views: "<name>.mean" and "<name>.variance" -> view of the flat vector of running statistics; None if the pass has none.
         running: True to normalise with the running statistics, False to use the batch's.
-        cells: prefix of a cell's names -> slice of that flat vector for the cell; None if the pass uses none.
+        cells: prefix of a cell's names -> slice of that flat vector for the cell; None if the pass has none.
     """
 
     views: dict[str, Tensor] | None
@@ -29,18 +30,18 @@ class Normalisation:
     cells: dict[str, Tensor] | None = None
 
     def statistics(self, name: str) -> tuple[Tensor | None, Tensor | None]:
-        """Return the running mean and variance of one BatchNorm, one entry per channel, or (None, None) if the pass uses none."""
+        """Return the running mean and variance of one BatchNorm, one entry per channel, or (None, None) if the pass has none."""
         if self.views is None:
             return None, None
         return self.views[name + ".mean"].view(-1), self.views[name + ".variance"].view(-1)
 
     def maps(self, x: Tensor, mean: Tensor | None, variance: Tensor | None, weight: Tensor | None = None,
              bias: Tensor | None = None) -> Tensor:
-        """Apply BatchNorm to maps [B, C, H, W] and update its running statistics if the batch's are used.
+        """Apply BatchNorm to maps [B, C, H, W] and, if the pass normalises with the batch's statistics, update the running ones.
 
         Args:
             x: the maps.
-            mean, variance: running statistics [C]; None if the pass uses none.
+            mean, variance: running statistics [C]; None if the pass has none.
             weight, bias: scale and shift [C], which must be contiguous; None for 1 and 0.
         """
         if self.running or mean is None or variance is None:
@@ -56,7 +57,7 @@ class Normalisation:
     def rows(self, x: Tensor, name: str) -> Tensor:
         """Apply BatchNorm without affine parameters to x [..., L], where each row holds all values of one channel.
 
-        The running statistics called `name` are updated if the batch's are used.
+        If the pass normalises with the batch's statistics, the running ones called `name` are updated.
         """
         mean, variance = self.statistics(name)
         shape = (*x.shape[:-1], 1)

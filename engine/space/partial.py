@@ -16,11 +16,11 @@ from engine.architecture.genotype import NODES
 
 
 def bypassed(h: Tensor, weights: Tensor, stride: int) -> Tensor:
-    """Return what the bypassing channels of a state contribute to the m nodes that its edges lead to.
+    """Return what the channels that bypass the operations contribute to each of m later nodes.
 
     Args:
-        h: [B, C, H, W], the bypassing channels of the state.
-        weights: [m], the weight of each edge.
+        h: [B, C, H, W], the bypassing channels of a state.
+        weights: [m], the weights of the edges from the state to these nodes.
         stride: 1, or 2 if the edges halve height and width.
 
     Returns:

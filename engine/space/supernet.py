@@ -117,8 +117,8 @@ class Supernet:
     def initial_weights(self, generator: torch.Generator, dtype: torch.dtype = torch.float32, device: Device = "cpu") -> Tensor:
         """Draw flat weights [n] from PyTorch's default initialisation.
 
-        Weights are uniform within 1 / sqrt(fan-in). BatchNorm's scale is 1 and its shift 0.
-        The generator must be on the CPU, so that a seed gives the same weights on every device.
+        Weights are uniform within 1 / sqrt(fan-in). BatchNorm's scale is 1 and its shift 0. The generator must be on the CPU, so
+        that a seed gives the same weights on every device.
         """
         flat = torch.empty(self.layout.size, dtype=dtype)
         for name, view in self.layout.views(flat).items():
@@ -274,7 +274,10 @@ class Supernet:
         return F.linear(features.mean(dim=(2, 3)), views["classifier.weight"], views["classifier.bias"])
 
     def _backend(self, i: int, x: Tensor, normalisation: Normalisation, twice: bool) -> Backend:
-        """Return the back end of cell i, or a plain one if that back end does not support a pass on images like x."""
+        """Return the back end of cell i, or one written in PyTorch if the cell's own does not support the pass.
+
+        The pass is on images like x. With `twice`, its gradients will be differentiated again.
+        """
         backend = self._backends[i] if self._backends else BACKENDS[choose(self.cells[i], x.device.type)]
         if backend.serves(self.cells[i], x, normalisation) and (backend.twice or not twice):
             return backend

@@ -183,9 +183,9 @@ class Retraining:
     def is_collapse(self, probe: Probe) -> bool:
         """Return True if a probe shows catastrophic overfitting: the network is still robust to FGSM but no longer to PGD.
 
-        Accuracy under PGD is more than `probe_drop` below the highest of earlier probes, while accuracy under FGSM is at least as
-        high as that highest. A hard batch does not count, nor does a network that has lost both accuracies. The published early
-        stop compares the PGD accuracies of successive epochs with the same threshold and ignores FGSM.
+        Accuracy under PGD is more than `probe_drop` below `probe.highest`, while accuracy under FGSM is at least `probe.highest`.
+        A hard batch does not count, nor does a network that has lost both accuracies. The published early stop compares the PGD
+        accuracies of successive epochs with the same threshold and ignores FGSM.
         """
         fallen = probe.highest - probe.pgd_accuracy > self.config.probe_drop
         return fallen and probe.fgsm_accuracy >= probe.highest
@@ -298,7 +298,9 @@ class Retraining:
         return step == 0 if self.config.probe_every is None else self.steps % self.config.probe_every == 0
 
     def _probe(self, x: Tensor, y: Tensor, epoch: int, step: int, poll: Callable[[], None]) -> Probe:
-        """Probe the augmented batch of the next step. This takes probe_steps + 3 forward passes and leaves the network unchanged.
+        """Probe the augmented batch of the next step.
+
+        This takes probe_steps + 3 forward passes and leaves the network unchanged.
         """
         epsilon, accuracies = self.config.epsilon, []
         attacks = (("fgsm", 1, self.config.fast_step * epsilon), ("pgd", self.config.probe_steps, epsilon / 4))
@@ -315,8 +317,7 @@ class Retraining:
 
     @contextmanager
     def _random_state(self, purpose: str, epoch: int, step: int, device: torch.device) -> Iterator[None]:
-        """Seed torch's global random state, from which drop path draws, inside the block. Restore the previous state afterwards.
-        """
+        """Seed torch's global random state, from which drop path draws, inside the block. Restore it afterwards."""
         with torch.random.fork_rng(devices=[device.index or 0] if device.type == "cuda" else []):
             torch.manual_seed(generator_for(self.config.seed, purpose, epoch, step).initial_seed())
             yield

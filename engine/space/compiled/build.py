@@ -180,8 +180,8 @@ def contents(path: Path) -> str:
 def compile_to(folder: Path, name: str, command: tuple[str, ...], dtype: str) -> Path:
     """Compile the kernels to a file in `folder` and return its path.
 
-    The file gets the kind of name that `whole_file` expects. It appears under that name only when complete, even if several
-    processes compile at once.
+    The file's name is `name` followed by the digest of the contents, as `whole_file` expects. The file gets this name only when
+    it is complete, even if several processes compile at once.
 
     Raises:
         BuildError: the compiler failed; the message quotes its first error.
