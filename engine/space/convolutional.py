@@ -36,7 +36,10 @@ class Merged:
 
     def state(self, h: Tensor, weights: Mapping[str, Tensor], rows: Tensor, shape: StateShape,
               normalisation: Normalisation) -> Tensor:
-        """Compute what the state contributes to each of m later nodes, [m, B, C, H / stride, W / stride]. See `StateBackend.state`.
+        """Compute what the state contributes to each of m later nodes. See `StateBackend.state`.
+
+        Returns:
+            [m, B, C, H / stride, W / stride].
         """
         h = h.contiguous()
         prefix, m, c = shape.prefix, len(shape.edges), h.shape[1]
@@ -92,7 +95,10 @@ class ChannelsLast:
 
     def state(self, h: Tensor, weights: Mapping[str, Tensor], rows: Tensor, shape: StateShape,
               normalisation: Normalisation) -> Tensor:
-        """Compute what the state contributes to each of m later nodes, [m, B, C, H / stride, W / stride]. See `StateBackend.state`.
+        """Compute what the state contributes to each of m later nodes. See `StateBackend.state`.
+
+        Returns:
+            [m, B, C, H / stride, W / stride].
         """
         h = _channels_last(h)
         prefix, m, c = shape.prefix, len(shape.edges), h.shape[1]

@@ -36,7 +36,10 @@ class Dense:
 
     def state(self, h: Tensor, weights: Mapping[str, Tensor], rows: Tensor, shape: StateShape,
               normalisation: Normalisation) -> Tensor:
-        """Compute what the state contributes to each of m later nodes, [m, B, C, H / stride, W / stride]. See `StateBackend.state`.
+        """Compute what the state contributes to each of m later nodes. See `StateBackend.state`.
+
+        Returns:
+            [m, B, C, H / stride, W / stride].
         """
         h = _chwb(h)
         c, height, width, batch = h.shape
