@@ -153,7 +153,9 @@ class Rows:
         return self._affine(convolution.weight.flatten(1), norm)
 
     def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor]:
-        """Return a factorized reduction (one matrix product per half of its channels) as the `add` and `constant` of an `Edge`.
+        """Return a factorized reduction as the `add` and `constant` of an `Edge`.
+
+        Each half of the output channels is one matrix product.
         """
         first, second = module.conv_1.weight.flatten(1), module.conv_2.weight.flatten(1)
         scale, constant = (module.bn.weight, module.bn.bias) if self.live else folded(module.bn)
