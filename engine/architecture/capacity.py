@@ -1,6 +1,6 @@
-"""Capacity matching by arithmetic: the channels that give two networks the same parameters or MACs. Imports no torch.
+"""Capacity matching: the number of channels at which a network has as many parameters or MACs as another. Imports no torch.
 
-Sizes exclude the auxiliary head, which only training uses.
+Sizes are computed by arithmetic, without building a network. They exclude the auxiliary head, which only training uses.
 """
 
 from __future__ import annotations
@@ -13,26 +13,29 @@ from engine.architecture.genotype import Genotype
 from engine.architecture.placement import needs_even_channels
 
 TOLERANCE = 0.05  # capacities are equal if they differ by at most this share of the larger one
-QUANTITIES = {"params": "parameters", "macs": "macs"}  # value of RetrainConfig.match -> field of Cost
+QUANTITIES = {"params": "parameters", "macs": "macs"}  # values of RetrainConfig.match and the fields of Cost
 CHANNELS = range(2, 1025)  # values of RetrainConfig.channels; derived networks may have odd numbers
 
 
 def differ(sizes: Sequence[float]) -> bool:
-    """Return True if the smallest and the largest size differ by more than 5 % of the largest; False for fewer than two sizes."""
+    """Return True if the smallest and the largest size differ by more than 5 % of the largest.
+
+    Fewer than two sizes never differ.
+    """
     return len(sizes) > 1 and apart(*sizes) > TOLERANCE
 
 
 def nearest_channels(genotype: Genotype, target: Cost, match: str, *, layers: int, classes: int,
                      image_shape: Sequence[int], placement: str = "", width_ratio: str = "") -> tuple[int, int]:
-    """Return the channels whose network is closest to a target size, and its parameters or MACs.
+    """Return the number of channels at which a network's size is closest to a target, and the network's size at that number.
 
-    The distance is relative to the larger of the two sizes.
+    The size is the number of parameters or of MACs. Distances are relative to the larger of the two sizes.
 
     Args:
-        genotype: the architecture.
+        genotype: the architecture of the network.
         target: the cost to match.
         match: "params" or "macs".
-        layers, classes, image_shape, placement, width_ratio: as in `engine.architecture.cost.cost`.
+        layers, classes, image_shape, placement, width_ratio: see `engine.architecture.cost.breakdown`.
 
     Raises:
         ConfigError: no network can have these sizes.
@@ -52,5 +55,5 @@ def nearest_channels(genotype: Genotype, target: Cost, match: str, *, layers: in
 
 
 def apart(*sizes: float) -> float:
-    """Return the difference between the smallest and the largest size, as a share of the largest."""
+    """Return the difference between the smallest and the largest size as a share of the largest."""
     return (max(sizes) - min(sizes)) / max(sizes)

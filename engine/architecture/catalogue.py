@@ -1,8 +1,8 @@
 """The catalogue of published genotypes with their sources, read from `catalogue.json` in this folder.
 
-RobNet's networks are listed as data only: their format keeps all edges of a cell, so they are not two-edge genotypes. DSARA's
-genotype has the cells of ARNAS's under other names and is listed with ARNAS's names. Left out: the genotype of CRoZe, whose
-public copy is malformed, and those of DSRNA and NADAR, which are not public.
+RobNet's networks have no genotype in the catalogue, because their format keeps all edges of a cell instead of two per node.
+DSARA's genotype has the cells of ARNAS under other names, and the catalogue lists it with ARNAS's names. The catalogue leaves out
+the genotype of CRoZe, whose public copy is malformed, and those of DSRNA and NADAR, which are not public.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ class CatalogEntry:
     """One published architecture.
 
     Attributes:
-        name: registry name, for example "DARTS_V2".
-        genotype: the architecture; None if it is not a two-edge genotype (then see `codes`).
+        name: name in the catalogue, for example "DARTS_V2".
+        genotype: the architecture; None if it does not have two edges per node (then see `codes`).
         source: repository at commit, file, and name in the file.
         note: one sentence for the reader; may be empty.
-        codes: RobNet only: 14 two-bit codes per cell, one per edge in DARTS order; a single cell serves all positions.
+        codes: for RobNet only: 14 two-bit codes per cell, one per edge in DARTS order. A single cell is used at all positions.
     """
 
     name: str
@@ -45,8 +45,8 @@ def find_genotype(text: str) -> Genotype:
         find_genotype("ARNAS").hash
 
     Raises:
-        ConfigError: the name is not in the catalogue; the message lists the known names and the nearest.
-        GenotypeError: the JSON is not a genotype, or the entry is not a two-edge genotype.
+        ConfigError: the name is not in the catalogue; the message lists the known names and the nearest one.
+        GenotypeError: the JSON is not a genotype, or the entry does not have two edges per node.
     """
     text = text.strip()
     if text[:1] in ("{", "[", '"'):
@@ -59,17 +59,18 @@ def find_genotype(text: str) -> Genotype:
 
 
 def genotype_title(text: str) -> str:
-    """Return the title of a genotype's network: the catalogue name, else "genotype" and its hash.
+    """Return the title of a genotype's network: the catalogue name, or for a JSON text "genotype" and the hash.
 
     Raises:
-        ConfigError, GenotypeError: as `find_genotype`.
+        ConfigError: the name is not in the catalogue.
+        GenotypeError: the JSON is not a genotype, or the entry does not have two edges per node.
     """
     genotype = find_genotype(text)
     return text.strip() if text.strip() in CATALOG else f"genotype {genotype.hash}"
 
 
 def name_of(genotype: Genotype) -> str | None:
-    """Return the first catalogue name of this genotype; None if it has none."""
+    """Return the first catalogue name of this genotype, or None if it is not in the catalogue."""
     return next((name for name, entry in CATALOG.items() if entry.genotype == genotype), None)
 
 

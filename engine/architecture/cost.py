@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds (MACs) of a derived network by arithmetic, without building it. Imports no torch.
+"""The parameters and multiply-adds (MACs) of a derived network, computed without building it. Imports no torch.
 
 MACs count convolutions and linear layers, but not BatchNorm and pooling. Parameters include BatchNorm's affine parameters (two
 per channel). The tests compare every number with that of the real network.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from engine.architecture.genotype import NONE, Cell, Genotype
 from engine.architecture.placement import STEM_MULTIPLIER, CellPosition, auxiliary_map, check_size, halved, positions, reductions
 
-AUXILIARY_CHANNELS = (128, 768)  # DARTS: 1x1 convolution to 128, then to 768
+AUXILIARY_CHANNELS = (128, 768)  # outputs of the auxiliary head's two convolutions (DARTS)
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,9 @@ FREE = Cost(0, 0)
 
 def cost(genotype: Genotype, *, channels: int, layers: int, classes: int, image_shape: Sequence[int],
          auxiliary: bool = False, placement: str = "", width_ratio: str = "") -> Cost:
-    """Return parameters and MACs of the network that `engine.space.network.Network` builds from the same arguments.
+    """Return the parameters and MACs of the network that `engine.space.network.Network` builds from these arguments.
+
+    The arguments are described in `breakdown`.
 
     Example:
         cost(find_genotype("ARNAS"), channels=64, layers=20, classes=10, image_shape=(3, 32, 32)).parameters  # 4520394
@@ -70,12 +72,13 @@ def breakdown(genotype: Genotype, *, channels: int, layers: int, classes: int, i
 
     Args:
         genotype: the architecture.
-        channels: C of the first cells.
+        channels: C, the width of the first cells.
         layers: number of cells.
         classes: number of classes.
-        image_shape: (channels, height, width).
-        auxiliary: count the auxiliary head, which only training uses.
-        placement, width_ratio: as in `placement.positions`; empty for the published ones of the genotype's cells.
+        image_shape: (channels, height, width) of an image.
+        auxiliary: True to count the auxiliary head, which only training uses.
+        placement, width_ratio: position rule and widths of the cells, as in `placement.positions`; empty for the values published
+            for the genotype's cell kinds.
 
     Raises:
         ConfigError: no network can have these sizes, or the placement is for other cell kinds.
@@ -111,7 +114,7 @@ def _cell(cell: Cell, position: CellPosition, before_last: int, last: int, width
 
 
 def _operation(name: str, channels: int, stride: int, size: Sequence[int]) -> Cost:
-    """Return the cost of one edge; `size` is (height, width) of its input."""
+    """Return the cost of the operation of one edge. `size` is the (height, width) of the operation's input."""
     out = [halved(s) for s in size] if stride == 2 else size
     if name == "skip_connect":
         return _factorized_reduce(channels, channels, size) if stride == 2 else FREE
@@ -134,12 +137,22 @@ def _auxiliary_head(channels: int, classes: int, image_shape: Sequence[int]) -> 
 
 
 def _factorized_reduce(inputs: int, outputs: int, size: Sequence[int]) -> Cost:
-    """Return the cost of two 1x1 convolutions of stride 2, each with half of the output channels, and a BatchNorm."""
+    """Return the cost of a factorized reduction of an input with (height, width) `size`.
+
+    It consists of two 1x1 convolutions of stride 2, each with half of the output channels, and a BatchNorm.
+    """
     return convolution_cost(inputs, outputs, 1, [halved(s) for s in size]) + norm_cost(outputs)
 
 
 def convolution_cost(inputs: int, outputs: int, taps: int, size: Sequence[int], groups: int = 1) -> Cost:
-    """Return the cost of a convolution without bias; `taps` is kernel height x width, `size` (height, width) of its output."""
+    """Return the cost of a convolution without bias.
+
+    Args:
+        inputs, outputs: number of input channels and of output channels.
+        taps: kernel height times kernel width.
+        size: (height, width) of the output.
+        groups: number of groups.
+    """
     parameters = inputs // groups * outputs * taps
     return Cost(parameters, parameters * size[0] * size[1])
 

@@ -1,8 +1,8 @@
-"""Genotypes: the operations and inputs that every node of every cell kind keeps, as frozen data. Imports no torch.
+"""Genotypes: the operations and inputs of every node of every cell kind, as frozen data. Imports no torch.
 
 The search space is that of DARTS (Liu, Simonyan and Yang 2018, arXiv 1806.09055): a cell has two inputs (states 0 and 1)
 and intermediate nodes (states 2, 3, ...), each fed by two edges. ARNAS has three cell kinds, the DARTS family two. A
-genotype is read from and written to JSON and is never source code. RobNet's format (all edges kept) is left out.
+genotype is read from and written to JSON and is never source code. RobNet's format, which keeps all edges, is not supported.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any
 from engine.errors import GenotypeError, shortened
 from engine.registry import unknown_name
 
-# In the order of alpha's columns (ARNAS, released code).
+# The operations of a search, in the order of the columns of alpha (ARNAS, released code).
 PRIMITIVES = ("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5")
 DERIVED = "derived"  # the value of the setting `network` for a network built from a genotype
 NONE = "none"
-# The operations of derived networks: published genotypes also use these three.
+# The operations of derived networks. Published genotypes also use the last three.
 OPERATIONS = PRIMITIVES + ("sep_conv_7x7", "conv_7x1_1x7", NONE)
 
 NODES = 4  # intermediate nodes of a searched cell (DARTS)
@@ -46,7 +46,7 @@ class Cell:
     """One cell of a genotype.
 
     Attributes:
-        edges: (operation, input state), two per node in the order of the nodes; a node sums its two edges.
+        edges: (operation, input state) of each edge, two edges per node, in the order of the nodes. A node sums its two edges.
         concat: states whose channels are concatenated as the cell's output.
     """
 
@@ -65,14 +65,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Genotype:
-    """A complete architecture: one cell per kind. Validated on creation.
+    """A complete architecture: one cell for each cell kind. It is validated on creation.
 
     Attributes:
         cells: (kind, cell) pairs, sorted by kind, so that equality does not depend on the order of the arguments.
 
     Raises:
-        GenotypeError: wrong kinds, an unknown operation, an odd number of edges, an input that is not an earlier state, or an
-            invalid concat.
+        GenotypeError: the kinds are wrong, an operation is unknown, the number of edges is odd, an input is not an earlier state,
+            or a concat is invalid.
     """
 
     cells: tuple[tuple[str, Cell], ...]
@@ -100,7 +100,10 @@ class Genotype:
         raise GenotypeError(unknown_name("cell kind", kind, self.kinds))
 
     def to_dict(self) -> dict[str, list[Any]]:
-        """Return {"accurate": [["skip_connect", 0], ...], "accurate_concat": [2, 3, 4, 5], ...}, the inverse of `from_dict`."""
+        """Return the genotype as a dict of lists. This is the inverse of `from_dict`.
+
+        The dict has the form {"accurate": [["skip_connect", 0], ...], "accurate_concat": [2, 3, 4, 5], ...}.
+        """
         record: dict[str, list[Any]] = {}
         for kind, cell in self.cells:
             record[kind] = [[operation, state] for operation, state in cell.edges]
@@ -109,7 +112,7 @@ class Genotype:
 
     @classmethod
     def from_dict(cls, record: Any) -> Genotype:
-        """Return the genotype of a record in the format of `to_dict`, which published genotypes also use.
+        """Return the genotype that a record describes, in the format of `to_dict`. Published genotypes also use this format.
 
         Raises:
             GenotypeError: the record is not a valid genotype.
@@ -128,7 +131,7 @@ class Genotype:
 
     @classmethod
     def from_json(cls, text: str) -> Genotype:
-        """Return the genotype of a JSON text.
+        """Return the genotype that a JSON text describes.
 
         Raises:
             GenotypeError: the text is not JSON, or not a genotype.
@@ -142,9 +145,9 @@ class Genotype:
 
     @property
     def hash(self) -> str:
-        """The genotype's permanent identifier: 12 hex digits, independent of the order of kinds.
+        """The genotype's permanent identifier: 12 hex digits, independent of the order of the cell kinds.
 
-        It depends on the order of the edges, because the names of a state dict do.
+        The identifier depends on the order of the edges, because the names in a state dict depend on that order.
         """
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
 
@@ -153,12 +156,12 @@ def derive(weights: Sequence[Sequence[float]], primitives: Sequence[str] = PRIMI
     """Discretise one cell (DARTS, section 2.4): keep the two strongest edges into each node, with their strongest operations.
 
     Args:
-        weights: one row per edge in the order of `EDGES` (14 for four nodes), one softmaxed weight per primitive.
-        primitives: names of the columns; "none" may be among them and is never chosen.
+        weights: one row per edge in the order of `EDGES` (14 for four nodes), with one softmaxed weight per primitive.
+        primitives: names of the columns. "none" may be among them and is never chosen.
 
     Returns:
-        A cell whose two edges per node are sorted by descending weight. Edges of equal weight keep their order, and the first of
-        equal operations is chosen. All nodes are concatenated.
+        A cell with two edges per node, sorted by descending weight. Edges of equal weight keep their order, and the first of
+        equally strong operations is chosen. All nodes are concatenated.
 
     Raises:
         GenotypeError: no number of nodes has this many rows, a row has the wrong length, or a weight is not finite.
@@ -181,10 +184,14 @@ def derive(weights: Sequence[Sequence[float]], primitives: Sequence[str] = PRIMI
 
 
 def derive_genotype(weights: Mapping[str, Sequence[Sequence[float]]], primitives: Sequence[str] = PRIMITIVES) -> Genotype:
-    """Discretise every cell kind with `derive`: {kind: softmaxed rows [14][7]} -> genotype.
+    """Discretise every cell kind with `derive`.
+
+    Args:
+        weights: softmaxed rows [14][7] of each cell kind.
+        primitives: names of the columns.
 
     Raises:
-        GenotypeError: as `derive`, or wrong cell kinds.
+        GenotypeError: the cell kinds are wrong, or `derive` rejects the rows of a kind.
     """
     return Genotype(tuple((kind, derive(rows, primitives)) for kind, rows in weights.items()))
 
@@ -197,7 +204,7 @@ def _is_index(value: Any) -> bool:
 
 
 def _nodes_of(edges: int) -> int:
-    """Return the number of nodes n that have 2 + 3 + ... + (n + 1) edges."""
+    """Return the number of nodes n for which 2 + 3 + ... + (n + 1) equals the number of edges."""
     nodes = 0
     while edges > 0:
         edges -= 2 + nodes

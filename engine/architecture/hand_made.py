@@ -1,8 +1,9 @@
 """Hand-made baselines for derived networks: residual networks in their variants for small images.
 
-ResNet (He et al. 2016a, arXiv 1512.03385), PreActResNet (He et al. 2016b, arXiv 1603.05027) and WideResNet (Zagoruyko and
-Komodakis 2016, arXiv 1605.07146). All have blocks of two 3x3 convolutions, a 3x3 stem of stride 1 and no pooling before the end,
-as is usual in the robustness literature for 32x32 images. This module has their names, shapes and costs; imports no torch.
+The networks are ResNet (He et al. 2016a, arXiv 1512.03385), PreActResNet (He et al. 2016b, arXiv 1603.05027) and WideResNet
+(Zagoruyko and Komodakis 2016, arXiv 1605.07146). All have blocks of two 3x3 convolutions, a 3x3 stem of stride 1 and no pooling
+before the end, as is usual in the robustness literature for 32x32 images. This module defines their names, shapes and costs, and
+imports no torch. `engine.space.residual` builds them.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ if TYPE_CHECKING:
     from torch import nn
 
 WIDE = "wide-resnet-"
-DEPTHS, WIDTHS = range(10, 1000, 6), range(1, 100)  # of WideResNets: 6 m + 4 layers, k times as wide
+DEPTHS, WIDTHS = range(10, 1000, 6), range(1, 100)  # WideResNets have 6 m + 4 layers and are widened k times
 
 
 @dataclass(frozen=True)
 class Block:
-    """A residual block.
+    """The shape of a residual block.
 
     Attributes:
-        inputs, outputs: channels.
-        stride: of its first convolution, 1 or 2.
+        inputs, outputs: number of input channels and of output channels.
+        stride: stride of the block's first convolution, 1 or 2.
     """
 
     inputs: int
@@ -40,7 +41,7 @@ class Block:
 
     @property
     def projects(self) -> bool:
-        """True where the shortcut is a 1x1 convolution; else it is the identity."""
+        """True if the shortcut is a 1x1 convolution, False if it is the identity."""
         return self.stride != 1 or self.inputs != self.outputs
 
 
@@ -52,10 +53,10 @@ class ResidualShape:
         name: name in settings and files, for example "wide-resnet-28-10".
         title: name in print, for example "WRN-28-10".
         source: paper and arXiv number.
-        stem: channels of the stem.
-        widths: channels of the stages; each but the first halves height and width.
-        depth: blocks of a stage.
-        preactivation: True for BatchNorm and ReLU before each convolution (He et al. 2016b), False for after it.
+        stem: number of channels of the stem.
+        widths: number of channels of each stage. Every stage except the first halves height and width.
+        depth: number of blocks in each stage.
+        preactivation: True if BatchNorm and ReLU precede each convolution (He et al. 2016b), False if they follow it.
     """
 
     name: str
@@ -86,7 +87,7 @@ class HandMadeNetwork(NamedNetwork):
     """A residual network for the images and classes of one dataset.
 
     Attributes:
-        shape: the residual network.
+        shape: the shape of the residual network.
     """
 
     shape: ResidualShape
@@ -145,10 +146,12 @@ class HandMadeNetwork(NamedNetwork):
 
 
 def residual_shape(name: str) -> ResidualShape | None:
-    """Return the shape of a name, one of `RESNETS` or wide-resnet-N-K for WRN-N-K; None for another text.
+    """Return the shape of the residual network with this name, or None if no residual network can have it.
+
+    Names are the keys of `RESNETS` and "wide-resnet-N-K", which means WRN-N-K: N layers, widened K times.
 
     Raises:
-        ConfigError: a WideResNet of an impossible depth or width.
+        ConfigError: the name is that of a WideResNet with an impossible depth or width.
     """
     text = name.strip().lower()
     if text in RESNETS:

@@ -1,4 +1,4 @@
-"""The surface of networks that are chosen by name. Imports no torch."""
+"""The interface of networks that are chosen by name instead of built from a genotype. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from engine.architecture.cost import Cost
 if TYPE_CHECKING:
     from torch import nn
 
-NAME_KEY = "hand_made"  # in results/network.json and in events
+NAME_KEY = "hand_made"  # key of a network's name in results/network.json and in events
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class NamedNetwork(ABC):
 
     Attributes:
         classes: number of classes.
-        image_shape: (channels, height, width).
+        image_shape: (channels, height, width) of an image.
         OFFERED: names that pages and help texts list.
-        FORMS: all names in words, for example "resnet-18 or wide-resnet-N-K".
+        FORMS: all possible names in words, for example "resnet-18 or wide-resnet-N-K".
     """
 
     classes: int
@@ -35,31 +35,31 @@ class NamedNetwork(ABC):
     @classmethod
     @abstractmethod
     def recognises(cls, text: str) -> bool:
-        """Return True if a text is meant as a name of this kind, whether or not such a network exists."""
+        """Return True if a text looks like a name of this kind of network, even if no network has that name."""
 
     @classmethod
     @abstractmethod
     def from_name(cls, text: str, classes: int, image_shape: Sequence[int]) -> Self | None:
-        """Return the network of a name; None for a text that is not a name of this kind.
+        """Return the network with the name `text`, or None if the text is not a name of this kind of network.
 
         Raises:
-            ConfigError: a name of this kind with sizes that no network can have.
+            ConfigError: the text is such a name, but asks for sizes that no network can have.
         """
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """As in settings and files."""
+        """Name in settings and files, for example "wide-resnet-28-10"."""
 
     @property
     @abstractmethod
     def title(self) -> str:
-        """As in print."""
+        """Name in print, for example "WRN-28-10"."""
 
     @property
     @abstractmethod
     def source(self) -> str:
-        """Paper and arXiv number."""
+        """Paper that describes the network, and its arXiv number."""
 
     @property
     @abstractmethod
@@ -68,21 +68,22 @@ class NamedNetwork(ABC):
 
     @abstractmethod
     def cost(self, *, auxiliary: bool = False) -> Cost:
-        """Return parameters and MACs, counted as in `engine.architecture.cost`.
+        """Return the numbers of parameters and MACs, counted as in `engine.architecture.cost`.
 
         Args:
-            auxiliary: no effect; these networks have no auxiliary head.
+            auxiliary: has no effect, because these networks have no auxiliary head.
 
         Raises:
-            ConfigError: sizes no network can have.
+            ConfigError: no network can have these sizes.
         """
 
     @abstractmethod
     def build(self, *, mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> nn.Module:
-        """Return the module with fresh weights from torch's global generator.
+        """Build the network as a module, with fresh weights from torch's global generator.
 
         Args:
-            mean, std: per image channel in pixels 0..1, subtracted and divided by inside the network; None for none.
+            mean: mean of each image channel for pixels in 0..1, which the network subtracts; None for 0.
+            std: standard deviation of each image channel, by which the network divides; None for 1.
         """
 
     def to_dict(self) -> dict[str, Any]:

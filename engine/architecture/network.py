@@ -1,8 +1,8 @@
-"""Networks as values: a genotype at a size, or a network chosen by name. Imports no torch.
+"""Networks as values: a network built from a genotype, or a network chosen by name. Imports no torch.
 
-Both are frozen values with `title`, `classes`, `image_shape`, `cost()`, `build()` and `to_dict()`, so that results, capacity
-matching and export rarely ask which one they have. To add a kind that is chosen by name, subclass `NamedNetwork` in a file of
-its own and list the class in `NAMED_KINDS`; results, run log, settings and pages then know it.
+Both are frozen dataclasses with `title`, `classes`, `image_shape`, `cost()`, `build()` and `to_dict()`, so that results, capacity
+matching and export can mostly treat them alike. To add a kind of network that is chosen by name, subclass `NamedNetwork` in a new
+file and list the class in `NAMED_KINDS`. Results, run log, settings and pages then know the new kind.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DerivedNetwork:
-    """The network built from a genotype.
+    """A network built from a genotype.
 
     Attributes:
         genotype: the architecture.
-        channels: C of the first cells.
+        channels: C, the width of the first cells.
         layers: number of cells, at least 3.
         classes: number of classes.
-        image_shape: (channels, height, width).
-        placement, width_ratio: as in `engine.architecture.placement.positions`; "" for those published with the genotype.
+        image_shape: (channels, height, width) of an image.
+        placement, width_ratio: position rule and widths of the cells, as in `engine.architecture.placement.positions`; "" for the
+            values published for the genotype's cell kinds.
         auxiliary: True if the network has the auxiliary head, which only training uses.
         name: display name of the genotype, for example "ARNAS"; "" if it has none.
     """
@@ -50,20 +51,20 @@ class DerivedNetwork:
 
     @property
     def title(self) -> str:
-        """The name, else "genotype" and the hash."""
+        """The name of the genotype, or "genotype" and its hash if it has no name."""
         return self.name or f"genotype {self.genotype.hash}"
 
     @property
     def sizes(self) -> dict[str, Any]:
-        """The arguments of `cost` other than genotype and auxiliary head."""
+        """The keyword arguments of `engine.architecture.cost.cost` for this network, except `auxiliary`."""
         return {"channels": self.channels, "layers": self.layers, "classes": self.classes, "image_shape": self.image_shape,
                 "placement": self.placement, "width_ratio": self.width_ratio}
 
     def cost(self, *, auxiliary: bool = False) -> Cost:
-        """Return parameters and MACs.
+        """Return the numbers of parameters and MACs.
 
         Args:
-            auxiliary: count the auxiliary head if there is one; published sizes exclude it.
+            auxiliary: True to count the auxiliary head if the network has one. Published sizes exclude it.
 
         Raises:
             ConfigError: no network can have these sizes, or the placement is for other cell kinds.
@@ -71,10 +72,11 @@ class DerivedNetwork:
         return cost(self.genotype, **self.sizes, auxiliary=auxiliary and self.auxiliary)
 
     def build(self, *, mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> nn.Module:
-        """Return the module with fresh weights from torch's global generator.
+        """Build the network as a module, with fresh weights from torch's global generator.
 
         Args:
-            mean, std: per image channel in pixels 0..1, subtracted and divided by inside the network; None for none.
+            mean: mean of each image channel for pixels in 0..1, which the network subtracts; None for 0.
+            std: standard deviation of each image channel, by which the network divides; None for 1.
         """
         module: nn.Module = import_module("engine.space.network").Network(
             self.genotype, **self.sizes, auxiliary=self.auxiliary, mean=mean, std=std)
@@ -93,15 +95,15 @@ FORMS = "; ".join(kind.FORMS for kind in NAMED_KINDS)
 
 
 def is_named(text: str) -> bool:
-    """Return True if a text looks like the name of a network, even if no such network exists."""
+    """Return True if a text looks like the name of a network, even if no network has that name."""
     return any(kind.recognises(text) for kind in NAMED_KINDS)
 
 
 def named_network(text: str, classes: int = 10, image_shape: Sequence[int] = (3, 32, 32)) -> NamedNetwork:
-    """Return the network with this name, for the images and classes of a dataset.
+    """Return the network with this name, for the given images and classes.
 
     Raises:
-        ConfigError: no such network.
+        ConfigError: no network has this name.
     """
     for kind in NAMED_KINDS:
         network = kind.from_name(text, classes, image_shape)
@@ -112,19 +114,20 @@ def named_network(text: str, classes: int = 10, image_shape: Sequence[int] = (3,
 
 
 def network_name(text: str) -> str:
-    """Return the canonical value of the setting `network`: `DERIVED` or the name of a network.
+    """Return the canonical value of the setting `network`: "derived" or the name of a network.
 
     Raises:
-        ConfigError: no such network.
+        ConfigError: the text is neither "derived" nor the name of a network.
     """
     return DERIVED if text.strip().lower() == DERIVED else named_network(text).name
 
 
 def network_from_dict(content: Mapping[str, Any]) -> Network:
-    """Return the network that results/network.json describes.
+    """Return the network that the content of results/network.json describes.
 
     Raises:
-        ConfigError, GenotypeError: no such network.
+        ConfigError: the content describes no network.
+        GenotypeError: the genotype in it is not valid.
     """
     try:
         images = {"classes": content["classes"], "image_shape": tuple(content["image_shape"])}
@@ -138,6 +141,6 @@ def network_from_dict(content: Mapping[str, Any]) -> Network:
 
 
 def resized(network: Network, classes: int, image_shape: Sequence[int]) -> Network:
-    """Return the same network for other images and classes."""
+    """Return the network with another number of classes and another image shape."""
     channels, height, width = image_shape
     return replace(network, classes=classes, image_shape=(channels, height, width))

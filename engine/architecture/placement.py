@@ -1,9 +1,9 @@
-"""Placement and width of the cells of a network, shared by cost, supernet and derived network.
+"""The placement of cell kinds in a network, and the widths of its cells. Costs, supernet and derived network share them.
 
-The two reductions divide a network into three thirds; a reduction belongs to the third that it begins. A position rule places
-the cell kinds in the thirds. A width ratio sets the width of each third's nodes in units of the network's C. Two pairs are
-published: ARNAS (Ou, Feng and Sun 2024; released code) has accurate cells before the second reduction and robust cells after it,
-1:2:2; DARTS (Liu, Simonyan and Yang 2018) has normal cells, 1:2:4. Imports no torch.
+The two reductions divide a network into three thirds, and each reduction belongs to the third that it begins. A position rule
+decides which cell kinds each third has. A width ratio gives the width of each third's nodes in units of the network's C. Two
+combinations are published. ARNAS (Ou, Feng and Sun 2024; released code) has accurate cells before the second reduction and robust
+cells after it, with widths 1:2:2. DARTS (Liu, Simonyan and Yang 2018) has only normal cells, with widths 1:2:4. Imports no torch.
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ from engine.registry import Registry
 STEM_MULTIPLIER = 3  # the stem has 3 C channels (DARTS)
 MINIMUM_LAYERS = 3  # with fewer, no cell would precede the two reductions
 MAXIMUM_LAYERS = 1000  # far beyond every published network; a typing error must not fill the memory
-SMALLEST_AUXILIARY_IMAGE = 17  # pixels; in smaller images, the maps after two reductions are smaller than the head's 5x5 window
+SMALLEST_AUXILIARY_IMAGE = 17  # pixels; for smaller images, the maps after two reductions are smaller than a 5x5 pooling window
 LARGEST_WIDTH = 16  # in units of C; DARTS has 4
 REDUCE = "reduce"
 
 
 @dataclass(frozen=True)
 class PositionRule:
-    """A rule that places the cell kinds in a network.
+    """A rule that decides which cell kind each layer of a network has.
 
     Attributes:
         name: name in settings and files.
-        title: name in print; with a lower-case first letter, part of the name of a run that deviates from its method's rule.
-        text: one sentence on the placement and its purpose.
+        title: name in print. With a lower-case first letter, it is part of a run's name if the run deviates from its method's
+            rule.
+        text: one sentence on the rule and its purpose.
         kinds: cell kinds of the genotype, in the order of the flat alphas of a search.
-        thirds: kinds near the input, in the middle and near the output. Several kinds of a third alternate, counted over all
-            cells of the network except reductions.
+        thirds: kinds near the input, in the middle and near the output. If a third has several kinds, they alternate. The
+            alternation counts all cells of the network except reductions.
         width_ratio: the ratio published with these kinds.
     """
 
@@ -77,12 +78,12 @@ assert tuple(RULES) == get_args(PlacementName)
 
 @dataclass(frozen=True)
 class CellPosition:
-    """One cell of the network.
+    """The position of one cell in a network, with the cell's kind and width.
 
     Attributes:
         kind: kind of the genotype's cell at this position.
         reduction: True if the cell halves height and width.
-        channels_multiplier: width of its nodes in units of the network's C.
+        channels_multiplier: width of the cell's nodes in units of the network's C.
         after_reduction: True if the previous cell is a reduction, so that the first input has twice the height and width.
     """
 
@@ -93,20 +94,20 @@ class CellPosition:
 
 
 def reductions(layers: int) -> tuple[int, int]:
-    """Return the indices of the two reduction cells; the auxiliary head follows the second."""
+    """Return the indices of the two reduction cells. The auxiliary head follows the second one."""
     return layers // 3, 2 * layers // 3
 
 
 def rules_for(kinds: Sequence[str]) -> list[str]:
-    """Return the names of the rules for these kinds, the published one first."""
+    """Return the names of the position rules for these cell kinds, with the published rule first."""
     return [name for name, rule in RULES.items() if sorted(rule.kinds) == sorted(kinds)]
 
 
 def rule_of(kinds: Sequence[str], placement: str = "") -> PositionRule:
-    """Return the rule with this name, or without a name the published rule of the kinds.
+    """Return the position rule called `placement`, or the published rule for the cell kinds if `placement` is empty.
 
     Raises:
-        ConfigError: unknown kinds, an unknown rule, or a rule for other kinds.
+        ConfigError: the kinds are unknown, the rule is unknown, or the rule is for other kinds.
     """
     family = tuple(sorted(kinds))
     if family not in KIND_SETS:
@@ -121,27 +122,32 @@ def rule_of(kinds: Sequence[str], placement: str = "") -> PositionRule:
 
 
 class Arrangement(TypedDict):
-    """The placement and width of cells: name of the position rule, and widths like "1:2:4"."""
+    """The settings that decide the kinds and widths of a network's cells.
+
+    Attributes:
+        placement: name of the position rule.
+        width_ratio: widths of the three thirds, for example "1:2:4".
+    """
 
     placement: str
     width_ratio: str
 
 
 def resolved(kinds: Sequence[str], placement: str = "", width_ratio: str = "") -> Arrangement:
-    """Return the arrangement of cells of these kinds; an empty text means the published value.
+    """Return position rule and width ratio, with the values published for the cell kinds in place of empty texts.
 
     Raises:
-        ConfigError: as `positions`.
+        ConfigError: the kinds are unknown, the rule is unknown or for other kinds, or the width ratio is invalid.
     """
     rule = rule_of(kinds, placement)
     return {"placement": rule.name, "width_ratio": width_ratio_text(width_ratio or rule.width_ratio)}
 
 
 def read_width_ratio(text: str) -> tuple[int, int, int]:
-    """Parse a width ratio like "1:2:4": the widths of the three thirds in units of C.
+    """Parse a width ratio like "1:2:4", which gives the widths of the three thirds in units of C.
 
     Raises:
-        ConfigError: not three whole numbers from 1 to 16, or the first is not 1.
+        ConfigError: the text is not three whole numbers from 1 to 16, or the first number is not 1.
     """
     numbers = tuple(int(part) for part in text.split(":")) if re.fullmatch(r"\s*\d{1,9}(\s*:\s*\d{1,9}){2}\s*", text) else ()
     if len(numbers) != 3 or numbers[0] != 1 or not all(1 <= number <= LARGEST_WIDTH for number in numbers):
@@ -152,21 +158,26 @@ def read_width_ratio(text: str) -> tuple[int, int, int]:
 
 
 def width_ratio_text(text: str) -> str:
-    """Return a width ratio without spaces: "1 : 2 : 4" -> "1:2:4". Raises ConfigError as `read_width_ratio`."""
+    """Return a width ratio without spaces, for example "1:2:4" for "1 : 2 : 4".
+
+    Raises:
+        ConfigError: the width ratio is invalid (see `read_width_ratio`).
+    """
     return ":".join(map(str, read_width_ratio(text)))
 
 
 def positions(kinds: Sequence[str], layers: int, placement: str = "", width_ratio: str = "") -> list[CellPosition]:
-    """Return the cells of a network from input to output.
+    """Return the positions of a network's cells, from input to output.
 
     Args:
         kinds: cell kinds of the genotype in any order: accurate, reduce, robust (ARNAS) or normal, reduce (DARTS).
         layers: number of cells, at least 3.
-        placement: one of `RULES`; empty for the published rule of the kinds.
-        width_ratio: as in `read_width_ratio`; empty for the published ratio of the kinds.
+        placement: name of the position rule, a key of `RULES`; empty for the rule published for the kinds.
+        width_ratio: widths of the three thirds, for example "1:2:4"; empty for the ratio published for the kinds.
 
     Raises:
-        ConfigError: unknown kinds, a rule for other kinds, an invalid width ratio, or too few or too many layers.
+        ConfigError: the kinds are unknown, the rule is unknown or for other kinds, the width ratio is invalid, or there are too
+            few or too many layers.
     """
     rule = rule_of(kinds, placement)
     widths = read_width_ratio(width_ratio or rule.width_ratio)
@@ -197,10 +208,10 @@ def check_size(channels: int, classes: int, image_shape: Sequence[int], width_ra
     """Check that a network can have these sizes.
 
     Args:
-        channels: C of the first cells.
+        channels: C, the width of the first cells.
         classes: number of classes.
         image_shape: (channels, height, width) of an image.
-        width_ratio: as in `read_width_ratio`; empty for a published one.
+        width_ratio: widths of the three thirds, for example "1:2:4"; empty for a published ratio.
 
     Raises:
         ConfigError: a size is not a positive whole number, the shape does not have three numbers, the width ratio is invalid, or
@@ -220,19 +231,22 @@ def check_size(channels: int, classes: int, image_shape: Sequence[int], width_ra
 
 
 def needs_even_channels(width_ratio: str) -> bool:
-    """Return True if the width of a reduction is an odd multiple of C. The published 1:2:2 and 1:2:4 allow every C.
+    """Return True if a width ratio allows only even C, because a reduction is an odd multiple of C wide.
+
+    The published ratios 1:2:2 and 1:2:4 allow every C.
 
     Raises:
-        ConfigError: as `read_width_ratio`.
+        ConfigError: the width ratio is invalid (see `read_width_ratio`).
     """
     return any(width % 2 for width in read_width_ratio(width_ratio)[1:])
 
 
 def auxiliary_map(image_shape: Sequence[int]) -> tuple[int, int]:
-    """Return height and width of the input of the auxiliary head's last convolution, and so of its kernel.
+    """Return the (height, width) of the auxiliary head's maps after pooling, which its last convolution reduces to 1x1.
 
     The head pools the maps after the second reduction with 5x5 windows of stride 3. As in the released code, 8x8 maps (32x32
-    images) become 2x2 and 16x16 maps (64x64 images) 4x4. Other sizes follow the same rule.
+    images) become 2x2 and 16x16 maps (64x64 images) become 4x4. Other sizes follow the same rule. The result is also the kernel
+    size of the last convolution.
 
     Raises:
         ConfigError: the maps are smaller than the pooling window.

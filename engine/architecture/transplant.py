@@ -1,8 +1,8 @@
-"""Cell transplants: replace cells of a genotype by its other cells or by those of another genotype. Imports no torch.
+"""Cell transplants, which replace cells of a genotype by its other cells or by cells of another genotype. Imports no torch.
 
-A transplant is a text, the same in command, form and run name: "accurate:robust" replaces the robust cell by a copy of the
-accurate one, "accurate:robust, robust:accurate" swaps the two, and "ADVRUSH.normal:robust" takes the cell from another genotype.
-A genotype's JSON cannot record the origin of its cells, so a run keeps this text among its settings.
+A transplant is written as a text, on the command line and in forms alike. For example, "accurate:robust" replaces the robust cell
+by a copy of the accurate one, "accurate:robust, robust:accurate" swaps the two, and "ADVRUSH.normal:robust" takes the new cell
+from another genotype. A genotype's JSON cannot record the origin of its cells, so a run keeps this text among its settings.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ CELL_KINDS = tuple(sorted({kind for kinds in KIND_SETS for kind in kinds}))
 
 @dataclass(frozen=True)
 class Graft:
-    """One cell that replaces another.
+    """The replacement of one cell by another.
 
     Attributes:
-        source: kind of the new cell; if it is from another genotype, preceded by that genotype and a dot.
-        target: kind of the cell that it replaces.
-        cell: the new cell if it is from another genotype; None if it is from the genotype itself.
+        source: kind of the new cell. If the cell is from another genotype, that genotype and a dot precede the kind.
+        target: kind of the cell that is replaced.
+        cell: the new cell if it is from another genotype, None if it is from the genotype itself.
     """
 
     source: str
@@ -33,20 +33,20 @@ class Graft:
     cell: Cell | None = None
 
     def __str__(self) -> str:
-        """Return the words for a run's name: "accurate as robust"."""
+        """Return the replacement as a text for a run's name, for example "accurate as robust"."""
         return f"{self.source} as {self.target}"
 
 
 def read_graft(text: str, find: Callable[[str], Genotype] = find_genotype) -> Graft:
-    """Parse SOURCE:TARGET or GENOTYPE.SOURCE:TARGET.
+    """Parse the text of one replacement, SOURCE:TARGET or GENOTYPE.SOURCE:TARGET.
 
     Args:
         text: for example "accurate:robust".
-        find: returns the genotype that the text names; by default from a catalogue name or JSON.
+        find: function that returns the genotype for GENOTYPE. By default, GENOTYPE is a catalogue name or JSON.
 
     Raises:
-        ConfigError: another form, an unknown cell kind, or a cell that would replace itself.
-        GenotypeError: the donor is not a genotype.
+        ConfigError: the text has another form, a cell kind or catalogue name is unknown, or a cell would replace itself.
+        GenotypeError: the text before the dot is not a genotype.
     """
     left, colon, target = (part.strip() for part in text.rpartition(":"))
     donor, _, source = (part.strip() for part in left.rpartition("."))
@@ -70,10 +70,11 @@ def read_graft(text: str, find: Callable[[str], Genotype] = find_genotype) -> Gr
 
 
 def read_grafts(text: str) -> list[Graft]:
-    """Parse several grafts separated by commas; an empty text has none.
+    """Parse the text of several replacements, separated by commas. An empty text gives an empty list.
 
     Raises:
-        ConfigError, GenotypeError: as `read_graft`, or a cell is replaced twice.
+        ConfigError: `read_graft` rejects a replacement, or a cell is replaced twice.
+        GenotypeError: the text before a dot is not a genotype.
     """
     grafts = [read_graft(part) for part in text.split(",")] if text.strip() else []
     check_targets(grafts)
@@ -95,14 +96,14 @@ def check_targets(grafts: Sequence[Graft]) -> None:
 
 
 def transplant(genotype: Genotype, grafts: Sequence[Graft]) -> Genotype:
-    """Return the genotype with cells replaced. New cells come from the original genotype, so two cells can be swapped.
+    """Return the genotype with cells replaced. New cells come from the original genotype, so that two cells can be swapped.
 
     Example:
         transplant(find_genotype("ARNAS"), read_grafts("accurate:robust, robust:accurate"))
 
     Raises:
         ConfigError: a cell is replaced twice.
-        GenotypeError: the genotype does not have a cell kind.
+        GenotypeError: the genotype has no cell of a kind that a graft names.
     """
     check_targets(grafts)
     cells = dict(genotype.cells)

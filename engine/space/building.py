@@ -1,4 +1,4 @@
-"""The memory format of networks."""
+"""The switch of a network to another memory format."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from engine.space.network import Network
 
 
 def with_channels_last(network: nn.Module) -> nn.Module:
-    """Switch a network to the channels_last memory format in place and return it: the same function up to rounding.
+    """Switch a network to the channels_last memory format in place, and return it.
 
-    Has no effect on a derived network whose maps are small enough to be computed as rows (`derived.fits_rows`).
+    The network computes the same function, up to rounding. The switch has no effect on a derived network whose maps are small
+    enough to be computed as rows (see `derived.fits_rows`).
     """
     if isinstance(network, Network):
         network.channels_last = True

@@ -1,7 +1,8 @@
-"""State operations for maps of any size with PyTorch's convolutions: edges merged (`Merged`) or one by one (`ChannelsLast`).
+"""State back ends for maps of any size, with PyTorch's convolutions.
 
-Merging saves calls, which pays off on a GPU and with few channels. On a CPU with many channels, PyTorch's channels_last
-convolutions are so much faster than the others that one call per edge wins.
+`Merged` computes all edges that leave a state in one call, which pays off on a GPU and with few channels. `ChannelsLast` computes
+one edge after another in the channels_last format. On a CPU with many channels, this format is so much faster than the
+others that one call per edge wins.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from engine.space.normalisation import Normalisation
 
 
 class Merged:
-    """A state back end with one call for all m edges, on maps stored as [B, C, H, W].
+    """A state back end that computes all m edges of a state in one call, on maps stored as [B, C, H, W].
 
-    Depthwise convolutions run over m * C channels, 1x1 convolutions as a batched matrix product.
+    A depthwise convolution runs over m * C channels. The 1x1 convolutions are one batched matrix product.
     """
 
     def project(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -30,12 +31,16 @@ class Merged:
         return F.conv2d(x.contiguous(), weight[:, :, None, None])
 
     def normalise(self, x: Tensor, normalisation: Normalisation, name: str) -> Tensor:
-        """Apply BatchNorm without affine parameters to x [B, C, H, W]."""
+        """Apply BatchNorm without affine parameters to x [B, C, H, W], with the running statistics called `name`."""
         return normalisation.maps(x.contiguous(), *normalisation.statistics(name))
 
     def state(self, h: Tensor, weights: Mapping[str, Tensor], rows: Tensor, shape: StateShape,
               normalisation: Normalisation) -> Tensor:
-        """Compute the state's contribution to each later node, [m, B, C, H / stride, W / stride]."""
+        """Compute what the state contributes to each of m later nodes. See `StateBackend.state`.
+
+        Returns:
+            [m, B, C, H / stride, W / stride].
+        """
         h = h.contiguous()
         prefix, m, c = shape.prefix, len(shape.edges), h.shape[1]
         pools = self.normalise(pooled(h, shape.stride), normalisation, prefix + "pools")
@@ -51,10 +56,11 @@ class Merged:
 
     def _convolutions(self, h: Tensor, weights: Mapping[str, Tensor], shape: StateShape,
                       normalisation: Normalisation) -> list[tuple[str, slice, Tensor]]:
-        """Compute the primitives that have weights, without their last BatchNorm.
+        """Compute the primitives that have weights, up to but without their last BatchNorm.
 
         Returns:
-            (name of that BatchNorm, columns of `rows`, its input [B, kinds * m * C, H, W]) for each group of primitives.
+            For each group of primitives: the name of its last BatchNorm, its columns in the operation weights, and the input
+            [B, kinds * m * C, H, W] of that BatchNorm.
         """
         prefix, stride, m = shape.prefix, shape.stride, len(shape.edges)
         r = F.relu(h)
@@ -76,20 +82,24 @@ class Merged:
 
 
 class ChannelsLast:
-    """A state back end with one call per edge and primitive, on maps stored as [B, H, W, C]."""
+    """A state back end that makes one call per edge and primitive, on maps stored as [B, H, W, C]."""
 
     def project(self, x: Tensor, weight: Tensor) -> Tensor:
         """Apply a 1x1 convolution with weight [O, I] to x [B, I, H, W]."""
-        # A matrix product, because the convolution's backward first fills its result with zeros.
+        # This is a matrix product, because a convolution's backward pass would first fill its result with zeros.
         return F.linear(x.permute(0, 2, 3, 1), weight).permute(0, 3, 1, 2)
 
     def normalise(self, x: Tensor, normalisation: Normalisation, name: str) -> Tensor:
-        """Apply BatchNorm without affine parameters to x [B, C, H, W]."""
+        """Apply BatchNorm without affine parameters to x [B, C, H, W], with the running statistics called `name`."""
         return normalisation.maps(_channels_last(x), *normalisation.statistics(name))
 
     def state(self, h: Tensor, weights: Mapping[str, Tensor], rows: Tensor, shape: StateShape,
               normalisation: Normalisation) -> Tensor:
-        """Compute the state's contribution to each later node, [m, B, C, H / stride, W / stride]."""
+        """Compute what the state contributes to each of m later nodes. See `StateBackend.state`.
+
+        Returns:
+            [m, B, C, H / stride, W / stride].
+        """
         h = _channels_last(h)
         prefix, m, c = shape.prefix, len(shape.edges), h.shape[1]
         whole = [*self.normalise(pooled(h, shape.stride), normalisation, prefix + "pools").chunk(2, dim=1)]
@@ -98,9 +108,9 @@ class ChannelsLast:
         batch, _, height, width = whole[0].shape
         total = rows[:, :len(whole)] @ torch.stack([part.permute(0, 2, 3, 1) for part in whole]).view(len(whole), -1)
         groups = self._convolutions(F.relu(h), weights, shape, normalisation)
-        # The softmax weights serve as the last BatchNorm's weight. They are repeated because a stride-0 expand breaks
-        # batch_norm's backward on CPUs, and unbound because unbind's backward is one stack, while each index's would fill a
-        # zeroed tensor of full size.
+        # The softmax weights serve as the last BatchNorm's weight. They are repeated because an expanded tensor (stride 0) breaks
+        # batch_norm's backward on CPUs, and unbound because unbind's backward is one stack, while that of indexing would fill a
+        # zeroed tensor of full size each time.
         scales = rows.t().reshape(-1, 1).repeat(1, c).unbind()
         weighted = []
         for name, primitives, parts in groups:
@@ -113,10 +123,11 @@ class ChannelsLast:
 
     def _convolutions(self, r: Tensor, weights: Mapping[str, Tensor], shape: StateShape,
                       normalisation: Normalisation) -> list[tuple[str, slice, list[Tensor]]]:
-        """Compute the primitives with weights from the rectified state r, up to their last BatchNorm.
+        """Compute the primitives that have weights, up to but without their last BatchNorm, from the state r after its ReLU.
 
         Returns:
-            (name of the BatchNorm, columns of `rows`, values before it, by primitive and then edge).
+            For each group of primitives: the name of its last BatchNorm, its columns in the operation weights, and a list of that
+            BatchNorm's inputs [B, C, H, W], ordered by primitive and then by edge.
         """
         prefix, m, c = shape.prefix, len(shape.edges), r.shape[1]
         pointwise = weights[prefix + "pointwise"].flatten(0, 1).unbind()
@@ -140,7 +151,7 @@ class ChannelsLast:
         return groups
 
     def _reduced(self, r: Tensor, weight: Tensor) -> list[Tensor]:
-        """Compute `reduced` as one [B, O, H / 2, W / 2] per edge."""
+        """Compute what `reduced` computes, but as a list with one tensor [B, O, H / 2, W / 2] per edge."""
         m = weight.shape[1]
         halves = [self.project(_channels_last(r[:, :, shift::2, shift::2]), part.flatten(0, 1)).chunk(m, dim=1)
                   for shift, part in enumerate(weight.unbind())]
@@ -148,9 +159,10 @@ class ChannelsLast:
 
 
 class _Accumulated(torch.autograd.Function):
-    """In-place addition of maps [B, C, H, W] to the rows of total [m, B H W C]; map i belongs to edge i mod m.
+    """The in-place addition of maps [B, C, H, W] to the rows of a total [m, B H W C], as an autograd function.
 
-    Its backward gives each map a view of the same gradient. Linear, and therefore differentiable again.
+    Map i belongs to edge i mod m and is added to that edge's row. The operation is linear, so it can be differentiated again. In
+    the backward pass, all maps of an edge receive views of one gradient instead of copies.
     """
 
     @staticmethod
@@ -164,14 +176,14 @@ class _Accumulated(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
-        """Return the gradient itself for `total` and, for each map, a view of the gradient's row for its edge."""
+        """Return the gradient itself for `total`, and for each map a view of the row that belongs to the map's edge."""
         g, = gradients
         edges = [row.view(ctx.shape).permute(0, 3, 1, 2) for row in g.contiguous().unbind()]
         return g, *(edges[i % len(edges)] for i in range(ctx.count))
 
 
 def pooled(h: Tensor, stride: int) -> Tensor:
-    """Return both 3x3 pools of h [B, C, H, W], concatenated to [B, 2 C, H / stride, W / stride]."""
+    """Return the 3x3 max pool and the 3x3 average pool of h [B, C, H, W], concatenated to [B, 2 C, H / stride, W / stride]."""
     return torch.cat([F.max_pool2d(h, 3, stride, 1), F.avg_pool2d(h, 3, stride, 1, count_include_pad=False)], dim=1)
 
 
@@ -180,7 +192,7 @@ def reduced(r: Tensor, weight: Tensor) -> Tensor:
 
     Args:
         r: [B, C, H, W], after the ReLU.
-        weight: [2, m, O / 2, C]; the second half reads the maps shifted by one pixel.
+        weight: [2, m, O / 2, C], where O is the number of output channels. The second half reads maps shifted by one pixel.
 
     Returns:
         [B, m * O, H / 2, W / 2].
@@ -192,7 +204,7 @@ def reduced(r: Tensor, weight: Tensor) -> Tensor:
 
 
 def _batched_pointwise(x: Tensor, weight: Tensor) -> Tensor:
-    """Multiply x [B, kinds * m * C, H, W] by weight [kinds, m, C, C], block by block."""
+    """Apply each 1x1 convolution in weight [kinds, m, C, C] to its own block of C channels in x [B, kinds * m * C, H, W]."""
     blocks = weight.flatten(0, 1)
     batch, _, height, width = x.shape
     return (blocks @ x.view(batch, blocks.shape[0], blocks.shape[2], height * width)).view(batch, -1, height, width)
@@ -203,7 +215,10 @@ def _channels_last(x: Tensor) -> Tensor:
 
 
 def _statistics(normalisation: Normalisation, name: str, c: int) -> list[tuple[Tensor | None, Tensor | None]]:
-    """Return running mean and variance per block of c channels, or enough (None, None) if the pass has no buffers."""
+    """Return the running mean and variance of each block of c channels.
+
+    If the pass uses no running statistics, the list holds (None, None) for every block that a cell can have.
+    """
     mean, variance = normalisation.statistics(name)
     if mean is None or variance is None:
         return [(None, None)] * (len(PRIMITIVES) * len(EDGES))

@@ -1,8 +1,8 @@
-"""Conversion between our packed tensors and state dicts of the public DARTS family.
+"""Conversion between packed tensors and state dicts of the public DARTS family (DARTS and the code derived from it).
 
-`cells.3._ops.5._ops.4.op.1.weight` is cell 3, edge 5, primitive 4, module 1 of that primitive. The family has one BatchNorm
-after each pool of each edge; ours share one between all edges that leave a state. In every file trained with the published
-code these copies are equal, because they saw the same values.
+For example, the family's name `cells.3._ops.5._ops.4.op.1.weight` means cell 3, edge 5, primitive 4, module 1 of that primitive.
+The family has one BatchNorm after each pool of each edge, while the packed tensors share one between all edges that leave a
+state. In every file trained with the published code these BatchNorms are equal, because they saw the same values.
 """
 
 from __future__ import annotations
@@ -23,7 +23,13 @@ COUNTERS = r"(^|\.)num_batches_tracked$"
 
 
 class Place(NamedTuple):
-    """The location of one tensor of the DARTS family: its name there, our entry and the index `at` which it is in that entry."""
+    """The location of one tensor, both in a state dict of the DARTS family and in the packed tensors.
+
+    Attributes:
+        name: name in the state dict.
+        entry: name of the packed tensor that contains the tensor.
+        at: index of the tensor in that packed tensor; () if it is the whole packed tensor.
+    """
 
     name: str
     entry: str
@@ -31,7 +37,7 @@ class Place(NamedTuple):
 
 
 def weight_places(cells: Sequence[CellShape], primitives: Sequence[str]) -> Iterator[Place]:
-    """Yield the place of every weight of the supernet, each once."""
+    """Yield the place of every weight of the supernet, each once. `primitives` names the columns of the alphas."""
     yield Place("stem.0.weight", "stem.convolution", ())
     yield Place("stem.1.weight", "stem.scale", ())
     yield Place("stem.1.bias", "stem.shift", ())
@@ -65,7 +71,10 @@ def _edge_weights(edge: str, state: StateShape, position: int, primitives: Seque
 
 
 def buffer_places(cells: Sequence[CellShape], primitives: Sequence[str]) -> Iterator[Place]:
-    """Yield the place of every BatchNorm buffer of the DARTS family; the copies of a state's pools share one entry."""
+    """Yield the place of every BatchNorm buffer in a state dict of the DARTS family; `primitives` names the alphas' columns.
+
+    The BatchNorms after the pools of a state's edges are copies of each other and have the same place in the packed tensors.
+    """
     for name, entry, index in _norms(cells, primitives):
         for darts_suffix, suffix in BUFFERS.items():
             yield Place(f"{name}.{darts_suffix}", f"{entry}.{suffix}", index)
@@ -96,7 +105,7 @@ def _edge_norms(edge: str, state: StateShape, position: int, primitives: Sequenc
 
 
 def family_shape(place: Place, views: Mapping[str, Tensor]) -> tuple[int, ...]:
-    """Return a tensor's shape in the DARTS family, where convolutions always have four dimensions."""
+    """Return the shape that a tensor has in the DARTS family, where weights of convolutions always have four dimensions."""
     shape = tuple(views[place.entry][place.at].shape)
     if not place.name.endswith("weight") or place.name.startswith(("stem.1", "classifier")) or len(shape) == 4:
         return shape
@@ -104,14 +113,14 @@ def family_shape(place: Place, views: Mapping[str, Tensor]) -> tuple[int, ...]:
 
 
 def tensors_of(state: Any, ignored: str) -> dict[str, Tensor]:
-    """Return the tensors of a loaded file by name, without the prefix `module.` (added by DataParallel).
+    """Return the tensors of a loaded file by name, without the prefix `module.` that DataParallel adds.
 
     Args:
-        state: names to tensors, or a checkpoint with such a mapping under "state_dict".
+        state: mapping from names to tensors, or a checkpoint that holds such a mapping under "state_dict".
         ignored: regular expression; entries whose name matches are skipped, whatever they hold.
 
     Raises:
-        CheckpointError: not a mapping from names to tensors, or a duplicate name.
+        CheckpointError: the file has no mapping from names to tensors, or two names are equal once the prefix is removed.
     """
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
@@ -133,10 +142,11 @@ def tensors_of(state: Any, ignored: str) -> dict[str, Tensor]:
 
 
 def read_state(state: Any) -> dict[str, Tensor]:
-    """Return `tensors_of` a file without its counters and without an identity normalisation.
+    """Return the tensors of a supernet's loaded file, without BatchNorm's counters and without `mean` and `std`.
 
     Raises:
-        CheckpointError: as in `tensors_of`, or no tensors, or a normalisation that changes images.
+        CheckpointError: the file has no mapping from names to tensors, no tensors, tensors that are not floating-point, or a
+            `mean` or `std` that would change images.
     """
     tensors = tensors_of(state, COUNTERS)
     if not tensors:
@@ -162,7 +172,7 @@ def check_names(found: Mapping[str, Tensor], expected: set[str]) -> None:
     """Check that a state dict has exactly the expected names.
 
     Raises:
-        CheckpointError: missing or unexpected names; the message lists the first few.
+        CheckpointError: names are missing or unexpected; the message lists the first few.
     """
     missing, unexpected = sorted(expected - set(found)), sorted(set(found) - expected)
     if missing:
@@ -174,7 +184,7 @@ def check_names(found: Mapping[str, Tensor], expected: set[str]) -> None:
 
 
 def first_few(names: Sequence[str], count: int = 3) -> str:
-    """Return the first names and the number of the others, for a message."""
+    """Return the first `count` names and the number of the rest, as text for a message."""
     more = f" and {len(names) - count} more" if len(names) > count else ""
     return ", ".join(names[:count]) + more
 
@@ -183,7 +193,7 @@ def take(layout: Layout, found: Mapping[str, Tensor], places: Iterator[Place], d
     """Pack tensors of the DARTS family into a flat vector on the CPU; under the names of `places`.
 
     Raises:
-        CheckpointError: a tensor of the wrong shape, non-finite numbers, or differing copies of a shared buffer.
+        CheckpointError: a tensor has the wrong shape or numbers that are not finite, or copies of a shared buffer differ.
     """
     flat = torch.zeros(layout.size, dtype=dtype)
     views = layout.views(flat)

@@ -1,9 +1,9 @@
-"""State operation for small maps: every depthwise convolution is a product with a [pixels out, pixels in] matrix.
+"""A state back end for small maps, in which every depthwise convolution is a product with a [pixels out, pixels in] matrix.
 
-On maps of at most 8x8 pixels, a depthwise convolution written as a dense matrix takes a few times more multiplications, but
-runs as one large matrix product at the machine's full speed, forward and for both gradients, dilated or not. Maps are stored
-as [C, H, W, B]: the convolutions of all edges leaving a state are one product per channel, 1x1 convolutions are plain matrix
-products, and BatchNorm normalises contiguous rows.
+On maps of at most 8x8 pixels, such a matrix takes a few times more multiplications than the convolution. It is still faster,
+because it is one large product at the machine's full speed, forward and for both gradients, with or without dilation. Maps are
+stored as [C, H, W, B], so that the convolutions of all edges that leave a state are one product per channel, 1x1 convolutions are
+plain matrix products, and BatchNorm normalises contiguous rows.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from engine.space.layout import DILATED, DILATED_KERNELS, SEPARABLE, SEPARABLE_KERNELS, SKIP, StateShape
 from engine.space.normalisation import Normalisation
 
-LARGEST_MAP = 64  # pixels; above this, the extra multiplications of the matrices cost more than they save
+LARGEST_MAP = 64  # pixels; on larger maps, the extra multiplications of the matrices cost more than they save
 
 
 class Dense:
@@ -30,13 +30,17 @@ class Dense:
         return (weight @ chwb.view(chwb.shape[0], -1)).view(-1, *chwb.shape[1:]).permute(3, 0, 1, 2)
 
     def normalise(self, x: Tensor, normalisation: Normalisation, name: str) -> Tensor:
-        """Apply BatchNorm without affine parameters to x [B, C, H, W]."""
+        """Apply BatchNorm without affine parameters to x [B, C, H, W], with the running statistics called `name`."""
         chwb = _chwb(x)
         return normalisation.rows(chwb.view(chwb.shape[0], -1), name).view(chwb.shape).permute(3, 0, 1, 2)
 
     def state(self, h: Tensor, weights: Mapping[str, Tensor], rows: Tensor, shape: StateShape,
               normalisation: Normalisation) -> Tensor:
-        """Compute the state's contribution to each later node, [m, B, C, H / stride, W / stride]."""
+        """Compute what the state contributes to each of m later nodes. See `StateBackend.state`.
+
+        Returns:
+            [m, B, C, H / stride, W / stride].
+        """
         h = _chwb(h)
         c, height, width, batch = h.shape
         m, stride, prefix = len(shape.edges), shape.stride, shape.prefix
@@ -55,10 +59,17 @@ class Dense:
 
 def _convolutions(r: Tensor, weights: Mapping[str, Tensor], shape: StateShape,
                   normalisation: Normalisation) -> list[tuple[str, slice, Tensor]]:
-    """Compute the primitives with weights from the rectified state r [C, H, W, B], up to their last BatchNorm.
+    """Compute the primitives that have weights, up to but without their last BatchNorm.
+
+    Args:
+        r: the state after its ReLU, [C, H, W, B].
+        weights: views of the flat weight vector, by name.
+        shape: the state's names, edges and stride.
+        normalisation: the statistics to use and to update.
 
     Returns:
-        (name of the BatchNorm, columns of `rows`, values [kinds, m, C, L] before it).
+        For each group of primitives: the name of its last BatchNorm, its columns in the operation weights, and that BatchNorm's
+        input [kinds, m, C, L], where L counts the output's pixels in all images.
     """
     prefix, stride, m = shape.prefix, shape.stride, len(shape.edges)
     c, height, width, batch = r.shape
@@ -90,15 +101,26 @@ def _chwb(x: Tensor) -> Tensor:
 
 
 def _pools(h: Tensor, stride: int) -> Tensor:
-    """Return both 3x3 pools of h [C, H, W, B] as [2, C, L]."""
-    # To the pools these are C channels_last images with B channels: no copy is needed and their fast path applies.
+    """Return the 3x3 max pool and the 3x3 average pool of h [C, H, W, B] as [2, C, L], where L counts pixels in all images."""
+    # The pools see C images with B channels in channels_last format. They need no copy and take their fast path.
     maximum = F.max_pool2d(h.permute(0, 3, 1, 2), 3, stride, 1).permute(0, 2, 3, 1)
     average = F.avg_pool2d(h.permute(0, 3, 1, 2), 3, stride, 1, count_include_pad=False).permute(0, 2, 3, 1)
     return torch.stack([maximum, average]).view(2, h.shape[0], -1)
 
 
 def _depthwise_of_one(r: Tensor, kernels: Sequence[Tensor], size: tuple[int, int], stride: int, dilation: int) -> Tensor:
-    """Apply each kernel [m, C, K, K] to the same r [C, pixels, B]; returns a strided view [kinds * m, C, L]."""
+    """Apply all kernels to the same maps r [C, pixels, B].
+
+    Args:
+        r: the maps.
+        kernels: one tensor [m, C, K, K] per kind of primitive.
+        size: (height, width) of the maps.
+        stride: 1 or 2.
+        dilation: 1 or 2.
+
+    Returns:
+        A strided view [kinds * m, C, L], where L counts the output's pixels in all images.
+    """
     c, pixels, batch = r.shape
     matrices = [kernel.transpose(0, 1).reshape(c, -1, kernel.shape[-1] ** 2)
                 @ taps(kernel.shape[-1], size, stride, dilation, r.dtype, r.device) for kernel in kernels]
@@ -107,7 +129,13 @@ def _depthwise_of_one(r: Tensor, kernels: Sequence[Tensor], size: tuple[int, int
 
 
 def _depthwise_of_each(x: Tensor, kernels: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-    """Convolve each channel of x [kinds * m * C, pixels, B] with its own kernel of the [m, C, K, K], at stride 1."""
+    """Convolve each channel of x [kinds * m * C, pixels, B] with its own kernel, at stride 1.
+
+    Args:
+        x: the maps.
+        kernels: one tensor [m, C, K, K] per kind of primitive.
+        size: (height, width) of the maps.
+    """
     matrices = [kernel.flatten(2).flatten(0, 1) @ taps(kernel.shape[-1], size, 1, 1, x.dtype, x.device) for kernel in kernels]
     return torch.cat(matrices).view(x.shape[0], x.shape[1], x.shape[1]) @ x
 
@@ -115,13 +143,20 @@ def _depthwise_of_each(x: Tensor, kernels: Sequence[Tensor], size: tuple[int, in
 @lru_cache(maxsize=256)
 @torch.inference_mode(False)  # autograd rejects a matrix cached in inference mode
 def taps(kernel: int, size: tuple[int, int], stride: int, dilation: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return [K * K, pixels out * pixels in] of zeros and ones: 1 where a kernel's entry connects the two pixels.
+    """Return the matrix of zeros and ones that shows which pixels each entry of a depthwise kernel connects.
 
-    `kernels [.., K * K] @ taps` are the matrices of the convolutions with "same" padding.
+    `kernels [.., K * K] @ taps` turns each kernel into a matrix [pixels out, pixels in], flattened, that computes its convolution
+    with "same" padding.
 
     Args:
         kernel: K, odd.
         size: (height, width) of the input; multiples of the stride.
+        stride: 1 or 2.
+        dilation: 1 or 2.
+        dtype, device: dtype and device of the result.
+
+    Returns:
+        [K * K, pixels out * pixels in].
     """
     height, width = size
     outputs = (height // stride) * (width // stride)

@@ -1,8 +1,8 @@
-"""Depthwise convolution whose gradients are built from operations that PyTorch computes fast on a CPU.
+"""Depthwise convolution whose gradients PyTorch computes fast on a CPU.
 
-The input gradient at stride 1 is a forward convolution with the kernel rotated by 180 degrees: PyTorch's own is many times
-slower for dilated kernels, and attacks compute only input gradients. The weight gradients of 5x5 and of dilated kernels are
-assembled from those of undilated kernels with at most 3 columns.
+PyTorch's own input gradient is many times slower for dilated kernels, and attacks compute only input gradients. At stride 1, this
+module computes it as a forward convolution with the kernel rotated by 180 degrees. PyTorch's weight gradients are slow for 5x5
+and for dilated kernels, so this module assembles them from gradients of undilated kernels with at most 3 columns.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-SMALL_HEIGHT = 8  # pixels; below this, PyTorch's fast path needs the rows padded in advance (measured at 4)
+SMALL_HEIGHT = 8  # pixels; on maps below this height (measured at 4), PyTorch's fast path needs rows padded in advance
 
 
 def depthwise(x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
@@ -21,12 +21,12 @@ def depthwise(x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
 
     Args:
         x: [B, G, H, W].
-        weight: one K x K kernel per channel, K odd: any shape with G * K * K entries whose last dimension is K.
+        weight: one K x K kernel per channel, K odd, in any shape with G * K * K entries whose last dimension is K.
         stride: 1 or 2.
         dilation: 1 or 2.
 
     Returns:
-        [B, G, ceil(H / stride), ceil(W / stride)]; differentiable twice.
+        [B, G, ceil(H / stride), ceil(W / stride)]. The result can be differentiated twice.
     """
     kernel = weight.shape[-1]
     device = x.device.type
@@ -42,7 +42,10 @@ def depthwise(x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
 
 
 class _Depthwise(torch.autograd.Function):
-    """`depthwise` with weight [G, 1, K, K]; its backward uses differentiable operations, so it can be differentiated again."""
+    """The autograd function that `depthwise` calls, for a weight of shape [G, 1, K, K].
+
+    Its backward pass uses differentiable operations, so its gradients can be differentiated again.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
@@ -52,7 +55,7 @@ class _Depthwise(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        """Return the gradients of x and weight, each only if needed; differentiable."""
+        """Return the gradients of x and weight, each None if autograd does not need it. Both are differentiable."""
         x, weight = ctx.saved_tensors
         wants_x, wants_weight = ctx.needs_input_grad[:2]
         g = gradients[0]
@@ -71,19 +74,19 @@ class _Depthwise(torch.autograd.Function):
 def _weight_gradient(g: Tensor, x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
     """Return the gradient [G, 1, K, K] of the weight.
 
-    PyTorch's own is fast on a CPU only for undilated kernels of at most 3 columns on maps that are not small; otherwise it is up
-    to ten times slower. Larger and dilated kernels are therefore reduced to that case: each entry of the gradient is an
-    independent sum, so a kernel can be split into smaller ones.
+    On a CPU, PyTorch's own weight gradient is fast only for undilated kernels of at most 3 columns on maps that are not small. In
+    other cases it is up to ten times slower. Each entry of the gradient is an independent sum, so the gradient of a larger or
+    dilated kernel can be assembled from fast ones.
     """
     kernel = weight.shape[-1]
     if x.device.type == "cpu" and stride == 1 and dilation == 2 and x.shape[2] % 2 == x.shape[3] % 2 == 0:
-        # Pixels meet only pixels of the same row and column parity: four independent undilated images.
+        # A kernel with dilation 2 connects only pixels of equal row and column parity: four independent, undilated images.
         return _weight_gradient(_by_parity(g), _by_parity(x), weight, 1, 1)
     if x.device.type != "cpu" or dilation != 1 or kernel != 5:
         padding = dilation * (kernel // 2)
         return _plain_gradient(g, x, weight, (padding, padding), stride, dilation, of_weight=True)
-    # Columns 0 to 2 and 2 to 4 of the kernel, each with the image padded on its own side.
-    rows = 2 if x.shape[2] < SMALL_HEIGHT else 0  # rows of padding added in advance instead of by the convolution
+    # The gradient of the kernel's columns 0 to 2 needs the image padded on the left, that of columns 2 to 4 on the right.
+    rows = 2 if x.shape[2] < SMALL_HEIGHT else 0  # rows of padding that are added here instead of by the convolution
     left, right = (_plain_gradient(g, F.pad(x, (*sides, rows, rows)), weight[..., :3], (2 - rows, 0), stride, 1, of_weight=True)
                    for sides in ((2, 0), (0, 2)))
     return torch.cat([left, right[..., 1:]], dim=-1)
@@ -91,7 +94,10 @@ def _weight_gradient(g: Tensor, x: Tensor, weight: Tensor, stride: int, dilation
 
 def _plain_gradient(g: Tensor, x: Tensor, weight: Tensor, padding: tuple[int, int], stride: int, dilation: int, *,
                     of_weight: bool) -> Tensor:
-    """Return PyTorch's gradient of x or of weight [G, 1, K, L]; the latter does not depend on the weight's values."""
+    """Return PyTorch's own gradient of the weight [G, 1, K, L] if `of_weight`, or of x if not.
+
+    The gradient of the weight depends on the weight's shape but not on its values.
+    """
     gradients: tuple[Tensor, ...] = torch.ops.aten.convolution_backward(
         g, x, weight, None, [stride] * 2, list(padding), [dilation] * 2, False, [0, 0], weight.shape[0],
         [not of_weight, of_weight, False])
@@ -99,7 +105,10 @@ def _plain_gradient(g: Tensor, x: Tensor, weight: Tensor, padding: tuple[int, in
 
 
 def _by_parity(x: Tensor) -> Tensor:
-    """Split x [B, G, H, W] by row and column parity into [4 B, G, H / 2, W / 2], keeping its memory format."""
+    """Split x [B, G, H, W] into four smaller maps per image, giving [4 B, G, H / 2, W / 2].
+
+    The four maps hold the pixels of even or odd rows and even or odd columns. The memory format of x is kept.
+    """
     parts: Tensor = x.unflatten(2, (-1, 2)).unflatten(4, (-1, 2))  # [B, G, H / 2, 2, W / 2, 2]
     if _is_channels_last(x):
         return parts.permute(3, 5, 0, 2, 4, 1).flatten(0, 2).permute(0, 3, 1, 2)

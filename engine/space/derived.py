@@ -1,13 +1,13 @@
-"""A fast forward pass for derived networks: edges share the work on each state, and attacks compute only what they need.
+"""A faster forward pass for derived networks, equal up to rounding to the plain one in `engine.space.network`.
 
-`engine.space.network` defines the network: its modules, their names and the plain forward pass. This module computes the same
-function of the same parameters, equal up to rounding, in two forms:
+Edges that read the same state share the work on it, for example its ReLU. The pass comes in two forms:
 
-- live: for training. Computes parameter gradients, respects BatchNorm's current mode and updates the running statistics.
-- frozen: for attacks, which call one network hundreds of times. Evaluation mode with the current parameters as constants,
-  BatchNorm folded into the preceding 1x1 convolution, and gradients with respect to the images only.
+- live: for training. It computes parameter gradients, respects BatchNorm's current mode and updates the running statistics.
+- frozen: for attacks, which call one network hundreds of times. It runs in evaluation mode with the current parameters as
+  constants, folds BatchNorm into the preceding convolution, and computes gradients with respect to the images only.
 
-Each form has two layouts (`engine.space.derived_layouts`): rows for small maps (`fits_rows`), PyTorch's tensors for larger ones.
+Each form has two memory layouts (`engine.space.derived_layouts`): `Rows` for small maps (see `fits_rows`) and `Maps` for
+larger ones.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from engine.space.primitives import DilConv, FactorizedReduce, ReLUConvBN, SepCo
 
 
 class NetworkCell(Protocol):
-    """The part of a cell that is read, of `engine.space.network`."""
+    """The attributes of an `engine.space.network.Cell` that this module reads."""
 
     preprocess0: nn.Module
     preprocess1: nn.Module
@@ -47,7 +47,7 @@ class NetworkCell(Protocol):
 
 
 class CellNetwork(Protocol):
-    """The part of a network that is read, of an `engine.space.network.Network`."""
+    """The attributes of an `engine.space.network.Network` that this module reads."""
 
     mean: Tensor
     std: Tensor
@@ -59,10 +59,13 @@ class CellNetwork(Protocol):
 
 
 class Program:
-    """A network's forward pass in one layout. A frozen one keeps the parameters that the network had at its creation."""
+    """The forward pass of one network, in one memory layout and for one image size.
+
+    With a frozen layout, the program copies the network's parameters and does not follow later changes.
+    """
 
     def __init__(self, network: CellNetwork, layout: Layout, size: Size) -> None:
-        """Build the forward pass of `network`, an `engine.space.network.Network`, for images of this size."""
+        """Build the forward pass of `network` for images whose (height, width) is `size`."""
         self.layout = layout
         self.cells: list[CellProgram] = []
         self._mean, self._std = (value if layout.live else value.clone() for value in (network.mean, network.std))
@@ -74,10 +77,15 @@ class Program:
 
     def __call__(self, x: Tensor, drop_probability: float = 0.0,
                  generator: torch.Generator | None = None) -> list[Callable[[], Tensor]]:
-        """Run the network on x [B, C, H, W], pixels in 0..1.
+        """Run the network on a batch of images.
+
+        Args:
+            x: images [B, C, H, W], pixels in 0..1.
+            drop_probability: probability with which drop path removes an operation's output for an image.
+            generator: source of drop path's random numbers; None for torch's global generator.
 
         Returns:
-            For each cell, a function that returns its output as [B, C_k, H_k, W_k].
+            For each cell, a function without arguments that returns the cell's output as [B, C_k, H_k, W_k].
         """
         before_last = last = State(self._enter((x - self._mean[:, None, None]) / self._std[:, None, None]))
         outputs: list[Callable[[], Tensor]] = []
@@ -88,13 +96,20 @@ class Program:
 
 
 class CellProgram:
-    """One cell: the projections of its two inputs and the edges of its nodes, two per node."""
+    """The forward pass of one cell: the projections of its two inputs, and two edges for each node."""
 
     def __init__(self, cell: NetworkCell, layout: Layout, before: Size, size: Size) -> None:
-        """Build the cell; `before` and `size` are the map sizes of its two inputs, the older cell's first."""
+        """Build the forward pass of `cell`.
+
+        Args:
+            cell: the cell to compute.
+            layout: memory layout of the maps.
+            before: (height, width) of the cell's first input, the output of the cell before the previous one.
+            size: (height, width) of the cell's second input, the output of the previous cell.
+        """
         self.layout, self.concat = layout, cell.concat
         self.inputs = (_edge(cell.preprocess0, layout, before), _edge(cell.preprocess1, layout, size))
-        self.size = size  # of the nodes
+        self.size = size  # (height, width) of the nodes
         strides = {stride_of(op) for op, state in zip(cell._ops, cell.inputs, strict=True) if state < 2}
         if 2 in strides:
             self.size = (-(-size[0] // 2), -(-size[1] // 2))
@@ -103,7 +118,14 @@ class CellProgram:
 
     def __call__(self, before_last: State, last: State, images: int, drop_probability: float,
                  generator: torch.Generator | None) -> State:
-        """Return the cell's output from those of the two cells before it; `images` is the batch size."""
+        """Return the cell's output.
+
+        Args:
+            before_last, last: the cell's inputs, which are the outputs of the two cells before it, the older one first.
+            images: number of images in the batch.
+            drop_probability: probability with which drop path removes an operation's output for an image.
+            generator: source of drop path's random numbers; None for torch's global generator.
+        """
         states = [State(edge(state)) for edge, state in zip(self.inputs, (before_last, last), strict=True)]
         for pair in zip(self.edges[::2], self.edges[1::2], strict=True):
             if drop_probability > 0:
@@ -129,14 +151,24 @@ class CellProgram:
 
 
 def fits_rows(network: CellNetwork, x: Tensor) -> bool:
-    """Return True if `Rows` can compute the network: images x are small enough and every operation has a form for it."""
+    """Return True if the layout `Rows` can compute the network on images like x.
+
+    The images must have at most `LARGEST_MAP` pixels and sides that are multiples of 4, and no operation may be a 7x1
+    convolution.
+    """
     height, width = x.shape[2:]
-    plain = not any(isinstance(op, nn.Sequential) for cell in _cells(network) for op in cell._ops)  # no 7x1 convolutions
+    plain = not any(isinstance(op, nn.Sequential) for cell in _cells(network) for op in cell._ops)  # not in `Rows`: 7x1
     return height * width <= LARGEST_MAP and height % 4 == width % 4 == 0 and plain
 
 
 def layout_of(network: CellNetwork, x: Tensor, *, live: bool) -> Layout:
-    """Return the faster layout for images of x's size on x's device."""
+    """Return the faster memory layout for images with the size and device of x.
+
+    Args:
+        network: the network to compute.
+        x: images [B, C, H, W].
+        live: True for a pass that trains the network, False for one with constant parameters.
+    """
     if fits_rows(network, x):
         return Rows(live=live)
     last = network.channels_last or x.device.type == "cpu" and network.channels >= CHANNELS_LAST_FROM
@@ -144,7 +176,10 @@ def layout_of(network: CellNetwork, x: Tensor, *, live: bool) -> Layout:
 
 
 def frozen(network: CellNetwork, size: Size) -> Callable[[Tensor], Tensor]:
-    """Return the network in evaluation mode, current parameters as constants: x [B, C, *size] -> logits [B, classes]."""
+    """Return the network in evaluation mode as a function of images, with its current parameters as constants.
+
+    The function maps images [B, C, *size], pixels in 0..1, to logits [B, classes].
+    """
     with torch.no_grad():
         program = Program(network, layout_of(network, network.mean.new_empty(1, 1, *size), live=False), size)
         classifier = [parameter.clone() for parameter in network.classifier.parameters()]
@@ -155,9 +190,9 @@ def frozen(network: CellNetwork, size: Size) -> Callable[[Tensor], Tensor]:
     def logits_or_query(x: Tensor) -> Tensor:
         if torch.is_grad_enabled():
             return logits(x)
-        with torch.inference_mode():  # 10 % faster than no_grad, and black-box attacks make thousands of queries
+        with torch.inference_mode():  # 10 % faster than no_grad; black-box attacks make thousands of queries
             queried = logits(x)
-        return queried.clone()  # cloned outside inference mode: a normal tensor that the caller may modify
+        return queried.clone()  # a copy made outside inference mode is a normal tensor, which the caller may modify
 
     return logits_or_query
 
@@ -167,7 +202,7 @@ def _cells(network: CellNetwork) -> Iterator[NetworkCell]:
 
 
 def _edge(module: nn.Module, layout: Layout, size: Size) -> Edge:
-    """Return the edge of a module whose input has this size."""
+    """Return the edge that computes `module` on maps whose (height, width) is `size`."""
     if isinstance(module, nn.Identity):
         return Edge(lambda state, total: layout.add(total, state.maps), droppable=False)
     if isinstance(module, ReLUConvBN):

@@ -1,10 +1,8 @@
-"""The two layouts of the fast forward pass of derived networks: maps as rows of one matrix per channel, or as PyTorch's tensors.
+"""The two memory layouts in which `engine.space.derived` computes derived networks: `Rows` and `Maps`.
 
-`engine.space.derived` chooses one for a network and composes the pass of its parts.
-
-Small maps are stored as [C, H W B] (`Rows`): a depthwise convolution is one product per channel with a [pixels out, pixels in]
-matrix (see `engine.space.dense`), a 1x1 convolution is one matrix product, and BatchNorm normalises contiguous rows. Larger maps
-stay [B, C, H, W] (`Maps`) and use PyTorch's convolutions.
+`Rows` stores small maps as [C, H W B]. A depthwise convolution is then one product per channel with a [pixels out, pixels in]
+matrix (see `engine.space.dense`), a 1x1 convolution is one matrix product, and BatchNorm normalises contiguous rows. `Maps`
+keeps larger maps as [B, C, H, W] and uses PyTorch's convolutions.
 """
 
 from __future__ import annotations
@@ -23,13 +21,13 @@ from engine.space.depthwise import depthwise
 from engine.space.primitives import DilConv, FactorizedReduce, SepConv, Zero
 
 Size = tuple[int, int]
-Adder = Callable[[Tensor, Tensor | None], Tensor]  # (maps, total) -> total + f(maps); see Edge.add
+Adder = Callable[[Tensor, Tensor | None], Tensor]  # (maps, total) -> total + the operation's result; see Edge.add
 # With at least this many channels, PyTorch's CPU convolutions are faster in the channels_last format.
 CHANNELS_LAST_FROM = 16
 
 
 class State:
-    """A state's maps, with a cache of the values that several edges derive from them."""
+    """The maps of one state (a cell's input or node), with a cache of the values that several edges compute from them."""
 
     def __init__(self, maps: Tensor) -> None:
         self.maps = maps
@@ -37,11 +35,11 @@ class State:
 
     @property
     def rectified(self) -> Tensor:
-        """ReLU of the maps."""
+        """The ReLU of the maps."""
         return self.once("rectified", F.relu)
 
     def once(self, name: object, make: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return make(maps), computed on the first call and cached under `name`."""
+        """Return make(maps), which is computed on the first call and then cached under `name`."""
         if name not in self._cache:
             self._cache[name] = make(self.maps)
         return self._cache[name]
@@ -49,12 +47,16 @@ class State:
 
 @dataclass(frozen=True)
 class Edge:
-    """One operation. To sum a node, start from the sum of its edges' constants and apply each `edge.add(state, total)`.
+    """One operation of a cell, in a form that adds its result to a running sum.
+
+    To compute a node, start from the sum of its edges' constants and call `add(state, total)` of each edge.
 
     Attributes:
-        add: (state, total) -> total plus the operation's value without its constant. total: None for zero, [C] or maps.
-        constant: [C], added to every pixel of a channel (BatchNorm's shift); None for zero.
-        droppable: True if drop path applies.
+        add: function of (state, total) that returns total plus the operation's result without `constant`. The total may be None
+            for zero, one number per channel [C], or maps.
+        constant: [C], the part of the result that is equal at all pixels of a channel (BatchNorm's shift). None if `add` already
+            returns the whole result.
+        droppable: True if drop path may drop the operation's result.
     """
 
     add: Callable[[State, Tensor | None], Tensor]
@@ -62,51 +64,63 @@ class Edge:
     droppable: bool = True
 
     def __call__(self, state: State) -> Tensor:
-        """Return the operation's value, constant included."""
+        """Return the operation's whole result on a state, including the constant."""
         return self.add(state, self.constant)
 
 
 class Layout(Protocol):
-    """A memory layout of maps and the operations on it. Each `size` is the (height, width) of the operation's input."""
+    """A memory layout of maps, with the operations that a network computes in it.
+
+    An argument `size` is always the (height, width) of the operation's input.
+
+    Attributes:
+        live: True for training, with parameter gradients. False ("frozen") for evaluation mode with constant parameters.
+    """
 
     live: bool
 
     def stem(self, stem: nn.Sequential, size: Size) -> Callable[[Tensor], Tensor]:
-        """Return the stem as a function of normalised images [B, C, H, W]."""
+        """Return the stem as a function from normalised images [B, C, H, W] to maps in this layout."""
 
     def leave(self, maps: Tensor, size: Size) -> Tensor:
-        """Convert maps to [B, C, H, W]."""
+        """Convert maps in this layout to [B, C, H, W]."""
 
     def add(self, total: Tensor | None, maps: Tensor) -> Tensor:
-        """Return total + maps; total may be None or [C]."""
+        """Return total + maps. The total may be None for zero, or one number per channel [C]."""
 
     def scaled(self, maps: Tensor, scale: Tensor) -> Tensor:
-        """Multiply the maps of each image by its entry of scale [B]."""
+        """Multiply the maps of each image by the image's entry of scale [B]."""
 
     def join(self, maps: Sequence[Tensor]) -> Tensor:
         """Concatenate maps along the channels."""
 
     def projection(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor | None]:
-        """Return a convolution (always 1x1 in `Rows`) followed by BatchNorm as (add to a total, constant)."""
+        """Return a convolution followed by BatchNorm, as the `add` and `constant` of an `Edge`.
+
+        This `add` takes maps instead of a state. In the layout `Rows`, the convolution is always 1x1.
+        """
 
     def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor | None]:
-        """Return a factorized reduction without its ReLU as (add to a total, constant)."""
+        """Return a factorized reduction without its ReLU, as the `add` and `constant` of an `Edge`.
+
+        This `add` takes maps instead of a state.
+        """
 
     def depthwise(self, convolution: nn.Conv2d, size: Size) -> Callable[[Tensor], Tensor]:
-        """Return a depthwise convolution as a function of maps."""
+        """Return a depthwise convolution as a function from maps to maps."""
 
     def other(self, module: nn.Module, size: Size) -> Edge:
-        """Return any other module (a pool, "none" or a 1x7-7x1 convolution) as an edge."""
+        """Return a pool, the operation "none" or a 1x7-7x1 convolution as an `Edge`."""
 
 
 class Rows:
-    """Small maps stored as [C, H W B]. Live or frozen."""
+    """A layout that stores small maps as [C, H W B] and computes with matrix products. See `Layout` for its methods."""
 
     def __init__(self, *, live: bool) -> None:
         self.live = live
 
     def stem(self, stem: nn.Sequential, size: Size) -> Callable[[Tensor], Tensor]:
-        """Return the stem as one matrix product over 3x3 patches."""
+        """Return the stem as a function that computes one matrix product over 3x3 patches."""
         convolution, norm = as_convolution(stem[0]), as_norm(stem[1])
         weight, pixels, channels = convolution.weight, size[0] * size[1], convolution.in_channels
         joins = taps(3, size, 1, 1, weight.dtype, weight.device).view(-1, pixels)
@@ -123,23 +137,26 @@ class Rows:
         return maps.view(maps.shape[0], *size, -1).permute(3, 0, 1, 2)
 
     def add(self, total: Tensor | None, maps: Tensor) -> Tensor:
-        """Return total + maps; a total [C] is spread over the columns."""
+        """Return total + maps. A total [C] is added to every pixel of its channel."""
         return maps if total is None else maps + _column(total)
 
     def scaled(self, maps: Tensor, scale: Tensor) -> Tensor:
-        """Multiply the maps of each image by its entry of scale [B]."""
+        """Multiply the maps of each image by the image's entry of scale [B]."""
         return (maps.view(maps.shape[0], -1, len(scale)) * scale).view_as(maps)
 
     def join(self, maps: Sequence[Tensor]) -> Tensor:
-        """Concatenate maps along the channels, their first dimension."""
+        """Concatenate maps along the channels, which are their first dimension."""
         return torch.cat(tuple(maps))
 
     def projection(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor]:
-        """Return a 1x1 convolution as one matrix product, followed by BatchNorm."""
+        """Return a 1x1 convolution (one matrix product) followed by BatchNorm, as the `add` and `constant` of an `Edge`."""
         return self._affine(convolution.weight.flatten(1), norm)
 
     def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor]:
-        """Return a factorized reduction as two matrix products, one per half of its channels."""
+        """Return a factorized reduction as the `add` and `constant` of an `Edge`.
+
+        Each half of the output channels is one matrix product.
+        """
         first, second = module.conv_1.weight.flatten(1), module.conv_2.weight.flatten(1)
         scale, constant = (module.bn.weight, module.bn.bias) if self.live else folded(module.bn)
         if not self.live:
@@ -154,7 +171,7 @@ class Rows:
         return add, constant
 
     def depthwise(self, convolution: nn.Conv2d, size: Size) -> Callable[[Tensor], Tensor]:
-        """Return a depthwise convolution as one matrix product per channel."""
+        """Return a depthwise convolution as a function that computes one matrix product per channel."""
         matrix, pixels = _matrix(convolution, size), size[0] * size[1]
 
         def apply(x: Tensor) -> Tensor:
@@ -163,7 +180,7 @@ class Rows:
         return apply
 
     def other(self, module: nn.Module, size: Size) -> Edge:
-        """Return the edge of a pool or of "none"."""
+        """Return a pool or the operation "none" as an `Edge`."""
         pixels, stride = size[0] * size[1], stride_of(module)
         if isinstance(module, nn.AvgPool2d):
             def average(x: Tensor) -> Tensor:
@@ -173,7 +190,7 @@ class Rows:
             return self._shared(("average", stride), average)
         if isinstance(module, nn.MaxPool2d):
             def largest(x: Tensor) -> Tensor:
-                # To the pool these are C channels_last images with B channels: no copy is needed and its fast path applies.
+                # The pool sees C images with B channels in channels_last format. It needs no copy and takes its fast path.
                 maps = x.view(x.shape[0], *size, -1).permute(0, 3, 1, 2)
                 pooled: Tensor = module(maps)
                 return pooled.permute(0, 2, 3, 1).reshape(x.shape[0], -1)
@@ -188,11 +205,14 @@ class Rows:
         return self._shared(("nothing", stride), nothing)
 
     def _shared(self, name: tuple[str, int], make: Callable[[Tensor], Tensor]) -> Edge:
-        """Return the edge of an operation without parameters, computed once per state and stride."""
+        """Return an operation without parameters as an `Edge`.
+
+        The edge computes the operation once per state and caches the result under `name`.
+        """
         return Edge(lambda state, total: self.add(total, state.once(name, make)))
 
     def _affine(self, weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor]:
-        """Return the function that multiplies by weight [O, I] and applies BatchNorm, and the constant that BatchNorm adds."""
+        """Return multiplication by weight [O, I] followed by BatchNorm, as the `add` and `constant` of an `Edge`."""
         if self.live:
             return lambda x, total: _normalised(weight @ x, norm, total), norm.bias
         scale, constant = folded(norm)
@@ -201,29 +221,34 @@ class Rows:
 
 
 class Maps:
-    """Maps of any size stored as [B, C, H, W], computed by PyTorch's convolutions. Live or frozen."""
+    """A layout that keeps maps of any size as [B, C, H, W] and uses PyTorch's convolutions. See `Layout` for its methods."""
 
     def __init__(self, memory: torch.memory_format, *, live: bool) -> None:
-        """Create the layout; all operations keep the memory format `memory` of the maps."""
+        """Create the layout.
+
+        Args:
+            memory: the memory format of all maps, contiguous or channels_last.
+            live: True for training, False for constant parameters in evaluation mode.
+        """
         self.memory, self.live = memory, live
 
     def stem(self, stem: nn.Sequential, size: Size) -> Callable[[Tensor], Tensor]:
-        """Return the stem, which also brings the images into the memory format."""
+        """Return the stem as a function that also converts the images to this memory format."""
         add, constant = self.projection(as_convolution(stem[0]), as_norm(stem[1]))
         return lambda x: add(x.contiguous(memory_format=self.memory), constant)
 
     def leave(self, maps: Tensor, size: Size) -> Tensor:
-        """Return the maps, which are already [B, C, H, W]."""
+        """Return the maps unchanged, because they already have the shape [B, C, H, W]."""
         return maps
 
     def add(self, total: Tensor | None, maps: Tensor) -> Tensor:
-        """Return total + maps; a total [C] is spread over images and pixels."""
+        """Return total + maps. A total [C] is added to every image and pixel."""
         if total is None:
             return maps
         return maps + (total[:, None, None] if total.dim() == 1 else total)
 
     def scaled(self, maps: Tensor, scale: Tensor) -> Tensor:
-        """Multiply the maps of each image by its entry of scale [B]."""
+        """Multiply the maps of each image by the image's entry of scale [B]."""
         return maps * scale[:, None, None, None]
 
     def join(self, maps: Sequence[Tensor]) -> Tensor:
@@ -231,7 +256,10 @@ class Maps:
         return torch.cat(tuple(maps), dim=1)
 
     def projection(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor | None]:
-        """Return a convolution followed by BatchNorm; when frozen, both are one convolution."""
+        """Return a convolution followed by BatchNorm, as the `add` and `constant` of an `Edge`.
+
+        In a frozen layout, the scale of BatchNorm is multiplied into the convolution's weight.
+        """
         pointwise = convolution.kernel_size == convolution.stride == (1, 1)
         if self.live:
             if pointwise:
@@ -249,7 +277,10 @@ class Maps:
         return add, constant
 
     def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor | None]:
-        """Return a factorized reduction; odd sizes are padded to even ones."""
+        """Return a factorized reduction as the `add` and `constant` of an `Edge`.
+
+        Odd heights and widths are padded to even ones.
+        """
         first, second, norm = module.conv_1.weight, module.conv_2.weight, module.bn
         constant = None
         if not self.live:
@@ -268,22 +299,23 @@ class Maps:
     def _pointwise(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Apply a 1x1 convolution with weight [O, I, 1, 1].
 
-        In channels_last it is one matrix product; PyTorch's CPU convolution takes a path that is several times slower.
+        In the channels_last format it is computed as one matrix product, because PyTorch's CPU convolution is several times
+        slower.
         """
         if self.memory != torch.channels_last:
             return F.conv2d(x, weight, bias)
         return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
 
     def depthwise(self, convolution: nn.Conv2d, size: Size) -> Callable[[Tensor], Tensor]:
-        """Return a depthwise convolution; when frozen, with a copy of its weight."""
+        """Return a depthwise convolution as a function from maps to maps. In a frozen layout it uses a copy of the weight."""
         if self.live:
             return convolution
         weight, stride, dilation = convolution.weight.clone(), convolution.stride[0], convolution.dilation[0]
         return lambda x: depthwise(x, weight, stride, dilation)
 
     def other(self, module: nn.Module, size: Size) -> Edge:
-        """Return the edge of a pool, of "none" or of a 1x7-7x1 convolution."""
-        if not isinstance(module, nn.Sequential):  # no parameters: computed once per state and stride
+        """Return a pool, the operation "none" or a 1x7-7x1 convolution as an `Edge`."""
+        if not isinstance(module, nn.Sequential):  # without parameters, so computed once per state and stride
             name = type(module), stride_of(module)
             return Edge(lambda state, total: self.add(total, state.once(name, module)))
         across, down = as_convolution(module[1]), as_convolution(module[2])  # 1x7 and 7x1
@@ -294,7 +326,7 @@ class Maps:
 
 
 def folded(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Return the scale and shift, [C] each, that BatchNorm applies in evaluation mode."""
+    """Return the scale and shift, [C] each, by which BatchNorm in evaluation mode transforms each channel."""
     assert norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
     return scale, norm.bias - norm.running_mean * scale
@@ -303,19 +335,22 @@ def folded(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)  # autograd rejects a matrix cached in inference mode
 def averages(channels: int, size: Size, stride: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return 3x3 average pooling, padding not counted, as [channels, pixels out, pixels in], equal for all channels."""
+    """Return 3x3 average pooling as matrices [channels, pixels out, pixels in], which are equal for all channels.
+
+    Padding pixels do not count towards the average.
+    """
     joins = taps(3, size, stride, 1, dtype, device).view(9, -1, size[0] * size[1]).sum(0)
     return (joins / joins.sum(1, keepdim=True)).repeat(channels, 1, 1)
 
 
 def as_convolution(module: nn.Module) -> nn.Conv2d:
-    """Return the module as the convolution that it is."""
+    """Return `module` with the static type of a convolution, after asserting that it is one."""
     assert isinstance(module, nn.Conv2d)
     return module
 
 
 def as_norm(module: nn.Module) -> nn.BatchNorm2d:
-    """Return the module as the BatchNorm that it is."""
+    """Return `module` with the static type of a BatchNorm, after asserting that it is one."""
     assert isinstance(module, nn.BatchNorm2d)
     return module
 
@@ -332,14 +367,17 @@ def stride_of(module: nn.Module) -> int:
 
 
 def _matrix(convolution: nn.Conv2d, size: Size) -> Tensor:
-    """Return a depthwise convolution as matrices [C, pixels out, pixels in]."""
+    """Return a depthwise convolution as one matrix per channel, [C, pixels out, pixels in]."""
     weight = convolution.weight
     joins = taps(weight.shape[-1], size, convolution.stride[0], convolution.dilation[0], weight.dtype, weight.device)
     return (weight.view(weight.shape[0], -1) @ joins).view(weight.shape[0], -1, size[0] * size[1])
 
 
 def _normalised(y: Tensor, norm: nn.BatchNorm2d, total: Tensor | None) -> Tensor:
-    """Return total plus y [C, L] normalised by BatchNorm in its current mode, without its shift; a bfloat16 y in float32."""
+    """Normalise y [C, L] by BatchNorm in its current mode, without BatchNorm's shift, and add the result to `total`.
+
+    A bfloat16 y is normalised in float32.
+    """
     y = y.float() if y.dtype == torch.bfloat16 else y
     assert norm.running_mean is not None and norm.running_var is not None
     if not norm.training:
@@ -359,5 +397,5 @@ def _normalised(y: Tensor, norm: nn.BatchNorm2d, total: Tensor | None) -> Tensor
 
 
 def _column(total: Tensor) -> Tensor:
-    """Return [C] as [C, 1], which broadcasts over the pixels; return maps unchanged."""
+    """Return a total [C] as [C, 1], which broadcasts over the pixels. Return maps unchanged."""
     return total[:, None] if total.dim() == 1 else total

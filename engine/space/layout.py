@@ -1,9 +1,9 @@
-"""The supernet's structure and the packing of its tensors into one flat vector.
+"""The structure of the supernet, and the packing of its tensors into one flat vector.
 
 With one flat weight vector, an unrolled step, a finite difference, clipping and SGD are single vector operations. Tensors that
-a state operation uses in one call are packed next to each other: 1x1 kernels of all edges leaving a state and of all
-convolutional primitives as [kinds, m, C, C], depthwise kernels as [m, C, K, K]. A second flat vector holds BatchNorm's running
-statistics.
+one call uses together are packed next to each other. For example, the 1x1 kernels of all m edges that leave a state are one entry
+[kinds, m, C, C], for all kinds of convolutional primitives, and the depthwise kernels of one kind are one entry [m, C, K, K]. A
+second flat vector holds BatchNorm's running statistics.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from engine.architecture.genotype import EDGES, NODES, PRIMITIVES
 from engine.architecture.placement import STEM_MULTIPLIER, positions
 from engine.errors import CheckpointError
 
-# The groups in which a state operation computes the primitives, as slices of PRIMITIVES (which starts with the two pools), and
-# (name, kernel) of the primitives with weights.
+# The groups in which back ends compute the primitives, as slices of PRIMITIVES (which starts with the two pools). Below, (name,
+# kernel size) of the primitives with weights.
 SKIP, SEPARABLE, DILATED = slice(2, 3), slice(3, 5), slice(5, 7)
 SEPARABLE_KERNELS = tuple((name, int(name[-1])) for name in PRIMITIVES[SEPARABLE])
 DILATED_KERNELS = tuple((name, int(name[-1])) for name in PRIMITIVES[DILATED])
@@ -30,7 +30,13 @@ LAYOUT_VERSION = 1
 
 
 class Entry(NamedTuple):
-    """One named tensor inside the flat vector."""
+    """One named tensor inside a flat vector.
+
+    Attributes:
+        name: name of the tensor.
+        offset: index of its first number in the vector.
+        shape: shape of the tensor.
+    """
 
     name: str
     offset: int
@@ -38,10 +44,10 @@ class Entry(NamedTuple):
 
 
 class Layout:
-    """Names, offsets and shapes of the tensors packed in a flat vector, in order.
+    """The names, offsets and shapes of the tensors that are packed in a flat vector, in their order.
 
     Attributes:
-        version: version of the packing, stored in checkpoints.
+        version: version of the packing, which checkpoints store.
         size: length of the flat vector.
         entries: name, offset and shape of each tensor.
     """
@@ -58,18 +64,22 @@ class Layout:
         self._lengths = [prod(entry.shape) for entry in entries]
 
     def views(self, flat: Tensor) -> dict[str, Tensor]:
-        """Return the named views of `flat` [size]. Writing to a view writes to the vector; the gradient is one vector.
+        """Return each tensor in `flat` [size] as a view, by name.
+
+        Writing to a view writes to the vector. The gradients of all views form one vector, the gradient of `flat`.
 
         Raises:
             CheckpointError: the vector has the wrong length.
         """
         self._check(flat)
-        # split instead of slices: its backward is one concatenation; each slice's would fill a zeroed vector of full length.
+        # The backward pass of `split` is one concatenation. With slices, each would fill a zeroed vector of full length.
         parts = flat.split(self._lengths)
         return {entry.name: part.view(entry.shape) for entry, part in zip(self.entries, parts, strict=True)}
 
     def split(self, flat: Tensor, parts: Sequence[Layout]) -> tuple[Tensor, ...]:
-        """Return the slices of `flat` [size] described by `parts` (see `part`), which must cover it in order.
+        """Split `flat` [size] into the slices that `parts` describe.
+
+        The parts are layouts returned by `part`. Together they must cover the vector, in its order.
 
         Raises:
             CheckpointError: the vector has the wrong length.
@@ -84,17 +94,17 @@ class Layout:
                                   f"{tuple(flat.shape)}; was it made for another width, depth or version?")
 
     def part(self, prefix: str) -> Layout:
-        """Return the layout of the entries whose names begin with `prefix`, which must be adjacent; names are kept."""
+        """Return the layout of the entries whose names begin with `prefix`. They keep their names and must be adjacent."""
         return Layout([(entry.name, entry.shape) for entry in self.entries if entry.name.startswith(prefix)])
 
 
 @dataclass(frozen=True)
 class StateShape:
-    """One state of a cell and the edges that leave it.
+    """The shape of one state of a cell (an input or a node) and of the edges that leave it.
 
     Attributes:
-        prefix: prefix of its tensors' names, for example "cells.3.states.0.".
-        edges: rows of alpha, one per edge, in the order of their target nodes.
+        prefix: prefix of the names of its tensors, for example "cells.3.states.0.".
+        edges: indices of these edges among the 14 rows of alpha, in the order of the edges' target nodes.
         stride: stride of the operations on these edges.
     """
 
@@ -105,16 +115,18 @@ class StateShape:
 
 @dataclass(frozen=True)
 class CellShape:
-    """One cell of the supernet.
+    """The shape of one cell of the supernet.
 
     Attributes:
-        index, kind: its position and the alphas that weight its operations.
-        reduction, after_reduction: as in `engine.architecture.placement.CellPosition`.
-        channels: channels of its nodes.
-        inputs: channels of its two inputs (cell k-2, cell k-1).
-        map_size: (height, width) of its states 0 and 1.
-        states: the five states that have outgoing edges.
-        partial: K: the operations on its edges act on the first 1 / K of the channels (`engine.space.partial`).
+        index: position of the cell in the network, from 0.
+        kind: kind of the cell, whose alphas weight its operations.
+        reduction: True if the cell halves height and width.
+        after_reduction: True if the previous cell is a reduction, so that the first input has twice the height and width.
+        channels: channels of the cell's nodes.
+        inputs: channels of the cell's two inputs, which are the outputs of cells k-2 and k-1.
+        map_size: (height, width) of states 0 and 1, the inputs after their projection.
+        states: the five states that have outgoing edges, which are both inputs and the first three nodes.
+        partial: K. The operations on the cell's edges act on the first 1 / K of the channels (`engine.space.partial`).
     """
 
     index: int
@@ -134,12 +146,15 @@ class CellShape:
 
     @property
     def selected(self) -> int:
-        """Channels that the operations on its edges act on."""
+        """Number of channels that the operations on the cell's edges act on."""
         return self.channels // self.partial
 
 def cell_shapes(kinds: Sequence[str], channels: int, layers: int, image_shape: Sequence[int], placement: str = "",
                 width_ratio: str = "", partial: int = 1) -> tuple[CellShape, ...]:
-    """Return the cells of a supernet from input to output; arguments as in `engine.space.supernet.Supernet`."""
+    """Return the shapes of a supernet's cells from input to output.
+
+    The arguments have the meaning that they have in `engine.space.supernet.Supernet`.
+    """
     cells: list[CellShape] = []
     inputs = (STEM_MULTIPLIER * channels, STEM_MULTIPLIER * channels)
     height, width = image_shape[1:]
@@ -156,12 +171,12 @@ def cell_shapes(kinds: Sequence[str], channels: int, layers: int, image_shape: S
 
 
 def edges_from(state: int) -> tuple[int, ...]:
-    """Return the indices of the edges that leave a state, in the order of their target nodes."""
+    """Return the indices in `EDGES` of the edges that leave a state, in the order of their target nodes."""
     return tuple(e for e, (source, _) in enumerate(EDGES) if source == state)
 
 
 def weight_layout(cells: Sequence[CellShape], classes: int, image_channels: int) -> Layout:
-    """Return the packing of the weights: stem, cells with their states, classifier."""
+    """Return the layout of the flat weight vector: stem, cells with their states, classifier."""
     stem = cells[0].inputs[0]
     shapes: list[tuple[str, tuple[int, ...]]] = [
         ("stem.convolution", (stem, image_channels, 3, 3)), ("stem.scale", (stem,)), ("stem.shift", (stem,))]
@@ -191,7 +206,10 @@ def _state_weights(state: StateShape, c: int) -> list[tuple[str, tuple[int, ...]
 
 
 def buffer_layout(cells: Sequence[CellShape]) -> Layout:
-    """Return the packing of BatchNorm's running means and variances; all edges of a state share the BatchNorms of its pools."""
+    """Return the layout of the flat vector of BatchNorm's running means and variances.
+
+    All edges that leave a state share the BatchNorms after its pools.
+    """
     norms: list[tuple[str, tuple[int, ...]]] = [("stem", (cells[0].inputs[0],))]
     for cell in cells:
         c = cell.channels
@@ -208,5 +226,5 @@ def buffer_layout(cells: Sequence[CellShape]) -> Layout:
 
 
 def fill(layout: Layout, values: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device | str) -> Tensor:
-    """Pack one tensor per entry into a flat vector."""
+    """Pack the tensors in `values`, one for each entry of the layout, into a flat vector."""
     return torch.cat([values[entry.name].reshape(-1).to(dtype=dtype, device=device) for entry in layout.entries])

@@ -1,8 +1,8 @@
-"""The derived network: built from a genotype, trained from scratch and attacked.
+"""The network that is built from a genotype ("derived"), trained from scratch and attacked.
 
-Cells and their names follow the public DARTS family (Liu, Simonyan and Yang 2018, arXiv 1806.09055), so its state dicts can be
-loaded with `load_darts_state_dict`; `architecture.placement` decides their order and widths. The network takes pixels in 0..1
-and normalises them itself, so that epsilon means the same for every network.
+Cells and their names follow the public DARTS family (Liu, Simonyan and Yang 2018, arXiv 1806.09055), so that
+`load_darts_state_dict` can load its state dicts. `engine.architecture.placement` decides the order and widths of the cells. The
+network takes pixels in 0..1 and normalises them itself, so that epsilon means the same for every network.
 """
 
 from __future__ import annotations
@@ -23,15 +23,22 @@ from engine.space import derived
 from engine.space.darts_names import first_few, tensors_of
 from engine.space.primitives import FactorizedReduce, ReLUConvBN, drop_path, operation
 
-NORMALISATION = ("mean", "std")  # our buffers that are missing in files of the DARTS family
+NORMALISATION = ("mean", "std")  # buffers of `Network` that files of the DARTS family lack
 ALPHAS = r"(^|\.)_?(alphas?|arch_parameters)([._]|$)"  # names of architecture weights in files saved by a search
 
 
 class Cell(nn.Module):
-    """One derived cell: takes two inputs of any width, returns `len(concat) * width` channels."""
+    """One cell of a derived network. It takes two inputs of any width and returns `len(concat) * width` channels."""
 
     def __init__(self, genotype: genotypes.Cell, position: CellPosition, before_last: int, last: int, width: int) -> None:
-        """Build the cell; `before_last` and `last` are the output channels of the two cells (or the stem) before it."""
+        """Build the cell.
+
+        Args:
+            genotype: the operations and inputs of the cell.
+            position: the cell's position in the network.
+            before_last, last: output channels of the two cells (or the stem) before it, the older one first.
+            width: channels of each node.
+        """
         super().__init__()
         self.preprocess0 = FactorizedReduce(before_last, width) if position.after_reduction else ReLUConvBN(before_last, width)
         self.preprocess1 = ReLUConvBN(last, width)
@@ -41,7 +48,10 @@ class Cell(nn.Module):
         self.concat = genotype.concat
 
     def forward(self, before_last: Tensor, last: Tensor, drop_probability: float, generator: torch.Generator | None) -> Tensor:
-        """Compute the output [B, concat * C, H', W'] from those of the two cells before; paths drop only in training mode."""
+        """Compute the cell's output [B, len(concat) * width, H', W'] from the outputs of the two cells before it.
+
+        Drop path is active only in training mode.
+        """
         states = [self.preprocess0(before_last), self.preprocess1(last)]
         for first in range(0, len(self.inputs), 2):
             values = []
@@ -56,12 +66,13 @@ class Cell(nn.Module):
 
 
 class AuxiliaryHead(nn.Module):
-    """An auxiliary classifier after the second reduction; only its loss is used (DARTS, released code).
+    """An auxiliary classifier after the second reduction (DARTS, released code). Only training uses it, for an additional loss.
 
     Args:
         channels: channels of its input.
         classes: number of classes.
-        kernel: (height, width) of the maps after pooling; 2x2 for 32x32 images, 4x4 for 64x64 images.
+        kernel: (height, width) of the last convolution's kernel, which equals the size of the maps after pooling. It is 2x2 for
+            32x32 images and 4x4 for 64x64 images.
     """
 
     def __init__(self, channels: int, classes: int, kernel: tuple[int, int]) -> None:
@@ -85,14 +96,14 @@ class AuxiliaryHead(nn.Module):
 
 
 class Network(nn.Module):
-    """A network of stacked derived cells.
+    """A network of stacked cells that is built from a genotype.
 
     Attributes:
-        drop_path: probability 0 <= p < 1 of dropping an operation's output, per image; active only in training mode.
-        drop_path_generator: its source of randomness (on the images' device); None for torch's global generator.
-        genotype, channels, layers, classes, image_shape: as given.
-        channels_last: always use the channels_last memory format where maps are not computed as rows; False: only on a CPU, where
-            it is faster.
+        drop_path: probability 0 <= p < 1 of dropping an operation's output for an image. It is active only in training mode.
+        drop_path_generator: source of drop path's random numbers, on the images' device; None for torch's global generator.
+        genotype, channels, layers, classes, image_shape: the arguments of these names.
+        channels_last: True to use the channels_last memory format wherever maps are not computed as rows. False to use it there
+            only if it is faster, which it is on a CPU with many channels.
     """
 
     mean: Tensor
@@ -105,17 +116,18 @@ class Network(nn.Module):
 
         Args:
             genotype: the architecture.
-            channels: C of the first cells.
+            channels: C, the width of the first cells.
             layers: number of cells, at least 3.
             classes: number of classes.
             image_shape: (channels, height, width) of an image.
-            auxiliary: build the auxiliary head.
-            placement, width_ratio: as in `placement.positions`; empty for those published for the genotype's cells.
-            mean: mean per image channel in pixels 0..1, subtracted first; None for 0.
-            std: standard deviation per image channel, divided by; None for 1.
+            auxiliary: True to build the auxiliary head.
+            placement, width_ratio: position rule and widths of the cells, as in `placement.positions`; empty for the values
+                published for the genotype's cell kinds.
+            mean: mean of each image channel for pixels in 0..1, which the network subtracts; None for 0.
+            std: standard deviation of each image channel, by which the network divides; None for 1.
 
         Raises:
-            ConfigError: invalid sizes, a placement of other cells, or a mean or std of the wrong length.
+            ConfigError: sizes are invalid, the placement is for other cell kinds, or mean or std has the wrong length.
         """
         super().__init__()
         check_size(channels, classes, image_shape, width_ratio)
@@ -144,27 +156,31 @@ class Network(nn.Module):
         return hasattr(self, "auxiliary_head")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute logits [B, classes] for x [B, C, H, W], pixels in 0..1. The auxiliary head is not run."""
+        """Compute the logits [B, classes] of images x [B, C, H, W], pixels in 0..1. The auxiliary head is not run."""
         logits: Tensor = self.classifier(self._maps(x)[0].mean(dim=(2, 3)))
         return logits
 
     def frozen(self) -> Callable[[Tensor], Tensor]:
         """Return `forward` in evaluation mode as a function, with the current parameters and statistics as constants.
 
-        For attacks: equal up to rounding, and several times faster both forward and for gradients with respect to the images.
-        Later changes to the network do not affect it. x: [B, *image_shape] -> logits [B, classes].
+        Attacks use this function. It equals `forward` up to rounding, and is several times faster both forward and for gradients
+        with respect to the images. Later changes to the network do not affect it. It maps x [B, *image_shape] to logits [B,
+        classes].
         """
         _, height, width = self.image_shape
         return derived.frozen(self, (height, width))
 
     def forward_with_auxiliary(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Compute the logits of `forward` and those of the auxiliary head, [B, classes] each; None if there is no head."""
+        """Compute the logits of `forward` and those of the auxiliary head, [B, classes] each.
+
+        The second entry is None if the network has no auxiliary head.
+        """
         final, middle = self._maps(x)
         logits = self.classifier(final.mean(dim=(2, 3)))
         return logits, self.auxiliary_head(middle) if self.auxiliary else None
 
     def _maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute the outputs of the last cell and of the second reduction."""
+        """Compute the outputs of the last cell and of the second reduction cell."""
         if self.training:
             layout = derived.layout_of(self, x, live=True)
             outputs = derived.Program(self, layout, (x.shape[2], x.shape[3]))(x, self.drop_path, self.drop_path_generator)
@@ -179,18 +195,18 @@ class Network(nn.Module):
 
 
 def load_darts_state_dict(network: Network, state: Any) -> None:
-    """Load a state dict with the names of the public DARTS family into `network`, all of it or nothing.
+    """Load a state dict with the names of the public DARTS family into `network`. An error leaves the network unchanged.
 
-    `module.` prefixes (of DataParallel) are stripped, alphas are ignored, and BatchNorm's `num_batches_tracked` may be
-    missing (files of old torch versions). `mean` and `std` are loaded if the file has them; otherwise the network keeps its own.
+    The prefix `module.` (of DataParallel) is removed and alphas are ignored. BatchNorm's `num_batches_tracked` may be missing, as
+    in files of old torch versions. If the file has no `mean` or `std`, the network keeps its own.
 
     Args:
-        network: built from the file's genotype, channels, layers, classes and auxiliary head.
-        state: {name: tensor}, or a checkpoint that holds such a mapping under "state_dict".
+        network: a network built with the genotype, channels, layers, classes and auxiliary head of the file.
+        state: mapping from names to tensors, or a checkpoint that holds such a mapping under "state_dict".
 
     Raises:
-        CheckpointError: not such a mapping, or missing, unexpected, wrongly shaped or non-finite entries; the message names the
-            first few.
+        CheckpointError: `state` is not such a mapping, or its entries are missing, unexpected, wrongly shaped or not finite; the
+            message names the first few.
     """
     # Some files store the normalisation as [1, C, 1, 1].
     entries = {name: value.flatten() if name in NORMALISATION else value for name, value in tensors_of(state, ALPHAS).items()}
@@ -226,10 +242,16 @@ def _names_sentence(missing: Sequence[str], unexpected: Sequence[str]) -> str:
 
 
 def per_channel(name: str, values: Sequence[float] | None, default: float, channels: int) -> Tensor:
-    """Return a mean or std per image channel as float32 [channels], filled with `default` if `values` is None.
+    """Return a mean or std per image channel as a float32 tensor [channels].
+
+    Args:
+        name: "mean" or "std", for messages and for the check that a std is positive.
+        values: one number per channel; None to use `default` for every channel.
+        default: the number to use if `values` is None.
+        channels: number of image channels.
 
     Raises:
-        ConfigError: not one finite number per channel, or a std that is not above 0.
+        ConfigError: `values` is not one finite number per channel, or a std is not above 0.
     """
     if values is None:
         return torch.full((channels,), default)

@@ -1,4 +1,4 @@
-"""BatchNorm on a flat vector of running statistics: batch or running statistics, updated or not."""
+"""BatchNorm whose running statistics are packed in a flat vector. Each pass decides which statistics it uses and updates."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-MOMENTUM = 0.1  # of the running statistics, as in nn.BatchNorm2d
+MOMENTUM = 0.1  # share by which an update moves the running statistics, as in nn.BatchNorm2d
 EPSILON = 1e-5
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """The behaviour of all BatchNorms in one pass.
+    """The statistics that all BatchNorms use and update in one pass.
+
+    A pass that normalises with running statistics updates nothing. A pass that normalises with the batch's statistics updates the
+    running ones, unless it has none.
 
     Attributes:
-        views: "<name>.mean" and "<name>.variance" -> view of the flat buffer vector; None if the pass uses no buffers.
-        running: normalise with the running statistics instead of the batch's.
-        cells: prefix of a cell -> its slice of the flat buffer vector; None if the pass uses no buffers.
+        views: "<name>.mean" and "<name>.variance" -> view of the flat vector of running statistics; None if the pass has none.
+        running: True to normalise with the running statistics, False to use the batch's.
+        cells: prefix of a cell's names -> slice of that flat vector for the cell; None if the pass has none.
     """
 
     views: dict[str, Tensor] | None
@@ -27,17 +30,24 @@ class Normalisation:
     cells: dict[str, Tensor] | None = None
 
     def statistics(self, name: str) -> tuple[Tensor | None, Tensor | None]:
-        """Return a BatchNorm's running mean and variance, one entry per channel, or (None, None) without buffers."""
+        """Return the running mean and variance of one BatchNorm, one entry per channel, or (None, None) if the pass has none."""
         if self.views is None:
             return None, None
         return self.views[name + ".mean"].view(-1), self.views[name + ".variance"].view(-1)
 
     def maps(self, x: Tensor, mean: Tensor | None, variance: Tensor | None, weight: Tensor | None = None,
              bias: Tensor | None = None) -> Tensor:
-        """Apply BatchNorm to maps [B, C, H, W]; `weight` and `bias` [C] must be contiguous."""
+        """Apply BatchNorm to maps [B, C, H, W] and, if the pass normalises with the batch's statistics, update the running ones.
+
+        Args:
+            x: the maps.
+            mean, variance: running statistics [C]; None if the pass has none.
+            weight, bias: scale and shift [C], which must be contiguous; None for 1 and 0.
+        """
         if self.running or mean is None or variance is None:
             return F.batch_norm(x, mean, variance, weight, bias, not self.running, MOMENTUM, EPSILON)
-        # Copies: autograd saves its arguments, and an update through any view of the flat vector would invalidate them all.
+        # Autograd saves the tensors that it gets, and an update through any view of the flat vector would invalidate them
+        # all. Therefore it gets copies.
         moved = mean.clone(), variance.clone()
         y = F.batch_norm(x, *moved, weight, bias, True, MOMENTUM, EPSILON)
         mean.copy_(moved[0])
@@ -45,7 +55,10 @@ class Normalisation:
         return y
 
     def rows(self, x: Tensor, name: str) -> Tensor:
-        """Apply BatchNorm to x [..., L], where each row holds all values of one channel."""
+        """Apply BatchNorm without affine parameters to x [..., L], where each row holds all values of one channel.
+
+        If the pass normalises with the batch's statistics, the running ones called `name` are updated.
+        """
         mean, variance = self.statistics(name)
         shape = (*x.shape[:-1], 1)
         if self.running:
@@ -60,7 +73,7 @@ class Normalisation:
 
 @torch.no_grad()
 def _update(mean: Tensor, variance: Tensor, x: Tensor) -> None:
-    """Move running statistics [C] towards those of x [C, L] in place, with the unbiased variance."""
+    """Move running statistics [C] in place towards the mean and the unbiased variance of x [C, L]."""
     centre = x.mean(-1)
     unbiased = (x - centre[:, None]).square_().sum(-1) / (x.shape[-1] - 1)
     mean.lerp_(centre, MOMENTUM)

@@ -1,9 +1,9 @@
-"""Partial channel connections and edge weights (PC-DARTS, Xu et al. 2020, arXiv 1907.05737, as in its released code).
+"""Partial channel connections and edge weights, as in the released code of PC-DARTS (Xu et al. 2020, arXiv 1907.05737).
 
-The operations of an edge act on the first C / K channels of a state; the other channels bypass them, through a 2x2 max-pool
-where the operations halve the map. Both parts are multiplied by the weight of the edge. The channels are then shuffled in K
-groups, which mixes processed and bypassed channels in the part that the next operations act on. Shuffling commutes with
-addition, so a node is shuffled once, after all its edges have been added.
+The operations of an edge act on the first C / K channels of a state. The other channels bypass them, through a 2x2 max-pool if
+the operations halve the map. Both parts are multiplied by the weight of the edge. The channels are then shuffled in K groups,
+which mixes processed and bypassed channels, so that the next operations act on some of each. Shuffling commutes with addition,
+so a node is shuffled once, after all its edges have been added.
 """
 
 from __future__ import annotations
@@ -16,7 +16,12 @@ from engine.architecture.genotype import NODES
 
 
 def bypassed(h: Tensor, weights: Tensor, stride: int) -> Tensor:
-    """Return the contribution of the bypassing channels h [B, C, H, W] to m edges with the given weights [m].
+    """Return what the channels that bypass the operations contribute to each of m later nodes.
+
+    Args:
+        h: [B, C, H, W], the bypassing channels of a state.
+        weights: [m], the weights of the edges from the state to these nodes.
+        stride: 1, or 2 if the edges halve height and width.
 
     Returns:
         [m, B, C, H / stride, W / stride].
@@ -27,18 +32,27 @@ def bypassed(h: Tensor, weights: Tensor, stride: int) -> Tensor:
 
 
 def shuffled(selected: Tensor, others: Tensor) -> Tensor:
-    """Join the first C / K channels of a node with the others [B, C - C / K, H, W] and shuffle them in K groups.
+    """Join the two parts of a node's channels and shuffle them in K groups.
 
-    `selected` [B, C / K, H, W] is group 0. Channel c of group g becomes channel c K + g.
+    Args:
+        selected: [B, C / K, H, W], the channels that the operations act on, which are group 0.
+        others: [B, C - C / K, H, W], the bypassing channels, which are groups 1 to K - 1.
 
     Returns:
-        [B, C, H, W].
+        [B, C, H, W]. Channel c of group g becomes channel c K + g.
     """
     groups = others.unflatten(1, (-1, selected.shape[1])).transpose(1, 2)
     return torch.cat([selected.unsqueeze(2), groups], dim=2).flatten(1, 2)
 
 
 def edge_softmax(betas: Tensor) -> Tensor:
-    """Apply softmax to betas [..., 14] over the edges into each node; edges in the order of `genotype.EDGES`."""
+    """Return the weights of a cell's edges: the softmax of their betas over the edges into each node.
+
+    Args:
+        betas: [..., 14], PC-DARTS's trainable number for each edge, in the order of `genotype.EDGES`.
+
+    Returns:
+        [..., 14].
+    """
     into_nodes = betas.split([2 + node for node in range(NODES)], dim=-1)
     return torch.cat([F.softmax(into, dim=-1) for into in into_nodes], dim=-1)

@@ -1,7 +1,8 @@
 """The operations of a derived network as modules (Liu, Simonyan and Yang 2018, arXiv 1806.09055; released code).
 
-Names of parameters are those of the public DARTS family (`op.1.weight`, `conv_1.weight`, ...). BatchNorm is affine, as in
-every derived network; the supernet has its own, merged operations. All maps are [B, C, H, W].
+Parameters have the names of the public DARTS family (`op.1.weight`, `conv_1.weight`, ...). BatchNorm has affine parameters, as in
+every derived network. The supernet does not use these modules, because it has merged operations of its own. All maps are
+[B, C, H, W].
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from engine.space.depthwise import depthwise
 
 
 class ReLUConvBN(nn.Module):
-    """ReLU, 1x1 convolution, BatchNorm: projects a cell's input to the cell's width."""
+    """A projection of a cell's input to the cell's width: ReLU, 1x1 convolution and BatchNorm."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -29,13 +30,15 @@ class ReLUConvBN(nn.Module):
 
 
 class FactorizedReduce(nn.Module):
-    """ReLU, two 1x1 convolutions of stride 2, the second on the map shifted by one pixel, and BatchNorm.
+    """A projection that halves height and width: ReLU, two 1x1 convolutions of stride 2, and BatchNorm.
 
-    Differs from the released code for odd heights and widths only, where that code fails: here a row or column of zeros makes
-    them even, so the result has half the size, rounded up, as with every other operation of stride 2.
+    Each convolution gives half of the output channels. The second one reads the map shifted by one pixel in both directions.
+
+    Differs from the released code only for odd heights and widths, where that code fails. Here a row or column of zeros makes
+    them even, so the result has half the size, rounded up, like that of every other operation of stride 2.
 
     Raises:
-        ConfigError: an odd number of output channels, which two convolutions cannot share.
+        ConfigError: the number of output channels is odd, so the two convolutions cannot share them equally.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -64,7 +67,10 @@ class Depthwise(nn.Conv2d):
 
 
 class SepConv(nn.Module):
-    """Twice in a row: ReLU, k x k depthwise and pointwise convolution, BatchNorm; only the first half is strided."""
+    """A separable convolution: ReLU, k x k depthwise convolution, 1x1 convolution and BatchNorm, and then all four once more.
+
+    Only the first depthwise convolution has the stride. The second one has stride 1.
+    """
 
     def __init__(self, channels: int, kernel: int, stride: int) -> None:
         super().__init__()
@@ -76,7 +82,7 @@ class SepConv(nn.Module):
 
 
 class DilConv(nn.Module):
-    """ReLU, k x k depthwise convolution with dilation 2, pointwise convolution, BatchNorm."""
+    """A dilated convolution: ReLU, k x k depthwise convolution with dilation 2, 1x1 convolution and BatchNorm."""
 
     def __init__(self, channels: int, kernel: int, stride: int) -> None:
         super().__init__()
@@ -88,7 +94,10 @@ class DilConv(nn.Module):
 
 
 class Zero(nn.Module):
-    """The operation "none": zeros of the right size, still part of the autograd graph so that gradients are zero, not None."""
+    """The operation "none": zeros of the right size.
+
+    The zeros are computed from the input, so that its gradient is zero instead of None.
+    """
 
     def __init__(self, stride: int) -> None:
         super().__init__()
@@ -99,7 +108,9 @@ class Zero(nn.Module):
 
 
 def operation(name: str, channels: int, stride: int) -> nn.Module:
-    """Build the module of one edge, [B, C, H, W] -> [B, C, H / stride, W / stride] (rounded up).
+    """Build the module of one edge.
+
+    The module maps [B, C, H, W] to [B, C, H / stride, W / stride], rounded up.
 
     Args:
         name: one of `engine.architecture.genotype.OPERATIONS`.
@@ -107,8 +118,8 @@ def operation(name: str, channels: int, stride: int) -> nn.Module:
         stride: 1 or 2.
 
     Raises:
-        GenotypeError: unknown name.
-        ConfigError: an odd number of channels for a skip connection of stride 2.
+        GenotypeError: the name is unknown.
+        ConfigError: a skip connection of stride 2 has an odd number of channels.
     """
     if name == "max_pool_3x3":
         return nn.MaxPool2d(3, stride, padding=1)
@@ -132,22 +143,26 @@ def operation(name: str, channels: int, stride: int) -> nn.Module:
 
 
 def drop_path(x: Tensor, probability: float, generator: torch.Generator | None = None) -> Tensor:
-    """Zero the maps of each image with `probability` and scale the others so that the expected value stays x.
+    """Zero all maps of an image with `probability`, and scale the maps of the other images so that the expected value stays x.
 
-    Larsson, Maire and Shakhnarovich 2016 (FractalNet), as used in the DARTS family.
+    The method is that of FractalNet (Larsson, Maire and Shakhnarovich 2016), as used in the DARTS family.
 
     Args:
         x: [B, C, H, W].
         probability: 0 <= probability < 1.
-        generator: source of randomness, on x's device; None for torch's global generator.
+        generator: source of random numbers, on x's device; None for torch's global generator.
     """
     return x * dropped_scale(x.shape[0], probability, generator, x)[:, None, None, None]
 
 
 def dropped_scale(images: int, probability: float, generator: torch.Generator | None, like: Tensor) -> Tensor:
-    """Draw the factors of `drop_path`: [images] of 0 (dropped) or 1 / (1 - probability), with `like`'s device and dtype."""
+    """Draw the factor of each image for `drop_path`: 0 if the image is dropped, or 1 / (1 - probability).
+
+    Returns:
+        [images], with the device and dtype of `like`.
+    """
     keep = 1.0 - probability
-    dtype = torch.float32 if like.dtype == torch.bfloat16 else like.dtype  # bfloat16's 8 bits would round the probability
+    dtype = torch.float32 if like.dtype == torch.bfloat16 else like.dtype  # bfloat16 would round the probability to 8 bits
     kept = torch.rand(images, generator=generator, device=like.device, dtype=dtype) < keep
     return kept.to(like.dtype) / keep
 

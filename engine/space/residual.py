@@ -1,7 +1,8 @@
-"""Hand-made residual networks as modules; `engine.architecture.hand_made` defines their shapes.
+"""Hand-made residual networks as modules. `engine.architecture.hand_made` defines their shapes.
 
 Like derived networks, they take pixels in 0..1 and normalise them themselves. Weights are initialised as in the authors' code:
-normal with variance 2 / (outputs * taps) for convolutions (He et al. 2015, arXiv 1502.01852), a classifier bias of zero.
+the classifier's bias is zero, and the weights of convolutions are normal with variance 2 / (outputs * taps), where taps is the
+number of pixels of the kernel (He et al. 2015, arXiv 1502.01852).
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.
 
 
 class PostActivationBlock(nn.Module):
-    """Conv, BatchNorm, ReLU, conv, BatchNorm, plus the shortcut, then ReLU; a projection shortcut has its own BatchNorm."""
+    """A residual block with BatchNorm and ReLU after the convolutions (He et al. 2016a, arXiv 1512.03385).
+
+    The block computes convolution, BatchNorm, ReLU, convolution and BatchNorm, then adds the shortcut and applies ReLU. A
+    shortcut that is a 1x1 convolution has its own BatchNorm.
+    """
 
     def __init__(self, block: Block) -> None:
         super().__init__()
@@ -37,9 +42,10 @@ class PostActivationBlock(nn.Module):
 
 
 class PreActivationBlock(nn.Module):
-    """BatchNorm, ReLU, conv, BatchNorm, ReLU, conv, plus the shortcut.
+    """A residual block with BatchNorm and ReLU before the convolutions (He et al. 2016b, arXiv 1603.05027).
 
-    A projection shortcut branches off after the first ReLU, an identity before the first BatchNorm, as in the authors' code.
+    The block computes BatchNorm, ReLU, convolution, BatchNorm, ReLU and convolution, then adds the shortcut. As in the authors'
+    code, a shortcut that is a 1x1 convolution branches off after the first ReLU, and an identity before the first BatchNorm.
     """
 
     def __init__(self, block: Block) -> None:
@@ -56,10 +62,10 @@ class PreActivationBlock(nn.Module):
 
 
 class ResidualNetwork(nn.Module):
-    """Stem, stages of residual blocks, global average, linear classifier.
+    """A residual network: stem, stages of residual blocks, global average and linear classifier.
 
     Attributes:
-        plan, classes, image_shape: as given.
+        plan, classes, image_shape: the arguments of these names.
     """
 
     mean: Tensor
@@ -70,13 +76,14 @@ class ResidualNetwork(nn.Module):
         """Build the network with weights drawn from the global generator.
 
         Args:
-            plan: from `engine.architecture.hand_made`.
+            plan: shape of the network, from `engine.architecture.hand_made`.
             classes: number of classes.
             image_shape: (channels, height, width) of an image.
-            mean, std: normalisation per image channel in pixels 0..1; None for mean 0 and std 1.
+            mean, std: per image channel, for pixels in 0..1. The network subtracts the mean and divides by the std; None for 0
+                and 1.
 
         Raises:
-            ConfigError: invalid sizes, or a mean or std of the wrong length.
+            ConfigError: sizes are invalid, or mean or std has the wrong length.
         """
         super().__init__()
         check_size(plan.stem, classes, image_shape)
@@ -86,7 +93,7 @@ class ResidualNetwork(nn.Module):
         block = PreActivationBlock if plan.preactivation else PostActivationBlock
         self.stem = _convolution(image_shape[0], plan.stem, 3)
         self.blocks = nn.Sequential(*map(block, plan.blocks()))
-        # After the stem, or after the last block with pre-activation.
+        # This BatchNorm follows the stem, or with pre-activation the last block.
         self.norm = nn.BatchNorm2d(plan.widths[-1] if plan.preactivation else plan.stem)
         self.classifier = nn.Linear(plan.widths[-1], classes)
         for module in self.modules():
@@ -95,7 +102,7 @@ class ResidualNetwork(nn.Module):
         nn.init.zeros_(self.classifier.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute logits [B, classes] for x [B, C, H, W], pixels in 0..1."""
+        """Compute the logits [B, classes] of images x [B, C, H, W], pixels in 0..1."""
         x = self.stem((x - self.mean[:, None, None]) / self.std[:, None, None])
         x = F.relu(self.norm(self.blocks(x))) if self.plan.preactivation else self.blocks(F.relu(self.norm(x)))
         logits: Tensor = self.classifier(x.mean(dim=(2, 3)))

@@ -1,8 +1,8 @@
-"""The supernet's unit of work, one state of a cell and all edges that leave it, and the back ends that compute it.
+"""The computation of the supernet's cells state by state, and the back ends that do it.
 
-ReLU, both pools and their BatchNorm are computed once per state; the convolutions of all its edges are merged. All back
-ends compute the same function of the same packed tensors, up to rounding; `choose` picks the one that measured fastest for
-each cell.
+A state is an input or a node of a cell, and the unit of work is one state with all edges that leave it. ReLU, both pools and
+their BatchNorm are computed once per state, and the convolutions of all its edges are merged. All back ends compute the same
+function of the same packed tensors, up to rounding. `choose` returns the one that measured fastest for a cell.
 """
 
 from __future__ import annotations
@@ -24,37 +24,41 @@ from engine.space.layout import CellShape, Layout, StateShape, edges_from
 from engine.space.normalisation import Normalisation
 from engine.space.partial import bypassed, shuffled
 
-# With at least this many channels, per-edge channels_last convolutions beat merged ones on a CPU (measured: merged wins at
+# With at least this many channels, channels_last convolutions per edge beat merged ones on a CPU (measured: merged wins at
 # 8 channels, channels_last at 24).
 CHANNELS_LAST_FROM = 16
-# Building the matrices costs as much for 8 images as for 64. Above DENSE_CHANNELS, dense wins on a CPU only for maps of at most
-# TINY_MAP pixels (measured: at 8x8, a tie at 16 channels and channels_last twice as fast at 48; at 4x4, dense up to 48).
+# Limits of the dense back end on a CPU. Building its matrices takes as long for 8 images as for 64. With more than DENSE_CHANNELS
+# channels, it wins only for maps of at most TINY_MAP pixels. Measured: on 8x8 maps, dense and channels_last are equally fast at
+# 16 channels and channels_last is twice as fast at 48; on 4x4 maps, dense wins up to 48.
 DENSE_CHANNELS, TINY_MAP = 16, 16
 
 
 class Backend(Protocol):
-    """An implementation of a cell. Maps have the shape [B, C, H, W]; each back end chooses their memory layout.
+    """An implementation of the supernet's cells.
+
+    Maps passed in and out have the shape [B, C, H, W]. Each back end chooses the memory layout of its maps.
 
     Attributes:
-        twice: True if gradients can be differentiated again.
+        twice: True if the gradients can themselves be differentiated.
     """
 
     twice: bool
 
     def serves(self, cell: CellShape, x: Tensor, normalisation: Normalisation) -> bool:
-        """Return True if the back end supports the cell with x's device and dtype and this kind of statistics."""
+        """Return True if the back end supports the cell, the device and dtype of x, and the statistics of `normalisation`."""
 
     def cell(self, cell: CellShape, layout: Layout, before_last: Tensor, last: Tensor, weights: Tensor, rows: Tensor,
              normalisation: Normalisation) -> Tensor:
-        """Compute a cell; its backward pass computes only the gradients that are needed.
+        """Compute the output of a cell. The backward pass computes only the gradients that are needed.
 
         Args:
-            cell, layout: shape of the cell and layout of its weights.
+            cell: the shape of the cell.
+            layout: the packing of the cell's weights.
             before_last, last: outputs [B, I, H, W] of the two cells before it, after a ReLU.
-            weights: the cell's slice [n] of the flat vector.
-            rows: [14, 7] weights of the operations, edges ordered by the state they leave, columns in the order of `PRIMITIVES`;
-                for a partial cell [14, 8], the last column weighting the channels that bypass the operations.
-            normalisation: statistics to use and to update.
+            weights: the cell's slice [n] of the flat weight vector.
+            rows: [14, 7], weights of the operations. Edges are ordered by the state that they leave, columns as in `PRIMITIVES`.
+                In a partial cell [14, 8], whose last column weights the channels that bypass the operations.
+            normalisation: the statistics to use and to update.
 
         Returns:
             [B, 4 C, H', W'].
@@ -62,50 +66,57 @@ class Backend(Protocol):
 
 
 class StateBackend(Protocol):
-    """A PyTorch implementation of states. Maps have the shape [B, C, H, W]; each back end chooses their memory layout."""
+    """An implementation of single states with PyTorch, from which `StateByState` builds whole cells.
+
+    Maps passed in and out have the shape [B, C, H, W]. Each back end chooses the memory layout of its maps.
+    """
 
     def project(self, x: Tensor, weight: Tensor) -> Tensor:
         """Apply a 1x1 convolution with weight [O, I] to x [B, I, H, W]."""
 
     def normalise(self, x: Tensor, normalisation: Normalisation, name: str) -> Tensor:
-        """Apply BatchNorm without affine parameters to x [B, C, H, W]; `name` identifies its buffers."""
+        """Apply BatchNorm without affine parameters to x [B, C, H, W], with the running statistics called `name`."""
 
     def state(self, h: Tensor, weights: Mapping[str, Tensor], rows: Tensor, shape: StateShape,
               normalisation: Normalisation) -> Tensor:
-        """Compute the state's contribution to each later node.
+        """Compute what one state contributes to each later node.
 
         Args:
             h: the state, [B, C, H, W].
             weights: views of the flat weight vector, by name.
-            rows: [m, 7] weights of the operations on the m edges leaving the state, columns in the order of `PRIMITIVES`.
+            rows: [m, 7], weights of the operations on the m edges that leave the state, columns as in `PRIMITIVES`.
             shape: the state's names, edges and stride.
-            normalisation: statistics to use and to update.
+            normalisation: the statistics to use and to update.
 
         Returns:
-            [m, B, C, H / stride, W / stride], one per edge in the order of their target nodes. Twice differentiable in h,
-            weights and rows; only the gradients that are needed are computed.
+            [m, B, C, H / stride, W / stride], one contribution per edge, in the order of the edges' target nodes. The result can
+            be differentiated twice with respect to h, weights and rows. Only the gradients that are needed are computed.
         """
 
 
 class StateByState:
-    """A cell as a sum over its states, each computed by a `StateBackend`."""
+    """A back end that computes a cell as a sum over its states, each computed by a `StateBackend`."""
 
     def __init__(self, states: StateBackend, twice: bool = True) -> None:
-        """Wrap a state back end; `twice` says that its results can be differentiated twice."""
+        """Wrap a state back end. `twice` is True if its results can be differentiated twice."""
         self.states, self.twice = states, twice
 
     def serves(self, cell: CellShape, x: Tensor, normalisation: Normalisation) -> bool:
-        """Return True: every cell, device, dtype and kind of statistics is supported."""
+        """Return True, because every cell, device, dtype and kind of statistics is supported."""
         return True
 
     def cell(self, cell: CellShape, layout: Layout, before_last: Tensor, last: Tensor, weights: Tensor, rows: Tensor,
              normalisation: Normalisation) -> Tensor:
-        """Compute the states in order, adding each one's contributions to the later nodes."""
+        """Compute the output of a cell: visit its states in order and add each state's contributions to the later nodes.
+
+        `Backend.cell` describes the arguments.
+        """
         views, backend = layout.views(weights), self.states
         by_state = rows.split([len(edges_from(state)) for state in range(1 + NODES)])
         states = [backend.normalise(self._preprocess(x, views[cell.prefix + name]), normalisation, cell.prefix + name)
                   for x, name in ((before_last, "preprocess0"), (last, "preprocess1"))]
-        # Partial sums of the unfinished nodes, [nodes left, B, C, H', W']; in a partial cell, one for each group of channels.
+        # Partial sums of the nodes that still lack inputs: one tensor [nodes left, B, C, H', W'], or in a partial cell two, for
+        # the channels that the operations act on and for the others.
         pending: Sequence[Tensor] = ()
         for i, shape in enumerate(cell.states):
             contributions = self._contributions(cell, states[i], views, by_state[i], shape, normalisation)
@@ -117,7 +128,12 @@ class StateByState:
 
     def _contributions(self, cell: CellShape, h: Tensor, views: Mapping[str, Tensor], rows: Tensor, shape: StateShape,
                        normalisation: Normalisation) -> Sequence[Tensor]:
-        """Return the state's contributions to each later node: [all channels], or in a partial cell [selected, others]."""
+        """Return what one state contributes to each later node.
+
+        Returns:
+            A list of one tensor [m, B, channels, H', W'] for all channels. In a partial cell, a list of two tensors: one for the
+            channels that the operations act on, and one for the bypassing channels.
+        """
         if cell.partial == 1:
             return [self.states.state(h, views, rows, shape, normalisation)]
         selected, others = h.split([cell.selected, cell.channels - cell.selected], dim=1)
@@ -126,7 +142,11 @@ class StateByState:
                 bypassed(others, bypass.flatten(), shape.stride)]
 
     def _preprocess(self, x: Tensor, weight: Tensor) -> Tensor:
-        """Project a cell's input to the cell's width, without BatchNorm; weight [2, C / 2, I] also halves the maps."""
+        """Project a cell's input to the cell's width, without BatchNorm.
+
+        A weight [C, I] is applied as a 1x1 convolution. A weight [2, C / 2, I] is a factorized reduction, which also halves the
+        maps.
+        """
         if weight.dim() == 2:
             return self.states.project(x, weight)
         halves = [self.states.project(x[:, :, shift::2, shift::2], part) for shift, part in enumerate(weight)]
@@ -144,9 +164,9 @@ def choose(cell: CellShape, device_type: str, compiled: bool = True) -> str:
     """Return the name of the fastest back end for a cell.
 
     Args:
-        cell: its shape.
-        device_type: "cpu", "cuda", ...
-        compiled: allow the compiled back end, which does not support partial cells.
+        cell: the shape of the cell.
+        device_type: "cpu", "cuda" or another type of torch device.
+        compiled: True to consider the compiled back end, which runs on a CPU only and does not support partial cells.
     """
     if compiled and device_type == "cpu" and cell.partial == 1 and unavailable() is None:
         return "compiled"

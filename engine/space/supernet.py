@@ -1,8 +1,8 @@
 """The supernet: all primitives on all edges, weighted by softmaxed alphas, as a function of flat vectors.
 
-It owns no weights: an unrolled step or a finite difference evaluates it on another flat vector and copies no model. Cells are
-computed state by state (`engine.space.state`), each by the back end that is fastest for its size.
-Search space: DARTS (Liu, Simonyan and Yang 2018); placement and widths of the cell kinds: `engine.architecture.placement`.
+A supernet stores no weights, so an unrolled step or a finite difference evaluates it on another flat vector without copying a
+model. Cells are computed state by state (`engine.space.state`), each by the back end that is fastest for its size. The search
+space is that of DARTS (Liu, Simonyan and Yang 2018). `engine.architecture.placement` decides the order and widths of the cells.
 """
 
 from __future__ import annotations
@@ -34,27 +34,29 @@ class Supernet:
 
     Args:
         kinds: cell kinds in the order of the flat alpha vector.
-        channels: C of the first cells; even.
+        channels: C, the width of the first cells; must be even.
         layers: number of cells, at least 3.
         classes: number of logits.
-        image_shape: (channels, height, width); height and width must be multiples of 4, for the two reductions.
-        placement, width_ratio: as in `engine.architecture.placement.positions`; empty for those published for the kinds.
-        primitives: columns of the alphas: the seven of `genotype.PRIMITIVES` in any order, with or without "none".
-        backend: name of the back end for all cells; None: the fastest for each cell.
-        mean: mean per image channel in pixels 0..1, subtracted first; None for 0.
-        std: standard deviation per image channel, divided by; None for 1.
-        partial: K: the operations act on 1 / K of the channels, the others bypass them (`engine.space.partial`). The number of
+        image_shape: (channels, height, width). Height and width must be multiples of 4, for the two reductions.
+        placement, width_ratio: position rule and widths of the cells, as in `engine.architecture.placement.positions`; empty for
+            the values published for these kinds.
+        primitives: names of the columns of the alphas: the seven of `genotype.PRIMITIVES` in any order, with or without "none".
+        backend: name of the back end for all cells; None for the fastest one of each cell.
+        mean: mean of each image channel for pixels in 0..1, which the network subtracts; None for 0.
+        std: standard deviation of each image channel, by which the network divides; None for 1.
+        partial: K. The operations act on 1 / K of the channels and the others bypass them (`engine.space.partial`). The number of
             channels must be a multiple of 2 K.
-        edge_weights: also weight the edges into each node, by the softmax of their betas.
+        edge_weights: True to weight also the edges into each node, by the softmax of one trainable number per edge (its beta).
 
     Attributes:
-        layout, buffers: packing of the flat weight vector [n] and of the flat BatchNorm buffers [m].
-        alpha_shape: kind -> (14, number of primitives).
-        alpha_size: length of the flat alpha vector: the alphas of all kinds, then with edge weights 14 betas per kind.
-        classes, image_shape, kinds, primitives, mean, std: as given.
+        layout: packing of the flat weight vector [n].
+        buffers: packing of the flat vector [m] of BatchNorm's running statistics.
+        alpha_shape: shape (14, number of primitives) of the alphas of each cell kind.
+        alpha_size: length of the flat alpha vector: the alphas of all kinds and then, with edge weights, 14 betas per kind.
+        classes, image_shape, kinds, primitives, mean, std: the arguments of these names.
 
     Raises:
-        ConfigError: invalid sizes, kinds, placement or primitives, or a mean or std of the wrong length.
+        ConfigError: sizes, kinds, placement or primitives are invalid, or mean or std has the wrong length.
 
     Example:
         supernet = Supernet(channels=8, layers=5, classes=10, image_shape=(1, 8, 8))
@@ -91,14 +93,21 @@ class Supernet:
         self._placed: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
 
     def backends(self, device_type: str, compiled: bool = True) -> list[str]:
-        """Return the fastest back end of each cell on "cpu", "cuda", ...; compiled False: consider only the plain ones."""
+        """Return the name of the fastest back end for each cell.
+
+        Args:
+            device_type: "cpu", "cuda" or another type of torch device.
+            compiled: False to consider only back ends that are written in PyTorch.
+        """
         return [choose(cell, device_type, compiled) for cell in self.cells]
 
     def use_backends(self, names: Sequence[str]) -> None:
-        """Use these back ends, one name per cell, from now on. Different back ends agree only up to rounding.
+        """Use these back ends from now on, one name per cell.
+
+        Different back ends agree only up to rounding.
 
         Raises:
-            ConfigError: an unknown back end, or a number of names other than that of the cells.
+            ConfigError: a back end is unknown, or the number of names differs from the number of cells.
         """
         if len(names) != len(self.cells):
             raise ConfigError(f"There must be one back end for each of the {len(self.cells)} cells, got {len(names)}; take those "
@@ -106,9 +115,10 @@ class Supernet:
         self._backends = [BACKENDS[name] for name in names]
 
     def initial_weights(self, generator: torch.Generator, dtype: torch.dtype = torch.float32, device: Device = "cpu") -> Tensor:
-        """Draw flat weights [n] as PyTorch initialises such modules: uniform within 1 / sqrt(fan-in), BatchNorm scale 1.
+        """Draw flat weights [n] from PyTorch's default initialisation.
 
-        The generator must be a CPU generator, so that a seed gives the same weights on every device.
+        Weights are uniform within 1 / sqrt(fan-in). BatchNorm's scale is 1 and its shift 0. The generator must be on the CPU, so
+        that a seed gives the same weights on every device.
         """
         flat = torch.empty(self.layout.size, dtype=dtype)
         for name, view in self.layout.views(flat).items():
@@ -127,14 +137,14 @@ class Supernet:
         return math.prod(shape[1:]) if name == "stem.convolution" else shape[-1]
 
     def initial_alphas(self, generator: torch.Generator, dtype: torch.dtype = torch.float32, device: Device = "cpu") -> Tensor:
-        """Draw flat alphas [alpha_size], betas included: 1e-3 N(0, 1) (DARTS, PC-DARTS and ARNAS, released code).
+        """Draw flat alphas [alpha_size], including any betas, from 1e-3 N(0, 1).
 
-        The generator must be a CPU generator.
+        This is the distribution in the released code of DARTS, PC-DARTS and ARNAS. The generator must be on the CPU.
         """
         return (1e-3 * torch.randn(self.alpha_size, generator=generator, dtype=torch.float64)).to(dtype=dtype, device=device)
 
     def initial_buffers(self, dtype: torch.dtype = torch.float32, device: Device = "cpu") -> Tensor:
-        """Return initial flat running statistics [m]: means 0, variances 1."""
+        """Return the initial flat running statistics [m]: means 0 and variances 1."""
         flat = torch.zeros(self.buffers.size, dtype=dtype)
         for name, view in self.buffers.views(flat).items():
             if name.endswith(".variance"):
@@ -142,7 +152,7 @@ class Supernet:
         return flat.to(device)
 
     def alpha_views(self, alphas: Tensor) -> dict[str, Tensor]:
-        """Return a view [14, primitives] of the flat alphas for each kind.
+        """Return the alphas [14, primitives] of each kind as a view of the flat alphas.
 
         Raises:
             CheckpointError: `alphas` has the wrong length.
@@ -150,7 +160,7 @@ class Supernet:
         return dict(zip(self.kinds, self._split(alphas)[0].unbind(), strict=True))
 
     def beta_views(self, alphas: Tensor) -> dict[str, Tensor]:
-        """Return a view [14] of the betas in flat alphas for each kind, in the order of `EDGES`; {} without edge weights.
+        """Return the betas [14] of each kind, in the order of `EDGES`, as a view of the flat alphas; {} without edge weights.
 
         Raises:
             CheckpointError: `alphas` has the wrong length.
@@ -158,7 +168,10 @@ class Supernet:
         return dict(zip(self.kinds, self._split(alphas)[1].unbind(), strict=True)) if self.edge_weights else {}
 
     def _split(self, alphas: Tensor) -> tuple[Tensor, Tensor]:
-        """Return views [kinds, 14, primitives] and [kinds, 14] of flat alphas; the second is empty without edge weights."""
+        """Return the alphas [kinds, 14, primitives] and the betas [kinds, 14] in the flat alphas, as views.
+
+        Without edge weights, the betas are empty.
+        """
         if alphas.shape != (self.alpha_size,):
             raise CheckpointError(f"The flat alphas must have {self.alpha_size} entries ({', '.join(self.kinds)}), got shape "
                                   f"{tuple(alphas.shape)}; do they belong to other cell kinds?")
@@ -166,26 +179,36 @@ class Supernet:
         return operations.view(len(self.kinds), len(EDGES), len(self.primitives)), betas.view(-1, len(EDGES))
 
     def genotype(self, alphas: Tensor) -> Genotype:
-        """Derive the discrete architecture from flat alphas (DARTS, section 2.4; with edge weights as in PC-DARTS)."""
+        """Derive the discrete architecture from flat alphas (DARTS, section 2.4).
+
+        With edge weights, the strength of an operation is its softmaxed alpha times the weight of its edge, as in PC-DARTS.
+        """
         weights = dict(zip(self.kinds, self._operation_weights(alphas.detach()).tolist(), strict=True))
         return derive_genotype(weights, self.primitives)
 
     def _operation_weights(self, alphas: Tensor) -> Tensor:
-        """Return operation weights [kinds, 14, primitives]: softmaxed alphas, times the betas softmaxed over a node's edges."""
+        """Return the weights of the operations [kinds, 14, primitives], which are the softmaxed alphas.
+
+        With edge weights, they are multiplied by the betas, softmaxed over the edges into each node.
+        """
         operations, betas = self._split(alphas)
         weights = F.softmax(operations, dim=-1)
         return weights * edge_softmax(betas).unsqueeze(-1) if self.edge_weights else weights
 
     def load_darts_state_dict(self, state: Any, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Read flat (weights, buffers, alphas or None) on the CPU from a state dict of the public DARTS family.
+        """Read flat weights, buffers and alphas from a state dict of the public DARTS family.
 
         Args:
-            state: names to tensors, or a checkpoint with such a mapping under "state_dict". Alphas may be missing; `module.`
-                prefixes, counters and an identity normalisation are ignored.
-            dtype: dtype of the result; None: that of "stem.0.weight".
+            state: mapping from names to tensors, or a checkpoint that holds such a mapping under "state_dict". Alphas may be
+                missing. `module.` prefixes, counters and a normalisation with mean 0 and std 1 are ignored.
+            dtype: dtype of the result; None for that of "stem.0.weight".
+
+        Returns:
+            (weights, buffers, alphas) on the CPU. The alphas are None if the state dict has none.
 
         Raises:
-            CheckpointError: missing or unexpected tensors, wrong shapes, or differing copies of a shared buffer.
+            CheckpointError: tensors are missing or unexpected, have wrong shapes, or differ although they are copies of a shared
+                buffer.
         """
         tensors = darts_names.read_state(state)
         places = [*darts_names.weight_places(self.cells, self.primitives)]
@@ -208,18 +231,20 @@ class Supernet:
 
     def logits(self, x: Tensor, weights: Tensor, alphas: Tensor, *, buffers: Tensor | None = None,
                update_buffers: bool = False, running_statistics: bool = False, twice: bool = False) -> Tensor:
-        """Compute logits [B, classes].
+        """Compute the logits [B, classes] of images. Only the gradients that are needed are computed.
 
         Args:
             x: [B, C, H, W], pixels in 0..1, with the device and dtype of the weights.
-            weights: flat [n]; alphas: flat [alpha_size]. Only the gradients that are needed are computed.
-            buffers: flat BatchNorm buffers [m]; required by the next two options, otherwise ignored.
-            update_buffers: move `buffers` in place towards this batch's statistics (momentum 0.1, unbiased variance).
-            running_statistics: normalise with `buffers` instead of the batch's statistics.
-            twice: support differentiating a gradient of these logits; replaces back ends that cannot.
+            weights: flat weights [n].
+            alphas: flat alphas [alpha_size].
+            buffers: flat running statistics [m]; required by the next two options and ignored without them.
+            update_buffers: True to move `buffers` in place towards this batch's statistics (momentum 0.1, unbiased variance).
+            running_statistics: True to normalise with `buffers` instead of the batch's statistics.
+            twice: True if a gradient of these logits will be differentiated again. Back ends that cannot do so are replaced.
 
         Raises:
-            ConfigError: images of another shape, one of the two options without buffers, or both options.
+            ConfigError: the images have another shape, one of the two options is set without buffers, both options are set, or
+                the batch has only one value per channel to normalise with.
         """
         normalisation = self._normalisation(x, buffers, update_buffers, running_statistics)
         stem, *cell_weights, classifier = self.layout.split(weights, self._parts)
@@ -229,13 +254,16 @@ class Supernet:
         for i, cell in enumerate(self.cells):
             backend = self._backend(i, x, normalisation, twice)
             features = backend.cell(cell, self._parts[1 + i], before_last, last, cell_weights[i], rows[cell.kind], normalisation)
-            # A cell applies ReLU to both its inputs: computed once here for the two cells that read this output.
+            # Each cell applies ReLU to its inputs. Two cells read this output, so its ReLU is computed once, here.
             before_last, last = last, F.relu(features)
         views = self._parts[-1].views(classifier)
         return F.linear(features.mean(dim=(2, 3)), views["classifier.weight"], views["classifier.bias"])
 
     def _backend(self, i: int, x: Tensor, normalisation: Normalisation, twice: bool) -> Backend:
-        """Return the back end of cell i for a pass on images like x."""
+        """Return the back end of cell i, or one written in PyTorch if the cell's own does not support the pass.
+
+        The pass is on images like x. With `twice`, its gradients will be differentiated again.
+        """
         backend = self._backends[i] if self._backends else BACKENDS[choose(self.cells[i], x.device.type)]
         if backend.serves(self.cells[i], x, normalisation) and (backend.twice or not twice):
             return backend
@@ -266,18 +294,27 @@ class Supernet:
         return F.relu(y)
 
     def _pixels(self, x: Tensor) -> Tensor:
-        """Normalise images by channel mean and standard deviation, inside the network so that epsilon stays in pixels."""
+        """Normalise images by the mean and standard deviation of their channels.
+
+        This happens inside the network, so that epsilon is measured in pixels.
+        """
         if self._channels is None:
             return x
         mean, std = self._on(x)
         return (x - mean) / std
 
     def image_unit(self, x: Tensor) -> Tensor:
-        """Return the pixel difference that normalisation maps to 1, per channel as [C, 1, 1]; a scalar 1 without it."""
+        """Return the pixel difference that normalisation maps to 1.
+
+        These are the standard deviations of the image channels, [C, 1, 1], or a scalar 1 without normalisation.
+        """
         return x.new_ones(()) if self._channels is None else self._on(x)[1]
 
     def _on(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and standard deviation [C, 1, 1] on x's device and in its dtype, cached for both."""
+        """Return the mean and standard deviation of the image channels, [C, 1, 1] each, on x's device and in its dtype.
+
+        Both tensors are cached.
+        """
         key = x.device, x.dtype
         if key not in self._placed:
             assert self._channels is not None
@@ -287,10 +324,10 @@ class Supernet:
         return self._placed[key]
 
     def _rows(self, alphas: Tensor) -> dict[str, Tensor]:
-        """Return the operation weights [14, 7] of each kind for `Backend.cell`.
+        """Return the operation weights [14, 7] of each kind, as `Backend.cell` expects them.
 
-        Edges are ordered by the state they leave, columns as in `PRIMITIVES`; partial channels add a last column with the
-        weight of the bypassing channels.
+        Edges are ordered by the state that they leave, columns as in `PRIMITIVES`. With partial channels, the shape is [14, 8]
+        and the last column holds the weight of the bypassing channels.
         """
         by_state, columns = self._order(alphas.device)
         rows = self._operation_weights(alphas).index_select(2, columns)
@@ -301,7 +338,10 @@ class Supernet:
         return dict(zip(self.kinds, rows.index_select(1, by_state).unbind(), strict=True))
 
     def _order(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return the edges ordered by the state they leave and the alpha columns of `PRIMITIVES`, cached per device."""
+        """Return edge indices ordered by the state that the edges leave, and the alpha columns in the order of `PRIMITIVES`.
+
+        Both are cached per device.
+        """
         if device not in self._orders:
             edges = [e for state in range(1 + NODES) for e in edges_from(state)]
             columns = [self.primitives.index(name) for name in PRIMITIVES]

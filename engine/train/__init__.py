@@ -1,1 +1,1 @@
-"""Adversarial training of networks: losses, schedule, training step, checkpoint selection. Knows no epoch loop and no files."""
+"""Adversarial training of networks: losses, schedules, training step and checkpoint selection, without epoch loop and files."""

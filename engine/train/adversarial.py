@@ -1,8 +1,9 @@
-"""Attacks used in training, and the training losses.
+"""Attacks that create images for training, and the training losses.
 
-PGD, as in adversarial training (Madry et al. 2018, arXiv 1706.06083) and TRADES (Zhang et al. 2019, arXiv 1901.08573), runs in
-evaluation mode, so that it does not change BatchNorm's running statistics. The single step of Fast-AT (Wong, Rice and Kolter
-2020, arXiv 2001.03994) runs in training mode, as published. Both freeze the parameters and compute input gradients only.
+PGD creates the images of adversarial training (Madry et al. 2018, arXiv 1706.06083) and TRADES (Zhang et al. 2019, arXiv
+1901.08573). It runs in evaluation mode, so that it does not change BatchNorm's running statistics. The single step of Fast-AT
+(Wong, Rice and Kolter 2020, arXiv 2001.03994) runs in training mode, as published. Both freeze the parameters and compute input
+gradients only.
 """
 
 from __future__ import annotations
@@ -26,25 +27,25 @@ def training_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float,
         generator: torch.Generator, start: Literal["normal", "uniform", "none"] = "normal", start_noise: float = 0.001,
         objective: Objective | None = None, precision: Precision = "float32",
         poll: Callable[[], None] = lambda: None) -> Tensor:
-    """Return adversarial images for a training step, by PGD.
+    """Return adversarial images for a training step, created by PGD.
 
     Args:
-        network: x -> logits [B, classes]; parameters, modes and buffers are left unchanged.
+        network: function from x to logits [B, classes]. Its parameters, modes and buffers are left unchanged.
         x: [B, C, H, W], pixels in 0..1.
         y: int64 [B] labels.
-        epsilon: L-infinity radius, pixel space.
-        step_size: pixel space.
-        steps: number of PGD steps; each takes one forward and one backward pass.
-        generator: draws the start.
-        start: normal: x + start_noise * N(0, 1), as published for training; uniform: anywhere in the ball, as in evaluation;
-            none: x itself.
-        start_noise: standard deviation, pixel space.
-        objective: logits -> the scalar to maximise; default cross-entropy with y.
-        precision: of the network's passes; the images keep the type of x.
-        poll: called before each forward pass; may raise StopRequested.
+        epsilon: L-infinity radius of the ball around x, in pixel space.
+        step_size: length of a step, in pixel space.
+        steps: number of PGD steps. Each takes one forward and one backward pass.
+        generator: source of the random numbers for the start.
+        start: "normal" for x + start_noise * N(0, 1), as published for training; "uniform" for a uniform point in the ball, as in
+            evaluation; "none" for x itself.
+        start_noise: standard deviation of the normal start, in pixel space.
+        objective: function from logits to the scalar that PGD maximises; None for cross-entropy with y.
+        precision: precision of the network's passes. The images keep the dtype of x.
+        poll: function called before each forward pass. It may raise StopRequested.
 
     Returns:
-        [B, C, H, W] in the ball and in 0..1, without gradient.
+        [B, C, H, W], inside the ball and 0..1, without gradient.
     """
     with under_attack(network):
         return _images(under_autocast(precision, attacked(network)), x, objective or (lambda logits: F.cross_entropy(logits, y)),
@@ -53,12 +54,17 @@ def training_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float,
 
 def fast_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, step_size: float, generator: torch.Generator,
                 precision: Precision = "float32", poll: Callable[[], None] = lambda: None) -> Tensor:
-    """Return the images that Fast-AT trains on: one step that raises cross-entropy, from a uniform start (one pass).
+    """Return the images that Fast-AT trains on: one step that raises cross-entropy, from a uniform start.
 
-    The network stays in its mode. In training mode, as published, BatchNorm normalises the start images with their own
-    statistics and adds these to its running statistics. The start and the result are clipped to 0..1.
+    The attack takes one forward pass, and the network stays in its mode. In training mode, as published, BatchNorm normalises the
+    start images with their own statistics and updates its running statistics with these. Start and result are clipped to 0..1.
 
-    Args and returns as `training_images`; step_size: pixel space, 1.25 epsilon as published.
+    Args:
+        network, x, y, epsilon, generator, precision, poll: see `training_images`.
+        step_size: length of the step, in pixel space; published: 1.25 epsilon.
+
+    Returns:
+        [B, C, H, W], inside the ball and 0..1, without gradient.
     """
     with _frozen(network):
         return _images(under_autocast(precision, network), x, lambda logits: F.cross_entropy(logits, y), generator, poll,
@@ -67,7 +73,7 @@ def fast_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, ste
 
 @contextmanager
 def _frozen(network: nn.Module) -> Iterator[None]:
-    """Turn off the parameters' gradients inside the block; leaves modes unchanged."""
+    """Turn off the gradients of the network's parameters inside the block, without changing training or evaluation mode."""
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     try:
         for parameter in trainable:
@@ -81,7 +87,10 @@ def _frozen(network: nn.Module) -> Iterator[None]:
 def _images(logits_of: Callable[[Tensor], Tensor], x: Tensor, objective: Objective, generator: torch.Generator,
             poll: Callable[[], None], *, epsilon: float, step_size: float, steps: int,
             start: Literal["normal", "uniform", "none"] = "normal", start_noise: float = 0.001) -> Tensor:
-    """Attack x -> logits by PGD; see `training_images` for the arguments."""
+    """Return PGD's adversarial images for the function `logits_of`, which maps images to logits.
+
+    The other arguments are those of `training_images`.
+    """
     x = x.detach()
     begin = x
     if start == "normal":
@@ -101,15 +110,28 @@ def _images(logits_of: Callable[[Tensor], Tensor], x: Tensor, objective: Objecti
 
 
 def divergence(logits: Tensor, logits_adv: Tensor) -> Tensor:
-    """Return KL(p(x) || p(x_adv)), the second term of TRADES. Logits [B, classes] -> mean over the batch, a scalar."""
+    """Return KL(p(x) || p(x_adv)), the second term of the TRADES loss, as the mean over the batch.
+
+    Args:
+        logits: [B, classes], of the clean images x.
+        logits_adv: [B, classes], of the adversarial images x_adv.
+    """
     return F.kl_div(F.log_softmax(logits_adv, 1), F.log_softmax(logits, 1), reduction="batchmean", log_target=True)
 
 
 def trades_images(network: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator, precision: Precision = "float32",
                   poll: Callable[[], None] = lambda: None, **attack: object) -> Tensor:
-    """Return the images that TRADES trains on, by PGD that maximises the divergence from the clean prediction.
+    """Return the images that TRADES trains on: PGD maximises the divergence from the prediction on the clean images.
 
-    Takes steps + 1 passes. Args and returns as `training_images`; `attack` holds its keyword arguments except `objective`.
+    The attack takes steps + 1 forward passes.
+
+    Args:
+        network, x, generator, precision, poll: see `training_images`.
+        y: labels, which this attack does not use.
+        attack: the arguments epsilon, step_size, steps, start and start_noise of `training_images`.
+
+    Returns:
+        [B, C, H, W], inside the ball and 0..1, without gradient.
     """
     poll()
     with under_attack(network):
@@ -120,5 +142,12 @@ def trades_images(network: nn.Module, x: Tensor, y: Tensor, *, generator: torch.
 
 
 def trades_loss(logits: Tensor, logits_adv: Tensor, y: Tensor, beta: float) -> Tensor:
-    """Return CE(x, y) + beta KL(p(x) || p(x_adv)) from the logits [B, classes] of clean and adversarial images and labels [B]."""
+    """Return the TRADES loss CE(x, y) + beta KL(p(x) || p(x_adv)).
+
+    Args:
+        logits: [B, classes], of the clean images x.
+        logits_adv: [B, classes], of the adversarial images x_adv.
+        y: int64 [B] labels.
+        beta: weight of the divergence.
+    """
     return F.cross_entropy(logits, y) + beta * divergence(logits, logits_adv)

@@ -1,12 +1,12 @@
-"""Exponential moving average of a network's weights, kept as a second network that is evaluated in place of the trained one.
+"""Exponential moving average of a network's weights, kept as a second network that is evaluated instead of the trained one.
 
-After every step: average <- d average + (1 - d) weights, with d = min(decay, (1 + n) / (10 + n)) after n updates, so that the
-random initial weights are soon forgotten (Gowal et al. 2020, arXiv 2010.03593, do so in adversarial training).
+After every step: average <- d average + (1 - d) weights, with d = min(decay, (1 + n) / (10 + n)) after n updates. With this d,
+the random initial weights are soon forgotten (Gowal et al. 2020, arXiv 2010.03593, do so in adversarial training).
 
-BatchNorm: running means and variances are averaged like weights, so that they fit the averaged weights. The mean of a
-convolution's output is linear in its weights, so the averaged mean is the mean under averaged weights; for variances, and after
-the first layer, this holds to first order. Copying the trained network's statistics, as some published code does, would pair
-old weights with new statistics. Counters are copied.
+BatchNorm's running means and variances are averaged like weights, so that they fit the averaged weights. The mean of a
+convolution's output is linear in its weights, so the averaged mean is the mean under averaged weights. For variances, and for
+means after the first layer, this holds to first order. Some published code copies the trained network's statistics instead, which
+pairs averaged weights with the statistics of other weights. Counters are copied.
 """
 
 from __future__ import annotations
@@ -22,18 +22,23 @@ class Average:
     """The averaged copy of a network.
 
     Attributes:
-        network: the copy, in evaluation mode, without gradients.
+        network: the copy, in evaluation mode and without gradients.
         updates: number of updates so far.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
-        """network: the one to copy; decay: 0 <= decay < 1, the share of the average that an update keeps."""
+        """Copy a network as the first value of the average.
+
+        Args:
+            network: the network to copy.
+            decay: share of the average that an update keeps, 0 <= decay < 1. Early updates keep less.
+        """
         self.network = deepcopy(network).eval().requires_grad_(False)
         self.decay, self.updates = decay, 0
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
-        """Update the average after a training step of `network`, the one that was copied."""
+        """Update the average after a training step of `network`, which must be the network that was copied."""
         kept = min(self.decay, (1 + self.updates) / (10 + self.updates))
         pairs = [(mine, theirs.detach()) for mine, theirs in zip(_tensors(self.network), _tensors(network), strict=True)]
         averaged = [pair for pair in pairs if pair[0].is_floating_point()]
@@ -44,11 +49,11 @@ class Average:
         self.updates += 1
 
     def state_dict(self) -> dict[str, Any]:
-        """Return a copy that later updates do not change."""
+        """Return the averaged network's state dict and the number of updates, as copies that later updates do not change."""
         return {"network": {name: value.clone() for name, value in self.network.state_dict().items()}, "updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
+        """Restore a state that `state_dict` returned."""
         self.network.load_state_dict(state["network"])
         self.updates = int(state["updates"])
 

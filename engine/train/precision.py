@@ -1,7 +1,7 @@
-"""Mixed precision: the forward pass in bfloat16 where autocast considers it safe, everything else in float32.
+"""Mixed precision: the forward pass in bfloat16 where autocast considers it safe, and everything else in float32.
 
 Convolutions and matrix products round their factors to 7 bits of mantissa. Weights, their gradients, BatchNorm's statistics,
-losses and the optimiser stay float32. Each operation's backward pass uses the precision of its forward pass.
+losses and the optimiser stay in float32. The backward pass of each operation has the precision of its forward pass.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ Precision = Literal["float32", "bf16"]
 
 
 def under_autocast(precision: Precision, function: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
-    """Return `function` computed in a precision.
+    """Return `function` computed in the given precision.
 
     Args:
-        precision: float32: `function` itself; bf16: under autocast.
-        function: x -> logits, or a tuple of logits and None.
+        precision: "float32" to return `function` itself, "bf16" to run it under autocast.
+        function: function from images x to logits, or to a tuple of two entries, each logits or None.
 
     Returns:
-        A function with the same results, in float32.
+        A function with the same arguments, whose logits are float32.
     """
     if precision == "float32":
         return function

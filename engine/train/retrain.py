@@ -1,9 +1,11 @@
 """Training of a network from scratch: the training step, checkpoint selection, and the state to resume from.
 
-The default is the published procedure (ARNAS, released training code): PGD-7 in evaluation mode, cross-entropy on the
-adversarial images plus 0.4 times that of the auxiliary head, SGD, gradient clipping. Differs: the checkpoint is selected by
-adversarial accuracy on the select split, whose images are held out of training (published: by clean accuracy on the test set).
-The run's loop owns epochs and data.
+The default is the published procedure (ARNAS, released training code): PGD-7 in evaluation mode, SGD and gradient clipping. The
+loss is cross-entropy on the adversarial images plus 0.4 times the cross-entropy of the auxiliary head. The run's loop owns epochs
+and data.
+
+Differs: the checkpoint is selected by adversarial accuracy on the select split, whose images are held out of training. The
+published code selects by clean accuracy on the test set.
 """
 
 from __future__ import annotations
@@ -29,13 +31,17 @@ from engine.train.precision import under_autocast
 
 @dataclass(frozen=True)
 class Probe:
-    """Fast-AT's check for catastrophic overfitting: a training batch under two attacks, in evaluation mode, before the step.
+    """The result of a check for catastrophic overfitting during Fast-AT training.
+
+    The check measures the accuracy on a training batch under two attacks, in evaluation mode and before the batch's training
+    step.
 
     Attributes:
-        fgsm_accuracy: under the training attack, one step from a random start.
-        pgd_accuracy: under PGD from a random start.
-        highest: highest pgd_accuracy of earlier probes.
-        alert: True for the first probe of a collapse, as `Retraining.is_collapse` defines it.
+        fgsm_accuracy: accuracy 0..1 under the training attack, which takes one step from a random start.
+        pgd_accuracy: accuracy 0..1 under PGD from a random start.
+        highest: highest `pgd_accuracy` of earlier probes.
+        alert: True for the first probe that finds a collapse (see `Retraining.is_collapse`). Later probes of one collapse give
+            False.
     """
 
     fgsm_accuracy: float
@@ -50,10 +56,10 @@ class StepReport:
 
     Attributes:
         loss: the training loss.
-        natural_accuracy: 0..1, on the augmented clean images in training mode; None without a clean pass.
-        adversarial_accuracy: 0..1, on the adversarial images in training mode; None in natural training.
-        passes: forward passes, including those of a probe.
-        probe: None in steps without one.
+        natural_accuracy: accuracy 0..1 on the augmented clean images in training mode; None if the step has no pass on them.
+        adversarial_accuracy: accuracy 0..1 on the adversarial images in training mode; None in natural training.
+        passes: number of forward passes, including those of a probe.
+        probe: result of the step's probe; None if the step has no probe.
     """
 
     loss: float
@@ -65,7 +71,7 @@ class StepReport:
 
 @dataclass(frozen=True)
 class _Measured:
-    """A `StepReport` whose numbers are still on the device: reading them during the step would stall it."""
+    """A `StepReport` whose numbers are still on the device, because reading them during the step would make it wait."""
 
     loss: Tensor
     natural_accuracy: Tensor | None
@@ -73,7 +79,7 @@ class _Measured:
     passes: int
 
     def report(self, probe: Probe | None) -> StepReport:
-        """Copy all numbers from the device at once."""
+        """Return the report, copying all numbers from the device at once."""
         present = [value for value in (self.loss, self.natural_accuracy, self.adversarial_accuracy) if value is not None]
         loss, *accuracies = torch.stack([value.detach().to(self.loss.dtype) for value in present]).tolist()
         adversarial = None if self.adversarial_accuracy is None else accuracies.pop()
@@ -83,7 +89,7 @@ class _Measured:
 
 @dataclass(frozen=True)
 class Selection:
-    """Losses and accuracies (0..1) on the select split, in evaluation mode."""
+    """The losses and accuracies (0..1) of a network on the select split, in evaluation mode."""
 
     natural_loss: float
     natural_accuracy: float
@@ -93,12 +99,12 @@ class Selection:
 
     @property
     def rank(self) -> tuple[float, float]:
-        """Adversarial accuracy, then natural accuracy to break ties; greater is better."""
+        """The accuracies by which checkpoints are compared: adversarial, then natural to break ties. Greater is better."""
         return self.adversarial_accuracy, self.natural_accuracy
 
 
 class Retraining:
-    """A network in training, with its optimiser, the average of its weights if configured, and the best checkpoint so far.
+    """A network in training, with its optimiser, the average of its weights (if configured) and the best checkpoint so far.
 
     Example:
         training = Retraining(config, network)
@@ -109,10 +115,14 @@ class Retraining:
     """
 
     def __init__(self, config: RetrainConfig, network: nn.Module, steps_per_epoch: int = 1) -> None:
-        """Args:
-            config: of the run.
-            network: on its device, with `drop_path`, `forward(x)` and `forward_with_auxiliary(x)`.
-            steps_per_epoch: needed by warm-up and the cyclic schedule, which change the learning rate at every step.
+        """Prepare the training of a network.
+
+        Args:
+            config: the settings of the run.
+            network: the network on its device, with an attribute `drop_path` and methods `forward(x)` and
+                `forward_with_auxiliary(x)`.
+            steps_per_epoch: number of steps in an epoch. Warm-up and the cyclic schedule need it, because they change the
+                learning rate at every step.
         """
         self.config, self.network = config, network
         self.optimizer = torch.optim.SGD(network.parameters(), lr=config.learning_rate, momentum=config.momentum,
@@ -129,8 +139,9 @@ class Retraining:
         Args:
             x: [B, C, H, W] images without augmentation, pixels in 0..1.
             y: int64 [B] labels.
-            epoch, step: the epoch and the step in it; with the seed they determine every random number.
-            poll: called before each forward pass; if it raises, network and optimiser are left unchanged.
+            epoch: the epoch, from 0.
+            step: the step in the epoch, from 0. Seed, epoch and step determine every random number.
+            poll: function called before each forward pass. If it raises, network and optimiser are left unchanged.
         """
         device = x.device
         x = augment(x, self._generator("augment", epoch, step, device), self.config.crop_padding, self.config.flip,
@@ -157,20 +168,23 @@ class Retraining:
 
     @property
     def expected_passes(self) -> int:
-        """Approximate number of forward passes of a step, for the progress line."""
+        """Approximate number of forward passes of the next step, for the progress line."""
         one_step = self.config.probe_steps + 5 if self._probe_due(self.steps % self.steps_per_epoch) else 2
         return {"natural": 1, "fast_at": one_step}.get(self.config.training, self.config.attack_steps + 2)
 
     @property
     def selected(self) -> nn.Module:
-        """The network that is evaluated, kept and attacked: the averaged one if there is one, else the trained one."""
+        """The network that is evaluated, saved as the best checkpoint and attacked.
+
+        This is the averaged network if averaging is configured, and the trained network if not.
+        """
         return self.network if self.average is None else self.average.network
 
     def is_collapse(self, probe: Probe) -> bool:
-        """Return True for catastrophic overfitting: still robust to FGSM, no longer to PGD.
+        """Return True if a probe shows catastrophic overfitting: the network is still robust to FGSM but no longer to PGD.
 
-        Accuracy under PGD is more than `probe_drop` below its highest so far, while accuracy under FGSM is at least that
-        high. A hard batch, or a network that has lost both, does not count. The published early stop compares the PGD
+        Accuracy under PGD is more than `probe_drop` below `probe.highest`, while accuracy under FGSM is at least `probe.highest`.
+        A hard batch does not count, nor does a network that has lost both accuracies. The published early stop compares the PGD
         accuracies of successive epochs with the same threshold and ignores FGSM.
         """
         fallen = probe.highest - probe.pgd_accuracy > self.config.probe_drop
@@ -179,8 +193,14 @@ class Retraining:
     def select(self, x: Tensor | Images, y: Tensor, poll: Callable[[], None] = lambda: None, batch_size: int = 256) -> Selection:
         """Measure natural and adversarial loss and accuracy of the `selected` network, in float32 like attack runs.
 
-        Uses PGD with `selection_steps` steps of epsilon / 4 from a uniform start that is the same at every call, so that
-        epochs are comparable. x: [N, C, H, W] and y: [N] of the select split. Changes nothing.
+        The attack is PGD with `selection_steps` steps of epsilon / 4 from a uniform start. The start is the same at every call,
+        so that epochs are comparable. The measurement leaves network and optimiser unchanged.
+
+        Args:
+            x: [N, C, H, W], images of the select split.
+            y: [N], their labels.
+            poll: function called before each forward pass.
+            batch_size: number of images attacked at once.
         """
         natural, adversarial = [], []
         for block, (images, labels) in enumerate(zip(x.split(batch_size), y.split(batch_size), strict=True)):
@@ -196,20 +216,23 @@ class Retraining:
         return Selection(natural_loss / n, natural_right / n, adversarial_loss / n, adversarial_right / n, n)
 
     def keep_best(self, selection: Selection, epoch: int) -> bool:
-        """Keep a copy of the `selected` network if `selection` beats the best so far. Returns True if it did."""
+        """Keep a copy of the `selected` network if `selection` beats the best so far. Return True if it does."""
         if self.best is not None and selection.rank <= Selection(**self.best["selection"]).rank:
             return False
         self.best = {"network": _copy(self.selected.state_dict()), "selection": asdict(selection), "epoch": epoch}
         return True
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything needed to resume, loadable with weights_only=True. Attack runs read `best["network"]`."""
+        """Return everything that is needed to resume, in a form that torch.load(..., weights_only=True) can read.
+
+        Attack runs read the network in `best["network"]`.
+        """
         return {"network": _copy(self.network.state_dict()), "optimizer": self.optimizer.state_dict(), "steps": self.steps,
                 "best": self.best, "average": None if self.average is None else self.average.state_dict(),
                 "probe": {"highest": self.highest_probe, "collapsed": self.collapsed}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
+        """Restore a state that `state_dict` returned."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.steps, self.best = int(state["steps"]), state["best"]
@@ -239,8 +262,8 @@ class Retraining:
             return self._adversarial_loss(x, y, lambda: fast_images(
                 self.network, x, y, epsilon=self.config.epsilon, step_size=self.config.fast_step * self.config.epsilon,
                 generator=generator, precision=self.config.precision, poll=poll), 1, clean, poll)
-        # Published: a clean pass in training mode before the attack. Its auxiliary logits enter the loss; its batch statistics
-        # enter BatchNorm's running statistics, even without an auxiliary head.
+        # As published, a clean pass in training mode precedes the attack. Its auxiliary logits enter the loss. Its batch
+        # statistics enter BatchNorm's running statistics, even without an auxiliary head.
         return self._adversarial_loss(x, y, lambda: training_images(self.network, x, y, **attack), self.config.attack_steps,
                                       self.config.auxiliary_input == "clean", poll)
 
@@ -269,13 +292,16 @@ class Retraining:
         return 0.0 if auxiliary is None else self.config.auxiliary_weight * F.cross_entropy(auxiliary, y)
 
     def _probe_due(self, step: int) -> bool:
-        """Return True if the next step, number `step` of its epoch, has a probe."""
+        """Return True if the next step needs a probe. `step` is the number of the next step in its epoch."""
         if self.config.training != "fast_at":
             return False
         return step == 0 if self.config.probe_every is None else self.steps % self.config.probe_every == 0
 
     def _probe(self, x: Tensor, y: Tensor, epoch: int, step: int, poll: Callable[[], None]) -> Probe:
-        """Probe the augmented batch of the next step (probe_steps + 3 passes). Changes nothing."""
+        """Probe the augmented batch of the next step.
+
+        This takes probe_steps + 3 forward passes and leaves the network unchanged.
+        """
         epsilon, accuracies = self.config.epsilon, []
         attacks = (("fgsm", 1, self.config.fast_step * epsilon), ("pgd", self.config.probe_steps, epsilon / 4))
         for name, steps, step_size in attacks:
@@ -291,14 +317,17 @@ class Retraining:
 
     @contextmanager
     def _random_state(self, purpose: str, epoch: int, step: int, device: torch.device) -> Iterator[None]:
-        """Seed the global random state, from which drop path draws, for this step; restore it afterwards."""
+        """Seed torch's global random state, from which drop path draws, inside the block. Restore it afterwards."""
         with torch.random.fork_rng(devices=[device.index or 0] if device.type == "cuda" else []):
             torch.manual_seed(generator_for(self.config.seed, purpose, epoch, step).initial_seed())
             yield
 
     @contextmanager
     def _undone_on_failure(self) -> Iterator[None]:
-        """Restore buffers, gradients, modes and drop path if the block fails. Parameters change only after the block."""
+        """Restore the network's buffers, gradients, modes and drop path if the block fails.
+
+        Parameters need no restoring, because they change only after the block.
+        """
         buffers = [(buffer, buffer.clone()) for buffer in self.network.buffers()]
         modes = [(module, module.training) for module in self.network.modules()]
         dropped = getattr(self.network, "drop_path", 0.0)
@@ -315,7 +344,7 @@ class Retraining:
 
 
 def _evaluate(network: nn.Module, x: Tensor, y: Tensor, poll: Callable[[], None]) -> tuple[float, int]:
-    """Return (summed cross-entropy, number of correct predictions) in evaluation mode."""
+    """Return the sum of the cross-entropies and the number of correct predictions, in evaluation mode."""
     poll()
     with under_attack(network), torch.no_grad():
         logits = network(x)

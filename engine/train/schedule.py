@@ -1,4 +1,4 @@
-"""Learning rate and drop-path probability of an epoch or step. Imports no torch."""
+"""The learning rate and the drop-path probability at each epoch or step of a training run. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,14 +8,24 @@ from engine.config.retrain import RetrainConfig, milestone_epochs
 
 
 def learning_rate(config: RetrainConfig, epoch: int, step: int = 0, steps: int = 1) -> float:
-    """Return the learning rate of step 0..steps-1 of epoch 0..epochs-1.
+    """Return the learning rate of one training step.
 
-    Schedules: step multiplies the rate by 0.1 at each of `milestone_epochs`; cosine is lr (1 + cos(pi e / E)) / 2 over the epochs
-    after the warm-up; cyclic is lr min(2 t, 2 - 2 t) at progress t in 0..1 of all steps, starting at 0 (Wong, Rice and Kolter
-    2020, released code).
+    The schedules are:
+
+    - step: the rate is multiplied by 0.1 at each of `milestone_epochs`.
+    - cosine: lr (1 + cos(pi e / E)) / 2, where e counts the epochs since the warm-up and E is the number of epochs without it.
+    - cyclic: lr min(2 t, 2 - 2 t), where t in 0..1 is the share of all steps that are done. The first step thus has the rate 0
+      (Wong, Rice and Kolter 2020, released code).
 
     During `warmup_epochs` the rate grows linearly and reaches the full rate at the last warm-up step (Goyal et al. 2017,
-    arXiv 1706.02677). Milestones do not move with the warm-up; one inside it takes effect at its end.
+    arXiv 1706.02677). The warm-up does not delay the milestones of the step schedule, at which the rate drops. A milestone during
+    the warm-up takes effect when the warm-up ends.
+
+    Args:
+        config: the settings of the run.
+        epoch: 0 to epochs - 1.
+        step: step in the epoch, 0 to steps - 1.
+        steps: number of steps in an epoch.
     """
     if epoch < config.warmup_epochs:
         return config.learning_rate * (epoch * steps + step + 1) / (config.warmup_epochs * steps)
@@ -29,8 +39,11 @@ def learning_rate(config: RetrainConfig, epoch: int, step: int = 0, steps: int =
 
 
 def drop_path(config: RetrainConfig, epoch: int) -> float:
-    """Return the drop-path probability of epoch 0..epochs-1: it grows linearly from 0 to `config.drop_path` in the last epoch.
+    """Return the drop-path probability of epoch 0..epochs-1.
 
-    Differs: DARTS divides by the number of epochs, so that its last epoch stays one step below. ARNAS drops no path.
+    The probability grows linearly from 0 in the first epoch to `config.drop_path` in the last epoch.
+
+    Differs: DARTS divides the epoch by the number of epochs, so its last epoch stays one step below the full value. ARNAS drops
+    no path.
     """
     return config.drop_path * epoch / max(config.epochs - 1, 1)

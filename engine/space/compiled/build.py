@@ -1,8 +1,8 @@
-"""Compilation of the kernels on first use, with any available C compiler; the result is cached for later processes.
+"""The compilation of the kernels on first use, with any available C compiler. The result is cached for later processes.
 
-The kernels are plain C with two entry points and no headers but the C library's, no Python and no PyTorch, so they need only a
-compiler and build in seconds. Compilers are tried in this order: the environment variable CC, cc, gcc, clang, and the one in
-the pip package `ziglang`, which requires no system packages. Imports no torch.
+The kernels are plain C with three entry points. They use only the C library's headers, no Python and no PyTorch, so they need
+only a compiler and build in seconds. Compilers are tried in this order: the environment variable CC, cc, gcc, clang, and the one
+in the pip package `ziglang`, which requires no system packages. Imports no torch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from functools import cache
 from pathlib import Path
 
 KERNELS = Path(__file__).parent / "kernels"
-# Standard C arithmetic except for fused multiply-adds; NaN and infinity behave as usual.
+# These flags keep standard C arithmetic, including NaN and infinity, except that they allow fused multiply-adds.
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
 ELEMENTS = {"float32": ("float", "int32_t"), "float64": ("double", "int64_t")}
 SECONDS = 180  # time limit for the compiler
@@ -30,7 +30,7 @@ SWITCH = "RAMPART_KERNELS"  # environment variable; "off" selects the plain back
 
 
 class BuildError(Exception):
-    """The kernels are not available here; the message is one sentence with the reason and the remedy."""
+    """An error that says why the kernels are not available here. Its message is one sentence with the reason and the remedy."""
 
 
 @cache
@@ -38,7 +38,8 @@ def library(dtype: str) -> ctypes.CDLL:
     """Return the compiled kernels for "float32" or "float64", from the cache or freshly built.
 
     Raises:
-        BuildError: switched off, no compiler, or a compiler that fails.
+        BuildError: the kernels are switched off, the system is neither Linux nor macOS, no compiler is found, the compiler fails,
+            or the compiled file cannot be loaded.
     """
     if os.environ.get(SWITCH) == "off":
         raise BuildError(f"The compiled back end is switched off by {SWITCH}=off in the environment; unset it.")
@@ -65,10 +66,10 @@ def unavailable(dtype: str = "float32") -> str | None:
 
 
 def compiler() -> tuple[str, ...]:
-    """Return the compiler's command.
+    """Return the command of the C compiler, split into words.
 
     Raises:
-        BuildError: no compiler was found, or CC is not a valid command line.
+        BuildError: no compiler is found, or CC is not a valid command line.
     """
     try:
         chosen = tuple(shlex.split(os.environ.get("CC", "")))
@@ -87,7 +88,7 @@ def compiler() -> tuple[str, ...]:
 
 
 def fingerprint(command: tuple[str, ...], dtype: str) -> str:
-    """Return a hash of everything the compiled file depends on: sources, flags, compiler and processor instructions."""
+    """Return a hash of everything that the compiled file depends on: sources, flags, compiler, dtype and processor features."""
     digest = hashlib.sha256()
     for part in (*FLAGS, *command, compiler_version(command), dtype, instructions()):
         digest.update(part.encode() + b"\0")
@@ -113,7 +114,10 @@ def compiler_version(command: tuple[str, ...]) -> str:
 
 
 def instructions() -> str:
-    """Return the processor features that `-march=native` uses; machines sharing a home folder may differ in them."""
+    """Return a text that identifies the processor features that `-march=native` uses.
+
+    Machines that share a home folder, and with it the cache, may have different features.
+    """
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:  # not Linux
@@ -122,10 +126,13 @@ def instructions() -> str:
 
 
 def cache_folder() -> Path:
-    """Return the folder for compiled files: ~/.cache/rampart/kernels, or this user's temporary folder if that is not writable.
+    """Return the folder for compiled files, which only this user can write to.
+
+    This is rampart/kernels in XDG_CACHE_HOME (by default ~/.cache), or a folder in the system's temporary folder if the first
+    cannot be used.
 
     Raises:
-        BuildError: neither can be used.
+        BuildError: neither folder can be used.
     """
     with suppress(RuntimeError):  # a user without a home folder
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rampart" / "kernels"
@@ -140,7 +147,10 @@ def cache_folder() -> Path:
 
 
 def is_private(folder: Path) -> bool:
-    """Return True if only this user can write to the folder, whose files get loaded and run. Creates it if necessary."""
+    """Return True if only this user can write to the folder. The folder is created if necessary.
+
+    This matters because the files in the folder are loaded and run.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         status = folder.stat()
@@ -150,9 +160,9 @@ def is_private(folder: Path) -> bool:
 
 
 def whole_file(folder: Path, name: str) -> Path | None:
-    """Return the compiled file of that name if it exists and is intact; delete it if it is damaged.
+    """Return the intact compiled file whose name begins with `name`, or None if there is none. Delete damaged files of that name.
 
-    A file's name ends with the digest of its contents. Loading a damaged file may crash the process.
+    A file's name ends with the digest of its contents, which reveals damage. Loading a damaged file may crash the process.
     """
     for path in folder.glob(f"{name}-*.so"):
         with suppress(OSError):
@@ -168,7 +178,10 @@ def contents(path: Path) -> str:
 
 
 def compile_to(folder: Path, name: str, command: tuple[str, ...], dtype: str) -> Path:
-    """Compile the kernels to a file in `folder`, named as `whole_file` expects; atomic, even with concurrent processes.
+    """Compile the kernels to a file in `folder` and return its path.
+
+    The file's name is `name` followed by the digest of the contents, as `whole_file` expects. The file gets this name only when
+    it is complete, even if several processes compile at once.
 
     Raises:
         BuildError: the compiler failed; the message quotes its first error.

@@ -1,4 +1,4 @@
-"""A whole cell as one differentiable operation, computed by the compiled kernels (kernels/cell.c)."""
+"""A supernet cell as one differentiable operation, computed by the compiled kernels (kernels/cell.c)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from engine.space.normalisation import Normalisation
 
 
 class _Cell(ctypes.Structure):
-    """`Cell` of kernels/cell.c."""
+    """The struct `Cell` of kernels/cell.c."""
 
     _fields_ = [(name, ctypes.c_long) for name in ("channels", "batch", "height", "width", "reduction", "halved")]
     _fields_ += [("inputs", ctypes.c_long * 2)]
@@ -27,21 +27,27 @@ DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 
 
 class Compiled:
-    """A back end (`engine.space.state.Backend`) that computes each cell in one call, on maps stored as [C, H, W, B]."""
+    """A back end that computes each cell in one call of the kernels, on maps stored as [C, H, W, B].
+
+    See `engine.space.state.Backend` for its methods.
+    """
 
     twice = False
 
     def serves(self, cell: CellShape, x: Tensor, normalisation: Normalisation) -> bool:
-        """Return True for float32 and float64 on a CPU with the batch's statistics and operations on all channels."""
+        """Return True if the kernels support the pass.
+
+        They need float32 or float64 on a CPU, the batch's statistics, and operations that act on all channels.
+        """
         return (cell.partial == 1 and x.device.type == "cpu" and x.dtype in DTYPES and not normalisation.running
                 and unavailable(DTYPES[x.dtype]) is None)
 
     def cell(self, cell: CellShape, layout: Layout, before_last: Tensor, last: Tensor, weights: Tensor, rows: Tensor,
              normalisation: Normalisation) -> Tensor:
-        """Compute a cell; differentiable once.
+        """Compute the output of a cell, which can be differentiated once. `Backend.cell` describes the arguments.
 
         Raises:
-            ConfigError: tensors of different dtypes or devices, or buffers that are not contiguous.
+            ConfigError: tensors have different dtypes or devices, or the buffers are not contiguous.
         """
         x0, x1 = (x.permute(1, 2, 3, 0).contiguous() for x in (before_last, last))
         buffers = normalisation.cells[cell.prefix] if normalisation.cells else None
@@ -51,7 +57,12 @@ class Compiled:
 
 
 class _CellFunction(torch.autograd.Function):
-    """x0 [I0, H', W', B], x1 [I1, H, W, B], the cell's weights [n] and rows [14, 7] -> [4 C, H / s, W / s, B]."""
+    """The autograd function of a cell.
+
+    Its arguments are the cell's inputs x0 [I0, H', W', B] and x1 [I1, H, W, B] after their ReLU, the cell's weights [n], the
+    operation weights `rows` [14, 7], the cell's shape and its buffers. It returns [4 C, H / s, W / s, B], where s is 2 for a
+    reduction and 1 for other cells. H' and W' equal H and W, or 2 H and 2 W after a reduction.
+    """
 
     @staticmethod
     def forward(ctx: Any, x0: Tensor, x1: Tensor, weights: Tensor, rows: Tensor, cell: CellShape,
@@ -71,22 +82,22 @@ class _CellFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of x0, x1, weights and rows; None where not needed."""
+        """Return the gradients of x0, x1, weights and rows, each None if autograd does not need it."""
         return *_CellGradients.apply(g, *ctx.saved_tensors, ctx), None, None  # type: ignore[no-untyped-call]
 
 
 class _CellGradients(torch.autograd.Function):
-    """The backward pass of a cell as a function of g, the gradient of its output, and of the cell's arguments.
+    """The backward pass of a cell, as an autograd function of the output's gradient g and the cell's arguments.
 
-    A separate function so that a second derivative raises an error. With torch's `once_differentiable`, `autograd.grad` would
-    silently drop the terms that go through the cell whenever other terms reach the same tensor.
+    It is a function of its own so that a second derivative raises an error. With torch's `once_differentiable`, `autograd.grad`
+    would silently drop the terms that go through the cell whenever other terms reach the same tensor.
     """
 
     @staticmethod
     def forward(ctx: Any, g: Tensor, x0: Tensor, x1: Tensor, weights: Tensor, rows: Tensor, out: Tensor,
                 cell: Any) -> tuple[Tensor | None, ...]:
-        """Compute the gradients that are needed; `cell` is the context of `_CellFunction`."""
-        tensors, g = (x0, x1, weights, rows), g.contiguous()  # keep a reference: the kernels get only the address
+        """Compute the gradients that are needed. `cell` is the autograd context of the cell's `_CellFunction`."""
+        tensors, g = (x0, x1, weights, rows), g.contiguous()  # keeps g alive: the kernels get only its address
         gradients = tuple(torch.empty_like(tensor) if wanted else None for tensor, wanted in zip(tensors, cell.needs_input_grad))
         code = cell.kernels.cell_backward(ctypes.byref(cell.shape), _at(g), *map(_at, tensors), _at(out), _at(cell.saved.tensor),
                                           *map(_at, gradients))
@@ -98,26 +109,26 @@ class _CellGradients(torch.autograd.Function):
         """Refuse a second derivative.
 
         Raises:
-            ConfigError: always.
+            ConfigError: always, because the kernels compute only first derivatives.
         """
         raise ConfigError("A compiled cell must be differentiated once, got a second derivative; use a plain back end, such as "
                           "Supernet(..., backend=\"merged\").")
 
 
 class _Block:
-    """Memory for the values that a cell saves for its backward pass; released blocks are reused by later passes.
+    """A block of memory for the values that a cell saves for its backward pass.
 
-    Getting fresh memory from the system takes as long as computing its contents.
+    Later passes reuse released blocks, because getting fresh memory from the system takes as long as computing its contents.
     """
 
     free: defaultdict[int, list[Tensor]] = defaultdict(list)
 
     def __init__(self, size: int) -> None:
-        """Reuse a free block of `size` bytes or allocate one."""
+        """Take a released block of `size` bytes, or allocate a new one."""
         try:
             self.tensor = self.free[size].pop()
         except IndexError:
-            # Passes of other sizes may not come again: return their blocks to the system.
+            # Passes of other sizes may never come again, so their blocks go back to the system.
             self.free.clear()
             self.tensor = torch.empty(size, dtype=torch.uint8, device="cpu")
 
@@ -138,7 +149,10 @@ def _saved_bytes(kernels: ctypes.CDLL, shape: _Cell) -> int:
 
 
 def _check_alike(x: Tensor, **others: Tensor | None) -> None:
-    """Check that the tensors match x's dtype and device and that buffers are contiguous: the kernels get bare addresses."""
+    """Check that the tensors have x's dtype and device, and that the buffers are contiguous.
+
+    The kernels cannot check this, because they get only memory addresses.
+    """
     for name, tensor in others.items():
         if tensor is not None and (tensor.dtype, tensor.device) != (x.dtype, x.device):
             raise ConfigError(f"The {name} must be {x.dtype} on the CPU, like the images, got {tensor.dtype} on "

@@ -30,7 +30,7 @@ typedef struct {
 
 INLINE long positions(const Cell *cell) { return cell->height * cell->width * cell->batch; }
 
-/* Points to each weight, or its gradient, in the cell's flat vector. */
+/* Returns pointers to each weight, or to each weight's gradient, in the cell's flat vector. */
 static CellWeights place_cell_weights(REAL *at, const Cell *cell) {
     CellWeights w;
     for (int i = 0; i < 2; i++) w.preprocess[i] = at, at += cell->channels * cell->inputs[i];
@@ -39,7 +39,7 @@ static CellWeights place_cell_weights(REAL *at, const Cell *cell) {
     return w;
 }
 
-/* Initialises the states, with their arrays in `saved`; base NULL: only counts. */
+/* Initialises the states, with their arrays in `saved`. If the base of `saved` is NULL, only counts the memory they need. */
 static Inputs place_cell(Arena *saved, State *states, const Cell *cell, const CellWeights *weights, const REAL *rows) {
     Inputs inputs;
     for (int i = 0; i < 2; i++) {
@@ -151,7 +151,7 @@ static REAL *place_running(REAL *at, const State *s, REAL **running) {
 typedef struct {
     const REAL *x0, *x1; /* the cell's inputs, already rectified */
     const REAL *weights; /* of the cell, flat */
-    const REAL *rows;    /* [14, PRIMITIVES]: softmaxed alphas, by state */
+    const REAL *rows;    /* [14, PRIMITIVES]: softmaxed alphas, ordered by state */
     void *saved;         /* cell_saved_bytes */
 } Given;
 
@@ -210,8 +210,10 @@ static void *aligned(size_t bytes) {
 
 /* Computes out [NODES * channels, ...] from the cell's inputs x0 and x1, already rectified.
  *
- * weights, buffers: the cell's slices of the flat vectors; buffers are moved towards this batch's statistics unless NULL.
- * rows [14, PRIMITIVES]: softmaxed alphas, by state. saved: cell_saved_bytes, aligned to 64. Returns 0, or 1 if out of memory. */
+ * weights, buffers: the cell's slices of the flat vectors. Buffers are moved towards this batch's statistics; NULL for none.
+ * rows [14, PRIMITIVES]: softmaxed alphas, edges ordered by the state that they leave.
+ * saved: memory of cell_saved_bytes bytes, aligned to 64.
+ * Returns 0, or 1 if out of memory. */
 int cell_forward(const Cell *cell, const REAL *x0, const REAL *x1, const REAL *weights, const REAL *rows, REAL *buffers,
                  REAL *out, void *saved) {
     const Given given = {x0, x1, weights, rows, saved};
@@ -224,8 +226,8 @@ int cell_forward(const Cell *cell, const REAL *x0, const REAL *x1, const REAL *w
     return 0;
 }
 
-/* Computes gradients from g, the gradient of out. gx0, gx1, g_weights, g_rows: NULL where not wanted. The rest: see
- * cell_forward. */
+/* Computes gradients from g, the gradient of out. gx0, gx1, g_weights and g_rows are NULL if they are not wanted. The other
+ * arguments are those of cell_forward. */
 int cell_backward(const Cell *cell, const REAL *g, const REAL *x0, const REAL *x1, const REAL *weights, const REAL *rows,
                   const REAL *out, void *saved, REAL *gx0, REAL *gx1, REAL *g_weights, REAL *g_rows) {
     const Given given = {x0, x1, weights, rows, saved};

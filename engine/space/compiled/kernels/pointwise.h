@@ -4,7 +4,7 @@
 
 #include "vector.h"
 
-/* A matrix [outputs, inputs] with two strides, so that transposing needs no copy. */
+/* A matrix [outputs, inputs] with a stride for rows and one for columns, so that transposing needs no copy. */
 typedef struct {
     const REAL *data;
     long row, column;
@@ -49,7 +49,8 @@ INLINE void pointwise_rows(const int rows, REAL *out, long out_stride, Matrix a,
         }
 }
 
-/* out [outputs, n] = a [outputs, inputs] x [inputs, n], or += ; strides are between rows of out and x. */
+/* Sets out [outputs, n] to the product of a [outputs, inputs] and x [inputs, n], or adds the product to out if `accumulate`.
+ * out_stride and x_stride are the distances between rows. */
 INLINE void pointwise_of(REAL *out, long out_stride, Matrix a, long outputs, const REAL *x, long x_stride, long inputs, long n,
                          const int accumulate) {
     long o = 0;
@@ -104,8 +105,8 @@ INLINE void outer_tile(const int rows, const int columns, vec *total, long total
         }
 }
 
-/* total [outputs, inputs] += g [outputs, n] x [inputs, n]^T, each entry as a vector of partial sums. `add_up` reduces them once
- * after all rows, because reducing a register is expensive. */
+/* Adds the product of g [outputs, n] and x [inputs, n]^T to total [outputs, inputs], whose entries are vectors of partial sums.
+ * `add_up` adds up each vector once, after all rows, because adding up the elements of a register is expensive. */
 static void outer_add(vec *total, const REAL *g, long g_stride, long outputs, const REAL *x, long x_stride, long inputs, long n) {
     for (long o = 0; o < outputs;) {
         const int rows = o + 4 <= outputs ? 4 : 1;

@@ -1,7 +1,7 @@
-/* Both 3x3 pools of one channel, forward and backward; padding 1, excluded from the average.
+/* The 3x3 max pool and the 3x3 average pool of one channel, forward and backward. Padding is 1 and excluded from the average.
  *
- * A window is reduced separably: three columns of each row first, then three rows of the results. The first wins a tie
- * between rows or columns, so the maximum is the first one of the window in reading order.
+ * A window is reduced in two steps: the three columns of each row first, then the three row results. The first entry wins
+ * a tie between rows or columns, so the maximum found is the first one of the window in reading order.
  */
 #ifndef RAMPART_POOLS_H
 #define RAMPART_POOLS_H
@@ -21,7 +21,7 @@ INLINE long pool_column(Map map, int j) {
     return (j == 1 ? 0 : j == 0 ? map.width / 2 - 1 : map.width / 2) * map.batch; /* odd column w - 1, even w, odd w */
 }
 
-/* shares[i] = 1 / number of columns of output i's window inside the map. */
+/* Sets shares[i] to 1 / the number of columns of output i's window that are inside the map. */
 static void shares_of_columns(REAL *shares, Map map) {
     const long width = map.width / map.stride;
     for (long w = 0; w < width; w++) {
@@ -32,8 +32,8 @@ static void shares_of_columns(REAL *shares, Map map) {
 
 INLINE int rows_inside(Map map, long h) { return 3 - (h == 0) - (map.stride == 1 && h == map.height - 1); }
 
-/* Reduces the window columns first .. last - 1 (of 0 .. 2) for the outputs from .. to - 1: the largest value, its column and
- * the sum. */
+/* Reduces the window columns first .. last - 1 (of 0 .. 2) for the outputs from .. to - 1. Writes the largest value (best), its
+ * column (place) and the sum (all). */
 INLINE void across(REAL *best, INTEGER *place, REAL *all, const REAL *row, Map map, const int first, const int last,
                    long from, long to) {
     const REAL *x[3] = {row + pool_column(map, 0), row + pool_column(map, 1), row + pool_column(map, 2)};
@@ -62,10 +62,11 @@ INLINE void across(REAL *best, INTEGER *place, REAL *all, const REAL *row, Map m
     }
 }
 
-/* maximum, average, number [height / stride, width / stride * batch]; number: index in the window of the first largest entry. */
+/* Writes maximum, average and number, each [height / stride, width / stride * batch]. number is the index, in the window, of the
+ * first largest entry. */
 static void pools_forward(REAL *maximum, REAL *average, INTEGER *number, const REAL *x, Map map, Arena arena) {
     const long n = outputs_in_row(map), b = map.batch, right = map.stride == 1 ? n - b : n;
-    REAL *shares = reals(&arena, n), *best[3], *all[3]; /* for the last three rows, row r at index r % 3 */
+    REAL *shares = reals(&arena, n), *best[3], *all[3]; /* of the last three rows; row r has index r % 3 */
     INTEGER *place[3];
     for (int i = 0; i < 3; i++) {
         best[i] = reals(&arena, n), all[i] = reals(&arena, n);
@@ -117,8 +118,8 @@ static void pools_forward(REAL *maximum, REAL *average, INTEGER *number, const R
     }
 }
 
-/* Backward for one input row: the gradient that each output column sends to its left, middle and right input column
- * (g_column), maximum and average together, summed over the `count` output rows whose windows contain the input row. */
+/* Backward pass for one input row. g_column is the gradient that each output column sends to its left, middle and right input
+ * column. It includes both pools and is summed over the `count` output rows whose windows contain the input row. */
 INLINE void down(REAL *const *g_column, int count, const int *places, const REAL *const *g_maximum,
                  const REAL *const *g_average, const INTEGER *const *number, const REAL *share, const REAL *shares, long n) {
     long i = 0;
@@ -146,7 +147,7 @@ INLINE void down(REAL *const *g_column, int count, const int *places, const REAL
     }
 }
 
-/* Adds the pools' gradient to gx, which has the layout of the map. */
+/* Adds the gradient of both pools to gx, which has the layout of the map. */
 static void pools_backward(REAL *gx, const REAL *g_maximum, const REAL *g_average, const INTEGER *number, Map map,
                            Arena arena) {
     const long n = outputs_in_row(map), b = map.batch;

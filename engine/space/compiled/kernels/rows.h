@@ -45,7 +45,7 @@ INLINE long column(const Ring *r, long shift) {
 }
 
 /* Appends max(0, (x - mean) * scale) of the next row of maps [channels, height * width * batch]; NaN stays NaN.
- * mean NULL: max(0, x). */
+ * If mean is NULL, appends max(0, x). */
 static void fill_positive(Ring *r, const REAL *maps, const REAL *mean, const REAL *scale) {
     const long row = r->filled++, n = r->width * r->batch, plane = r->height * n;
     for (long c = 0; c < r->channels; c++) {
@@ -76,7 +76,7 @@ typedef struct {
 
 INLINE long reach(Kernel k) { return k.dilation * (k.size / 2); }
 
-/* Taps of output row h of a convolution of the ring's maps. Taps that only read padding columns are left out. */
+/* Returns the taps of output row h of a convolution of the ring's maps, without taps that only read padding columns. */
 static void taps_forward(Taps *taps, const Ring *r, long h, Kernel k) {
     taps->count = 0;
     for (long i = 0; i < k.size; i++) {

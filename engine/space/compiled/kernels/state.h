@@ -55,7 +55,7 @@ typedef struct {
     Saved saved;
 } State;
 
-/* Points to the weights of a state in the flat vector from `at` on; returns the beginning of the next state's. */
+/* Sets the pointers to a state's weights in the flat vector, which begin at `at`. Returns the beginning of the next state's. */
 static REAL *place_weights(Weights *w, REAL *at, long m, long c, long stride) {
     for (int k = 0; k < KINDS; k++) w->depthwise[k] = at, at += m * c * SIZES[k] * SIZES[k];
     w->pointwise = at, at += KINDS * m * c * c;
@@ -211,7 +211,7 @@ static Parts parts_of(const State *s, const REAL *input, long e, long c) {
     return p;
 }
 
-/* nodes[e] [c, out] = (first) or += the sum over the primitives of edge e. */
+/* Sets nodes[e] [c, out] (if `first`) to the sum over the primitives of edge e, or adds this sum to it. */
 static void combine(const State *s, const REAL *input, REAL *const *nodes, const int first) {
     for (long e = 0; e < s->m; e++)
         for (long c = 0; c < s->c; c++) {
@@ -238,7 +238,7 @@ static void combine(const State *s, const REAL *input, REAL *const *nodes, const
         }
 }
 
-/* running: the state's slices of the flat buffers (pools, first, separable, dilated, reduce), or five NULLs. */
+/* running: the state's slices of the flat buffers for pools, first, separable, dilated and reduce, or five NULLs. */
 static void state_forward(State *s, const REAL *input, REAL *const *nodes, int first, Arena arena, REAL **running) {
     pools(s, input, arena, running[0]);
     stage1(s, input, arena, running);
@@ -247,7 +247,7 @@ static void state_forward(State *s, const REAL *input, REAL *const *nodes, int f
     combine(s, input, nodes, first);
 }
 
-/* The gradients that a backward pass computes; weights only together with the input. */
+/* The gradients that a backward pass computes. Weights are computed only together with the input. */
 typedef struct {
     int input, weights, rows;
 } Wanted;
@@ -258,7 +258,7 @@ typedef struct {
     double *sum_product[PRIMITIVES]; /* sum of g (value - mean) */
 } Sums;
 
-/* Sums of g (value - mean) for all seven values, and of g, in one pass over the map. */
+/* Computes the sums of g (value - mean) for all seven values, and the sum of g, in one pass over the map. */
 static void products(double *sum_products, double *sum_g, const REAL *g, const Parts *p, long n) {
     vec s[PRIMITIVES + 1];
 #pragma GCC unroll 8
@@ -278,7 +278,7 @@ static void products(double *sum_products, double *sum_g, const REAL *g, const P
     }
 }
 
-/* Computes the sums and, from them and the scales, the alphas' gradient g_rows (NULL: not wanted). */
+/* Computes the sums and, from them and the scales, the gradient g_rows of the alphas (unless it is NULL). */
 static Sums sums_of(const State *s, const REAL *input, REAL *const *g, Arena *arena, REAL *g_rows) {
     const long mc = s->m * s->c;
     Sums sums;
@@ -301,7 +301,7 @@ static Sums sums_of(const State *s, const REAL *input, REAL *const *g, Arena *ar
     return sums;
 }
 
-/* dy [c, n] of row h: the gradient with respect to each channel's BatchNorm input. */
+/* Computes dy [c, n] for row h, the gradient with respect to each channel's BatchNorm input. */
 INLINE void backward_rows(REAL *dy, const REAL *g, const REAL *y, const Backward *k, long channels, long plane, long h, long n) {
     for (long c = 0; c < channels; c++) backward_row(dy + c * n, g + c * plane + h * n, y + c * plane + h * n, k[c], n);
 }
@@ -454,7 +454,7 @@ static void reduce_backward(const State *s, const REAL *input, const REAL *g, co
         for (long q = 0; q < 2; q++) add_up(grads->reduce + (q * s->m + e) * half * c, outer + q * half * c, half * c);
 }
 
-/* Gradient of one channel of the state through ReLU (gx), skip and pools; written or added to `into` [h * w * b]. */
+/* Writes the gradient of one channel of the state, through ReLU (gx), skip and pools, to `into` [h * w * b], or adds it. */
 static void channel_backward(const State *s, const REAL *x, const REAL *gx, REAL *const *g, const Sums *sums, long c, REAL *into,
                              int add, Arena arena) {
     const Saved *v = &s->saved;

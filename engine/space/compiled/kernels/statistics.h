@@ -54,7 +54,7 @@ static void moments_finish(const Moments *m, long first, long channels, long cou
         const double s = (double)sum(m->sums[2 * (first + c)]) / count, q = (double)sum(m->sums[2 * (first + c) + 1]) / count;
         const double centre = (double)m->shift[first + c] + s;
         double variance = q - s * s;
-        /* NaN fails this comparison and stays NaN, as it must. */
+        /* NaN fails this comparison, so it stays NaN, as it must. */
         if (variance < 0) variance = 0;
         mean[c] = (REAL)centre;
         scale[c] = (REAL)(1 / sqrt(variance + EPSILON));

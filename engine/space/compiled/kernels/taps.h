@@ -70,7 +70,7 @@ static void tap_sum(int outputs, REAL *const *out, const Taps *taps, long channe
     }
 }
 
-/* As tap_sum for a single output, but added to out. */
+/* Like tap_sum for a single output, but adds the sum to out. */
 static void tap_add(REAL *out, const Taps *taps, long channel, const REAL *weights, long n) {
     tap_sum_of(1, 4, &out, taps, channel, weights, n, 1);
 }
