@@ -1,1 +1,1 @@
-"""Runs: folders, processes (supervisor and workers), loops and computed state."""
+"""Everything about a run while it exists: its folder, its processes (supervisor and worker), its loop and its state."""
