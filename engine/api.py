@@ -70,10 +70,11 @@ def launch(kind: str, *, runs: Path | str | None = None, method: str | None = "a
         parent: id of the run that this run follows (a search for "retrain", a retraining for "attack").
         then: kinds of the followers, for example ("retrain", "attack").
         then_changes: changed settings of the followers, by kind.
-        key: token of the launch. A second call with the same token launches nothing and returns the ids of the first call.
+        key: text that identifies the launch; None for no identification. A second call with an equal key launches nothing and
+            returns the ids of the first call.
 
     Raises:
-        ConfigError, DataError, GenotypeError, RunError: the run cannot be launched, and nothing has been written. The message
+        ConfigError, DataError, GenotypeError, RunError: the run cannot be launched, and no run has been written. The message
             is a sentence for the user.
     """
     method = method if kind == "search" else None
@@ -90,7 +91,8 @@ def wait(ids: Sequence[str], *, runs: Path | str | None = None, every_s: float =
         ids: ids of the runs of a chain, parents first.
         runs: folder of all runs; None for the default.
         every_s: seconds between two checks.
-        on_event: function that is called with (run id, event) for every new event. The event is the JSON object of a line.
+        on_event: function that is called with (run id, event) for every new event, where the event is the JSON object of a line
+            of events.jsonl.
 
     Returns:
         The last state of each run, by id.
@@ -136,7 +138,7 @@ def _waits_in_vain(root: Path, run_id: str) -> bool:
 def runs_table(*, runs: Path | str | None = None) -> Any:
     """Return all runs as a pandas DataFrame with the columns of `RunLog.runs`.
 
-    The runs are read into a temporary index in memory, so this also works while a dashboard has the index file open.
+    The runs are read into a temporary index in memory. The file `runs/index.duckdb` is not used.
 
     Args:
         runs: folder of all runs; None for the default.
@@ -169,7 +171,7 @@ def reindex(*, runs: Path | str | None = None) -> Any:
 
 
 def datasets() -> list[Presence]:
-    """Return an entry for every dataset that tells if it is on this machine and, if not, how to get it."""
+    """Return an entry for every dataset, which tells if the dataset is on this machine and, if not, how to get it."""
     return fetching.presences()
 
 
@@ -203,7 +205,8 @@ def describe(genotype: str, *, channels: int = 64, layers: int = 20, classes: in
         image_shape: (channels, height, width) of an image.
         auxiliary: True to count the auxiliary head as well.
         placement: name of the rule that places the cell kinds in the network; empty for the published rule.
-        width_ratio: relative widths of the three thirds of the network, such as "1:2:4"; empty for the published ones.
+        width_ratio: relative widths of the cells before, between and after the two reductions, such as "1:2:4"; empty for the
+            published widths.
 
     Raises:
         ConfigError: the name is unknown, or no network can have these sizes.
@@ -270,7 +273,7 @@ def _check_method(kind: str | None, method: str | None) -> None:
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting of a kind of run, with its value in each preset. Searches have one for each method and setting.
+    """A setting of one kind of run, and for searches of one method, with its value in each preset.
 
     Attributes:
         kind: kind of run.
@@ -323,7 +326,7 @@ class Finding:
 
     Attributes:
         subject: name of the thing examined, for example "disk".
-        found: its state.
+        found: state in which the thing was found, for example "12.3 GB free".
         good: True if Rampart can work with this state.
         advice: advice to the user if the state is not good.
     """
@@ -346,9 +349,9 @@ def doctor(*, runs: Path | str | None = None) -> list[Finding]:
 
 
 def _search_step(gpu: bool) -> str:
-    """Return a phrase on the back end that searches use on this machine, and the reason for it.
+    """Return a phrase that names the back end of searches on this machine and the reason for that choice.
 
-    Without a GPU, this compiles the kernels if they are not compiled yet.
+    On a machine without a GPU, the call compiles the kernels if they are not compiled yet.
 
     Args:
         gpu: True if torch can use a GPU.

@@ -120,9 +120,8 @@ def _names(record: Mapping[str, Any]) -> tuple[str, str | None, str, str]:
 def value_of(info: FieldInfo, text: str) -> Any:
     """Convert the text that a user gives for a setting, on the command line or in a file, to the value of the setting.
 
-    Numbers may be fractions. "None" empties a setting that can be empty. Commas separate the values of a setting that holds
-    several. A text that is not a value of the setting is returned unchanged, so that the configuration class rejects it with its
-    own message.
+    Numbers may be fractions. "None" empties a setting that can be empty. If a setting holds several values, commas separate
+    them. A text that cannot be converted is returned unchanged, and the configuration class then rejects it with a message.
 
     Args:
         info: field of the setting in its configuration class.

@@ -46,7 +46,7 @@ def config_class(kind: str, method: str | None = None) -> type[RunConfig]:
 def preset_values(kind: str, method: str | None, dataset: str, preset: str) -> dict[str, Any]:
     """Return the value of every setting in a preset, by name.
 
-    The defaults of the configuration class are overridden by values that the dataset requires, and these by the preset's.
+    Values that the dataset requires override the defaults of the configuration class. Values of the preset override both.
 
     Raises:
         ConfigError: the kind, method, dataset or preset is unknown.
@@ -123,7 +123,7 @@ def recorded(run: Mapping[str, Any]) -> RunConfig:
 def split_seed_of(run: Mapping[str, Any]) -> int:
     """Return the seed that divides the images of a run into splits.
 
-    Older runs recorded it outside their configuration. The oldest runs used their setting `seed` for the splits as well.
+    Older runs recorded this seed outside their configuration. The oldest runs used their setting `seed` for the splits as well.
 
     Args:
         run: content of the run's run.json.
@@ -176,9 +176,9 @@ class Difference:
 
 
 def published_values(cls: type[RunConfig], dataset: str) -> dict[str, Any]:
-    """Return the published value of every setting, by name. If none is published for a setting, return its default.
+    """Return the published value of every setting, by name. A setting without a published value gets its default.
 
-    If the papers use the dataset, the values are those for this dataset. If not, they are those for CIFAR-10.
+    The values are those published for the dataset or, if the papers do not use the dataset, those published for CIFAR-10.
 
     Args:
         cls: configuration class of the settings.

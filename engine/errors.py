@@ -1,4 +1,4 @@
-"""The errors that Rampart raises on purpose, and helpers for their messages. All errors have one base class.
+"""The errors that Rampart raises on purpose, all derived from `RampartError`, and helpers for their messages.
 
 A message has three parts: the expected value, the actual value, and advice. Pages and the command line print only `str(error)`,
 so a traceback always means a bug and never invalid input.

@@ -104,8 +104,8 @@ def submit(runs: Path | str, kind: str, config: RunConfig | Mapping[str, Any], *
         preset: preset of the run and of its followers.
         parent: id of the run that this run follows (a search for "retrain", a retraining for "attack").
         then: kinds of the followers, for example ("retrain", "attack").
-        key: token of the launch, for example of one click. A second call with the same token launches nothing and returns the
-            ids of the first call.
+        key: text that identifies the launch, for example one click; None for no identification. A second call with an equal key
+            launches nothing and returns the ids of the first call.
         then_changes: changed settings of the followers, by kind.
 
     Returns:
@@ -143,7 +143,9 @@ def request_stop(runs: Path | str, run_id: str) -> None:
 
 
 def force_stop(runs: Path | str, run_id: str) -> None:
-    """Ask the supervisor to kill the process group of a run. The second press of the stop button calls this.
+    """Ask the supervisor to kill the processes of a run at once. A queued run leaves the queue.
+
+    The stop button of the dashboard calls this when it is pressed a second time.
 
     Raises:
         RunError: there is no such run, or it is neither queued nor running.
@@ -158,7 +160,7 @@ def resume(runs: Path | str, run_id: str) -> None:
     """Queue a run for a new attempt that continues from the last checkpoint.
 
     Raises:
-        RunError: there is no such run, or it is queued, running or finished.
+        RunError: there is no such run, or it is queued, running or finished, or the disk is nearly full.
     """
     folder, state = _state_for(runs, run_id)
     if state.status == "failed" and not state.can_resume:  # the run's files cannot be read, and the cause explains why
@@ -379,8 +381,8 @@ def _publish(runs: Path, records: Sequence[Mapping[str, Any]], key: str | None) 
     Args:
         runs: folder of all runs.
         records: content of run.json for each run.
-        key: token of the launch; None for no token. If an earlier launch used the token, nothing is written, and the ids of
-            that launch are returned.
+        key: token that identifies the launch; None for no token. If an earlier launch used the token, nothing is written, and
+            the ids of that launch are returned.
 
     Raises:
         FileExistsError: another run already has one of the ids. None of the new folders remains.
@@ -422,12 +424,12 @@ def _publish(runs: Path, records: Sequence[Mapping[str, Any]], key: str | None) 
 
 
 def _key_file(runs: Path, key: str) -> Path:
-    """Return the path of the file that stores the ids of the runs launched with the token `key`."""
+    """Return the path of the file that stores the ids of the runs launched with `key`, a token that identifies a launch."""
     return runs / "control" / "keys" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
 
 
 def _claim(runs: Path, key: str, ids: list[str]) -> list[str] | None:
-    """Store `ids` as the runs launched with the token `key`, unless an earlier launch has used the token.
+    """Store `ids` as the runs launched with `key`, a token that identifies a launch, unless an earlier launch has used it.
 
     Returns:
         None if the token is new, and the ids of the earlier launch if it is not.

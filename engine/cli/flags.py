@@ -55,7 +55,7 @@ class RunRequest(Configuration):
 
 
 class RunParser(Parser):
-    """Parser of a verb that launches a run."""
+    """An argument parser for a verb that launches a run."""
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"The options must each be a known name and its value ({message}); see `{self.prog} --help`.")

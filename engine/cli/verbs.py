@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command of the command line.
 
     Args:
-        arguments: words after `rampart`; None for those of this process.
+        arguments: words after `rampart`; None for the arguments of this process.
 
     Returns:
         Exit code: 0 if the command succeeded, 1 if a run failed or the doctor found a problem, 2 if the command was refused

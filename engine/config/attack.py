@@ -33,5 +33,5 @@ class AttackConfig(RunConfig):
     }
 
     def deviations(self) -> list[str]:
-        """Return phrases for the name of the run: "last checkpoint" if the run attacks the network of the last epoch."""
+        """Return phrases for the name of the run, with "last checkpoint" if the run attacks the network of the last epoch."""
         return ["last checkpoint"] if self.checkpoint == "last" else []

@@ -69,7 +69,7 @@ class Setting:
 
 def setting(default: Any, text: str, *, group: str, source: str = "", unit: str = "", empty: str = "", step: int = 1,
             deviation: str = "", titles: Mapping[str, str] | None = None, **bounds: Any) -> Any:
-    """Return a pydantic field that holds everything that forms, command-line flags and the documentation show of a setting.
+    """Return a pydantic field with all facts about a setting that forms, command-line flags and the documentation show.
 
     Args:
         default: the published value, or our own default if nothing is published.
@@ -89,9 +89,9 @@ def setting_of(info: FieldInfo) -> Setting:
 
 
 def value_words(info: FieldInfo, value: Any) -> str:
-    """Format the value of a setting for names and tables, with up to six digits.
+    """Format the value of a setting for names and tables.
 
-    If the setting is in pixel space, a whole number of grey levels becomes a text like "8/255".
+    A float gets up to six digits. In a setting in pixel space, a whole number of grey levels becomes a text like "8/255".
     """
     if isinstance(value, float):
         return pixels_text(value) if is_pixels(info) else f"{value:.6g}"
@@ -118,7 +118,7 @@ def placement_setting(default: PlacementName, source: str, note: str = "", group
 
 
 def width_ratio_setting(default: str, source: str, note: str = "", group: str = "Supernet") -> Any:
-    """Return the field of the setting `width_ratio`, the widths of the three thirds of the network.
+    """Return the field of the setting `width_ratio`, the relative widths of cells before, between and after the reductions.
 
     Args:
         default: the ratio with which the method was published, for example "1:2:4".

@@ -67,7 +67,7 @@ def _width_ratio_or_none(text: str) -> str:
 class RetrainConfig(RunConfig):
     """Settings of a run that trains a network from scratch: a network derived from a genotype, or a hand-made baseline.
 
-    The defaults are those of the released training code of ARNAS.
+    Most defaults come from the released training code of ARNAS.
     """
 
     network: Annotated[str, AfterValidator(network_name)] = setting(
@@ -223,7 +223,7 @@ class RetrainConfig(RunConfig):
         return self.network != DERIVED or bool(self.genotype)
 
     def deviations(self) -> list[str]:
-        """Return phrases for the name of the run on deviations from the published architecture, training and precision."""
+        """Return phrases, for the name of the run, that describe its deviations from the published network and training."""
         names = [str(graft) for graft in read_grafts(self.transplant)]
         names += [f"retrained with {in_sentence(RULES[self.placement].title)}"] if self.placement else []
         names += [f"retrained at widths {self.width_ratio}"] if self.width_ratio else []
@@ -241,9 +241,9 @@ OF_DERIVED: Mapping[str, Any] = {"genotype": None, "transplant": "", "placement"
 
 
 def network_values(network: object) -> dict[str, Any]:
-    """Return the settings that override the preset's because a hand-made network has no auxiliary head and no drop path.
+    """Return the values of settings that a hand-made network forces, because it has no auxiliary head and no drop path.
 
-    For a network derived from a genotype, the result is empty.
+    They override the values of the preset. For a network derived from a genotype, the result is empty.
 
     Args:
         network: value of the setting `network`, not validated yet.

@@ -25,7 +25,7 @@ OLDER_VALUES = {"cutout": 0, "normalise": False}
 
 
 class SearchConfig(RunConfig):
-    """Settings shared by all search methods. Each method has a subclass that adds its own settings."""
+    """Settings that all search methods have. Each method has a subclass that adds its own settings."""
 
     # False for a method without architecture weights. Such a method trains separate networks, its candidates, and measures each
     # of them on the select split.
@@ -126,9 +126,9 @@ class SearchConfig(RunConfig):
         return channels
 
     def deviations(self) -> list[str]:
-        """Return phrases for the name of the run on settings that deviate from the method as published.
+        """Return phrases, for the name of the run, that describe its deviations from the published method.
 
-        They concern the placement and widths of cells, the normalisation and order of images, and the learning rate.
+        The deviations concern the placement and widths of cells, the normalisation and order of images, and the learning rate.
         """
         fields, names = type(self).model_fields, super().deviations()
         if self.placement != fields["placement"].default:

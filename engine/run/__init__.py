@@ -1,1 +1,1 @@
-"""Everything about a run while it exists: its folder, its processes (supervisor and worker), its loop and its state."""
+"""The package that carries out runs: run folders, processes (supervisor and workers), loops and the state of runs."""

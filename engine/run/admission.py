@@ -159,10 +159,11 @@ def check_follows(config: RetrainConfig) -> None:
 
 
 def searched_arrangement(runs: Path, config: RetrainConfig, search: Mapping[str, Any] | None) -> list[str]:
-    """Return phrases for the name of a retraining on the placement and widths of cells that it inherits from its search.
+    """Return phrases, for the name of a retraining, that describe the arrangement of cells it inherits from its search.
 
-    A candidate of a search is retrained with the placement and the widths of that search. Published placements and widths are
-    not mentioned, nor are values that the retraining sets itself.
+    The arrangement is the placement (positions of the cell kinds) and the relative widths of the cells. A candidate of a search
+    is retrained with the arrangement of that search. There is no phrase for a published placement or width, nor for one that the
+    retraining sets itself.
 
     Args:
         runs: folder of all runs.

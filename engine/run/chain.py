@@ -24,9 +24,9 @@ def followers(kind: str, config: RunConfig, method: str | None = None, preset: s
               then_changes: Mapping[str, Mapping[str, Any]] | None = None) -> list[tuple[str, RunConfig]]:
     """Return (kind, configuration) of each follower, which is a run that starts when the run before it has finished.
 
-    A follower uses the dataset and the preset of the first run. If an earlier run of the chain changes one of the `SHARED`
-    settings, the changed value overrides the preset's. The follower's own changes override both. All runs of a chain use the
-    same splits, so no image used in the search or the training is ever attacked.
+    A follower uses the dataset and the preset of the first run. If an earlier run of the chain changes one of the settings in
+    `SHARED`, which mean the same for every kind of run, the changed value overrides the preset's. The follower's own changes
+    override both. All runs of a chain use the same splits, so no image used in the search or the training is ever attacked.
 
     Args:
         kind, config, method, preset: kind, configuration, search method and preset of the first run. `method` matters only for

@@ -30,7 +30,7 @@ SCHEMA = 1
 
 
 def write(path: Path, state: Mapping[str, Any]) -> None:
-    """Write `state` to the file `path` atomically: under a temporary name, then fsync, then rename.
+    """Write `state` to the file `path` in one step, by a temporary file that is flushed to disk and then renamed.
 
     Raises:
         OSError: the disk is full. `path` is unchanged.
@@ -115,7 +115,7 @@ def read(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
 
 @contextmanager
 def fitting(what: str) -> Iterator[None]:
-    """Enclose code that uses the content of a file, and turn errors from unexpected content into a `CheckpointError`.
+    """Convert errors in a `with` block, which uses the content of a file, to a `CheckpointError` about that file.
 
     Args:
         what: start of the error message, which names the file and its required content, for example

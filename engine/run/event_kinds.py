@@ -128,7 +128,10 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Resumed(Event):
-    """A later attempt continues from a checkpoint. Events that earlier attempts wrote after that step no longer count."""
+    """The start of a later attempt, which continues from a checkpoint.
+
+    Events that earlier attempts wrote after the step of the checkpoint no longer count.
+    """
 
     kind = "resumed"
     table = "resumed"
@@ -342,7 +345,7 @@ class AttackResult(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class SplitOpened(Event):
-    """A run opened the test split, on which no choice may depend. Every opening counts, even if a later attempt repeats it."""
+    """The opening of the test split, on which no choice may depend. Every opening counts, even if a later attempt repeats it."""
 
     kind = "opened"
     table = "opened"
@@ -362,7 +365,7 @@ class Alert(Event):
 
 
 class MarkRow(NamedTuple):
-    """An event without numbers: the run wrote a checkpoint or finished."""
+    """An event without numbers, which records that the run has written a checkpoint or has finished."""
 
     kind: Annotated[String, "Kind of the event."]
     detail: Annotated[MaybeString, "`path` of a checkpoint."]
@@ -370,7 +373,7 @@ class MarkRow(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointWritten(Event):
-    """The run wrote a checkpoint."""
+    """The event that the run has written a checkpoint."""
 
     kind = "checkpoint"
     table = "mark"
@@ -378,20 +381,20 @@ class CheckpointWritten(Event):
     path: Annotated[MaybeString, "Name of the file in the run's checkpoint folder, without ending."] = None
 
     def rows(self) -> Sequence[Cells]:
-        """Return one row."""
+        """Return one row with the kind of the event and the name of the checkpoint."""
         return [(self.kind, self.path)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finished(Event):
-    """The run is complete."""
+    """The event that the run is complete."""
 
     kind = "finished"
     table = "mark"
     row = MarkRow
 
     def rows(self) -> Sequence[Cells]:
-        """Return one row."""
+        """Return one row with the kind of the event and no detail."""
         return [(self.kind, None)]
 
 

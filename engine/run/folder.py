@@ -56,10 +56,10 @@ def new_id(name: str, dataset: str, created: float) -> str:
 
 
 def free_id(runs: Path, name: str, dataset: str, created: float) -> str:
-    """Return a new run id, as `new_id` does, that no run in `runs` has yet.
+    """Draw run ids by `new_id` until one is not used by a run in the folder `runs`, and return that id.
 
-    Ids of the same minute, name and dataset differ only in four hex digits. If a script launches many runs, two ids drawn at
-    random can be equal.
+    Ids of the same minute, name and dataset differ only in four random hex digits. So if a script launches many runs in a
+    minute, the same id can be drawn twice.
     """
     while (runs / (run_id := new_id(name, dataset, created))).exists():
         pass
@@ -183,7 +183,11 @@ class RunFolder:
         return run
 
     def request(self, name: str) -> Path:
-        """Return the path of a file by which the user makes a request to the run: "stop", "force" or "resume"."""
+        """Return the path of a request file, by which the user stops or resumes the run.
+
+        Args:
+            name: kind of request: "stop", "force" (kill the worker) or "resume".
+        """
         return self.control / name
 
     def last_lines(self, count: int = 20) -> list[str]:

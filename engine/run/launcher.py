@@ -1,6 +1,7 @@
-"""Launchers, which start worker processes. The only one starts them on this machine, detached from the supervisor.
+"""Launchers, which start the worker processes of runs.
 
-A detached worker continues if the supervisor dies. Imports no torch.
+`LocalLauncher` starts workers on this machine, detached from the supervisor, so that they continue if the supervisor dies.
+Imports no torch.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Start:
     Attributes:
         attempt: number of the attempt, from 1.
         device: "cpu" or "cuda:N".
-        threads: CPU threads.
+        threads: number of CPU threads.
     """
 
     attempt: int

@@ -53,11 +53,12 @@ def trained_genotype(runs: Path | str, config: RetrainConfig, parent: str | None
 
 
 def arrangement_of(runs: Path | str, config: RetrainConfig, parent: str | None, genotype: Genotype) -> Arrangement:
-    """Return the placement rule and the widths of the cells in a retrained network: {"placement", "width_ratio"}.
+    """Return {"placement", "width_ratio"} of a retrained network.
 
-    A value that the retraining sets has priority. If the retraining trains the result or a candidate of its parent search, the
-    values of that search come next. Last come the values published with the genotype's cell kinds. Older searches recorded no
-    values, because they always used the published ones.
+    The placement is the rule for the positions of the cell kinds, and the width ratio gives the relative widths of the cells. A
+    value that the retraining itself sets has priority. If it sets none and trains the result or a candidate of its parent
+    search, the value of that search is used. In all other cases, the value published with the genotype's cell kinds is used.
+    Older searches recorded no values, because they always used the published ones.
 
     Args:
         runs: folder of all runs.

@@ -89,7 +89,7 @@ class AttackLoop:
         """Run the remaining blocks.
 
         The result of each attack is written as an event once the attack is complete. At the end, results/outcomes.parquet is
-        written with the outcomes of the attacks.
+        written, which tells for each attack and image if the image was classified correctly.
         """
         session = self.session
         if self.fresh:

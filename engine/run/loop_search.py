@@ -41,9 +41,9 @@ MOST_ALPHA_LINES = 1800
 def learning_rate(config: SearchConfig, epoch: int) -> float:
     """Return the learning rate of an epoch from DARTS's cosine schedule: min + (lr - min) (1 + cos(pi e / E)) / 2.
 
-    e is the epoch, counted from 0, and E is the number of epochs. With the setting `schedule_ahead`, the result is the rate of
-    epoch e + 1. If the search trains several networks one after another, the schedule restarts for each network
-    (`SearchConfig.training_epoch`).
+    e is the epoch, counted from 0, and E is the number of epochs. lr and min are the settings `weights_learning_rate` and
+    `weights_learning_rate_min`. With the setting `schedule_ahead`, the result is the rate of epoch e + 1. If the search trains
+    several networks one after another, the schedule restarts for each network (`SearchConfig.training_epoch`).
     """
     low, (position, epochs) = config.weights_learning_rate_min, config.training_epoch(epoch)
     position = min(position + config.schedule_ahead, epochs)
@@ -200,8 +200,8 @@ class SearchLoop:
     def _second_batch(self, epoch: int, position: int) -> Tensor:
         """Return the out-of-distribution images of one step.
 
-        As published, the network is to see these images normalised by the statistics of their own dataset. Because it
-        normalises its input by the statistics of the run's dataset, the images are rescaled to compensate.
+        As published, these images are normalised by the statistics of their own dataset. The network normalises its input by the
+        statistics of the run's dataset instead, so the images are rescaled here to compensate for the difference.
         """
         assert self.second is not None
         x = self.second.batch(epoch, position)

@@ -1,6 +1,6 @@
 """Capacity matching, which chooses the channels of a retraining so that its network is as large as a reference network.
 
-The settings `match` and `match_to` of a retraining ask for it. Imports no torch.
+The settings `match` and `match_to` of a retraining turn it on. Imports no torch.
 """
 
 from __future__ import annotations

@@ -43,15 +43,15 @@ class Prepared:
     device: torch.device
 
     def load(self, *names: str) -> tuple[Images, Tensor]:
-        """Return the images and labels of the named splits, joined into one set and stored for the run's device."""
+        """Return the images and labels of the named splits, joined into one set. Image batches and labels are on `device`."""
         return load_split(self.dataset, self.splits, names, self.device)
 
 
 def prepare(session: Session) -> Prepared:
     """Read the configuration and the splits, and record the environment or compare it with the recorded one.
 
-    On a later attempt, also load the checkpoint, set the session's progress from it, and open events.jsonl. (The first attempt
-    has opened events.jsonl before.)
+    On a later attempt, also load the checkpoint, set the session's progress from the checkpoint, and open events.jsonl. On the
+    first attempt, events.jsonl is open already.
 
     Raises:
         ConfigError: the recorded configuration is not valid.
@@ -99,9 +99,9 @@ def save(session: Session, **state: Any) -> None:
 
 @contextmanager
 def at_work(session: Session, save_state: Callable[[], None]) -> Iterator[None]:
-    """Enclose the steps of a loop: report progress before the first and after the last step.
+    """Report progress before and after a `with` block that runs the steps of a loop.
 
-    If a stop is requested inside the block, call `save_state` to write a checkpoint without the step in progress.
+    If a stop is requested inside the block, call `save_state`, which writes a checkpoint without the step in progress.
 
     Raises:
         StopRequested: a stop was requested; raised again after the checkpoint is written.

@@ -1,4 +1,4 @@
-"""The session of a worker: what the loop of a run uses to write events and progress and to react to stop requests.
+"""The session of a worker, through which the loop of a run writes events and progress and notices stop requests.
 
 Imports no torch, so that the worker can write its first progress event before torch is loaded.
 """
@@ -33,7 +33,7 @@ class Session:
         attempt: number of this start of the worker, from 1.
         device: device of this attempt.
         threads: number of CPU threads of this attempt.
-        stop: poll for stop requests; raises StopRequested once a stop is requested.
+        stop: check for stop requests; a call raises StopRequested once a stop is requested.
         step: number of completed steps.
         epoch: epoch of the last completed step, from 1; 0 before the first step.
         passes: number of forward passes so far, including those of the step in progress.
@@ -41,7 +41,7 @@ class Session:
         unit: unit of the progress, such as "steps".
         activity: description of the current activity, for the progress line.
         describe: function that returns the description during a step; None to use `activity`.
-        begun: event that is set once everything is loaded. Before that, a stop request ends the process at once.
+        begun: threading event that is set once everything is loaded. Before that, a stop request ends the process at once.
         gate: lock under which `begun` is set.
         passes_at_start_of_step: value that `passes` gets again if the step in progress is abandoned.
     """
@@ -154,7 +154,7 @@ class Session:
         self.write(Progress(phase=self.kind, done=done, total=self.total, unit=self.unit, passes=self.passes, detail=detail))
 
     def checkpoint_due(self) -> bool:
-        """Return True if the last checkpoint is at least `CHECKPOINT_EVERY_S` seconds old."""
+        """Return True if it is time for a checkpoint, `CHECKPOINT_EVERY_S` seconds after the last one."""
         return time.monotonic() >= self._next_checkpoint
 
     def checkpoint_written(self) -> None:

@@ -170,7 +170,7 @@ def _of_started(folder: RunFolder, process: dict[str, Any]) -> RunState:
 
 
 def outcome(folder: RunFolder, process: dict[str, Any], ended: dict[str, Any] | None) -> tuple[str, str, float | None]:
-    """Return how an attempt whose worker has ended is to be reported: (status, cause, since), as in `RunState`.
+    """Return (status, cause, since) of an attempt whose worker has ended, for the attributes of `RunState` with these names.
 
     Args:
         folder: folder of the run.

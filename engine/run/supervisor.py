@@ -44,7 +44,8 @@ class Worker:
         folder: folder of the run.
         process: content of process.json, which describes the worker.
         child: the worker as a child process; None if an earlier supervisor started the worker.
-        oom_kills: value of `oom_kills()` when the watch began. A larger value later means that memory ran out meanwhile.
+        oom_kills: value of `oom_kills()` when this supervisor began to watch the worker. If the value is larger at the worker's
+            end, memory has run out while the worker was running.
     """
 
     folder: RunFolder
@@ -56,7 +57,7 @@ class Worker:
 def oom_kills() -> int:
     """Return how many processes of our control group (cgroup) the kernel has killed because memory ran out.
 
-    Returns 0 if the number cannot be read.
+    Return 0 if the number cannot be read.
     """
     try:
         lines = Path("/sys/fs/cgroup/memory.events").read_text().splitlines()
@@ -192,7 +193,9 @@ class Supervisor:
             folder.request("force").unlink(missing_ok=True)
 
     def _look_at(self, folder: RunFolder) -> list[tuple[float, RunFolder]]:
-        """Look at a run that this supervisor does not watch. Take over its worker if that lives, or else record its end.
+        """Look at a run that this supervisor does not watch.
+
+        If the run's worker is alive, begin to watch the worker. If the worker has ended and its end is not recorded, record it.
 
         Returns:
             [(time of the request to start, folder)] if the run waits to be started, and an empty list if it does not.

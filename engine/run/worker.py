@@ -84,7 +84,10 @@ def wait_for_go(descriptor: int | None) -> bool:
 
 
 def reserve(folder: RunFolder) -> Path:
-    """Write a small file that is deleted on a failure, so that ended.json fits even on a full disk. Return its path."""
+    """Write a small file to reserve disk space, and return its path.
+
+    The file is deleted when the run fails, so that there is space for ended.json even on a full disk.
+    """
     path = folder.results / ".reserve"
     if not path.exists():
         path.write_bytes(os.urandom(RESERVE_BYTES))  # random, because a file system may not allocate blocks for zeros
@@ -100,7 +103,7 @@ def out_of_memory(problem: BaseException) -> bool:
 def attempt(session: Session) -> tuple[int, str, str]:
     """Run the loop of the run's kind and return (exit code, status, cause) of the attempt.
 
-    Expected failures, such as a full disk or invalid input, are returned as well. Unexpected errors propagate.
+    Expected failures, such as a full disk or invalid input, are returned with the status "failed". Unexpected errors propagate.
     """
     try:
         import_module(LOOPS[session.kind]).run(session)
