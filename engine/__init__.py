@@ -1,7 +1,7 @@
 """Rampart's engine: robust neural architecture search, retraining and attack as detached processes.
 
-Nothing in this package imports `app` or streamlit. Importing `engine` itself imports nothing heavy; modules that need
-torch import it themselves, so that the dashboard can use the configuration, the requests and the run log without it.
+No module of this package imports `app` or streamlit. Importing `engine` itself loads no large package. Only the modules that need
+torch import it, so that the dashboard can use the configuration, the requests and the run log without torch.
 """
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""`rampart` and `python -m engine`: the command line."""
+"""The entry point of the command line, for `rampart` and for `python -m engine`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from engine import cli
 
 
 def main() -> int:
-    """Run one command; return its exit code."""
-    # A verb that is asked to end leaves by raising SystemExit, so that it removes what it has not finished.
+    """Run one command of the command line and return its exit code."""
+    # On SIGTERM, the command ends by SystemExit, so that clean-up code runs and removes unfinished files.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     return cli.main()
 

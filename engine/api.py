@@ -1,7 +1,8 @@
-"""The engine as functions, for scripts, tests and the command line. Imports no torch.
+"""Functions that give scripts, tests and the command line access to the engine. Imports no torch.
 
-`stop`, `force_stop`, `resume`, `status` and `queue` are those of `engine.requests` and take the folder of all runs first.
-Everywhere else it is the keyword `runs`, by default $RAMPART_RUNS or ./runs (`runs_root`).
+`stop`, `force_stop`, `resume`, `status` and `queue` come from `engine.requests`, and their first argument is the folder of all
+runs. The other functions that need this folder take it as the keyword `runs`. Its default is $RAMPART_RUNS or, if that variable
+is not set, ./runs (`runs_root`).
 
 Example:
     from engine import api
@@ -57,16 +58,24 @@ def launch(kind: str, *, runs: Path | str | None = None, method: str | None = "a
            preset: str = "quick", changes: Mapping[str, Any] | None = None, parent: str | None = None,
            then: Sequence[str] = (), then_changes: Mapping[str, Mapping[str, Any]] | None = None,
            key: str | None = None) -> list[str]:
-    """Launch a run and its followers; return their ids at once.
+    """Launch a run and its followers, and return their ids without waiting for them to start.
 
     Args:
         kind: "search", "retrain" or "attack".
-        method: search method; ignored by the other kinds.
-        changes: settings laid over the preset's values.
-        parent, then, then_changes, key: as in `engine.requests.submit`.
+        runs: folder of all runs; None for the default.
+        method: search method; ignored for the other kinds of run.
+        dataset: name of the dataset.
+        preset: preset from which the settings of the run and of its followers start.
+        changes: values of settings that override the preset's.
+        parent: id of the run that this run follows (a search for "retrain", a retraining for "attack").
+        then: kinds of the followers, for example ("retrain", "attack").
+        then_changes: changed settings of the followers, by kind.
+        key: text that identifies the launch; None for no identification. A second call with an equal key launches nothing and
+            returns the ids of the first call.
 
     Raises:
-        ConfigError, DataError, GenotypeError, RunError: a sentence; nothing was written.
+        ConfigError, DataError, GenotypeError, RunError: the run cannot be launched, and no run has been written. The message
+            is a sentence for the user.
     """
     method = method if kind == "search" else None
     config: RunConfig = build(kind, method, dataset, preset, changes)
@@ -76,22 +85,24 @@ def launch(kind: str, *, runs: Path | str | None = None, method: str | None = "a
 
 def wait(ids: Sequence[str], *, runs: Path | str | None = None, every_s: float = 0.2,
          on_event: Callable[[str, dict[str, Any]], None] = lambda run_id, event: None) -> dict[str, RunState]:
-    """Wait until every run is over or can no longer start, because a run before it failed or was stopped.
+    """Wait until every run is over, or cannot start because a run before it has failed or was stopped.
 
     Args:
-        ids: a chain, parents first.
-        every_s: seconds between two looks.
-        on_event: called with (run id, event) for every new event.
+        ids: ids of the runs of a chain, parents first.
+        runs: folder of all runs; None for the default.
+        every_s: seconds between two checks.
+        on_event: function that is called with (run id, event) for every new event, where the event is the JSON object of a line
+            of events.jsonl.
 
     Returns:
-        The last state of each run.
+        The last state of each run, by id.
     """
     root = runs_root(runs)
     offsets = dict.fromkeys(ids, 0)
     next_check = 0.0
     while True:
-        if time.monotonic() >= next_check:  # replaces a supervisor that was killed
-            with contextlib.suppress(OSError):  # on a full disk the running runs go on without one
+        if time.monotonic() >= next_check:  # in case the supervisor was killed
+            with contextlib.suppress(OSError):  # on a full disk, no supervisor can be started, but running workers continue
                 requests.ensure_supervisor(root)
             next_check = time.monotonic() + 2.0
         states = {run_id: status(root, run_id) for run_id in ids}
@@ -105,13 +116,13 @@ def wait(ids: Sequence[str], *, runs: Path | str | None = None, every_s: float =
 
 
 def _nothing_will_happen(root: Path, ids: Sequence[str], states: Mapping[str, RunState]) -> bool:
-    """Return True if every run is over, or queued after a run that did not finish."""
+    """Return True if every run is over, or is queued but waits for a run that will not finish."""
     return all(states[run_id].is_over or (states[run_id].status == "queued" and _waits_in_vain(root, run_id)) for run_id in ids)
 
 
 def _waits_in_vain(root: Path, run_id: str) -> bool:
-    """Return True if a run before the queued one failed, was stopped or is gone."""
-    for _ in KINDS:  # no chain is longer
+    """Return True if a queued run waits for an earlier run of its chain that has failed, was stopped or was deleted."""
+    for _ in KINDS:  # a chain has at most one run of each kind
         parent = RunFolder(root, run_id).read_run().get("parent")
         if not parent:
             return False
@@ -125,7 +136,13 @@ def _waits_in_vain(root: Path, run_id: str) -> bool:
 
 
 def runs_table(*, runs: Path | str | None = None) -> Any:
-    """Return all runs as a pandas DataFrame with the columns of `RunLog.runs`, read into an index in memory."""
+    """Return all runs as a pandas DataFrame with the columns of `RunLog.runs`.
+
+    The runs are read into a temporary index in memory. The file `runs/index.duckdb` is not used.
+
+    Args:
+        runs: folder of all runs; None for the default.
+    """
     from engine.log import RunLog
 
     log = RunLog.open(runs_root(runs), in_memory=True)
@@ -137,10 +154,16 @@ def runs_table(*, runs: Path | str | None = None) -> Any:
 
 
 def reindex(*, runs: Path | str | None = None) -> Any:
-    """Delete `runs/index.duckdb` and build it again; return the numbers of runs and lines read.
+    """Delete the index of the run log, `runs/index.duckdb`, and build it again.
+
+    Args:
+        runs: folder of all runs; None for the default.
+
+    Returns:
+        A report with the numbers of runs and lines that were read.
 
     Raises:
-        RunLogError: a dashboard has the file open.
+        RunLogError: the folder does not exist, or a dashboard has the index file open.
     """
     from engine.log import reindex as rebuild
 
@@ -148,22 +171,22 @@ def reindex(*, runs: Path | str | None = None) -> Any:
 
 
 def datasets() -> list[Presence]:
-    """Return every dataset, whether it is on this machine, and how to get it if not."""
+    """Return an entry for every dataset, which tells if the dataset is on this machine and, if not, how to get it."""
     return fetching.presences()
 
 
 def fetch_dataset(name: str, *, source: Path | str | None = None, side: int | None = None,
                   progress: Callable[[str, int, int], None] = lambda what, done, total: None) -> Presence:
-    """Download and prepare a dataset, or prepare a folder of images.
+    """Download and prepare a dataset, or prepare a folder of images as a new dataset.
 
     Args:
-        name: of the dataset; a new name for a folder of images.
-        source: folder of the official files, or of one folder of images per class; None to download.
-        side: height and width in pixels to scale a folder's images to.
-        progress: called with (file or "preparing", done, total).
+        name: name of the dataset; a new name for a folder of images.
+        source: folder that contains the official files, or one folder of images per class; None to download the files.
+        side: height and width in pixels to which the images of a folder are scaled; None for the default.
+        progress: function that is called with (name of the file or "preparing", amount done, total amount).
 
     Raises:
-        DataError: no network, a wrong checksum, a full disk, or other files than expected.
+        DataError: the network fails, a checksum is wrong, the disk is full, or the files are not the expected ones.
     """
     return fetching.fetch(name, source=None if source is None else Path(source).expanduser(), side=side, progress=progress)
 
@@ -171,15 +194,23 @@ def fetch_dataset(name: str, *, source: Path | str | None = None, side: int | No
 def describe(genotype: str, *, channels: int = 64, layers: int = 20, classes: int = 10,
              image_shape: tuple[int, int, int] = (3, 32, 32), auxiliary: bool = False, placement: str = "",
              width_ratio: str = "") -> tuple[Genotype | None, dict[str, int]]:
-    """Return (genotype, {"parameters", "macs"}) of a network.
+    """Return (genotype, {"parameters", "macs"}) of a network, without building it.
 
     Args:
-        genotype: a catalogue name, a genotype as JSON, or a hand-made network such as "resnet-18", which has no genotype and
-            its own width and depth.
-        placement, width_ratio: position rule and relative widths of the cells; empty for the published ones.
+        genotype: a catalogue name, a genotype as JSON, or the name of a hand-made network such as "resnet-18". A hand-made
+            network has no genotype (None is returned), and its width and depth are fixed.
+        channels: channels C of the first cells.
+        layers: number of cells.
+        classes: number of classes.
+        image_shape: (channels, height, width) of an image.
+        auxiliary: True to count the auxiliary head as well.
+        placement: name of the rule that places the cell kinds in the network; empty for the published rule.
+        width_ratio: relative widths of the cells before, between and after the two reductions, such as "1:2:4"; empty for the
+            published widths.
 
     Raises:
-        ConfigError, GenotypeError: an unknown name, no valid genotype, or sizes that no network can have.
+        ConfigError: the name is unknown, or no network can have these sizes.
+        GenotypeError: the JSON text is not a valid genotype.
     """
     network: Network = (named_network(genotype, classes, image_shape) if is_named(genotype) else
                         DerivedNetwork(find_genotype(genotype), channels, layers, classes, image_shape, placement, width_ratio,
@@ -190,16 +221,22 @@ def describe(genotype: str, *, channels: int = 64, layers: int = 20, classes: in
 
 def transplant(genotype: str, *, copy: Sequence[str] = (), swap: Sequence[str] = (), everywhere: str | None = None,
                runs: Path | str | None = None) -> Genotype:
-    """Return a genotype in which cells replace others. All cells are taken before any is replaced, so two can be swapped.
+    """Return a copy of a genotype in which some cells are replaced by other cells, of this or another genotype.
+
+    All replacements happen at once, so two cells can be swapped.
 
     Args:
         genotype: a catalogue name, a genotype as JSON, or the id of a run.
-        copy: SOURCE:TARGET replaces TARGET by SOURCE; GENOTYPE.SOURCE:TARGET takes the cell from another genotype.
-        swap: KIND:KIND swaps two cells.
-        everywhere: KIND, or GENOTYPE.KIND, replaces all cells except the reductions.
+        copy: texts SOURCE:TARGET, each of which replaces the cell TARGET by the cell SOURCE. GENOTYPE.SOURCE:TARGET takes the
+            cell SOURCE from another genotype.
+        swap: texts KIND:KIND, each of which swaps two cells.
+        everywhere: text KIND or GENOTYPE.KIND. That cell replaces all cells except the reduction cell. None for no such cell.
+        runs: folder of all runs; None for the default.
 
     Raises:
-        ConfigError, GenotypeError, RunError: no cell to move, an unknown one, or an unknown genotype.
+        ConfigError: no replacement is given, or a cell or the name of a genotype is unknown.
+        GenotypeError: the JSON text of a genotype is not valid, or a genotype does not have the named cell.
+        RunError: a named run does not exist or has no genotype yet.
     """
     root = runs_root(runs)
     original = genotype_of(root, genotype)
@@ -216,10 +253,14 @@ def transplant(genotype: str, *, copy: Sequence[str] = (), swap: Sequence[str] =
 
 
 def schema(kind: str, method: str | None = None) -> dict[str, Any]:
-    """Return the JSON schema of a kind's configuration, with help, bounds, groups and sources.
+    """Return the JSON schema of a configuration, with the help text, bounds, group and source of each setting.
+
+    Args:
+        kind: "search", "retrain" or "attack".
+        method: search method; None for the other kinds of run.
 
     Raises:
-        ConfigError: an unknown kind or method, or a method for a kind that has none.
+        ConfigError: the kind or the method is unknown, or a method is given for a kind other than "search".
     """
     _check_method(kind, method)
     return config_class(kind, method).model_json_schema()
@@ -232,13 +273,16 @@ def _check_method(kind: str | None, method: str | None) -> None:
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting of a run kind (and, for searches, of a method) with its value under each preset.
+    """A setting of one kind of run, and for searches of one method, with its value in each preset.
 
     Attributes:
-        values: by preset, on the chosen dataset.
-        published: published value on that dataset, or the default of the class where none is published.
-        source: paper or code that `published` comes from; "" for none.
-        text: meaning of the setting.
+        kind: kind of run.
+        method: search method; None for the other kinds of run.
+        field: name of the setting.
+        values: value in each preset on the chosen dataset, by the name of the preset.
+        published: value published for the dataset; the default of the configuration class if no value is published.
+        source: paper or code from which the published value comes; "" if no value is published.
+        text: help text of the setting.
     """
 
     kind: str
@@ -254,12 +298,12 @@ def presets(kind: str | None = None, method: str | None = None, dataset: str = "
     """Return every setting with its value in each preset, the published value and its source.
 
     Args:
-        kind: kind of run; None for all three.
-        method: search method; None for all of them.
-        dataset: the dataset whose own values apply.
+        kind: kind of run; None for all kinds.
+        method: search method; None for all methods.
+        dataset: name of the dataset. A preset's values depend on it, because datasets require values for some settings.
 
     Raises:
-        ConfigError: an unknown kind, method or dataset, or a method for a kind that has none.
+        ConfigError: the kind, method or dataset is unknown, or a method is given for a kind other than "search".
     """
     _check_method(kind, method)
     settings = []
@@ -278,7 +322,14 @@ def presets(kind: str | None = None, method: str | None = None, dataset: str = "
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor's report: subject, state found, whether Rampart can work with it, and advice if not."""
+    """One line of the doctor's report on this machine.
+
+    Attributes:
+        subject: name of the thing examined, for example "disk".
+        found: state in which the thing was found, for example "12.3 GB free".
+        good: True if Rampart can work with this state.
+        advice: advice to the user if the state is not good.
+    """
 
     subject: str
     found: str
@@ -287,12 +338,24 @@ class Finding:
 
 
 def doctor(*, runs: Path | str | None = None) -> list[Finding]:
-    """Return a report on this machine. Imports nothing heavy; a process of its own looks for a GPU."""
+    """Return a report on this machine: the packages, devices, datasets and disk space that Rampart needs.
+
+    No large package is imported. A separate process asks torch for GPUs.
+
+    Args:
+        runs: folder of all runs; None for the default.
+    """
     return list(_findings(runs_root(runs)))
 
 
 def _search_step(gpu: bool) -> str:
-    """Return the back end of searches on this machine, and why. Compiles the kernels if they are not compiled yet."""
+    """Return a phrase that names the back end of searches on this machine and the reason for that choice.
+
+    On a machine without a GPU, the call compiles the kernels if they are not compiled yet.
+
+    Args:
+        gpu: True if torch can use a GPU.
+    """
     if gpu:
         return "merged PyTorch operations under CUDA graphs, since there is a GPU"
     reason = kernels.unavailable()

@@ -1,4 +1,4 @@
-"""The command that starts this installation, for lines that a reader pastes into a shell."""
+"""The shell command that starts this installation of Rampart, for command lines that a user copies into a shell."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ NAME = "rampart"
 
 
 def program() -> str:
-    """Return the command, quoted for a shell at the project's root.
+    """Return the command that starts Rampart, quoted for a shell whose working folder is the project's root.
 
-    It is `rampart` where PATH leads to the script of this interpreter, else the path of that script (`.venv/bin/rampart`). In
-    an environment without the package it is `.venv/bin/python -m engine`.
+    The command is `rampart` if PATH finds the script of this Python environment under that name. If not, it is the path of the
+    script, such as `.venv/bin/rampart`. If the environment has no such script, it is `.venv/bin/python -m engine`.
     """
     script = Path(sys.executable).with_name(NAME)
     if not script.exists():

@@ -1,4 +1,6 @@
-"""Configuration files: what to run and which settings to change, as JSON or YAML. The page exports and imports them as well.
+"""Configuration files in JSON or YAML, which name a run, its followers and their changed settings.
+
+The command line reads such files with `--config`, and the Launch page exports and imports them.
 
 Example:
     kind: search
@@ -41,10 +43,11 @@ class Configuration:
     Attributes:
         kind: "search", "retrain" or "attack".
         method: search method; None for the other kinds.
-        dataset, preset: names; the settings start from their values.
-        then: kinds of the runs that follow.
-        changes: settings that differ from the preset's values, by name.
-        then_changes: changes of a follower's settings, by kind.
+        dataset: name of the dataset.
+        preset: name of the preset, from whose values the settings start.
+        then: kinds of the runs that follow, in order.
+        changes: values of settings that differ from the preset's, by the name of the setting.
+        then_changes: changed settings of the followers, by kind of run.
     """
 
     kind: str
@@ -56,7 +59,7 @@ class Configuration:
     then_changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """Return the file as JSON, which `from_text` reads back."""
+        """Return the text of a configuration file in JSON, which `from_text` can read."""
         record = asdict(self)
         return json.dumps({name: record[name] for name in ENTRIES}, indent=2) + "\n"
 
@@ -66,11 +69,11 @@ REQUIRED = ("kind", "dataset", "preset")
 
 
 def from_text(text: str | bytes) -> Configuration:
-    """Return the configuration that a file holds, checked with all settings that it changes.
+    """Parse the text of a configuration file, and check all settings that it changes.
 
     Raises:
-        ConfigError: no JSON or YAML object, an entry that is unknown, missing, given twice or of the wrong type, or settings
-            that cannot work.
+        ConfigError: the text is not a JSON or YAML object, an entry is unknown, missing, given twice or of the wrong type, or
+            the settings cannot work.
     """
     record = _read(text)
     kind, method, dataset, preset = _names(record)
@@ -89,12 +92,17 @@ def from_text(text: str | bytes) -> Configuration:
 
 
 def _of(config: RunConfig, names: Iterable[str]) -> dict[str, Any]:
-    """Return the validated values of some settings."""
+    """Return the values that a validated configuration has for the named settings."""
     return {name: getattr(config, name) for name in names}
 
 
 def _names(record: Mapping[str, Any]) -> tuple[str, str | None, str, str]:
-    """Return kind, method, dataset and preset; refuse entries that are unknown, and a method that is missing or too many."""
+    """Return (kind, method, dataset, preset) from the object in a configuration file.
+
+    Raises:
+        ConfigError: an entry is unknown, a required entry is missing, or an entry has the wrong type. Also raised if a search
+            has no method, or another kind of run has one.
+    """
     for name in record:
         if name not in ENTRIES:
             raise ConfigError(unknown_name("entry of a configuration file", name, ENTRIES))
@@ -110,14 +118,14 @@ def _names(record: Mapping[str, Any]) -> tuple[str, str | None, str, str]:
 
 
 def value_of(info: FieldInfo, text: str) -> Any:
-    """Return the value that a word of a command or a file stands for.
+    """Convert the text that a user gives for a setting, on the command line or in a file, to the value of the setting.
 
-    Numbers may be fractions, "None" empties a setting that can be empty, commas separate several values. Text without meaning
-    comes back unchanged, so that the configuration class refuses it with its own sentence.
+    Numbers may be fractions. "None" empties a setting that can be empty. If a setting holds several values, commas separate
+    them. A text that cannot be converted is returned unchanged, and the configuration class then rejects it with a message.
 
     Args:
-        info: field of a configuration class.
-        text: for example "8/255".
+        info: field of the setting in its configuration class.
+        text: the user's text, for example "8/255".
     """
     types = {info.annotation, *typing.get_args(info.annotation)}
     if text in ("None", "none") and NoneType in types:
@@ -130,28 +138,40 @@ def value_of(info: FieldInfo, text: str) -> Any:
 
 
 class _YamlLoader(yaml.BaseLoader):  # type: ignore[misc]
-    """Reads every value as text, like a word of a command: YAML itself takes the widths 1:2:4 for a number."""
+    """A YAML loader that returns every value as text, because YAML itself would read the widths 1:2:4 as a number."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Return the next node. Raises ConfigError: it is an alias; a few of them can stand for gigabytes."""
+        """Return the next node of the YAML document. Aliases are refused, because a few of them can expand to gigabytes.
+
+        Raises:
+            ConfigError: the node is an alias.
+        """
         if self.check_event(yaml.AliasEvent):
             raise ConfigError("A configuration file must write out every value, got a YAML alias (*name); replace it by its "
                               "value.")
         return super().compose_node(parent, index)
 
     def construct_scalar(self, node: Any) -> Any:
-        """Return the text, or None for an empty value and null."""
+        """Return a single value as text, or None if the value is empty or null."""
         plain = isinstance(node, yaml.ScalarNode) and node.style is None
         return None if plain and node.value in ("", "~", "null") else super().construct_scalar(node)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[str, Any]:
-        """Return the pairs as a dictionary. Raises ConfigError: a name is given twice."""
+        """Return a YAML mapping as a dictionary.
+
+        Raises:
+            ConfigError: a name occurs twice.
+        """
         pairs = node.value if isinstance(node, yaml.MappingNode) else []
         return _once([(str(self.construct_object(key, deep=True)), self.construct_object(one, deep=True)) for key, one in pairs])
 
 
 def _read(text: str | bytes) -> dict[str, Any]:
-    """Return the JSON or YAML object."""
+    """Return the object in the text of a configuration file.
+
+    Raises:
+        ConfigError: the text is neither JSON nor YAML, is not an object, or gives a name twice.
+    """
     try:
         text = text.decode() if isinstance(text, bytes) else text
         is_json = text.lstrip().startswith("{")
@@ -167,7 +187,11 @@ def _read(text: str | bytes) -> dict[str, Any]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the pairs as a dictionary; refuse a name that is given twice."""
+    """Return (name, value) pairs as a dictionary.
+
+    Raises:
+        ConfigError: a name occurs twice.
+    """
     record: dict[str, Any] = {}
     for name, value in pairs:
         if name in record:
@@ -183,7 +207,16 @@ def _checked(name: str, value: Any, expected: type | tuple[type, ...], words: st
 
 
 def _settings(cls: type[RunConfig], where: str, values: Any) -> dict[str, Any]:
-    """Return settings by name, text in the place of values read as the command line reads it."""
+    """Return the settings in one entry of a configuration file, by name. Texts are converted by `value_of`.
+
+    Args:
+        cls: configuration class of the settings.
+        where: name of the entry, for error messages.
+        values: content of the entry; None if the entry is missing.
+
+    Raises:
+        ConfigError: the content is not an object, or contains the setting `dataset`, which has an entry of its own.
+    """
     settings = dict(_checked(where, values or {}, dict, "settings by name"))
     if "dataset" in settings:
         raise ConfigError(f"dataset must be an entry of its own in a configuration file, got it in {where}; move it out.")

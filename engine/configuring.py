@@ -1,7 +1,7 @@
-"""Build validated configurations from names and changes, and list their differences from the published settings.
+"""Functions that build validated configurations from names and changes, and compare them with the published settings.
 
-`engine.config` has the settings of each kind of run. This module overrides their defaults by the values of datasets and presets,
-and makes the checks that need a registry: the dataset, its classes and images, the attacks. Imports no torch.
+`engine.config` declares the settings of each kind of run. This module replaces their defaults by the values of datasets and
+presets. It also makes the checks that need the registries of datasets and attacks. Imports no torch.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from engine.errors import ConfigError, shortened
 from engine.registry import unknown_name
 from engine.search.methods.registry import METHODS
 
-# Settings of the machine, the seeds and the trained network, which are not compared with the published ones.
+# Settings that are not compared with the published ones: the seeds, the machine, and the choice of the network.
 NOT_COMPARED = frozenset({"seed", "split_seed", "device", "threads", "genotype", "network"})
 
 
 def config_class(kind: str, method: str | None = None) -> type[RunConfig]:
-    """Return the configuration class of a run kind (and, for searches, of a method).
+    """Return the configuration class of a kind of run. For a search, it is the class of the method.
 
     Raises:
-        ConfigError: unknown kind or method.
+        ConfigError: the kind or the method is unknown.
     """
     if kind == "search":
         return METHODS[method or ""].config
@@ -44,10 +44,12 @@ def config_class(kind: str, method: str | None = None) -> type[RunConfig]:
 
 
 def preset_values(kind: str, method: str | None, dataset: str, preset: str) -> dict[str, Any]:
-    """Return the values of a preset: published defaults, then the dataset's own, then the preset's.
+    """Return the value of every setting in a preset, by name.
+
+    Values that the dataset requires override the defaults of the configuration class. Values of the preset override both.
 
     Raises:
-        ConfigError: unknown kind, method, dataset or preset.
+        ConfigError: the kind, method, dataset or preset is unknown.
     """
     cls = config_class(kind, method)
     facts = DATASETS[dataset]
@@ -70,13 +72,13 @@ def build(kind: str, method: str | None = None, dataset: str = "digits", preset:
 
     Args:
         kind: "search", "retrain" or "attack".
-        method: search method; ignored by the other kinds.
-        dataset: registry name.
+        method: search method; ignored for the other kinds of run.
+        dataset: name of the dataset in the registry.
         preset: one of `PRESETS`.
-        changes: the user's values, which override the preset's.
+        changes: values of settings that override the preset's.
 
     Raises:
-        ConfigError: an unknown name or field, or a value out of bounds; one sentence per field.
+        ConfigError: a name or a setting is unknown, or a value is not allowed. The message has one sentence per setting.
     """
     changes = dict(changes or {})
     values = preset_values(kind, method, dataset, preset) | network_values(changes.get("network", DERIVED)) | changes
@@ -84,10 +86,11 @@ def build(kind: str, method: str | None = None, dataset: str = "digits", preset:
 
 
 def validate(cls: type[RunConfig], values: Mapping[str, Any]) -> RunConfig:
-    """Return `cls(**values)`, also checked against its dataset.
+    """Return `cls(**values)` after also checking that the configuration fits its dataset.
 
     Raises:
-        ConfigError: as `build`; one sentence per invalid field.
+        ConfigError: a setting is unknown, or a value is not allowed or does not fit the dataset. The message has one sentence
+            per setting.
     """
     try:
         config = cls(**values)
@@ -102,13 +105,15 @@ def validate(cls: type[RunConfig], values: Mapping[str, Any]) -> RunConfig:
 
 
 def recorded(run: Mapping[str, Any]) -> RunConfig:
-    """Return the configuration of a run. A setting added after the run gets the value that describes what the run did.
+    """Return the configuration of a run that may have been launched by an older version of Rampart.
+
+    A setting that did not exist at the launch gets the value that describes what the run did.
 
     Args:
-        run: content of its run.json.
+        run: content of the run's run.json.
 
     Raises:
-        ConfigError: as `build`.
+        ConfigError: a recorded setting is unknown, or a recorded value is not allowed.
     """
     cls = config_class(run["kind"], run.get("method"))
     values = cls.of_record(run["config"]) if issubclass(cls, SearchConfig) else run["config"]
@@ -116,10 +121,12 @@ def recorded(run: Mapping[str, Any]) -> RunConfig:
 
 
 def split_seed_of(run: Mapping[str, Any]) -> int:
-    """Return the seed of a run's splits. Older runs recorded it outside their configuration; the oldest used their seed.
+    """Return the seed that divides the images of a run into splits.
+
+    Older runs recorded this seed outside their configuration. The oldest runs used their setting `seed` for the splits as well.
 
     Args:
-        run: content of its run.json.
+        run: content of the run's run.json.
     """
     config = run["config"]
     recorded_seeds = (config.get("split_seed"), run.get("split_seed"), config.get("seed"))
@@ -127,11 +134,11 @@ def split_seed_of(run: Mapping[str, Any]) -> int:
 
 
 def check_batch(config: RunConfig, kind: str) -> None:
-    """Check that the batch size and the number of AutoAttack images are at most the size of their split.
+    """Check that the splits of a run have enough images for its batch size and its number of AutoAttack images.
 
     Args:
-        config: a search, retrain or attack configuration.
-        kind: "search", "retrain" or "attack".
+        config: configuration of the run.
+        kind: kind of the run: "search", "retrain" or "attack".
 
     Raises:
         ConfigError: the split has fewer images.
@@ -155,7 +162,13 @@ def check_batch(config: RunConfig, kind: str) -> None:
 
 @dataclass(frozen=True)
 class Difference:
-    """A setting whose value is not the published one."""
+    """A setting whose value is not the published one.
+
+    Attributes:
+        field: name of the setting.
+        value: value of the setting.
+        paper: the published value.
+    """
 
     field: str
     value: Any
@@ -163,9 +176,13 @@ class Difference:
 
 
 def published_values(cls: type[RunConfig], dataset: str) -> dict[str, Any]:
-    """Return the published value of every setting, or its default where none is published.
+    """Return the published value of every setting, by name. A setting without a published value gets its default.
 
-    For a dataset of the papers, these are the settings for that dataset; for any other, those for CIFAR-10.
+    The values are those published for the dataset or, if the papers do not use the dataset, those published for CIFAR-10.
+
+    Args:
+        cls: configuration class of the settings.
+        dataset: name of the dataset.
     """
     facts = DATASETS[dataset]
     defaults = {name: info.default for name, info in cls.model_fields.items()}
@@ -173,7 +190,10 @@ def published_values(cls: type[RunConfig], dataset: str) -> dict[str, Any]:
 
 
 def differences_from_paper(config: RunConfig) -> list[Difference]:
-    """Return every setting of `config` that differs from the `published_values` of its class, in the order of the class."""
+    """Return the settings of `config` that differ from the published values, in the order in which the class declares them.
+
+    Seeds, device, threads, and the choice of the network are not compared.
+    """
     reference = published_values(type(config), config.dataset)
     ignored = set(NOT_COMPARED)
     if getattr(config, "network", DERIVED) != DERIVED:
@@ -183,14 +203,17 @@ def differences_from_paper(config: RunConfig) -> list[Difference]:
 
 
 def deviations(kind: str, method: str | None, preset: str, config: RunConfig) -> list[str]:
-    """Return the changes to the mathematics of a preset, worded for the name of the run.
+    """Return phrases for the name of a run, one for each setting that changes the published mathematics.
 
-    The preset `paper` is the published mathematics. The other presets scale schedules, sizes and limits, and are shown next to
-    the name. A value that one of our datasets requires (epsilon on digits) is not a deviation on that dataset.
+    Values that the preset sets are not deviations. The preset `paper` is the published mathematics. The other presets change
+    schedules, sizes and limits, and pages show the preset next to the name. A value that the dataset requires, such as epsilon
+    on digits, is not a deviation either.
 
     Args:
-        kind, method, preset: as in `build`.
-        config: the configuration of the run.
+        kind: "search", "retrain" or "attack".
+        method: search method; None for the other kinds of run.
+        preset: preset of the run.
+        config: configuration of the run.
     """
     reference = preset_values(kind, method, config.dataset, preset)
     words = []
@@ -202,7 +225,10 @@ def deviations(kind: str, method: str | None, preset: str, config: RunConfig) ->
 
 
 def _dataset_values(cls: type[RunConfig], facts: Dataset) -> dict[str, Any]:
-    """Return the values that a dataset requires, for the fields that the class has."""
+    """Return the values that a dataset requires, by the name of the setting.
+
+    Settings that the configuration class `cls` does not have are left out.
+    """
     required = {"dataset": facts.name, "epsilon": facts.epsilon, "step_size": facts.step_size, **facts.defaults}
     if facts.step_size is None:
         del required["step_size"]
@@ -219,7 +245,7 @@ def _check_dataset(config: RunConfig) -> None:
 
 
 def _check_attacks(config: AttackConfig) -> None:
-    """Check that every attack is known, named once, and defined for the number of classes."""
+    """Check that every attack is known, named only once, and possible with the dataset's number of classes."""
     if not config.attacks or len(set(config.attacks)) < len(config.attacks):
         raise ConfigError(problems={"attacks": f"attacks must name at least one attack and each only once, got "
                                                f"{list(config.attacks)}; name the attacks to run."})
@@ -249,7 +275,7 @@ def _check_at_most(field: str, value: int | None, available: int, where: str) ->
 
 
 def _problems(cls: type[RunConfig], report: ValidationError) -> dict[str, str]:
-    """Return pydantic's report as one sentence per field."""
+    """Convert pydantic's error report to one sentence per invalid field, by the name of the field."""
     problems: dict[str, str] = {}
     for error in report.errors():
         field = str(error["loc"][0]) if error["loc"] else ""

@@ -1,7 +1,7 @@
-"""The errors that Rampart raises on purpose, under one base class.
+"""The errors that Rampart raises on purpose, all derived from `RampartError`, and helpers for their messages.
 
-A message has three parts: what was expected, what came, what to do. Pages and the command line print only `str(error)`; a
-traceback means a bug, never invalid input.
+A message has three parts: the expected value, the actual value, and advice. Pages and the command line print only `str(error)`,
+so a traceback always means a bug and never invalid input.
 """
 
 from __future__ import annotations
@@ -17,22 +17,23 @@ def shortened(value: object, most: int = 60) -> str:
 
 
 def first_line(message: object, most: int = 160) -> str:
-    """Return the first line of another program's message without terminal colors, cut to `most` characters."""
+    """Return the first line of a message from another program, without terminal colours and cut to `most` characters."""
     lines = re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]", "", str(message)).strip().splitlines()
     return (lines[0] if lines else "")[:most]
 
 
 class RampartError(Exception):
-    """Base class of all errors raised on purpose; `str(error)` is a sentence for the user."""
+    """Base class of all errors that Rampart raises on purpose. `str(error)` is a sentence for the user."""
 
 
 class ConfigError(RampartError, ValueError):
-    """A setting, preset, method, dataset or attack that does not exist or does not fit.
+    """An error about a setting, preset, method, dataset or attack that does not exist or does not fit.
 
-    A ValueError, so that pydantic reports it together with the errors of other fields if a validator raises it.
+    It is also a ValueError. So if a validator of pydantic raises it, pydantic reports it together with the errors of other
+    fields.
 
     Attributes:
-        problems: one sentence per invalid field, by field name; the name "" means the whole configuration.
+        problems: one sentence for each invalid field, by the name of the field. The name "" stands for the whole configuration.
 
     Example:
         raise ConfigError(problems={"epochs": "epochs must be at least 1, got 0; give 1 or more."})
@@ -44,24 +45,27 @@ class ConfigError(RampartError, ValueError):
 
 
 class GenotypeError(RampartError):
-    """A genotype that is not a valid architecture of its space."""
+    """An error about a genotype that is not a valid architecture of its search space."""
 
 
 class RunError(RampartError):
-    """A run that does not exist, is in the wrong state, or whose folder cannot be used."""
+    """An error about a run that does not exist, that is in the wrong state, or whose folder cannot be used."""
 
 
 class CheckpointError(RampartError):
-    """A checkpoint or state dict that is corrupt, foreign, or does not fit the network."""
+    """An error about a checkpoint or state dict that is corrupt, belongs to another program, or does not fit the network."""
 
 
 class DataError(RampartError):
-    """A dataset that is missing, cannot be downloaded, or has unexpected content."""
+    """An error about a dataset that is missing, cannot be downloaded, or has unexpected content."""
 
 
 class RunLogError(RampartError):
-    """A run log (DuckDB index or events file) that cannot be read or is used by another process."""
+    """An error about a run log (DuckDB index or events.jsonl) that cannot be read or is used by another process."""
 
 
 class StopRequested(Exception):
-    """A stop request, not an error: raised between forward passes to abandon the step in progress."""
+    """An exception that is raised between forward passes to abandon the step in progress, because the run is to stop.
+
+    It does not signal an error and is therefore not a RampartError.
+    """

@@ -1,4 +1,4 @@
-"""Files that are replaced in one step, and the free space of a disk. Imports nothing of ours."""
+"""Functions that replace files atomically and that measure free disk space. Imports no other module of Rampart."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import IO, Any
 
 
 def free_bytes(path: Path) -> int:
-    """Return the free space on the disk of a path, which need not exist yet."""
+    """Return the number of free bytes on the disk of a path. The path does not have to exist yet."""
     path = path.absolute()
     return shutil.disk_usage(next(one for one in (path, *path.parents) if one.exists())).free
 
 
 def sync_directory(path: Path) -> None:
-    """Make a rename or a new file in `path` survive a power cut."""
+    """Flush the folder `path` to disk, so that a new or renamed file in it survives a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -29,10 +29,13 @@ def sync_directory(path: Path) -> None:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """Yield a file that replaces `path` when the block ends: temporary file, fsync, rename, fsync of the directory.
+    """Yield a temporary file, open for writing, that replaces `path` when the block ends.
+
+    The file is flushed to disk before it is renamed, and the folder is flushed after that. If the block raises an error, `path`
+    is unchanged.
 
     Raises:
-        OSError: the disk is full or the folder is not writable; then `path` is unchanged.
+        OSError: the disk is full or the folder is not writable. `path` is unchanged.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(3)}")
     try:
@@ -48,11 +51,11 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 
 
 def atomic_write_bytes(path: Path, data: bytes | memoryview) -> None:
-    """Replace `path` by `data` as `atomic_write` does."""
+    """Replace the content of the file `path` by `data`, atomically (`atomic_write`)."""
     with atomic_write(path) as file:
         file.write(data)
 
 
 def atomic_write_json(path: Path, value: Any) -> None:
-    """Replace `path` by `value` as readable JSON, as `atomic_write` does."""
+    """Replace the content of the file `path` by `value` as indented JSON, atomically (`atomic_write`)."""
     atomic_write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())

@@ -1,4 +1,4 @@
-"""Registries of named entries. An unknown name raises an error with the known names and the nearest."""
+"""Registries of named entries. Looking up an unknown name raises an error that lists the known names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """A collection of entries of one kind (methods, datasets, attacks, ...), by name.
+    """A collection of entries of one kind, such as methods, datasets or attacks, that are looked up by name.
 
     Example:
         DATASETS: Registry[Dataset] = Registry("dataset")
@@ -21,15 +21,15 @@ class Registry(Generic[T]):
     """
 
     def __init__(self, noun: str) -> None:
-        """Create an empty registry; messages call an entry `noun`, for example "dataset"."""
+        """Create an empty registry. Error messages call an entry `noun`, for example "dataset"."""
         self.noun = noun
         self._entries: dict[str, T] = {}
 
     def add(self, name: str, entry: T) -> T:
-        """Register `entry` under `name` and return it.
+        """Register `entry` under `name` and return the entry.
 
         Raises:
-            ValueError: the name is taken. Not a ConfigError, because this is a mistake in the code.
+            ValueError: the name is taken. This is not a ConfigError, because it is a mistake in the code, not in the input.
         """
         if name in self._entries:
             raise ValueError(f"{self.noun} {name!r} is registered already")
@@ -56,7 +56,13 @@ class Registry(Generic[T]):
 
 
 def unknown_name(noun: str, name: object, known: object) -> str:
-    """Return the message for an unknown name; it lists `known` (an iterable of strings) and the nearest."""
+    """Return the error message for an unknown name. It lists the known names and suggests the most similar one.
+
+    Args:
+        noun: word for the named thing, for example "dataset".
+        name: the unknown name.
+        known: iterable of the known names.
+    """
     names = sorted(str(k) for k in known)  # type: ignore[attr-defined]
     nearest = get_close_matches(str(name), names, n=1)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""

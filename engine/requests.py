@@ -1,7 +1,7 @@
-"""Requests from the page and the command line: launch, stop and resume runs, and read their state. Imports no torch.
+"""Functions by which the dashboard and the command line launch, stop and resume runs and read their state.
 
-A request is a file that the supervisor fulfils; no function here waits for it. A request starts a supervisor if none is alive.
-`status` computes the state of a run from its files on every call.
+Each request writes a file, which the supervisor or the worker acts on later. No function here waits for that. Most requests also
+start a supervisor if none is alive. Imports no torch.
 """
 
 from __future__ import annotations
@@ -39,10 +39,13 @@ _started: list[subprocess.Popen[bytes]] = []
 
 
 def runs_root(path: str | Path | None = None) -> Path:
-    """Return the folder of all runs: `path`, else the environment variable RAMPART_RUNS, else ./runs.
+    """Return the absolute path of the folder of all runs.
+
+    Args:
+        path: the folder; None for the value of the environment variable RAMPART_RUNS or, if that is not set, ./runs.
 
     Raises:
-        RunError: `path` is empty, as an unset variable of a shell leaves it.
+        RunError: `path` is an empty text, for example because the user passed a shell variable that is not set.
     """
     if path == "":
         raise RunError("The runs folder must have a name, got ''; give one (--runs DIR) or leave --runs out.")
@@ -50,7 +53,7 @@ def runs_root(path: str | Path | None = None) -> Path:
 
 
 def status(runs: Path | str, run_id: str) -> RunState:
-    """Return the state of a run, computed now.
+    """Return the current state of a run, computed from its files and processes.
 
     Raises:
         RunError: there is no such run.
@@ -59,7 +62,10 @@ def status(runs: Path | str, run_id: str) -> RunState:
 
 
 def queue(runs: Path | str) -> list[dict[str, Any]]:
-    """Return the queued runs in the order in which they will start: [{"id", "kind", "title", "cause"}]."""
+    """Return the queued runs as [{"id", "kind", "title", "cause"}], in the order in which they will start.
+
+    The cause says what a run waits for.
+    """
     waiting = []
     order = _order(Path(runs))
     for run_id in run_ids(runs):
@@ -74,10 +80,11 @@ def queue(runs: Path | str) -> list[dict[str, Any]]:
 
 
 def check_config(kind: str, config: RunConfig) -> None:
-    """Check a configuration as `submit` does, without launching anything.
+    """Check that a configuration fits its dataset, without launching anything. `submit` makes the same check.
 
     Raises:
-        ConfigError, GenotypeError: the configuration does not fit its dataset.
+        ConfigError: the batch size, the image size or the network size does not fit.
+        GenotypeError: the configuration contains a genotype that is not valid.
     """
     admission.check_config(kind, config)
 
@@ -85,24 +92,27 @@ def check_config(kind: str, config: RunConfig) -> None:
 def submit(runs: Path | str, kind: str, config: RunConfig | Mapping[str, Any], *, method: str | None = None,
            preset: str = "quick", parent: str | None = None, then: Sequence[str] = (), key: str | None = None,
            then_changes: Mapping[str, Mapping[str, Any]] | None = None) -> list[str]:
-    """Launch a run and its followers: check them, write their folders and make sure that a supervisor starts them.
+    """Launch a run and its followers (runs that start one after another when this run has finished).
+
+    Check all of them, write their folders, and make sure that a supervisor is alive to start them.
 
     Args:
         runs: folder of all runs; created if it does not exist.
         kind: "search", "retrain" or "attack".
-        config: a complete configuration, or changes that override the preset's values.
-        method: search method; ignored by the other kinds.
-        preset: preset of the configuration and of its followers.
-        parent: id of the run that this one follows (a search for retrain, a retraining for attack).
+        config: a complete configuration, or values of settings that override the preset's.
+        method: search method; ignored for the other kinds of run.
+        preset: preset of the run and of its followers.
+        parent: id of the run that this run follows (a search for "retrain", a retraining for "attack").
         then: kinds of the followers, for example ("retrain", "attack").
-        key: token of a click; a second request with the same token launches nothing and returns the same ids.
-        then_changes: changed settings of followers, by kind.
+        key: text that identifies the launch, for example one click; None for no identification. A second call with an equal key
+            launches nothing and returns the ids of the first call.
+        then_changes: changed settings of the followers, by kind.
 
     Returns:
         The ids of this run and of its followers, in order.
 
     Raises:
-        ConfigError, DataError, GenotypeError, RunError: the run cannot be launched; nothing was written.
+        ConfigError, DataError, GenotypeError, RunError: the run cannot be launched. No run has been written.
     """
     runs = Path(runs).absolute()
     try:
@@ -124,7 +134,7 @@ def submit(runs: Path | str, kind: str, config: RunConfig | Mapping[str, Any], *
 
 
 def request_stop(runs: Path | str, run_id: str) -> None:
-    """Ask a run to abandon its step, write a checkpoint and exit; remove a queued run from the queue.
+    """Ask a running run to abandon its step, write a checkpoint and exit. A queued run leaves the queue.
 
     Raises:
         RunError: there is no such run, or it is neither queued nor running.
@@ -133,7 +143,9 @@ def request_stop(runs: Path | str, run_id: str) -> None:
 
 
 def force_stop(runs: Path | str, run_id: str) -> None:
-    """Ask the supervisor to kill the process group of a run: the second press of the stop button.
+    """Ask the supervisor to kill the processes of a run at once. A queued run leaves the queue.
+
+    The stop button of the dashboard calls this when it is pressed a second time.
 
     Raises:
         RunError: there is no such run, or it is neither queued nor running.
@@ -145,13 +157,13 @@ def force_stop(runs: Path | str, run_id: str) -> None:
 
 
 def resume(runs: Path | str, run_id: str) -> None:
-    """Ask for a new attempt that continues from the last checkpoint.
+    """Queue a run for a new attempt that continues from the last checkpoint.
 
     Raises:
-        RunError: there is no such run, or it is queued, running or finished.
+        RunError: there is no such run, or it is queued, running or finished, or the disk is nearly full.
     """
     folder, state = _state_for(runs, run_id)
-    if state.status == "failed" and not state.can_resume:  # its files cannot be read; the cause explains why
+    if state.status == "failed" and not state.can_resume:  # the run's files cannot be read, and the cause explains why
         raise RunError(state.cause)
     if not state.can_resume:
         raise RunError(f"Only a stopped or failed run can be resumed, {run_id} is {state.status}; nothing to do.")
@@ -159,28 +171,31 @@ def resume(runs: Path | str, run_id: str) -> None:
     admission.check_disk(folder.runs)
     if state.attempt:
         _ask(folder, "resume", {"after_attempt": state.attempt})
-    # Last, because the run is queued again as soon as they are removed.
+    # The other requests are removed last, because the run is queued again as soon as they are gone.
     folder.request("force").unlink(missing_ok=True)
     folder.request("stop").unlink(missing_ok=True)
     ensure_supervisor(runs)
 
 
 def ensure_supervisor(runs: Path | str) -> None:
-    """Start the supervisor of `runs` as a detached process unless one is alive. Returns at once; safe to call at any time."""
+    """Start a supervisor for the folder `runs` as a detached process, unless one is alive.
+
+    The function does not wait for the process, and it can be called at any time.
+    """
     runs = Path(runs).absolute()
     (runs / "control").mkdir(parents=True, exist_ok=True)
     _started[:] = [process for process in _started if process.poll() is None]
     if is_alive(_supervisor_record(runs)):
         return
     with (runs / "supervisor.log").open("ab") as log:
-        # Two callers may start two supervisors; the file lock ends one of them.
+        # Two callers may start two supervisors at the same time. The one that does not get the file lock exits.
         _started.append(subprocess.Popen(
             [sys.executable, "-m", "engine.run.supervisor", "--runs", str(runs)], stdin=subprocess.DEVNULL, stdout=log,
             stderr=subprocess.STDOUT, start_new_session=True, cwd=Path(__file__).resolve().parents[1]))
 
 
 def supervisor_pid(runs: Path | str) -> int | None:
-    """Return the process id of the living supervisor of `runs`; None if there is none."""
+    """Return the process id of the supervisor of the folder `runs`, or None if no supervisor is alive."""
     record = _supervisor_record(Path(runs))
     return int(record["pid"]) if is_alive(record) else None
 
@@ -188,13 +203,18 @@ def supervisor_pid(runs: Path | str) -> int | None:
 def command_of(kind: str, method: str | None = None, preset: str = "quick", dataset: str = "digits",
                changes: Mapping[str, Any] | None = None, then: Sequence[str] = (), parent: str | None = None,
                runs: Path | str | None = None, then_changes: Mapping[str, Mapping[str, Any]] | None = None) -> str:
-    """Return the shell command that launches exactly the same run and followers.
+    """Return the shell command that launches a run and its followers with the given settings.
 
     Args:
-        kind, method, preset, dataset, then, parent: as in `submit`.
-        changes: settings that differ from the preset's values.
-        runs: folder of all runs; left out of the command if it is `runs` in the checkout.
-        then_changes: changed settings of followers, by kind.
+        kind: "search", "retrain" or "attack".
+        method: search method; None for the other kinds of run.
+        preset: preset of the run and of its followers.
+        dataset: name of the dataset.
+        changes: values of settings that differ from the preset's.
+        then: kinds of the followers, for example ("retrain", "attack").
+        parent: id of the run that this run follows; None if it follows none.
+        runs: folder of all runs. The command does not name it if it is None or the folder `runs` of the checkout.
+        then_changes: changed settings of the followers, by kind.
     """
     words = [kind]
     if kind == "search" and method:
@@ -207,14 +227,14 @@ def command_of(kind: str, method: str | None = None, preset: str = "quick", data
         words += ["--then", ",".join(then)]
     words += [word for follower, own in (then_changes or {}).items() for name, value in own.items()
               for word in _flag(name, value, f"{follower}.")]
-    # The shell may not have the environment variable RAMPART_RUNS.
+    # The folder is named even if it comes from RAMPART_RUNS, because the user's shell may not have that variable.
     if runs is not None and Path(runs).absolute() != ROOT / "runs":
         words += ["--runs", str(runs)]
     return f"{program()} {shlex.join(words)}"
 
 
 def changes_of(kind: str, method: str | None, preset: str, config: RunConfig) -> dict[str, Any]:
-    """Return the settings whose values differ from the preset's, by name."""
+    """Return the values of the settings in `config` that differ from the preset's, by the name of the setting."""
     reference = preset_values(kind, method, config.dataset, preset)
     return {name: value for name, value in config.model_dump().items()
             if name in reference and value != reference[name]}
@@ -237,7 +257,11 @@ def _state_for(runs: Path | str, run_id: str) -> tuple[RunFolder, RunState]:
 
 
 def _ask_to_stop(runs: Path | str, run_id: str) -> tuple[RunFolder, RunState]:
-    """Write a stop request; return the run's folder and its previous state. Raises RunError if there is nothing to stop."""
+    """Write a stop request for a run, and return the run's folder and the state before the request.
+
+    Raises:
+        RunError: there is no such run, or it is neither queued nor running.
+    """
     folder, state = _state_for(runs, run_id)
     if not state.can_stop:
         raise RunError(f"Only a queued or running run can be stopped, {run_id} is {state.status}; nothing to do.")
@@ -260,7 +284,10 @@ def _ask(folder: RunFolder, name: str, content: dict[str, Any]) -> None:
 
 
 def _order(runs: Path) -> list[str]:
-    """Return the ids in the order in which the supervisor will start them; none if its list cannot be read."""
+    """Return the ids of queued runs in the order in which the supervisor will start them, as listed in queue.json.
+
+    The list is empty if queue.json does not exist or cannot be read.
+    """
     try:
         order = (read_json(runs / "queue.json") or {}).get("order")
     except RunError:
@@ -277,7 +304,10 @@ def _supervisor_record(runs: Path) -> dict[str, Any]:
 
 def _check(runs: Path, kind: str, config: RunConfig | Mapping[str, Any], method: str | None, preset: str, parent: str | None,
            then: Sequence[str], then_changes: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, RunConfig]]:
-    """Return the validated (kind, configuration) of the run and of each follower."""
+    """Check a launch, and return (kind, validated configuration) of the run and of each follower.
+
+    The arguments are those of `submit`.
+    """
     cls = config_class(kind, method)
     if preset not in PRESETS:
         raise ConfigError(unknown_name("preset", preset, PRESETS))
@@ -296,7 +326,16 @@ def _check(runs: Path, kind: str, config: RunConfig | Mapping[str, Any], method:
 
 def _records(runs: Path, configs: Sequence[tuple[str, RunConfig]], method: str | None, preset: str, parent: str | None,
              then_changes: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the run.json of each run of the chain."""
+    """Return the content of run.json for each run of a chain, which is a run and its followers.
+
+    Args:
+        runs: folder of all runs.
+        configs: (kind, configuration) of each run, in order.
+        method: search method of the first run; None if it is not a search.
+        preset: preset of all runs.
+        parent: id of the run that the first run follows; None if it follows none.
+        then_changes: changed settings of the followers, by kind.
+    """
     created, origin = time.time(), provenance.describe()
     above = RunFolder(runs, parent).read_run() if parent else None
     then = tuple(kind for kind, _ in configs[1:])
@@ -316,7 +355,7 @@ def _records(runs: Path, configs: Sequence[tuple[str, RunConfig]], method: str |
             "schema": SCHEMA, "id": free_id(runs, name if kind == "search" else kind, config.dataset, created), "kind": kind,
             "method": name, "preset": preset, "title": title, "config": config.model_dump(mode="json"), "parent": parent_id,
             "children_of_chain": [],
-            # Offset by position, so that sorting by time keeps the order of the chain.
+            # The times differ by a millisecond, so that sorting by time keeps the order of the chain.
             "created": created + position * 1e-3, "command": command, **origin})
     for position, record in enumerate(records):
         record["children_of_chain"] = [later["id"] for later in records[position + 1:]]
@@ -337,11 +376,17 @@ def _name_and_title(runs: Path, kind: str, config: RunConfig, method: str | None
 
 
 def _publish(runs: Path, records: Sequence[Mapping[str, Any]], key: str | None) -> list[str]:
-    """Write each folder under a temporary name and rename it. If the token was used before, return its ids instead.
+    """Write the folders of all runs of a chain, and return their ids. Each folder is written under a temporary name first.
+
+    Args:
+        runs: folder of all runs.
+        records: content of run.json for each run.
+        key: token that identifies the launch; None for no token. If an earlier launch used the token, nothing is written, and
+            the ids of that launch are returned.
 
     Raises:
-        FileExistsError: a run has one of the ids; no folder remains.
-        RunError: the folders cannot be written; no folder remains.
+        FileExistsError: another run already has one of the ids. None of the new folders remains.
+        RunError: the folders cannot be written. None of the new folders remains.
     """
     ids = [check_id(record["id"]) for record in records]
     drafts: list[Path] = []
@@ -358,7 +403,7 @@ def _publish(runs: Path, records: Sequence[Mapping[str, Any]], key: str | None) 
             if earlier is not None:
                 return earlier
             claimed = True
-        # The first run last: its followers cannot start before it exists, so the whole chain can still be removed.
+        # The first run is renamed last. No follower can start before it exists, so the whole chain can be removed on an error.
         for draft, run_id in reversed([*zip(drafts, ids)]):
             draft.rename(runs / run_id)
             published.append(runs / run_id)
@@ -367,7 +412,7 @@ def _publish(runs: Path, records: Sequence[Mapping[str, Any]], key: str | None) 
     except OSError as problem:
         for folder in published:
             shutil.rmtree(folder, ignore_errors=True)
-        if claimed and key is not None:  # otherwise the token would keep these ids
+        if claimed and key is not None:  # frees the token, so that it does not return the ids of runs that do not exist
             _key_file(runs, key).unlink(missing_ok=True)
         if problem.errno in (errno.EEXIST, errno.ENOTEMPTY):  # a rename never replaces the folder of a run
             raise FileExistsError(problem.errno, problem.strerror) from None
@@ -379,12 +424,19 @@ def _publish(runs: Path, records: Sequence[Mapping[str, Any]], key: str | None) 
 
 
 def _key_file(runs: Path, key: str) -> Path:
-    """Return the path of the file with the ids that a token launched."""
+    """Return the path of the file that stores the ids of the runs launched with `key`, a token that identifies a launch."""
     return runs / "control" / "keys" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
 
 
 def _claim(runs: Path, key: str, ids: list[str]) -> list[str] | None:
-    """Claim the token for `ids`, or return the ids of an earlier request with this token."""
+    """Store `ids` as the runs launched with `key`, a token that identifies a launch, unless an earlier launch has used it.
+
+    Returns:
+        None if the token is new, and the ids of the earlier launch if it is not.
+
+    Raises:
+        RunError: the token was used, but the runs of that launch do not exist.
+    """
     path = _key_file(runs, key)
     path.parent.mkdir(parents=True, exist_ok=True)
     mine = path.parent / f".{secrets.token_hex(8)}"
@@ -401,7 +453,7 @@ def _claim(runs: Path, key: str, ids: list[str]) -> list[str] | None:
                 if earlier and all(RunFolder(runs, run_id).exists() for run_id in earlier):
                     return list(earlier)
                 time.sleep(0.02)
-            path.unlink(missing_ok=True)  # its owner died before it wrote the folders
+            path.unlink(missing_ok=True)  # the process that claimed the token died before it wrote the folders
         raise RunError(f"The launch token {key!r} was used, but its runs are not in {runs}; click Launch again.")
     finally:
         mine.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""The command line: parse, call the function of `engine.api` that a script would call, print the result.
+"""The command line. Each verb parses its options, calls the function of `engine.api` that a script would call, and prints.
 
-A refused request is one sentence on stderr and exit code 2; a failed run is exit code 1.
+If a request is refused, the command prints one sentence to stderr and exits with code 2. If a run fails, the exit code is 1.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Options of the verbs that launch a run: every setting of the configuration class is one, with the preset's value as default.
+"""Command-line options of the verbs that launch a run (search, retrain and attack).
 
-Values are read as text. The configuration class decides what is allowed, so that command line, form and run.json answer a wrong
-value with the same sentence.
+Every setting of the configuration class is an option, and its default is the value of the preset. Options are read as text, and
+the configuration class checks the values. So the command line, the form and run.json reject a wrong value with the same sentence.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from engine.run.chain import kinds_after
 from engine.run.folder import RunFolder
 from engine.search.methods.registry import METHODS
 
-# DARTS's and E2RNAS's released training, which is not adversarial, where it differs from ARNAS's.
+# Options that give the released training of DARTS and E2RNAS, which is not adversarial, instead of the training of ARNAS.
 STANDARD_TRAINING = ("--preset paper --training natural --channels 36 --epochs 600 --batch-size 96 --learning-rate 0.025 "
                      "--schedule cosine --weight-decay 0.0003 --drop-path 0.2 --normalise")
-LONGEST_CHOICES = 70  # characters that fit beside the name of the option
+LONGEST_CHOICES = 70  # number of characters that fit on the line after the name of the option
 TEXTS = {"search": "Search for an architecture.",
          "retrain": f"Train a network from scratch. The standard training of DARTS and E2RNAS: {STANDARD_TRAINING}.",
          "attack": "Attack a retrained network on the test split."}
@@ -39,13 +39,13 @@ TEXTS = {"search": "Search for an architecture.",
 
 @dataclass(frozen=True)
 class RunRequest(Configuration):
-    """A configuration together with the options that no configuration file has.
+    """The parsed command line of a launch: a configuration, and options that a configuration file does not have.
 
     Attributes:
-        parent: id of the run to follow.
-        runs: folder of all runs; None for the default.
-        wait: stay until the chain is over.
-        json: print results as JSON.
+        parent: id of the run that the launched run follows; None if it follows none.
+        runs: folder of all runs; None for the default folder.
+        wait: True if the command is to wait until all launched runs are over.
+        json: True if the command is to print JSON.
     """
 
     parent: str | None = None
@@ -55,19 +55,23 @@ class RunRequest(Configuration):
 
 
 class RunParser(Parser):
-    """Parser of a verb that launches a run."""
+    """An argument parser for a verb that launches a run."""
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"The options must each be a known name and its value ({message}); see `{self.prog} --help`.")
 
 
 def parse(kind: str, arguments: Sequence[str]) -> RunRequest:
-    """Read the arguments after `rampart search|retrain|attack`. Options override the `--config` file.
+    """Parse the command line of `rampart search`, `retrain` or `attack`. Options override the file given by `--config`.
+
+    Args:
+        kind: the verb, which is the kind of run.
+        arguments: the words after the verb.
 
     Raises:
-        ConfigError: an unknown option, method, dataset or preset, a missing or invalid value, or an invalid file.
-        RunError: the parent does not exist.
-        SystemExit: help was printed.
+        ConfigError: an option, method, dataset or preset is unknown, a value is missing or not valid, or the file is not valid.
+        RunError: the parent run does not exist.
+        SystemExit: help has been printed.
     """
     early = {name: values[0] for name, values in vars(_general(kind).parse_known_args(arguments)[0]).items() if values}
     file = _file(kind, early["config"]) if "config" in early else None
@@ -88,7 +92,11 @@ def parse(kind: str, arguments: Sequence[str]) -> RunRequest:
 
 
 def _file(kind: str, path: str) -> Configuration:
-    """Return the configuration in a file. Raises ConfigError: it cannot be read, or is of another kind of run."""
+    """Return the configuration in the file of `--config`.
+
+    Raises:
+        ConfigError: the file cannot be read, is not valid, or is for another kind of run.
+    """
     try:
         configuration = from_text(Path(path).read_bytes())
     except OSError as problem:
@@ -105,10 +113,10 @@ def _dataset_of_parent(parent: str | None, runs: str | None) -> str:
 
 
 def _given(parser: Parser, arguments: Sequence[str]) -> dict[str, Any]:
-    """Return the value of every option that was given, by its name with underscores.
+    """Return the value of every given option, by the option's name with underscores.
 
     Raises:
-        ConfigError: an unknown option, or one that was given twice.
+        ConfigError: an option is unknown or given twice.
     """
     options, unknown = parser.parse_known_args(arguments)
     for word in unknown:
@@ -125,14 +133,24 @@ def _given(parser: Parser, arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def _alike(name: str, options: list[str]) -> list[str]:
-    """Return the options to offer in place of an unknown one: those of a follower only where the name begins with its kind."""
+    """Return the options that an error message suggests in place of the unknown option `name`.
+
+    If the name begins with the kind of a follower, as in "--retrain.epoch", they are that follower's options. If not, they are
+    the options of the run itself.
+    """
     kind, dot, _ = name.partition(".")
     of_follower = [one for one in options if dot and one.startswith(f"{kind}.")]
     return of_follower or [one for one in options if "." not in one]
 
 
 def _settings(cls: type[RunConfig], given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the values of the settings among the given options."""
+    """Return the values of the given options that are settings of the class `cls`, by the name of the setting.
+
+    Args:
+        cls: configuration class.
+        given: values of all given options.
+        prefix: start of the option names, for example "retrain." for the settings of a follower.
+    """
     return {name: _value(info, given[f"{prefix}{name}"]) for name, info in _settings_of(cls) if f"{prefix}{name}" in given}
 
 
@@ -143,7 +161,10 @@ def _value(info: FieldInfo, given: bool | str | list[str]) -> Any:
 
 
 def _general(kind: str) -> RunParser:
-    """Return a parser of the options that are no settings; the settings and their defaults depend on some of these."""
+    """Return a parser for the options that are not settings, such as the method, the dataset and the preset.
+
+    These are parsed first, because the settings and their defaults depend on them.
+    """
     parser = RunParser(kind, add_help=False)
     group = parser.add_argument_group("What to run")
 
@@ -168,7 +189,7 @@ def _general(kind: str) -> RunParser:
 
 
 def _parser(kind: str, method: str | None, dataset: str, preset: str) -> RunParser:
-    """Return the parser of all options: the general ones, the settings by group, and those of the runs that may follow."""
+    """Return a parser for all options: the general ones, the run's settings by group, and the settings of possible followers."""
     values = preset_values(kind, method, dataset, preset)
     chosen = f"{METHODS[method].title}, preset {preset}" if method else f"preset {preset}"
     parser = RunParser(kind, f"{TEXTS[kind]} Numbers may be fractions like 8/255; None clears an optional setting. "
@@ -181,18 +202,26 @@ def _parser(kind: str, method: str | None, dataset: str, preset: str) -> RunPars
             groups[title] = parser.add_argument_group(title).add_argument
         _add_setting(groups[title], "", name, info, _help(info, values[name]))
     for follower in kinds_after(kind):
-        for name, info in _settings_of(config_class(follower)):  # not in the help, which would be three times as long
+        for name, info in _settings_of(config_class(follower)):  # hidden in the help, which would become three times as long
             _add_setting(parser.add_argument, f"{follower}.", name, info, argparse.SUPPRESS)
     return parser
 
 
 def _settings_of(cls: type[RunConfig]) -> list[tuple[str, FieldInfo]]:
-    """Return the settings that are options by themselves: all but the dataset."""
+    """Return (name, field) of every setting of a configuration class except `dataset`, which is a general option."""
     return [(name, info) for name, info in cls.model_fields.items() if name != "dataset"]
 
 
 def _add_setting(add: Callable[..., object], prefix: str, name: str, info: FieldInfo, text: str) -> None:
-    """Add the option of one setting. prefix: "retrain." for the setting of a retraining that follows."""
+    """Add the option for one setting to a parser.
+
+    Args:
+        add: the method `add_argument` of the parser or of a group of options.
+        prefix: "" for a setting of the run itself, "retrain." for a setting of a retraining that follows.
+        name: name of the setting.
+        info: field of the setting.
+        text: help text.
+    """
     flag, dest = name.replace("_", "-"), f"{prefix}{name}"
     if info.annotation is bool:
         add(f"--{prefix}{flag}", f"--{prefix}no-{flag}", dest=dest, action=Switch, help=text)
@@ -202,7 +231,10 @@ def _add_setting(add: Callable[..., object], prefix: str, name: str, info: Field
 
 
 def _help(info: FieldInfo, value: Any) -> str:
-    """Return meaning, choices, source and default of a setting. argparse formats the text, hence the doubled percent signs."""
+    """Return the help text of a setting: its meaning, choices, source and default.
+
+    Percent signs are doubled, because argparse applies `%` formatting to the text.
+    """
     if isinstance(value, bool):
         words = "on" if value else "off"
     else:
@@ -213,7 +245,10 @@ def _help(info: FieldInfo, value: Any) -> str:
 
 
 def _metavar(info: FieldInfo) -> str:
-    """Return the choices of a setting if they fit on a line, else the kind of its value."""
+    """Return the placeholder for a setting's value in the help.
+
+    It lists the choices of the setting if they fit on a line. If not, it is NAME, INT, NUMBER or TEXT.
+    """
     if choices := _choices_of(info):
         return _choices(choices) if len(_choices(choices)) <= LONGEST_CHOICES else "NAME"
     types = {info.annotation, *typing.get_args(info.annotation)}
@@ -221,7 +256,10 @@ def _metavar(info: FieldInfo) -> str:
 
 
 def _choices_of(info: FieldInfo) -> list[str]:
-    """Return the names that a setting, or each of its values, can have; none if it is not a choice."""
+    """Return the names from which a setting's value is chosen. The list is empty if the setting is not a choice.
+
+    If the setting holds several values, the names apply to each of them.
+    """
     parts = typing.get_args(info.annotation)
     if typing.get_origin(info.annotation) is tuple:
         parts = typing.get_args(parts[0])

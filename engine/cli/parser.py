@@ -1,4 +1,4 @@
-"""argparse with our sentences for errors and our layout for help. Every verb uses it."""
+"""Subclasses of argparse's classes, with the error messages and the help layout that all verbs of the command line use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WIDEST = 100
 
 
 class Layout(argparse.HelpFormatter):
-    """Help of at most 100 columns that never breaks an option at its hyphens, so that it can be copied."""
+    """A help formatter of at most 100 columns that never breaks lines at hyphens, so that options can be copied."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=26, width=min(WIDEST, shutil.get_terminal_size().columns - 2))
@@ -26,7 +26,7 @@ class Layout(argparse.HelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse for one verb, which raises ConfigError where argparse would print its usage and exit."""
+    """An argument parser for one verb. For wrong arguments, it raises ConfigError instead of printing its usage and exiting."""
 
     def __init__(self, verb: str, text: str = "", **options: Any) -> None:
         super().__init__(prog=f"rampart {verb}", description=text, allow_abbrev=False, formatter_class=Layout, **options)
@@ -36,7 +36,10 @@ class Parser(argparse.ArgumentParser):
 
 
 class Switch(argparse.Action):
-    """An option without a value and its negation, such as --flip and --no-flip: appends True or False."""
+    """An argparse action for an option without a value and its negation, such as --flip and --no-flip.
+
+    Each occurrence appends True or False to the list of the option's values.
+    """
 
     def __init__(self, option_strings: list[str], dest: str, **options: Any) -> None:
         super().__init__(option_strings, dest, nargs=0, **options)

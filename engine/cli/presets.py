@@ -1,4 +1,7 @@
-"""The presets side by side as text: a table for each kind of run and method, at most 100 columns wide."""
+"""The output of `rampart presets`, which compares the presets in one table per kind of run and search method.
+
+The tables are at most 100 columns wide.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,10 @@ def presets_text(settings: Sequence[Setting]) -> str:
 
 
 def row_of(setting: Setting) -> tuple[str, ...]:
-    """Return one line: the setting, its value in each preset, starred where it is not the published one, and the source."""
+    """Return the table row of a setting: its name, its value in each preset, and the source of the published value.
+
+    A star follows each value that is not the published one.
+    """
     pixels = is_pixels(config_class(setting.kind, setting.method).model_fields[setting.field])
     values = [value_text(setting.values[name], pixels) + "*" * (setting.values[name] != setting.published) for name in SHOWN]
     source = setting.source
@@ -41,7 +47,12 @@ def row_of(setting: Setting) -> tuple[str, ...]:
 
 
 def value_text(value: Any, pixels: bool) -> str:
-    """Return a value as people read it; a dash for an empty one."""
+    """Format the value of a setting for the table. An empty value becomes a dash.
+
+    Args:
+        value: the value.
+        pixels: True if the setting is in pixel space, so that a text like "8/255" is shown.
+    """
     if value is None or value == "":
         return "-"
     if isinstance(value, bool):
@@ -52,7 +63,10 @@ def value_text(value: Any, pixels: bool) -> str:
 
 
 def wrapped_table(rows: Sequence[Sequence[str]]) -> str:
-    """Return left-aligned columns, two spaces apart. Long cells wrap; the last column takes the rest of the width."""
+    """Format rows as a table with left-aligned columns, two spaces apart. Long cells wrap.
+
+    The last column takes the rest of the `WIDTH` characters.
+    """
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     widths[1:-1] = [min(width, WIDEST_VALUE) for width in widths[1:-1]]
     widths[-1] = WIDTH - sum(widths[:-1]) - 2 * (len(widths) - 1)

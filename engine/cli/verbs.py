@@ -1,4 +1,4 @@
-"""The verbs of the command line: one function each, and the table that names them."""
+"""The verbs of the command line, one function for each, and the table `VERBS` that maps names to functions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,15 @@ from engine.registry import unknown_name
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return the exit code: 0 done, 1 a run failed, 2 refused with a sentence on stderr."""
+    """Run one command of the command line.
+
+    Args:
+        arguments: words after `rampart`; None for the arguments of this process.
+
+    Returns:
+        Exit code: 0 if the command succeeded, 1 if a run failed or the doctor found a problem, 2 if the command was refused
+        with a sentence on stderr. An interrupted wait gives 130.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if not arguments or arguments[0] in ("-h", "--help"):
@@ -41,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RampartError as problem:
         print(problem, file=sys.stderr)
         return 2
-    except BrokenPipeError:  # `| head` has closed its end
+    except BrokenPipeError:  # the reader of the pipe, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as problem:  # a folder that cannot be written, or a full disk
@@ -52,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def usage() -> str:
-    """Return the help of the command line: all verbs, one line each."""
+    """Return the help text of the command line, with one line for each verb."""
     lines = [f"  {name:<12}{verb.text}" for name, verb in VERBS.items()]
     return "\n".join(["usage: rampart VERB [options]", "", *lines, "", "`rampart VERB --help` lists the options of a verb."])
 
@@ -65,7 +73,7 @@ def _parser(verb: str) -> Parser:
 
 
 def _ui(verb: str, arguments: list[str]) -> int:
-    # By its path: a folder called `app` in the working folder must not be taken for it.
+    # The dashboard is started by its path, because the working folder may contain another folder called `app`.
     os.execv(sys.executable, [sys.executable, str(ROOT / "app"), *arguments])
 
 
@@ -192,7 +200,13 @@ def _export(verb: str, arguments: list[str]) -> int:
 
 
 def _add_arrangement(parser: Parser, default_text: str, default: str | None = None) -> None:
-    """Add the options for the positions and widths of the cells."""
+    """Add the options --placement and --width-ratio, which set the positions and the widths of the cells.
+
+    Args:
+        parser: parser to which the options are added.
+        default_text: description of the default, for the help.
+        default: value if the option is not given.
+    """
     parser.add_argument("--placement", choices=list(RULES), default=default,
                         help=f"position rule of the cells (default: {default_text})")
     parser.add_argument("--width-ratio", metavar="A:B:C", default=default,
@@ -308,7 +322,12 @@ def _dataset(verb: str, arguments: list[str]) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Verb:
-    """A verb: its function, and one line of help."""
+    """A verb of the command line.
+
+    Attributes:
+        call: function that runs the verb, given its name and the words after it. Returns the exit code.
+        text: one line of help.
+    """
 
     call: Callable[[str, list[str]], int]
     text: str
@@ -336,7 +355,7 @@ VERBS: dict[str, Verb] = {
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as text: left-aligned columns, two spaces apart."""
+    """Format rows as a table with left-aligned columns, two spaces apart."""
     if not rows:
         return ""
     widths = [max(len(str(row[column])) for row in rows) for column in range(len(rows[0]))]
@@ -348,7 +367,7 @@ def _percent(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return a cell of a table as a JSON value: None for NaN."""
+    """Convert a cell of a pandas table to a value that JSON can store. NaN becomes None."""
     if isinstance(value, float) and math.isnan(value):
         return None
     return value.item() if hasattr(value, "item") else value

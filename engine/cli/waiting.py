@@ -1,4 +1,4 @@
-"""Progress of `--wait`, with a bar for each run and the attack table at the end, and of `dataset fetch`."""
+"""Progress bars of the command line: for runs that `--wait` waits for, and for downloads of `dataset fetch`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,19 @@ from engine.run.folder import RunFolder
 
 
 class Bars:
-    """Progress bars fed by events. They move in place on a terminal; a log gets a line every few seconds."""
+    """Progress bars of several runs, driven by the runs' events.
+
+    On a terminal, the bars move in place. If the output goes to a file, a line is printed at most every 10 seconds.
+    """
 
     def __init__(self, runs: Path, ids: Sequence[str], quiet: bool) -> None:
-        """quiet: collect the results without drawing bars."""
+        """Create one bar for each run.
+
+        Args:
+            runs: folder of all runs.
+            ids: ids of the runs.
+            quiet: True to collect the results of attacks without drawing bars.
+        """
         self.results: dict[str, list[dict[str, Any]]] = {run_id: [] for run_id in ids}
         kinds = {run_id: str(RunFolder(runs, run_id).read_run()["kind"]) for run_id in ids}
         width = max(map(len, kinds.values()))
@@ -31,7 +40,14 @@ class Bars:
                      for place, (run_id, kind) in enumerate(kinds.items())}
 
     def on_event(self, run_id: str, event: dict[str, Any]) -> None:
-        """Draw one line of a run's events.jsonl; pass over lines that are no valid event, as the run log does."""
+        """Update the bar or the results of a run by one event.
+
+        An invalid event is ignored.
+
+        Args:
+            run_id: id of the run.
+            event: JSON object of a line of the run's events.jsonl.
+        """
         try:
             read(event)
         except RunLogError:
@@ -50,14 +66,23 @@ class Bars:
             self.results[run_id] = [row for row in self.results[run_id] if row["step"] <= event["from_step"]]
 
     def close(self) -> None:
-        """Leave the bars on the screen as they are."""
+        """Close the bars, which stay on the screen in their last state."""
         for bar in self.bars.values():
             bar.refresh()
             bar.close()
 
 
 def wait(ids: Sequence[str], runs: Path, as_json: bool) -> int:
-    """Wait for the chain and print how it ended. Return 0 if every run finished, 130 if interrupted, else 1."""
+    """Wait until all runs of a chain have ended, and print their status and the results of attacks.
+
+    Args:
+        ids: ids of the runs, parents first.
+        runs: folder of all runs.
+        as_json: True to print JSON instead of progress bars and text.
+
+    Returns:
+        Exit code: 0 if every run finished, 1 if not, 130 if the user interrupted the wait.
+    """
     bars = Bars(runs, ids, as_json)
     try:
         states = api.wait(ids, runs=runs, on_event=bars.on_event)
@@ -80,7 +105,17 @@ def wait(ids: Sequence[str], runs: Path, as_json: bool) -> int:
 
 
 def fetched(name: str, source: str | None, side: int | None, as_json: bool) -> int:
-    """Fetch a dataset with a progress line per file and print its size. Return 0, or 130 if interrupted."""
+    """Download and prepare a dataset with one progress bar per file, and print its number of images.
+
+    Args:
+        name: name of the dataset.
+        source: folder of the official files, or of one folder of images per class; None to download.
+        side: height and width in pixels to which the images of an image folder are scaled; None for the default.
+        as_json: True to print JSON instead of progress bars and text.
+
+    Returns:
+        Exit code: 0, or 130 if the user interrupted the download.
+    """
     bars: dict[str, tqdm] = {}
     slow = {} if sys.stderr.isatty() else {"mininterval": 10.0, "maxinterval": 60.0}
 

@@ -1,7 +1,8 @@
-"""Settings of the three run kinds as pydantic classes: defaults, bounds, help and source in one place.
+"""Settings of the three kinds of run (search, retraining and attack) as pydantic classes.
 
-Forms, command-line flags and `run.json` are derived from these classes. A field with a source has the published value as its
-default; `engine.configuring` overrides the defaults by the values of datasets and presets. Imports no torch.
+A class declares the default, bounds, help text and source of each setting. Forms, command-line flags and `run.json` are derived
+from these classes. If a setting names a source, its default is the published value. `engine.configuring` replaces defaults by
+the values of datasets and presets. Imports no torch.
 """
 
 from engine.config.attack import AttackConfig

@@ -1,4 +1,4 @@
-"""Settings of an attack run."""
+"""Settings of an attack run, which evaluates a retrained network on the test split."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from engine.config.run import RunConfig
 
 
 class AttackConfig(RunConfig):
-    """Settings of the evaluation of a retrained network on the test split."""
+    """Settings of a run that attacks a retrained network on the test split and measures its accuracy."""
 
     checkpoint: Literal["best", "last"] = setting(
         "best", "Differs when last: selects the epoch whose network is attacked. best: the epoch with the highest accuracy under "
@@ -33,5 +33,5 @@ class AttackConfig(RunConfig):
     }
 
     def deviations(self) -> list[str]:
-        """Return "last checkpoint" if the run attacks the network of the last epoch."""
+        """Return phrases for the name of the run, with "last checkpoint" if the run attacks the network of the last epoch."""
         return ["last checkpoint"] if self.checkpoint == "last" else []

@@ -1,4 +1,7 @@
-"""The fields of a configuration: a setting with its bounds, help, source and unit, and settings that several classes share."""
+"""Functions that declare the settings of a configuration class, with default, bounds, help text, source and unit.
+
+Settings that several configuration classes share are here as well.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from engine.architecture.placement import RULES, PlacementName, width_ratio_text
 
 
 def parse_pixels(value: Any) -> Any:
-    """Parse "8/255" as a float in pixel space, 0..1; return anything else unchanged for pydantic."""
+    """Convert a text such as "8/255" or "0.03" to a float. Return any other value unchanged, so that pydantic checks it."""
     if isinstance(value, str):
         try:
             return float(Fraction(value.replace(" ", "")))
@@ -24,7 +27,10 @@ def parse_pixels(value: Any) -> Any:
 
 
 def pixels_text(value: float) -> str:
-    """Format a value in pixel space: "8/255" for a whole number of grey levels, else six digits. Inverse of `parse_pixels`."""
+    """Format a value in pixel space (0..1) as text that `parse_pixels` reads.
+
+    A whole number of grey levels gives a text like "8/255", and any other value gives a number with six digits.
+    """
     levels = round(value * 255)
     return f"{levels}/255" if 0 < levels < 255 and abs(levels - value * 255) < 1e-6 else f"{value:.6g}"
 
@@ -33,23 +39,23 @@ Pixels = Annotated[float, BeforeValidator(parse_pixels), Field(ge=0, le=1)]
 
 
 def is_pixels(info: FieldInfo) -> bool:
-    """Return True if a field is a value in pixel space (0..1) that may be written "8/255"."""
+    """Return True if a field holds a value in pixel space (0..1), which users may write as "8/255"."""
     return any(isinstance(part, BeforeValidator) for part in info.metadata)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """The facts about a setting in addition to its type and bounds.
+    """Facts about a setting that its type and bounds do not contain.
 
     Attributes:
-        group: heading of the setting in forms.
-        source: paper or code that the default comes from; "" for our own default.
-        unit: unit of the value, for example "pixels"; "" for none.
+        group: heading under which forms show the setting.
+        source: paper or code from which the default comes; "" if the default is our own.
+        unit: unit of the value, for example "pixels"; "" if the value has no unit.
         empty: meaning of an empty field, for example "all"; "" if the field cannot be empty.
-        step: step of the plus and minus buttons in forms.
-        deviation: words for the name of a run whose value is not the published one, for example "lambda {value}"; "" if the
-            value does not change the mathematics or `RunConfig.deviations` words it.
-        titles: names of the choices on a page, if those in files are too short.
+        step: amount by which the plus and minus buttons of a form change the value.
+        deviation: phrase for the name of a run whose value is not the published one, for example "lambda {value}". It is "" if
+            the value does not change the mathematics, or if `RunConfig.deviations` returns the phrase.
+        titles: names of the choices on pages, by their names in files. Empty if pages show the names in files.
     """
 
     group: str
@@ -63,14 +69,14 @@ class Setting:
 
 def setting(default: Any, text: str, *, group: str, source: str = "", unit: str = "", empty: str = "", step: int = 1,
             deviation: str = "", titles: Mapping[str, str] | None = None, **bounds: Any) -> Any:
-    """Return a pydantic field with everything that forms, flags and the documentation show.
+    """Return a pydantic field with all facts about a setting that forms, command-line flags and the documentation show.
 
     Args:
-        default: the published value if there is one.
-        text: help in one or two sentences; the meaning of an empty field is appended. The text of a setting that can leave the
-            published mathematics begins with "Differs" and the condition.
-        group, source, unit, empty, step, deviation, titles: as in `Setting`.
-        bounds: ge, gt, le, lt, multiple_of, pattern for pydantic.
+        default: the published value, or our own default if nothing is published.
+        text: help text of one or two sentences, to which the meaning of an empty field is appended. If the setting can change
+            the published mathematics, the text begins with "Differs" and the condition.
+        group, source, unit, empty, step, deviation, titles: attributes of `Setting`.
+        bounds: pydantic's constraints ge, gt, le, lt, multiple_of and pattern.
     """
     facts = Setting(group, source, unit, empty, step, deviation, dict(titles or {}))
     description = f"{text} Empty: {empty}." if empty else text
@@ -78,12 +84,15 @@ def setting(default: Any, text: str, *, group: str, source: str = "", unit: str 
 
 
 def setting_of(info: FieldInfo) -> Setting:
-    """Return the facts that `setting` stored in a field."""
+    """Return the facts about a setting that the function `setting` has stored in its field."""
     return Setting(**cast(dict[str, Any], info.json_schema_extra))
 
 
 def value_words(info: FieldInfo, value: Any) -> str:
-    """Format a value for names and tables: "8/255" in pixel space, else up to six digits."""
+    """Format the value of a setting for names and tables.
+
+    A float gets up to six digits. In a setting in pixel space, a whole number of grey levels becomes a text like "8/255".
+    """
     if isinstance(value, float):
         return pixels_text(value) if is_pixels(info) else f"{value:.6g}"
     return str(value)
@@ -95,14 +104,28 @@ THIRDS = "; ".join(f"{name}: {', '.join(' and '.join(kinds) for kinds in rule.th
 
 
 def placement_setting(default: PlacementName, source: str, note: str = "", group: str = "Supernet") -> Any:
-    """Return the setting `placement` of a method published with the rule `default`; `note` is appended to the help."""
+    """Return the field of the setting `placement`, the rule by which the cell kinds are placed in the network.
+
+    Args:
+        default: the rule with which the method was published.
+        source: paper or code in which it was published.
+        note: sentence that is appended to the help text.
+        group: heading under which forms show the setting.
+    """
     return setting(
         default, f"Differs unless {default}: sets the cell kinds before the first reduction, between the two and after the "
         f"second. {THIRDS}.{' ' + note if note else ''}", group=group, source=source, titles=PLACEMENT_TITLES)
 
 
 def width_ratio_setting(default: str, source: str, note: str = "", group: str = "Supernet") -> Any:
-    """Return the setting `width_ratio` of a method published with `default`; `note` is appended to the help."""
+    """Return the field of the setting `width_ratio`, the relative widths of cells before, between and after the reductions.
+
+    Args:
+        default: the ratio with which the method was published, for example "1:2:4".
+        source: paper or code in which it was published.
+        note: sentence that is appended to the help text.
+        group: heading under which forms show the setting.
+    """
     return setting(
         default, f"Differs unless {default}: widths of the cells before the first reduction, between the two and after the "
         f"second, in units of channels. Three whole numbers from 1 to 16, the first of them 1. Use 1:1:1 for equal widths."
@@ -110,7 +133,12 @@ def width_ratio_setting(default: str, source: str, note: str = "", group: str = 
 
 
 def normalisation(default: bool, source: str) -> Any:
-    """Return the setting `normalise` of a class whose published code normalises images (True) or leaves them in 0..1."""
+    """Return the field of the setting `normalise`, which normalises images by mean and standard deviation per channel.
+
+    Args:
+        default: True if the published code normalises images, False if it leaves them in 0..1.
+        source: the published code.
+    """
     return setting(
         default, f"Differs when {'off' if default else 'on'}: normalises images inside the network, by the mean and standard "
         "deviation of each channel. The numbers are the published ones for CIFAR-10, CIFAR-100 and SVHN, else those of the "
@@ -118,5 +146,5 @@ def normalisation(default: bool, source: str) -> Any:
 
 
 def in_sentence(title: str) -> str:
-    """Return a title with a lower-case first letter, for use within a sentence: "robust cells first"."""
+    """Return a title with a lower-case first letter, for use within a sentence, for example "robust cells first"."""
     return title[:1].lower() + title[1:]

@@ -1,4 +1,4 @@
-"""Settings of a retraining."""
+"""Settings of a retraining, which trains a network from scratch."""
 
 from __future__ import annotations
 
@@ -26,15 +26,18 @@ from engine.errors import ConfigError, shortened
 
 
 def milestone_epochs(text: str, epochs: int) -> list[int]:
-    """Return the epochs, counted from 0, at whose start the schedule `step` divides the learning rate by 10.
+    """Return the milestones of the learning rate schedule `step`, which divides the rate by 10 at each milestone.
+
+    A milestone is an epoch, counted from 0, at the start of which the rate drops.
 
     Args:
-        text: list separated by commas. Each entry is a share of all epochs below 1 ("99/200", "0.5"; rounded down) or the whole
-            number of epochs before the drop ("30").
+        text: milestones separated by commas. Each is either a share of all epochs below 1, such as "99/200" or "0.5", or the
+            whole number of epochs before the drop, such as "30". Shares are converted to epochs and rounded down, but to 1 at
+            least.
         epochs: number of epochs of the training.
 
     Raises:
-        ConfigError: the text has another form, does not ascend, or has a drop after the last epoch.
+        ConfigError: the text has another form, the milestones do not ascend, or a drop would come after the last epoch.
     """
     advice = 'give shares of the epochs like "1/3, 2/3" or whole numbers of epochs like "30, 60"'
     parts = [part.strip() for part in text.split(",")]
@@ -62,7 +65,10 @@ def _width_ratio_or_none(text: str) -> str:
 
 
 class RetrainConfig(RunConfig):
-    """Settings of training a derived network from scratch (ARNAS, released training code), or a hand-made one as a baseline."""
+    """Settings of a run that trains a network from scratch: a network derived from a genotype, or a hand-made baseline.
+
+    Most defaults come from the released training code of ARNAS.
+    """
 
     network: Annotated[str, AfterValidator(network_name)] = setting(
         DERIVED, f"The network to train. {DERIVED}: built from a genotype; or a baseline by name: {FORMS}, for example "
@@ -205,7 +211,7 @@ class RetrainConfig(RunConfig):
         return self
 
     def inert(self) -> set[str]:
-        """Return the training and attack settings that this kind of training does not use."""
+        """Return the names of training and attack settings that the chosen `training` does not use."""
         used = {"pgd_at": {"epsilon", "step_size", "attack_steps", "start_noise"}, "natural": set(),
                 "trades": {"epsilon", "step_size", "attack_steps", "start_noise", "trades_beta"},
                 "fast_at": {"epsilon", "fast_step"}}[self.training]
@@ -213,11 +219,11 @@ class RetrainConfig(RunConfig):
 
     @property
     def names_its_network(self) -> bool:
-        """True if the settings name the network or genotype to train, so that the run needs no parent search."""
+        """True if the settings name the network or the genotype to train, so that the run needs no parent search."""
         return self.network != DERIVED or bool(self.genotype)
 
     def deviations(self) -> list[str]:
-        """Return the changes to architecture, training and precision, worded for the name of the run."""
+        """Return phrases, for the name of the run, that describe its deviations from the published network and training."""
         names = [str(graft) for graft in read_grafts(self.transplant)]
         names += [f"retrained with {in_sentence(RULES[self.placement].title)}"] if self.placement else []
         names += [f"retrained at widths {self.width_ratio}"] if self.width_ratio else []
@@ -229,15 +235,17 @@ class RetrainConfig(RunConfig):
         return names + (["bf16"] if self.precision == "bf16" else [])
 
 
-# Settings of derived networks, with the values that they must keep for a named network.
+# Settings that only networks derived from a genotype use, with the values that they must have for a hand-made network.
 OF_DERIVED: Mapping[str, Any] = {"genotype": None, "transplant": "", "placement": "", "width_ratio": "", "match": "none",
                                  "auxiliary_weight": 0.0, "drop_path": 0.0}
 
 
 def network_values(network: object) -> dict[str, Any]:
-    """Return the settings that a named network forces, whatever the preset: no auxiliary head, no drop path.
+    """Return the values of settings that a hand-made network forces, because it has no auxiliary head and no drop path.
+
+    They override the values of the preset. For a network derived from a genotype, the result is empty.
 
     Args:
-        network: value of `RetrainConfig.network`, not validated yet.
+        network: value of the setting `network`, not validated yet.
     """
     return {} if str(network).strip().lower() == DERIVED else {"auxiliary_weight": 0.0, "drop_path": 0.0}

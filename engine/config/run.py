@@ -19,12 +19,12 @@ PRESETS = {
 
 
 class RunConfig(BaseModel):
-    """Settings shared by all kinds of run. Frozen: the logged settings are those that ran."""
+    """Settings shared by all kinds of run. Instances are frozen, so a run uses exactly the settings that are recorded."""
 
     # JSON has no infinity, so no setting may be infinite.
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     # Values that override the defaults, by preset. `paper` is empty by definition. In `quick`, a search uses two threads, one for
-    # each of two concurrent passes. Retraining and attack use one: on such small tensors, a second thread slows them down.
+    # each of two concurrent passes. Retraining and attack use one, because a second thread slows them down on such small tensors.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}}
 
     dataset: str = setting("digits", "Dataset of the run.", group="Data")
@@ -46,16 +46,16 @@ class RunConfig(BaseModel):
     )
 
     def datasets(self) -> tuple[str, ...]:
-        """Return the names of the datasets that the run reads, its own first."""
+        """Return the names of all datasets that the run reads, beginning with the setting `dataset`."""
         return (self.dataset,)
 
     def deviations(self) -> list[str]:
-        """Return the deviations from the published mathematics as phrases for the run's name.
+        """Return phrases for the name of the run, one for each deviation from the published mathematics.
 
-        `engine.configuring.deviations` adds the settings whose `Setting.deviation` is not empty.
+        Settings whose `Setting.deviation` is not empty are left out, because `engine.configuring.deviations` adds them.
         """
         return []
 
     def inert(self) -> set[str]:
-        """Return the settings that have no effect given the values of the others."""
+        """Return the names of settings that have no effect because of the values of other settings."""
         return set()

@@ -1,4 +1,4 @@
-"""Settings shared by all search methods. `engine.search.methods` has those of each method."""
+"""Settings shared by all search methods. The settings of a single method are in `engine.search.methods`."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from engine.config.fields import (
 from engine.config.run import RunConfig
 from engine.errors import ConfigError
 
-# Values of older searches, which ran before these settings existed, where they are not the default of every method.
+# Values of settings that older searches ran with before the settings existed. Listed are the settings whose default differs
+# from this value in at least one method.
 OLDER_VALUES = {"cutout": 0, "normalise": False}
 
 
 class SearchConfig(RunConfig):
-    """Settings shared by all search methods; the class of a method adds its own."""
+    """Settings that all search methods have. Each method has a subclass that adds its own settings."""
 
-    # False for a method without architecture weights: it trains separate networks, its candidates, and measures each on the
-    # select split.
+    # False for a method without architecture weights. Such a method trains separate networks, its candidates, and measures each
+    # of them on the select split.
     on_supernet: ClassVar[bool] = True
 
     epochs: int = setting(50, "Passes over the weights split.", group="Schedule", source="ARNAS code", ge=1, le=10_000)
@@ -69,39 +70,50 @@ class SearchConfig(RunConfig):
 
     @property
     def out_of_distribution(self) -> str | None:
-        """Dataset of the out-of-distribution images that every step uses; None for none.
+        """Name of the dataset whose images every step uses as out-of-distribution images; None for most methods.
 
-        Set by `engine.search.config.OutOfDistributionConfig`.
+        Methods that use such images override it in `engine.search.config.OutOfDistributionConfig`.
         """
         return None
 
     def datasets(self) -> tuple[str, ...]:
-        """Return the names of the datasets that the run reads, its own first."""
+        """Return the names of all datasets that the run reads, beginning with the setting `dataset`."""
         return (*super().datasets(), *([self.out_of_distribution] if self.out_of_distribution else []))
 
     @classmethod
     def of_record(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the recorded settings of a run; settings newer than the run get the value that it ran with."""
+        """Return the settings that a run recorded, completed by settings that did not exist when the run was launched.
+
+        The added settings get the value that describes what the run did.
+        """
         return OLDER_VALUES | dict(values)
 
     def supernet_settings(self) -> dict[str, Any]:
-        """Return arguments of `engine.space.supernet.Supernet` in addition to cell kinds, primitives and sizes."""
+        """Return additional keyword arguments for `engine.space.supernet.Supernet`, which some methods need."""
         return {}
 
     @classmethod
     def weighs(cls, values: Mapping[str, Any]) -> bool:
-        """Return True if a search weighs several objectives in at least one of its stages.
+        """Return True if a search of this method combines several objectives by weights in at least one of its stages.
 
         Args:
-            values: values of its settings, possibly recorded by an older version.
+            values: values of the search's settings, which an older version may have recorded.
         """
         return not cls.model_fields.keys().isdisjoint(("weighting", "solver"))
 
     def training_epoch(self, epoch: int) -> tuple[int, int]:
-        """Return (epoch within the training of one network, number of epochs of that training) for an epoch of the search.
+        """Convert an epoch of the search to an epoch in the training of one network.
 
-        Both determine the learning rate. The first one determines all random numbers, so that successive networks see the same
-        images in the same order. Equal numbers mean that the training is over and the epoch measures. Epochs count from 0.
+        The two differ for methods that train several networks one after another. The learning rate follows from both returned
+        numbers. All random numbers of the epoch follow from the first, so that each network sees the same images in the same
+        order.
+
+        Args:
+            epoch: epoch of the search, counted from 0.
+
+        Returns:
+            (epoch in the training of the current network, counted from 0; number of epochs of that training). If both numbers
+            are equal, the training is over, and the epoch measures the network instead.
         """
         return epoch, self.epochs
 
@@ -114,7 +126,10 @@ class SearchConfig(RunConfig):
         return channels
 
     def deviations(self) -> list[str]:
-        """Return the changes to placement, widths, images and schedule, worded for the name of the run."""
+        """Return phrases, for the name of the run, that describe its deviations from the published method.
+
+        The deviations concern the placement and widths of cells, the normalisation and order of images, and the learning rate.
+        """
         fields, names = type(self).model_fields, super().deviations()
         if self.placement != fields["placement"].default:
             names.append(in_sentence(RULES[self.placement].title))

@@ -1,1 +1,1 @@
-"""Runs: folders, processes (supervisor and workers), loops and computed state."""
+"""The package that carries out runs: run folders, processes (supervisor and workers), loops and the state of runs."""

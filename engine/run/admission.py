@@ -1,4 +1,4 @@
-"""Checks before a launch: reject a run that cannot work. Each refusal is one sentence. Imports no torch."""
+"""Checks before a launch, which reject a run that cannot work. The error message is one sentence. Imports no torch."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ PARENT_KIND = {"retrain": "search", "attack": "retrain"}
 
 
 def check_disk(runs: Path, least_bytes: int = LEAST_FREE_BYTES) -> None:
-    """Check that the disk has space for a launch.
+    """Check that the disk of the runs folder `runs` has space for a launch.
 
     Raises:
-        RunError: the disk of the runs folder has less than `least_bytes` free.
+        RunError: fewer than `least_bytes` bytes are free.
     """
     free = free_bytes(runs)
     if free < least_bytes:
@@ -37,15 +37,16 @@ def check_disk(runs: Path, least_bytes: int = LEAST_FREE_BYTES) -> None:
 
 
 def checkpoint_bytes(config: RunConfig) -> int:
-    """Return an upper bound on the disk space of a run's checkpoints: 200 MB, or more for a retraining of a larger network.
+    """Return an upper bound on the disk space of a run's checkpoints, in bytes.
 
-    The network of a retraining that follows a search is not known yet and counts as 200 MB.
+    The bound is 200 MB, or more for the retraining of a network that needs more. If a retraining follows a search, its network
+    is not known yet, and the bound is 200 MB.
     """
     if not isinstance(config, RetrainConfig) or not config.names_its_network:
         return LEAST_FREE_BYTES
     numbers = trained_network(Path(), config, None).cost(auxiliary=True).parameters
-    # Weights, momentum, best weights and perhaps averaged weights in three files: the last checkpoint, the previous one and the
-    # one being written. Then the best weights alone.
+    # Three files (the last checkpoint, the previous one and the one being written) hold weights, momentum, best weights and
+    # perhaps averaged weights. A fourth file holds the best weights alone.
     copies = 3 * (4 if config.average_decay else 3) + 1
     return max(LEAST_FREE_BYTES, 4 * numbers * copies)
 
@@ -54,7 +55,7 @@ def check_present(config: RunConfig) -> None:
     """Check that every dataset of a run is on this machine.
 
     Raises:
-        DataError: a dataset is missing; the message says how to get it.
+        DataError: a dataset is missing. The message tells how to get the dataset.
     """
     for name in config.datasets():
         if missing := absence(image_source(name)):
@@ -62,10 +63,11 @@ def check_present(config: RunConfig) -> None:
 
 
 def check_config(kind: str, config: RunConfig) -> None:
-    """Check that a valid configuration fits its dataset: batch size, image size and network size.
+    """Check that batch size, image size and network size of a validated configuration fit its dataset.
 
     Raises:
-        ConfigError, GenotypeError: it does not fit.
+        ConfigError: a size does not fit.
+        GenotypeError: the configuration contains a genotype that is not valid.
     """
     check_batch(config, kind)
     _, height, width = DATASETS[config.dataset].image_shape
@@ -79,19 +81,19 @@ def check_config(kind: str, config: RunConfig) -> None:
 
 
 def _check_network(runs: Path, config: RetrainConfig, parent: str | None) -> None:
-    """Check that the network of a known genotype can be built."""
+    """Check that the network of a retraining whose genotype is known can be built."""
     trained_network(runs, config, parent).cost(auxiliary=True)
 
 
 def check_arrangement(config: RetrainConfig, searched: Mapping[str, Any]) -> None:
-    """Check that the cells of a search can be placed and sized as its retraining requires.
+    """Check that a retraining can arrange the cells that its parent search finds: their placement and their widths.
 
     Args:
         config: configuration of the retraining.
-        searched: configuration of the search. Older ones have no placement and are not checked.
+        searched: configuration of the search. If an older version recorded it without a placement, nothing is checked.
 
     Raises:
-        ConfigError: a placement for other cell kinds, or channels that a reduction cannot split.
+        ConfigError: the placement is for cell kinds that the search does not have, or a reduction cannot split the channels.
     """
     if "placement" in searched and not config.genotype:
         facts = DATASETS[config.dataset]
@@ -101,15 +103,15 @@ def check_arrangement(config: RetrainConfig, searched: Mapping[str, Any]) -> Non
 
 
 def check_parent(runs: Path, kind: str, config: RunConfig, parent: str | None) -> dict[str, Any] | None:
-    """Check that a run may follow its parent.
+    """Check that a run may follow its parent run.
 
     Returns:
-        The parent's run.json, or None for a run without a parent.
+        Content of the parent's run.json, or None if the run has no parent.
 
     Raises:
-        RunError: the parent does not exist, has the wrong kind, or is missing.
-        ConfigError: an attack on another dataset than the network was trained on, a network that cannot be built from the
-            parent's cells, or a checkpoint that an imported network does not have.
+        RunError: the parent does not exist or is of the wrong kind, or the run needs a parent and none is given.
+        ConfigError: an attack uses another dataset than the training of its network, the network cannot be built from the
+            parent's cells, or the attack asks for the last checkpoint of an imported network, which has only one.
         GenotypeError: the transplant replaces a cell kind that the parent's genotype does not have.
     """
     if kind == "search":
@@ -145,10 +147,10 @@ def check_parent(runs: Path, kind: str, config: RunConfig, parent: str | None) -
 
 
 def check_follows(config: RetrainConfig) -> None:
-    """Check that a retraining after a search trains the genotype of that search.
+    """Check that a retraining that follows a search trains a derived network (a network built from a genotype).
 
     Raises:
-        ConfigError: the retraining names another network.
+        ConfigError: the retraining names a hand-made network instead.
     """
     if config.network != DERIVED:
         raise ConfigError(problems={"network": (
@@ -157,17 +159,20 @@ def check_follows(config: RetrainConfig) -> None:
 
 
 def searched_arrangement(runs: Path, config: RetrainConfig, search: Mapping[str, Any] | None) -> list[str]:
-    """Return the placement and widths that a candidate inherits from its search, worded for the name of its retraining.
+    """Return phrases, for the name of a retraining, that describe the arrangement of cells it inherits from its search.
 
-    Published placements and widths, and those that the retraining sets itself, are left out.
+    The arrangement is the placement (positions of the cell kinds) and the relative widths of the cells. A candidate of a search
+    is retrained with the arrangement of that search. There is no phrase for a published placement or width, nor for one that the
+    retraining sets itself.
 
     Args:
         runs: folder of all runs.
         config: configuration of a retraining that names its network or genotype.
-        search: run.json of the parent search; None without a parent.
+        search: content of the parent search's run.json; None if the retraining has no parent.
 
     Raises:
-        ConfigError, GenotypeError: as `find_genotype`.
+        ConfigError: the genotype is not in the catalogue, or the placement does not fit its cell kinds.
+        GenotypeError: the JSON text of the genotype is not a valid genotype.
     """
     if search is None or config.network != DERIVED:
         return []

@@ -1,4 +1,7 @@
-"""Chains of runs: the order of kinds, and the settings that each run inherits from those before it."""
+"""Chains of runs, for example a search, its retraining and the attack on the retrained network.
+
+This module checks the order of the kinds of run in a chain, and passes settings on from earlier runs to later ones.
+"""
 
 from __future__ import annotations
 
@@ -19,19 +22,21 @@ NOUNS = {"search": "search", "retrain": "retraining", "attack": "attack"}
 
 def followers(kind: str, config: RunConfig, method: str | None = None, preset: str = "quick", then: Sequence[str] = (),
               then_changes: Mapping[str, Mapping[str, Any]] | None = None) -> list[tuple[str, RunConfig]]:
-    """Return (kind, configuration) of each follower, in order.
+    """Return (kind, configuration) of each follower, which is a run that starts when the run before it has finished.
 
-    A follower starts from the same dataset and preset as the first run. Changed `SHARED` settings of earlier runs override the
-    preset, and the follower's own changes override both. All runs of a chain share their splits, so no image used in the search
-    or the training is ever attacked.
+    A follower uses the dataset and the preset of the first run. If an earlier run of the chain changes one of the settings in
+    `SHARED`, which mean the same for every kind of run, the changed value overrides the preset's. The follower's own changes
+    override both. All runs of a chain use the same splits, so no image used in the search or the training is ever attacked.
 
     Args:
-        kind, config, method, preset: the first run; `method` matters only for a search.
-        then: kinds of the followers, for example ("retrain", "attack").
-        then_changes: changed settings of followers, by kind.
+        kind, config, method, preset: kind, configuration, search method and preset of the first run. `method` matters only for
+            a search.
+        then: kinds of the followers in order, for example ("retrain", "attack").
+        then_changes: changed settings of the followers, by kind.
 
     Raises:
-        ConfigError: kinds out of order, changes for a kind that does not follow, or a follower that cannot work.
+        ConfigError: the kinds are out of order, a kind with changes is not among the followers, or the configuration of a
+            follower cannot work.
     """
     then_changes = then_changes or {}
     _check_order(kind, tuple(then), then_changes)
@@ -53,14 +58,14 @@ def followers(kind: str, config: RunConfig, method: str | None = None, preset: s
 
 
 def with_splits_of(parent: Mapping[str, Any], config: RunConfig) -> RunConfig:
-    """Return the configuration with the split seed of its parent.
+    """Return the configuration of a follower with the split seed of its parent run.
 
     Args:
-        parent: run.json of the parent.
+        parent: content of the parent's run.json.
         config: configuration of the follower.
 
     Raises:
-        ConfigError: the configuration has another split seed.
+        ConfigError: the configuration sets a split seed that is neither the default nor the parent's.
     """
     seed = split_seed_of(parent)
     if config.split_seed not in (seed, RunConfig.model_fields["split_seed"].default):
@@ -71,12 +76,12 @@ def with_splits_of(parent: Mapping[str, Any], config: RunConfig) -> RunConfig:
 
 
 def kinds_after(kind: str) -> tuple[str, ...]:
-    """Return the kinds of run that can follow a run of this kind, in order."""
+    """Return the kinds of run that can follow a run of this kind, in the order search, retrain, attack."""
     return KINDS[KINDS.index(kind) + 1:]
 
 
 def _check_order(kind: str, then: tuple[str, ...], then_changes: Mapping[str, Any]) -> None:
-    """Check the order of the kinds, and that every changed kind is among the followers."""
+    """Check that the followers' kinds are in order and that each kind with changed settings is one of them."""
     following = kinds_after(kind)
     if then != following[:len(then)]:
         raise ConfigError(f"A run of kind {kind} can be followed by {' then '.join(following) or 'nothing'}, "
@@ -88,7 +93,7 @@ def _check_order(kind: str, then: tuple[str, ...], then_changes: Mapping[str, An
 
 
 def _check_follower(kind: str, following: RunConfig, first: RunConfig) -> None:
-    """Check that a follower uses the images of the first run and fits its dataset and the search's cells."""
+    """Check that a follower uses the images of the first run and fits their dataset and the cells of the search."""
     for name in ("dataset", "split_seed"):
         if getattr(following, name) != getattr(first, name):
             raise ConfigError(f"{name} must be {getattr(first, name)!r} as in the first run of the chain, "

@@ -1,7 +1,7 @@
-"""Checkpoints: the last and the previous one, written atomically and loaded without executing code.
+"""Checkpoint files of a run, written atomically and loaded without executing code from the file.
 
-`last.pt` becomes `previous.pt` once a newer checkpoint is complete on disk. A corrupt file (power cut, bad disk) loses the steps
-since the previous checkpoint, not the run.
+A run keeps its last two checkpoints. `last.pt` becomes `previous.pt` once a newer checkpoint is complete on disk. So if a power
+cut or a bad disk corrupts one file, only the steps since the previous checkpoint are lost, not the run.
 """
 
 from __future__ import annotations
@@ -30,41 +30,42 @@ SCHEMA = 1
 
 
 def write(path: Path, state: Mapping[str, Any]) -> None:
-    """Write one file atomically: temporary name, fsync, rename.
+    """Write `state` to the file `path` in one step, by a temporary file that is flushed to disk and then renamed.
 
     Raises:
-        OSError: the disk is full; `path` is unchanged.
+        OSError: the disk is full. `path` is unchanged.
     """
-    # Serialized in memory first: torch reports a full disk as an unspecific error of its archive writer.
+    # The state is serialized in memory first, because torch would report a full disk as an unspecific error.
     buffer = io.BytesIO()
     torch.save({"schema": SCHEMA, **state}, buffer)
     atomic_write_bytes(path, buffer.getbuffer())
 
 
 def save(folder: Path, state: Mapping[str, Any]) -> None:
-    """Write `state` as the last checkpoint in `folder`, and keep the one before it as the previous.
+    """Write `state` as last.pt in `folder`. The former last.pt becomes previous.pt.
 
     Raises:
-        OSError: the disk is full; both checkpoints are unchanged.
+        OSError: the disk is full. Both files are unchanged.
     """
     folder.mkdir(exist_ok=True)
     fresh, last = folder / "next.pt", folder / LAST
     write(fresh, state)
     if last.exists():
         os.replace(last, folder / PREVIOUS)
-    # A process killed here leaves no last.pt but a complete next.pt, which `load` reads.
+    # If the process is killed here, there is no last.pt, but `load` reads the complete next.pt.
     os.replace(fresh, last)
     sync_directory(folder)
 
 
 def load(folder: Path, device: str | torch.device = "cpu") -> tuple[dict[str, Any] | None, list[str]]:
-    """Return the newest readable checkpoint, and a sentence for each one that could not be read.
+    """Load the newest checkpoint in `folder` that can be read.
 
     Returns:
-        (state, or None if no checkpoint was ever written; sentences for the page)
+        (state, problems). The state is None if no checkpoint was ever written. Problems are sentences for the user, one for each
+        newer checkpoint that could not be read.
 
     Raises:
-        CheckpointError: there are checkpoints, but none can be read.
+        CheckpointError: there are checkpoints, but none of them can be read.
     """
     problems: list[str] = []
     paths = [folder / name for name in ("next.pt", LAST, PREVIOUS) if (folder / name).exists()]
@@ -74,7 +75,7 @@ def load(folder: Path, device: str | torch.device = "cpu") -> tuple[dict[str, An
         except CheckpointError as problem:
             problems.append(f"{problem} The run uses the previous one.")
             continue
-        for unreadable in paths[:position]:  # renamed, or the next `save` would keep it as the previous checkpoint
+        for unreadable in paths[:position]:  # renamed, because the next `save` would keep it as the previous checkpoint
             unreadable.rename(unreadable.with_suffix(".corrupt"))
         return state, problems
     if problems:
@@ -84,10 +85,11 @@ def load(folder: Path, device: str | torch.device = "cpu") -> tuple[dict[str, An
 
 
 def read(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
-    """Return the state in a file written by `write`.
+    """Return the state that `write` has stored in the file `path`.
 
     Raises:
-        CheckpointError: the file is missing, truncated, not a checkpoint of Rampart, or holds more than tensors and plain values.
+        CheckpointError: the file is missing or damaged, was not written by Rampart, or contains other objects than tensors and
+            plain values.
     """
     try:
         # torch does not verify the archive's checksums, so a flipped bit in a tensor would go unnoticed.
@@ -113,13 +115,14 @@ def read(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
 
 @contextmanager
 def fitting(what: str) -> Iterator[None]:
-    """Turn errors from a checkpoint that does not fit the run into a `CheckpointError`.
+    """Convert errors in a `with` block, which uses the content of a file, to a `CheckpointError` about that file.
 
     Args:
-        what: the file and its required content, for example "checkpoint/best.pt of <run> must hold its network".
+        what: start of the error message, which names the file and its required content, for example
+            "checkpoint/best.pt of <run> must hold its network".
 
     Raises:
-        CheckpointError: an entry is missing, or has the wrong type or shape.
+        CheckpointError: an entry of the file is missing, or has the wrong type or shape.
     """
     try:
         yield
@@ -132,7 +135,7 @@ def fitting(what: str) -> Iterator[None]:
 
 
 def tensors_hash(state: Mapping[str, Tensor]) -> str:
-    """Return a hash of the names, types, shapes and values of tensors: 12 hex digits, the same in every process."""
+    """Return a hash of the names, types, shapes and values of tensors: 12 hex digits, equal in every process."""
     digest = hashlib.sha256()
     for name in sorted(state):
         value = state[name].detach().cpu().contiguous()

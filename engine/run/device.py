@@ -1,4 +1,7 @@
-"""Devices of this machine and their assignment to runs: one run per GPU, one at a time on the CPU. Imports no torch."""
+"""The devices of this machine and their assignment to runs. By default, each GPU and the CPU have one run at a time.
+
+Imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,9 @@ def cores() -> int:
 
 @cache
 def gpus() -> tuple[str, ...]:
-    """Return the GPUs that the installed torch can use: ("cuda:0", ...).
+    """Return the names of the GPUs that the installed torch can use: ("cuda:0", ...).
 
-    Asks torch in a separate process, which takes seconds, and only if the machine has an NVIDIA device.
+    If the machine has an NVIDIA device, the first call starts a separate process that asks torch, which takes seconds.
     """
     if not any(Path("/dev").glob("nvidia[0-9]*")) and not Path("/dev/dxg").exists():
         return ()
@@ -40,10 +43,10 @@ def free_device(wanted: str, busy: Iterable[str], cpu_slots: int = CPU_SLOTS) ->
     """Return the device that a run may use now, or None if it has to wait.
 
     Args:
-        wanted: "auto", "cpu", "cuda" or "cuda:N". "auto" is any GPU, or the CPU on a machine without one. A GPU that does
-            not exist is assigned all the same: the worker then fails with a message instead of waiting forever.
+        wanted: "auto", "cpu", "cuda" or "cuda:N". "auto" means any GPU, or the CPU on a machine without GPUs. A GPU that does
+            not exist is assigned nevertheless, so that the worker fails with a message instead of waiting forever.
         busy: devices of the living workers, one entry per worker.
-        cpu_slots: number of runs that may share the CPU.
+        cpu_slots: number of runs that may use the CPU at the same time.
     """
     busy = list(busy)
     if wanted == "cpu" or (wanted == "auto" and not gpus()):

@@ -1,7 +1,7 @@
-"""The environment that results depend on in addition to the configuration: recorded at the first start, reused by later attempts.
+"""The environment of a run, such as threads, device and package versions, on which its results also depend.
 
-A resumed run is bit-equal to an uninterrupted one on a CPU if threads, device, dtype and versions are equal. If they are not, the
-attempt continues with a warning.
+It is recorded at the first start, and later attempts compare theirs with the record. On a CPU, a resumed run is bit-equal to an
+uninterrupted one if threads, device, dtype and versions are equal. If one of them differs, the attempt continues with a warning.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ SCHEMA = 1
 
 
 def prepare(threads: int, device: str) -> None:
-    """Set up torch for this process: threads, and on a GPU deterministic algorithms without TF32.
+    """Set torch's number of CPU threads in this process, and on a GPU choose deterministic algorithms without TF32.
+
+    Args:
+        threads: number of CPU threads.
+        device: device of the attempt, "cpu" or "cuda:N".
 
     Raises:
         RunError: the device does not exist on this machine.
@@ -45,7 +49,7 @@ def prepare(threads: int, device: str) -> None:
 
 
 def data_hash(dataset: Dataset) -> str:
-    """Return a hash of all images and labels: 16 hex digits."""
+    """Return a hash of all images and labels of a dataset: 16 hex digits."""
     digest = hashlib.sha256()
     for array in dataset.load():
         digest.update(memoryview(array).cast("B"))  # reads memory or a mapped file without a copy
@@ -54,13 +58,18 @@ def data_hash(dataset: Dataset) -> str:
 
 def fix(folder: RunFolder, *, threads: int, device: str, dataset: Dataset, split_hash: str,
         second: tuple[Dataset, str] | None = None) -> list[str]:
-    """Write environment.json at the first start; compare with it at every later one.
+    """Write environment.json at the first start of a run. At every later start, compare the environment with that file.
 
     Args:
-        second: (dataset, hash of its splits) of the out-of-distribution images; None for a run without them.
+        folder: folder of the run.
+        threads: number of CPU threads.
+        device: device of the attempt.
+        dataset: dataset of the run, whose images and labels are hashed.
+        split_hash: hash of the dataset's splits.
+        second: (dataset, hash of its splits) of the out-of-distribution images; None if the run uses no such images.
 
     Returns:
-        Sentences about differences from the first start; empty if the results will be bit-equal.
+        Sentences on differences from the first start. The list is empty if the results will be bit-equal.
 
     Raises:
         RunError: the images or the splits differ from those of the first start.
@@ -91,13 +100,17 @@ def fix(folder: RunFolder, *, threads: int, device: str, dataset: Dataset, split
 
 
 def fix_backends(folder: RunFolder, chosen: list[str]) -> tuple[list[str], list[str]]:
-    """Record the back end of each cell and the compiled kernels at the first start of a search; reuse them later.
+    """Record which back end computes each cell of a search, and keep these back ends at every later start.
+
+    The fingerprint of the compiled kernels is recorded as well and compared at later starts.
 
     Args:
-        chosen: back ends chosen now, one name per cell; used at the first start.
+        folder: folder of the run.
+        chosen: back ends that this start would choose, one name per cell. They are used only if this is the first start.
 
     Returns:
-        Back ends of the first start, and sentences about differences from it; no sentence if the results will be bit-equal.
+        (back ends recorded at the first start, sentences on differences from the first start). There are no sentences if the
+        results will be bit-equal.
     """
     fixed = read_json(folder.environment_json) or {}
     if "backends" not in fixed:
@@ -113,7 +126,10 @@ def fix_backends(folder: RunFolder, chosen: list[str]) -> tuple[list[str], list[
 
 
 def _kernels(names: list[str]) -> str | None:
-    """Return the fingerprint of the compiled kernels that these back ends use; None if they use none."""
+    """Return the fingerprint of the compiled kernels, or None if none of the named back ends uses compiled kernels.
+
+    Also return None if this machine cannot compile them.
+    """
     if "compiled" not in names or kernels.unavailable() is not None:
         return None
     return kernels.fingerprint(kernels.compiler(), "float32")

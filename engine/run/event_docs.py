@@ -1,4 +1,4 @@
-"""docs/events.md, written from the declarations of `engine.run.event_kinds`.
+"""The generator of docs/events.md, which documents the events declared in `engine.run.event_kinds`.
 
     python -m engine.run.event_docs > docs/events.md
 """
@@ -29,13 +29,13 @@ holds each step once.
 
 
 def document() -> str:
-    """Return the whole file."""
+    """Return the text of docs/events.md."""
     parts = [_INTRODUCTION, f"## Every line\n\n{_doc(Stamp)}\n\n{_field_table(Stamp)}\n"]
     return "\n".join([*parts, *(_section(kind) for kind in KINDS.values())])
 
 
 def _section(kind: type[Event]) -> str:
-    """Return heading, fields and columns of one kind."""
+    """Return the section on one kind of event: heading, description, fields and columns."""
     table = f"Table `{kind.table}`" if kind is Progress else f"Table `{kind.table}_raw`"
     parts = [f"## {kind.kind}", _doc(kind), _field_table(kind) if fields_of(kind) else "No fields of its own."]
     if kind.row is None:
@@ -51,7 +51,7 @@ def _field_table(declaration: type) -> str:
 
 
 def _value(field: Field) -> str:
-    """Return the allowed values in words."""
+    """Return the description of a field's allowed values and, for an optional field, of its default."""
     if field.default is MISSING or isinstance(field.type, Unless):
         return str(field.type)
     return f"{field.type}; optional" + ("" if field.default is None else f", {json.dumps(field.default)} if missing")

@@ -1,7 +1,7 @@
-"""Types of event fields: allowed values, their check, and their columns in the run log.
+"""Types of event fields. A type defines the allowed values, checks a value, and names its columns in the run log.
 
-`engine.run.event_kinds` declares each field as `name: Annotated[type, FieldType(), "meaning"]`. Functions that
-need NumPy import it themselves: only readers call them, and a worker must start quickly. Imports no torch.
+`engine.run.event_kinds` declares each field as `name: Annotated[type, FieldType(), "meaning"]`. NumPy is imported inside the
+functions that need it. Only readers of events call those functions, so a worker starts without loading NumPy. Imports no torch.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ LARGEST_INTEGER = 2**31 - 1  # the largest value of DuckDB's INTEGER
 
 
 class FieldType:
-    """The type of a field of an event. By default its value fills one text column of the field's name."""
+    """The type of an event's field. By default, the run log stores its value in one text column named after the field."""
 
     column_type: ClassVar[str] = "VARCHAR"
 
     def read(self, name: str, value: Any, record: Record) -> Any:
-        """Return the checked value of field `name`.
+        """Check the value that a line of events.jsonl holds for a field, and return it.
 
         Args:
-            name: for the message.
-            value: what the line holds; None when it holds nothing.
-            record: the whole line; fields declared before this one are already checked.
+            name: name of the field, for the error message.
+            value: the value in the line; None if the line does not have the field.
+            record: all fields of the line. Those declared before this field have been checked already.
 
         Raises:
             RunLogError: the value is missing or not of this type.
@@ -51,25 +51,30 @@ class FieldType:
         raise NotImplementedError
 
     def to_json(self, name: str, value: Any) -> dict[str, Any]:
-        """Return the keys and values that a line stores for this field."""
+        """Return the keys and values that a line of events.jsonl stores for the field `name`."""
         return {name: value}
 
     def columns(self, name: str) -> dict[str, str]:
-        """Return the columns (name -> DuckDB type) of a field called `name`."""
+        """Return the columns (name -> DuckDB type) that a field called `name` has in the run log."""
         return {name: self.column_type}
 
     def cells(self, value: Any, event: object) -> Cells:
-        """Return the values of `columns`; `event` holds the other fields."""
+        """Return one value for each of the field's `columns`.
+
+        Args:
+            value: value of the field.
+            event: the event that the field belongs to. Some types also need its other fields.
+        """
         return (value,)
 
     def __str__(self) -> str:
-        """Return the allowed values in words, for the documentation."""
+        """Return a description of the allowed values for docs/events.md."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Column(FieldType):
-    """A column that rows compute; no line has it. `duckdb` is its type."""
+    """A column that is computed when a row is made and is not stored in events.jsonl. `duckdb` is its DuckDB type."""
 
     duckdb: str
 
@@ -78,10 +83,10 @@ class Column(FieldType):
 
 
 def number(name: str, value: Any) -> float | None:
-    """Return `value` as a float; None, which the worker writes for NaN, stays None.
+    """Return `value` as a float. None, which the worker writes for NaN, and infinite values become None.
 
     Raises:
-        RunLogError: anything else.
+        RunLogError: the value is neither a number nor None, or is too large for a 64-bit float.
     """
     if type(value) is float:
         return value if math.isfinite(value) else None
@@ -96,10 +101,10 @@ def number(name: str, value: Any) -> float | None:
 
 
 def number_list(name: str, value: Any, count: int) -> list[float | None]:
-    """Return `value` as a list of `count` numbers.
+    """Check that `value` is a list of `count` numbers, and return them converted by `number`.
 
     Raises:
-        RunLogError: not a list, or of another length.
+        RunLogError: the value is not a list, has another length, or has an entry that is not a number.
     """
     if not isinstance(value, list) or len(value) != count:
         raise RunLogError(f"{name} must be a list of {count} numbers, got {shortened(value)}")
@@ -108,7 +113,7 @@ def number_list(name: str, value: Any, count: int) -> list[float | None]:
 
 @dataclass(frozen=True)
 class WholeNumber(FieldType):
-    """A whole number in low..high."""
+    """A whole number from `low` to `high`, both included."""
 
     low: int = 0
     high: int = LARGEST
@@ -130,7 +135,7 @@ class WholeNumber(FieldType):
 
 @dataclass(frozen=True)
 class Part(FieldType):
-    """A whole number between 0 and that of the field `of`."""
+    """A whole number from 0 to the value of another field, whose name is `of`."""
 
     of: str
     column_type: ClassVar[str] = "BIGINT"
@@ -143,15 +148,15 @@ class Part(FieldType):
 
 
 class PartWithInterval(Part):
-    """A part whose share is an accuracy. The field is called `<prefix>_correct`."""
+    """A count of correctly classified images. Divided by the field `of`, it is an accuracy. The name is `<prefix>_correct`."""
 
     def columns(self, name: str) -> dict[str, str]:
-        """Return three columns: the number, and both ends of the share's 95 % Wilson interval."""
+        """Return three columns: the count, and the lower and upper end of the accuracy's 95 % Wilson interval."""
         prefix = name.removesuffix("_correct")
         return super().columns(name) | {f"{prefix}_low": "DOUBLE", f"{prefix}_high": "DOUBLE"}
 
     def cells(self, value: int, event: object) -> Cells:
-        """Return the number and the interval."""
+        """Return the count, and the lower and upper end of the accuracy's interval."""
         return (value, *wilson(value, getattr(event, self.of)))
 
 
@@ -190,7 +195,7 @@ class Flag(FieldType):
     column_type = "BOOLEAN"
 
     def read(self, name: str, value: Any, record: Record) -> bool:
-        """Return True for true only."""
+        """Return True if the value is `true`. Any other value, even a missing one, counts as False."""
         return value is True
 
     def __str__(self) -> str:
@@ -211,7 +216,7 @@ class Text(FieldType):
 
 @dataclass(frozen=True)
 class OneOf(FieldType):
-    """One of several names; `noun` is what messages call them."""
+    """One of several fixed names. Error messages call such a name `noun`, for example "alert level"."""
 
     noun: str
     names: tuple[str, ...]
@@ -227,7 +232,7 @@ class OneOf(FieldType):
 
 @dataclass(frozen=True)
 class Names(FieldType):
-    """A list of one or more strings; `noun` is what messages call them."""
+    """A list of one or more strings. Error messages call these strings `noun`, for example "operation names"."""
 
     noun: str
     column_type: ClassVar[str] = "VARCHAR[]"
@@ -242,7 +247,7 @@ class Names(FieldType):
 
 
 class NamedNumbers(FieldType):
-    """An object of one or more names and their numbers."""
+    """A JSON object that maps one or more names to numbers."""
 
     def read(self, name: str, value: Any, record: Record) -> dict[str, float | None]:
         if not isinstance(value, dict) or not value:
@@ -255,7 +260,7 @@ class NamedNumbers(FieldType):
 
 @dataclass(frozen=True)
 class NumberList(FieldType):
-    """A list of numbers, as long as the field `like`."""
+    """A list of numbers with one entry for each entry of another field, whose name is `like`."""
 
     like: str
 
@@ -268,7 +273,7 @@ class NumberList(FieldType):
 
 @dataclass(frozen=True)
 class SquareMatrix(FieldType):
-    """Rows of numbers, as many and as long as the field `like`."""
+    """A square matrix of numbers, [n, n], where n is the number of entries of another field, whose name is `like`."""
 
     like: str
 
@@ -284,7 +289,7 @@ class SquareMatrix(FieldType):
 
 @dataclass(frozen=True)
 class EdgeMatrix(FieldType):
-    """Finite numbers [edges, entries of the field `like`]."""
+    """A matrix of finite numbers, [edges, n], where n is the number of entries of another field, whose name is `like`."""
 
     like: str
 
@@ -301,7 +306,7 @@ class EdgeMatrix(FieldType):
         return matrix
 
     def to_json(self, name: str, value: Array) -> dict[str, Any]:
-        """Return the rows as lists."""
+        """Return the matrix as a list of lists, because JSON has no arrays of NumPy."""
         return {name: value.tolist()}
 
     def __str__(self) -> str:
@@ -310,7 +315,7 @@ class EdgeMatrix(FieldType):
 
 @dataclass(frozen=True)
 class EdgeVector(FieldType):
-    """One finite number per edge of the search space; `like` is the field with a row per edge."""
+    """A vector with one finite number per edge of the search space. `like` names a field that has one row per edge."""
 
     like: str
 
@@ -332,7 +337,7 @@ class EdgeVector(FieldType):
 
 
 class GenotypeObject(FieldType):
-    """A genotype. Lines and tables also store its hash, as `hash`; readers compute it anew."""
+    """A genotype. Lines and tables also store its hash in `hash`. Readers ignore the stored hash and compute it again."""
 
     def read(self, name: str, value: Any, record: Record) -> Genotype:
         try:
@@ -341,7 +346,7 @@ class GenotypeObject(FieldType):
             raise RunLogError(str(problem).removesuffix(".")) from None
 
     def to_json(self, name: str, value: Genotype) -> dict[str, Any]:
-        """Return the genotype as an object, and its hash."""
+        """Return the genotype as a JSON object, and its hash."""
         return {name: value.to_dict(), "hash": value.hash}
 
     def columns(self, name: str) -> dict[str, str]:
@@ -349,7 +354,7 @@ class GenotypeObject(FieldType):
         return {name: self.column_type, "hash": self.column_type}
 
     def cells(self, value: Genotype | None, event: object) -> Cells:
-        """Return the genotype as JSON and its hash."""
+        """Return the genotype as JSON text, and its hash."""
         return (None, None) if value is None else (value.to_json(), value.hash)
 
     def __str__(self) -> str:
@@ -357,7 +362,7 @@ class GenotypeObject(FieldType):
 
 
 class JsonObject(FieldType):
-    """Any JSON object; its column holds it as text with sorted keys."""
+    """Any JSON object. The run log stores it as text with sorted keys."""
 
     def read(self, name: str, value: Any, record: Record) -> dict[str, Any]:
         if not isinstance(value, dict):
@@ -365,7 +370,7 @@ class JsonObject(FieldType):
         return value
 
     def cells(self, value: Mapping[str, Any] | None, event: object) -> Cells:
-        """Return the object as text; a missing one is empty."""
+        """Return the object as JSON text. A missing object becomes "{}"."""
         return (json.dumps(value or {}, sort_keys=True),)
 
     def __str__(self) -> str:
@@ -374,13 +379,16 @@ class JsonObject(FieldType):
 
 @dataclass(frozen=True)
 class Unless(FieldType):
-    """A value of another type, which lines need unless they have the field `other`; then it is ignored."""
+    """A value of another type that a line must have unless it has the field `other`.
+
+    If the line has `other`, the value is ignored.
+    """
 
     other: str
     type: FieldType
 
     def read(self, name: str, value: Any, record: Record) -> Any:
-        """Return the value, or None if the line has the other field."""
+        """Return the checked value, or None if the line has the field `other`."""
         return None if record.get(self.other) is not None else self.type.read(name, value, record)
 
     def to_json(self, name: str, value: Any) -> dict[str, Any]:
@@ -400,10 +408,10 @@ class Field(NamedTuple):
     """A declared field of an event, or a declared column of a row.
 
     Attributes:
-        name: its attribute, its key in a line and its column.
-        type: the type of its values.
+        name: name of the attribute, of the key in a line of events.jsonl, and of the column.
+        type: type of the values.
         meaning: one line of documentation.
-        default: its value in lines without it; `dataclasses.MISSING` where every line needs it.
+        default: value for lines that do not have the field; `dataclasses.MISSING` if every line must have it.
     """
 
     name: str
@@ -416,7 +424,7 @@ _fields: dict[type, tuple[Field, ...]] = {}
 
 
 def fields_of(declaration: type) -> tuple[Field, ...]:
-    """Return the fields that a class declares with `Annotated`, in order."""
+    """Return the fields that a class declares with `Annotated`, in the order of declaration."""
     if declaration not in _fields:
         defaults = {field.name: field.default for field in dataclasses.fields(declaration)} \
             if dataclasses.is_dataclass(declaration) else {}
@@ -428,7 +436,7 @@ def fields_of(declaration: type) -> tuple[Field, ...]:
 
 
 def columns_of(row: type) -> dict[str, str]:
-    """Return the columns (name -> DuckDB type) of the rows that a class declares."""
+    """Return the columns (name -> DuckDB type) of all fields that the class `row` declares."""
     return {column: kind for field in fields_of(row) for column, kind in field.type.columns(field.name).items()}
 
 
@@ -436,6 +444,9 @@ Reader = tuple[str, Callable[[str, Any, Record], Any], Any]
 
 
 def readers_of(declaration: type) -> tuple[Reader, ...]:
-    """Return (name, `FieldType.read`, default) of each field. The default is MISSING where `read` handles missing values."""
+    """Return (name, bound method `FieldType.read`, default) for each field that a class declares.
+
+    The default is `dataclasses.MISSING` if the field has none, or if its `read` handles missing values.
+    """
     return tuple((field.name, field.type.read, dataclasses.MISSING if isinstance(field.type, Unless) else field.default)
                  for field in fields_of(declaration))

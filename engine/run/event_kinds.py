@@ -1,8 +1,8 @@
-"""The kinds of events: what a worker writes into events.jsonl and what the run log makes of it.
+"""The kinds of events that a worker writes into events.jsonl, and the rows that the run log makes of them.
 
-Each kind is one class. Its fields give the JSON of a line (`Event.to_json`), the check of such an object (`read`), the
-columns of the kind's table (`Event.columns`) and the documentation (docs/events.md, written by `engine.run.event_docs`).
-A field with a default may be missing from a line; unknown fields are ignored. Imports no torch.
+Each kind is one class. The declared fields of the class determine the JSON object of a line (`Event.to_json`), the check of
+such an object (`read`), the columns of the kind's table (`Event.columns`) and the documentation (docs/events.md, written by
+`engine.run.event_docs`). A field with a default may be missing from a line. Unknown fields are ignored. Imports no torch.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ Floats = Annotated[Array, Column("FLOAT[]")]
 
 
 class Stamp(NamedTuple):
-    """The time of an event, the attempt that wrote it, and the progress of the run at that time."""
+    """The time of an event, the attempt (start of the worker) that wrote it, and the progress of the run at that time."""
 
     t: Annotated[Real, "Seconds since 1970."]
     attempt: Annotated[int, WholeNumber(low=1, high=1_000_000), "Number of the worker start that wrote the event, from 1."]
@@ -69,12 +69,12 @@ class Stamp(NamedTuple):
 
 
 class Event:
-    """Base class of the kinds.
+    """Base class of all events. Each kind of event is a subclass.
 
     Attributes:
-        kind: the field `event` of a line.
-        table: table of the run log that holds its rows, without `_raw`.
-        row: class that declares the columns of `rows`; None where they are the event's own fields.
+        kind: name of the kind, which a line of events.jsonl stores in its field `event`.
+        table: table of the run log for the rows of this kind, without the suffix `_raw`.
+        row: class that declares the columns of the rows; None if the columns are the event's own fields.
     """
 
     kind: ClassVar[str]
@@ -83,15 +83,18 @@ class Event:
 
     @classmethod
     def columns(cls) -> dict[str, str]:
-        """Return the columns of the table, name -> DuckDB type, without run, place and stamp."""
+        """Return the columns of the kind's table, name -> DuckDB type.
+
+        The columns that every table has (run number, position of the line in the file, and stamp) are left out.
+        """
         return columns_of(cls.row or cls)
 
     @classmethod
     def from_json(cls, record: Record) -> Self:
-        """Return the event of a line's JSON object.
+        """Return the event that the JSON object of a line describes.
 
         Raises:
-            RunLogError: a field is missing, of the wrong type, or does not fit the others.
+            RunLogError: a field is missing, has the wrong type, or contradicts another field.
         """
         values = {}
         for name, read_value, default in _readers[cls]:
@@ -103,7 +106,7 @@ class Event:
         return event
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as a line stores them; one that is None by default is left out while it is None."""
+        """Return the fields as a line stores them. A field that is None is left out if None is its default."""
         record: dict[str, Any] = {}
         for name, of, _, default in fields_of(type(self)):
             value = getattr(self, name)
@@ -112,20 +115,23 @@ class Event:
         return record
 
     def rows(self) -> Sequence[Cells]:
-        """Return rows of `columns`."""
+        """Return the rows that the event adds to its table, with one value for each of the `columns`."""
         return [tuple(cell for name, of, *_ in fields_of(type(self)) for cell in of.cells(getattr(self, name), self))]
 
     def check(self) -> None:
-        """Check that the fields fit each other, where no field's type can.
+        """Check conditions between several fields, which the type of a single field cannot check.
 
         Raises:
-            RunLogError: they do not.
+            RunLogError: two fields contradict each other.
         """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resumed(Event):
-    """A later attempt continues from a checkpoint. Events of earlier attempts after its step no longer count."""
+    """The start of a later attempt, which continues from a checkpoint.
+
+    Events that earlier attempts wrote after the step of the checkpoint no longer count.
+    """
 
     kind = "resumed"
     table = "resumed"
@@ -134,7 +140,7 @@ class Resumed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Progress(Event):
-    """Progress of the run, about twice a second. The run log keeps the latest of each phase and attempt."""
+    """Progress of the run, written about twice a second. The run log keeps only the latest event of each phase and attempt."""
 
     kind = "progress"
     table = "progress"
@@ -157,7 +163,7 @@ class MetricRow(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Metric(Event):
-    """Values measured in one step, or after an epoch."""
+    """Values measured during one step or after an epoch."""
 
     kind = "metric"
     table = "metric"
@@ -167,13 +173,13 @@ class Metric(Event):
     values: Annotated[Mapping[str, float | None], NamedNumbers(), "Losses, accuracies (fractions in 0..1), rates."]
 
     def rows(self) -> Sequence[Cells]:
-        """Return a row per value."""
+        """Return one row for each value."""
         split, statistics = self.split, self.statistics
         return [(split, statistics, name, value) for name, value in self.values.items()]
 
 
 class AlphaRow(NamedTuple):
-    """The alphas of one cell kind, flattened edge by edge."""
+    """The architecture weights (alphas) of one cell kind, flattened edge by edge."""
 
     cell: Annotated[String, "As in the event."]
     primitives: Annotated[Sequence[str], Names("operation names"), "As in the event."]
@@ -184,7 +190,7 @@ class AlphaRow(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Alpha(Event):
-    """Architecture weights of one cell kind."""
+    """Architecture weights (alphas) of one cell kind."""
 
     kind = "alpha"
     table = "alpha"
@@ -195,7 +201,7 @@ class Alpha(Event):
     beta: Annotated[Array | None, EdgeVector("alpha"), "Edge weights before the softmax, if the method has them."] = None
 
     def rows(self) -> Sequence[Cells]:
-        """Return one row."""
+        """Return one row, which also holds the weights after the softmax."""
         import numpy as np
 
         weight = np.exp(self.alpha - self.alpha.max(axis=1, keepdims=True))
@@ -210,7 +216,11 @@ class Alpha(Event):
 
 
 def _edge_weights(beta: Array) -> Array:
-    """Return the softmax of beta over the edges into each node. beta: [edges] of the whole search space."""
+    """Return the weights of all edges: for each node, the softmax of beta over the edges that end at the node.
+
+    Args:
+        beta: edge weights before the softmax, one per edge of the search space, [edges].
+    """
     import numpy as np
 
     targets = np.array([target for _, target in EDGES])
@@ -231,7 +241,7 @@ class DerivedGenotype(Event):
 
 
 class ObjectiveRow(NamedTuple):
-    """One objective in one step."""
+    """The loss and gradient of one objective in one step."""
 
     objective: Annotated[String, "Name of the objective."]
     position: Annotated[Integer, "Its place in `names`, from 0."]
@@ -243,7 +253,7 @@ class ObjectiveRow(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Objectives(Event):
-    """Losses and gradients of all objectives in one step, and how the method weighs them."""
+    """Losses and gradients of all objectives in one step, and the weights that the method gives the objectives."""
 
     kind = "objectives"
     table = "objective"
@@ -256,7 +266,7 @@ class Objectives(Event):
     stage: Annotated[MaybeString, "Stage of the search, for methods that have several."] = None
 
     def rows(self) -> Sequence[Cells]:
-        """Return a row per objective."""
+        """Return one row for each objective."""
         columns = zip(self.names, self.losses, self.weights, self.norms, self.cosines, strict=True)
         return [(name, i, loss, weight, norm,
                  min((value for j, value in enumerate(cosines) if j != i and value is not None), default=None))
@@ -294,10 +304,10 @@ class NetworkBuilt(Event):
 
     @classmethod
     def of(cls, network: Network) -> NetworkBuilt:
-        """Return the event of a network; sizes are without the auxiliary head.
+        """Return the event that describes `network`. Parameters and MACs are counted without the auxiliary head.
 
         Raises:
-            ConfigError: sizes no network can have.
+            ConfigError: no network can have these channels, layers and image sizes.
         """
         size = network.cost()
         if isinstance(network, DerivedNetwork):
@@ -308,7 +318,7 @@ class NetworkBuilt(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class AttackResult(Event):
-    """The accuracy under one attack."""
+    """The accuracy of the network under one attack."""
 
     kind = "attack"
     table = "attack"
@@ -327,7 +337,7 @@ class AttackResult(Event):
     part_of: Annotated[MaybeString, "Suite that the attack is a part of."] = None
 
     def check(self) -> None:
-        """Check that the accuracy and its interval are in order."""
+        """Check that 0 <= low <= accuracy <= high <= 1, up to rounding."""
         low, accuracy, high = self.low, self.accuracy, self.high
         if not -_ROUNDING <= low <= accuracy + _ROUNDING <= high + 2 * _ROUNDING <= 1 + 3 * _ROUNDING:
             raise RunLogError(f"low <= accuracy <= high must be fractions in 0..1, got {low}, {accuracy}, {high}")
@@ -335,7 +345,7 @@ class AttackResult(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class SplitOpened(Event):
-    """A split that no choice may depend on was opened. Never superseded: every opening counts."""
+    """The opening of the test split, on which no choice may depend. Every opening counts, even if a later attempt repeats it."""
 
     kind = "opened"
     table = "opened"
@@ -346,7 +356,7 @@ class SplitOpened(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Alert(Event):
-    """A sentence for the user. Never superseded."""
+    """A message for the user. It stays valid when a later attempt continues from an earlier step."""
 
     kind = "alert"
     table = "alert"
@@ -355,7 +365,7 @@ class Alert(Event):
 
 
 class MarkRow(NamedTuple):
-    """Something that happened once, without numbers."""
+    """An event without numbers, which records that the run has written a checkpoint or has finished."""
 
     kind: Annotated[String, "Kind of the event."]
     detail: Annotated[MaybeString, "`path` of a checkpoint."]
@@ -363,7 +373,7 @@ class MarkRow(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointWritten(Event):
-    """A checkpoint was written."""
+    """The event that the run has written a checkpoint."""
 
     kind = "checkpoint"
     table = "mark"
@@ -371,20 +381,20 @@ class CheckpointWritten(Event):
     path: Annotated[MaybeString, "Name of the file in the run's checkpoint folder, without ending."] = None
 
     def rows(self) -> Sequence[Cells]:
-        """Return one row."""
+        """Return one row with the kind of the event and the name of the checkpoint."""
         return [(self.kind, self.path)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finished(Event):
-    """The run is complete."""
+    """The event that the run is complete."""
 
     kind = "finished"
     table = "mark"
     row = MarkRow
 
     def rows(self) -> Sequence[Cells]:
-        """Return one row."""
+        """Return one row with the kind of the event and no detail."""
         return [(self.kind, None)]
 
 
@@ -394,15 +404,20 @@ _stamp_readers = readers_of(Stamp)
 
 
 def header(run: str) -> dict[str, Any]:
-    """Return the JSON object of a file's first line, which has no stamp. run: id of the run."""
+    """Return the JSON object of the first line of an events.jsonl, the header, which has no stamp.
+
+    Args:
+        run: id of the run.
+    """
     return {"event": "header", "schema": SCHEMA, "run": run}
 
 
 def read(record: Record) -> tuple[Stamp, Event] | None:
-    """Return stamp and event of a line's JSON object; None for the header.
+    """Return the stamp and the event that the JSON object of a line describes, or None if the line is the header.
 
     Raises:
-        RunLogError: an unknown kind; a field that is missing, of the wrong type or does not fit the others; another schema.
+        RunLogError: the kind is unknown, a field is missing, has the wrong type or contradicts another field, or the header
+            has another schema version.
     """
     name = record.get("event")
     if name == "header":

@@ -1,7 +1,8 @@
-"""The file events.jsonl: one JSON line per event, appended by the worker with one `os.write` each.
+"""Writer and reader of the file events.jsonl. The worker appends each event as one line of JSON with one `os.write`.
 
-A line is complete or absent: opening the file cuts the tail that a crash has torn, and a short write (full disk) is undone at
-once. Readers may therefore ignore everything after the last newline. Imports no torch.
+Only complete lines count, and readers ignore everything after the last newline. If a crash leaves an incomplete line, the next
+opening of the file for writing cuts it off. If a full disk takes only part of a line, that part is removed at once. Imports no
+torch.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _decode = json.JSONDecoder().decode  # `json.loads` without its options, which t
 
 
 def finite(value: Any) -> Any:
-    """Return `value` with every NaN and infinity replaced by None, because JSON has neither."""
+    """Return `value` with every NaN and infinity replaced by None, at any depth, because JSON can store neither."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -33,7 +34,7 @@ def finite(value: Any) -> Any:
 
 
 def encode(record: dict[str, Any]) -> bytes:
-    """Return one line, ending in a newline, without NaN."""
+    """Return an event's JSON object as one line of events.jsonl. NaN and infinity become null."""
     try:
         text = json.dumps(record, separators=(",", ":"), allow_nan=False)
     except ValueError:
@@ -42,10 +43,10 @@ def encode(record: dict[str, Any]) -> bytes:
 
 
 def parse(line: bytes) -> dict[str, Any]:
-    """Return the JSON object of one line; `engine.run.event_kinds.read` makes an event of it.
+    """Return the JSON object in one line. `engine.run.event_kinds.read` converts such an object to an event.
 
     Raises:
-        RunLogError: not JSON, not UTF-8, or not an object.
+        RunLogError: the line is not UTF-8, not JSON, or not a JSON object.
     """
     try:
         record = _decode(line.decode())
@@ -57,7 +58,11 @@ def parse(line: bytes) -> dict[str, Any]:
 
 
 def cut_torn_tail(descriptor: int) -> int:
-    """Cut everything after the last newline of an open file; return the file's new length in bytes."""
+    """Cut off everything after the last newline of an open file, and return the new length of the file in bytes.
+
+    Args:
+        descriptor: file descriptor, open for reading and writing.
+    """
     size = os.fstat(descriptor).st_size
     position, end = size, size
     while position > 0:
@@ -76,11 +81,11 @@ class EventWriter:
     """The only writer of a run's events.jsonl during one attempt."""
 
     def __init__(self, path: Path, run_id: str, attempt: int) -> None:
-        """Open or create `path`, cut a torn tail, and write the header into an empty file.
+        """Open or create events.jsonl. Cut off an incomplete last line, and write the header line if the file is empty.
 
         Args:
-            path: the run's events.jsonl.
-            run_id: for the header line.
+            path: path of the run's events.jsonl.
+            run_id: id of the run, for the header line.
             attempt: number of this start of the worker, from 1.
         """
         self.attempt = attempt
@@ -89,16 +94,21 @@ class EventWriter:
             self._append(encode(header(run_id)))
 
     def write(self, event: Event, *, step: int, epoch: int) -> None:
-        """Append one event, stamped with the time, the attempt and how far the run is.
+        """Append one event, stamped with the current time, the attempt, and the given progress of the run.
+
+        Args:
+            event: the event.
+            step: number of completed steps.
+            epoch: epoch of the latest step, from 1; 0 before the first step.
 
         Raises:
-            OSError: the disk is full; the file still ends with the previous line.
+            OSError: the disk is full. The file still ends with the previous line.
         """
         stamp = Stamp(round(time.time(), 3), self.attempt, step, epoch)
         self._append(encode({"event": event.kind, **stamp._asdict(), **event.to_json()}))
 
     def close(self) -> None:
-        """Flush the file to disk and close it; a second call does nothing."""
+        """Flush the file to disk and close it. A second call does nothing."""
         if self._descriptor >= 0:
             os.fsync(self._descriptor)
             os.close(self._descriptor)
@@ -113,9 +123,10 @@ class EventWriter:
 
 
 def read_events(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """Return the JSON objects of the complete lines after byte `offset`, and the offset to continue from.
+    """Return the JSON objects of the complete lines after byte `offset`, and the offset for the next call.
 
-    Skips unreadable lines. For callers that follow one run, such as `--wait`; questions about runs go to `engine.log`.
+    Lines that cannot be parsed are skipped. This function is for callers that follow one run, such as `--wait`. For queries on
+    runs, use `engine.log`.
     """
     try:
         with path.open("rb") as file:

@@ -1,6 +1,6 @@
-"""The run folder `runs/<id>/`: the paths of its files, and atomic writes, so that no reader sees half a file.
+"""The run folder `runs/<id>/`: the paths of its files, readers of the small ones, and the rules for run ids.
 
-The folder is the source of truth about a run. Each file has one writer:
+The folder is the only source of truth about a run. Each file has one writer:
 
     run.json                   the page or command line that launches the run, once
     environment.json           the worker, at its first start
@@ -31,10 +31,10 @@ ID_PATTERN = re.compile(r"[0-9]{8}-[0-9]{4}-[a-z0-9-]+-[0-9a-f]{4}")
 
 
 def check_id(run_id: object) -> str:
-    """Return `run_id` if it is a well-formed run id; such an id cannot point outside the runs folder.
+    """Return `run_id` if it has the form of a run id. Such an id cannot point outside the runs folder.
 
     Raises:
-        RunError: it is not, for example "../x".
+        RunError: `run_id` has another form, for example "../x".
     """
     if not isinstance(run_id, str) or not ID_PATTERN.fullmatch(run_id):
         raise RunError(f"A run id looks like 20261120-0915-arnas-digits-7f3a, got {str(run_id)!r}; "
@@ -46,9 +46,9 @@ def new_id(name: str, dataset: str, created: float) -> str:
     """Return a new id that sorts by time: date, minute, name, dataset, four random hex digits.
 
     Args:
-        name: method of a search, kind of any other run.
-        dataset: registry name.
-        created: seconds since the epoch.
+        name: search method for a search, kind of run for any other run.
+        dataset: name of the dataset in the registry.
+        created: time of the launch in unix seconds.
     """
     words = re.sub(r"[^a-z0-9]+", "-", f"{name}-{dataset}".lower()).strip("-")
     stamp = time.strftime("%Y%m%d-%H%M", time.localtime(created))
@@ -56,14 +56,18 @@ def new_id(name: str, dataset: str, created: float) -> str:
 
 
 def free_id(runs: Path, name: str, dataset: str, created: float) -> str:
-    """Return a `new_id` that no run has: ids of one minute differ in only four hex digits, too few for a script's many runs."""
+    """Draw run ids by `new_id` until one is not used by a run in the folder `runs`, and return that id.
+
+    Ids of the same minute, name and dataset differ only in four random hex digits. So if a script launches many runs in a
+    minute, the same id can be drawn twice.
+    """
     while (runs / (run_id := new_id(name, dataset, created))).exists():
         pass
     return run_id
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Return the JSON object in `path`, or None if there is no such file.
+    """Return the JSON object in the file `path`, or None if the file does not exist.
 
     Raises:
         RunError: the file cannot be read or is not a JSON object.
@@ -82,17 +86,17 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def _told(path: Path) -> str:
-    """Return the path for messages: "results/genotype.json of run 20261120-0915-arnas-digits-7f3a"."""
+    """Format a path for messages, such as "results/genotype.json of run 20261120-0915-arnas-digits-7f3a"."""
     if path.parent.name in ("control", "results"):
         return f"{path.parent.name}/{path.name} of run {path.parents[1].name}"
     return f"{path.name} of run {path.parent.name}"
 
 
 def check_run(run_id: str, run: Mapping[str, Any]) -> None:
-    """Check the types of all fields of a run.json, so that its readers need no checks.
+    """Check the types of all fields of a run.json, so that code that uses the fields needs no checks.
 
     Args:
-        run_id: name of the run's folder.
+        run_id: name of the run's folder, which must be the id in run.json.
         run: content of run.json.
 
     Raises:
@@ -110,7 +114,7 @@ def check_run(run_id: str, run: Mapping[str, Any]) -> None:
                for name in ("method", "title", "preset", "parent", "command")]
     checks += [(name, run.get(name), isinstance(run.get(name), (kind, type(None))), expected) for name, kind, expected in (
         ("children_of_chain", list, "a list of ids"), ("code", dict, "an object"), ("packages", dict, "an object"))]
-    if isinstance(config, dict):  # the settings read before a worker validates the rest
+    if isinstance(config, dict):  # the settings that are read before a worker validates the whole configuration
         checks += [(name, config.get(name, ""), isinstance(config.get(name, ""), str), "text") for name in ("dataset", "device")]
         checks += [(name, config.get(name), _is_whole(config.get(name), optional=True), "a whole number")
                    for name in ("threads", "seed", "split_seed")]
@@ -136,14 +140,14 @@ class RunFolder:
     """The paths of a run's files, and readers of its small files."""
 
     def __init__(self, runs: Path | str, run_id: str) -> None:
-        """Set the paths of a run; its folder need not exist.
+        """Set the paths of a run's files. The folder does not have to exist.
 
         Args:
             runs: folder of all runs.
             run_id: id of the run.
 
         Raises:
-            RunError: `run_id` is not a well-formed run id.
+            RunError: `run_id` does not have the form of a run id.
         """
         self.runs = Path(runs)
         self.id = check_id(run_id)
@@ -161,14 +165,14 @@ class RunFolder:
         self.heartbeat = self.path / "heartbeat"
 
     def exists(self) -> bool:
-        """Return True if the runs folder has a run with this id."""
+        """Return True if the run exists, which means that its run.json does."""
         return self.run_json.exists()
 
     def read_run(self) -> dict[str, Any]:
         """Return the content of run.json.
 
         Raises:
-            RunError: no such run, or an invalid run.json.
+            RunError: there is no such run, or its run.json is missing or not valid.
         """
         run = read_json(self.run_json)
         if run is None and self.path.is_dir():
@@ -179,11 +183,18 @@ class RunFolder:
         return run
 
     def request(self, name: str) -> Path:
-        """Return the path of the request file `name` ("stop", "force", "resume")."""
+        """Return the path of a request file, by which the user stops or resumes the run.
+
+        Args:
+            name: kind of request: "stop", "force" (kill the worker) or "resume".
+        """
         return self.control / name
 
     def last_lines(self, count: int = 20) -> list[str]:
-        """Return the last lines of log.txt, newest last; reads at most 16 KiB."""
+        """Return the last `count` lines of log.txt that are not blank, in the order of the file.
+
+        Only the last 16 KiB of the file are read.
+        """
         try:
             with self.log.open("rb") as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - 16_384))
@@ -194,10 +205,10 @@ class RunFolder:
 
 
 def run_ids(runs: Path | str) -> list[str]:
-    """Return the ids of all run folders in `runs`, oldest first; ignores folders with other names.
+    """Return the ids of all run folders in `runs`, oldest first. Entries whose name is not a run id are ignored.
 
     Raises:
-        RunError: `runs` exists but cannot be listed.
+        RunError: the folder `runs` exists but cannot be listed.
     """
     try:
         with os.scandir(runs) as entries:

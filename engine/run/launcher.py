@@ -1,4 +1,8 @@
-"""Launchers start worker processes: here on this machine, detached, to outlive the supervisor. Imports no torch."""
+"""Launchers, which start the worker processes of runs.
+
+`LocalLauncher` starts workers on this machine, detached from the supervisor, so that they continue if the supervisor dies.
+Imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,7 @@ class Start:
     Attributes:
         attempt: number of the attempt, from 1.
         device: "cpu" or "cuda:N".
-        threads: CPU threads.
+        threads: number of CPU threads.
     """
 
     attempt: int
@@ -35,30 +39,33 @@ class Start:
 
 
 class Launcher(Protocol):
-    """A way to start workers. `LocalLauncher` is the only one so far."""
+    """A way to start workers. `LocalLauncher` is the only implementation so far."""
 
     def start(self, folder: RunFolder, start: Start) -> subprocess.Popen[bytes]:
-        """Start one attempt and record it in process.json."""
+        """Start a worker for one attempt of a run, record it in process.json, and return its process."""
         ...
 
 
 class LocalLauncher:
-    """Starts workers as detached child processes of the supervisor."""
+    """A launcher that starts workers on this machine, as detached child processes of the supervisor."""
 
     def start(self, folder: RunFolder, start: Start) -> subprocess.Popen[bytes]:
-        """Start the worker, which waits until process.json is written.
+        """Start a worker, record it in process.json, and only then let it begin.
 
-        The worker waits for one byte on a pipe. If the supervisor is killed before process.json is in place, the pipe closes
-        and the worker exits without a trace. So a run never has two workers or an unrecorded one.
+        The worker first waits for one byte on a pipe. If the supervisor is killed before process.json is written, the pipe
+        closes, and the worker exits without having written anything. So a run never has two workers, nor a worker that is not
+        recorded.
 
         Raises:
-            OSError: the process could not be started, or process.json could not be written; no worker is left running.
+            OSError: the process could not be started, or process.json could not be written. No worker is left running.
+            psutil.Error: the worker ended before it was recorded.
         """
         ours, theirs = os.pipe()
         command = [sys.executable, "-m", "engine.run.worker", "--runs", str(folder.runs), "--run", folder.id,
                    "--attempt", str(start.attempt), "--device", start.device, "--threads", str(start.threads),
                    "--go", str(ours)]
-        # An OpenMP thread that spins while it waits starves the dashboard and the tests (measured: 4 to 6 times slower).
+        # An OpenMP thread that spins while it waits takes the CPU from the dashboard and the tests, which become 4 to 6 times
+        # slower (measured).
         environment = os.environ | {"OMP_NUM_THREADS": str(start.threads), "OMP_WAIT_POLICY": "passive",
                                     "CUBLAS_WORKSPACE_CONFIG": ":4096:8", "PYTHONUNBUFFERED": "1"}
         try:

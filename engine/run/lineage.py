@@ -1,4 +1,4 @@
-"""The genotype and the network of a run, read from its folder and its parent's. Imports no torch."""
+"""Functions that find the genotype and the network of a run in its folder and its parent's folder. Imports no torch."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def found_genotype(runs: Path | str, search: str) -> Genotype:
     """Return the genotype that a search found.
 
     Raises:
-        RunError: the search has not finished, or its result cannot be read.
-        GenotypeError: its result is not a genotype.
+        RunError: the search has not finished, or its results/genotype.json cannot be read.
+        GenotypeError: the content of results/genotype.json is not a valid genotype.
     """
     folder = RunFolder(runs, search)
     record = read_json(folder.results / "genotype.json")
@@ -31,11 +31,19 @@ def found_genotype(runs: Path | str, search: str) -> Genotype:
 
 
 def trained_genotype(runs: Path | str, config: RetrainConfig, parent: str | None) -> Genotype:
-    """Return the genotype that a retraining trains: its own, else its parent search's, with transplanted cells replaced.
+    """Return the genotype that a retraining trains, after the cell replacements of its setting `transplant`.
+
+    The genotype comes from the setting `genotype`. If that is empty, it comes from the parent search.
+
+    Args:
+        runs: folder of all runs.
+        config: configuration of the retraining.
+        parent: id of the parent search; None if the retraining has no parent.
 
     Raises:
-        RunError: the parent has no result.
-        ConfigError, GenotypeError: an unknown genotype, a hand-made network, or a transplant of cells that do not exist.
+        RunError: the parent search has found no genotype yet.
+        ConfigError: the genotype is not in the catalogue, or the retraining trains a hand-made network.
+        GenotypeError: the genotype is not valid, or the transplant names a cell that does not exist.
     """
     if config.network != DERIVED:
         raise ConfigError(f"A genotype can only come from a derived network, got {named_network(config.network).title}, "
@@ -45,18 +53,22 @@ def trained_genotype(runs: Path | str, config: RetrainConfig, parent: str | None
 
 
 def arrangement_of(runs: Path | str, config: RetrainConfig, parent: str | None, genotype: Genotype) -> Arrangement:
-    """Return the placement and the widths of the cells of a retrained network: {"placement", "width_ratio"}.
+    """Return {"placement", "width_ratio"} of a retrained network.
 
-    The retraining's own settings come first, then those of the parent search whose result or candidate it trains, then the
-    published ones of the genotype's cells. Older searches record neither and used the published ones.
+    The placement is the rule for the positions of the cell kinds, and the width ratio gives the relative widths of the cells. A
+    value that the retraining itself sets has priority. If it sets none and trains the result or a candidate of its parent
+    search, the value of that search is used. In all other cases, the value published with the genotype's cell kinds is used.
+    Older searches recorded no values, because they always used the published ones.
 
     Args:
-        runs, config, parent: as in `trained_genotype`.
-        genotype: result of `trained_genotype`.
+        runs: folder of all runs.
+        config: configuration of the retraining.
+        parent: id of the parent search; None if the retraining has no parent.
+        genotype: the genotype that the retraining trains, as `trained_genotype` returns it.
 
     Raises:
-        RunError: the parent cannot be read.
-        ConfigError: a placement for other cell kinds.
+        RunError: the run folder of the parent cannot be read.
+        ConfigError: the placement is for cell kinds that the genotype does not have.
     """
     searched = RunFolder(runs, parent).read_run()["config"] if parent and _is_of_search(runs, config, parent) else {}
     return resolved(genotype.kinds, config.placement or str(searched.get("placement", "")),
@@ -64,7 +76,7 @@ def arrangement_of(runs: Path | str, config: RetrainConfig, parent: str | None, 
 
 
 def _is_of_search(runs: Path | str, config: RetrainConfig, search: str) -> bool:
-    """Return True if a retraining trains the result of a search or one of its measured candidates."""
+    """Return True if a retraining trains the genotype that a search found, or a candidate that the search measured."""
     if not config.genotype:
         return True
     measured = read_json(RunFolder(runs, search).results / "candidates.json") or {}
@@ -72,10 +84,17 @@ def _is_of_search(runs: Path | str, config: RetrainConfig, search: str) -> bool:
 
 
 def trained_network(runs: Path | str, config: RetrainConfig, parent: str | None) -> Network:
-    """Return the network that a retraining trains.
+    """Return the description of the network that a retraining trains.
+
+    Args:
+        runs: folder of all runs.
+        config: configuration of the retraining.
+        parent: id of the parent search; None if the retraining has no parent.
 
     Raises:
-        RunError, ConfigError, GenotypeError: as `trained_genotype` and `arrangement_of`.
+        RunError: the parent search cannot be read or has found no genotype yet.
+        ConfigError: the genotype or the hand-made network is unknown, or the placement does not fit the cell kinds.
+        GenotypeError: the genotype is not valid, or the transplant names a cell that does not exist.
     """
     facts = DATASETS[config.dataset]
     if config.network != DERIVED:
@@ -87,10 +106,14 @@ def trained_network(runs: Path | str, config: RetrainConfig, parent: str | None)
 
 
 def retraining_of(runs: Path | str, run_id: str) -> tuple[RetrainConfig, str | None]:
-    """Return (configuration, parent) of a retraining, given its id or the id of an attack on its network.
+    """Return (configuration, id of the parent search or None) of a retraining.
+
+    Args:
+        runs: folder of all runs.
+        run_id: id of the retraining, or of an attack on the network that it trained.
 
     Raises:
-        RunError: no such run, or a search, which has no retrained network.
+        RunError: there is no such run, or it is a search, which has no retrained network.
     """
     run = RunFolder(runs, run_id).read_run()
     if run["kind"] == "attack":
@@ -104,11 +127,16 @@ def retraining_of(runs: Path | str, run_id: str) -> tuple[RetrainConfig, str | N
 
 
 def genotype_of(runs: Path | str, text: str) -> Genotype:
-    """Return the genotype that a user names: the id of a run, a catalogue name, or a genotype as JSON.
+    """Return the genotype that a text from the user names.
+
+    Args:
+        runs: folder of all runs.
+        text: id of a run, name in the catalogue, or genotype as JSON.
 
     Raises:
-        RunError: no such run, or it has no genotype yet.
-        ConfigError, GenotypeError: as `find_genotype`.
+        RunError: there is no such run, or the run has no genotype yet.
+        ConfigError: the name is not in the catalogue, or the run trains a hand-made network.
+        GenotypeError: the JSON text is not a valid genotype.
     """
     text = text.strip()
     if not ID_PATTERN.fullmatch(text):

@@ -1,4 +1,4 @@
-"""The loop of an attack run: evaluates a retrained network on the test split, block by block."""
+"""The loop of an attack run, which evaluates a retrained network on the test split, one block of images at a time."""
 
 from __future__ import annotations
 
@@ -22,28 +22,29 @@ from engine.run.session import Session
 
 
 def run(session: Session) -> None:
-    """Run an evaluation to its end; continue from the checkpoint of an earlier attempt if there is one.
+    """Run an attack run to its end. Continue from the checkpoint of an earlier attempt if one exists.
 
     Raises:
-        StopRequested: stopped on request, after a checkpoint of the last complete block.
-        RunError, CheckpointError: the parent has no network, or one that cannot be loaded.
+        StopRequested: the user stopped the run. A checkpoint of the last complete block has been written.
+        RunError, CheckpointError: the parent run has no network, or its network cannot be loaded.
     """
     AttackLoop(session, prepare(session)).run()
 
 
 def network_of(parent: RunFolder, which: str = "best") -> tuple[Network, nn.Module, dict[str, Tensor]]:
-    """Return the network of a retraining.
+    """Load the network that a retraining trained.
 
     Args:
         parent: folder of the retraining.
-        which: "best" for the checkpoint chosen on the select split, "last" for the one after the last epoch (with averaged
-            weights if the retraining averages them).
+        which: "best" for the checkpoint chosen on the select split, "last" for the checkpoint after the last epoch (with
+            averaged weights if the retraining averages weights).
 
     Returns:
-        (description of the network, its module with the weights loaded, their state dict)
+        (description of the network, its module with loaded weights, state dict of these weights)
 
     Raises:
-        RunError, GenotypeError, ConfigError, CheckpointError: there is no network, or one of its files cannot be read.
+        RunError, GenotypeError, ConfigError, CheckpointError: the retraining has no network, or a file of the network cannot
+            be read.
     """
     content = read_json(parent.results / "network.json")
     if content is None:
@@ -65,7 +66,7 @@ def network_of(parent: RunFolder, which: str = "best") -> tuple[Network, nn.Modu
 
 
 class AttackLoop:
-    """One attempt of an attack run. A step is a block."""
+    """One attempt of an attack run. Each step of the run attacks one block of test images."""
 
     def __init__(self, session: Session, prepared: Prepared) -> None:
         config: AttackConfig = prepared.config
@@ -85,7 +86,11 @@ class AttackLoop:
         self._written = {self._key(row) for row in self.evaluation.rows() if row["complete"]}
 
     def run(self) -> None:
-        """Run the remaining blocks; write each attack's row once it is complete, and the table of outcomes at the end."""
+        """Run the remaining blocks.
+
+        The result of each attack is written as an event once the attack is complete. At the end, results/outcomes.parquet is
+        written, which tells for each attack and image if the image was classified correctly.
+        """
         session = self.session
         if self.fresh:
             write_network(session, self.attacked)

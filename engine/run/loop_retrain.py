@@ -1,4 +1,4 @@
-"""The loop of a retraining: trains a network from scratch and chooses a checkpoint on the select split."""
+"""The loop of a retraining, which trains a network from scratch and chooses the best checkpoint on the select split."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from engine.train.retrain import Probe, Retraining, StepReport
 
 
 def run(session: Session) -> None:
-    """Run a retraining to its end; continue from the checkpoint of an earlier attempt if there is one.
+    """Run a retraining to its end. Continue from the checkpoint of an earlier attempt if one exists.
 
     Raises:
-        StopRequested: stopped on request, after a checkpoint of the last complete step.
-        RunError: the parent has no genotype, or the loss is not finite.
+        StopRequested: the user stopped the run. A checkpoint of the last complete step has been written.
+        RunError: the parent search has no genotype, or a loss or a weight is NaN or infinite.
     """
     RetrainLoop(session, prepare(session)).run()
 
@@ -45,7 +45,7 @@ class RetrainLoop:
         session.total = config.epochs * self.steps_per_epoch
         self.network = trained_network(session.folder.runs, config, session.run.get("parent"))
         torch.manual_seed(stable_seed(config.seed, "network"))
-        # Buffers of the network, so that every checkpoint and export contains them.
+        # The statistics become buffers of the network, so that every checkpoint and every export contains them.
         mean, std = channel_statistics(prepared.dataset, self.x) if config.normalise else (None, None)
         network = self.network.build(mean=mean, std=std).to(self.device)
         if config.channels_last:
@@ -58,7 +58,7 @@ class RetrainLoop:
                 self.measured_epoch = int(prepared.state["measured_epoch"])
 
     def run(self) -> None:
-        """Run the remaining steps and the measurements between them."""
+        """Run the remaining training steps, and measure the network on the select split between epochs."""
         session = self.session
         if self.fresh:
             self._write_network()
@@ -104,7 +104,10 @@ class RetrainLoop:
         return self._batches
 
     def _measurement_due(self) -> bool:
-        """Return True between epochs if the epoch just completed must still be measured."""
+        """Return True if the run is between two epochs and the epoch just completed must still be measured.
+
+        Every `selection_every`-th epoch and the last one are measured.
+        """
         session = self.session
         epoch, inside = divmod(session.step, self.steps_per_epoch)
         if inside or epoch == 0 or epoch <= self.measured_epoch:
@@ -116,7 +119,7 @@ class RetrainLoop:
         session.begin_step(self.config.selection_steps + 2, f"epoch {session.epoch}: measuring on the select split")
         passes = session.passes
         selection = self.training.select(self.x_select, self.y_select, poll=session.poll)
-        session.begin_step(1)  # keeps the passes counted so far: a measurement is not a step
+        session.begin_step(1)  # keeps the passes of the measurement, which is not a step and so never ends by `end_step`
         self.measured_epoch = session.step // self.steps_per_epoch
         session.write(Metric(split="select", statistics="running", values={
             "natural_loss": selection.natural_loss, "natural_accuracy": selection.natural_accuracy,

@@ -1,7 +1,7 @@
-"""The loop of a search: epochs, batches, learning rate, events, checkpoints, stop. The method does the mathematics.
+"""The loop of a search: epochs, batches, learning rates, events and checkpoints. The search method computes the steps.
 
-Differs from the released codes in the order of images and learning rates. The settings `alphas_batches`, `schedule_ahead` and
-`halves` of `SearchConfig` restore the released behaviour.
+Differs from the released codes in the order of images and in the learning rates. The settings `alphas_batches`, `schedule_ahead`
+and `halves` of `SearchConfig` restore the released behaviour.
 """
 
 from __future__ import annotations
@@ -34,15 +34,16 @@ from engine.search.construction import method_class, supernet_of
 from engine.search.method import StepReport
 from engine.search.proposal import Batch
 
-# Enough points for every chart of the alphas, and a small events file after a long run.
+# Most alpha events of a run. This is enough for every chart of the alphas and keeps the events file of a long run small.
 MOST_ALPHA_LINES = 1800
 
 
 def learning_rate(config: SearchConfig, epoch: int) -> float:
-    """Return the cosine rate of epoch e of E, counted from 0, as published (DARTS): min + (lr - min) (1 + cos(pi e / E)) / 2.
+    """Return the learning rate of an epoch from DARTS's cosine schedule: min + (lr - min) (1 + cos(pi e / E)) / 2.
 
-    With `schedule_ahead` it is the rate of epoch e + 1. If the search trains several networks, the schedule restarts for each
-    (`SearchConfig.training_epoch`).
+    e is the epoch, counted from 0, and E is the number of epochs. lr and min are the settings `weights_learning_rate` and
+    `weights_learning_rate_min`. With the setting `schedule_ahead`, the result is the rate of epoch e + 1. If the search trains
+    several networks one after another, the schedule restarts for each network (`SearchConfig.training_epoch`).
     """
     low, (position, epochs) = config.weights_learning_rate_min, config.training_epoch(epoch)
     position = min(position + config.schedule_ahead, epochs)
@@ -50,11 +51,11 @@ def learning_rate(config: SearchConfig, epoch: int) -> float:
 
 
 def run(session: Session) -> None:
-    """Run a search to its end; continue from the checkpoint of an earlier attempt if there is one.
+    """Run a search to its end. Continue from the checkpoint of an earlier attempt if one exists.
 
     Raises:
-        StopRequested: stopped on request, after a checkpoint of the last complete step.
-        RunError: a loss or a gradient is not finite.
+        StopRequested: the user stopped the run. A checkpoint of the last complete step has been written.
+        RunError: a loss or a weight is NaN or infinite.
     """
     SearchLoop(session, prepare(session)).run()
 
@@ -74,7 +75,7 @@ class SearchLoop:
         self.images = len(self.weights_split[1])
         if self.config.on_supernet:
             self.images = min(self.images, len(self.other_split[1]))
-        # The first step of each epoch, then the number of steps.
+        # The number of the first step of each epoch, and at the end the number of all steps.
         self.starts = [0, *accumulate(self._steps_in(epoch) for epoch in range(self.config.epochs))]
         session.total = self.starts[-1]
         self.statistics = channel_statistics(prepared.dataset, self.weights_split[0]) if self.config.normalise else None
@@ -103,7 +104,7 @@ class SearchLoop:
         session.describe = lambda: self._with_stage(self.method.activity)
 
     def run(self) -> None:
-        """Run the remaining steps, then write the result."""
+        """Run the remaining steps, and then write the genotype that the search has found to results/genotype.json."""
         session = self.session
         if self.fresh:
             self._write_alphas()
@@ -141,25 +142,29 @@ class SearchLoop:
         session.progress()
 
     def _with_stage(self, activity: str) -> str:
-        """Return the progress message, preceded by the stage if the search has several."""
+        """Return a progress message, preceded by the current stage if the search has several stages."""
         return f"{self.method.stage}. {activity}" if self.method.stage else activity
 
     def _measures(self, epoch: int) -> bool:
-        """Return True for an epoch that measures a candidate instead of training it."""
+        """Return True if an epoch measures the accuracy of a trained candidate network instead of training one."""
         position, epochs = self.config.training_epoch(epoch)
         return position == epochs
 
     def _steps_in(self, epoch: int) -> int:
-        """Count the steps of an epoch; a measuring epoch visits every image of its split once."""
+        """Return the number of steps in an epoch. An epoch that measures a candidate visits every image of its split once.
+
+        The setting `steps_per_epoch` limits both kinds of epoch.
+        """
         if not self._measures(epoch):
             return steps_in_epoch(self.images, self.config.batch_size, self.config.steps_per_epoch)
         steps = math.ceil(len(self.other_split[1]) / self.config.batch_size)
         return min(steps, self.config.steps_per_epoch or steps)
 
     def _batches(self, epoch: int, position: int) -> tuple[Batch, Batch]:
-        """Return the weights batch and the alphas batch of a step; they depend on seed, split, epoch of the network and position.
+        """Return two batches for a step: one from the weights split and one from the alphas split.
 
-        A method without alphas trains or measures on a single batch and receives it as both.
+        They depend only on the seed, the split, the epoch within the training of the current network, and the position of the
+        step in the epoch. A method without alphas trains or measures on a single batch, which is then returned twice.
         """
         of_network = self.config.training_epoch(epoch)[0]
         if self.config.on_supernet:
@@ -168,7 +173,7 @@ class SearchLoop:
         return batch, batch
 
     def _batch(self, split: str, epoch: int, position: int) -> Batch:
-        """Return the images and labels of one step, augmented unless they are of the select split."""
+        """Return the images and labels of a split for one step. Images are augmented unless the split is the select split."""
         images, labels = self.weights_split if split == "weights" else self.other_split
         chosen = self._chosen(split, epoch, position).to(images.device)
         if split == "select":
@@ -179,21 +184,25 @@ class SearchLoop:
         return x, labels[chosen]
 
     def _chosen(self, split: str, epoch: int, position: int) -> Tensor:
-        """Return the indices of one batch."""
+        """Return the indices, within a split, of the images of one batch."""
         if split == "alphas" and self.config.alphas_batches == "fresh":
             generator = generator_for(self.config.seed, "order", split, epoch, position)
             return torch.randperm(len(self.other_split[1]), generator=generator)[:self.config.batch_size]
         return self._order(split, epoch)[position]
 
     def _new_order(self, split: str, epoch: int) -> Sequence[Tensor]:
-        """Draw the batches of one pass over a split."""
+        """Draw the order of images for one pass over a split, and return the image indices of each batch."""
         size, generator = self.config.batch_size, generator_for(self.config.seed, "order", split, epoch)
         if split == "select":
             return torch.split(torch.randperm(len(self.other_split[1]), generator=generator), size)
         return list(batches(self.images, size, generator, self.config.steps_per_epoch))
 
     def _second_batch(self, epoch: int, position: int) -> Tensor:
-        """Return the out-of-distribution images of one step, normalised by their own dataset's statistics (as published)."""
+        """Return the out-of-distribution images of one step.
+
+        As published, these images are normalised by the statistics of their own dataset. The network normalises its input by the
+        statistics of the run's dataset instead, so the images are rescaled here to compensate for the difference.
+        """
         assert self.second is not None
         x = self.second.batch(epoch, position)
         if self.statistics is None or self.second_statistics is None:
@@ -201,7 +210,11 @@ class SearchLoop:
         return restated(x, self.second_statistics, self.statistics)
 
     def _check_finite(self, report: StepReport, epoch: int) -> None:
-        """Raise RunError before a step with NaN is recorded; the last checkpoint is still finite."""
+        """Check the losses of a step before the step is recorded, so that the last checkpoint stays usable.
+
+        Raises:
+            RunError: a loss is NaN or infinite.
+        """
         if not all(math.isfinite(value) for value in (*report.losses, report.train_loss) if value is not None):
             raise RunError(f"Every loss must be finite, got NaN or infinity in step {self.session.step + 1} (epoch {epoch + 1}); "
                            "launch the search again with a smaller learning rate.")
@@ -228,7 +241,7 @@ class SearchLoop:
             print(f"epoch {session.epoch} of {self.config.epochs}: {losses}, genotype {self.method.genotype().hash}", flush=True)
 
     def _write_objectives(self, report: StepReport) -> None:
-        """Write the losses and accuracies that a step measured, and the weights of its objectives."""
+        """Write events with the losses and accuracies that a step measured, and with the weights of its objectives."""
         self.session.write(Metric(split=self.measured_split, statistics=report.statistics, values=_known({
             **{f"{name}_loss": value for name, value in zip(report.names, report.losses, strict=True)},
             "natural_accuracy": report.natural_accuracy, "adversarial_accuracy": report.adversarial_accuracy})))
@@ -246,7 +259,7 @@ class SearchLoop:
                                      beta=betas[kind].numpy(force=True) if betas else None))
 
     def _write_candidates(self) -> None:
-        """Write an event for each newly measured candidate, and a file of all candidates, best first."""
+        """Write an event for each newly measured candidate, and list all candidates, best first, in candidates.json."""
         candidates = self.method.candidates
         if len(candidates) == self.candidates_told:
             return
@@ -260,7 +273,7 @@ class SearchLoop:
                 for rank, one in in_order]})
 
     def _measured(self, candidate: Candidate) -> MeasuredCandidate:
-        """Return the event of a candidate, with the size of its network."""
+        """Return the event that describes a measured candidate, including the size of its network."""
         size = cost(candidate.genotype, channels=self.config.channels, layers=self.config.layers, classes=self.supernet.classes,
                     image_shape=self.supernet.image_shape, placement=self.config.placement, width_ratio=self.config.width_ratio)
         return MeasuredCandidate(
@@ -276,5 +289,5 @@ class SearchLoop:
 
 
 def _known(values: dict[str, float | None]) -> dict[str, float]:
-    """Drop the values that the method does not measure."""
+    """Return the values that are not None. None marks a value that the method does not measure."""
     return {name: value for name, value in values.items() if value is not None}

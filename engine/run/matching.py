@@ -1,4 +1,7 @@
-"""Capacity matching: choose the channels of a retraining by its setting `match`. Imports no torch."""
+"""Capacity matching, which chooses the channels of a retraining so that its network is as large as a reference network.
+
+The settings `match` and `match_to` of a retraining turn it on. Imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -19,20 +22,23 @@ WORDS = {"params": "parameters", "macs": "MACs"}
 
 
 def matched(runs: Path | str, config: RetrainConfig, parent: str | None) -> tuple[RetrainConfig, str]:
-    """Choose the channels that match the reference network.
+    """Choose the number of channels with which a retraining's network has the size of the reference network `match_to`.
 
     Args:
         runs: folder of all runs.
-        config: configuration of a retraining; without `match` it is returned unchanged, with "".
-        parent: id of the search that it follows, if any.
+        config: configuration of the retraining. If `match` is "none", it is returned unchanged, with an empty text.
+        parent: id of the search that the retraining follows; None if it follows no search.
 
     Returns:
-        (configuration with the chosen channels, words for the run's name), for example (..., "MACs as ARNAS@64x20 (+0.6 %)").
-        The difference is relative to the reference. The words are short, because tables and charts show the run's name.
+        (configuration with the chosen channels, text for the name of the run), for example
+        (..., "MACs as ARNAS@64x20 (+0.6 %)"), where 0.6 % is the difference in MACs relative to the reference. The text is
+        short because tables and charts show the name of the run.
 
     Raises:
-        ConfigError: no reference, a genotype that is not known yet, or no channels within 5 % of the reference.
-        GenotypeError, RunError: as `trained_genotype`.
+        ConfigError: `match_to` names no network, the parent search has not found its genotype yet, or no number of channels
+            comes within 5 % of the reference.
+        GenotypeError: the genotype or the transplant of its cells is not valid.
+        RunError: the parent or the reference run cannot be read.
     """
     if config.match == "none":
         return config, ""
@@ -58,7 +64,10 @@ def matched(runs: Path | str, config: RetrainConfig, parent: str | None) -> tupl
 
 
 def _reference(runs: Path | str, text: str) -> tuple[str, Network]:
-    """Return (name, network) of a value of `match_to`, before it is resized to the dataset's images and classes."""
+    """Return (name, network) of the reference network that the setting `match_to` names.
+
+    The network does not yet have the image size and the number of classes of the retraining's dataset.
+    """
     text = text.strip()
     if ID_PATTERN.fullmatch(text):
         return f"run {text.rsplit('-', 1)[-1]}", trained_network(runs, *retraining_of(runs, text))

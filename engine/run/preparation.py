@@ -1,4 +1,4 @@
-"""Code shared by the three loops: setup before the first step, checkpoints, and the event that describes the network."""
+"""Code shared by the loops of searches, retrainings and attacks: setup before the first step, checkpoints, common events."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ from engine.run.session import Session
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run ready to build its network.
+    """Everything that a loop needs before it builds its network.
 
     Attributes:
-        config: the validated configuration.
-        dataset, splits: shared by all runs of a lineage, so that no training image is ever attacked.
-        second: dataset and splits of out-of-distribution images; None if the run uses none.
-        state: the checkpoint to resume from; None at the start.
+        config: the validated configuration of the run.
+        dataset: the run's dataset.
+        splits: splits of the dataset. A run has the same splits as its parent run, so that no training image is ever attacked.
+        second: dataset and splits of the out-of-distribution images; None if the run uses no such images.
+        state: content of the checkpoint to resume from; None if the run starts at the first step.
         device: the device to compute on.
     """
 
@@ -42,15 +43,20 @@ class Prepared:
     device: torch.device
 
     def load(self, *names: str) -> tuple[Images, Tensor]:
-        """Return images and labels of one split, or of several joined, for the device."""
+        """Return the images and labels of the named splits, joined into one set. Image batches and labels are on `device`."""
         return load_split(self.dataset, self.splits, names, self.device)
 
 
 def prepare(session: Session) -> Prepared:
-    """Read the configuration, record the environment, and on a later attempt load the checkpoint and open the events.
+    """Read the configuration and the splits, and record the environment or compare it with the recorded one.
+
+    On a later attempt, also load the checkpoint, set the session's progress from the checkpoint, and open events.jsonl. On the
+    first attempt, events.jsonl is open already.
 
     Raises:
-        ConfigError, RunError, CheckpointError: the run cannot start.
+        ConfigError: the recorded configuration is not valid.
+        RunError: the device does not exist, the images or splits have changed since the first start, or a file cannot be read.
+        CheckpointError: no checkpoint can be read, or the one that was read does not belong to the run.
     """
     run = session.run
     environment.prepare(session.threads, session.device)
@@ -76,12 +82,12 @@ def prepare(session: Session) -> Prepared:
 
 
 def save(session: Session, **state: Any) -> None:
-    """Write the last checkpoint: the loop's state and the run's progress.
+    """Write the progress of the run and the state of its loop to the checkpoint last.pt.
 
     Raises:
         OSError: the disk is full.
-        RunError: a number in the state is not finite. Weights can overflow one step before a loss shows it, and a
-            checkpoint with NaN would replace one that can be resumed.
+        RunError: a number in the state is NaN or infinite. Weights can overflow one step before a loss does, and such a
+            checkpoint would replace one from which the run can be resumed.
     """
     if not _is_finite(state):
         raise RunError(f"Every weight must be finite, got NaN or infinity at step {session.step} (epoch {session.epoch}); launch "
@@ -93,10 +99,12 @@ def save(session: Session, **state: Any) -> None:
 
 @contextmanager
 def at_work(session: Session, save_state: Callable[[], None]) -> Iterator[None]:
-    """Report progress before and after a loop's steps; on a stop, abandon the step in progress and write a checkpoint.
+    """Report progress before and after a `with` block that runs the steps of a loop.
+
+    If a stop is requested inside the block, call `save_state`, which writes a checkpoint without the step in progress.
 
     Raises:
-        StopRequested: re-raised after the checkpoint.
+        StopRequested: a stop was requested; raised again after the checkpoint is written.
     """
     session.progress(force=True)
     try:
@@ -110,7 +118,7 @@ def at_work(session: Session, save_state: Callable[[], None]) -> Iterator[None]:
 
 
 def write_network(session: Session, network: Network) -> None:
-    """Write the event that describes the network that a run trains or attacks."""
+    """Write the event that describes the network that the run trains or attacks."""
     session.write(NetworkBuilt.of(network))
 
 

@@ -1,4 +1,4 @@
-"""The provenance of a run: version and uncommitted changes of the code, versions of the packages. Imports no torch."""
+"""The provenance of a run: the version and uncommitted changes of the code, and package versions. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ LONGEST_DIFF = 200_000
 
 
 def code_version() -> dict[str, str | None]:
-    """Return {"version": commit, or None outside a checkout; "diff": uncommitted changes of tracked files, cut if long}."""
+    """Return {"version", "diff"} of Rampart's code.
+
+    The version is the hash of the current commit. The diff holds the uncommitted changes of tracked files in `engine`, cut at
+    `LONGEST_DIFF` characters. Both are None outside a git checkout or if git fails.
+    """
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return {"version": None, "diff": None}
@@ -36,7 +40,7 @@ def package_versions() -> dict[str, str]:
 
 
 def describe() -> dict[str, Any]:
-    """Return code version and package versions, as written to run.json."""
+    """Return the code version and the package versions in the form in which run.json stores them."""
     return {"code": code_version(), "packages": dict(package_versions())}
 
 

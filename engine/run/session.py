@@ -1,6 +1,6 @@
-"""One attempt of a run as its loop sees it: events, progress, checkpoints and stop requests.
+"""The session of a worker, through which the loop of a run writes events and progress and notices stop requests.
 
-Imports no torch, so that the first progress event does not wait for it.
+Imports no torch, so that the worker can write its first progress event before torch is loaded.
 """
 
 from __future__ import annotations
@@ -20,25 +20,30 @@ from engine.run.stop import StopPoll
 PROGRESS_EVERY_S = 0.4
 CHECKPOINT_EVERY_S = 10.0
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# Freed when the disk is full, to make room for the last alert and results/ended.json.
+# Size of a file that is deleted when a run fails. On a full disk, this makes room for the last alert and results/ended.json.
 RESERVE_BYTES = 64 * 1024
 
 
 class Session:
-    """One attempt of one run.
+    """One attempt of one run, with the counters of its progress.
 
     Attributes:
-        folder, run: the run's folder and the content of run.json.
+        folder: folder of the run.
+        run: content of run.json.
         attempt: number of this start of the worker, from 1.
-        device, threads: device and number of CPU threads of this attempt.
-        stop: raises StopRequested once a stop was requested.
-        step, epoch: steps completed, and the epoch (from 1) of the step in progress; 0 before the first step.
-        passes: forward passes so far, including those of the step in progress.
-        total, unit: length of the run and its unit, such as "steps".
-        activity: current activity in words, for the progress line.
-        describe: returns the activity inside a step; None to use `activity`.
-        begun, gate: `begun` is set under the lock `gate` once everything is loaded; before that a stop ends the process at once.
-        passes_at_start_of_step: value of `passes` to restore when the step is abandoned.
+        device: device of this attempt.
+        threads: number of CPU threads of this attempt.
+        stop: check for stop requests; a call raises StopRequested once a stop is requested.
+        step: number of completed steps.
+        epoch: epoch of the last completed step, from 1; 0 before the first step.
+        passes: number of forward passes so far, including those of the step in progress.
+        total: length of the run, in `unit`.
+        unit: unit of the progress, such as "steps".
+        activity: description of the current activity, for the progress line.
+        describe: function that returns the description during a step; None to use `activity`.
+        begun: threading event that is set once everything is loaded. Before that, a stop request ends the process at once.
+        gate: lock under which `begun` is set.
+        passes_at_start_of_step: value that `passes` gets again if the step in progress is abandoned.
     """
 
     def __init__(self, folder: RunFolder, run: Mapping[str, Any], *, attempt: int, device: str, threads: int) -> None:
@@ -60,15 +65,19 @@ class Session:
         """Open events.jsonl.
 
         Args:
-            from_step: step of the checkpoint that a later attempt continues from. It is written first, because it supersedes
-                the events after it.
+            from_step: number of completed steps at the checkpoint from which a later attempt continues; None for the first
+                attempt. The step is written as the first event, because it invalidates earlier events after that step.
         """
         self._events = EventWriter(self.folder.events, self.folder.id, self.attempt)
         if from_step is not None:
             self._events.write(Resumed(from_step=from_step), step=from_step, epoch=self.epoch)
 
     def begin(self) -> None:
-        """Mark everything as loaded: from now on `poll` handles stop requests, and the loop writes a checkpoint."""
+        """Mark everything as loaded.
+
+        From now on a stop request no longer ends the process at once. Instead, `poll` raises StopRequested, and the loop writes
+        a checkpoint.
+        """
         with self.gate:
             self.begun.set()
 
@@ -78,10 +87,10 @@ class Session:
         return self._events is not None
 
     def write(self, event: Event) -> None:
-        """Append one event, stamped with the current step and epoch.
+        """Append one event to events.jsonl, stamped with the current step and epoch.
 
         Raises:
-            RunError: `open_events` was not called.
+            RunError: `open_events` has not been called.
             OSError: the disk is full.
         """
         if self._events is None:
@@ -89,7 +98,7 @@ class Session:
         self._events.write(event, step=self.step, epoch=self.epoch)
 
     def alert(self, level: Level, text: str) -> None:
-        """Write an alert, and print it into log.txt."""
+        """Write an alert event for the user, and print its text, which goes to log.txt."""
         print(f"{level}: {text}", flush=True)
         self.write(Alert(level=level, text=text))
 
@@ -97,29 +106,31 @@ class Session:
         """Start a step.
 
         Args:
-            expected_passes: about how many forward passes it takes.
-            activity: in words, for the progress line; empty to keep the current one.
+            expected_passes: approximate number of forward passes in the step.
+            activity: description of the step for the progress line; empty to keep the current description.
         """
         self.passes_at_start_of_step, self._expected = self.passes, max(expected_passes, 1)
         self.activity = activity or self.activity
 
     def poll(self) -> None:
-        """Count a forward pass and report progress now and then. Call before each forward pass.
+        """Count a forward pass, report progress if a report is due, and check for a stop request.
+
+        The loop calls this before each forward pass.
 
         Raises:
-            StopRequested: a stop was requested; abandon the step in progress.
+            StopRequested: a stop is requested. The step in progress has to be abandoned.
         """
         self.stop()
         self.passes += 1
-        # Report the first pass at once: the user who launched the run waits for a sign of life.
+        # The first pass is reported at once, because the user who launched the run waits for a sign of life.
         self.progress(force=self.passes == 1)
 
     def end_step(self, *, epoch: int, passes: int | None = None) -> None:
-        """Complete the step.
+        """Count the step in progress as completed.
 
         Args:
-            epoch: epoch of the completed step.
-            passes: exact number of forward passes it took; None for the number of polls.
+            epoch: epoch of the step, from 1.
+            passes: exact number of forward passes in the step; None to use the number of calls of `poll`.
         """
         self.step, self.epoch = self.step + 1, epoch
         if passes is not None:
@@ -128,31 +139,35 @@ class Session:
         self.activity = f"{self.unit.removesuffix('s')} {self.step} done"
 
     def progress(self, *, force: bool = False) -> None:
-        """Write a progress event, at most one per `PROGRESS_EVERY_S` seconds unless `force` is True."""
+        """Write a progress event, unless the last one is less than `PROGRESS_EVERY_S` seconds old.
+
+        Args:
+            force: True to write the event in any case.
+        """
         now = time.monotonic()
         if not force and now < self._next_progress:
             return
         self._next_progress = now + PROGRESS_EVERY_S
         inside = min((self.passes - self.passes_at_start_of_step) / self._expected, 0.99) if self._expected else 0.0
-        done = min(round(self.step + inside, 4), self.total)  # measurements after the last step add nothing
+        done = min(round(self.step + inside, 4), self.total)  # passes of a measurement after the last step add no progress
         detail = self.describe() if self.describe and self._expected else self.activity
         self.write(Progress(phase=self.kind, done=done, total=self.total, unit=self.unit, passes=self.passes, detail=detail))
 
     def checkpoint_due(self) -> bool:
-        """Return True if the last checkpoint is at least `CHECKPOINT_EVERY_S` seconds old."""
+        """Return True if it is time for a checkpoint, `CHECKPOINT_EVERY_S` seconds after the last one."""
         return time.monotonic() >= self._next_checkpoint
 
     def checkpoint_written(self) -> None:
-        """Write the event of a checkpoint and restart the clock for the next."""
+        """Write the event that a checkpoint is written, and schedule the next checkpoint."""
         self._next_checkpoint = time.monotonic() + CHECKPOINT_EVERY_S
         self.write(CheckpointWritten(path="last"))
 
     def close(self) -> None:
-        """Close events.jsonl; a second call does nothing."""
+        """Close events.jsonl. A second call does nothing."""
         if self._events is not None:
             self._events.close()
 
 
 def is_disk_full(problem: BaseException) -> bool:
-    """Return True for the errors of a full disk, an exhausted quota and a file size limit."""
+    """Return True if an error means a full disk, an exhausted quota or an exceeded limit on file sizes."""
     return isinstance(problem, OSError) and problem.errno in DISK_FULL

@@ -1,8 +1,8 @@
-"""The state of a run, computed from its files and the process table on every call and never stored.
+"""The state of a run. It is never stored, but computed on every call from the run's files and the process table.
 
-A worker is alive if the process recorded in process.json is: same pid, same start time, same boot of the machine. The end of a
-worker is explained by exit.json (written by the supervisor), else by results/ended.json (written by the worker), else by
-inference. Imports no torch.
+A worker is alive if the process recorded in process.json is alive. Pid, start time and boot of the machine identify a process.
+The end of a worker is explained by exit.json, which the supervisor writes. If that file is missing, it is explained by
+results/ended.json, which the worker writes, and if both are missing, it is inferred from other files. Imports no torch.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class RunState:
 
     Attributes:
         status: one of `STATUSES`.
-        cause: a sentence on why it failed or what it waits for; may be empty.
-        since: unix seconds at which the status began; None if unknown.
-        pid: process id of the living worker, else None.
-        silent_s: seconds since the last event of a living worker, else None.
+        cause: a sentence that says why the run failed or stopped, or what it waits for; may be empty.
+        since: time at which the status began, in unix seconds; None if unknown.
+        pid: process id of the worker if it is alive; None if it is not.
+        silent_s: seconds since the worker wrote its last event; None if the worker is not alive.
         can_stop: True if the run can be stopped.
         can_resume: True if the run can be resumed.
-        attempt: number of the latest attempt; 0 before the first.
-        device: device of the latest attempt; empty before the first.
+        attempt: number of the latest attempt; 0 before the first attempt.
+        device: device of the latest attempt; empty while the run is not started.
     """
 
     status: str
@@ -54,13 +54,13 @@ class RunState:
 
     @property
     def is_over(self) -> bool:
-        """True if the run will not change unless it is resumed."""
+        """True if the run has stopped, finished or failed, so that nothing more happens unless it is resumed."""
         return self.status in ("stopped", "finished", "failed")
 
 
 @cache
 def boot_id() -> str:
-    """Return the id of the current boot of the machine; pids are only valid within one boot."""
+    """Return the id of the machine's current boot. After a restart, the same pid may belong to another process."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -68,7 +68,9 @@ def boot_id() -> str:
 
 
 def identity(pid: int) -> dict[str, Any]:
-    """Return the identity of a living process: pid, start time (unix seconds), boot id.
+    """Return {"pid", "create_time", "boot_id"} of a living process, which together identify it.
+
+    The start time `create_time` is in unix seconds.
 
     Raises:
         psutil.NoSuchProcess: the process has ended.
@@ -77,7 +79,11 @@ def identity(pid: int) -> dict[str, Any]:
 
 
 def is_alive(process: dict[str, Any]) -> bool:
-    """Return True if the process described by `identity` still runs on this machine; further keys are ignored."""
+    """Return True if a process still runs on this machine.
+
+    Args:
+        process: identity of the process, as `identity` returns it. Additional keys are ignored.
+    """
     if process.get("boot_id") != boot_id():
         return False
     try:
@@ -90,7 +96,7 @@ def is_alive(process: dict[str, Any]) -> bool:
 
 
 def modified(path: Path) -> float | None:
-    """Return the modification time of `path` in unix seconds; None if it does not exist."""
+    """Return the modification time of `path` in unix seconds, or None if the path does not exist."""
     try:
         return os.stat(path).st_mtime
     except OSError:
@@ -98,7 +104,15 @@ def modified(path: Path) -> float | None:
 
 
 def is_waiting(folder: RunFolder, process: dict[str, Any] | None) -> bool:
-    """Return True if the run waits to be started: never started, or resume requested for its latest attempt."""
+    """Return True if the run waits for the supervisor to start it.
+
+    A run waits if it was never started, or if the user has asked to resume it after its latest attempt. A run with a stop request
+    does not wait.
+
+    Args:
+        folder: folder of the run.
+        process: content of process.json, which describes the latest attempt; None if the run was never started.
+    """
     if folder.request("stop").exists():
         return False
     if process is None:
@@ -109,11 +123,11 @@ def is_waiting(folder: RunFolder, process: dict[str, Any] | None) -> bool:
 
 
 def compute(folder: RunFolder, *, with_parent: bool = True) -> RunState:
-    """Return the state of the run in `folder`. Costs a few `stat` calls and one process lookup.
+    """Return the state of the run in `folder`. The call is cheap: a few small files and one process are looked up.
 
     Args:
         folder: folder of an existing run.
-        with_parent: False leaves out the sentence about a parent that the run waits for.
+        with_parent: False to leave `cause` empty for a queued run, instead of a sentence on the parent that it waits for.
 
     Raises:
         RunError: there is no such run.
@@ -156,12 +170,12 @@ def _of_started(folder: RunFolder, process: dict[str, Any]) -> RunState:
 
 
 def outcome(folder: RunFolder, process: dict[str, Any], ended: dict[str, Any] | None) -> tuple[str, str, float | None]:
-    """Return (status, cause, since) of an attempt whose worker has ended.
+    """Return (status, cause, since) of an attempt whose worker has ended, for the attributes of `RunState` with these names.
 
     Args:
         folder: folder of the run.
-        process: content of process.json.
-        ended: content of exit.json if it is about this attempt, else None.
+        process: content of process.json, which describes the attempt.
+        ended: content of exit.json; None if the file is missing or describes another attempt.
     """
     if ended is None:
         ended = read_json(folder.ended_json)

@@ -1,4 +1,4 @@
-"""Stop requests on the worker's side: a file checked between forward passes, or a termination signal."""
+"""The worker's check for stop requests. A request is a file, looked for between forward passes, or a termination signal."""
 
 from __future__ import annotations
 
@@ -9,30 +9,32 @@ from pathlib import Path
 
 from engine.errors import StopRequested
 
-# A check costs a few microseconds, but attacks poll thousands of times a second.
+# Looking for the file takes a few microseconds, which adds up because attacks poll thousands of times a second.
 LOOK_EVERY_S = 0.05
 
 
 class StopPoll:
-    """A poll that raises `StopRequested` once the request file exists or a signal has arrived."""
+    """A check that raises `StopRequested` once the request file exists or a termination signal has arrived."""
 
     def __init__(self, request: Path) -> None:
-        """Watch the file `request`, the run's control/stop."""
+        """Create a check for the file `request`, which is control/stop in the run's folder."""
         self._request = str(request)
         self._next_look = 0.0
         self._signal = ""
         self.requested = False
 
     def listen(self) -> None:
-        """Treat SIGTERM and SIGINT as stop requests, so that a shutdown of the machine leaves a checkpoint."""
+        """Treat SIGTERM and SIGINT as stop requests, so that the run writes a checkpoint when the machine shuts down."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
 
     def __call__(self) -> None:
-        """Check for a request; called between forward passes.
+        """Check for a stop request. The worker calls this between forward passes.
+
+        The file is looked for at most every `LOOK_EVERY_S` seconds.
 
         Raises:
-            StopRequested: a stop was requested; raised on every call from then on.
+            StopRequested: a stop has been requested, now or before an earlier call.
         """
         now = time.monotonic()
         if not self.requested and now >= self._next_look:
@@ -43,12 +45,12 @@ class StopPoll:
             raise StopRequested
 
     def is_requested(self) -> bool:
-        """Return True if a stop was requested, without waiting for the next check."""
+        """Return True if a stop has been requested. Always look for the file, even shortly after the last check."""
         return bool(self._signal) or os.path.exists(self._request)  # noqa: PTH110 (a Path would cost more than the check)
 
     @property
     def cause(self) -> str:
-        """The reason for the stop, as a sentence for the page."""
+        """The reason for the stop, as a sentence for the run page."""
         return f"Stopped by {self._signal}." if self._signal else "Stopped on request."
 
     def _on_signal(self, number: int, frame: object) -> None:

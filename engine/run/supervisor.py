@@ -1,9 +1,10 @@
-"""The supervisor: one small process per runs folder that owns the queue and the devices and records how workers end.
+"""The supervisor, one small process per runs folder. It starts queued runs on free devices and records how workers end.
 
     python -m engine.run.supervisor --runs DIR
 
-Its state can always be read from disk again: killed at any moment and restarted, it adopts living workers and writes exit.json
-for those that ended meanwhile. It exits after a minute with nothing to do. Imports no torch.
+The supervisor can be killed at any moment, because everything it needs can be read from disk again. A new supervisor takes over
+living workers and writes exit.json for workers that have ended in the meantime. The supervisor exits after a minute with nothing
+to do. Imports no torch.
 """
 
 from __future__ import annotations
@@ -37,7 +38,15 @@ RETRY_S = 5.0
 
 @dataclass
 class Worker:
-    """A worker that this supervisor watches; `child` is None if an earlier supervisor started it."""
+    """A worker process that this supervisor watches.
+
+    Attributes:
+        folder: folder of the run.
+        process: content of process.json, which describes the worker.
+        child: the worker as a child process; None if an earlier supervisor started the worker.
+        oom_kills: value of `oom_kills()` when this supervisor began to watch the worker. If the value is larger at the worker's
+            end, memory has run out while the worker was running.
+    """
 
     folder: RunFolder
     process: dict[str, Any]
@@ -46,7 +55,10 @@ class Worker:
 
 
 def oom_kills() -> int:
-    """Return the number of processes of our control group that the kernel killed for memory; 0 if it cannot be read."""
+    """Return how many processes of our control group (cgroup) the kernel has killed because memory ran out.
+
+    Return 0 if the number cannot be read.
+    """
     try:
         lines = Path("/sys/fs/cgroup/memory.events").read_text().splitlines()
         return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
@@ -55,12 +67,15 @@ def oom_kills() -> int:
 
 
 def cause_of(code: int | None, folder: RunFolder, ran_out_of_memory: bool) -> tuple[str, str]:
-    """Return (status, cause) of a worker that left no ended.json, from its exit code.
+    """Explain the end of a worker that left no ended.json, from its exit code.
 
     Args:
-        code: exit code; a negative one is a signal, as in `subprocess`.
+        code: exit code of the worker; -N if signal N ended it. None if unknown.
         folder: folder of the run.
-        ran_out_of_memory: True if the kernel killed a process for memory while the worker ran.
+        ran_out_of_memory: True if the kernel killed a process for lack of memory while the worker ran.
+
+    Returns:
+        (status of the run, sentence on the cause)
     """
     if folder.request("force").exists():
         return "stopped", "Stopped by force: the process group was killed."
@@ -74,7 +89,7 @@ def cause_of(code: int | None, folder: RunFolder, ran_out_of_memory: bool) -> tu
 
 
 class Supervisor:
-    """The owner of queue and devices. One `tick` does all the work; `run` repeats it."""
+    """The owner of a runs folder's queue and of the devices. One `tick` does all pending work, and `run` repeats it."""
 
     def __init__(self, runs: Path, *, launcher: Launcher | None = None, cpu_slots: int = device.CPU_SLOTS,
                  idle_s: float = IDLE_S) -> None:
@@ -82,30 +97,30 @@ class Supervisor:
 
         Args:
             runs: folder of all runs.
-            launcher: starts the workers; None for `LocalLauncher`.
-            cpu_slots: number of runs at a time on the CPU.
-            idle_s: seconds with nothing to do after which `run` returns.
+            launcher: the launcher that starts the workers; None for a `LocalLauncher`.
+            cpu_slots: number of runs that may use the CPU at the same time.
+            idle_s: number of seconds with nothing to do after which `run` returns.
         """
         self.runs = runs
         self.launcher = launcher or LocalLauncher()
         self.cpu_slots = cpu_slots
         self.idle_s = idle_s
         self.workers: dict[str, Worker] = {}
-        self._over: set[str] = set()  # finished runs, not read again
+        self._over: set[str] = set()  # finished runs, whose files need not be read again
         self._order: list[str] | None = None
-        self._not_before: dict[str, float] = {}  # earliest next try after a failed start
+        self._not_before: dict[str, float] = {}  # per run, the earliest time of the next try after a failed start
         self._record = runs / "control" / "supervisor.json"
 
     def run(self) -> None:
-        """Tick until there has been nothing to do for `idle_s`."""
+        """Call `tick` every `POLL_S` seconds until there has been nothing to do for `idle_s` seconds."""
         atomic_write_json(self._record, identity(os.getpid()))
         last_work = time.monotonic()
         while True:
             if self.tick() or self.workers:
                 last_work = time.monotonic()
             elif time.monotonic() - last_work > self.idle_s:
-                # A client writes its request first and then looks for a supervisor. So one more tick after removing the
-                # record cannot miss a request.
+                # A client writes its request first and then looks for a supervisor. Therefore one more tick after the record is
+                # removed finds every request of a client that still saw this supervisor.
                 self._record.unlink(missing_ok=True)
                 if not self.tick():
                     return
@@ -114,7 +129,7 @@ class Supervisor:
             time.sleep(POLL_S)
 
     def tick(self) -> bool:
-        """Check all workers and all waiting runs once; return True if anything was done."""
+        """Check all workers and all other runs once. Return True if a worker ended or was started."""
         if not self.runs.is_dir():
             return False
         did = False
@@ -134,7 +149,11 @@ class Supervisor:
         return did
 
     def _watch(self, worker: Worker) -> bool:
-        """Kill a worker on a force request, and write exit.json once it has ended; return True if it has."""
+        """Check one worker: kill it if the user forces a stop, and write exit.json once it has ended.
+
+        Returns:
+            True if the worker has ended.
+        """
         force = read_json(worker.folder.request("force"))
         if force is not None and force.get("attempt") == worker.process["attempt"] and is_alive(worker.process):
             with contextlib.suppress(ProcessLookupError):
@@ -142,13 +161,23 @@ class Supervisor:
         code = worker.child.poll() if worker.child is not None else None
         if code is None and (worker.child is not None or is_alive(worker.process)):
             return False
-        if worker.folder.path.is_dir():  # otherwise the run was deleted, and only its device is freed
+        if worker.folder.path.is_dir():  # if the user has deleted the run, only its device is freed
             self._bury(worker.folder, worker.process, code, oom_kills() > worker.oom_kills)
         del self.workers[worker.folder.id]
         return True
 
     def _bury(self, folder: RunFolder, process: dict[str, Any], code: int | None, ran_out_of_memory: bool) -> None:
-        """Write exit.json: the worker's own account if it left one, else the meaning of its exit code."""
+        """Write exit.json with the status and the cause of a worker's end.
+
+        Both come from ended.json if the worker has written it, and otherwise from the exit code. Without an exit code, they are
+        inferred from the run's other files.
+
+        Args:
+            folder: folder of the run.
+            process: content of process.json.
+            code: exit code of the worker; None if unknown.
+            ran_out_of_memory: True if the kernel killed a process for lack of memory while the worker ran.
+        """
         words = read_json(folder.ended_json) or {}
         if words.get("attempt") == process["attempt"]:
             status, cause = str(words.get("status")), str(words.get("cause") or "")
@@ -164,7 +193,13 @@ class Supervisor:
             folder.request("force").unlink(missing_ok=True)
 
     def _look_at(self, folder: RunFolder) -> list[tuple[float, RunFolder]]:
-        """Adopt a living worker or record its end; return [(time, run)] if the run waits to be started."""
+        """Look at a run that this supervisor does not watch.
+
+        If the run's worker is alive, begin to watch the worker. If the worker has ended and its end is not recorded, record it.
+
+        Returns:
+            [(time of the request to start, folder)] if the run waits to be started, and an empty list if it does not.
+        """
         process = read_json(folder.process_json)
         if process is None or is_waiting(folder, process):
             return [self._asked_at(folder)] if folder.exists() and is_waiting(folder, process) else []
@@ -186,7 +221,7 @@ class Supervisor:
         return float(asked.get("at", 0.0) if asked else folder.read_run().get("created", 0.0)), folder
 
     def _start(self, folder: RunFolder) -> bool:
-        """Start a waiting run if its parent has finished and a device is free; return True if it was started."""
+        """Start a waiting run if its parent has finished and a device is free. Return True if the run was started."""
         run, fixed = folder.read_run(), read_json(folder.environment_json) or {}
         parent = run.get("parent")
         if parent and (not (above := RunFolder(self.runs, parent)).exists()
@@ -220,7 +255,11 @@ class Supervisor:
 
 
 class _trouble_is_logged:
-    """A context that logs expected errors to supervisor.log, so that one broken run or a full disk does not block other runs."""
+    """A context manager that logs expected errors to supervisor.log and suppresses them.
+
+    Without it, one broken run or a full disk would stop the supervisor and so block all other runs. An error that repeats is
+    logged only once.
+    """
 
     _said: dict[str, str] = {}
 
@@ -233,7 +272,7 @@ class _trouble_is_logged:
     def __exit__(self, kind: object, problem: BaseException | None, traceback: object) -> bool:
         if not isinstance(problem, (RunError, OSError, ValueError, KeyError, TypeError, psutil.Error)):
             return False
-        # Compared without the path, whose temporary name changes each time.
+        # Messages are compared without the path, because the name of a temporary file changes each time.
         gist = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
         if self._said.get(self.name) != gist:
             self._said[self.name] = gist
@@ -242,7 +281,11 @@ class _trouble_is_logged:
 
 
 def take_lock(runs: Path) -> int | None:
-    """Return an open descriptor of the lock that one supervisor of `runs` holds, or None if another one holds it."""
+    """Take the lock that only one supervisor of the folder `runs` can hold.
+
+    Returns:
+        The open file descriptor of the lock, or None if another supervisor holds the lock.
+    """
     descriptor = os.open(runs / "control" / "supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -253,7 +296,7 @@ def take_lock(runs: Path) -> int | None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the supervisor: the entry point of the detached process."""
+    """Parse the command line of the supervisor process and run a supervisor, unless the folder already has one."""
     parser = argparse.ArgumentParser(prog="python -m engine.run.supervisor", description=__doc__.split("\n")[0])
     parser.add_argument("--runs", type=Path, required=True, help="folder of all runs")
     parser.add_argument("--cpu-slots", type=int, default=int(os.environ.get("RAMPART_CPU_SLOTS", device.CPU_SLOTS)),

@@ -1,9 +1,9 @@
-"""The worker: the process that computes one attempt of one run. The supervisor starts it, detached, in its own session.
+"""The worker, a process that computes one attempt of one run. The supervisor starts it, detached, in a session of its own.
 
     python -m engine.run.worker --runs DIR --run ID --attempt N --device cpu --threads 2
 
-It writes only to its own run folder. At the end it writes results/ended.json, so that the outcome is known even if no supervisor
-was alive to see it.
+A worker writes only to the folder of its run. At the end it writes results/ended.json, so that the outcome is known even if no
+supervisor was alive to see the process end.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ FINISHED, CRASHED, STOPPED, REFUSED, DISK_FULL, OUT_OF_MEMORY = 0, 1, 3, 4, 5, 6
 
 
 def beat(path: Path) -> None:
-    """Touch the heartbeat file every two seconds for the life of the process."""
+    """Start a thread that touches the heartbeat file every two seconds until the process ends."""
     def forever() -> None:
         while True:
-            with contextlib.suppress(OSError):  # a full disk or a removed folder: the loop fails, too, and reports it
+            with contextlib.suppress(OSError):  # on a full disk or in a removed folder, the run's loop fails and reports it
                 path.touch()
             time.sleep(HEARTBEAT_S)
 
@@ -42,9 +42,10 @@ def beat(path: Path) -> None:
 
 
 def stop_while_starting(session: Session) -> None:
-    """Watch for a stop request in a thread while torch loads, which takes seconds in which nothing polls.
+    """Start a thread that ends the process if a stop is requested before the run's loop has begun.
 
-    There is nothing to save yet; the checkpoint of an earlier attempt is kept.
+    Loading torch takes seconds, during which no other code checks for stop requests. Nothing has been computed yet, so no
+    checkpoint is written, and the checkpoint of an earlier attempt stays in place.
     """
     def watch() -> None:
         while not session.begun.wait(0.1):
@@ -58,14 +59,24 @@ def stop_while_starting(session: Session) -> None:
 
 
 def end_at_once(code: int) -> NoReturn:
-    """Exit without the interpreter's shutdown, which takes up to a second with torch. All files are on disk by now."""
+    """Exit the process with `code` at once, because Python's normal shutdown takes up to a second with torch loaded.
+
+    Call it only when all files are on disk.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
 def wait_for_go(descriptor: int | None) -> bool:
-    """Wait until the supervisor has recorded this process; return False if the supervisor died first."""
+    """Wait until the supervisor has recorded this process in process.json.
+
+    Args:
+        descriptor: read end of a pipe, into which the supervisor writes one byte; None to return True at once.
+
+    Returns:
+        False if the supervisor died before it recorded the process, so that the worker must exit.
+    """
     if descriptor is None:
         return True
     with os.fdopen(descriptor, "rb", buffering=0) as pipe:
@@ -73,7 +84,10 @@ def wait_for_go(descriptor: int | None) -> bool:
 
 
 def reserve(folder: RunFolder) -> Path:
-    """Reserve a little disk space for ended.json."""
+    """Write a small file to reserve disk space, and return its path.
+
+    The file is deleted when the run fails, so that there is space for ended.json even on a full disk.
+    """
     path = folder.results / ".reserve"
     if not path.exists():
         path.write_bytes(os.urandom(RESERVE_BYTES))  # random, because a file system may not allocate blocks for zeros
@@ -81,13 +95,16 @@ def reserve(folder: RunFolder) -> Path:
 
 
 def out_of_memory(problem: BaseException) -> bool:
-    """Return True if an error of Python or torch means that memory ran out."""
+    """Return True if an error raised by Python or torch means that memory ran out."""
     text = str(problem).lower()
     return isinstance(problem, MemoryError) or "out of memory" in text or "can't allocate memory" in text
 
 
 def attempt(session: Session) -> tuple[int, str, str]:
-    """Run the loop and return (exit code, status, cause); unexpected errors propagate."""
+    """Run the loop of the run's kind and return (exit code, status, cause) of the attempt.
+
+    Expected failures, such as a full disk or invalid input, are returned with the status "failed". Unexpected errors propagate.
+    """
     try:
         import_module(LOOPS[session.kind]).run(session)
         session.write(Finished())
@@ -108,9 +125,14 @@ def attempt(session: Session) -> tuple[int, str, str]:
 
 
 def leave(session: Session, status: str, cause: str) -> None:
-    """Write results/ended.json, and an alert if the run failed.
+    """Record the end of the attempt in results/ended.json, and write an alert if the attempt failed.
 
-    On a completely full disk even this may fail; then only the exit code tells the outcome.
+    On a completely full disk, neither may be possible. Then only the exit code of the process tells the outcome.
+
+    Args:
+        session: the attempt.
+        status: "finished", "stopped" or "failed".
+        cause: a sentence that explains the status; empty for "finished".
     """
     try:
         if status == "failed":
@@ -128,7 +150,7 @@ def leave(session: Session, status: str, cause: str) -> None:
 
 
 def run(folder: RunFolder, *, number: int, device: str, threads: int) -> int:
-    """Run one attempt from the first event to ended.json; return the exit code."""
+    """Run one attempt from its first event to ended.json, and return the exit code for the process."""
     folder.results.mkdir(exist_ok=True)
     beat(folder.heartbeat)
     session = Session(folder, folder.read_run(), attempt=number, device=device, threads=threads)
@@ -146,7 +168,7 @@ def run(folder: RunFolder, *, number: int, device: str, threads: int) -> int:
             raise
         code, status, cause = DISK_FULL, "failed", "Disk full before the first step. Free some space and resume."
     except BaseException as problem:
-        # An unexpected error: Python writes its traceback to log.txt.
+        # For an unexpected error, Python also writes the traceback to log.txt.
         leave(session, "failed", f"Exit code {CRASHED}: {type(problem).__name__}: {problem}")
         raise
     leave(session, status, cause)
@@ -154,7 +176,11 @@ def run(folder: RunFolder, *, number: int, device: str, threads: int) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the worker: the entry point of the detached process."""
+    """Parse the command line of the worker process, run the attempt, and return the exit code.
+
+    Raises:
+        RunError: process.json does not record this attempt, which means that no supervisor started the process.
+    """
     parser = argparse.ArgumentParser(prog="python -m engine.run.worker", description=__doc__.split("\n")[0])
     parser.add_argument("--runs", type=Path, required=True, help="folder of all runs")
     parser.add_argument("--run", required=True, help="id of the run")
