@@ -97,13 +97,13 @@ class Evaluation:
         natural = x[self.sample.to(y.device)].cpu()
         self.adversarial = {name: natural.clone() for name in self.stages}
         self._seconds = dict.fromkeys(self.stages, 0.0)
-        self.pass_seconds = 0.0
         aims = max((stage.attack.targets_among(classes) for stage in self.stages.values() if stage.attack), default=0)
         self._targets = torch.zeros((len(y), max(aims, 1)), dtype=torch.int64, device=y.device)
         self._stage = NATURAL
         self._running: Pool | Batches | None = None
         self._standing = torch.arange(0)  # positions of the images that the current stage attacks
-        self._logits: Callable[[Tensor], Tensor] | None = None
+        self._watched = Watched(network)
+        self._frozen = False
 
     @property
     def over(self) -> bool:
@@ -137,19 +137,18 @@ class Evaluation:
         """
         started = time.perf_counter()
         stage = self.stages[self._stage]
+        self._watched.poll, self._watched.on_pass, self._watched.passes = poll, on_pass, 0
         with under_attack(self.network):
-            if self._logits is None:
-                self._logits = attacked(self.network)
-            watched = Watched(self.network, poll, on_pass, self._logits)
+            if not self._frozen:
+                self._watched.logits, self._frozen = attacked(self.network), True
             try:
-                running = self._running = self._continued(stage, watched)
+                running = self._running = self._running or self._begun(stage)
                 for _ in range(EVALUATIONS_PER_STEP if isinstance(running, Pool) else 1):
                     if running.over:
                         break
                     self._keep(stage, running.step())
             finally:
                 self._seconds[stage.name] += time.perf_counter() - started
-                self.pass_seconds += watched.seconds
         if running.over:
             self._running = None
             names = [*self.stages, ""]
@@ -214,23 +213,19 @@ class Evaluation:
         self._running = None
         if state["running"] is not None:
             with under_attack(self.network):
-                self._running = self._start(self.stages[self._stage], Watched(self.network))
+                self._running = self._start(self.stages[self._stage])
             self._running.load_state_dict(state["running"])
 
-    def _continued(self, stage: Stage, network: Watched) -> Pool | Batches:
-        """Return the running attack, which from now on calls `network`; start the attack of a stage that begins."""
-        if self._running is None:
-            before = None if stage.before is None else self.outcomes[stage.before]
-            standing = stage.positions if before is None else stage.positions[before.correct[stage.positions] == CORRECT]
-            if before is not None:
-                self.outcomes[stage.name].inherit(stage.positions[before.correct[stage.positions] == WRONG], before)
-            self._standing = standing
-            return self._start(stage, network)
-        running = self._start(stage, network)
-        running.load_state_dict(self._running.state_dict())
-        return running
+    def _begun(self, stage: Stage) -> Pool | Batches:
+        """Start the attack of a stage on the images that are still classified correctly; the others keep their outcome."""
+        self._standing = stage.positions
+        if stage.before is not None:
+            before = self.outcomes[stage.before]
+            self._standing = stage.positions[before.correct[stage.positions] == CORRECT]
+            self.outcomes[stage.name].inherit(stage.positions[before.correct[stage.positions] == WRONG], before)
+        return self._start(stage)
 
-    def _start(self, stage: Stage, network: Watched) -> Pool | Batches:
+    def _start(self, stage: Stage) -> Pool | Batches:
         where = self._standing.to(self.y.device)
         y = self.y[where]
 
@@ -239,7 +234,7 @@ class Evaluation:
 
         if stage.attack is None:
             return Batches(lambda x, y: x, images, y, seed=lambda block: 0, size=self.config.batch_size, iterations=0)
-        return start(stage.attack, network, images, y, targets=self._targets[where], settings=self.protocol.settings,
+        return start(stage.attack, self._watched, images, y, targets=self._targets[where], settings=self.protocol.settings,
                      ids=[self.indices[position] for position in self._standing.tolist()], size=self.config.batch_size)
 
     def _keep(self, stage: Stage, finished: list[Attacked]) -> None:

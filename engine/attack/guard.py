@@ -22,6 +22,9 @@ class Watched(nn.Module):
     Attributes:
         network: the wrapped network.
         passes: number of forward passes so far.
+        poll: function called before each forward pass; it may raise StopRequested.
+        on_pass: function called after each forward pass with the number of passes so far.
+        logits: function that computes the logits.
     """
 
     def __init__(self, network: nn.Module, poll: Callable[[], None] = lambda: None,
@@ -42,14 +45,14 @@ class Watched(nn.Module):
         # network to training mode as well.
         self.training = network.training
         self.passes = 0
-        self._poll, self._on_pass, self._logits = poll, on_pass, logits or network
+        self.poll, self.on_pass, self.logits = poll, on_pass, logits or network
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the network's logits [B, classes] for images x [B, C, H, W]."""
-        self._poll()
-        logits = self._logits(x)
+        self.poll()
+        logits = self.logits(x)
         self.passes += 1
-        self._on_pass(self.passes)
+        self.on_pass(self.passes)
         return logits
 
 
@@ -97,9 +100,18 @@ def predictions(network: nn.Module, x: Tensor) -> Tensor:
     Raises:
         CheckpointError: the network returns NaN or infinite logits, for which a predicted class would be meaningless.
     """
+    return finite_logits(network, x).argmax(1)
+
+
+def finite_logits(network: nn.Module, x: Tensor) -> Tensor:
+    """Return the logits [B, classes] of images x [B, C, H, W], without graph. The network stays in its current mode.
+
+    Raises:
+        CheckpointError: a logit is NaN or infinite.
+    """
     with torch.no_grad():
         logits: Tensor = network(x)
     if not torch.isfinite(logits).all():
         raise CheckpointError("The network must return finite logits, got NaN or infinity; its training has diverged: "
                               "take another checkpoint or retrain with a smaller learning rate.")
-    return logits.argmax(1)
+    return logits

@@ -107,8 +107,8 @@ def check_attack(attack: Attack, settings: AttackSettings) -> None:
     """
     if settings.norm not in attack.norms:
         others = ", ".join(name for name, other in ATTACKS.items() if settings.norm in other.norms)
-        raise ConfigError(f"{attack.title} is defined in {' and '.join(attack.norms)}, got the norm {settings.norm}; choose among "
-                          f"{others}.")
+        raise ConfigError(f"{attack.title} is defined in {' and '.join(attack.norms)}, got the norm {settings.norm}; choose "
+                          f"among {others}.")
     if settings.classes < attack.min_classes:
         others = ", ".join(name for name, other in ATTACKS.items() if other.min_classes <= settings.classes)
         raise ConfigError(f"{attack.title} needs at least {attack.min_classes} classes, got {settings.classes}; choose among "

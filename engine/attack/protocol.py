@@ -54,8 +54,9 @@ class Protocol:
     def fields(self) -> dict[str, Any]:
         """Return the protocol as plain values for JSON, all of which enter the hash."""
         attacks = [self.part(ATTACKS[name]) for name in self.attacks]
-        shared = {"dataset": self.dataset, "norm": self.settings.norm, "epsilon": self.settings.epsilon, "images": len(self.images),
-                  "images_hash": images_hash(self.images), "seed": self.settings.seed, "mode": MODE, "attacks": attacks}
+        shared = {"dataset": self.dataset, "norm": self.settings.norm, "epsilon": self.settings.epsilon,
+                  "images": len(self.images), "images_hash": images_hash(self.images), "seed": self.settings.seed,
+                  "mode": MODE, "attacks": attacks}
         return shared | ({"worst_case_only": True} if self.worst_case_only else {})
 
     def part(self, attack: Attack) -> dict[str, Any]:
@@ -67,7 +68,7 @@ class Protocol:
     @property
     def hash(self) -> str:
         """The short hash, 12 hex characters, by which tables group their rows."""
-        return fingerprint(self.fields())[0]
+        return fingerprint(self.fields())
 
     @property
     def title(self) -> str:

@@ -18,19 +18,48 @@ class AttackConfig(RunConfig):
         group="Attacks")
     attacks: tuple[str, ...] = setting(("fgsm", "pgd-20", "pgd-100", "autoattack"), "Attacks to run, in this order.",
                                        group="Attacks", source="ARNAS code")
-    epsilon: Pixels = setting(8 / 255, "L-infinity radius of the attacks, pixel space.", group="Attacks", source="ARNAS code")
-    step_size: Pixels = setting(2 / 255, "Step size of PGD, pixel space.", group="Attacks", source="ARNAS code")
+    norm: Literal["Linf", "L2"] = setting(
+        "Linf", "Norm in which the attacks measure the distance from the natural image.", group="Attacks", source="ARNAS code",
+        deviation="{value} ball", titles={"Linf": "L-infinity", "L2": "L2"})
+    epsilon: Pixels = setting(8 / 255, "L-infinity radius of the attacks, pixel space.", group="Attacks", source="ARNAS code",
+                              deviation="epsilon {value}")
+    step_size: Pixels = setting(2 / 255, "Step size of PGD in L-infinity, pixel space.", group="Attacks", source="ARNAS code",
+                                deviation="step size {value}")
+    epsilon_l2: float = setting(0.5, "L2 radius of the attacks, pixel space.", group="Attacks", source="RobustBench", gt=0, le=1000,
+                                deviation="epsilon {value}")
+    step_size_l2: float = setting(0.1, "Step size of PGD in L2, pixel space.", group="Attacks", gt=0, le=1000)
+    seed: int = setting(0, "Seed of the attacks' random numbers. It belongs to the protocol, so it is not inherited from a parent.",
+                        group="Attacks", ge=0, le=2**31 - 1)
+    worst_case_only: bool = setting(
+        False, "Measure the worst case over all attacks only: one cascade in the order of the list, in which an image that has "
+        "fallen is not attacked again. Much faster, but no attack has a figure of its own.", group="Attacks")
     autoattack_images: int | None = setting(
         None, "Number of test images that AutoAttack attacks (a fixed, stratified subset).", group="Attacks", empty="all", ge=10)
-    batch_size: int = setting(100, "Images per block. An interrupted attack resumes at the first unfinished block.", group="Run",
+    batch_size: int = setting(100, "Images attacked at once. As images fall, the next ones take their places.", group="Run",
                               ge=1, le=8192)
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},
         "scout": {"attacks": ("fgsm", "pgd-20", "autoattack"), "autoattack_images": 1000},
-        "quick": {"attacks": ("fgsm", "pgd-20", "autoattack"), "autoattack_images": 64, "batch_size": 64, "threads": 1},
+        "quick": {"attacks": ("fgsm", "pgd-20", "autoattack"), "batch_size": 128, "threads": 1},
         "smoke": {"attacks": ("fgsm", "pgd-20"), "images": 64, "batch_size": 32},
     }
+
+    not_inherited: ClassVar[frozenset[str]] = frozenset({"seed"})
+
+    @property
+    def radius(self) -> float:
+        """The radius of the ball in `norm`, in pixel space."""
+        return self.epsilon if self.norm == "Linf" else self.epsilon_l2
+
+    @property
+    def step(self) -> float:
+        """The step size in `norm`, in pixel space."""
+        return self.step_size if self.norm == "Linf" else self.step_size_l2
+
+    def inert(self) -> set[str]:
+        """Return the settings that have no effect given the values of the others: radius and step size of the other norm."""
+        return {"epsilon_l2", "step_size_l2"} if self.norm == "Linf" else {"epsilon", "step_size"}
 
     def deviations(self) -> list[str]:
         """Return phrases for the name of the run, with "last checkpoint" if the run attacks the network of the last epoch."""

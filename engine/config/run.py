@@ -27,6 +27,9 @@ class RunConfig(BaseModel):
     # each of two concurrent passes. Retraining and attack use one, because a second thread slows them down on such small tensors.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}}
 
+    # Settings that a follower in a chain does not take from the runs before it.
+    not_inherited: ClassVar[frozenset[str]] = frozenset()
+
     dataset: str = setting("digits", "Dataset of the run.", group="Data")
     images: int | None = setting(
         None, "Number of images used from each split (a stratified subset).", group="Data", empty="all", ge=8

@@ -46,7 +46,8 @@ def followers(kind: str, config: RunConfig, method: str | None = None, preset: s
     runs = []
     for follower in then:
         own = then_changes.get(follower, {})
-        inherited = {name: value for name, value in chosen.items() if name in config_class(follower).model_fields}
+        cls = config_class(follower)
+        inherited = {name: value for name, value in chosen.items() if name in cls.model_fields and name not in cls.not_inherited}
         try:
             following = build(follower, None, config.dataset, preset, {"split_seed": config.split_seed, **inherited, **own})
             _check_follower(follower, following, config)

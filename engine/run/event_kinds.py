@@ -344,6 +344,51 @@ class AttackResult(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class EvaluationBegun(Event):
+    """An evaluation under attack begins: its protocol, and the network that it attacks."""
+
+    kind = "evaluation"
+    table = "evaluation"
+    protocol: Annotated[String, "Short hash of `fields`, by which tables group their rows."]
+    title: Annotated[String, "The protocol in one line."]
+    fields: Annotated[Mapping[str, Any], JsonObject(), "Everything that decides the figures except the network."]
+    network: Annotated[String, "Hash of the network's weights."]
+    checkpoint: Annotated[String, "Checkpoint of the retraining that was attacked: best or last."]
+    preprocessing: Annotated[Mapping[str, Any], JsonObject(), "mean and std by which the network normalises; empty if it does not."]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackCheck(Event):
+    """The finding of a check on the reliability of an evaluation."""
+
+    kind = "check"
+    table = "attack_check"
+    check_name: Annotated[String, "Name of the check."]
+    title: Annotated[String, "Display name."]
+    finding: Annotated[Literal["passed", "warning", "failed", "skipped"], OneOf("finding", ("passed", "warning", "failed", "skipped")),
+                       "What the check found."]
+    measured: Annotated[String, "What was measured, as a sentence."]
+    advice: Annotated[String, "What to do, as a sentence; empty if the check passed."] = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepPoint(Event):
+    """The accuracy of the network at one radius or one number of steps."""
+
+    kind = "sweep"
+    table = "sweep"
+    sweep: Annotated[String, "What varies: `epsilon` or `steps`."]
+    attack: Annotated[String, "Name of the attack."]
+    title: Annotated[String, "Display name of the attack."]
+    norm: Annotated[String, "Norm of the ball."]
+    epsilon: Annotated[Real, "Radius of the ball, in 0..1 pixel space."]
+    steps: Annotated[Count, "Number of iterations."]
+    images: Annotated[int, WholeNumber(low=1), "Images attacked."]
+    correct: Annotated[int, Part("images"), "Images still classified correctly."]
+    fingerprint: Annotated[String, "Short hash of the conditions; points are comparable only if it is equal."]
+
+
+@dataclass(frozen=True, kw_only=True)
 class SplitOpened(Event):
     """The opening of the test split, on which no choice may depend. Every opening counts, even if a later attempt repeats it."""
 
