@@ -1,1 +1,1 @@
-"""Export and import of genotypes, searches and networks as files that other programs read and write."""
+"""Export and import of genotypes, searches and networks, as files that other programs can read or have written."""
