@@ -16,7 +16,7 @@ class AttackSettings:
     """The settings with which an attack is called.
 
     Attributes:
-        epsilon: radius of the ball around each image in which the attack searches; pixels are in 0..1.
+        epsilon: radius of the ball around each image in which the attack searches, with pixels in 0..1.
         step_size: length of one step, with pixels in 0..1. Only attacks with `uses_step_size` read it.
         classes: number of classes of the dataset.
         seed: seed for all random numbers of the attack, 0..2**63-1.
@@ -61,7 +61,7 @@ class Attack:
         cost: function that takes the numbers of steps and targets and returns the passes over one batch when the attack
             succeeds on no image, which is the most expensive case.
         steps: number of iterations, or of queries for a black-box attack; 0 for a suite.
-        restarts: number of times the attack is run, each time from a new random start.
+        restarts: number of times the attack is run on an image, each time with other random numbers.
         targets: number of wrong classes that the attack aims at one after another, the most likely first; 0 for an untargeted
             attack.
         random_start: True if the attack begins at a random point of the ball.

@@ -75,7 +75,7 @@ class Evaluation:
             x: images, float32 [N, C, H, W], pixels in 0..1, on the network's device.
             y: labels, int64 [N], on the network's device.
             classes: number of classes of the dataset.
-            indices: the N images' numbers in the dataset. The fingerprint records a hash of them, and `outcomes` lists them.
+            indices: positions of the N images in the dataset. The fingerprint records a hash of them, and `outcomes` lists them.
             checkpoint: hash of the network's weights, recorded in the results.
             chosen: which checkpoint of the retraining is attacked, "best" or "last"; recorded in the results.
 
@@ -145,7 +145,7 @@ class Evaluation:
     def outcomes(self) -> dict[str, list[Any]]:
         """Return a table of all outcomes so far as a dict of columns, with one entry per attack and image that it covered.
 
-        The columns are "image" (the image's number in the dataset), "label", "attack" and "correct".
+        The columns are "image" (the image's position in the dataset), "label", "attack" and "correct".
         """
         columns: dict[str, list[Any]] = {"image": [], "label": [], "attack": [], "correct": []}
         labels = self.y.tolist()

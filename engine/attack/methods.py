@@ -2,8 +2,8 @@
 
 This module handles what torchattacks 3.5.1 leaves to its caller; each point was confirmed by experiment. torchattacks
 overwrites the global seeds. It may return images that require gradients. It may fill the `.grad` of parameters. It may change the
-modes of modules, because it restores the mode of the module that it is given, including every module inside. It reports wrong
-dtypes and too few classes with an IndexError, or not at all.
+modes of modules, because after an attack it puts the module that it was given, and every module inside, into the mode that the
+outermost module had before. It reports wrong dtypes and too few classes with an IndexError, or not at all.
 """
 
 from __future__ import annotations

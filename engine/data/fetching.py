@@ -108,7 +108,9 @@ def presence(dataset: Dataset) -> Presence:
 
 def fetch_official(dataset: Dataset, folder: Path | None = None,
                    progress: Progress = lambda what, done, total: None) -> None:
-    """Prepare a dataset from its official files, unless it is already prepared and `folder` is None.
+    """Prepare a dataset from its official files.
+
+    Nothing is done if the dataset has no official files, or if it is already prepared and `folder` is None.
 
     Args:
         dataset: description of the dataset.
@@ -142,6 +144,9 @@ def fetch_official(dataset: Dataset, folder: Path | None = None,
 def fetch_folder(name: str, folder: Path | None = None, side: int | None = None,
                  progress: Progress = lambda what, done, total: None) -> None:
     """Prepare a dataset from an image folder, whose images are resized to squares.
+
+    Nothing is done if the dataset is already prepared, `folder` and `side` are None, and the data folder has no image folder of
+    this name.
 
     Args:
         name: name of the dataset.

@@ -27,9 +27,9 @@ AT_ONCE = 4096  # number of images in a block when statistics are measured
 class Images:
     """A set of images that can be indexed like a float32 tensor [N, C, H, W] in 0..1 on `device`.
 
-    The images are stored as bytes, in a quarter of the memory of float32, and converted only when a batch is indexed. They are
-    kept on the device if they fit. If not, they are kept in host memory. Batches for a GPU are then gathered in pinned memory and
-    copied while the GPU computes.
+    Images given as bytes take a quarter of the memory of float32, because they are converted only when a batch is indexed. Images
+    are kept on the device if they fit. If not, they are kept in host memory. Batches for a GPU are then gathered in pinned memory
+    and copied while the GPU computes.
 
     Example:
         images[torch.tensor([3, 1])]  # float32 [2, C, H, W] on the device
@@ -85,7 +85,7 @@ class Images:
 
 
 def fits(size: int, device: torch.device) -> bool:
-    """Return True if `size` bytes of images can be kept on the device without taking too much of its free memory."""
+    """Return True if `size` bytes of images may be kept on the device: at most a quarter of a GPU's free memory, or any on a CPU."""
     return device.type != "cuda" or size <= LARGEST_SHARE * torch.cuda.mem_get_info(device)[0]
 
 
@@ -186,5 +186,5 @@ def checked(dataset: Dataset) -> tuple[Any, Any]:
 
 @lru_cache(maxsize=1)
 def _arrays(dataset: Dataset) -> tuple[Any, Any]:
-    """Return the arrays from `checked`. Those of the last dataset are cached, because all splits of a run use them."""
+    """Return the images and labels of a dataset from `checked`. The latest result is cached, because all splits of a run use it."""
     return checked(dataset)

@@ -25,8 +25,8 @@ LUMA = (0.299, 0.587, 0.114)
 class OutOfDistributionImages:
     """A source of batches of images from a second dataset, without augmentation.
 
-    The images are those of the dataset's weights and alphas splits. An epoch passes over them as often as it needs to. Each pass
-    has a new random order and uses an image at most once. The incomplete last batch of a pass is dropped.
+    The images are those of the dataset's weights and alphas splits. An epoch takes as many passes over them as it needs. Each
+    pass has a new random order and uses an image at most once. The incomplete last batch of a pass is dropped.
     """
 
     def __init__(self, images: Images, image_shape: Sequence[int], *, batch_size: int, seed: int,

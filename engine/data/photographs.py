@@ -1,4 +1,4 @@
-"""The dataset photographs, with patches of two colour photographs that are part of scikit-learn, so it needs no download.
+"""The dataset "photographs", with patches of two colour photographs. They are part of scikit-learn and need no download.
 
 The photographs show a garden temple and a flower, and are by the Flickr users danielbuechele and vultilion (CC BY 2.0).
 

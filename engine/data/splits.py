@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Splits:
-    """The numbers of the images in each of the four splits of a dataset.
+    """The division of a dataset's images into the four splits.
 
     Attributes:
         weights: images on which weights are trained, as ascending positions in the dataset, int64.

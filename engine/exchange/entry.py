@@ -34,7 +34,8 @@ def take(runs: Path, path: Path, form: str | None = None, *, name: str | None = 
         title: title of the run; None to use a name from the file, or the file's name.
         mean: for checkpoints, the mean of each image channel that the training subtracted, for pixels in 0..1. None if the
             training did not normalise images, or the file contains the values.
-        std: for checkpoints, the standard deviation of each image channel, under the conditions of `mean`.
+        std: for checkpoints, the standard deviation of each image channel by which the training divided; None in the same cases
+            as `mean`.
         command: command line that imports the file, recorded in the run.
 
     Raises:

@@ -237,7 +237,7 @@ def _is_genotype(node: ast.expr | None) -> bool:
 def _of_call(node: ast.expr | None, epochs: int = 0) -> Reading:
     """Read a genotype from a Python call such as Genotype(normal=[...], normal_concat=range(2, 6), ...).
 
-    `epochs` becomes the attribute of that name of the result.
+    `epochs` is the number of completed training epochs to record in the result.
 
     Raises:
         GenotypeError: the expression is not such a call, or the genotype is not valid.
@@ -251,8 +251,8 @@ def _of_call(node: ast.expr | None, epochs: int = 0) -> Reading:
 def _of_record(record: dict[Any, Any], epochs: int = 0) -> Reading:
     """Read a genotype from a dict with the entries KIND (edges) and KIND_concat (states) for each cell kind.
 
-    If the kinds have DSARA's names, these are replaced by ARNAS's, as the docstring of this module explains. `epochs` becomes the
-    attribute of that name of the result.
+    If the kinds have DSARA's names, these are replaced by ARNAS's, as the docstring of this module explains. `epochs` is the
+    number of completed training epochs to record in the result.
     """
     kinds = {name for name in record if not str(name).endswith(_CONCAT)}
     renamed = kinds == set(_KINDS_OF_DSARA)

@@ -1,4 +1,4 @@
-"""The network to export: one with a published genotype or a genotype given as JSON, a search result, or a retrained network."""
+"""Finding the network to export: from a published genotype, a genotype given as JSON, a search result or a retraining."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Source:
         """Return the network if it consists of cells, as networks with a genotype do.
 
         Args:
-            what: what needs the cells, for example "An export as json". The error message begins with it.
+            what: use that needs the cells, for example "An export as json". The error message begins with this text.
 
         Raises:
             ConfigError: the network does not consist of cells.

@@ -51,7 +51,7 @@ def import_checkpoint(runs: Path, path: Path, origin: Origin, *, genotype: Genot
     """Import a trained network of the DARTS family as a finished retraining, and return the run's id. An attack can follow.
 
     Widths, depth and number of classes are inferred from the shapes of the tensors. The prefix `module.` is removed from tensor
-    names. Alphas and the auxiliary head are ignored, because only training uses them.
+    names. Alphas and the auxiliary head are ignored, because only search and training use them.
 
     Args:
         runs: folder of all runs.
