@@ -70,8 +70,8 @@ class Evaluation:
 
         Args:
             config: attacks to run, with radius, step size, block size and seed.
-            network: network that maps pixels in 0..1 to logits. It normalises its input itself, with the buffers `mean` and
-                `std`, which the fingerprint records.
+            network: network that maps pixels in 0..1 to logits. Any normalisation happens inside the network, with its buffers
+                `mean` and `std`, which the fingerprint records.
             x: images, float32 [N, C, H, W], pixels in 0..1, on the network's device.
             y: labels, int64 [N], on the network's device.
             classes: number of classes of the dataset.

@@ -33,8 +33,8 @@ def run_attack(attack: Attack, network: nn.Module, x: Tensor, y: Tensor, *, epsi
 
     Args:
         attack: declaration of the attack, from `engine.attack.catalogue.ATTACKS`.
-        network: network that maps pixels in 0..1 to logits [B, classes] and normalises its input itself. Its modes, gradients and
-            buffers and the global random state are unchanged afterwards, even if `poll` raises.
+        network: network that maps pixels in 0..1 to logits [B, classes]. Any normalisation happens inside the network. Its modes,
+            gradients and buffers and the global random state are unchanged afterwards, even if `poll` raises.
         x: images, float32 [B, C, H, W], pixels in 0..1, on the network's device.
         y: labels, int64 [B], on the network's device.
         epsilon: radius of the ball around each image, with pixels in 0..1.

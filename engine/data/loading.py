@@ -85,7 +85,10 @@ class Images:
 
 
 def fits(size: int, device: torch.device) -> bool:
-    """Return True if `size` bytes of images may be kept on the device: at most a quarter of a GPU's free memory, or any on a CPU."""
+    """Return True if `size` bytes of images may be kept on the device.
+
+    On a GPU they may take at most a quarter of the free memory. On a CPU any size is allowed.
+    """
     return device.type != "cuda" or size <= LARGEST_SHARE * torch.cuda.mem_get_info(device)[0]
 
 
@@ -96,7 +99,7 @@ def load_split(dataset: Dataset | str, splits: Splits, name: str | tuple[str, ..
     Args:
         dataset: description of the dataset, or its name in the registry.
         splits: the splits of this dataset, from `make_splits`.
-        name: "weights", "alphas", "select" or "test", or a tuple of these. Whoever loads "test" must record this in the run.
+        name: "weights", "alphas", "select" or "test", or a tuple of these. A caller that loads "test" must record this in the run.
         device: device on which labels and image batches are returned.
 
     Returns:
@@ -186,5 +189,8 @@ def checked(dataset: Dataset) -> tuple[Any, Any]:
 
 @lru_cache(maxsize=1)
 def _arrays(dataset: Dataset) -> tuple[Any, Any]:
-    """Return the images and labels of a dataset from `checked`. The latest result is cached, because all splits of a run use it."""
+    """Return the images and labels of a dataset from `checked`.
+
+    The latest result is cached, because all splits of a run use it.
+    """
     return checked(dataset)

@@ -48,7 +48,9 @@ _DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, OSError, RuntimeError,
 def import_checkpoint(runs: Path, path: Path, origin: Origin, *, genotype: Genotype, dataset: str, placement: str = "",
                       title: str | None = None, mean: Sequence[float] | None = None,
                       std: Sequence[float] | None = None) -> str:
-    """Import a trained network of the DARTS family as a finished retraining, and return the run's id. An attack can follow.
+    """Import a trained network of the DARTS family as a finished retraining, and return the run's id.
+
+    An attack can follow the run.
 
     Widths, depth and number of classes are inferred from the shapes of the tensors. The prefix `module.` is removed from tensor
     names. Alphas and the auxiliary head are ignored, because only search and training use them.
