@@ -99,7 +99,8 @@ def load_split(dataset: Dataset | str, splits: Splits, name: str | tuple[str, ..
     Args:
         dataset: description of the dataset, or its name in the registry.
         splits: the splits of this dataset, from `make_splits`.
-        name: "weights", "alphas", "select" or "test", or a tuple of these. A caller that loads "test" must record this in the run.
+        name: "weights", "alphas", "select" or "test", or a tuple of these. A caller that loads "test" must record this in the
+            run.
         device: device on which labels and image batches are returned.
 
     Returns:
