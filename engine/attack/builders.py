@@ -3,8 +3,8 @@
 This module imports torchattacks, so it is itself imported only when an attack runs. Each function takes the network, the
 declaration of the attack and the settings of the call, and returns an attack ready to call.
 
-Three defaults of torchattacks differ from the papers and are overridden. It runs 10 iterations (the papers: 100), targets all
-wrong classes (the papers: 9), and gives Square a schedule that AutoAttack does not use.
+By default, torchattacks runs 10 iterations (100 in the papers), targets all wrong classes (9 in the papers), and gives Square a
+schedule that AutoAttack does not use. The functions override these three defaults.
 """
 
 from __future__ import annotations

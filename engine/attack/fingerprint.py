@@ -25,7 +25,7 @@ def fingerprint(fields: Mapping[str, Any]) -> str:
 
 
 def images_hash(indices: Iterable[int]) -> str:
-    """Return a hash (12 hex characters) of the attacked images' numbers in the dataset. The order of the numbers matters."""
+    """Return a hash (12 hex characters) of the positions of images in the dataset. It depends on the order of the positions."""
     text = ",".join(str(int(index)) for index in indices)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -37,7 +37,7 @@ class Watched(nn.Module):
             poll: function called before each forward pass; it may raise StopRequested.
             on_pass: function called after each forward pass with the number of passes so far.
             logits: function that computes the logits instead of the network, for example a faster form of the network for
-                inference. None calls the network itself.
+                inference. None to call the network itself.
         """
         super().__init__()
         self.network = network
@@ -58,7 +58,7 @@ class Watched(nn.Module):
 
 @contextmanager
 def under_attack(network: nn.Module) -> Iterator[None]:
-    """Prepare a network for an attack, and restore its state and the global random state when the block ends.
+    """Prepare a network for an attack, and restore its state and the global random state when the `with` block ends.
 
     Inside the block the network is in evaluation mode, its parameters require no gradient, and TF32 is off, so matrix products
     have full float32 precision. An attack needs gradients of the images only, so the parameters' `.grad` stays untouched. Pass
@@ -87,8 +87,9 @@ def attacked(network: nn.Module) -> Callable[[Tensor], Tensor]:
     """Return the function that an attack differentiates. It maps images [B, C, H, W] to logits [B, classes].
 
     Call it inside `under_attack`. If the network has a method `frozen` (see `engine.space.network.Network.frozen`), the result is
-    the network's frozen form, which is many times faster and equal up to rounding; if not, the result is the network itself.
-    Whether an image counts as correct is always decided by the network itself, through `predictions`.
+    the function that this method returns. It computes the same logits up to rounding, many times faster. If the network has no
+    such method, the result is the network. Whether an image counts as correct is always decided by the network itself, through
+    `predictions`.
     """
     frozen: Callable[[], Callable[[Tensor], Tensor]] | None = getattr(network, "frozen", None)
     return frozen() if frozen else network

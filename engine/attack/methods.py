@@ -2,8 +2,8 @@
 
 This module handles what torchattacks 3.5.1 leaves to its caller; each point was confirmed by experiment. torchattacks
 overwrites the global seeds. It may return images that require gradients. It may fill the `.grad` of parameters. It may change the
-modes of modules, because it restores the mode of the module that it is given, including every module inside. It reports wrong
-dtypes and too few classes with an IndexError, or not at all.
+modes of modules, because after an attack it puts the module that it was given, and every module inside, into the mode that the
+outermost module had before. It reports wrong dtypes and too few classes with an IndexError, or not at all.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def run_attack(attack: Attack, network: nn.Module, x: Tensor, y: Tensor, setting
 
     Args:
         attack: declaration of the attack, from `engine.attack.catalogue.ATTACKS`.
-        network: network that maps pixels in 0..1 to logits [B, classes] and normalises its input itself. Its modes, gradients and
-            buffers and the global random state are unchanged afterwards, even if `poll` raises.
+        network: network that maps pixels in 0..1 to logits [B, classes]. Any normalisation happens inside the network. Its modes,
+            gradients and buffers and the global random state are unchanged afterwards, even if `poll` raises.
         x: images, float32 [B, C, H, W], pixels in 0..1, on the network's device.
         y: labels, int64 [B], on the network's device.
         settings: norm, radius, step size, number of classes and seed.

@@ -1,1 +1,1 @@
-"""Datasets, their four disjoint splits, and the loading of images to the device."""
+"""Datasets, the division of each into four disjoint splits, and the loading of images to the device."""

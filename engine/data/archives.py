@@ -1,7 +1,8 @@
-"""Reading files from an archive, or from the folder it was unpacked to, into memory; nothing is unpacked to disk.
+"""Reading of files from an archive, or from the folder to which the archive was unpacked, into memory.
 
-Names are relative to the archive's single top folder. Tar archives are read sequentially, because random access to a compressed
-one is too slow. Members larger than any of our datasets' are refused.
+Nothing is unpacked to disk. File names are relative to the single top folder of the archive. Tar archives are read from beginning
+to end, because random access to a compressed archive is too slow. Files of more than `LARGEST_MEMBER` bytes in an archive are
+refused, because no supported dataset has such a large file.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ from pathlib import Path, PurePosixPath
 from engine.data.dataset import Source
 from engine.errors import DataError
 
-LARGEST_MEMBER = 2**29
+LARGEST_MEMBER = 2**29  # bytes
 
 
 def locate(source: Source, folder: Path) -> Path | None:
-    """Return the path of a source in `folder`: the file itself, or the folder it unpacks to (which may be `folder`)."""
+    """Find an official file of a dataset in `folder`. Return its path, or None if it is not there.
+
+    The result can also be the folder to which the file, an archive, was unpacked: a folder inside `folder`, or `folder` itself.
+    """
     if (folder / source.file).is_file():
         return folder / source.file
     if source.unpacked and (folder / source.unpacked).is_dir():
@@ -29,10 +33,14 @@ def locate(source: Source, folder: Path) -> Path | None:
 
 
 def read_files(place: Path, names: Iterable[str]) -> dict[str, bytes]:
-    """Read the named files of a folder or of a .tar.gz archive.
+    """Read some files from a folder or a .tar.gz archive, and return the content of each by name.
+
+    Args:
+        place: the folder or the archive.
+        names: names of the files, relative to the folder or to the top folder of the archive.
 
     Raises:
-        DataError: a file is missing, or the archive cannot be read.
+        DataError: a file is missing or too large, or the folder or archive cannot be read.
     """
     names = tuple(names)
     try:
@@ -46,7 +54,7 @@ def read_files(place: Path, names: Iterable[str]) -> dict[str, bytes]:
 
 
 class Pictures:
-    """The files of a folder or of a .zip archive, read one at a time.
+    """A folder or a .zip archive, from which files are read one at a time.
 
     Example:
         with opened(place) as files:
@@ -54,23 +62,23 @@ class Pictures:
     """
 
     def __init__(self, place: Path, archive: zipfile.ZipFile | None) -> None:
-        """Wrap a folder, or an open archive at `place`; `archive` is None for a folder."""
+        """Wrap the folder at `place`, or the open archive whose path is `place`. `archive` is None for a folder."""
         self.place, self._archive = place, archive
         self._members: dict[str, zipfile.ZipInfo] = {}
         if archive is not None:
             self._members = {_inside(info.filename): info for info in archive.infolist() if not info.is_dir()}
 
     def names(self) -> list[str]:
-        """Return the names of all files, sorted."""
+        """Return the sorted names of all files, relative to the folder or to the top folder of the archive."""
         if self._archive is not None:
             return sorted(self._members)
         return sorted(path.relative_to(self.place).as_posix() for path in self.place.rglob("*") if path.is_file())
 
     def read(self, name: str) -> bytes:
-        """Read one file.
+        """Return the content of one file.
 
         Raises:
-            DataError: the file is missing, too large or cannot be read.
+            DataError: the file is missing, too large or unreadable.
         """
         try:
             if self._archive is None:
@@ -88,10 +96,10 @@ class Pictures:
 
 @contextmanager
 def opened(place: Path) -> Iterator[Pictures]:
-    """Open the files of a folder or of a .zip archive.
+    """Open a folder or a .zip archive for reading, and close it when the `with` block ends.
 
     Raises:
-        DataError: not a zip archive.
+        DataError: `place` is neither a folder nor a zip archive.
     """
     if place.is_dir():
         yield Pictures(place, None)
@@ -123,5 +131,5 @@ def _of_tar(place: Path, names: tuple[str, ...]) -> dict[str, bytes]:
 
 
 def _inside(name: str) -> str:
-    """Return a member's name without the archive's top folder."""
+    """Return the name of a file in an archive without the archive's top folder."""
     return "/".join(PurePosixPath(name).parts[1:])

@@ -1,7 +1,7 @@
-"""Random generators by purpose, and augmentation of whole batches on their device.
+"""Random generators for single purposes, and augmentation of whole batches on the device where they are.
 
-Runs keep no random state: each use derives its own generator from the run's seed and a key for its purpose, so a resumed run
-draws the same numbers as an uninterrupted one.
+Runs do not store the state of random generators. Instead, each use of random numbers derives a new generator from the run's seed
+and a key that names the purpose. Therefore a resumed run draws the same numbers as an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from engine.data.splits import stable_seed
 
 
 def generator_for(seed: int, *key: int | str, device: str | torch.device = "cpu") -> torch.Generator:
-    """Create a generator for one purpose.
+    """Create a random generator for one purpose.
 
     Args:
-        seed: the run's seed.
-        key: the purpose, for example ("attack", epoch, step). Equal keys give equal numbers in every process.
-        device: device on which the numbers are drawn; CPU and GPU give different streams.
+        seed: seed of the run.
+        key: integers and strings that name the purpose, for example ("attack", epoch, step). Equal seeds and keys give equal
+            numbers in every process.
+        device: device on which the numbers are drawn. CPU and GPU draw different numbers from the same seed.
     """
     generator = torch.Generator(device=device)
     generator.manual_seed(stable_seed(seed, *key))
@@ -28,20 +29,22 @@ def generator_for(seed: int, *key: int | str, device: str | torch.device = "cpu"
 
 def augment(x: Tensor, generator: torch.Generator, crop_padding: int = 0, flip: bool = False, cutout: int = 0,
             blank: Tensor | None = None) -> Tensor:
-    """Apply random crop, flip and cutout to each image independently, in the order of the published training code.
+    """Apply random crop, flip and cutout, in this order, to each image of a batch independently.
+
+    The order is that of the published training code. `x` is not modified.
 
     Args:
-        x: [B, C, H, W], pixels in 0..1.
-        generator: the only source of randomness.
-        crop_padding: pixels of black border added before cropping back to H x W; 0 for no crop.
-        flip: mirror left and right with probability 1/2.
-        cutout: side in pixels of a blanked square, centred anywhere in the image and clipped at its edges (DeVries and Taylor
-            2017); 0 for none.
-        blank: [C], pixel value of the blanked square; None for black. The published code blanks after normalisation, which for a
-            network that subtracts the channel means is equivalent to blanking with the mean.
+        x: images [B, C, H, W], pixels in 0..1.
+        generator: source of all random numbers.
+        crop_padding: width in pixels of a black border that is added before a random crop back to H x W; 0 for no crop.
+        flip: True to swap left and right with probability 1/2.
+        cutout: side in pixels of a square that is blanked, with its centre anywhere in the image and clipped at the image's edges
+            (DeVries and Taylor 2017); 0 for no cutout.
+        blank: colour of the blanked square, [C]; None for black. The published code sets the square to zero after normalisation.
+            For a network that subtracts the channel means, this is equivalent to setting it to the mean colour before.
 
     Returns:
-        [B, C, H, W], pixels in 0..1; `x` is not modified.
+        Augmented images [B, C, H, W], pixels in 0..1.
     """
     if crop_padding:
         x = _crop(x, generator, crop_padding)
@@ -54,7 +57,7 @@ def augment(x: Tensor, generator: torch.Generator, crop_padding: int = 0, flip: 
 
 
 def _integers(high: int, count: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    """Draw [count] uniform integers in 0..high-1."""
+    """Draw `count` integers from the uniform distribution over 0..high-1, as a tensor [count] on `device`."""
     return torch.randint(high, (count,), generator=generator, device=generator.device).to(device)
 
 

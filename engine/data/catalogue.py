@@ -1,7 +1,8 @@
-"""The registry of datasets.
+"""The registry of all datasets.
 
-`DATASETS` has the built-in datasets and the image folders prepared in the data folder, which it looks up on demand. To add a
-dataset, define a `Dataset` in a file of this package and add it to the list below. Imports neither torch nor numpy.
+`DATASETS` contains the built-in datasets. It also contains the user's image folders that have been prepared in the data folder;
+it looks these up on demand. To add a built-in dataset, define a `Dataset` in a file of this package and add it to the list below.
+This module imports neither torch nor numpy.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from engine.registry import Registry, unknown_name
 
 
 class DatasetRegistry(Registry[Dataset]):
-    """A registry that includes the image folders prepared in the data folder."""
+    """A registry that contains the datasets added to it and all image folders prepared in the data folder."""
 
     def __getitem__(self, name: str) -> Dataset:
         if name not in self._entries and (folder := self._folder(name)) is not None:
@@ -37,7 +38,7 @@ class DatasetRegistry(Registry[Dataset]):
         return len(list(iter(self)))
 
     def items(self) -> list[tuple[str, Dataset]]:
-        """Return all (name, dataset) pairs: the built-in ones in the order of registration, then the user's image folders."""
+        """Return all pairs (name, dataset): built-in datasets in the order of registration, then the user's image folders."""
         return [(name, self[name]) for name in self]
 
     def _folder(self, name: object) -> Dataset | None:
@@ -45,12 +46,12 @@ class DatasetRegistry(Registry[Dataset]):
 
     @property
     def built_in(self) -> tuple[str, ...]:
-        """Names that no image folder may take."""
+        """The names of all built-in datasets, which cannot be names of image folders."""
         return (*self._entries, *UNLABELLED)
 
 
 DATASETS: DatasetRegistry = DatasetRegistry("dataset")
-# Images without classes: a search can use them only as its second dataset.
+# Datasets without classes. Only searches that need images from a second dataset can use them.
 UNLABELLED: Registry[Dataset] = Registry("dataset without classes")
 
 for _dataset in (DIGITS, CIFAR10, CIFAR100, SVHN, TINY_IMAGENET):
@@ -59,12 +60,12 @@ UNLABELLED.add(PHOTOGRAPHS.name, PHOTOGRAPHS)
 
 
 def image_sources() -> list[str]:
-    """Return the names of all datasets, with classes or without."""
+    """Return the names of all datasets, with classes or without. All of them can be the second dataset of a search."""
     return [*DATASETS, *UNLABELLED]
 
 
 def image_source(name: str) -> Dataset:
-    """Return the dataset with this name, with classes or without.
+    """Return the dataset with this name, which may have classes or not.
 
     Raises:
         ConfigError: there is no such dataset.

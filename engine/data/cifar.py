@@ -1,7 +1,7 @@
-"""CIFAR-10 and CIFAR-100: each 60,000 colour photographs of 32x32 pixels (Krizhevsky 2009).
+"""The datasets CIFAR-10 and CIFAR-100, each with 60,000 colour photographs of 32x32 pixels (Krizhevsky 2009).
 
-Read from the authors' binary archives: records of label bytes and 3,072 pixel bytes. The more common Python archives are
-pickles, and loading a pickle can execute arbitrary code.
+They are read from the authors' binary archives, in which each record consists of one or two label bytes and 3,072 pixel bytes.
+The more common Python archives contain pickles, and loading a pickle can execute arbitrary code.
 """
 
 from __future__ import annotations
@@ -22,15 +22,17 @@ PAGE = "https://www.cs.toronto.edu/~kriz"
 
 
 def read(places: Sequence[Path], *, train: tuple[str, ...], test: str, label_bytes: int) -> Iterator[Block]:
-    """Yield one block of images per file.
+    """Yield the images of each file as one block, training files first.
 
     Args:
-        places: the archive, or the folder it unpacks to.
-        train, test: names of the files.
-        label_bytes: label bytes before each image; the last is the class (CIFAR-100: a coarse label, then the fine one).
+        places: one path, of the archive or of the folder to which it was unpacked.
+        train: names of the files with training images.
+        test: name of the file with test images.
+        label_bytes: number of label bytes before each image, of which the last is the class. CIFAR-100 has two, a coarse label
+            and then the fine label.
 
     Raises:
-        DataError: a file is missing or does not consist of whole records.
+        DataError: a file is missing or does not consist of complete records.
     """
     import numpy as np
 
@@ -48,7 +50,7 @@ CIFAR10 = Dataset(
     description="60,000 colour photographs of 32x32 pixels in ten classes; tested on its official test set of 10,000.",
     classes=10, image_shape=(3, 32, 32), images=60_000, test_images=10_000,
     epsilon=8 / 255, step_size=None, split_fractions=OFFICIAL_FRACTIONS, load=partial(prepared.load, "cifar10"), published=True,
-    # DARTS code, cnn/utils.py.
+    # From the DARTS code, cnn/utils.py.
     channel_statistics=ChannelStatistics((0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768)),
     out_of_distribution="svhn",
     quick={"images": 128, "autoattack_images": 16},
@@ -56,13 +58,13 @@ CIFAR10 = Dataset(
                     "cifar-10-batches-bin"),),
     read=partial(read, train=TRAIN_10, test=TEST_10, label_bytes=1))
 
-# The papers evaluate on it, but their code does not show its training settings: as on CIFAR-10.
+# The papers evaluate on CIFAR-100, but their code does not contain its training settings, so those of CIFAR-10 are used.
 CIFAR100 = Dataset(
     name="cifar100", title="CIFAR-100",
     description="60,000 colour photographs of 32x32 pixels in 100 classes; tested on its official test set of 10,000.",
     classes=100, image_shape=(3, 32, 32), images=60_000, test_images=10_000,
     epsilon=8 / 255, step_size=None, split_fractions=OFFICIAL_FRACTIONS, load=partial(prepared.load, "cifar100"), published=True,
-    # E2RNAS code, utils.py.
+    # From the E2RNAS code, utils.py.
     channel_statistics=ChannelStatistics((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
     out_of_distribution="svhn",
     quick={"images": 128, "autoattack_images": 16},

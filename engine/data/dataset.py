@@ -1,4 +1,7 @@
-"""Descriptions of datasets: plain facts, known without opening the data. Imports neither torch nor numpy."""
+"""Descriptions of datasets, which contain what is known about a dataset without opening its files.
+
+This module imports neither torch nor numpy.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +11,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 SPLITS = ("weights", "alphas", "select", "test")
-# For datasets with an official test set. As published, weights and alphas share the training images equally; in addition, a
-# twentieth is held out for select, because the papers select on the test set.
+# Fractions of the training images in the splits weights, alphas and select, for datasets with an official test set. As in the
+# papers, weights and alphas have equally many images. The split select is an addition, because the papers select networks on the
+# test set.
 OFFICIAL_FRACTIONS = (0.475, 0.475, 0.05)
 
 
 @dataclass(frozen=True)
 class Source:
-    """One official file of a dataset.
+    """An official file of a dataset, which can be downloaded.
 
     Attributes:
-        file: its name in the data folder.
-        url: its download address.
-        md5: its checksum, as published by its authors or by common libraries.
-        bytes: its size.
-        unpacked: name of the folder that an archive unpacks to; "" if the file is not an archive.
+        file: name of the file in the data folder.
+        url: address from which the file is downloaded.
+        md5: MD5 checksum of the file in hex, as published by the dataset's authors or in common libraries.
+        bytes: size of the file in bytes.
+        unpacked: name of the folder that unpacking the file creates; empty if the file is not an archive.
     """
 
     file: str
@@ -34,12 +38,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Block:
-    """Consecutive images of a dataset. All training images come before the official test set.
+    """A group of consecutive images of a dataset, all from the training set or all from the official test set.
+
+    In the sequence of a dataset's blocks, the training images come first.
 
     Attributes:
-        images: uint8 [n, C, H, W].
-        labels: integers [n].
-        test: True for images of the official test set.
+        images: pixels, uint8 [n, C, H, W].
+        labels: class of each image, integers [n].
+        test: True if the images belong to the official test set.
     """
 
     images: Any
@@ -48,10 +54,11 @@ class Block:
 
 
 class ChannelStatistics(NamedTuple):
-    """The mean and standard deviation by which a network normalises each image channel.
+    """The mean and standard deviation of each image channel, with which a network normalises its input.
 
     Attributes:
-        mean, std: one number per channel, for pixels in 0..1.
+        mean: mean of each channel, for pixels in 0..1.
+        std: standard deviation of each channel, for pixels in 0..1.
     """
 
     mean: tuple[float, ...]
@@ -60,34 +67,37 @@ class ChannelStatistics(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """The description of a dataset.
+    """A description of a dataset and of the default settings that fit it.
 
     Attributes:
-        name: registry name, for example "digits".
-        title: name shown on the page.
-        description: one sentence.
+        name: name in the registry, for example "digits".
+        title: name shown on pages.
+        description: one sentence about the dataset.
         classes: number of classes.
-        image_shape: (channels, height, width).
+        image_shape: (channels, height, width) of the images.
         images: number of images in all four splits together.
-        epsilon: default L-infinity radius of attacks, pixel space 0..1.
-        step_size: default step of iterated attacks in all kinds of run, pixel space; None for the published step of each kind,
-            which fits the published epsilon.
-        split_fractions: fraction of all images in each of `SPLITS`; sums to 1. With an official test set: fractions of the
-            other images in the first three splits.
-        load: () -> (images, labels int64 [N]) as numpy arrays, always in the same order; images are float32 [N, C, H, W] in
-            0..1, or uint8, which each batch divides by 255.
-        test_images: size of the official test set, which is the test split and comes after all other images; None if there is
-            none.
-        defaults: values of other settings (crop padding, flip, ...) for this dataset, by setting name.
-        retraining: the same, for retraining runs only.
-        quick: the same, for the preset `quick` only, because larger images than those of digits need smaller settings.
-        out_of_distribution: default second dataset of searches that use one (a name for `image_source`). "photographs" needs no
-            download.
-        published: True if it is one of the papers' datasets with their settings; False if its settings are ours.
-        channel_statistics: mean and standard deviation of the channels in the papers' code; None to measure them on the images
-            of a run (`engine.data.loading.channel_statistics`).
-        sources: official files; empty if the dataset comes with a package or from a user's folder.
-        read: (path of each source, a file or the folder it unpacks to) -> blocks of images.
+        epsilon: default L-infinity radius of attacks, for pixels in 0..1.
+        step_size: default step size of attacks with several steps, for pixels in 0..1 and all kinds of run. None to use the
+            published step size of each kind of run, which suits the published epsilon.
+        split_fractions: fraction of the images in each of the four `SPLITS`. If the dataset has an official test set, the
+            fractions are those of the other images in the first three splits. They sum to 1.
+        load: function that returns (images, labels int64 [N]) as numpy arrays, always in the same order. The images are either
+            float32 [N, C, H, W] in 0..1, or uint8 [N, C, H, W], which is divided by 255 whenever a batch is used.
+        test_images: number of images in the official test set, which is the test split and comes after all other images; None if
+            the dataset has no official test set.
+        defaults: values of further settings (crop padding, flip, ...) for this dataset, by name of the setting.
+        retraining: values of settings for this dataset that apply only to retrainings.
+        quick: values of settings for this dataset that apply only to the preset `quick`. Datasets with larger images than those
+            of digits need smaller values.
+        out_of_distribution: name of the dataset that a search uses by default if it needs images from a second dataset. The
+            dataset "photographs" needs no download.
+        published: True if the papers use this dataset and the settings are theirs; False if the settings were chosen for this
+            project.
+        channel_statistics: mean and standard deviation of the image channels in the papers' code. None to measure them on the
+            images of each run (see `engine.data.loading.channel_statistics`).
+        sources: official files of the dataset; empty if it comes with a Python package or from a folder of the user.
+        read: function that takes the path of each official file (or of the folder to which it was unpacked) and yields blocks of
+            images. None if there are no official files.
     """
 
     name: str

@@ -1,5 +1,8 @@
-"""Handwritten digits: 1,797 real 8x8 grey images of ten classes that ship with scikit-learn (UCI optical recognition
-of handwritten digits, Alpaydin and Kaynak 1998). The default dataset; works offline."""
+"""The dataset "digits", with 1,797 grey images of handwritten digits, 8x8 pixels, in ten classes.
+
+The images are part of scikit-learn and come from the UCI dataset "optical recognition of handwritten digits" (Alpaydin and Kaynak
+1998). This is the default dataset, because it needs no download.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +15,19 @@ from engine.errors import ConfigError
 
 
 def load() -> tuple[Any, Any]:
-    """Load (images float32 [1797, 1, 8, 8] in 0..1, labels int64 [1797]) as numpy arrays.
+    """Load the images, float32 [1797, 1, 8, 8] in 0..1, and the labels, int64 [1797], as numpy arrays.
 
     Raises:
-        ConfigError: scikit-learn, which contains the file, is not installed.
+        ConfigError: scikit-learn, which contains the images, is not installed.
     """
     import numpy as np
 
-    # The table behind sklearn.datasets.load_digits, read directly: importing scikit-learn would cost every worker a second.
+    # This is the table that sklearn.datasets.load_digits reads. Importing scikit-learn would take each worker a second.
     package = find_spec("sklearn")
     if package is None or package.origin is None:
         raise ConfigError("The dataset digits is read from scikit-learn, which is not installed; run 'make setup'.")
     table = np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
-    # 17 grey levels, 0..16; the last column is the label.
+    # Pixels have 17 grey levels, 0..16. The last column is the label.
     return (table[:, :-1].reshape(-1, 1, 8, 8) / 16.0).astype(np.float32), table[:, -1].astype(np.int64)
 
 
@@ -35,7 +38,7 @@ DIGITS = Dataset(
     classes=10,
     image_shape=(1, 8, 8),
     images=1797,
-    # 8/255 is half of one of its 17 grey levels: too small to have an effect.
+    # The usual 8/255 is half of one of the 17 grey levels, too small to have an effect.
     epsilon=0.15,
     step_size=0.15 / 4,
     split_fractions=(0.34, 0.34, 0.12, 0.20),

@@ -1,7 +1,7 @@
-"""Download of one file with progress and a checksum; it gets its final name only once complete.
+"""Download of one official file of a dataset, with progress reports and a checksum.
 
-A partial download is kept as FILE.part, and a later call resumes it (HTTP Range). Only the checksum decides whether a file is
-accepted.
+A file gets its final name only when it is complete and its checksum is correct. Until then it is called FILE.part. An interrupted
+download is kept under that name and resumed by a later call (HTTP Range).
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ from engine.files import free_bytes
 
 CHUNK = 2**18
 TIMEOUT_S = 30
-# Maximum number of connections for one file; each must deliver at least one byte.
+# Largest number of connections made for one file. A connection that delivers no byte ends the download at once.
 MOST_RESUMES = 20
 
 
 def download(source: Source, folder: Path, progress: Progress = lambda what, done, total: None) -> Path:
-    """Return the path of a source's file in `folder`, after downloading it if necessary and checking its checksum.
+    """Download an official file to `folder`, unless it is already there, check its checksum, and return its path.
 
     Args:
-        source: the file to download.
-        folder: target folder, created if necessary.
-        progress: called with (file name, bytes so far, bytes in all).
+        source: description of the file.
+        folder: target folder, created if missing.
+        progress: function called with (file name, bytes so far, total bytes) during the download.
 
     Raises:
-        DataError: no network, a server error, a wrong checksum or a full disk; each with a remedy.
+        DataError: the server cannot be reached or reports an error, the checksum is wrong, or the disk is full. The message
+            suggests a remedy.
     """
     target = folder / source.file
     if target.exists():
@@ -46,7 +47,7 @@ def download(source: Source, folder: Path, progress: Progress = lambda what, don
         _check_space(source, part)
         _fetch(source, part, progress)
         if resumed and md5_of(part) != source.md5:
-            part.unlink()  # the partial file belonged to other content: start again
+            part.unlink()  # the partial file was not part of the official file, so start again
             _fetch(source, part, progress)
         try:
             check(source, part)
@@ -63,10 +64,10 @@ def download(source: Source, folder: Path, progress: Progress = lambda what, don
 
 
 def check(source: Source, path: Path) -> None:
-    """Check that a file is the official one.
+    """Check that the file at `path` is the official file, by its checksum.
 
     Raises:
-        DataError: the file cannot be read or has another checksum.
+        DataError: the file cannot be read or has a different checksum.
     """
     try:
         md5 = md5_of(path)
@@ -78,7 +79,11 @@ def check(source: Source, path: Path) -> None:
 
 
 def md5_of(path: Path) -> str:
-    """Return a file's MD5 in hex. The dataset authors publish MD5 checksums, which detect damage but not tampering."""
+    """Return the MD5 checksum of a file in hex.
+
+    MD5 is used because the authors of the datasets publish MD5 checksums. It detects damage but does not protect against
+    tampering.
+    """
     digest = hashlib.md5(usedforsecurity=False)
     with path.open("rb") as file:
         while chunk := file.read(2**20):
@@ -87,7 +92,7 @@ def md5_of(path: Path) -> str:
 
 
 def _fetch(source: Source, part: Path, progress: Progress) -> None:
-    """Append the missing bytes to `part`, reconnecting when the connection breaks."""
+    """Download the missing bytes of a file and append them to `part`. Reconnect if the connection breaks."""
     for _ in range(MOST_RESUMES):
         before = part.stat().st_size if part.exists() else 0
         try:
@@ -100,11 +105,11 @@ def _fetch(source: Source, part: Path, progress: Progress) -> None:
 
 
 def _one_connection(source: Source, part: Path, have: int, progress: Progress) -> bool:
-    """Read one response to its end; return True when the file is complete.
+    """Request the bytes of a file from byte `have` on, write them to `part`, and return True when the file is complete.
 
     Raises:
-        URLError: the server cannot be reached or sends another part of the file.
-        ConnectionError: the connection broke.
+        URLError: the server cannot be reached, or sends a different part of the file than requested.
+        ConnectionError: the connection broke before the file was complete.
     """
     headers = {"User-Agent": "rampart", "Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
@@ -112,7 +117,7 @@ def _one_connection(source: Source, part: Path, have: int, progress: Progress) -
     except urllib.error.HTTPError as problem:
         with problem:
             if problem.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and have:
-                return True  # the part is already complete; the checksum decides whether it is the file
+                return True  # all bytes are there already; the checksum shows whether they are correct
         raise
     with answer:
         starts_here = answer.status == http.client.PARTIAL_CONTENT and _start(answer.headers.get("Content-Range")) == have
@@ -134,7 +139,7 @@ def _one_connection(source: Source, part: Path, have: int, progress: Progress) -
 
 
 def _start(content_range: str | None) -> int | None:
-    """Return the first position of a Content-Range such as "bytes 100-199/200", or None if there is none."""
+    """Return the first byte position in a Content-Range header such as "bytes 100-199/200", or None if it has none."""
     first = (content_range or "").removeprefix("bytes ").partition("-")[0]
     return int(first) if first.isdigit() else None
 

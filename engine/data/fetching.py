@@ -1,4 +1,7 @@
-"""Fetching of datasets: downloads missing files, checks them and prepares the arrays. Imports no torch."""
+"""Fetching of datasets: downloading missing files, checking them and preparing the arrays that runs read.
+
+This module does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +26,17 @@ DEFAULT_SIDE = 32
 
 @dataclass(frozen=True)
 class Presence:
-    """A dataset on this machine.
+    """A report on whether a dataset is available on this machine.
 
     Attributes:
-        name, title, classes, images: as in `Dataset`; classes and images are None for an image folder that is not prepared.
-        image_shape: (channels, height, width); None for such a folder, too.
-        present: True if a run can use it.
-        place: folder of its arrays; "" if it comes with a package.
-        advice: one sentence on how to get it; "" if it is present.
+        name: name of the dataset.
+        title: name shown on pages.
+        classes: number of classes; None for an image folder that is not prepared.
+        images: number of images; None for an image folder that is not prepared.
+        image_shape: (channels, height, width); None for an image folder that is not prepared.
+        present: True if runs can use the dataset.
+        place: folder of the prepared arrays; empty if the dataset comes with a Python package.
+        advice: one sentence that explains how to get the dataset; empty if it is available.
     """
 
     name: str
@@ -45,19 +51,26 @@ class Presence:
 
 def fetch(name: str, *, source: Path | None = None, side: int | None = None,
           progress: Progress = lambda what, done, total: None) -> Presence:
-    """Prepare one dataset, downloading its official files if they are missing.
+    """Prepare one dataset for use by runs, downloading its official files if they are missing.
 
-    A dataset that is ready is prepared again only if `source` or `side` is given or its image folder is in the data folder.
+    A dataset that is already prepared is prepared again only if `source` or `side` is given, or if it is an image folder in the
+    data folder.
 
     Args:
-        name: a dataset of the registry, or an image folder: one in folders/ of the data folder, or a new one.
-        source: folder that already contains the official files, or what they unpack to; then nothing is downloaded. For an image
-            folder: the folder of class folders.
-        side: height and width of an image folder's images; defaults to that of an earlier preparation, then to 32.
-        progress: called with (activity, done, total), in bytes for a download and in images for the preparation.
+        name: name of a built-in dataset, of an image folder in the subfolder folders/ of the data folder, or of a new image
+            folder.
+        source: folder that contains the official files, or the folders to which they were unpacked; with it, nothing is
+            downloaded. For an image folder, the folder that contains one folder per class. None to use the data folder.
+        side: height and width to which the images of an image folder are resized. None to use the value of an earlier
+            preparation, or 32. It must be None for a built-in dataset.
+        progress: function called with (activity, amount done, total amount). The amounts are bytes during a download and images
+            during the preparation.
+
+    Returns:
+        A report on the prepared dataset.
 
     Raises:
-        DataError: an invalid argument, a file that is missing, damaged or cannot be downloaded, or a full disk.
+        DataError: an argument is invalid, a file is missing or damaged or cannot be downloaded, or the disk is full.
     """
     if name in DATASETS.built_in:
         if side is not None:
@@ -69,7 +82,10 @@ def fetch(name: str, *, source: Path | None = None, side: int | None = None,
 
 
 def presences() -> list[Presence]:
-    """Return every dataset: built-in ones, prepared image folders, and image folders waiting to be prepared."""
+    """Return a report on every dataset.
+
+    Built-in datasets come first, then image folders that are prepared, then image folders in the data folder that are not.
+    """
     known = [presence(dataset) for _, dataset in DATASETS.items()]
     names = {dataset.name for dataset in known}
     try:
@@ -83,7 +99,7 @@ def presences() -> list[Presence]:
 
 
 def presence(dataset: Dataset) -> Presence:
-    """Return the presence of one dataset on this machine."""
+    """Return a report on whether one dataset is available on this machine."""
     missing = prepared.absence(dataset)
     comes_with_package = dataset.name in DATASETS.built_in and not dataset.sources
     return Presence(dataset.name, dataset.title, dataset.classes, dataset.images, dataset.image_shape, not missing,
@@ -92,10 +108,17 @@ def presence(dataset: Dataset) -> Presence:
 
 def fetch_official(dataset: Dataset, folder: Path | None = None,
                    progress: Progress = lambda what, done, total: None) -> None:
-    """Fetch a dataset with official files; with `folder`, use the files in that folder.
+    """Prepare a dataset from its official files.
+
+    Nothing is done if the dataset has no official files, or if it is already prepared and `folder` is None.
+
+    Args:
+        dataset: description of the dataset.
+        folder: folder that contains the official files; None to use the data folder and download files that are missing.
+        progress: function called with (activity, amount done, total amount), in bytes or images.
 
     Raises:
-        DataError: as in `fetch`.
+        DataError: a file is missing or damaged or cannot be downloaded, or the disk is full.
     """
     if dataset.read is None or (folder is None and not prepared.absence(dataset)):
         return
@@ -120,10 +143,19 @@ def fetch_official(dataset: Dataset, folder: Path | None = None,
 
 def fetch_folder(name: str, folder: Path | None = None, side: int | None = None,
                  progress: Progress = lambda what, done, total: None) -> None:
-    """Fetch an image folder.
+    """Prepare a dataset from an image folder, whose images are resized to squares.
+
+    Nothing is done if the dataset is already prepared, `folder` and `side` are None, and the data folder has no image folder of
+    this name.
+
+    Args:
+        name: name of the dataset.
+        folder: folder that contains one folder per class; None to use the folder folders/NAME in the data folder.
+        side: height and width of the resized images; None to use the value of an earlier preparation, or 32.
+        progress: function called with (activity, images done, total images).
 
     Raises:
-        DataError: as in `fetch`.
+        DataError: the name or the side is invalid, the folder is unsuitable, a picture cannot be decoded, or the disk is full.
     """
     folders.check_name(name, DATASETS.built_in)
     before = prepared.record_of(name)
@@ -147,10 +179,10 @@ def fetch_folder(name: str, folder: Path | None = None, side: int | None = None,
 
 @contextmanager
 def _alone(name: str) -> Iterator[None]:
-    """Lock the preparation of a dataset, so that no two processes write the same files.
+    """Lock the preparation of a dataset during the `with` block, so that no two processes write the same files.
 
     Raises:
-        DataError: another process holds the lock, or the data folder is not writable.
+        DataError: another process is preparing the dataset, or the data folder is not writable.
     """
     place = prepared.prepared_place(name)
     try:

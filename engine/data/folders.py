@@ -1,7 +1,10 @@
-"""Image folders as datasets: one folder of pictures per class, of any sizes, resized to squares of one side.
+"""Datasets made from image folders, which contain one folder of pictures per class.
 
-Classes are ordered by name and pictures by path, so equal folders give equal arrays. A folder that contains exactly `train` and
-`test` (or `train` and `val`) with the same classes has an official test set; otherwise all pictures are dealt to the four splits.
+The pictures may have any sizes and are resized to squares of equal size. Classes are ordered by name and pictures by path, so
+equal folders give equal arrays.
+
+If a folder contains exactly the two folders `train` and `test` (or `train` and `val`), with the same classes in both, the second
+is the official test set. All other image folders have no official test set, and their pictures are divided among the four splits.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from engine.data.pictures import ENDINGS, square
 from engine.errors import DataError, shortened
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
-# As for digits: without an official test set, a fifth of the images becomes the test split.
+# Fractions of the four splits without an official test set: those of the dataset digits, with a fifth of the images for the test.
 FRACTIONS = (0.34, 0.34, 0.12, 0.20)
 FEWEST = 20  # pictures per class, so that every split contains every class
 SIDES = (8, 512)
@@ -27,11 +30,12 @@ AT_ONCE = 200
 
 @dataclass(frozen=True)
 class Scan:
-    """The content of an image folder.
+    """A list of the classes and pictures in an image folder.
 
     Attributes:
-        classes: names of the classes, in order.
-        train, test: (path, label) of every picture; test is empty without an official test set.
+        classes: names of the classes. The position of a name is the label of the class.
+        train: (path, label) of every picture that is not in the official test set.
+        test: (path, label) of every picture in the official test set; empty if there is none.
     """
 
     classes: tuple[str, ...]
@@ -43,7 +47,7 @@ def scan(folder: Path) -> Scan:
     """List the classes and pictures of a folder without opening any file.
 
     Raises:
-        DataError: not a folder of class folders, or a class with too few pictures.
+        DataError: the folder does not contain class folders, or a class has too few pictures.
     """
     if not folder.is_dir():
         raise DataError(f"An image folder must be a folder of class folders, and {folder} does not exist; name one with --from "
@@ -65,10 +69,14 @@ def scan(folder: Path) -> Scan:
 
 
 def blocks(found: Scan, side: int) -> Iterator[Block]:
-    """Yield blocks of 200 images, the training images first, then the test set.
+    """Decode the pictures of an image folder and yield them in blocks of up to 200 images, training images first.
+
+    Args:
+        found: pictures to decode.
+        side: height and width to which pictures are resized.
 
     Raises:
-        DataError: a file that cannot be decoded; the message names its path.
+        DataError: a file cannot be read or decoded. The message contains its path.
     """
     import numpy as np
 
@@ -80,14 +88,15 @@ def blocks(found: Scan, side: int) -> Iterator[Block]:
 
 
 def check_name(name: str, taken: Collection[str]) -> None:
-    """Check that an image folder may have a name.
+    """Check that a name is allowed for an image folder.
 
     Args:
-        name: the name.
-        taken: names of the built-in datasets.
+        name: name to check.
+        taken: names of the built-in datasets, which are not allowed.
 
     Raises:
-        DataError: the name is taken or has characters other than lower-case letters, digits, hyphens and underscores.
+        DataError: the name is taken, is longer than 40 characters, begins with a hyphen or underscore, or contains characters
+            other than lower-case letters, digits, hyphens and underscores.
     """
     if name in taken or not NAME.fullmatch(name):
         raise DataError(f"The name of an image folder must be 1 to 40 lower-case letters, digits, hyphens or underscores and "
@@ -95,7 +104,7 @@ def check_name(name: str, taken: Collection[str]) -> None:
 
 
 def prepared_names() -> list[str]:
-    """Return the names of the image folders that are prepared here, sorted."""
+    """Return the sorted names of the image folders that are prepared on this machine."""
     place = prepared.prepared_place("any").parent
     try:
         names = sorted(path.name for path in place.iterdir())
@@ -105,7 +114,7 @@ def prepared_names() -> list[str]:
 
 
 def prepared_folder(name: object) -> Dataset | None:
-    """Return the prepared image folder of this name as a dataset, or None if there is none."""
+    """Return the dataset made from the image folder of this name, or None if there is no such prepared image folder."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
         return None
     record = prepared.record_of(name)
@@ -117,7 +126,8 @@ def prepared_folder(name: object) -> Dataset | None:
         test = None if record["test_images"] is None else int(record["test_images"])
     except (KeyError, TypeError, ValueError):
         return None
-    # In proportion to the values for 32x32 images: 4 pixels of padding, a cutout of 16, and the auxiliary head.
+    # The values for 32x32 images, 4 pixels of padding and a cutout of 16, are scaled with the size of the images. Images of less
+    # than 17 pixels are too small for the auxiliary head.
     defaults = {"crop_padding": max(1, height // 8), "cutout": height // 2} | ({"auxiliary_weight": 0.0} if height < 17 else {})
     return Dataset(
         name=name, title=name, description=f"{images:,} pictures of an image folder, resized to {height}x{width} pixels.",
@@ -127,7 +137,10 @@ def prepared_folder(name: object) -> Dataset | None:
 
 
 def _classes(folder: Path) -> dict[str, list[Path]]:
-    """Return the pictures of each class, both sorted; files outside class folders, hidden or with other endings are ignored."""
+    """Return the sorted paths of the pictures in each class folder, for the classes in sorted order.
+
+    Hidden files, files outside class folders, and files whose endings are not those of pictures are ignored.
+    """
     classes = {}
     places = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     for place in sorted(places, key=lambda path: path.name):

@@ -1,4 +1,7 @@
-"""Loading of splits: images kept as bytes, on the device if they fit, and converted batch by batch; batches of indices."""
+"""Loading of splits, and division of their images into batches.
+
+Images are kept as bytes, on the device if they fit, and are converted to float32 batch by batch.
+"""
 
 from __future__ import annotations
 
@@ -16,33 +19,36 @@ from engine.data.dataset import ChannelStatistics, Dataset
 from engine.data.splits import Splits, steps_in_epoch
 from engine.errors import ConfigError
 
-# Share of a GPU's free memory that images may take; the network's needs are not known yet.
+# Largest fraction of a GPU's free memory that images may take. The rest is left to the network, whose needs are not yet known.
 LARGEST_SHARE = 0.25
-AT_ONCE = 4096  # images per block when measuring statistics
+AT_ONCE = 4096  # number of images in a block when statistics are measured
 
 
 class Images:
-    """Images indexed like a float32 tensor [N, C, H, W] in 0..1 on `device`, in a quarter of its memory.
+    """A set of images that can be indexed like a float32 tensor [N, C, H, W] in 0..1 on `device`.
 
-    Bytes are converted only when a batch is indexed. They are kept on the device if they fit; otherwise in host memory, where
-    batches are gathered into pinned memory and copied to the device while it computes.
+    Images given as bytes take a quarter of the memory of float32, because they are converted only when a batch is indexed. Images
+    are kept on the device if they fit. If not, they are kept in host memory. Batches for a GPU are then gathered in pinned memory
+    and copied while the GPU computes.
 
     Example:
         images[torch.tensor([3, 1])]  # float32 [2, C, H, W] on the device
     """
 
     def __init__(self, content: Tensor, device: str | torch.device = "cpu", resident: bool | None = None) -> None:
-        """Wrap images on the CPU.
+        """Wrap images that are on the CPU.
 
         Args:
-            content: [N, C, H, W], uint8 in 0..255 or float32 in 0..1.
-            device: device of the batches.
-            resident: keep the images on the device; None: if they fit.
+            content: images [N, C, H, W], uint8 in 0..255 or float32 in 0..1.
+            device: device on which the batches are returned.
+            resident: True to keep all images on the device, False to keep them in host memory, None to choose by whether they
+                fit.
         """
         self.device = torch.device(device)
         self.resident = fits(content.nbytes, self.device) if resident is None else resident
         self.content = content.to(self.device) if self.resident else content
-        # A tensor on the device: for a plain number, PyTorch multiplies by its rounded inverse on a GPU but divides on a CPU.
+        # The divisor is a tensor on the device, so that CPU and GPU give equal results. To divide by a plain number, PyTorch
+        # would multiply by the number's rounded inverse on a GPU, but divide on a CPU.
         self.white = torch.tensor(255.0, device=self.device)
 
     def __len__(self) -> int:
@@ -50,14 +56,14 @@ class Images:
 
     @property
     def shape(self) -> torch.Size:
-        """The shape [N, C, H, W]."""
+        """The shape of all images together, [N, C, H, W]."""
         return self.content.shape
 
     def __getitem__(self, chosen: Tensor | slice | EllipsisType) -> Tensor:
-        """Return the pixels of some images, or of all with [...]: float32 [n, C, H, W] in 0..1 on the device.
+        """Return some of the images as float32 [n, C, H, W] in 0..1 on the device.
 
         Args:
-            chosen: integers [n] on any device, or a slice.
+            chosen: positions of the images, as integers [n] on any device or as a slice; `...` for all images.
         """
         if isinstance(chosen, Tensor):
             chosen = chosen.to(self.content.device)
@@ -65,7 +71,7 @@ class Images:
         return batch if batch.dtype == torch.float32 else batch.to(torch.float32) / self.white
 
     def split(self, size: int) -> Iterator[Tensor]:
-        """Return the images in order, in blocks of `size`, converted as in `__getitem__`; the last block may be smaller."""
+        """Yield all images in order, in blocks of `size` images, as float32 in 0..1. The last block may be smaller."""
         return (self[start : start + size] for start in range(0, len(self), size))
 
     def _gathered(self, chosen: Tensor | slice | EllipsisType) -> Tensor:
@@ -75,30 +81,34 @@ class Images:
             return self.content[chosen].pin_memory().to(self.device, non_blocking=True)
         batch = torch.empty((len(chosen), *self.shape[1:]), dtype=self.content.dtype, pin_memory=True)
         torch.index_select(self.content, 0, chosen, out=batch)
-        return batch.to(self.device, non_blocking=True)  # PyTorch reuses pinned memory only after the copy
+        return batch.to(self.device, non_blocking=True)  # PyTorch reuses the pinned memory only after the copy has ended
 
 
 def fits(size: int, device: torch.device) -> bool:
-    """Return True if `size` bytes can be kept on the device."""
+    """Return True if `size` bytes of images may be kept on the device.
+
+    On a GPU they may take at most a quarter of the free memory. On a CPU any size is allowed.
+    """
     return device.type != "cuda" or size <= LARGEST_SHARE * torch.cuda.mem_get_info(device)[0]
 
 
 def load_split(dataset: Dataset | str, splits: Splits, name: str | tuple[str, ...],
                device: str | torch.device = "cpu") -> tuple[Images, Tensor]:
-    """Load one split, or several concatenated.
+    """Load the images and labels of one split, or of several splits one after another.
 
     Args:
-        dataset: description or registry name.
-        splits: from `make_splits` on this dataset's labels.
-        name: "weights", "alphas", "select" or "test", or a tuple of them. The caller must record every opening of "test".
-        device: device of the labels and of image batches.
+        dataset: description of the dataset, or its name in the registry.
+        splits: the splits of this dataset, from `make_splits`.
+        name: "weights", "alphas", "select" or "test", or a tuple of these. A caller that loads "test" must record this in the
+            run.
+        device: device on which labels and image batches are returned.
 
     Returns:
-        Images, indexed like a float32 tensor [N, C, H, W] in 0..1, and labels int64 [N].
+        The images, which can be indexed like a float32 tensor [N, C, H, W] in 0..1, and the labels, int64 [N].
 
     Raises:
-        ConfigError: an unknown split, or a dataset whose content does not match its description.
-        DataError: a dataset that is not prepared.
+        ConfigError: there is no split of this name, or the content of the dataset does not match its description.
+        DataError: the dataset is not prepared.
     """
     dataset = DATASETS[dataset] if isinstance(dataset, str) else dataset
     images, labels = _arrays(dataset)
@@ -107,16 +117,18 @@ def load_split(dataset: Dataset | str, splits: Splits, name: str | tuple[str, ..
 
 
 def batches(images: int, batch_size: int, generator: torch.Generator, limit: int | None = None) -> Iterator[Tensor]:
-    """Yield the batches of one pass in random order.
+    """Yield the batches of one pass over some images, in random order, as positions of images.
 
     Args:
-        images: number of images to index.
-        batch_size: images per batch; the last batch may be smaller, and is dropped if it holds a single image.
-        generator: source of the order, for example `generator_for(seed, "order", epoch)`.
-        limit: maximum number of batches.
+        images: number of images.
+        batch_size: number of images in a batch. The last batch may be smaller. It is dropped if it contains a single image, on
+            which BatchNorm cannot train.
+        generator: random generator that determines the order, for example `generator_for(seed, "order", epoch)`.
+        limit: largest number of batches; None for all.
 
     Yields:
-        Indices int64 [b] on the generator's device, `steps_in_epoch` times.
+        Positions of the images of a batch, int64 [b], on the generator's device. There are as many batches as `steps_in_epoch`
+        returns.
     """
     order = torch.randperm(images, generator=generator, device=generator.device)
     for step in range(steps_in_epoch(images, batch_size, limit)):
@@ -124,18 +136,23 @@ def batches(images: int, batch_size: int, generator: torch.Generator, limit: int
 
 
 def channel_statistics(dataset: Dataset, images: Images) -> ChannelStatistics:
-    """Return each channel's mean and standard deviation: as published for the dataset, otherwise measured on `images`.
+    """Return the mean and standard deviation of each image channel, for normalisation.
+
+    If the papers' code contains values for the dataset, these are returned. If not, the values are measured on `images`.
 
     Args:
         dataset: description of the dataset.
-        images: images that weights are trained on. A constant channel gets the standard deviation 1.
+        images: images on which the network's weights are trained.
     """
     return dataset.channel_statistics or measured_statistics(images.split(AT_ONCE))
 
 
 def measured_statistics(blocks: Iterable[Tensor]) -> ChannelStatistics:
-    """Measure each channel's mean and standard deviation (1 for a constant channel) on blocks [n, C, H, W]."""
-    # float64 keeps about twelve digits in the sum of squares of a few million numbers in 0..1.
+    """Measure the mean and standard deviation of each channel over all images in blocks of shape [n, C, H, W].
+
+    The standard deviation of a constant channel is set to 1, so that it can be a divisor.
+    """
+    # In float64, the sum of squares of a few million numbers in 0..1 is exact to about twelve digits.
     count, sums = 0, torch.zeros(())
     for block in blocks:
         pixels = block.double()
@@ -147,10 +164,13 @@ def measured_statistics(blocks: Iterable[Tensor]) -> ChannelStatistics:
 
 
 def checked(dataset: Dataset) -> tuple[Any, Any]:
-    """Load a dataset's (images float32 or uint8 [N, C, H, W], labels int64 [N]) and check them against its description.
+    """Load a dataset and check its arrays against its description.
+
+    Returns:
+        The images, float32 or uint8 [N, C, H, W], and the labels, int64 [N].
 
     Raises:
-        ConfigError: other shapes, dtypes, pixel values or labels than described.
+        ConfigError: the shapes, dtypes, pixel values or labels do not match the description.
     """
     images, labels = dataset.load()
     expected = (dataset.images, *dataset.image_shape)
@@ -170,5 +190,8 @@ def checked(dataset: Dataset) -> tuple[Any, Any]:
 
 @lru_cache(maxsize=1)
 def _arrays(dataset: Dataset) -> tuple[Any, Any]:
-    """Return `checked` arrays, cached for one dataset because all splits of a run use the same arrays."""
+    """Return the images and labels of a dataset from `checked`.
+
+    The latest result is cached, because all splits of a run use it.
+    """
     return checked(dataset)

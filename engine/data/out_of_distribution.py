@@ -1,4 +1,7 @@
-"""Images of a second dataset for a search, fitted to the image shape of the first; their labels are never used."""
+"""Images of a second dataset for searches that need images outside the classes of their own dataset.
+
+The images are converted to the image shape of the search's own dataset. Their labels are never used.
+"""
 
 from __future__ import annotations
 
@@ -13,28 +16,29 @@ from engine.data.dataset import ChannelStatistics, Dataset
 from engine.data.loading import AT_ONCE, Images, load_split, measured_statistics
 from engine.data.splits import Splits
 
-# The second dataset's splits that a search may use; its select and test splits stay unseen.
+# Splits of the second dataset from which a search may take images. It must not see the select and test splits.
 SPLITS_SEEN = ("weights", "alphas")
-# Luma weights of red, green and blue (ITU-R BT.601), the usual conversion of colour to grey.
+# Weights of red, green and blue in the usual conversion of colour to grey, the luma of ITU-R BT.601.
 LUMA = (0.299, 0.587, 0.114)
 
 
 class OutOfDistributionImages:
-    """Batches from a second dataset's weights and alphas splits together, without augmentation.
+    """A source of batches of images from a second dataset, without augmentation.
 
-    An epoch makes as many passes over the images as it needs, each in a new random order; the incomplete last batch of a pass is
-    dropped. No image is repeated within a pass.
+    The images are those of the dataset's weights and alphas splits. An epoch takes as many passes over them as it needs. Each
+    pass has a new random order and uses an image at most once. The incomplete last batch of a pass is dropped.
     """
 
     def __init__(self, images: Images, image_shape: Sequence[int], *, batch_size: int, seed: int,
                  published: ChannelStatistics | None = None) -> None:
-        """
+        """Create a source of batches from images that are already loaded.
+
         Args:
-            images: at least `batch_size` of them; batches come out on their device.
-            image_shape: (channels, height, width) of the batches; channels 1 or 3.
-            batch_size: images in every batch.
-            seed: determines the order, together with epoch and position.
-            published: published statistics of their channels, if any.
+            images: images of the second dataset, at least `batch_size` of them. Batches are on the same device.
+            image_shape: (channels, height, width) to which the images are converted. The number of channels is 1 or 3.
+            batch_size: number of images in every batch.
+            seed: seed that determines the random order of the images.
+            published: published mean and standard deviation of the channels of `images`; None if there are none.
         """
         self._images, self._shape, self._size, self._seed = images, tuple(image_shape), batch_size, seed
         self._published = published
@@ -43,22 +47,40 @@ class OutOfDistributionImages:
     @classmethod
     def of(cls, dataset: Dataset, splits: Splits, image_shape: Sequence[int], *, batch_size: int, seed: int,
            device: torch.device) -> OutOfDistributionImages:
-        """Load the images of a dataset; `splits` must be of the same dataset.
+        """Load the images of a second dataset and create a source of batches from them.
+
+        Args:
+            dataset: description of the second dataset.
+            splits: splits of the second dataset.
+            image_shape: (channels, height, width) to which the images are converted. The number of channels is 1 or 3.
+            batch_size: number of images in every batch.
+            seed: seed that determines the random order of the images.
+            device: device of the batches.
 
         Raises:
-            ConfigError, DataError: as in `engine.data.loading.load_split`.
+            ConfigError: the content of the dataset does not match its description.
+            DataError: the dataset is not prepared.
         """
         images, _ = load_split(dataset, splits, SPLITS_SEEN, device)
         return cls(images, image_shape, batch_size=batch_size, seed=seed, published=dataset.channel_statistics)
 
     def channel_statistics(self) -> ChannelStatistics:
-        """Return the statistics of the batches' channels: published if the number of channels is kept, otherwise measured."""
+        """Return the mean and standard deviation of each channel of the batches.
+
+        These are the published values of the second dataset, if there are any and the conversion keeps the number of channels. If
+        not, they are measured on all images.
+        """
         if self._published is not None and len(self._published.mean) == self._shape[0]:
             return self._published
         return measured_statistics(fitted(block, self._shape) for block in self._images.split(AT_ONCE))
 
     def batch(self, epoch: int, position: int) -> Tensor:
-        """Return [batch_size, C, H, W] in 0..1, determined only by seed, epoch and position in the epoch (both from 0)."""
+        """Return one batch of images, [batch_size, C, H, W] in 0..1, which depends only on the seed and the arguments.
+
+        Args:
+            epoch: number of the epoch, from 0.
+            position: number of the batch within the epoch, from 0.
+        """
         turn, place = divmod(position, len(self._images) // self._size)
         if self._order is None or self._order[0] != (epoch, turn):
             generator = generator_for(self._seed, "order", "out of distribution", epoch, turn)
@@ -67,22 +89,35 @@ class OutOfDistributionImages:
 
 
 def restated(x: Tensor, theirs: ChannelStatistics, ours: ChannelStatistics) -> Tensor:
-    """Rescale x [B, C, H, W] so that normalising by `ours` gives x normalised by `theirs`; the result may leave 0..1."""
+    """Rescale images so that normalisation with `ours` then has the result of normalising the original with `theirs`.
+
+    This lets a network that normalises its input with the statistics of its own dataset receive images of a second dataset as if
+    they were normalised with the statistics of that dataset.
+
+    Args:
+        x: images [B, C, H, W] of the second dataset, pixels in 0..1.
+        theirs: mean and standard deviation of the channels of the second dataset.
+        ours: mean and standard deviation with which the network normalises its input.
+
+    Returns:
+        Images [B, C, H, W], whose pixels may be outside 0..1.
+    """
     (mean, std), (our_mean, our_std) = ((x.new_tensor(row)[:, None, None] for row in rows) for rows in (theirs, ours))
     return (x - mean) / std * our_std + our_mean
 
 
 def fitted(x: Tensor, image_shape: Sequence[int]) -> Tensor:
-    """Convert images to another shape: colour to grey by luma, grey to colour by repetition, then antialiased bilinear resize.
+    """Convert images to another shape. Images that already have this shape keep their values.
 
-    Images that already have the shape keep their values.
+    Colour is converted to grey by a weighted sum of the channels (luma), and grey to colour by repeating the channel. Then the
+    images are resized by bilinear interpolation with antialiasing.
 
     Args:
-        x: [B, C, H, W], pixels in 0..1; C is 1 or 3.
-        image_shape: target (channels, height, width); channels 1 or 3.
+        x: images [B, C, H, W], pixels in 0..1. C is 1 or 3.
+        image_shape: target shape (channels, height, width). The number of channels is 1 or 3.
 
     Raises:
-        ValueError: a number of channels other than 1 or 3.
+        ValueError: the number of channels of the images or of the target is neither 1 nor 3.
     """
     channels, height, width = image_shape
     if {x.shape[1], channels} - {1, 3}:

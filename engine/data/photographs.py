@@ -1,8 +1,9 @@
-"""Patches of two colour photographs that ship with scikit-learn: a garden temple and a flower, by the Flickr users danielbuechele
-and vultilion (CC BY 2.0). Works offline.
+"""The dataset "photographs", with patches of two colour photographs. They are part of scikit-learn and need no download.
 
-Not a classification dataset: the label is the number of the patch's photograph and only ensures that every split gets patches of
-both. Used by searches that need images outside their own classes.
+The photographs show a garden temple and a flower, and are by the Flickr users danielbuechele and vultilion (CC BY 2.0).
+
+The dataset is used by searches that need images outside the classes of their own dataset. It is not a classification dataset. The
+label of a patch is the number of its photograph, and only ensures that every split contains patches of both photographs.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ SIDE = 32
 
 
 def load() -> tuple[Any, Any]:
-    """Load (images uint8 [520, 3, 32, 32], number of the photograph int64 [520]) as numpy arrays.
+    """Load the patches, uint8 [520, 3, 32, 32], and the number of each patch's photograph, int64 [520], as numpy arrays.
 
-    Patches are ordered row by row and do not overlap, so no two splits share a pixel.
+    The patches of a photograph are ordered row by row. They do not overlap, so no two splits share a pixel.
 
     Raises:
-        ConfigError: scikit-learn, which contains the files, is not installed.
+        ConfigError: scikit-learn, which contains the photographs, is not installed.
     """
     import numpy as np
     from PIL import Image

@@ -1,4 +1,7 @@
-"""Image files as square arrays of bytes, decoded by Pillow. Untrusted files are decoded only in the usual formats."""
+"""Decoding of image files to square arrays of bytes with Pillow.
+
+Only common formats are accepted, because the files may come from untrusted sources.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,13 @@ ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".
 
 
 def square(content: bytes, side: int, told: str) -> Any:
-    """Decode a picture to uint8 [3, side, side]: upright, in colour without transparency, its largest centred square resized.
+    """Decode a picture and return its largest centred square, resized, as uint8 [3, side, side].
+
+    The picture is turned upright if its metadata says so, and is converted to RGB colours without transparency.
 
     Args:
         content: content of the file.
-        side: pixels. A picture that already has this size is not resampled.
+        side: height and width of the result in pixels. A picture that already has this size is not resampled.
         told: name of the file in error messages.
 
     Raises:

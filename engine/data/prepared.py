@@ -1,4 +1,4 @@
-"""The data folder and its prepared datasets, which consist of two arrays and a record each.
+"""The data folder and the prepared datasets in it. Each prepared dataset consists of two arrays and a record.
 
     $RAMPART_DATA                    default: ~/.cache/rampart/data
         NAME/                        official files as downloaded
@@ -6,8 +6,8 @@
         prepared/NAME/dataset.json   the record of the two arrays, written last so that it never describes half a file
         prepared/NAME/images-HASH.npy, labels-HASH.npy
 
-Arrays are memory-mapped: opening a dataset costs nothing and all processes share one copy. Imports numpy only in functions
-that use arrays.
+Arrays are memory-mapped, so opening a dataset takes almost no time, and all processes share one copy in memory. The module
+imports numpy only inside functions that use arrays.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 RECORD = "dataset.json"
-# The facts that runs rely on; a record is valid only if it agrees with the dataset's description.
+# Entries of a record on which runs rely. A record is valid only if these agree with the description of the dataset.
 FACTS = ("classes", "image_shape", "images", "test_images")
 Progress = Callable[[str, int, int], None]
 MAKE_ROOM = "free some space, or choose another data folder (environment variable RAMPART_DATA)."
 
 
 def data_home() -> Path:
-    """Return the data folder: the environment variable RAMPART_DATA, or ~/.cache/rampart/data by default."""
+    """Return the data folder, which is given by the environment variable RAMPART_DATA. The default is ~/.cache/rampart/data."""
     chosen = os.environ.get("RAMPART_DATA")
     return Path(chosen).expanduser().absolute() if chosen else Path.home() / ".cache" / "rampart" / "data"
 
 
 def prepared_place(name: str) -> Path:
-    """Return the folder for the arrays of a dataset."""
+    """Return the folder in which the prepared arrays of a dataset are stored. It need not exist."""
     return data_home() / "prepared" / name
 
 
 def record_of(name: str) -> dict[str, Any] | None:
-    """Return the record of a prepared dataset, or None if it is missing, unreadable or its arrays are incomplete."""
+    """Return the record of a prepared dataset, or None if the record is missing or unreadable or an array is incomplete."""
     place = prepared_place(name)
     try:
         record: dict[str, Any] = json.loads((place / RECORD).read_bytes())
@@ -60,7 +60,7 @@ def record_of(name: str) -> dict[str, Any] | None:
 
 
 def absence(dataset: Dataset) -> str:
-    """Return a sentence saying why a dataset cannot be used here and how to get it, or "" if it is available."""
+    """Return a sentence that explains why a dataset cannot be used and how to get it, or "" if it can be used."""
     if dataset.read is None:
         return ""
     record = record_of(dataset.name)
@@ -77,7 +77,7 @@ def absence(dataset: Dataset) -> str:
 
 
 def load(name: str) -> tuple[Any, Any]:
-    """Open a prepared dataset: (images uint8 [N, C, H, W], labels int64 [N]) as read-only memory maps.
+    """Open a prepared dataset. Return its images, uint8 [N, C, H, W], and labels, int64 [N], as read-only memory maps.
 
     Raises:
         DataError: the dataset is not prepared, or its arrays cannot be read.
@@ -98,28 +98,27 @@ def load(name: str) -> tuple[Any, Any]:
 
 def write(name: str, blocks: Iterable[Block], facts: Mapping[str, Any], *,
           progress: Progress = lambda what, done, total: None) -> dict[str, Any]:
-    """Write the arrays of a dataset, then its record; an older preparation is replaced only once everything is in place.
+    """Write the arrays of a dataset and then its record, and return the record.
+
+    Until the new arrays and the record are complete, an older preparation of the dataset stays usable.
 
     Args:
         name: name of the dataset.
-        blocks: its images, those of the official test set last.
-        facts: `FACTS`, and any other entries of the record. `images` and `test_images` must match the blocks.
-        progress: called with ("preparing", images so far, all images).
-
-    Returns:
-        The record.
+        blocks: images of the dataset with their labels. Blocks of the official test set come last.
+        facts: entries for the record. They include those in `FACTS`, which must match the blocks.
+        progress: function called with ("preparing", number of images written, number of all images).
 
     Raises:
         DataError: the blocks do not match the facts, or the disk is full.
     """
     place = prepared_place(name)
-    draft = place / "images.npy"  # until the hash of its content is known
+    draft = place / "images.npy"  # name of the file until the hash of its content is known
     try:
         place.mkdir(parents=True, exist_ok=True)
         _check_space(place, math.prod(facts["image_shape"]) * facts["images"])
         with atomic_write(draft) as file:
             labels, digest = _write_images(file, name, blocks, facts, progress)
-        # The same 16 characters that runs record for their data.
+        # These 16 characters are also the hash of the data that runs record.
         digest.update(labels.tobytes())
         fingerprint = digest.hexdigest()[:16]
         files = [f"images-{fingerprint}.npy", f"labels-{fingerprint}.npy"]
@@ -135,15 +134,15 @@ def write(name: str, blocks: Iterable[Block], facts: Mapping[str, Any], *,
         draft.unlink(missing_ok=True)
     for old in place.iterdir():
         if old.suffix == ".npy" and old.name not in files:
-            old.unlink(missing_ok=True)  # processes that have it memory-mapped keep their copy
+            old.unlink(missing_ok=True)  # processes that have mapped the old file into memory can still read it
     return record
 
 
 def _write_images(file: IO[bytes], name: str, blocks: Iterable[Block], facts: Mapping[str, Any],
                   progress: Progress) -> tuple[Any, Any]:
-    """Write all blocks as one array; return (labels int64 [N], hash of all images).
+    """Write the images of all blocks to a file as one array. Return the labels, int64 [N], and a hash object fed with all images.
 
-    Uses plain writes, because writing to a memory map on a full disk kills the process.
+    The function does not write through a memory map, because that would kill the process if the disk is full.
     """
     import numpy as np
 
@@ -190,5 +189,5 @@ def _npy(array: Any) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON reads it back."""
+    """Return the value that remains after writing a value as JSON and reading it back. A tuple becomes a list."""
     return list(value) if isinstance(value, tuple) else value

@@ -1,9 +1,13 @@
-"""The four disjoint splits of a dataset, and the arithmetic of batches that forms and command line need.
+"""The division of a dataset into four disjoint splits, and the number of batches in a split.
 
-Splits depend only on the labels and one seed: the images of each class are shuffled and dealt to the splits in proportion. An
-official test set is the test split, and none of its images is in another split. Differs: the released search codes have no
-select split, and halve the training images in file order (the setting `halves` of searches). Imports no torch, and numpy only
-inside functions that use arrays, so that the page can call the others.
+The images of each class are shuffled and divided among the splits in fixed proportions, so the splits depend only on the labels
+and a seed. If the dataset has an official test set, this is the test split, and none of its images is in another split.
+
+Differs: the released search codes have no select split, and divide the training images into halves in file order (available as
+the setting `halves` of searches).
+
+The module does not import torch, and imports numpy only inside functions that use arrays. Pages and the command line can
+therefore call the other functions cheaply.
 """
 
 from __future__ import annotations
@@ -24,11 +28,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Splits:
-    """The images of each split.
+    """The division of a dataset's images into the four splits.
 
     Attributes:
-        weights, alphas, select, test: ascending indices into the dataset, int64.
-        hash: 16 hex characters over all four, stored with every run; equal hashes mean equal splits.
+        weights: images on which weights are trained, as ascending positions in the dataset, int64.
+        alphas: images on which the alphas of a search are trained, as ascending positions in the dataset, int64.
+        select: images by which checkpoints and candidates are selected, as ascending positions in the dataset, int64.
+        test: images of the final evaluation, as ascending positions in the dataset, int64.
+        hash: hash of all four splits (16 hex characters), which every run records. Equal hashes mean equal splits.
     """
 
     weights: np.ndarray
@@ -38,10 +45,10 @@ class Splits:
     hash: str
 
     def indices(self, *names: str) -> np.ndarray:
-        """Return the indices of one or more splits, concatenated in the order of `names`.
+        """Return the positions of the images in one or more splits, one split after another in the order of `names`.
 
         Raises:
-            ConfigError: a name that is not one of `SPLITS`.
+            ConfigError: a name is not one of `SPLITS`.
         """
         import numpy as np
 
@@ -52,11 +59,12 @@ class Splits:
 
 
 def stable_seed(seed: int, *key: int | str) -> int:
-    """Return a seed in 0..2**63-1 for one purpose, the same in every process, Python version and platform.
+    """Return a seed in 0..2**63-1 for one purpose. Equal arguments give equal seeds on every platform and Python version.
 
     Args:
-        seed: the run's seed.
-        key: purpose of the random numbers, for example ("order", 3). Different keys give unrelated seeds.
+        seed: seed of the run.
+        key: integers and strings that name the purpose of the random numbers, for example ("order", 3). Different keys give
+            unrelated seeds.
     """
     for part in key:
         if not isinstance(part, (int, str)):
@@ -67,17 +75,19 @@ def stable_seed(seed: int, *key: int | str) -> int:
 
 def make_splits(labels: np.ndarray, fractions: Sequence[float], seed: int, images: int | None = None,
                 test_images: int | None = None) -> Splits:
-    """Deal all images to the four splits, every class in proportion.
+    """Divide the images of a dataset among the four splits so that each class has the same proportions as the whole.
 
-    The sizes are exactly those of `split_sizes`; a class's share of a split is exact up to two images.
+    The sizes of the splits are exactly those that `split_sizes` returns. The number of images of one class in a split deviates
+    from the exact proportion by at most two.
 
     Args:
-        labels: [N] class of every image.
-        fractions: share of each of `SPLITS`; sums to 1. With `test_images`: shares of the other images in the first three.
-        seed: the only source of randomness.
-        images: keep only this many images of each split, again in proportion; None for all.
-        test_images: size of the official test set, which is at the end of the dataset and becomes the test split; None: the test
-            split is dealt, too.
+        labels: class of every image, [N].
+        fractions: fraction of the images in each of the four `SPLITS`. With `test_images`, the fractions of the other images in
+            the first three splits. They sum to 1.
+        seed: seed of all random numbers.
+        images: number of images to keep in each split, with the classes in proportion; None to keep all.
+        test_images: number of images in the official test set, which is at the end of the dataset and becomes the test split;
+            None if there is no official test set.
     """
     import numpy as np
 
@@ -85,8 +95,8 @@ def make_splits(labels: np.ndarray, fractions: Sequence[float], seed: int, image
     dealt = len(labels) - (test_images or 0)
     order = _by_class(labels[:dealt], stable_seed(seed, "splits"))
     totals = _apportion(dealt, fractions)
-    # Split s claims its j-th image at time (j + 1/2) / size. Sorted by time, the claims of all splits interleave evenly, so
-    # any run of consecutive images, in particular a class, is divided in proportion.
+    # The j-th image of a split is assigned the time (j + 1/2) / size. Sorted by these times, the images of all splits alternate
+    # evenly. Therefore any sequence of consecutive images, such as those of one class, is divided in proportion.
     times = np.concatenate([(np.arange(size) + 0.5) / max(size, 1) for size in totals])
     owners = np.repeat(np.arange(len(totals)), totals)[np.argsort(times, kind="stable")]
     chosen = [order[owners == split] for split in range(len(totals))]
@@ -102,15 +112,22 @@ def make_splits(labels: np.ndarray, fractions: Sequence[float], seed: int, image
 
 
 def splits_of(dataset: Dataset | str, seed: int, images: int | None = None) -> Splits:
-    """Apply `make_splits` to a registered dataset, which this reads."""
+    """Read the labels of a dataset and divide its images among the four splits with `make_splits`.
+
+    Args:
+        dataset: description of the dataset, or its name in the registry.
+        seed: seed of all random numbers.
+        images: number of images to keep in each split; None to keep all.
+    """
     dataset = DATASETS[dataset] if isinstance(dataset, str) else dataset
     return make_splits(dataset.load()[1], dataset.split_fractions, seed, images, dataset.test_images)
 
 
 def halved_in_file_order(splits: Splits) -> Splits:
-    """Return the splits with the images of weights and alphas shared out in the dataset's order, as the released codes do.
+    """Return the splits with the images of weights and alphas divided in the order of the dataset instead of at random.
 
-    What is held out stays the same, and so does the hash.
+    The weights split gets the first images and the alphas split the others, as in the released codes. The sizes of the splits,
+    the select and test splits and the hash stay the same.
     """
     import numpy as np
 
@@ -119,12 +136,14 @@ def halved_in_file_order(splits: Splits) -> Splits:
 
 
 def stratified_subset(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Return ascending positions of `count` images, every class in proportion, or all positions if there are no more.
+    """Choose `count` images at random, with the classes in proportion, and return their ascending positions.
+
+    If there are at most `count` images, all positions are returned.
 
     Args:
-        labels: [N] class of every image.
-        count: number of images to select.
-        seed: the only source of randomness.
+        labels: class of every image, [N].
+        count: number of images to choose.
+        seed: seed of all random numbers.
     """
     import numpy as np
 
@@ -136,11 +155,11 @@ def stratified_subset(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def split_sizes(dataset: Dataset | str, images: int | None = None) -> dict[str, int]:
-    """Return the number of images in each split without opening the dataset.
+    """Return the number of images in each split of a dataset, without opening the dataset.
 
     Args:
-        dataset: description or registry name.
-        images: the setting of the same name: at most this many images of each split.
+        dataset: description of the dataset, or its name in the registry.
+        images: largest number of images to keep in each split; None to keep all.
     """
     dataset = DATASETS[dataset] if isinstance(dataset, str) else dataset
     totals = _apportion(dataset.images - (dataset.test_images or 0), dataset.split_fractions)
@@ -149,12 +168,14 @@ def split_sizes(dataset: Dataset | str, images: int | None = None) -> dict[str, 
 
 
 def steps_in_epoch(images: int, batch_size: int, limit: int | None = None) -> int:
-    """Return the number of batches in one pass; a last batch of a single image is dropped (BatchNorm cannot train on it).
+    """Return the number of batches in one pass over some images.
+
+    A last batch of a single image is not counted, because it is dropped: BatchNorm cannot train on it.
 
     Args:
-        images: images in the split.
-        batch_size: images in a full batch.
-        limit: maximum number of batches.
+        images: number of images.
+        batch_size: number of images in a full batch.
+        limit: largest number of batches; None for no limit.
     """
     full, rest = divmod(images, batch_size)
     steps = full + (rest > 1)
@@ -162,7 +183,7 @@ def steps_in_epoch(images: int, batch_size: int, limit: int | None = None) -> in
 
 
 def _apportion(total: int, fractions: Sequence[float]) -> list[int]:
-    """Return whole numbers in proportion to `fractions` that sum to `total` (largest remainders)."""
+    """Divide `total` into whole numbers in proportion to `fractions`, by the largest-remainder method."""
     exact = [total * fraction / sum(fractions) for fraction in fractions]
     sizes = [int(share) for share in exact]
     by_remainder = sorted(range(len(sizes)), key=lambda split: (sizes[split] - exact[split], split))
@@ -172,16 +193,16 @@ def _apportion(total: int, fractions: Sequence[float]) -> list[int]:
 
 
 def _by_class(labels: np.ndarray, seed: int) -> np.ndarray:
-    """Return all positions ordered by class and shuffled within each class."""
+    """Return the positions of all images, ordered by class and in random order within each class."""
     import numpy as np
 
-    # The legacy generator, whose stream is frozen; those of numpy's newer generators may change between versions.
+    # numpy's legacy generator draws the same numbers in every version. The newer generators may not.
     shuffled = np.random.RandomState(seed % 2**32).permutation(len(labels))
     return shuffled[np.argsort(labels[shuffled], kind="stable")]
 
 
 def _evenly(total: int, count: int) -> np.ndarray:
-    """Return `count` positions spread evenly over range(total)."""
+    """Return `count` whole numbers spread evenly over 0..total-1."""
     import numpy as np
 
     return ((2 * np.arange(count) + 1) * total) // (2 * count)

@@ -1,6 +1,7 @@
-"""SVHN, cropped: 99,289 house-number digits of 32x32 pixels (Netzer et al. 2011), without the "extra" set.
+"""The dataset SVHN, with 99,289 colour images of single digits from house numbers, 32x32 pixels (Netzer et al. 2011).
 
-Read from the authors' MATLAB files, where the digit 0 has the label 10; here its label is 0.
+These are the cropped digits, without the "extra" set. They are read from the authors' MATLAB files. There the digit 0 has the
+label 10, which is changed to 0.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ PAGE = "http://ufldl.stanford.edu/housenumbers"
 
 
 def read(places: Sequence[Path]) -> Iterator[Block]:
-    """Yield two blocks of images from the paths of train_32x32.mat and test_32x32.mat.
+    """Yield the training images and then the test images as one block each.
+
+    Args:
+        places: paths of train_32x32.mat and test_32x32.mat, in this order.
 
     Raises:
-        DataError: a file cannot be read or holds other arrays than expected.
+        DataError: a file cannot be read, or contains other arrays than expected.
     """
     for place, test in zip(places, (False, True), strict=True):
         images, labels = _arrays(place)
@@ -30,7 +34,7 @@ def read(places: Sequence[Path]) -> Iterator[Block]:
 
 
 def _arrays(place: Path) -> tuple[Any, Any]:
-    """Read (images uint8 [N, 3, 32, 32], labels [N] in 0..9) from one file."""
+    """Read the images, uint8 [N, 3, 32, 32], and labels, int64 [N] in 0..9, from one MATLAB file."""
     import numpy as np
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
@@ -51,10 +55,10 @@ SVHN = Dataset(
     description="99,289 house-number digits of 32x32 colour pixels; tested on its official test set of 26,032.",
     classes=10, image_shape=(3, 32, 32), images=99_289, test_images=26_032,
     epsilon=8 / 255, step_size=None, split_fractions=OFFICIAL_FRACTIONS, load=partial(prepared.load, "svhn"), published=True,
-    # E2RNAS code, utils.py.
+    # From the E2RNAS code, utils.py.
     channel_statistics=ChannelStatistics((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
     out_of_distribution="cifar10",
-    # Not in the papers' code: AdvRush's learning rate, everything else as on CIFAR-10.
+    # The papers' code has no settings for SVHN. The learning rate is that of AdvRush. All other settings are those of CIFAR-10.
     retraining={"learning_rate": 0.01},
     quick={"images": 128, "autoattack_images": 16},
     sources=(Source("train_32x32.mat", f"{PAGE}/train_32x32.mat", "e26dedcc434d2e4c54c9b2d4a06d8373", 182_040_794),

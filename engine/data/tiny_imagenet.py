@@ -1,7 +1,7 @@
-"""Tiny-ImageNet-200: 110,000 photographs of 64x64 pixels in 200 classes (Stanford CS231n).
+"""The dataset Tiny-ImageNet-200, with 110,000 photographs of 64x64 pixels in 200 classes (Stanford CS231n).
 
-Classes are numbered in the order of their WordNet ids. The labels of its test images were never published, so its 10,000
-validation images are the test set here, as in the papers.
+Classes are numbered in the order of their WordNet ids. The labels of the dataset's own test images were never published.
+Therefore its 10,000 validation images are used as the test set, as in the papers.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ AT_ONCE = 500
 
 
 def read(places: Sequence[Path]) -> Iterator[Block]:
-    """Yield blocks of 500 images from the archive, or from the folder it unpacks to.
+    """Yield the images in blocks of up to 500, training images first.
+
+    Args:
+        places: one path, of the archive or of the folder to which it was unpacked.
 
     Raises:
-        DataError: a list or a picture is missing or cannot be read.
+        DataError: a list of classes or labels or a picture is missing or cannot be read.
     """
     with opened(places[0]) as files:
         classes = {word: number for number, word in enumerate(sorted(files.read("wnids.txt").decode("ascii", "replace").split()))}
@@ -35,7 +38,10 @@ def read(places: Sequence[Path]) -> Iterator[Block]:
 
 
 def _validation(files: Pictures, classes: dict[str, int]) -> list[tuple[str, int]]:
-    """Return (name, label) of each validation image; a line of its list is file, WordNet id and box, separated by tabs."""
+    """Return the name and label of each validation image, from the list val/val_annotations.txt.
+
+    Each line of the list contains a file name, a WordNet id and a bounding box, separated by tabs. The box is ignored.
+    """
     labelled = []
     for line in files.read("val/val_annotations.txt").decode("ascii", "replace").splitlines():
         file, word = (line.split("\t") + ["", ""])[:2]
@@ -62,7 +68,7 @@ TINY_IMAGENET = Dataset(
     epsilon=8 / 255, step_size=None, split_fractions=OFFICIAL_FRACTIONS, load=partial(prepared.load, "tiny-imagenet"),
     published=True,
     out_of_distribution="svhn",
-    # ARNAS code, train_tiny_imagenet.
+    # From the ARNAS code, train_tiny_imagenet.
     retraining={"channels": 84, "layers": 14, "epochs": 90, "batch_size": 26, "cutout": 0, "milestones": "1/3, 2/3"},
     quick={"images": 64, "autoattack_images": 10},
     sources=(Source("tiny-imagenet-200.zip", "http://cs231n.stanford.edu/tiny-imagenet-200.zip",

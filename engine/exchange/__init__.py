@@ -1,1 +1,1 @@
-"""Export and import of genotypes, searches and networks as files that other programs read and write."""
+"""Export of genotypes and networks to files for other programs, and import of files that other programs have written."""

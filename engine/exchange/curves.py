@@ -1,7 +1,9 @@
-"""Import of the alphas that E2RNAS's public search saves every epoch (Yue et al. 2022, arXiv 2011.09820; NAS-Benchmark, DARTS/).
+"""Import of the alphas that the public code of E2RNAS saves in every epoch of a search.
 
-`alphas_normal.npy` and `alphas_reduce.npy` hold one snapshot per epoch, taken before its training: the softmax weights of 14
-edges over 8 operations, "none" first. Left out are `sols.npy` and `loss_data.npy`, whose columns are not documented.
+E2RNAS is described by Yue et al. 2022, arXiv 2011.09820; its code is in the folder DARTS/ of the repository NAS-Benchmark. The
+files `alphas_normal.npy` and `alphas_reduce.npy` contain one snapshot per epoch, taken before the training of the epoch. A
+snapshot holds the softmax weights of 8 operations, "none" first, on each of 14 edges. The files `sols.npy` and `loss_data.npy`
+are not imported, because the meaning of their columns is not documented.
 """
 
 from __future__ import annotations
@@ -19,23 +21,26 @@ from engine.exchange.reading import unreadable
 from engine.run.event_kinds import Alert, Alpha, DerivedGenotype, Finished, Progress
 
 COLUMNS = (NONE, *PRIMITIVES)
-_ROUNDING = 1e-3  # tolerance of a row's sum; the files hold single precision
+_ROUNDING = 1e-3  # largest accepted deviation of a row's sum from 1, because the files hold single-precision numbers
 
 
 def import_curves(runs: Path, path: Path, origin: Origin, *, title: str | None = None, dataset: str | None = None) -> str:
-    """Import both files as a finished search with alphas and a genotype per epoch. Returns the run's id.
+    """Import the two files of alphas as a finished search with alphas and a genotype per epoch, and return the run's id.
 
-    Alphas are the logarithms of the softmax weights: they give back the weights exactly, but not the alphas' constant per edge.
+    The files contain softmax weights instead of alphas. The logarithms of the weights are stored as alphas. Their softmax equals
+    the weights, but the original alphas may differ from them by a constant per edge.
 
     Args:
         runs: folder of all runs.
-        path: either file; the other must be in the same folder.
-        origin: of `path`, by `engine.exchange.imported.origin_of`.
-        title: of the run; None for the file's name.
-        dataset: registry name of the dataset it was searched on; None if unknown.
+        path: either of the two files. The other one must be in the same folder.
+        origin: record of the file at `path`, by `engine.exchange.imported.origin_of`.
+        title: title of the run; None to name the run after the file.
+        dataset: registry name of the dataset on which the search ran; None if unknown.
 
     Raises:
-        ConfigError, CheckpointError, RunError: the files do not fit or the run cannot be written; nothing is left behind.
+        ConfigError: `path` has another file name, a file cannot be opened, or the dataset is unknown.
+        CheckpointError: the content of a file is unsuitable, or the two files have different numbers of epochs.
+        RunError: the run cannot be written. In every case, no part of the run is left behind.
     """
     config = check_dataset(dataset)
     if path.name not in CURVES.values():
@@ -53,7 +58,7 @@ def import_curves(runs: Path, path: Path, origin: Origin, *, title: str | None =
         events.write(Alert(level="info", text=f"Imported with it: {other.name} (SHA-256 {other_hash})."), step=0, epoch=0)
         for epoch, genotype in enumerate(genotypes):
             for kind in CURVES:
-                # A softmax at low temperature can underflow to 0, which has no logarithm.
+                # A very small softmax weight can be stored as 0, which has no logarithm.
                 alpha = np.log(np.maximum(weights[kind][epoch], np.finfo(np.float32).tiny))
                 events.write(Alpha(cell=kind, primitives=COLUMNS, alpha=alpha), step=epoch, epoch=epoch)
             events.write(DerivedGenotype(genotype=genotype), step=epoch, epoch=epoch)
@@ -65,19 +70,26 @@ def import_curves(runs: Path, path: Path, origin: Origin, *, title: str | None =
 
 
 def genotype_at(weights: dict[str, np.ndarray], epoch: int) -> Genotype:
-    """Return the genotype derived from the snapshot of an epoch. weights: cell kind -> [epochs, 14, 8]."""
+    """Derive a genotype from the softmax weights of one epoch.
+
+    Args:
+        weights: for each cell kind, the softmax weights [epochs, 14 edges, 8 operations].
+        epoch: number of the epoch, from 0.
+    """
     return derive_genotype({kind: of_kind[epoch].tolist() for kind, of_kind in weights.items()}, COLUMNS)
 
 
 def read_weights(path: Path) -> np.ndarray:
-    """Return the content of one file: float64 [epochs, 14, 8], summing to 1 over the last axis. Unpickles nothing.
+    """Read the softmax weights in one file as float64 [epochs, 14 edges, 8 operations]. They sum to 1 over the operations.
+
+    The file is read without unpickling, so it cannot execute code.
 
     Raises:
         ConfigError: the file is missing or cannot be opened.
-        CheckpointError: a damaged file, or other content.
+        CheckpointError: the file is damaged or contains something other than softmax weights of this shape.
     """
     try:
-        # Memory-mapped, so that a header that claims more than the file holds costs no memory.
+        # Memory mapping protects against a header that announces more data than the file contains, as it allocates no memory.
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (FileNotFoundError, IsADirectoryError, PermissionError) as problem:
         raise unreadable(path, problem) from None

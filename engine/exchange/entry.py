@@ -1,4 +1,7 @@
-"""Import of a file of any form. Imports torch for checkpoints only."""
+"""Import of a file of any supported form: genotype, search log, alphas of a search, or checkpoint.
+
+This module imports torch only to import a checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -10,31 +13,37 @@ from engine.exchange import imported, source
 from engine.exchange.forms import ENDINGS, FORMS, form_of
 from engine.registry import unknown_name
 
-# Option -> the forms that take it. All take a title and a dataset.
+# For each option, the forms of files to which it applies. A title and a dataset can be given for every form.
 _FORMS_OF = {"name": ("genotype",), **dict.fromkeys(("genotype", "placement", "mean", "std"), ("checkpoint",))}
 
 
 def take(runs: Path, path: Path, form: str | None = None, *, name: str | None = None, genotype: str | None = None,
          dataset: str | None = None, placement: str | None = None, title: str | None = None,
          mean: Sequence[float] | None = None, std: Sequence[float] | None = None, command: str = "") -> str:
-    """Import a file as a finished run. Returns the run's id.
+    """Import a file as a finished run, and return the run's id.
 
     Args:
         runs: folder of all runs.
-        path: the file.
-        form: one of `FORMS`; None for the form of the file's ending.
-        name: genotype files only: the genotype to take; needed where the file has several.
-        genotype: checkpoints only, required: a catalogue name, JSON, or the id of a run.
-        dataset: registry name; required for checkpoints.
-        placement: checkpoints only: position rule of the cells; None for that of the run that `genotype` names, else the
-            published one.
-        title: of the run; None for a name from the file.
-        mean, std: checkpoints only: as `engine.exchange.weights.import_checkpoint`.
-        command: the command line, kept with the run.
+        path: file to import.
+        form: one of `FORMS`, which says what the file contains; None to infer it from the file's ending.
+        name: for genotype files, the name of the genotype to import. Required if the file contains several genotypes.
+        genotype: for checkpoints (required), the genotype of the network, as a catalogue name, JSON, or the id of a run.
+        dataset: registry name of the dataset of the search or training; required for checkpoints.
+        placement: for checkpoints, the position rule, which says where in the network each kind of cell is used. If it is None
+            and `genotype` is the id of a run, the run's rule applies; if `genotype` is anything else, the published rule applies.
+        title: title of the run; None to use a name from the file, or the file's name.
+        mean: for checkpoints, the mean of each image channel that the training subtracted, for pixels in 0..1. None if the
+            training did not normalise images, or the file contains the values.
+        std: for checkpoints, the standard deviation of each image channel by which the training divided; None in the same cases
+            as `mean`.
+        command: command line that imports the file, recorded in the run.
 
     Raises:
-        ConfigError, GenotypeError, CheckpointError, RunError: the file does not fit or the run cannot be written; nothing is
-            left behind.
+        ConfigError: an option is missing, invalid or does not apply to this form of file, or the file cannot be read.
+        GenotypeError: a genotype is missing or invalid.
+        CheckpointError: the content of a checkpoint or alphas file is unsuitable.
+        RunError: the run cannot be written, or the run named by `genotype` is unsuitable. In every case, no part of the new run
+            is left behind.
     """
     form = form or form_of(path.name)
     if form is None:

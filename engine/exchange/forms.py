@@ -1,4 +1,4 @@
-"""The forms of files that can be imported, and the file endings that stand for them. Imports no torch."""
+"""The forms of files that can be imported, and the file endings that indicate them. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ FORMS: Mapping[str, str] = {
 }
 ENDINGS: Mapping[str, str] = {".json": "genotype", ".py": "genotype", ".txt": "log", ".log": "log", ".npy": "curves",
                               ".pt": "checkpoint", ".pth": "checkpoint", ".tar": "checkpoint"}
-# The two files of the form "curves", by cell kind.
+# Names of the two files that make up the form "curves", for each cell kind.
 CURVES: Mapping[str, str] = {"normal": "alphas_normal.npy", "reduce": "alphas_reduce.npy"}
 
 
 def form_of(name: str) -> str | None:
-    """Return the form that the ending of a file's name stands for; None for other endings."""
+    """Return the form of import that the ending of a file's name indicates, or None if the ending is unknown."""
     return ENDINGS.get(Path(name).suffix.lower())

@@ -1,7 +1,8 @@
-"""Make finished runs of files of public code, which the run log, the pages, retraining and attack treat like any other.
+"""Import of files written by public code as finished runs.
 
-An imported run says only what its file says: its configuration holds the few known facts, it has no losses and no accuracies,
-and it carries the file's name and hash. A run folder appears whole or not at all.
+The run log, the pages, retraining and attack treat an imported run like any other run. It contains only what its file says. Its
+configuration holds the few settings that are known, and it has no losses and no accuracies. It records the file's name and hash.
+If an import fails, no run folder is left behind.
 """
 
 from __future__ import annotations
@@ -29,20 +30,20 @@ from engine.run.event_kinds import Alert, DerivedGenotype, Finished, Progress
 from engine.run.events import EventWriter
 from engine.run.folder import SCHEMA, RunFolder, free_id
 
-METHOD = PRESET = "imported"  # shown in place of a method and a preset
+METHOD = PRESET = "imported"  # shown instead of the name of a method and of a preset
 _RENAMED = ("The file has the cell names of DSARA's public code: its robust cell was read as accurate (before the second "
             "reduction), its normal cell as robust (after it).")
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The file a run was imported from.
+    """A record of the file from which a run was imported.
 
     Attributes:
-        file: its name, without folders.
-        sha256: of its content.
-        form: "genotype", "log", "curves" or "checkpoint".
-        command: the command line that imported it.
+        file: name of the file, without folders.
+        sha256: SHA-256 hash of the file's content, in hex.
+        form: form as which the file was read: "genotype", "log", "curves" or "checkpoint".
+        command: command line that imported the file.
     """
 
     file: str
@@ -52,10 +53,15 @@ class Origin:
 
 
 def origin_of(path: Path, form: str, command: str) -> Origin:
-    """Return the origin of a file. Reads the whole file for its hash.
+    """Return a record of a file to import. This reads the whole file to compute its hash.
+
+    Args:
+        path: the file.
+        form: form as which the file is imported: "genotype", "log", "curves" or "checkpoint".
+        command: command line that imports the file.
 
     Raises:
-        ConfigError: not readable, or not a regular file (a folder, a device, a pipe).
+        ConfigError: the file cannot be read, or is not a regular file but a folder, a device or a pipe.
     """
     if path.exists() and not path.is_file():
         raise unreadable(path, OSError(errno.EINVAL, "Not a file" if not path.is_dir() else os.strerror(errno.EISDIR)))
@@ -71,27 +77,41 @@ def origin_of(path: Path, form: str, command: str) -> Origin:
 
 def import_genotype(runs: Path, path: Path, origin: Origin, *, name: str | None = None, title: str | None = None,
                     dataset: str | None = None) -> str:
-    """Import a genotype as a finished search without epochs, which a retraining can follow. Returns the run's id.
+    """Import a genotype as a finished search without epochs, and return the run's id. A retraining can follow the run.
 
     Args:
         runs: folder of all runs.
-        path: JSON, or Python with `NAME = Genotype(...)`.
-        origin: of `path`, by `origin_of`.
-        name: the genotype to take; needed where the file has several.
-        title: of the run; None for the genotype's name in the file, or its hash if it has none.
-        dataset: registry name of the dataset it was searched on; None if unknown.
+        path: file with the genotype, as JSON or as Python with `NAME = Genotype(...)`.
+        origin: record of the file at `path`, by `origin_of`.
+        name: name of the genotype to import. Required if the file contains several genotypes.
+        title: title of the run; None to use the genotype's name in the file, or the genotype's hash if it has no name.
+        dataset: registry name of the dataset on which the genotype was found; None if unknown.
 
     Raises:
-        ConfigError, GenotypeError, RunError: the file does not fit or the run cannot be written; nothing is left behind.
+        ConfigError: the file cannot be read, or the dataset or `name` is unknown.
+        GenotypeError: the file contains no valid genotype, or several and `name` is None.
+        RunError: the run cannot be written. In every case, no part of the run is left behind.
     """
     name_in_file, reading = genotype_in(read_text(path), name)
     return _search(runs, [reading], origin, title or name_in_file or f"genotype {reading.genotype.hash}", dataset)
 
 
 def import_log(runs: Path, path: Path, origin: Origin, *, title: str | None = None, dataset: str | None = None) -> str:
-    """Import the log.txt of a search as a finished search with a genotype per epoch; the last is its result. Returns its id.
+    """Import the log.txt of a search as a finished search with a genotype per epoch, and return the run's id.
 
-    Args and raises as `import_genotype`; without a title the run is named after the file.
+    The last genotype is the result of the search.
+
+    Args:
+        runs: folder of all runs.
+        path: the log.
+        origin: record of the file at `path`, by `origin_of`.
+        title: title of the run; None to name the run after the file.
+        dataset: registry name of the dataset on which the search ran; None if unknown.
+
+    Raises:
+        ConfigError: the file cannot be read, or the dataset is unknown.
+        GenotypeError: the log contains no genotype, an invalid one, or the genotypes of several searches.
+        RunError: the run cannot be written. In every case, no part of the run is left behind.
     """
     return _search(runs, epochs_in(read_text(path)), origin, title or f"search of {origin.file}", dataset)
 
@@ -113,10 +133,13 @@ def _search(runs: Path, readings: list[Reading], origin: Origin, title: str, dat
 
 
 def check_dataset(dataset: str | None) -> dict[str, Any]:
-    """Return the configuration of an imported search: {"dataset": name}, or {} for None.
+    """Check that a dataset exists and return the configuration of an imported search.
+
+    Returns:
+        {"dataset": dataset}, or {} if `dataset` is None.
 
     Raises:
-        ConfigError: an unknown dataset.
+        ConfigError: there is no dataset of this name.
     """
     if dataset is None:
         return {}
@@ -125,7 +148,7 @@ def check_dataset(dataset: str | None) -> dict[str, Any]:
 
 
 def write_result(folder: RunFolder, genotype: Genotype) -> None:
-    """Write results/genotype.json, which a retraining reads."""
+    """Write a genotype to results/genotype.json in a run's folder, from where a retraining reads it."""
     folder.results.mkdir()
     atomic_write_json(folder.results / "genotype.json", genotype.to_dict())
 
@@ -133,17 +156,19 @@ def write_result(folder: RunFolder, genotype: Genotype) -> None:
 @contextlib.contextmanager
 def new_run(runs: Path, kind: str, title: str, config: Mapping[str, Any],
             origin: Origin) -> Iterator[tuple[RunFolder, EventWriter]]:
-    """Yield a draft folder and its event writer; on success the run appears in `runs` as finished, on an error nothing does.
+    """Yield a draft run folder and its event writer, for the caller to fill in the `with` block.
+
+    When the block ends, the draft becomes a finished run in `runs`. If the block raises an exception, the draft is deleted.
 
     Args:
         runs: folder of all runs; created if missing.
         kind: "search" or "retrain".
-        title: of the run; ", imported" is appended.
-        config: the known settings.
-        origin: the imported file.
+        title: title of the run, to which ", imported" is appended.
+        config: settings of the run that are known.
+        origin: record of the imported file.
 
     Raises:
-        RunError: the folder cannot be written.
+        RunError: the run folder cannot be written.
     """
     created = time.time()
     draft = runs / f".draft-import-{secrets.token_hex(4)}"
@@ -161,7 +186,7 @@ def new_run(runs: Path, kind: str, title: str, config: Mapping[str, Any],
             yield folder, events
         finally:
             events.close()
-        # No process ever ran: these two files keep the supervisor from starting one.
+        # An imported run never had a process. These two files prevent the supervisor from starting one.
         atomic_write_json(folder.process_json, {"attempt": 1, "started": created, "device": "", "boot_id": ""})
         atomic_write_json(folder.exit_json, {"attempt": 1, "code": 0, "status": "finished", "cause": "", "ended": created,
                                              "last_lines": []})
@@ -175,11 +200,11 @@ def new_run(runs: Path, kind: str, title: str, config: Mapping[str, Any],
 
 
 def _record(run_id: str, kind: str, title: str, config: Mapping[str, Any], origin: Origin, created: float) -> dict[str, Any]:
-    """Return the content of run.json."""
+    """Return the content of the run.json of an imported run."""
     return {
         "schema": SCHEMA, "id": run_id, "kind": kind, "method": METHOD, "preset": PRESET, "title": f"{title}, imported",
         "config": dict(config), "parent": None, "children_of_chain": [],
-        # For runs that follow. The splits of the imported training are unknown.
+        # The splits of the imported training are unknown. Retrainings and attacks that follow this run use this seed for theirs.
         "split_seed": RunConfig.model_fields["split_seed"].default,
         "created": created, "command": origin.command,
         "imported": {"file": origin.file, "sha256": origin.sha256, "as": origin.form},

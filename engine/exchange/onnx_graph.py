@@ -1,6 +1,7 @@
-"""Export of a network as an ONNX graph, for programs without PyTorch. Needs the package onnx (requirements-onnx.txt).
+"""Export of a network as an ONNX graph, for programs without PyTorch. It requires the package onnx (requirements-onnx.txt).
 
-Uses torch's tracing exporter: the newer one needs two more packages and takes ten times as long for the same graph.
+The module uses torch's older, tracing exporter, because the newer exporter requires two more packages and takes ten times as long
+for the same graph.
 """
 
 from __future__ import annotations
@@ -18,18 +19,21 @@ from engine.errors import ConfigError
 from engine.exchange.source import Source
 from engine.run.loop_attack import network_of
 
-OPERATORS = 17  # version of ONNX's operators; read by every runtime since 2022
+OPERATORS = 17  # version of the ONNX operator set, which every runtime since 2022 can read
 
 
 def graph_of(source: Source) -> bytes:
-    """Return an ONNX file: "images" [batch, C, H, W], pixels in 0..1 -> "logits" [batch, classes], for any batch size.
+    """Return the content of an ONNX file with a network and its weights.
 
-    It contains the normalisation and BatchNorm's running statistics, but not the auxiliary head. Without trained weights it
-    has random ones from a fixed seed, and its metadata says "untrained".
+    The graph maps the input "images" [batch, C, H, W], pixels in 0..1, to the output "logits" [batch, classes], for any batch
+    size. It includes the normalisation of the images and the running statistics of BatchNorm, but not the auxiliary head, which
+    only training uses. If the network has no trained weights, the file contains random weights from a fixed seed, and its
+    metadata says "untrained".
 
     Raises:
-        ConfigError: onnx is not installed, or an invalid size.
-        RunError, CheckpointError: the weights cannot be read.
+        ConfigError: the package onnx is not installed, or the network's size is invalid.
+        RunError: the run that holds the weights cannot be read.
+        CheckpointError: the checkpoint with the weights cannot be read.
     """
     onnx = _onnx()
     if source.retrained is not None:
@@ -39,10 +43,10 @@ def graph_of(source: Source) -> bytes:
             torch.manual_seed(0)
             network = source.network.build()
     buffer = io.BytesIO()
-    example = torch.zeros(2, *source.network.image_shape)  # a batch of one would be taken for a constant
+    example = torch.zeros(2, *source.network.image_shape)  # for a batch of one, the exporter would fix the batch size
     axes = {"images": {0: "batch"}, "logits": {0: "batch"}}
     with warnings.catch_warnings():
-        # The exporter warns that it is the older one, and that heights and widths become constants of the graph.
+        # The exporter warns that it is the older one, and that image height and width become constants in the graph.
         warnings.simplefilter("ignore")
         torch.onnx.export(network.eval(), (example,), buffer, input_names=["images"], output_names=["logits"],  # type: ignore[arg-type]
                           dynamic_axes=axes, opset_version=OPERATORS, dynamo=False)

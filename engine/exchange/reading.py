@@ -1,12 +1,12 @@
-"""Genotypes in files of public code: JSON, `genotypes.py`, and the lines of `log.txt`. Nothing in them is executed.
+"""Reading of genotypes from files of public code: JSON, `genotypes.py` and `log.txt`. Nothing in the files is executed.
 
-The DARTS family prints `Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=range(2, 6), ...)`; such text is parsed as
-a call and each argument read as a literal.
+The codes of the DARTS family print `Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=range(2, 6), ...)`. Such text is
+parsed as a Python call, and each argument is read as a literal.
 
-Cell names: files of ARNAS name their cells accurate, reduce and robust, files of the DARTS family normal and reduce; both are
-kept. DSARA's public code (in-situflash/DSARA) names the same three cells normal, reduce and robust and places them the other
-way round: its robust cells come before the second reduction, where ARNAS places accurate ones, and its normal cells after it,
-where ARNAS places robust ones. So its robust becomes accurate and its normal becomes robust.
+Files of ARNAS name their cells accurate, reduce and robust. Files of the DARTS family name them normal and reduce. These names
+are kept. The public code of DSARA (in-situflash/DSARA) has the same three kinds of cells as ARNAS but names them normal, reduce
+and robust. Its robust cells come before the second reduction, where ARNAS has accurate cells, and its normal cells come after
+it, where ARNAS has robust cells. Therefore DSARA's "robust" is read as "accurate", and its "normal" as "robust".
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from engine.errors import ConfigError, GenotypeError, shortened
 from engine.registry import unknown_name
 
 LARGEST_TEXT = 64 * 2**20  # bytes
-_LONGEST_CALL = 20_000  # characters; a genotype of four nodes and three cells takes 1,000
+_LONGEST_CALL = 20_000  # in characters; a genotype with three cells of four nodes has about 1,000
 _EPOCH = re.compile(r"\bepoch[\s:=]+(\d{1,6})\b", re.IGNORECASE)
-_TRAINED = re.compile(r"\btrain_acc\b", re.IGNORECASE)  # the line after an epoch's training
+_TRAINED = re.compile(r"\btrain_acc\b", re.IGNORECASE)  # printed when the training of an epoch ends
 _CONCAT = "_concat"
-_KINDS_OF_DSARA = {"normal": "robust", "reduce": "reduce", "robust": "accurate"}  # DSARA's name -> ARNAS's
+_KINDS_OF_DSARA = {"normal": "robust", "reduce": "reduce", "robust": "accurate"}  # maps DSARA's names to ARNAS's
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A genotype as a file gives it.
+    """A genotype read from a file.
 
     Attributes:
-        genotype: with the cell names of ARNAS or DARTS.
-        renamed: True if the file has DSARA's cell names.
-        epochs: epochs of training done when a log printed it; 0 for a file without epochs.
+        genotype: the genotype, with the cell names of ARNAS or DARTS.
+        renamed: True if the file uses DSARA's cell names, which were replaced by ARNAS's.
+        epochs: number of training epochs completed when the log printed the genotype; 0 for a file without epochs.
     """
 
     genotype: Genotype
@@ -49,7 +49,12 @@ class Reading:
 
 @dataclass(frozen=True)
 class _Entry:
-    """A genotype of a file: its names there, first the one it was defined under, and the function that reads it."""
+    """A genotype in a file that has not been read yet.
+
+    Attributes:
+        read: function that reads the genotype.
+        names: names of the genotype in the file. The name under which it is defined comes first, aliases follow.
+    """
 
     read: Callable[[], Reading]
     names: list[str] = field(default_factory=list)
@@ -59,7 +64,7 @@ def read_text(path: Path) -> str:
     """Return the whole content of a text file.
 
     Raises:
-        ConfigError: no such file, larger than `LARGEST_TEXT`, or not UTF-8.
+        ConfigError: the file cannot be read, has more than `LARGEST_TEXT` bytes, or is not UTF-8 text.
     """
     try:
         size = path.stat().st_size
@@ -75,23 +80,24 @@ def read_text(path: Path) -> str:
 
 
 def unreadable(path: Path, problem: OSError) -> ConfigError:
-    """Return the error for a file that cannot be opened."""
+    """Return the error to raise for a file that cannot be opened. `problem` is the error from the operating system."""
     return ConfigError(f"The file to import must be readable, {path} is not ({problem.strerror or problem}); correct the path.")
 
 
 def genotype_in(text: str, name: str | None = None) -> tuple[str | None, Reading]:
-    """Return a file's genotype and its name there (None if it has none).
+    """Read one genotype from the content of a file, and return the genotype's name in the file together with the genotype.
 
-    A file is a JSON record, {name: record} as JSON, or Python with `NAME = Genotype(...)` and aliases (`DARTS = DARTS_V2`).
-    A genotype with several names counts once.
+    The file can be one genotype as JSON, a JSON object that maps names to genotypes, or Python with `NAME = Genotype(...)`. In
+    Python, a line such as `DARTS = DARTS_V2` gives a genotype another name. The name returned is None if the genotype has none.
 
     Args:
-        text: the file's content.
-        name: the genotype to read; needed where there are several.
+        text: content of the file.
+        name: name of the genotype to read. Required if the file contains several genotypes.
 
     Raises:
-        GenotypeError: no genotype, several without `name`, an alias of something else, or one that is not valid.
-        ConfigError: an unknown `name`.
+        GenotypeError: the file contains no genotype, or several and `name` is None; or the genotype is not valid, or `name` is an
+            alias of something that is not a genotype.
+        ConfigError: the file has no genotype called `name`.
     """
     entries = _of_json(text) if text.lstrip()[:1] == "{" else _of_python(text, name)
     if name is not None:
@@ -108,14 +114,16 @@ def genotype_in(text: str, name: str | None = None) -> tuple[str | None, Reading
 
 
 def epochs_in(text: str) -> list[Reading]:
-    """Return the genotypes of a search's log, one per epoch, in the order of the epochs.
+    """Read the genotypes in the log of a search, one per number of completed epochs, in that order.
 
-    Public code prints "epoch E lr ..." and the genotype of the current weights, trains, and prints "train_acc". A genotype
-    before that last line follows E epochs of training, one after it E + 1. Where several have the same number, the last one
-    counts. Lines without an epoch are numbered from 0.
+    In each epoch E, public code prints "epoch E lr ..." and the current genotype, trains, and then prints "train_acc". A genotype
+    before the line with "train_acc" was printed when E epochs of training were complete, a genotype after it when E + 1 were. If
+    several genotypes have the same number of epochs, the last one counts. If a log names no epochs before a genotype, the
+    genotype's position among all genotypes, from 0, is used instead.
 
     Raises:
-        GenotypeError: no genotype, an incomplete or invalid one, other cell kinds than before, or epochs that go backwards.
+        GenotypeError: the log contains no genotype, a genotype is incomplete or invalid, two genotypes have different cell kinds,
+            or the epochs go backwards.
     """
     lines = list(_genotype_lines(text))
     if not lines:
@@ -147,7 +155,11 @@ def _of_line(number: int, call: str, epochs: int) -> Reading:
 
 
 def _genotype_lines(text: str) -> Iterator[tuple[int, int | None, str]]:
-    """Yield (line number, epochs done or None if no epoch was named, text of the call) for every line with a genotype."""
+    """Yield one tuple for every line that contains a genotype.
+
+    The tuple is (line number, number of completed epochs, text from "Genotype(" on). The number of epochs is None if the log has
+    not named an epoch before that line.
+    """
     epoch: int | None = None
     trained = False
     for number, line in enumerate(text.splitlines(), start=1):
@@ -165,17 +177,21 @@ def _of_json(text: str) -> list[_Entry]:
     try:
         record = json.loads(text)
     except (ValueError, RecursionError):
-        return [_Entry(lambda: Reading(Genotype.from_json(text), renamed=False))]  # raises the sentence for such text
+        return [_Entry(lambda: Reading(Genotype.from_json(text), renamed=False))]  # raises an error that describes such text
     if record and all(isinstance(value, dict) for value in record.values()):
         return [_Entry(partial(_of_record, value), [key]) for key, value in record.items()]
     return [_Entry(partial(_of_record, record))]
 
 
 def _of_python(text: str, name: str | None) -> list[_Entry]:
-    """Return the genotypes of a module's top level, in order. An assignment of a known name makes an alias of it.
+    """Find the genotypes at the top level of a Python module, in order. An assignment `A = B` makes A an alias of genotype B.
+
+    Args:
+        text: source text of the module.
+        name: name of the genotype that the caller wants, or None.
 
     Raises:
-        GenotypeError: no Python, or `name` is an alias of nothing that came before it (in a cycle, for example).
+        GenotypeError: the text is not Python, or `name` is an alias of a name that is not a genotype defined above that line.
     """
     entries: list[_Entry] = []
     by_name: dict[str, _Entry] = {}
@@ -199,7 +215,10 @@ def _of_python(text: str, name: str | None) -> list[_Entry]:
 
 
 def _assignments(text: str) -> Iterator[tuple[list[str], ast.expr | None]]:
-    """Yield (names, value) for every statement at a module's top level that has a value; bare expressions have no names."""
+    """Yield a pair (assigned names, value) for every assignment and expression at the top level of a Python module.
+
+    A plain expression has no assigned names.
+    """
     try:
         module = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as problem:
@@ -216,10 +235,12 @@ def _is_genotype(node: ast.expr | None) -> bool:
 
 
 def _of_call(node: ast.expr | None, epochs: int = 0) -> Reading:
-    """Read Genotype(kind=[...], kind_concat=[...] or range(...), ...).
+    """Read a genotype from a Python call such as Genotype(normal=[...], normal_concat=range(2, 6), ...).
+
+    `epochs` is the number of completed training epochs to record in the result.
 
     Raises:
-        GenotypeError: any other expression, or a genotype that is not valid.
+        GenotypeError: the expression is not such a call, or the genotype is not valid.
     """
     if not isinstance(node, ast.Call) or not _is_genotype(node) or node.args or any(one.arg is None for one in node.keywords):
         raise GenotypeError("A genotype in Python must be written Genotype(normal=[...], normal_concat=[...], ...), got another "
@@ -228,7 +249,11 @@ def _of_call(node: ast.expr | None, epochs: int = 0) -> Reading:
 
 
 def _of_record(record: dict[Any, Any], epochs: int = 0) -> Reading:
-    """Read {kind: edges, kind_concat: states, ...}; DSARA's three kinds become ARNAS's (see the module)."""
+    """Read a genotype from a dict with the entries KIND (edges) and KIND_concat (states) for each cell kind.
+
+    If the kinds have DSARA's names, these are replaced by ARNAS's, as the docstring of this module explains. `epochs` is the
+    number of completed training epochs to record in the result.
+    """
     kinds = {name for name in record if not str(name).endswith(_CONCAT)}
     renamed = kinds == set(_KINDS_OF_DSARA)
     if renamed:
@@ -242,7 +267,10 @@ def _name_of_arnas(name: str) -> str:
 
 
 def _literal(node: ast.expr, name: str) -> Any:
-    """Return the value of a literal, range(...) or list(...). `name`: the field it belongs to, for the message."""
+    """Return the value of a literal, or of range(...) or list(...) with literal arguments, without executing it.
+
+    `name` is the field of the genotype to which the value belongs, for the error message.
+    """
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("range", "list"):
         inner = [_literal(argument, name) for argument in node.args]
         if node.func.id == "list" and len(inner) == 1:

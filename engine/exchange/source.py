@@ -1,4 +1,4 @@
-"""The source of an export: a published genotype, one as JSON, the result of a search, or a retrained network."""
+"""Finding the network to export: from a published genotype, a genotype given as JSON, a search result or a retraining."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from engine.run.lineage import found_genotype
 
 @dataclass(frozen=True)
 class Source:
-    """A network, and where its weights are.
+    """A network to export, together with the run that contains its weights.
 
     Attributes:
-        title: catalogue name, "genotype <hash>", name of a network, or run id.
-        network: the network.
-        retrained: the run that holds weights for it; None when there are none.
+        title: text that identifies the network: a catalogue name, "genotype <hash>", name of a hand-made network, or run id.
+        network: description of the network.
+        retrained: the retraining that contains trained weights of the network; None if there are none.
     """
 
     title: str
@@ -32,10 +32,13 @@ class Source:
     retrained: RunFolder | None = None
 
     def cells(self, what: str) -> DerivedNetwork:
-        """Return the network for a use that needs its cells; `what` names the use at the beginning of a sentence.
+        """Return the network if it consists of cells, as networks with a genotype do.
+
+        Args:
+            what: use that needs the cells, for example "An export as json". The error message begins with this text.
 
         Raises:
-            ConfigError: a network without cells.
+            ConfigError: the network does not consist of cells.
         """
         if not isinstance(self.network, DerivedNetwork):
             raise ConfigError(f"{what} needs a network with a genotype, got {self.title}, which has none; such a network can be "
@@ -45,19 +48,29 @@ class Source:
 
 def find(text: str, runs: Path, *, channels: int | None = None, layers: int | None = None, classes: int | None = None,
          image_shape: Sequence[int] | None = None, placement: str | None = None, width_ratio: str | None = None) -> Source:
-    """Return the network that `text` names.
+    """Find the network that `text` describes.
+
+    `text` can be a run id, the name of a genotype in the catalogue, a genotype as JSON, or the name of a hand-made network. For a
+    search, the network has the genotype that the search found, and fits the images of the search. For a retraining, it is the
+    retrained network. For an attack, it is the attacked network.
 
     Args:
-        text: a run id, a catalogue name, a genotype as JSON or the name of a network. A search gives its result,
-            for the images it was searched on; a retraining its network as it is; an attack the network attacked.
+        text: description of the network.
         runs: folder of all runs.
-        channels, layers, classes, image_shape: size of the network; None for the run's own, else the published ARNAS size.
-        placement, width_ratio: as `placement.positions`; None for the run's own, else those published with the cells.
+        channels: number of channels C; None for the number in the retraining, or 64, the published value of ARNAS.
+        layers: number of cells; None for the number in the retraining, or 20, the published value of ARNAS.
+        classes: number of classes; None for the number in the run, or 10.
+        image_shape: (channels, height, width); None for the shape in the run, or (3, 32, 32).
+        placement: position rule, which says where in the network each kind of cell is used; None for the rule of the run, or the
+            rule published with the cells.
+        width_ratio: widths of the three thirds of the network, such as "1:2:4"; None for those of the run, or those published
+            with the cells.
 
     Raises:
-        ConfigError, GenotypeError: an unknown name, an invalid genotype, a placement of other cells, or a size that the
-            retrained network does not have.
-        RunError: no such run, or one without a result.
+        ConfigError: the name is unknown, the placement is for other kinds of cells, or a size differs from that of a retrained
+            network.
+        GenotypeError: the genotype is not valid.
+        RunError: the run does not exist or has no result yet.
     """
     given = {"channels": channels, "layers": layers, "classes": classes,
              "image_shape": None if image_shape is None else tuple(image_shape), "placement": placement,
@@ -82,20 +95,28 @@ def find(text: str, runs: Path, *, channels: int | None = None, layers: int | No
 
 
 def _derived(genotype: Genotype, **sizes: Any) -> DerivedNetwork:
-    """Return the network at the given sizes; those not given are ARNAS's, or published with the cells."""
+    """Return a network with this genotype. Sizes that are not given have the values of ARNAS.
+
+    A placement or width ratio that is not given is the one published with the genotype's kinds of cells.
+    """
     return _placed(replace(DerivedNetwork(genotype, channels=64, layers=20, classes=10, image_shape=(3, 32, 32)), **sizes))
 
 
 def _placed(network: DerivedNetwork) -> DerivedNetwork:
-    """Return the network with the published placement and widths written out where it leaves them open."""
+    """Return the network with an empty placement or width ratio replaced by the one published with its kinds of cells."""
     return replace(network, **resolved(network.genotype.kinds, network.placement, network.width_ratio))
 
 
 def _with_sizes(source: Source, chosen: dict[str, Any], changeable: Collection[str] = ()) -> Source:
-    """Return the source with the chosen sizes.
+    """Return the source with its network changed to the chosen sizes.
+
+    Args:
+        source: source with the network to change.
+        chosen: sizes that the user gave, by attribute name.
+        changeable: names of the sizes that may differ from the network's own.
 
     Raises:
-        ConfigError: a size that the network does not have and that is not changeable.
+        ConfigError: a chosen size differs from the network's own and is not changeable.
     """
     for name, value in chosen.items():
         own = getattr(source.network, name, None)

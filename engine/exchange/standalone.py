@@ -4,8 +4,9 @@
     model = load("network.pt")      # or Network() for fresh weights
     logits = model(x)               # x: [B, C, H, W], pixels in 0..1 -> [B, CLASSES]
 
-Cells, names of parameters and operations follow the public DARTS family (Liu, Simonyan and Yang 2018, arXiv 1806.09055);
-the network normalises its images itself. Left out: the auxiliary head and drop path, which only training uses.
+The cells, the names of parameters and the operations are those of public codes of the DARTS family (Liu, Simonyan and Yang 2018,
+arXiv 1806.09055). The network normalises its images itself. The auxiliary head and drop path, which only training uses, are left
+out.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ IMAGE_SHAPE = (1, 8, 8)
 
 
 class ReLUConvBN(nn.Module):
-    """ReLU, 1x1 convolution, BatchNorm."""
+    """A sequence of ReLU, 1x1 convolution and BatchNorm."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -45,7 +46,11 @@ class ReLUConvBN(nn.Module):
 
 
 class FactorizedReduce(nn.Module):
-    """ReLU, two 1x1 convolutions of stride 2 (the second sees the map shifted by one pixel), BatchNorm."""
+    """A block that halves height and width: ReLU, two 1x1 convolutions with stride 2 in parallel, and BatchNorm.
+
+    The second convolution receives the feature map shifted by one pixel in both directions. Each convolution computes half of the
+    output channels.
+    """
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -56,14 +61,17 @@ class FactorizedReduce(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(x)
         height, width = x.shape[2:]
-        if height % 2 or width % 2:  # make both even with a row or column of zeros
+        if height % 2 or width % 2:  # add a row or column of zeros where the size is odd
             x = F.pad(x, (0, width % 2, 0, height % 2))
         y: Tensor = self.bn(torch.cat([self.conv_1(x), self.conv_2(x[:, :, 1:, 1:])], dim=1))
         return y
 
 
 class Convolutions(nn.Module):
-    """ReLU, depthwise convolution, 1x1 convolution, BatchNorm, once or twice; the stride belongs to the first."""
+    """A sequence of ReLU, depthwise convolution, 1x1 convolution and BatchNorm, applied once or twice.
+
+    Only the first depthwise convolution has the stride `stride`; a second one has stride 1.
+    """
 
     def __init__(self, channels: int, kernel: int, stride: int, dilation: int, times: int) -> None:
         super().__init__()
@@ -84,7 +92,7 @@ class Convolutions(nn.Module):
 
 
 class Zero(nn.Module):
-    """The operation "none"."""
+    """The operation "none", whose output is zero everywhere."""
 
     def __init__(self, stride: int) -> None:
         super().__init__()
@@ -95,7 +103,7 @@ class Zero(nn.Module):
 
 
 def operation(name: str, channels: int, stride: int) -> nn.Module:
-    """Return the module of one edge."""
+    """Create the operation of one edge in a cell."""
     if name == "max_pool_3x3":
         return nn.MaxPool2d(3, stride, padding=1)
     if name == "avg_pool_3x3":
@@ -118,7 +126,10 @@ def operation(name: str, channels: int, stride: int) -> nn.Module:
 
 
 class Cell(nn.Module):
-    """A cell: takes the outputs of the two cells before it, gives `len(concat) * channels` channels."""
+    """A cell of the network, which computes a feature map from the outputs of the two cells before it.
+
+    Its output has `len(self.concat) * channels` channels.
+    """
 
     def __init__(self, kind: str, before_last: int, last: int, channels: int, stride: int, after_reduction: bool) -> None:
         super().__init__()
@@ -136,14 +147,14 @@ class Cell(nn.Module):
 
 
 class Network(nn.Module):
-    """The whole network: pixels [B, C, H, W] in 0..1 -> logits [B, CLASSES]."""
+    """The whole network, which maps images [B, C, H, W], pixels in 0..1, to logits [B, CLASSES]."""
 
     mean: Tensor
     std: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(IMAGE_SHAPE[0]))  # of the pixels, per image channel
+        self.register_buffer("mean", torch.zeros(IMAGE_SHAPE[0]))  # mean of the pixels in each image channel
         self.register_buffer("std", torch.ones(IMAGE_SHAPE[0]))
         self.stem = nn.Sequential(
             nn.Conv2d(IMAGE_SHAPE[0], STEM_CHANNELS, 3, padding=1, bias=False), nn.BatchNorm2d(STEM_CHANNELS))
@@ -164,7 +175,7 @@ class Network(nn.Module):
 
 
 def load(path: str | os.PathLike[str]) -> Network:
-    """Return the network with a file's weights, in evaluation mode. Nothing in the file is executed."""
+    """Return the network with the weights from a file, in evaluation mode. Nothing in the file is executed."""
     network = Network()
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     return network.eval()

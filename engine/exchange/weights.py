@@ -1,4 +1,7 @@
-"""Make finished retrainings, which can be attacked, of checkpoints of public code. Loads tensors only, executes nothing."""
+"""Import of checkpoints written by public code as finished retrainings, which can then be attacked.
+
+Only tensors and plain values are loaded from a checkpoint. Nothing in it is executed.
+"""
 
 from __future__ import annotations
 
@@ -32,12 +35,12 @@ from engine.space.darts_names import tensors_of
 from engine.space.network import ALPHAS, Network, load_darts_state_dict
 
 AUXILIARY = "auxiliary_head."
-# Keys under which public code keeps the state dict inside a checkpoint.
+# Keys under which public code stores the state dict in a checkpoint.
 _INSIDE = ("state_dict", "model_state_dict", "net", "model")
 _OVERLAP = ("The file does not record which images this network was trained on, nor whether its checkpoint was selected on test "
             "images: accuracies on the test split may be too high.")
-_PICKLES = 4  # of torch's format before 1.6: magic number, version, byte order, content
-# What reading a damaged or foreign file raises.
+_PICKLES = 4  # in a file of torch before 1.6: magic number, version, byte order, content
+# Exceptions that reading a damaged or foreign file can raise.
 _DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, OSError, RuntimeError, pickle.UnpicklingError, EOFError, LookupError,
             ValueError, TypeError, AttributeError, AssertionError, OverflowError, ImportError)
 
@@ -45,23 +48,30 @@ _DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, OSError, RuntimeError,
 def import_checkpoint(runs: Path, path: Path, origin: Origin, *, genotype: Genotype, dataset: str, placement: str = "",
                       title: str | None = None, mean: Sequence[float] | None = None,
                       std: Sequence[float] | None = None) -> str:
-    """Import a trained network of the DARTS family as a finished retraining, which an attack can follow. Returns the run's id.
+    """Import a trained network of the DARTS family as a finished retraining, and return the run's id.
 
-    Widths, depth and classes come from the tensors' shapes. `module.` prefixes are stripped; alphas and the auxiliary head,
-    which only training uses, are left out.
+    An attack can follow the run.
+
+    Widths, depth and number of classes are inferred from the shapes of the tensors. The prefix `module.` is removed from tensor
+    names. Alphas and the auxiliary head are ignored, because only search and training use them.
 
     Args:
         runs: folder of all runs.
-        path: a state dict, or a checkpoint with one inside, as torch.save writes it.
-        origin: of `path`, by `engine.exchange.imported.origin_of`.
-        genotype: the architecture of the network; checkpoints do not hold it.
-        dataset: registry name of the dataset it was trained on.
-        placement: position rule of the cells, of `engine.architecture.placement.RULES`; empty for the published one.
-        title: of the run; None for the file's name.
-        mean, std: normalisation in training, per image channel, for pixels in 0..1; None if there was none or the file holds it.
+        path: file written by torch.save with a state dict, or with a checkpoint that contains one.
+        origin: record of the file at `path`, by `engine.exchange.imported.origin_of`.
+        genotype: genotype of the network, which checkpoints do not contain.
+        dataset: registry name of the dataset on which the network was trained.
+        placement: name of a position rule in `engine.architecture.placement.RULES`, which says where in the network each kind of
+            cell is used; empty for the published rule.
+        title: title of the run; None to name the run after the file.
+        mean: mean of each image channel that the training subtracted, for pixels in 0..1. None if the training did not normalise
+            images, or the file contains the values.
+        std: standard deviation of each image channel by which the training divided. It is None in the same cases as `mean`.
 
     Raises:
-        ConfigError, CheckpointError, RunError: the file does not fit or the run cannot be written; nothing is left behind.
+        ConfigError: the file cannot be opened, the dataset is unknown, or the placement or a size is unsuitable.
+        CheckpointError: the file contains no suitable network.
+        RunError: the run cannot be written. In every case, no part of the run is left behind.
     """
     facts = DATASETS[dataset]
     tensors = network_tensors(path)
@@ -83,11 +93,11 @@ def import_checkpoint(runs: Path, path: Path, origin: Origin, *, genotype: Genot
 
 
 def network_tensors(path: Path) -> dict[str, Tensor]:
-    """Return a file's tensors by their names in the DARTS family, without alphas and auxiliary head.
+    """Read the tensors of a network from a file, by the names that the DARTS family uses, without alphas and auxiliary head.
 
     Raises:
         ConfigError: the file cannot be opened.
-        CheckpointError: a damaged file, a pickled module or other objects, or no state dict.
+        CheckpointError: the file is damaged, contains a pickled module or other objects, or contains no tensors of a network.
     """
     state = _loaded(path)
     for name in _INSIDE:
@@ -103,7 +113,7 @@ def network_tensors(path: Path) -> dict[str, Tensor]:
 
 def _loaded(path: Path) -> Any:
     try:
-        if zipfile.is_zipfile(path):  # torch does not verify the checksums it wrote
+        if zipfile.is_zipfile(path):  # torch writes checksums but does not verify them
             with zipfile.ZipFile(path) as archive:
                 if (damaged := archive.testzip()) is not None:
                     raise zipfile.BadZipFile(f"bad checksum of {damaged}")
@@ -122,7 +132,7 @@ def _loaded(path: Path) -> Any:
 
 
 def _reason(problem: Exception) -> str:
-    """Return the cause that torch gives, without its advice to execute the file."""
+    """Return the cause from torch's error message, without torch's advice to load the file in a way that executes code."""
     cause = str(problem).rpartition("WeightsUnpickler error: ")[2]
     if foreign := re.search(r"\bGLOBAL (\S+)", cause):
         return f"it holds {foreign[1]}"
@@ -130,7 +140,10 @@ def _reason(problem: Exception) -> str:
 
 
 def _holds_module(path: Path) -> bool:
-    """Return True if the file pickles a class of torch.nn, as a module saved whole does. Reads opcodes, unpickles nothing."""
+    """Return True if the file contains a pickled class of torch.nn, which means that a whole module was saved.
+
+    The function reads the pickle's opcodes without unpickling anything.
+    """
     try:
         with path.open("rb") as file:
             if not zipfile.is_zipfile(file):
@@ -148,13 +161,18 @@ def _names_torch_nn(file: IO[bytes]) -> bool:
 
 
 def sizes_of(tensors: Mapping[str, Tensor], facts: Dataset, genotype: Genotype, placement: str = "") -> dict[str, Any]:
-    """Return the sizes of the network that a state dict belongs to, as keyword arguments of `Network`.
+    """Infer the sizes of a network from its tensors, and return them as keyword arguments for `engine.space.network.Network`.
 
-    All but `placement` come from the tensors' shapes.
+    Args:
+        tensors: tensors of the network, by name.
+        facts: dataset on which the network was trained.
+        genotype: genotype of the network.
+        placement: name of a position rule, which says where in the network each kind of cell is used; empty for the published
+            rule.
 
     Raises:
-        CheckpointError: tensors of a supernet, of another kind of network or of another dataset.
-        ConfigError: a size outside the settings' ranges, or a placement of other cells.
+        CheckpointError: the tensors belong to a supernet, to a network of another kind, or to a network for another dataset.
+        ConfigError: a size is outside the range of its setting, or the placement is for other kinds of cells.
     """
     if any(re.search(r"_ops\.\d+\._ops\.", name) for name in tensors):
         raise CheckpointError("A checkpoint to import must be a derived network's, got a supernet's; import the search's log.txt "
@@ -186,7 +204,10 @@ def sizes_of(tensors: Mapping[str, Tensor], facts: Dataset, genotype: Genotype, 
 
 
 def _width_ratio(tensors: Mapping[str, Tensor], channels: int, layers: int) -> str:
-    """Return the widths of the three thirds, from the first cell of each; "" if they are not a valid width ratio."""
+    """Return the width ratio of a network, such as "1:2:4", inferred from the first cell of each third of the network.
+
+    Return "" if the widths do not form a valid width ratio.
+    """
     widths: list[int] = []
     for i in (0, *reductions(layers)):
         weight = tensors.get(f"cells.{i}.preprocess1.op.1.weight")

@@ -1,4 +1,7 @@
-"""Export of a genotype as JSON and of a network as a stand-alone PyTorch module or as ONNX. Imports torch only where needed."""
+"""Export of a genotype as JSON, and of a network as a stand-alone PyTorch module or as ONNX.
+
+Functions that need torch import it when they are called.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,18 @@ _BLOCK = re.compile(r"(?<=# --- the architecture ---\n).*(?=# --- end of the arc
 
 
 def write(source: Source, form: str, out: Path) -> list[Path]:
-    """Write `source` in one of `FORMATS`. Returns the files written.
+    """Write a genotype or network to a file, and return the paths of the files written.
+
+    Args:
+        source: network to export, or whose genotype to export.
+        form: one of `FORMATS`.
+        out: file to write. A module with weights has a second file in the same folder.
 
     Raises:
-        ConfigError, RunError, CheckpointError: as `write_json`, `write_module` and `write_onnx`.
+        ConfigError: the format is unknown, cannot represent this network or needs the missing package onnx, the network's size is
+            invalid, or a file cannot be written.
+        RunError: the run that holds the weights cannot be read.
+        CheckpointError: the checkpoint with the weights cannot be read.
     """
     if form not in FORMATS:
         raise ConfigError(unknown_name("export format", form, FORMATS))
@@ -32,27 +43,31 @@ def write(source: Source, form: str, out: Path) -> list[Path]:
 
 
 def write_json(source: Source, out: Path) -> list[Path]:
-    """Write the genotype as one line of JSON, which `--genotype`, `describe` and `import` read. Returns the files written.
+    """Write the genotype as one line of JSON, and return the path in a list.
+
+    The option `--genotype` and the commands `rampart describe` and `rampart import` read such a file.
 
     Raises:
-        ConfigError: a hand-made network, or `out` cannot be written.
+        ConfigError: the network is hand-made and so has no genotype, or `out` cannot be written.
     """
     return _written({out: (source.cells("An export as json").genotype.to_json() + "\n").encode()})
 
 
 def write_module(source: Source, out: Path) -> list[Path]:
-    """Write the network as one Python file and its weights, if it has any, as a .pt of tensors in the same folder.
+    """Write the network as one Python file. If it has trained weights, write them to a .pt file in the same folder.
 
     Args:
-        source: the network.
-        out: the Python file; its name must be "<identifier>.py".
+        source: network to export.
+        out: Python file to write. Its name must be a Python identifier followed by ".py".
 
     Returns:
-        The files written: the module, then the weights.
+        Paths of the files written, the Python file first.
 
     Raises:
-        ConfigError: a name that Python cannot import, a hand-made network, an invalid size, or a file that cannot be written.
-        RunError, CheckpointError: the weights cannot be read.
+        ConfigError: Python cannot import a file called `out`, the network is hand-made or has an invalid size, or a file cannot
+            be written.
+        RunError: the run that holds the weights cannot be read.
+        CheckpointError: the checkpoint with the weights cannot be read.
     """
     if out.suffix != ".py" or not out.stem.isidentifier():
         raise ConfigError(f"A module's file must have a name that Python can import, such as network.py, got {out.name!r}; "
@@ -64,33 +79,31 @@ def write_module(source: Source, out: Path) -> list[Path]:
 
 
 def write_onnx(source: Source, out: Path) -> list[Path]:
-    """Write the network with its weights as one ONNX file, by `engine.exchange.onnx_graph.graph_of`.
-
-    Returns:
-        The file written.
+    """Write the network with its weights as one ONNX file, and return the path in a list.
 
     Raises:
-        ConfigError: onnx is not installed, an invalid size, or a file that cannot be written.
-        RunError, CheckpointError: the weights cannot be read.
+        ConfigError: the package onnx is not installed, the network's size is invalid, or the file cannot be written.
+        RunError: the run that holds the weights cannot be read.
+        CheckpointError: the checkpoint with the weights cannot be read.
     """
     from engine.exchange.onnx_graph import graph_of
 
-    source.network.cost()  # refuses what cannot be built
+    source.network.cost()  # raises ConfigError if the network cannot be built
     return _written({out: graph_of(source)})
 
 
 def module_text(network: DerivedNetwork, *, module: str, title: str) -> str:
-    """`standalone.py` with an architecture of its own.
+    """Return the text of a Python module for a network: the file `standalone.py` with the network's architecture inserted.
 
     Args:
-        network: the architecture at its size.
-        module: name under which the file will be imported, for the example in its docstring.
-        title: name of the architecture, for the first line.
+        network: network to describe.
+        module: name under which the module will be imported, for the example in its docstring.
+        title: name of the network, for the first line of the docstring.
 
     Raises:
-        ConfigError: an invalid size.
+        ConfigError: the network's size is invalid.
     """
-    network.cost()  # refuses what cannot be built
+    network.cost()  # raises ConfigError if the network cannot be built
     text = TEMPLATE.read_text(encoding="utf-8")
     head = f'"""{title}: a network of stacked cells that needs torch and nothing else.\n'
     text = text.replace('"""A network of stacked cells that needs torch and nothing else.\n', head, 1)
@@ -99,7 +112,7 @@ def module_text(network: DerivedNetwork, *, module: str, title: str) -> str:
 
 
 def _architecture(network: DerivedNetwork) -> str:
-    """The lines between the template's marks, for one architecture."""
+    """Return the lines that describe a network's architecture, to replace those between the two marks in `standalone.py`."""
     genotype, channels = network.genotype, network.channels
     lines = ["# Per cell kind: (operation, input state) of every edge, two per node; states 0 and 1 are the outputs of the two",
              "# cells before.", "EDGES = {"]
@@ -120,7 +133,7 @@ def _architecture(network: DerivedNetwork) -> str:
 
 
 def _weights_of(source: Source) -> bytes:
-    """Return the retrained network's state dict, without the auxiliary head, as torch.save writes it."""
+    """Return the content of a file in torch.save's format with the retrained network's weights, without the auxiliary head."""
     import torch
 
     from engine.run.loop_attack import network_of
@@ -133,7 +146,7 @@ def _weights_of(source: Source) -> bytes:
 
 
 def _written(files: Mapping[Path, bytes]) -> list[Path]:
-    """Write all files. The first one goes last, because it needs the others."""
+    """Write all files and return their paths. The first file is written last, because it needs the others."""
     paths: Sequence[Path] = list(files)
     for path in reversed(paths):
         try:

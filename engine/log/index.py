@@ -84,7 +84,7 @@ class Index:
             root: the runs folder; created if missing.
             in_memory: True to build the index in memory and leave the index file alone. The command line does this, so that a
                 dashboard can own the file.
-            chunk_bytes: number of bytes of an events.jsonl to read at once. A transaction holds about as much.
+            chunk_bytes: number of bytes of an events.jsonl to read at once, which is also about the size of a transaction.
 
         Returns:
             An index that has not yet read the current content of the run folders. Call `ingest` before the first query.
@@ -152,7 +152,7 @@ class Index:
         Args:
             sql: query that returns at least the columns in `columns`.
             columns: name and type of each column of the data frame, in order.
-            run: id of the run whose row number replaces $n in the query; None if the query does not contain $n.
+            run: id of the run whose row number is the value of $n in the query; None if the query does not contain $n.
             parameters: values of the other $names in the query.
         """
         with self.cursor() as cursor:

@@ -50,7 +50,7 @@ class IngestReport:
 class Position:
     """A record of how far one events.jsonl has been read and what the file looked like then.
 
-    The attributes are the columns of the table `ingest`, except `summarised`.
+    The attributes are also columns of the table `ingest`.
 
     Attributes:
         number: row number of the run in the index.
@@ -282,7 +282,7 @@ class Ingester:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        """Run the block in a transaction. Commit it at the end, or roll it back if the block raises an exception."""
+        """Run the `with` block in a transaction. Commit it at the end, or roll it back if the block raises an exception."""
         self.con.execute("begin")
         try:
             yield

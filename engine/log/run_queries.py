@@ -176,9 +176,9 @@ class RunQueries(Index):
                    "differences": _differences(document)})
 
     def chain(self, run: str) -> pd.DataFrame:
-        """Return the family of a run: its first ancestor and all descendants of that ancestor, with columns `CHAIN` and "status".
+        """Return the family of a run: its earliest ancestor and all descendants of that, with columns `CHAIN` and "status".
 
-        `depth` is the number of generations between the first ancestor and the row's run. Rows are ordered by it.
+        `depth` is the number of generations between the earliest ancestor and the run in the row. Rows are ordered by it.
         """
         family = self._frame("""
             with recursive above(run, parent) as (
