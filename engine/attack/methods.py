@@ -16,10 +16,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from engine.attack.catalogue import ATTACKS
-from engine.attack.declaration import Attack, AttackSettings
 from engine.attack.ball import Ball
 from engine.attack.batches import Batches
+from engine.attack.catalogue import ATTACKS
+from engine.attack.declaration import Attack, AttackSettings
 from engine.attack.guard import Watched, attacked, predictions, under_attack
 from engine.attack.walk import Pool, Walk
 from engine.data.splits import stable_seed

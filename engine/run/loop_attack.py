@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor, nn
 
 from engine.architecture.network import Network, network_from_dict
-from engine.attack.catalogue import ATTACKS
-from engine.attack.evaluation import Evaluation
+from engine.attack.catalogue import ATTACKS, NATURAL
+from engine.attack.evaluation import Evaluation, preprocessing_of
 from engine.config import AttackConfig
 from engine.errors import CheckpointError, RunError
 from engine.files import atomic_write_bytes
 from engine.run import checkpoint
-from engine.run.event_kinds import AttackResult, SplitOpened
+from engine.run.event_kinds import AttackResult, EvaluationBegun, SplitOpened
 from engine.run.folder import RunFolder, read_json
 from engine.run.preparation import Prepared, at_work, prepare, save, write_network
 from engine.run.session import Session
@@ -66,7 +68,7 @@ def network_of(parent: RunFolder, which: str = "best") -> tuple[Network, nn.Modu
 
 
 class AttackLoop:
-    """One attempt of an attack run. Each step of the run attacks one block of test images."""
+    """One attempt of an attack run. A step of the run attacks one block of test images, or the images of a batch for a while."""
 
     def __init__(self, session: Session, prepared: Prepared) -> None:
         config: AttackConfig = prepared.config
@@ -76,36 +78,45 @@ class AttackLoop:
         network = network.to(prepared.device).eval().requires_grad_(False)
         x, y = prepared.load("test")
         self.evaluation = Evaluation(config, network, x, y, classes=prepared.dataset.classes, indices=prepared.splits.test,
-                                     checkpoint=checkpoint.tensors_hash(weights), chosen=config.checkpoint)
+                                     checkpoint=checkpoint.tensors_hash(weights))
         self.fresh = prepared.state is None
         if prepared.state is not None:
             with checkpoint.fitting(f"checkpoint/last.pt of run {session.folder.id} must hold this evaluation"):
                 self.evaluation.load_state_dict(prepared.state["evaluation"])
-        session.total, session.unit = self.evaluation.progress[1], "blocks"
+        session.total, session.unit = self.evaluation.progress[1], "image passes"
+        session.measure = lambda: self.evaluation.progress[0]
         # The events of rows that were complete at the checkpoint were written before it.
         self._written = {self._key(row) for row in self.evaluation.rows() if row["complete"]}
 
     def run(self) -> None:
-        """Run the remaining blocks.
+        """Run the remaining attacks.
 
-        The result of each attack is written as an event once the attack is complete. At the end, results/outcomes.parquet is
-        written, which tells for each attack and image if the image was classified correctly.
+        The result of each attack is written as an event once the attack is complete. results/outcomes.parquet has the outcome of
+        each attack for each image, and results/samples.parquet some adversarial images; both are written with each checkpoint.
         """
         session = self.session
         if self.fresh:
             write_network(session, self.attacked)
+            session.write(self._begun())
             session.write(SplitOpened(split="test", images=len(self.evaluation.y), purpose="attack"))
             self._save()
         with at_work(session, self._save):
-            for stage, block in self.evaluation.remaining():
-                self._block(stage, block)
-            self._write_outcomes()
+            while not self.evaluation.over:
+                self._step()
+            self._save()
 
-    def _block(self, stage: str, block: int) -> None:
+    def _begun(self) -> EvaluationBegun:
+        protocol, preprocessing = self.evaluation.protocol, preprocessing_of(self.evaluation.network)
+        return EvaluationBegun(protocol=protocol.hash, title=protocol.title, fields=protocol.fields(),
+                               network=self.evaluation.network_hash, checkpoint=self.config.checkpoint,
+                               preprocessing={} if isinstance(preprocessing, str) else preprocessing)
+
+    def _step(self) -> None:
         session, evaluation = self.session, self.evaluation
-        session.begin_step(evaluation.expected_passes(stage), f"{self._title(stage)}, block {block + 1}")
-        evaluation.run_block(stage, block, poll=session.poll)
+        session.begin_step(1, self._title(evaluation.stage))
+        evaluation.step(poll=session.poll)
         session.end_step(epoch=0)
+        session.activity = self._title(evaluation.stage) if evaluation.stage else "finished"
         done = [row for row in evaluation.rows() if row["complete"] and self._key(row) not in self._written]
         for row in done:
             session.write(AttackResult(**row))
@@ -119,16 +130,42 @@ class AttackLoop:
     def _title(self, stage: str) -> str:
         entry = self.evaluation.stages[stage]
         title = entry.attack.title if entry.attack else "Natural images"
-        return f"{title} of {ATTACKS[entry.suite].title}" if entry.suite else title
+        return f"{title} of {ATTACKS[entry.cascade].title}" if entry.cascade in ATTACKS else title
 
     @staticmethod
     def _key(row: dict[str, object]) -> tuple[object, object]:
         return row["attack"], row.get("part_of")
 
-    def _write_outcomes(self) -> None:
-        buffer = io.BytesIO()
-        pq.write_table(pa.table(self.evaluation.outcomes()), buffer)
-        atomic_write_bytes(self.session.folder.results / "outcomes.parquet", buffer.getvalue())
-
     def _save(self) -> None:
-        save(self.session, evaluation=self.evaluation.state_dict())
+        evaluation, results = self.evaluation, self.session.folder.results
+        save(self.session, evaluation=evaluation.state_dict())
+        write_parquet(results / "outcomes.parquet", pa.table(evaluation.outcome_columns()))
+        write_parquet(results / "samples.parquet", samples_table(evaluation))
+
+
+def samples_table(evaluation: Evaluation) -> pa.Table:
+    """Return the kept images: image (number in the dataset), label, attack, and pixels as bytes of float32 [C, H, W].
+
+    The attack "natural" stands for the natural images. The metadata entry `shape` is "C,H,W".
+    """
+    images = [evaluation.indices[position] for position in evaluation.sample.tolist()]
+    labels = evaluation.y.cpu()[evaluation.sample].tolist()
+    columns: dict[str, list[Any]] = {"image": [], "label": [], "attack": [], "pixels": []}
+    for stage, adversarial in evaluation.adversarial.items():
+        columns["image"] += images
+        columns["label"] += labels
+        columns["attack"] += [stage] * len(images)
+        columns["pixels"] += [pixels.numpy().tobytes() for pixels in adversarial.contiguous()]
+    shape = ",".join(map(str, evaluation.adversarial[NATURAL].shape[1:]))
+    return pa.table(columns).replace_schema_metadata({"shape": shape})
+
+
+def write_parquet(path: Path, table: pa.Table) -> None:
+    """Write a table as Parquet, in one atomic step.
+
+    Raises:
+        OSError: the file cannot be written, for example because the disk is full.
+    """
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    atomic_write_bytes(path, buffer.getvalue())

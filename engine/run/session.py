@@ -41,6 +41,7 @@ class Session:
         unit: unit of the progress, such as "steps".
         activity: description of the current activity, for the progress line.
         describe: function that returns the description during a step; None to use `activity`.
+        measure: function that returns how much of `total` is done; None to count steps.
         begun: threading event that is set once everything is loaded. Before that, a stop request ends the process at once.
         gate: lock under which `begun` is set.
         passes_at_start_of_step: value that `passes` gets again if the step in progress is abandoned.
@@ -54,6 +55,7 @@ class Session:
         self.step = self.epoch = self.passes = 0
         self.total, self.unit, self.activity = 1, "steps", "starting"
         self.describe: Callable[[], str] | None = None
+        self.measure: Callable[[], float] | None = None
         self.passes_at_start_of_step, self._expected = 0, 0
         self.begun = threading.Event()
         self.gate = threading.Lock()
@@ -149,7 +151,8 @@ class Session:
             return
         self._next_progress = now + PROGRESS_EVERY_S
         inside = min((self.passes - self.passes_at_start_of_step) / self._expected, 0.99) if self._expected else 0.0
-        done = min(round(self.step + inside, 4), self.total)  # passes of a measurement after the last step add no progress
+        reached = self.measure() if self.measure else round(self.step + inside, 4)
+        done = min(reached, self.total)  # passes of a measurement after the last step add no progress
         detail = self.describe() if self.describe and self._expected else self.activity
         self.write(Progress(phase=self.kind, done=done, total=self.total, unit=self.unit, passes=self.passes, detail=detail))
 
