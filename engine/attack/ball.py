@@ -53,7 +53,7 @@ def distance(x_adv: Tensor, x: Tensor, norm: str) -> Tensor:
 
 
 def uniform(seeds: Sequence[int], like: Tensor, purpose: int = 0) -> Tensor:
-    """Return random numbers, uniform in [0, 1), in the shape of `like` [B, ...]. Row i depends on seeds[i] and `purpose` alone."""
+    """Return uniform random numbers in [0, 1) in the shape of `like` [B, ...]. Row i depends on seeds[i] and `purpose` alone."""
     return _draw(torch.rand, seeds, like, purpose)
 
 

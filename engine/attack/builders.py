@@ -50,7 +50,7 @@ def square(network: nn.Module, attack: Attack, settings: AttackSettings) -> torc
 
 
 def _adaptive(attack: Attack, settings: AttackSettings) -> dict[str, str | float | int]:
-    return {"norm": attack.norm, "eps": settings.epsilon, "n_restarts": attack.restarts, "seed": settings.seed}
+    return {"norm": settings.norm, "eps": settings.epsilon, "n_restarts": attack.restarts, "seed": settings.seed}
 
 
 def _targeted(attack: Attack, settings: AttackSettings) -> dict[str, str | float | int]:

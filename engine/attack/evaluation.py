@@ -90,7 +90,8 @@ class Evaluation:
         self.config, self.network, self.x, self.y, self.classes = config, network, x, y, classes
         self.indices, self.network_hash = [int(index) for index in indices], checkpoint
         subset = self._subset()
-        self.protocol = Protocol.of(config, classes=classes, images=self.indices, subset=[self.indices[i] for i in subset.tolist()])
+        self.protocol = Protocol.of(config, classes=classes, images=self.indices,
+                                    subset=[self.indices[position] for position in subset.tolist()])
         self.stages = self._stages(subset)
         self.outcomes = {name: Outcomes(len(y)) for name in self.stages}
         self.sample = self._sample()

@@ -139,6 +139,11 @@ class Pool:
         """The number of images in the batch."""
         return len(self.state["position"]) if self.state else 0
 
+    @property
+    def active_iterations(self) -> int:
+        """The number of iterations spent so far on the images in the batch."""
+        return int(self.state["iterations"].sum()) if self.state else 0
+
     def step(self) -> list[Attacked]:
         """Evaluate the network once on the batch, take one iteration, and return the images that leave the pool."""
         self._refill()

@@ -25,10 +25,10 @@ class AttackConfig(RunConfig):
                               deviation="epsilon {value}")
     step_size: Pixels = setting(2 / 255, "Step size of PGD in L-infinity, pixel space.", group="Attacks", source="ARNAS code",
                                 deviation="step size {value}")
-    epsilon_l2: float = setting(0.5, "L2 radius of the attacks, pixel space.", group="Attacks", source="RobustBench", gt=0, le=1000,
-                                deviation="epsilon {value}")
+    epsilon_l2: float = setting(0.5, "L2 radius of the attacks, pixel space.", group="Attacks", source="RobustBench",
+                                deviation="epsilon {value}", gt=0, le=1000)
     step_size_l2: float = setting(0.1, "Step size of PGD in L2, pixel space.", group="Attacks", gt=0, le=1000)
-    seed: int = setting(0, "Seed of the attacks' random numbers. It belongs to the protocol, so it is not inherited from a parent.",
+    seed: int = setting(0, "Seed of the attacks' random numbers. It belongs to the protocol and is not inherited from a parent.",
                         group="Attacks", ge=0, le=2**31 - 1)
     worst_case_only: bool = setting(
         False, "Measure the worst case over all attacks only: one cascade in the order of the list, in which an image that has "

@@ -49,6 +49,7 @@ SCHEMA = 1  # version of events.jsonl
 _ROUNDING = 1e-9
 
 Level = Literal["info", "warning", "error"]
+Finding = Literal["passed", "warning", "failed", "skipped"]
 Count = Annotated[int, WholeNumber()]
 Integer = Annotated[int, WholeNumber(high=LARGEST_INTEGER)]
 Real = Annotated[float, FiniteNumber()]
@@ -354,7 +355,7 @@ class EvaluationBegun(Event):
     fields: Annotated[Mapping[str, Any], JsonObject(), "Everything that decides the figures except the network."]
     network: Annotated[String, "Hash of the network's weights."]
     checkpoint: Annotated[String, "Checkpoint of the retraining that was attacked: best or last."]
-    preprocessing: Annotated[Mapping[str, Any], JsonObject(), "mean and std by which the network normalises; empty if it does not."]
+    preprocessing: Annotated[Mapping[str, Any], JsonObject(), "The network's normalisation, mean and std; empty for none."]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -365,8 +366,7 @@ class AttackCheck(Event):
     table = "attack_check"
     check_name: Annotated[String, "Name of the check."]
     title: Annotated[String, "Display name."]
-    finding: Annotated[Literal["passed", "warning", "failed", "skipped"], OneOf("finding", ("passed", "warning", "failed", "skipped")),
-                       "What the check found."]
+    finding: Annotated[Finding, OneOf("finding", get_args(Finding)), "Result of the check."]
     measured: Annotated[String, "What was measured, as a sentence."]
     advice: Annotated[String, "What to do, as a sentence; empty if the check passed."] = ""
 

@@ -130,7 +130,7 @@ class AttackLoop:
     def _title(self, stage: str) -> str:
         entry = self.evaluation.stages[stage]
         title = entry.attack.title if entry.attack else "Natural images"
-        return f"{title} of {ATTACKS[entry.cascade].title}" if entry.cascade in ATTACKS else title
+        return f"{title} of {ATTACKS[entry.cascade].title}" if entry.cascade and entry.cascade in ATTACKS else title
 
     @staticmethod
     def _key(row: dict[str, object]) -> tuple[object, object]:
