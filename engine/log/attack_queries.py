@@ -11,24 +11,20 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from engine.attack.catalogue import ATTACKS as CATALOGUE
-from engine.attack.catalogue import NATURAL
 from engine.log.index import FLAG, INT, NUMBER, TEXT, Index
 from engine.log.run_queries import SEARCH_ATTACK
 
 ATTACKS = {"run": TEXT, "attack": TEXT, "title": TEXT, "part_of": TEXT, "epsilon": NUMBER, "images": INT, "correct": INT,
            "accuracy": NUMBER, "low": NUMBER, "high": NUMBER, "fingerprint": TEXT, "fields": TEXT, "duration_s": NUMBER,
            "complete": FLAG, "t": NUMBER}
-# Maps the prefix of a column to the name of the attack in events.
-WIDE = {NATURAL: NATURAL} | {attack.prefix: name for name, attack in CATALOGUE.items()}
-_NUMBERS = ("accuracy", "low", "high", "images")
-ROBUSTNESS = (
-    {"run": TEXT, "title": TEXT, "method": TEXT, "dataset": TEXT, "preset": TEXT, "parent": TEXT, "created": NUMBER,
-     "epsilon": NUMBER}
-    | {f"{prefix}_{name}": NUMBER for prefix in (*WIDE, "worst") for name in _NUMBERS}
-    | {"worst_of": TEXT, "parameters": NUMBER, "macs": NUMBER, "genotype": TEXT, "genotype_hash": TEXT, "hand_made": TEXT,
-       "fingerprint": TEXT, "complete": FLAG}
-)
+EVALUATIONS = {"run": TEXT, "title": TEXT, "method": TEXT, "dataset": TEXT, "preset": TEXT, "parent": TEXT, "created": NUMBER,
+               "protocol": TEXT, "protocol_title": TEXT, "protocol_fields": TEXT, "norm": TEXT, "epsilon": NUMBER, "network": TEXT,
+               "checkpoint": TEXT, "preprocessing": TEXT, "search_seed": INT, "retrain_seed": INT, "parameters": NUMBER,
+               "macs": NUMBER, "genotype": TEXT, "genotype_hash": TEXT, "hand_made": TEXT, "complete": FLAG, "current": FLAG,
+               "repeats": INT, "checks": INT, "warnings": INT, "failures": INT}
+CHECKS = {"run": TEXT, "check_name": TEXT, "title": TEXT, "finding": TEXT, "measured": TEXT, "advice": TEXT}
+SWEEP = {"run": TEXT, "sweep": TEXT, "attack": TEXT, "title": TEXT, "norm": TEXT, "epsilon": NUMBER, "steps": INT, "images": INT,
+         "correct": INT, "fingerprint": TEXT}
 NETWORKS = {"run": TEXT, "title": TEXT, "method": TEXT, "preset": TEXT, "dataset": TEXT, "attack": TEXT, "attack_title": TEXT,
             "epsilon": NUMBER, "natural": NUMBER, "natural_low": NUMBER, "natural_high": NUMBER, "natural_images": INT,
             "adversarial": NUMBER, "adversarial_low": NUMBER, "adversarial_high": NUMBER, "images": INT, "fingerprint": TEXT,
@@ -65,47 +61,66 @@ class AttackQueries(Index):
             from attack a join folder f using (number) where $id is null or run = $id
             order by f.created desc, run, a.seq""", ATTACKS, id=run)
 
-    def robustness(self) -> pd.DataFrame:
-        """Return one row per attack run, the most robust network first, with columns `ROBUSTNESS`.
+    def evaluations(self) -> pd.DataFrame:
+        """Return one row per attack run, newest first, with the columns listed in `EVALUATIONS`.
 
-        Each attack has four columns that begin with its prefix (such as pgd20_ or autoattack_) and end with accuracy, low, high
-        (the 95 % Wilson interval) and images. The prefixes natural_ (without an attack) and worst_ have the same four.
+        Rows with equal `protocol` are comparable. `network` is the hash of the attacked weights. Of several evaluations of a
+        network under a protocol, `current` is True for the newest complete one (the newest, if none is complete), and `repeats`
+        counts the others. `genotype` is a dict or None. `checks`, `warnings` and `failures` count the reliability checks.
 
-        The worst_ columns count an image as correct only if it is correct under every attack, on the images that every attack
-        covered. If the run did not record this, they repeat the attack with the lowest accuracy. `worst_of` says which applies.
-
-        `genotype` is a dict or None. `fingerprint` holds the hashes of all results, separated by spaces.
+        Runs that recorded no protocol get one from the fingerprints of their results.
         """
-        wide = ", ".join(f"max({name}) filter (attack = '{attack}') as {prefix}_{name}"
-                         for prefix, attack in WIDE.items() for name in _NUMBERS)
-        networks = self._frame(f"""
-            with complete as (select * from attack where complete and part_of is null),
-            wide as (
-                select number, {wide}, max(epsilon) as epsilon,
-                       string_agg(distinct fingerprint, ' ' order by fingerprint) filter (attack <> 'worst-case') as fingerprint,
-                       arg_min({{'accuracy': accuracy, 'low': low, 'high': high, 'images': images, 'title': title}},
-                               (accuracy, -seq))
-                           filter (attack not in ('natural', 'worst-case')) as weakest,
-                       arg_max({{'accuracy': accuracy, 'low': low, 'high': high, 'images': images}}, seq)
-                           filter (attack = 'worst-case') as per_image
-                from complete group by number)
-            select f.run, coalesce(f.title, f.run) as title, coalesce(method, '') as method, coalesce(dataset, '') as dataset,
-                   coalesce(preset, '') as preset, coalesce(parent, '') as parent, created, wide.*,
-                   coalesce(w.correct / w.images, per_image.accuracy, weakest.accuracy) as worst_accuracy,
-                   coalesce(w.low, per_image.low, weakest.low) as worst_low,
-                   coalesce(w.high, per_image.high, weakest.high) as worst_high,
-                   coalesce(w.images, per_image.images, weakest.images) as worst_images,
-                   case when w.images is not null or per_image is not null then 'every attack, image by image'
-                        else coalesce(weakest.title, '') end as worst_of,
-                   n.parameters, n.macs, coalesce(n.genotype, '') as genotype, coalesce(n.hash, '') as genotype_hash,
-                   coalesce(n.hand_made, '') as hand_made,
-                   not exists (select 1 from attack a where a.number = f.number and not a.complete) as complete
-            from wide join folder f using (number) left join (select * from worst where images > 0) w using (number)
-            left join network n using (number)
-            order by worst_accuracy desc nulls last, f.run""", ROBUSTNESS)
-        networks["genotype"] = pd.Series([json.loads(text) if text else None for text in networks["genotype"]], dtype="object",
-                                         index=networks.index)
-        return networks
+        evaluations = self._frame("""
+            with result as (select * from attack where part_of is null),
+            derived as (
+                select number, left(md5(string_agg(distinct fingerprint, ' ' order by fingerprint)), 12) as protocol,
+                       max(epsilon) as epsilon, max(fields ->> 'norm') as norm, max(fields ->> 'checkpoint') as network
+                from result where attack <> 'worst-case' group by number),
+            finding as (
+                select number, count(*) as checks, count(*) filter (finding = 'warning') as warnings,
+                       count(*) filter (finding = 'failed') as failures
+                from attack_check group by number),
+            row as (
+                select f.run, coalesce(f.title, f.run) as title, coalesce(f.method, '') as method,
+                       coalesce(f.dataset, '') as dataset, coalesce(f.preset, '') as preset, coalesce(f.parent, '') as parent,
+                       f.created, coalesce(e.protocol, d.protocol) as protocol, coalesce(e.title, '') as protocol_title,
+                       coalesce(e.fields::varchar, '') as protocol_fields, coalesce(e.fields ->> 'norm', d.norm, '') as norm,
+                       coalesce((e.fields ->> 'epsilon')::double, d.epsilon) as epsilon,
+                       coalesce(e.network, d.network, f.run) as network, coalesce(e.checkpoint, '') as checkpoint,
+                       coalesce(e.preprocessing::varchar, '') as preprocessing,
+                       (s.config ->> 'seed')::integer as search_seed, (r.config ->> 'seed')::integer as retrain_seed,
+                       n.parameters, n.macs, coalesce(n.genotype, '') as genotype, coalesce(n.hash, '') as genotype_hash,
+                       coalesce(n.hand_made, '') as hand_made,
+                       exists (select 1 from result w where w.number = f.number and w.attack = 'worst-case' and w.complete)
+                           as complete,
+                       coalesce(checks, 0) as checks, coalesce(warnings, 0) as warnings, coalesce(failures, 0) as failures
+                from folder f left join evaluation e using (number) left join derived d using (number)
+                left join finding using (number) left join network n using (number)
+                left join folder r on r.run = f.parent left join folder s on s.run = r.parent
+                where f.kind = 'attack' and (e.protocol is not null or d.protocol is not null))
+            select *, row_number() over same = 1 as current, count(*) over (partition by protocol, network) - 1 as repeats
+            from row window same as (partition by protocol, network order by complete desc, created desc, run desc)
+            order by created desc, run desc""", EVALUATIONS)
+        evaluations["genotype"] = pd.Series([json.loads(text) if text else None for text in evaluations["genotype"]],
+                                            dtype="object", index=evaluations.index)
+        return evaluations
+
+    def checks(self, run: str) -> pd.DataFrame:
+        """Return the findings of the reliability checks of an attack run, in order, with the columns listed in `CHECKS`."""
+        return self._frame("""
+            select run, check_name, c.title, finding, measured, coalesce(advice, '') as advice
+            from attack_check c join folder f using (number) where run = $run order by c.seq""", CHECKS, run=run)
+
+    def sweeps(self, runs: Sequence[str] | None = None) -> pd.DataFrame:
+        """Return accuracies against radius or number of steps, with the columns listed in `SWEEP`.
+
+        Args:
+            runs: ids of the runs to include; None for all runs.
+        """
+        return self._frame("""
+            select run, sweep, attack, s.title, norm, epsilon, steps, images, correct, fingerprint
+            from sweep s join folder f using (number) where $runs is null or list_contains($runs, run)
+            order by run, sweep, attack, epsilon, steps""", SWEEP, runs=None if runs is None else list(runs))
 
     def pareto_networks(self) -> pd.DataFrame:
         """Return natural and adversarial accuracy of attacked networks, one row per network and attack, with columns `NETWORKS`.

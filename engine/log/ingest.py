@@ -18,7 +18,6 @@ from typing import Any
 
 import duckdb
 
-from engine.attack.statistics import wilson
 from engine.errors import RunError
 from engine.log import schema
 from engine.log.batch import Batch, insert
@@ -26,7 +25,6 @@ from engine.run.folder import RunFolder, run_ids
 
 CHUNK_BYTES = 8 << 20
 HEAD_BYTES = 256
-OUTCOMES_FAULT = -1  # the value of `seq` in the table `faults` for a row about results/outcomes.parquet
 
 
 @dataclass
@@ -104,7 +102,6 @@ class Ingester:
         self._write_documents(documents)
         known = self._known(run) if documents else known
         self._read_events([(name, known[name][3]) for name in here])
-        self._read_outcomes([(name, known[name][0]) for name in here if known[name][2] == "attack"])
         self._summarise()
         return self.report
 
@@ -217,49 +214,13 @@ class Ingester:
         """Delete all rows read from an events.jsonl that was replaced, truncated or deleted, and start from its beginning."""
         with self._transaction():
             for table in schema.TABLES:
-                if table not in ("folder", "ingest", "worst"):
+                if table not in ("folder", "ingest"):
                     self.con.execute(f"delete from {table} where number = ?", [position.number])
             self.con.execute("update ingest set bytes_done = 0, size = -1, head = '', last_t = null, summarised = -1 "
                              "where number = ?", [position.number])
         position.bytes_done, position.size, position.head, position.last_t = 0, -1, "", None
 
     # Derived tables ------------------------------------------------------------------------------------------------
-
-    def _read_outcomes(self, runs: list[tuple[str, int]]) -> None:
-        stamps = dict(self.con.execute("select number, stamp from worst").fetchall())
-        for name, number in runs:
-            path = self.root / name / "results" / "outcomes.parquet"
-            stamp = stamp_of(path)
-            if stamps.get(number, "") == stamp:
-                continue
-            worst = self._worst_of(path) if stamp else None
-            images, correct = worst or (None, None)
-            low, high = wilson(worst[1], worst[0]) if worst and worst[0] else (None, None)
-            with self._transaction():
-                self.con.execute("delete from worst where number = ?", [number])
-                self.con.execute("delete from faults where number = ? and seq = ?", [number, OUTCOMES_FAULT])
-                self.con.execute("insert into worst values (?, ?, ?, ?, ?, ?)", [number, stamp, images, correct, low, high])
-                if stamp and worst is None:
-                    self.con.execute("insert into faults values (?, ?, ?)", [number, OUTCOMES_FAULT, (
-                        "results/outcomes.parquet must be a Parquet table of image, label, attack and correct, and cannot be "
-                        "read; the worst case per image is left out.")])
-
-    def _worst_of(self, path: Path) -> tuple[int, int] | None:
-        """Return two counts from an outcomes.parquet, or None if the file cannot be read.
-
-        The counts are the number of images that every attack covered, and how many of these are correct under every attack.
-        """
-        # Parts of a suite, named for example "autoattack/apgd-ce", are skipped because the row of the suite includes them.
-        sql = """
-            with outcome as (select image, attack, correct from read_parquet($path) where not contains(attack, '/')),
-            image as (select image, bool_and(correct) as withstood, count(distinct attack) as attacks from outcome group by image)
-            select count(*), count(*) filter (withstood) from image
-            where attacks = (select count(distinct attack) from outcome)"""
-        try:
-            row = self.con.execute(sql, {"path": str(path)}).fetchone()
-        except duckdb.Error:
-            return None
-        return (int(row[0]), int(row[1])) if row else None
 
     def _summarise(self) -> None:
         """Recompute the rows of the table `accuracy` for every run with new events."""

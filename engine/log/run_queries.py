@@ -20,8 +20,9 @@ from engine.run.state import RunState, compute
 RUNS = {
     "id": TEXT, "kind": TEXT, "method": TEXT, "title": TEXT, "preset": TEXT, "dataset": TEXT, "parent": TEXT,
     "created": NUMBER, "status": TEXT, "cause": TEXT, "progress": NUMBER, "phase": TEXT, "detail": TEXT,
-    "seconds_left": NUMBER, "natural_accuracy": NUMBER, "adversarial_accuracy": NUMBER, "adversarial_attack": TEXT,
-    "accuracy_of": TEXT, "chain_attack_run": TEXT, "chain_natural_accuracy": NUMBER, "chain_adversarial_accuracy": NUMBER,
+    "seconds_left": NUMBER, "natural_accuracy": NUMBER, "adversarial_accuracy": NUMBER, "natural_low": NUMBER,
+    "natural_high": NUMBER, "natural_images": NUMBER, "adversarial_low": NUMBER, "adversarial_high": NUMBER,
+    "adversarial_images": NUMBER, "adversarial_attack": TEXT, "accuracy_of": TEXT, "chain_attack_run": TEXT, "chain_natural_accuracy": NUMBER, "chain_adversarial_accuracy": NUMBER,
     "chain_adversarial_attack": TEXT, "age_s": NUMBER, "last_event_t": NUMBER, "silent_s": NUMBER, "can_stop": FLAG,
     "can_resume": FLAG, "parameters": NUMBER, "macs": NUMBER, "genotype_hash": TEXT, "hand_made": TEXT,
 }
@@ -45,12 +46,16 @@ _PROGRESS = """
     from progress where {among}
     qualify row_number() over (partition by number order by attempt desc, seq desc) = 1"""
 
-# Results of an attack run: the natural accuracy, and the lowest accuracy under any attack that is complete. If two attacks give
-# the same accuracy, the later one counts, because attacks are ordered from weak to strong.
+# Results of an attack run: the natural accuracy, and the worst case per image over all attacks. Until that is complete, the
+# lowest accuracy under any complete attack takes its place. If two attacks give the same accuracy, the later one counts, because
+# attacks are ordered from weak to strong.
 _TESTED = """
     select number, max(accuracy) filter (attack = 'natural') as natural_accuracy,
-           min(accuracy) filter (attack not in ('natural', 'worst-case')) as adversarial_accuracy,
-           arg_min(title, (accuracy, -seq)) filter (attack not in ('natural', 'worst-case')) as title
+           arg_max({{'low': low, 'high': high, 'images': images}}, seq) filter (attack = 'natural') as natural,
+           arg_min(accuracy, (attack <> 'worst-case', accuracy, -seq)) filter (attack <> 'natural') as adversarial_accuracy,
+           arg_min({{'low': low, 'high': high, 'images': images}}, (attack <> 'worst-case', accuracy, -seq))
+               filter (attack <> 'natural') as adversarial,
+           arg_min(title, (attack <> 'worst-case', accuracy, -seq)) filter (attack <> 'natural') as title
     from attack where complete and part_of is null and {among} group by number"""
 
 # Accuracies of searches and retrainings. A search is represented by the mean of its last epoch, on the alphas split, or on the
@@ -103,6 +108,9 @@ _RUNS = f"""
            coalesce(tested.natural_accuracy, first_in_rank.natural_accuracy, trained.natural_accuracy) as natural_accuracy,
            coalesce(tested.adversarial_accuracy, first_in_rank.adversarial_accuracy, trained.adversarial_accuracy)
                as adversarial_accuracy,
+           tested.natural.low as natural_low, tested.natural.high as natural_high, tested.natural.images as natural_images,
+           tested.adversarial.low as adversarial_low, tested.adversarial.high as adversarial_high,
+           tested.adversarial.images as adversarial_images,
            case when kind = 'attack' then coalesce(tested.title, '')
                 when trained.adversarial_accuracy is null then ''
                 when kind = 'search' then {SEARCH_ATTACK}
@@ -138,9 +146,11 @@ class RunQueries(Index):
     def runs(self) -> pd.DataFrame:
         """Return one row per run, newest first, with columns `RUNS`.
 
-        `natural_accuracy` and `adversarial_accuracy` are results on the test split, under the strongest attack, for an attack
-        run. For a retraining they belong to the epoch whose checkpoint is selected. For a search they belong to the latest epoch,
-        or to the best candidate network if the search measures candidates. `accuracy_of` says in words which of these applies.
+        For an attack run, `natural_accuracy` and `adversarial_accuracy` are results on the test split, the latter in the worst
+        case per image over all attacks. Their 95 % Wilson intervals and numbers of images follow as `natural_low` and so on. For
+        a retraining the accuracies belong to the epoch whose checkpoint is selected. For a search they belong to the latest
+        epoch, or to the best candidate network if the search measures candidates. `accuracy_of` says in words which of these
+        applies.
 
         The columns `chain_*` hold the results of the newest attack run among the run and its descendants. Missing numbers are NaN
         and missing text is "". The columns `status`, `cause`, `silent_s`, `can_stop`, `can_resume`, `age_s` and `seconds_left`
@@ -237,8 +247,8 @@ class RunQueries(Index):
         and keeps its status. Call `ingest` first.
         """
         rows = self._rows("""
-            select run, f.stamp, bytes_done, inode, w.stamp from folder f join ingest using (number)
-            left join worst w using (number) where $id is null or run = $id order by run""", id=run)
+            select run, f.stamp, bytes_done, inode from folder f join ingest using (number)
+            where $id is null or run = $id order by run""", id=run)
         states = [self._state(row[0]) for row in rows]
         content = [(*row, state.status, state.cause, state.attempt) for row, state in zip(rows, states, strict=True)]
         return int.from_bytes(hashlib.blake2b(repr(content).encode(), digest_size=6).digest(), "big")

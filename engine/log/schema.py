@@ -40,9 +40,6 @@ TABLES: dict[str, dict[str, str]] = {
     # Mean accuracies in each epoch of searches and retrainings. They save the list of runs from reading every metric.
     "accuracy": {"number": "INTEGER", "split": "VARCHAR", "epoch": "INTEGER", "natural_accuracy": "DOUBLE",
                  "adversarial_accuracy": "DOUBLE"},
-    # Worst case over all attacks of an attack run, image by image, from results/outcomes.parquet.
-    "worst": {"number": "INTEGER", "stamp": "VARCHAR", "images": "BIGINT", "correct": "BIGINT", "low": "DOUBLE",
-              "high": "DOUBLE"},
     **{f"{kind.table}_raw": EVENT | kind.columns() for kind in KINDS.values() if kind is not Progress},
 }
 
