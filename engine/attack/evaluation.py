@@ -103,8 +103,7 @@ class Evaluation:
         self._stage = NATURAL
         self._running: Pool | Batches | None = None
         self._standing = torch.arange(0)  # positions of the images that the current stage attacks
-        self._watched = Watched(network)
-        self._frozen = False
+        self._watched: Watched | None = None
 
     @property
     def over(self) -> bool:
@@ -138,10 +137,9 @@ class Evaluation:
         """
         started = time.perf_counter()
         stage = self.stages[self._stage]
-        self._watched.poll, self._watched.on_pass, self._watched.passes = poll, on_pass, 0
         with under_attack(self.network):
-            if not self._frozen:
-                self._watched.logits, self._frozen = attacked(self.network), True
+            watched = self._watch()
+            watched.poll, watched.on_pass, watched.passes = poll, on_pass, 0
             try:
                 running = self._running = self._running or self._begun(stage)
                 for _ in range(EVALUATIONS_PER_STEP if isinstance(running, Pool) else 1):
@@ -235,8 +233,14 @@ class Evaluation:
 
         if stage.attack is None:
             return Batches(lambda x, y: x, images, y, seed=lambda block: 0, size=self.config.batch_size, iterations=0)
-        return start(stage.attack, self._watched, images, y, targets=self._targets[where], settings=self.protocol.settings,
+        return start(stage.attack, self._watch(), images, y, targets=self._targets[where], settings=self.protocol.settings,
                      ids=[self.indices[position] for position in self._standing.tolist()], size=self.config.batch_size)
+
+    def _watch(self) -> Watched:
+        """Return the network that the attacks call, always the same one. Call inside `under_attack`."""
+        if self._watched is None:
+            self._watched = Watched(self.network, logits=attacked(self.network))
+        return self._watched
 
     def _keep(self, stage: Stage, finished: list[Attacked]) -> None:
         """Record the outcomes of images that have left the batch, as the network itself predicts them."""

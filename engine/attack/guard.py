@@ -24,7 +24,6 @@ class Watched(nn.Module):
         passes: number of forward passes so far.
         poll: function called before each forward pass; it may raise StopRequested.
         on_pass: function called after each forward pass with the number of passes so far.
-        logits: function that computes the logits.
     """
 
     def __init__(self, network: nn.Module, poll: Callable[[], None] = lambda: None,
@@ -45,12 +44,12 @@ class Watched(nn.Module):
         # network to training mode as well.
         self.training = network.training
         self.passes = 0
-        self.poll, self.on_pass, self.logits = poll, on_pass, logits or network
+        self.poll, self.on_pass, self._logits = poll, on_pass, logits or network
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the network's logits [B, classes] for images x [B, C, H, W]."""
         self.poll()
-        logits = self.logits(x)
+        logits = self._logits(x)
         self.passes += 1
         self.on_pass(self.passes)
         return logits

@@ -14,7 +14,7 @@ from engine.attack.walk import margins
 
 # In this order, so that the worst of several outcomes is the smallest.
 UNKNOWN, WRONG, CORRECT = -1, 0, 1
-COLUMNS = {"correct": torch.int8, "prediction": torch.int16, "margin": torch.float32, "linf": torch.float32, "l2": torch.float32,
+COLUMNS = {"correct": torch.int8, "prediction": torch.int32, "margin": torch.float32, "linf": torch.float32, "l2": torch.float32,
            "iterations": torch.int32}
 
 

@@ -18,10 +18,10 @@ ATTACKS = {"run": TEXT, "attack": TEXT, "title": TEXT, "part_of": TEXT, "epsilon
            "accuracy": NUMBER, "low": NUMBER, "high": NUMBER, "fingerprint": TEXT, "fields": TEXT, "duration_s": NUMBER,
            "complete": FLAG, "t": NUMBER}
 EVALUATIONS = {"run": TEXT, "title": TEXT, "method": TEXT, "dataset": TEXT, "preset": TEXT, "parent": TEXT, "created": NUMBER,
-               "protocol": TEXT, "protocol_title": TEXT, "protocol_fields": TEXT, "norm": TEXT, "epsilon": NUMBER, "network": TEXT,
-               "checkpoint": TEXT, "preprocessing": TEXT, "search_seed": INT, "retrain_seed": INT, "parameters": NUMBER,
-               "macs": NUMBER, "genotype": TEXT, "genotype_hash": TEXT, "hand_made": TEXT, "complete": FLAG, "current": FLAG,
-               "repeats": INT, "checks": INT, "warnings": INT, "failures": INT}
+               "protocol": TEXT, "protocol_title": TEXT, "protocol_fields": TEXT, "norm": TEXT, "epsilon": NUMBER,
+               "network": TEXT, "checkpoint": TEXT, "preprocessing": TEXT, "search_seed": INT, "retrain_seed": INT,
+               "parameters": NUMBER, "macs": NUMBER, "genotype": TEXT, "genotype_hash": TEXT, "hand_made": TEXT,
+               "complete": FLAG, "current": FLAG, "repeats": INT, "checks": INT, "warnings": INT, "failures": INT}
 CHECKS = {"run": TEXT, "check_name": TEXT, "title": TEXT, "finding": TEXT, "measured": TEXT, "advice": TEXT}
 SWEEP = {"run": TEXT, "sweep": TEXT, "attack": TEXT, "title": TEXT, "norm": TEXT, "epsilon": NUMBER, "steps": INT, "images": INT,
          "correct": INT, "fingerprint": TEXT}

@@ -22,9 +22,10 @@ RUNS = {
     "created": NUMBER, "status": TEXT, "cause": TEXT, "progress": NUMBER, "phase": TEXT, "detail": TEXT,
     "seconds_left": NUMBER, "natural_accuracy": NUMBER, "adversarial_accuracy": NUMBER, "natural_low": NUMBER,
     "natural_high": NUMBER, "natural_images": NUMBER, "adversarial_low": NUMBER, "adversarial_high": NUMBER,
-    "adversarial_images": NUMBER, "adversarial_attack": TEXT, "accuracy_of": TEXT, "chain_attack_run": TEXT, "chain_natural_accuracy": NUMBER, "chain_adversarial_accuracy": NUMBER,
-    "chain_adversarial_attack": TEXT, "age_s": NUMBER, "last_event_t": NUMBER, "silent_s": NUMBER, "can_stop": FLAG,
-    "can_resume": FLAG, "parameters": NUMBER, "macs": NUMBER, "genotype_hash": TEXT, "hand_made": TEXT,
+    "adversarial_images": NUMBER, "adversarial_attack": TEXT, "accuracy_of": TEXT, "chain_attack_run": TEXT,
+    "chain_natural_accuracy": NUMBER, "chain_adversarial_accuracy": NUMBER, "chain_adversarial_attack": TEXT, "age_s": NUMBER,
+    "last_event_t": NUMBER, "silent_s": NUMBER, "can_stop": FLAG, "can_resume": FLAG, "parameters": NUMBER, "macs": NUMBER,
+    "genotype_hash": TEXT, "hand_made": TEXT,
 }
 PROGRESS = {"attempt": INT, "phase": TEXT, "done": NUMBER, "total": NUMBER, "unit": TEXT, "passes": INT, "detail": TEXT,
             "t": NUMBER, "fraction": NUMBER, "seconds_left": NUMBER}

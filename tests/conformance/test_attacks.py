@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from engine.architecture.hand_made import residual_shape
 from engine.attack.catalogue import ATTACKS
-from engine.attack.declaration import Attack, Passes
+from engine.attack.declaration import Attack, AttackSettings, Passes
 from engine.attack.methods import run_attack
 from engine.errors import ConfigError, StopRequested
 from engine.space.residual import ResidualNetwork
@@ -78,7 +78,7 @@ def logits_of(network: SmallNetwork, x: Tensor) -> Tensor:
 def test_images_stay_in_the_ball_and_in_range(attack: Attack, network: SmallNetwork, batch: tuple[Tensor, Tensor]) -> None:
     x, y = batch
     before = x.clone()
-    x_adv = run_attack(attack, network, x, y, **SETTINGS)
+    x_adv = run_attack(attack, network, x, y, AttackSettings(**SETTINGS))
     assert x_adv.shape == x.shape and x_adv.dtype == torch.float32 and not x_adv.requires_grad
     assert (x_adv - x).abs().max() <= SETTINGS["epsilon"] + 1e-6
     assert x_adv.min() >= 0 and x_adv.max() <= 1
@@ -87,13 +87,13 @@ def test_images_stay_in_the_ball_and_in_range(attack: Attack, network: SmallNetw
 
 def test_epsilon_zero_returns_the_images(attack: Attack, network: SmallNetwork, batch: tuple[Tensor, Tensor]) -> None:
     x, y = batch
-    assert torch.equal(run_attack(attack, network, x, y, **(SETTINGS | {"epsilon": 0.0})), x)
+    assert torch.equal(run_attack(attack, network, x, y, AttackSettings(**(SETTINGS | {"epsilon": 0.0}))), x)
 
 
 def test_the_loss_does_not_fall_and_no_image_is_repaired(attack: Attack, network: SmallNetwork,
                                                          batch: tuple[Tensor, Tensor]) -> None:
     x, y = batch
-    x_adv = run_attack(attack, network, x, y, **SETTINGS)
+    x_adv = run_attack(attack, network, x, y, AttackSettings(**SETTINGS))
     before, after = logits_of(network, x), logits_of(network, x_adv)
     assert F.cross_entropy(after, y) >= F.cross_entropy(before, y) - 1e-6
     assert not ((before.argmax(1) != y) & (after.argmax(1) == y)).any()
@@ -101,7 +101,7 @@ def test_the_loss_does_not_fall_and_no_image_is_repaired(attack: Attack, network
 
 def test_a_large_ball_breaks_something(attack: Attack, network: SmallNetwork, batch: tuple[Tensor, Tensor]) -> None:
     x, y = batch
-    x_adv = run_attack(attack, network, x, y, **(SETTINGS | {"epsilon": 0.8, "step_size": 0.3}))
+    x_adv = run_attack(attack, network, x, y, AttackSettings(**(SETTINGS | {"epsilon": 0.8, "step_size": 0.3})))
     assert (logits_of(network, x_adv).argmax(1) == y).sum() < (logits_of(network, x).argmax(1) == y).sum()
 
 
@@ -112,7 +112,7 @@ def test_the_network_and_the_random_state_are_as_found(attack: Attack, network: 
     gradients = [parameter.grad.clone() for parameter in network.parameters()]
     state = {name: value.clone() for name, value in network.state_dict().items()}
     modes, random_state = [module.training for module in network.modules()], torch.get_rng_state()
-    run_attack(attack, network, x, y, **SETTINGS)
+    run_attack(attack, network, x, y, AttackSettings(**SETTINGS))
     assert torch.equal(torch.get_rng_state(), random_state)
     assert [module.training for module in network.modules()] == modes
     assert all(parameter.requires_grad for parameter in network.parameters())
@@ -122,9 +122,9 @@ def test_the_network_and_the_random_state_are_as_found(attack: Attack, network: 
 
 def test_the_seed_decides(attack: Attack, network: SmallNetwork, batch: tuple[Tensor, Tensor]) -> None:
     x, y = batch
-    first = run_attack(attack, network, x, y, **SETTINGS)
+    first = run_attack(attack, network, x, y, AttackSettings(**SETTINGS))
     torch.rand(7)  # the global random state has moved on
-    assert torch.equal(run_attack(attack, network, x, y, **SETTINGS), first)
+    assert torch.equal(run_attack(attack, network, x, y, AttackSettings(**SETTINGS)), first)
 
 
 def test_a_stop_reaches_into_the_attack_and_leaves_everything_as_found(attack: Attack, network: SmallNetwork,
@@ -141,7 +141,7 @@ def test_a_stop_reaches_into_the_attack_and_leaves_everything_as_found(attack: A
 
     modes, random_state = [module.training for module in network.modules()], torch.get_rng_state()
     with pytest.raises(StopRequested):
-        run_attack(attack, network, x, y, poll=poll, **SETTINGS)
+        run_attack(attack, network, x, y, AttackSettings(**SETTINGS), poll=poll)
     assert asked == allowed + 1
     assert torch.equal(torch.get_rng_state(), random_state)
     assert [module.training for module in network.modules()] == modes
@@ -173,7 +173,7 @@ def test_the_declared_cost_is_that_of_a_batch_of_which_no_image_breaks(network: 
     attack = replace(ATTACKS[name], steps=min(ATTACKS[name].steps, steps), targets=min(ATTACKS[name].targets, targets))
     network.classifier.register_forward_hook(lambda module, inputs, logits: Counted.apply(logits))
     Counted.backwards = 0
-    run_attack(attack, network, x, y, on_pass=counts.append, **(SETTINGS | {"epsilon": 0.0}))
+    run_attack(attack, network, x, y, AttackSettings(**(SETTINGS | {"epsilon": 0.0})), on_pass=counts.append)
     assert Passes(counts[-1], Counted.backwards) == attack.passes(CLASSES)
 
 
@@ -188,14 +188,14 @@ def test_too_few_classes_are_refused_with_a_sentence(attack: Attack) -> None:
     settings = SETTINGS | {"classes": 3}
     if attack.min_classes > 3:
         with pytest.raises(ConfigError, match="needs at least 4 classes, got 3"):
-            run_attack(attack, network, x, y, **settings)
+            run_attack(attack, network, x, y, AttackSettings(**settings))
     else:
-        run_attack(attack, network, x, y, **settings)
+        run_attack(attack, network, x, y, AttackSettings(**settings))
 
 
 def test_an_empty_batch_is_no_fault(attack: Attack, network: SmallNetwork) -> None:
     x = torch.rand(0, 1, 6, 6)
-    assert run_attack(attack, network, x, torch.zeros(0, dtype=torch.int64), **SETTINGS).shape == x.shape
+    assert run_attack(attack, network, x, torch.zeros(0, dtype=torch.int64), AttackSettings(**SETTINGS)).shape == x.shape
 
 
 def test_hand_made_networks_are_attacked_and_left_as_found(attack: Attack) -> None:
@@ -214,14 +214,14 @@ def _attacked_and_left_as_found(attack: Attack, name: str) -> None:
     with torch.no_grad():
         y = network.eval()(x).argmax(1)
     network.train()
-    x_adv = run_attack(attack, network, x, y, **SETTINGS)
+    x_adv = run_attack(attack, network, x, y, AttackSettings(**SETTINGS))
     assert (x_adv - x).abs().max() <= SETTINGS["epsilon"] + 1e-6 and x_adv.min() >= 0 and x_adv.max() <= 1
     assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
     assert all(module.training for module in network.modules()) and all(p.requires_grad for p in network.parameters())
 
 
 def test_facts_are_complete(attack: Attack) -> None:
-    assert attack.title and attack.summary and attack.source and attack.norm == "Linf"
+    assert attack.title and attack.summary and attack.source and set(attack.norms) <= {"Linf", "L2"}
     assert all(part.name in ATTACKS for part in attack.parts) and bool(attack.builder) != bool(attack.parts)
     assert attack.header and attack.prefix.isidentifier()
     assert bool(attack.steps) != bool(attack.parts)

@@ -1,4 +1,4 @@
-"""Evaluation by blocks: outcomes, cascade, interruption anywhere, and the settings that a resumed evaluation must share."""
+"""Evaluation: outcomes, cascades, interruption anywhere, and what a resumed evaluation must share."""
 
 from __future__ import annotations
 
@@ -58,9 +58,10 @@ def evaluation(network: nn.Module, images: tuple[Tensor, Tensor], checkpoint: st
     return Evaluation(config(**changes), network, *images, classes=5, indices=range(100, 100 + N), checkpoint=checkpoint)
 
 
-def run(it: Evaluation, blocks: int | None = None) -> Evaluation:
-    for stage, block in it.remaining()[:blocks]:
-        it.run_block(stage, block)
+def run(it: Evaluation, steps: int | None = None) -> Evaluation:
+    while not it.over and steps != 0:
+        it.step()
+        steps = None if steps is None else steps - 1
     return it
 
 
@@ -81,9 +82,30 @@ def test_rows_count_wrong_images_under_every_attack(network: Gauge, images: tupl
         json.dumps(row)
 
 
+def test_outcomes_say_how_each_image_ended(network: Gauge, images: tuple[Tensor, Tensor]) -> None:
+    """An image is correct exactly if its prediction is its label; distances are at most epsilon; margins have that sign."""
+    it = run(evaluation(network, images))
+    for name, outcomes in it.outcomes.items():
+        rows = outcomes.columns
+        assert torch.equal(rows["correct"] == 1, rows["prediction"] == images[1]), name
+        assert (rows["linf"] <= 0.05 + 1e-6).all() and (rows["l2"] <= 4 * 0.05 + 1e-5).all()
+        assert torch.equal(rows["margin"] > 0, rows["correct"] == 1), name
+    attacked = it.outcomes["natural"].correct == 1
+    assert torch.equal(it.outcomes["pgd-3"].columns["iterations"] == 3, attacked)
+
+
+def test_kept_images_reproduce_the_recorded_predictions(network: Gauge, images: tuple[Tensor, Tensor]) -> None:
+    it = run(evaluation(network, images))
+    assert len(it.sample) == N
+    for name, x_adv in it.adversarial.items():
+        with torch.no_grad():
+            assert torch.equal(network(x_adv).argmax(1), it.outcomes[name].columns["prediction"].long()), name
+        assert (x_adv - images[0]).abs().max() <= 0.05 + 1e-6
+
+
 def test_outcomes_are_per_attack_and_image(network: Gauge, images: tuple[Tensor, Tensor]) -> None:
     it = run(evaluation(network, images))
-    columns = it.outcomes()
+    columns = it.outcome_columns()
     assert {len(column) for column in columns.values()} == {4 * N}
     assert columns["image"][:N] == list(range(100, 100 + N)) and columns["label"][:N] == images[1].tolist()
     wrong = {image for image, attack, correct in zip(columns["image"], columns["attack"], columns["correct"], strict=True)
@@ -92,40 +114,49 @@ def test_outcomes_are_per_attack_and_image(network: Gauge, images: tuple[Tensor,
     assert not any(correct for image, correct in zip(columns["image"], columns["correct"], strict=True) if image in wrong)
 
 
-@pytest.mark.parametrize("done", [0, 1, 4, 7, 11])
+def resumed(network: nn.Module, images: tuple[Tensor, Tensor], state: dict, **changes) -> Evaluation:
+    """Return an evaluation that continues from a state that was written to disk and read again."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.seek(0)
+    it = evaluation(network, images, **changes)
+    it.load_state_dict(torch.load(buffer, weights_only=True))
+    return it
+
+
+@pytest.mark.parametrize("done", range(0, 12))
 def test_an_interrupted_evaluation_ends_as_an_uninterrupted_one(network: Gauge, images: tuple[Tensor, Tensor],
                                                                  done: int) -> None:
     whole = run(evaluation(network, images))
-    buffer = io.BytesIO()
-    torch.save(run(evaluation(network, images), done).state_dict(), buffer)
-    buffer.seek(0)
-    resumed = evaluation(network, images)
-    resumed.load_state_dict(torch.load(buffer, weights_only=True))
-    assert resumed.progress[0] == done
-    run(resumed)
-    assert results(resumed) == results(whole) and resumed.outcomes() == whole.outcomes()
+    partly = run(evaluation(network, images), done)
+    again = resumed(network, images, partly.state_dict())
+    assert again.progress == partly.progress and again.stage == partly.stage
+    run(again)
+    assert results(again) == results(whole) and again.outcome_columns() == whole.outcome_columns()
+    assert all(torch.equal(again.adversarial[name], whole.adversarial[name]) for name in whole.stages)
 
 
-def test_a_stop_inside_a_block_keeps_nothing_of_it(network: Gauge, images: tuple[Tensor, Tensor]) -> None:
-    whole, it = run(evaluation(network, images)), run(evaluation(network, images), 6)
-    before = it.state_dict()
-    asked = 0
+@pytest.mark.parametrize("asked", [1, 3, 40, 90])
+def test_a_stop_at_any_pass_changes_nothing(network: Gauge, images: tuple[Tensor, Tensor], asked: int) -> None:
+    whole, it = run(evaluation(network, images)), evaluation(network, images)
+    polled = 0
 
     def poll() -> None:
-        nonlocal asked
-        asked += 1
-        if asked == 3:
+        nonlocal polled
+        polled += 1
+        if polled == asked:
             raise StopRequested
 
     with pytest.raises(StopRequested):
-        it.run_block(*it.remaining()[0], poll=poll)
-    after = it.state_dict()
-    assert all(torch.equal(after[part][name], before[part][name]) for part in ("outcomes", "done") for name in before[part])
-    assert results(run(it)) == results(whole)
+        while not it.over:
+            it.step(poll=poll)
+    again = resumed(network, images, it.state_dict())
+    for one in (it, again):
+        assert results(run(one)) == results(whole) and one.outcome_columns() == whole.outcome_columns()
 
 
 @pytest.mark.parametrize("changes", [{"epsilon": 0.06}, {"attacks": ("fgsm",)}, {"batch_size": 20}, {"seed": 3},
-                                     {"checkpoint": "other"}])
+                                     {"checkpoint": "other"}, {"norm": "L2"}])
 def test_an_evaluation_of_something_else_is_not_resumed(network: Gauge, images: tuple[Tensor, Tensor], changes: dict) -> None:
     state = evaluation(network, images).state_dict()
     with pytest.raises(CheckpointError, match="start a new attack run"):
@@ -137,12 +168,13 @@ def test_a_suite_is_a_cascade_on_a_fixed_subset(network: Gauge, images: tuple[Te
     assert list(it.stages) == ["natural", "autoattack/apgd-ce", "autoattack/apgd-t", "autoattack/fab-t",
                                             "autoattack/square"]
     seen: dict[str, int] = {}
-    for stage, block in it.remaining()[:5]:  # natural, APGD-CE, APGD-T
+    while it.stage in ("natural", "autoattack/apgd-ce", "autoattack/apgd-t"):
         sizes: list[int] = []
         handle = network.register_forward_pre_hook(lambda _, args, sizes=sizes: sizes.append(len(args[0])))
-        it.run_block(stage, block)
+        stage = it.stage
+        it.step()
         handle.remove()
-        seen[stage] = max(sizes)
+        seen[stage] = max(seen.get(stage, 0), *sizes)
     rows = {(row["attack"], row.get("part_of")): row for row in it.rows()}
     assert list(rows) == [("natural", None), ("apgd-ce", "autoattack"), ("apgd-t", "autoattack")]
     assert rows["apgd-ce", "autoattack"]["images"] == 10
@@ -150,6 +182,18 @@ def test_a_suite_is_a_cascade_on_a_fixed_subset(network: Gauge, images: tuple[Te
     assert seen["autoattack/apgd-t"] == rows["apgd-ce", "autoattack"]["correct"]
     assert rows["apgd-t", "autoattack"]["correct"] <= rows["apgd-ce", "autoattack"]["correct"]
     assert rows["apgd-t", "autoattack"]["fields"]["after"] == ["autoattack/apgd-ce"]
+
+
+def test_the_worst_case_alone_is_one_cascade_without_columns(network: Gauge, images: tuple[Tensor, Tensor]) -> None:
+    """The cascade over all attacks finds the worst case that the attacks find one by one, and attacks no fallen image again."""
+    separate = {row["attack"]: row for row in run(evaluation(network, images, attacks=("fgsm", "pgd-3"))).rows()}
+    it = run(evaluation(network, images, attacks=("fgsm", "pgd-3"), worst_case_only=True))
+    rows = {(row["attack"], row.get("part_of")): row for row in it.rows()}
+    assert list(rows) == [("natural", None), ("fgsm", "worst-case"), ("pgd-3", "worst-case"), ("worst-case", None)]
+    assert rows["worst-case", None]["correct"] <= separate["fgsm"]["correct"]
+    assert rows["worst-case", None]["correct"] == rows["pgd-3", "worst-case"]["correct"]
+    fallen = it.outcomes["worst-case/fgsm"].correct == 0
+    assert fallen.any() and not it.outcomes["worst-case/pgd-3"].columns["iterations"][fallen].any()
 
 
 def test_autoattack_ends_in_one_row_before_its_parts(network: Gauge, images: tuple[Tensor, Tensor]) -> None:
@@ -169,6 +213,7 @@ def test_like_is_ranked_with_like(network: Gauge, images: tuple[Tensor, Tensor])
     plain = prints()
     assert plain == prints(checkpoint="another network")
     assert plain["natural"] == prints(seed=3)["natural"] and plain["pgd-3"] != prints(seed=3)["pgd-3"]
+    assert plain["fgsm"] == prints(seed=3)["fgsm"], "FGSM draws no random numbers"
     assert plain["fgsm"] != prints(epsilon=0.06)["fgsm"]
     assert len(set(plain.values())) == len(plain)
 
@@ -188,14 +233,10 @@ def normalised(mean: float, std: float) -> Gauge:
     return network
 
 
-def test_networks_that_normalise_otherwise_have_other_fingerprints(network: Gauge, images: tuple[Tensor, Tensor]) -> None:
-    def prints(of: nn.Module) -> list[str]:
-        return [row["fingerprint"] for row in run(evaluation(of, images, attacks=("fgsm",))).rows()]
-
-    plain, first = prints(network), prints(normalised(0.4914, 0.247))
-    assert first == prints(normalised(0.4914, 0.247)) and plain == prints(normalised(0.0, 1.0))
-    for other in (plain, prints(normalised(0.5, 0.247)), prints(normalised(0.4914, 0.25))):
-        assert not set(first) & set(other)
+def test_the_normalisation_belongs_to_the_network(network: Gauge, images: tuple[Tensor, Tensor]) -> None:
+    one, other = evaluation(network, images), evaluation(normalised(0.4914, 0.247), images)
+    assert one.protocol.hash == other.protocol.hash and not torch.equal(one.network.centres, torch.zeros(5))
+    assert preprocessing_of(one.network) != preprocessing_of(other.network)
 
 
 def test_the_normalisation_is_recorded_as_numbers() -> None:

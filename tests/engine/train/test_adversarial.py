@@ -8,6 +8,7 @@ import torchattacks
 from torch.nn import functional as F
 
 from engine.attack.catalogue import ATTACKS
+from engine.attack.declaration import AttackSettings
 from engine.attack.methods import run_attack
 from engine.data.augmentation import generator_for
 from engine.errors import StopRequested
@@ -48,7 +49,7 @@ def test_one_step_from_the_image_is_fgsm() -> None:
     """PGD of one step of length epsilon from the image itself is x + epsilon sign(gradient), clipped to 0..1."""
     network = SmallNetwork()
     x, y, x_adv = attacked(network, steps=1, step_size=0.1, start="none")
-    fgsm = run_attack(ATTACKS["fgsm"], network, x, y, epsilon=0.1, step_size=0, classes=4, seed=0)
+    fgsm = run_attack(ATTACKS["fgsm"], network, x, y, AttackSettings(0.1, 0.0, classes=4, seed=0))
     assert torch.allclose(x_adv, fgsm, atol=1e-7)
 
 
