@@ -22,9 +22,9 @@ class CatalogEntry:
 
     Attributes:
         name: name in the catalogue, for example "DARTS_V2".
-        genotype: the architecture; None if it does not have two edges per node (then see `codes`).
-        source: repository at commit, file, and name in the file.
-        note: one sentence for the reader; may be empty.
+        genotype: the architecture; None if it does not have two edges per node, and so is given by `codes` instead.
+        source: origin of the genotype, as "repository@commit file name-in-file".
+        note: one sentence of explanation, shown to the user; may be empty.
         codes: for RobNet only: 14 two-bit codes per cell, one per edge in DARTS order. A single cell is used at all positions.
     """
 

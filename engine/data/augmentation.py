@@ -41,7 +41,8 @@ def augment(x: Tensor, generator: torch.Generator, crop_padding: int = 0, flip: 
         cutout: side in pixels of a square that is blanked, with its centre anywhere in the image and clipped at the image's edges
             (DeVries and Taylor 2017); 0 for no cutout.
         blank: colour of the blanked square, [C]; None for black. The published code sets the square to zero after normalisation.
-            For a network that subtracts the channel means, this is equivalent to setting it to the mean colour before.
+            For a network that subtracts the channel means, this is equivalent to setting the square to the mean colour before
+            normalisation.
 
     Returns:
         Augmented images [B, C, H, W], pixels in 0..1.

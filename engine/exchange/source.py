@@ -1,4 +1,4 @@
-"""Finding the network to export: from a published genotype, a genotype given as JSON, a search result or a retraining."""
+"""Finding the network to export, from a published genotype, a genotype given as JSON, a search result or a retraining."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Source:
         """Return the network if it consists of cells, as networks with a genotype do.
 
         Args:
-            what: use that needs the cells, for example "An export as json". The error message begins with this text.
+            what: purpose for which cells are needed, with which the error message begins, for example "An export as json".
 
         Raises:
             ConfigError: the network does not consist of cells.
@@ -112,7 +112,7 @@ def _with_sizes(source: Source, chosen: dict[str, Any], changeable: Collection[s
 
     Args:
         source: source with the network to change.
-        chosen: sizes that the user gave, by attribute name.
+        chosen: sizes that the user gave, keyed by attribute name.
         changeable: names of the sizes that may differ from the network's own.
 
     Raises:
