@@ -2,7 +2,7 @@
 
 The search space is that of DARTS (Liu, Simonyan and Yang 2018, arXiv 1806.09055): a cell has two inputs (states 0 and 1)
 and intermediate nodes (states 2, 3, ...), each fed by two edges. ARNAS has three cell kinds, the DARTS family two. A
-genotype is read from and written to JSON and is never source code. RobNet's format, which keeps all edges, is not supported.
+genotype is stored as JSON, never as source code to execute. RobNet's format, which keeps all edges, is not supported.
 """
 
 from __future__ import annotations

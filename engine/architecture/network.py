@@ -1,8 +1,8 @@
 """Networks as values: a network built from a genotype, or a network chosen by name. Imports no torch.
 
 Both are frozen dataclasses with `title`, `classes`, `image_shape`, `cost()`, `build()` and `to_dict()`, so that results, capacity
-matching and export can mostly treat them alike. To add a kind of network that is chosen by name, subclass `NamedNetwork` in a new
-file and list the class in `NAMED_KINDS`. Results, run log, settings and pages then know the new kind.
+matching and export can treat them alike in most places. To add a kind of network that is chosen by name, subclass `NamedNetwork`
+in a new file and list the class in `NAMED_KINDS`. Results, run log, settings and pages then support the new kind.
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
 The costs, the supernet and the derived networks all use this module. The two reduction cells divide a network into three thirds.
 Each reduction belongs to the third that it begins. A position rule determines which cell kinds each third has. A width ratio
-gives the width of each third's nodes in units of the network's C. Two combinations are published. ARNAS (Ou,
-Feng and Sun 2024; released code) has accurate cells before the second reduction and robust cells after it, with widths 1:2:2.
-DARTS (Liu, Simonyan and Yang 2018) has only normal cells, with widths 1:2:4. Imports no torch.
+gives the width of the nodes in each third, in units of the network's C. Imports no torch.
+
+Two combinations are published. ARNAS (Ou, Feng and Sun 2024; released code) has accurate cells before the second reduction and
+robust cells after it, with widths 1:2:2. DARTS (Liu, Simonyan and Yang 2018) has only normal cells, with widths 1:2:4.
 """
 
 from __future__ import annotations
@@ -32,13 +33,12 @@ class PositionRule:
 
     Attributes:
         name: name in settings and files.
-        title: display name. If a run does not use the rule of its method, the run's name contains this title, with a lower-case
-            first letter.
+        title: display name. If a run does not use its method's rule, this title is part of the run's name, with its first
+            letter in lower case.
         text: one sentence describing the rule and its purpose.
         kinds: cell kinds of the genotype, in the order of the flat alphas of a search.
         thirds: kinds in the third near the input, in the middle third, and in the third near the output. If a third has several
-            kinds, they alternate: cell j has the kind at position j modulo their number, where j counts all cells of the network
-            except reductions, from 0.
+            kinds, they alternate. The alternation counts all cells from the network's input, but not reductions.
         width_ratio: the ratio published with these kinds.
     """
 
@@ -233,7 +233,7 @@ def check_size(channels: int, classes: int, image_shape: Sequence[int], width_ra
 
 
 def needs_even_channels(width_ratio: str) -> bool:
-    """Return True if a width ratio allows only even C, because a reduction is an odd multiple of C wide.
+    """Return True if a width ratio allows only even C, because the width of a reduction is an odd multiple of C.
 
     The published ratios 1:2:2 and 1:2:4 allow every C.
 

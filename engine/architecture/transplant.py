@@ -42,7 +42,7 @@ def read_graft(text: str, find: Callable[[str], Genotype] = find_genotype) -> Gr
 
     Args:
         text: for example "accurate:robust".
-        find: function that returns the genotype for GENOTYPE. By default, GENOTYPE is a catalogue name or JSON.
+        find: function that returns the genotype to which GENOTYPE refers. By default, GENOTYPE is a catalogue name or JSON.
 
     Raises:
         ConfigError: the text has another form, a cell kind or catalogue name is unknown, or a cell would replace itself.

@@ -65,7 +65,7 @@ def image_sources() -> list[str]:
 
 
 def image_source(name: str) -> Dataset:
-    """Return the dataset with this name, which may have classes or not.
+    """Return the dataset with this name. It need not have classes.
 
     Raises:
         ConfigError: there is no such dataset.

@@ -1,4 +1,4 @@
-"""Descriptions of datasets, which contain what is known about a dataset without opening its files.
+"""Descriptions of datasets, with the facts that are known about a dataset without opening its files.
 
 This module imports neither torch nor numpy.
 """
@@ -77,7 +77,7 @@ class Dataset:
         image_shape: (channels, height, width) of the images.
         images: number of images in all four splits together.
         epsilon: default L-infinity radius of attacks, for pixels in 0..1.
-        step_size: default step size of attacks with several steps, for pixels in 0..1 and all kinds of run. None to use the
+        step_size: default step size of attacks with several steps in all kinds of run, for pixels in 0..1. None to use the
             published step size of each kind of run, which suits the published epsilon.
         split_fractions: fraction of the images in each of the four `SPLITS`. If the dataset has an official test set, there
             are only three fractions: those of the other images in the first three splits. The fractions sum to 1.

@@ -105,7 +105,7 @@ def _fetch(source: Source, part: Path, progress: Progress) -> None:
 
 
 def _one_connection(source: Source, part: Path, have: int, progress: Progress) -> bool:
-    """Request the bytes of a file from position `have` on, append them to `part`, and return True when the file is complete.
+    """Request the bytes of a file from position `have` on, write them to `part`, and return True when the file is complete.
 
     Raises:
         URLError: the server cannot be reached, or sends a different part of the file than requested.

@@ -1,4 +1,4 @@
-"""Loading of splits, and division of their images into batches.
+"""Loading of splits (the four disjoint parts of a dataset), and division of their images into batches.
 
 Images are kept as bytes, on the device if they fit, and are converted to float32 batch by batch.
 """
@@ -118,7 +118,7 @@ def load_split(dataset: Dataset | str, splits: Splits, name: str | tuple[str, ..
 
 
 def batches(images: int, batch_size: int, generator: torch.Generator, limit: int | None = None) -> Iterator[Tensor]:
-    """Yield the batches of one pass over some images, in random order, as positions of images.
+    """Yield batches of image positions for one pass over the images, in random order.
 
     Args:
         images: number of images.
@@ -168,7 +168,8 @@ def checked(dataset: Dataset) -> tuple[Any, Any]:
     """Load a dataset and check its arrays against its description.
 
     Returns:
-        (images, labels): float32 or uint8 [N, C, H, W], and int64 [N].
+        images: the images, float32 or uint8 [N, C, H, W].
+        labels: the labels, int64 [N].
 
     Raises:
         ConfigError: the shapes, dtypes, pixel values or labels do not match the description.

@@ -1,10 +1,10 @@
-"""The division of a dataset into four disjoint splits, and the number of batches in a split.
+"""The division of a dataset into four disjoint splits (weights, alphas, select, test), and the number of batches in a split.
 
 The images of each class are shuffled and divided among the splits in fixed proportions, so the splits depend only on the labels
 and a seed. If the dataset has an official test set, this is the test split, and none of its images is in another split.
 
-Differs: the released search codes have no select split, and divide the training images into halves in file order (available as
-the setting `halves` of searches).
+Differs: the released search codes have no select split. They divide the training images into halves in file order, which is
+available as the setting `halves` of searches.
 
 The module does not import torch, and imports numpy only inside functions that use arrays. Pages and the command line can
 therefore call the other functions cheaply.

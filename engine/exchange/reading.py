@@ -53,7 +53,7 @@ class _Entry:
 
     Attributes:
         read: function that parses the genotype and returns it.
-        names: names of the genotype in the file. The name under which it is defined comes first, aliases follow.
+        names: names of the genotype in the file. The name under which it is defined comes first, followed by its aliases.
     """
 
     read: Callable[[], Reading]
@@ -96,7 +96,7 @@ def genotype_in(text: str, name: str | None = None) -> tuple[str | None, Reading
 
     Returns:
         name: the argument `name`; if it is None, the genotype's name in the file, or None if it has none.
-        reading: the genotype and facts about it.
+        reading: the genotype, with facts about how it was read.
 
     Raises:
         GenotypeError: the file contains no genotype, or several and `name` is None; or the genotype is not valid, or `name` is an

@@ -22,7 +22,8 @@ class Source:
     """A network to export, together with the run that contains its weights.
 
     Attributes:
-        title: text that identifies the network: a catalogue name, "genotype <hash>", name of a hand-made network, or run id.
+        title: text that identifies the network: a catalogue name, "genotype <hash>", the name of a hand-made network, or a
+            run id.
         network: description of the network.
         retrained: the retraining that contains trained weights of the network; None if there are none.
     """
@@ -57,14 +58,14 @@ def find(text: str, runs: Path, *, channels: int | None = None, layers: int | No
     Args:
         text: description of the network.
         runs: folder of all runs.
-        channels: number of channels C; None for the number in the retraining, or 64, the published value of ARNAS.
-        layers: number of cells; None for the number in the retraining, or 20, the published value of ARNAS.
-        classes: number of classes; None for the number in the run, or 10.
-        image_shape: (channels, height, width); None for the shape in the run, or (3, 32, 32).
-        placement: position rule, which says where in the network each kind of cell is used; None for the rule of the run, or the
-            rule published with the cells.
-        width_ratio: widths of the three thirds of the network, such as "1:2:4"; None for those of the run, or those published
-            with the cells.
+        channels: number of channels C; None for the number in the retraining; without one, 64, as published for ARNAS.
+        layers: number of cells; None for the number in the retraining; without one, 20, as published for ARNAS.
+        classes: number of classes; None for the number in the run; without a run, 10.
+        image_shape: (channels, height, width); None for the shape in the run; without a run, (3, 32, 32).
+        placement: position rule, which says where in the network each kind of cell is used; None for the rule of the run;
+            without a run, the rule published with the cells.
+        width_ratio: widths of the three thirds of the network, such as "1:2:4"; None for those of the run; without a
+            run, those published with the cells.
 
     Raises:
         ConfigError: the name is unknown, the placement is for other kinds of cells, or a size differs from that of a retrained

@@ -91,7 +91,7 @@ def import_checkpoint(runs: Path, path: Path, origin: Origin, *, genotype: Genot
 
 
 def network_tensors(path: Path) -> dict[str, Tensor]:
-    """Return {name in the DARTS family: tensor} for the network in a file, without alphas and auxiliary head.
+    """Return {name: tensor} for the network in a file, with the DARTS family's names, without alphas and auxiliary head.
 
     Raises:
         ConfigError: the file cannot be opened.

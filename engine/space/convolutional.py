@@ -56,7 +56,7 @@ class Merged:
 
     def _convolutions(self, h: Tensor, weights: Mapping[str, Tensor], shape: StateShape,
                       normalisation: Normalisation) -> list[tuple[str, slice, Tensor]]:
-        """Compute the primitives that have weights, except for their last BatchNorm.
+        """Compute the primitives that have weights, without their last BatchNorm.
 
         Returns:
             One tuple (name, columns, x) for each group of primitives (separable, dilated and, at stride 2, reduce).
@@ -126,7 +126,7 @@ class ChannelsLast:
 
     def _convolutions(self, r: Tensor, weights: Mapping[str, Tensor], shape: StateShape,
                       normalisation: Normalisation) -> list[tuple[str, slice, list[Tensor]]]:
-        """Compute the primitives that have weights from the state r after its ReLU, except for their last BatchNorm.
+        """Compute the primitives that have weights, without their last BatchNorm. `r` is the state after its ReLU.
 
         Returns:
             One tuple (name, columns, parts) for each group of primitives (separable, dilated and, at stride 2, reduce).

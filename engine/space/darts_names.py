@@ -37,7 +37,7 @@ class Place(NamedTuple):
 
 
 def weight_places(cells: Sequence[CellShape], primitives: Sequence[str]) -> Iterator[Place]:
-    """Yield the place of every weight of the supernet, each once. `primitives` names the columns of the alphas."""
+    """Yield the place of every weight of the supernet exactly once. `primitives` names the columns of the alphas."""
     yield Place("stem.0.weight", "stem.convolution", ())
     yield Place("stem.1.weight", "stem.scale", ())
     yield Place("stem.1.bias", "stem.shift", ())

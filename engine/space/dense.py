@@ -59,7 +59,7 @@ class Dense:
 
 def _convolutions(r: Tensor, weights: Mapping[str, Tensor], shape: StateShape,
                   normalisation: Normalisation) -> list[tuple[str, slice, Tensor]]:
-    """Compute the primitives that have weights, except for their last BatchNorm.
+    """Compute the primitives that have weights, without their last BatchNorm.
 
     Args:
         r: the state after its ReLU, [C, H, W, B].
@@ -148,8 +148,8 @@ def _depthwise_of_each(x: Tensor, kernels: Sequence[Tensor], size: tuple[int, in
 def taps(kernel: int, size: tuple[int, int], stride: int, dilation: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return a matrix of zeros and ones that shows which pixels each entry of a depthwise kernel connects.
 
-    The product `kernels [.., K * K] @ taps` turns each kernel into a flattened matrix [pixels out, pixels in]. Multiplication by
-    this matrix is convolution with the kernel with "same" padding.
+    The product `kernels [.., K * K] @ taps` turns each kernel into a flattened matrix [pixels out, pixels in]. Multiplying by
+    this matrix computes the convolution with that kernel, with "same" padding.
 
     Args:
         kernel: K, odd.

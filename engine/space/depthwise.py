@@ -1,9 +1,9 @@
 """Depthwise convolution with gradients that are fast to compute on a CPU.
 
-For dilated kernels, PyTorch's own input gradient is many times slower, and attacks compute only input gradients. At stride 1,
-this module computes the input gradient as a forward convolution with the kernel rotated by 180 degrees. PyTorch's weight
-gradients are slow for 5x5 and for dilated kernels, so this module assembles them from gradients of undilated kernels with at most
-3 columns.
+For dilated kernels, PyTorch's own input gradient is many times slower than the one here, and attacks compute only input
+gradients. At stride 1, this module computes the input gradient as a forward convolution with the kernel rotated by 180 degrees.
+PyTorch's weight gradients are slow for 5x5 and for dilated kernels, so this module assembles them from gradients of undilated
+kernels with at most 3 columns.
 """
 
 from __future__ import annotations

@@ -326,7 +326,7 @@ class Maps:
 
 
 def folded(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Return (scale, shift), [C] each, the affine map that BatchNorm in evaluation mode applies to each channel."""
+    """Return the (scale, shift), [C] each, that BatchNorm in evaluation mode applies to each channel."""
     assert norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
     return scale, norm.bias - norm.running_mean * scale

@@ -102,8 +102,8 @@ class Network(nn.Module):
         drop_path: probability 0 <= p < 1 of dropping an operation's output for an image. It is active only in training mode.
         drop_path_generator: source of drop path's random numbers, on the images' device; None for torch's global generator.
         genotype, channels, layers, classes, image_shape: the constructor's arguments of the same names.
-        channels_last: memory format of maps, on images for which `derived.fits_rows` is false. True to use channels_last always,
-            False to use it only if it is faster, which it is on a CPU with many channels.
+        channels_last: True to use the channels_last memory format for all images for which `derived.fits_rows` is false. False to
+            use it for them only if it is faster, which it is on a CPU with many channels.
     """
 
     mean: Tensor
@@ -243,7 +243,7 @@ def _names_sentence(missing: Sequence[str], unexpected: Sequence[str]) -> str:
 
 
 def per_channel(name: str, values: Sequence[float] | None, default: float, channels: int) -> Tensor:
-    """Return a mean or std per image channel as a float32 tensor [channels].
+    """Return the mean or std of each image channel as a float32 tensor [channels].
 
     Args:
         name: "mean" or "std", for messages and for the check that a std is positive.

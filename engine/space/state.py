@@ -1,9 +1,9 @@
 """The computation of the supernet's cells state by state, and the back ends that do it.
 
 A state is an input or a node of a cell, and the unit of work is one state with all edges that leave it. ReLU, both pools and
-their BatchNorm are computed once per state, and the convolutions of all its edges are merged. All back ends compute the same
-function of the same packed tensors, up to rounding. For a given cell, `choose` returns the one that was fastest in
-measurements.
+their BatchNorm are computed once per state, and some back ends also merge the convolutions of all its edges. All back ends
+compute the same function of the same packed tensors, up to rounding. For a given cell, `choose` returns the one that was fastest
+in measurements.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class Supernet:
             kinds.
         width_ratio: widths of the network's three thirds, such as "1:2:4"; empty for the published ratio.
         primitives: names of the columns of the alphas: the seven of `genotype.PRIMITIVES` in any order, with or without "none".
-        backend: name of the back end for all cells; None for the fastest one of each cell.
+        backend: name of the back end for all cells; None for the fastest one for each cell.
         mean: mean of each image channel for pixels in 0..1, which the network subtracts; None for 0.
         std: standard deviation of each image channel, by which the network divides; None for 1.
         partial: K. The operations act on 1 / K of the channels and the others bypass them (`engine.space.partial`). The number of
@@ -264,7 +264,11 @@ class Supernet:
     def _backend(self, i: int, x: Tensor, normalisation: Normalisation, twice: bool) -> Backend:
         """Return the back end of cell i, or one written in PyTorch if the cell's own does not support the pass.
 
-        The pass is on images like x. With `twice`, its gradients will be differentiated again.
+        Args:
+            i: index of the cell.
+            x: tensor with the device and dtype of the pass.
+            normalisation: statistics that the pass uses and updates.
+            twice: True if the gradients of the pass will be differentiated again.
         """
         backend = self._backends[i] if self._backends else BACKENDS[choose(self.cells[i], x.device.type)]
         if backend.serves(self.cells[i], x, normalisation) and (backend.twice or not twice):
@@ -308,7 +312,7 @@ class Supernet:
     def image_unit(self, x: Tensor) -> Tensor:
         """Return the difference in pixel values that normalisation scales to 1, for each image channel.
 
-        This is the standard deviation of the channel. The shape is [C, 1, 1], or () without normalisation, when the value is 1.
+        This is the standard deviation of the channel. The shape is [C, 1, 1]. Without normalisation, the result is a scalar 1.
         """
         return x.new_ones(()) if self._channels is None else self._on(x)[1]
 
@@ -340,11 +344,11 @@ class Supernet:
         return dict(zip(self.kinds, rows.index_select(1, by_state).unbind(), strict=True))
 
     def _order(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return two permutations, for the rows and for the columns of the alphas. Both are cached per device.
+        """Return the orders in which `_rows` takes the rows and the columns of the alphas. Both are cached per device.
 
         Returns:
             edges: indices of the 14 edges, ordered by the state that each edge leaves.
-            columns: index of the column of the alphas for each of the `PRIMITIVES`, in their order.
+            columns: indices of the columns of the alphas, in the order of `PRIMITIVES`.
         """
         if device not in self._orders:
             edges = [e for state in range(1 + NODES) for e in edges_from(state)]

@@ -57,7 +57,7 @@ def library(dtype: str) -> ctypes.CDLL:
 
 @cache
 def unavailable(dtype: str = "float32") -> str | None:
-    """Return a sentence saying why the kernels cannot be used on this machine, or None if they can."""
+    """Return a sentence saying why the kernels cannot be used on this machine, or None if they can be used."""
     try:
         library(dtype)
     except BuildError as error:
@@ -114,7 +114,7 @@ def compiler_version(command: tuple[str, ...]) -> str:
 
 
 def instructions() -> str:
-    """Return a text that identifies the processor's features, on which the code compiled with `-march=native` depends.
+    """Return text that identifies the processor's features, on which code compiled with `-march=native` depends.
 
     The text is part of the fingerprint because machines that share a home folder, and thus the cache, may have different
     processors.
