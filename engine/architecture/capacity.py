@@ -27,7 +27,7 @@ def differ(sizes: Sequence[float]) -> bool:
 
 def nearest_channels(genotype: Genotype, target: Cost, match: str, *, layers: int, classes: int,
                      image_shape: Sequence[int], placement: str = "", width_ratio: str = "") -> tuple[int, int]:
-    """Return the number of channels at which a network's size is closest to a target, and the network's size at that number.
+    """Find the number of channels at which a network's size is closest to a target.
 
     The size is the number of parameters or of MACs. Distances are relative to the larger of the two sizes.
 
@@ -36,6 +36,9 @@ def nearest_channels(genotype: Genotype, target: Cost, match: str, *, layers: in
         target: the cost to match.
         match: "params" or "macs".
         layers, classes, image_shape, placement, width_ratio: see `engine.architecture.cost.breakdown`.
+
+    Returns:
+        (channels, size): the number of channels, and the network's size at that number.
 
     Raises:
         ConfigError: no network can have these sizes.
@@ -55,5 +58,5 @@ def nearest_channels(genotype: Genotype, target: Cost, match: str, *, layers: in
 
 
 def apart(*sizes: float) -> float:
-    """Return the difference between the smallest and the largest size as a share of the largest."""
+    """Return the difference between the smallest and the largest size as a fraction of the largest."""
     return (max(sizes) - min(sizes)) / max(sizes)

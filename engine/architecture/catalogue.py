@@ -22,9 +22,9 @@ class CatalogEntry:
 
     Attributes:
         name: name in the catalogue, for example "DARTS_V2".
-        genotype: the architecture; None if it does not have two edges per node (then see `codes`).
-        source: repository at commit, file, and name in the file.
-        note: one sentence for the reader; may be empty.
+        genotype: the architecture; None if it does not have two edges per node, and so is given by `codes` instead.
+        source: place of publication, as "repository@commit file" and, if it differs, the name in the file.
+        note: one sentence of explanation, shown to the user; may be empty.
         codes: for RobNet only: 14 two-bit codes per cell, one per edge in DARTS order. A single cell is used at all positions.
     """
 
@@ -39,7 +39,7 @@ CATALOG: Registry[CatalogEntry] = Registry("catalogue genotype")
 
 
 def find_genotype(text: str) -> Genotype:
-    """Return the genotype of a catalogue name or of a JSON text.
+    """Return the genotype that is given by its catalogue name or as JSON.
 
     Example:
         find_genotype("ARNAS").hash
@@ -59,7 +59,7 @@ def find_genotype(text: str) -> Genotype:
 
 
 def genotype_title(text: str) -> str:
-    """Return the title of a genotype's network: the catalogue name, or for a JSON text "genotype" and the hash.
+    """Return the title of a genotype's network: the catalogue name, or "genotype" and the hash if `text` is JSON.
 
     Raises:
         ConfigError: the name is not in the catalogue.

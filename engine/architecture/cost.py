@@ -77,8 +77,9 @@ def breakdown(genotype: Genotype, *, channels: int, layers: int, classes: int, i
         classes: number of classes.
         image_shape: (channels, height, width) of an image.
         auxiliary: True to count the auxiliary head, which only training uses.
-        placement, width_ratio: position rule and widths of the cells, as in `placement.positions`; empty for the values published
-            for the genotype's cell kinds.
+        placement: name of the position rule, which gives the cell kind at each position; empty for the rule published for the
+            genotype's cell kinds.
+        width_ratio: widths of the network's three thirds, such as "1:2:4"; empty for the published ratio.
 
     Raises:
         ConfigError: no network can have these sizes, or the placement is for other cell kinds.

@@ -2,7 +2,7 @@
 
 The search space is that of DARTS (Liu, Simonyan and Yang 2018, arXiv 1806.09055): a cell has two inputs (states 0 and 1)
 and intermediate nodes (states 2, 3, ...), each fed by two edges. ARNAS has three cell kinds, the DARTS family two. A
-genotype is read from and written to JSON and is never source code. RobNet's format, which keeps all edges, is not supported.
+genotype is stored as JSON, never as source code to execute. RobNet's format, which keeps all edges, is not supported.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def derive(weights: Sequence[Sequence[float]], primitives: Sequence[str] = PRIMI
         equally strong operations is chosen. All nodes are concatenated.
 
     Raises:
-        GenotypeError: no number of nodes has this many rows, a row has the wrong length, or a weight is not finite.
+        GenotypeError: the number of rows fits no number of nodes, a row has the wrong length, or a weight is not finite.
     """
     rows = [[float(w) for w in row] for row in weights]
     nodes = _nodes_of(len(rows))
@@ -187,7 +187,7 @@ def derive_genotype(weights: Mapping[str, Sequence[Sequence[float]]], primitives
     """Discretise every cell kind with `derive`.
 
     Args:
-        weights: softmaxed rows [14][7] of each cell kind.
+        weights: {cell kind: its softmaxed weights [14][7]}, with one row per edge and one column per primitive.
         primitives: names of the columns.
 
     Raises:

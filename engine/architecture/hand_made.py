@@ -51,7 +51,7 @@ class ResidualShape:
 
     Attributes:
         name: name in settings and files, for example "wide-resnet-28-10".
-        title: name in print, for example "WRN-28-10".
+        title: display name, for example "WRN-28-10".
         source: paper and arXiv number.
         stem: number of channels of the stem.
         widths: number of channels of each stage. Every stage except the first halves height and width.
@@ -146,7 +146,7 @@ class HandMadeNetwork(NamedNetwork):
 
 
 def residual_shape(name: str) -> ResidualShape | None:
-    """Return the shape of the residual network with this name, or None if no residual network can have it.
+    """Return the shape of the residual network with this name, or None if the name has another form.
 
     Names are the keys of `RESNETS` and "wide-resnet-N-K", which means WRN-N-K: N layers, widened K times.
 

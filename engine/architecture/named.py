@@ -35,7 +35,7 @@ class NamedNetwork(ABC):
     @classmethod
     @abstractmethod
     def recognises(cls, text: str) -> bool:
-        """Return True if a text looks like a name of this kind of network, even if no network has that name."""
+        """Return True if a text has the form of a name of this kind of network, even if no network has that name."""
 
     @classmethod
     @abstractmethod
@@ -54,7 +54,7 @@ class NamedNetwork(ABC):
     @property
     @abstractmethod
     def title(self) -> str:
-        """Name in print, for example "WRN-28-10"."""
+        """Display name, for example "WRN-28-10"."""
 
     @property
     @abstractmethod
@@ -64,7 +64,7 @@ class NamedNetwork(ABC):
     @property
     @abstractmethod
     def description(self) -> str:
-        """One sentence on how the network is built."""
+        """Sentence that describes how the network is built."""
 
     @abstractmethod
     def cost(self, *, auxiliary: bool = False) -> Cost:

@@ -1,8 +1,8 @@
 """Networks as values: a network built from a genotype, or a network chosen by name. Imports no torch.
 
 Both are frozen dataclasses with `title`, `classes`, `image_shape`, `cost()`, `build()` and `to_dict()`, so that results, capacity
-matching and export can mostly treat them alike. To add a kind of network that is chosen by name, subclass `NamedNetwork` in a new
-file and list the class in `NAMED_KINDS`. Results, run log, settings and pages then know the new kind.
+matching and export can treat them alike in most places. To add a kind of network that is chosen by name, subclass `NamedNetwork`
+in a new file and list the class in `NAMED_KINDS`. Results, run log, settings and pages then support the new kind.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ class DerivedNetwork:
         layers: number of cells, at least 3.
         classes: number of classes.
         image_shape: (channels, height, width) of an image.
-        placement, width_ratio: position rule and widths of the cells, as in `engine.architecture.placement.positions`; "" for the
-            values published for the genotype's cell kinds.
+        placement: name of the position rule, which gives the cell kind at each position; "" for the rule published for the
+            genotype's cell kinds.
+        width_ratio: widths of the network's three thirds, such as "1:2:4"; "" for the published ratio.
         auxiliary: True if the network has the auxiliary head, which only training uses.
         name: display name of the genotype, for example "ARNAS"; "" if it has none.
     """
@@ -51,7 +52,7 @@ class DerivedNetwork:
 
     @property
     def title(self) -> str:
-        """The name of the genotype, or "genotype" and its hash if it has no name."""
+        """The name of the genotype, or "genotype" followed by its hash if it has no name."""
         return self.name or f"genotype {self.genotype.hash}"
 
     @property
@@ -95,7 +96,7 @@ FORMS = "; ".join(kind.FORMS for kind in NAMED_KINDS)
 
 
 def is_named(text: str) -> bool:
-    """Return True if a text looks like the name of a network, even if no network has that name."""
+    """Return True if a text has the form of a network's name, even if no network has that name."""
     return any(kind.recognises(text) for kind in NAMED_KINDS)
 
 

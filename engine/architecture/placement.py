@@ -1,9 +1,11 @@
-"""The placement of cell kinds in a network, and the widths of its cells. Costs, supernet and derived network share them.
+"""The placement of cell kinds (which kind is used where in a network), and the widths of the cells.
 
-The two reductions divide a network into three thirds, and each reduction belongs to the third that it begins. A position rule
-decides which cell kinds each third has. A width ratio gives the width of each third's nodes in units of the network's C. Two
-combinations are published. ARNAS (Ou, Feng and Sun 2024; released code) has accurate cells before the second reduction and robust
-cells after it, with widths 1:2:2. DARTS (Liu, Simonyan and Yang 2018) has only normal cells, with widths 1:2:4. Imports no torch.
+The costs, the supernet and the derived networks all use this module. The two reduction cells divide a network into three thirds.
+Each reduction belongs to the third that it begins. A position rule determines which cell kinds each third has. A width ratio
+gives the width of the nodes in each third, in units of the network's C. Imports no torch.
+
+Two combinations are published. ARNAS (Ou, Feng and Sun 2024; released code) has accurate cells before the second reduction and
+robust cells after it, with widths 1:2:2. DARTS (Liu, Simonyan and Yang 2018) has only normal cells, with widths 1:2:4.
 """
 
 from __future__ import annotations
@@ -27,16 +29,16 @@ REDUCE = "reduce"
 
 @dataclass(frozen=True)
 class PositionRule:
-    """A rule that decides which cell kind each layer of a network has.
+    """A rule that determines the cell kind at each position in a network.
 
     Attributes:
         name: name in settings and files.
-        title: name in print. With a lower-case first letter, it is part of a run's name if the run deviates from its method's
-            rule.
-        text: one sentence on the rule and its purpose.
+        title: display name. If a run does not use its method's rule, this title is part of the run's name, with its first
+            letter in lower case.
+        text: one sentence describing the rule and its purpose.
         kinds: cell kinds of the genotype, in the order of the flat alphas of a search.
-        thirds: kinds near the input, in the middle and near the output. If a third has several kinds, they alternate. The
-            alternation counts all cells of the network except reductions.
+        thirds: kinds in the third near the input, in the middle third, and in the third near the output. If a third has several
+            kinds, they alternate. The alternation counts all cells from the network's input, but not reductions.
         width_ratio: the ratio published with these kinds.
     """
 
@@ -122,7 +124,7 @@ def rule_of(kinds: Sequence[str], placement: str = "") -> PositionRule:
 
 
 class Arrangement(TypedDict):
-    """The settings that decide the kinds and widths of a network's cells.
+    """The settings that determine the kinds and widths of a network's cells.
 
     Attributes:
         placement: name of the position rule.
@@ -134,7 +136,7 @@ class Arrangement(TypedDict):
 
 
 def resolved(kinds: Sequence[str], placement: str = "", width_ratio: str = "") -> Arrangement:
-    """Return position rule and width ratio, with the values published for the cell kinds in place of empty texts.
+    """Return the two settings, each replaced by the value published for the cell kinds if it is empty.
 
     Raises:
         ConfigError: the kinds are unknown, the rule is unknown or for other kinds, or the width ratio is invalid.
@@ -231,7 +233,7 @@ def check_size(channels: int, classes: int, image_shape: Sequence[int], width_ra
 
 
 def needs_even_channels(width_ratio: str) -> bool:
-    """Return True if a width ratio allows only even C, because a reduction is an odd multiple of C wide.
+    """Return True if a width ratio allows only even C, because the width of a reduction is an odd multiple of C.
 
     The published ratios 1:2:2 and 1:2:4 allow every C.
 

@@ -1,6 +1,6 @@
 """Cell transplants, which replace cells of a genotype by its other cells or by cells of another genotype. Imports no torch.
 
-A transplant is written as a text, on the command line and in forms alike. For example, "accurate:robust" replaces the robust cell
+A transplant is written as text, both on the command line and in forms. For example, "accurate:robust" replaces the robust cell
 by a copy of the accurate one, "accurate:robust, robust:accurate" swaps the two, and "ADVRUSH.normal:robust" takes the new cell
 from another genotype. A genotype's JSON cannot record the origin of its cells, so a run keeps this text among its settings.
 """
@@ -33,7 +33,7 @@ class Graft:
     cell: Cell | None = None
 
     def __str__(self) -> str:
-        """Return the replacement as a text for a run's name, for example "accurate as robust"."""
+        """Return the replacement as text for a run's name, for example "accurate as robust"."""
         return f"{self.source} as {self.target}"
 
 
@@ -42,7 +42,7 @@ def read_graft(text: str, find: Callable[[str], Genotype] = find_genotype) -> Gr
 
     Args:
         text: for example "accurate:robust".
-        find: function that returns the genotype for GENOTYPE. By default, GENOTYPE is a catalogue name or JSON.
+        find: function that returns the genotype to which GENOTYPE refers. By default, GENOTYPE is a catalogue name or JSON.
 
     Raises:
         ConfigError: the text has another form, a cell kind or catalogue name is unknown, or a cell would replace itself.
@@ -96,7 +96,7 @@ def check_targets(grafts: Sequence[Graft]) -> None:
 
 
 def transplant(genotype: Genotype, grafts: Sequence[Graft]) -> Genotype:
-    """Return the genotype with cells replaced. New cells come from the original genotype, so that two cells can be swapped.
+    """Return the genotype with cells replaced. All cells are taken from the original genotype, so two cells can be swapped.
 
     Example:
         transplant(find_genotype("ARNAS"), read_grafts("accurate:robust, robust:accurate"))

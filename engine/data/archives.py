@@ -2,7 +2,7 @@
 
 Nothing is unpacked to disk. File names are relative to the single top folder of the archive. Tar archives are read from beginning
 to end, because random access to a compressed archive is too slow. Files of more than `LARGEST_MEMBER` bytes in an archive are
-refused, because no supported dataset has such a large file.
+rejected, because no supported dataset has such a large file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ LARGEST_MEMBER = 2**29  # bytes
 def locate(source: Source, folder: Path) -> Path | None:
     """Find an official file of a dataset in `folder`. Return its path, or None if it is not there.
 
-    The result can also be the folder to which the file, an archive, was unpacked: a folder inside `folder`, or `folder` itself.
+    If the file is an archive, the result can also be the folder to which it was unpacked. This is a folder inside `folder`, or
+    `folder` itself.
     """
     if (folder / source.file).is_file():
         return folder / source.file
@@ -33,7 +34,7 @@ def locate(source: Source, folder: Path) -> Path | None:
 
 
 def read_files(place: Path, names: Iterable[str]) -> dict[str, bytes]:
-    """Read some files from a folder or a .tar.gz archive, and return the content of each by name.
+    """Read some files from a folder or a .tar.gz archive, and return {name: content}.
 
     Args:
         place: the folder or the archive.

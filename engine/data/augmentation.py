@@ -1,4 +1,4 @@
-"""Random generators for single purposes, and augmentation of whole batches on the device where they are.
+"""Random generators for single purposes, and augmentation of whole batches on their device.
 
 Runs do not store the state of random generators. Instead, each use of random numbers derives a new generator from the run's seed
 and a key that names the purpose. Therefore a resumed run draws the same numbers as an uninterrupted run.
@@ -38,10 +38,11 @@ def augment(x: Tensor, generator: torch.Generator, crop_padding: int = 0, flip: 
         generator: source of all random numbers.
         crop_padding: width in pixels of a black border that is added before a random crop back to H x W; 0 for no crop.
         flip: True to swap left and right with probability 1/2.
-        cutout: side in pixels of a square that is blanked, with its centre anywhere in the image and clipped at the image's edges
-            (DeVries and Taylor 2017); 0 for no cutout.
+        cutout: side in pixels of a square that is blanked (DeVries and Taylor 2017); 0 for no cutout. The square's centre is
+            anywhere in the image, and the square is clipped at the image's edges.
         blank: colour of the blanked square, [C]; None for black. The published code sets the square to zero after normalisation.
-            For a network that subtracts the channel means, this is equivalent to setting it to the mean colour before.
+            For a network that subtracts the channel means, this is equivalent to setting the square to the mean colour before
+            normalisation.
 
     Returns:
         Augmented images [B, C, H, W], pixels in 0..1.

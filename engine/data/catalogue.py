@@ -1,8 +1,8 @@
 """The registry of all datasets.
 
-`DATASETS` contains the built-in datasets. It also contains the user's image folders that have been prepared in the data folder;
-it looks these up on demand. To add a built-in dataset, define a `Dataset` in a file of this package and add it to the list below.
-This module imports neither torch nor numpy.
+`DATASETS` contains the built-in datasets. It also contains the user's image folders that have been prepared in the data folder,
+which are looked up on each access. To add a built-in dataset, define a `Dataset` in a file of this package and add it to the
+list below. This module imports neither torch nor numpy.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def image_sources() -> list[str]:
 
 
 def image_source(name: str) -> Dataset:
-    """Return the dataset with this name, which may have classes or not.
+    """Return the dataset with this name. It need not have classes.
 
     Raises:
         ConfigError: there is no such dataset.

@@ -1,4 +1,4 @@
-"""Descriptions of datasets, which contain what is known about a dataset without opening its files.
+"""Descriptions of datasets, with the facts that are known about a dataset without opening its files.
 
 This module imports neither torch nor numpy.
 """
@@ -77,15 +77,15 @@ class Dataset:
         image_shape: (channels, height, width) of the images.
         images: number of images in all four splits together.
         epsilon: default L-infinity radius of attacks, for pixels in 0..1.
-        step_size: default step size of attacks with several steps, for pixels in 0..1 and all kinds of run. None to use the
+        step_size: default step size of attacks with several steps in all kinds of run, for pixels in 0..1. None to use the
             published step size of each kind of run, which suits the published epsilon.
-        split_fractions: fraction of the images in each of the four `SPLITS`. If the dataset has an official test set, the
-            fractions are those of the other images in the first three splits. They sum to 1.
+        split_fractions: fraction of the images in each of the four `SPLITS`. If the dataset has an official test set, there
+            are only three fractions: those of the other images in the first three splits. The fractions sum to 1.
         load: function that returns (images, labels int64 [N]) as numpy arrays, always in the same order. The images are either
             float32 [N, C, H, W] in 0..1, or uint8 [N, C, H, W], which is divided by 255 whenever a batch is used.
-        test_images: number of images in the official test set, which is the test split and comes after all other images; None if
-            the dataset has no official test set.
-        defaults: values of further settings (crop padding, flip, ...) for this dataset, by name of the setting.
+        test_images: number of images in the official test set; None if there is none. The official test set comes after all other
+            images and becomes the test split.
+        defaults: values of further settings (crop padding, flip, ...) for this dataset, keyed by the setting's name.
         retraining: values of settings for this dataset that apply only to retrainings.
         quick: values of settings for this dataset that apply only to the preset `quick`. Datasets with larger images than those
             of digits need smaller values.

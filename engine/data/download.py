@@ -25,7 +25,7 @@ MOST_RESUMES = 20
 
 
 def download(source: Source, folder: Path, progress: Progress = lambda what, done, total: None) -> Path:
-    """Download an official file to `folder`, unless it is already there, check its checksum, and return its path.
+    """Download an official file to `folder` unless it is already there, verify its checksum, and return its path.
 
     Args:
         source: description of the file.
@@ -105,7 +105,7 @@ def _fetch(source: Source, part: Path, progress: Progress) -> None:
 
 
 def _one_connection(source: Source, part: Path, have: int, progress: Progress) -> bool:
-    """Request the bytes of a file from byte `have` on, write them to `part`, and return True when the file is complete.
+    """Request the bytes of a file from position `have` on, write them to `part`, and return True when the file is complete.
 
     Raises:
         URLError: the server cannot be reached, or sends a different part of the file than requested.

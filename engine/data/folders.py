@@ -114,7 +114,7 @@ def prepared_names() -> list[str]:
 
 
 def prepared_folder(name: object) -> Dataset | None:
-    """Return the dataset made from the image folder of this name, or None if there is no such prepared image folder."""
+    """Return the dataset made from the image folder of this name, or None if there is none or it is not prepared."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
         return None
     record = prepared.record_of(name)

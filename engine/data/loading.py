@@ -1,4 +1,4 @@
-"""Loading of splits, and division of their images into batches.
+"""Loading of splits (the four disjoint parts of a dataset), and division of their images into batches.
 
 Images are kept as bytes, on the device if they fit, and are converted to float32 batch by batch.
 """
@@ -27,9 +27,9 @@ AT_ONCE = 4096  # number of images in a block when statistics are measured
 class Images:
     """A set of images that can be indexed like a float32 tensor [N, C, H, W] in 0..1 on `device`.
 
-    Images given as bytes take a quarter of the memory of float32, because they are converted only when a batch is indexed. Images
-    are kept on the device if they fit. If not, they are kept in host memory. Batches for a GPU are then gathered in pinned memory
-    and copied while the GPU computes.
+    Images given as uint8 take a quarter of the memory of float32, because they are converted only when a batch is indexed. Images
+    are kept on the device if they fit, and otherwise in host memory. From host memory, batches for a GPU are gathered in pinned
+    memory and copied while the GPU computes.
 
     Example:
         images[torch.tensor([3, 1])]  # float32 [2, C, H, W] on the device
@@ -41,8 +41,8 @@ class Images:
         Args:
             content: images [N, C, H, W], uint8 in 0..255 or float32 in 0..1.
             device: device on which the batches are returned.
-            resident: True to keep all images on the device, False to keep them in host memory, None to choose by whether they
-                fit.
+            resident: True to keep all images on the device, False to keep them in host memory, None to keep them on the device
+                if they fit.
         """
         self.device = torch.device(device)
         self.resident = fits(content.nbytes, self.device) if resident is None else resident
@@ -104,7 +104,8 @@ def load_split(dataset: Dataset | str, splits: Splits, name: str | tuple[str, ..
         device: device on which labels and image batches are returned.
 
     Returns:
-        The images, which can be indexed like a float32 tensor [N, C, H, W] in 0..1, and the labels, int64 [N].
+        images: the images, which can be indexed like a float32 tensor [N, C, H, W] in 0..1.
+        labels: the labels, int64 [N].
 
     Raises:
         ConfigError: there is no split of this name, or the content of the dataset does not match its description.
@@ -117,7 +118,7 @@ def load_split(dataset: Dataset | str, splits: Splits, name: str | tuple[str, ..
 
 
 def batches(images: int, batch_size: int, generator: torch.Generator, limit: int | None = None) -> Iterator[Tensor]:
-    """Yield the batches of one pass over some images, in random order, as positions of images.
+    """Yield batches of image positions for one pass over the images, in random order.
 
     Args:
         images: number of images.
@@ -167,7 +168,8 @@ def checked(dataset: Dataset) -> tuple[Any, Any]:
     """Load a dataset and check its arrays against its description.
 
     Returns:
-        The images, float32 or uint8 [N, C, H, W], and the labels, int64 [N].
+        images: the images, float32 or uint8 [N, C, H, W].
+        labels: the labels, int64 [N].
 
     Raises:
         ConfigError: the shapes, dtypes, pixel values or labels do not match the description.

@@ -89,10 +89,10 @@ class OutOfDistributionImages:
 
 
 def restated(x: Tensor, theirs: ChannelStatistics, ours: ChannelStatistics) -> Tensor:
-    """Rescale images so that normalisation with `ours` then has the result of normalising the original with `theirs`.
+    """Rescale images so that normalising the result with `ours` equals normalising the original images with `theirs`.
 
-    This lets a network that normalises its input with the statistics of its own dataset receive images of a second dataset as if
-    they were normalised with the statistics of that dataset.
+    A network normalises its input with the statistics of its own dataset. After this rescaling, the network computes with images
+    of a second dataset as if they had been normalised with the statistics of the second dataset.
 
     Args:
         x: images [B, C, H, W] of the second dataset, pixels in 0..1.

@@ -140,7 +140,7 @@ def write(name: str, blocks: Iterable[Block], facts: Mapping[str, Any], *,
 
 def _write_images(file: IO[bytes], name: str, blocks: Iterable[Block], facts: Mapping[str, Any],
                   progress: Progress) -> tuple[Any, Any]:
-    """Write the images of all blocks to a file as one array. Return the labels, int64 [N], and a hash object fed with all images.
+    """Write the images of all blocks to a file as one array, and return (labels int64 [N], hash object of the images).
 
     The function does not write through a memory map, because that would kill the process if the disk is full.
     """
@@ -189,5 +189,5 @@ def _npy(array: Any) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """Return the value that remains after writing a value as JSON and reading it back. A tuple becomes a list."""
+    """Return a tuple as a list, as it would be read back from JSON, and any other value unchanged."""
     return list(value) if isinstance(value, tuple) else value

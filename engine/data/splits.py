@@ -1,10 +1,10 @@
-"""The division of a dataset into four disjoint splits, and the number of batches in a split.
+"""The division of a dataset into four disjoint splits (weights, alphas, select, test), and the number of batches in a split.
 
 The images of each class are shuffled and divided among the splits in fixed proportions, so the splits depend only on the labels
 and a seed. If the dataset has an official test set, this is the test split, and none of its images is in another split.
 
-Differs: the released search codes have no select split, and divide the training images into halves in file order (available as
-the setting `halves` of searches).
+Differs: the released search codes have no select split. They divide the training images into halves in file order, which is
+available as the setting `halves` of searches.
 
 The module does not import torch, and imports numpy only inside functions that use arrays. Pages and the command line can
 therefore call the other functions cheaply.
@@ -82,12 +82,12 @@ def make_splits(labels: np.ndarray, fractions: Sequence[float], seed: int, image
 
     Args:
         labels: class of every image, [N].
-        fractions: fraction of the images in each of the four `SPLITS`. With `test_images`, the fractions of the other images in
-            the first three splits. They sum to 1.
+        fractions: fraction of the images in each of the four `SPLITS`. With `test_images`, only three fractions:
+            those of the other images in the first three splits. The fractions sum to 1.
         seed: seed of all random numbers.
-        images: number of images to keep in each split, with the classes in proportion; None to keep all.
-        test_images: number of images in the official test set, which is at the end of the dataset and becomes the test split;
-            None if there is no official test set.
+        images: largest number of images to keep in each split, with the classes in proportion; None to keep all.
+        test_images: number of images in the official test set; None if there is none. The official test set is at the end of the
+            dataset and becomes the test split.
     """
     import numpy as np
 
@@ -117,17 +117,17 @@ def splits_of(dataset: Dataset | str, seed: int, images: int | None = None) -> S
     Args:
         dataset: description of the dataset, or its name in the registry.
         seed: seed of all random numbers.
-        images: number of images to keep in each split; None to keep all.
+        images: largest number of images to keep in each split; None to keep all.
     """
     dataset = DATASETS[dataset] if isinstance(dataset, str) else dataset
     return make_splits(dataset.load()[1], dataset.split_fractions, seed, images, dataset.test_images)
 
 
 def halved_in_file_order(splits: Splits) -> Splits:
-    """Return the splits with the images of weights and alphas divided in the order of the dataset instead of at random.
+    """Redivide the images of the weights and alphas splits in the order of the dataset instead of at random.
 
-    The weights split gets the first images and the alphas split the others, as in the released codes. The sizes of the splits,
-    the select and test splits and the hash stay the same.
+    The weights split gets the first images and the alphas split the others, as in the released codes. The sizes of both splits
+    stay the same, as do the select split, the test split and the hash.
     """
     import numpy as np
 

@@ -26,7 +26,7 @@ def read(places: Sequence[Path]) -> Iterator[Block]:
         places: paths of train_32x32.mat and test_32x32.mat, in this order.
 
     Raises:
-        DataError: a file cannot be read, or contains other arrays than expected.
+        DataError: a file cannot be read, or does not contain the expected arrays.
     """
     for place, test in zip(places, (False, True), strict=True):
         images, labels = _arrays(place)

@@ -33,7 +33,7 @@ def import_curves(runs: Path, path: Path, origin: Origin, *, title: str | None =
     Args:
         runs: folder of all runs.
         path: either of the two files. The other one must be in the same folder.
-        origin: record of the file at `path`, by `engine.exchange.imported.origin_of`.
+        origin: record of the file at `path`, made by `engine.exchange.imported.origin_of`.
         title: title of the run; None to name the run after the file.
         dataset: registry name of the dataset on which the search ran; None if unknown.
 
@@ -73,7 +73,7 @@ def genotype_at(weights: dict[str, np.ndarray], epoch: int) -> Genotype:
     """Derive a genotype from the softmax weights of one epoch.
 
     Args:
-        weights: for each cell kind, the softmax weights [epochs, 14 edges, 8 operations].
+        weights: softmax weights [epochs, 14 edges, 8 operations], keyed by cell kind.
         epoch: number of the epoch, from 0.
     """
     return derive_genotype({kind: of_kind[epoch].tolist() for kind, of_kind in weights.items()}, COLUMNS)

@@ -18,5 +18,5 @@ CURVES: Mapping[str, str] = {"normal": "alphas_normal.npy", "reduce": "alphas_re
 
 
 def form_of(name: str) -> str | None:
-    """Return the form of import that the ending of a file's name indicates, or None if the ending is unknown."""
+    """Return the form that the ending of a file's name indicates (one of `FORMS`), or None if the ending is unknown."""
     return ENDINGS.get(Path(name).suffix.lower())

@@ -1,6 +1,6 @@
 """Import of files written by public code as finished runs.
 
-The run log, the pages, retraining and attack treat an imported run like any other run. It contains only what its file says. Its
+The run log, pages, retrainings and attacks treat an imported run like any other run. It contains only what its file says. Its
 configuration holds the few settings that are known, and it has no losses and no accuracies. It records the file's name and hash.
 If an import fails, no run folder is left behind.
 """
@@ -77,12 +77,12 @@ def origin_of(path: Path, form: str, command: str) -> Origin:
 
 def import_genotype(runs: Path, path: Path, origin: Origin, *, name: str | None = None, title: str | None = None,
                     dataset: str | None = None) -> str:
-    """Import a genotype as a finished search without epochs, and return the run's id. A retraining can follow the run.
+    """Import a genotype as a finished search without epochs, and return the run's id. Its genotype can then be retrained.
 
     Args:
         runs: folder of all runs.
         path: file with the genotype, as JSON or as Python with `NAME = Genotype(...)`.
-        origin: record of the file at `path`, by `origin_of`.
+        origin: record of the file at `path`, made by `origin_of`.
         name: name of the genotype to import. Required if the file contains several genotypes.
         title: title of the run; None to use the genotype's name in the file, or the genotype's hash if it has no name.
         dataset: registry name of the dataset on which the genotype was found; None if unknown.
@@ -104,7 +104,7 @@ def import_log(runs: Path, path: Path, origin: Origin, *, title: str | None = No
     Args:
         runs: folder of all runs.
         path: the log.
-        origin: record of the file at `path`, by `origin_of`.
+        origin: record of the file at `path`, made by `origin_of`.
         title: title of the run; None to name the run after the file.
         dataset: registry name of the dataset on which the search ran; None if unknown.
 
@@ -148,7 +148,7 @@ def check_dataset(dataset: str | None) -> dict[str, Any]:
 
 
 def write_result(folder: RunFolder, genotype: Genotype) -> None:
-    """Write a genotype to results/genotype.json in a run's folder, from where a retraining reads it."""
+    """Write a genotype to results/genotype.json in a run's folder, where a retraining reads it."""
     folder.results.mkdir()
     atomic_write_json(folder.results / "genotype.json", genotype.to_dict())
 

@@ -49,11 +49,11 @@ class Reading:
 
 @dataclass(frozen=True)
 class _Entry:
-    """A genotype in a file that has not been read yet.
+    """A genotype that was found in a file but has not been parsed yet.
 
     Attributes:
-        read: function that reads the genotype.
-        names: names of the genotype in the file. The name under which it is defined comes first, aliases follow.
+        read: function that parses the genotype and returns it.
+        names: names of the genotype in the file. The name under which it is defined comes first, followed by its aliases.
     """
 
     read: Callable[[], Reading]
@@ -85,14 +85,18 @@ def unreadable(path: Path, problem: OSError) -> ConfigError:
 
 
 def genotype_in(text: str, name: str | None = None) -> tuple[str | None, Reading]:
-    """Read one genotype from the content of a file, and return the genotype's name in the file together with the genotype.
+    """Read one genotype from the content of a file.
 
     The file can be one genotype as JSON, a JSON object that maps names to genotypes, or Python with `NAME = Genotype(...)`. In
-    Python, a line such as `DARTS = DARTS_V2` gives a genotype another name. The name returned is None if the genotype has none.
+    Python, a line such as `DARTS = DARTS_V2` gives a genotype another name.
 
     Args:
         text: content of the file.
         name: name of the genotype to read. Required if the file contains several genotypes.
+
+    Returns:
+        name: the argument `name`; if it is None, the genotype's name in the file, or None if it has none.
+        reading: the genotype, with facts about how it was read.
 
     Raises:
         GenotypeError: the file contains no genotype, or several and `name` is None; or the genotype is not valid, or `name` is an

@@ -1,4 +1,4 @@
-"""Finding the network to export: from a published genotype, a genotype given as JSON, a search result or a retraining."""
+"""Finding the network to export, from a published genotype, a genotype given as JSON, a search result or a retraining."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ class Source:
     """A network to export, together with the run that contains its weights.
 
     Attributes:
-        title: text that identifies the network: a catalogue name, "genotype <hash>", name of a hand-made network, or run id.
+        title: text that identifies the network: a catalogue name, "genotype <hash>", the name of a hand-made network, or a
+            run id.
         network: description of the network.
         retrained: the retraining that contains trained weights of the network; None if there are none.
     """
@@ -35,7 +36,7 @@ class Source:
         """Return the network if it consists of cells, as networks with a genotype do.
 
         Args:
-            what: use that needs the cells, for example "An export as json". The error message begins with this text.
+            what: purpose for which cells are needed, with which the error message begins, for example "An export as json".
 
         Raises:
             ConfigError: the network does not consist of cells.
@@ -57,14 +58,14 @@ def find(text: str, runs: Path, *, channels: int | None = None, layers: int | No
     Args:
         text: description of the network.
         runs: folder of all runs.
-        channels: number of channels C; None for the number in the retraining, or 64, the published value of ARNAS.
-        layers: number of cells; None for the number in the retraining, or 20, the published value of ARNAS.
-        classes: number of classes; None for the number in the run, or 10.
-        image_shape: (channels, height, width); None for the shape in the run, or (3, 32, 32).
-        placement: position rule, which says where in the network each kind of cell is used; None for the rule of the run, or the
-            rule published with the cells.
-        width_ratio: widths of the three thirds of the network, such as "1:2:4"; None for those of the run, or those published
-            with the cells.
+        channels: number of channels C; None for the number in the retraining; without one, 64, as published for ARNAS.
+        layers: number of cells; None for the number in the retraining; without one, 20, as published for ARNAS.
+        classes: number of classes; None for the number in the run; without a run, 10.
+        image_shape: (channels, height, width); None for the shape in the run; without a run, (3, 32, 32).
+        placement: position rule, which says where in the network each kind of cell is used; None for the rule of the run;
+            without a run, the rule published with the cells.
+        width_ratio: widths of the three thirds of the network, such as "1:2:4"; None for those of the run; without a
+            run, those published with the cells.
 
     Raises:
         ConfigError: the name is unknown, the placement is for other kinds of cells, or a size differs from that of a retrained
@@ -112,7 +113,7 @@ def _with_sizes(source: Source, chosen: dict[str, Any], changeable: Collection[s
 
     Args:
         source: source with the network to change.
-        chosen: sizes that the user gave, by attribute name.
+        chosen: sizes that the user gave, keyed by attribute name.
         changeable: names of the sizes that may differ from the network's own.
 
     Raises:

@@ -50,15 +50,13 @@ def import_checkpoint(runs: Path, path: Path, origin: Origin, *, genotype: Genot
                       std: Sequence[float] | None = None) -> str:
     """Import a trained network of the DARTS family as a finished retraining, and return the run's id.
 
-    An attack can follow the run.
-
-    Widths, depth and number of classes are inferred from the shapes of the tensors. The prefix `module.` is removed from tensor
-    names. Alphas and the auxiliary head are ignored, because only search and training use them.
+    The run can then be attacked. Widths, depth and number of classes are inferred from the shapes of the tensors. The prefix
+    `module.` is removed from tensor names. Alphas and the auxiliary head are ignored, because only search and training use them.
 
     Args:
         runs: folder of all runs.
         path: file written by torch.save with a state dict, or with a checkpoint that contains one.
-        origin: record of the file at `path`, by `engine.exchange.imported.origin_of`.
+        origin: record of the file at `path`, made by `engine.exchange.imported.origin_of`.
         genotype: genotype of the network, which checkpoints do not contain.
         dataset: registry name of the dataset on which the network was trained.
         placement: name of a position rule in `engine.architecture.placement.RULES`, which says where in the network each kind of
@@ -66,7 +64,7 @@ def import_checkpoint(runs: Path, path: Path, origin: Origin, *, genotype: Genot
         title: title of the run; None to name the run after the file.
         mean: mean of each image channel that the training subtracted, for pixels in 0..1. None if the training did not normalise
             images, or the file contains the values.
-        std: standard deviation of each image channel by which the training divided. It is None in the same cases as `mean`.
+        std: standard deviation of each image channel by which the training divided. None in the same cases as `mean`.
 
     Raises:
         ConfigError: the file cannot be opened, the dataset is unknown, or the placement or a size is unsuitable.
@@ -93,7 +91,7 @@ def import_checkpoint(runs: Path, path: Path, origin: Origin, *, genotype: Genot
 
 
 def network_tensors(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a network from a file, by the names that the DARTS family uses, without alphas and auxiliary head.
+    """Return {name: tensor} for the network in a file, with the DARTS family's names, without alphas and auxiliary head.
 
     Raises:
         ConfigError: the file cannot be opened.
@@ -164,7 +162,7 @@ def sizes_of(tensors: Mapping[str, Tensor], facts: Dataset, genotype: Genotype, 
     """Infer the sizes of a network from its tensors, and return them as keyword arguments for `engine.space.network.Network`.
 
     Args:
-        tensors: tensors of the network, by name.
+        tensors: tensors of the network, keyed by name.
         facts: dataset on which the network was trained.
         genotype: genotype of the network.
         placement: name of a position rule, which says where in the network each kind of cell is used; empty for the published

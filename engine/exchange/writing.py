@@ -24,12 +24,12 @@ _BLOCK = re.compile(r"(?<=# --- the architecture ---\n).*(?=# --- end of the arc
 
 
 def write(source: Source, form: str, out: Path) -> list[Path]:
-    """Write a genotype or network to a file, and return the paths of the files written.
+    """Write a network or its genotype to a file, and return the paths of all files written.
 
     Args:
-        source: network to export, or whose genotype to export.
+        source: the network.
         form: one of `FORMATS`.
-        out: file to write. A module with weights has a second file in the same folder.
+        out: file to write. The weights of a module are written to a second file in the same folder.
 
     Raises:
         ConfigError: the format is unknown, cannot represent this network or needs the missing package onnx, the network's size is

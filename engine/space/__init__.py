@@ -1,1 +1,1 @@
-"""The search space: the supernet as a function of flat vectors, derived networks as modules, and their operations and names."""
+"""The search space: the supernet as a function of flat vectors, derived networks as modules, and their public tensor names."""

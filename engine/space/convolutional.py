@@ -1,8 +1,8 @@
-"""State back ends for maps of any size, with PyTorch's convolutions.
+"""State back ends (see `engine.space.state`) for maps of any size, with PyTorch's convolutions.
 
-`Merged` computes all edges that leave a state in one call, which pays off on a GPU and with few channels. `ChannelsLast` computes
-one edge after another in the channels_last format. On a CPU with many channels, this format is so much faster than the
-others that one call per edge wins.
+`Merged` computes all edges that leave a state in one call. This is the faster one on a GPU, and on a CPU with few channels.
+`ChannelsLast` computes one edge after another in the channels_last format. On a CPU with many channels, this format is so much
+faster than the contiguous one that it outweighs the extra calls.
 """
 
 from __future__ import annotations
@@ -56,11 +56,14 @@ class Merged:
 
     def _convolutions(self, h: Tensor, weights: Mapping[str, Tensor], shape: StateShape,
                       normalisation: Normalisation) -> list[tuple[str, slice, Tensor]]:
-        """Compute the primitives that have weights, up to but without their last BatchNorm.
+        """Compute the primitives that have weights, without their last BatchNorm.
 
         Returns:
-            For each group of primitives: the name of its last BatchNorm, its columns in the operation weights, and the input
-            [B, kinds * m * C, H, W] of that BatchNorm.
+            One tuple (name, columns, x) for each group of primitives (separable, dilated and, at stride 2, reduce).
+
+            name: name of the group's last BatchNorm.
+            columns: the group's columns in the operation weights `rows`.
+            x: input [B, kinds * m * C, H, W] of that BatchNorm.
         """
         prefix, stride, m = shape.prefix, shape.stride, len(shape.edges)
         r = F.relu(h)
@@ -123,11 +126,14 @@ class ChannelsLast:
 
     def _convolutions(self, r: Tensor, weights: Mapping[str, Tensor], shape: StateShape,
                       normalisation: Normalisation) -> list[tuple[str, slice, list[Tensor]]]:
-        """Compute the primitives that have weights, up to but without their last BatchNorm, from the state r after its ReLU.
+        """Compute the primitives that have weights, without their last BatchNorm. `r` is the state after its ReLU.
 
         Returns:
-            For each group of primitives: the name of its last BatchNorm, its columns in the operation weights, and a list of that
-            BatchNorm's inputs [B, C, H, W], ordered by primitive and then by edge.
+            One tuple (name, columns, parts) for each group of primitives (separable, dilated and, at stride 2, reduce).
+
+            name: name of the group's last BatchNorm.
+            columns: the group's columns in the operation weights `rows`.
+            parts: inputs [B, C, H, W] of that BatchNorm, ordered by primitive and then by edge.
         """
         prefix, m, c = shape.prefix, len(shape.edges), r.shape[1]
         pointwise = weights[prefix + "pointwise"].flatten(0, 1).unbind()
@@ -151,7 +157,7 @@ class ChannelsLast:
         return groups
 
     def _reduced(self, r: Tensor, weight: Tensor) -> list[Tensor]:
-        """Compute what `reduced` computes, but as a list with one tensor [B, O, H / 2, W / 2] per edge."""
+        """Return the result of `reduced` as a list with one tensor [B, O, H / 2, W / 2] per edge."""
         m = weight.shape[1]
         halves = [self.project(_channels_last(r[:, :, shift::2, shift::2]), part.flatten(0, 1)).chunk(m, dim=1)
                   for shift, part in enumerate(weight.unbind())]
@@ -159,7 +165,7 @@ class ChannelsLast:
 
 
 class _Accumulated(torch.autograd.Function):
-    """The in-place addition of maps [B, C, H, W] to the rows of a total [m, B H W C], as an autograd function.
+    """The in-place addition of maps [B, C, H, W] to the rows of a total [m, B * H * W * C], as an autograd function.
 
     Map i belongs to edge i mod m and is added to that edge's row. The operation is linear, so it can be differentiated again. In
     the backward pass, all maps of an edge receive views of one gradient instead of copies.
@@ -192,7 +198,8 @@ def reduced(r: Tensor, weight: Tensor) -> Tensor:
 
     Args:
         r: [B, C, H, W], after the ReLU.
-        weight: [2, m, O / 2, C], where O is the number of output channels. The second half reads maps shifted by one pixel.
+        weight: [2, m, O / 2, C], where O is the number of output channels. weight[0] gives the first half of them.
+            weight[1] gives the second half, and is applied to maps shifted by one pixel.
 
     Returns:
         [B, m * O, H / 2, W / 2].
@@ -215,7 +222,7 @@ def _channels_last(x: Tensor) -> Tensor:
 
 
 def _statistics(normalisation: Normalisation, name: str, c: int) -> list[tuple[Tensor | None, Tensor | None]]:
-    """Return the running mean and variance of each block of c channels.
+    """Return a list of (running mean, running variance), [c] each, for each block of c channels of the BatchNorm `name`.
 
     If the pass uses no running statistics, the list holds (None, None) for every block that a cell can have.
     """

@@ -37,7 +37,7 @@ class Place(NamedTuple):
 
 
 def weight_places(cells: Sequence[CellShape], primitives: Sequence[str]) -> Iterator[Place]:
-    """Yield the place of every weight of the supernet, each once. `primitives` names the columns of the alphas."""
+    """Yield the place of every weight of the supernet exactly once. `primitives` names the columns of the alphas."""
     yield Place("stem.0.weight", "stem.convolution", ())
     yield Place("stem.1.weight", "stem.scale", ())
     yield Place("stem.1.bias", "stem.shift", ())
@@ -73,7 +73,7 @@ def _edge_weights(edge: str, state: StateShape, position: int, primitives: Seque
 def buffer_places(cells: Sequence[CellShape], primitives: Sequence[str]) -> Iterator[Place]:
     """Yield the place of every BatchNorm buffer in a state dict of the DARTS family; `primitives` names the alphas' columns.
 
-    The BatchNorms after the pools of a state's edges are copies of each other and have the same place in the packed tensors.
+    The BatchNorms after the pools of a state's edges are copies of each other and share one location in the packed tensors.
     """
     for name, entry, index in _norms(cells, primitives):
         for darts_suffix, suffix in BUFFERS.items():
@@ -113,7 +113,7 @@ def family_shape(place: Place, views: Mapping[str, Tensor]) -> tuple[int, ...]:
 
 
 def tensors_of(state: Any, ignored: str) -> dict[str, Tensor]:
-    """Return the tensors of a loaded file by name, without the prefix `module.` that DataParallel adds.
+    """Return {name: tensor} for a loaded file. The prefix `module.`, which DataParallel adds, is removed from the names.
 
     Args:
         state: mapping from names to tensors, or a checkpoint that holds such a mapping under "state_dict".
@@ -142,7 +142,7 @@ def tensors_of(state: Any, ignored: str) -> dict[str, Tensor]:
 
 
 def read_state(state: Any) -> dict[str, Tensor]:
-    """Return the tensors of a supernet's loaded file, without BatchNorm's counters and without `mean` and `std`.
+    """Return {name: tensor} for the loaded file of a supernet, without BatchNorm's counters, `mean` and `std`.
 
     Raises:
         CheckpointError: the file has no mapping from names to tensors, no tensors, tensors that are not floating-point, or a
@@ -190,7 +190,13 @@ def first_few(names: Sequence[str], count: int = 3) -> str:
 
 
 def take(layout: Layout, found: Mapping[str, Tensor], places: Iterator[Place], dtype: torch.dtype) -> Tensor:
-    """Pack tensors of the DARTS family into a flat vector on the CPU; under the names of `places`.
+    """Pack the tensors at `places` into a flat vector on the CPU.
+
+    Args:
+        layout: packing of the flat vector.
+        found: tensors of the state dict, keyed by their names in the DARTS family.
+        places: location of each tensor in the state dict and in the flat vector.
+        dtype: dtype of the flat vector.
 
     Raises:
         CheckpointError: a tensor has the wrong shape or numbers that are not finite, or copies of a shared buffer differ.

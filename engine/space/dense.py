@@ -59,17 +59,20 @@ class Dense:
 
 def _convolutions(r: Tensor, weights: Mapping[str, Tensor], shape: StateShape,
                   normalisation: Normalisation) -> list[tuple[str, slice, Tensor]]:
-    """Compute the primitives that have weights, up to but without their last BatchNorm.
+    """Compute the primitives that have weights, without their last BatchNorm.
 
     Args:
         r: the state after its ReLU, [C, H, W, B].
-        weights: views of the flat weight vector, by name.
+        weights: views of the flat weight vector, keyed by name.
         shape: the state's names, edges and stride.
         normalisation: the statistics to use and to update.
 
     Returns:
-        For each group of primitives: the name of its last BatchNorm, its columns in the operation weights, and that BatchNorm's
-        input [kinds, m, C, L], where L counts the output's pixels in all images.
+        One tuple (name, columns, x) for each group of primitives (separable, dilated and, at stride 2, reduce).
+
+        name: name of the group's last BatchNorm.
+        columns: the group's columns in the operation weights.
+        x: input [kinds, m, C, L] of that BatchNorm, where L counts the output's pixels in all images.
     """
     prefix, stride, m = shape.prefix, shape.stride, len(shape.edges)
     c, height, width, batch = r.shape
@@ -143,10 +146,10 @@ def _depthwise_of_each(x: Tensor, kernels: Sequence[Tensor], size: tuple[int, in
 @lru_cache(maxsize=256)
 @torch.inference_mode(False)  # autograd rejects a matrix cached in inference mode
 def taps(kernel: int, size: tuple[int, int], stride: int, dilation: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return the matrix of zeros and ones that shows which pixels each entry of a depthwise kernel connects.
+    """Return a matrix of zeros and ones that shows which pixels each entry of a depthwise kernel connects.
 
-    `kernels [.., K * K] @ taps` turns each kernel into a matrix [pixels out, pixels in], flattened, that computes its convolution
-    with "same" padding.
+    The product `kernels [.., K * K] @ taps` turns each kernel into a flattened matrix [pixels out, pixels in]. Multiplying by
+    this matrix computes the convolution with that kernel, with "same" padding.
 
     Args:
         kernel: K, odd.

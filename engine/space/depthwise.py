@@ -1,8 +1,9 @@
-"""Depthwise convolution whose gradients PyTorch computes fast on a CPU.
+"""Depthwise convolution with gradients that are fast to compute on a CPU.
 
-PyTorch's own input gradient is many times slower for dilated kernels, and attacks compute only input gradients. At stride 1, this
-module computes it as a forward convolution with the kernel rotated by 180 degrees. PyTorch's weight gradients are slow for 5x5
-and for dilated kernels, so this module assembles them from gradients of undilated kernels with at most 3 columns.
+For dilated kernels, PyTorch's own input gradient is many times slower than the one here, and attacks compute only input
+gradients. At stride 1, this module computes the input gradient as a forward convolution with the kernel rotated by 180 degrees.
+PyTorch's weight gradients are slow for 5x5 and for dilated kernels, so this module assembles them from gradients of undilated
+kernels with at most 3 columns.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def _weight_gradient(g: Tensor, x: Tensor, weight: Tensor, stride: int, dilation
 
 def _plain_gradient(g: Tensor, x: Tensor, weight: Tensor, padding: tuple[int, int], stride: int, dilation: int, *,
                     of_weight: bool) -> Tensor:
-    """Return PyTorch's own gradient of the weight [G, 1, K, L] if `of_weight`, or of x if not.
+    """Return PyTorch's own gradient of the weight [G, 1, K, L] if `of_weight` is True, else that of x.
 
     The gradient of the weight depends on the weight's shape but not on its values.
     """
@@ -107,7 +108,8 @@ def _plain_gradient(g: Tensor, x: Tensor, weight: Tensor, padding: tuple[int, in
 def _by_parity(x: Tensor) -> Tensor:
     """Split x [B, G, H, W] into four smaller maps per image, giving [4 B, G, H / 2, W / 2].
 
-    The four maps hold the pixels of even or odd rows and even or odd columns. The memory format of x is kept.
+    Each of the four holds the pixels with one parity of the row (even or odd) and one parity of the column. The memory format of
+    x is kept.
     """
     parts: Tensor = x.unflatten(2, (-1, 2)).unflatten(4, (-1, 2))  # [B, G, H / 2, 2, W / 2, 2]
     if _is_channels_last(x):

@@ -1,6 +1,6 @@
 """The two memory layouts in which `engine.space.derived` computes derived networks: `Rows` and `Maps`.
 
-`Rows` stores small maps as [C, H W B]. A depthwise convolution is then one product per channel with a [pixels out, pixels in]
+`Rows` stores small maps as [C, H * W * B]. A depthwise convolution is then one product per channel with a [pixels out, pixels in]
 matrix (see `engine.space.dense`), a 1x1 convolution is one matrix product, and BatchNorm normalises contiguous rows. `Maps`
 keeps larger maps as [B, C, H, W] and uses PyTorch's convolutions.
 """
@@ -27,7 +27,7 @@ CHANNELS_LAST_FROM = 16
 
 
 class State:
-    """The maps of one state (a cell's input or node), with a cache of the values that several edges compute from them."""
+    """The maps of one state (an input or a node of a cell), with a cache of the values that several edges compute from them."""
 
     def __init__(self, maps: Tensor) -> None:
         self.maps = maps
@@ -39,7 +39,7 @@ class State:
         return self.once("rectified", F.relu)
 
     def once(self, name: object, make: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return make(maps), which is computed on the first call and then cached under `name`."""
+        """Return make(maps), computed on the first call and cached under `name` for later ones."""
         if name not in self._cache:
             self._cache[name] = make(self.maps)
         return self._cache[name]
@@ -95,13 +95,13 @@ class Layout(Protocol):
         """Concatenate maps along the channels."""
 
     def projection(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor | None]:
-        """Return a convolution followed by BatchNorm, as the `add` and `constant` of an `Edge`.
+        """Return (add, constant) of an `Edge` that applies a convolution followed by BatchNorm.
 
         This `add` takes maps instead of a state. In the layout `Rows`, the convolution is always 1x1.
         """
 
     def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor | None]:
-        """Return a factorized reduction without its ReLU, as the `add` and `constant` of an `Edge`.
+        """Return (add, constant) of an `Edge` that applies a factorized reduction without its ReLU.
 
         This `add` takes maps instead of a state.
         """
@@ -114,7 +114,7 @@ class Layout(Protocol):
 
 
 class Rows:
-    """A layout that stores small maps as [C, H W B] and computes with matrix products. See `Layout` for its methods."""
+    """A layout that stores small maps as [C, H * W * B] and computes with matrix products. See `Layout` for its methods."""
 
     def __init__(self, *, live: bool) -> None:
         self.live = live
@@ -149,11 +149,11 @@ class Rows:
         return torch.cat(tuple(maps))
 
     def projection(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor]:
-        """Return a 1x1 convolution (one matrix product) followed by BatchNorm, as the `add` and `constant` of an `Edge`."""
+        """Return (add, constant) of an `Edge` that applies a 1x1 convolution (one matrix product) followed by BatchNorm."""
         return self._affine(convolution.weight.flatten(1), norm)
 
     def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor]:
-        """Return a factorized reduction as the `add` and `constant` of an `Edge`.
+        """Return (add, constant) of an `Edge` that applies a factorized reduction without its ReLU.
 
         Each half of the output channels is one matrix product.
         """
@@ -212,7 +212,7 @@ class Rows:
         return Edge(lambda state, total: self.add(total, state.once(name, make)))
 
     def _affine(self, weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor]:
-        """Return multiplication by weight [O, I] followed by BatchNorm, as the `add` and `constant` of an `Edge`."""
+        """Return (add, constant) of an `Edge` that multiplies by weight [O, I] and then applies BatchNorm."""
         if self.live:
             return lambda x, total: _normalised(weight @ x, norm, total), norm.bias
         scale, constant = folded(norm)
@@ -256,7 +256,7 @@ class Maps:
         return torch.cat(tuple(maps), dim=1)
 
     def projection(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor | None]:
-        """Return a convolution followed by BatchNorm, as the `add` and `constant` of an `Edge`.
+        """Return (add, constant) of an `Edge` that applies a convolution followed by BatchNorm.
 
         In a frozen layout, the scale of BatchNorm is multiplied into the convolution's weight.
         """
@@ -277,7 +277,7 @@ class Maps:
         return add, constant
 
     def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor | None]:
-        """Return a factorized reduction as the `add` and `constant` of an `Edge`.
+        """Return (add, constant) of an `Edge` that applies a factorized reduction without its ReLU.
 
         Odd heights and widths are padded to even ones.
         """
@@ -326,7 +326,7 @@ class Maps:
 
 
 def folded(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Return the scale and shift, [C] each, by which BatchNorm in evaluation mode transforms each channel."""
+    """Return the (scale, shift), [C] each, that BatchNorm in evaluation mode applies to each channel."""
     assert norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
     return scale, norm.bias - norm.running_mean * scale
@@ -335,7 +335,7 @@ def folded(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)  # autograd rejects a matrix cached in inference mode
 def averages(channels: int, size: Size, stride: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return 3x3 average pooling as matrices [channels, pixels out, pixels in], which are equal for all channels.
+    """Return 3x3 average pooling as matrices [channels, pixels out, pixels in], the same matrix for every channel.
 
     Padding pixels do not count towards the average.
     """

@@ -1,9 +1,9 @@
 """The structure of the supernet, and the packing of its tensors into one flat vector.
 
 With one flat weight vector, an unrolled step, a finite difference, clipping and SGD are single vector operations. Tensors that
-one call uses together are packed next to each other. For example, the 1x1 kernels of all m edges that leave a state are one entry
-[kinds, m, C, C], for all kinds of convolutional primitives, and the depthwise kernels of one kind are one entry [m, C, K, K]. A
-second flat vector holds BatchNorm's running statistics.
+one call uses together are packed next to each other. For example, for the m edges that leave a state, one entry [kinds, m, C, C]
+holds the first 1x1 kernels of all kinds of convolutional primitives, and one entry [m, C, K, K] per kind holds the depthwise
+kernels. A second flat vector holds BatchNorm's running statistics.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from engine.errors import CheckpointError
 SKIP, SEPARABLE, DILATED = slice(2, 3), slice(3, 5), slice(5, 7)
 SEPARABLE_KERNELS = tuple((name, int(name[-1])) for name in PRIMITIVES[SEPARABLE])
 DILATED_KERNELS = tuple((name, int(name[-1])) for name in PRIMITIVES[DILATED])
-# Increment whenever an entry's name, order or shape changes, so that checkpoints of another version are refused.
+# Increment whenever an entry's name, order or shape changes, so that checkpoints of another version are rejected.
 LAYOUT_VERSION = 1
 
 
@@ -64,7 +64,7 @@ class Layout:
         self._lengths = [prod(entry.shape) for entry in entries]
 
     def views(self, flat: Tensor) -> dict[str, Tensor]:
-        """Return each tensor in `flat` [size] as a view, by name.
+        """Return {name: view} for the tensors in `flat` [size].
 
         Writing to a view writes to the vector. The gradients of all views form one vector, the gradient of `flat`.
 
@@ -104,7 +104,7 @@ class StateShape:
 
     Attributes:
         prefix: prefix of the names of its tensors, for example "cells.3.states.0.".
-        edges: indices of these edges among the 14 rows of alpha, in the order of the edges' target nodes.
+        edges: indices of these edges among the 14 rows of a cell kind's alphas, in the order of the edges' target nodes.
         stride: stride of the operations on these edges.
     """
 
@@ -119,13 +119,13 @@ class CellShape:
 
     Attributes:
         index: position of the cell in the network, from 0.
-        kind: kind of the cell, whose alphas weight its operations.
+        kind: kind of the cell. The alphas of this kind weight the cell's operations.
         reduction: True if the cell halves height and width.
         after_reduction: True if the previous cell is a reduction, so that the first input has twice the height and width.
         channels: channels of the cell's nodes.
         inputs: channels of the cell's two inputs, which are the outputs of cells k-2 and k-1.
         map_size: (height, width) of states 0 and 1, the inputs after their projection.
-        states: the five states that have outgoing edges, which are both inputs and the first three nodes.
+        states: shapes of the five states with outgoing edges: the two inputs and the first three nodes.
         partial: K. The operations on the cell's edges act on the first 1 / K of the channels (`engine.space.partial`).
     """
 
@@ -153,7 +153,7 @@ def cell_shapes(kinds: Sequence[str], channels: int, layers: int, image_shape: S
                 width_ratio: str = "", partial: int = 1) -> tuple[CellShape, ...]:
     """Return the shapes of a supernet's cells from input to output.
 
-    The arguments have the meaning that they have in `engine.space.supernet.Supernet`.
+    The arguments are described in `engine.space.supernet.Supernet`.
     """
     cells: list[CellShape] = []
     inputs = (STEM_MULTIPLIER * channels, STEM_MULTIPLIER * channels)

@@ -1,7 +1,7 @@
 """The network that is built from a genotype ("derived"), trained from scratch and attacked.
 
 Cells and their names follow the public DARTS family (Liu, Simonyan and Yang 2018, arXiv 1806.09055), so that
-`load_darts_state_dict` can load its state dicts. `engine.architecture.placement` decides the order and widths of the cells. The
+`load_darts_state_dict` can load its state dicts. `engine.architecture.placement` sets the order and widths of the cells. The
 network takes pixels in 0..1 and normalises them itself, so that epsilon means the same for every network.
 """
 
@@ -101,9 +101,9 @@ class Network(nn.Module):
     Attributes:
         drop_path: probability 0 <= p < 1 of dropping an operation's output for an image. It is active only in training mode.
         drop_path_generator: source of drop path's random numbers, on the images' device; None for torch's global generator.
-        genotype, channels, layers, classes, image_shape: the arguments of these names.
-        channels_last: True to use the channels_last memory format wherever maps are not computed as rows. False to use it there
-            only if it is faster, which it is on a CPU with many channels.
+        genotype, channels, layers, classes, image_shape: the constructor's arguments of the same names.
+        channels_last: True to use the channels_last memory format for all images for which `derived.fits_rows` is false. False to
+            use it for them only if it is faster, which it is on a CPU with many channels.
     """
 
     mean: Tensor
@@ -121,8 +121,9 @@ class Network(nn.Module):
             classes: number of classes.
             image_shape: (channels, height, width) of an image.
             auxiliary: True to build the auxiliary head.
-            placement, width_ratio: position rule and widths of the cells, as in `placement.positions`; empty for the values
-                published for the genotype's cell kinds.
+            placement: name of the position rule, which gives the cell kind at each position; empty for the rule published for
+                the genotype's cell kinds.
+            width_ratio: widths of the network's three thirds, such as "1:2:4"; empty for the published ratio.
             mean: mean of each image channel for pixels in 0..1, which the network subtracts; None for 0.
             std: standard deviation of each image channel, by which the network divides; None for 1.
 
@@ -171,16 +172,16 @@ class Network(nn.Module):
         return derived.frozen(self, (height, width))
 
     def forward_with_auxiliary(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Compute the logits of `forward` and those of the auxiliary head, [B, classes] each.
+        """Compute (logits, auxiliary logits), [B, classes] each. The first are those of `forward`.
 
-        The second entry is None if the network has no auxiliary head.
+        The second are those of the auxiliary head, or None if the network has none.
         """
         final, middle = self._maps(x)
         logits = self.classifier(final.mean(dim=(2, 3)))
         return logits, self.auxiliary_head(middle) if self.auxiliary else None
 
     def _maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute the outputs of the last cell and of the second reduction cell."""
+        """Compute (output of the last cell, output of the second reduction cell)."""
         if self.training:
             layout = derived.layout_of(self, x, live=True)
             outputs = derived.Program(self, layout, (x.shape[2], x.shape[3]))(x, self.drop_path, self.drop_path_generator)
@@ -242,7 +243,7 @@ def _names_sentence(missing: Sequence[str], unexpected: Sequence[str]) -> str:
 
 
 def per_channel(name: str, values: Sequence[float] | None, default: float, channels: int) -> Tensor:
-    """Return a mean or std per image channel as a float32 tensor [channels].
+    """Return the mean or std of each image channel as a float32 tensor [channels].
 
     Args:
         name: "mean" or "std", for messages and for the check that a std is positive.

@@ -1,4 +1,4 @@
-"""BatchNorm whose running statistics are packed in a flat vector. Each pass decides which statistics it uses and updates."""
+"""BatchNorm whose running statistics are packed in a flat vector. Each pass specifies which statistics it uses and updates."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-MOMENTUM = 0.1  # share by which an update moves the running statistics, as in nn.BatchNorm2d
+MOMENTUM = 0.1  # fraction by which an update moves the running statistics, as in nn.BatchNorm2d
 EPSILON = 1e-5
 
 
@@ -20,9 +20,10 @@ class Normalisation:
     running ones, unless it has none.
 
     Attributes:
-        views: "<name>.mean" and "<name>.variance" -> view of the flat vector of running statistics; None if the pass has none.
+        views: views of the flat vector of running statistics, keyed by "NAME.mean" and "NAME.variance" for the BatchNorm NAME;
+            None if the pass has no running statistics.
         running: True to normalise with the running statistics, False to use the batch's.
-        cells: prefix of a cell's names -> slice of that flat vector for the cell; None if the pass has none.
+        cells: slice of that flat vector for each cell, keyed by the prefix of the cell's names; None if the pass has none.
     """
 
     views: dict[str, Tensor] | None
@@ -30,7 +31,7 @@ class Normalisation:
     cells: dict[str, Tensor] | None = None
 
     def statistics(self, name: str) -> tuple[Tensor | None, Tensor | None]:
-        """Return the running mean and variance of one BatchNorm, one entry per channel, or (None, None) if the pass has none."""
+        """Return (running mean, running variance) of one BatchNorm, [channels] each, or (None, None) if the pass has none."""
         if self.views is None:
             return None, None
         return self.views[name + ".mean"].view(-1), self.views[name + ".variance"].view(-1)

@@ -2,8 +2,8 @@
 
 The operations of an edge act on the first C / K channels of a state. The other channels bypass them, through a 2x2 max-pool if
 the operations halve the map. Both parts are multiplied by the weight of the edge. The channels are then shuffled in K groups,
-which mixes processed and bypassed channels, so that the next operations act on some of each. Shuffling commutes with addition,
-so a node is shuffled once, after all its edges have been added.
+which mixes the processed and the bypassing channels, so that the next operations act on some of each. Shuffling commutes with
+addition, so a node is shuffled once, after all its edges have been added.
 """
 
 from __future__ import annotations

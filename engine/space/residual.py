@@ -65,7 +65,7 @@ class ResidualNetwork(nn.Module):
     """A residual network: stem, stages of residual blocks, global average and linear classifier.
 
     Attributes:
-        plan, classes, image_shape: the arguments of these names.
+        plan, classes, image_shape: the constructor's arguments of the same names.
     """
 
     mean: Tensor
@@ -79,8 +79,8 @@ class ResidualNetwork(nn.Module):
             plan: shape of the network, from `engine.architecture.hand_made`.
             classes: number of classes.
             image_shape: (channels, height, width) of an image.
-            mean, std: per image channel, for pixels in 0..1. The network subtracts the mean and divides by the std; None for 0
-                and 1.
+            mean: mean of each image channel for pixels in 0..1, which the network subtracts; None for 0.
+            std: standard deviation of each image channel, by which the network divides; None for 1.
 
         Raises:
             ConfigError: sizes are invalid, or mean or std has the wrong length.

@@ -1,8 +1,9 @@
 """The computation of the supernet's cells state by state, and the back ends that do it.
 
 A state is an input or a node of a cell, and the unit of work is one state with all edges that leave it. ReLU, both pools and
-their BatchNorm are computed once per state, and the convolutions of all its edges are merged. All back ends compute the same
-function of the same packed tensors, up to rounding. `choose` returns the one that measured fastest for a cell.
+their BatchNorm are computed once per state, and some back ends also merge the convolutions of all its edges. All back ends
+compute the same function of the same packed tensors, up to rounding. For a given cell, `choose` returns the one that was fastest
+in measurements.
 """
 
 from __future__ import annotations
@@ -56,8 +57,9 @@ class Backend(Protocol):
             layout: the packing of the cell's weights.
             before_last, last: outputs [B, I, H, W] of the two cells before it, after a ReLU.
             weights: the cell's slice [n] of the flat weight vector.
-            rows: [14, 7], weights of the operations. Edges are ordered by the state that they leave, columns as in `PRIMITIVES`.
-                In a partial cell [14, 8], whose last column weights the channels that bypass the operations.
+            rows: [14, 7], weights of the operations, with one row per edge and one column per primitive. Rows are ordered by
+                the state that the edge leaves, columns as in `PRIMITIVES`. In a partial cell the shape is [14, 8], and the last
+                column weights the channels that bypass the operations.
             normalisation: the statistics to use and to update.
 
         Returns:
@@ -83,8 +85,8 @@ class StateBackend(Protocol):
 
         Args:
             h: the state, [B, C, H, W].
-            weights: views of the flat weight vector, by name.
-            rows: [m, 7], weights of the operations on the m edges that leave the state, columns as in `PRIMITIVES`.
+            weights: views of the flat weight vector, keyed by name.
+            rows: [m, 7], weights of the operations on the m edges that leave the state, with columns as in `PRIMITIVES`.
             shape: the state's names, edges and stride.
             normalisation: the statistics to use and to update.
 

@@ -2,7 +2,7 @@
 
 A supernet stores no weights, so an unrolled step or a finite difference evaluates it on another flat vector without copying a
 model. Cells are computed state by state (`engine.space.state`), each by the back end that is fastest for its size. The search
-space is that of DARTS (Liu, Simonyan and Yang 2018). `engine.architecture.placement` decides the order and widths of the cells.
+space is that of DARTS (Liu, Simonyan and Yang 2018). `engine.architecture.placement` sets the order and widths of the cells.
 """
 
 from __future__ import annotations
@@ -38,22 +38,24 @@ class Supernet:
         layers: number of cells, at least 3.
         classes: number of logits.
         image_shape: (channels, height, width). Height and width must be multiples of 4, for the two reductions.
-        placement, width_ratio: position rule and widths of the cells, as in `engine.architecture.placement.positions`; empty for
-            the values published for these kinds.
+        placement: name of the position rule, which gives the cell kind at each position; empty for the rule published for these
+            kinds.
+        width_ratio: widths of the network's three thirds, such as "1:2:4"; empty for the published ratio.
         primitives: names of the columns of the alphas: the seven of `genotype.PRIMITIVES` in any order, with or without "none".
-        backend: name of the back end for all cells; None for the fastest one of each cell.
+        backend: name of the back end for all cells; None for the fastest one for each cell.
         mean: mean of each image channel for pixels in 0..1, which the network subtracts; None for 0.
         std: standard deviation of each image channel, by which the network divides; None for 1.
         partial: K. The operations act on 1 / K of the channels and the others bypass them (`engine.space.partial`). The number of
             channels must be a multiple of 2 K.
-        edge_weights: True to weight also the edges into each node, by the softmax of one trainable number per edge (its beta).
+        edge_weights: True to give each edge a weight as well. The weights of the edges into a node are the softmax of the edges'
+            betas, one trainable number per edge.
 
     Attributes:
         layout: packing of the flat weight vector [n].
         buffers: packing of the flat vector [m] of BatchNorm's running statistics.
         alpha_shape: shape (14, number of primitives) of the alphas of each cell kind.
         alpha_size: length of the flat alpha vector: the alphas of all kinds and then, with edge weights, 14 betas per kind.
-        classes, image_shape, kinds, primitives, mean, std: the arguments of these names.
+        classes, image_shape, kinds, primitives, mean, std: the constructor's arguments of the same names.
 
     Raises:
         ConfigError: sizes, kinds, placement or primitives are invalid, or mean or std has the wrong length.
@@ -137,7 +139,7 @@ class Supernet:
         return math.prod(shape[1:]) if name == "stem.convolution" else shape[-1]
 
     def initial_alphas(self, generator: torch.Generator, dtype: torch.dtype = torch.float32, device: Device = "cpu") -> Tensor:
-        """Draw flat alphas [alpha_size], including any betas, from 1e-3 N(0, 1).
+        """Draw flat alphas [alpha_size], including any betas, from a normal distribution with standard deviation 1e-3.
 
         This is the distribution in the released code of DARTS, PC-DARTS and ARNAS. The generator must be on the CPU.
         """
@@ -152,7 +154,7 @@ class Supernet:
         return flat.to(device)
 
     def alpha_views(self, alphas: Tensor) -> dict[str, Tensor]:
-        """Return the alphas [14, primitives] of each kind as a view of the flat alphas.
+        """Return {cell kind: its alphas [14, primitives]}, as views of the flat alphas.
 
         Raises:
             CheckpointError: `alphas` has the wrong length.
@@ -160,7 +162,7 @@ class Supernet:
         return dict(zip(self.kinds, self._split(alphas)[0].unbind(), strict=True))
 
     def beta_views(self, alphas: Tensor) -> dict[str, Tensor]:
-        """Return the betas [14] of each kind, in the order of `EDGES`, as a view of the flat alphas; {} without edge weights.
+        """Return {cell kind: its betas [14] in the order of `EDGES`}, as views of the flat alphas; {} without edge weights.
 
         Raises:
             CheckpointError: `alphas` has the wrong length.
@@ -168,7 +170,7 @@ class Supernet:
         return dict(zip(self.kinds, self._split(alphas)[1].unbind(), strict=True)) if self.edge_weights else {}
 
     def _split(self, alphas: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the alphas [kinds, 14, primitives] and the betas [kinds, 14] in the flat alphas, as views.
+        """Split the flat alphas into (alphas [kinds, 14, primitives], betas [kinds, 14]), as views.
 
         Without edge weights, the betas are empty.
         """
@@ -187,9 +189,9 @@ class Supernet:
         return derive_genotype(weights, self.primitives)
 
     def _operation_weights(self, alphas: Tensor) -> Tensor:
-        """Return the weights of the operations [kinds, 14, primitives], which are the softmaxed alphas.
+        """Return the weights of the operations, [kinds, 14, primitives]. These are the softmaxed alphas.
 
-        With edge weights, they are multiplied by the betas, softmaxed over the edges into each node.
+        With edge weights, they are multiplied by the weights of the edges (the betas, softmaxed over the edges into each node).
         """
         operations, betas = self._split(alphas)
         weights = F.softmax(operations, dim=-1)
@@ -262,7 +264,11 @@ class Supernet:
     def _backend(self, i: int, x: Tensor, normalisation: Normalisation, twice: bool) -> Backend:
         """Return the back end of cell i, or one written in PyTorch if the cell's own does not support the pass.
 
-        The pass is on images like x. With `twice`, its gradients will be differentiated again.
+        Args:
+            i: index of the cell.
+            x: tensor with the device and dtype of the pass.
+            normalisation: statistics that the pass uses and updates.
+            twice: True if the gradients of the pass will be differentiated again.
         """
         backend = self._backends[i] if self._backends else BACKENDS[choose(self.cells[i], x.device.type)]
         if backend.serves(self.cells[i], x, normalisation) and (backend.twice or not twice):
@@ -304,14 +310,14 @@ class Supernet:
         return (x - mean) / std
 
     def image_unit(self, x: Tensor) -> Tensor:
-        """Return the pixel difference that normalisation maps to 1.
+        """Return the difference in pixel values that normalisation scales to 1, for each image channel.
 
-        These are the standard deviations of the image channels, [C, 1, 1], or a scalar 1 without normalisation.
+        This is the standard deviation of the channel. The shape is [C, 1, 1]. Without normalisation, the result is a scalar 1.
         """
         return x.new_ones(()) if self._channels is None else self._on(x)[1]
 
     def _on(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mean and standard deviation of the image channels, [C, 1, 1] each, on x's device and in its dtype.
+        """Return (mean, standard deviation) of the image channels, [C, 1, 1] each, on x's device and in its dtype.
 
         Both tensors are cached.
         """
@@ -324,10 +330,10 @@ class Supernet:
         return self._placed[key]
 
     def _rows(self, alphas: Tensor) -> dict[str, Tensor]:
-        """Return the operation weights [14, 7] of each kind, as `Backend.cell` expects them.
+        """Return {cell kind: its operation weights [14, 7]}, in the form that `Backend.cell` expects.
 
-        Edges are ordered by the state that they leave, columns as in `PRIMITIVES`. With partial channels, the shape is [14, 8]
-        and the last column holds the weight of the bypassing channels.
+        Rows are ordered by the state that the edge leaves, columns as in `PRIMITIVES`. With partial channels, the shape is
+        [14, 8] and the last column holds the weight of the bypassing channels.
         """
         by_state, columns = self._order(alphas.device)
         rows = self._operation_weights(alphas).index_select(2, columns)
@@ -338,9 +344,11 @@ class Supernet:
         return dict(zip(self.kinds, rows.index_select(1, by_state).unbind(), strict=True))
 
     def _order(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return edge indices ordered by the state that the edges leave, and the alpha columns in the order of `PRIMITIVES`.
+        """Return the orders in which `_rows` takes the rows and the columns of the alphas. Both are cached per device.
 
-        Both are cached per device.
+        Returns:
+            edges: indices of the 14 edges, ordered by the state that each edge leaves.
+            columns: indices of the columns of the alphas, in the order of `PRIMITIVES`.
         """
         if device not in self._orders:
             edges = [e for state in range(1 + NODES) for e in edges_from(state)]

@@ -1,8 +1,8 @@
-"""The compilation of the kernels on first use, with any available C compiler. The result is cached for later processes.
+"""Compilation of the kernels on first use, with any available C compiler. The result is cached for later processes.
 
 The kernels are plain C with three entry points. They use only the C library's headers, no Python and no PyTorch, so they need
-only a compiler and build in seconds. Compilers are tried in this order: the environment variable CC, cc, gcc, clang, and the one
-in the pip package `ziglang`, which requires no system packages. Imports no torch.
+only a compiler and build in seconds. Compilers are tried in this order: the environment variable CC, cc, gcc, clang, and
+finally the compiler in the pip package `ziglang`, which requires no system packages. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SWITCH = "RAMPART_KERNELS"  # environment variable; "off" selects the plain back
 
 
 class BuildError(Exception):
-    """An error that says why the kernels are not available here. Its message is one sentence with the reason and the remedy."""
+    """An error raised when the kernels are unavailable. Its message is one sentence that gives the reason and a remedy."""
 
 
 @cache
@@ -57,7 +57,7 @@ def library(dtype: str) -> ctypes.CDLL:
 
 @cache
 def unavailable(dtype: str = "float32") -> str | None:
-    """Return a sentence saying why the kernels cannot be used on this machine, or None if they can."""
+    """Return a sentence saying why the kernels cannot be used on this machine, or None if they can be used."""
     try:
         library(dtype)
     except BuildError as error:
@@ -114,9 +114,10 @@ def compiler_version(command: tuple[str, ...]) -> str:
 
 
 def instructions() -> str:
-    """Return a text that identifies the processor features that `-march=native` uses.
+    """Return text that identifies the processor's features, on which code compiled with `-march=native` depends.
 
-    Machines that share a home folder, and with it the cache, may have different features.
+    The text is part of the fingerprint because machines that share a home folder, and thus the cache, may have different
+    processors.
     """
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -126,7 +127,7 @@ def instructions() -> str:
 
 
 def cache_folder() -> Path:
-    """Return the folder for compiled files, which only this user can write to.
+    """Return the folder for compiled files. Only this user can write to it.
 
     This is rampart/kernels in XDG_CACHE_HOME (by default ~/.cache), or a folder in the system's temporary folder if the first
     cannot be used.
@@ -160,7 +161,7 @@ def is_private(folder: Path) -> bool:
 
 
 def whole_file(folder: Path, name: str) -> Path | None:
-    """Return the intact compiled file whose name begins with `name`, or None if there is none. Delete damaged files of that name.
+    """Return the intact compiled file whose name begins with `name`, or None if there is none; delete damaged files of that name.
 
     A file's name ends with the digest of its contents, which reveals damage. Loading a damaged file may crash the process.
     """

@@ -37,14 +37,15 @@ class Compiled:
     def serves(self, cell: CellShape, x: Tensor, normalisation: Normalisation) -> bool:
         """Return True if the kernels support the pass.
 
-        They need float32 or float64 on a CPU, the batch's statistics, and operations that act on all channels.
+        They need tensors of float32 or float64 on a CPU, normalisation with the batch's statistics, and operations that act on
+        all channels.
         """
         return (cell.partial == 1 and x.device.type == "cpu" and x.dtype in DTYPES and not normalisation.running
                 and unavailable(DTYPES[x.dtype]) is None)
 
     def cell(self, cell: CellShape, layout: Layout, before_last: Tensor, last: Tensor, weights: Tensor, rows: Tensor,
              normalisation: Normalisation) -> Tensor:
-        """Compute the output of a cell, which can be differentiated once. `Backend.cell` describes the arguments.
+        """Compute the output of a cell. It can be differentiated only once. `Backend.cell` describes the arguments.
 
         Raises:
             ConfigError: tensors have different dtypes or devices, or the buffers are not contiguous.
