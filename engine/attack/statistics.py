@@ -1,9 +1,13 @@
-"""The confidence interval of an accuracy. This module does not import torch, so pages and queries can use it cheaply."""
+"""Intervals and paired tests of accuracies. This module does not import torch, so pages and queries can use it cheaply."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
 from math import sqrt
 from statistics import NormalDist
+from string import ascii_letters
 
 
 def wilson(correct: int, images: int, level: float = 0.95) -> tuple[float, float]:
@@ -33,3 +37,210 @@ def wilson(correct: int, images: int, level: float = 0.95) -> tuple[float, float
     low = 0.0 if correct == 0 else centre - half
     high = 1.0 if correct == images else centre + half
     return low, high
+
+
+@dataclass(frozen=True)
+class PairedCounts:
+    """The fourfold table of two networks on the same images.
+
+    Attributes:
+        both: images that both networks classify correctly.
+        first_only, second_only: images that only one of them classifies correctly, the discordant pairs.
+        neither: images that both misclassify.
+    """
+
+    both: int
+    first_only: int
+    second_only: int
+    neither: int
+
+    @property
+    def images(self) -> int:
+        """The number of images."""
+        return self.both + self.first_only + self.second_only + self.neither
+
+    @property
+    def difference(self) -> float:
+        """The accuracy of the first network minus that of the second; 0 without images."""
+        return (self.first_only - self.second_only) / self.images if self.images else 0.0
+
+
+def mcnemar(first_only: int, second_only: int) -> float:
+    """Return the two-sided p-value of the exact McNemar test (McNemar 1947).
+
+    Under the null hypothesis of equal accuracies, each discordant pair favours either network with probability 1/2. The value is
+    computed in integers, and correctly rounded.
+
+    Args:
+        first_only, second_only: numbers of images that only one network classifies correctly.
+
+    Raises:
+        ValueError: a negative count.
+    """
+    if min(first_only, second_only) < 0:
+        raise ValueError(f"Counts of discordant pairs must not be negative, got {first_only} and {second_only}")
+    pairs = first_only + second_only
+    ways, tail = 1, 0  # to choose k of the pairs; to choose at most min(first_only, second_only) of them
+    for k in range(min(first_only, second_only) + 1):
+        tail += ways
+        ways = ways * (pairs - k) // (k + 1)
+    return min(1.0, 2 * tail / (1 << pairs))
+
+
+def paired_interval(counts: PairedCounts, level: float = 0.95) -> tuple[float, float]:
+    """Return the confidence interval of `counts.difference` by method 10 of Newcombe (1998, Stat. Med. 17:2635-2650).
+
+    The method combines the Wilson intervals of both accuracies and corrects for their correlation phi, whose numerator has a
+    continuity correction. The interval does not come from the McNemar test, so that near the level one of the two may exclude a
+    difference of 0 and the other may not.
+
+    Args:
+        counts: the fourfold table; without images the interval is -1..1.
+        level: confidence level in 0..1.
+
+    Returns:
+        (low, high), fractions in -1..1.
+    """
+    images, first, second = counts.images, counts.both + counts.first_only, counts.both + counts.second_only
+    if images == 0:
+        return -1.0, 1.0
+    below1, above1 = _distances(first, images, level)
+    below2, above2 = _distances(second, images, level)
+    phi = _corrected_phi(counts)
+    low = counts.difference - sqrt(max(0.0, below1**2 - 2 * phi * below1 * above2 + above2**2))
+    high = counts.difference + sqrt(max(0.0, above1**2 - 2 * phi * above1 * below2 + below2**2))
+    return max(-1.0, low), min(1.0, high)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return the p-values adjusted by the step-down procedure of Holm (1979), in the given order.
+
+    Rejecting every hypothesis whose adjusted value is at most alpha keeps the probability of any false rejection at or below
+    alpha, however the tests depend on each other.
+    """
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, position in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[position]))
+        adjusted[position] = largest
+    return adjusted
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two networks on the same images. The first is the more accurate, or the earlier in the table if their accuracies are equal.
+
+    Attributes:
+        first, second: names of the networks.
+        counts: their fourfold table.
+        low, high: interval of the difference of accuracies (`paired_interval`), of this pair alone.
+        p: p-value of the exact McNemar test.
+        adjusted_p: `p` after Holm's adjustment over all pairs of the table.
+    """
+
+    first: str
+    second: str
+    counts: PairedCounts
+    low: float
+    high: float
+    p: float
+    adjusted_p: float
+
+    def distinct(self, alpha: float = 0.05) -> bool:
+        """Return True if the networks can be told apart at the level `alpha` of the whole table."""
+        return self.adjusted_p <= alpha
+
+    def sentence(self, alpha: float = 0.05) -> str:
+        """Return the result in words, in percentage points."""
+        numbers = f"({100 * self.low:.1f} to {100 * self.high:.1f}), Holm-adjusted {_p_in_words(self.adjusted_p)}"
+        points = f"{100 * self.counts.difference:.1f} points"
+        if self.distinct(alpha):
+            return f"{self.first} is more accurate than {self.second} by {points} {numbers}"
+        return (f"{self.first} and {self.second} cannot be told apart on these {self.counts.images} images: difference {points} "
+                f"{numbers}")
+
+
+def tell_apart(outcomes: Mapping[str, Sequence[bool]], level: float = 0.95) -> list[Comparison]:
+    """Compare every two networks of a table on the same images.
+
+    Args:
+        outcomes: name of a network -> one entry per image, True if it classifies the image correctly. All networks have the
+            same images in the same order.
+        level: confidence level of the intervals, in 0..1.
+
+    Returns:
+        One comparison per pair, those between the most accurate networks first.
+
+    Raises:
+        ValueError: networks with different numbers of images.
+    """
+    lengths = {name: len(correct) for name, correct in outcomes.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"Networks must be compared on the same images, got {lengths}; keep the images that all of them have")
+    bits = {name: _as_bits(outcomes[name]) for name in by_accuracy(outcomes)}
+    pairs = [(first, second, _count(bits[first], bits[second], lengths[first])) for first, second in combinations(bits, 2)]
+    p_values = [mcnemar(counts.first_only, counts.second_only) for _, _, counts in pairs]
+    return [Comparison(first, second, counts, *paired_interval(counts, level), p, adjusted_p)
+            for (first, second, counts), p, adjusted_p in zip(pairs, p_values, holm(p_values), strict=True)]
+
+
+def by_accuracy(outcomes: Mapping[str, Sequence[bool]]) -> list[str]:
+    """Return the names of the networks, the most accurate first; equal ones keep their order."""
+    return sorted(outcomes, key=lambda name: -sum(map(bool, outcomes[name])))
+
+
+def letters(names: Sequence[str], distinct: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the compact letter display of a table (Piepho 2004, insert-and-absorb algorithm).
+
+    Two networks share a letter if and only if they cannot be told apart.
+
+    Args:
+        names: the networks, the most accurate first.
+        distinct: the pairs that can be told apart, in any order, for example of `tell_apart`.
+
+    Returns:
+        Name -> its letters in alphabetical order; "a" includes the first network. After 52 letters there are numbers, "(53)".
+    """
+    groups = [frozenset(names)] if names else []
+    for pair in distinct:
+        together = [group for group in groups if group.issuperset(pair)]
+        kept = [group for group in groups if group not in together]
+        split = {group - {name} for group in together for name in pair}
+        groups = kept + [part for part in split if not any(part < one for one in split) and not any(part <= one for one in kept)]
+    rank = {name: position for position, name in enumerate(names)}
+    groups.sort(key=lambda group: sorted(rank[name] for name in group))
+    return {name: "".join(_letter(position) for position, group in enumerate(groups) if name in group) for name in names}
+
+
+def _distances(correct: int, images: int, level: float) -> tuple[float, float]:
+    """Return how far the Wilson interval extends below and above the proportion."""
+    low, high = wilson(correct, images, level)
+    return correct / images - low, high - correct / images
+
+
+def _corrected_phi(counts: PairedCounts) -> float:
+    """Return the correlation of the two outcomes, with Newcombe's continuity correction if it is positive; 0 if undefined."""
+    a, b, c, d = counts.both, counts.first_only, counts.second_only, counts.neither
+    product = (a + b) * (c + d) * (a + c) * (b + d)
+    if product == 0:
+        return 0.0
+    determinant = a * d - b * c
+    numerator = max(determinant - counts.images / 2, 0.0) if determinant > 0 else determinant
+    return numerator / sqrt(product)
+
+
+def _as_bits(outcomes: Sequence[bool]) -> int:
+    """Return the outcomes as the bits of an integer, in which all pairs of networks are counted in microseconds."""
+    return int("".join("1" if correct else "0" for correct in outcomes) or "0", 2)
+
+
+def _count(first: int, second: int, images: int) -> PairedCounts:
+    both = (first & second).bit_count()
+    return PairedCounts(both, first.bit_count() - both, second.bit_count() - both, images - (first | second).bit_count())
+
+
+def _p_in_words(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}" if p < 0.1 else f"p = {p:.2f}"
+
+
+def _letter(position: int) -> str:
+    return ascii_letters[position] if position < len(ascii_letters) else f"({position + 1})"
