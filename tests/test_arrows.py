@@ -29,13 +29,14 @@ ARROWS = {
     "configuring": "errors registry architecture config data attack search",
     "run": "errors files registry architecture config configuring data attack space search train",
     "log": "errors configuring attack run",
+    "report": "errors architecture attack log",
     "requests": "errors files registry command config configuring search run",
     "configuration_file": "errors registry config configuring run",
     "exchange": "errors files registry architecture config configuring data space run",
     "api": "errors files architecture config configuring data space search run log requests",
     "cli": "errors registry command architecture config configuring data search run requests "
            "configuration_file exchange api",
-    "app": "errors files command architecture config configuring configuration_file data attack search run log requests exchange",
+    "app": "errors files command architecture config configuring configuration_file data attack search run log requests exchange report",
 }
 # The page's process stays light: no torch, and only those modules of the larger parts that hold facts.
 APP_MAY_IMPORT = {

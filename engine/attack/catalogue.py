@@ -81,7 +81,7 @@ SQUARE = Attack(
     variant={"schedule": "published, not rescaled"})
 
 AUTOATTACK = Attack(
-    name="autoattack", title="AutoAttack", column="AutoAttack worst case",
+    name="autoattack", title="AutoAttack",
     summary="An image counts as correct only if it survives APGD-CE, APGD-T, FAB-T and Square at their published settings.",
     source="Croce and Hein 2020, arXiv 2003.01690", min_classes=4, parts=(APGD_CE, APGD_T, FAB_T, SQUARE))
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+import duckdb
 import pandas as pd
 
+from engine.errors import RunLogError
 from engine.log.index import FLAG, INT, NUMBER, TEXT, Index
 from engine.log.run_queries import SEARCH_ATTACK
+from engine.run.folder import RunFolder
 
 ATTACKS = {"run": TEXT, "attack": TEXT, "title": TEXT, "part_of": TEXT, "epsilon": NUMBER, "images": INT, "correct": INT,
            "accuracy": NUMBER, "low": NUMBER, "high": NUMBER, "fingerprint": TEXT, "fields": TEXT, "duration_s": NUMBER,
@@ -21,7 +24,7 @@ EVALUATIONS = {"run": TEXT, "title": TEXT, "method": TEXT, "dataset": TEXT, "pre
                "protocol": TEXT, "protocol_title": TEXT, "protocol_fields": TEXT, "norm": TEXT, "epsilon": NUMBER,
                "network": TEXT, "checkpoint": TEXT, "preprocessing": TEXT, "search_seed": INT, "retrain_seed": INT,
                "parameters": NUMBER, "macs": NUMBER, "genotype": TEXT, "genotype_hash": TEXT, "hand_made": TEXT,
-               "complete": FLAG, "current": FLAG, "repeats": INT, "checks": INT, "warnings": INT, "failures": INT}
+               "complete": FLAG, "current": FLAG, "repeats": INT}
 CHECKS = {"run": TEXT, "check_name": TEXT, "title": TEXT, "finding": TEXT, "measured": TEXT, "advice": TEXT}
 SWEEP = {"run": TEXT, "sweep": TEXT, "attack": TEXT, "title": TEXT, "norm": TEXT, "epsilon": NUMBER, "steps": INT, "images": INT,
          "correct": INT, "fingerprint": TEXT}
@@ -66,7 +69,7 @@ class AttackQueries(Index):
 
         Rows with equal `protocol` are comparable. `network` is the hash of the attacked weights. Of several evaluations of a
         network under a protocol, `current` is True for the newest complete one (the newest, if none is complete), and `repeats`
-        counts the others. `genotype` is a dict or None. `checks`, `warnings` and `failures` count the reliability checks.
+        counts the others. `genotype` is a dict or None.
 
         Runs that recorded no protocol get one from the fingerprints of their results.
         """
@@ -76,10 +79,6 @@ class AttackQueries(Index):
                 select number, left(md5(string_agg(distinct fingerprint, ' ' order by fingerprint)), 12) as protocol,
                        max(epsilon) as epsilon, max(fields ->> 'norm') as norm, max(fields ->> 'checkpoint') as network
                 from result where attack <> 'worst-case' group by number),
-            finding as (
-                select number, count(*) as checks, count(*) filter (finding = 'warning') as warnings,
-                       count(*) filter (finding = 'failed') as failures
-                from attack_check group by number),
             row as (
                 select f.run, coalesce(f.title, f.run) as title, coalesce(f.method, '') as method,
                        coalesce(f.dataset, '') as dataset, coalesce(f.preset, '') as preset, coalesce(f.parent, '') as parent,
@@ -92,10 +91,9 @@ class AttackQueries(Index):
                        n.parameters, n.macs, coalesce(n.genotype, '') as genotype, coalesce(n.hash, '') as genotype_hash,
                        coalesce(n.hand_made, '') as hand_made,
                        exists (select 1 from result w where w.number = f.number and w.attack = 'worst-case' and w.complete)
-                           as complete,
-                       coalesce(checks, 0) as checks, coalesce(warnings, 0) as warnings, coalesce(failures, 0) as failures
+                           as complete
                 from folder f left join evaluation e using (number) left join derived d using (number)
-                left join finding using (number) left join network n using (number)
+                left join network n using (number)
                 left join folder r on r.run = f.parent left join folder s on s.run = r.parent
                 where f.kind = 'attack' and (e.protocol is not null or d.protocol is not null))
             select *, row_number() over same = 1 as current, count(*) over (partition by protocol, network) - 1 as repeats
@@ -105,11 +103,52 @@ class AttackQueries(Index):
                                             dtype="object", index=evaluations.index)
         return evaluations
 
-    def checks(self, run: str) -> pd.DataFrame:
-        """Return the findings of the reliability checks of an attack run, in order, with the columns listed in `CHECKS`."""
+    def checks(self, run: str | None = None) -> pd.DataFrame:
+        """Return the findings of reliability checks in order, with the columns listed in `CHECKS`.
+
+        Args:
+            run: id of an attack run; None for all runs.
+        """
         return self._frame("""
             select run, check_name, c.title, finding, measured, coalesce(advice, '') as advice
-            from attack_check c join folder f using (number) where run = $run order by c.seq""", CHECKS, run=run)
+            from attack_check c join folder f using (number) where $id is null or run = $id order by run, c.seq""", CHECKS,
+                           id=run)
+
+    def outcomes(self, run: str) -> pd.DataFrame:
+        """Return the outcome of each attack for each image of an attack run, from its results/outcomes.parquet.
+
+        The columns are image, label, attack and correct. Runs since protocols are recorded also have prediction, margin, linf,
+        l2 and iterations. Parts of a cascade are named like "autoattack/apgd-ce".
+
+        Raises:
+            RunLogError: the file is missing or cannot be read.
+        """
+        path = RunFolder(self.root, run).results / "outcomes.parquet"
+        try:
+            return self._con.cursor().execute("select * from read_parquet($path)", {"path": str(path)}).df()
+        except duckdb.Error:
+            raise RunLogError(f"results/outcomes.parquet of run {run} must be a Parquet table of outcomes, but it is missing or "
+                              "cannot be read; attack the network again.") from None
+
+    def correct_images(self, run: str, column: str) -> dict[int, bool]:
+        """Return {image: True if it was classified correctly} for one column of the robustness table.
+
+        Args:
+            run: id of an attack run.
+            column: "natural", the name of an attack, or "worst-case" for the images that every attack covered.
+
+        Raises:
+            RunLogError: results/outcomes.parquet is missing or cannot be read.
+        """
+        outcomes = self.outcomes(run)
+        outcomes = outcomes[~outcomes["attack"].str.contains("/")]
+        if column == "worst-case":
+            attacks = outcomes["attack"].nunique()
+            by_image = outcomes.groupby("image")["correct"]
+            covered = by_image.size() == attacks
+            return {int(image): bool(correct) for image, correct in by_image.all()[covered].items()}
+        chosen = outcomes[outcomes["attack"] == column]
+        return dict(zip(chosen["image"].astype(int), chosen["correct"].astype(bool), strict=True))
 
     def sweeps(self, runs: Sequence[str] | None = None) -> pd.DataFrame:
         """Return accuracies against radius or number of steps, with the columns listed in `SWEEP`.

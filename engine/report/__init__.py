@@ -1,0 +1,1 @@
+"""Results as they are shown and exported: tables of attacked networks, their statistics and their formats."""

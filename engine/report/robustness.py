@@ -1,0 +1,298 @@
+"""The robustness table: attacked networks grouped by protocol, one row per network, and their paired comparison.
+
+Pages, exports and commands show the tables that this module makes, so a number is the same everywhere. The columns of a table
+come from its protocol. This module does not import torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import mean, stdev
+from typing import Any
+
+import pandas as pd
+
+from engine.architecture.genotype import Genotype
+from engine.attack.badge import Badge, Finding, badge
+from engine.attack.catalogue import ATTACKS, NATURAL, WORST
+from engine.attack.protocol import ball_text
+from engine.attack.statistics import Comparison, by_accuracy, letters, tell_apart
+from engine.errors import GenotypeError
+from engine.log.runlog import RunLog
+
+NATURAL_TITLE, WORST_TITLE = "Natural", "Worst case"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """An accuracy with its interval.
+
+    Attributes:
+        accuracy, low, high: fractions in 0..1; low and high are the ends of the 95 % Wilson interval.
+        correct, images: the counts behind them.
+    """
+
+    accuracy: float
+    low: float
+    high: float
+    correct: int
+    images: int
+
+
+@dataclass(frozen=True)
+class ResultColumn:
+    """A column of results.
+
+    Attributes:
+        name: "natural", the name of an attack of the protocol, or "worst-case".
+        title: header.
+        about: one sentence about the attack.
+        images: number of images, equal for all networks of the table.
+    """
+
+    name: str
+    title: str
+    about: str
+    images: int
+
+
+@dataclass(frozen=True)
+class NetworkRow:
+    """One attacked network.
+
+    Attributes:
+        run: id of the attack run that is shown, the newest complete one of this network under this protocol.
+        title: method or network with the deviations of its run, for example "ARNAS, lambda 1".
+        label: title with what distinguishes the row from others of equal title, for example "ARNAS, seed 2".
+        network: hash of the network's weights.
+        preset, parent: preset of the run, and id of the retraining that it attacked.
+        search_seed, retrain_seed: seeds of the search and the retraining; None where there was none.
+        parameters, macs: size of the network, MACs per image; None if unknown.
+        genotype: its cells; None for a network without cells.
+        hand_made: name of a network without cells; "" for a derived one.
+        results: measurements by column name.
+        badge: reliability of the numbers, with reasons.
+        complete: False while the attack still runs or has failed.
+        repeats: number of other attack runs of this network under this protocol.
+        created: time of the launch, seconds since 1970.
+    """
+
+    run: str
+    title: str
+    label: str
+    network: str
+    preset: str
+    parent: str
+    search_seed: int | None
+    retrain_seed: int | None
+    parameters: int | None
+    macs: int | None
+    genotype: Genotype | None
+    hand_made: str
+    results: Mapping[str, Measurement]
+    badge: Badge
+    complete: bool
+    repeats: int
+    created: float
+
+
+@dataclass(frozen=True)
+class SeedGroup:
+    """Networks of equal title, which differ in their seeds.
+
+    Attributes:
+        title: their common title.
+        rows: the networks, most robust first.
+        means: mean accuracy over the networks, by column name, where all of them were measured.
+        spreads: sample standard deviation of the accuracy, by column name; missing for a single network.
+    """
+
+    title: str
+    rows: tuple[NetworkRow, ...]
+    means: Mapping[str, float]
+    spreads: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class RobustnessTable:
+    """All networks attacked under one protocol.
+
+    Attributes:
+        protocol: short hash of the protocol.
+        title: the protocol in one line.
+        dataset: registry name of the dataset.
+        fields: the protocol; {} for runs that recorded none.
+        columns: the columns, natural accuracy first and the worst case last.
+        groups: seed groups, most robust first.
+    """
+
+    protocol: str
+    title: str
+    dataset: str
+    fields: Mapping[str, Any]
+    columns: tuple[ResultColumn, ...]
+    groups: tuple[SeedGroup, ...]
+
+    @property
+    def rows(self) -> list[NetworkRow]:
+        """All networks, in the order of the groups."""
+        return [row for group in self.groups for row in group.rows]
+
+    def row(self, run: str) -> NetworkRow | None:
+        """Return the row of an attack run; None if it is not in this table."""
+        return next((row for row in self.rows if row.run == run), None)
+
+
+@dataclass(frozen=True)
+class Distinctions:
+    """The paired comparison of all networks of a table under one attack.
+
+    Attributes:
+        column: name of the compared column.
+        images: number of images that all networks share.
+        comparisons: one per pair of networks, which are named by their labels.
+        letters: letters by run. Networks that share a letter cannot be told apart.
+    """
+
+    column: str
+    images: int
+    comparisons: tuple[Comparison, ...]
+    letters: Mapping[str, str]
+
+
+def robustness_tables(log: RunLog) -> list[RobustnessTable]:
+    """Return one table per protocol, those with the most networks first."""
+    evaluations = log.evaluations()
+    shown = evaluations[evaluations["current"]]
+    results, findings = _results(log.attacks()), _findings(log.checks())
+    tables = [_table(str(protocol), [_row(one, results, findings) for one in evaluations.itertuples()], evaluations.iloc[0])
+              for protocol, evaluations in shown.groupby("protocol", sort=False)]
+    return sorted((table for table in tables if table.columns), key=lambda table: -len(table.rows))
+
+
+def distinctions(log: RunLog, table: RobustnessTable, column: str = WORST, runs: Sequence[str] | None = None) -> Distinctions:
+    """Compare networks of a table on the same images, with Holm's adjustment over all pairs.
+
+    Args:
+        log: the run log.
+        table: the table.
+        column: name of the column to compare.
+        runs: attack runs to compare; None for all complete ones.
+
+    Raises:
+        RunLogError: results/outcomes.parquet of a run cannot be read.
+    """
+    compared = [row for row in table.rows if row.complete and (runs is None or row.run in runs)]
+    flags = {row.label: log.correct_images(row.run, column) for row in compared}
+    shared = sorted(set.intersection(*(set(one) for one in flags.values()))) if flags else []
+    outcomes = {label: [flags[label][image] for image in shared] for label in flags}
+    comparisons = tell_apart(outcomes)
+    by_label = letters(by_accuracy(outcomes), [(one.first, one.second) for one in comparisons if one.distinct()])
+    return Distinctions(column, len(shared), tuple(comparisons), {row.run: by_label[row.label] for row in compared})
+
+
+def _results(attacks: pd.DataFrame) -> dict[str, dict[str, Measurement]]:
+    """Return {run: {column name: measurement}} of complete results, without the parts of cascades."""
+    results: dict[str, dict[str, Measurement]] = defaultdict(dict)
+    complete = attacks[attacks["complete"] & (attacks["part_of"] == "")]
+    for row in complete.itertuples():
+        results[row.run][row.attack] = Measurement(row.accuracy, row.low, row.high, int(row.correct), int(row.images))
+    return results
+
+
+def _findings(checks: pd.DataFrame) -> dict[str, list[Finding]]:
+    """Return {run: findings of its reliability checks}."""
+    findings: dict[str, list[Finding]] = defaultdict(list)
+    for row in checks.itertuples():
+        findings[row.run].append(Finding(row.check_name, row.title, row.finding, row.measured, row.advice))
+    return findings
+
+
+def _table(protocol: str, rows: Sequence[NetworkRow], evaluation: pd.Series) -> RobustnessTable:
+    """Return the table of a protocol from its rows and one of its evaluations, a row of `RunLog.evaluations`."""
+    fields = json.loads(evaluation["protocol_fields"] or "{}")
+    title = str(evaluation["protocol_title"]) or _older_title(evaluation, rows)
+    return RobustnessTable(protocol, title, str(evaluation["dataset"]), fields, _columns(fields, rows), _groups(_labelled(rows)))
+
+
+def _row(evaluation: Any, results: Mapping[str, Mapping[str, Measurement]],
+         findings: Mapping[str, Sequence[Finding]]) -> NetworkRow:
+    def number(value: float | None) -> int | None:
+        return None if value is None or pd.isna(value) else int(value)
+
+    return NetworkRow(
+        evaluation.run, evaluation.title, evaluation.title, evaluation.network, evaluation.preset, evaluation.parent,
+        number(evaluation.search_seed), number(evaluation.retrain_seed), number(evaluation.parameters), number(evaluation.macs),
+        _genotype(evaluation.genotype), evaluation.hand_made, results.get(evaluation.run, {}),
+        badge(findings.get(evaluation.run, ())), bool(evaluation.complete), int(evaluation.repeats), float(evaluation.created))
+
+
+def _genotype(content: Mapping[str, Any] | None) -> Genotype | None:
+    if content is None:
+        return None
+    try:
+        return Genotype.from_dict(content)
+    except GenotypeError:
+        return None
+
+
+def _labelled(rows: Sequence[NetworkRow]) -> list[NetworkRow]:
+    """Return the rows with labels that tell them apart: by their seeds, or if those are equal too, by the end of the run id."""
+    titles = Counter(row.title for row in rows)
+    labels = {row.run: row.title if titles[row.title] == 1 else f"{row.title}{_seeds(row)}" for row in rows}
+    counts = Counter(labels.values())
+    return [replace(row, label=label if counts[label] == 1 else f"{label} · {row.run.rsplit('-', 1)[-1]}")
+            for row in rows for label in (labels[row.run],)]
+
+
+def _seeds(row: NetworkRow) -> str:
+    """Return the seeds of a network as text that follows its title, for example ", seeds 1 and 2"; "" if it has none."""
+    seeds = list(dict.fromkeys(seed for seed in (row.search_seed, row.retrain_seed) if seed is not None))
+    return f", seed{'s' if len(seeds) > 1 else ''} {' and '.join(map(str, seeds))}" if seeds else ""
+
+
+def _columns(fields: Mapping[str, Any], rows: Sequence[NetworkRow]) -> tuple[ResultColumn, ...]:
+    """Return the columns of a protocol, or for older runs of their results, in the order of the protocol."""
+    measured = [name for row in rows for name in row.results if name not in (NATURAL, WORST)]
+    attacks = [] if fields.get("worst_case_only") else [part["attack"] for part in fields.get("attacks", [])] or measured
+    names = list(dict.fromkeys([NATURAL, *attacks, WORST]))
+    images = {name: max((row.results[name].images for row in rows if name in row.results), default=0) for name in names}
+    return tuple(ResultColumn(name, *_header(name), images[name]) for name in names if images[name] or fields)
+
+
+def _header(name: str) -> tuple[str, str]:
+    """Return title and summary of a column."""
+    if name == NATURAL:
+        return NATURAL_TITLE, "Accuracy on unchanged images."
+    if name == WORST:
+        return WORST_TITLE, "An image counts only if it is classified correctly under every attack of the protocol."
+    return (ATTACKS[name].header, ATTACKS[name].summary) if name in ATTACKS else (name, "")
+
+
+def _groups(rows: Sequence[NetworkRow]) -> tuple[SeedGroup, ...]:
+    by_title: dict[str, list[NetworkRow]] = defaultdict(list)
+    for row in rows:
+        by_title[row.title].append(row)
+    groups = [_group(title, sorted(members, key=_robustness, reverse=True)) for title, members in by_title.items()]
+    return tuple(sorted(groups, key=lambda group: _robustness(group.rows[0]), reverse=True))
+
+
+def _group(title: str, rows: Sequence[NetworkRow]) -> SeedGroup:
+    shared = [name for name in rows[0].results if all(name in row.results for row in rows)]
+    values = {name: [row.results[name].accuracy for row in rows] for name in shared}
+    return SeedGroup(title, tuple(rows), {name: mean(each) for name, each in values.items()},
+                     {name: stdev(each) for name, each in values.items() if len(each) > 1})
+
+
+def _robustness(row: NetworkRow) -> float:
+    """Return the worst-case accuracy of a network; -1 if it is not measured yet."""
+    return row.results[WORST].accuracy if WORST in row.results else -1.0
+
+
+def _older_title(evaluation: pd.Series, rows: Sequence[NetworkRow]) -> str:
+    """Return a title for runs that recorded no protocol."""
+    images = max((result.images for row in rows for result in row.results.values()), default=0)
+    return f"{ball_text(evaluation['norm'] or 'Linf', evaluation['epsilon'])}, {images:,} images"
