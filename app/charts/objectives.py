@@ -1,4 +1,4 @@
-"""Titles, units and line styles of a search's objectives, and charts of losses that need their own scale."""
+"""Titles, units and line styles of a search's objectives, and charts of the losses that each need a scale of their own."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def unit_of(name: str) -> str:
 
 
 def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return the Plotly line style of each objective, by name.
+    """Return {name of an objective: Plotly style of its line}.
 
     The natural and adversarial losses have fixed colours. All other objectives take the colours and dashes of
     `theme.FURTHER_SERIES` in turn.
@@ -86,7 +86,7 @@ def further_losses(objectives: pd.DataFrame) -> go.Figure:
 
 
 def _place(number: int, count: int, gap: float) -> tuple[float, float]:
-    """Divide 0..1 into `count` equal intervals with gaps of length `gap`, and return the ends of interval `number` (from 0)."""
+    """Return (start, end) of interval `number` (from 0) if 0..1 is divided into `count` equal intervals with gaps of `gap`."""
     size = (1 + gap) / count - gap
     return number * (size + gap), number * (size + gap) + size
 
@@ -99,8 +99,8 @@ def _add_chart(figure: go.Figure, points: pd.DataFrame, name: str, line: dict[st
         figure: the figure.
         points: rows of the objective, from `RunLog.objectives`.
         name: name of the objective.
-        line: Plotly style of its line.
-        number: suffix of the names of the chart's axes in Plotly, for example "2" for "xaxis2".
+        line: Plotly style of the objective's line.
+        number: suffix of Plotly's names for the axes of the chart, for example "2" for "xaxis2" and "yaxis2".
         across: left and right end of the chart, as shares of the figure's width.
         up: lower and upper end of the chart, as shares of the figure's height.
     """

@@ -1,4 +1,4 @@
-"""Live panels, the parts of a page that are redrawn when their data change, and only then.
+"""Live panels: parts of a page that are redrawn whenever their data change, and only then.
 
     @live_panel("runs", key="runs_table")
     def table() -> None:
@@ -52,4 +52,4 @@ def live_panel(topic: str, *, key: str) -> Callable[[Callable[..., Any]], Callab
 
 
 def _nothing() -> None:
-    """Do nothing. Streamlit reports a trigger of a component only if a callback for it exists."""
+    """Do nothing. Streamlit reports a component's trigger only if a callback for it exists."""
