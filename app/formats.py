@@ -23,7 +23,7 @@ NOT_MEASURED = "not measured"
 
 
 def missing(value: object) -> TypeIs[None]:
-    """Return True for None, NaN and NaT, which pandas uses for an absent value."""
+    """Return True for None, NaN and NaT, which pandas uses for absent values."""
     return value is None or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
 
 
@@ -70,7 +70,7 @@ def duration(seconds: float | None) -> str:
 
 
 def coarse(seconds: float) -> str:
-    """Return a duration in whole units of its largest unit: 190 seconds as "3 min"."""
+    """Return a duration in its largest unit only, rounded down: 190 seconds as "3 min"."""
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{int(seconds // size)} {unit}"

@@ -1,7 +1,7 @@
 """The state that all pages and browser tabs of this server share: the run log, and signatures of the data that pages show.
 
 Streamlit's resource cache holds one `Hub` per runs folder. The hub's thread reads new events into the run log. For every topic
-that an open page shows, it computes a signature, a short hash that changes when the data of the topic change. All signatures
+that an open page shows, it computes a signature: a short hash that changes when the data of the topic change. All signatures
 are written to one small static file. The browser fetches that file three times a second (`components/live.py`) and reruns a
 panel only if the signature of its topic has changed, so nothing is recomputed or redrawn while the data stay the same.
 

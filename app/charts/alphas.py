@@ -1,7 +1,7 @@
 """Charts of the architecture weights of one cell kind.
 
-A heat map shows the weights at one epoch. Over the steps of the search, line charts show the weights of operations, and area
-charts show those of edges.
+A heat map shows the weights at one epoch. Over the steps of the search, the weights of operations are drawn as lines and the
+weights of edges as areas.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ NARROWEST = 0.02  # smallest length of an axis of weights
 
 
 def edge_title(edge: int) -> str:
-    """Return the label of an edge (0..13) of a cell in a chart, for example "c(k-1) → 2" with k-1 as a subscript."""
+    """Return the chart label of an edge (0..13) of a cell, for example "c(k-1) → 2" with k-1 as a subscript."""
     source, target = EDGES[edge]
     return f"{written(source)} → {state_name(target)}"
 
 
 def written(state: int) -> str:
-    """Return the label of a state (an input or node of a cell) in a chart, with the index of an input as a subscript."""
+    """Return the chart label of a state (an input or node of a cell), with the index of an input as a subscript."""
     return SUBSCRIPTS.get(state_name(state), state_name(state))
 
 
@@ -69,8 +69,8 @@ def heat_map(matrix: pd.DataFrame) -> go.Figure:
 def lines(history: pd.DataFrame) -> go.Figure:
     """Return a figure with one small chart per edge of a cell, showing the weight of each operation over the steps.
 
-    The charts form a triangle. Each row holds the edges into one node, and each column the edges from one state (an input or
-    node).
+    The charts form a triangle. Each row holds the edges into one node, and each column holds the edges out of one state (an
+    input or node).
 
     Args:
         history: table from `RunLog.alpha_lines` with columns edge, operation, step and weight.

@@ -17,7 +17,7 @@ def explained(words: str, count: int = 2) -> str:
     """Return the explanation that is shown below the chart.
 
     Args:
-        words: one or two sentences about the run's weighting, from `engine.search.registries.Weighting.words`.
+        words: one or two sentences on how the run weighs its objectives, from `engine.search.registries.Weighting.words`.
         count: number of objectives that are weighed.
     """
     angle = " The angle of a loss is the largest between its gradient and any other." if count > 2 else ""
@@ -81,9 +81,10 @@ def in_words(shares: pd.DataFrame) -> str:
     """Return one sentence naming the objective that MGDA ignored most often in the last steps, or stating that it ignored none.
 
     Args:
-        shares: table from `RunLog.share_at_vertex` with one row per objective. Its columns are objective, steps (number of steps
-            in which the objective had a weight, because some stages of a search weigh only some objectives), share_ignored
-            (share of these steps in which the weight was 0) and share_alone (share in which the weight was 1).
+        shares: table from `RunLog.share_at_vertex` with one row per objective and columns objective, steps, share_ignored and
+            share_alone. `steps` is the number of recent steps in which the objective had a weight (some stages of a search weigh
+            only some objectives). `share_ignored` is the share of these steps in which the weight was 0, and `share_alone` is
+            the share in which it was 1.
     """
     if shares.empty or not shares["steps"].max():
         return "MGDA has not weighed any losses yet."

@@ -1,4 +1,4 @@
-"""Titles, units and line styles of a search's objectives, and charts of the losses that each need a scale of their own."""
+"""Titles, units and line styles of a search's objectives, and small charts of losses that cannot share a scale."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from engine.search.registries import OBJECTIVES
 # Objectives that take the colour of a series in `theme.SERIES`: objective -> series.
 SERIES_OF = {"natural": "natural", "adversarial": "adversarial", "trades": "adversarial"}
 COLUMNS = 3
-# Gaps between small charts, as shares of the figure's width and height. They hold axis numbers, two lines of title and "step".
+# Gaps between small charts, as shares of the figure's width and height. They contain axis numbers, two-line titles and "step".
 ACROSS, DOWN = 0.1, 0.42
 
 
@@ -65,7 +65,7 @@ def rows_of(names: Sequence[str]) -> int:
 
 
 def further_losses(objectives: pd.DataFrame) -> go.Figure:
-    """Return a figure with one small chart for each objective that `further` names.
+    """Return a figure with one small chart for each objective that `further` returns.
 
     The losses have separate charts because each has its own unit and scale.
 
@@ -86,7 +86,7 @@ def further_losses(objectives: pd.DataFrame) -> go.Figure:
 
 
 def _place(number: int, count: int, gap: float) -> tuple[float, float]:
-    """Return (start, end) of interval `number` (from 0) if 0..1 is divided into `count` equal intervals with gaps of `gap`."""
+    """Return (start, end) of interval `number` (from 0) when 0..1 is divided into `count` equal intervals, separated by `gap`."""
     size = (1 + gap) / count - gap
     return number * (size + gap), number * (size + gap) + size
 

@@ -76,7 +76,7 @@ def value_text(info: FieldInfo, value: Any) -> str:
 
 
 def nothing_text(info: FieldInfo) -> str:
-    """Return the meaning of an empty field, for example "all" or "a full pass", or "automatic" if none is declared."""
+    """Return the meaning of an empty field, for example "all" or "a full pass". If none is declared, return "automatic"."""
     return setting_of(info).empty.split(" (")[0] or "automatic"
 
 
@@ -165,7 +165,7 @@ def config_form(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], *, k
     Args:
         kind: kind of the run.
         cls: configuration class of the run.
-        preset: value of every field, from `engine.configuring.preset_values`. Fields that the user has not changed hold it.
+        preset: value of every field, from `engine.configuring.preset_values`. `start` and the user's changes override it.
         key: prefix of the widgets' keys in the session. A form with a new key starts again at its initial values.
         start: initial values that differ from the preset, keyed by field, for example those of an imported configuration.
         below: functions keyed by field. Each receives the content of the form and draws something below the row of its field.
@@ -240,9 +240,9 @@ def _kind(info: FieldInfo) -> Literal["flag", "choice", "several", "integer", "n
 
 
 def _held(info: FieldInfo, key: str, start: Any) -> Any:
-    """Return the value of a widget in the session, before the widget is drawn.
+    """Return the value that the session holds for a widget. This is called before the widget is drawn.
 
-    If the widget has not been drawn yet, first store its initial value `start`.
+    If the session holds no value yet, first store the initial value `start`.
     """
     kind = _kind(info)
     if key not in st.session_state:

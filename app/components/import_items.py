@@ -91,7 +91,7 @@ def named(text: str) -> Chosen:
 
 
 def dropped(files: Sequence[UploadedFile]) -> Chosen:
-    """Return the uploaded files as items, one per file. Only the two files of a search's curves form one item together."""
+    """Return one item per uploaded file. The curves of a search are an exception: their two files form one item."""
     items, curves = [], []
     for file in files:
         name = plain_name(file.name)
@@ -228,7 +228,7 @@ def _placement(genotype: Genotype | None) -> str:
 
 
 def answered(items: Sequence[Item], answers: Answers) -> list[Item]:
-    """Return the items with the answers added to their arguments, as well as the runs folder unless it is the default."""
+    """Return the items with the answers added to their arguments. Add the runs folder as well unless it is the default."""
     runs = [] if session.runs_root() == ROOT / "runs" else ["--runs", str(session.runs_root())]
     chosen = ["--as", answers.form] if answers.form else []
     return [replace(item, arguments=(*item.arguments, *chosen, *answers.flags[answers.form or str(form_of(item.name))], *runs))

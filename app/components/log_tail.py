@@ -1,4 +1,4 @@
-"""The view of the last lines of a run's log.txt, and the search for the last error in them.
+"""The view of the last lines of a run's log.txt, with functions that read the lines and find the last error in them.
 
 The view stays scrolled to the newest line unless the reader has scrolled up.
 """

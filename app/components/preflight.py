@@ -99,7 +99,7 @@ def device_fact(wanted: str) -> Fact:
 
 @st.cache_data(ttl=30, show_spinner=False)
 def gpu_names() -> list[str]:
-    """Return one text per NVIDIA GPU with its name and free memory, as reported by nvidia-smi, or [] if that fails."""
+    """Return one text per NVIDIA GPU with its name and free memory, as reported by nvidia-smi, or [] if nvidia-smi fails."""
     if shutil.which("nvidia-smi") is None:
         return []
     query = ["nvidia-smi", "--query-gpu=name,memory.free", "--format=csv,noheader"]

@@ -55,9 +55,10 @@ def perform(action: Action, run_id: str) -> None:
 
 
 def answer(run_id: str) -> tuple[str, str]:
-    """Return (refusal, confirmation): the reason why the last request was refused, or the sentence that confirms it.
+    """Return (refusal, confirmation) for the last request about a run.
 
-    The other is "". Both are "" if the last request was for another run or is more than a minute old.
+    If the request was refused, `refusal` gives the reason and `confirmation` is "". If it was accepted, `confirmation` is a
+    sentence and `refusal` is "". Both are "" if the last request was for another run or is more than a minute old.
     """
     about, refusal, done, at = st.session_state.get(ANSWER, ("", "", "", 0.0))
     return (refusal, done) if about == run_id and time.monotonic() - at < ANSWER_S else ("", "")

@@ -53,7 +53,7 @@ def architecture(run_id: str) -> None:
 
 
 def _over_steps(run_id: str, cell: str) -> None:
-    """Draw the weights of a cell's operations over the steps and, if the method has edge weights, draw these as well."""
+    """Draw the weights of a cell's operations over the steps, and also its edge weights if the method has them."""
     log = session.run_log()
     st.html('<p class="rp-note rp-apart"><b>The same weights over the steps.</b> Each small chart is an edge: its row is the '
             "node it ends in, its column the state it comes from.</p>")

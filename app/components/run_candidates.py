@@ -23,7 +23,7 @@ from engine.architecture.genotype import Genotype
 RANKED = {"adversarial": "Ranked by adversarial accuracy; ties by natural accuracy.",
           "natural": "Ranked by natural accuracy; ties by adversarial accuracy.",
           "none": "Unranked: the result is the first candidate, whatever its accuracies."}
-MOST_ROWS = 100  # most rows of the table; results/candidates.json in the folder of the run holds all candidates
+MOST_ROWS = 100  # maximum number of rows of the table; results/candidates.json in the folder of the run holds all candidates
 
 
 def candidates(run_id: str) -> None:

@@ -117,7 +117,7 @@ def mean_of(epochs: Sequence[int]) -> str:
     """Return a phrase naming the epochs whose means are shown, for example "mean of epoch 3" or "means of epochs 3 and 4".
 
     Args:
-        epochs: epoch of each number. Repeated epochs are named once.
+        epochs: epoch of each mean. An epoch that occurs several times is named once.
     """
     distinct = list(dict.fromkeys(map(str, epochs)))
     return f"mean of epoch {distinct[0]}" if len(distinct) == 1 else f"means of epochs {' and '.join(distinct)}"
@@ -155,7 +155,7 @@ TRAINING_LOSSES = {"natural": "on natural images", "trades": "TRADES: natural + 
 
 
 def _notes(run: dict[str, Any]) -> dict[str, str]:
-    """Return {name of a number: note below it} for a retraining, or {} for any other kind of run.
+    """Return {name of a metric: note below its value} for a retraining, or {} for any other kind of run.
 
     The notes give the attack under which the adversarial accuracy is measured, and the loss that the training minimises.
     """

@@ -54,8 +54,8 @@ def outcome(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
 def derived(run: dict[str, Any], chain: list[dict[str, Any]]) -> Genotype | None:
     """Return the genotype to draw on the page of a run.
 
-    It is the genotype of the run itself or, if the run has none yet, that of the latest run in its chain with a genotype. None
-    means that no run of the chain has a genotype.
+    It is the genotype of the run itself or, if the run has none yet, of the latest run with a genotype in its chain. None means
+    that no run of the chain has a genotype.
 
     Args:
         run: row of the run whose page is open, from `RunLog.runs`.

@@ -57,7 +57,7 @@ def differences_words(kind: str, method: str | None, dataset: str, differing: in
 
 
 def differences_html(kind: str, method: str | None, differences: Sequence[Difference]) -> str:
-    """Return an HTML table of the settings that differ, with the value of the run and the published (or default) value."""
+    """Return an HTML table of the settings in `differences`, with the run's value and the published (or default) value."""
     fields = _fields(kind, method)
     columns: tuple[StaticColumn[Difference], ...] = (
         StaticColumn(f"{KIND_TITLES.get(kind, kind)} setting", lambda one: label_of(one.field), names_row=True),

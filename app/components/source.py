@@ -27,8 +27,7 @@ class Source:
 
     Attributes:
         parent: id of the run that provides the genotype or network, or None if no run does.
-        changes: the value of the setting `genotype` or `network` that the choice implies, keyed by that setting. Empty if the
-            parent run provides the value.
+        changes: {"genotype": value} or {"network": value}, depending on the choice. Empty if the parent run provides the value.
         genotype: the chosen genotype, or None if it is not known.
         network: name of the chosen hand-made network (for example a WideResNet), or "" if a genotype is chosen.
         problem: one sentence that says why nothing can be launched yet, or "" if a launch is possible.
@@ -70,7 +69,9 @@ def genotype_source(runs: pd.DataFrame, wanted: str | None = None, candidate: st
 
 
 def choose_network(name: str) -> None:
-    """Set the controls to the hand-made network with this name. If the name is `DERIVED`, leave them unchanged.
+    """Set the controls to the hand-made network with this name.
+
+    If the name is `DERIVED`, which stands for a network built from a genotype, leave the controls unchanged.
 
     Raises:
         ConfigError: no network has this name.
@@ -118,7 +119,7 @@ def _parent(runs: pd.DataFrame, kind: str, wanted: str | None, label: str, nothi
 
 
 def _candidate(search: Source, wanted: str | None, key: str) -> Source:
-    """Show the selector between the result of a search and its candidates, and return the choice.
+    """Let the user choose between the result of a search and its candidates, and return the choice.
 
     Candidates are the networks that a search has measured one by one. If the search has none, show nothing and return `search`
     unchanged. In each case the search is the parent of the retraining, which therefore uses the same data splits.

@@ -26,7 +26,7 @@ def section(title: str, note: str = "") -> None:
 
 
 def empty_state(title: str, *lines: str, link: str | None = None, link_label: str = "") -> None:
-    """Show a box in place of missing data, which says what will appear here and how to get it.
+    """Show a box in place of missing data, saying what will appear here and how to get it.
 
     Args:
         title: title of the box, for example "No attacked network yet".

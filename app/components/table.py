@@ -51,8 +51,8 @@ class CellText:
         sort: value to sort by. None sorts by the text, and `NO_SORT` keeps the row at the end.
         tone: if set, the text is drawn as a coloured chip: "good", "bad", "warn", "live" or "muted".
         glyph: sign in the chip, so that its meaning does not depend on colour alone.
-        href: if set, the text is a link to this address. A plain click is not followed by the browser
-            but reported in `TableAction.opened`.
+        href: if set, the text is a link to this address. A plain click does not open the address but is
+            reported in `TableAction.opened`.
         fraction: if set, a bar that is filled to this fraction (0..1) is drawn below the text.
         since: if set, a Unix time in seconds. The browser replaces the text by the time that has passed since then.
         fill: colour of the bar that `fraction` draws: "" (neutral), "good", "warn" or "bad".

@@ -1,9 +1,9 @@
 """Drawings of a cell as a graph with its inputs on the left, its output on the right and one labelled edge per operation.
 
-The drawing is an SVG, laid out by `cell_layout` without Graphviz. Nodes are placed in layers by their depth. Between any
-two layers of nodes, an empty layer leaves space for the labels of edges. The style sheet sets the colours of text and surfaces,
-and `theme.OPERATIONS` sets the colour, dash and width of the lines of operations. `to_dot` returns the same graph as DOT source
-for export.
+The drawing is an SVG, laid out by `cell_layout` without Graphviz. Nodes are placed in layers by their depth. Between any two
+layers of nodes, an empty layer leaves space for the labels of edges. The style sheet sets the colours of text and surfaces, and
+`theme.OPERATIONS` sets the colour, dash and width of the lines of operations. `to_dot` returns the same graph as DOT source for
+export.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def _placed(cell: Cell) -> tuple[Placement, tuple[int, ...]]:
 def _label_point(points: int) -> int:
     """Return the index of the point at which the label of an edge is drawn, among the points of the edge.
 
-    The label is at a point in an odd layer, on a long edge about a quarter of the way along.
+    The point is in an odd layer. On a long edge, it is about a quarter of the way along.
 
     Args:
         points: number of points of the edge, one per layer.

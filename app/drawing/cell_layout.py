@@ -1,10 +1,9 @@
 """Layout of a small directed graph whose nodes are already assigned to layers, after Sugiyama, Tagawa and Toda 1981.
 
 An edge that spans several layers passes through an additional point in each layer between its ends, and so goes around the nodes
-there. First, the order within each layer is improved by barycentre sweeps: nodes and points are sorted by the mean
-position of their neighbours, and the orders with the fewest crossings are kept. Then heights are chosen by the
-pool-adjacent-violators algorithm: each node or point comes as near to the mean height of its neighbours as the minimal distances
-within its layer allow.
+there. First, the order within each layer is improved by barycentre sweeps: nodes and points are sorted by the mean position of
+their neighbours, and the orders with the fewest crossings are kept. Then heights are chosen by the pool-adjacent-violators
+algorithm: each node or point comes as near to the mean height of its neighbours as the minimal distances within its layer allow.
 """
 
 from __future__ import annotations
@@ -162,7 +161,7 @@ def _heights(rows: Sequence[Sequence[Hashable]], segments: Sequence[tuple[Hashab
 def _spread(wanted: Sequence[float], row: Sequence[Hashable], gaps: Mapping[Hashable, float]) -> list[float]:
     """Return the heights in one layer that are closest to the wanted heights and keep the order and the minimal distances.
 
-    "Closest" is in the sense of least squares. The algorithm is pool adjacent violators.
+    The pool-adjacent-violators algorithm minimises the sum of squared differences from the wanted heights.
 
     Args:
         wanted: wanted height of each item of the row.

@@ -133,7 +133,7 @@ def _text(x: float, y: float, words: str, anchor: str, name: str = "") -> str:
 
 
 def _legend(cells: Sequence[CellPosition]) -> str:
-    """Return a legend as HTML, giving the colour, letter and number of cells of each cell kind, in order of occurrence."""
+    """Return an HTML legend with the colour, letter and number of cells of each cell kind, in order of occurrence."""
     entries = []
     for kind in dict.fromkeys(cell.kind for cell in cells):
         mark = "÷2" if kind == REDUCE else theme.cell_title(kind)[0]

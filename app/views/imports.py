@@ -17,7 +17,7 @@ from app.components.states import heading, section
 from app.importing import Imports, Item
 from engine.command import program
 
-POLL_S = 0.4  # seconds between two looks at a running import
+POLL_S = 0.4  # seconds between two checks of a running import
 KINDS = (
     ("Genotype", "genotypes.py, arch.json",
      "ARNAS = Genotype(accurate=[('sep_conv_3x3', 0), …], accurate_concat=[2, 3, 4, 5], …)",

@@ -163,7 +163,7 @@ def _run_of(run_id: str) -> dict[str, Any]:
 
 
 def _then_changes(choice: Choice) -> dict[str, Any]:
-    """Return {kind of a later run of the chain: its changed settings}. They come from an imported configuration."""
+    """Return {kind of a later run of the chain: its changed settings}, taken from an imported configuration."""
     return {kind: changes for kind, changes in _imported()["then_changes"].items() if kind in choice.then}
 
 
@@ -198,8 +198,7 @@ def launch(choice: Choice, values: FormValues) -> str:
 def new_token_after_use() -> None:
     """Discard the token of the last launch, so that the next click starts new runs.
 
-    The token makes repeated clicks launch only once, until this function is called. It is called when the page is drawn without
-    a click.
+    Repeated clicks with the same token launch the runs only once. This function is called when the page is drawn without a click.
     """
     if "launch.used" in st.session_state:
         del st.session_state["launch.used"], st.session_state["launch.token"]

@@ -84,7 +84,7 @@ def kind_of(run_id: str) -> str:
 
 
 def guarded(draw: Callable[..., None]) -> Callable[..., None]:
-    """Return a function that calls `draw` or, if its data cannot be read, shows the problem.
+    """Return a function that calls `draw` and, if its data cannot be read, shows the problem instead.
 
     The other panels of the page are not affected.
     """
@@ -203,7 +203,7 @@ def evolution(run_id: str) -> None:
 
 
 def imported_evolution(run_id: str) -> None:
-    """Draw the architecture weights of an imported search or, if it has none, its genotypes per epoch. Without either, draw nothing."""
+    """Draw the architecture weights of an imported search or, if it has none, its genotypes per epoch, if any."""
     run_log = session.run_log()
     if run_log.alpha_cells(run_id):
         evolution(run_id)
@@ -230,7 +230,7 @@ def log(run_id: str) -> None:
 
 
 def configuration(run_id: str) -> None:
-    """Show how a run's settings differ from the published ones, all its settings, and the command that repeats the run."""
+    """Show a run's differences from the published settings, all its settings and the command that repeats the run."""
     run = session.run_log().run(run_id)
     listed = run["differences"]
     if run["imported"]:

@@ -1,4 +1,4 @@
-"""The Runs page, which lists all runs with status, accuracies and progress, and can open, stop and resume them."""
+"""The Runs page, which lists all runs with status, accuracies and progress, and offers buttons to open, stop and resume them."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def split_of(run: pd.Series) -> str:
 
 
 def age(created: float | None) -> CellText:
-    """Return the table cell with the time since the launch of a run, which the browser keeps up to date."""
+    """Return the table cell with the time since the launch of a run. The browser keeps this time up to date."""
     if missing(created):
         return CellText(EMPTY, sort=NO_SORT)
     return CellText(age_text(max(0.0, time.time() - created)), since=float(created), sort=-float(created))
