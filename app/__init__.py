@@ -1,1 +1,1 @@
-"""The dashboard, which reads the run log, draws it and sends requests through `engine.requests`. It never imports torch."""
+"""The dashboard, which shows the run log and sends requests through `engine.requests`. It never imports torch."""

@@ -1,4 +1,4 @@
-"""Functions that format numbers and names as text. They take accuracies as fractions (0..1) and write them in per cent."""
+"""Functions that format numbers and names as text. Accuracies are given as fractions (0..1) and written in per cent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOT_MEASURED = "not measured"
 
 
 def missing(value: object) -> TypeIs[None]:
-    """Return True for None, NaN and NaT, which pandas uses for an absent value."""
+    """Return True for None, NaN and NaT, which pandas uses for absent values."""
     return value is None or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
 
 
@@ -70,7 +70,7 @@ def duration(seconds: float | None) -> str:
 
 
 def coarse(seconds: float) -> str:
-    """Return a duration in its largest unit only: 190 seconds as "3 min"."""
+    """Return a duration in its largest unit only, rounded down: 190 seconds as "3 min"."""
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{int(seconds // size)} {unit}"
@@ -115,7 +115,7 @@ def dataset_title(name: str) -> str:
 def network_labels(titles: Sequence[str], runs: Sequence[str]) -> list[str]:
     """Return a label for each network that distinguishes it from the others.
 
-    The label is the title. If several networks have this title, the last part of the run id follows: "ARNAS · 7f3c".
+    The label is the network's title. If other networks have the same title, the last part of the run id follows: "ARNAS · 7f3c".
 
     Args:
         titles: one title per network.
@@ -126,7 +126,7 @@ def network_labels(titles: Sequence[str], runs: Sequence[str]) -> list[str]:
 
 
 def unequal_sizes(networks: pd.DataFrame) -> str:
-    """Return a warning if networks that are shown together differ in size by more than 5 %, or "" if they do not.
+    """Return a warning if networks that are shown together differ in size by more than 5 %, or else "".
 
     Args:
         networks: one row per network, with the columns parameters and macs (NaN if unknown).

@@ -1,8 +1,8 @@
 """Imports in the background. Each chosen file is read by its own `rampart import` process, one after another.
 
 Separate processes are needed because reading a checkpoint requires torch, which the dashboard never loads, and because a
-foreign file may hold anything. Each process prints the id of the new run or an error message, and leaves nothing half-written.
-The page polls their progress.
+foreign file may contain anything. Each process prints the id of the new run or an error message, and leaves nothing
+half-written. The page polls the progress of the imports.
 """
 
 from __future__ import annotations
@@ -32,9 +32,8 @@ class Item:
 
     Attributes:
         name: the file name that the page shows.
-        arguments: arguments of `rampart import`, which are the file followed by flags.
-        files: (name, function that returns the content) of each uploaded file. They are written to a temporary folder for as long
-            as the process runs.
+        arguments: arguments of `rampart import`: the file, followed by flags.
+        files: (name, function that returns the content) of each uploaded file. The process reads them from a temporary folder.
         identity: ids of the uploaded files or, for a file on this machine, its path, modification time and size.
     """
 
@@ -45,13 +44,19 @@ class Item:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """A key for recognising an import that was done before. It holds the identity of the file and the arguments."""
+        """A key by which a repeated import is recognised: the identity of the file, and the arguments."""
         return self.identity, self.arguments
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of importing one item: the id of the new run, or the reason why the import was refused."""
+    """The result of importing one item.
+
+    Attributes:
+        item: the item.
+        run: id of the new run, or "" if there is none.
+        refusal: the reason why there is no new run, or "".
+    """
 
     item: Item
     run: str = ""
@@ -64,9 +69,9 @@ class Imports:
 
     Attributes:
         runs: folder of all runs.
-        items: the runs to import, in order.
+        items: the items to import, in order.
         outcomes: the results of the items that are done, in the order of `items`.
-        started: value of `time.monotonic()` when the current item started.
+        started: value of `time.monotonic()` at the start of the current item.
     """
 
     runs: Path

@@ -44,19 +44,19 @@ def home() -> None:
 
 @live_panel("runs", key="welcome")
 def welcome() -> None:
-    """Draw the welcome page, or rerun the whole page once the runs folder holds a run."""
+    """Show the welcome page, or rerun the whole page once the runs folder contains a run."""
     if has_runs():
         st.rerun()
     first_run()
 
 
 def has_runs() -> bool:
-    """Return True if the runs folder holds a run."""
+    """Return True if the runs folder contains a run."""
     return not session.run_log().runs().empty
 
 
 def notice() -> None:
-    """Draw a notice below the page if the index of runs has a problem or another dashboard has locked it."""
+    """Show a notice below the page if the index of runs has a problem or is locked by another dashboard."""
     log = session.run_log()
     if log.trouble:
         st.warning(log.trouble)
@@ -66,7 +66,7 @@ def notice() -> None:
 
 
 def main() -> None:
-    """Draw the frame and the current page. A RampartError is shown as a sentence, not as a traceback."""
+    """Show the current page in its frame. A RampartError is shown as a sentence, not as a traceback."""
     st.set_page_config(page_title="Rampart", page_icon=str(HERE / "assets" / "icon.svg"), layout="wide")
     theme.apply()
     st.logo(HERE / "assets" / "rampart.svg", size="large")

@@ -1,13 +1,13 @@
-"""The state that all pages and browser tabs of this server share: the run log and the signatures of what pages show.
+"""The state that all pages and browser tabs of this server share: the run log, and signatures of the data that pages show.
 
 Streamlit's resource cache holds one `Hub` per runs folder. The hub's thread reads new events into the run log. For every topic
-that an open page shows, it computes a signature, a short hash that changes when the data of the topic change. All signatures
+that an open page shows, it computes a signature: a short hash that changes when the data of the topic change. All signatures
 are written to one small static file. The browser fetches that file three times a second (`components/live.py`) and reruns a
 panel only if the signature of its topic has changed, so nothing is recomputed or redrawn while the data stay the same.
 
 Topics, where <id> is the id of a run:
     runs: everything that a list of runs shows.
-    run:<id>: events and status of all runs in the chain of the run (search, retrain, attack).
+    run:<id>: events and status of all runs in the run's chain (a search with the runs that follow from it).
     training:<id>: curves and MGDA weights of the run.
     architecture:<id>: alphas, genotypes and candidates of the run.
     log:<id>: log.txt and alerts of the run.
@@ -37,8 +37,8 @@ STATIC = Path(__file__).parent / "static"
 # Shortest pause between two polls. After a slow poll the pause is four times the poll's duration, so that polling takes at most
 # a fifth of a core.
 PERIOD_S = 0.25
-# The most topics that are watched at once. A page that is closed does not unregister its topics, so beyond this number the
-# least recently drawn topic is dropped. If a panel that is still open loses its topic, the browser redraws the panel, which
+# Maximum number of topics watched at once. A page that is closed does not unregister its topics, so beyond this number the least
+# recently drawn topic is dropped. If a panel that is still open loses its topic, the browser redraws the panel, which
 # registers the topic again.
 MOST_TOPICS = 48
 SUPERVISOR_CHECK_S = 5.0
@@ -51,7 +51,7 @@ def runs_root() -> Path:
 
 
 def run_log() -> RunLog:
-    """Return the run log, which is at most about a second old. All browser sessions may query it."""
+    """Return the run log, whose content is at most about a second old. All browser sessions may query it."""
     return hub().log
 
 
@@ -122,7 +122,9 @@ class Hub:
         return hashlib.sha1(repr(facts).encode()).hexdigest()[:12]
 
     def _run_facts(self, run_id: str) -> list[object]:
-        """Return (id, event revision, whole minutes without an event) for every run in the chain of a run."""
+        """Return (id, events revision, whole minutes without an event) for every run in the chain of a run.
+
+        The revision is a number that changes with each new event and with the status of the run."""
         rows = self.log.chain(run_id)
         return [(one, self.log.events_revision(one), self._silence(one, status))
                 for one, status in zip(rows["id"], rows["status"], strict=True)]
@@ -148,7 +150,7 @@ class Hub:
             content_hash(self.log.curves(run_id)), content_hash(self.log.share_at_vertex(run_id, 1_000_000))])
 
     def _architecture_facts(self, run_id: str) -> list[object]:
-        """Return hashes of a run's genotypes, candidates and, for each cell kind, the newest architecture weights."""
+        """Return hashes of a run's genotypes, of its candidates and, for each cell kind, of its newest architecture weights."""
         return self._while_revision(f"architecture:{run_id}", run_id, lambda: [
             content_hash(self.log.genotypes(run_id)), content_hash(self.log.candidates(run_id)),
             *(content_hash(self.log.alpha_matrix(run_id, cell)) for cell in self.log.alpha_cells(run_id))])
@@ -183,9 +185,9 @@ class Hub:
             took = time.monotonic() - started
 
     def _keep_supervisor(self) -> None:
-        """Check every few seconds that a supervisor (the process that starts queued runs) is alive if runs wait for one.
+        """Start a new supervisor if runs are waiting for one and none is alive, for example because it was killed.
 
-        If it was killed, start a new one.
+        The supervisor is the process that starts queued runs. It is checked only every few seconds.
         """
         if time.monotonic() < self._next_check:
             return
@@ -210,7 +212,7 @@ class Hub:
 
 
 def content_hash(frame: pd.DataFrame) -> int:
-    """Return a hash of a table's values, rounded to nine decimals.
+    """Return a hash of a table's values, which are first rounded to nine decimals.
 
     Rounding is needed because DuckDB's threads sum the terms of a mean in varying order, so the last bits of the mean differ
     between queries (measured: by 4e-16).
@@ -250,6 +252,6 @@ def _plotly_source_size() -> int:
 
 @st.cache_resource(show_spinner=False)
 def static_ready() -> bool:
-    """Call `prepare_static` at the first call on this server. Later calls do nothing."""
+    """Run `prepare_static` at the first call on this server. Later calls do nothing."""
     prepare_static()
     return True

@@ -24,7 +24,7 @@ class OperationStyle:
         short: label on an edge, for example "sep 3×3".
         colour: hex colour. A test checks that the colours of all operations are distinct under the three common colour-vision
             deficiencies.
-        dash: Plotly's name of the line's dash pattern, which helps readers who cannot tell the colours apart.
+        dash: Plotly's name for the dash pattern of the line, which helps readers who cannot tell the colours apart.
         width: line width in pixels.
     """
 
@@ -85,7 +85,7 @@ def operation(name: str) -> OperationStyle:
 
 
 def faint(colour: str, strength: float = 0.45) -> str:
-    """Return a hex colour as an rgba colour of opacity `strength` (0..1), for lines in the background of a chart."""
+    """Convert a hex colour to an rgba colour of opacity `strength` (0..1), for lines in the background of a chart."""
     return "rgba({},{},{},{:g})".format(*(int(colour[i:i + 2], 16) for i in (1, 3, 5)), strength)
 
 

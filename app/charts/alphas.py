@@ -1,6 +1,7 @@
 """Charts of the architecture weights of one cell kind.
 
-A heat map shows one epoch. Line and area charts show the weights of operations and of edges over the steps of the search.
+A heat map shows the weights at one epoch. Over the steps of the search, the weights of operations are drawn as lines and the
+weights of edges as areas.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ from engine.architecture.genotype import EDGES, state_name
 
 SUBSCRIPTS = {"c_{k-2}": "c<sub>k−2</sub>", "c_{k-1}": "c<sub>k−1</sub>"}
 COLUMNS = 5
-NARROWEST = 0.02  # smallest length of a scale of weights
+NARROWEST = 0.02  # smallest length of an axis of weights
 
 
 def edge_title(edge: int) -> str:
-    """Return the name of edge 0..13 of a cell in a chart, for example "c(k-1) → 2" with k-1 as a subscript."""
+    """Return the chart label of an edge (0..13) of a cell, for example "c(k-1) → 2" with k-1 as a subscript."""
     source, target = EDGES[edge]
     return f"{written(source)} → {state_name(target)}"
 
 
 def written(state: int) -> str:
-    """Return the name of a state (an input or node of a cell), with the index of an input as a subscript."""
+    """Return the chart label of a state (an input or node of a cell), with the index of an input as a subscript."""
     return SUBSCRIPTS.get(state_name(state), state_name(state))
 
 
@@ -34,7 +35,7 @@ def heat_map(matrix: pd.DataFrame) -> go.Figure:
     """Return a heat map of the weights of one cell at one epoch.
 
     Each row is an edge, labelled with its edge weight if the method has one. Each column is an operation. A frame marks the
-    strongest operation of an edge.
+    strongest operation of each edge.
 
     Args:
         matrix: table from `RunLog.alpha_matrix` with columns edge (0..13), operation, alpha, weight and edge_weight (NaN if the
@@ -66,10 +67,10 @@ def heat_map(matrix: pd.DataFrame) -> go.Figure:
 
 
 def lines(history: pd.DataFrame) -> go.Figure:
-    """Return a figure with one small chart per edge of a cell, which shows the weight of each operation over the steps.
+    """Return a figure with one small chart per edge of a cell, showing the weight of each operation over the steps.
 
-    The charts form a triangle. The row of a chart is the node that the edge ends in, and the column is the state that the edge
-    starts from.
+    The charts form a triangle. Each row holds the edges into one node, and each column holds the edges out of one state (an
+    input or node).
 
     Args:
         history: table from `RunLog.alpha_lines` with columns edge, operation, step and weight.
@@ -101,7 +102,7 @@ def lines(history: pd.DataFrame) -> go.Figure:
 
 
 def edge_weights(history: pd.DataFrame) -> go.Figure:
-    """Return a figure with one chart per node of a cell. It shows the weights of the edges into the node over the steps.
+    """Return a figure with one chart per node of a cell, showing the weights of the edges into the node over the steps.
 
     The weights are drawn as stacked areas.
 
@@ -142,10 +143,10 @@ def _area(source: int, node: int, points: pd.DataFrame) -> dict[str, Any]:
 
 
 def span(weights: pd.Series) -> tuple[float, float]:
-    """Return the lower and upper end of an axis for weights (0..1), slightly wider than their range.
+    """Return (lower end, upper end) of an axis for weights in 0..1, slightly wider than their range.
 
-    All weights start almost equal and change slowly, so on an axis from 0 to 1 their first epochs would look flat. On an axis
-    narrower than `NARROWEST`, noise would look like a decision.
+    All weights start almost equal and change slowly, so on an axis from 0 to 1 their lines would look flat in the first epochs.
+    On an axis shorter than `NARROWEST`, noise would look like a preference.
     """
     low, high = float(weights.min()), float(weights.max())
     pad = max(0.05 * (high - low), (NARROWEST - (high - low)) / 2)

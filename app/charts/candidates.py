@@ -1,4 +1,4 @@
-"""The plot of natural versus adversarial accuracy of a search's candidates, the networks that it trained and measured."""
+"""The plot of natural versus adversarial accuracy of a search's candidates (the networks that it trained and measured)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.formats import count, with_interval
 
 
 def scatter(candidates: pd.DataFrame, attack: str, split: str) -> go.Figure:
-    """Return a plot with one numbered point per candidate and 95 % Wilson intervals. The first candidate's point is filled.
+    """Return a plot with one numbered point per candidate and 95 % Wilson intervals. Only the best candidate's point is filled.
 
     Args:
         candidates: table from `RunLog.candidates`, best first.

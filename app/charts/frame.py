@@ -15,7 +15,7 @@ AXIS = {"zeroline": False, "gridwidth": 1, "showline": False, "ticks": "", "auto
 
 
 def common_layout(*, legend: bool = True, margin: dict[str, int] | None = None) -> dict[str, Any]:
-    """Return the layout that every figure shares, without the style of axes. The arguments are those of `themed`."""
+    """Return the layout that all figures share, except for the style of axes. The arguments are those of `themed`."""
     return {
         "template": "none", "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": FONT, "size": 12.5}, "margin": MARGIN | (margin or {}), "showlegend": legend,
@@ -29,7 +29,7 @@ def themed(figure: go.Figure, *, legend: bool = True, margin: dict[str, int] | N
 
     Args:
         legend: True to show a horizontal legend above the plot.
-        margin: pixels by side ("l", "r", "t", "b"). Sides that are left out keep their default.
+        margin: width in pixels, keyed by side ("l", "r", "t", "b"). Sides that are left out keep their default.
     """
     figure.update_layout(common_layout(legend=legend, margin=margin))
     figure.update_xaxes(AXIS)

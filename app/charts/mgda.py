@@ -1,4 +1,4 @@
-"""The chart of how a search weighs its objectives: the weight of each objective and the angle between their gradients."""
+"""The chart of a search's objectives: the weight of each objective, and the angle between their gradients."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from app.charts.objectives import label_of, looks, title_of
 
 
 def explained(words: str, count: int = 2) -> str:
-    """Return the text below the chart that explains it.
+    """Return the explanation that is shown below the chart.
 
     Args:
-        words: one or two sentences about the run's weighting, from `engine.search.registries.Weighting.words`.
+        words: one or two sentences on how the run weighs its objectives, from `engine.search.registries.Weighting.words`.
         count: number of objectives that are weighed.
     """
     angle = " The angle of a loss is the largest between its gradient and any other." if count > 2 else ""
@@ -32,8 +32,8 @@ def weights_and_angle(objectives: pd.DataFrame) -> go.Figure:
 
     Args:
         objectives: table from `RunLog.objectives` with columns step, epoch, objective, weight, norm, loss and cosine. `cosine`
-            is the smallest cosine between the gradient of the row's objective and that of any other. It is NaN in steps with
-            only one objective.
+            is the smallest cosine between the gradient of the row's objective and the gradient of any other objective. It is
+            NaN in steps with only one objective.
     """
     if objectives.empty:
         return blank("The first weights appear after the first step")
@@ -56,12 +56,12 @@ def weights_and_angle(objectives: pd.DataFrame) -> go.Figure:
 
 
 def _add_angles(figure: go.Figure, objectives: pd.DataFrame, lines: dict[str, dict[str, Any]]) -> None:
-    """Add the angles between the gradients of objectives to the lower half of the figure of `weights_and_angle`.
+    """Add the angles between gradients to the lower half of the figure that `weights_and_angle` returns.
 
     Args:
-        figure: the figure to draw in.
+        figure: the figure to change.
         objectives: table from `RunLog.objectives`, without the rows whose cosine is NaN.
-        lines: look of the line of each objective, by name.
+        lines: Plotly style of each objective's line, keyed by objective.
     """
     names = dict.fromkeys(objectives["objective"])
     drawn = ({name: (f"{label_of(name)}: largest angle", lines[name] | {"width": 1.4}) for name in names} if len(names) > 2
@@ -73,17 +73,18 @@ def _add_angles(figure: go.Figure, objectives: pd.DataFrame, lines: dict[str, di
 
 
 def degrees(cosine: pd.Series) -> pd.Series:
-    """Return the angles of cosines in degrees (0..180). Cosines that rounding has put outside -1..1 are clipped."""
+    """Convert cosines to angles in degrees (0..180). Cosines slightly outside -1..1, due to rounding, are clipped."""
     return np.degrees(np.arccos(cosine.clip(-1, 1)))
 
 
 def in_words(shares: pd.DataFrame) -> str:
-    """Return one sentence about the objective that MGDA has ignored most often in the last steps, or that it ignored none.
+    """Return one sentence naming the objective that MGDA ignored most often in the last steps, or stating that it ignored none.
 
     Args:
-        shares: table from `RunLog.share_at_vertex` with one row per objective and columns objective, share_ignored (share of
-            the steps in which its weight was 0), share_alone (share in which its weight was 1) and steps (the number of
-            counted steps that weighed the objective; not all stages of a search weigh every objective).
+        shares: table from `RunLog.share_at_vertex` with one row per objective and columns objective, steps, share_ignored and
+            share_alone. `steps` is the number of recent steps in which the objective had a weight (some stages of a search weigh
+            only some objectives). `share_ignored` is the share of these steps in which the weight was 0, and `share_alone` is
+            the share in which it was 1.
     """
     if shares.empty or not shares["steps"].max():
         return "MGDA has not weighed any losses yet."

@@ -1,4 +1,4 @@
-"""Titles, units and line styles of a search's objectives, and charts of losses that need their own scale."""
+"""Titles, units and line styles of a search's objectives, and small charts of losses that cannot share a scale."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from engine.search.registries import OBJECTIVES
 # Objectives that take the colour of a series in `theme.SERIES`: objective -> series.
 SERIES_OF = {"natural": "natural", "adversarial": "adversarial", "trades": "adversarial"}
 COLUMNS = 3
-# Gaps between small charts, as shares of the figure's width and height. They hold axis numbers, two lines of title and "step".
+# Gaps between small charts, as shares of the figure's width and height. They contain axis numbers, two-line titles and "step".
 ACROSS, DOWN = 0.1, 0.42
 
 
@@ -38,7 +38,7 @@ def unit_of(name: str) -> str:
 
 
 def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return the Plotly line style of each objective, by name.
+    """Return {name of an objective: Plotly style of its line}.
 
     The natural and adversarial losses have fixed colours. All other objectives take the colours and dashes of
     `theme.FURTHER_SERIES` in turn.
@@ -65,7 +65,7 @@ def rows_of(names: Sequence[str]) -> int:
 
 
 def further_losses(objectives: pd.DataFrame) -> go.Figure:
-    """Return a figure with one small chart for each objective that `further` names.
+    """Return a figure with one small chart for each objective that `further` returns.
 
     The losses have separate charts because each has its own unit and scale.
 
@@ -86,7 +86,7 @@ def further_losses(objectives: pd.DataFrame) -> go.Figure:
 
 
 def _place(number: int, count: int, gap: float) -> tuple[float, float]:
-    """Divide 0..1 into `count` equal intervals with gaps of length `gap`, and return the ends of interval `number` (from 0)."""
+    """Return (start, end) of interval `number` (from 0) when 0..1 is divided into `count` equal intervals, separated by `gap`."""
     size = (1 + gap) / count - gap
     return number * (size + gap), number * (size + gap) + size
 
@@ -99,8 +99,8 @@ def _add_chart(figure: go.Figure, points: pd.DataFrame, name: str, line: dict[st
         figure: the figure.
         points: rows of the objective, from `RunLog.objectives`.
         name: name of the objective.
-        line: Plotly style of its line.
-        number: suffix of the names of the chart's axes in Plotly, for example "2" for "xaxis2".
+        line: Plotly style of the objective's line.
+        number: suffix of Plotly's names for the axes of the chart, for example "2" for "xaxis2" and "yaxis2".
         across: left and right end of the chart, as shares of the figure's width.
         up: lower and upper end of the chart, as shares of the figure's height.
     """

@@ -1,7 +1,7 @@
 """Two plots of natural versus adversarial accuracy: attacked networks with their Pareto front, and the epochs of searches.
 
-They are separate figures because a supernet's accuracy on the alphas split and a retrained network's accuracy on the test
-split are different quantities, which must not share axes.
+They are separate figures because a supernet's accuracy on the alphas split (the images that train a search's alphas) and a
+retrained network's accuracy on the test split are different quantities, which must not share axes.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def networks_figure(frame: pd.DataFrame, attack: str, *, size: str = "", colour:
 def labels_of(frame: pd.DataFrame) -> list[str]:
     """Return the label of each network's point.
 
-    If the points of several networks coincide, the first network gets the names of all as its label and the others get "".
+    If the points of several networks coincide, the label of the first lists the names of all, and the other labels are "".
     """
     points = list(zip(frame["natural"], frame["adversarial"], strict=True))
     together = {point: [label for label, other in zip(frame["label"], points, strict=True) if other == point] for point in points}
@@ -100,7 +100,7 @@ def _groups(frame: pd.DataFrame, colour: str) -> list[tuple[str, pd.DataFrame, d
 
 
 def interval_bars(rows: pd.DataFrame, name: str) -> dict[str, object]:
-    """Return Plotly error bars in per cent for 95 % Wilson intervals.
+    """Return Plotly error bars that show 95 % Wilson intervals in per cent.
 
     Args:
         rows: table with the columns <name>, <name>_low and <name>_high, as fractions.
@@ -122,7 +122,8 @@ def epochs_figure(frame: pd.DataFrame, attack: str) -> go.Figure:
     """Return a plot with one line per search and one marker per epoch. The marker of the latest epoch is large and filled.
 
     Args:
-        frame: rows of one group of `RunLog.pareto_epochs`, with an additional column `label`, the name of the search in the plot.
+        frame: rows of `RunLog.pareto_epochs` that share one group (the same attack on the same dataset), with an additional
+            column `label`, the name of the search in the plot.
         attack: title of the attack, for the label of the axis.
     """
     figure = go.Figure()

@@ -21,14 +21,14 @@ NAMES = tuple(LINES)
 
 
 def trade_off(epochs: pd.DataFrame, steps: pd.DataFrame | None = None, *, split: str, joined: bool = True) -> go.Figure:
-    """Return a figure of natural and adversarial accuracy and, below it, loss.
+    """Return a figure with natural and adversarial accuracy in its upper half and the losses in its lower half.
 
     Args:
         epochs: means over each epoch, from `RunLog.curves`, with columns epoch, step, split, statistics, name and value.
         steps: values at single steps, from `RunLog.steps_curve`, with columns step, name and value. They are drawn as thin
             lines in the background, so that the chart changes within an epoch.
         split: split on which the natural and adversarial values were measured, "alphas" or "select". The training loss is
-            drawn whatever its split.
+            drawn regardless of its split.
         joined: True to connect the values of `split` by lines; False if each value belongs to a different network.
     """
     shown = epochs[epochs["name"].isin(NAMES) & ((epochs["split"] == split) | (epochs["name"] == "train_loss"))]

@@ -1,4 +1,7 @@
-"""A row of steps that shows a chain of runs (search, retrain, attack). Each step has a status and a link to its run's page."""
+"""A row of steps that shows a chain: a search with the retrainings and attacks that follow from it.
+
+Each step stands for one run. It shows the status of the run and links to its page.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ def steps_html(runs: Sequence[Mapping[str, Any]], current: str) -> str:
     """Return the runs of a chain as an HTML list of links, with the current run marked.
 
     Args:
-        runs: the runs, from the first run of the chain on, with the keys id, kind and status and, if known, progress (0..1) and
+        runs: the runs of the chain, earliest first. Each has the keys id, kind and status and, if known, progress (0..1) and
             seconds_left.
         current: id of the run whose page shows the chain.
     """

@@ -27,7 +27,7 @@ from engine.search.registries import OBJECTIVES
 
 # Fields without a widget in the form, because separate controls at the top of the page set them.
 NOT_IN_FORM = frozenset({"dataset", "genotype", "network"})
-# Words of labels that are not written as in the name of the field.
+# Word in the name of a field -> its spelling in the label, if that differs.
 SPELLINGS = {"Trades": "TRADES", "Mac": "MAC", "Autoattack": "AutoAttack", "lambda": "λ", "beta": "β", "epsilon": "epsilon ε"}
 # Text fields whose value must be one of several names -> function that returns these names.
 NAMES_OF = {"second_dataset": image_sources}
@@ -39,9 +39,9 @@ class FormValues:
     """The content of a form.
 
     Attributes:
-        changes: values that differ from the preset's, by field.
-        problems: one sentence per refused value, by field. The key "" holds a problem with the configuration as a whole.
-        config: the complete configuration, or None while a value is refused.
+        changes: the values that differ from the preset's, keyed by field.
+        problems: one sentence per invalid value, keyed by field. The key "" holds a problem with the configuration as a whole.
+        config: the complete configuration, or None while a value is invalid.
     """
 
     changes: dict[str, Any] = field(default_factory=dict)
@@ -61,8 +61,8 @@ def label_of(name: str) -> str:
 def value_text(info: FieldInfo, value: Any) -> str:
     """Return a field's value as text.
 
-    Examples are "8/255" for a pixel value of whole grey levels, "yes" for True, and "all" for an empty field that means all. The
-    items of a list are separated by commas.
+    Examples are "8/255" for a pixel value that is a whole number of grey levels, "yes" for True, and "all" for an empty field
+    that means all. The items of a list are separated by commas.
     """
     if value is None or value in ("", (), []):
         return nothing_text(info)
@@ -76,7 +76,7 @@ def value_text(info: FieldInfo, value: Any) -> str:
 
 
 def nothing_text(info: FieldInfo) -> str:
-    """Return the meaning of an empty field, for example "all" or "a full pass". The default is "automatic"."""
+    """Return the meaning of an empty field, for example "all" or "a full pass". If none is declared, return "automatic"."""
     return setting_of(info).empty.split(" (")[0] or "automatic"
 
 
@@ -103,7 +103,7 @@ def bounds_text(info: FieldInfo) -> str:
 
 
 def help_text(name: str, info: FieldInfo, published: Any) -> str:
-    """Return the help of a field as Markdown: its meaning, range, published (or default) value with source, and flag."""
+    """Return the help text of a field as Markdown: its meaning, range, published or default value, source and flag."""
     lines = [str(info.description)]
     if bounds_text(info):
         unit = " (pixel space; 8/255 may be typed)" if is_pixels(info) else f" {unit_of(info)}" if unit_of(info) else ""
@@ -115,7 +115,7 @@ def help_text(name: str, info: FieldInfo, published: Any) -> str:
 
 
 def groups_of(cls: type[RunConfig]) -> dict[str, list[str]]:
-    """Return the names of the form's fields by group, in the order of the class. The groups "Data" and "Run" come last."""
+    """Return {group: names of its fields in the form}, in the order of the class. The groups "Data" and "Run" come last."""
     groups: dict[str, list[str]] = {}
     for name, info in cls.model_fields.items():
         if name not in NOT_IN_FORM:
@@ -143,7 +143,7 @@ def check(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], changes: M
         kind: kind of the run.
         cls: configuration class of the run.
         preset: value of every field, from `engine.configuring.preset_values`.
-        changes: values that the user has changed, by field. They override the preset.
+        changes: the user's values, keyed by field. They override the preset.
     """
     empty = {name: f"{name} must be a whole number, got nothing; the preset has {preset[name]}."
              for name, value in changes.items() if value is None and _is_required(cls.model_fields[name])}
@@ -160,16 +160,16 @@ def config_form(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], *, k
                 start: Mapping[str, Any] | None = None,
                 below: Mapping[str, Callable[[FormValues], None]] | None = None,
                 further: Callable[[FormValues], FormValues] | None = None) -> FormValues:
-    """Draw the form for a configuration and return its content.
+    """Show the form for a configuration and return the content of the form.
 
     Args:
         kind: kind of the run.
         cls: configuration class of the run.
-        preset: value of every field, from `engine.configuring.preset_values`. Fields that the user has not changed hold it.
+        preset: value of every field, from `engine.configuring.preset_values`. `start` and the user's changes override it.
         key: prefix of the widgets' keys in the session. A form with a new key starts again at its initial values.
-        start: initial values that differ from the preset, by field, for example those of an imported configuration.
-        below: functions by field. Each draws something below the row of its field and receives the content of the form.
-        further: an additional check. It receives the content of the form and returns it, with any problems that it has found.
+        start: initial values that differ from the preset, keyed by field, for example those of an imported configuration.
+        below: functions keyed by field. Each receives the content of the form and draws something below the row of its field.
+        further: an additional check. It receives the content of the form and returns it with any problems that it has found.
     """
     changes = {name: value for name in cls.model_fields if name not in NOT_IN_FORM
                and (value := _held(cls.model_fields[name], f"{key}.{name}", (start or {}).get(name, preset[name])))
@@ -202,7 +202,7 @@ def _has_no_effect(group: str, cls: type[RunConfig], added: Sequence[str] | None
 
 
 def _field(cls: type[RunConfig], name: str, preset: Mapping[str, Any], published: Any, values: FormValues, key: str) -> None:
-    """Draw the widget of a field. Below it, draw the problem with its value, or the published value if that is different."""
+    """Show the widget of a field and, below it, the problem with its value, or the published or default value if that differs."""
     info = cls.model_fields[name]
     _widget(name, info, published, key)
     value = values.changes.get(name, preset[name])
@@ -240,9 +240,9 @@ def _kind(info: FieldInfo) -> Literal["flag", "choice", "several", "integer", "n
 
 
 def _held(info: FieldInfo, key: str, start: Any) -> Any:
-    """Return the value that the session holds for a widget that is about to be drawn.
+    """Return the value that the session holds for a widget. This is called before the widget is drawn.
 
-    Before the widget is drawn for the first time, store the initial value `start`.
+    If the session holds no value yet, first store the initial value `start`.
     """
     kind = _kind(info)
     if key not in st.session_state:
@@ -259,9 +259,9 @@ def _held(info: FieldInfo, key: str, start: Any) -> Any:
 
 
 def _number(text: str | None, info: FieldInfo, start: Any) -> Any:
-    """Return the typed text as a float. If it is not a number, return the text itself, which the configuration class refuses.
+    """Convert typed text to a float. Return text that is not a number unchanged, so that the configuration class rejects it.
 
-    The field shows only six digits of its initial value `start`. While the text is unchanged, return `start` with all digits.
+    The field shows only six digits of its initial value `start`. While this text is unchanged, return `start` with all digits.
     """
     if text is not None and text.strip() == value_text(info, start):
         return start
@@ -270,7 +270,7 @@ def _number(text: str | None, info: FieldInfo, start: Any) -> Any:
 
 
 def _widget(name: str, info: FieldInfo, published: Any, key: str) -> None:
-    """Draw the widget of a field. The session keeps its value under `key` even while another page is open."""
+    """Show the widget of a field. The session keeps its value under `key` even while another page is open."""
     kind, label, about = _kind(info), label_of(name), help_text(name, info, published)
     if unit_of(info):
         label += f" ({unit_of(info)})"
@@ -294,14 +294,14 @@ def _widget(name: str, info: FieldInfo, published: Any, key: str) -> None:
 
 
 def _several(info: FieldInfo, held: Sequence[str] = ()) -> list[str]:
-    """Return the names that the user can choose in a field that holds several names.
+    """Return the options of a field whose value is a tuple of names.
 
-    If the type of the field lists names, these are the choices. Otherwise the choices are all attacks of the catalogue.
+    If the type of the field lists names, these are the options. Otherwise the options are all attacks of the catalogue.
 
     Args:
         info: the field.
         held: names that the field holds now. They are added to the attacks, because the catalogue lists PGD only with common
-            numbers of steps.
+            numbers of steps, and the field may hold another.
     """
     listed = typing.get_args(typing.get_args(info.annotation)[0])
     return list(listed or dict.fromkeys((*ATTACKS, *held)))

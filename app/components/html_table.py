@@ -1,4 +1,4 @@
-"""Static HTML tables with accessible markup. Every text is escaped unless it is `Markup`."""
+"""Static HTML tables with accessible markup. All text is escaped unless it is `Markup`."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Markup(str):
 
 @dataclass(frozen=True)
 class StaticColumn(Generic[Item]):
-    """One column of a table whose rows are objects of type `Item`.
+    """One column of a table. Each row of the table is an object of type `Item`.
 
     Attributes:
         title: heading of the column.
-        cell: function that returns the content of a row's cell in this column, as text or `Markup`.
+        cell: function that takes a row and returns the content of its cell in this column, as text or `Markup`.
         right: True to align the column to the right, as for numbers.
         names_row: True if the cells of this column are the headings of their rows.
         look: CSS class of the cells of this column.
@@ -45,8 +45,8 @@ def html_table(columns: Iterable[StaticColumn[Any]], rows: Iterable[Any], *, lab
         label: name of the table for screen readers.
         note: explanation in the caption of the table.
         look: additional CSS classes of the table.
-        row_look: function that returns the CSS class of a row.
-        group: function that returns the heading of the group that a row belongs to. Adjacent rows of one group share a heading.
+        row_look: function that takes a row and returns its CSS class.
+        group: function that takes a row and returns the heading of its group. Adjacent rows with equal headings form a group.
     """
     columns = list(columns)
     head = "".join(f'<th scope="col"{_class("rp-right" * one.right)}>{_html(one.title)}</th>' for one in columns)

@@ -1,4 +1,4 @@
-"""The inputs of the Import page: the choice of files, and the questions that must be answered to import them.
+"""The inputs of the Import page: the choice of files, and the questions about them.
 
 A form is a kind of file that can be imported, such as a checkpoint or a log. Each form has its own questions.
 """
@@ -35,7 +35,7 @@ class Chosen:
     """The files that the user has chosen to import.
 
     Attributes:
-        items: one item per run to be created. Their arguments do not contain the answers to the questions yet.
+        items: one item per run to be created. Their arguments do not yet contain the answers to the questions.
         problem: one sentence that says why nothing can be imported yet, or "" if the files can be imported.
     """
 
@@ -48,8 +48,8 @@ class Answers:
     """The user's answers to the questions about the files, as flags of `rampart import`.
 
     Attributes:
-        flags: flags of `rampart import` with their values, by form (kind of file).
-        form: form that the user has chosen for a single file, or None if its file name decides.
+        flags: flags of `rampart import` with their values, keyed by form (kind of file).
+        form: form that the user has chosen for a single file, or None if the file name determines it.
         problem: one sentence that says why nothing can be imported yet, or "" if nothing is missing.
     """
 
@@ -59,7 +59,7 @@ class Answers:
 
 
 def choose_files() -> Chosen:
-    """Draw the control for uploading files or typing a path, and return the chosen files."""
+    """Show the control for uploading files or typing a path, and return the chosen files."""
     place = st.segmented_control("Where the files are", list(PLACES), format_func=PLACES.__getitem__, key="import.place",
                                  default="upload", required=True, label_visibility="collapsed", persist_state="session")
     if place == "path":
@@ -73,7 +73,7 @@ def choose_files() -> Chosen:
 
 
 def named(text: str) -> Chosen:
-    """Return the file at a typed path on this machine, or the problem with the path. An empty text chooses no file."""
+    """Return the file at a typed path on this machine, or the problem with the path. An empty text stands for no file."""
     text = text.strip()
     if not text:
         return Chosen()
@@ -91,7 +91,7 @@ def named(text: str) -> Chosen:
 
 
 def dropped(files: Sequence[UploadedFile]) -> Chosen:
-    """Return one item per uploaded file. The two files of curves form one item together."""
+    """Return one item per uploaded file. The curves of a search are an exception: their two files form one item."""
     items, curves = [], []
     for file in files:
         name = plain_name(file.name)
@@ -110,11 +110,11 @@ def dropped(files: Sequence[UploadedFile]) -> Chosen:
 
 
 def ask(items: Sequence[Item], runs: pd.DataFrame) -> Answers:
-    """Draw the questions about the chosen files, which depend on their forms (kinds of file), and return the answers.
+    """Show the questions about the chosen files and return the answers. The questions depend on the forms (kinds) of the files.
 
     Args:
         items: the chosen files, at least one.
-        runs: table of all runs from `RunLog.runs`. The genotype of a checkpoint can be chosen from its searches.
+        runs: table of all runs, from `RunLog.runs`. The genotype of a checkpoint can be that of a search in this table.
     """
     single = items[0] if len(items) == 1 else None
     form = _form(single) if single else None
@@ -157,9 +157,9 @@ def flag(name: str, text: str) -> list[str]:
 
 
 def _form(item: Item) -> str | None:
-    """Draw the choice of a file's form (kind of file) and return it.
+    """Show the selector of a file's form (kind of file) and return the selected form.
 
-    None means that the ending of the file name decides.
+    None means that the ending of the file name determines the form or, if it cannot, that the user has not selected one yet.
     """
     by_ending = form_of(item.name)
     options = [None, *FORMS] if by_ending else list(FORMS)
@@ -169,10 +169,10 @@ def _form(item: Item) -> str | None:
 
 
 def _dataset(column: DeltaGenerator, *, needed: bool, alone: bool) -> str | None:
-    """Draw the choice of the dataset and return its name, or None if none is chosen.
+    """Show the selector of the dataset and return the selected name, or None if none is selected.
 
     Args:
-        column: container to draw in.
+        column: container of the selector.
         needed: True if a checkpoint is among the files, because it requires a dataset.
         alone: True if all files have the same form.
     """
@@ -185,7 +185,7 @@ def _dataset(column: DeltaGenerator, *, needed: bool, alone: bool) -> str | None
 
 
 def _of_checkpoint(runs: pd.DataFrame) -> tuple[list[str], str]:
-    """Draw the questions about checkpoints and return (flags, problem).
+    """Show the questions about checkpoints and return (flags, problem).
 
     The questions are about the genotype, the order of its cells in the network, and the normalisation of pixels in training.
     `problem` is a sentence that says why an answer is invalid or missing, or "".
@@ -213,9 +213,10 @@ def _of_checkpoint(runs: pd.DataFrame) -> tuple[list[str], str]:
 
 
 def _placement(genotype: Genotype | None) -> str:
-    """Draw the choice of a checkpoint's position rule, which says which cell kind is used at which layer.
+    """Show the selector of a checkpoint's position rule and return the name of the selected rule.
 
-    Return the name of the rule. Return "" if the user chooses none, or if at most one rule fits the genotype.
+    A position rule says which cell kind is used at which layer. Return "" if the user selects none. If at most one rule fits the
+    genotype, show nothing and return "".
     """
     rules = [] if genotype is None else rules_for(genotype.kinds)
     if len(rules) < 2:
@@ -227,7 +228,7 @@ def _placement(genotype: Genotype | None) -> str:
 
 
 def answered(items: Sequence[Item], answers: Answers) -> list[Item]:
-    """Return the items with the answers and, unless it is the default, the runs folder added to their arguments."""
+    """Return the items with the answers added to their arguments. Add the runs folder as well unless it is the default."""
     runs = [] if session.runs_root() == ROOT / "runs" else ["--runs", str(session.runs_root())]
     chosen = ["--as", answers.form] if answers.form else []
     return [replace(item, arguments=(*item.arguments, *chosen, *answers.flags[answers.form or str(form_of(item.name))], *runs))

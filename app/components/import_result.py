@@ -1,4 +1,4 @@
-"""The box that shows the result of an import: the new run with the facts read from its file, or why it was refused."""
+"""The box that shows the result of an import: the new run with the facts read from its file, or the reason for a refusal."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FIELDS = {"as": "What it is", "name": "Name in the file", "genotype": "Genotype"
 
 
 def on_the_page(sentence: str) -> str:
-    """Replace the flags in a message of the command line by the labels of their controls on the Import page.
+    """Replace the command-line flags in a message by the labels of their controls on the Import page.
 
     For example, "--as log" becomes "“What it is”: log".
     """
@@ -34,12 +34,12 @@ def on_the_page(sentence: str) -> str:
 
 
 def result(outcome: Outcome, *, key: str, unfolded: bool) -> None:
-    """Draw the result of one import.
+    """Show the result of one import.
 
     Args:
         outcome: result of the import.
         key: prefix of the widgets' keys, unique on the page.
-        unfolded: True to show the drawing of the cells at once, False to hide it in a closed section.
+        unfolded: True to show the drawing of the cells at once, False to put it in a collapsed section.
     """
     with st.container(border=True):
         if outcome.refusal:
@@ -77,7 +77,7 @@ def _run(outcome: Outcome, key: str, unfolded: bool) -> None:
 
 
 def understood(run: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return (name, value) of each fact that an import has read from the file.
+    """Return (name, value) for each fact that an import has read from the file.
 
     Args:
         run: the imported run, from `RunLog.run`.

@@ -1,4 +1,4 @@
-"""Live panels, the parts of a page that are redrawn when their data change, and only then.
+"""Live panels: parts of a page that are redrawn whenever their data change, and only then.
 
     @live_panel("runs", key="runs_table")
     def table() -> None:
@@ -6,11 +6,11 @@
 
     table()
 
-A panel is a Streamlit fragment with one invisible component. Each panel shows data of one topic, and the server (`session.Hub`)
-writes one signature per topic, a short hash of its data, to a file. In the browser, the invisible components share one timer,
-which fetches this file three times a second. When the signature of a topic has changed, its panels rerun, one after another.
-While nothing changes, nothing is rerun or redrawn. A hidden browser tab does not fetch the file. While the file cannot be
-fetched, panels rerun every three seconds.
+A panel is a Streamlit fragment with one invisible component. Each panel shows data of one topic. The server (`session.Hub`)
+computes a signature of each topic (a short hash of its data) and writes it to a file. In the browser, all panels share one
+timer, which fetches this file three times a second. When the signature of a topic has changed, its panels rerun, one after
+another. While nothing changes, nothing is rerun or redrawn. A hidden browser tab does not fetch the file. While the file cannot
+be fetched, panels rerun every three seconds.
 """
 
 from __future__ import annotations
@@ -52,4 +52,4 @@ def live_panel(topic: str, *, key: str) -> Callable[[Callable[..., Any]], Callab
 
 
 def _nothing() -> None:
-    """Do nothing. Streamlit reports a trigger of a component only if a callback for it exists."""
+    """Do nothing. Streamlit reports a component's trigger only if a callback for it exists."""

@@ -1,6 +1,6 @@
-"""The view of the last lines of a run's log.txt.
+"""The view of the last lines of a run's log.txt, with functions that read the lines and find the last error in them.
 
-It finds the last error, and stays scrolled to the newest line unless the reader has scrolled up.
+The view stays scrolled to the newest line unless the reader has scrolled up.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Tail:
     Attributes:
         text: the last lines, at most 300.
         error: the last of these lines that reports an error, or "" if none does.
-        cut: True if the file holds lines before these.
+        cut: True if the file contains earlier lines, which are left out.
     """
 
     text: str
@@ -64,5 +64,5 @@ def matching(text: str, wanted: str) -> str:
 
 
 def log_tail(text: str, *, key: str) -> None:
-    """Draw the text of a log. If a redraw under the same key only adds lines, they are appended without redrawing the others."""
+    """Show the text of a log. If a redraw under the same key only adds lines, they are appended without redrawing the others."""
     _component(data={"text": text}, key=key)

@@ -1,4 +1,4 @@
-"""The control for choosing a search method: a list with year and images of each method, and a table that compares them."""
+"""The controls for choosing a search method: a selector, and a table that compares all methods."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COLUMNS: tuple[StaticColumn[str], ...] = (
 
 
 def sees(method: Method) -> str:
-    """Return the description of the images that a search trains on: attacked images or clean images only.
+    """Return a phrase for the images that a search by this method trains on: attacked images, or clean images only.
 
     A method attacks its images if it has a setting whose name contains "epsilon".
     """
@@ -26,22 +26,22 @@ def sees(method: Method) -> str:
 
 
 def in_order() -> list[str]:
-    """Return the names of all methods in the order of the list.
+    """Return the names of all methods in the order of the selector.
 
-    The default method comes first, then methods that attack images, then the others. Within both groups, the newest comes first.
+    The default method comes first, then methods that attack images, then the others. Both groups are sorted newest first.
     """
     return sorted(METHODS, key=lambda name: (name != DEFAULT, sees(METHODS[name]) != ATTACKED,
                                              -(METHODS[name].year or 0)))
 
 
 def option(name: str) -> str:
-    """Return the text of a method in the list, for example "ARNAS · 2024 · attacked images in the search"."""
+    """Return the text of a method in the selector, for example "ARNAS · 2024 · attacked images in the search"."""
     method = METHODS[name]
     return " · ".join(filter(None, (method.title, _year_if_untold(method), sees(method))))
 
 
 def choose_method() -> str:
-    """Draw the list of methods, the summary of the chosen one and the table of all. Return the name of the chosen method."""
+    """Show the selector, the summary of the selected method and the table of all methods. Return the selected name."""
     name = st.selectbox("Method", in_order(), format_func=option, key="launch.method", persist_state="session")
     st.caption(f"{METHODS[name].summary} *{METHODS[name].source}.*")
     with st.expander(f"Compare the {len(METHODS)} methods"):
@@ -51,6 +51,6 @@ def choose_method() -> str:
 
 
 def _year_if_untold(method: Method) -> str:
-    """Return the year of a method's publication, or "" if its title contains the year or the year is unknown."""
+    """Return the year of a method's publication, or "" if the year is unknown or already in the title."""
     year = str(method.year or "")
     return "" if year in method.title else year

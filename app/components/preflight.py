@@ -54,7 +54,7 @@ def facts(config: RunConfig, runs: Path, running: int, queued: int) -> list[Fact
 
 
 def dataset_fact(config: RunConfig) -> Fact:
-    """Return number and size of the dataset's images or, if they are not on this machine, how to get them."""
+    """Return a fact giving the number and size of the dataset's images or, if they are not on this machine, how to get them."""
     data = DATASETS[config.dataset]
     if reason := absence(data):
         return Fact("bad", "Dataset", reason)
@@ -65,7 +65,7 @@ def dataset_fact(config: RunConfig) -> Fact:
 
 
 def second_dataset_facts(config: RunConfig) -> list[Fact]:
-    """Return one fact per additional dataset, from which a search takes images outside the distribution of its main dataset."""
+    """Return one fact per additional dataset, from which a search takes out-of-distribution images."""
     return [_second_dataset_fact(config, data) for data in map(image_source, config.datasets()[1:])]
 
 
@@ -78,7 +78,7 @@ def _second_dataset_fact(config: RunConfig, data: Dataset) -> Fact:
 
 
 def device_fact(wanted: str) -> Fact:
-    """Return the device that a run will use.
+    """Return a fact naming the device that a run will use, or explaining why the device is not available.
 
     Args:
         wanted: setting `device` of the run: "auto", "cpu", "cuda" or "cuda:N".
@@ -99,7 +99,7 @@ def device_fact(wanted: str) -> Fact:
 
 @st.cache_data(ttl=30, show_spinner=False)
 def gpu_names() -> list[str]:
-    """Return name and free memory of each NVIDIA GPU as nvidia-smi reports them, or [] if nvidia-smi fails."""
+    """Return one text per NVIDIA GPU with its name and free memory, as reported by nvidia-smi, or [] if nvidia-smi fails."""
     if shutil.which("nvidia-smi") is None:
         return []
     query = ["nvidia-smi", "--query-gpu=name,memory.free", "--format=csv,noheader"]
@@ -111,7 +111,7 @@ def gpu_names() -> list[str]:
 
 
 def cores_fact() -> Fact:
-    """Return the number of idle CPU cores and the load of this machine."""
+    """Return a fact giving the number of idle CPU cores and the load of this machine."""
     cores, load = device.cores(), psutil.getloadavg()[0]
     idle = max(0, round(cores - load))
     text = f"{idle} of {plural(cores, 'CPU core')} free (load {load:.1f} in the last minute)."
@@ -119,14 +119,14 @@ def cores_fact() -> Fact:
 
 
 def disk_fact(runs: Path) -> Fact:
-    """Return the free space on the disk of the runs folder, which need not exist yet."""
+    """Return a fact giving the free space on the disk of the runs folder. The folder need not exist yet."""
     free = free_bytes(runs)
     text = f"{free / 2**30:,.1f} GiB free in {runs}."
     return Fact("good", "Disk", text) if free > LOW_DISK_BYTES else Fact("bad", "Disk", f"{text} Free some space first.")
 
 
 def queue_fact(running: int, queued: int) -> Fact:
-    """Return the number of other runs that are running or waiting."""
+    """Return a fact giving the number of other runs that are running or waiting."""
     if not running and not queued:
         return Fact("good", "Queue", "Nothing else is running: the run starts at once.")
     parts = [f"{count} {word}" for count, word in ((running, "running"), (queued, "queued")) if count]
@@ -134,7 +134,7 @@ def queue_fact(running: int, queued: int) -> Fact:
 
 
 def draw(listed: list[Fact]) -> None:
-    """Draw a list of facts, each with a sign for its level, its name and its text."""
+    """Show a list of facts, each with a sign for its level, its name and its text."""
     rows = "".join(f'<span class="rp-tone-{tone}" role="img" aria-label="{words}">{sign}</span><b>{escape(fact.name)}</b>'
                    f"<span>{escape(fact.text)}</span>" for fact in listed for sign, tone, words in [SIGNS[fact.level]])
     st.html(f'<div class="rp-facts">{rows}</div>')

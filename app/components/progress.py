@@ -12,7 +12,8 @@ def progress_html(*, title: str, done: float | None, total: float | None, unit: 
 
     Args:
         title: title of the bar, for example "Search".
-        done, total: amounts in `unit`. `done` may be fractional within a step. If one of them is None, the bar is empty.
+        done, total: the amount done and the total amount, in `unit`. `done` may be fractional within a step. If either is None,
+            the bar is empty.
         unit: name of the unit, in the plural.
         detail: current activity, for example "PGD step 3 of 7".
         seconds_left: estimated time left, or None if unknown.
@@ -45,7 +46,7 @@ def amount_text(value: float) -> str:
 
 
 def figure_html(label: str, value: str, note: str = "") -> str:
-    """Return one number with its label and a note below as HTML, for use inside an element of CSS class `rp-figures`."""
+    """Return a number with its label above and a note below as HTML, for use inside an element of CSS class `rp-figures`."""
     under = f'<span class="rp-label">{escape(note)}</span>' if note else ""
     return (f'<div class="rp-figure"><span class="rp-label">{escape(label)}</span>'
             f'<span class="rp-value">{escape(value)}</span>{under}</div>')

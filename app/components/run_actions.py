@@ -1,4 +1,4 @@
-"""The actions stop, kill and resume, with the texts that all pages show for them and the answer to the last request."""
+"""The actions stop, kill and resume with the texts that all pages show for them, and the answer to the last request."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Action:
     Attributes:
         label: text of the button.
         icon: name of the button's Material icon.
-        help: text that is shown when the pointer rests on the button.
+        help: tooltip of the button.
         done: sentence that is shown once the request has been accepted.
-        request: function that sends the request, given the runs folder and the run id. It raises RampartError if the
-            request is refused.
+        request: function that takes the runs folder and the run id, and sends the request. It raises RampartError if the request
+            is refused.
     """
 
     label: str
@@ -46,7 +46,7 @@ RESUME = Action("Resume", "play_arrow", "Continue from the last checkpoint, exac
 
 
 def perform(action: Action, run_id: str) -> None:
-    """Send the request of an action for a run. Keep the answer in the session, from which `answer` returns it."""
+    """Send the request of an action for a run, and store the answer in the session for `answer` to return."""
     try:
         action.request(session.runs_root(), run_id)
         st.session_state[ANSWER] = (run_id, "", action.done, time.monotonic())
@@ -55,9 +55,10 @@ def perform(action: Action, run_id: str) -> None:
 
 
 def answer(run_id: str) -> tuple[str, str]:
-    """Return (refusal, confirmation) for the last request, one of which is "".
+    """Return (refusal, confirmation) for the last request about a run.
 
-    Both are "" if the last request was for another run or is more than a minute old.
+    If the request was refused, `refusal` gives the reason and `confirmation` is "". If it was accepted, `confirmation` is a
+    sentence and `refusal` is "". Both are "" if the last request was for another run or is more than a minute old.
     """
     about, refusal, done, at = st.session_state.get(ANSWER, ("", "", "", 0.0))
     return (refusal, done) if about == run_id and time.monotonic() - at < ANSWER_S else ("", "")

@@ -1,6 +1,6 @@
 """The panel that shows how the architecture of a search evolves.
 
-The reader chooses a cell kind and an epoch. Charts below show the weights of every edge over all steps.
+The reader selects a cell kind and an epoch. Charts below show the weights of all edges of the cell over all steps.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ROWS = ("Each row is an edge, from → to. The numbers are softmax weights, and 
 
 
 def architecture(run_id: str) -> None:
-    """Draw the architecture weights and the derived cell of a search at a chosen epoch, and all weights over the steps."""
+    """Draw a search's architecture weights and the cell derived from them at a selected epoch, and all weights over the steps."""
     log = session.run_log()
     logged = log.alpha_cells(run_id)
     cells = [*(name for name in theme.CELL_TITLES if name in logged), *(name for name in logged if name not in theme.CELL_TITLES)]
@@ -53,7 +53,7 @@ def architecture(run_id: str) -> None:
 
 
 def _over_steps(run_id: str, cell: str) -> None:
-    """Draw the weights of a cell's operations over the steps and, if the method has edge weights, the weights of its edges."""
+    """Draw the weights of a cell's operations over the steps, and also its edge weights if the method has them."""
     log = session.run_log()
     st.html('<p class="rp-note rp-apart"><b>The same weights over the steps.</b> Each small chart is an edge: its row is the '
             "node it ends in, its column the state it comes from.</p>")
@@ -68,13 +68,13 @@ def _over_steps(run_id: str, cell: str) -> None:
 
 
 def _choose_cell(cells: list[str]) -> str:
-    """Draw the choice of a cell kind and return it. The first of `cells` is preselected."""
+    """Show the selector of a cell kind and return the selected kind. The first of `cells` is preselected."""
     chosen = st.segmented_control("Cell", cells, default=cells[0], format_func=theme.cell_title, key="run_cell")
     return chosen or cells[0]
 
 
 def _choose_epoch(run_id: str, epochs: list[int]) -> int:
-    """Draw the epoch slider and return the chosen epoch.
+    """Show the epoch slider and return the selected epoch. If there is only one epoch, show its number instead.
 
     The slider stays at the newest epoch of a running search unless the reader has moved it away from its right end.
     """
@@ -94,7 +94,7 @@ def _choose_epoch(run_id: str, epochs: list[int]) -> int:
 
 
 def genotypes_by_epoch(run_id: str) -> None:
-    """Draw the cell at a chosen epoch of a run that has genotypes but no architecture weights, such as an imported log."""
+    """Draw the cell at a selected epoch of a run that has genotypes but no architecture weights, such as an imported log."""
     genotypes = session.run_log().genotypes(run_id)
     known = {int(row.epoch): Genotype.from_json(row.genotype) for row in genotypes.itertuples()}
     last = known[max(known)]
@@ -115,7 +115,7 @@ def _graph(cell: Cell, genotypes: pd.DataFrame, kind: str, epoch: int, words: Ma
         genotypes: genotypes of all epochs, from `RunLog.genotypes`.
         kind: kind of the cell.
         epoch: epoch of the cell.
-        words: notes that replace the usual note, by epoch.
+        words: notes keyed by epoch, each of which replaces the usual note at that epoch.
     """
     earlier = genotypes[genotypes["epoch"] < epoch]
     before = Genotype.from_json(earlier.iloc[-1]["genotype"]) if len(earlier) else None
@@ -140,13 +140,13 @@ def derived_cell(matrix: pd.DataFrame) -> Cell:
 
 
 def change_words(epoch: int, changed: int, unchanged_epochs: int | None, edges: int = 8) -> str:
-    """Return one sentence that says how the cell has changed since the previous epoch.
+    """Return one sentence describing how the cell has changed since the previous epoch.
 
     Args:
         epoch: the epoch that is shown.
         changed: number of edges of the cell that the previous epoch did not have.
-        unchanged_epochs: number of epochs since a cell of the network last changed, or None while the epoch is running.
-        edges: number of all edges of the cell.
+        unchanged_epochs: number of epochs since any cell of the genotype last changed, or None while the epoch is running.
+        edges: number of edges of the cell.
     """
     if epoch == 0:
         return "Before the first step: the weights are almost equal, so this cell is arbitrary."

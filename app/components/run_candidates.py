@@ -1,4 +1,4 @@
-"""The panel of a search that measures candidates one by one: a table and plot of all candidates, and the cells of one.
+"""The panel of a search that measures candidates one by one: a table and plot of all candidates, and the cells of a selected one.
 
 A candidate is a network that the search has trained and measured. Such a search has no architecture weights.
 """
@@ -23,11 +23,11 @@ from engine.architecture.genotype import Genotype
 RANKED = {"adversarial": "Ranked by adversarial accuracy; ties by natural accuracy.",
           "natural": "Ranked by natural accuracy; ties by adversarial accuracy.",
           "none": "Unranked: the result is the first candidate, whatever its accuracies."}
-MOST_ROWS = 100  # most rows of the table; results/candidates.json in the folder of the run holds all candidates
+MOST_ROWS = 100  # maximum number of rows of the table; results/candidates.json in the folder of the run holds all candidates
 
 
 def candidates(run_id: str) -> None:
-    """Draw the table and plot of all candidates measured so far, and the cells of the candidate that the reader chooses."""
+    """Show the table and plot of all candidates measured so far, and the cells of the candidate that the reader selects."""
     measured = session.run_log().candidates(run_id)
     if measured.empty:
         empty_state("No candidate measured yet", "This search has no architecture weights. Each candidate appears here once it "
@@ -62,7 +62,7 @@ def table_html(measured: pd.DataFrame, run_id: str, attack: str, split: str, *, 
         run_id: id of the search.
         attack: title of the attack under which the adversarial accuracy was measured.
         split: name of the split that both accuracies were measured on.
-        candidates: number of candidates that the whole search measures.
+        candidates: number of candidates that the search measures in total.
         finished: True if the search has finished. Each row then has a link for retraining its candidate.
     """
     first = measured.iloc[0]
@@ -88,7 +88,7 @@ def table_html(measured: pd.DataFrame, run_id: str, attack: str, split: str, *, 
 
 
 def _accuracy(row: dict[str, Any], name: str) -> Markup:
-    """Return the content of a cell: an accuracy with its 95 % interval below.
+    """Return the content of a table cell: an accuracy with its 95 % interval below.
 
     Args:
         row: row of the candidate.
@@ -103,7 +103,7 @@ def _retrain_link(row: dict[str, Any], run_id: str) -> Markup:
 
 
 def _cells(measured: pd.DataFrame, run_id: str) -> None:
-    """Draw the choice of a candidate (at first the best), its cells, and the download button for its genotype."""
+    """Show a selector of candidates, the cells of the selected one (at first the best) and a button to download its genotype."""
     numbers = [int(number) for number in measured["candidate"]]
     ranks = dict(zip(numbers, measured["rank"], strict=True))
     unranked = measured.iloc[0]["ranking"] == "none"

@@ -25,11 +25,13 @@ ACTIVE = ("running", "stopping")
 
 
 def header(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
-    """Draw title, buttons, chain and progress bars of a run.
+    """Show the title, buttons, chain and progress bars of a run.
+
+    The run has a progress bar unless it has finished. Other runs of its chain have one only while they are running or stopping.
 
     Args:
-        run: current row of the run, from `RunLog.runs`.
-        chain: rows of all runs in its chain (search, retrain, attack), from the first run on.
+        run: row of the run, from `RunLog.runs`.
+        chain: rows of all runs in its chain (a search with the runs that follow from it), earliest first.
     """
     left, right = st.columns([5, 2], vertical_alignment="center")
     with left:
@@ -58,7 +60,7 @@ def _title(run: dict[str, Any]) -> None:
 
 
 def why(run: dict[str, Any]) -> str:
-    """Return the reason why a run has failed: its recorded cause, with the last error it reported if that adds anything."""
+    """Return the reason why a run failed: its recorded cause and, if it adds anything, the last error that the run reported."""
     cause = shown(run.get("cause")) or "The cause is unknown; see the log below."
     alerts = session.run_log().alerts(run["id"])
     errors = [str(text) for text in alerts[alerts["level"] == "error"]["text"]]
@@ -69,7 +71,7 @@ def why(run: dict[str, Any]) -> str:
 
 
 def _buttons(run: dict[str, Any]) -> None:
-    """Draw the buttons Stop and Resume if they are possible and, below, the reason if the last request was refused.
+    """Show the Stop and Resume buttons if these actions are possible and, below, the reason if the last request was refused.
 
     While the run is stopping, "Kill it now" replaces Stop.
     """
@@ -112,17 +114,17 @@ OF_TRAINING = ("train_loss", "images_per_s")
 
 
 def mean_of(epochs: Sequence[int]) -> str:
-    """Return in words the epochs over which numbers are means, for example "mean of epoch 3" or "means of epochs 3 and 4".
+    """Return a phrase naming the epochs whose means are shown, for example "mean of epoch 3" or "means of epochs 3 and 4".
 
     Args:
-        epochs: epoch of each number. Repeated epochs are named once.
+        epochs: epoch of each mean. An epoch that occurs several times is named once.
     """
     distinct = list(dict.fromkeys(map(str, epochs)))
     return f"mean of epoch {distinct[0]}" if len(distinct) == 1 else f"means of epochs {' and '.join(distinct)}"
 
 
 def figures(run: dict[str, Any]) -> None:
-    """Draw the newest accuracies, losses and throughput of a run, and the split on which they were measured.
+    """Show the newest accuracies, losses and throughput of a run, and the split on which they were measured.
 
     The numbers of a search belong to its supernet or newest candidate, not to the network that the search finds.
     """
@@ -130,7 +132,7 @@ def figures(run: dict[str, Any]) -> None:
     latest = newest(log.curves(run["id"]))
     further = objectives.further(log.objectives(run["id"])) if run["kind"] == "search" else []
     titles = FIGURES | {f"{name}_loss": _sentence(objectives.title_of(name)) for name in further}
-    # Numbers of OF_TRAINING, which describe the training, come last.
+    # The numbers listed in OF_TRAINING, which describe the training, come last.
     measured = sorted((name for name in titles if name in latest), key=OF_TRAINING.__contains__)
     if not measured:
         return
@@ -153,9 +155,9 @@ TRAINING_LOSSES = {"natural": "on natural images", "trades": "TRADES: natural + 
 
 
 def _notes(run: dict[str, Any]) -> dict[str, str]:
-    """Return the notes below the numbers of a retraining, by name of the number. Other kinds of run have no notes.
+    """Return {name of a metric: note below its value} for a retraining, or {} for any other kind of run.
 
-    The notes give the attack under which the adversarial accuracy is measured, and the loss that is trained.
+    The notes give the attack under which the adversarial accuracy is measured, and the loss that the training minimises.
     """
     if run["kind"] != "retrain":
         return {}
@@ -178,7 +180,7 @@ def _value(name: str, value: float) -> str:
 
 
 def newest(curves: pd.DataFrame) -> dict[str, tuple[str, float, int]]:
-    """Return the newest value of each quantity, as a dict name -> (split, value, epoch).
+    """Return {name of a metric: (split, value, epoch)} with the newest value of each metric.
 
     Args:
         curves: means over epochs, from `RunLog.curves`.

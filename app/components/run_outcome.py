@@ -19,14 +19,14 @@ from engine.errors import GenotypeError
 
 
 def outcome(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
-    """Draw the cells on the left and the attack tables on the right.
+    """Show the cells on the left and the attack tables on the right.
 
-    A hand-made network is described in words instead. For any other network, draw nothing while its genotype is unknown. For an
-    unfinished search, draw nothing until its network has been attacked.
+    A hand-made network, which has no cells, is described in words instead. For any other network, show nothing while its
+    genotype is unknown. For an unfinished search, show nothing until its network has been attacked.
 
     Args:
         run: row of the run whose page is open, from `RunLog.runs`.
-        chain: rows of all runs in its chain (search, retrain, attack), from the first run on.
+        chain: rows of all runs in its chain (a search with the runs that follow from it), earliest first.
     """
     attacked = [one for one in chain if one["kind"] == "attack"]
     results = session.run_log().attacks()
@@ -54,12 +54,12 @@ def outcome(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
 def derived(run: dict[str, Any], chain: list[dict[str, Any]]) -> Genotype | None:
     """Return the genotype to draw on the page of a run.
 
-    It is the genotype of the run or, if it has none yet, of the latest run in its chain that has one. None means that no run of
-    the chain has a genotype.
+    It is the genotype of the run itself or, if the run has none yet, of the latest run with a genotype in its chain. None means
+    that no run of the chain has a genotype.
 
     Args:
         run: row of the run whose page is open, from `RunLog.runs`.
-        chain: rows of all runs in its chain, from the first run on.
+        chain: rows of all runs in its chain, earliest first.
     """
     log = session.run_log()
     for one in [run, *reversed(chain)]:
@@ -87,11 +87,11 @@ def _attacks(results: pd.DataFrame, attacked: list[dict[str, Any]], chain: list[
 
 
 def _waiting(attacked: list[dict[str, Any]], chain: list[dict[str, Any]]) -> None:
-    """Draw a box that explains why there is no attack table yet, and a link to the next run to launch.
+    """Show a box that explains why there is no attack table yet. If there is no attack run, add a link to launch the next run.
 
     Args:
-        attacked: attack runs of the chain.
-        chain: all runs of the chain, from the first run on.
+        attacked: rows of the attack runs of the chain.
+        chain: rows of all runs of the chain, earliest first.
     """
     if attacked:
         status = attacked[-1]["status"]
@@ -113,7 +113,7 @@ def _last(chain: list[dict[str, Any]], kind: str) -> str:
 
 
 def _downloads(genotype: Genotype, run_id: str) -> None:
-    """Draw the hash of the genotype and the buttons that download the genotype as JSON and as Graphviz DOT."""
+    """Show the hash of the genotype, and buttons that download the genotype as JSON and as Graphviz DOT."""
     with st.container(horizontal=True, vertical_alignment="center"):
         st.download_button("Genotype (JSON)", json.dumps(genotype.to_dict(), indent=1), f"{run_id}-genotype.json",
                            "application/json", key="outcome_json", on_click="ignore")

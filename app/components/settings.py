@@ -21,7 +21,7 @@ from engine.search.methods.registry import METHODS
 
 
 def is_published(kind: str, method: str | None) -> bool:
-    """Return True if a paper fixes the settings of this kind of run and method.
+    """Return True if a paper specifies the settings for this kind of run and method.
 
     False means that the settings of a run are compared with our own defaults instead.
     """
@@ -29,13 +29,13 @@ def is_published(kind: str, method: str | None) -> bool:
 
 
 def reference_words(kind: str, method: str | None, dataset: str) -> str:
-    """Return in words what the settings of a run are compared with, for example "the published settings for CIFAR-10"."""
+    """Return a phrase for the settings that a run is compared with, for example "the published settings for CIFAR-10"."""
     words = "the published settings" if is_published(kind, method) else "our default settings"
     return f"{words} for {DATASETS['cifar10'].title}" if _is_adapted(dataset) else words
 
 
 def paper_words(kind: str, method: str | None, dataset: str, differing: int) -> str:
-    """Return a description of the preset `paper`. It says if some settings of the preset are not the published ones.
+    """Return a description of the preset `paper`. It says whether settings of the preset differ from the published ones.
 
     Args:
         kind, method, dataset: kind, search method and dataset of the run.
@@ -51,13 +51,13 @@ def paper_words(kind: str, method: str | None, dataset: str, differing: int) -> 
 
 
 def differences_words(kind: str, method: str | None, dataset: str, differing: int) -> str:
-    """Return a sentence on the number of differing settings, such as "15 settings differ from the published settings"."""
+    """Return a sentence giving the number of differing settings, such as "15 settings differ from the published settings"."""
     count = _differ(differing) if differing else "No setting differs"
     return f"{count} from {reference_words(kind, method, dataset)}.{_no_paper(kind, method)}"
 
 
 def differences_html(kind: str, method: str | None, differences: Sequence[Difference]) -> str:
-    """Return an HTML table of the settings that differ, with the value of the run and the published (or default) value."""
+    """Return an HTML table of the settings in `differences`, with the run's value and the published (or default) value."""
     fields = _fields(kind, method)
     columns: tuple[StaticColumn[Difference], ...] = (
         StaticColumn(f"{KIND_TITLES.get(kind, kind)} setting", lambda one: label_of(one.field), names_row=True),
@@ -68,11 +68,11 @@ def differences_html(kind: str, method: str | None, differences: Sequence[Differ
 
 
 def chain_settings_html(method: str | None, steps: Sequence[tuple[str, RunConfig]]) -> str:
-    """Return an HTML table of the settings that pass from a run to the next in a chain, with their value in each run.
+    """Return an HTML table of the settings that a chain passes on from run to run, with their value in each run.
 
     Args:
         method: search method of the chain.
-        steps: (kind, configuration) of each run, from the first run on.
+        steps: (kind, configuration) of each run of the chain, earliest first.
     """
     fields = {kind: _fields(kind, method) for kind, _ in steps}
     columns = [StaticColumn("Setting", label_of, names_row=True)]
@@ -127,7 +127,7 @@ def _fields(kind: str, method: str | None) -> Mapping[str, FieldInfo]:
 
 
 def _value(fields: Mapping[str, FieldInfo], name: str, value: Any) -> str:
-    """Return the value of a setting with its unit as text. The unit of an unknown setting is left out."""
+    """Return the value of a setting as text, with its unit unless the setting is unknown."""
     if name == "dataset":
         return dataset_title(value)
     return with_unit(fields[name], value) if name in fields else str(value)

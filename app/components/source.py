@@ -1,4 +1,4 @@
-"""Controls for choosing the genotype or network of a retraining or an import, and the network of an attack."""
+"""Controls for choosing the genotype or network of a retraining, the genotype of an import, and the network of an attack."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Source:
 
     Attributes:
         parent: id of the run that provides the genotype or network, or None if no run does.
-        changes: the setting `genotype` or `network` that the choice implies. Empty if the parent run provides the value.
+        changes: {"genotype": value} or {"network": value}, depending on the choice. Empty if the parent run provides the value.
         genotype: the chosen genotype, or None if it is not known.
-        network: name of a hand-made network that was chosen by name, or "".
+        network: name of the chosen hand-made network (for example a WideResNet), or "" if a genotype is chosen.
         problem: one sentence that says why nothing can be launched yet, or "" if a launch is possible.
     """
 
@@ -42,16 +42,17 @@ class Source:
 
 def genotype_source(runs: pd.DataFrame, wanted: str | None = None, candidate: str | None = None, *, key: str = "launch",
                     preselect: bool = True, named_too: bool = False) -> Source:
-    """Draw the controls for choosing the genotype of a retraining or of an imported network, and return the choice.
+    """Show the controls for choosing the genotype of a retraining or of an imported checkpoint, and return the choice.
 
     Args:
         runs: table of all runs, from `RunLog.runs`.
         wanted: id of the search to preselect, as given in the page's address.
-        candidate: number of the network measured by that search to preselect instead of the search's result, as given in the
-            page's address.
-        key: prefix of the widgets' keys, which is the name of the page.
-        preselect: True to preselect the first entry of each list. False if a wrong choice could go unnoticed.
-        named_too: True to offer hand-made networks as well. Their widgets have keys of the Launch page.
+        candidate: number of the candidate (a network that the search measured) to preselect instead of the search's result, as
+            given in the page's address.
+        key: prefix of the widgets' keys: the name of the page, for example "launch".
+        preselect: True to preselect the first entry of each list. False leaves the lists without a selection, for a page on
+            which a wrong choice could go unnoticed.
+        named_too: True to offer hand-made networks as well. Their widgets have fixed keys, so only the Launch page can do this.
     """
     start = "search" if wanted or (preselect and _finished(runs, "search")) else "catalogue"
     st.session_state.setdefault(f"{key}.source", start)
@@ -68,7 +69,9 @@ def genotype_source(runs: pd.DataFrame, wanted: str | None = None, candidate: st
 
 
 def choose_network(name: str) -> None:
-    """Set the controls to the hand-made network with this name. Leave them unchanged if the name is `DERIVED`.
+    """Set the controls to the hand-made network with this name.
+
+    If the name is `DERIVED`, which stands for a network built from a genotype, leave the controls unchanged.
 
     Raises:
         ConfigError: no network has this name.
@@ -82,7 +85,7 @@ def choose_network(name: str) -> None:
 
 
 def attack_source(runs: pd.DataFrame, wanted: str | None) -> Source:
-    """Draw the control for choosing the retrained network of an attack, and return the choice.
+    """Show the selector of the retrained network to attack, and return the choice.
 
     Args:
         runs: table of all runs, from `RunLog.runs`.
@@ -116,10 +119,10 @@ def _parent(runs: pd.DataFrame, kind: str, wanted: str | None, label: str, nothi
 
 
 def _candidate(search: Source, wanted: str | None, key: str) -> Source:
-    """Draw the choice between the result of a search and its candidates, the networks that it measured one by one.
+    """Let the user choose between the result of a search and its candidates, and return the choice.
 
-    Without candidates, return `search` unchanged. In each case the search is the parent of the retraining, which therefore uses
-    the same data splits.
+    Candidates are the networks that a search has measured one by one. If the search has none, show nothing and return `search`
+    unchanged. In each case the search is the parent of the retraining, which therefore uses the same data splits.
 
     Args:
         search: the chosen search.
@@ -152,7 +155,7 @@ def _candidate_text(row: dict[str, Any]) -> str:
 
 
 def _genotype_of(run: str) -> Genotype | None:
-    """Return the genotype that a run has found or trains, or None while its events contain no genotype."""
+    """Return the genotype that a search has found or a retraining trains, or None while the run's events contain none."""
     try:
         return Genotype.from_dict(session.run_log().genotype(run))
     except GenotypeError:

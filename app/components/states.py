@@ -1,4 +1,4 @@
-"""Headings, boxes for problems and for pages without data, and the welcome page."""
+"""Headings, links to pages, boxes for problems and for missing data, and the welcome page."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ LAUNCH_PAGE = "views/launch.py"
 RUNS_PAGE = "views/runs.py"
 RUN_PAGE = "views/run.py"
 IMPORT_PAGE = "views/imports.py"
-LONGEST = 700  # most characters of a problem that are shown; a problem may quote a value of any length from the address
+LONGEST = 700  # maximum length of a problem in characters, because it may quote a value of any length from the address
 
 
 def heading(title: str, note: str = "") -> None:
-    """Draw the title of a page as an h1 heading, with a note below."""
+    """Show the title of a page as an h1 heading, with a note below."""
     under = f'<p class="rp-note">{escape(note)}</p>' if note else ""
     st.html(f'<h1 class="rp-title">{escape(title)}</h1>{under}')
 
 
 def section(title: str, note: str = "") -> None:
-    """Draw the title of a section as an h2 heading, with a note on the same line."""
+    """Show the title of a section as an h2 heading, with a note on the same line."""
     beside = f'<span class="rp-note">{escape(note)}</span>' if note else ""
     st.html(f'<div class="rp-sectionhead"><h2 class="rp-section">{escape(title)}</h2>{beside}</div>')
 
 
 def empty_state(title: str, *lines: str, link: str | None = None, link_label: str = "") -> None:
-    """Draw a box in place of missing data. It says what will appear here and how to get it.
+    """Show a box in place of missing data, saying what will appear here and how to get it.
 
     Args:
         title: title of the box, for example "No attacked network yet".
@@ -41,7 +41,7 @@ def empty_state(title: str, *lines: str, link: str | None = None, link_label: st
 
 
 def problem(sentence: str, *, link: str | None = RUNS_PAGE, link_label: str = "Go to Runs") -> None:
-    """Draw a box with a sentence about an error of input or data, and a link to a page unless `link` is None."""
+    """Show a box with a sentence about an error in input or data, and a link to a page unless `link` is None."""
     shown = sentence if len(sentence) <= LONGEST else f"{sentence[:LONGEST // 2]} … {sentence[-LONGEST // 2:]}"
     st.html(f'<div class="rp-problem" role="alert">{escape(shown)}</div>')
     if link:
@@ -49,9 +49,9 @@ def problem(sentence: str, *, link: str | None = RUNS_PAGE, link_label: str = "G
 
 
 def page_link(page: str, label: str, **query: str) -> None:
-    """Draw a link to a page with these query parameters.
+    """Show a link to a page with these query parameters.
 
-    If Streamlit does not know the page, as in a test that runs a single page, draw only the text of the link.
+    If Streamlit does not know the page, as in a test that runs a single page, show only the text of the link.
     """
     try:
         st.page_link(page, label=label, query_params=query or None)
@@ -60,7 +60,7 @@ def page_link(page: str, label: str, **query: str) -> None:
 
 
 def first_run() -> None:
-    """Draw the welcome page for a runs folder without runs: a short explanation and a button that opens the Launch page."""
+    """Show the welcome page for a runs folder without runs: a short explanation, and a button that opens the Launch page."""
     with st.container(key="rp-welcome"):
         _welcome()
 

@@ -1,8 +1,8 @@
-"""An interactive table that keeps its selection when rows are added, and that redraws only the rows that have changed.
+"""An interactive table that keeps its selection when rows are added, and redraws only the rows that have changed.
 
 Each row has an id, by which it is selected. Streamlit's own table selects by position, so a new run would move the selection to
-another run. The browser inserts texts with `textContent` only, so nothing in a run's title is read as markup. It also sorts the
-rows.
+another run. Rows are sorted in the browser. Texts are inserted with `textContent` only, so nothing in a run's title is read as
+markup.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Column:
         key: key of the column's cells in `Row.cells`.
         label: heading.
         align: alignment of heading and cells.
-        help: text that is shown when the pointer rests on the heading.
+        help: tooltip of the heading.
     """
 
     key: str
@@ -48,15 +48,15 @@ class CellText:
     Attributes:
         text: first line of the cell.
         sub: second, smaller line.
-        sort: value to sort by. None sorts by the text, and `NO_SORT` keeps the cell at the end.
+        sort: value to sort by. None sorts by the text, and `NO_SORT` keeps the row at the end.
         tone: if set, the text is drawn as a coloured chip: "good", "bad", "warn", "live" or "muted".
         glyph: sign in the chip, so that its meaning does not depend on colour alone.
-        href: if set, the text is a link to this address. A plain click does not follow the link, but is
+        href: if set, the text is a link to this address. A plain click does not open the address but is
             reported in `TableAction.opened`.
         fraction: if set, a bar that is filled to this fraction (0..1) is drawn below the text.
         since: if set, a Unix time in seconds. The browser replaces the text by the time that has passed since then.
-        fill: colour of the bar: "" (neutral), "good", "warn" or "bad".
-        hint: text that is shown when the pointer rests on the cell.
+        fill: colour of the bar that `fraction` draws: "" (neutral), "good", "warn" or "bad".
+        hint: tooltip of the cell.
         muted: True to draw the text in grey, for example "not measured".
     """
 
@@ -79,7 +79,7 @@ class Row:
 
     Attributes:
         id: name of the row, which must not change when the table is redrawn.
-        cells: cells of the row, by `Column.key`.
+        cells: cells of the row, keyed by `Column.key`.
     """
 
     id: str
@@ -104,7 +104,7 @@ _component = st.components.v2.component("rampart_table", html='<div class="rp-da
 
 
 def table(columns: Sequence[Column], rows: Sequence[Row], *, key: str, label: str, selected: str | None) -> TableAction:
-    """Draw the table and return what the reader has clicked since the last drawing.
+    """Show the table and return what the reader has clicked since it was last drawn.
 
     Args:
         columns: columns from left to right.
@@ -123,13 +123,13 @@ def table(columns: Sequence[Column], rows: Sequence[Row], *, key: str, label: st
 
 
 def _slim(cell: CellText) -> dict[str, Any]:
-    """Return the attributes of a cell that are set.
+    """Return the text of a cell, and those of its other attributes that are set.
 
-    Leaving out the others keeps the message to the browser small, because the whole table is sent at each change.
+    Leaving out the rest keeps the message to the browser small, because the whole table is sent at each change.
     """
     return {name: value for name, value in asdict(cell).items()
             if name == "text" or not (value == "" or value is None or value is False)}
 
 
 def _nothing() -> None:
-    """Do nothing. Streamlit reports a value of a component only if a callback exists, but `table` reads the values itself."""
+    """Do nothing. Streamlit reports a component's value only if a callback for it exists. `table` reads the values itself."""

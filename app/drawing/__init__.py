@@ -1,4 +1,4 @@
 """Drawings of cells and networks as SVG, with layout and legends.
 
-Most functions return text; `cell_graph.drawing` puts it on the page.
+Most functions return HTML, which `cell_graph.drawing` shows on the page.
 """

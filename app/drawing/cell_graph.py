@@ -1,8 +1,9 @@
 """Drawings of a cell as a graph with its inputs on the left, its output on the right and one labelled edge per operation.
 
-The drawing is an SVG, laid out by `cell_layout` without Graphviz. Nodes are placed in layers by their depth. An empty layer
-between any two leaves space for the labels of edges. The style sheet sets the colours of text and surfaces, and
-`theme.OPERATIONS` sets colour, dash and width of operations. `to_dot` returns the same graph as DOT source for export.
+The drawing is an SVG, laid out by `cell_layout` without Graphviz. Nodes are placed in layers by their depth. Between any two
+layers of nodes, an empty layer leaves space for the labels of edges. The style sheet sets the colours of text and surfaces, and
+`theme.OPERATIONS` sets the colour, dash and width of the lines of operations. `to_dot` returns the same graph as DOT source for
+export.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ OUTPUT = -1
 
 
 def drawing(html: str, *, key: str) -> None:
-    """Put a picture on the page. A redraw under the same key replaces the old picture in place.
+    """Show a picture on the page. A redraw under the same key replaces the old picture in place.
 
     Args:
-        html: picture as HTML, in which all texts are escaped.
+        html: picture as HTML. Its texts must be escaped already.
         key: name of the picture, unique on the page.
     """
     _component(data={"html": html}, key=key)
@@ -83,7 +84,7 @@ def legend(operations: Sequence[str], *, key: str) -> None:
 
 
 def legend_html(operations: Sequence[str]) -> str:
-    """Return the legend of these operations as HTML, in the given order."""
+    """Return a legend of these operations as HTML, in the given order."""
     entries = []
     for name in operations:
         style = theme.operation(name)
@@ -150,7 +151,7 @@ def _order(name: str) -> int:
 def _placed(cell: Cell) -> tuple[Placement, tuple[int, ...]]:
     """Return (positions of the states and edges of a cell, states that the output concatenates).
 
-    A state is an input or a node of the cell. The inputs are in layer 0. Each node is two layers after the last of the states
+    A state is an input or node of the cell. The inputs are in layer 0. Each node is two layers after the last of the states
     that it reads, so that the odd layers are free for labels. The output is in the last layer.
     """
     layer = {0: 0, 1: 0}
@@ -163,9 +164,9 @@ def _placed(cell: Cell) -> tuple[Placement, tuple[int, ...]]:
 
 
 def _label_point(points: int) -> int:
-    """Return the index of the point of an edge at which its label is drawn.
+    """Return the index of the point at which the label of an edge is drawn, among the points of the edge.
 
-    Only points in odd layers carry labels. On a long edge, the label is about a quarter of the way along.
+    The point is in an odd layer. On a long edge, it is about a quarter of the way along.
 
     Args:
         points: number of points of the edge, one per layer.

@@ -1,10 +1,9 @@
 """Layout of a small directed graph whose nodes are already assigned to layers, after Sugiyama, Tagawa and Toda 1981.
 
-An edge that spans several layers passes through an additional point in each layer between its ends, so that it goes around the
-nodes there. First, the order within each layer is improved by barycentre sweeps: nodes and points are sorted by the mean
-position of their neighbours, and the orders with the fewest crossings are kept. Then heights are chosen by the
-pool-adjacent-violators algorithm: each node or point comes as near to the mean height of its neighbours as the minimal distances
-within its layer allow.
+An edge that spans several layers passes through an additional point in each layer between its ends, and so goes around the nodes
+there. First, the order within each layer is improved by barycentre sweeps: nodes and points are sorted by the mean position of
+their neighbours, and the orders with the fewest crossings are kept. Then heights are chosen by the pool-adjacent-violators
+algorithm: each node or point comes as near to the mean height of its neighbours as the minimal distances within its layer allow.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ class Link:
     """One edge of the graph.
 
     Attributes:
-        key: name of the edge, under which `Placement.paths` holds its path.
+        key: name of the edge, which is the key of its path in `Placement.paths`.
         source, target: numbers of the nodes that the edge joins. The target is in a later layer than the source.
         gap: height in pixels that the edge takes up in each layer between its ends.
     """
@@ -40,8 +39,8 @@ class Placement:
     A position is (x, y), where x is the number of the layer, from 0 on the left, and y is in pixels, from 0 at the top.
 
     Attributes:
-        nodes: position of each node, by its number.
-        paths: positions through which each edge passes from source to target, one per layer, by `Link.key`.
+        nodes: position of each node, keyed by its number.
+        paths: positions through which each edge passes from source to target, one per layer, keyed by `Link.key`.
         layers: number of layers.
         height: largest y.
     """
@@ -56,7 +55,7 @@ def place(layer: Mapping[int, int], links: Sequence[Link], *, node_gap: float) -
     """Compute the positions of the nodes and edges of a graph.
 
     Args:
-        layer: layer of each node, by its number.
+        layer: layer of each node, keyed by the number of the node.
         links: edges of the graph.
         node_gap: height in pixels that a node takes up in its layer.
     """
@@ -87,7 +86,7 @@ def crossings(rows: Sequence[Sequence[Hashable]], segments: Sequence[tuple[Hasha
 
     Args:
         rows: nodes and points of each layer, from top to bottom.
-        segments: (start, end) of the part of an edge between two adjacent layers.
+        segments: (start, end) of each part of an edge between two adjacent layers. The ends are nodes or points.
     """
     where = {item: (i, j) for i, row in enumerate(rows) for j, item in enumerate(row)}
     ends = [(where[a], where[b]) for a, b in segments]
@@ -96,7 +95,7 @@ def crossings(rows: Sequence[Sequence[Hashable]], segments: Sequence[tuple[Hasha
 
 
 def _neighbours(segments: Sequence[tuple[Hashable, Hashable]]) -> tuple[_Neighbours, _Neighbours]:
-    """Return two dicts: the neighbours of each node or point in the layer before it, and those in the layer after it."""
+    """Return (neighbours in the previous layer, neighbours in the next layer), each a dict keyed by node or point."""
     before: _Neighbours = {}
     after: _Neighbours = {}
     for a, b in segments:
@@ -106,14 +105,14 @@ def _neighbours(segments: Sequence[tuple[Hashable, Hashable]]) -> tuple[_Neighbo
 
 
 def _ordered(rows: list[list[Hashable]], segments: Sequence[tuple[Hashable, Hashable]]) -> list[list[Hashable]]:
-    """Return the orders of all layers with the fewest crossings that barycentre sweeps find.
+    """Reorder the nodes and points of each layer by barycentre sweeps, and return the order with the fewest crossings.
 
     A sweep goes through the layers, alternately forwards and backwards. It sorts the nodes and points of each layer by the mean
     position of their neighbours in the layer that the sweep has just left. The order of the first layer stays fixed.
 
     Args:
         rows: nodes and points of each layer, from top to bottom.
-        segments: (start, end) of the part of an edge between two adjacent layers.
+        segments: (start, end) of each part of an edge between two adjacent layers. The ends are nodes or points.
     """
     before, after = _neighbours(segments)
     best, fewest = [list(row) for row in rows], crossings(rows, segments)
@@ -138,13 +137,13 @@ def _mean(values: Sequence[float], otherwise: float) -> float:
 
 def _heights(rows: Sequence[Sequence[Hashable]], segments: Sequence[tuple[Hashable, Hashable]],
              gaps: Mapping[Hashable, float]) -> dict[Hashable, float]:
-    """Return the y of each node and point in pixels, with 0 for the topmost.
+    """Return {node or point: its y in pixels}, with 0 for the topmost.
 
-    Each comes as near to the mean y of its neighbours as the minimal distances within its layer allow.
+    Each item comes as near to the mean y of its neighbours as the minimal distances within its layer allow.
 
     Args:
         rows: nodes and points of each layer, from top to bottom.
-        segments: (start, end) of the part of an edge between two adjacent layers.
+        segments: (start, end) of each part of an edge between two adjacent layers. The ends are nodes or points.
         gaps: height in pixels that each node and point takes up.
     """
     before, after = _neighbours(segments)
@@ -160,9 +159,9 @@ def _heights(rows: Sequence[Sequence[Hashable]], segments: Sequence[tuple[Hashab
 
 
 def _spread(wanted: Sequence[float], row: Sequence[Hashable], gaps: Mapping[Hashable, float]) -> list[float]:
-    """Return the heights in one layer that are closest to the wanted ones (least squares) and keep order and minimal distances.
+    """Return the heights in one layer that are closest to the wanted heights and keep the order and the minimal distances.
 
-    The algorithm is pool adjacent violators.
+    The pool-adjacent-violators algorithm minimises the sum of squared differences from the wanted heights.
 
     Args:
         wanted: wanted height of each item of the row.

@@ -1,7 +1,7 @@
 """Pictures of a network as a row of bars, one bar per cell.
 
-Colour and letter of a bar show the kind of its cell, and its height shows the number of channels. Reduction cells are marked ÷2.
-They divide the network into thirds. Below each third are its number of channels and the size of its feature maps. A picture is
+The colour and letter of a bar show the kind of its cell, and the height shows the number of channels. Reduction cells are marked
+÷2 and divide the network into thirds. Below each third are its number of channels and the size of its feature maps. A picture is
 computed from the settings alone, and the style sheet sets the colours of text and lines.
 """
 
@@ -23,14 +23,14 @@ ROW = 19.0  # pixels from one line of text below the bars to the next
 
 
 def rule_figure(placement: str, *, width_ratio: str, channels: int, layers: int, image_shape: Sequence[int]) -> str:
-    """Return title, description, picture and legend of a position rule as HTML.
+    """Return an HTML figure of a position rule, with its title, description, picture and legend.
 
     A position rule says which kind of cell is used at which layer of the network.
 
     Args:
         placement: name of the rule.
-        width_ratio: widths of the thirds of the network relative to each other, for example "1:2:4". "" stands for the ratio that
-            was published with the rule's cell kinds.
+        width_ratio: relative widths of the thirds of the network, for example "1:2:4". "" stands for the ratio published with the
+            rule's cell kinds.
         channels: C, the number of channels in the first third.
         layers: number of cells, at least 3.
         image_shape: (channels, height, width) of an image.
@@ -46,7 +46,7 @@ def rule_figure(placement: str, *, width_ratio: str, channels: int, layers: int,
 
 def rules_figures(kinds: Sequence[str] | None, *, width_ratio: str, channels: int, layers: int,
                   image_shape: Sequence[int]) -> str:
-    """Return the figures (`rule_figure`) of all position rules for these cell kinds, or of all rules if `kinds` is None."""
+    """Return the figures (see `rule_figure`) of the position rules for these cell kinds, or of all rules if `kinds` is None."""
     names = list(RULES) if kinds is None else rules_for(kinds)
     figures = (rule_figure(name, width_ratio=width_ratio, channels=channels, layers=layers, image_shape=image_shape)
                for name in names)
@@ -87,7 +87,7 @@ def _below(cells: Sequence[CellPosition], pitch: float, base: float, channels: i
 
     Args:
         cells: cells from input to output.
-        pitch: width in pixels of a cell with its gap.
+        pitch: width in pixels of a cell and the gap next to it.
         base: y of the lower end of the cells, in pixels.
         channels: C, the number of channels in the first third.
         image_shape: (channels, height, width) of an image.
@@ -106,7 +106,7 @@ def _below(cells: Sequence[CellPosition], pitch: float, base: float, channels: i
 
 
 def description(cells: Sequence[CellPosition], *, channels: int) -> str:
-    """Return the cells from input to output in words, for screen readers. Consecutive equal cells are counted together."""
+    """Describe the cells from input to output in words, for screen readers. Consecutive equal cells are counted together."""
     runs = [(list(group), kind, width) for (kind, width), group in groupby(cells, key=lambda c: (c.kind, c.channels_multiplier))]
     parts = [f"{len(group)} {theme.cell_title(kind).lower()}{'s' if len(group) > 1 else ''} of {channels * width} channels"
              for group, kind, width in runs]
@@ -133,7 +133,7 @@ def _text(x: float, y: float, words: str, anchor: str, name: str = "") -> str:
 
 
 def _legend(cells: Sequence[CellPosition]) -> str:
-    """Return a legend as HTML that gives colour, letter and number of cells of each kind, in the order in which they occur."""
+    """Return an HTML legend with the colour, letter and number of cells of each cell kind, in order of occurrence."""
     entries = []
     for kind in dict.fromkeys(cell.kind for cell in cells):
         mark = "÷2" if kind == REDUCE else theme.cell_title(kind)[0]

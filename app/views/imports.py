@@ -17,7 +17,7 @@ from app.components.states import heading, section
 from app.importing import Imports, Item
 from engine.command import program
 
-POLL_S = 0.4  # seconds between two looks at a running import
+POLL_S = 0.4  # seconds between two checks of a running import
 KINDS = (
     ("Genotype", "genotypes.py, arch.json",
      "ARNAS = Genotype(accurate=[('sep_conv_3x3', 0), …], accurate_concat=[2, 3, 4, 5], …)",
@@ -36,18 +36,18 @@ KINDS = (
 
 
 def work() -> Imports | None:
-    """Return the imports that this browser tab has started last, which may still be running, or None if it has started none."""
+    """Return the imports most recently started in this browser tab, which may still be running, or None if there are none."""
     return st.session_state.get("import.work")
 
 
 def imported() -> dict[tuple[object, ...], str]:
-    """Return the ids of the runs that this browser tab has imported, by the `Item.key` of their items."""
+    """Return {`Item.key` of an item: id of its run} for all items that this browser tab has imported."""
     runs: dict[tuple[object, ...], str] = st.session_state.setdefault("import.imported", {})
     return runs
 
 
 def controls() -> list[Item]:
-    """Draw the inputs for files, the questions about them and the Import button. Return the items that can be imported."""
+    """Show the inputs for files, the questions about them and the Import button. Return the items that can be imported."""
     chosen = choose_files()
     runs = session.run_log().runs()
     answers = ask(chosen.items, runs) if chosen.items else Answers()
@@ -78,7 +78,7 @@ def _button(items: Sequence[Item], left: Sequence[Item], problem: str) -> None:
 
 
 def commands(items: Sequence[Item]) -> None:
-    """Draw the command lines that import the chosen files, as the Import button does."""
+    """Show the commands that import the chosen files in the same way as the Import button."""
     st.markdown("###### Command")
     st.code("\n".join(f"{program()} {shlex.join(['import', *item.arguments])}" for item in items), language="bash",
             wrap_lines=True)
@@ -89,7 +89,7 @@ def commands(items: Sequence[Item]) -> None:
 
 
 def watch() -> None:
-    """Draw the progress of the running imports, or rerun the whole page if none is running any more."""
+    """Show the progress of the running imports, or rerun the whole page if none is running any more."""
     current = work()
     if current is None or not current.running:
         st.rerun()
@@ -103,7 +103,7 @@ def watch() -> None:
 
 
 def results() -> None:
-    """Draw the results of the last imports, with refused imports first. Draw nothing while imports are running."""
+    """Show the results of the most recent imports, with refused imports first. Show nothing while imports are running."""
     current = work()
     if current is None or current.running:
         return
@@ -122,7 +122,7 @@ def _remember(current: Imports) -> None:
 
 
 def what_can_be_imported() -> None:
-    """Draw a table of the forms (kinds of file) that can be imported, with an example of each and the run that it becomes."""
+    """Show a table of the forms (kinds of file) that can be imported, with an example of each and the run that it becomes."""
     section("What can be imported")
     columns: tuple[StaticColumn[tuple[str, str, str, str]], ...] = (
         StaticColumn("File", lambda kind: with_label(kind[0], kind[1], strong=True), names_row=True),
@@ -131,7 +131,7 @@ def what_can_be_imported() -> None:
 
 
 def promises() -> None:
-    """Draw a list that says what an import does and what it does not do."""
+    """Show a list of the things that an import does and does not do."""
     st.markdown("###### What an import does")
     st.html('<ul class="rp-promises"><li>A separate process reads the file as text, arrays or tensors. Nothing in it is executed.'
             "</li><li>A file that does not fit is refused with the reason, and nothing is written.</li>"

@@ -1,4 +1,4 @@
-"""The Launch page, on which the user chooses a run, compares its settings with the paper, sees its command and launches it."""
+"""The Launch page, on which the user configures a run, compares its settings with the paper, sees its command and launches it."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ PLACED = ("channels", "layers", "placement", "width_ratio")  # the settings that
 
 @dataclass(frozen=True)
 class Choice:
-    """The values of the controls at the top of the page, which say what to run apart from its settings.
+    """The values of the controls at the top of the page. They define a run, apart from its settings.
 
     Attributes:
         kind: kind of the run: "search", "retrain" or "attack".
         method: name of the search method; None for other kinds of run.
         dataset: name of the dataset.
         preset: name of the preset.
-        then: kinds of the runs that are launched to follow a search.
-        source: genotype or network of a retraining or attack.
+        then: kinds of the runs that are to follow a search, in order: ("retrain", "attack") or none.
+        source: genotype or network for a retraining or attack.
     """
 
     kind: str
@@ -70,7 +70,7 @@ class Choice:
 
     @property
     def form_key(self) -> str:
-        """Prefix of the keys of the form. Each choice and each imported file has another prefix and so starts a new form."""
+        """Prefix of the keys of the form's widgets. A new choice or imported file has a new prefix, which starts a new form."""
         parts = ("launch", self.kind, self.method or "", self.dataset, self.preset, str(_imported()["number"]))
         return ".".join(parts)
 
@@ -81,7 +81,7 @@ def _imported() -> dict[str, Any]:
 
 
 def choose(runs: pd.DataFrame) -> Choice:
-    """Draw the controls at the top of the page and return their values.
+    """Show the controls at the top of the page and return their values.
 
     The page's address may preset some of them, for example ?kind=retrain&parent=ID&candidate=3 or ?preset=scout.
 
@@ -127,7 +127,7 @@ def _paper_words(kinds: Sequence[str], method: str | None, dataset: str) -> str:
 
 
 def _start(key: str, asked: str | None, known: Any, default: str) -> None:
-    """Set a control to the value that the page's address asks for or, at first, to its default.
+    """Set a control to the value given in the page's address or, before it is first shown, to its default.
 
     A valid value from the address is applied only once, so that the user can change the control afterwards.
 
@@ -135,7 +135,7 @@ def _start(key: str, asked: str | None, known: Any, default: str) -> None:
         key: key of the control.
         asked: value in the address, or None.
         known: valid values.
-        default: value of the control if the address gives no valid one.
+        default: initial value of the control if the address gives no valid value.
     """
     if asked in known and st.session_state.get(f"{key}.asked") != asked:
         st.session_state[f"{key}.asked"] = st.session_state[key] = asked
@@ -145,7 +145,7 @@ def _start(key: str, asked: str | None, known: Any, default: str) -> None:
 def steps_of(choice: Choice, values: FormValues) -> list[tuple[str, RunConfig]]:
     """Return (kind, configuration) of every run that the Launch button starts, beginning with the run on the form.
 
-    While a setting on the form is refused, return [].
+    While a setting on the form is invalid, return [].
 
     Raises:
         ConfigError: a setting does not fit the parent run, or a later run cannot work with the settings that it inherits.
@@ -163,12 +163,12 @@ def _run_of(run_id: str) -> dict[str, Any]:
 
 
 def _then_changes(choice: Choice) -> dict[str, Any]:
-    """Return the changed settings of the later runs of a chain, by kind of run. They come from an imported configuration."""
+    """Return {kind of a later run of the chain: its changed settings}, taken from an imported configuration."""
     return {kind: changes for kind, changes in _imported()["then_changes"].items() if kind in choice.then}
 
 
 def with_chain(choice: Choice, values: FormValues) -> FormValues:
-    """Return the form's values, with problems added if they do not fit the parent run or a later run of the chain."""
+    """Return the form's values. If they do not fit the parent run or a later run of the chain, add the problems to them."""
     try:
         steps_of(choice, values)
     except ConfigError as refusal:
@@ -179,7 +179,7 @@ def with_chain(choice: Choice, values: FormValues) -> FormValues:
 
 
 def launch(choice: Choice, values: FormValues) -> str:
-    """Submit the runs and return the id of the first.
+    """Submit the run and those that follow it, and return the id of the first.
 
     A second click before the page has been drawn again starts nothing new and returns the same id.
 
@@ -198,14 +198,14 @@ def launch(choice: Choice, values: FormValues) -> str:
 def new_token_after_use() -> None:
     """Discard the token of the last launch, so that the next click starts new runs.
 
-    This is called when the page is drawn without a click.
+    Repeated clicks with the same token launch the runs only once. This function is called when the page is drawn without a click.
     """
     if "launch.used" in st.session_state:
         del st.session_state["launch.used"], st.session_state["launch.token"]
 
 
 def button(choice: Choice, values: FormValues) -> None:
-    """Draw the Launch button and, if it is disabled, the reasons. A click launches the runs and opens the page of the first."""
+    """Show the Launch button and, if it is disabled, the reasons. A click launches the runs and opens the page of the first."""
     reasons = [choice.source.problem] if choice.source.problem else []
     reasons += list(values.problems.values())
     read = values.config.datasets() if values.config else (choice.dataset,)
@@ -230,7 +230,7 @@ def button(choice: Choice, values: FormValues) -> None:
 
 
 def differences(choice: Choice, values: FormValues) -> None:
-    """Draw tables of the settings that differ from the published ones, and of the settings that all runs of a chain share."""
+    """Show tables of the settings that differ from the published ones, and of those that a chain passes on from run to run."""
     if values.config is None:
         st.markdown("Fix the settings marked in red to see the differences.")
         return
@@ -252,7 +252,7 @@ def _differences(steps: Sequence[tuple[str, RunConfig]]) -> list[tuple[str, list
 
 
 def exchange(choice: Choice, values: FormValues) -> None:
-    """Draw the controls that export and import a configuration file, which the command line reads with `--config FILE`."""
+    """Show the controls that export and import a configuration file, which the command line reads with `--config FILE`."""
     configuration = Configuration(choice.kind, choice.method, choice.dataset, choice.preset, choice.then,
                                   {**choice.source.changes, **values.changes}, _then_changes(choice))
     left, right = st.columns(2)
@@ -270,7 +270,7 @@ def exchange(choice: Choice, values: FormValues) -> None:
 def _import(content: bytes) -> None:
     """Set all controls of the page to the values in a configuration file.
 
-    If the file is refused, leave the controls unchanged and keep the reason, which the page then shows.
+    If the file is invalid, leave the controls unchanged and store the reason, which the page then shows.
 
     Args:
         content: content of the file.
@@ -334,7 +334,7 @@ def network(choice: Choice, values: FormValues) -> None:
 
 
 def command(choice: Choice, values: FormValues) -> None:
-    """Draw the command line that starts the same runs as the Launch button."""
+    """Show the command that starts the same runs as the Launch button."""
     st.markdown("###### Command")
     if values.config is None or choice.source.problem:
         st.caption("Fix the settings marked in red to see the command." if values.config is None else
@@ -348,12 +348,13 @@ def command(choice: Choice, values: FormValues) -> None:
 
 
 def _pictured(choice: Choice, preset: Mapping[str, Any], values: FormValues) -> RunConfig:
-    """Return the configuration whose network is drawn: that of the form, with the chosen genotype or network.
+    """Return the configuration of the network to draw: that of the form, with the chosen genotype or network.
 
-    While a setting on the form is refused, use the preset's settings except those of `PLACED`, which come from the form.
+    While a setting on the form is invalid, use the settings of the preset, except that those listed in `PLACED` come from the
+    form.
 
     Raises:
-        RampartError: these settings are refused as well.
+        RampartError: these settings are invalid as well.
     """
     own = {name: values.changes[name] for name in PLACED if name in values.changes}
     config = values.config or validate(config_class(choice.kind, choice.method), {**preset, **own})
@@ -364,7 +365,7 @@ def _pictured(choice: Choice, preset: Mapping[str, Any], values: FormValues) -> 
 def places(choice: Choice, preset: Mapping[str, Any], values: FormValues) -> None:
     """Draw the cells of the network from input to output, as placed by the position rule on the form.
 
-    A section below shows every position rule, which says which kind of cell is used at which layer.
+    A position rule says which kind of cell is used at which layer. A collapsed section below shows all rules.
     """
     runs, parent, genotype = session.runs_root(), choice.source.parent, choice.source.genotype
     try:

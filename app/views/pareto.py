@@ -17,10 +17,10 @@ SIZES = {"": "all the same", **QUANTITIES}
 
 
 def group_names(frame: pd.DataFrame) -> dict[str, str]:
-    """Return the label of each group of comparable networks, by name of the group.
+    """Return {group name: label}, with one entry per group of comparable networks.
 
-    The largest group comes first. Groups of equal size are sorted by the mean accuracy under their attack, the lowest first. Each
-    label ends with the start of the fingerprint, which distinguishes groups of the same attack on other images or with other
+    The largest group comes first. Groups of equal size are sorted by the mean accuracy under their attack, lowest first. Each
+    label ends with the first characters of the fingerprint, which differ between groups of the same attack with other images or
     settings.
 
     Args:
@@ -36,7 +36,7 @@ def group_names(frame: pd.DataFrame) -> dict[str, str]:
 
 
 def search_names(frame: pd.DataFrame) -> dict[str, str]:
-    """Return the label of each group of comparable searches, by name of the group. The group with the most searches comes first.
+    """Return {group name: label}, with one entry per group of comparable searches. The group with the most searches comes first.
 
     Args:
         frame: table from `RunLog.pareto_epochs`.
@@ -49,7 +49,7 @@ def search_names(frame: pd.DataFrame) -> dict[str, str]:
 
 
 def attack_words(attack: str, title: str) -> str:
-    """Return the words for an attack in a sentence.
+    """Return the name of an attack as used in a sentence.
 
     Args:
         attack: name of the attack.
@@ -78,7 +78,7 @@ def networks_sentence(rows: pd.DataFrame) -> str:
 
 @live_panel("runs", key="pareto_networks")
 def networks() -> None:
-    """Draw the choice of an attack, and the plot of all networks that were measured under this attack on the same images."""
+    """Show the selector of an attack, and the plot of all networks that were measured under this attack on the same images."""
     section("Attacked networks", "retrained networks, test split")
     frame = session.run_log().pareto_networks()
     if frame.empty:
@@ -110,7 +110,7 @@ def networks() -> None:
 
 @live_panel("runs", key="pareto_epochs")
 def epochs() -> None:
-    """Draw the plot of all searches with the same attack: one line per search, with one point per epoch."""
+    """Show the selector of an attack, and the plot of all searches with this attack: one line per search, one point per epoch."""
     section("Search epochs", "supernets, alphas split, batch statistics")
     frame = session.run_log().pareto_epochs()
     if frame.empty:

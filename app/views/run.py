@@ -40,7 +40,7 @@ CANDIDATE_POINTS = ("Each accuracy is the mean over the {} split after a candida
 
 
 def main() -> None:
-    """Draw the page of the run that the address names."""
+    """Show the page of the run named in the address."""
     run_id = st.query_params.get("id", "")
     if not run_id:
         heading("Run")
@@ -84,9 +84,9 @@ def kind_of(run_id: str) -> str:
 
 
 def guarded(draw: Callable[..., None]) -> Callable[..., None]:
-    """Return a function that calls `draw` and, if its data cannot be read, draws the problem instead.
+    """Return a function that calls `draw` and, if its data cannot be read, shows the problem instead.
 
-    The other panels of the page are then drawn as usual.
+    The other panels of the page are not affected.
     """
     def safely(*args: Any) -> None:
         try:
@@ -98,14 +98,14 @@ def guarded(draw: Callable[..., None]) -> Callable[..., None]:
 
 
 def chain_of(run_id: str) -> list[dict[str, Any]]:
-    """Return the current rows of all runs in the chain that a run belongs to, from the first run on."""
+    """Return the rows of all runs in the chain of a run, earliest first. The rows are those of `RunLog.runs`."""
     run_log = session.run_log()
     rows = {row["id"]: row for row in run_log.runs().to_dict("records")}
     return [rows[one] for one in run_log.chain(run_id)["id"] if one in rows]
 
 
 def top(run_id: str) -> None:
-    """Draw title, buttons, chain and progress of a run, the outcome of its chain if it has one, and the newest numbers."""
+    """Show the title, buttons, chain and progress of a run, the outcome of its chain if there is one, and the newest numbers."""
     chain = chain_of(run_id)
     run = next(one for one in chain if one["id"] == run_id)
     header(run, chain)
@@ -114,7 +114,7 @@ def top(run_id: str) -> None:
 
 
 def notes(run_id: str) -> None:
-    """Draw the newest warnings of a run. Errors are shown by the log panel instead."""
+    """Show the newest warnings of a run. Errors are shown in the log panel instead."""
     alerts = session.run_log().alerts(run_id)
     # A resumed run repeats some warnings, so each text is shown once.
     told = list(dict.fromkeys(str(text) for text in alerts[alerts["level"] == "warning"]["text"]))
@@ -126,7 +126,7 @@ def notes(run_id: str) -> None:
 
 
 def curves(run_id: str, kind: str) -> None:
-    """Draw the natural and adversarial loss and accuracy of a run and, for a search that weighs losses, their weights."""
+    """Draw the natural and adversarial loss and accuracy of a run. For a search that weighs its losses, also draw the weights."""
     run_log = session.run_log()
     split, words = SPLITS[kind]
     one_network = kind != "search" or on_supernet(run_id)
@@ -165,7 +165,7 @@ def further_losses(frame: pd.DataFrame) -> None:
 def lacks(run_id: str, name: str) -> bool:
     """Return True if the search method of a run is known and has no setting with this name.
 
-    This looks at the settings of the method, not of the run, because a run of an older version may lack a newer setting.
+    The answer depends on the settings of the method, not of the run, because a run of an older version may lack newer settings.
     """
     method = session.run_log().run(run_id)["method"]
     return method in METHODS and name not in METHODS[method].config.model_fields
@@ -178,7 +178,7 @@ def on_supernet(run_id: str) -> bool:
 
 
 def weighting(run_id: str) -> None:
-    """Draw the weights of a search's objectives and the angle between their gradients, with an explanation."""
+    """Draw the weights of a search's objectives and the angles between their gradients, with an explanation."""
     run_log = session.run_log()
     frame = run_log.objectives(run_id)
     name = run_log.run(run_id)["config"].get("weighting", "mgda")
@@ -203,7 +203,7 @@ def evolution(run_id: str) -> None:
 
 
 def imported_evolution(run_id: str) -> None:
-    """Draw the architecture weights or genotypes per epoch that an imported search has. Draw nothing if it has neither."""
+    """Draw the architecture weights of an imported search or, if it has none, its genotypes per epoch, if any."""
     run_log = session.run_log()
     if run_log.alpha_cells(run_id):
         evolution(run_id)
@@ -213,7 +213,7 @@ def imported_evolution(run_id: str) -> None:
 
 
 def log(run_id: str) -> None:
-    """Draw the last lines of a run's log.txt, with the last error above them."""
+    """Show the last lines of a run's log.txt, with the last error above them."""
     section("Log", "the newest lines of log.txt")
     tail = read_tail(session.runs_root() / run_id / "log.txt")
     alerts = session.run_log().alerts(run_id)
@@ -230,7 +230,7 @@ def log(run_id: str) -> None:
 
 
 def configuration(run_id: str) -> None:
-    """Draw the differences of a run's settings from the published ones, all its settings, and the command that repeats it."""
+    """Show a run's differences from the published settings, all its settings and the command that repeats the run."""
     run = session.run_log().run(run_id)
     listed = run["differences"]
     if run["imported"]:

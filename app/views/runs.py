@@ -1,4 +1,4 @@
-"""The Runs page, which lists all runs with status, accuracies and progress, and can open, stop and resume them."""
+"""The Runs page, which lists all runs with status, accuracies and progress, and offers buttons to open, stop and resume them."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ SPLITS = {"search": "alphas split", "retrain": "select split", "attack": "test s
 
 
 def filtered(frame: pd.DataFrame, text: str, statuses: list[str], kinds: list[str]) -> pd.DataFrame:
-    """Return the rows of the runs that match the filter.
+    """Return the rows of the runs that match a filter.
 
     Args:
         frame: table of runs, from `RunLog.runs`.
-        text: words, each of which must occur in id, title, preset or dataset. Upper and lower case are equal.
+        text: words, each of which must occur in id, title, preset or dataset. Case is ignored.
         statuses: allowed statuses. An empty list allows all.
         kinds: allowed kinds. An empty list allows all.
     """
@@ -71,14 +71,14 @@ def row_of(run: pd.Series) -> Row:
 def split_of(run: pd.Series) -> str:
     """Return the split on which the accuracies of a run were measured.
 
-    It depends on the kind of run. A search that measures candidates uses the select split, other searches use the alphas split.
+    It depends on the kind of run. Searches that measure candidates one by one use the select split, others the alphas split.
     """
     candidates = run["kind"] == "search" and shown(run["accuracy_of"]).startswith("select split")
     return "select split" if candidates else SPLITS.get(run["kind"], "")
 
 
 def age(created: float | None) -> CellText:
-    """Return the cell with the time since the launch of a run. The browser keeps this time up to date."""
+    """Return the table cell with the time since the launch of a run. The browser keeps this time up to date."""
     if missing(created):
         return CellText(EMPTY, sort=NO_SORT)
     return CellText(age_text(max(0.0, time.time() - created)), since=float(created), sort=-float(created))
@@ -90,7 +90,7 @@ def name_of(run: pd.Series) -> str:
 
 
 def cause_of(run: pd.Series) -> str:
-    """Return why a run has failed or waits, or how long a running run has reported nothing, in at most 90 characters."""
+    """Return why a run has failed or is waiting, or how long a running one has been silent, in at most 90 characters."""
     if run["status"] == "running" and not missing(run["silent_s"]) and run["silent_s"] >= 60:
         return f"no news for {coarse(run['silent_s'])}"
     cause = shown(run["cause"]) if run["status"] in ("failed", "queued") else ""
@@ -98,7 +98,7 @@ def cause_of(run: pd.Series) -> str:
 
 
 def number(value: float | None, measured: str) -> CellText:
-    """Return the cell of an accuracy, with a second line that says how it was measured.
+    """Return the table cell of an accuracy, with a second line that says how it was measured.
 
     Args:
         value: accuracy as a fraction, or None if not measured.
@@ -110,7 +110,7 @@ def number(value: float | None, measured: str) -> CellText:
 
 
 def progress(run: pd.Series) -> CellText:
-    """Return the cell of a run's progress: per cent, bar and time left."""
+    """Return the table cell of a run's progress: per cent, bar and time left."""
     if missing(run["progress"]):
         return CellText("waiting" if run["status"] == "queued" else EMPTY, sort=NO_SORT, muted=True)
     fill = {"finished": "good", "failed": "bad", "stopped": "warn"}.get(run["status"], "")
@@ -122,7 +122,7 @@ def progress(run: pd.Series) -> CellText:
 
 
 def selection(run: pd.Series) -> None:
-    """Draw the box above the table that shows the selected run with its buttons."""
+    """Show the selected run with its buttons in the box above the table."""
     with st.container(border=True):
         cause = "" if run["status"] == "finished" else shown(run["cause"])
         chip = status_chip_html(run["status"], cause, run["silent_s"])
@@ -151,9 +151,9 @@ def _button(action: Action, key: str, run_id: str, possible: bool) -> None:
 
 
 def nothing_selected() -> None:
-    """Draw the box above the table while no run is selected.
+    """Show the box above the table while no run is selected.
 
-    It has the size of the box of a selected run, so that selecting a row does not move the table under the pointer.
+    The box has the same size as that of a selected run, so that selecting a row does not move the table under the pointer.
     """
     with st.container(border=True):
         st.html('<div class="rp-row"><span class="rp-label rp-chip-high">No run selected. Click a row to select its run, or '
@@ -173,7 +173,7 @@ def state_of(run: str) -> RunState | None:
 
 @live_panel("runs", key="runs_list")
 def runs_list() -> None:
-    """Draw the filter, the box of the selected run and the table of runs."""
+    """Show the filter, the box of the selected run and the table of runs."""
     frame = session.run_log().runs()
     if frame.empty:
         empty_state("No runs yet", "Searches, retrainings and attacks appear here with the accuracies they measured.",
@@ -201,7 +201,7 @@ def runs_list() -> None:
 
 
 def filter_controls(frame: pd.DataFrame) -> pd.DataFrame:
-    """Draw the controls of the filter and return the rows of the runs that match it."""
+    """Show the controls of the filter and return the rows of the runs that match it."""
     words, states, kinds = st.columns([3, 3, 2])
     text = words.text_input("Filter", key="runs.text", placeholder="Name, id, preset or dataset", live="200ms",
                             type="search", persist_state="session")
