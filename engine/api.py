@@ -200,7 +200,7 @@ def describe(genotype: str, *, channels: int = 64, layers: int = 20, classes: in
 
     Args:
         genotype: a catalogue name, a genotype as JSON, or the name of a hand-made network such as "resnet-18". The width and
-            depth of a hand-made network are fixed, so `channels` and `layers` have no effect on it.
+            depth of a hand-made network are fixed, so the sizes and the arrangement of cells have no effect on it.
         channels: channels C of the first cells.
         layers: number of cells.
         classes: number of classes.

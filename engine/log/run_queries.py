@@ -144,7 +144,7 @@ class RunQueries(Index):
         * retraining: accuracies in the epoch whose checkpoint is selected.
         * search: accuracies in the latest epoch, or those of the best candidate network if the search measures candidates.
 
-        `accuracy_of` names the split and the attack of these accuracies. The columns whose names begin with `chain_` hold the
+        `accuracy_of` says on which split and how they were measured. The columns whose names begin with `chain_` hold the
         results of the newest attack among the run and its descendants. The columns `status`, `cause`, `silent_s`, `can_stop`,
         `can_resume`, `age_s` and `seconds_left` describe the run at the time of the call. Missing numbers are NaN, and missing
         text is "".

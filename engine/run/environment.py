@@ -1,4 +1,4 @@
-"""The environment of a run: everything besides its settings that results depend on, such as device and package versions.
+"""The environment in which a run computes (threads, device, package versions and so on), which also affects its results.
 
 It is recorded at the first start, and later attempts compare their environment with the record. On a CPU, a resumed run is
 bit-equal to an uninterrupted one if threads, device, dtype and versions are equal. If one of them differs, the attempt continues
