@@ -60,22 +60,24 @@ def launch(kind: str, *, runs: Path | str | None = None, method: str | None = "a
            key: str | None = None) -> list[str]:
     """Launch a run and its followers, and return their ids without waiting for them to start.
 
+    The followers are runs that start one after another when this run has finished.
+
     Args:
         kind: "search", "retrain" or "attack".
         runs: folder of all runs; None for the default.
         method: search method; ignored for the other kinds of run.
         dataset: name of the dataset.
-        preset: preset from which the settings of the run and of its followers start.
+        preset: preset that gives the run and its followers their settings, before any changes.
         changes: values of settings that override the preset's.
         parent: id of the run that this run follows (a search for "retrain", a retraining for "attack").
         then: kinds of the followers, for example ("retrain", "attack").
-        then_changes: changed settings of the followers, by kind.
-        key: text that identifies the launch; None for no identification. A second call with an equal key launches nothing and
-            returns the ids of the first call.
+        then_changes: changed settings of the followers, as {kind: {name of the setting: value}}.
+        key: text that identifies the launch. A second call with the same key launches nothing and returns the ids of the first
+            call. With None, every call launches new runs.
 
     Raises:
-        ConfigError, DataError, GenotypeError, RunError: the run cannot be launched, and no run has been written. The message
-            is a sentence for the user.
+        ConfigError, DataError, GenotypeError, RunError: one of the runs cannot be launched, so none of them has been created.
+            The message is a sentence for the user.
     """
     method = method if kind == "search" else None
     config: RunConfig = build(kind, method, dataset, preset, changes)
@@ -85,17 +87,17 @@ def launch(kind: str, *, runs: Path | str | None = None, method: str | None = "a
 
 def wait(ids: Sequence[str], *, runs: Path | str | None = None, every_s: float = 0.2,
          on_event: Callable[[str, dict[str, Any]], None] = lambda run_id, event: None) -> dict[str, RunState]:
-    """Wait until every run is over, or cannot start because a run before it has failed or was stopped.
+    """Wait until each run is over, or cannot start because an earlier run of its chain failed, was stopped or was deleted.
 
     Args:
         ids: ids of the runs of a chain, parents first.
         runs: folder of all runs; None for the default.
         every_s: seconds between two checks.
-        on_event: function that is called with (run id, event) for every new event, where the event is the JSON object of a line
-            of events.jsonl.
+        on_event: function that is called with (run id, event) for every new event. The event is the JSON object of a line of
+            events.jsonl.
 
     Returns:
-        The last state of each run, by id.
+        {run id: state of the run at the end of the wait}.
     """
     root = runs_root(runs)
     offsets = dict.fromkeys(ids, 0)
@@ -171,7 +173,7 @@ def reindex(*, runs: Path | str | None = None) -> Any:
 
 
 def datasets() -> list[Presence]:
-    """Return an entry for every dataset, which tells if the dataset is on this machine and, if not, how to get it."""
+    """Return one entry per dataset, which records whether the dataset is on this machine and, if not, how to get it."""
     return fetching.presences()
 
 
@@ -194,11 +196,11 @@ def fetch_dataset(name: str, *, source: Path | str | None = None, side: int | No
 def describe(genotype: str, *, channels: int = 64, layers: int = 20, classes: int = 10,
              image_shape: tuple[int, int, int] = (3, 32, 32), auxiliary: bool = False, placement: str = "",
              width_ratio: str = "") -> tuple[Genotype | None, dict[str, int]]:
-    """Return (genotype, {"parameters", "macs"}) of a network, without building it.
+    """Return the genotype and the size of a network, without building the network.
 
     Args:
-        genotype: a catalogue name, a genotype as JSON, or the name of a hand-made network such as "resnet-18". A hand-made
-            network has no genotype (None is returned), and its width and depth are fixed.
+        genotype: a catalogue name, a genotype as JSON, or the name of a hand-made network such as "resnet-18". The width and
+            depth of a hand-made network are fixed, so the sizes and the arrangement of cells have no effect on it.
         channels: channels C of the first cells.
         layers: number of cells.
         classes: number of classes.
@@ -207,6 +209,10 @@ def describe(genotype: str, *, channels: int = 64, layers: int = 20, classes: in
         placement: name of the rule that places the cell kinds in the network; empty for the published rule.
         width_ratio: relative widths of the cells before, between and after the two reductions, such as "1:2:4"; empty for the
             published widths.
+
+    Returns:
+        The genotype; None for a hand-made network.
+        {"parameters": number of parameters, "macs": multiply-accumulate operations per image}.
 
     Raises:
         ConfigError: the name is unknown, or no network can have these sizes.
@@ -221,16 +227,17 @@ def describe(genotype: str, *, channels: int = 64, layers: int = 20, classes: in
 
 def transplant(genotype: str, *, copy: Sequence[str] = (), swap: Sequence[str] = (), everywhere: str | None = None,
                runs: Path | str | None = None) -> Genotype:
-    """Return a copy of a genotype in which some cells are replaced by other cells, of this or another genotype.
+    """Return a copy of a genotype in which some cells are replaced with other cells of the same or of another genotype.
 
     All replacements happen at once, so two cells can be swapped.
 
     Args:
         genotype: a catalogue name, a genotype as JSON, or the id of a run.
-        copy: texts SOURCE:TARGET, each of which replaces the cell TARGET by the cell SOURCE. GENOTYPE.SOURCE:TARGET takes the
-            cell SOURCE from another genotype.
-        swap: texts KIND:KIND, each of which swaps two cells.
-        everywhere: text KIND or GENOTYPE.KIND. That cell replaces all cells except the reduction cell. None for no such cell.
+        copy: texts of the form SOURCE:TARGET. Each replaces the cell TARGET with a copy of the cell SOURCE. In the form
+            GENOTYPE.SOURCE:TARGET, the cell SOURCE comes from another genotype.
+        swap: texts of the form KIND:KIND. Each swaps two cells.
+        everywhere: text of the form KIND or GENOTYPE.KIND, which names a cell that replaces all others except the reduction
+            cell; None for no such replacement.
         runs: folder of all runs; None for the default.
 
     Raises:
@@ -273,13 +280,13 @@ def _check_method(kind: str | None, method: str | None) -> None:
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting of one kind of run, and for searches of one method, with its value in each preset.
+    """A setting of one kind of run (or of one search method), with its value in each preset.
 
     Attributes:
         kind: kind of run.
         method: search method; None for the other kinds of run.
         field: name of the setting.
-        values: value in each preset on the chosen dataset, by the name of the preset.
+        values: {name of a preset: value of the setting in this preset, for the chosen dataset}.
         published: value published for the dataset; the default of the configuration class if no value is published.
         source: paper or code from which the published value comes; "" if no value is published.
         text: help text of the setting.
@@ -300,7 +307,8 @@ def presets(kind: str | None = None, method: str | None = None, dataset: str = "
     Args:
         kind: kind of run; None for all kinds.
         method: search method; None for all methods.
-        dataset: name of the dataset. A preset's values depend on it, because datasets require values for some settings.
+        dataset: name of the dataset. A preset's values depend on it, because a dataset requires certain values, such as its
+            attack radius epsilon.
 
     Raises:
         ConfigError: the kind, method or dataset is unknown, or a method is given for a kind other than "search".
@@ -349,7 +357,7 @@ def doctor(*, runs: Path | str | None = None) -> list[Finding]:
 
 
 def _search_step(gpu: bool) -> str:
-    """Return a phrase that names the back end of searches on this machine and the reason for that choice.
+    """Return a phrase that names the implementation of the search step on this machine and gives the reason for its choice.
 
     On a machine without a GPU, the call compiles the kernels if they are not compiled yet.
 

@@ -1,4 +1,4 @@
-"""Configuration files in JSON or YAML, which name a run, its followers and their changed settings.
+"""Configuration files in JSON or YAML, which describe a run and its followers: their kinds and their changed settings.
 
 The command line reads such files with `--config`, and the Launch page exports and imports them.
 
@@ -44,10 +44,10 @@ class Configuration:
         kind: "search", "retrain" or "attack".
         method: search method; None for the other kinds.
         dataset: name of the dataset.
-        preset: name of the preset, from whose values the settings start.
+        preset: name of the preset, which gives all settings their values before the changes.
         then: kinds of the runs that follow, in order.
-        changes: values of settings that differ from the preset's, by the name of the setting.
-        then_changes: changed settings of the followers, by kind of run.
+        changes: {name of the setting: value} for values that differ from the preset's.
+        then_changes: changed settings of the followers, as {kind of run: {name of the setting: value}}.
     """
 
     kind: str
@@ -92,7 +92,7 @@ def from_text(text: str | bytes) -> Configuration:
 
 
 def _of(config: RunConfig, names: Iterable[str]) -> dict[str, Any]:
-    """Return the values that a validated configuration has for the named settings."""
+    """Return {name: value} for the named settings of a validated configuration."""
     return {name: getattr(config, name) for name in names}
 
 
@@ -100,8 +100,8 @@ def _names(record: Mapping[str, Any]) -> tuple[str, str | None, str, str]:
     """Return (kind, method, dataset, preset) from the object in a configuration file.
 
     Raises:
-        ConfigError: an entry is unknown, a required entry is missing, or an entry has the wrong type. Also raised if a search
-            has no method, or another kind of run has one.
+        ConfigError: an entry is unknown, a required entry is missing, an entry has the wrong type, a search has no method, or
+            another kind of run has one.
     """
     for name in record:
         if name not in ENTRIES:
@@ -121,7 +121,7 @@ def value_of(info: FieldInfo, text: str) -> Any:
     """Convert the text that a user gives for a setting, on the command line or in a file, to the value of the setting.
 
     Numbers may be fractions. "None" empties a setting that can be empty. If a setting holds several values, commas separate
-    them. A text that cannot be converted is returned unchanged, and the configuration class then rejects it with a message.
+    them. A text that cannot be converted is returned unchanged. The configuration class then rejects it with a message.
 
     Args:
         info: field of the setting in its configuration class.
@@ -141,7 +141,7 @@ class _YamlLoader(yaml.BaseLoader):  # type: ignore[misc]
     """A YAML loader that returns every value as text, because YAML itself would read the widths 1:2:4 as a number."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Return the next node of the YAML document. Aliases are refused, because a few of them can expand to gigabytes.
+        """Return the next node of the YAML document. Aliases are rejected, because a few of them can expand to gigabytes.
 
         Raises:
             ConfigError: the node is an alias.
@@ -207,7 +207,7 @@ def _checked(name: str, value: Any, expected: type | tuple[type, ...], words: st
 
 
 def _settings(cls: type[RunConfig], where: str, values: Any) -> dict[str, Any]:
-    """Return the settings in one entry of a configuration file, by name. Texts are converted by `value_of`.
+    """Return {name of the setting: value} from an entry of a configuration file. `value_of` converts the texts.
 
     Args:
         cls: configuration class of the settings.

@@ -1,6 +1,6 @@
 """Functions that build validated configurations from names and changes, and compare them with the published settings.
 
-`engine.config` declares the settings of each kind of run. This module replaces their defaults by the values of datasets and
+`engine.config` declares the settings of each kind of run. This module replaces their defaults with the values of datasets and
 presets. It also makes the checks that need the registries of datasets and attacks. Imports no torch.
 """
 
@@ -31,7 +31,7 @@ NOT_COMPARED = frozenset({"seed", "split_seed", "device", "threads", "genotype",
 
 
 def config_class(kind: str, method: str | None = None) -> type[RunConfig]:
-    """Return the configuration class of a kind of run. For a search, it is the class of the method.
+    """Return the configuration class of a kind of run. For a search, this is the class of its method.
 
     Raises:
         ConfigError: the kind or the method is unknown.
@@ -44,7 +44,7 @@ def config_class(kind: str, method: str | None = None) -> type[RunConfig]:
 
 
 def preset_values(kind: str, method: str | None, dataset: str, preset: str) -> dict[str, Any]:
-    """Return the value of every setting in a preset, by name.
+    """Return {name of the setting: value} for all settings of a preset.
 
     Values that the dataset requires override the defaults of the configuration class. Values of the preset override both.
 
@@ -107,7 +107,7 @@ def validate(cls: type[RunConfig], values: Mapping[str, Any]) -> RunConfig:
 def recorded(run: Mapping[str, Any]) -> RunConfig:
     """Return the configuration of a run that may have been launched by an older version of Rampart.
 
-    A setting that did not exist at the launch gets the value that describes what the run did.
+    A setting that did not exist at the launch gets the value that matches what the older version did.
 
     Args:
         run: content of the run's run.json.
@@ -123,7 +123,7 @@ def recorded(run: Mapping[str, Any]) -> RunConfig:
 def split_seed_of(run: Mapping[str, Any]) -> int:
     """Return the seed that divides the images of a run into splits.
 
-    Older runs recorded this seed outside their configuration. The oldest runs used their setting `seed` for the splits as well.
+    Older runs recorded this seed outside their configuration. The oldest runs have no such seed and used their setting `seed`.
 
     Args:
         run: content of the run's run.json.
@@ -141,7 +141,7 @@ def check_batch(config: RunConfig, kind: str) -> None:
         kind: kind of the run: "search", "retrain" or "attack".
 
     Raises:
-        ConfigError: the split has fewer images.
+        ConfigError: a split has too few images.
     """
     sizes = split_sizes(config.dataset, config.images)
     batch_size = getattr(config, "batch_size", None)
@@ -176,9 +176,9 @@ class Difference:
 
 
 def published_values(cls: type[RunConfig], dataset: str) -> dict[str, Any]:
-    """Return the published value of every setting, by name. A setting without a published value gets its default.
+    """Return {name of the setting: published value}. A setting without a published value gets its default.
 
-    The values are those published for the dataset or, if the papers do not use the dataset, those published for CIFAR-10.
+    The values are those published for the dataset. If the papers do not use the dataset, they are those published for CIFAR-10.
 
     Args:
         cls: configuration class of the settings.
@@ -205,9 +205,9 @@ def differences_from_paper(config: RunConfig) -> list[Difference]:
 def deviations(kind: str, method: str | None, preset: str, config: RunConfig) -> list[str]:
     """Return phrases for the name of a run, one for each setting that changes the published mathematics.
 
-    Values that the preset sets are not deviations. The preset `paper` is the published mathematics. The other presets change
-    schedules, sizes and limits, and pages show the preset next to the name. A value that the dataset requires, such as epsilon
-    on digits, is not a deviation either.
+    Values of the preset itself are not deviations, because pages show the preset next to the name. The preset `paper` has the
+    published mathematics, and the other presets change only schedules, sizes and limits. A value that the dataset requires, such
+    as epsilon on digits, is not a deviation either.
 
     Args:
         kind: "search", "retrain" or "attack".
@@ -225,7 +225,7 @@ def deviations(kind: str, method: str | None, preset: str, config: RunConfig) ->
 
 
 def _dataset_values(cls: type[RunConfig], facts: Dataset) -> dict[str, Any]:
-    """Return the values that a dataset requires, by the name of the setting.
+    """Return {name of the setting: value} for the values that a dataset requires.
 
     Settings that the configuration class `cls` does not have are left out.
     """
@@ -245,7 +245,7 @@ def _check_dataset(config: RunConfig) -> None:
 
 
 def _check_attacks(config: AttackConfig) -> None:
-    """Check that every attack is known, named only once, and possible with the dataset's number of classes."""
+    """Check that at least one attack is named, and that each is known, named once and possible with the number of classes."""
     if not config.attacks or len(set(config.attacks)) < len(config.attacks):
         raise ConfigError(problems={"attacks": f"attacks must name at least one attack and each only once, got "
                                                f"{list(config.attacks)}; name the attacks to run."})
@@ -275,7 +275,7 @@ def _check_at_most(field: str, value: int | None, available: int, where: str) ->
 
 
 def _problems(cls: type[RunConfig], report: ValidationError) -> dict[str, str]:
-    """Convert pydantic's error report to one sentence per invalid field, by the name of the field."""
+    """Convert pydantic's error report to {name of an invalid field: sentence for the user}."""
     problems: dict[str, str] = {}
     for error in report.errors():
         field = str(error["loc"][0]) if error["loc"] else ""

@@ -29,11 +29,11 @@ class RampartError(Exception):
 class ConfigError(RampartError, ValueError):
     """An error about a setting, preset, method, dataset or attack that does not exist or does not fit.
 
-    It is also a ValueError. So if a validator of pydantic raises it, pydantic reports it together with the errors of other
-    fields.
+    It is also a ValueError. If a validator of pydantic raises it, pydantic therefore reports it together with the errors of
+    other fields.
 
     Attributes:
-        problems: one sentence for each invalid field, by the name of the field. The name "" stands for the whole configuration.
+        problems: {name of an invalid field: sentence for the user}. The name "" stands for the whole configuration.
 
     Example:
         raise ConfigError(problems={"epochs": "epochs must be at least 1, got 0; give 1 or more."})
@@ -65,7 +65,7 @@ class RunLogError(RampartError):
 
 
 class StopRequested(Exception):
-    """An exception that is raised between forward passes to abandon the step in progress, because the run is to stop.
+    """An exception that is raised between forward passes to abandon the step in progress when the run has to stop.
 
     It does not signal an error and is therefore not a RampartError.
     """

@@ -51,11 +51,11 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 
 
 def atomic_write_bytes(path: Path, data: bytes | memoryview) -> None:
-    """Replace the content of the file `path` by `data`, atomically (`atomic_write`)."""
+    """Replace the content of the file `path` with `data`, atomically (`atomic_write`)."""
     with atomic_write(path) as file:
         file.write(data)
 
 
 def atomic_write_json(path: Path, value: Any) -> None:
-    """Replace the content of the file `path` by `value` as indented JSON, atomically (`atomic_write`)."""
+    """Replace the content of the file `path` with `value` as indented JSON, atomically (`atomic_write`)."""
     atomic_write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """A collection of entries of one kind, such as methods, datasets or attacks, that are looked up by name.
+    """A collection of entries of one kind, such as methods, datasets or attacks. Entries are looked up by name.
 
     Example:
         DATASETS: Registry[Dataset] = Registry("dataset")

@@ -1,4 +1,4 @@
-"""Functions by which the dashboard and the command line launch, stop and resume runs and read their state.
+"""Functions with which the dashboard and the command line launch, stop and resume runs and read their state.
 
 Each request writes a file, which the supervisor or the worker acts on later. No function here waits for that. Most requests also
 start a supervisor if none is alive. Imports no torch.
@@ -62,9 +62,9 @@ def status(runs: Path | str, run_id: str) -> RunState:
 
 
 def queue(runs: Path | str) -> list[dict[str, Any]]:
-    """Return the queued runs as [{"id", "kind", "title", "cause"}], in the order in which they will start.
+    """Return a list with {"id", "kind", "title", "cause"} of each queued run, in the order in which they will start.
 
-    The cause says what a run waits for.
+    The cause is a sentence that says what the run waits for.
     """
     waiting = []
     order = _order(Path(runs))
@@ -94,25 +94,25 @@ def submit(runs: Path | str, kind: str, config: RunConfig | Mapping[str, Any], *
            then_changes: Mapping[str, Mapping[str, Any]] | None = None) -> list[str]:
     """Launch a run and its followers (runs that start one after another when this run has finished).
 
-    Check all of them, write their folders, and make sure that a supervisor is alive to start them.
+    Check all these runs, write their folders, and make sure that a supervisor is alive to start them.
 
     Args:
         runs: folder of all runs; created if it does not exist.
         kind: "search", "retrain" or "attack".
-        config: a complete configuration, or values of settings that override the preset's.
+        config: a complete configuration, or {name of the setting: value} for values that override the preset's.
         method: search method; ignored for the other kinds of run.
         preset: preset of the run and of its followers.
         parent: id of the run that this run follows (a search for "retrain", a retraining for "attack").
         then: kinds of the followers, for example ("retrain", "attack").
-        key: text that identifies the launch, for example one click; None for no identification. A second call with an equal key
-            launches nothing and returns the ids of the first call.
-        then_changes: changed settings of the followers, by kind.
+        key: text that identifies the launch, for example one click. A second call with the same key launches nothing and returns
+            the ids of the first call. With None, every call launches new runs.
+        then_changes: changed settings of the followers, as {kind: {name of the setting: value}}.
 
     Returns:
         The ids of this run and of its followers, in order.
 
     Raises:
-        ConfigError, DataError, GenotypeError, RunError: the run cannot be launched. No run has been written.
+        ConfigError, DataError, GenotypeError, RunError: one of the runs cannot be launched, so none of them has been created.
     """
     runs = Path(runs).absolute()
     try:
@@ -157,10 +157,10 @@ def force_stop(runs: Path | str, run_id: str) -> None:
 
 
 def resume(runs: Path | str, run_id: str) -> None:
-    """Queue a run for a new attempt that continues from the last checkpoint.
+    """Put a stopped or failed run back into the queue for a new attempt, which continues from the last checkpoint.
 
     Raises:
-        RunError: there is no such run, or it is queued, running or finished, or the disk is nearly full.
+        RunError: there is no such run, the run is queued, running or finished, or the disk is nearly full.
     """
     folder, state = _state_for(runs, run_id)
     if state.status == "failed" and not state.can_resume:  # the run's files cannot be read, and the cause explains why
@@ -210,11 +210,11 @@ def command_of(kind: str, method: str | None = None, preset: str = "quick", data
         method: search method; None for the other kinds of run.
         preset: preset of the run and of its followers.
         dataset: name of the dataset.
-        changes: values of settings that differ from the preset's.
+        changes: {name of the setting: value} for values that differ from the preset's.
         then: kinds of the followers, for example ("retrain", "attack").
         parent: id of the run that this run follows; None if it follows none.
-        runs: folder of all runs. The command does not name it if it is None or the folder `runs` of the checkout.
-        then_changes: changed settings of the followers, by kind.
+        runs: folder of all runs. The command has no option --runs if this is None or the folder `runs` of the checkout.
+        then_changes: changed settings of the followers, as {kind: {name of the setting: value}}.
     """
     words = [kind]
     if kind == "search" and method:
@@ -234,7 +234,7 @@ def command_of(kind: str, method: str | None = None, preset: str = "quick", data
 
 
 def changes_of(kind: str, method: str | None, preset: str, config: RunConfig) -> dict[str, Any]:
-    """Return the values of the settings in `config` that differ from the preset's, by the name of the setting."""
+    """Return {name of the setting: value} for the values in `config` that differ from the preset's."""
     reference = preset_values(kind, method, config.dataset, preset)
     return {name: value for name, value in config.model_dump().items()
             if name in reference and value != reference[name]}
@@ -257,7 +257,7 @@ def _state_for(runs: Path | str, run_id: str) -> tuple[RunFolder, RunState]:
 
 
 def _ask_to_stop(runs: Path | str, run_id: str) -> tuple[RunFolder, RunState]:
-    """Write a stop request for a run, and return the run's folder and the state before the request.
+    """Write a stop request for a run, and return (folder of the run, state of the run before the request).
 
     Raises:
         RunError: there is no such run, or it is neither queued nor running.
@@ -304,7 +304,7 @@ def _supervisor_record(runs: Path) -> dict[str, Any]:
 
 def _check(runs: Path, kind: str, config: RunConfig | Mapping[str, Any], method: str | None, preset: str, parent: str | None,
            then: Sequence[str], then_changes: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, RunConfig]]:
-    """Check a launch, and return (kind, validated configuration) of the run and of each follower.
+    """Check a launch, and return a list with (kind, validated configuration) of the run and of each follower.
 
     The arguments are those of `submit`.
     """
@@ -326,7 +326,7 @@ def _check(runs: Path, kind: str, config: RunConfig | Mapping[str, Any], method:
 
 def _records(runs: Path, configs: Sequence[tuple[str, RunConfig]], method: str | None, preset: str, parent: str | None,
              then_changes: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the content of run.json for each run of a chain, which is a run and its followers.
+    """Return the content of run.json for each run of a launch, that is, for the first run and its followers.
 
     Args:
         runs: folder of all runs.
@@ -334,7 +334,7 @@ def _records(runs: Path, configs: Sequence[tuple[str, RunConfig]], method: str |
         method: search method of the first run; None if it is not a search.
         preset: preset of all runs.
         parent: id of the run that the first run follows; None if it follows none.
-        then_changes: changed settings of the followers, by kind.
+        then_changes: changed settings of the followers, as {kind: {name of the setting: value}}.
     """
     created, origin = time.time(), provenance.describe()
     above = RunFolder(runs, parent).read_run() if parent else None
@@ -376,17 +376,17 @@ def _name_and_title(runs: Path, kind: str, config: RunConfig, method: str | None
 
 
 def _publish(runs: Path, records: Sequence[Mapping[str, Any]], key: str | None) -> list[str]:
-    """Write the folders of all runs of a chain, and return their ids. Each folder is written under a temporary name first.
+    """Write the folders of all runs of a launch, and return their ids. Each folder is written under a temporary name first.
 
     Args:
         runs: folder of all runs.
         records: content of run.json for each run.
-        key: token that identifies the launch; None for no token. If an earlier launch used the token, nothing is written, and
-            the ids of that launch are returned.
+        key: text that identifies the launch; None for no such text. If an earlier launch used the same key, nothing is written,
+            and the ids of the earlier launch are returned.
 
     Raises:
-        FileExistsError: another run already has one of the ids. None of the new folders remains.
-        RunError: the folders cannot be written. None of the new folders remains.
+        FileExistsError: another run already has one of the ids. All new folders have been removed again.
+        RunError: the folders cannot be written. All new folders have been removed again.
     """
     ids = [check_id(record["id"]) for record in records]
     drafts: list[Path] = []
@@ -412,7 +412,7 @@ def _publish(runs: Path, records: Sequence[Mapping[str, Any]], key: str | None) 
     except OSError as problem:
         for folder in published:
             shutil.rmtree(folder, ignore_errors=True)
-        if claimed and key is not None:  # frees the token, so that it does not return the ids of runs that do not exist
+        if claimed and key is not None:  # frees the key, so that it does not return the ids of runs that do not exist
             _key_file(runs, key).unlink(missing_ok=True)
         if problem.errno in (errno.EEXIST, errno.ENOTEMPTY):  # a rename never replaces the folder of a run
             raise FileExistsError(problem.errno, problem.strerror) from None
@@ -424,18 +424,23 @@ def _publish(runs: Path, records: Sequence[Mapping[str, Any]], key: str | None) 
 
 
 def _key_file(runs: Path, key: str) -> Path:
-    """Return the path of the file that stores the ids of the runs launched with `key`, a token that identifies a launch."""
+    """Return the path of the file that stores the ids of the runs launched with `key` (a text that identifies a launch)."""
     return runs / "control" / "keys" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
 
 
 def _claim(runs: Path, key: str, ids: list[str]) -> list[str] | None:
-    """Store `ids` as the runs launched with `key`, a token that identifies a launch, unless an earlier launch has used it.
+    """Store `ids` as the ids of the runs launched with `key`, unless an earlier launch has used the key.
+
+    Args:
+        runs: folder of all runs.
+        key: text that identifies the launch.
+        ids: ids of the runs of this launch.
 
     Returns:
-        None if the token is new, and the ids of the earlier launch if it is not.
+        None if the key is new, or else the ids of the earlier launch.
 
     Raises:
-        RunError: the token was used, but the runs of that launch do not exist.
+        RunError: the key was used, but the runs of the earlier launch do not exist.
     """
     path = _key_file(runs, key)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -453,7 +458,7 @@ def _claim(runs: Path, key: str, ids: list[str]) -> list[str] | None:
                 if earlier and all(RunFolder(runs, run_id).exists() for run_id in earlier):
                     return list(earlier)
                 time.sleep(0.02)
-            path.unlink(missing_ok=True)  # the process that claimed the token died before it wrote the folders
+            path.unlink(missing_ok=True)  # the process that claimed the key died before it wrote the folders
         raise RunError(f"The launch token {key!r} was used, but its runs are not in {runs}; click Launch again.")
     finally:
         mine.unlink(missing_ok=True)

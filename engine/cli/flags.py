@@ -1,7 +1,8 @@
 """Command-line options of the verbs that launch a run (search, retrain and attack).
 
-Every setting of the configuration class is an option, and its default is the value of the preset. Options are read as text, and
-the configuration class checks the values. So the command line, the form and run.json reject a wrong value with the same sentence.
+Every setting of the run's configuration class becomes an option. Its default is the value in the chosen preset. Options are read
+as text, and the configuration class checks the values. So a wrong value gets the same error message on the command line, in the
+form of the Launch page and in run.json.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ TEXTS = {"search": "Search for an architecture.",
 
 @dataclass(frozen=True)
 class RunRequest(Configuration):
-    """The parsed command line of a launch: a configuration, and options that a configuration file does not have.
+    """The parsed command line of a launch: a configuration, and the options that a configuration file cannot contain.
 
     Attributes:
         parent: id of the run that the launched run follows; None if it follows none.
@@ -113,7 +114,7 @@ def _dataset_of_parent(parent: str | None, runs: str | None) -> str:
 
 
 def _given(parser: Parser, arguments: Sequence[str]) -> dict[str, Any]:
-    """Return the value of every given option, by the option's name with underscores.
+    """Return {name: value} for every option that was given. Names are written with underscores instead of hyphens.
 
     Raises:
         ConfigError: an option is unknown or given twice.
@@ -133,10 +134,10 @@ def _given(parser: Parser, arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def _alike(name: str, options: list[str]) -> list[str]:
-    """Return the options that an error message suggests in place of the unknown option `name`.
+    """Return the options among which an error message looks for a name similar to the unknown option `name`.
 
-    If the name begins with the kind of a follower, as in "--retrain.epoch", they are that follower's options. If not, they are
-    the options of the run itself.
+    If the name begins with the kind of a follower, as in "--retrain.epoch", only the options of that follower are returned.
+    Otherwise the options of the run itself are returned.
     """
     kind, dot, _ = name.partition(".")
     of_follower = [one for one in options if dot and one.startswith(f"{kind}.")]
@@ -144,11 +145,11 @@ def _alike(name: str, options: list[str]) -> list[str]:
 
 
 def _settings(cls: type[RunConfig], given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the values of the given options that are settings of the class `cls`, by the name of the setting.
+    """Return {name of the setting: value} for those of the given options that are settings of the class `cls`.
 
     Args:
         cls: configuration class.
-        given: values of all given options.
+        given: {name: value} of all given options, as `_given` returns it.
         prefix: start of the option names, for example "retrain." for the settings of a follower.
     """
     return {name: _value(info, given[f"{prefix}{name}"]) for name, info in _settings_of(cls) if f"{prefix}{name}" in given}
@@ -247,7 +248,7 @@ def _help(info: FieldInfo, value: Any) -> str:
 def _metavar(info: FieldInfo) -> str:
     """Return the placeholder for a setting's value in the help.
 
-    It lists the choices of the setting if they fit on a line. If not, it is NAME, INT, NUMBER or TEXT.
+    If the setting has choices that fit on a line, the placeholder lists them. Otherwise it is NAME, INT, NUMBER or TEXT.
     """
     if choices := _choices_of(info):
         return _choices(choices) if len(_choices(choices)) <= LONGEST_CHOICES else "NAME"
@@ -256,9 +257,9 @@ def _metavar(info: FieldInfo) -> str:
 
 
 def _choices_of(info: FieldInfo) -> list[str]:
-    """Return the names from which a setting's value is chosen. The list is empty if the setting is not a choice.
+    """Return the names from which a setting's value is chosen. The list is empty if the value is not one of fixed names.
 
-    If the setting holds several values, the names apply to each of them.
+    If the setting holds several values, each of them is chosen from these names.
     """
     parts = typing.get_args(info.annotation)
     if typing.get_origin(info.annotation) is tuple:

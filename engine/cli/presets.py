@@ -51,7 +51,7 @@ def value_text(value: Any, pixels: bool) -> str:
 
     Args:
         value: the value.
-        pixels: True if the setting is in pixel space, so that a text like "8/255" is shown.
+        pixels: True if the value is in pixel space (0..1), so that it is shown as a text like "8/255".
     """
     if value is None or value == "":
         return "-"
@@ -65,7 +65,7 @@ def value_text(value: Any, pixels: bool) -> str:
 def wrapped_table(rows: Sequence[Sequence[str]]) -> str:
     """Format rows as a table with left-aligned columns, two spaces apart. Long cells wrap.
 
-    The last column takes the rest of the `WIDTH` characters.
+    The last column takes up what the others leave of a line of `WIDTH` characters.
     """
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     widths[1:-1] = [min(width, WIDEST_VALUE) for width in widths[1:-1]]

@@ -31,8 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: words after `rampart`; None for the arguments of this process.
 
     Returns:
-        Exit code: 0 if the command succeeded, 1 if a run failed or the doctor found a problem, 2 if the command was refused
-        with a sentence on stderr. An interrupted wait gives 130.
+        Exit code: 0 if the command succeeded, 1 if a run failed or the doctor found a problem, 2 if the command was rejected
+        with a message on stderr, 130 if the user interrupted a wait.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -325,7 +325,7 @@ class Verb:
     """A verb of the command line.
 
     Attributes:
-        call: function that runs the verb, given its name and the words after it. Returns the exit code.
+        call: function that runs the verb. It is called with (name of the verb, words after it) and returns the exit code.
         text: one line of help.
     """
 

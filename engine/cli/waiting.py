@@ -1,4 +1,4 @@
-"""Progress bars of the command line: for runs that `--wait` waits for, and for downloads of `dataset fetch`."""
+"""Progress bars on the command line, for the runs of a launch with `--wait` and for the downloads of `dataset fetch`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from engine.run.folder import RunFolder
 
 
 class Bars:
-    """Progress bars of several runs, driven by the runs' events.
+    """Progress bars of several runs, updated by the runs' events.
 
-    On a terminal, the bars move in place. If the output goes to a file, a line is printed at most every 10 seconds.
+    On a terminal, the bars move in place. If stderr goes to a file, a line is printed at most every 10 seconds.
     """
 
     def __init__(self, runs: Path, ids: Sequence[str], quiet: bool) -> None:
@@ -40,7 +40,7 @@ class Bars:
                      for place, (run_id, kind) in enumerate(kinds.items())}
 
     def on_event(self, run_id: str, event: dict[str, Any]) -> None:
-        """Update the bar or the results of a run by one event.
+        """Update the progress bar or the attack results of a run with one event.
 
         An invalid event is ignored.
 
@@ -105,7 +105,7 @@ def wait(ids: Sequence[str], runs: Path, as_json: bool) -> int:
 
 
 def fetched(name: str, source: str | None, side: int | None, as_json: bool) -> int:
-    """Download and prepare a dataset with one progress bar per file, and print its number of images.
+    """Download and prepare a dataset with one progress bar per file, and print how many images it has.
 
     Args:
         name: name of the dataset.

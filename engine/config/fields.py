@@ -1,6 +1,6 @@
 """Functions that declare the settings of a configuration class, with default, bounds, help text, source and unit.
 
-Settings that several configuration classes share are here as well.
+The settings that several configuration classes share are declared here as well.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def parse_pixels(value: Any) -> Any:
 def pixels_text(value: float) -> str:
     """Format a value in pixel space (0..1) as text that `parse_pixels` reads.
 
-    A whole number of grey levels gives a text like "8/255", and any other value gives a number with six digits.
+    A whole number of grey levels is written like "8/255", and any other value as a decimal number with up to six digits.
     """
     levels = round(value * 255)
     return f"{levels}/255" if 0 < levels < 255 and abs(levels - value * 255) < 1e-6 else f"{value:.6g}"
@@ -45,7 +45,7 @@ def is_pixels(info: FieldInfo) -> bool:
 
 @dataclass(frozen=True)
 class Setting:
-    """Facts about a setting that its type and bounds do not contain.
+    """The facts about a setting that its type and bounds do not express.
 
     Attributes:
         group: heading under which forms show the setting.
@@ -53,9 +53,9 @@ class Setting:
         unit: unit of the value, for example "pixels"; "" if the value has no unit.
         empty: meaning of an empty field, for example "all"; "" if the field cannot be empty.
         step: amount by which the plus and minus buttons of a form change the value.
-        deviation: phrase for the name of a run whose value is not the published one, for example "lambda {value}". It is "" if
-            the value does not change the mathematics, or if `RunConfig.deviations` returns the phrase.
-        titles: names of the choices on pages, by their names in files. Empty if pages show the names in files.
+        deviation: phrase that is added to the name of a run whose value is not the published one, for example "lambda {value}".
+            It is "" if the value does not change the mathematics, or if `RunConfig.deviations` returns the phrase.
+        titles: {value of the setting: display name on pages}. Empty if pages show the values themselves.
     """
 
     group: str
@@ -73,8 +73,8 @@ def setting(default: Any, text: str, *, group: str, source: str = "", unit: str 
 
     Args:
         default: the published value, or our own default if nothing is published.
-        text: help text of one or two sentences, to which the meaning of an empty field is appended. If the setting can change
-            the published mathematics, the text begins with "Differs" and the condition.
+        text: help text, to which the meaning of an empty field is appended. If the setting can change the published
+            mathematics, the text begins with "Differs" and the condition, for example "Differs when on:".
         group, source, unit, empty, step, deviation, titles: attributes of `Setting`.
         bounds: pydantic's constraints ge, gt, le, lt, multiple_of and pattern.
     """
@@ -84,14 +84,14 @@ def setting(default: Any, text: str, *, group: str, source: str = "", unit: str 
 
 
 def setting_of(info: FieldInfo) -> Setting:
-    """Return the facts about a setting that the function `setting` has stored in its field."""
+    """Return the facts that the function `setting` has stored in the field of a setting."""
     return Setting(**cast(dict[str, Any], info.json_schema_extra))
 
 
 def value_words(info: FieldInfo, value: Any) -> str:
-    """Format the value of a setting for names and tables.
+    """Format the value of a setting for run names and tables.
 
-    A float gets up to six digits. In a setting in pixel space, a whole number of grey levels becomes a text like "8/255".
+    A float gets up to six digits. In a setting in pixel space (0..1), a whole number of grey levels is written like "8/255".
     """
     if isinstance(value, float):
         return pixels_text(value) if is_pixels(info) else f"{value:.6g}"
@@ -104,7 +104,7 @@ THIRDS = "; ".join(f"{name}: {', '.join(' and '.join(kinds) for kinds in rule.th
 
 
 def placement_setting(default: PlacementName, source: str, note: str = "", group: str = "Supernet") -> Any:
-    """Return the field of the setting `placement`, the rule by which the cell kinds are placed in the network.
+    """Return the field of the setting `placement`, the rule that determines which cell kinds stand where in the network.
 
     Args:
         default: the rule with which the method was published.
@@ -133,11 +133,11 @@ def width_ratio_setting(default: str, source: str, note: str = "", group: str = 
 
 
 def normalisation(default: bool, source: str) -> Any:
-    """Return the field of the setting `normalise`, which normalises images by mean and standard deviation per channel.
+    """Return the field of the setting `normalise`, which normalises images by the mean and standard deviation per channel.
 
     Args:
         default: True if the published code normalises images, False if it leaves them in 0..1.
-        source: the published code.
+        source: name of the published code.
     """
     return setting(
         default, f"Differs when {'off' if default else 'on'}: normalises images inside the network, by the mean and standard "

@@ -28,12 +28,11 @@ from engine.errors import ConfigError, shortened
 def milestone_epochs(text: str, epochs: int) -> list[int]:
     """Return the milestones of the learning rate schedule `step`, which divides the rate by 10 at each milestone.
 
-    A milestone is an epoch, counted from 0, at the start of which the rate drops.
+    A milestone is the number of an epoch, counted from 0. The rate drops at the start of that epoch.
 
     Args:
-        text: milestones separated by commas. Each is either a share of all epochs below 1, such as "99/200" or "0.5", or the
-            whole number of epochs before the drop, such as "30". Shares are converted to epochs and rounded down, but to 1 at
-            least.
+        text: milestones separated by commas. A whole number such as "30" is the milestone itself. A number below 1, such as
+            "99/200" or "0.5", is multiplied by `epochs` and rounded down, but never to less than 1.
         epochs: number of epochs of the training.
 
     Raises:
@@ -211,7 +210,7 @@ class RetrainConfig(RunConfig):
         return self
 
     def inert(self) -> set[str]:
-        """Return the names of training and attack settings that the chosen `training` does not use."""
+        """Return the names of the settings of adversarial training that have no effect with the chosen `training`."""
         used = {"pgd_at": {"epsilon", "step_size", "attack_steps", "start_noise"}, "natural": set(),
                 "trades": {"epsilon", "step_size", "attack_steps", "start_noise", "trades_beta"},
                 "fast_at": {"epsilon", "fast_step"}}[self.training]
@@ -223,7 +222,7 @@ class RetrainConfig(RunConfig):
         return self.network != DERIVED or bool(self.genotype)
 
     def deviations(self) -> list[str]:
-        """Return phrases, for the name of the run, that describe its deviations from the published network and training."""
+        """Return one phrase per deviation from the published network and training. The name of the run includes the phrases."""
         names = [str(graft) for graft in read_grafts(self.transplant)]
         names += [f"retrained with {in_sentence(RULES[self.placement].title)}"] if self.placement else []
         names += [f"retrained at widths {self.width_ratio}"] if self.width_ratio else []
@@ -241,9 +240,10 @@ OF_DERIVED: Mapping[str, Any] = {"genotype": None, "transplant": "", "placement"
 
 
 def network_values(network: object) -> dict[str, Any]:
-    """Return the values of settings that a hand-made network forces, because it has no auxiliary head and no drop path.
+    """Return {name of the setting: value} for the values that a hand-made network requires.
 
-    They override the values of the preset. For a network derived from a genotype, the result is empty.
+    They turn off the auxiliary head and drop path, which such a network does not have, and override the preset's values. For a
+    network derived from a genotype, the result is empty.
 
     Args:
         network: value of the setting `network`, not validated yet.

@@ -19,7 +19,7 @@ PRESETS = {
 
 
 class RunConfig(BaseModel):
-    """Settings shared by all kinds of run. Instances are frozen, so a run uses exactly the settings that are recorded."""
+    """Settings shared by all kinds of run. Instances are frozen, so a run uses exactly the settings that run.json records."""
 
     # JSON has no infinity, so no setting may be infinite.
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -53,9 +53,9 @@ class RunConfig(BaseModel):
         return (self.dataset,)
 
     def deviations(self) -> list[str]:
-        """Return phrases for the name of the run, one for each deviation from the published mathematics.
+        """Return one phrase per deviation from the published mathematics. The name of the run includes the phrases.
 
-        Settings whose `Setting.deviation` is not empty are left out, because `engine.configuring.deviations` adds them.
+        Settings whose `Setting.deviation` is not empty are left out, because `engine.configuring.deviations` adds their phrases.
         """
         return []
 

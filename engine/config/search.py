@@ -82,9 +82,9 @@ class SearchConfig(RunConfig):
 
     @classmethod
     def of_record(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the settings that a run recorded, completed by settings that did not exist when the run was launched.
+        """Return the recorded settings of a run, and in addition the settings that did not exist when it was launched.
 
-        The added settings get the value that describes what the run did.
+        Each added setting gets the value that matches what the older version did.
         """
         return OLDER_VALUES | dict(values)
 
@@ -94,26 +94,27 @@ class SearchConfig(RunConfig):
 
     @classmethod
     def weighs(cls, values: Mapping[str, Any]) -> bool:
-        """Return True if a search of this method combines several objectives by weights in at least one of its stages.
+        """Return True if a search of this method gives weights to several objectives in at least one of its stages.
 
         Args:
-            values: values of the search's settings, which an older version may have recorded.
+            values: {name: value} of the search's settings, possibly recorded by an older version.
         """
         return not cls.model_fields.keys().isdisjoint(("weighting", "solver"))
 
     def training_epoch(self, epoch: int) -> tuple[int, int]:
         """Convert an epoch of the search to an epoch in the training of one network.
 
-        The two differ for methods that train several networks one after another. The learning rate follows from both returned
-        numbers. All random numbers of the epoch follow from the first, so that each network sees the same images in the same
-        order.
+        The two differ for methods that train several networks one after another. The first returned number determines the random
+        numbers of the epoch, so all these networks see the same images in the same order. The learning rate depends on both
+        returned numbers.
 
         Args:
             epoch: epoch of the search, counted from 0.
 
         Returns:
-            (epoch in the training of the current network, counted from 0; number of epochs of that training). If both numbers
-            are equal, the training is over, and the epoch measures the network instead.
+            The epoch in the training of the current network, counted from 0.
+            The number of epochs in that training. If both numbers are equal, the training is over, and the network is measured
+            in this epoch instead.
         """
         return epoch, self.epochs
 
@@ -126,7 +127,7 @@ class SearchConfig(RunConfig):
         return channels
 
     def deviations(self) -> list[str]:
-        """Return phrases, for the name of the run, that describe its deviations from the published method.
+        """Return one phrase per deviation from the published method. The name of the run includes the phrases.
 
         The deviations concern the placement and widths of cells, the normalisation and order of images, and the learning rate.
         """

@@ -1,4 +1,4 @@
-"""Collecting the table rows of many events in memory, and writing them to DuckDB as Arrow tables."""
+"""Batches of table rows, which are collected in memory from many events and written to DuckDB as Arrow tables."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def _array(values: tuple[Any, ...], kind: str) -> pa.Array:
 class Batch:
     """A collection of rows, from one run or several, that have been read but not yet written to the database.
 
-    `number` is a run's row number in the index.
+    Everywhere in this class, `number` means the row number of a run in the index.
 
     Attributes:
-        rows: for each table, the rows to append.
-        progress: for each (number, attempt, phase), the latest row of the table `progress` as a dict.
-        last_t: for each number, the time of the run's latest event.
+        rows: {table: rows to append}.
+        progress: {(number, attempt, phase): latest row of the table `progress` as a dict}.
+        last_t: {number: time of the run's latest event}.
         bytes: total size of the lines read.
         events: number of lines that were read as events.
         faults: number of lines that could not be used.
@@ -63,7 +63,7 @@ class Batch:
         self.bytes = self.events = self.faults = 0
 
     def add(self, table: str, row: tuple[Any, ...]) -> None:
-        """Collect one row for a table, with a value for every column."""
+        """Collect one row of a table. The row has a value for every column."""
         self.rows.setdefault(table, []).append(row)
 
     def add_line(self, number: int, seq: int, line: bytes) -> None:
@@ -99,9 +99,10 @@ class Batch:
                               "trail_t": trail_t, "trail_done": trail_done}
 
     def load_progress(self, con: duckdb.DuckDBPyConnection, number: int) -> None:
-        """Load a run's latest progress from the index, so that new progress events continue its trail of recent points.
+        """Load a run's latest progress from the index, so that new progress events extend the stored trail.
 
-        Call this before adding the run's first line.
+        The trail is the list of recent progress points from which the rate of progress is computed. Call this before adding the
+        run's first line.
         """
         for row in con.execute("select * from progress where number = ?", [number]).fetchall():
             record = dict(zip(_PROGRESS, row, strict=True))
@@ -110,7 +111,7 @@ class Batch:
     def write(self, con: duckdb.DuckDBPyConnection) -> None:
         """Write all collected rows to the database.
 
-        The caller opens the transaction, also stores in it how far the event files have been read, and commits it.
+        The caller opens and commits the transaction. In the same transaction, it stores how far the event files have been read.
         """
         for table, rows in self.rows.items():
             insert(con, table, rows)

@@ -1,4 +1,4 @@
-"""The index of a runs folder: opening, filling and rebuilding the DuckDB database that all queries read.
+"""The index of a runs folder, which is the DuckDB database that all queries read. It is opened, filled and rebuilt here.
 
 The database contains nothing that is not in the run folders. It can be deleted at any time and is then rebuilt identically.
 DuckDB lets only one process at a time use a database file. Therefore the first process that opens `runs/index.duckdb` owns the
@@ -57,15 +57,15 @@ class Index:
         owner: True if this process owns the file `runs/index.duckdb`; False if the index is in memory.
         holder: id of another process that owns the file, or 0 if another process owns it but its id is unknown. None if no other
             process owns it.
-        trouble: a sentence that explains why the file had to be abandoned during use, for example because the disk is full;
-            empty as long as that has not happened.
+        trouble: a sentence that explains why the file was abandoned while in use, for example because the disk is full; "" if it
+            was not abandoned.
     """
 
     def __init__(self, con: duckdb.DuckDBPyConnection, root: Path, *, owner: bool, holder: int | None = None,
                  chunk_bytes: int = CHUNK_BYTES) -> None:
         """Wrap a connection to a database that already has the tables of `schema`. Use `open` to create an index.
 
-        The other arguments are explained at the class and at `open`.
+        The other arguments are explained in the docstrings of the class and of `open`.
         """
         self.root = root
         self.owner = owner
@@ -110,7 +110,7 @@ class Index:
             _owned.discard(self.root)
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
-        """Return a new database cursor, which only the caller uses."""
+        """Return a new database cursor for the caller alone."""
         return self._con.cursor()
 
     def ingest(self, run: str | None = None) -> IngestReport:
@@ -137,7 +137,7 @@ class Index:
             return Ingester(cursor, self.root, self._chunk_bytes, self._turn.count_change).ingest(run)
 
     def _leave_file(self, problem: duckdb.Error) -> None:
-        """Replace the database by an empty one in memory when its file cannot be written, so that pages work on a full disk."""
+        """Continue with an empty database in memory because the file cannot be written, so that pages work on a full disk."""
         self.trouble = (f"{self.root / INDEX} cannot be written ({problem}). The index is kept in memory; free disk space and "
                         "restart the dashboard.")
         file, self._con = self._con, _in_memory()
@@ -211,7 +211,7 @@ def _in_memory() -> duckdb.DuckDBPyConnection:
 
 
 def _open_file(path: Path) -> duckdb.DuckDBPyConnection:
-    """Open the index file and return the connection. A file that is unusable or of another version is replaced.
+    """Open the index file and return the connection. A file that is damaged or of another version is replaced.
 
     Raises:
         duckdb.IOException: another process owns the file.
@@ -244,8 +244,8 @@ def _delete(path: Path) -> None:
 def _holder(problem: duckdb.Error) -> int | None:
     """Return the id of the process that holds the lock on the database file, taken from DuckDB's error message.
 
-    The message of DuckDB 2.0.0 is "Conflicting lock is held in ... (PID n)". Return 0 if the message mentions a lock without a
-    process id, and None if it does not mention a lock.
+    The message of DuckDB 2.0.0 is "Conflicting lock is held in ... (PID n)". Return 0 if the message mentions a lock but no
+    process id, and None if it mentions no lock.
     """
     match = re.search(r"Conflicting lock is held.*?\(PID (\d+)\)", str(problem), re.DOTALL)
     if match:

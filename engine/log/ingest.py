@@ -1,4 +1,4 @@
-"""Reading the events of run folders into the index, each complete line exactly once.
+"""The reader that copies the events of run folders into the index, each complete line exactly once.
 
 One transaction stores the rows of some lines together with the byte offset at which the next line starts. If the process is
 killed at any moment, the index therefore contains exactly the lines before the stored offset. A file that has not changed costs
@@ -29,10 +29,10 @@ HEAD_BYTES = 256
 
 @dataclass
 class IngestReport:
-    """A summary of what was read into the index in one call of `ingest`.
+    """A summary of the changes that one call of `ingest` made to the index.
 
     Attributes:
-        runs: number of runs whose event files were read.
+        runs: number of runs whose events.jsonl was read.
         events: number of lines that were read as events.
         faults: number of lines that could not be used.
         removed: number of runs removed from the index because their folders no longer exist.
@@ -56,7 +56,7 @@ class Position:
         size: size of the file in bytes when it was last read; -1 if it has not been read.
         mtime_ns: modification time of the file when it was last read.
         inode: inode of the file when it was last read.
-        head: hash of the beginning of the file, by `head_of`.
+        head: hash of the beginning of the file (`head_of`).
         last_t: time of the latest event; None before the first event.
     """
 
@@ -106,10 +106,11 @@ class Ingester:
         return self.report
 
     def _known(self, run: str | None) -> dict[str, tuple[int, str, str, Position]]:
-        """Return what the index knows about one run, or about all runs if `run` is None.
+        """Return the index's entries for one run, or for all runs if `run` is None.
 
         Returns:
-            For each run id: (row number, stamp of run.json by `stamp_of`, kind of run, position in events.jsonl).
+            {run id: (row number in the index, stamp of the run.json that was read, kind of run, position in events.jsonl)}. The
+            stamp is the result of `stamp_of`.
         """
         rows = self.con.execute(
             "select run, f.number, stamp, kind, bytes_done, size, mtime_ns, inode, head, last_t "
@@ -188,7 +189,7 @@ class Ingester:
             self.batch.load_progress(self.con, position.number)
 
     def _commit(self) -> None:
-        """Write the collected rows and the new positions in the files in one transaction."""
+        """Write the collected rows, and the new positions up to which the files have been read, in one transaction."""
         batch, moved = self.batch, self.moved
         self.batch, self.moved = Batch(), {}
         if not moved:
@@ -211,7 +212,7 @@ class Ingester:
             "unnest(?) as h, unnest(?::double[]) as t) new where ingest.number = new.n", columns)
 
     def _reset(self, position: Position) -> None:
-        """Delete all rows read from an events.jsonl that was replaced, truncated or deleted, and start from its beginning."""
+        """Delete all rows read from an events.jsonl that was replaced, truncated or deleted, and set its position to 0."""
         with self._transaction():
             for table in schema.TABLES:
                 if table not in ("folder", "ingest"):
@@ -255,7 +256,7 @@ class Ingester:
 
 
 def stamp_of(path: Path | str) -> str:
-    """Return a string that changes whenever a file is replaced or written, or "" if the file does not exist."""
+    """Return a string that changes whenever the file is written or replaced, or "" if the file does not exist."""
     try:
         status = os.stat(path)
     except OSError:
@@ -264,9 +265,9 @@ def stamp_of(path: Path | str) -> str:
 
 
 def document_row(folder: RunFolder) -> tuple[Any, ...]:
-    """Return the values for the columns of the table `folder` that come after `stamp`.
+    """Return a run's values for the columns of the table `folder` that come after the column `stamp`.
 
-    The last value is a sentence that explains why run.json cannot be used, or None if it can.
+    The last value is a sentence that explains why run.json cannot be used, or None if it can be used.
     """
     nothing = (None,) * 7
     try:
@@ -282,7 +283,7 @@ def document_row(folder: RunFolder) -> tuple[Any, ...]:
 def is_replaced(path: Path, status: os.stat_result, position: Position) -> bool:
     """Return True if the file is not the one that was read before.
 
-    This is so if it is shorter than the part already read, or has another inode or another first line.
+    This is the case if the file is shorter than the part already read, or if its inode or its first line has changed.
     """
     return (status.st_size < position.bytes_done or status.st_ino != position.inode
             or head_of(path) != position.head)
@@ -291,7 +292,7 @@ def is_replaced(path: Path, status: os.stat_result, position: Position) -> bool:
 def head_of(path: Path) -> str:
     """Return a hash of a file's first line, or of its first `HEAD_BYTES` bytes if the line is longer.
 
-    Return "" as long as the file is shorter and has no complete line.
+    Return "" if the file is shorter than that and has no complete line yet.
     """
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)

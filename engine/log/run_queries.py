@@ -145,24 +145,26 @@ class RunQueries(Index):
         self._stored: dict[str | None, tuple[int, pd.DataFrame]] = {}
 
     def runs(self) -> pd.DataFrame:
-        """Return one row per run, newest first, with columns `RUNS`.
+        """Return one row per run, newest first, with the columns listed in `RUNS`.
 
-        For an attack run, `natural_accuracy` and `adversarial_accuracy` are results on the test split, the latter in the worst
-        case per image over all attacks. Their 95 % Wilson intervals and numbers of images follow as `natural_low` and so on. For
-        a retraining the accuracies belong to the epoch whose checkpoint is selected. For a search they belong to the latest
-        epoch, or to the best candidate network if the search measures candidates. `accuracy_of` says in words which of these
-        applies.
+        The meaning of `natural_accuracy` and `adversarial_accuracy` depends on the kind of run:
 
-        The columns `chain_*` hold the results of the newest attack run among the run and its descendants. Missing numbers are NaN
-        and missing text is "". The columns `status`, `cause`, `silent_s`, `can_stop`, `can_resume`, `age_s` and `seconds_left`
-        describe the run at the time of the call.
+        * attack: accuracies on the test split. The adversarial accuracy is the worst case per image over all attacks. The ends
+          of their 95 % Wilson intervals and the numbers of images are in `natural_low`, `natural_high`, `natural_images` and so on.
+        * retraining: accuracies in the epoch whose checkpoint is selected.
+        * search: accuracies in the latest epoch, or those of the best candidate network if the search measures candidates.
+
+        `accuracy_of` says on which split and how they were measured. The columns whose names begin with `chain_` hold the
+        results of the newest attack among the run and its descendants. The columns `status`, `cause`, `silent_s`, `can_stop`,
+        `can_resume`, `age_s` and `seconds_left` describe the run at the time of the call. Missing numbers are NaN, and missing
+        text is "".
         """
         return self._listed(None)
 
     def run(self, run: str) -> dict[str, Any]:
         """Return everything known about one run as a dict.
 
-        The dict has the columns of `runs`, with None for missing numbers, and in addition:
+        The keys are the columns of `runs` (with None for missing numbers), and in addition:
 
         * `config`, `command`, `code`, `packages` and `children_of_chain` from run.json,
         * `attempt`, `device`, `since` and `pid` of the run's current state,
@@ -187,9 +189,10 @@ class RunQueries(Index):
                    "differences": _differences(document)})
 
     def chain(self, run: str) -> pd.DataFrame:
-        """Return the family of a run: its earliest ancestor and all descendants of that, with columns `CHAIN` and "status".
+        """Return the family of a run, which is its earliest ancestor and all descendants of this ancestor.
 
-        `depth` is the number of generations between the earliest ancestor and the run in the row. Rows are ordered by it.
+        The columns are those listed in `CHAIN`, and `status`. Rows are ordered by `depth`, the number of generations between the
+        earliest ancestor and the run in the row.
         """
         family = self._frame("""
             with recursive above(run, parent) as (
@@ -208,19 +211,19 @@ class RunQueries(Index):
         return family
 
     def progress(self, run: str) -> dict[str, Any]:
-        """Return the latest progress of a run as a dict with the keys of `PROGRESS`; empty before the first progress event.
+        """Return the latest progress of a run as a dict with the keys listed in `PROGRESS`.
 
-        `fraction` is done / total, in 0..1. `seconds_left` assumes the rate of the last two minutes and is NaN if that is
-        unknown.
+        The dict is empty before the first progress event. `fraction` is done / total, in 0..1. `seconds_left` assumes the rate of
+        the last two minutes and is NaN if this rate is unknown.
         """
         latest = self._frame(_PROGRESS.format(among="number = $n"), PROGRESS, run)
         return {} if latest.empty else latest.iloc[0].to_dict()
 
     def alerts(self, run: str) -> pd.DataFrame:
-        """Return the alerts that a run wrote and the problems found in its files, oldest first, with columns `ALERTS`.
+        """Return the alerts that a run wrote and the problems found in its files, with the columns listed in `ALERTS`.
 
-        `source` is "run" for an alert of the run, and "run log" for a problem such as an unusable line of events.jsonl. Problems
-        have no time.
+        `source` is "run" for an alert of the run, and "run log" for a problem such as an unusable line of events.jsonl. Rows are
+        in the order of events.jsonl, and problems have no time.
         """
         return self._frame("""
             select * from (
@@ -232,9 +235,10 @@ class RunQueries(Index):
             order by seq""", ALERTS, run)
 
     def test_openings(self) -> pd.DataFrame:
-        """Return every occasion on which a run opened (read) a test split, oldest first, with columns `OPENINGS`.
+        """Return one row per occasion on which a run opened (read) a test split, oldest first.
 
-        Openings by attempts of a run that were later repeated are included.
+        The columns are those listed in `OPENINGS`. If a later attempt of a run repeats the steps of an earlier one, the openings
+        by both attempts are included.
         """
         return self._frame("""
             select row_number() over (order by t, run, seq) as opening, run, coalesce(title, run) as title,
@@ -242,10 +246,10 @@ class RunQueries(Index):
             from opened_raw join folder using (number) where split = 'test' order by opening""", OPENINGS)
 
     def events_revision(self, run: str | None = None) -> int:
-        """Return a whole number that changes exactly when the answers about a run, or about any run if `run` is None, change.
+        """Return a whole number that changes whenever the queries about a run may have a new answer.
 
-        The number depends on the content of the index and on the status of the runs. It stays the same while a run writes nothing
-        and keeps its status. Call `ingest` first.
+        If `run` is None, the number covers all runs. It depends on how far the run's files have been read and on the run's
+        status. It stays the same while the run writes nothing and keeps its status. Call `ingest` first.
         """
         rows = self._rows("""
             select run, f.stamp, bytes_done, inode from folder f join ingest using (number)
@@ -255,7 +259,7 @@ class RunQueries(Index):
         return int.from_bytes(hashlib.blake2b(repr(content).encode(), digest_size=6).digest(), "big")
 
     def _listed(self, run: str | None) -> pd.DataFrame:
-        """Return the table described at `runs`, restricted to one run unless `run` is None."""
+        """Return the table that `runs` describes. If `run` is not None, it contains only the row of that run."""
         listed = self._listed_from_index(run)
         states = [self._state(name, problem) for name, problem in zip(listed["id"], listed["problem"], strict=True)]
         for column in ("status", "cause", "silent_s", "can_stop", "can_resume"):
@@ -266,10 +270,10 @@ class RunQueries(Index):
         return listed[list(RUNS)].astype(RUNS)
 
     def _listed_from_index(self, run: str | None) -> pd.DataFrame:
-        """Return the part of the table `runs` that comes from the index, for one run or, if `run` is None, for all.
+        """Return the columns of `runs` that come from the index, for one run or, if `run` is None, for all runs.
 
-        The result is a copy that the caller may change. The answer is cached until the index changes, because planning the query
-        takes most of the query's time.
+        The answer is cached until the index changes, because the query is slow to plan. The caller gets a copy of it and may
+        change the copy.
         """
         changes = self._turn.changes  # read before the query, so that a change during the query makes its answer out of date
         known_at, known = self._stored.get(run, (-1, pd.DataFrame()))
@@ -290,7 +294,7 @@ class RunQueries(Index):
 
         Args:
             run: run id.
-            problem: reason why the run's run.json cannot be used, which makes the run count as failed; empty if it can be used.
+            problem: reason why run.json cannot be used; empty if it can be used. With a reason, the run counts as failed.
         """
         if problem:
             return RunState("failed", problem)
@@ -309,10 +313,10 @@ class RunQueries(Index):
 
 
 def _differences(document: dict[str, Any]) -> list[Difference]:
-    """Return the settings in the content of a run.json that differ from the published ones.
+    """Return the settings that differ from the published ones, given the content of a run.json.
 
-    The list is empty if the differences are unknown. This is so for an imported run, which records few of its settings, and for a
-    run whose settings this version of the program cannot read.
+    The list is empty if the differences are unknown. This is the case for an imported run, which records few of its settings, and
+    for a run whose settings this version of the program cannot read.
     """
     if document.get("imported"):
         return []

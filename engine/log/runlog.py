@@ -1,4 +1,4 @@
-"""The class RunLog, which presents everything that happened in a runs folder as tables.
+"""The class RunLog, which presents the content of a runs folder as tables.
 
 All SQL of the project is in this package.
 """

@@ -1,9 +1,9 @@
 """Tables and views of the run log.
 
 Every event in events.jsonl becomes one or more rows of a table `*_raw`, whose columns `engine.run.event_kinds` declares. For most
-of these tables there is a view of the same name without `_raw`, which contains each step only once. The view leaves out an event
-if a later attempt of the run resumed from an earlier step and so repeated it. Of two events for the same step, the view contains
-the one that was written last.
+of these tables there is a view with the same name but without `_raw`. If an attempt of the run resumes from a checkpoint, it
+repeats the steps that an earlier attempt made after that checkpoint. The view leaves out the earlier attempt's events of these
+steps. Of several events with the same key (`KEYS`), it contains only the one that was written last.
 
 The column `number` is the row number of a run. It is valid within one index only and is not shown outside it.
 """

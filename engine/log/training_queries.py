@@ -1,6 +1,6 @@
 """Queries about the training of one run: curves, objectives and their weights, alphas, genotypes and candidates.
 
-Long series are reduced to a few hundred points in SQL.
+Long series are reduced to a few hundred points by the SQL of the query.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class TrainingQueries(Index):
     def curves(self, run: str) -> pd.DataFrame:
         """Return the mean of every metric over each epoch.
 
-        The columns are epoch, step (the last step of the epoch), split, statistics, name (of the metric) and value.
+        The columns are epoch, step (the last of the epoch), split, statistics ("batch" or "running", the statistics that batch
+        normalisation used), name (of the metric) and value.
         """
         return self._frame("""
             select epoch, max(step) as step, split, statistics, name, avg(value) as value from metric
@@ -58,7 +59,8 @@ class TrainingQueries(Index):
             buckets: largest number of points per series. A series is one metric on one split with one kind of statistics.
 
         Returns:
-            The columns of `curves`. `step` and `epoch` are the last ones averaged into the point.
+            A table with the columns of `curves`. Each row is the mean over several steps, and its `step` and `epoch` are those of
+            the last of these steps.
         """
         return self._frame("""
             with line as (select *, min(step) over series as first, max(step) over series as last from metric
@@ -71,8 +73,8 @@ class TrainingQueries(Index):
     def objectives(self, run: str, buckets: int = CURVE_BUCKETS) -> pd.DataFrame:
         """Return the values of each objective by step, averaged so that each objective has at most `buckets` points.
 
-        The columns are step, epoch, objective, weight, norm (of the objective's gradient), loss, and cosine (the smallest cosine
-        between the objective's gradient and that of another objective).
+        The columns are step, epoch, objective (its name), weight, norm (of its gradient), loss and cosine (the smallest cosine
+        between its gradient and the gradient of another objective).
         """
         return self._frame("""
             with line as (select *, min(step) over () as first, max(step) over () as last from objective where number = $n)
@@ -82,15 +84,17 @@ class TrainingQueries(Index):
             order by position, step""", OBJECTIVES, run, buckets=buckets)
 
     def share_at_vertex(self, run: str, last: int = 500) -> pd.DataFrame:
-        """Return how often an objective was ignored (weight 0) or used alone (weight 1) in the last steps of a run.
+        """Return how often each objective was ignored (weight 0) or used alone (weight 1) in the last steps of a run.
+
+        With a weight of 0, the weights lie on the boundary of the simplex, and with a weight of 1, at one of its vertices.
 
         Args:
             run: run id.
             last: number of steps to count, from the end of the run.
 
         Returns:
-            Columns objective, share_ignored and share_alone (fractions of the counted steps), and steps (number of steps
-            counted).
+            A table with one row per objective. The columns are objective (its name), share_ignored (fraction of the counted
+            steps), share_alone (fraction of the counted steps) and steps (number of counted steps).
         """
         return self._frame("""
             with line as (select *, dense_rank() over (order by step desc) as back from objective where number = $n)
@@ -112,9 +116,10 @@ class TrainingQueries(Index):
     def alpha_matrix(self, run: str, cell: str, epoch: int | None = None) -> pd.DataFrame:
         """Return the last alphas of the cell kind `cell` in an epoch, or in the whole run if `epoch` is None.
 
-        The columns are edge (0..13), operation, alpha, weight and edge_weight. The genotype is derived from `weight`, which is
-        the softmax of the alphas over the operations of an edge. If the method has edge weights, `weight` is that softmax times
-        `edge_weight`, a softmax over all edges into the same node. Without edge weights, `edge_weight` is NaN.
+        The columns are edge (0..13), operation, alpha, weight and edge_weight. The genotype is derived from `weight`. For a
+        method without edge weights, `weight` is the softmax of the alphas over the operations of the edge, and `edge_weight` is
+        NaN. For a method with edge weights, such as PC-DARTS, `edge_weight` is a softmax over all edges into the same node, and
+        `weight` is the softmax of the alphas times `edge_weight`.
         """
         return self._frame("""
             with matrix as (select primitives, alpha, weight, edge_weight, len(primitives) as k from alpha
@@ -126,10 +131,10 @@ class TrainingQueries(Index):
             from entry order by i""", MATRIX, run, cell=cell, epoch=epoch)
 
     def alpha_lines(self, run: str, cell: str, buckets: int = ALPHA_BUCKETS) -> pd.DataFrame:
-        """Return how the weights of all operations in the cell kind `cell` change during a run.
+        """Return the weights of all operations in the cell kind `cell` in the course of a run.
 
-        The columns are edge, operation, step, epoch and weight. The steps of the run are divided into at most `buckets` buckets
-        of equal length, and only the last recorded step of each bucket is returned.
+        The columns are edge, operation, step, epoch and weight (as in `alpha_matrix`). The steps of the run are divided into at
+        most `buckets` buckets of equal length, and only the last recorded step of each bucket is returned.
         """
         return self._frame("""
             with line as (select step, epoch, primitives, weight, len(primitives) as k, min(step) over () as first,
@@ -143,10 +148,11 @@ class TrainingQueries(Index):
                            LINES, run, cell=cell, buckets=buckets)
 
     def edge_lines(self, run: str, cell: str, buckets: int = ALPHA_BUCKETS) -> pd.DataFrame:
-        """Return how the edge weights of the cell kind `cell` change during a run.
+        """Return the edge weights of the cell kind `cell` in the course of a run.
 
         The columns are edge, step, epoch and edge_weight. The steps of the run are divided into at most `buckets` buckets of
-        equal length, and only the last recorded step of each bucket is returned. Without edge weights there are no rows.
+        equal length, and only the last recorded step of each bucket is returned. For a method without edge weights, there are no
+        rows.
         """
         return self._frame("""
             with line as (select step, epoch, edge_weight, min(step) over () as first, max(step) over () as last
@@ -159,8 +165,8 @@ class TrainingQueries(Index):
     def genotypes(self, run: str) -> pd.DataFrame:
         """Return the genotype at the end of each epoch.
 
-        The columns are epoch, step, genotype (JSON), hash, unchanged_epochs (number of epochs since the genotype last changed)
-        and t (time of the event).
+        The columns are epoch, step, genotype (JSON), hash, unchanged_epochs (number of epochs since the last change of the
+        genotype) and t (time of the event).
         """
         return self._frame("""
             with last as (select * from genotype where number = $n
@@ -172,11 +178,15 @@ class TrainingQueries(Index):
             from spell order by epoch""", GENOTYPES, run)
 
     def candidates(self, run: str) -> pd.DataFrame:
-        """Return the candidate networks that a search trained and measured one by one, the best first.
+        """Return the candidate networks that a search trained and measured one by one, best first.
 
-        The column ranking repeats the setting that says which accuracy decides the order. The columns natural and adversarial are
-        accuracies as fractions, and the columns with _low and _high added to these names hold their 95 % Wilson intervals. The
-        other columns are candidate (number from 1), rank, genotype (JSON), hash, parameters, macs and images.
+        The columns are:
+
+        * candidate (number from 1), rank (from 1), genotype (JSON), hash, parameters, macs, and images (number of images on which
+          the candidate was measured),
+        * natural and adversarial: the two accuracies as fractions,
+        * natural_low, natural_high, adversarial_low and adversarial_high: the bounds of their 95 % Wilson intervals,
+        * ranking: the search's setting of this name, which determines the accuracy that candidates are ranked by.
         """
         return self._frame(f"""
             select *, natural_correct / images as "natural", adversarial_correct / images as adversarial,

@@ -1,4 +1,4 @@
-"""Checks before a launch, which reject a run that cannot work. The error message is one sentence. Imports no torch."""
+"""Checks before a launch, which reject runs that cannot work. Each error message is one sentence. Imports no torch."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def check_disk(runs: Path, least_bytes: int = LEAST_FREE_BYTES) -> None:
 def checkpoint_bytes(config: RunConfig) -> int:
     """Return an upper bound on the disk space of a run's checkpoints, in bytes.
 
-    The bound is 200 MB, or more for the retraining of a network that needs more. If a retraining follows a search, its network
-    is not known yet, and the bound is 200 MB.
+    The bound is 200 MB, or more for the retraining of a large network. If a retraining follows a search, its network is not known
+    yet, and the bound is 200 MB.
     """
     if not isinstance(config, RetrainConfig) or not config.names_its_network:
         return LEAST_FREE_BYTES
@@ -55,7 +55,7 @@ def check_present(config: RunConfig) -> None:
     """Check that every dataset of a run is on this machine.
 
     Raises:
-        DataError: a dataset is missing. The message tells how to get the dataset.
+        DataError: a dataset is missing. The message says how to get it.
     """
     for name in config.datasets():
         if missing := absence(image_source(name)):
@@ -86,11 +86,11 @@ def _check_network(runs: Path, config: RetrainConfig, parent: str | None) -> Non
 
 
 def check_arrangement(config: RetrainConfig, searched: Mapping[str, Any]) -> None:
-    """Check that a retraining can arrange the cells that its parent search finds: their placement and their widths.
+    """Check that a retraining's placement (positions of the cell kinds) and cell widths fit the cells of its parent search.
 
     Args:
         config: configuration of the retraining.
-        searched: configuration of the search. If an older version recorded it without a placement, nothing is checked.
+        searched: configuration of the search. If it has no placement, because an older version recorded it, nothing is checked.
 
     Raises:
         ConfigError: the placement is for cell kinds that the search does not have, or a reduction cannot split the channels.
@@ -110,8 +110,8 @@ def check_parent(runs: Path, kind: str, config: RunConfig, parent: str | None) -
 
     Raises:
         RunError: the parent does not exist or is of the wrong kind, or the run needs a parent and none is given.
-        ConfigError: an attack uses another dataset than the training of its network, the network cannot be built from the
-            parent's cells, or the attack asks for the last checkpoint of an imported network, which has only one.
+        ConfigError: an attack does not use the dataset on which its network was trained, a network cannot be built from the
+            parent's cells, or an attack asks for the last checkpoint of an imported network, which has only one checkpoint.
         GenotypeError: the transplant replaces a cell kind that the parent's genotype does not have.
     """
     if kind == "search":
@@ -159,11 +159,11 @@ def check_follows(config: RetrainConfig) -> None:
 
 
 def searched_arrangement(runs: Path, config: RetrainConfig, search: Mapping[str, Any] | None) -> list[str]:
-    """Return phrases, for the name of a retraining, that describe the arrangement of cells it inherits from its search.
+    """Return phrases that describe the arrangement of cells that a retraining inherits from its search.
 
-    The arrangement is the placement (positions of the cell kinds) and the relative widths of the cells. A candidate of a search
-    is retrained with the arrangement of that search. There is no phrase for a published placement or width, nor for one that the
-    retraining sets itself.
+    The name of the retraining includes the phrases. The arrangement consists of the placement (positions of the cell kinds) and
+    the relative widths of the cells. A retraining inherits it if it names a candidate of its parent search as its genotype. There
+    is no phrase for a published placement or width, nor for one that the retraining sets itself.
 
     Args:
         runs: folder of all runs.

@@ -22,21 +22,21 @@ NOUNS = {"search": "search", "retrain": "retraining", "attack": "attack"}
 
 def followers(kind: str, config: RunConfig, method: str | None = None, preset: str = "quick", then: Sequence[str] = (),
               then_changes: Mapping[str, Mapping[str, Any]] | None = None) -> list[tuple[str, RunConfig]]:
-    """Return (kind, configuration) of each follower, which is a run that starts when the run before it has finished.
+    """Return a list with (kind, configuration) of each follower (a run that starts when the run before it has finished).
 
-    A follower uses the dataset and the preset of the first run. If an earlier run of the chain changes one of the settings in
-    `SHARED`, which mean the same for every kind of run, the changed value overrides the preset's. The follower's own changes
-    override both. All runs of a chain use the same splits, so no image used in the search or the training is ever attacked.
+    A follower uses the dataset and the preset of the first run. The settings in `SHARED` mean the same for every kind of run. If
+    an earlier run of the chain changes one of them, the changed value overrides the preset's. The follower's own changes override
+    both. All runs of a chain use the same splits, so no image that was used in the search or the training is ever attacked.
 
     Args:
         kind, config, method, preset: kind, configuration, search method and preset of the first run. `method` matters only for
             a search.
         then: kinds of the followers in order, for example ("retrain", "attack").
-        then_changes: changed settings of the followers, by kind.
+        then_changes: changed settings of the followers, as {kind: {name of the setting: value}}.
 
     Raises:
-        ConfigError: the kinds are out of order, a kind with changes is not among the followers, or the configuration of a
-            follower cannot work.
+        ConfigError: the kinds are out of order, there are changes for a kind that is not among the followers, or the
+            configuration of a follower cannot work.
     """
     then_changes = then_changes or {}
     _check_order(kind, tuple(then), then_changes)
@@ -94,7 +94,7 @@ def _check_order(kind: str, then: tuple[str, ...], then_changes: Mapping[str, An
 
 
 def _check_follower(kind: str, following: RunConfig, first: RunConfig) -> None:
-    """Check that a follower uses the images of the first run and fits their dataset and the cells of the search."""
+    """Check that a follower uses the dataset and splits of the first run, and that its settings fit the dataset and the cells."""
     for name in ("dataset", "split_seed"):
         if getattr(following, name) != getattr(first, name):
             raise ConfigError(f"{name} must be {getattr(first, name)!r} as in the first run of the chain, "

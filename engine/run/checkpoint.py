@@ -1,7 +1,7 @@
 """Checkpoint files of a run, written atomically and loaded without executing code from the file.
 
-A run keeps its last two checkpoints. `last.pt` becomes `previous.pt` once a newer checkpoint is complete on disk. So if a power
-cut or a bad disk corrupts one file, only the steps since the previous checkpoint are lost, not the run.
+A run keeps its last two checkpoints. `last.pt` becomes `previous.pt` once a newer checkpoint is complete on disk. If a power cut
+or a bad disk corrupts one of the files, only the steps after `previous.pt` are lost, not the run.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SCHEMA = 1
 
 
 def write(path: Path, state: Mapping[str, Any]) -> None:
-    """Write `state` to the file `path` in one step, by a temporary file that is flushed to disk and then renamed.
+    """Write `state` to the file `path` atomically, through a temporary file that is flushed to disk and then renamed.
 
     Raises:
         OSError: the disk is full. `path` is unchanged.
@@ -61,8 +61,8 @@ def load(folder: Path, device: str | torch.device = "cpu") -> tuple[dict[str, An
     """Load the newest checkpoint in `folder` that can be read.
 
     Returns:
-        (state, problems). The state is None if no checkpoint was ever written. Problems are sentences for the user, one for each
-        newer checkpoint that could not be read.
+        The state in the checkpoint; None if no checkpoint was ever written.
+        A list of sentences for the user, one for each newer checkpoint that could not be read.
 
     Raises:
         CheckpointError: there are checkpoints, but none of them can be read.
@@ -88,7 +88,7 @@ def read(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
     """Return the state that `write` has stored in the file `path`.
 
     Raises:
-        CheckpointError: the file is missing or damaged, was not written by Rampart, or contains other objects than tensors and
+        CheckpointError: the file is missing or damaged, was not written by Rampart, or contains objects other than tensors and
             plain values.
     """
     try:
@@ -115,10 +115,10 @@ def read(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
 
 @contextmanager
 def fitting(what: str) -> Iterator[None]:
-    """Convert errors in a `with` block, which uses the content of a file, to a `CheckpointError` about that file.
+    """Turn errors of a `with` block into a `CheckpointError`. The block uses the content of a file, which may not fit.
 
     Args:
-        what: start of the error message, which names the file and its required content, for example
+        what: start of the error message, which names the file and its required content. An example is
             "checkpoint/best.pt of <run> must hold its network".
 
     Raises:

@@ -27,7 +27,7 @@ def cores() -> int:
 def gpus() -> tuple[str, ...]:
     """Return the names of the GPUs that the installed torch can use: ("cuda:0", ...).
 
-    If the machine has an NVIDIA device, the first call starts a separate process that asks torch, which takes seconds.
+    If the machine has an NVIDIA device, the first call takes seconds, because a separate process has to import torch.
     """
     if not any(Path("/dev").glob("nvidia[0-9]*")) and not Path("/dev/dxg").exists():
         return ()

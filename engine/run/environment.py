@@ -1,7 +1,8 @@
-"""The environment of a run, such as threads, device and package versions, on which its results also depend.
+"""The environment in which a run computes (threads, device, package versions and so on), which also affects its results.
 
-It is recorded at the first start, and later attempts compare theirs with the record. On a CPU, a resumed run is bit-equal to an
-uninterrupted one if threads, device, dtype and versions are equal. If one of them differs, the attempt continues with a warning.
+It is recorded at the first start, and later attempts compare their environment with the record. On a CPU, a resumed run is
+bit-equal to an uninterrupted one if threads, device, dtype and versions are equal. If one of them differs, the attempt continues
+with a warning.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ SCHEMA = 1
 
 
 def prepare(threads: int, device: str) -> None:
-    """Set torch's number of CPU threads in this process, and on a GPU choose deterministic algorithms without TF32.
+    """Set torch's number of CPU threads in this process. For a GPU, also select deterministic algorithms without TF32.
 
     Args:
         threads: number of CPU threads.
@@ -69,7 +70,7 @@ def fix(folder: RunFolder, *, threads: int, device: str, dataset: Dataset, split
         second: (dataset, hash of its splits) of the out-of-distribution images; None if the run uses no such images.
 
     Returns:
-        Sentences on differences from the first start. The list is empty if the results will be bit-equal.
+        Warnings for the user about differences from the first start. The list is empty if no difference can change the results.
 
     Raises:
         RunError: the images or the splits differ from those of the first start.
@@ -100,7 +101,7 @@ def fix(folder: RunFolder, *, threads: int, device: str, dataset: Dataset, split
 
 
 def fix_backends(folder: RunFolder, chosen: list[str]) -> tuple[list[str], list[str]]:
-    """Record which back end computes each cell of a search, and keep these back ends at every later start.
+    """Record which back end (implementation) computes each cell of a search, and use the same ones at every later start.
 
     The fingerprint of the compiled kernels is recorded as well and compared at later starts.
 
@@ -109,8 +110,8 @@ def fix_backends(folder: RunFolder, chosen: list[str]) -> tuple[list[str], list[
         chosen: back ends that this start would choose, one name per cell. They are used only if this is the first start.
 
     Returns:
-        (back ends recorded at the first start, sentences on differences from the first start). There are no sentences if the
-        results will be bit-equal.
+        The names of the back ends recorded at the first start, one per cell.
+        Warnings for the user about differences from the first start. The list is empty if the kernels are the same.
     """
     fixed = read_json(folder.environment_json) or {}
     if "backends" not in fixed:
@@ -126,9 +127,9 @@ def fix_backends(folder: RunFolder, chosen: list[str]) -> tuple[list[str], list[
 
 
 def _kernels(names: list[str]) -> str | None:
-    """Return the fingerprint of the compiled kernels, or None if none of the named back ends uses compiled kernels.
+    """Return the fingerprint of the compiled kernels.
 
-    Also return None if this machine cannot compile them.
+    Return None if none of the named back ends uses compiled kernels, or if this machine cannot compile them.
     """
     if "compiled" not in names or kernels.unavailable() is not None:
         return None

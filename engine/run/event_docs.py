@@ -35,7 +35,7 @@ def document() -> str:
 
 
 def _section(kind: type[Event]) -> str:
-    """Return the section on one kind of event: heading, description, fields and columns."""
+    """Return the section about one kind of event: heading, description, fields and columns."""
     table = f"Table `{kind.table}`" if kind is Progress else f"Table `{kind.table}_raw`"
     parts = [f"## {kind.kind}", _doc(kind), _field_table(kind) if fields_of(kind) else "No fields of its own."]
     if kind.row is None:
@@ -51,7 +51,7 @@ def _field_table(declaration: type) -> str:
 
 
 def _value(field: Field) -> str:
-    """Return the description of a field's allowed values and, for an optional field, of its default."""
+    """Return a description of a field's allowed values. For an optional field, it also names the default."""
     if field.default is MISSING or isinstance(field.type, Unless):
         return str(field.type)
     return f"{field.type}; optional" + ("" if field.default is None else f", {json.dumps(field.default)} if missing")

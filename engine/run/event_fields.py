@@ -33,7 +33,7 @@ LARGEST_INTEGER = 2**31 - 1  # the largest value of DuckDB's INTEGER
 
 
 class FieldType:
-    """The type of an event's field. By default, the run log stores its value in one text column named after the field."""
+    """Base class of field types. By default, the run log stores a value in one text column named after the field."""
 
     column_type: ClassVar[str] = "VARCHAR"
 
@@ -74,7 +74,7 @@ class FieldType:
 
 @dataclass(frozen=True)
 class Column(FieldType):
-    """A column that is computed when a row is made and is not stored in events.jsonl. `duckdb` is its DuckDB type."""
+    """A column whose value is computed when a row is made and is not in events.jsonl. `duckdb` is the column's DuckDB type."""
 
     duckdb: str
 
@@ -148,15 +148,18 @@ class Part(FieldType):
 
 
 class PartWithInterval(Part):
-    """A count of correctly classified images. Divided by the field `of`, it is an accuracy. The name is `<prefix>_correct`."""
+    """A number of correctly classified images, in a field named `<prefix>_correct`.
+
+    `of` is the name of the field with the number of all images. The run log also stores the 95 % Wilson interval of the accuracy.
+    """
 
     def columns(self, name: str) -> dict[str, str]:
-        """Return three columns: the count, and the lower and upper end of the accuracy's 95 % Wilson interval."""
+        """Return three columns: the number itself, and the lower and upper end of the interval."""
         prefix = name.removesuffix("_correct")
         return super().columns(name) | {f"{prefix}_low": "DOUBLE", f"{prefix}_high": "DOUBLE"}
 
     def cells(self, value: int, event: object) -> Cells:
-        """Return the count, and the lower and upper end of the accuracy's interval."""
+        """Return (the number itself, lower end of the interval, upper end of the interval)."""
         return (value, *wilson(value, getattr(event, self.of)))
 
 
@@ -306,7 +309,7 @@ class EdgeMatrix(FieldType):
         return matrix
 
     def to_json(self, name: str, value: Array) -> dict[str, Any]:
-        """Return the matrix as a list of lists, because JSON has no arrays of NumPy."""
+        """Return the matrix as a list of lists, because JSON cannot store NumPy arrays."""
         return {name: value.tolist()}
 
     def __str__(self) -> str:
@@ -315,7 +318,7 @@ class EdgeMatrix(FieldType):
 
 @dataclass(frozen=True)
 class EdgeVector(FieldType):
-    """A vector with one finite number per edge of the search space. `like` names a field that has one row per edge."""
+    """A vector with one finite number per edge of the search space. `like` is the name of a field with one row per edge."""
 
     like: str
 
@@ -337,7 +340,7 @@ class EdgeVector(FieldType):
 
 
 class GenotypeObject(FieldType):
-    """A genotype. Lines and tables also store its hash in `hash`. Readers ignore the stored hash and compute it again."""
+    """A genotype. A line has a second field `hash`, and a table a second column `hash`. Readers compute the hash themselves."""
 
     def read(self, name: str, value: Any, record: Record) -> Genotype:
         try:
@@ -379,9 +382,9 @@ class JsonObject(FieldType):
 
 @dataclass(frozen=True)
 class Unless(FieldType):
-    """A value of another type that a line must have unless it has the field `other`.
+    """A value of the type `type`, which is required in every line without the field `other`.
 
-    If the line has `other`, the value is ignored.
+    In a line with the field `other`, the value is ignored.
     """
 
     other: str
@@ -408,7 +411,7 @@ class Field(NamedTuple):
     """A declared field of an event, or a declared column of a row.
 
     Attributes:
-        name: name of the attribute, of the key in a line of events.jsonl, and of the column.
+        name: name of the attribute. The key in a line of events.jsonl and the column have the same name.
         type: type of the values.
         meaning: one line of documentation.
         default: value for lines that do not have the field; `dataclasses.MISSING` if every line must have it.
@@ -444,9 +447,9 @@ Reader = tuple[str, Callable[[str, Any, Record], Any], Any]
 
 
 def readers_of(declaration: type) -> tuple[Reader, ...]:
-    """Return (name, bound method `FieldType.read`, default) for each field that a class declares.
+    """Return (name, the `read` method of the field's type, default) for each field that a class declares.
 
-    The default is `dataclasses.MISSING` if the field has none, or if its `read` handles missing values.
+    The default is `dataclasses.MISSING` if the field has no default or if its `read` handles missing values.
     """
     return tuple((field.name, field.type.read, dataclasses.MISSING if isinstance(field.type, Unless) else field.default)
                  for field in fields_of(declaration))

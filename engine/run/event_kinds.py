@@ -61,7 +61,7 @@ Floats = Annotated[Array, Column("FLOAT[]")]
 
 
 class Stamp(NamedTuple):
-    """The time of an event, the attempt (start of the worker) that wrote it, and the progress of the run at that time."""
+    """The circumstances of an event: its time, the attempt (start of the worker) that wrote it, and the progress of the run."""
 
     t: Annotated[Real, "Seconds since 1970."]
     attempt: Annotated[int, WholeNumber(low=1, high=1_000_000), "Number of the worker start that wrote the event, from 1."]
@@ -84,7 +84,7 @@ class Event:
 
     @classmethod
     def columns(cls) -> dict[str, str]:
-        """Return the columns of the kind's table, name -> DuckDB type.
+        """Return the columns (name -> DuckDB type) of the table for this kind of event.
 
         The columns that every table has (run number, position of the line in the file, and stamp) are left out.
         """
@@ -107,7 +107,7 @@ class Event:
         return event
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as a line stores them. A field that is None is left out if None is its default."""
+        """Return the fields in the form in which a line stores them. A None that is the field's default is left out."""
         record: dict[str, Any] = {}
         for name, of, _, default in fields_of(type(self)):
             value = getattr(self, name)
@@ -202,7 +202,7 @@ class Alpha(Event):
     beta: Annotated[Array | None, EdgeVector("alpha"), "Edge weights before the softmax, if the method has them."] = None
 
     def rows(self) -> Sequence[Cells]:
-        """Return one row, which also holds the weights after the softmax."""
+        """Return a single row, which also contains the weights after the softmax."""
         import numpy as np
 
         weight = np.exp(self.alpha - self.alpha.max(axis=1, keepdims=True))
@@ -217,7 +217,7 @@ class Alpha(Event):
 
 
 def _edge_weights(beta: Array) -> Array:
-    """Return the weights of all edges: for each node, the softmax of beta over the edges that end at the node.
+    """Return the weight of every edge, [edges]. It is the softmax of beta over the edges that end at the same node.
 
     Args:
         beta: edge weights before the softmax, one per edge of the search space, [edges].
@@ -276,7 +276,7 @@ class Objectives(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredCandidate(Event):
-    """A network that a search trained and measured on its own."""
+    """A candidate network that a search trained and measured separately."""
 
     kind = "candidate"
     table = "candidate"
@@ -346,13 +346,13 @@ class AttackResult(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationBegun(Event):
-    """An evaluation under attack begins: its protocol, and the network that it attacks."""
+    """The start of an evaluation under attack, with its protocol and the network that it attacks."""
 
     kind = "evaluation"
     table = "evaluation"
     protocol: Annotated[String, "Short hash of `fields`, by which tables group their rows."]
     title: Annotated[String, "The protocol in one line."]
-    fields: Annotated[Mapping[str, Any], JsonObject(), "Everything that decides the figures except the network."]
+    fields: Annotated[Mapping[str, Any], JsonObject(), "Everything that determines the results except the network."]
     network: Annotated[String, "Hash of the network's weights."]
     checkpoint: Annotated[String, "Checkpoint of the retraining that was attacked: best or last."]
     preprocessing: Annotated[Mapping[str, Any], JsonObject(), "The network's normalisation, mean and std; empty for none."]
@@ -360,7 +360,7 @@ class EvaluationBegun(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class AttackCheck(Event):
-    """The finding of a check on the reliability of an evaluation."""
+    """The result of a check of how reliable an evaluation is."""
 
     kind = "check"
     table = "attack_check"
@@ -373,7 +373,7 @@ class AttackCheck(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class SweepPoint(Event):
-    """The accuracy of the network at one radius or one number of steps."""
+    """One point of a sweep: the accuracy of the network at one radius or one number of steps."""
 
     kind = "sweep"
     table = "sweep"
@@ -390,7 +390,10 @@ class SweepPoint(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class SplitOpened(Event):
-    """The opening of the test split, on which no choice may depend. Every opening counts, even if a later attempt repeats it."""
+    """The opening of the test split, which must not influence any choice.
+
+    Every opening counts, even if a later attempt repeats it.
+    """
 
     kind = "opened"
     table = "opened"
@@ -410,7 +413,7 @@ class Alert(Event):
 
 
 class MarkRow(NamedTuple):
-    """An event without numbers, which records that the run has written a checkpoint or has finished."""
+    """The row of an event without numbers, which records that the run wrote a checkpoint or finished."""
 
     kind: Annotated[String, "Kind of the event."]
     detail: Annotated[MaybeString, "`path` of a checkpoint."]
@@ -418,7 +421,7 @@ class MarkRow(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointWritten(Event):
-    """The event that the run has written a checkpoint."""
+    """A record that the run has written a checkpoint."""
 
     kind = "checkpoint"
     table = "mark"
@@ -426,20 +429,20 @@ class CheckpointWritten(Event):
     path: Annotated[MaybeString, "Name of the file in the run's checkpoint folder, without ending."] = None
 
     def rows(self) -> Sequence[Cells]:
-        """Return one row with the kind of the event and the name of the checkpoint."""
+        """Return one row: (kind of the event, name of the checkpoint)."""
         return [(self.kind, self.path)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finished(Event):
-    """The event that the run is complete."""
+    """A record that the run has finished."""
 
     kind = "finished"
     table = "mark"
     row = MarkRow
 
     def rows(self) -> Sequence[Cells]:
-        """Return one row with the kind of the event and no detail."""
+        """Return one row: (kind of the event, None)."""
         return [(self.kind, None)]
 
 
@@ -449,7 +452,7 @@ _stamp_readers = readers_of(Stamp)
 
 
 def header(run: str) -> dict[str, Any]:
-    """Return the JSON object of the first line of an events.jsonl, the header, which has no stamp.
+    """Return the JSON object of the header, which is the first line of an events.jsonl and has no stamp.
 
     Args:
         run: id of the run.
@@ -458,7 +461,7 @@ def header(run: str) -> dict[str, Any]:
 
 
 def read(record: Record) -> tuple[Stamp, Event] | None:
-    """Return the stamp and the event that the JSON object of a line describes, or None if the line is the header.
+    """Return (stamp, event) for the JSON object of a line, or None if the line is the header.
 
     Raises:
         RunLogError: the kind is unknown, a field is missing, has the wrong type or contradicts another field, or the header

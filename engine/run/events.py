@@ -1,8 +1,7 @@
 """Writer and reader of the file events.jsonl. The worker appends each event as one line of JSON with one `os.write`.
 
 Only complete lines count, and readers ignore everything after the last newline. If a crash leaves an incomplete line, the next
-opening of the file for writing cuts it off. If a full disk takes only part of a line, that part is removed at once. Imports no
-torch.
+`EventWriter` removes it. If only part of a line fits on a full disk, this part is removed at once. Imports no torch.
 """
 
 from __future__ import annotations
@@ -123,10 +122,10 @@ class EventWriter:
 
 
 def read_events(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """Return the JSON objects of the complete lines after byte `offset`, and the offset for the next call.
+    """Return (JSON objects of the complete lines from byte `offset` on, offset for the next call).
 
-    Lines that cannot be parsed are skipped. This function is for callers that follow one run, such as `--wait`. For queries on
-    runs, use `engine.log`.
+    Lines that cannot be parsed are skipped. This function is for callers that follow a single run, such as `--wait`. For queries
+    about runs, use `engine.log`.
     """
     try:
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""The run folder `runs/<id>/`: the paths of its files, readers of the small ones, and the rules for run ids.
+"""The run folder `runs/<id>/`: the paths of its files, readers for the small files, and the rules for run ids.
 
 The folder is the only source of truth about a run. Each file has one writer:
 
@@ -56,10 +56,10 @@ def new_id(name: str, dataset: str, created: float) -> str:
 
 
 def free_id(runs: Path, name: str, dataset: str, created: float) -> str:
-    """Draw run ids by `new_id` until one is not used by a run in the folder `runs`, and return that id.
+    """Return a new run id that no run in the folder `runs` has.
 
-    Ids of the same minute, name and dataset differ only in four random hex digits. So if a script launches many runs in a
-    minute, the same id can be drawn twice.
+    Ids of the same minute, name and dataset differ only in four random hex digits. If a script launches many runs in a minute,
+    `new_id` can return the id of an existing run, so it is called until the id is free.
     """
     while (runs / (run_id := new_id(name, dataset, created))).exists():
         pass
@@ -93,10 +93,10 @@ def _told(path: Path) -> str:
 
 
 def check_run(run_id: str, run: Mapping[str, Any]) -> None:
-    """Check the types of all fields of a run.json, so that code that uses the fields needs no checks.
+    """Check the types of all fields of a run.json. Code that uses the fields later needs no further checks.
 
     Args:
-        run_id: name of the run's folder, which must be the id in run.json.
+        run_id: name of the run's folder. The id in run.json must be the same.
         run: content of run.json.
 
     Raises:
@@ -137,7 +137,7 @@ def _is_whole(value: Any, *, optional: bool = False) -> bool:
 
 
 class RunFolder:
-    """The paths of a run's files, and readers of its small files."""
+    """The paths of a run's files, and readers for its small files."""
 
     def __init__(self, runs: Path | str, run_id: str) -> None:
         """Set the paths of a run's files. The folder does not have to exist.
@@ -172,7 +172,7 @@ class RunFolder:
         """Return the content of run.json.
 
         Raises:
-            RunError: there is no such run, or its run.json is missing or not valid.
+            RunError: there is no such run, or its run.json is missing, cannot be read or is not valid.
         """
         run = read_json(self.run_json)
         if run is None and self.path.is_dir():
@@ -183,7 +183,7 @@ class RunFolder:
         return run
 
     def request(self, name: str) -> Path:
-        """Return the path of a request file, by which the user stops or resumes the run.
+        """Return the path of a request file. Such a file is written when the user stops or resumes the run.
 
         Args:
             name: kind of request: "stop", "force" (kill the worker) or "resume".

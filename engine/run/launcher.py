@@ -25,7 +25,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Start:
-    """The start parameters of one attempt of a run.
+    """The parameters with which an attempt of a run is started.
 
     Attributes:
         attempt: number of the attempt, from 1.
@@ -53,12 +53,12 @@ class LocalLauncher:
         """Start a worker, record it in process.json, and only then let it begin.
 
         The worker first waits for one byte on a pipe. If the supervisor is killed before process.json is written, the pipe
-        closes, and the worker exits without having written anything. So a run never has two workers, nor a worker that is not
-        recorded.
+        closes, and the worker exits without having written anything. Therefore a run never has two workers, and every worker that
+        computes is recorded.
 
         Raises:
             OSError: the process could not be started, or process.json could not be written. No worker is left running.
-            psutil.Error: the worker ended before it was recorded.
+            psutil.Error: the worker died before it was recorded.
         """
         ours, theirs = os.pipe()
         command = [sys.executable, "-m", "engine.run.worker", "--runs", str(folder.runs), "--run", folder.id,

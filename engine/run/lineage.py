@@ -53,12 +53,15 @@ def trained_genotype(runs: Path | str, config: RetrainConfig, parent: str | None
 
 
 def arrangement_of(runs: Path | str, config: RetrainConfig, parent: str | None, genotype: Genotype) -> Arrangement:
-    """Return {"placement", "width_ratio"} of a retrained network.
+    """Return the arrangement of the cells of a retrained network, as {"placement", "width_ratio"}.
 
-    The placement is the rule for the positions of the cell kinds, and the width ratio gives the relative widths of the cells. A
-    value that the retraining itself sets has priority. If it sets none and trains the result or a candidate of its parent
-    search, the value of that search is used. In all other cases, the value published with the genotype's cell kinds is used.
-    Older searches recorded no values, because they always used the published ones.
+    The placement is the rule for the positions of the cell kinds, and the width ratio gives the relative widths of the cells.
+    Each of the two values comes from the first of these sources that has it:
+
+    1. the settings of the retraining,
+    2. the settings of the parent search, if the retraining trains the search's result or one of its candidates. Older searches
+       have no such settings, because they always used the published values,
+    3. the values published with the genotype's cell kinds.
 
     Args:
         runs: folder of all runs.
@@ -106,7 +109,7 @@ def trained_network(runs: Path | str, config: RetrainConfig, parent: str | None)
 
 
 def retraining_of(runs: Path | str, run_id: str) -> tuple[RetrainConfig, str | None]:
-    """Return (configuration, id of the parent search or None) of a retraining.
+    """Return (configuration, id of the parent search) of a retraining. The id is None if there is no parent search.
 
     Args:
         runs: folder of all runs.

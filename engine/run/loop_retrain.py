@@ -104,9 +104,9 @@ class RetrainLoop:
         return self._batches
 
     def _measurement_due(self) -> bool:
-        """Return True if the run is between two epochs and the epoch just completed must still be measured.
+        """Return True if the run is between two epochs and the epoch just completed still has to be measured.
 
-        Every `selection_every`-th epoch and the last one are measured.
+        Every `selection_every`-th epoch and the last epoch are measured.
         """
         session = self.session
         epoch, inside = divmod(session.step, self.steps_per_epoch)

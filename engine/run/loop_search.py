@@ -1,7 +1,7 @@
 """The loop of a search: epochs, batches, learning rates, events and checkpoints. The search method computes the steps.
 
-Differs from the released codes in the order of images and in the learning rates. The settings `alphas_batches`, `schedule_ahead`
-and `halves` of `SearchConfig` restore the released behaviour.
+Differs from the released code of the methods in the order of images and in the learning rates. The settings `alphas_batches`,
+`schedule_ahead` and `halves` of `SearchConfig` restore the released behaviour.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ MOST_ALPHA_LINES = 1800
 def learning_rate(config: SearchConfig, epoch: int) -> float:
     """Return the learning rate of an epoch from DARTS's cosine schedule: min + (lr - min) (1 + cos(pi e / E)) / 2.
 
-    e is the epoch, counted from 0, and E is the number of epochs. lr and min are the settings `weights_learning_rate` and
+    Here e is the epoch, counted from 0, and E is the number of epochs. lr and min are the settings `weights_learning_rate` and
     `weights_learning_rate_min`. With the setting `schedule_ahead`, the result is the rate of epoch e + 1. If the search trains
     several networks one after another, the schedule restarts for each network (`SearchConfig.training_epoch`).
     """
@@ -146,14 +146,14 @@ class SearchLoop:
         return f"{self.method.stage}. {activity}" if self.method.stage else activity
 
     def _measures(self, epoch: int) -> bool:
-        """Return True if an epoch measures the accuracy of a trained candidate network instead of training one."""
+        """Return True if an epoch of the search does not train a candidate network but measures its accuracy."""
         position, epochs = self.config.training_epoch(epoch)
         return position == epochs
 
     def _steps_in(self, epoch: int) -> int:
         """Return the number of steps in an epoch. An epoch that measures a candidate visits every image of its split once.
 
-        The setting `steps_per_epoch` limits both kinds of epoch.
+        The setting `steps_per_epoch` limits the number in training and in measuring epochs.
         """
         if not self._measures(epoch):
             return steps_in_epoch(self.images, self.config.batch_size, self.config.steps_per_epoch)
@@ -161,7 +161,7 @@ class SearchLoop:
         return min(steps, self.config.steps_per_epoch or steps)
 
     def _batches(self, epoch: int, position: int) -> tuple[Batch, Batch]:
-        """Return two batches for a step: one from the weights split and one from the alphas split.
+        """Return (batch from the weights split, batch from the alphas split) for a step.
 
         They depend only on the seed, the split, the epoch within the training of the current network, and the position of the
         step in the epoch. A method without alphas trains or measures on a single batch, which is then returned twice.
@@ -184,7 +184,7 @@ class SearchLoop:
         return x, labels[chosen]
 
     def _chosen(self, split: str, epoch: int, position: int) -> Tensor:
-        """Return the indices, within a split, of the images of one batch."""
+        """Return the indices of the images of one batch. They count from 0 within the split."""
         if split == "alphas" and self.config.alphas_batches == "fresh":
             generator = generator_for(self.config.seed, "order", split, epoch, position)
             return torch.randperm(len(self.other_split[1]), generator=generator)[:self.config.batch_size]
@@ -200,8 +200,8 @@ class SearchLoop:
     def _second_batch(self, epoch: int, position: int) -> Tensor:
         """Return the out-of-distribution images of one step.
 
-        As published, these images are normalised by the statistics of their own dataset. The network normalises its input by the
-        statistics of the run's dataset instead, so the images are rescaled here to compensate for the difference.
+        In the published code, these images are normalised by the statistics of their own dataset. Here the network normalises all
+        its input by the statistics of the run's dataset, so the images are rescaled in advance to give the same result.
         """
         assert self.second is not None
         x = self.second.batch(epoch, position)
@@ -241,7 +241,7 @@ class SearchLoop:
             print(f"epoch {session.epoch} of {self.config.epochs}: {losses}, genotype {self.method.genotype().hash}", flush=True)
 
     def _write_objectives(self, report: StepReport) -> None:
-        """Write events with the losses and accuracies that a step measured, and with the weights of its objectives."""
+        """Write an event with the losses and accuracies of a step, and another with the weights of its objectives, if any."""
         self.session.write(Metric(split=self.measured_split, statistics=report.statistics, values=_known({
             **{f"{name}_loss": value for name, value in zip(report.names, report.losses, strict=True)},
             "natural_accuracy": report.natural_accuracy, "adversarial_accuracy": report.adversarial_accuracy})))

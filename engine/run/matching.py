@@ -1,4 +1,4 @@
-"""Capacity matching, which chooses the channels of a retraining so that its network is as large as a reference network.
+"""Capacity matching, which chooses the channels of a retraining so that its network has the size of a reference network.
 
 The settings `match` and `match_to` of a retraining turn it on. Imports no torch.
 """
@@ -26,13 +26,13 @@ def matched(runs: Path | str, config: RetrainConfig, parent: str | None) -> tupl
 
     Args:
         runs: folder of all runs.
-        config: configuration of the retraining. If `match` is "none", it is returned unchanged, with an empty text.
+        config: configuration of the retraining. If its setting `match` is "none", it is returned unchanged, with an empty text.
         parent: id of the search that the retraining follows; None if it follows no search.
 
     Returns:
-        (configuration with the chosen channels, text for the name of the run), for example
-        (..., "MACs as ARNAS@64x20 (+0.6 %)"), where 0.6 % is the difference in MACs relative to the reference. The text is
-        short because tables and charts show the name of the run.
+        The configuration with the chosen number of channels.
+        A short text for the name of the run, such as "MACs as ARNAS@64x20 (+0.6 %)". Here 0.6 % is the difference in MACs
+        relative to the reference.
 
     Raises:
         ConfigError: `match_to` names no network, the parent search has not found its genotype yet, or no number of channels
@@ -66,7 +66,7 @@ def matched(runs: Path | str, config: RetrainConfig, parent: str | None) -> tupl
 def _reference(runs: Path | str, text: str) -> tuple[str, Network]:
     """Return (name, network) of the reference network that the setting `match_to` names.
 
-    The network does not yet have the image size and the number of classes of the retraining's dataset.
+    The image size and number of classes of the network are not those of the retraining's dataset yet.
     """
     text = text.strip()
     if ID_PATTERN.fullmatch(text):

@@ -1,4 +1,4 @@
-"""Code shared by the loops of searches, retrainings and attacks: setup before the first step, checkpoints, common events."""
+"""Code shared by the loops of searches, retrainings and attacks: setup before the first step, checkpoints and events."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ class Prepared:
 def prepare(session: Session) -> Prepared:
     """Read the configuration and the splits, and record the environment or compare it with the recorded one.
 
-    On a later attempt, also load the checkpoint, set the session's progress from the checkpoint, and open events.jsonl. On the
-    first attempt, events.jsonl is open already.
+    On a later attempt, also load the checkpoint, set the session's progress to that of the checkpoint, and open events.jsonl. On
+    the first attempt, events.jsonl is open already.
 
     Raises:
         ConfigError: the recorded configuration is not valid.
         RunError: the device does not exist, the images or splits have changed since the first start, or a file cannot be read.
-        CheckpointError: no checkpoint can be read, or the one that was read does not belong to the run.
+        CheckpointError: there are checkpoints but none can be read, or the one that was read does not belong to the run.
     """
     run = session.run
     environment.prepare(session.threads, session.device)
@@ -86,8 +86,8 @@ def save(session: Session, **state: Any) -> None:
 
     Raises:
         OSError: the disk is full.
-        RunError: a number in the state is NaN or infinite. Weights can overflow one step before a loss does, and such a
-            checkpoint would replace one from which the run can be resumed.
+        RunError: a number in the state is NaN or infinite. Weights can overflow one step before a loss does. A checkpoint with
+            such weights would replace one from which the run can still be resumed.
     """
     if not _is_finite(state):
         raise RunError(f"Every weight must be finite, got NaN or infinity at step {session.step} (epoch {session.epoch}); launch "
@@ -101,10 +101,10 @@ def save(session: Session, **state: Any) -> None:
 def at_work(session: Session, save_state: Callable[[], None]) -> Iterator[None]:
     """Report progress before and after a `with` block that runs the steps of a loop.
 
-    If a stop is requested inside the block, call `save_state`, which writes a checkpoint without the step in progress.
+    If the block raises `StopRequested`, abandon the step in progress and call `save_state`, which writes a checkpoint.
 
     Raises:
-        StopRequested: a stop was requested; raised again after the checkpoint is written.
+        StopRequested: raised again after the checkpoint has been written.
     """
     session.progress(force=True)
     try:
@@ -118,7 +118,7 @@ def at_work(session: Session, save_state: Callable[[], None]) -> Iterator[None]:
 
 
 def write_network(session: Session, network: Network) -> None:
-    """Write the event that describes the network that the run trains or attacks."""
+    """Write the event that describes the run's network, which it trains or attacks."""
     session.write(NetworkBuilt.of(network))
 
 

@@ -15,9 +15,9 @@ LONGEST_DIFF = 200_000
 
 
 def code_version() -> dict[str, str | None]:
-    """Return {"version", "diff"} of Rampart's code.
+    """Return the version of Rampart's code as {"version", "diff"}.
 
-    The version is the hash of the current commit. The diff holds the uncommitted changes of tracked files in `engine`, cut at
+    "version" is the hash of the current commit. "diff" contains the uncommitted changes to tracked files in `engine`, cut at
     `LONGEST_DIFF` characters. Both are None outside a git checkout or if git fails.
     """
     root = Path(__file__).resolve().parents[2]

@@ -33,18 +33,18 @@ class Session:
         attempt: number of this start of the worker, from 1.
         device: device of this attempt.
         threads: number of CPU threads of this attempt.
-        stop: check for stop requests; a call raises StopRequested once a stop is requested.
+        stop: check for stop requests. Calling it raises StopRequested if a stop has been requested.
         step: number of completed steps.
         epoch: epoch of the last completed step, from 1; 0 before the first step.
         passes: number of forward passes so far, including those of the step in progress.
-        total: length of the run, in `unit`.
-        unit: unit of the progress, such as "steps".
+        total: length of the whole run, in units of `unit`.
+        unit: unit in which progress is counted, such as "steps".
         activity: description of the current activity, for the progress line.
-        describe: function that returns the description during a step; None to use `activity`.
+        describe: function that returns the description while a step is in progress; None to use `activity`.
         measure: function that returns how much of `total` is done; None to count steps.
         begun: threading event that is set once everything is loaded. Before that, a stop request ends the process at once.
-        gate: lock under which `begun` is set.
-        passes_at_start_of_step: value that `passes` gets again if the step in progress is abandoned.
+        gate: lock that must be held to set `begun`.
+        passes_at_start_of_step: value to which `passes` is reset if the step in progress is abandoned.
     """
 
     def __init__(self, folder: RunFolder, run: Mapping[str, Any], *, attempt: int, device: str, threads: int) -> None:
@@ -68,16 +68,17 @@ class Session:
 
         Args:
             from_step: number of completed steps at the checkpoint from which a later attempt continues; None for the first
-                attempt. The step is written as the first event, because it invalidates earlier events after that step.
+                attempt. A later attempt records this number in its first event, because the events that earlier attempts wrote
+                after this step no longer count.
         """
         self._events = EventWriter(self.folder.events, self.folder.id, self.attempt)
         if from_step is not None:
             self._events.write(Resumed(from_step=from_step), step=from_step, epoch=self.epoch)
 
     def begin(self) -> None:
-        """Mark everything as loaded.
+        """Record that everything is loaded.
 
-        From now on a stop request no longer ends the process at once. Instead, `poll` raises StopRequested, and the loop writes
+        From now on, a stop request no longer ends the process at once. Instead, `poll` raises StopRequested, and the loop writes
         a checkpoint.
         """
         with self.gate:
@@ -157,11 +158,11 @@ class Session:
         self.write(Progress(phase=self.kind, done=done, total=self.total, unit=self.unit, passes=self.passes, detail=detail))
 
     def checkpoint_due(self) -> bool:
-        """Return True if it is time for a checkpoint, `CHECKPOINT_EVERY_S` seconds after the last one."""
+        """Return True if the next checkpoint is due, which is `CHECKPOINT_EVERY_S` seconds after the last one."""
         return time.monotonic() >= self._next_checkpoint
 
     def checkpoint_written(self) -> None:
-        """Write the event that a checkpoint is written, and schedule the next checkpoint."""
+        """Write an event which records that a checkpoint has been written, and schedule the next checkpoint."""
         self._next_checkpoint = time.monotonic() + CHECKPOINT_EVERY_S
         self.write(CheckpointWritten(path="last"))
 

@@ -1,8 +1,8 @@
 """The state of a run. It is never stored, but computed on every call from the run's files and the process table.
 
-A worker is alive if the process recorded in process.json is alive. Pid, start time and boot of the machine identify a process.
-The end of a worker is explained by exit.json, which the supervisor writes. If that file is missing, it is explained by
-results/ended.json, which the worker writes, and if both are missing, it is inferred from other files. Imports no torch.
+A worker is alive if the process recorded in process.json is alive. A process is identified by its pid, its start time and the
+boot of the machine. The cause of a worker's end is read from exit.json, which the supervisor writes. If that file is missing, it
+is read from results/ended.json, which the worker writes. If both are missing, it is inferred from other files. Imports no torch.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class RunState:
         can_stop: True if the run can be stopped.
         can_resume: True if the run can be resumed.
         attempt: number of the latest attempt; 0 before the first attempt.
-        device: device of the latest attempt; empty while the run is not started.
+        device: device of the latest attempt; empty before the first attempt and while the run is queued.
     """
 
     status: str
@@ -68,9 +68,9 @@ def boot_id() -> str:
 
 
 def identity(pid: int) -> dict[str, Any]:
-    """Return {"pid", "create_time", "boot_id"} of a living process, which together identify it.
+    """Return the identity of a living process, as {"pid", "create_time", "boot_id"}.
 
-    The start time `create_time` is in unix seconds.
+    "create_time" is the start time in unix seconds.
 
     Raises:
         psutil.NoSuchProcess: the process has ended.
@@ -123,11 +123,11 @@ def is_waiting(folder: RunFolder, process: dict[str, Any] | None) -> bool:
 
 
 def compute(folder: RunFolder, *, with_parent: bool = True) -> RunState:
-    """Return the state of the run in `folder`. The call is cheap: a few small files and one process are looked up.
+    """Return the state of the run in `folder`. The call is cheap: it reads a few small files and looks up one process.
 
     Args:
         folder: folder of an existing run.
-        with_parent: False to leave `cause` empty for a queued run, instead of a sentence on the parent that it waits for.
+        with_parent: True to let `cause` name the parent that a queued run waits for; False to leave it empty.
 
     Raises:
         RunError: there is no such run.
@@ -170,7 +170,7 @@ def _of_started(folder: RunFolder, process: dict[str, Any]) -> RunState:
 
 
 def outcome(folder: RunFolder, process: dict[str, Any], ended: dict[str, Any] | None) -> tuple[str, str, float | None]:
-    """Return (status, cause, since) of an attempt whose worker has ended, for the attributes of `RunState` with these names.
+    """Return (status, cause, since) of an attempt whose worker has ended. `RunState` explains these three values.
 
     Args:
         folder: folder of the run.

@@ -1,4 +1,4 @@
-"""The worker's check for stop requests. A request is a file, looked for between forward passes, or a termination signal."""
+"""The worker's check for stop requests, made between forward passes. A request is a file or a termination signal."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class StopPoll:
         The file is looked for at most every `LOOK_EVERY_S` seconds.
 
         Raises:
-            StopRequested: a stop has been requested, now or before an earlier call.
+            StopRequested: a stop has been requested, even if an earlier call has already raised this exception.
         """
         now = time.monotonic()
         if not self.requested and now >= self._next_look:
@@ -45,7 +45,7 @@ class StopPoll:
             raise StopRequested
 
     def is_requested(self) -> bool:
-        """Return True if a stop has been requested. Always look for the file, even shortly after the last check."""
+        """Return True if a stop has been requested. The file is always looked for, even shortly after the last check."""
         return bool(self._signal) or os.path.exists(self._request)  # noqa: PTH110 (a Path would cost more than the check)
 
     @property

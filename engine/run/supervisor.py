@@ -44,8 +44,8 @@ class Worker:
         folder: folder of the run.
         process: content of process.json, which describes the worker.
         child: the worker as a child process; None if an earlier supervisor started the worker.
-        oom_kills: value of `oom_kills()` when this supervisor began to watch the worker. If the value is larger at the worker's
-            end, memory has run out while the worker was running.
+        oom_kills: value of `oom_kills()` when this supervisor began to watch the worker. If the value has grown by the time that
+            the worker ends, memory ran out while it was running.
     """
 
     folder: RunFolder
@@ -55,7 +55,7 @@ class Worker:
 
 
 def oom_kills() -> int:
-    """Return how many processes of our control group (cgroup) the kernel has killed because memory ran out.
+    """Return how many processes of this process's control group (cgroup) the kernel has killed because memory ran out.
 
     Return 0 if the number cannot be read.
     """
@@ -67,7 +67,7 @@ def oom_kills() -> int:
 
 
 def cause_of(code: int | None, folder: RunFolder, ran_out_of_memory: bool) -> tuple[str, str]:
-    """Explain the end of a worker that left no ended.json, from its exit code.
+    """Infer from the exit code why a worker that left no ended.json has ended.
 
     Args:
         code: exit code of the worker; -N if signal N ended it. None if unknown.
@@ -75,7 +75,7 @@ def cause_of(code: int | None, folder: RunFolder, ran_out_of_memory: bool) -> tu
         ran_out_of_memory: True if the kernel killed a process for lack of memory while the worker ran.
 
     Returns:
-        (status of the run, sentence on the cause)
+        (status of the run, sentence giving the cause).
     """
     if folder.request("force").exists():
         return "stopped", "Stopped by force: the process group was killed."
@@ -89,7 +89,7 @@ def cause_of(code: int | None, folder: RunFolder, ran_out_of_memory: bool) -> tu
 
 
 class Supervisor:
-    """The owner of a runs folder's queue and of the devices. One `tick` does all pending work, and `run` repeats it."""
+    """The owner of the devices and of a runs folder's queue. One `tick` does all pending work, and `run` repeats it."""
 
     def __init__(self, runs: Path, *, launcher: Launcher | None = None, cpu_slots: int = device.CPU_SLOTS,
                  idle_s: float = IDLE_S) -> None:
@@ -149,7 +149,7 @@ class Supervisor:
         return did
 
     def _watch(self, worker: Worker) -> bool:
-        """Check one worker: kill it if the user forces a stop, and write exit.json once it has ended.
+        """Check one worker. Kill it if the user has requested a forced stop, and write exit.json once it has ended.
 
         Returns:
             True if the worker has ended.
@@ -193,9 +193,9 @@ class Supervisor:
             folder.request("force").unlink(missing_ok=True)
 
     def _look_at(self, folder: RunFolder) -> list[tuple[float, RunFolder]]:
-        """Look at a run that this supervisor does not watch.
+        """Look at a run whose worker this supervisor does not watch.
 
-        If the run's worker is alive, begin to watch the worker. If the worker has ended and its end is not recorded, record it.
+        If the worker is alive, begin to watch it. If it has ended and its end is not recorded, record its end.
 
         Returns:
             [(time of the request to start, folder)] if the run waits to be started, and an empty list if it does not.
@@ -281,7 +281,7 @@ class _trouble_is_logged:
 
 
 def take_lock(runs: Path) -> int | None:
-    """Take the lock that only one supervisor of the folder `runs` can hold.
+    """Take the lock of the folder `runs`, which only one supervisor can hold at a time.
 
     Returns:
         The open file descriptor of the lock, or None if another supervisor holds the lock.

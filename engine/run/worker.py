@@ -1,4 +1,4 @@
-"""The worker, a process that computes one attempt of one run. The supervisor starts it, detached, in a session of its own.
+"""The worker, a process that computes one attempt of one run. The supervisor starts it as a detached process.
 
     python -m engine.run.worker --runs DIR --run ID --attempt N --device cpu --threads 2
 
@@ -72,10 +72,10 @@ def wait_for_go(descriptor: int | None) -> bool:
     """Wait until the supervisor has recorded this process in process.json.
 
     Args:
-        descriptor: read end of a pipe, into which the supervisor writes one byte; None to return True at once.
+        descriptor: read end of a pipe into which the supervisor writes one byte; None to return True at once.
 
     Returns:
-        False if the supervisor died before it recorded the process, so that the worker must exit.
+        True if the process is recorded; False if the supervisor died before that, in which case the worker must exit.
     """
     if descriptor is None:
         return True
@@ -95,7 +95,7 @@ def reserve(folder: RunFolder) -> Path:
 
 
 def out_of_memory(problem: BaseException) -> bool:
-    """Return True if an error raised by Python or torch means that memory ran out."""
+    """Return True if an error, raised by Python or torch, means that memory ran out."""
     text = str(problem).lower()
     return isinstance(problem, MemoryError) or "out of memory" in text or "can't allocate memory" in text
 
@@ -127,7 +127,7 @@ def attempt(session: Session) -> tuple[int, str, str]:
 def leave(session: Session, status: str, cause: str) -> None:
     """Record the end of the attempt in results/ended.json, and write an alert if the attempt failed.
 
-    On a completely full disk, neither may be possible. Then only the exit code of the process tells the outcome.
+    On a completely full disk, neither may be possible. Then only the exit code of the process records the outcome.
 
     Args:
         session: the attempt.
