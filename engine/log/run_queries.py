@@ -150,7 +150,7 @@ class RunQueries(Index):
         The meaning of `natural_accuracy` and `adversarial_accuracy` depends on the kind of run:
 
         * attack: accuracies on the test split. The adversarial accuracy is the worst case per image over all attacks. The ends
-          of their 95 % Wilson intervals and the numbers of images are in `natural_low`, `natural_high`, `natural_images` and so on.
+          of the 95 % Wilson intervals and the numbers of images are in `natural_low`, `natural_high`, `natural_images` etc.
         * retraining: accuracies in the epoch whose checkpoint is selected.
         * search: accuracies in the latest epoch, or those of the best candidate network if the search measures candidates.
 
