@@ -39,11 +39,11 @@ def learning_rate(config: RetrainConfig, epoch: int, step: int = 0, steps: int =
 
 
 def drop_path(config: RetrainConfig, epoch: int) -> float:
-    """Return the drop-path probability of epoch 0..epochs-1.
+    """Return the drop-path probability in an epoch, which counts from 0.
 
     The probability grows linearly from 0 in the first epoch to `config.drop_path` in the last epoch.
 
-    Differs: DARTS divides the epoch by the number of epochs, so its last epoch stays one step below the full value. ARNAS drops
-    no path.
+    Differs: DARTS divides the epoch by the number of epochs, so its last epoch stays one step below the full value. ARNAS does
+    not use drop path.
     """
     return config.drop_path * epoch / max(config.epochs - 1, 1)
