@@ -100,7 +100,8 @@ class Bilevel:
                alphas: Tensor, announce: Callable[[int], None] = lambda number: None) -> Tensor:
         """Return adversarial images [B, C, H, W], made from x by PGD.
 
-        The attack takes `settings.steps` forward passes. Their backward passes compute only the gradients of the images.
+        The attack takes `settings.steps` forward passes. Their backward passes compute only gradients with respect to the
+        images.
 
         Args:
             settings: radius, step size, number of steps, clipping and precision.
@@ -200,9 +201,9 @@ class Bilevel:
                                radius: float) -> tuple[Tensor, tuple[Value, ...]]:
         """Return the gradients of m objectives with respect to the alphas, and the objectives' values.
 
-        Coefficients are not applied. Second order takes 1 + 3 m passes, because all objectives share the training gradient. First
-        order takes m passes. In these counts, m leaves out objectives without forward passes. They do not read the weights and
-        have no implicit term. An objective of two passes takes one more.
+        Coefficients are not applied. Second order takes one pass for the training gradient, which all objectives share, and the
+        passes of `unrolled_gradient` for each objective. First order takes only the objectives' own passes. An objective without
+        forward passes does not read the weights, so it takes no pass in either order and has no implicit term.
 
         Args:
             training: objective that the unrolled step minimises.

@@ -135,11 +135,11 @@ class BilevelMethod(Generic[Config]):
         return cross_entropy_of(self.supernet, x, y, "training")
 
     def inner_attack(self) -> InnerAttack:
-        """Return the attack on both batches. Called only if an objective or the training uses adversarial images."""
+        """Return the settings of the attack on both batches, which are needed only if a loss uses adversarial images."""
         raise NotImplementedError
 
     def one_step_attack(self) -> InnerAttack:
-        """Return the attack that makes the adversarial images of the objective one_step from the alphas batch."""
+        """Return the settings of the attack on the alphas batch for the objective one_step."""
         raise NotImplementedError
 
     @property
@@ -171,7 +171,7 @@ class BilevelMethod(Generic[Config]):
 
     @property
     def notices(self) -> list[str]:
-        """One sentence that explains why recording passes as CUDA graphs has failed; empty if it has not failed."""
+        """List with one sentence that explains why recording passes as CUDA graphs has failed; empty if it has not."""
         return [self._graphs.refusal] if self._graphs.refusal else []
 
     @property
@@ -464,7 +464,7 @@ class WeighedBilevelMethod(BilevelMethod[WeighedConfig]):
         return tuple(OBJECTIVES[name].times(self.config.coefficient(name)) for name in self.config.added_objectives)
 
     def inner_attack(self) -> InnerAttack:
-        """Return the attack of the objective one_step. A method with an attack of its own overrides this."""
+        """Return the settings of the attack for the objective one_step. A method with an attack of its own overrides this."""
         epsilon = self.config.one_step_epsilon
         return InnerAttack(epsilon, self.config.one_step_length * epsilon, 1, True)
 

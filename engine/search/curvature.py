@@ -2,8 +2,8 @@
 
     Lambda = 4 mean_i | grad l_i(x_i + z_i) - grad l_i(x_i) |_2,    z_i = h sign(grad l_i(x_i)) / |sign(grad l_i(x_i))|_2
 
-Here x_i is image i as the network sees it, l_i its cross-entropy, and z_i a displacement of length h. The image x_i is in pixels
-0..1, or in standard deviations if the network normalises images. Gradients in the formula are with respect to x_i. Lambda
+Here x_i is image i as the network sees it, l_i its cross-entropy, and z_i a displacement of length h. The values of x_i are
+pixels in 0..1, or standard deviations if the network normalises images. Gradients in the formula are with respect to x_i. Lambda
 approximates the largest eigenvalue of the Hessian by a finite difference (Moosavi-Dezfooli et al., Robustness via Curvature
 Regularization, and Vice Versa, CVPR 2019, arXiv 1811.09716). AdvRush (Mok et al., ICCV 2021, arXiv 2108.01289) adds Lambda to the
 loss that alpha minimises. The gradient of Lambda goes through both input gradients, while z_i is treated as a constant.

@@ -112,7 +112,7 @@ class Graphs:
         return self._record is not None
 
     def run(self, kind: Hashable, function: Function, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Return function(*inputs), computed by a recording if recording is on.
+        """Return function(*inputs), computed by replaying a recording if recording is on.
 
         The recording is made at the first call for its kind, shapes and dtypes. If this fails, recording stops for the rest of
         the search.

@@ -9,8 +9,8 @@ uninterrupted one. torchjd's weightings with a memory (GradVac, PCD, ExcessMTL, 
 Nash-MTL are left out because of the solvers that they need.
 
 Differs: torchjd's own projector needs a solver under the GPL. It also treats gradients as zero if their squared norms sum to less
-than 1e-4, which is possible for architecture gradients. `projected` has no such threshold. The weights of IMTL-G and
-Aligned-MTL do not change if all gradients are scaled by the same factor, so we first scale the longest gradient to length 1.
+than 1e-4, which is possible for architecture gradients. `projected` has no such threshold. The weights of IMTL-G and Aligned-MTL
+do not change if all gradients are scaled by the same factor, so we first scale them to give the longest one the length 1.
 """
 
 from __future__ import annotations

@@ -137,7 +137,7 @@ class SearchMethod(Protocol):
                 For a network that does not normalise, they are in 0..1. For a network that normalises, they are rescaled so that
                 its normalisation gives the same result as normalising them by the statistics of their own dataset. A method that
                 never needs such images may lack this argument.
-            poll: called before each forward pass, from any thread, but never twice at a time. It may raise to abandon the step.
+            poll: called before each forward pass, from any thread, but never concurrently. It may raise to abandon the step.
         """
         ...
 

@@ -53,7 +53,7 @@ def of_two(gramian: Tensor, margin: float = 0.0) -> Tensor:
     """Return the weights of the smallest combination of two gradients.
 
     The first weight is gamma = clip((g2 - g1) . g2 / |g2 - g1|^2, 0, 1). The second weight is computed by its own quotient and
-    not as 1 - gamma, which would round off the tiny weight of a huge gradient. The function does not wait for the device.
+    not as 1 - gamma, which would round away the tiny weight of a huge gradient. The function does not wait for the device.
 
     For equal gradients, gamma is 0/0 (NaN alphas in the published ARNAS code). Every gamma then gives the same combination, and
     the function returns 1/2. Gradients count as equal if their squared distance is below the rounding error of the Gramian.
@@ -136,7 +136,7 @@ def _descend(gramian: np.ndarray, target: Callable[[np.ndarray], np.ndarray], ma
 def _of_two(gramian: np.ndarray, one: np.ndarray, two: np.ndarray, margin: float) -> np.ndarray:
     """Return the weights [2] of the smallest combination of `one` and `two`.
 
-    Both are combinations of the k gradients themselves, given by their weights [k]. This is `of_two` on plain numbers instead of
+    Both are themselves combinations of the k gradients, given by their weights [k]. This is `of_two` on plain numbers instead of
     tensors. It is faster, which matters because a solver calls it hundreds of times.
     """
     along_one, along_two = gramian @ one, gramian @ two

@@ -130,7 +130,7 @@ def expected(table: Tensor, alphas: Tensor) -> Tensor:
 
 
 def range_of(table: Tensor) -> tuple[float, float]:
-    """Return (smallest, largest) value of `expected` over all alphas.
+    """Return (smallest value, largest value) of `expected` over all alphas.
 
     Both values are reached in the limit of one-hot alphas.
     """

@@ -53,7 +53,7 @@ class Average:
         return {"network": {name: value.clone() for name, value in self.network.state_dict().items()}, "updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a state that `state_dict` returned."""
+        """Restore a state returned by `state_dict`."""
         self.network.load_state_dict(state["network"])
         self.updates = int(state["updates"])
 

@@ -232,7 +232,7 @@ class Retraining:
                 "probe": {"highest": self.highest_probe, "collapsed": self.collapsed}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a state that `state_dict` returned."""
+        """Restore a state returned by `state_dict`."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.steps, self.best = int(state["steps"]), state["best"]

@@ -144,7 +144,7 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
 
         Args:
             raw: [2, k] gradients of loss and size.
-            seen: [2, k] gradients that the solver sees, before normalisation. They are g1 and g1 + g2, or g1 and g2.
+            seen: [2, k] gradients that the solver sees, before normalisation: the rows of `raw`, or their cumulative sums.
             losses: [2] values of loss and size.
 
         Returns:

@@ -105,7 +105,7 @@ class E2rnas2021Config(OutOfDistributionConfig, BilevelConfig):
             {"parameters_upper", "macs_upper"} if self.size_bound not in READ_UPPER else set())
 
     def training_share(self, epoch: int) -> float:
-        """Return the weight of the out-of-distribution loss in the training loss of the weights, in an epoch counted from 0.
+        """Return the weight of the out-of-distribution loss in the network's training loss, for an epoch counted from 0.
 
         The out-of-distribution loss is averaged over images and classes.
         """
