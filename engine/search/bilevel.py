@@ -1,8 +1,8 @@
-"""Gradients of bilevel search over flat vectors, and the unrolled step.
+"""Gradients, attacks and update steps of a bilevel search, computed on flat vectors.
 
-The method is that of DARTS (Liu, Simonyan and Yang, arXiv 1806.09055, section 2.3). Weights, alphas, momentum and gradients are
-flat vectors. The unrolled network and the two networks of a finite difference are therefore sums of vectors, and no network is
-ever copied.
+The gradients are those of DARTS (Liu, Simonyan and Yang, arXiv 1806.09055, section 2.3). Weights, alphas, momentum and gradients
+are flat vectors. The weights of the unrolled network and of the two networks of a finite difference are therefore sums of
+vectors, and no network is ever copied.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class InnerAttack:
 
     Attributes:
         epsilon, step_size, steps, clip: see `engine.attack.pgd.pgd`.
-        precision: arithmetic of the attack's passes.
+        precision: arithmetic of the attack's passes; see `engine.search.precision.computed_in`.
     """
 
     epsilon: float
@@ -46,7 +46,7 @@ class Bilevel:
 
     They give gradients with respect to images, weights, alphas, or weights and alphas together. Each method documents its number
     of forward passes. A backward pass computes only the gradients that are returned, and no method waits for the device. The
-    functions `sgd` and `adam` below then take the step.
+    functions `sgd` and `adam` below use the gradients to update weights and alphas.
 
     Attributes:
         passes: number of forward passes made so far.
@@ -57,10 +57,10 @@ class Bilevel:
         """Prepare the passes of one step.
 
         Args:
-            poll: called before each forward pass, never concurrently. It may raise to abandon the step. A recorded attack is a
-                single launch, so all of its polls are made before the launch.
+            poll: called before each forward pass, never concurrently. It may raise to abandon the step. An attack that is
+                recorded as a CUDA graph is a single launch, so all of its polls are made before the launch.
             lanes: threads for `side_by_side`. None runs everything in order in the calling thread.
-            graphs: recorder of the passes. None runs them eagerly. A recorder cannot be combined with two lanes.
+            graphs: recorder of passes as CUDA graphs. None runs them eagerly. A recorder cannot be combined with two lanes.
         """
         self._poll, self._lanes, self._graphs = poll, lanes or Lanes(), graphs or Graphs()
         self.passes = 0
@@ -75,7 +75,7 @@ class Bilevel:
             self.passes += 1
 
     def side_by_side(self, *functions: Callable[[], Any]) -> list[Any]:
-        """Run functions whose passes are independent of each other and return their results in order.
+        """Run functions that do not depend on each other, and return their results in the order of the functions.
 
         With two lanes, the functions run at the same time.
         """
@@ -98,9 +98,10 @@ class Bilevel:
 
     def attack(self, settings: InnerAttack, network: FunctionalNetwork, x: Tensor, y: Tensor, noise: Tensor, weights: Tensor,
                alphas: Tensor, announce: Callable[[int], None] = lambda number: None) -> Tensor:
-        """Return adversarial images [B, C, H, W] of x, made by PGD.
+        """Return adversarial images [B, C, H, W], made from x by PGD.
 
-        The attack takes `settings.steps` forward passes, whose backward passes compute the gradients of the images alone.
+        The attack takes `settings.steps` forward passes. Their backward passes compute only gradients with respect to the
+        images.
 
         Args:
             settings: radius, step size, number of steps, clipping and precision.
@@ -124,19 +125,20 @@ class Bilevel:
         return _attack(settings, network, begin, x, y, noise, weights, alphas)[0]
 
     def weight_gradient(self, objective: Objective, weights: Tensor, alphas: Tensor) -> tuple[Tensor, Value]:
-        """Return the gradient [n] of the objective with respect to the weights, and its value. Evaluates the objective once."""
+        """Evaluate the objective once and return (gradient [n] with respect to the weights, value of the objective)."""
         (gradient,), value = self._gradients("w", objective, weights, alphas)
         return gradient, value
 
     def alpha_gradient(self, objective: Objective, weights: Tensor, alphas: Tensor) -> tuple[Tensor, Value]:
-        """Return the gradient [k] of the objective with respect to the alphas, and its value. Evaluates the objective once."""
+        """Evaluate the objective once and return (gradient [k] with respect to the alphas, value of the objective)."""
         (gradient,), value = self._gradients("a", objective, weights, alphas)
         return gradient, value
 
     def both_gradients(self, objective: Objective, weights: Tensor, alphas: Tensor) -> tuple[Tensor, Tensor, Value]:
-        """Return the gradients of the objective with respect to weights [n] and alphas [k], and its value.
+        """Evaluate the objective once and return its value and both of its gradients.
 
-        Evaluates the objective once.
+        Returns:
+            (gradient [n] with respect to the weights, gradient [k] with respect to the alphas, value of the objective)
         """
         (of_weights, of_alphas), value = self._gradients("wa", objective, weights, alphas)
         return of_weights, of_alphas, value
@@ -151,8 +153,8 @@ class Bilevel:
     def mixed_product(self, objective: Objective, weights: Tensor, alphas: Tensor, vector: Tensor, radius: float) -> Tensor:
         """Return the Hessian-vector product [k] (d^2 L / d alpha d w) v, approximated by a central finite difference.
 
-        The difference takes two passes, at w + R v and w - R v with R = radius / |v|. Scaling v by a coefficient therefore scales
-        the result by the same coefficient. v = 0 gives 0.
+        The objective is evaluated twice, at w + R v and at w - R v with R = radius / |v|. The length of the displacement does not
+        depend on |v|, so the result scales with v. v = 0 gives 0.
 
         Args:
             objective: L.
@@ -171,21 +173,25 @@ class Bilevel:
 
     def unrolled_gradient(self, training: Objective, objective: Objective, weights: Tensor, unrolled: Tensor, alphas: Tensor,
                           *, learning_rate: float, radius: float) -> tuple[Tensor, Value]:
-        """Return the gradient [k] of objective(w'(alpha), alpha) and the objective's value. Takes three passes.
+        """Return the gradient of objective(w'(alpha), alpha) with respect to alpha, and the objective's value.
 
-        w' is the result of one training step from w. In w' = w - learning_rate (... + grad_w training(w, alpha)), only the last
-        term depends on alpha. The gradient is therefore the gradient at fixed w' minus learning_rate times `mixed_product` of the
-        training objective with v = grad_w objective(w', alpha). This second part is the implicit term.
+        w' is the result of one training step from w, w' = w - learning_rate (... + grad_w training(w, alpha)). Only the last term
+        of w' depends on alpha. The gradient therefore has two parts: the gradient at fixed w', and the implicit term, which is
+        -learning_rate times `mixed_product` of the training objective with v = grad_w objective(w', alpha). The parts take three
+        passes, or four if the objective takes two itself.
 
         Args:
             training: objective that the training step minimises.
             objective: objective that is minimised over alpha. Its coefficient is not applied. The caller can multiply the result
-                by the coefficient, because `mixed_product` scales with v.
+                by the coefficient, because both parts scale with the objective.
             weights: w [n].
             unrolled: w' [n], computed by `sgd` from the training gradient.
             alphas: alpha [k].
             learning_rate: learning rate of the training step.
             radius: see `mixed_product`.
+
+        Returns:
+            (gradient [k], value of the objective at w')
         """
         of_weights, direct, value = self.both_gradients(objective, unrolled, alphas)
         return direct - learning_rate * self.mixed_product(training, weights, alphas, of_weights, radius), value
@@ -193,10 +199,11 @@ class Bilevel:
     def architecture_gradients(self, training: Objective, objectives: Sequence[Objective], weights: Tensor, alphas: Tensor,
                                unroll: Callable[[Tensor], Tensor] | None, *, learning_rate: float,
                                radius: float) -> tuple[Tensor, tuple[Value, ...]]:
-        """Return the gradients [m, k] of m objectives, without their coefficients, and the objectives' values.
+        """Return the gradients of m objectives with respect to the alphas, and the objectives' values.
 
-        Second order takes 1 + 3 m passes, because all objectives share the training gradient. First order takes m passes. An
-        objective without forward passes does not read the weights, so it has no implicit term and does not count towards m.
+        Coefficients are not applied. Second order takes one pass for the training gradient, which all objectives share, and the
+        passes of `unrolled_gradient` for each objective. First order takes only the objectives' own passes. An objective without
+        forward passes does not read the weights, so it takes no pass in either order and has no implicit term.
 
         Args:
             training: objective that the unrolled step minimises.
@@ -206,6 +213,9 @@ class Bilevel:
             unroll: function from the training gradient [n] to the unrolled weights [n]. None selects first order, with gradients
                 at the current weights.
             learning_rate, radius: see `unrolled_gradient`.
+
+        Returns:
+            (gradients [m, k], values of the m objectives)
         """
         unrolled = None if unroll is None else unroll(self.weight_gradient(training, weights, alphas)[0])
 
@@ -221,10 +231,10 @@ class Bilevel:
 
 def _attack(settings: InnerAttack, network: FunctionalNetwork, begin: Callable[[], None] | None, x: Tensor, y: Tensor,
             noise: Tensor, weights: Tensor, alphas: Tensor) -> tuple[Tensor]:
-    """Return the adversarial images of x in a tuple, the form that `Graphs.run` needs.
+    """Return a tuple that contains only the adversarial images of x, because `Graphs.run` needs a tuple.
 
     Args:
-        begin: called before each pass; None for no call.
+        begin: called before each pass; None to call nothing.
     """
     with computed_in(settings.precision, network, x.device) as attacked:
 
@@ -266,7 +276,7 @@ def sgd(weights: Tensor, velocity: Tensor, gradient: Tensor, *, learning_rate: f
         weights, velocity, gradient: [n]; velocity is zero before the first step.
 
     Returns:
-        New weights and velocity. The unrolled step of DARTS uses only the new weights.
+        (new weights, new velocity). The unrolled step of DARTS uses only the weights.
     """
     velocity = momentum * velocity + (gradient + weight_decay * weights)
     return weights - learning_rate * velocity, velocity
@@ -290,7 +300,7 @@ def adam(alphas: Tensor, mean: Tensor, square: Tensor, gradient: Tensor, *, step
         betas: decay rates of the moments; the default is that of DARTS, section 3.1.
 
     Returns:
-        New alphas, mean and square.
+        (new alphas, new mean, new square)
     """
     gradient = gradient + weight_decay * alphas
     mean = betas[0] * mean + (1 - betas[0]) * gradient

@@ -2,16 +2,19 @@
 
     min over alpha of (c_1 L_1(w', alpha), ..., c_m L_m(w', alpha)),    w' one SGD step of the training loss
 
-The search descends one weighted sum of the m architecture gradients, on a supernet of flat vectors. A subclass defines the
-objectives of the present epoch (`objectives`), how it weighs them (`weigh`), and on which images it trains the weights. A step
-gets two batches. The weights batch trains the weights w, and the alphas batch gives the architecture gradients. The implicit term
-of an objective is the part of its gradient that goes through w'. One step, with k steps of PGD on each batch whose adversarial
-images are needed:
+The coefficients c_i are fixed settings. An architecture gradient is the gradient of one objective with respect to alpha, and the
+search descends a weighted sum of the m architecture gradients. The weights of this sum are computed in every step. Supernet
+weights w and alphas are flat vectors. A subclass defines the objectives of the current epoch (`objectives`), their weighting
+(`weigh`), and the images on which w is trained.
+
+A step gets two batches. The weights batch trains w, and the alphas batch gives the architecture gradients. The implicit term of
+an objective is the part of its gradient that goes through w'. The table shows one step, with PGD of k steps on each batch whose
+adversarial images are needed:
 
 | what                                                                         | passes  | backward computes       |
 |------------------------------------------------------------------------------|---------|-------------------------|
-| PGD on the weights batch, on the alphas batch                                | 0 to 2k | input gradients         |
-| training gradient at (w, alpha), shared by all objectives' unrolled w'       | 1       | weight gradient         |
+| PGD on the weights batch and on the alphas batch                             | 0 to 2k | input gradients         |
+| training gradient at (w, alpha), which gives the w' of all objectives        | 1       | weight gradient         |
 | every objective at (w', alpha)                                               | m       | weight and alpha grads  |
 | finite differences of the implicit terms                                     | 2 m     | alpha gradients         |
 | weights of the objectives, Adam on alpha                                     | 0       |                         |
@@ -19,9 +22,9 @@ images are needed:
 | weight step: SGD on the training loss at (w, new alpha)                      | 1       | weight gradient         |
 
 First order leaves out the training gradient and the finite differences. An objective can take two passes instead of one. An
-objective of the alphas alone takes none and has no implicit term. Out-of-distribution images are arguments of the step and need
-no pass to make them. A warm-up has no objectives and hence no architecture gradient. It leaves alphas and Adam's state unchanged,
-and its steps consist of the last two rows.
+objective of the alphas alone takes none and has no implicit term. Out-of-distribution images are an argument of the step and cost
+no pass. A warm-up has no objectives and hence no architecture gradient. It leaves alphas and Adam's state unchanged. Its steps
+consist of the last two rows, after PGD on the weights batch if the weights are trained on adversarial images.
 """
 
 from __future__ import annotations
@@ -63,9 +66,9 @@ RobustConfig = TypeVar("RobustConfig", bound=RobustBilevelConfig)
 
 
 class BilevelMethod(Generic[Config]):
-    """A bilevel `SearchMethod` with the mathematics and the cost given in the module docstring.
+    """The base class of all bilevel methods, with the mathematics and the cost given in the module docstring.
 
-    It is the base class of all bilevel methods.
+    It implements the interface `SearchMethod`.
 
     Attributes:
         cell_kinds, primitives: see `SearchMethod`.
@@ -99,16 +102,19 @@ class BilevelMethod(Generic[Config]):
     # The parts of a method.
 
     def objectives(self) -> tuple[Objective, ...]:
-        """Return the registered objectives of the present epoch with their coefficients. The tuple is empty in a warm-up."""
+        """Return the registered objectives of the current epoch with their coefficients. The tuple is empty in a warm-up."""
         raise NotImplementedError
 
     def weigh(self, gradients: Tensor, losses: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Return the Gramian [m, m] that the solver sees and the weights [m] of the objectives.
+        """Compute the weights of the objectives from the architecture gradients.
 
         Args:
-            gradients: [m, k] architecture gradients, multiplied by their coefficients.
-            losses: [m] values of the objectives, multiplied by their coefficients.
+            gradients: [m, k] architecture gradients, each multiplied by the coefficient of its objective.
+            losses: [m] values of the objectives, also multiplied by the coefficients.
             names: names of the m objectives.
+
+        Returns:
+            (Gramian [m, m] of the gradients, after their normalisation if any; weights [m] computed from this Gramian)
         """
         gramian = gramian_of(gradients)
         if len(names) > 1:
@@ -129,16 +135,16 @@ class BilevelMethod(Generic[Config]):
         return cross_entropy_of(self.supernet, x, y, "training")
 
     def inner_attack(self) -> InnerAttack:
-        """Return the attack on both batches. It is called only if an objective or the training uses adversarial images."""
+        """Return the settings of the attack on both batches, which are needed only if a loss uses adversarial images."""
         raise NotImplementedError
 
     def one_step_attack(self) -> InnerAttack:
-        """Return the attack on the alphas batch that the objective one_step uses."""
+        """Return the settings of the attack on the alphas batch for the objective one_step."""
         raise NotImplementedError
 
     @property
     def stage(self) -> str:
-        """Description of the present stage. It is empty, because the search has a single stage."""
+        """Description of the current stage; empty for a search with a single stage."""
         return ""
 
     # The interface of `SearchMethod`.
@@ -165,16 +171,16 @@ class BilevelMethod(Generic[Config]):
 
     @property
     def notices(self) -> list[str]:
-        """Sentence on why recording passes as CUDA graphs has failed; empty if it has not failed."""
+        """List with one sentence that explains why recording passes as CUDA graphs has failed; empty if it has not."""
         return [self._graphs.refusal] if self._graphs.refusal else []
 
     @property
     def passes_per_step(self) -> int:
-        """Number of forward passes in one step of the present epoch."""
+        """Number of forward passes in one step of the current epoch."""
         return sum(attack.steps for _, attack in self._attacks().values()) + self.architecture_passes() + 2
 
     def architecture_passes(self) -> int:
-        """Count the forward passes that the architecture gradients take."""
+        """Count the forward passes that the architecture gradients of one step take."""
         objectives = self.objectives()
         evaluations = [objective.passes for objective in objectives if objective.passes]
         return 1 + sum(evaluations) + 2 * len(evaluations) if self.config.unrolled and objectives else sum(evaluations)
@@ -191,7 +197,9 @@ class BilevelMethod(Generic[Config]):
     def step(self, train_batch: Batch, alpha_batch: Batch, *, learning_rate: float,
              generator: torch.Generator | None = None, noise: tuple[Tensor, Tensor] | None = None,
              out_of_distribution: Tensor | None = None, poll: Callable[[], None] = lambda: None) -> StepReport:
-        """Take one step, all or nothing. It waits for the device only once, at the end.
+        """Take one step, or leave the state unchanged if it fails.
+
+        The step waits for the device only once, at the end.
 
         Args:
             train_batch: images and labels (x [B, C, H, W] in 0..1, y [B] int64) of the weights split.
@@ -206,8 +214,8 @@ class BilevelMethod(Generic[Config]):
             poll: called before each forward pass; may raise to abandon the step.
 
         Raises:
-            ValueError: the step has an attack but got neither generator nor noise, or both. Or the configuration needs
-                out-of-distribution images and the step got none.
+            ValueError: the step has an attack, but got neither generator nor noise, or got both. Also raised if the configuration
+                needs out-of-distribution images and the step got none.
             RunError: a loss or a gradient is not finite; the state stays unchanged.
         """
         proposal = self.propose(train_batch, alpha_batch, learning_rate=learning_rate, generator=generator, noise=noise,
@@ -244,10 +252,9 @@ class BilevelMethod(Generic[Config]):
     # The step.
 
     def _attacks(self) -> dict[str, tuple[int, InnerAttack]]:
-        """Return the attacks of a step, by the name of the images that they make.
+        """Return the attacks of a step as {name of the adversarial images: (number of the batch, attack)}.
 
-        The name is "training" or a field of `StepImages`. Each attack comes with the number of its batch (0 for the weights
-        batch, 1 for the alphas batch).
+        The name is "training" or a field of `StepImages`. The number is 0 for the weights batch and 1 for the alphas batch.
         """
         read = {name for objective in self.objectives() for name in objective.reads}
         attacks = {"training": (0, self.inner_attack())} if self.trains_on_adversarial else {}
@@ -258,7 +265,7 @@ class BilevelMethod(Generic[Config]):
         return attacks
 
     def _attacked(self) -> tuple[bool, bool]:
-        """Return whether the weights batch is attacked, and whether the alphas batch is attacked.
+        """Return (True if the weights batch is attacked, True if the alphas batch is attacked).
 
         An attacked batch needs a random start, which all attacks on the batch share.
         """
@@ -304,7 +311,7 @@ class BilevelMethod(Generic[Config]):
         return noise.to(self.device, non_blocking=True)
 
     def _made(self, passes: Bilevel, batches: tuple[Batch, Batch], starts: tuple[Tensor | None, ...]) -> dict[str, Tensor]:
-        """Make the adversarial images of every attack in `_attacks`, with the present weights and alphas."""
+        """Run every attack in `_attacks` at the current weights and alphas and return {name: adversarial images}."""
         attacks = self._attacks()
         made = passes.side_by_side(*(
             partial(self._attack, passes, settings, *batches[i], self._start(settings, starts[i]), PROGRESS[name])
@@ -312,7 +319,7 @@ class BilevelMethod(Generic[Config]):
         return dict(zip(attacks, made, strict=True))
 
     def _start(self, settings: InnerAttack, noise: Tensor | None) -> Tensor:
-        """Scale noise that is uniform in the ball of `inner_attack` to the ball of the attack with these settings."""
+        """Scale noise that was drawn for the radius of `inner_attack` to the radius in `settings`."""
         assert noise is not None
         usual = self.inner_attack().epsilon
         return noise if settings.epsilon == usual else noise * (settings.epsilon / usual)
@@ -325,7 +332,7 @@ class BilevelMethod(Generic[Config]):
 
     def _architecture_gradients(self, passes: Bilevel, training: Objective, objectives: tuple[Objective, ...],
                                 learning_rate: float) -> ArchitectureGradients:
-        """Compute the gradients of all objectives, the weights of the objectives, and the weighted sum."""
+        """Compute the architecture gradients of all objectives, the weights of the objectives, and the weighted sum."""
         now, settings = self._state, self.config
         raw, values = passes.architecture_gradients(
             training, objectives, now.weights, now.alphas,
@@ -337,7 +344,16 @@ class BilevelMethod(Generic[Config]):
 
     def _weighed(self, raw: Tensor, values: Sequence[Value],
                  objectives: Sequence[Objective]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the gradients [m, k] multiplied by their coefficients, the Gramian that the solver sees, and the weights [m]."""
+        """Apply the coefficients to gradients and values, then weigh the objectives.
+
+        Args:
+            raw: [m, k] architecture gradients without coefficients.
+            values: values of the m objectives without coefficients.
+            objectives: the m objectives.
+
+        Returns:
+            (gradients [m, k] with coefficients, Gramian [m, m] and weights [m] as returned by `weigh`)
+        """
         gradients = torch.stack([objective.coefficient * row for objective, row in zip(objectives, raw, strict=True)])
         losses = torch.stack([objective.coefficient * value.loss for objective, value in zip(objectives, values, strict=True)])
         return gradients, *self.weigh(gradients, losses, [objective.name for objective in objectives])
@@ -351,9 +367,12 @@ class BilevelMethod(Generic[Config]):
         return passes.weight_gradient(training, self.weights, alphas)
 
     def _natural_pass(self, passes: Bilevel, x: Tensor, y: Tensor, alphas: Tensor) -> tuple[Tensor, ...]:
-        """Return the accuracy on the natural images of the weights batch and the running statistics that this pass has updated.
+        """Run one pass on the natural images of the weights batch.
 
         The pass uses the weights before the step and the given alphas, which are those of the weight step.
+
+        Returns:
+            (accuracy on these images, running statistics of BatchNorm after the pass)
         """
         self.activity = "natural weights batch"
 
@@ -412,10 +431,10 @@ class BilevelMethod(Generic[Config]):
         return {"layout": self.supernet.layout.version, **state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state that `state_dict` has returned.
+        """Restore a state returned by `state_dict`.
 
         Raises:
-            CheckpointError: an entry is missing or has another shape or layout; the state stays unchanged.
+            CheckpointError: an entry is missing or has a different shape or layout; the state stays unchanged.
         """
         if state.get("layout") != self.supernet.layout.version:
             raise CheckpointError(f"A search checkpoint must have the layout {self.supernet.layout.version}, got "
@@ -438,14 +457,14 @@ class BilevelMethod(Generic[Config]):
 
 
 class WeighedBilevelMethod(BilevelMethod[WeighedConfig]):
-    """A bilevel method with the weightings and the added objectives that `WeighedBilevelConfig` offers."""
+    """A bilevel method that supports the weightings and the added objectives of `WeighedBilevelConfig`."""
 
     def added_objectives(self) -> tuple[Objective, ...]:
         """Return the objectives that the configuration adds to those of the method, with their coefficients."""
         return tuple(OBJECTIVES[name].times(self.config.coefficient(name)) for name in self.config.added_objectives)
 
     def inner_attack(self) -> InnerAttack:
-        """Return the attack of the objective one_step. A method with an attack of its own overrides this."""
+        """Return the settings of the attack for the objective one_step. A method with an attack of its own overrides this."""
         epsilon = self.config.one_step_epsilon
         return InnerAttack(epsilon, self.config.one_step_length * epsilon, 1, True)
 

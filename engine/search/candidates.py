@@ -1,4 +1,4 @@
-"""Networks that a search has trained one by one and measured, and their ranking. Imports no torch."""
+"""Candidates, which are networks that a search trains and measures one by one, and their ranking. Imports no torch."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Ranking = Literal["adversarial", "natural", "none"]
 
 @dataclass(frozen=True)
 class Candidate:
-    """One trained network, measured once on images of the select split, on which the search never trains.
+    """One trained network and the result of measuring it on the select split.
 
-    BatchNorm uses its running statistics in this measurement.
+    The search never trains on this split. BatchNorm uses its running statistics in the measurement.
 
     Attributes:
         number: number of the network in the order of training, from 1.
@@ -47,8 +47,8 @@ def ranked(candidates: Sequence[Candidate], by: Ranking) -> list[Candidate]:
 
     Args:
         candidates: candidates in any order.
-        by: accuracy that decides. Ties are broken by the other accuracy, then by the order of training. With "none", the order
-            of training alone decides.
+        by: accuracy to rank by. Ties are broken by the other accuracy, then by the order of training. With "none", candidates
+            are ranked by the order of training alone.
     """
     def key(one: Candidate) -> tuple[float, float, int]:
         accuracies = (one.adversarial_accuracy, one.natural_accuracy)

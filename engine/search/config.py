@@ -27,7 +27,7 @@ READ_LOWER, READ_UPPER = frozenset({"min", "min_later", "abs", "both"}), frozens
 
 
 class CurvatureConfig(SearchConfig):
-    """Settings of a search that may minimise the curvature of the loss around the images."""
+    """Settings of a search that can minimise the curvature of the loss around the images."""
 
     curvature_factor: float = setting(
         0.01, "gamma, the coefficient of the objective curvature. The curvature is 4 times the norm of the difference between "
@@ -81,10 +81,10 @@ GRADIENT_WEIGHTINGS = (
 
 
 class AddedObjectivesConfig(OutOfDistributionConfig, CurvatureConfig):
-    """Settings of a search whose architecture can follow further objectives in addition to the method's own.
+    """Settings of a search that can minimise further objectives in addition to the method's own.
 
-    All objectives are weighed together. The setting NAME_factor is the coefficient of the objective NAME, for example
-    one_step_factor that of one_step.
+    All objectives are weighed together. The setting NAME_factor is the coefficient of the objective NAME. For example,
+    one_step_factor is the coefficient of one_step.
     """
 
     added_objectives: tuple[AddedObjective, ...] = setting(
@@ -113,7 +113,7 @@ class AddedObjectivesConfig(OutOfDistributionConfig, CurvatureConfig):
 
     @property
     def one_step_epsilon(self) -> float:
-        """L-infinity radius of the attack of the objective one_step, in pixel space 0..1."""
+        """L-infinity radius, in pixel space 0..1, of the attack for the objective one_step."""
         return self.one_step_radius * float(getattr(self, "epsilon", DATASETS[self.dataset].epsilon))
 
     def coefficient(self, name: str) -> float:
@@ -129,7 +129,10 @@ class AddedObjectivesConfig(OutOfDistributionConfig, CurvatureConfig):
         return self
 
     def deviations(self) -> list[str]:
-        """Return the inherited deviations and the added objectives, as phrases for the run name."""
+        """Return the deviations from the published method, as phrases for the run name.
+
+        The inherited deviations come first, then the added objectives.
+        """
         names = super().deviations()
         for name in self.added_objectives:
             reads_second = "out_of_distribution" in OBJECTIVES[name].reads
@@ -140,7 +143,7 @@ class AddedObjectivesConfig(OutOfDistributionConfig, CurvatureConfig):
 
 
 class BilevelConfig(SearchConfig):
-    """Settings of a bilevel search, whose architecture gradient goes through one step of the weights (DARTS, section 2.3)."""
+    """Settings of a bilevel search, whose architecture gradient goes through one weight step (DARTS, section 2.3)."""
 
     alpha_learning_rate: float = setting(3e-4, "Learning rate of Adam on the architecture weights.",
                                          group="Architecture", source="ARNAS code", gt=0, le=10)
@@ -154,7 +157,10 @@ class BilevelConfig(SearchConfig):
         "step; off: first order.", group="Deviations", source="ARNAS code")
 
     def deviations(self) -> list[str]:
-        """Return the inherited deviations, and the order of the gradient if it was changed, as phrases for the run name."""
+        """Return the deviations from the published method, as phrases for the run name.
+
+        The inherited deviations come first, then the order of the gradient if it was changed.
+        """
         if self.unrolled == type(self).model_fields["unrolled"].default:
             return super().deviations()
         return [*super().deviations(), "second order" if self.unrolled else "first order"]
@@ -178,7 +184,10 @@ class WeighedBilevelConfig(AddedObjectivesConfig, BilevelConfig):
         "gradients (equal, fixed, adversarial, sum).", group="Deviations", source="Sener and Koltun 2018")
 
     def deviations(self) -> list[str]:
-        """Return the inherited deviations and any changes to weighting and normalisation, as phrases for the run name."""
+        """Return the deviations from the published method, as phrases for the run name.
+
+        The inherited deviations come first, then changes to normalisation and weighting.
+        """
         names = super().deviations()
         if not self.weighs(self.model_dump()):  # a single objective needs no weights
             return names
@@ -201,12 +210,12 @@ class NaturalBilevelConfig(WeighedBilevelConfig):
 
     @classmethod
     def weighs(cls, values: Mapping[str, Any]) -> bool:
-        """Return True if there are added objectives. The natural loss alone needs no weights."""
+        """Return True if there are added objectives. The natural loss alone needs no weighting."""
         return bool(values.get("added_objectives"))
 
 
 class RobustBilevelConfig(WeighedBilevelConfig):
-    """Settings of a bilevel search with a natural and an adversarial objective on adversarially trained weights."""
+    """Settings of a bilevel search with adversarially trained weights, a natural objective and an adversarial one."""
 
     placement: PlacementName = placement_setting("accurate_first", "ARNAS code")
     width_ratio: WidthRatio = width_ratio_setting("1:2:2", "ARNAS code")
@@ -234,7 +243,10 @@ class RobustBilevelConfig(WeighedBilevelConfig):
         group="Deviations")
 
     def deviations(self) -> list[str]:
-        """Return the inherited deviations and any changes to the attack and the second objective, as phrases for the run name."""
+        """Return the deviations from the published method, as phrases for the run name.
+
+        The inherited deviations come first, then changes to the attack and to the second objective.
+        """
         names = super().deviations()
         if self.clip_images:
             names.append("images clipped")

@@ -1,4 +1,4 @@
-"""Construction of the class and the supernet of a search method from the method's name and configuration."""
+"""Import of a search method's class and construction of its supernet, from the method's name and configuration."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def supernet_of(method: str, config: SearchConfig, *, classes: int, image_shape:
                 statistics: ChannelStatistics | None = None) -> Supernet:
     """Build the supernet of a method with the fastest back ends that it can use.
 
-    The placement in the configuration (the rule for which kind of cell each layer has) determines the cell kinds. If they are
-    the kinds that the method itself declares, they are in the method's order, and so are the alphas.
+    The placement in the configuration (the rule that gives each layer its kind of cell) determines the cell kinds. If the method
+    declares the same kinds in another order, the supernet and its alphas have the method's order.
 
     Args:
         method: registered name of the method.

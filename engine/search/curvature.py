@@ -1,12 +1,12 @@
-"""Curvature of the loss in the space of images, as an objective of the architecture.
+"""Curvature of the loss in the space of images, as an objective that a search minimises over alpha.
 
     Lambda = 4 mean_i | grad l_i(x_i + z_i) - grad l_i(x_i) |_2,    z_i = h sign(grad l_i(x_i)) / |sign(grad l_i(x_i))|_2
 
-Here l_i is the cross-entropy of image i, z_i a displacement of length h, and x_i the image as the network sees it. The unit of
-x_i is pixels 0..1, or standard deviations if the network normalises images, and gradients are with respect to x_i. Lambda
+Here x_i is image i as the network sees it, l_i its cross-entropy, and z_i a displacement of length h. The values of x_i are
+pixels in 0..1, or standard deviations if the network normalises images. Gradients in the formula are with respect to x_i. Lambda
 approximates the largest eigenvalue of the Hessian by a finite difference (Moosavi-Dezfooli et al., Robustness via Curvature
-Regularization, and Vice Versa, CVPR 2019, arXiv 1811.09716). AdvRush (Mok et al., ICCV 2021, arXiv 2108.01289) adds it to the
-loss of the architecture. The gradient of Lambda goes through both input gradients, while z_i is treated as a constant.
+Regularization, and Vice Versa, CVPR 2019, arXiv 1811.09716). AdvRush (Mok et al., ICCV 2021, arXiv 2108.01289) adds Lambda to the
+loss that alpha minimises. The gradient of Lambda goes through both input gradients, while z_i is treated as a constant.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ STRENGTH = 4.0  # AdvRush's factor of the norm
 
 
 def curvature(network: FunctionalNetwork, weights: Tensor, alphas: Tensor, x: Tensor, y: Tensor, radius: Tensor) -> Value:
-    """Compute Lambda around natural images, in two forward passes. x + z may leave 0..1, as published.
+    """Compute Lambda around natural images, in two forward passes.
+
+    As published, x + z is not clipped and may leave 0..1.
 
     Args:
         network: the network whose loss is measured.
@@ -30,7 +32,7 @@ def curvature(network: FunctionalNetwork, weights: Tensor, alphas: Tensor, x: Te
         alphas: flat alphas.
         x: natural images [B, C, H, W] in 0..1.
         y: labels [B].
-        radius: h, the length of z, as a scalar tensor. One recorded pass can therefore serve every h.
+        radius: h, the length of z. As it is a scalar tensor, one recorded pass can serve every h.
     """
     unit = network.image_unit(x)
     here = _input_gradients(network, x, y, weights, alphas)
@@ -40,7 +42,7 @@ def curvature(network: FunctionalNetwork, weights: Tensor, alphas: Tensor, x: Te
 
 
 def _input_gradients(network: FunctionalNetwork, images: Tensor, y: Tensor, weights: Tensor, alphas: Tensor) -> Tensor:
-    """Compute the gradient of each image's own loss with respect to the image; differentiable, with the shape of `images`."""
+    """Compute the differentiable gradient of each image's loss with respect to the image, with the shape of `images`."""
     images = images.detach().requires_grad_(True)
     # The sum instead of the mean, so that the gradient of an image is not divided by the size of the batch.
     losses = F.cross_entropy(network.logits(images, weights, alphas, twice=True), y, reduction="sum")

@@ -32,7 +32,7 @@ class _Evaluated:
 
 
 def in_evaluation_mode(objective: Objective, buffers: Tensor) -> Objective:
-    """Return the objective with its network in evaluation mode, so that running statistics replace those of the batch.
+    """Return the objective with its network in evaluation mode, so that running statistics replace batch statistics.
 
     Args:
         objective: an objective whose only constant is a supernet.

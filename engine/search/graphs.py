@@ -1,4 +1,4 @@
-"""Recording of passes as CUDA graphs: a pass is captured when its kind is first used, then replayed with one launch.
+"""Recording of passes as CUDA graphs: the first pass of each kind is captured, and later ones are replayed with one launch.
 
 A pass of the supernet consists of thousands of small kernels. On a GPU, launching them one by one takes longer than computing
 them. All tensor shapes of a search are static, so the launches can be recorded. A recorded pass runs the same kernels in the same
@@ -23,13 +23,13 @@ class Recording(Protocol):
     """A captured function.
 
     Attributes:
-        outputs: tensors that `replay` fills with the results for the present content of the inputs.
+        outputs: tensors that `replay` fills with the results for the current content of the inputs.
     """
 
     outputs: tuple[Tensor, ...]
 
     def replay(self) -> None:
-        """Compute the outputs again from the present content of the inputs."""
+        """Compute the outputs again from the current content of the inputs."""
 
 
 class CudaRecording:
@@ -72,7 +72,7 @@ class Replayed:
         Args:
             function: function to record.
             inputs: example inputs. Later calls must have the same shapes, dtypes and device.
-            record: makes the recording of a function on given inputs.
+            record: function that records a function on given inputs.
         """
         self._inputs = tuple(given.detach().clone() for given in inputs)
         self._recording = record(function, self._inputs)
@@ -85,10 +85,12 @@ class Replayed:
 
 
 class Graphs:
-    """The recordings of one search, one for each kind of pass and input shapes. Without a recorder, all passes run eagerly.
+    """The recordings of one search, one for each kind of pass and each combination of input shapes and dtypes.
+
+    Without the argument `record`, all passes run eagerly.
 
     Attributes:
-        refusal: sentence that explains why recording has stopped; empty while it works.
+        refusal: sentence that explains why recording has stopped; empty if it has not.
     """
 
     def __init__(self, record: Callable[[Function, tuple[Tensor, ...]], Recording] | None = None) -> None:
@@ -110,15 +112,16 @@ class Graphs:
         return self._record is not None
 
     def run(self, kind: Hashable, function: Function, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Return function(*inputs). If recording is on, the result comes from a recording, which is made at the first call.
+        """Return function(*inputs), computed by replaying a recording if recording is on.
 
-        If making the recording fails, recording stops for the rest of the search.
+        The recording is made at the first call for its kind, shapes and dtypes. If this fails, recording stops for the rest of
+        the search.
 
         Args:
             kind: key of the recording. Functions with equal keys must compute the same from equal inputs, because only the first
                 of them is recorded.
-            function: function of tensors only, without randomness, side effects or waiting for the device. It returns detached
-                tensors. Every back end and setting that it uses must be part of `kind` or never change.
+            function: function of tensors only, which returns detached tensors. It must not draw random numbers, have side effects
+                or wait for the device. Every back end and setting that it uses must be part of `kind` or never change.
             inputs: tensors. Each combination of shapes and dtypes has its own recording.
         """
         if self._record is None:

@@ -9,8 +9,8 @@ uninterrupted one. torchjd's weightings with a memory (GradVac, PCD, ExcessMTL, 
 Nash-MTL are left out because of the solvers that they need.
 
 Differs: torchjd's own projector needs a solver under the GPL. It also treats gradients as zero if their squared norms sum to less
-than 1e-4, which is possible for architecture gradients. `projected` has no such threshold. Where the weights do not depend on
-the scale of the gradients, we first scale the gradients to a common length.
+than 1e-4, which is possible for architecture gradients. `projected` has no such threshold. The weights of IMTL-G and Aligned-MTL
+do not change if all gradients are scaled by the same factor, so we first scale them to give the longest one the length 1.
 """
 
 from __future__ import annotations
@@ -34,36 +34,43 @@ from torchjd.linalg import DualConeProjector, PSDMatrix
 
 
 def upgrad(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """Return UPGrad's weights. Their combination is the mean of the gradients, each projected so that it raises no loss."""
+    """Return UPGrad's weights, which give the mean of the projected gradients.
+
+    Each gradient is projected so that a small step against it raises no loss.
+    """
     return _weighed(gramian, UPGradWeighting(projector=_Projector()))
 
 
 def dualproj(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """Return DualProj's weights. Their combination is the mean gradient, projected so that it raises no loss."""
+    """Return DualProj's weights, which give the projection of the mean gradient.
+
+    The mean is projected so that a small step against it raises no loss.
+    """
     return _weighed(gramian, DualProjWeighting(projector=_Projector()))
 
 
 def imtl_g(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """Return IMTL-G's weights. Their combination of the gradients has the same projection onto every gradient.
+    """Return IMTL-G's weights, which give a combined gradient with the same projection onto every gradient.
 
-    If no weights have this property, all are 0.
+    If no weights have this property, all weights are 0.
     """
     return _weighed(_of_common_scale(gramian), IMTLGWeighting())
 
 
 def aligned_mtl(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """Return Aligned-MTL's weights. Their combination is the mean of the gradients with principal components of equal length.
+    """Return Aligned-MTL's weights, which give the mean of the gradients after their principal components are shortened.
 
-    For that, every principal component of the gradients is shortened to the length of the smallest one.
+    Every principal component is shortened to the length of the smallest one.
     """
     return _weighed(_of_common_scale(gramian), AlignedMTLWeighting())
 
 
 def pcgrad(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """Return PCGrad's weights. Their combination is the sum of the gradients, each without its conflicts with the others.
+    """Return PCGrad's weights, which give the sum of the gradients after their conflicts are removed.
 
-    With three or more gradients, the order in which the conflicts are removed affects the result. The order is random, with a
-    seed computed from the Gramian, so that a repeated step uses the same order.
+    From each gradient, PCGrad removes what points against another gradient. With three or more gradients, the order in which it
+    does so affects the result. The order is random, with a seed computed from the Gramian, so that a repeated step uses the same
+    order.
     """
 
     def from_its_own_seed(products: Tensor) -> Tensor:
@@ -75,9 +82,10 @@ def pcgrad(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tens
 
 
 def fairgrad(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """Return FairGrad's weights, w > 0 with G w = 1 / w for the Gramian G (alpha 1, the Nash bargaining solution).
+    """Return FairGrad's weights, which are the w > 0 with G w = 1 / w for the Gramian G.
 
-    The equation is solved for gradients of length 1, and the solution is divided by the true lengths. A zero gradient gets 0.
+    This is FairGrad with its own parameter alpha = 1, the Nash bargaining solution. The equation is solved for gradients of
+    length 1, and the solution is divided by the true lengths. A zero gradient gets the weight 0.
     """
 
     def of_unit_gradients(products: Tensor) -> Tensor:
@@ -126,7 +134,7 @@ def _of_common_scale(gramian: Tensor) -> Tensor:
 
 
 def _weighed(gramian: Tensor, solve: Callable[[Tensor], Tensor]) -> Tensor:
-    """Compute the weights on the CPU in float64 and return them like the Gramian (same dtype and device).
+    """Compute the weights on the CPU in float64 and return them with the Gramian's dtype and on its device.
 
     A single objective gets the weight 1. A Gramian with NaN or infinity gives NaN weights.
     """

@@ -1,10 +1,10 @@
 """Two lanes: independent passes of one step are computed at the same time on a CPU, each with half of the threads.
 
-The tensors of a search are small, so a second core gains more by computing a second pass than by sharing the first one. With two
-lanes on two cores, a step takes 0.6 of the time that it takes on one core (0.7 with the plain back ends). With two threads in
-each pass instead, it takes 0.75 to 1.0 of that time, and several times as long when another process needs one of the cores.
-Lanes are possible because torch and the compiled kernels let other Python threads run while they compute. On a CPU, autograd's
-backward pass runs in the thread that calls it.
+The tensors of a search are small, so a second core is of more use for a second pass than for a share of the first one. With two
+lanes on two cores, a step takes 0.6 of the time that it takes on one core (0.7 without the compiled kernels). With two threads in
+each pass instead, it takes 0.75 to 1.0 of that time, and several times as long when another process needs one of the cores. Lanes
+work because torch and the compiled kernels let other Python threads run while they compute, and because autograd's backward pass
+on a CPU runs in the thread that calls it.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class Abandoned(Exception):
 
 
 class Lanes:
-    """The lanes of one step, used as a context around all of its passes.
+    """The lanes of one step, used as a context manager around all of its passes.
 
-    Inside the context, every pass computes with threads // 2 threads, even if it runs alone. A step with 2 threads is then
-    bit-equal to a step with 1 thread, because the number of threads that share a sum affects its last bits.
+    The number of threads that share a sum affects its last bits. With two lanes, every pass therefore computes with threads // 2
+    threads, even if it runs alone. A step with 2 threads is then bit-equal to a step with 1 thread.
 
     Example:
         with Lanes(torch.get_num_threads()) as lanes:
@@ -60,7 +60,7 @@ class Lanes:
             torch.set_num_threads(self._threads)
 
     def side_by_side(self, *functions: Callable[[], Any]) -> list[Any]:
-        """Run the functions in two lanes and return their results in order.
+        """Run the functions in two lanes and return their results in the order of the functions.
 
         The functions must not depend on each other or draw random numbers. Both lanes have ended when this method returns or
         raises. If a function raises, the other lane ends at its next `turn`, and this method raises the error. If both lanes

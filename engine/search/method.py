@@ -25,26 +25,27 @@ if TYPE_CHECKING:
 class StepReport:
     """The measurements of one step with m objectives, as plain floats.
 
-    In a step without architecture gradients, `names` and `losses` hold whatever was measured on the second batch and can be
-    empty. The fields from `coefficients` to `cosines` are empty then.
+    A step without architecture gradients may still measure losses on its second batch. `names` and `losses` then hold these, or
+    are empty if there are none, and the fields from `coefficients` to `cosines` are empty.
 
     Attributes:
         names: names of the objectives, for example ("natural", "adversarial"). Empty in a warm-up, which does not update the
             alphas.
-        losses: [m] value of each objective on the alphas batch, before its coefficient, at the weights where its
+        losses: [m] value of each objective on the alphas batch, without its coefficient, at the weights where its
             architecture gradient was taken. In a method with an unrolled step, these are the weights after that step.
-        coefficients: [m] factor of each objective (ARNAS: 1 and lambda).
-        weights: [m] weights of the objectives, as returned by the solver. They are on the simplex if `Weighting.on_simplex`.
+        coefficients: [m] configured factor of each objective (ARNAS: 1 and lambda).
+        weights: [m] weight of each objective, as returned by the solver in this step. The weights are non-negative and sum to
+            1 if `Weighting.on_simplex` is True.
         norms: [m] norms of the architecture gradients as the solver sees them, with coefficient and normalisation.
-        raw_norms: [m] norms of the architecture gradients before coefficient and normalisation.
+        raw_norms: [m] norms of the architecture gradients without coefficient and normalisation.
         cosines: [m][m] cosines between the architecture gradients; 0 if a gradient is zero.
         natural_accuracy, adversarial_accuracy: accuracy on the natural and adversarial images of the alphas batch, in 0..1,
             from the passes that gave `losses`. None if no objective of the step uses such images.
         train_loss: loss of the weight step on the weights batch, with adversarial images if the method trains on them. Like
             the next two fields, it is None in a step that does not train.
-        train_accuracy: accuracy on the natural images of the weights batch, with batch statistics, the new alphas and the
-            weights before the step.
-        train_adversarial_accuracy: accuracy on the adversarial images of the weight step. None if its images are natural.
+        train_accuracy: accuracy on the natural images of the weights batch. It is measured with batch statistics, the new
+            alphas, and the weights before the step.
+        train_adversarial_accuracy: accuracy on the adversarial images of the weight step. None if that step uses none.
         passes: number of forward passes in the step.
         stage: `SearchMethod.stage` after the step.
         statistics: BatchNorm statistics that normalised the alphas batch: "batch" or "running".
@@ -74,22 +75,22 @@ class SearchMethod(Protocol):
 
     Attributes:
         config: configuration of the method.
-        cell_kinds: published cell kinds of the supernet, in the order of the flat alphas. The placement in the configuration
-            (the rule for which kind of cell each layer has) may give the actual supernet other kinds (`supernet.kinds`).
+        cell_kinds: cell kinds of the published supernet, in the order of the flat alphas. The placement in the configuration
+            (the rule that gives each layer its kind of cell) may give the actual supernet other kinds (`supernet.kinds`).
         primitives: operations of the supernet, which are the columns of the alphas.
         epoch: epoch of the next steps, set by `begin_epoch`.
-        passes_per_step: number of forward passes in one step of the present epoch. A step calls `poll` this often, so the
-            number serves to show progress inside a step.
-        stage: one short line on the present stage of the search; empty if the search has a single stage.
+        passes_per_step: number of forward passes in one step of the current epoch. A step calls `poll` once for each of them,
+            so progress inside a step can be shown.
+        stage: one short line that describes the current stage of the search; empty if the search has a single stage.
         activity: progress message of the step, set before each call of `poll`, for example "PGD step 3 of 7, weights batch".
             If two passes run side by side, the message describes the one that began last.
         weights: flat weights of the supernet, or of the network in training.
         alphas: flat alphas, followed by the betas if the supernet has edge weights. None if the method has no supernet
-            (`SearchConfig.on_supernet`).
+            (`SearchConfig.on_supernet` is False).
         buffers: flat BatchNorm buffers.
-        candidates: networks that were trained one by one and measured, oldest first; `end_epoch` appends to them.
+        candidates: networks that the search has trained and measured one by one, oldest first; `end_epoch` appends to them.
         steps: number of completed steps.
-        notices: sentences for the reader of the run, oldest first; later steps append to them.
+        notices: sentences to show with the run's results, oldest first; later steps append to them.
     """
 
     config: SearchConfig
@@ -114,7 +115,7 @@ class SearchMethod(Protocol):
         ...
 
     def end_epoch(self) -> None:
-        """Finish the present epoch after its last step."""
+        """Finish the current epoch after its last step."""
         ...
 
     def step(self, train_batch: tuple[Tensor, Tensor], alpha_batch: tuple[Tensor, Tensor], *, learning_rate: float,
@@ -122,26 +123,26 @@ class SearchMethod(Protocol):
              out_of_distribution: Tensor | None = None, poll: Callable[[], None] = ...) -> StepReport:
         """Take one step on a batch of the weights split and a batch of the alphas split.
 
-        The step is all or nothing. If `poll` or anything else raises, the method is unchanged, and the same call with a generator
-        in the same state gives the same result.
+        If `poll` or anything else raises, the method is unchanged. Repeating the call, with the generator in the same state, then
+        gives the result that the step would have had.
 
         Args:
-            train_batch: images and labels (x, y) of the weights split. A method without alphas is given one batch for both
-                arguments, either of the weights split for training or of the select split for measuring.
+            train_batch: images and labels (x, y) of the weights split. A method without alphas gets the same batch for both
+                arguments. It is a batch of the weights split for training, or of the select split for measuring.
             alpha_batch: images and labels (x, y) of the alphas split.
             learning_rate: learning rate of the weights in this epoch.
             generator: source of the random starts of attacks.
             noise: the random starts themselves, instead of a generator.
             out_of_distribution: images [B, C, H, W] of a full batch, given if `SearchConfig.out_of_distribution` names a dataset.
-                They are in 0..1. For a network that normalises, they are scaled such that its normalisation has the effect of
-                normalising them by the statistics of their own dataset. A method that never needs such images may lack this
-                argument.
-            poll: called before each forward pass, from any thread, but never twice at a time. It may raise to abandon the step.
+                For a network that does not normalise, they are in 0..1. For a network that normalises, they are rescaled so that
+                its normalisation gives the same result as normalising them by the statistics of their own dataset. A method that
+                never needs such images may lack this argument.
+            poll: called before each forward pass, from any thread, but never concurrently. It may raise to abandon the step.
         """
         ...
 
     def genotype(self) -> Genotype:
-        """Return the architecture that the present alphas give. Without alphas, return that of the best candidate so far."""
+        """Return the architecture derived from the current alphas. Without alphas, return that of the best candidate so far."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
@@ -152,7 +153,7 @@ class SearchMethod(Protocol):
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state that `state_dict` has returned.
+        """Restore a state returned by `state_dict`.
 
         Raises:
             CheckpointError: the state does not fit the method.

@@ -4,11 +4,11 @@
 
 With d = sum_r c_r g_r, weights c are optimal exactly when g_r . d >= |d|^2 for all r (Desideri 2012). `of_two` and
 `minimum_norm_point` solve the problem exactly. `projected_gradient` and `frank_wolfe` reproduce the two routines of Sener and
-Koltun 2018 (arXiv 1810.04650), whose public solver E2RNAS (arXiv 2011.09820) includes in its code. Both routines stop near the
+Koltun 2018 (arXiv 1810.04650), whose public solver is part of the code of E2RNAS (arXiv 2011.09820). Both routines stop near the
 optimum, and their line searches keep a small distance from the ends of each line.
 
-Differs: our routines always return. The released loops never count their rounds, and they start only if some pair of gradients
-has a combination shorter than 1e4.
+Differs: our routines always return. The released loops have no working limit on their rounds, and they start only if some pair of
+gradients has a combination shorter than 1e4.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ EPSILON = float(np.finfo(np.float64).eps)
 
 
 class Solution(NamedTuple):
-    """The weights that an iterative solver has found.
+    """The result of an iterative solver.
 
     Attributes:
         weights: [k] float64, non-negative, sum 1.
@@ -52,17 +52,17 @@ class Solution(NamedTuple):
 def of_two(gramian: Tensor, margin: float = 0.0) -> Tensor:
     """Return the weights of the smallest combination of two gradients.
 
-    The first weight is gamma = clip((g2 - g1) . g2 / |g2 - g1|^2, 0, 1). The function does not wait for the device.
+    The first weight is gamma = clip((g2 - g1) . g2 / |g2 - g1|^2, 0, 1). The second weight is computed by its own quotient and
+    not as 1 - gamma, which would round away the tiny weight of a huge gradient. The function does not wait for the device.
 
-    For equal gradients, this quotient is 0/0 (NaN alphas in the published ARNAS code). Every gamma then gives the same
-    combination, and the function returns 1/2. Gradients count as equal if their squared distance is below the rounding error of
-    the Gramian. The second weight is a quotient of its own, because 1 - gamma would lose a tiny weight next to a huge gradient.
+    For equal gradients, gamma is 0/0 (NaN alphas in the published ARNAS code). Every gamma then gives the same combination, and
+    the function returns 1/2. Gradients count as equal if their squared distance is below the rounding error of the Gramian.
 
     Args:
         gramian: [2, 2]. A NaN in it gives NaN weights.
         margin: smallest weight if one gradient alone is best: `margin` replaces gamma = 0, and 1 - margin replaces gamma = 1
-            (E2RNAS: 0.001). Values in between stay unchanged. Equal gradients then give 1 - margin, as published, because the
-            test for g1 . g2 >= |g1|^2 comes first.
+            (E2RNAS: 0.001). Values in between stay unchanged. With a margin, equal gradients give gamma = 1 - margin, as
+            published, because the test for g1 . g2 >= |g1|^2 comes first.
 
     Returns:
         [2] weights with the dtype and on the device of the Gramian.
@@ -91,7 +91,7 @@ def projected_gradient(gramian: np.ndarray, *, margin: float = MARGIN, rounds: i
         gramian: [k, k] float64, symmetric and positive semi-definite; gradients may be zero or dependent.
         margin: smallest weight in a line search, see `of_two`. 0 makes the line search exact.
         rounds: maximum number of rounds.
-        tolerance: the descent stops when the sum of absolute changes of the weights is smaller than this.
+        tolerance: the descent stops after a round in which the absolute changes of the weights sum to less than this.
 
     Raises:
         RunError: the Gramian contains NaN or infinity.
@@ -134,9 +134,10 @@ def _descend(gramian: np.ndarray, target: Callable[[np.ndarray], np.ndarray], ma
 
 
 def _of_two(gramian: np.ndarray, one: np.ndarray, two: np.ndarray, margin: float) -> np.ndarray:
-    """Return the weights of the smallest combination of `one` and `two`, which are themselves combinations [k] of the gradients.
+    """Return the weights [2] of the smallest combination of `one` and `two`.
 
-    This is `of_two` in plain numbers instead of tensors, which is faster, because a solver calls it hundreds of times.
+    Both are themselves combinations of the k gradients, given by their weights [k]. This is `of_two` on plain numbers instead of
+    tensors. It is faster, which matters because a solver calls it hundreds of times.
     """
     along_one, along_two = gramian @ one, gramian @ two
     first, mixed, second = float(one @ along_one), float(one @ along_two), float(two @ along_two)
@@ -151,9 +152,9 @@ def _of_two(gramian: np.ndarray, one: np.ndarray, two: np.ndarray, margin: float
 
 
 def _best_pair(gramian: np.ndarray, margin: float) -> np.ndarray:
-    """Return the weights [k] of the two gradients whose smallest combination is shorter than that of every other pair.
+    """Return the weights [k] of the smallest combination of the best pair of gradients.
 
-    Of equally good pairs, the first is used.
+    The best pair is the one whose smallest combination is shortest. Of equally good pairs, the first is used.
     """
     units = np.eye(len(gramian))
     if len(units) == 1:
@@ -169,9 +170,9 @@ def _best_pair(gramian: np.ndarray, margin: float) -> np.ndarray:
 
 
 def _step(weights: np.ndarray, downhill: np.ndarray) -> np.ndarray:
-    """Return the longest step [k] along `downhill` minus its mean that keeps every weight in 0..1.
+    """Subtract the mean from `downhill` and return the longest step [k] in this direction that keeps every weight in 0..1.
 
-    Limits of the step length below SMALLEST_STEP are ignored.
+    If a weight would leave 0..1 at a step length below SMALLEST_STEP, this limit is ignored.
     """
     way = downhill - downhill.mean()
     falling, rising = way < 0, way > 0
@@ -183,7 +184,7 @@ def _step(weights: np.ndarray, downhill: np.ndarray) -> np.ndarray:
 
 
 def on_simplex(point: np.ndarray) -> np.ndarray:
-    """Return the point [k] nearest to `point` that is non-negative with sum 1 (Held, Wolfe and Crowder 1974)."""
+    """Project a point [k] onto the simplex, the vectors that are non-negative with sum 1 (Held, Wolfe and Crowder 1974)."""
     point = point - point.max()  # the result is the same, but the 1 below does not vanish next to huge numbers
     falling = np.sort(point)[::-1]
     excess = (np.cumsum(falling) - 1) / np.arange(1, len(point) + 1)
@@ -233,10 +234,10 @@ def minimum_norm_point(gramian: np.ndarray) -> np.ndarray:
 
 
 def _corrected(gramian: np.ndarray, norms: np.ndarray, weights: np.ndarray, added: int) -> np.ndarray:
-    """Return the weights of the smallest combination of `added` and the objectives whose weight is not zero.
+    """Return the weights of the smallest combination of objective `added` and all objectives with a non-zero weight.
 
-    Move towards the affine minimiser (weights with sum 1 and any signs). If a weight would turn negative on the way, stop there,
-    drop its objective, and aim for the minimiser of the remaining objectives (Wolfe's minor cycle).
+    The weights move towards the affine minimiser (weights with sum 1 and any signs). If a weight would turn negative on the way,
+    they stop there, its objective is dropped, and the minimiser of the remaining objectives is the new aim (Wolfe's minor cycle).
     """
     weights = weights.copy()
     active = sorted({*np.flatnonzero(weights), added})

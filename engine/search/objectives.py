@@ -1,7 +1,7 @@
 """Loss functions of the registered objectives, evaluated on a supernet at flat weights and flat alphas.
 
 The functions do not apply the objectives' coefficients. Whether a loss is natural or adversarial depends only on the images that
-it is given. `engine.search.registries.OBJECTIVES` gives the functions their names.
+it is given. `engine.search.registries.OBJECTIVES` assigns the functions to the names of objectives.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class FunctionalNetwork(Protocol):
     def image_unit(self, x: Tensor) -> Tensor:
         """Return the pixel difference (in 0..1) that the network's normalisation maps to 1.
 
-        The result is [C, 1, 1], one value per channel of images like x, or a scalar 1 for a network that does not normalise.
+        The result has the shape [C, 1, 1], with one value per channel of x. For a network that does not normalise, it is a
+        scalar 1.
         """
         ...
 
@@ -102,7 +103,7 @@ def trades(network: FunctionalNetwork, weights: Tensor, alphas: Tensor, x: Tenso
 def uniformity(network: FunctionalNetwork, weights: Tensor, alphas: Tensor, x: Tensor) -> Value:
     """Compute the mean KL(uniform || p(x)) of out-of-distribution images x [B, C, H, W], in nats.
 
-    The divergence is 0 for equal logits. It grows as the network becomes confident of a class, although the images belong to
+    The divergence is 0 for equal logits. It grows as the network becomes more confident in a class, although the images belong to
     none. E2RNAS of 2021 (released code of 2021-03) also divides it by the number of classes. BatchNorm uses the statistics of
     this batch alone.
     """
@@ -111,7 +112,7 @@ def uniformity(network: FunctionalNetwork, weights: Tensor, alphas: Tensor, x: T
 
 
 def accuracy(logits: Tensor, y: Tensor) -> Tensor:
-    """Return the fraction in 0..1 of images that are classified correctly, as a float64 scalar tensor.
+    """Return the fraction of images that are classified correctly, in 0..1, as a float64 scalar tensor.
 
     Args:
         logits: [B, classes].

@@ -16,10 +16,10 @@ from engine.search.registries import Precision
 
 @contextmanager
 def computed_in(precision: Precision, network: FunctionalNetwork, device: torch.device) -> Iterator[FunctionalNetwork]:
-    """Yield the network so that its passes within the `with` block, backward passes included, use the given precision.
+    """Yield a network whose forward and backward passes inside the `with` block use the given precision.
 
     Args:
-        precision: arithmetic of the passes. "float32" changes nothing. "tf32" makes matrix products and convolutions of a CUDA
+        precision: arithmetic of the passes. "float32" changes nothing. "tf32" makes matrix products and convolutions on a CUDA
             device round their factors to 10 bits and does not affect other devices. "bf16" rounds everything to 7 bits and
             returns logits in the dtype of x.
         network: network to evaluate.

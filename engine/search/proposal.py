@@ -39,10 +39,10 @@ class ArchitectureGradients:
     """The architecture gradients of m objectives on the alphas batch. In a warm-up, m is 0.
 
     Attributes:
-        raw: [m, k] gradients before their coefficients. They include the implicit terms (the effect of the alphas through the
-            unrolled weights), unless the method adds a common implicit term to `combined`.
+        raw: [m, k] gradients without coefficients. They include the implicit terms (the effect of the alphas through the
+            unrolled weights), unless the method adds a single implicit term to `combined` instead.
         gradients: [m, k] gradients with their coefficients, from which the Gramian is computed.
-        gramian: [m, m] float64 inner products of the gradients after normalisation, the input of the solver.
+        gramian: [m, m] float64 inner products of the normalised `gradients`, from which the solver computes `weights`.
         weights: [m] weights of the objectives.
         combined: [k] gradient that Adam descends.
         values: loss and accuracy of each objective.
@@ -68,9 +68,9 @@ class Proposal:
 
     Attributes:
         state: state of the method after the step.
-        x_adv, xs_adv: adversarial images of the weights batch and of the alphas batch. None if the method does not attack the
-            batch.
-        objectives: objectives of the step, in their registered form without images.
+        x_adv: adversarial images of the weights batch; None if the method does not attack it.
+        xs_adv: adversarial images of the alphas batch; None if the method does not attack it.
+        objectives: objectives of the step, without supernet and images filled in.
         architecture: architecture gradients of these objectives.
         training: loss and accuracy of the weight step.
         natural_accuracy: accuracy on the natural images of the weights batch.

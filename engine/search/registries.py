@@ -64,17 +64,17 @@ class Value(NamedTuple):
 class Objective:
     """A scalar function of the flat weights and alphas that a search minimises.
 
-    A registered objective has no constants and inputs yet. `engine.search.objectives.bound` fills in a supernet and the images of
-    a step.
+    A registered objective has neither constants nor inputs. `engine.search.objectives.bound` fills in a supernet and the images
+    of a step.
 
     Attributes:
         name: name in reports and in the run log.
         function: (*constants, weights [n], alphas [k], *inputs) -> `Value`, without the coefficient.
-        title: name within a sentence, after "the".
+        title: display name, as used within a sentence after "the".
         reads: names of the inputs. Each is a field of `engine.search.objectives.StepImages` or a number of the configuration.
         passes: number of forward passes in one evaluation; 0 for a function of the alphas alone.
         unit: unit of the loss.
-        coefficient: factor of the loss, applied before the objectives are weighed.
+        coefficient: configured factor of the loss. It is applied before the weights of the objectives are computed.
         constants: hashable arguments of the function, such as the supernet.
         inputs: tensors that the function reads in addition to weights and alphas.
     """
@@ -119,9 +119,9 @@ class Weighting:
     Attributes:
         name: value of the setting `weighting` that selects the rule.
         title: name in the title of a run that uses this rule instead of the published one.
-        words: one or two sentences shown next to a plot of the weights.
-        function: (gramian [m, m] float64, names of the m objectives, weight of the natural objective if weights are fixed) ->
-            weights [m] on the Gramian's device.
+        words: explanation of the rule in one to three sentences, shown next to a plot of the weights.
+        function: (gramian [m, m] float64, names of the m objectives, natural_weight) -> weights [m] on the Gramian's device.
+            Only the rule "fixed" uses natural_weight, as the weight of the natural objective.
         on_simplex: True if the weights are non-negative and sum to 1.
         follows_gradients: True if the weights depend on the gradients.
     """

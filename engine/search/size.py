@@ -30,9 +30,9 @@ Count = Callable[[CellShape, int, str], float]
 
 
 def published_parameters(cells: Sequence[CellShape], kinds: Sequence[str], primitives: Sequence[str]) -> Tensor:
-    """Return the parameters as E2RNAS counted them in 2020, which by mistake charges every edge for all 14 edges.
+    """Return the parameters as E2RNAS counted them in 2020, when every edge by mistake had the cost of all 14 edges.
 
-    The charge is multiplied by 2 / (number of edges into the node). The released code multiplies softmax(alpha) [14, 8] by the
+    This cost is multiplied by 2 / (number of edges into the node). The released code multiplies softmax(alpha) [14, 8] by the
     costs [8, 14] and sums the columns of the product. At equal alphas, 16 channels and 8 layers, the result is 1,831,168 instead
     of the intended 131,157, far above every bound that the authors used. BatchNorm is not counted.
 
@@ -42,7 +42,7 @@ def published_parameters(cells: Sequence[CellShape], kinds: Sequence[str], primi
         primitives: operations of the supernet, in the order of its alphas.
 
     Returns:
-        [kinds, 14, primitives] float64.
+        [kinds, 14, primitives] float64 count of each operation on each edge.
     """
     def count(cell: CellShape, edge: int, primitive: str) -> float:
         return 2 / EDGES[edge][1] * sum(_convolutions(cell, column, primitive) for column in range(len(EDGES)))
@@ -124,13 +124,13 @@ def expected(table: Tensor, alphas: Tensor) -> Tensor:
     Args:
         table: [kinds, edges, primitives] count of each operation.
         alphas: flat, in the order of the table. If PC-DARTS's betas follow the alphas, they have no effect, because they only
-            decide which edges are kept.
+            determine which edges are kept.
     """
     return (table * alphas[:table.numel()].view(table.shape).softmax(dim=-1)).sum()
 
 
 def range_of(table: Tensor) -> tuple[float, float]:
-    """Return the smallest and the largest value of `expected` over all alphas.
+    """Return (smallest value, largest value) of `expected` over all alphas.
 
     Both values are reached in the limit of one-hot alphas.
     """
@@ -158,8 +158,8 @@ def bounded(count: Tensor, how: Bound, lower: float, upper: float) -> Tensor:
     | abs       | abs(L - N)                      | 2021                    |
     | both      | N + max(1, N - U, L - N)        | 2021                    |
 
-    When the constant is the largest argument of a maximum, the gradient of the maximum is exactly zero. The losses max, min and
-    min_later are then inert, which means that the architecture does not follow them.
+    If a constant is the largest argument of a maximum, the gradient of the maximum is exactly zero. The losses max, min and
+    min_later are then inert, which means that they do not affect the architecture.
     """
     one = torch.ones_like(count)
     if how == "max":
@@ -176,7 +176,7 @@ def bounded(count: Tensor, how: Bound, lower: float, upper: float) -> Tensor:
 
 
 def inert_notice(of: str) -> str:
-    """Return the notice that a size objective is inert, with `of` as the name of its count, for example "parameters"."""
+    """Return the notice that a size objective is inert. `of` names its count, for example "parameters"."""
     return (f"The size objective of the {of} is inert: at the present count (the method's own) its loss is constant "
             "and its gradient is zero. The architecture does not follow it until the count crosses the bound.")
 
@@ -187,7 +187,7 @@ def size_objective(name: str, table: Tensor, how: Bound = "none", lower: float =
 
     Args:
         name: name in reports, for example "parameters".
-        table: [kinds, 14, primitives] count in the unit of the bounds. Order, device and dtype are those of the flat alphas.
+        table: [kinds, 14, primitives] count in the unit of the bounds, with the order, device and dtype of the flat alphas.
         how, lower, upper: see `bounded`.
         unit: unit of the table.
     """
@@ -214,8 +214,8 @@ def shares(table: Tensor) -> Tensor:
     """Return the table of a count divided by the largest value that `expected` can reach.
 
     `expected` is then in 0..1 for a supernet of any size, and 1 is the architecture with the costliest operation on every edge.
-    Undivided counts are in the hundred thousands. Next to them, a solver that compares lengths of gradients would ignore losses
-    of a few nats.
+    Undivided counts are in the hundreds of thousands. Next to them, losses of a few nats would be negligible to a solver that
+    compares lengths of gradients.
     """
     return table / range_of(table)[1]
 

@@ -20,7 +20,7 @@ from engine.search.registries import OBJECTIVES, Normalisation
 def gramian_of(gradients: Tensor) -> Tensor:
     """Return the inner products [m, m] of gradients [m, n] in float64.
 
-    The closed-form solution for two gradients subtracts numbers of equal size and therefore needs this precision.
+    The closed-form solution for two gradients subtracts nearly equal numbers and therefore needs this precision.
     """
     rows = gradients.double()
     return rows @ rows.T
@@ -48,7 +48,8 @@ def normalised(gramian: Tensor, losses: Tensor, how: Normalisation, floor: float
 def mgda(gramian: Tensor) -> Tensor:
     """Return the weights of the smallest convex combination of the gradients.
 
-    One or two objectives are solved on the Gramian's device without waiting for it. Three or more are solved on the CPU.
+    For one or two objectives, the weights are computed on the Gramian's device without waiting for it. For three or more, they
+    are computed on the CPU.
 
     Args:
         gramian: [m, m], symmetric and positive semi-definite; float64 recommended.

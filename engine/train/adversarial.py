@@ -2,8 +2,8 @@
 
 PGD creates the images of adversarial training (Madry et al. 2018, arXiv 1706.06083) and TRADES (Zhang et al. 2019, arXiv
 1901.08573). It runs in evaluation mode, so that it does not change BatchNorm's running statistics. The single step of Fast-AT
-(Wong, Rice and Kolter 2020, arXiv 2001.03994) runs in training mode, as published. Both freeze the parameters and compute input
-gradients only.
+(Wong, Rice and Kolter 2020, arXiv 2001.03994) runs in training mode, as published. Both attacks freeze the parameters and compute
+only input gradients.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def training_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float,
         poll: function called before each forward pass. It may raise StopRequested.
 
     Returns:
-        [B, C, H, W], inside the ball and 0..1, without gradient.
+        [B, C, H, W], inside the ball and in 0..1, detached.
     """
     with under_attack(network):
         return _images(under_autocast(precision, attacked(network)), x, objective or (lambda logits: F.cross_entropy(logits, y)),
@@ -54,7 +54,7 @@ def training_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float,
 
 def fast_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, step_size: float, generator: torch.Generator,
                 precision: Precision = "float32", poll: Callable[[], None] = lambda: None) -> Tensor:
-    """Return the images that Fast-AT trains on: one step that raises cross-entropy, from a uniform start.
+    """Return the images that Fast-AT trains on, made by one step from a uniform start to raise the cross-entropy.
 
     The attack takes one forward pass, and the network stays in its mode. In training mode, as published, BatchNorm normalises the
     start images with their own statistics and updates its running statistics with these. Start and result are clipped to 0..1.
@@ -64,7 +64,7 @@ def fast_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, ste
         step_size: length of the step, in pixel space; published: 1.25 epsilon.
 
     Returns:
-        [B, C, H, W], inside the ball and 0..1, without gradient.
+        [B, C, H, W], inside the ball and in 0..1, detached.
     """
     with _frozen(network):
         return _images(under_autocast(precision, network), x, lambda logits: F.cross_entropy(logits, y), generator, poll,
@@ -121,9 +121,9 @@ def divergence(logits: Tensor, logits_adv: Tensor) -> Tensor:
 
 def trades_images(network: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator, precision: Precision = "float32",
                   poll: Callable[[], None] = lambda: None, **attack: object) -> Tensor:
-    """Return the images that TRADES trains on: PGD maximises the divergence from the prediction on the clean images.
+    """Return the images that TRADES trains on, made by PGD to maximise the divergence from the clean prediction.
 
-    The attack takes steps + 1 forward passes.
+    The clean prediction is that on x. The attack takes steps + 1 forward passes.
 
     Args:
         network, x, generator, precision, poll: see `training_images`.
@@ -131,7 +131,7 @@ def trades_images(network: nn.Module, x: Tensor, y: Tensor, *, generator: torch.
         attack: the arguments epsilon, step_size, steps, start and start_noise of `training_images`.
 
     Returns:
-        [B, C, H, W], inside the ball and 0..1, without gradient.
+        [B, C, H, W], inside the ball and in 0..1, detached.
     """
     poll()
     with under_attack(network):

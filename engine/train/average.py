@@ -1,12 +1,12 @@
 """Exponential moving average of a network's weights, kept as a second network that is evaluated instead of the trained one.
 
-After every step: average <- d average + (1 - d) weights, with d = min(decay, (1 + n) / (10 + n)) after n updates. With this d,
-the random initial weights are soon forgotten (Gowal et al. 2020, arXiv 2010.03593, do so in adversarial training).
+After every step: average <- d average + (1 - d) weights, with d = min(decay, (1 + n) / (10 + n)) after n updates. This d
+forgets the random initial weights quickly, as in the adversarial training of Gowal et al. 2020 (arXiv 2010.03593).
 
 BatchNorm's running means and variances are averaged like weights, so that they fit the averaged weights. The mean of a
-convolution's output is linear in its weights, so the averaged mean is the mean under averaged weights. For variances, and for
-means after the first layer, this holds to first order. Some published code copies the trained network's statistics instead, which
-pairs averaged weights with the statistics of other weights. Counters are copied.
+convolution's output is linear in its weights. In the first layer, the averaged mean is therefore the mean under the averaged
+weights. For later means and for all variances, this holds to first order. Some published code copies the trained network's
+statistics instead, and so combines averaged weights with the statistics of other weights. BatchNorm's batch counters are copied.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Average:
         return {"network": {name: value.clone() for name, value in self.network.state_dict().items()}, "updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a state that `state_dict` returned."""
+        """Restore a state returned by `state_dict`."""
         self.network.load_state_dict(state["network"])
         self.updates = int(state["updates"])
 

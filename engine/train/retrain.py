@@ -40,8 +40,8 @@ class Probe:
         fgsm_accuracy: accuracy 0..1 under the training attack, which takes one step from a random start.
         pgd_accuracy: accuracy 0..1 under PGD from a random start.
         highest: highest `pgd_accuracy` of earlier probes.
-        alert: True for the first probe that finds a collapse (see `Retraining.is_collapse`). Later probes of one collapse give
-            False.
+        alert: True for the first probe that finds a collapse (see `Retraining.is_collapse`). Later probes of the same
+            collapse give False.
     """
 
     fgsm_accuracy: float
@@ -104,7 +104,7 @@ class Selection:
 
 
 class Retraining:
-    """A network in training, with its optimiser, the average of its weights (if configured) and the best checkpoint so far.
+    """A network in training, with its optimiser, its best checkpoint so far and, if configured, the average of its weights.
 
     Example:
         training = Retraining(config, network)
@@ -184,8 +184,8 @@ class Retraining:
         """Return True if a probe shows catastrophic overfitting: the network is still robust to FGSM but no longer to PGD.
 
         Accuracy under PGD is more than `probe_drop` below `probe.highest`, while accuracy under FGSM is at least `probe.highest`.
-        A hard batch does not count, nor does a network that has lost both accuracies. The published early stop compares the PGD
-        accuracies of successive epochs with the same threshold and ignores FGSM.
+        A hard batch does not count, nor does a network that has lost both accuracies. The early stopping published for Fast-AT
+        compares the PGD accuracies of successive epochs with the same threshold and ignores FGSM.
         """
         fallen = probe.highest - probe.pgd_accuracy > self.config.probe_drop
         return fallen and probe.fgsm_accuracy >= probe.highest
@@ -232,7 +232,7 @@ class Retraining:
                 "probe": {"highest": self.highest_probe, "collapsed": self.collapsed}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a state that `state_dict` returned."""
+        """Restore a state returned by `state_dict`."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.steps, self.best = int(state["steps"]), state["best"]
@@ -292,7 +292,7 @@ class Retraining:
         return 0.0 if auxiliary is None else self.config.auxiliary_weight * F.cross_entropy(auxiliary, y)
 
     def _probe_due(self, step: int) -> bool:
-        """Return True if the next step needs a probe. `step` is the number of the next step in its epoch."""
+        """Return True if the next step needs a probe. `step` is its number within the epoch, from 0."""
         if self.config.training != "fast_at":
             return False
         return step == 0 if self.config.probe_every is None else self.steps % self.config.probe_every == 0
@@ -317,7 +317,7 @@ class Retraining:
 
     @contextmanager
     def _random_state(self, purpose: str, epoch: int, step: int, device: torch.device) -> Iterator[None]:
-        """Seed torch's global random state, from which drop path draws, inside the block. Restore it afterwards."""
+        """Seed torch's global random state inside the block, for drop path, and restore it afterwards."""
         with torch.random.fork_rng(devices=[device.index or 0] if device.type == "cuda" else []):
             torch.manual_seed(generator_for(self.config.seed, purpose, epoch, step).initial_seed())
             yield
@@ -344,7 +344,7 @@ class Retraining:
 
 
 def _evaluate(network: nn.Module, x: Tensor, y: Tensor, poll: Callable[[], None]) -> tuple[float, int]:
-    """Return the sum of the cross-entropies and the number of correct predictions, in evaluation mode."""
+    """Return (sum of the cross-entropies, number of correct predictions), measured in evaluation mode."""
     poll()
     with under_attack(network), torch.no_grad():
         logits = network(x)

@@ -10,9 +10,9 @@ from engine.config.retrain import RetrainConfig, milestone_epochs
 def learning_rate(config: RetrainConfig, epoch: int, step: int = 0, steps: int = 1) -> float:
     """Return the learning rate of one training step.
 
-    The schedules are:
+    The schedules, with the full rate lr = `config.learning_rate`, are:
 
-    - step: the rate is multiplied by 0.1 at each of `milestone_epochs`.
+    - step: lr is multiplied by 0.1 at each of `milestone_epochs`.
     - cosine: lr (1 + cos(pi e / E)) / 2, where e counts the epochs since the warm-up and E is the number of epochs without it.
     - cyclic: lr min(2 t, 2 - 2 t), where t in 0..1 is the share of all steps that are done. The first step thus has the rate 0
       (Wong, Rice and Kolter 2020, released code).
@@ -39,11 +39,11 @@ def learning_rate(config: RetrainConfig, epoch: int, step: int = 0, steps: int =
 
 
 def drop_path(config: RetrainConfig, epoch: int) -> float:
-    """Return the drop-path probability of epoch 0..epochs-1.
+    """Return the drop-path probability in an epoch counted from 0.
 
     The probability grows linearly from 0 in the first epoch to `config.drop_path` in the last epoch.
 
-    Differs: DARTS divides the epoch by the number of epochs, so its last epoch stays one step below the full value. ARNAS drops
-    no path.
+    Differs: DARTS divides the epoch by the number of epochs, so its last epoch stays one step below the full value. ARNAS does
+    not use drop path.
     """
     return config.drop_path * epoch / max(config.epochs - 1, 1)

@@ -1,8 +1,8 @@
 """Search methods, one folder each.
 
 A folder holds `config.py` (the settings, imported here, without torch) and `method.py` (imported when a search runs). To add a
-method, add a folder and one line below. The order of the lines is the order of the methods in lists. The three systems come
-first, then the baselines.
+method, add a folder and one line below. The order of the lines is the order in which methods are listed. ARNAS, DSARA and the two
+versions of E2RNAS come first, then the baselines.
 """
 
 from engine.search.methods.arnas import config as _arnas  # noqa: F401

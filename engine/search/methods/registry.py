@@ -1,4 +1,4 @@
-"""The registry of search methods, used by the page and the command line. Imports no torch."""
+"""The registry of search methods, used by the web page and the command line. Imports no torch."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Method:
 
     Attributes:
         name: registry name, for example "arnas".
-        title: name in print, for example "ARNAS".
-        summary: one to three sentences on what the method optimises and how.
+        title: display name, for example "ARNAS".
+        summary: one to three sentences that explain what the method optimises and how.
         source: paper, venue and arXiv number.
         config: configuration class of the method.
         implementation: class of the method as "module:class", imported only when a search runs.

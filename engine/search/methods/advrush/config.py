@@ -83,16 +83,19 @@ class AdvRushConfig(NaturalBilevelConfig):
         return self
 
     def has_curvature(self, epoch: int) -> bool:
-        """Return True if an epoch, counted from 0, is in stage 2."""
+        """Return True if an epoch, counted from 0, belongs to stage 2."""
         return epoch >= self.warmup_epochs
 
     def radius(self, epoch: int) -> float:
-        """Return h, the length of the displacement in the curvature, in an epoch counted from 0."""
+        """Return h, the length of the displacement that measures the curvature, for an epoch counted from 0."""
         grown = epoch if self.radius_growth == "search" else max(0, epoch - self.warmup_epochs)
         return self.curvature_radius * min(grown, RAMP_EPOCHS) / RAMP_EPOCHS
 
     def deviations(self) -> list[str]:
-        """Return the inherited deviations and changes to curvature and BatchNorm's statistics, as phrases for the run name."""
+        """Return the deviations from the published method, as phrases for the run name.
+
+        The inherited deviations come first, then changes to the curvature and to BatchNorm's statistics.
+        """
         names = super().deviations()
         if self.radius_growth != "search":
             names.append("h grows in stage 2")

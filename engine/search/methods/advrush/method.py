@@ -3,16 +3,16 @@
 The mathematics is that of the released search code:
 
     stage 1:  min over alpha of  L(w, alpha)                                warm-up epochs: DARTS in first order
-    stage 2:  min over alpha of  L(w, alpha) + gamma Lambda(w, alpha)       the epochs after them
+    stage 2:  min over alpha of  L(w, alpha) + gamma Lambda(w, alpha)       all later epochs
 
 All images are natural, and the search space is that of DARTS. Lambda is defined in `engine.search.curvature`. In stage 2, both
 Lambda and the weight step use BatchNorm's running statistics instead of batch statistics. In the weight step, this is a mistake
-of the released code. `AdvRushConfig` has a switch for each of the two.
+of the released code. `AdvRushConfig` has one setting for the statistics of Lambda and one for those of the weight step.
 
 A step takes 3 forward passes in stage 1 (see `engine.search.bilevel_method`) and 5 in stage 2. The two additional passes compute
 the input gradients that Lambda compares, and the backward pass of Lambda goes through these gradients. A step of stage 2 takes
-2.3 times as long as one of stage 1. On a CPU it takes 8 times as long, because compiled kernels do all of stage 1 but support
-neither Lambda nor running statistics (measured on digits, `quick`, one thread).
+2.3 times as long as one of stage 1 if both use the same kernels. On a CPU it takes 8 times as long, because compiled kernels do
+all of stage 1 but support neither Lambda nor running statistics (measured on digits, `quick`, one thread).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class AdvRush(WeighedBilevelMethod[AdvRushConfig]):
 
     @property
     def stage(self) -> str:
-        """Description of the present stage, 1 or 2, with the epoch at which the stages change."""
+        """Description of the current stage, 1 or 2, with its last epoch (stage 1) or its first epoch (stage 2)."""
         warmup = self.config.warmup_epochs  # readers count epochs from 1
         if not self.config.has_curvature(self.epoch):
             return f"Stage 1 of 2: natural loss only, until epoch {warmup}"
@@ -54,7 +54,7 @@ class AdvRush(WeighedBilevelMethod[AdvRushConfig]):
     def bound(self, objective: Objective, images: StepImages) -> Objective:
         """Return the objective with the supernet and the images of a step filled in.
 
-        The curvature also gets the h of the present epoch and the BatchNorm statistics that the configuration selects.
+        The curvature also gets the h of the current epoch and the BatchNorm statistics that the configuration selects.
         """
         made = super().bound(objective, images)
         if objective.name != "curvature":

@@ -9,7 +9,7 @@ In each step, PGD with k steps makes adversarial images of both batches, at the 
 | what                                                                     | passes | backward computes        |
 |--------------------------------------------------------------------------|--------|--------------------------|
 | PGD on the weights batch and on the alphas batch                         | 2 k    | input gradients          |
-| training gradient at (w, alpha), shared by both objectives' unrolled w'  | 1      | weight gradient          |
+| training gradient at (w, alpha), which gives the w' of both objectives   | 1      | weight gradient          |
 | natural and adversarial loss at (w', alpha)                              | 2      | weight and alpha grads   |
 | finite differences of the two implicit terms                             | 4      | alpha gradients          |
 | MGDA on the two architecture gradients, Adam on alpha                    | 0      |                          |

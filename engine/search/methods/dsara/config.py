@@ -1,8 +1,9 @@
 """Settings of DSARA (arXiv 2212.14049, 2023). Imports no torch.
 
-The code that trains and attacks DSARA's network is public (in-situflash/DSARA), and so is its genotype, whose cells are those of
-ARNAS's genotype. The search code is not public. Of the paper, we had only the abstract and the start of the introduction, which
-describe the two stages in words. All other settings are our own defaults, mostly those of ARNAS, DSARA's successor.
+The code that trains and attacks DSARA's network is public (in-situflash/DSARA). The network's genotype is public as well, and its
+cells are those of ARNAS's genotype. The search code is not public. We had only the paper's abstract and the start of its
+introduction, which describe the two stages in words. All other settings are our own defaults. Most of them are those of ARNAS,
+DSARA's successor.
 """
 
 from __future__ import annotations
@@ -65,11 +66,14 @@ class DsaraConfig(RobustBilevelConfig):
         return self
 
     def stage(self, epoch: int) -> int:
-        """Return the number of the stage, 1 or 2, to which an epoch belongs. Epochs count from 0."""
+        """Return the stage, 1 or 2, of an epoch counted from 0."""
         return 1 if epoch <= self.switch_epoch else 2
 
     def deviations(self) -> list[str]:
-        """Return the inherited deviations, and the solver if it was changed, as phrases for the run name."""
+        """Return the deviations from the published method, as phrases for the run name.
+
+        The inherited deviations come first, then the solver if it was changed.
+        """
         apart = self.solver == "first_order_weights" and self.unrolled
         return super().deviations() + (["first-order weights"] if apart else [])
 

@@ -1,7 +1,7 @@
 """DSARA: Differentiable Search of Accurate and Robust Architectures, arXiv 2212.14049, 2023.
 
-    stage 1:  min over alpha of  L_adv(w', alpha)                                 epochs 0..switch
-    stage 2:  min over alpha of (L_nat(w', alpha), lambda L_adv(w', alpha))       by MGDA, the epochs after it
+    stage 1:  min over alpha of  L_adv(w', alpha)                                 epochs 0..switch_epoch
+    stage 2:  min over alpha of (L_nat(w', alpha), lambda L_adv(w', alpha))       by MGDA, all later epochs
 
 In both stages, w' is one SGD step of L_adv on the weights batch. The search code is not public, and only the two stages are
 known. Search space, attack, optimisers and solver are those of ARNAS. Without stage 1 and with the same lambda, DSARA therefore
@@ -35,7 +35,7 @@ class Dsara(RobustBilevelMethod[DsaraConfig]):
 
     @property
     def stage(self) -> str:
-        """Description of the present stage, 1 or 2, with the epoch at which the stages change."""
+        """Description of the current stage, 1 or 2, with its last epoch (stage 1) or its first epoch (stage 2)."""
         switch = self.config.switch_epoch + 1  # readers count epochs from 1
         if self.config.stage(self.epoch) == 1:
             return f"Stage 1 of 2: adversarial loss only, until epoch {switch}"
@@ -55,9 +55,9 @@ class Dsara(RobustBilevelMethod[DsaraConfig]):
                                 learning_rate: float) -> ArchitectureGradients:
         """Compute the architecture gradients with the solver that the configuration selects.
 
-        With first_order_weights, the gradients at (w, alpha) determine the weights of the losses. The weighted sum of the losses
-        then gets a single unrolled gradient. Its gradients at w' are weighted sums of the losses' own gradients, so one finite
-        difference serves all losses.
+        With the solver first_order_weights, the gradients at (w, alpha) determine the weights of the losses. The weighted sum of
+        the losses is then unrolled as a single loss. Its gradients at w' are weighted sums of the losses' own gradients, so one
+        finite difference serves all losses.
         """
         if not self._weighs_first_order():
             return super()._architecture_gradients(passes, training, objectives, learning_rate)

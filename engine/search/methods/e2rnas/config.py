@@ -94,15 +94,18 @@ class E2rnasConfig(BilevelConfig):
 
     @classmethod
     def of_record(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the recorded settings of a run in today's terms.
+        """Return the settings that a run recorded, translated to the current settings.
 
-        In runs older than the setting `halves`, the weighting sum meant today's plain_sum.
+        In runs without the former setting `halves`, the weighting "sum" meant what is now "plain_sum".
         """
         is_older = values.get("weighting") == "sum" and "halves" not in values
         return super().of_record(values) | ({"weighting": "plain_sum"} if is_older else {})
 
     def deviations(self) -> list[str]:
-        """Return the inherited deviations and any changes to size loss, weighting and solver, as phrases for the run name."""
+        """Return the deviations from the published method, as phrases for the run name.
+
+        The inherited deviations come first, then changes to size loss, weighting and solver.
+        """
         names = super().deviations()
         if self.size_bound != "min":
             names.append(f"size bound {self.size_bound}")

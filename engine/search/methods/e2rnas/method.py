@@ -2,9 +2,9 @@
 
     min over alpha of (L(w', alpha), max(1, L_min - N(alpha))),    w' one SGD step of the natural loss L on the weights batch
 
-The search space is that of DARTS. N is the number of parameters. The weights themselves are trained on the adversarial images
-x_adv = x + clip(u + 1.25 epsilon sign(grad_x L(x)), +-epsilon), kept in 0..1, with u uniform in [-epsilon, epsilon]. The gradient
-is taken at the natural x and the new alphas. One step:
+The search space is that of DARTS. N is the number of parameters. While w' comes from the natural loss, the weights themselves are
+trained on the loss of the adversarial images x_adv = x + clip(u + 1.25 epsilon sign(grad_x L(x)), +-epsilon), kept in 0..1, with
+u uniform in [-epsilon, epsilon]. The gradient in x_adv is taken at the natural x and the new alphas. One step:
 
 | what                                                                       | passes | backward computes            |
 |----------------------------------------------------------------------------|--------|------------------------------|
@@ -18,9 +18,9 @@ is taken at the natural x and the new alphas. One step:
 A step has 6 forward passes, or 3 in first order. The solver sees the gradients at w' without implicit terms (the parts that go
 through w'). Only L depends on w', so the implicit term of the weighted sum is the implicit term of L times the factor of L.
 
-The released code never clears the unrolled network's gradients. As a result, the solver sees g1 and g1 + g2 instead of g1 and g2,
-and the alphas descend (1 + c1) g1 + (1 + c2) g2. In the code's ablation without MGDA (`weighting` sum), c1 = c2 = 1, so the
-alphas descend 2 (g1 + g2).
+Let g1 and g2 be the gradients of L and of the size objective, and c1 and c2 their weights. The released code never clears the
+unrolled network's gradients. As a result, the solver sees g1 and g1 + g2 instead of g1 and g2, and the alphas descend
+(1 + c1) g1 + (1 + c2) g2. In the code's ablation without MGDA (`weighting` sum), c1 = c2 = 1, so the alphas descend 2 (g1 + g2).
 """
 
 from __future__ import annotations
@@ -73,10 +73,10 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
 
     @property
     def notices(self) -> list[str]:
-        """Notices for the reader of the run.
+        """Notices to show with the run's results.
 
-        The first one says that the size objective is inert (its gradient is zero), if this was so in the first step. The others
-        are those of every bilevel method.
+        If the size objective was inert in the first step (its gradient was zero), the first notice says so. The others are those
+        of every bilevel method.
         """
         inert = [f"{inert_notice('parameters')} At its default bound the released code does the same."] * self._inert_at_start
         return [*inert, *super().notices]
@@ -120,7 +120,7 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
 
     def _architecture_gradients(self, passes: Bilevel, training: Objective, objectives: tuple[Objective, ...],
                                 learning_rate: float) -> ArchitectureGradients:
-        """Compute the gradients of loss and size without implicit terms, their weights, and the gradient that alphas descend."""
+        """Compute the gradients of loss and size without implicit terms, their weights, and the gradient for the alphas."""
         now, settings, (natural, size) = self._state, self.config, objectives
         if settings.unrolled:
             unrolled = self._sgd(passes.weight_gradient(training, now.weights, now.alphas)[0], learning_rate)[0]
@@ -140,7 +140,16 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
         return ArchitectureGradients(raw, seen, gramian, weights, combined, (value, size_value))
 
     def _weighed_by_solver(self, raw: Tensor, seen: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the Gramian [2, 2] that the solver sees and the weights [2]."""
+        """Compute the weights of the two objectives.
+
+        Args:
+            raw: [2, k] gradients of loss and size.
+            seen: [2, k] gradients that the solver sees, before normalisation: the rows of `raw`, or their cumulative sums.
+            losses: [2] values of loss and size.
+
+        Returns:
+            (Gramian [2, 2] of the normalised gradients, weights [2])
+        """
         gramian = normalised(gramian_of(seen), losses, self.config.gradient_normalisation)
         if self.config.weighting == "mgda":
             weights = of_two(gramian, MARGIN if self.config.solver == "published" else 0.0)
@@ -152,9 +161,10 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
         return gramian, weights
 
     def _natural_pass(self, passes: Bilevel, x: Tensor, y: Tensor, alphas: Tensor) -> tuple[Tensor, ...]:
-        """Return the gradient of the loss with respect to the images, the accuracy, and the updated running statistics.
+        """Run one pass on the natural images of the weights batch.
 
-        All three come from one pass on the natural images of the weights batch.
+        Returns:
+            (gradient of the loss with respect to the images, accuracy, running statistics of BatchNorm after the pass)
         """
         self.activity = "natural weights batch"
 

@@ -105,11 +105,17 @@ class E2rnas2021Config(OutOfDistributionConfig, BilevelConfig):
             {"parameters_upper", "macs_upper"} if self.size_bound not in READ_UPPER else set())
 
     def training_share(self, epoch: int) -> float:
-        """Return the weight of the out-of-distribution average in the weights' training loss, in an epoch counted from 0."""
+        """Return the weight of the out-of-distribution loss in the network's training loss, for an epoch counted from 0.
+
+        The out-of-distribution loss is averaged over images and classes.
+        """
         return self.training_out_of_distribution_weight * (epoch / self.epochs if self.training_out_of_distribution_grows else 1)
 
     def deviations(self) -> list[str]:
-        """Return the inherited deviations and any changes to training, size losses and weighting, as phrases for the run name."""
+        """Return the deviations from the published method, as phrases for the run name.
+
+        The inherited deviations come first, then changes to training, size losses and weighting.
+        """
         names = super().deviations()
         if self.second_dataset not in (None, "", DATASETS[self.dataset].out_of_distribution):
             names.append(f"{image_source(self.second_dataset).title} as second dataset")

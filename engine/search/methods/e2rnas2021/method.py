@@ -10,10 +10,10 @@ The search space is that of DARTS. The symbols are:
 - P and M are the expected parameters and multiply-adds, P0 and M0 their targets.
 - KL is KL(uniform distribution || prediction) on out-of-distribution images, f its coefficient and K the number of classes.
 
-All losses that depend on weights are taken at w', and the attack is made there as well. The solver sees the gradients at w'
-without implicit terms, each divided by its norm. The alphas descend a weighted sum of the original losses, whose weights are
-those of the solver plus 1e-7. The sum has one implicit term (the part of its gradient that goes through w'). In epoch e of E, the
-network's weights are trained on L + (e / E) KL / K. One step:
+All losses that depend on weights are evaluated at w', and the attack is made there as well. The solver sees the gradients at w'
+without implicit terms (the parts that go through w'), each divided by its norm. It returns one weight for each loss. The alphas
+descend the sum of the original losses with these weights, each raised by 1e-7. The gradient of this sum includes its implicit
+term. In epoch e of E, the network's weights are trained on L + (e / E) KL / K. One step:
 
 | what                                                                       | passes | backward computes               |
 |----------------------------------------------------------------------------|--------|---------------------------------|
@@ -25,8 +25,8 @@ network's weights are trained on L + (e / E) KL / K. One step:
 | natural weights batch: BatchNorm buffers and training accuracy             | 1      | nothing                         |
 | weight step: L, and from the second epoch on KL                            | 1 or 2 | weight gradient                 |
 
-A step has 9 forward passes, or 8 in the first epoch. First order takes 3 less. Training on the adversarial loss takes 2 more. The
-solver runs on the CPU, so on a GPU each step waits for the device once more.
+A step has 9 forward passes, or 8 in the first epoch. First order takes 3 fewer. Training on the adversarial loss takes 2 more.
+The solver runs on the CPU, so a step on a GPU waits for the device one more time.
 """
 
 from __future__ import annotations
@@ -95,13 +95,13 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
 
     @property
     def passes_per_step(self) -> int:
-        """Number of forward passes in one step of the present epoch."""
+        """Number of forward passes in one step of the current epoch."""
         training = 1 + bool(self.config.training_share(self.epoch)) + 2 * bool(self.config.training_adversarial_weight)
         return self.architecture_passes() + 1 + training
 
     @property
     def notices(self) -> list[str]:
-        """Notices on the size objectives, given after the first step, followed by those of every bilevel method."""
+        """Notices about the size objectives, given after the first step, followed by the notices of every bilevel method."""
         return [*self._told, *super().notices]
 
     def take(self, proposal: Proposal) -> StepReport:
@@ -113,10 +113,10 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
         return report
 
     def _about(self, size: Objective, alphas: Tensor, norm: float) -> str:
-        """Return a notice on a size objective, or "" if there is nothing to say.
+        """Return a notice about a size objective, or "" if there is nothing to say.
 
-        The notice says that the objective is inert (its gradient has the norm 0). With the bound abs, it otherwise states the
-        count at the first step and the target.
+        If the gradient of the objective has the norm 0, the notice says that the objective is inert. Otherwise, with the bound
+        abs, it states the count at the first step and the target.
         """
         name, unit = {"parameters": ("parameters", PARAMETERS_IN), "macs": ("MACs", MACS_IN)}[size.name]
         if norm == 0:
@@ -133,9 +133,10 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
 
     @cached_property
     def sizes(self) -> tuple[Objective, Objective]:
-        """The size objectives, on parameters and MACs.
+        """The two size objectives, on parameters and on MACs.
 
-        Their inputs are the tables of the counts and their constants the bounds, both in the published units (1e5 and 1e8).
+        Their inputs are the tables of the counts, and their constants are the bounds. Both are in the published units, 1e5
+        parameters and 1e8 MACs.
         """
         anatomy, settings = (self.supernet.cells, self.supernet.kinds, self.supernet.primitives), self.config
         of_parameters = (settings.parameters_lower, settings.parameters_upper)
@@ -153,7 +154,7 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
                 size("macs", table, bounds, MACS_IN, "MACs"))
 
     def weigh(self, gradients: Tensor, losses: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Return the Gramian of the normalised gradients, and the weights of the configured weighting.
+        """Return (Gramian [m, m] of the normalised gradients, weights [m] of the objectives by the configured weighting).
 
         As in the released code, the weights from an iterative MGDA solver are raised by 1e-7.
         """
@@ -196,6 +197,9 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
         """Compute the gradients of L and L_adv at the given weights, and the adversarial images of L_adv.
 
         The attack needs no pass of its own, because the pass of L also gives the gradient with respect to the images.
+
+        Returns:
+            (gradients and value of L, (gradients and value of L_adv, adversarial images))
         """
         (x, y), attack, alphas = batch, self.inner_attack(), self._state.alphas
         of_weights, of_alphas, direction, loss, correct = passes.one_pass(
@@ -209,8 +213,8 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
         """Weigh the five losses and compute the gradient that the alphas descend.
 
         Args:
-            parts: gradients with respect to weights and alphas, and the value, of each loss. The two size losses do not depend on
-                w', so they have no gradient with respect to weights.
+            parts: (gradient with respect to the weights, gradient with respect to the alphas, value) of each loss. The two size
+                losses do not depend on w', so their tuples lack the first element.
         """
         now, settings, objectives = self._state, self.config, self.objectives()
         raw, values = torch.stack([part[-2] for part in parts]), tuple(part[-1] for part in parts)
@@ -226,12 +230,16 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
 
     def _training_gradient(self, passes: Bilevel, training: Objective, uniform: Objective, start: Tensor | None,
                            alphas: Tensor) -> tuple[Tensor, Value, Tensor | None]:
-        """Compute the gradient [n] and the value of the weight step's loss, and its adversarial images if it uses any.
+        """Compute the gradient of the loss that the weight step descends.
 
-        Takes one pass for the natural batch, one for out-of-distribution images and two for adversarial images, if they are used.
+        This takes one pass for the natural images, one more if out-of-distribution images are used, and two more if adversarial
+        images are used.
 
         Args:
             start: random start of the attack on the weights batch; None trains without adversarial images.
+
+        Returns:
+            (gradient [n], loss and natural accuracy, adversarial images or None)
         """
         gradient, (loss, correct) = self._weight_step_gradient(passes, training, alphas)
         if share := self.config.training_share(self.epoch) / self.supernet.classes:
@@ -246,7 +254,7 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
         return gradient, Value(loss, correct), x_adv
 
     def _fast_attack(self, passes: Bilevel, training: Objective, start: Tensor, alphas: Tensor) -> Tensor:
-        """Make adversarial images as Fast-AT does, by one step from a random start, in one pass.
+        """Make adversarial images as Fast-AT does, by one step from a random start, with one forward pass.
 
         Both the random start and the result are kept in 0..1.
         """
@@ -258,7 +266,12 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
 
 
 def _all_gradients(network: FunctionalNetwork, x: Tensor, y: Tensor, weights: Tensor, alphas: Tensor) -> tuple[Tensor, ...]:
-    """Return the gradients of the natural loss with respect to weights, alphas and images, then the loss and the accuracy."""
+    """Evaluate the natural loss once, with all of its gradients.
+
+    Returns:
+        (gradient [n] with respect to the weights, gradient [k] with respect to the alphas, gradient [B, C, H, W] with respect to
+        the images, loss, accuracy)
+    """
     x, weights, alphas = (tensor.detach().requires_grad_(True) for tensor in (x, weights, alphas))
     logits = network.logits(x, weights, alphas)
     loss = F.cross_entropy(logits, y)

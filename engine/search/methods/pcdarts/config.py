@@ -77,7 +77,10 @@ class PcDartsConfig(NaturalBilevelConfig):
         return super().supernet_settings() | {"partial": self.partial, "edge_weights": self.edge_weights}
 
     def deviations(self) -> list[str]:
-        """Return the inherited deviations, and "no edge weights" if the edge weights are off, as phrases for the run name."""
+        """Return the deviations from the published method, as phrases for the run name.
+
+        The inherited deviations come first, then "no edge weights" if the edge weights are off.
+        """
         return super().deviations() + ([] if self.edge_weights else ["no edge weights"])
 
 

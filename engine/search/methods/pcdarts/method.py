@@ -4,8 +4,8 @@
 
 The supernet has partial channels and edge weights (`engine.space.partial`). All images are natural, and the operations are
 DARTS's eight primitives. The betas (edge weights before the softmax) follow the alphas in one flat vector, and one Adam updates
-both. In the warm-up, alphas, betas and Adam's state stay unchanged, including its count of steps. A step has 3 forward passes, 2
-in the warm-up and 6 in second order.
+both. In the warm-up, alphas, betas and Adam's state stay unchanged, including Adam's step count. A step has 3 forward passes, or
+6 in second order. In the warm-up, it has 2.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class PcDarts(WeighedBilevelMethod[PcDartsConfig]):
 
     @property
     def stage(self) -> str:
-        """Description of the present stage, warm-up or search, with the epoch at which they change.
+        """Description of the current stage, with the last epoch of the warm-up or the first epoch after it.
 
         It is empty if there is no warm-up.
         """

@@ -1,6 +1,6 @@
 """Settings of random search. Imports no torch.
 
-No paper fixes these settings. A default is that of ARNAS if its source names ARNAS, and otherwise our own.
+No paper fixes these settings. Defaults whose source names ARNAS are those of ARNAS. All other defaults are our own.
 """
 
 from __future__ import annotations
@@ -70,21 +70,22 @@ class RandomSearchConfig(SearchConfig):
 
     @property
     def candidate_epochs(self) -> int:
-        """Number of epochs of each candidate, at least 2. The last of them measures."""
+        """Number of epochs of each candidate, at least 2. The last of them measures the candidate."""
         return self.epochs // self.candidates
 
     def deviations(self) -> list[str]:
-        """Return the inherited deviations, and the ranking if it was changed, as phrases for the run name.
+        """Return the deviations from the default settings, as phrases for the run name.
 
-        These are differences from our own defaults, because no paper fixes the settings.
+        The inherited deviations come first, then the ranking if it was changed. Other methods give their deviations from a paper,
+        but no paper fixes the settings of random search.
         """
         ranking = {"adversarial": [], "natural": ["ranked by natural accuracy"], "none": ["unranked"]}[self.ranking]
         return super().deviations() + ranking
 
     def training_epoch(self, epoch: int) -> tuple[int, int]:
-        """Return the epoch within the training of the current candidate, and the number of its training epochs.
+        """Return (position of an epoch among the epochs of its candidate, number of training epochs of a candidate).
 
-        Both numbers are equal in the candidate's measuring epoch. Epochs count from 0.
+        Epochs and positions count from 0. In the epoch that measures the candidate, the two numbers are equal.
         """
         return epoch % self.candidate_epochs, self.candidate_epochs - 1
 

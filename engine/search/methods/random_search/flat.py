@@ -13,8 +13,8 @@ from engine.space.network import Network
 class FlatNetwork:
     """A network whose state is read and written as two flat vectors.
 
-    The weights [n] are the parameters in the order of the network. The buffers [m] are mean and variance of every BatchNorm, also
-    in the order of the network. BatchNorm's counters of batches are left out, because nothing reads them.
+    The weights [n] are the parameters in the order of the network. The buffers [m] are the running mean and variance of every
+    BatchNorm, also in the order of the network. BatchNorm's batch counters are left out, because nothing reads them.
 
     Attributes:
         network: the network itself.
@@ -41,7 +41,7 @@ class FlatNetwork:
                 tensor.detach().copy_(part.view_as(tensor))
 
     def gradient(self, loss: Tensor) -> Tensor:
-        """Return the gradient [n] of a scalar loss, computed by the network, with respect to the weights."""
+        """Return the gradient [n] with respect to the weights, for a scalar loss that was computed with the network."""
         return _flat(torch.autograd.grad(loss, self._parameters))
 
 

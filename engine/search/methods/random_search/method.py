@@ -14,10 +14,11 @@ that of ARNAS's retraining without the auxiliary head:
 |                     | PGD of m steps of epsilon/4, in evaluation mode                       | m      | input gradients   |
 |                     | adversarial select batch, in evaluation mode                          | 1      | nothing           |
 
-A trained candidate is measured once on each select image by counting its correct answers. No select image is ever used for
-training. All candidates use the same random numbers for first weights, order and augmentation of the images, and starts of PGD.
-More of the difference between two candidates is then due to the architecture. The accuracy after a short training is only a proxy
-for the accuracy after a full one. The highest of n accuracies overstates the accuracy of its candidate.
+A trained candidate is measured once on each select image, by counting the images that it classifies correctly. No select image is
+ever used for training. All candidates use the same random numbers for their initial weights, for the order and augmentation of
+images, and for the starts of PGD. More of the difference between two candidates is then due to the architecture. Accuracy after a
+short training is only a proxy for accuracy after full training. The highest of n measured accuracies overstates the true accuracy
+of its candidate.
 """
 
 from __future__ import annotations
@@ -58,11 +59,12 @@ class State:
     """The state of a random search: everything that a step reads and replaces. Its tensors are never changed in place.
 
     Attributes:
-        seed: seed of the genotypes and of every candidate's first weights.
+        seed: seed of the genotypes and of every candidate's initial weights.
         candidate: number of the current candidate, from 0.
         weights, velocity: [n] weights and SGD's momentum buffer, in the order of the network's parameters.
         buffers: [m] running statistics of BatchNorm.
-        images, natural_correct, adversarial_correct: the current candidate's measurement so far, as numbers of images.
+        images: number of images on which the current candidate has been measured so far.
+        natural_correct, adversarial_correct: number of these images classified correctly without and with the attack.
         candidates: finished candidates.
         steps: number of completed steps of all candidates together.
     """
@@ -83,8 +85,8 @@ class RandomSearch:
     """Random search as a `SearchMethod`, with the mathematics given in the module docstring.
 
     Attributes:
-        cell_kinds: default cell kinds. The drawn architectures have those of the supernet, which the setting `placement`
-            determines.
+        cell_kinds: default cell kinds. The drawn architectures have the cell kinds of the supernet. Those follow from the setting
+            `placement`, the rule that gives each layer its kind of cell.
         primitives: operations of the drawn architectures.
         epoch: epoch of the next steps, counted from 0.
     """
@@ -98,7 +100,7 @@ class RandomSearch:
         """Build the network of the first candidate with fresh weights.
 
         Args:
-            supernet: a supernet of which only the cell kinds, classes, image shape and normalisation are read.
+            supernet: supernet that is not trained. Only its cell kinds, classes, image shape and normalisation are read.
             seed: seed of all candidates.
         """
         self.config, self.supernet = config, supernet
@@ -113,12 +115,12 @@ class RandomSearch:
 
     @property
     def weights(self) -> Tensor:
-        """Flat weights [n] of the present candidate, in the order of its network's parameters."""
+        """Flat weights [n] of the current candidate, in the order of its network's parameters."""
         return self._state.weights
 
     @property
     def buffers(self) -> Tensor:
-        """Flat running statistics [m] of BatchNorm in the present candidate."""
+        """Flat running statistics [m] of BatchNorm in the current candidate."""
         return self._state.buffers
 
     @property
@@ -133,14 +135,14 @@ class RandomSearch:
 
     @property
     def passes_per_step(self) -> int:
-        """Number of forward passes in one step of the present epoch."""
+        """Number of forward passes in one step of the current epoch."""
         return 2 + (self.config.ranking_steps if self._measures else self.config.attack_steps)
 
     @property
     def stage(self) -> str:
-        """Description of the present stage: candidate and epoch, counted from 1, and the best accuracy so far.
+        """Description of the current stage: candidate and epoch, counted from 1, and the best accuracy so far.
 
-        The best accuracy is left out before any candidate is measured, and if the setting `ranking` is none.
+        The best accuracy is left out before any candidate is measured, and if the setting `ranking` is "none".
         """
         position, epochs = self.config.training_epoch(self.epoch)
         doing = "measuring" if self._measures else f"epoch {position + 1} of {epochs}"
@@ -155,7 +157,7 @@ class RandomSearch:
         self.epoch = epoch
 
     def end_epoch(self) -> None:
-        """Add the present candidate to the finished ones if this epoch has measured it."""
+        """Add the current candidate to the finished ones if this epoch has measured it."""
         now = self._state
         if self._measures and now.images:
             done = Candidate(now.candidate + 1, self._genotype(now.seed, now.candidate), now.images, now.natural_correct,
@@ -173,18 +175,20 @@ class RandomSearch:
     def step(self, train_batch: Batch, alpha_batch: Batch, *, learning_rate: float,
              generator: torch.Generator | None = None, noise: tuple[Tensor, Tensor] | None = None,
              poll: Callable[[], None] = lambda: None) -> StepReport:
-        """Take one step, all or nothing. It trains the present candidate or, in the candidate's last epoch, measures it.
+        """Take one step, which trains the current candidate or, in the candidate's last epoch, measures it.
+
+        If the step fails, the state stays unchanged.
 
         Args:
             train_batch: images and labels (x [B, C, H, W] in 0..1, y [B] int64) of the weights split, read only in training.
             alpha_batch: images and labels of the select split, in the same form, read only in measuring.
             learning_rate: learning rate of SGD.
             generator: source of the attack's random start.
-            noise: random starts on the weights batch and on the select batch, instead of a generator.
+            noise: (random start on the weights batch, random start on the select batch), instead of a generator.
             poll: called before each forward pass; may raise to abandon the step.
 
         Raises:
-            ValueError: the step got neither generator nor noise, or both.
+            ValueError: the step got neither generator nor noise, or got both.
             RunError: a loss or a weight is not finite; the state stays unchanged.
         """
         if (generator is None) == (noise is None):
@@ -204,12 +208,12 @@ class RandomSearch:
 
     @property
     def _candidate(self) -> int:
-        """Number of the candidate to which the present epoch belongs, from 0."""
+        """Number of the candidate to which the current epoch belongs, counted from 0."""
         return self.epoch // self.config.candidate_epochs
 
     @property
     def _measures(self) -> bool:
-        """True in the last epoch of a candidate, which measures it."""
+        """True if the current epoch is the last one of its candidate and therefore measures it."""
         position, epochs = self.config.training_epoch(self.epoch)
         return position == epochs
 
@@ -217,7 +221,7 @@ class RandomSearch:
         return random_genotype(self.supernet.kinds, generator_for(seed, "genotype", candidate))
 
     def _fresh_network(self, seed: int, candidate: int) -> FlatNetwork:
-        """Build the network of a candidate. The first weights of all candidates come from the same random numbers."""
+        """Build the network of a candidate. The initial weights of all candidates come from the same random numbers."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(stable_seed(seed, "network"))
             network = Network(self._genotype(seed, candidate), channels=self.config.channels, layers=self.config.layers,
@@ -297,7 +301,7 @@ class RandomSearch:
 
     def _attack(self, x: Tensor, y: Tensor, start: Tensor, step_size: float, steps: int, batch: str,
                 poll: Callable[[], None]) -> Tensor:
-        """Run PGD on the present network in evaluation mode, with images kept in 0..1."""
+        """Run PGD on the current network in evaluation mode, with images kept in 0..1."""
         step = iter(range(1, steps + 1))
         with under_attack(self._network.network):
             logits_of = attacked(self._network.network)
@@ -314,7 +318,7 @@ class RandomSearch:
     # Report and checkpoint.
 
     def _numbers(self, **tensors: Tensor) -> dict[str, float]:
-        """Fetch all scalars of a step from the device at once.
+        """Fetch all scalars of a step from the device at once and return them by name.
 
         Raises:
             RunError: a scalar is not finite.
@@ -348,10 +352,10 @@ class RandomSearch:
             {**vars(one), "genotype": one.genotype.to_json()} for one in self.candidates]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state that `state_dict` has returned.
+        """Restore a state returned by `state_dict`.
 
         Raises:
-            CheckpointError: an entry is missing or has another shape or layout; the state stays unchanged.
+            CheckpointError: an entry is missing or has a different shape or layout; the state stays unchanged.
         """
         if state.get("layout") != LAYOUT:
             raise CheckpointError(f"A checkpoint of random search must be of layout {LAYOUT!r}, got {state.get('layout')!r}; "
