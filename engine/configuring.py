@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from engine.architecture.genotype import DERIVED
 from engine.architecture.placement import SMALLEST_AUXILIARY_IMAGE
@@ -203,7 +204,9 @@ def differences_from_paper(config: RunConfig) -> list[Difference]:
 
 
 def deviations(kind: str, method: str | None, preset: str, config: RunConfig) -> list[str]:
-    """Return phrases for the name of a run, one for each setting that changes the published mathematics.
+    """Return phrases for the name of a run, one for each setting that changes the mathematics.
+
+    They are found by comparison with the values of the preset, in all settings except those with `Setting.silent`.
 
     Values of the preset itself are not deviations, because pages show the preset next to the name. The preset `paper` has the
     published mathematics, and the other presets change only schedules, sizes and limits. A value that the dataset requires, such
@@ -218,10 +221,26 @@ def deviations(kind: str, method: str | None, preset: str, config: RunConfig) ->
     reference = preset_values(kind, method, config.dataset, preset)
     words = []
     for name, info in type(config).model_fields.items():
-        value, text = getattr(config, name), setting_of(info).deviation
-        if text and value != reference[name] and name not in config.inert():
-            words.append(text.format(value=value_words(info, value)))
+        value, facts = getattr(config, name), setting_of(info)
+        if value == reference[name] or name in config.inert() | NOT_COMPARED or facts.silent or is_worded_by_class(info):
+            continue
+        words.append(facts.deviation.format(value=value_words(info, value)) if facts.deviation
+                     else _plain_words(kind, name.replace("_", " "), info, value))
     return [*config.deviations(), *words]
+
+
+def _plain_words(kind: str, noun: str, info: FieldInfo, value: Any) -> str:
+    """Return the phrase of a setting that declares none, for example "momentum 0.5", "no flip" or "retrained with no flip"."""
+    words = (noun if value else f"no {noun}") if isinstance(value, bool) else f"{noun} {value_words(info, value)}"
+    return f"retrained with {words}" if kind == "retrain" else words
+
+
+def is_worded_by_class(info: FieldInfo) -> bool:
+    """Return True for a setting whose phrase comes from the method `deviations` of its configuration class.
+
+    These are the settings whose help text begins with "Differs" and that have no phrase of their own.
+    """
+    return not setting_of(info).deviation and str(info.description).startswith("Differs")
 
 
 def _dataset_values(cls: type[RunConfig], facts: Dataset) -> dict[str, Any]:

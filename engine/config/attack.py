@@ -17,7 +17,7 @@ class AttackConfig(RunConfig):
         "PGD on the select split (published: the highest natural accuracy on the test set); last: the last epoch.",
         group="Attacks")
     attacks: tuple[str, ...] = setting(("fgsm", "pgd-20", "pgd-100", "autoattack"), "Attacks to run, in this order.",
-                                       group="Attacks", source="ARNAS code")
+                                       group="Attacks", silent=True, source="ARNAS code")
     norm: Literal["Linf", "L2"] = setting(
         "Linf", "Norm in which the attacks measure the distance from the natural image.", group="Attacks", source="ARNAS code",
         deviation="{value} ball", titles={"Linf": "L-infinity", "L2": "L2"})
@@ -32,10 +32,12 @@ class AttackConfig(RunConfig):
                         group="Attacks", ge=0, le=2**31 - 1)
     worst_case_only: bool = setting(
         False, "Measure the worst case over all attacks only: one cascade in the order of the list, in which an image that has "
-        "fallen is not attacked again. Much faster, but no attack has a figure of its own.", group="Attacks")
+        "fallen is not attacked again. Much faster, but no attack has a figure of its own.", group="Attacks", silent=True)
     autoattack_images: int | None = setting(
-        None, "Number of test images that AutoAttack attacks (a fixed, stratified subset).", group="Attacks", empty="all", ge=10)
-    batch_size: int = setting(100, "Images attacked at once. As images fall, the next ones take their places.", group="Run",
+        None, "Number of test images that AutoAttack attacks (a fixed, stratified subset).",
+        group="Attacks", silent=True, empty="all", ge=10)
+    batch_size: int = setting(100, "Images attacked at once. As images fall, the next ones take their places.",
+                              group="Run", silent=True,
                               ge=1, le=8192)
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

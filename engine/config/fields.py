@@ -53,8 +53,10 @@ class Setting:
         unit: unit of the value, for example "pixels"; "" if the value has no unit.
         empty: meaning of an empty field, for example "all"; "" if the field cannot be empty.
         step: amount by which the plus and minus buttons of a form change the value.
-        deviation: phrase that is added to the name of a run whose value is not the published one, for example "lambda {value}".
-            It is "" if the value does not change the mathematics, or if `RunConfig.deviations` returns the phrase.
+        deviation: phrase that is added to the name of a run whose value is not that of its preset, for example "lambda {value}".
+            If it is "", the phrase is the name of the setting with its value.
+        silent: True if the setting gets no such phrase, because it changes only the size, length or bookkeeping of a run, or
+            because `RunConfig.deviations` returns the phrase.
         titles: {value of the setting: display name on pages}. Empty if pages show the values themselves.
     """
 
@@ -65,20 +67,21 @@ class Setting:
     step: int = 1
     deviation: str = ""
     titles: Mapping[str, str] = field(default_factory=dict)
+    silent: bool = False
 
 
 def setting(default: Any, text: str, *, group: str, source: str = "", unit: str = "", empty: str = "", step: int = 1,
-            deviation: str = "", titles: Mapping[str, str] | None = None, **bounds: Any) -> Any:
+            deviation: str = "", titles: Mapping[str, str] | None = None, silent: bool = False, **bounds: Any) -> Any:
     """Return a pydantic field with all facts about a setting that forms, command-line flags and the documentation show.
 
     Args:
         default: the published value, or our own default if nothing is published.
         text: help text, to which the meaning of an empty field is appended. If the setting can change the published
             mathematics, the text begins with "Differs" and the condition, for example "Differs when on:".
-        group, source, unit, empty, step, deviation, titles: attributes of `Setting`.
+        group, source, unit, empty, step, deviation, titles, silent: attributes of `Setting`.
         bounds: pydantic's constraints ge, gt, le, lt, multiple_of and pattern.
     """
-    facts = Setting(group, source, unit, empty, step, deviation, dict(titles or {}))
+    facts = Setting(group, source, unit, empty, step, deviation, dict(titles or {}), silent)
     description = f"{text} Empty: {empty}." if empty else text
     return Field(default, description=description, json_schema_extra=asdict(facts), **bounds)
 

@@ -72,10 +72,10 @@ class RetrainConfig(RunConfig):
     network: Annotated[str, AfterValidator(network_name)] = setting(
         DERIVED, f"The network to train. {DERIVED}: built from a genotype; or a baseline by name: {FORMS}, for example "
         f"{OFFERED[-1]}. A baseline has a fixed size (channels and layers have no effect), no auxiliary head and no drop path.",
-        group="Network")
+        group="Network", silent=True)
     genotype: str | None = setting(
         None, "The architecture to train: a catalogue name or a genotype as JSON.", empty="the result of the parent search",
-        group="Network")
+        group="Network", silent=True)
     placement: Literal["", PlacementName] = setting(
         "", "Differs when given: sets the cell kinds before the first reduction, between the two and after the second. "
         f"{THIRDS}.",
@@ -87,14 +87,15 @@ class RetrainConfig(RunConfig):
         "", "Differs when given: replaces cells before training. accurate:robust replaces the robust cell by a copy of the "
         "accurate one; ADVRUSH.normal:robust takes the new cell from a genotype of the catalogue. Separate several by commas: "
         "accurate:robust, robust:accurate swaps two cells.", empty="none", group="Network")
-    channels: int = setting(64, "Channels C of the first cells.", group="Network", source="ARNAS code", ge=2, le=1024)
-    layers: int = setting(20, "Number of cells.", group="Network", source="ARNAS code", ge=3, le=128)
+    channels: int = setting(64, "Channels C of the first cells.", group="Network", silent=True, source="ARNAS code",
+                            ge=2, le=1024)
+    layers: int = setting(20, "Number of cells.", group="Network", silent=True, source="ARNAS code", ge=3, le=128)
     match: Literal["none", "params", "macs"] = setting(
         "none", "Matches the size of another network. params, macs: overrides channels so that parameters or MACs are within 5 % "
-        "of those of match_to, counted without auxiliary heads; none: keeps channels.", group="Network")
+        "of those of match_to, counted without auxiliary heads; none: keeps channels.", group="Network", silent=True)
     match_to: str = setting(
         "", f"The network to match: GENOTYPE@CHANNELSxLAYERS like ARNAS@64x20, a hand-made one like {OFFERED[0]}, or the id of a "
-        "retraining or attack.", empty="none", group="Network")
+        "retraining or attack.", empty="none", group="Network", silent=True)
     auxiliary_weight: float = setting(0.4, "Weight of the auxiliary head's loss; 0 for no auxiliary head.",
                                       group="Network", source="ARNAS code", ge=0, le=10)
     auxiliary_input: Literal["clean", "adversarial"] = setting(
@@ -110,11 +111,11 @@ class RetrainConfig(RunConfig):
         "the ball, in training mode (Wong, Rice and Kolter 2020).", group="Training", source="ARNAS code")
     trades_beta: float = setting(6.0, "beta, the weight of the KL term of TRADES.", group="Training",
                                  source="TRADES, section 5", ge=0, le=1000, deviation="beta {value}")
-    epochs: int = setting(200, "Passes over the weights and alphas splits together.", group="Training",
+    epochs: int = setting(200, "Passes over the weights and alphas splits together.", group="Training", silent=True,
                           source="ARNAS code", ge=1, le=10_000)
-    batch_size: int = setting(32, "Images per step.", group="Training", source="ARNAS code", ge=2, le=8192)
+    batch_size: int = setting(32, "Images per step.", group="Training", silent=True, source="ARNAS code", ge=2, le=8192)
     steps_per_epoch: int | None = setting(None, "Number of steps per epoch.", empty="a full pass",
-                                          group="Training", ge=1)
+                                          group="Training", silent=True, ge=1)
     learning_rate: float = setting(0.1, "Learning rate of SGD.", group="Training", source="ARNAS code", gt=0, le=10)
     schedule: Literal["step", "cosine", "cyclic"] = setting(
         "step", "Schedule of the learning rate. step: divided by 10 at each milestone; cosine: falls to zero; cyclic: changes in "
@@ -139,7 +140,7 @@ class RetrainConfig(RunConfig):
     channels_last: bool = setting(
         False, "Stores maps with channels last in memory, which is faster on GPUs with tensor cores, above all in bf16. The "
         "network is the same up to rounding. No effect on maps of at most 8x8 pixels, nor on a derived network on a CPU, which "
-        "chooses by itself.", group="Training")
+        "chooses by itself.", group="Training", silent=True)
     epsilon: Pixels = setting(8 / 255, "L-infinity radius of the attack in training, pixel space.", group="Attack in training",
                               source="ARNAS code", deviation="retrained at epsilon {value}")
     step_size: Pixels = setting(0.01, "Step size of PGD in training, pixel space.", group="Attack in training",
@@ -153,16 +154,16 @@ class RetrainConfig(RunConfig):
                                source="Fast-AT, released code", unit="epsilon", gt=0, le=2, deviation="Fast-AT step {value}")
     probe_every: int | None = setting(
         None, "Fast-AT: number of steps between probes, which attack the batch by PGD to detect catastrophic overfitting.",
-        empty="the first batch of each epoch", group="Fast-AT", unit="steps", ge=1)
-    probe_steps: int = setting(8, "Fast-AT: PGD steps of a probe, each of size epsilon/4.", group="Fast-AT",
+        empty="the first batch of each epoch", group="Fast-AT", silent=True, unit="steps", ge=1)
+    probe_steps: int = setting(8, "Fast-AT: PGD steps of a probe, each of size epsilon/4.", group="Fast-AT", silent=True,
                                source="Fast-AT, released code", ge=1, le=1000)
     probe_drop: float = setting(
         0.2, "Fast-AT: alerts when accuracy under PGD falls by more than this below its highest value, while accuracy under FGSM "
-        "is still at least that value.", group="Fast-AT", source="Fast-AT, released code", gt=0, lt=1)
+        "is still at least that value.", group="Fast-AT", silent=True, source="Fast-AT, released code", gt=0, lt=1)
     selection_steps: int = setting(20, "Steps of the PGD (step size epsilon/4) that ranks checkpoints on the select split.",
-                                   group="Selection", ge=1, le=1000)
+                                   group="Selection", silent=True, ge=1, le=1000)
     selection_every: int = setting(1, "Number of epochs between measurements on the select split; the last epoch is always "
-                                   "measured.", group="Selection", unit="epochs", ge=1)
+                                   "measured.", group="Selection", silent=True, unit="epochs", ge=1)
     crop_padding: int = setting(4, "Padding before a random crop; 0 for no crop.", group="Augmentation",
                                 source="ARNAS code", unit="pixels", ge=0, le=64)
     flip: bool = setting(True, "Random horizontal flip.", group="Augmentation", source="ARNAS code")

@@ -30,9 +30,9 @@ class RunConfig(BaseModel):
     # Settings that a follower in a chain does not take from the runs before it.
     not_inherited: ClassVar[frozenset[str]] = frozenset()
 
-    dataset: str = setting("digits", "Dataset of the run.", group="Data")
+    dataset: str = setting("digits", "Dataset of the run.", group="Data", silent=True)
     images: int | None = setting(
-        None, "Number of images used from each split (a stratified subset).", group="Data", empty="all", ge=8
+        None, "Number of images used from each split (a stratified subset).", group="Data", silent=True, empty="all", ge=8
     )
     split_seed: int = setting(
         0, "Seed that divides the images into the splits for weights, alphas, checkpoint selection and test. A follower inherits "

@@ -31,10 +31,12 @@ class SearchConfig(RunConfig):
     # of them on the select split.
     on_supernet: ClassVar[bool] = True
 
-    epochs: int = setting(50, "Passes over the weights split.", group="Schedule", source="ARNAS code", ge=1, le=10_000)
+    epochs: int = setting(50, "Passes over the weights split.",
+                          group="Schedule", silent=True, source="ARNAS code", ge=1, le=10_000)
     batch_size: int = setting(32, "Images per step, drawn from each of the weights and alphas splits.",
-                              group="Schedule", source="ARNAS code", ge=2, le=8192)
-    steps_per_epoch: int | None = setting(None, "Number of steps per epoch.", empty="a full pass", group="Schedule", ge=1)
+                              group="Schedule", silent=True, source="ARNAS code", ge=2, le=8192)
+    steps_per_epoch: int | None = setting(None, "Number of steps per epoch.", empty="a full pass",
+                                          group="Schedule", silent=True, ge=1)
     schedule_ahead: bool = setting(
         False, "Differs when on: epoch e, counted from 0, uses the cosine schedule's learning rate of epoch e + 1. The released "
         "codes do so with PyTorch 1.1 or newer, because they advance the schedule before the epoch.", group="Schedule")
@@ -49,9 +51,9 @@ class SearchConfig(RunConfig):
         "second for alphas. If the dataset is sorted by class, these halves have different classes. The select split is held out "
         "either way.", group="Data",
         titles={"seed": "drawn by seed", "file_order": "in file order"})
-    channels: int = setting(24, "Channels C of the first cells of the supernet; even.", step=2, group="Supernet",
+    channels: int = setting(24, "Channels C of the first cells of the supernet; even.", step=2, group="Supernet", silent=True,
                             source="ARNAS code", ge=2, le=512)
-    layers: int = setting(8, "Number of cells of the supernet.", group="Supernet", source="ARNAS code", ge=4, le=64)
+    layers: int = setting(8, "Number of cells of the supernet.", group="Supernet", silent=True, source="ARNAS code", ge=4, le=64)
     placement: PlacementName = placement_setting("normal", "DARTS code")
     width_ratio: WidthRatio = width_ratio_setting("1:2:4", "DARTS code")
     weights_learning_rate: float = setting(0.025, "Learning rate of SGD on the weights in the first epoch.",

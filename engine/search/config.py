@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import model_validator
 
@@ -48,7 +48,7 @@ class OutOfDistributionConfig(SearchConfig):
     second_dataset: str | None = setting(
         None, "Dataset of the out-of-distribution images; used only by objectives on such images. photographs (patches of two "
         "pictures) needs no download.", empty="the default of the dataset (E2RNAS of 2021: SVHN for CIFAR; ours: SVHN for "
-        "Tiny-ImageNet, CIFAR-10 for SVHN, photographs for all others)", group="Data")
+        "Tiny-ImageNet, CIFAR-10 for SVHN, photographs for all others)", group="Data", silent=True)
 
     @property
     def out_of_distribution(self) -> str | None:
@@ -92,9 +92,9 @@ class AddedObjectivesConfig(OutOfDistributionConfig, CurvatureConfig):
         empty="none", group="Deviations")
     out_of_distribution_factor: float = setting(
         1.0, "Coefficient of the added objective out_of_distribution (E2RNAS of 2021: 10 divided by the number of classes). "
-        f"{TURNED_AROUND}", group="Added objectives", gt=0, le=1e6)
+        f"{TURNED_AROUND}", group="Added objectives", silent=True, gt=0, le=1e6)
     one_step_factor: float = setting(1.0, f"Coefficient of the added objective one_step. {TURNED_AROUND}",
-                                     group="Added objectives", gt=0, le=1e6)
+                                     group="Added objectives", silent=True, gt=0, le=1e6)
     one_step_radius: float = setting(
         1.0, "Objective one_step: L-infinity radius of its attack, in units of the search's epsilon, or of the dataset's default "
         "epsilon if the search has no attack.", group="Added objectives", unit="epsilon", gt=0, le=10)
@@ -102,14 +102,19 @@ class AddedObjectivesConfig(OutOfDistributionConfig, CurvatureConfig):
         1.25, "Objective one_step: length of its attack step, in units of its radius. The step starts at a random point of the "
         "ball and follows the gradient there (Wong, Rice and Kolter 2020: 1.25).", group="Added objectives", gt=0, le=2)
     parameter_share_factor: float = setting(1.0, f"Coefficient of the added objective parameter_share. {TURNED_AROUND}",
-                                            group="Added objectives", gt=0, le=1e6)
+                                            group="Added objectives", silent=True, gt=0, le=1e6)
     mac_share_factor: float = setting(1.0, f"Coefficient of the added objective mac_share. {TURNED_AROUND}",
-                                      group="Added objectives", gt=0, le=1e6)
+                                      group="Added objectives", silent=True, gt=0, le=1e6)
 
     @property
     def out_of_distribution(self) -> str | None:
         """Name of the second dataset if an added objective uses its images, otherwise None."""
         return super().out_of_distribution if "out_of_distribution" in self.added_objectives else None
+
+    def inert(self) -> set[str]:
+        """Return the settings of objectives that are not added. They have no effect."""
+        absent = [name for name in get_args(AddedObjective) if name not in self.added_objectives]
+        return super().inert() | {field for field in type(self).model_fields for name in absent if field.startswith(f"{name}_")}
 
     @property
     def one_step_epsilon(self) -> float:
@@ -177,7 +182,7 @@ class WeighedBilevelConfig(AddedObjectivesConfig, BilevelConfig):
 
     fixed_natural_weight: float = setting(
         0.5, "Weight of the natural loss if weighting is fixed; the other losses share the rest equally.", group="Architecture",
-        ge=0, le=1)
+        silent=True, ge=0, le=1)
     gradient_normalisation: Normalisation = setting(
         "none", "Differs unless none: divides each gradient before the solver. none: no division; l2: by its norm; loss: by its "
         "loss; loss+: by both. Division removes the reversed effect of lambda. No effect if the weighting does not depend on the "

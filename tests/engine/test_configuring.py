@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from engine.config import PRESETS, AttackConfig, RetrainConfig, parse_pixels, setting_of
 from engine.config.run import KINDS
-from engine.configuring import build, config_class, deviations, differences_from_paper, preset_values, recorded
+from engine.configuring import NOT_COMPARED, build, config_class, deviations, differences_from_paper, preset_values, recorded
 from engine.data.catalogue import DATASETS
 from engine.data.splits import split_sizes
 from engine.errors import ConfigError
@@ -103,18 +103,26 @@ def test_fewer_attacks_than_published_are_named_as_a_difference(preset: str) -> 
 
 
 def departing(info: FieldInfo) -> Any:
-    """Return a valid value other than the default."""
-    return info.default + 1 if info.annotation is int else info.default / 2
+    """Return a valid value other than the default; None for settings that are neither switches nor numbers."""
+    if isinstance(info.default, bool):
+        return not info.default
+    return info.default + 1 if isinstance(info.default, int) else info.default / 2 or 0.25 if info.annotation is float else None
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_lambda_epsilon_and_every_other_number_of_the_mathematics_shows_in_the_name(method: str) -> None:
-    cls = METHODS[method].config
-    assert deviations("search", method, "paper", build("search", method, "cifar10", "paper")) == []
-    for name, info in cls.model_fields.items():
-        if setting_of(info).deviation and name not in build("search", method).inert():
-            config = build("search", method, "cifar10", "paper", {name: departing(info)} | CONSISTENT.get(name, {}))
-            assert len(deviations("search", method, "paper", config)) == 1, name
+@pytest.mark.parametrize(("kind", "method"), [*(("search", method) for method in METHODS), ("retrain", None), ("attack", None)])
+def test_every_switch_and_number_of_the_mathematics_shows_in_the_name(kind: str, method: str | None) -> None:
+    """A setting that departs from `paper` adds exactly one phrase, unless it is silent, inert or compared with nothing."""
+    plain = build(kind, method, "cifar10", "paper")
+    assert deviations(kind, method, "paper", plain) == []
+    shown = 0
+    for name, info in type(plain).model_fields.items():
+        value = departing(info)
+        if value is None or name in plain.inert() | NOT_COMPARED or setting_of(info).silent:
+            continue
+        config = build(kind, method, "cifar10", "paper", {name: value} | CONSISTENT.get(name, {}))
+        assert len(deviations(kind, method, "paper", config)) == 1, name
+        shown += 1
+    assert shown >= (8 if kind != "attack" else 1)
 
 
 def test_epsilon_of_digits_is_no_deviation_on_digits_and_a_chosen_one_is() -> None:

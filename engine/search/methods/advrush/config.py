@@ -27,15 +27,17 @@ class AdvRushConfig(NaturalBilevelConfig):
     stage 2 reads, come from the weights batches alone. In the released code, they come from both batches.
     """
 
-    epochs: int = setting(60, "Passes over the weights split.", group="Schedule", source="AdvRush code, README", ge=1, le=10_000)
-    batch_size: int = setting(32, "Images per step, drawn from each of the weights and alphas splits.", group="Schedule",
+    epochs: int = setting(60, "Passes over the weights split.",
+                          group="Schedule", silent=True, source="AdvRush code, README", ge=1, le=10_000)
+    batch_size: int = setting(32, "Images per step, drawn from each of the weights and alphas splits.",
+                              group="Schedule", silent=True,
                               source="AdvRush code, README", ge=2, le=8192)
     warmup_epochs: int = setting(
         50, "Epochs of stage 1, with the natural loss alone; stage 2 adds the curvature. This is the released code's default; "
         "its README also has a command with 0.", group="Schedule", source="AdvRush code", unit="epochs", ge=0,
         deviation="curvature after {value} epochs")
     channels: int = setting(16, "Channels C of the first cells of the supernet; even.", step=2,
-                            group="Supernet", source="AdvRush code", ge=2, le=512)
+                            group="Supernet", silent=True, source="AdvRush code", ge=2, le=512)
     unrolled: bool = setting(
         False, "Differs when on: selects the order of the architecture gradient. Off, as released: first order; on: second "
         "order, through one unrolled weight step.", group="Deviations", source="AdvRush code")
@@ -90,6 +92,10 @@ class AdvRushConfig(NaturalBilevelConfig):
         """Return h, the length of the displacement that measures the curvature, for an epoch counted from 0."""
         grown = epoch if self.radius_growth == "search" else max(0, epoch - self.warmup_epochs)
         return self.curvature_radius * min(grown, RAMP_EPOCHS) / RAMP_EPOCHS
+
+    def inert(self) -> set[str]:
+        """Return the settings of objectives that are not added. The curvature is always an objective of this method."""
+        return {name for name in super().inert() if not name.startswith("curvature_")}
 
     def deviations(self) -> list[str]:
         """Return the deviations from the published method, as phrases for the run name.

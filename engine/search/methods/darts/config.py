@@ -17,13 +17,15 @@ class DartsConfig(NaturalBilevelConfig):
     the code. For example, the learning rate of the weights ends at 0.001 instead of zero.
     """
 
-    batch_size: int = setting(64, "Images per step, drawn from each of the weights and alphas splits.", group="Schedule",
+    batch_size: int = setting(64, "Images per step, drawn from each of the weights and alphas splits.",
+                              group="Schedule", silent=True,
                               source="DARTS, section A.1", ge=2, le=8192)
-    channels: int = setting(16, "Channels C of the first cells of the supernet; even.", step=2, group="Supernet",
+    channels: int = setting(16, "Channels C of the first cells of the supernet; even.", step=2, group="Supernet", silent=True,
                             source="DARTS, section A.1", ge=2, le=512)
     unrolled: bool = setting(
         True, "Order of the architecture gradient. On: second order, through one unrolled weight step; off: first order, which "
-        "is faster. Both are published; the run's name marks first order.", group="Architecture", source="DARTS, section 2.3")
+        "is faster. Both are published; the run's name marks first order.", group="Architecture", silent=True,
+        source="DARTS, section 2.3")
     normalise: bool = normalisation(True, "DARTS code")
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

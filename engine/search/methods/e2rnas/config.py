@@ -24,10 +24,11 @@ class E2rnasConfig(BilevelConfig):
     (2021, IJCNN 2022, with five objectives) is e2rnas2021.
     """
 
-    batch_size: int = setting(64, "Images per step, drawn from each of the weights and alphas splits.", group="Schedule",
+    batch_size: int = setting(64, "Images per step, drawn from each of the weights and alphas splits.",
+                              group="Schedule", silent=True,
                               source=CODE, ge=2, le=8192)
     channels: int = setting(16, "Channels C of the first cells of the supernet; even.", step=2,
-                            group="Supernet", source=CODE, ge=2, le=512)
+                            group="Supernet", silent=True, source=CODE, ge=2, le=512)
     cutout: int = setting(16, "Side length of a random square that is blanked; 0 for none.", group="Augmentation", source=CODE,
                           unit="pixels", ge=0, le=64)
     normalise: bool = normalisation(True, CODE)

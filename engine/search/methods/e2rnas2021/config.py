@@ -25,10 +25,11 @@ class E2rnas2021Config(OutOfDistributionConfig, BilevelConfig):
     the code's mistakes. Each correction is a setting of the group "Deviations".
     """
 
-    batch_size: int = setting(64, "Images per step, drawn from each of the weights and alphas splits.", group="Schedule",
+    batch_size: int = setting(64, "Images per step, drawn from each of the weights and alphas splits.",
+                              group="Schedule", silent=True,
                               source=CODE, ge=2, le=8192)
     channels: int = setting(16, "Channels C of the first cells of the supernet; even.", step=2,
-                            group="Supernet", source=CODE, ge=2, le=512)
+                            group="Supernet", silent=True, source=CODE, ge=2, le=512)
     cutout: int = setting(16, "Side length of a random square that is blanked; 0 for none.", group="Augmentation", source=CODE,
                           unit="pixels", ge=0, le=64)
     normalise: bool = normalisation(True, CODE)

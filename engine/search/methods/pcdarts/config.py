@@ -19,12 +19,13 @@ class PcDartsConfig(NaturalBilevelConfig):
     The defaults are those of the published search on CIFAR-10.
     """
 
-    batch_size: int = setting(256, "Images per step, drawn from each of the weights and alphas splits.", group="Schedule",
+    batch_size: int = setting(256, "Images per step, drawn from each of the weights and alphas splits.",
+                              group="Schedule", silent=True,
                               source="PC-DARTS code", ge=2, le=8192)
     warmup_epochs: int = setting(15, "Epochs at the start that train only the weights, not alphas and betas.", unit="epochs",
                                   group="Schedule", source="PC-DARTS code", ge=0, deviation="warm-up of {value} epochs")
     channels: int = setting(16, "Channels C of the first cells of the supernet; a multiple of 2 K.", group="Supernet",
-                            source="PC-DARTS code", ge=2, le=512)
+                            silent=True, source="PC-DARTS code", ge=2, le=512)
     partial: int = setting(
         4, "K: the operations of an edge act on 1/K of the channels, and the other channels bypass them. With 1, they act on all "
         "channels.", group="Supernet", source="PC-DARTS code", ge=1, le=64, deviation="K = {value}")

@@ -23,20 +23,22 @@ class RandomSearchConfig(SearchConfig):
     on_supernet: ClassVar[bool] = False
 
     candidates: int = setting(
-        10, "Number of random genotypes to train, measure and rank. Our default.", group="Schedule", ge=1, le=1000)
+        10, "Number of random genotypes to train, measure and rank. Our default.", group="Schedule", silent=True, ge=1, le=1000)
     epochs: int = setting(
         50, "Epochs of all candidates together; each has an equal share of at least 2. The last epoch of a share measures the "
-        "trained network on the select split. Our default: the epochs of ARNAS's search.", group="Schedule", ge=2, le=100_000)
+        "trained network on the select split. Our default: the epochs of ARNAS's search.",
+        group="Schedule", silent=True, ge=2, le=100_000)
     channels: int = setting(24, "Channels C of the first cells of each candidate; even.", step=2,
-                            group="Candidates", source="ARNAS code", ge=2, le=512)
-    layers: int = setting(8, "Number of cells of each candidate.", group="Candidates", source="ARNAS code", ge=4, le=64)
+                            group="Candidates", silent=True, source="ARNAS code", ge=2, le=512)
+    layers: int = setting(8, "Number of cells of each candidate.",
+                          group="Candidates", silent=True, source="ARNAS code", ge=4, le=64)
     placement: PlacementName = placement_setting("accurate_first", "ARNAS code", "The search draws cells of these kinds.",
                                                  group="Candidates")
     width_ratio: WidthRatio = width_ratio_setting("1:2:2", "ARNAS code", group="Candidates")
     ranking: Ranking = setting(
         "adversarial", "Selects the resulting candidate. adversarial, natural: the highest adversarial or natural accuracy on "
         "the select split, with ties broken by the other accuracy; none: the first candidate, a random baseline. Our default.",
-        group="Candidates")
+        group="Candidates", silent=True)
     epsilon: Pixels = setting(8 / 255, "L-infinity radius of the attack in training and in ranking, pixel space.",
                               group="Attack in search", source="ARNAS code", deviation="epsilon {value}")
     step_size: Pixels = setting(0.01, "Step size of PGD in training, pixel space.", group="Attack in search",
@@ -48,7 +50,7 @@ class RandomSearchConfig(SearchConfig):
                                  deviation="start noise {value}")
     ranking_steps: int = setting(
         20, "Steps of the PGD that measures a candidate (step size epsilon/4, from a random point of the ball). Our default: "
-        "that of checkpoint selection in a retraining.", group="Attack in search", ge=1, le=1000)
+        "that of checkpoint selection in a retraining.", group="Attack in search", silent=True, ge=1, le=1000)
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},
