@@ -7,6 +7,7 @@ panel only if the signature of its topic has changed, so nothing is recomputed o
 
 Topics, where <id> is the id of a run:
     runs: everything that a list of runs shows.
+    robustness: results, checks and status of attack runs.
     run:<id>: events and status of all runs in the run's chain (a search with the runs that follow from it).
     training:<id>: curves and MGDA weights of the run.
     architecture:<id>: alphas, genotypes and candidates of the run.
@@ -117,8 +118,8 @@ class Hub:
     def signature(self, topic: str) -> str:
         """Return a short hash of the data that panels of a topic show. It changes when any of these data change."""
         kind, _, run_id = topic.partition(":")
-        facts = {"runs": lambda _: self._list_facts(), "run": self._run_facts, "log": self._log_facts,
-                 "training": self._training_facts, "architecture": self._architecture_facts}[kind](run_id)
+        facts = {"runs": lambda _: self._list_facts(), "robustness": lambda _: self._robustness_facts(), "run": self._run_facts,
+                 "log": self._log_facts, "training": self._training_facts, "architecture": self._architecture_facts}[kind](run_id)
         return hashlib.sha1(repr(facts).encode()).hexdigest()[:12]
 
     def _run_facts(self, run_id: str) -> list[object]:
@@ -132,6 +133,14 @@ class Hub:
     def _list_facts(self) -> list[object]:
         rows = self.log.runs()
         return [self.log.events_revision(), [silence_minutes(one) for one in rows["silent_s"]]]
+
+    def _robustness_facts(self) -> list[object]:
+        """Return hashes of the results, checks, sweeps and status of all attack runs. Events of other runs do not change them."""
+        runs = self.log.runs()
+        return self._while_revision("robustness", None, lambda: [
+            content_hash(self.log.evaluations().drop(columns="genotype")), content_hash(self.log.attacks()),
+            content_hash(self.log.checks()), content_hash(self.log.sweeps()), content_hash(self.log.test_openings())]) + [
+                content_hash(runs.loc[runs["kind"] == "attack", ["id", "status"]])]
 
     def _silence(self, run_id: str, status: str) -> int:
         return silence_minutes(requests.status(self.root, run_id).silent_s) if status in ("running", "stopping") else 0
@@ -155,8 +164,8 @@ class Hub:
             content_hash(self.log.genotypes(run_id)), content_hash(self.log.candidates(run_id)),
             *(content_hash(self.log.alpha_matrix(run_id, cell)) for cell in self.log.alpha_cells(run_id))])
 
-    def _while_revision(self, topic: str, run_id: str, compute: Callable[[], list[object]]) -> list[object]:
-        """Return the result of `compute`, cached under `topic` until the run has new events."""
+    def _while_revision(self, topic: str, run_id: str | None, compute: Callable[[], list[object]]) -> list[object]:
+        """Return the result of `compute`, cached under `topic` until the run, or any run if it is None, has new events."""
         revision = self.log.events_revision(run_id)
         known = self._computed.get(topic)
         if known is None or known[0] != revision:

@@ -59,18 +59,38 @@ export default function (component) {
     if (cell.hint) td.title = cell.hint;
     return td;
   };
-  const choose = (id) => state.send.setTriggerValue("clicked", id);
+  const pickNode = (row) => {
+    const td = make("td", "rp-pick");
+    if (row.picked === undefined) return td;
+    const box = make("input");
+    box.type = "checkbox";
+    box.checked = row.picked;
+    box.setAttribute("aria-label", `Compare ${row.name}`);
+    box.addEventListener("click", (event) => event.stopPropagation());
+    box.addEventListener("change", () => state.send.setTriggerValue("picked", row.id));
+    td.append(box);
+    return td;
+  };
+  const foldNode = (row) => {
+    const button = make("button", "rp-fold", row.folded ? "▸" : "▾");
+    button.setAttribute("aria-expanded", String(!row.folded));
+    button.setAttribute("aria-label", row.name);
+    return button;
+  };
   const rowNode = (row, columns) => {
-    const tr = make("tr");
+    const tr = make("tr", row.heading ? "rp-heading" : row.group ? "rp-member" : "");
+    const choose = () => state.send.setTriggerValue(row.heading ? "folded" : "clicked", row.id);
     tr.dataset.id = row.id;
-    tr.tabIndex = 0;
+    if (!row.heading) tr.tabIndex = 0;
     for (const column of columns) tr.append(cellNode(column, row.cells[column.key] || { text: "" }));
-    tr.addEventListener("click", () => choose(row.id));
+    if (row.heading) tr.firstElementChild.prepend(foldNode(row));
+    if (state.picks) tr.prepend(pickNode(row));
+    tr.addEventListener("click", choose);
     tr.addEventListener("keydown", (event) => {
       if (event.target !== tr) return;
       if (event.key === "Enter" || event.key === " ") {
         event.preventDefault();
-        choose(row.id);
+        choose();
       }
       const next = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key];
       const other = next && tr[next];
@@ -81,7 +101,7 @@ export default function (component) {
     });
     return tr;
   };
-  const order = (rows) => {
+  const sorted = (rows) => {
     if (state.sort === null) return rows;
     const key = state.sort,
       sign = state.falling ? -1 : 1;
@@ -97,9 +117,15 @@ export default function (component) {
       return sign * (typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y)));
     });
   };
+  // The rows of a group stay below its heading. A folded group shows its heading only.
+  const order = (rows) => {
+    const members = (heading) => (heading.folded ? [] : sorted(rows.filter((row) => row.group === heading.id)));
+    return sorted(rows.filter((row) => !row.group)).flatMap((row) => (row.heading ? [row, ...members(row)] : [row]));
+  };
   const draw = () => {
     const { columns, rows, selected, label } = state.data;
-    const head = JSON.stringify([columns, label, state.sort, state.falling]);
+    state.picks = rows.some((row) => row.picked !== undefined);
+    const head = JSON.stringify([columns, label, state.sort, state.falling, state.picks]);
     let table = host.querySelector("table");
     if (!table) {
       table = make("table", "rp-table rp-rows");
@@ -111,6 +137,7 @@ export default function (component) {
       state.head = head;
       table.setAttribute("aria-label", label);
       const tr = make("tr");
+      if (state.picks) tr.append(make("th", "rp-pick", "Compare"));
       for (const column of columns) {
         const th = make("th", column.align === "right" ? "rp-right" : "");
         const button = make("button", "rp-sort", column.label + (state.sort === column.key ? (state.falling ? " ↓" : " ↑") : ""));
@@ -129,7 +156,7 @@ export default function (component) {
       }
       table.tHead.replaceChildren(tr);
     }
-    const shape = JSON.stringify(columns),
+    const shape = JSON.stringify([columns, state.picks]),
       seen = new Set();
     let place = body.firstElementChild;
     for (const row of order(rows)) {
@@ -137,14 +164,14 @@ export default function (component) {
       let old = state.drawn.get(row.id);
       if (!old || old.text !== text) {
         const node = rowNode(row, columns),
-          focused = old && document.activeElement === old.node;
+          focused = old && old.node.contains(document.activeElement) && document.activeElement.localName;
         if (old) {
           if (place === old.node) place = node;
           old.node.replaceWith(node);
         }
         old = { node, text };
         state.drawn.set(row.id, old);
-        if (focused) node.focus();
+        if (focused) (focused === "tr" ? node : node.querySelector(focused) || node).focus();
       }
       seen.add(row.id);
       if (old.node === place) place = place.nextElementSibling;

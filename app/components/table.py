@@ -80,10 +80,20 @@ class Row:
     Attributes:
         id: name of the row, which must not change when the table is redrawn.
         cells: cells of the row, keyed by `Column.key`.
+        name: name of the row for screen readers, needed for a heading and for a row with a checkbox.
+        group: id of the heading to which the row belongs, or "". Sorting keeps the rows of a group below their heading.
+        heading: True for the heading of a group. It can be folded instead of selected.
+        folded: True for a heading whose rows are hidden.
+        picked: state of the row's checkbox, or None for a row without one.
     """
 
     id: str
     cells: dict[str, CellText] = field(default_factory=dict)
+    name: str = ""
+    group: str = ""
+    heading: bool = False
+    folded: bool = False
+    picked: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -93,10 +103,14 @@ class TableAction:
     Attributes:
         clicked: id of the row that was clicked, or None.
         opened: id of the row whose link was clicked, or None.
+        picked: id of the row whose checkbox was clicked, or None.
+        folded: id of the heading that was clicked, or None.
     """
 
     clicked: str | None
     opened: str | None
+    picked: str | None = None
+    folded: str | None = None
 
 
 _component = st.components.v2.component("rampart_table", html='<div class="rp-data"></div>', css=asset("table.css"),
@@ -115,11 +129,19 @@ def table(columns: Sequence[Column], rows: Sequence[Row], *, key: str, label: st
     """
     known = {row.id for row in rows}
     data: dict[str, Any] = {"columns": [asdict(column) for column in columns], "label": label, "selected": selected,
-                            "rows": [{"id": row.id, "cells": {name: _slim(cell) for name, cell in row.cells.items()}}
-                                     for row in rows]}
-    result = _component(data=data, key=key, on_clicked_change=_nothing, on_opened_change=_nothing)
-    clicked, opened = result.get("clicked"), result.get("opened")
-    return TableAction(clicked if clicked in known else None, opened if opened in known else None)
+                            "rows": [_row(row) for row in rows]}
+    result = _component(data=data, key=key, on_clicked_change=_nothing, on_opened_change=_nothing, on_picked_change=_nothing,
+                        on_folded_change=_nothing)
+    return TableAction(*(one if (one := result.get(name)) in known else None
+                         for name in ("clicked", "opened", "picked", "folded")))
+
+
+def _row(row: Row) -> dict[str, Any]:
+    """Return the id and cells of a row, and those of its other attributes that are set."""
+    further = {name: value for name in ("name", "group", "heading", "folded") if (value := getattr(row, name))}
+    if row.picked is not None:
+        further["picked"] = row.picked
+    return {"id": row.id, "cells": {name: _slim(cell) for name, cell in row.cells.items()}} | further
 
 
 def _slim(cell: CellText) -> dict[str, Any]:

@@ -1,51 +1,36 @@
-"""The Robustness page, which shows all attacked networks in comparable groups, and every use of a test split.
+"""The Robustness page: the networks attacked under one protocol, their comparison, each in detail, and the test ledger.
 
-The networks of a group were measured under the same attacks on the same images, so their results have equal fingerprints.
+The address holds every choice of the reader: protocol, compare (runs), run, and those of the gallery.
 """
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from app import session
+from app import address, evaluations, recipes, session
 from app.charts.robustness import height_of, intervals_figure
-from app.components.attack_table import attack_table_html
 from app.components.html_table import StaticColumn, html_table
 from app.components.live import live_panel
 from app.components.live_plot import live_plot
-from app.components.named_network import named_network_html
-from app.components.states import LAUNCH_PAGE, RUN_PAGE, empty_state, heading, page_link, section
-from app.components.table import NO_SORT, CellText, Column, Row, table
-from app.drawing.cell_graph import genotype_graphs
-from app.formats import (
-    NOT_MEASURED,
-    accuracy,
-    count,
-    dataset_title,
-    epsilon,
-    escape,
-    interval,
-    missing,
-    moment,
-    network_labels,
-    plural,
-    unequal_sizes,
-    with_interval,
-)
-from engine.architecture.genotype import Genotype
-from engine.attack.catalogue import ATTACKS, NATURAL
-from engine.config import AttackConfig
-from engine.errors import GenotypeError
+from app.components.network_detail import measurements, other_evaluations, picture, title_html
+from app.components.protocol import choose_protocol
+from app.components.robustness_table import about_of, columns_of, rows_of
+from app.components.states import LAUNCH_PAGE, RUN_PAGE, empty_state, heading, section
+from app.components.table import table
+from app.formats import coarse, dataset_title, escape, missing, moment, percent, plural, unequal_sizes
+from engine.errors import RunLogError
+from engine.report.robustness import NetworkRow, RobustnessTable, evaluations_of
 
-MEASURES = ((NATURAL, "Natural", "Unchanged images."),
-            *((attack.prefix, attack.header, attack.summary) for _, attack in ATTACKS.items()))
-# Measures that have a column in every table. Other measures have one only if a network of the group has a result for them.
-STANDARD = {NATURAL, *(ATTACKS[name].prefix for name in AttackConfig.presets["quick"]["attacks"])}
 MOST_OPENINGS = 100  # most rows of the test ledger
+MOST_INTERVALS = 20  # most networks in the chart of intervals
+STATES = {"queued": "attack waiting", "running": "attack running", "stopping": "attack stopping", "stopped": "attack stopped",
+          "failed": "attack failed", "finished": "attack finished"}
+BEFORE_RESULTS = {"running": "Starting, without a result yet", "queued": "Waiting to attack",
+                  "failed": "Failed before the first result", "stopped": "Stopped before the first result"}
+MOST_LINKS = 5
 LEDGER: tuple[StaticColumn[Any], ...] = (
     StaticColumn("Opening", lambda row: row.opening, right=True),
     StaticColumn("Network", lambda row: row.title, names_row=True, look="rp-name"),
@@ -58,98 +43,139 @@ LEDGER: tuple[StaticColumn[Any], ...] = (
 )
 
 
-def columns_of(rows: pd.DataFrame) -> list[Column]:
-    """Return the columns of the table of one group. Headings give the number of images, which is equal for the whole group."""
-    measured = [(name, title, about, rows[f"{name}_images"].max()) for name, title, about in MEASURES
-                if name in STANDARD or rows[f"{name}_images"].notna().any()]
-    return [Column("network", "Network"),
-            *(Column(name, title if missing(images) else f"{title}\n{images:,.0f} images", "right", about)
-              for name, title, about, images in measured),
-            Column("epsilon", "Epsilon", "right", "Radius of the L-infinity ball; pixels are in 0 to 1."),
-            Column("size", "Parameters\nMACs", "right", "Trainable parameters, and multiply-accumulates (MACs) per image.")]
+@live_panel("robustness", key="robustness_networks")
+def networks() -> None:
+    """Draw everything that the page shows."""
+    tables = evaluations.tables()
+    attack_runs = session.run_log().runs().query("kind == 'attack'").set_index("id")
+    if not tables:
+        empty_state("No attacked network yet", "When an attack run begins, its network appears here: its natural accuracy "
+                    "and its accuracy under each attack, with 95 % intervals, next to the cells it was built from.",
+                    link=LAUNCH_PAGE, link_label="Launch a search, retraining and attack")
+        without_results(attack_runs, tables)
+        ledger()
+        return
+    shown, other = asked_network(tables)
+    chosen = choose_protocol(tables, shown)
+    states = {row.run: state_words(attack_runs.loc[row.run]) for row in chosen.rows
+              if not row.complete and row.run in attack_runs.index}
+    main_table(chosen, states)
+    without_results(attack_runs, tables)
+    section("Intervals", "a point is the accuracy, its bar the 95 % Wilson interval")
+    live_plot(intervals_figure(chosen.columns, chosen.rows[:MOST_INTERVALS]), key=f"robustness_intervals_{chosen.protocol}",
+              height=height_of(len(chosen.rows[:MOST_INTERVALS])), label="Accuracy under each attack with 95 % intervals")
+    detail(chosen, other)
+    ledger()
 
 
-def row_of(network: pd.Series) -> Row:
-    """Return the row of a network in the table of its group."""
-    name = network["label"] if network["complete"] else f"{network['label']} (attack in progress)"
-    cells = {"network": CellText(name, sub=network["preset"], href=f"run?id={network['run']}", hint=network["run"])}
-    for prefix, _, _ in MEASURES:
-        value, low, high, images = (network[f"{prefix}_{end}"] for end in ("accuracy", "low", "high", "images"))
-        cells[prefix] = (CellText(NOT_MEASURED, sort=NO_SORT, muted=True) if missing(value) else
-                         CellText(accuracy(value), sub=interval(low, high).removesuffix(" %"), sort=float(value),
-                                  hint=f"{with_interval(value, low, high)} on {images:,.0f} images"))
-    cells["epsilon"] = CellText(epsilon(network["epsilon"]), sort=float(network["epsilon"]))
-    cells["size"] = CellText(count(network["parameters"]), sub=f"{count(network['macs'])} MACs",
-                             sort=NO_SORT if missing(network["parameters"]) else float(network["parameters"]))
-    return Row(network["run"], cells)
+def asked_network(tables: list[RobustnessTable]) -> tuple[RobustnessTable, NetworkRow | None]:
+    """Return the table of the run in the address, and its row if the table shows a newer evaluation of that network.
+
+    Without a run in the address, return the table with the most networks.
+    """
+    run = st.query_params.get("run", "")
+    for one in tables:
+        if one.row(run):
+            return one, None
+    everything = session.run_log().evaluations()
+    asked = everything[everything["run"] == run]
+    for one in tables:
+        if not asked.empty and asked["protocol"].iloc[0] == one.protocol:
+            same = evaluations_of(session.run_log(), str(asked["network"].iloc[0]), one.protocol)
+            return one, next(row for row in same if row.run == run)
+    return tables[0], None
 
 
-def group_title(rows: pd.DataFrame) -> tuple[str, str]:
-    """Return (heading, note) for the table of one group.
+def state_words(run: pd.Series) -> str:
+    """Return words on an attack run that is not complete, for example "attack running, 42 %"."""
+    words = STATES.get(run["status"], str(run["status"]))
+    if run["status"] == "running" and not missing(run["silent_s"]) and run["silent_s"] >= 60:
+        return f"{words}, no news for {coarse(run['silent_s'])}"
+    return words if missing(run["progress"]) else f"{words}, {percent(run['progress'], 0)} done"
+
+
+def main_table(chosen: RobustnessTable, states: dict[str, str]) -> None:
+    """Draw the table of a protocol, and store the reader's clicks in the address."""
+    letters = letters_of(chosen)
+    known = [row.run for row in chosen.rows]
+    compared, folded = address.several("compare", known), address.several("folded")
+    action = table(columns_of(chosen, letters),
+                   rows_of(chosen, letters, {row.run: recipes.recipe(row) for row in chosen.rows}, states, compared, folded),
+                   key=f"robustness_{chosen.protocol}", label=f"Networks attacked under protocol {chosen.protocol}",
+                   selected=selected_row(chosen).run)
+    if action.opened:
+        st.switch_page(RUN_PAGE, query_params={"id": action.opened})
+    changed = {"compare": toggled(compared, action.picked), "folded": toggled(folded, action.folded)}
+    if action.clicked or action.picked or action.folded:
+        address.choose(protocol=chosen.protocol, **changed, **({"run": action.clicked} if action.clicked else {}))
+        st.rerun(scope="fragment")
+    meanings = " ".join(f"{one.title}: {about_of(one)}" for one in chosen.columns if one.name in ("autoattack", "worst-case"))
+    sizes = unequal_sizes(pd.DataFrame([{"parameters": row.parameters, "macs": row.macs} for row in chosen.rows], dtype="float"))
+    st.caption(" ".join(filter(None, (
+        "Each figure is the share of test images that are still classified correctly, with its 95 % Wilson interval below.",
+        meanings, sizes))))
+
+
+def toggled(values: list[str], one: str | None) -> list[str]:
+    """Return the values without `one` if it is among them, and otherwise with it at the end."""
+    if one is None:
+        return values
+    return [value for value in values if value != one] if one in values else [*values, one]
+
+
+def letters_of(chosen: RobustnessTable) -> dict[str, str]:
+    """Return the letters of the worst case by run; {} if fewer than two networks can be compared."""
+    if sum(row.complete for row in chosen.rows) < 2:
+        return {}
+    try:
+        letters = evaluations.comparison(chosen).letters
+    except RunLogError as error:
+        st.caption(f"The networks cannot be compared: {error}")
+        return {}
+    return dict(letters) if len(letters) > 1 else {}
+
+
+def selected_row(chosen: RobustnessTable) -> NetworkRow:
+    """Return the row that is shown in detail: the run in the address, or its network's row, or the first row."""
+    run = st.query_params.get("run", "")
+    if row := chosen.row(run):
+        return row
+    everything = session.run_log().evaluations()
+    network = everything.loc[everything["run"] == run, "network"]
+    return next((row for row in chosen.rows if row.network in set(network)), chosen.rows[0])
+
+
+def detail(chosen: RobustnessTable, other: NetworkRow | None) -> None:
+    """Draw everything about the selected network.
 
     Args:
-        rows: rows of the group, from `RunLog.robustness`.
+        chosen: the table.
+        other: the evaluation that the address asks for, if the table shows a newer one of the same network.
     """
-    first = rows.iloc[0]
-    prints = str(first["fingerprint"]).split()
-    note = f"comparable: same fingerprint{'s' if len(prints) != 1 else ''} {', '.join(one[:6] for one in prints)}"
-    return f"{dataset_title(first['dataset']) or 'Unknown dataset'}, epsilon {epsilon(first['epsilon'])}", note
-
-
-def picture(network: pd.Series) -> None:
-    """Draw the cells of the selected network, or a description if the network is hand-made."""
-    st.html(f'<div class="rp-row"><h3 class="rp-section">{escape(network["label"])}</h3></div>')
-    if network["hand_made"]:
-        st.html(named_network_html(network["hand_made"]))
-        return
-    try:
-        genotype = Genotype.from_dict(network["genotype"])
-    except GenotypeError:
-        st.caption("The events of this run contain no genotype.")
-        return
-    genotype_graphs(genotype, key="robustness_graph")
-
-
-def details(network: pd.Series) -> None:
-    """Draw the table of all attacks on the selected network, and the full fingerprint of each result."""
-    section(f"{network['label']}: every attack", network["run"])
-    attacks = session.run_log().attacks(network["run"])
-    st.html(attack_table_html(attacks))
-    st.caption("These numbers belong to this checkpoint. A claim about its method needs at least five searches and retrainings "
-               "with different seeds.")
-    left, right = st.columns([1, 3])
+    selected = selected_row(chosen)
+    shown = other if other is not None and other.network == selected.network else selected
+    st.html(title_html(shown))
+    if shown is not selected:
+        st.caption("An older evaluation of this network. The table shows the newest complete one.")
+    left, right = st.columns([1.25, 1], gap="large")
     with left:
-        page_link(RUN_PAGE, "Open the run", id=network["run"])
-    with right.expander("Fingerprints in full"):
-        for row in attacks.itertuples():
-            st.html(f'<p class="rp-note"><b>{escape(row.title)}</b> <code>{escape(row.fingerprint)}</code></p>')
-            st.html(fields_html(row.title, row.fields))
+        measurements(shown)
+        if selected.repeats:
+            same = evaluations_of(session.run_log(), selected.network, chosen.protocol)
+            other_evaluations(shown, [row for row in same if row.run != shown.run])
+    with right:
+        picture(shown, key="robustness_graph")
 
 
-def fields_html(title: str, text: str) -> str:
-    """Return an HTML table of what one fingerprint covers: attack, settings, library and images.
-
-    Args:
-        title: title of the attack.
-        text: fields of the fingerprint as JSON.
-    """
-    try:
-        fields = json.loads(text)
-    except ValueError:
-        return '<p class="rp-note">The fields of this fingerprint cannot be read.</p>'
-    columns: tuple[StaticColumn[tuple[str, Any]], ...] = (
-        StaticColumn("Field", lambda field: field[0].replace("_", " "), names_row=True),
-        StaticColumn("Value", lambda field: field_text(field[1])))
-    return html_table(columns, fields.items(), label=f"Fingerprint of {title}", look="rp-wrap")
-
-
-def field_text(value: object) -> str:
-    """Return the value of a fingerprint's field as one line of text."""
-    if isinstance(value, dict):
-        return ", ".join(f"{str(name).replace('_', ' ')} {field_text(inner)}" for name, inner in value.items())
-    if isinstance(value, list):
-        return "; ".join(field_text(inner) for inner in value)
-    return "none" if value is None else "yes" if value is True else "no" if value is False else str(value)
+def without_results(attack_runs: pd.DataFrame, tables: list[RobustnessTable]) -> None:
+    """Name the attack runs that are not in any table because they have not begun or have failed before their first result."""
+    known = set(session.run_log().evaluations()["run"])
+    for status, words in BEFORE_RESULTS.items():
+        runs = [run for run in attack_runs.index[attack_runs["status"] == status] if run not in known]
+        if runs:
+            links = ", ".join(f'<a href="run?id={escape(run)}" target="_self">{escape(run)}</a>' for run in runs[:MOST_LINKS])
+            more = f" and {len(runs) - MOST_LINKS} more" if len(runs) > MOST_LINKS else ""
+            st.html(f'<p class="rp-note">{words}: {links}{more}.</p>')
 
 
 def ledger() -> None:
@@ -161,81 +187,8 @@ def ledger() -> None:
         return
     st.caption(f"The test split has been opened {plural(len(openings), 'time')}. The more often it is opened, the less a later "
                "choice can be trusted. Report this number with the results.")
-    st.html(html_table(LEDGER, openings.iloc[::-1].head(MOST_OPENINGS).itertuples(), label="Test ledger"))
-
-
-def groups_of(frame: pd.DataFrame) -> list[pd.DataFrame]:
-    """Return the networks in groups with equal dataset, epsilon and fingerprints. The largest group comes first.
-
-    Args:
-        frame: table from `RunLog.robustness`.
-    """
-    parts = [rows for _, rows in frame.groupby(["dataset", "epsilon", "fingerprint"], sort=False, dropna=False)]
-    return sorted(parts, key=len, reverse=True)
-
-
-def selected_run(groups: list[pd.DataFrame]) -> str:
-    """Return the id of the attack run that is shown in detail.
-
-    It is the run that the reader selected last in any group. Without a selection, it is the first run of the largest group.
-    """
-    chosen = str(st.session_state.get("robustness.selected", ""))
-    return chosen if any(chosen in set(rows["run"]) for rows in groups) else str(groups[0]["run"].iloc[0])
-
-
-def tables(groups: list[pd.DataFrame], run: str) -> str:
-    """Draw one table per group and return the id of the run that is selected now.
-
-    A click on the name of a network opens the page of its run.
-
-    Args:
-        groups: rows of each group.
-        run: id of the run that is selected before the tables are drawn.
-    """
-    for number, rows in enumerate(groups):
-        section(*group_title(rows))
-        name = f"robustness_{rows['fingerprint'].iloc[0]}_{number}"
-        mine = set(rows["run"])
-        action = table(columns_of(rows), [row_of(row) for _, row in rows.iterrows()], key=name, label=group_title(rows)[0],
-                       selected=run if run in mine else None)
-        if sizes := unequal_sizes(rows):
-            st.caption(sizes)
-        if action.opened:
-            st.switch_page(RUN_PAGE, query_params={"id": action.opened})
-        run = action.clicked or run
-    return run
-
-
-@live_panel("runs", key="robustness_networks")
-def networks() -> None:
-    """Draw the tables of all groups with the cells of the selected network next to them, then its attacks and the test ledger."""
-    frame = session.run_log().robustness()
-    if frame.empty:
-        empty_state("No attacked network yet", "When an attack finishes, its network appears here: its natural accuracy "
-                    "and its accuracy under each attack, with 95 % intervals, next to the cells it was built from.",
-                    link=LAUNCH_PAGE, link_label="Launch a search, retraining and attack")
-        ledger()
-        return
-    frame = frame.assign(label=network_labels(list(frame["title"]), list(frame["run"])))
-    groups = groups_of(frame)
-    run = selected_run(groups)
-    left, right = st.columns([1.5, 1], gap="medium")
-    with left:
-        now = tables(groups, run)
-        if now != run:
-            st.session_state["robustness.selected"] = now
-            st.rerun(scope="fragment")
-        rows = next(rows for rows in groups if run in set(rows["run"]))
-        st.caption("Each number is the share of images that are still classified correctly, with its 95 % Wilson interval. "
-                   "Groups differ in attack, settings or images, so compare networks only within a group.")
-        section("Intervals", "the group of the selected network")
-        live_plot(intervals_figure(rows), key="robustness_intervals", height=height_of(len(rows)),
-                  label="Accuracy under each attack with 95 % intervals")
-    network = frame[frame["run"] == run].iloc[0]
-    with right:
-        picture(network)
-    details(network)
-    ledger()
+    with st.expander("All openings", expanded=len(openings) <= 5):
+        st.html(html_table(LEDGER, openings.iloc[::-1].head(MOST_OPENINGS).itertuples(), label="Test ledger"))
 
 
 heading("Robustness", "The accuracy of each network under attack, measured on the test split.")

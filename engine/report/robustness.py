@@ -173,6 +173,20 @@ def robustness_tables(log: RunLog) -> list[RobustnessTable]:
     return sorted((table for table in tables if table.columns), key=lambda table: -len(table.rows))
 
 
+def evaluations_of(log: RunLog, network: str, protocol: str) -> list[NetworkRow]:
+    """Return every evaluation of a network under a protocol, the newest first.
+
+    Args:
+        log: the run log.
+        network: hash of the network's weights.
+        protocol: hash of the protocol.
+    """
+    evaluations = log.evaluations()
+    results, findings = _results(log.attacks()), _findings(log.checks())
+    same = evaluations[(evaluations["network"] == network) & (evaluations["protocol"] == protocol)]
+    return [_row(one, results, findings) for one in same.itertuples()]
+
+
 def distinctions(log: RunLog, table: RobustnessTable, column: str = WORST, runs: Sequence[str] | None = None) -> Distinctions:
     """Compare networks of a table on the same images, with Holm's adjustment over all pairs.
 

@@ -1,0 +1,58 @@
+"""The reader's choices in the address of a page, so that a copied address opens exactly what the reader sees.
+
+The address is the only place that holds these choices. A control shows the value in the address, and writes the reader's choice
+back to it. A choice equal to the default is written too, because the default may change as runs are added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+
+def chosen(name: str, known: Collection[str], default: str = "") -> str:
+    """Return the value of a query parameter, or `default` if it is absent or not among the known values."""
+    value = st.query_params.get(name, default)
+    return value if value in known else default
+
+
+def several(name: str, known: Collection[str] | None = None) -> list[str]:
+    """Return the known values in a query parameter, which separates them by commas. `known` None keeps all of them."""
+    values = st.query_params.get(name, "").split(",")
+    return [value for value in dict.fromkeys(values) if value and (known is None or value in known)]
+
+
+def choose(**values: str | Iterable[str]) -> None:
+    """Write choices to the address. An empty value removes the parameter."""
+    for name, value in values.items():
+        text = value if isinstance(value, str) else ",".join(value)
+        if text:
+            st.query_params[name] = text
+        else:
+            st.query_params.pop(name, None)
+
+
+def selectbox(where: DeltaGenerator, label: str, options: Mapping[str, str], *, name: str, key: str, help: str | None = None,
+              also: Callable[[], None] | None = None) -> str:
+    """Show a select box whose choice is in the address, and return the choice.
+
+    Args:
+        where: container of the box.
+        label: label of the box.
+        options: value in the address -> text in the box, at least one. The first one is the default.
+        name: name of the query parameter.
+        key: key of the box in the session's state.
+        help: tooltip.
+        also: function called after a choice, for example to remove other choices that depended on the old one.
+    """
+    st.session_state[key] = chosen(name, options, next(iter(options)))
+
+    def store() -> None:
+        choose(**{name: st.session_state[key]})
+        if also is not None:
+            also()
+
+    where.selectbox(label, list(options), format_func=options.__getitem__, key=key, help=help, on_change=store)
+    return str(st.session_state[key])

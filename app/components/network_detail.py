@@ -1,0 +1,102 @@
+"""Everything measured on one attacked network: its attacks, its reliability checks, its fingerprints and older evaluations."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from app import address, session
+from app.components.attack_table import attack_table_html
+from app.components.html_table import Markup, StaticColumn, html_table
+from app.components.named_network import named_network_html
+from app.components.protocol import recorded_fields_html
+from app.components.robustness_table import badge_html
+from app.components.states import RUN_PAGE, page_link, section
+from app.drawing.cell_graph import genotype_graphs
+from app.formats import escape, moment, with_interval
+from engine.attack.catalogue import WORST
+from engine.report.robustness import NetworkRow
+
+FINDINGS = {"failed": ("bad", "✕", "Failed"), "warning": ("warn", "!", "Warning"), "passed": ("good", "✓", "Passed"),
+            "skipped": ("muted", "–", "Skipped")}
+CHECKPOINT_NOTE = ("These figures belong to this checkpoint. A claim about its method needs several searches and retrainings with "
+                   "different seeds.")
+
+
+def title_html(row: NetworkRow) -> str:
+    """Return the heading of the detail of a network: its label, badge and run."""
+    return (f'<div class="rp-row"><h2 class="rp-section">{escape(row.label)}</h2>{badge_html(row.badge)}'
+            f'<span class="rp-label">{escape(row.run)}</span></div>')
+
+
+def picture(row: NetworkRow, *, key: str) -> None:
+    """Draw the cells of a network, or a description if the network is hand-made."""
+    if row.hand_made:
+        st.html(named_network_html(row.hand_made))
+    elif row.genotype is None:
+        st.caption("The events of this run contain no genotype.")
+    else:
+        genotype_graphs(row.genotype, key=key)
+
+
+def measurements(row: NetworkRow) -> None:
+    """Draw the table of all attacks on a network, its checks, and the full fingerprint of each result."""
+    attacks = session.run_log().attacks(row.run)
+    if attacks.empty:
+        st.caption("No attack has been measured yet.")
+    else:
+        st.html(attack_table_html(attacks))
+    st.caption(CHECKPOINT_NOTE)
+    page_link(RUN_PAGE, "Open the run", id=row.run)
+    section("Reliability checks", row.badge.colour)
+    checks(row)
+    if not attacks.empty:
+        with st.expander("Fingerprints in full"):
+            fingerprints(attacks)
+
+
+def checks(row: NetworkRow) -> None:
+    """Draw the findings of the reliability checks, the worst first."""
+    found = session.run_log().checks(row.run)
+    if found.empty:
+        st.caption(" ".join(row.badge.reasons) or "No check was recorded.")
+        return
+    found = found.sort_values("finding", key=lambda column: column.map(list(FINDINGS).index), kind="stable")
+    columns: tuple[StaticColumn[dict[str, str]], ...] = (
+        StaticColumn("Check", lambda one: one["title"], names_row=True),
+        StaticColumn("Finding", lambda one: _finding(one["finding"])),
+        StaticColumn("Measured", lambda one: one["measured"], look="rp-label"),
+        StaticColumn("What to do", lambda one: one["advice"], look="rp-label"))
+    st.html(html_table(columns, found.to_dict("records"), label="Reliability checks"))
+
+
+def _finding(finding: str) -> Markup:
+    tone, glyph, word = FINDINGS[finding]
+    return Markup(f'<span class="rp-chip rp-tone-{tone}"><span class="rp-glyph" aria-hidden="true">{glyph}</span>{word}</span>')
+
+
+def fingerprints(attacks: pd.DataFrame) -> None:
+    """Draw the fingerprint of each result with everything that it covers."""
+    for row in attacks.itertuples():
+        st.html(f'<p class="rp-note"><b>{escape(row.title)}</b> <code>{escape(row.fingerprint)}</code></p>')
+        st.html(recorded_fields_html(row.title, row.fields))
+
+
+def other_evaluations(shown: NetworkRow, others: list[NetworkRow]) -> None:
+    """Draw the other evaluations of a network under the same protocol, with a button for each that shows its figures.
+
+    Args:
+        shown: the evaluation that the page shows.
+        others: all evaluations of the network except the shown one, the newest first.
+    """
+    if not others:
+        return
+    with st.expander(f"Other evaluations of this network ({len(others)})",
+                     expanded=any(not other.complete for other in others)):
+        for other in others:
+            worst = other.results.get(WORST)
+            words = (f"worst case {with_interval(worst.accuracy, worst.low, worst.high)}, {worst.images:,} images" if worst
+                     else "not complete")
+            left, right = st.columns([4, 1], vertical_alignment="center")
+            left.html(f'<p class="rp-note">{escape(moment(other.created))} · {escape(other.run)} · {escape(words)}</p>')
+            right.button("Show it", key=f"robustness.show.{other.run}", on_click=address.choose, kwargs={"run": other.run})
