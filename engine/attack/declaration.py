@@ -18,12 +18,14 @@ class AttackSettings:
         step_size: length of one step in pixel space, 0..1; read only by attacks with `uses_step_size`.
         classes: number of classes of the dataset.
         seed: seed of every random number of the attack, 0..2**63-1.
+        norm: norm of the ball, `LINF` or `L2`.
     """
 
     epsilon: float
     step_size: float
     classes: int
     seed: int
+    norm: str = LINF
 
 
 @dataclass(frozen=True)
