@@ -1,10 +1,12 @@
-"""Functions that build the attacks of torchattacks 3.5.1 with the settings of their papers.
+"""Functions that build attacks with the settings of their papers: those of torchattacks 3.5.1, and our own.
 
 This module imports torchattacks, so it is itself imported only when an attack runs. Each function takes the network, the
-declaration of the attack and the settings of the call, and returns an attack ready to call.
+declaration of the attack and the settings of the call. It returns a callable from images and labels to adversarial images, or a
+`Walk`.
 
-By default, torchattacks runs 10 iterations (100 in the papers), targets all wrong classes (9 in the papers), and gives Square a
-schedule that AutoAttack does not use. The functions override these three defaults.
+torchattacks computes FGSM, PGD and MI-FGSM in L-infinity. Gradient steps in L2 are our own, because those of torchattacks are too
+short where gradients are tiny, as on confident networks. The iterated attacks of AutoAttack are our own too, because those of
+torchattacks cannot refill a batch or resume at an image; tests compare them with torchattacks.
 """
 
 from __future__ import annotations
@@ -12,47 +14,72 @@ from __future__ import annotations
 import torchattacks
 from torch import nn
 
-from engine.attack.declaration import Attack, AttackSettings
+from engine.attack.apgd import APGD
+from engine.attack.ball import Ball
+from engine.attack.carlini_wagner import CarliniWagner
+from engine.attack.declaration import LINF, Attack, AttackSettings
+from engine.attack.fab import FAB
+from engine.attack.gradient_steps import GradientSteps, cross_entropy, margin_loss
+from engine.attack.minimum import FMN
+from engine.attack.square import Square
 
 
-def fgsm(network: nn.Module, attack: Attack, settings: AttackSettings) -> torchattacks.FGSM:
-    """Build FGSM, the fast gradient sign method, which takes a single step."""
-    return torchattacks.FGSM(network, eps=settings.epsilon)
+def fgsm(network: nn.Module, attack: Attack, settings: AttackSettings) -> torchattacks.FGSM | GradientSteps:
+    """Build FGSM, the fast gradient sign method. In L2 it takes one step along the normalised gradient (FGM)."""
+    if settings.norm == LINF:
+        return torchattacks.FGSM(network, eps=settings.epsilon)
+    return GradientSteps(network, _ball(settings), steps=1, step_size=settings.epsilon)
 
 
-def pgd(network: nn.Module, attack: Attack, settings: AttackSettings) -> torchattacks.PGD:
-    """Build PGD, projected gradient descent with a fixed step size."""
-    return torchattacks.PGD(network, eps=settings.epsilon, alpha=settings.step_size, steps=attack.steps,
-                            random_start=attack.random_start)
+def pgd(network: nn.Module, attack: Attack, settings: AttackSettings) -> torchattacks.PGD | GradientSteps:
+    """Build PGD on the cross-entropy, projected gradient descent with a fixed step size."""
+    if settings.norm == LINF:
+        return torchattacks.PGD(network, eps=settings.epsilon, alpha=settings.step_size, steps=attack.steps,
+                                random_start=attack.random_start)
+    return GradientSteps(network, _ball(settings), attack.steps, settings.step_size, cross_entropy,
+                         random_start=attack.random_start)
 
 
-def apgd_ce(network: nn.Module, attack: Attack, settings: AttackSettings) -> torchattacks.APGD:
-    """Build APGD-CE: APGD (PGD with an adaptive step size) on the cross-entropy loss."""
-    return torchattacks.APGD(network, loss="ce", steps=attack.steps, **_adaptive(attack, settings))
+def pgd_margin(network: nn.Module, attack: Attack, settings: AttackSettings) -> GradientSteps:
+    """Build PGD on the margin, whose gradients do not vanish on confident networks."""
+    return GradientSteps(network, _ball(settings), attack.steps, settings.step_size, margin_loss, random_start=attack.random_start)
 
 
-def apgd_t(network: nn.Module, attack: Attack, settings: AttackSettings) -> torchattacks.APGDT:
-    """Build APGD-T, which runs APGD (PGD with an adaptive step size) towards one wrong class after another."""
-    return torchattacks.APGDT(network, **_targeted(attack, settings))
+def mi_fgsm(network: nn.Module, attack: Attack, settings: AttackSettings) -> torchattacks.MIFGSM | GradientSteps:
+    """Build MI-FGSM with steps of epsilon / steps and decay factor 1 (Dong et al. 2018, sections 3.1 and 4.2)."""
+    if settings.norm == LINF:
+        return torchattacks.MIFGSM(network, eps=settings.epsilon, alpha=settings.epsilon / attack.steps, steps=attack.steps,
+                                   decay=1.0)
+    return GradientSteps(network, _ball(settings), attack.steps, settings.epsilon / attack.steps, cross_entropy, decay=1.0)
 
 
-def fab_t(network: nn.Module, attack: Attack, settings: AttackSettings) -> torchattacks.FAB:
-    """Build FAB-T, which runs FAB (fast adaptive boundary) towards one wrong class after another."""
-    return torchattacks.FAB(network, multi_targeted=True, **_targeted(attack, settings))
+def apgd(network: nn.Module, attack: Attack, settings: AttackSettings) -> APGD:
+    """Build APGD on the loss that the declaration names."""
+    return APGD(_ball(settings), attack.steps, attack.variant["loss"])
 
 
-def square(network: nn.Module, attack: Attack, settings: AttackSettings) -> torchattacks.Square:
-    """Build Square, a random search without gradients, with the schedule of square sizes that AutoAttack uses.
+def fab_t(network: nn.Module, attack: Attack, settings: AttackSettings) -> FAB:
+    """Build targeted FAB."""
+    return FAB(_ball(settings), attack.steps)
 
-    By default, torchattacks would rescale that schedule to the number of queries.
+
+def square(network: nn.Module, attack: Attack, settings: AttackSettings) -> Square:
+    """Build Square with the schedule of AutoAttack, which does not depend on the number of queries."""
+    return Square(_ball(settings), attack.steps)
+
+
+def carlini_wagner(network: nn.Module, attack: Attack, settings: AttackSettings) -> CarliniWagner:
+    """Build the L2 attack of Carlini and Wagner with 9 search steps of `attack.steps` iterations.
+
+    The learning rate is 10 / steps within 0.01..0.1: few iterations need longer steps than the authors' 0.01 for 10,000.
     """
-    return torchattacks.Square(network, n_queries=attack.steps, resc_schedule=False, **_adaptive(attack, settings))
+    return CarliniWagner(_ball(settings), attack.steps, learning_rate=min(max(10 / attack.steps, 0.01), 0.1))
 
 
-def _adaptive(attack: Attack, settings: AttackSettings) -> dict[str, str | float | int]:
-    return {"norm": settings.norm, "eps": settings.epsilon, "n_restarts": attack.restarts, "seed": settings.seed}
+def fmn(network: nn.Module, attack: Attack, settings: AttackSettings) -> FMN:
+    """Build FMN, the fast minimum-norm attack."""
+    return FMN(_ball(settings), attack.steps)
 
 
-def _targeted(attack: Attack, settings: AttackSettings) -> dict[str, str | float | int]:
-    # torchattacks targets n_classes - 1 classes, so the argument is one more than the number of targets.
-    return _adaptive(attack, settings) | {"steps": attack.steps, "n_classes": attack.targets_among(settings.classes) + 1}
+def _ball(settings: AttackSettings) -> Ball:
+    return Ball(settings.norm, settings.epsilon)
