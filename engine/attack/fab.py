@@ -22,9 +22,11 @@ class FAB(Walk):
     steps to a mixture of the two projections, a little too far. From a misclassified point it first goes back towards the
     natural image.
 
-    A run evaluates the network and its gradient once at each of its points: the start, `iterations` points after a step, and
-    one point for each of these that is misclassified, except for the last: `iterations + 1` to `2 * iterations` evaluations.
-    The gradient at a point that is not misclassified serves its next step; the published loop computes its logits twice.
+    A point after a step must be judged, which needs logits alone; the start, a point after a backward move and a point judged
+    correct need the gradient for the next step. `needs_gradient` asks for the kind of evaluation that most of the batch needs.
+    With it, a run takes `2 * iterations` evaluations, half of them forward passes only; images that entered the batch between
+    may wait for one more. If every evaluation comes with a gradient, a step follows a correct judgement at once, and a run takes
+    `iterations + 1` evaluations and one more for each misclassified point after a step but the last.
 
     The ball decides which points the pool counts. With `nearest`, the pool returns the nearest misclassified point of all.
 
@@ -57,14 +59,21 @@ class FAB(Walk):
         """Return the logit of the target minus that of the label, [n]."""
         return (logits.gather(1, state["target"][:, None]) - logits.gather(1, state["y"][:, None])).squeeze(1)
 
+    def needs_gradient(self, state: State) -> bool:
+        """Return True if at least half of the images need the gradient at their point; the others take it or wait."""
+        return bool(2 * state["stepped"].sum() <= len(state["stepped"]))
+
     def advance(self, state: State, logits: Tensor, loss: Tensor | None, gradient: Tensor | None) -> Tensor:
-        assert loss is not None and gradient is not None
+        """Take one iteration in place; without a gradient, judge only the points after a step."""
         over = state["stepped"] & (state["steps"] >= self.iterations)
         back = state["stepped"] & (logits.argmax(1) != state["y"])
         x, point = state["x"], state["point"]
-        state["point"] = torch.where(back[:, None, None, None], x + self.beta * (point - x),
-                                     self._step(point, x, loss, gradient))
-        state["stepped"], state["steps"] = ~back, state["steps"] + ~back
+        if loss is None or gradient is None:
+            ahead, stepped = point, torch.zeros_like(back)
+        else:
+            ahead, stepped = self._step(point, x, loss, gradient), ~back
+        state["point"] = torch.where(back[:, None, None, None], x + self.beta * (point - x), ahead)
+        state["stepped"], state["steps"] = stepped, state["steps"] + stepped
         return over
 
     def _step(self, point: Tensor, x: Tensor, difference: Tensor, gradient: Tensor) -> Tensor:
