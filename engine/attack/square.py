@@ -17,10 +17,12 @@ from engine.attack.ball import Ball, lengths, uniform
 from engine.attack.declaration import L2, LINF
 from engine.attack.walk import State, Walk, margins
 
-# Queries after which the share of pixels in a square halves (section 3.3), for a search of 10,000 queries.
+TINY = 1e-24  # smallest square of a length that is divided by
+# Queries after which the share of pixels in a square halves, in the authors' code for a search of 10,000 queries.
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
-# Columns of a plan. Signs of the channels follow; squares of the L2 version clear a second window of the same side.
-HALVED, SIDE, ROW, COLUMN, CLEARED_ROW, CLEARED_COLUMN, TRANSPOSED, SIGNS = range(8)
+# Columns of a plan: which bump (twice the number of halvings, plus 1 if it is transposed), side and upper left corner of the
+# square, corner of the window that L2 clears. The signs of the channels follow.
+BUMP, SIDE, ROW, COLUMN, CLEARED_ROW, CLEARED_COLUMN, SIGNS = range(7)
 
 
 class Square(Walk):
@@ -75,11 +77,12 @@ class Square(Walk):
         _, channels, height, width = x.shape
         halved = (torch.arange(self.iterations, device=x.device)[:, None] > torch.tensor(HALVINGS, device=x.device)).sum(1)
         side = torch.tensor(self._sides(height, width), dtype=torch.int16, device=x.device)[halved]
-        numbers = uniform(seeds, x.new_empty(len(x), self.iterations, SIGNS - ROW + channels))
-        choices = torch.stack([height - side + 1, width - side + 1] * 2 + [torch.full_like(side, 2)] * (1 + channels), 1)
+        numbers = uniform(seeds, x.new_empty(len(x), self.iterations, SIGNS - ROW + channels + 1))
+        choices = torch.stack([height - side + 1, width - side + 1] * 2 + [torch.full_like(side, 2)] * (channels + 1), 1)
         drawn = (numbers * choices).to(torch.int16).minimum(choices - 1)  # rounding may bring a product up to the bound
-        drawn[..., SIGNS - ROW:] = drawn[..., SIGNS - ROW:] * 2 - 1
-        return torch.cat([torch.stack([halved.to(torch.int16), side], 1).expand(len(x), -1, -1), drawn], 2)
+        corners, signs, transposed = drawn.split([SIGNS - ROW, channels, 1], 2)
+        sides = side[:, None].expand_as(transposed)
+        return torch.cat([2 * halved[:, None].to(torch.int16) + transposed, sides, corners, 2 * signs - 1], 2)
 
     def _sides(self, height: int, width: int) -> tuple[int, ...]:
         """Return the side of the squares after each number of halvings; in L2 odd and at least 3 in images large enough."""
@@ -100,9 +103,9 @@ class Square(Walk):
         margin = max((min(height, width) - 5 * side) // 2, 0)
         rows, columns = (height - margin) // side, (width - margin) // side
         numbers = uniform(seeds, x.new_empty(count, 1 + channels, rows, columns), purpose=1)
-        bump = _bumps((side,), side, x.device)[0].to(x.dtype)
+        upright, transposed = _bumps((side,), side, x.device).to(x.dtype)[:, :, None]
         numbers = numbers[:, :, :, None, :, None]
-        tiles = torch.where(numbers[:, :1] < 0.5, bump[0][:, None], bump[1][:, None]) * _signs(numbers[:, 1:])
+        tiles = torch.where(numbers[:, :1] < 0.5, upright, transposed) * _signs(numbers[:, 1:])
         difference = torch.zeros_like(x)
         difference[:, :, margin:margin + rows * side, margin:margin + columns * side] = tiles.reshape(
             count, channels, rows * side, columns * side)
@@ -110,44 +113,44 @@ class Square(Walk):
 
     def _square(self, held: Tensor, x: Tensor, plan: Tensor) -> Tensor:
         """Return `held` with the difference to x set to epsilon, with one sign per channel, in one square per image."""
-        inside = _window(plan[:, ROW], plan[:, COLUMN], plan[:, SIDE], held)
+        (inside,) = _inside(_offsets(plan[:, ROW:CLEARED_ROW], x), plan, x)
         return torch.where(inside, (x + self.ball.epsilon * plan[:, SIGNS:, None, None]).clamp(0, 1), held)
 
     def _windows(self, held: Tensor, x: Tensor, plan: Tensor) -> Tensor:
         """Return `held` with the length of the difference moved from two windows into a bump in the first (Algorithm 3)."""
-        difference = held - x
-        first = _window(plan[:, ROW], plan[:, COLUMN], plan[:, SIDE], x)
-        either = first | _window(plan[:, CLEARED_ROW], plan[:, CLEARED_COLUMN], plan[:, SIDE], x)
-        old = difference * first
-        new = self._bump(plan, x) * plan[:, SIGNS:, None, None] * first + old / _channel_lengths(old).clamp(min=1e-12)
-        unused = (self.ball.epsilon ** 2 - lengths(difference, L2) ** 2).clamp(min=0)
-        available = (_channel_lengths(difference * either) ** 2 + unused / x.shape[1]).sqrt()
-        new = new / _channel_lengths(new).clamp(min=1e-12) * available
+        offsets = _offsets(plan[:, ROW:SIGNS], x)
+        first, second = _inside(offsets, plan, x)
+        either, difference = first | second, held - x
+        squares = difference.square()
+        unused = (self.ball.epsilon ** 2 - squares.sum((1, 2, 3), keepdim=True)).clamp(min=0)
+        available = (squares * either).sum((2, 3), keepdim=True) + unused / x.shape[1]
+        old = difference * (squares * first).sum((2, 3), keepdim=True).clamp(min=TINY).rsqrt()
+        new = (self._bump(offsets, plan, x) * plan[:, SIGNS:, None, None] + old) * first
+        new = new * (available / new.square().sum((2, 3), keepdim=True).clamp(min=TINY)).sqrt()
         return self._scaled(torch.where(either, new, difference), x)
 
-    def _bump(self, plan: Tensor, x: Tensor) -> Tensor:
+    def _bump(self, offsets: Tensor, plan: Tensor, x: Tensor) -> Tensor:
         """Return [n, 1, H, W], each image's bump at its place; values outside the window are arbitrary."""
         height, width = x.shape[2:]
         bumps = _bumps(self._sides(height, width), max(height, width), x.device)
-        index = plan[:, :SIGNS].long()
-        row = (torch.arange(height, device=x.device) - index[:, ROW, None]).clamp(min=0)
-        column = (torch.arange(width, device=x.device) - index[:, COLUMN, None]).clamp(min=0)
-        kind = (index[:, HALVED, None, None], index[:, TRANSPOSED, None, None])
-        return bumps[(*kind, row[:, :, None], column[:, None, :])][:, None].to(x.dtype)
+        row, column = offsets[:, 0, :height, None].clamp(min=0).long(), offsets[:, 1, None, :width].clamp(min=0).long()
+        return bumps[plan[:, BUMP, None, None].long(), row, column][:, None].to(x.dtype)
 
     def _scaled(self, difference: Tensor, x: Tensor) -> Tensor:
         return (x + difference * (self.ball.epsilon / lengths(difference, L2).clamp(min=1e-12))).clamp(0, 1)
 
 
-def _window(row: Tensor, column: Tensor, side: Tensor, like: Tensor) -> Tensor:
-    """Return a bool [n, 1, H, W] that is True in the square of each image, from its upper left corner and its side [n]."""
-    rows, columns = (_interval(start, side, extent) for start, extent in zip((row, column), like.shape[2:], strict=True))
-    return rows[:, None, :, None] & columns[:, None, None, :]
+def _offsets(corners: Tensor, x: Tensor) -> Tensor:
+    """Return the distance of every row or column from a corner, [n, k, max(H, W)], for k coordinates of corners [n, k]."""
+    return torch.arange(max(x.shape[2:]), dtype=corners.dtype, device=x.device) - corners[:, :, None]
 
 
-def _interval(start: Tensor, length: Tensor, extent: int) -> Tensor:
-    offset = torch.arange(extent, dtype=start.dtype, device=start.device) - start[:, None]
-    return (offset >= 0) & (offset < length[:, None])
+def _inside(offsets: Tensor, plan: Tensor, x: Tensor) -> list[Tensor]:
+    """Return a bool [n, 1, H, W] per window, True inside; `offsets` hold its rows and columns."""
+    height, width = x.shape[2:]
+    inside = (offsets >= 0) & (offsets < plan[:, SIDE, None, None])
+    return [inside[:, row:row + 1, :height, None] & inside[:, row + 1:row + 2, None, :width]
+            for row in range(0, inside.shape[1], 2)]
 
 
 def _signs(numbers: Tensor) -> Tensor:
@@ -155,20 +158,14 @@ def _signs(numbers: Tensor) -> Tensor:
     return (numbers < 0.5).to(numbers.dtype) * 2 - 1
 
 
-def _channel_lengths(difference: Tensor) -> Tensor:
-    """Return the L2 norm of each channel, [n, C, 1, 1]."""
-    length: Tensor = torch.linalg.vector_norm(difference, dim=(2, 3), keepdim=True)
-    return length
-
-
 @lru_cache(maxsize=16)
 def _bumps(sides: tuple[int, ...], extent: int, device: torch.device) -> Tensor:
-    """Return the bump of each side and its transpose, each in the upper left corner of zeros, [sides, 2, extent, extent]."""
+    """Return the bump of each side and its transpose, each in the upper left corner of zeros, [2 * sides, extent, extent]."""
     table = torch.zeros(len(sides), 2, extent, extent)
     for bumps, side in zip(table, sides, strict=True):
         bumps[0, :side, :side] = bump(side)
         bumps[1, :side, :side] = bump(side).T
-    return table.to(device)
+    return table.flatten(0, 1).to(device)
 
 
 def bump(side: int) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from engine.attack.ball import Ball, distance
 from engine.attack.declaration import L2, LINF
-from engine.attack.square import CLEARED_COLUMN, CLEARED_ROW, COLUMN, ROW, SIDE, SIGNS, TRANSPOSED, Square, bump
+from engine.attack.square import BUMP, CLEARED_COLUMN, CLEARED_ROW, COLUMN, ROW, SIDE, SIGNS, Square, bump
 from engine.attack.walk import Pool, State
 from tests.engine.attack.trained import trained
 
@@ -49,7 +49,7 @@ def repainted(norm: str, epsilon: float, held: Tensor, x: Tensor, plan: list[int
               slice(plan[CLEARED_COLUMN], plan[CLEARED_COLUMN] + side))
     outside = difference.clone()
     outside[first] = outside[second] = 0
-    hills = bump(side).T if plan[TRANSPOSED] else bump(side)
+    hills = bump(side).T if plan[BUMP] % 2 else bump(side)
     unused = max(epsilon ** 2 - float(difference.square().sum()), 0) / len(x)
     for channel, old, sign in zip(range(len(x)), difference[first].clone(), signs, strict=True):
         new = sign * hills + old / max(float(old.norm()), 1e-12)
