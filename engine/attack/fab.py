@@ -92,8 +92,12 @@ def to_hyperplane(x: Tensor, w: Tensor, gap: Tensor, norm: str) -> Tensor:
 
     Where no such move exists, the result goes to the corner of the pixel range where <w, x + d> is nearest to what is asked.
 
-    Pixel i moves by min(t s_i, room_i), where s_i is 1 in L-infinity and |w_i| in L2. The sum of |w_i| min(t s_i, room_i) is
-    increasing and piecewise linear in t; sorting the values of t at which pixels reach their bounds gives the solution.
+    Pixel i moves by min(t s_i, room_i), where s_i is 1 in L-infinity and |w_i| in L2, and t solves a concave, piecewise linear
+    equation. Newton's method from t = 0 never oversteps the solution; it ends when no further pixel reaches its bound, after a
+    few rounds, each of which fixes at least one pixel.
+
+    Differs: AutoAttack and torchattacks sort the pixels by the t at which they reach their bounds, for the same solution; on
+    large images that takes several times longer.
 
     Args:
         x: points [..., d], pixels in 0..1.
@@ -111,13 +115,13 @@ def to_hyperplane(x: Tensor, w: Tensor, gap: Tensor, norm: str) -> Tensor:
     direction = (w * gap.sign()).sign()
     room = torch.where(direction > 0, 1 - x, x)
     speed = slope if norm == L2 else slope.sign()
-    limit, order = (room / speed).masked_fill(speed == 0, 0).sort(-1)
-    full = (slope * room).gather(-1, order).cumsum(-1)
-    rates = (slope * speed).expand_as(x).gather(-1, order)
-    rates = rates.flip(-1).cumsum(-1).flip(-1)  # of the pixels that have not reached their bounds before
-    before = torch.nn.functional.pad(full[..., :-1], (1, 0))
-    segment = (before + limit * rates < gap.abs()).sum(-1, keepdim=True)
-    last = segment.clamp(max=x.shape[-1] - 1)
-    t = (gap.abs() - before.gather(-1, last)) / rates.gather(-1, last).clamp(min=tiny)
-    t = t.masked_fill(segment > last, torch.finfo(x.dtype).max)
-    return torch.minimum(t * speed, room) * direction
+    reach, rate = slope * room, slope * speed
+    t, free = torch.zeros_like(gap), (speed > 0).expand_as(x)
+    while True:
+        missing = gap.abs() - reach.masked_fill(free, 0).sum(-1, keepdim=True)
+        t = torch.maximum(t, missing / (rate * free).sum(-1, keepdim=True).clamp(min=tiny)).clamp(max=torch.finfo(x.dtype).max)
+        moves = t * speed
+        still_free = free & (moves < room)
+        if torch.equal(still_free, free):
+            return torch.minimum(moves, room) * direction
+        free = still_free
