@@ -92,8 +92,9 @@ class Recording(nn.Module):
         return self.network(x)
 
 
-def evaluations(walk: FAB, network: nn.Module, x: Tensor, y: Tensor, target: Tensor) -> list[dict[str, Tensor]]:
-    """Return the states at every evaluation of a run, with "wrong" and "over" after it."""
+def evaluations(walk: FAB, network: nn.Module, x: Tensor, y: Tensor, target: Tensor,
+                asked: bool = False) -> list[dict[str, Tensor]]:
+    """Return the states at every evaluation of a run, with "wrong" and "live"; `asked`: gradients only where the walk asks."""
     state = walk.begin(x, y, target, list(range(len(x)))) | {"x": x, "y": y, "target": target}
     visited, over = [], torch.zeros(len(x), dtype=torch.bool)
     while not over.all():
@@ -103,8 +104,15 @@ def evaluations(walk: FAB, network: nn.Module, x: Tensor, y: Tensor, target: Ten
             loss = walk.loss(logits, state)
             (gradient,) = torch.autograd.grad(loss.sum(), point)
         visited.append(dict(state) | {"wrong": logits.argmax(1) != y, "live": ~over})
-        over = over | walk.advance(state, logits.detach(), loss.detach(), gradient)
+        given = (loss.detach(), gradient) if not asked or walk.needs_gradient(state) else (None, None)
+        over = over | walk.advance(state, logits.detach(), *given)
     return visited
+
+
+def nearest(visited: list[dict[str, Tensor]], x: Tensor, norm: str) -> Tensor:
+    """Return the distance [n] of the nearest misclassified point of each image's run."""
+    distances = [torch.where(state["wrong"] & state["live"], distance(state["point"], x, norm), torch.inf) for state in visited]
+    return torch.stack(distances).amin(0)
 
 
 @pytest.mark.parametrize(("norm", "epsilon"), [(LINF, 0.15), (L2, 1.0)])
@@ -136,6 +144,32 @@ def test_evaluations_are_steps_and_backward_moves(norm: str) -> None:
 
 
 @NORMS
+def test_needs_a_gradient_at_every_second_evaluation(norm: str) -> None:
+    """With gradients only where the walk asks, K steps take 2 K evaluations and lead to the same nearest image."""
+    network, x, y = trained()
+    x, y = x[:30], y[:30]
+    target = network(x).argsort(1)[:, -2]
+    always, asked = (evaluations(FAB(Ball(norm, 0.1), 10), network, x, y, target, asked=asked) for asked in (False, True))
+    assert len(asked) == 20
+    assert torch.allclose(nearest(asked, x, norm), nearest(always, x, norm), atol=1e-5)
+
+
+def test_images_out_of_phase_wait() -> None:
+    """An evaluation without gradient moves no image that has yet to step; an image to be judged may step at once with one."""
+    network, x, y = trained()
+    x, y, walk = x[:2], y[:2], FAB(Ball(LINF, 0.1), 10)
+    state = walk.begin(x, y, network(x).argsort(1)[:, -2], [0, 1]) | {"x": x, "y": y}
+    state["stepped"] = torch.tensor([True, False])
+    logits = network(x)
+    assert walk.needs_gradient(state)  # a tie
+    walk.advance(state, logits, None, None)
+    assert torch.equal(state["point"], x) and not state["stepped"].any() and not state["steps"].any()
+    state["stepped"] = torch.tensor([True, False])
+    walk.advance(state, logits, torch.ones(2), torch.ones_like(x))
+    assert state["stepped"].all() and state["steps"].tolist() == [1, 1] and not torch.equal(state["point"], x)
+
+
+@NORMS
 @pytest.mark.parametrize(("eta", "excess"), [(1.05, 6e-3), (1.001, 2e-4)])
 def test_reaches_the_analytic_distance_of_linear_networks(norm: str, eta: float, excess: float) -> None:
     """The nearest image of class t is |logit difference| / |w_t - w_y|_dual away if no pixel is at a bound; eta overshoots."""
@@ -150,10 +184,9 @@ def test_reaches_the_analytic_distance_of_linear_networks(norm: str, eta: float,
     least = gap / torch.linalg.vector_norm(normal, ord=1 if norm == LINF else 2, dim=1)
     free = least < 0.25
     visited = evaluations(FAB(Ball(norm, 1.0), 100, eta=eta), network, x, y, target)
-    distances = [torch.where(state["wrong"], distance(state["point"], x, norm), torch.inf) for state in visited]
-    nearest = torch.stack(distances).amin(0)
-    assert free.sum() >= 10 and (nearest[free] >= least[free] - 1e-6).all()
-    assert (nearest[free] <= (1 + excess) * least[free] + 1e-6).all()
+    reached = nearest(visited, x, norm)
+    assert free.sum() >= 10 and (reached[free] >= least[free] - 1e-6).all()
+    assert (reached[free] <= (1 + excess) * least[free] + 1e-6).all()
 
 
 @pytest.mark.parametrize(("norm", "epsilon"), [(LINF, 0.15), (L2, 0.7)])
