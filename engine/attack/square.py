@@ -1,0 +1,183 @@
+"""Square, a random search that needs no gradient, as a walk.
+
+Andriushchenko et al. 2020, arXiv 1912.00049, with the margin loss. Every query repaints a square at a random place and keeps
+the change if the margin falls. All random numbers of a run are drawn when it begins.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from engine.attack.ball import Ball, lengths, uniform
+from engine.attack.declaration import L2, LINF
+from engine.attack.walk import State, Walk, margins
+
+TINY = 1e-24  # smallest square of a length that is divided by
+# Queries after which the share of pixels in a square halves, in the authors' code for a search of 10,000 queries.
+HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+# Columns of a plan: which bump (twice the number of halvings, plus 1 if it is transposed), side and upper left corner of the
+# square, corner of the window that L2 clears. The signs of the channels follow.
+BUMP, SIDE, ROW, COLUMN, CLEARED_ROW, CLEARED_COLUMN, SIGNS = range(7)
+
+
+class Square(Walk):
+    """Square attack in L-infinity (paper, Algorithm 2) or L2 (Algorithm 3), untargeted.
+
+    A run evaluates the network `iterations + 1` times: at the random start and once per query. The share of pixels follows the
+    published schedule whatever the number of queries, as in AutoAttack.
+
+    Differs: every image has its own squares. The code of AutoAttack and torchattacks draws one square per query for the batch,
+    so that the result of an image depends on its neighbours.
+    Differs: squares may touch the last row and column, as in the paper. The code of the authors, AutoAttack and torchattacks
+    excludes them, which matters for small images.
+    Differs: in L2, the length available to a channel counts the windows of that channel, as in Algorithm 3 and the authors'
+    code. AutoAttack and torchattacks count the windows of all channels.
+    Differs: squares are limited to the shorter side of the image; sizes that crash torchattacks (L2 below 5 pixels) work.
+    """
+
+    differentiates = False
+
+    def __init__(self, ball: Ball, iterations: int, initial_share: float = 0.8) -> None:
+        """Prepare the walk.
+
+        Args:
+            ball: where adversarial images must be.
+            iterations: number of queries after the start; AutoAttack takes 5,000.
+            initial_share: share of the pixels in a square of the first queries, 0..1.
+        """
+        super().__init__(ball, iterations)
+        self.initial_share = initial_share
+
+    def begin(self, x: Tensor, y: Tensor, target: Tensor, seeds: Sequence[int]) -> State:
+        start = self._stripes(x, seeds) if self.ball.norm == LINF else self._tiles(x, seeds)
+        return {"point": start, "held": x.clone(), "held_margin": torch.full((len(x),), torch.inf, device=x.device),
+                "query": torch.zeros_like(y), "plan": self._plan(x, seeds)}
+
+    def advance(self, state: State, logits: Tensor, loss: Tensor | None, gradient: Tensor | None) -> Tensor:
+        margin = margins(logits, state["y"])
+        better = margin < state["held_margin"]
+        state["held"] = torch.where(better[:, None, None, None], state["point"], state["held"])
+        state["held_margin"] = torch.where(better, margin, state["held_margin"])
+        over = state["query"] >= self.iterations
+        if not bool(over.all()):
+            query = state["query"].clamp(max=self.iterations - 1)
+            plan = state["plan"][torch.arange(len(query), device=query.device), query]
+            repainted = self._square if self.ball.norm == LINF else self._windows
+            state["point"] = repainted(state["held"], state["x"], plan)
+        state["query"] = state["query"] + 1
+        return over
+
+    def _plan(self, x: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Return the random choices of every query, int16 [n, iterations, SIGNS + C]."""
+        _, channels, height, width = x.shape
+        halved = (torch.arange(self.iterations, device=x.device)[:, None] > torch.tensor(HALVINGS, device=x.device)).sum(1)
+        side = torch.tensor(self._sides(height, width), dtype=torch.int16, device=x.device)[halved]
+        numbers = uniform(seeds, x.new_empty(len(x), self.iterations, SIGNS - ROW + channels + 1))
+        choices = torch.stack([height - side + 1, width - side + 1] * 2 + [torch.full_like(side, 2)] * (channels + 1), 1)
+        drawn = (numbers * choices).to(torch.int16).minimum(choices - 1)  # rounding may bring a product up to the bound
+        corners, signs, transposed = drawn.split([SIGNS - ROW, channels, 1], 2)
+        sides = side[:, None].expand_as(transposed)
+        return torch.cat([2 * halved[:, None].to(torch.int16) + transposed, sides, corners, 2 * signs - 1], 2)
+
+    def _sides(self, height: int, width: int) -> tuple[int, ...]:
+        """Return the side of the squares after each number of halvings; in L2 odd and at least 3 in images large enough."""
+        pixels = [self.initial_share / 2 ** halved * height * width for halved in range(len(HALVINGS) + 1)]
+        sides = [max(round(math.sqrt(count)), 1) for count in pixels]
+        if self.ball.norm == L2:
+            sides = [max(side, 3) // 2 * 2 + 1 for side in sides]
+        return tuple(min(side, height, width) for side in sides)
+
+    def _stripes(self, x: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Return the start in L-infinity: vertical stripes of random signs."""
+        return (x + self.ball.epsilon * _signs(uniform(seeds, x[:, :, :1], purpose=1))).clamp(0, 1)
+
+    def _tiles(self, x: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Return the start in L2: a grid of bumps, 5 x 5 if the side of the image is at least 10."""
+        count, channels, height, width = x.shape
+        side = max(min(height, width) // 5, 1)
+        margin = max((min(height, width) - 5 * side) // 2, 0)
+        rows, columns = (height - margin) // side, (width - margin) // side
+        numbers = uniform(seeds, x.new_empty(count, 1 + channels, rows, columns), purpose=1)
+        upright, transposed = _bumps((side,), side, x.device).to(x.dtype)[:, :, None]
+        numbers = numbers[:, :, :, None, :, None]
+        tiles = torch.where(numbers[:, :1] < 0.5, upright, transposed) * _signs(numbers[:, 1:])
+        difference = torch.zeros_like(x)
+        difference[:, :, margin:margin + rows * side, margin:margin + columns * side] = tiles.reshape(
+            count, channels, rows * side, columns * side)
+        return self._scaled(difference, x)
+
+    def _square(self, held: Tensor, x: Tensor, plan: Tensor) -> Tensor:
+        """Return `held` with the difference to x set to epsilon, with one sign per channel, in one square per image."""
+        (inside,) = _inside(_offsets(plan[:, ROW:CLEARED_ROW], x), plan, x)
+        return torch.where(inside, (x + self.ball.epsilon * plan[:, SIGNS:, None, None]).clamp(0, 1), held)
+
+    def _windows(self, held: Tensor, x: Tensor, plan: Tensor) -> Tensor:
+        """Return `held` with the length of the difference moved from two windows into a bump in the first (Algorithm 3)."""
+        offsets = _offsets(plan[:, ROW:SIGNS], x)
+        first, second = _inside(offsets, plan, x)
+        either, difference = first | second, held - x
+        squares = difference.square()
+        unused = (self.ball.epsilon ** 2 - squares.sum((1, 2, 3), keepdim=True)).clamp(min=0)
+        available = (squares * either).sum((2, 3), keepdim=True) + unused / x.shape[1]
+        old = difference * (squares * first).sum((2, 3), keepdim=True).clamp(min=TINY).rsqrt()
+        new = (self._bump(offsets, plan, x) * plan[:, SIGNS:, None, None] + old) * first
+        new = new * (available / new.square().sum((2, 3), keepdim=True).clamp(min=TINY)).sqrt()
+        return self._scaled(torch.where(either, new, difference), x)
+
+    def _bump(self, offsets: Tensor, plan: Tensor, x: Tensor) -> Tensor:
+        """Return [n, 1, H, W], each image's bump at its place; values outside the window are arbitrary."""
+        height, width = x.shape[2:]
+        bumps = _bumps(self._sides(height, width), max(height, width), x.device)
+        row, column = offsets[:, 0, :height, None].clamp(min=0).long(), offsets[:, 1, None, :width].clamp(min=0).long()
+        return bumps[plan[:, BUMP, None, None].long(), row, column][:, None].to(x.dtype)
+
+    def _scaled(self, difference: Tensor, x: Tensor) -> Tensor:
+        return (x + difference * (self.ball.epsilon / lengths(difference, L2).clamp(min=1e-12))).clamp(0, 1)
+
+
+def _offsets(corners: Tensor, x: Tensor) -> Tensor:
+    """Return the distance of every row or column from a corner, [n, k, max(H, W)], for k coordinates of corners [n, k]."""
+    return torch.arange(max(x.shape[2:]), dtype=corners.dtype, device=x.device) - corners[:, :, None]
+
+
+def _inside(offsets: Tensor, plan: Tensor, x: Tensor) -> list[Tensor]:
+    """Return a bool [n, 1, H, W] per window, True inside; `offsets` hold its rows and columns."""
+    height, width = x.shape[2:]
+    inside = (offsets >= 0) & (offsets < plan[:, SIDE, None, None])
+    return [inside[:, row:row + 1, :height, None] & inside[:, row + 1:row + 2, None, :width]
+            for row in range(0, inside.shape[1], 2)]
+
+
+def _signs(numbers: Tensor) -> Tensor:
+    """Return -1 or 1 for uniform random numbers."""
+    return (numbers < 0.5).to(numbers.dtype) * 2 - 1
+
+
+@lru_cache(maxsize=16)
+def _bumps(sides: tuple[int, ...], extent: int, device: torch.device) -> Tensor:
+    """Return the bump of each side and its transpose, each in the upper left corner of zeros, [2 * sides, extent, extent]."""
+    table = torch.zeros(len(sides), 2, extent, extent)
+    for bumps, side in zip(table, sides, strict=True):
+        bumps[0, :side, :side] = bump(side)
+        bumps[1, :side, :side] = bump(side).T
+    return table.flatten(0, 1).to(device)
+
+
+def bump(side: int) -> Tensor:
+    """Return the change of a window in L2, [side, side] of length 1: a hill above, a hollow below (paper, section 3.4)."""
+    hills = torch.cat([_hill(side // 2, side), -_hill(side - side // 2, side)])
+    return hills / hills.square().sum().sqrt()
+
+
+def _hill(rows: int, columns: int) -> Tensor:
+    """Return sums of 1 / j^2 from j = 1 + the Chebyshev distance to the centre, [rows, columns], scaled to length 1."""
+    reach = max(rows, columns) // 2 + 1
+    heights = torch.arange(1, reach + 1).pow(-2.0).flip(0).cumsum(0).flip(0)
+    down, across = (torch.arange(extent).sub(extent // 2).abs() for extent in (rows, columns))
+    hill = heights[torch.maximum(down[:, None], across)]
+    return hill / hill.square().sum().sqrt()
