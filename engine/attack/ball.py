@@ -30,7 +30,7 @@ class Ball:
         then clipped to 0..1, which brings them only closer to x.
         """
         if self.norm == LINF:
-            return torch.min(torch.max(x_adv, x - self.epsilon), x + self.epsilon).clamp(0, 1)
+            return x_adv.clamp(x - self.epsilon, x + self.epsilon).clamp(0, 1)
         difference = x_adv - x
         return (x + difference * (self.epsilon / lengths(difference, L2).clamp(min=1e-12)).clamp(max=1)).clamp(0, 1)
 
@@ -53,7 +53,7 @@ def distance(x_adv: Tensor, x: Tensor, norm: str) -> Tensor:
 
 
 def uniform(seeds: Sequence[int], like: Tensor, purpose: int = 0) -> Tensor:
-    """Return random numbers, uniform in [0, 1), in the shape of `like` [B, ...]. Row i depends on seeds[i] and `purpose` alone."""
+    """Return random numbers, uniform in [0, 1), shaped like `like` [B, ...]. Row i depends on seeds[i] and `purpose` alone."""
     return _draw(torch.rand, seeds, like, purpose)
 
 
