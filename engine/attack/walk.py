@@ -2,7 +2,8 @@
 
 A walk is one run of an attack from a start point to its last iteration. It keeps a state of its own for every image, so images
 in one batch may be at different iterations. The pool evaluates the network, takes out images that have fallen or whose runs are
-over, and fills their places with the next images, so that the network always works on full batches.
+over, and fills their places with the next images, so that the network always works on full batches. An image that withstands
+its first run takes all its other runs at once, side by side in the batch: small sets of images fill batches, too.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ class Pool:
     pool continues bit-equal. If `logits` or `predict` raises, as on a stop request, the step can be repeated later.
 
     Attributes:
-        state: the walk's state of the images in the batch, with "x", "y" and "target".
+        state: the walk's state of the runs in the batch, with "x", "y" and "target".
         pass_seconds: CPU seconds spent so far in passes of the network: forward, backward (from the loss on) and predictions.
 
     Example:
@@ -123,11 +124,12 @@ class Pool:
             predict: the network's own predictions, images -> int64 [n]; they decide whether an image has fallen.
             images: positions int64 [n] -> natural images float32 [n, C, H, W] on the device of the network.
             y: labels of all images, int64 [N] on the same device.
-            runs: int64 [N, R], the target of each run of each image, -1 in untargeted runs. Restarts repeat a target.
+            runs: int64 [N, R], the target of each run of each image, -1 in untargeted runs. Restarts repeat a target. The first
+                run should be the most promising: the others begin, all at once, only if the image withstands it.
             seed: (position, run) -> seed of the random numbers of that run.
-            size: largest batch.
+            size: largest batch, in points. The later runs of an image enter together, even if they are more.
             nearest: True to search for the nearest adversarial image: no image is taken out before its runs are over, and the
-                one at the smallest distance is returned. Otherwise an image is taken out as soon as it falls.
+                one at the smallest distance is returned. Otherwise an image is taken out as soon as it falls in any run.
         """
         self.walk, self.size, self.nearest = walk, size, nearest
         self.state: State = {}
@@ -135,16 +137,18 @@ class Pool:
         self._logits, self._predict, self._images, self._seed = logits, predict, images, seed
         self._y, self._runs = y, runs.to(y.device)
         self._next = 0  # position of the next image to enter the batch
-        self._ledger: State = {}  # progress of each image over all its runs, row by row as in `state`
+        self._ledger: State = {}  # progress of each run, row by row as in `state`
+        self._ended: dict[int, State] = {}  # by position: ledgers of runs that are over, of images with runs to come
+        self._waiting: list[int] = []  # positions of images that withstood their first run and have not begun the others
 
     @property
     def over(self) -> bool:
         """True if every image has left the pool."""
-        return not self.active and self._next >= len(self._y)
+        return not self.active and not self._waiting and self._next >= len(self._y)
 
     @property
     def active(self) -> int:
-        """The number of images in the batch."""
+        """The number of runs in the batch."""
         return len(self._ledger["position"]) if self._ledger else 0
 
     def step(self) -> list[Attacked]:
@@ -155,35 +159,44 @@ class Pool:
         over = self.walk.advance(self.state, logits, loss, gradient)
         if not self.nearest:
             over = over | self._ledger["fell"]
-        return self._leave(self._next_runs(over)) if bool(over.any()) else []
+        return self._leave(over) if bool(over.any()) else []
 
     def state_dict(self) -> dict[str, Any]:
-        """Return copies of the batch with all its states, and the position of the next image."""
-        return {"next": self._next, "pass_seconds": self.pass_seconds, "state": _copies(self.state),
-                "ledger": _copies(self._ledger)}
+        """Return copies of all states, and which images come next."""
+        return {"next": self._next, "waiting": list(self._waiting), "pass_seconds": self.pass_seconds,
+                "state": _copies(self.state), "ledger": _copies(self._ledger),
+                "ended": {position: _copies(rows) for position, rows in self._ended.items()}}
 
     def load_state_dict(self, content: Mapping[str, Any]) -> None:
-        """Restore the batch of `state_dict`, on a pool of the same images and attack."""
-        self._next, self.pass_seconds = int(content["next"]), float(content["pass_seconds"])
-        self.state, self._ledger = (_copies(content[name], self._y.device) for name in ("state", "ledger"))
+        """Restore the content of `state_dict`, on a pool of the same images and attack."""
+        device = self._y.device
+        self._next, self._waiting, self.pass_seconds = content["next"], list(content["waiting"]), content["pass_seconds"]
+        self.state, self._ledger = _copies(content["state"], device), _copies(content["ledger"], device)
+        self._ended = {position: _copies(rows, device) for position, rows in content["ended"].items()}
 
     def _refill(self) -> None:
-        count = min(self.size - self.active, len(self._y) - self._next)
-        if count <= 0:
-            return
-        position = torch.arange(self._next, self._next + count, device=self._y.device)
-        x, y, run = self._images(position), self._y[position], torch.zeros_like(position)
-        none = x.new_full((count,), torch.inf)
-        ledger = {"position": position, "run": run, "iterations": torch.zeros_like(position), "best": x.clone(), "margin": none,
-                  "nearest": none.clone(), "fell": torch.zeros_like(position, dtype=torch.bool)}
-        state = self._begun(x, y, position, run) | {"x": x, "y": y}
-        self.state, self._ledger = _joined(self.state, state), _joined(self._ledger, ledger)
-        self._next += count
+        later = self._runs.shape[1] - 1
+        if self._waiting:
+            room = (self.size - self.active) // later
+            entering = self._waiting[:room if self.active else max(room, 1)]
+            if entering:
+                self._enter(torch.tensor(entering).repeat_interleave(later), torch.arange(1, later + 1).repeat(len(entering)))
+                del self._waiting[:len(entering)]
+        if not self._waiting:  # otherwise new images would keep taking the places that become free one by one
+            count = min(self.size - self.active, len(self._y) - self._next)
+            if count > 0:
+                self._enter(torch.arange(self._next, self._next + count), torch.zeros(count, dtype=torch.int64))
+                self._next += count
 
-    def _begun(self, x: Tensor, y: Tensor, position: Tensor, run: Tensor) -> State:
-        target = self._runs[position, run]
+    def _enter(self, position: Tensor, run: Tensor) -> None:
         seeds = [self._seed(*key) for key in zip(position.tolist(), run.tolist(), strict=True)]
-        return self.walk.begin(x, y, target, seeds) | {"target": target}
+        position, run = position.to(self._y.device), run.to(self._y.device)
+        x, y, target = self._images(position), self._y[position], self._runs[position, run]
+        none = x.new_full((len(x),), torch.inf)
+        ledger = {"position": position, "run": run, "iterations": torch.zeros_like(run), "best": x.clone(), "margin": none,
+                  "nearest": none.clone(), "fell": torch.zeros_like(run, dtype=torch.bool)}
+        state = self.walk.begin(x, y, target, seeds) | {"x": x, "y": y, "target": target}
+        self.state, self._ledger = _joined(self.state, state), _joined(self._ledger, ledger)
 
     def _evaluate(self, point: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         if not self.walk.differentiates:
@@ -204,7 +217,7 @@ class Pool:
             self.pass_seconds += time.process_time() - started
 
     def _record(self, logits: Tensor) -> None:
-        """Keep each image's best point so far, and mark the images that have fallen."""
+        """Keep each run's best point so far, and mark the runs in which the image has fallen."""
         point, ledger = self.state["point"], self._ledger
         margin = margins(logits, self.state["y"])
         better, wrong = margin < ledger["margin"], margin <= 0
@@ -222,7 +235,7 @@ class Pool:
         ledger["iterations"] += 1
 
     def _confirmed(self, wrong: Tensor) -> Tensor:
-        """Return the images among `wrong` that the network itself misclassifies; with `nearest`, only those nearer than before.
+        """Return the points among `wrong` that the network itself misclassifies; with `nearest`, only those nearer than before.
 
         The function that is differentiated may differ from the network by rounding.
         """
@@ -235,31 +248,23 @@ class Pool:
         self._ledger["nearest"] = torch.where(confirmed, far, self._ledger["nearest"])
         return confirmed
 
-    def _next_runs(self, over: Tensor) -> Tensor:
-        """Begin the next run of images whose run is over; return those that have fallen or have no further run."""
-        ledger = self._ledger
-        again = over & (ledger["run"] + 1 < self._runs.shape[1])
-        if not self.nearest:
-            again &= ~ledger["fell"]
-        if bool(again.any()):
-            rows = again.nonzero().squeeze(1)
-            run = ledger["run"][rows] + 1
-            begun = self._begun(self.state["x"][rows], self.state["y"][rows], ledger["position"][rows], run)
-            ledger["run"] = ledger["run"].index_copy(0, rows, run)
-            self.state |= {name: self.state[name].index_copy(0, rows, value) for name, value in begun.items()}
-        return over & ~again
-
     def _leave(self, leaving: Tensor) -> list[Attacked]:
-        rows = leaving.nonzero().squeeze(1)
-        if not len(rows):
-            return []
-        position, fell, margin, iterations = (self._ledger[name][rows].tolist()
-                                              for name in ("position", "fell", "margin", "iterations"))
-        gone = [Attacked(*fields) for fields in zip(position, fell, self._ledger["best"][rows], margin, iterations, strict=True)]
-        staying = (~leaving).nonzero().squeeze(1)
-        self.state, self._ledger = ({name: value[staying] for name, value in rows_of.items()}
-                                    for rows_of in (self.state, self._ledger))
-        return gone
+        """Take runs that are over out of the batch, and return the images with which the attack is through."""
+        ledger = self._ledger
+        if not self.nearest:  # the other runs of an image that fell in one are void
+            leaving = leaving | torch.isin(ledger["position"], ledger["position"][ledger["fell"]])
+        ended = _rows(ledger, leaving)
+        self.state, self._ledger = _rows(self.state, ~leaving), _rows(ledger, ~leaving)
+        through = []
+        for position in dict.fromkeys(ended["position"].tolist()):
+            runs = _joined(self._ended.pop(position, {}), _rows(ended, ended["position"] == position))
+            if len(runs["run"]) == self._runs.shape[1] or (not self.nearest and bool(runs["fell"].any())):
+                through.append(_conclusion(runs))
+                continue
+            self._ended[position] = runs
+            if len(runs["run"]) == 1:
+                self._waiting.append(position)
+        return through
 
 
 def margins(logits: Tensor, y: Tensor) -> Tensor:
@@ -268,8 +273,21 @@ def margins(logits: Tensor, y: Tensor) -> Tensor:
     return own - logits.scatter(1, y[:, None], -torch.inf).amax(1)
 
 
+def _conclusion(runs: State) -> Attacked:
+    """Return the end of the attack on one image, from the ledgers of its runs."""
+    fell = bool(runs["fell"].any())
+    best = int(runs["nearest" if fell else "margin"].argmin())
+    return Attacked(int(runs["position"][best]), fell, runs["best"][best], float(runs["margin"][best]),
+                    int(runs["iterations"].sum()))
+
+
 def _joined(first: State, second: State) -> State:
     return {name: torch.cat([first[name], value]) for name, value in second.items()} if first else second
+
+
+def _rows(state: State, chosen: Tensor) -> State:
+    rows = chosen.nonzero().squeeze(1)
+    return {name: value[rows] for name, value in state.items()}
 
 
 def _copies(state: State, device: torch.device | None = None) -> State:
