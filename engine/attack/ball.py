@@ -30,7 +30,7 @@ class Ball:
         then clipped to 0..1, which brings them only closer to x.
         """
         if self.norm == LINF:
-            return torch.min(torch.max(x_adv, x - self.epsilon), x + self.epsilon).clamp(0, 1)
+            return x_adv.clamp(x - self.epsilon, x + self.epsilon).clamp(0, 1)
         difference = x_adv - x
         return (x + difference * (self.epsilon / lengths(difference, L2).clamp(min=1e-12)).clamp(max=1)).clamp(0, 1)
 
