@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 
-from engine.attack.declaration import Attack, Passes
+from engine.attack.declaration import L2, Attack, Passes
 from engine.errors import ConfigError
 from engine.registry import Registry, unknown_name
 
@@ -21,10 +21,11 @@ NATURAL = "natural"
 WORST = "worst-case"
 
 BUILDERS = "engine.attack.builders"
+TORCHATTACKS = "torchattacks"
 
 
 class AttackRegistry(Registry[Attack]):
-    """A registry of attacks that also contains "pgd-N" (PGD with N steps) for every N from 1 to 100,000.
+    """A registry of attacks that also contains PGD of every length from 1 to 100,000: "pgd-N" and "pgd-margin-N".
 
     Iterating over the registry yields only the attacks added to it by name.
     """
@@ -32,60 +33,100 @@ class AttackRegistry(Registry[Attack]):
     def __getitem__(self, name: str) -> Attack:
         if name in self._entries:
             return self._entries[name]
-        if (steps := _pgd_steps(name)) is None:
-            raise ConfigError(unknown_name(self.noun, name, [*self, "pgd-N (of N steps)"]))
-        return pgd(steps)
+        if (attack := _pgd_named(name)) is None:
+            raise ConfigError(unknown_name(self.noun, name, [*self, "pgd-N (of N steps)", "pgd-margin-N"]))
+        return attack
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries or _pgd_steps(name) is not None
+        return name in self._entries or _pgd_named(name) is not None
 
 
 def pgd(steps: int) -> Attack:
     """Declare PGD with `steps` iterations, run once from a uniformly random point of the epsilon ball."""
     return Attack(
         name=f"pgd-{steps}", title=f"PGD-{steps}",
-        summary=f"{steps} signed gradient steps on the cross-entropy from a random start, projected onto the ball.",
+        summary=f"{plural(steps, 'gradient step')} on the cross-entropy from a random start, projected onto the ball.",
         source="Madry et al. 2018, arXiv 1706.06083", builder=f"{BUILDERS}:pgd", steps=steps, random_start=True,
-        uses_step_size=True)
+        uses_step_size=True, library=TORCHATTACKS, own_in=(L2,))
 
 
-def _pgd_steps(name: object) -> int | None:
-    match = re.fullmatch(r"pgd-([1-9][0-9]{0,4}|100000)", name) if isinstance(name, str) else None
-    return int(match[1]) if match else None
+def pgd_margin(steps: int) -> Attack:
+    """Declare PGD with `steps` iterations on the margin instead of the cross-entropy."""
+    return Attack(
+        name=f"pgd-margin-{steps}", title=f"PGD-{steps} (margin)",
+        summary=f"{plural(steps, 'gradient step')} on the margin between the logit of the label and the largest other, from a random "
+        "start.", source="Madry et al. 2018, arXiv 1706.06083; loss: Carlini and Wagner 2017, arXiv 1608.04644",
+        builder=f"{BUILDERS}:pgd_margin", steps=steps, random_start=True, uses_step_size=True, variant={"loss": "margin"})
+
+
+def plural(number: int, noun: str) -> str:
+    """Return a number with its noun, for example "1 gradient step" or "20 gradient steps"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _pgd_named(name: object) -> Attack | None:
+    match = re.fullmatch(r"pgd-(margin-)?([1-9][0-9]{0,4}|100000)", name) if isinstance(name, str) else None
+    return (pgd_margin if match[1] else pgd)(int(match[2])) if match else None
 
 
 FGSM = Attack(
-    name="fgsm", title="FGSM", summary="One signed gradient step of length epsilon.",
-    source="Goodfellow et al. 2015, arXiv 1412.6572", builder=f"{BUILDERS}:fgsm", steps=1)
+    name="fgsm", title="FGSM", summary="One gradient step of length epsilon: along the sign in L-infinity, along the normalised "
+    "gradient in L2.", source="Goodfellow et al. 2015, arXiv 1412.6572", builder=f"{BUILDERS}:fgsm", steps=1, library=TORCHATTACKS,
+    own_in=(L2,))
+
+MI_FGSM = Attack(
+    name="mi-fgsm", title="MI-FGSM", summary="Ten steps of a tenth of epsilon along accumulated gradients; its images transfer well.",
+    source="Dong et al. 2018, arXiv 1710.06081", builder=f"{BUILDERS}:mi_fgsm", steps=10, library=TORCHATTACKS, own_in=(L2,),
+    variant={"decay": "1.0"})
 
 APGD_CE = Attack(
     name="apgd-ce", title="APGD-CE", summary="PGD on the cross-entropy with a step size that adapts by itself.",
-    source="Croce and Hein 2020, arXiv 2003.01690", builder=f"{BUILDERS}:apgd_ce", steps=100, random_start=True,
-    cost=lambda steps, targets: Passes(steps + 2, steps + 1))
+    source="Croce and Hein 2020, arXiv 2003.01690", builder=f"{BUILDERS}:apgd", steps=100, random_start=True, by_image=True,
+    variant={"loss": "ce"}, cost=lambda steps, targets: Passes(steps + 1, steps + 1))
+
+APGD_DLR = Attack(
+    name="apgd-dlr", title="APGD-DLR", summary="APGD on the difference-of-logits ratio, which does not depend on their scale.",
+    source="Croce and Hein 2020, arXiv 2003.01690", builder=f"{BUILDERS}:apgd", steps=100, random_start=True, by_image=True,
+    min_classes=3, variant={"loss": "dlr"}, cost=lambda steps, targets: Passes(steps + 1, steps + 1))
 
 APGD_T = Attack(
-    name="apgd-t", title="APGD-T", summary="APGD on the targeted difference-of-logits-ratio loss, one target after another.",
-    source="Croce and Hein 2020, arXiv 2003.01690", builder=f"{BUILDERS}:apgd_t", steps=100, targets=9, random_start=True,
-    min_classes=4, cost=lambda steps, targets: Passes(targets * (steps + 2) + 1, targets * (steps + 1)))
+    name="apgd-t", title="APGD-T", summary="APGD on the targeted difference-of-logits ratio, one target after another.",
+    source="Croce and Hein 2020, arXiv 2003.01690", builder=f"{BUILDERS}:apgd", steps=100, targets=9, random_start=True,
+    by_image=True, min_classes=4, variant={"loss": "dlr-targeted"},
+    cost=lambda steps, targets: Passes(targets * (steps + 1), targets * (steps + 1)))
 
 FAB_T = Attack(
     name="fab-t", title="FAB-T", summary="Walks along the decision boundary towards the nearest point of each target class.",
-    source="Croce and Hein 2020, arXiv 1907.02044", builder=f"{BUILDERS}:fab_t", steps=100, targets=9,
-    cost=lambda steps, targets: Passes(targets * (2 * steps + 3) + 1, targets * steps))
+    source="Croce and Hein 2020, arXiv 1907.02044", builder=f"{BUILDERS}:fab_t", steps=100, targets=9, by_image=True,
+    cost=lambda steps, targets: Passes(targets * (2 * steps + 1), targets * (2 * steps + 1)))
 
 SQUARE = Attack(
     name="square", title="Square", summary="Random search with squares; needs no gradient, at most 5,000 queries.",
     source="Andriushchenko et al. 2020, arXiv 1912.00049", builder=f"{BUILDERS}:square", steps=5000, random_start=True,
-    cost=lambda steps, targets: Passes(steps + 3, 0),
-    # torchattacks can also rescale the schedule of square sizes to the number of queries. That would be a different attack.
+    by_image=True, cost=lambda steps, targets: Passes(steps + 1, 0),
+    # Some libraries stretch the schedule of the squares' size over the queries, which makes it another attack.
     variant={"schedule": "published, not rescaled"})
+
+CARLINI_WAGNER = Attack(
+    name="cw", title="C&W", summary="Searches for the nearest adversarial image: Adam on distance plus c times the margin, with a "
+    "binary search over c for each image.", source="Carlini and Wagner 2017, arXiv 1608.04644",
+    builder=f"{BUILDERS}:carlini_wagner", steps=200, norms=(L2,), by_image=True, nearest=True,
+    variant={"search_steps": "9", "learning_rate": "0.05", "first_c": "0.01"},
+    cost=lambda steps, targets: Passes(9 * steps, 9 * steps))
+
+FMN = Attack(
+    name="fmn", title="FMN", summary="Searches for the nearest adversarial image with a radius that adapts, towards the three most "
+    "likely classes.", source="Pintor et al. 2021, arXiv 2102.12827", builder=f"{BUILDERS}:fmn", steps=100, targets=3,
+    by_image=True, nearest=True, cost=lambda steps, targets: Passes(targets * steps, targets * steps))
 
 AUTOATTACK = Attack(
     name="autoattack", title="AutoAttack",
-    summary="An image counts as correct only if it survives APGD-CE, APGD-T, FAB-T and Square at their published settings.",
-    source="Croce and Hein 2020, arXiv 2003.01690", min_classes=4, parts=(APGD_CE, APGD_T, FAB_T, SQUARE))
+    summary="The standard cascade: APGD-CE, APGD-T, FAB-T and Square at their published settings. An image counts as correct only "
+    "if it survives all four.", source="Croce and Hein 2020, arXiv 2003.01690", min_classes=4,
+    parts=(APGD_CE, APGD_T, FAB_T, SQUARE))
 
 ATTACKS: AttackRegistry = AttackRegistry("attack")
 
-for _attack in (FGSM, pgd(20), pgd(100), APGD_CE, APGD_T, FAB_T, SQUARE, AUTOATTACK):
+for _attack in (FGSM, pgd(20), pgd(100), pgd_margin(20), MI_FGSM, APGD_CE, APGD_DLR, APGD_T, FAB_T, SQUARE, CARLINI_WAGNER, FMN,
+                AUTOATTACK):
     ATTACKS.add(_attack.name, _attack)

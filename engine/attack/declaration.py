@@ -76,6 +76,7 @@ class Attack:
         column: header of the attack's column in tables of networks; if empty, the title is used.
         library: Python distribution whose code runs the attack, recorded with its version in the fingerprint. Empty if the code
             is part of this project.
+        own_in: norms in which the code is part of this project although `library` is set.
         revision: version of an attack whose code is part of this project, raised whenever its results change.
         by_image: True if the builder returns a `Walk`, whose random numbers belong to the image and not to its block.
         nearest: True if the attack searches for the nearest adversarial image, anywhere in 0..1. An image counts as correct if
@@ -98,7 +99,8 @@ class Attack:
     parts: tuple[Attack, ...] = ()
     norms: tuple[str, ...] = (LINF, L2)
     column: str = ""
-    library: str = "torchattacks"
+    library: str = ""
+    own_in: tuple[str, ...] = ()
     revision: int = 1
     by_image: bool = False
     nearest: bool = False

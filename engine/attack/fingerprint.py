@@ -40,8 +40,9 @@ def attack_fields(attack: Attack | None, settings: AttackSettings) -> dict[str, 
     """
     if attack is None:
         return {"attack": NATURAL, "norm": None, "epsilon": 0.0}
-    code = ({"library": attack.library, "version": version(attack.library)} if attack.library
-            else {"library": OWN, "version": str(attack.revision)})
+    own = not attack.library or settings.norm in attack.own_in
+    code = ({"library": OWN, "version": str(attack.revision)} if own
+            else {"library": attack.library, "version": version(attack.library)})
     fields: dict[str, Any] = {"attack": attack.name, **code, "norm": settings.norm, "epsilon": settings.epsilon}
     if attack.parts:
         del fields["library"], fields["version"]

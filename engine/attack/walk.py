@@ -153,8 +153,9 @@ class Pool:
 
     @property
     def active_iterations(self) -> int:
-        """The number of iterations spent so far on the images in the batch."""
-        return int(self.state["iterations"].sum()) if self.state else 0
+        """Evaluations of the network spent so far on the images that have entered the pool and not left it."""
+        ledgers = [self._ledger, *self._ended.values()]
+        return sum(int(ledger["iterations"].sum()) for ledger in ledgers if ledger)
 
     def step(self) -> list[Attacked]:
         """Evaluate the network once on the batch, take one iteration, and return the images that leave the pool."""
