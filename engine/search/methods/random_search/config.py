@@ -83,9 +83,16 @@ class RandomSearchConfig(SearchConfig):
         return super().deviations() + ranking
 
     def training_epoch(self, epoch: int) -> tuple[int, int]:
-        """Return (position of an epoch among the epochs of its candidate, number of training epochs of a candidate).
+        """Return the position of an epoch among the epochs of its candidate, and the number of epochs that train a candidate.
 
-        Epochs and positions count from 0. In the epoch that measures the candidate, the two numbers are equal.
+        In the epoch that measures the candidate, the two numbers are equal.
+
+        Args:
+            epoch: epoch of the search, counted from 0.
+
+        Returns:
+            position: position of the epoch among those of its candidate, counted from 0.
+            training_epochs: number of epochs that train a candidate.
         """
         return epoch % self.candidate_epochs, self.candidate_epochs - 1
 
