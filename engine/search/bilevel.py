@@ -165,8 +165,8 @@ class Bilevel:
     def mixed_product(self, objective: Objective, weights: Tensor, alphas: Tensor, vector: Tensor, radius: float) -> Tensor:
         """Return the Hessian-vector product [k] (d^2 L / d alpha d w) v, approximated by a central finite difference.
 
-        The objective is evaluated twice, at w + R v and at w - R v with R = radius / |v|. The length of the displacement does not
-        depend on |v|, so the result scales with v. v = 0 gives 0.
+        The objective is evaluated twice, at w + R v and at w - R v with R = radius / |v|. The displacement R v has the length
+        `radius` for every v, and the result is proportional to |v|. v = 0 gives 0.
 
         Args:
             objective: L.

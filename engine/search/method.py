@@ -26,7 +26,7 @@ class StepReport:
     """The measurements of one step with m objectives, as plain floats.
 
     In a step without architecture gradients, the fields from `coefficients` to `cosines` are empty. Such a step may still measure
-    losses on its alphas batch. If it does, `names` and `losses` describe these losses; otherwise, they are empty as well.
+    losses on the batch `alpha_batch`. If it does, `names` and `losses` describe these; otherwise, they are empty as well.
 
     Attributes:
         names: names of the objectives, for example ("natural", "adversarial"). Empty in a warm-up, which does not update the

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class FunctionalNetwork(Protocol):
-    """A network that is evaluated at given weights and alphas: the methods of a supernet that objectives use."""
+    """A network that is evaluated at given weights and alphas. The class lists the methods of a supernet that objectives use."""
 
     def logits(self, x: Tensor, weights: Tensor, alphas: Tensor, *, twice: bool = False) -> Tensor:
         """Compute the logits [B, classes] of images x [B, C, H, W].

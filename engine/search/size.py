@@ -2,11 +2,11 @@
 
 Every count here is linear in softmax(alpha), so one table [kinds, 14 edges, primitives] per supernet describes it. Three of the
 counts are those of E2RNAS. `published_parameters` is the parameter count of its 2020 version (arXiv 2011.09820, code of 2020-11).
-`module_parameters` and `published_macs` are the parameter count and the MAC count of its 2021 version (code of 2021-03). Only
-`module_parameters` counts the real modules. For one-hot alphas, with "none" on every dropped edge, it equals what
-`engine.architecture.cost` counts on the edges of the derived network. `module_macs` is our correction of `published_macs`. As in
-the published code, no count includes the stem, the preprocessing of cell inputs and the classifier, which are the same in every
-architecture.
+`module_parameters` and `published_macs` are the parameter count and the MAC count of its 2021 version (code of 2021-03). Of these
+three, only `module_parameters` counts the real modules. For one-hot alphas, with "none" on every dropped edge, it equals what
+`engine.architecture.cost` counts on the edges of the derived network. The fourth count, `module_macs`, is our correction of
+`published_macs`. As in the published code, no count includes the stem, the preprocessing of cell inputs and the classifier, which
+are the same in every architecture.
 """
 
 from __future__ import annotations

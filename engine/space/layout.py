@@ -104,7 +104,7 @@ class StateShape:
 
     Attributes:
         prefix: prefix of the names of its tensors, for example "cells.3.states.0.".
-        edges: rows of the edges in the alphas [14, primitives] of a cell kind, in the order of the edges' target nodes.
+        edges: row number of each edge in the alphas [14, primitives] of a cell kind, in the order of the edges' target nodes.
         stride: stride of the operations on the edges.
     """
 

@@ -1,8 +1,8 @@
 """Training of a network from scratch: the training step, checkpoint selection, and the state to resume from.
 
 The default is the published procedure (ARNAS, released training code): PGD-7 in evaluation mode, SGD and gradient clipping. The
-loss is cross-entropy on the adversarial images plus 0.4 times the cross-entropy of the auxiliary head. The run's loop owns epochs
-and data.
+loss is cross-entropy on the adversarial images plus 0.4 times the cross-entropy of the auxiliary head. Epochs and data are left
+to the loop of the run.
 
 Differs: the checkpoint is selected by adversarial accuracy on the select split, whose images are held out of training. The
 published code selects by clean accuracy on the test set.
@@ -184,9 +184,9 @@ class Retraining:
         """Return True if a probe shows catastrophic overfitting: the network is still robust to FGSM but no longer to PGD.
 
         The result is True if the accuracy under PGD is more than `probe_drop` below `probe.highest`, while the accuracy under
-        FGSM is at least `probe.highest`. It is therefore False if both accuracies have fallen, for example on a hard batch. The
-        early stopping published for Fast-AT compares the PGD accuracies of successive epochs with the same threshold and ignores
-        FGSM.
+        FGSM is at least `probe.highest`. It is therefore False if the accuracy under FGSM has fallen below that value as well,
+        for example on a hard batch. The early stopping published for Fast-AT compares the PGD accuracies of successive epochs
+        with the same threshold and ignores FGSM.
         """
         fallen = probe.highest - probe.pgd_accuracy > self.config.probe_drop
         return fallen and probe.fgsm_accuracy >= probe.highest

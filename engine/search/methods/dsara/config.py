@@ -2,8 +2,8 @@
 
 The code that trains and attacks DSARA's network is public (in-situflash/DSARA). The network's genotype is public as well. Its
 cells are the same as those of ARNAS's genotype. The search code is not public. We had only the paper's abstract and the start of
-its introduction, which describe the two stages in words. All settings are therefore our own defaults. Most of them are those of
-ARNAS, DSARA's successor.
+its introduction, which describe the two stages in words. Settings that none of these sources gives have our own defaults, most of
+which are those of ARNAS, DSARA's successor.
 """
 
 from __future__ import annotations

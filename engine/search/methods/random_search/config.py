@@ -1,6 +1,6 @@
 """Settings of random search. Imports no torch.
 
-No paper fixes these settings. Defaults whose source names ARNAS are those of ARNAS. All other defaults are our own.
+No paper fixes these settings. A setting whose `source` names ARNAS has the default of ARNAS. All other defaults are our own.
 """
 
 from __future__ import annotations
