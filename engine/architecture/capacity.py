@@ -29,7 +29,7 @@ def nearest_channels(genotype: Genotype, target: Cost, match: str, *, layers: in
                      image_shape: Sequence[int], placement: str = "", width_ratio: str = "") -> tuple[int, int]:
     """Find the number of channels at which a network's size is closest to a target.
 
-    The size is the number of parameters or of MACs. Distances are relative to the larger of the two sizes.
+    The size is the number of parameters or of MACs. Its distance to the target is divided by the larger of the two.
 
     Args:
         genotype: the architecture of the network.
@@ -38,7 +38,8 @@ def nearest_channels(genotype: Genotype, target: Cost, match: str, *, layers: in
         layers, classes, image_shape, placement, width_ratio: see `engine.architecture.cost.breakdown`.
 
     Returns:
-        (channels, size): the number of channels, and the network's size at that number.
+        channels: number of channels.
+        size: size of the network with this number of channels.
 
     Raises:
         ConfigError: no network can have these sizes.

@@ -1,8 +1,9 @@
 """The catalogue of published genotypes with their sources, read from `catalogue.json` in this folder.
 
 RobNet's networks have no genotype in the catalogue, because their format keeps all edges of a cell instead of two per node.
-DSARA's genotype has the cells of ARNAS under other names, and the catalogue lists it with ARNAS's names. The catalogue leaves out
-the genotype of CRoZe, whose public copy is malformed, and those of DSRNA and NADAR, which are not public.
+DSARA's genotype has the same cells as ARNAS's, but its public copy has other names for the cell kinds. The catalogue lists it
+with the names of ARNAS. The catalogue leaves out the genotype of CRoZe, whose public copy is malformed, and those of DSRNA and
+NADAR, which are not public.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ class CatalogEntry:
 
     Attributes:
         name: name in the catalogue, for example "DARTS_V2".
-        genotype: the architecture; None if it does not have two edges per node, and so is given by `codes` instead.
-        source: place of publication, as "repository@commit file" and, if it differs, the name in the file.
+        genotype: the architecture; None for a RobNet network, which does not have two edges per node.
+        source: place of publication, as "repository@commit file". If the file calls the genotype by another name, this follows.
         note: one sentence of explanation, shown to the user; may be empty.
-        codes: for RobNet only: 14 two-bit codes per cell, one per edge in DARTS order. A single cell is used at all positions.
+        codes: the architecture of a RobNet network, which `genotype` cannot hold: 14 two-bit codes per cell, one per edge in
+            DARTS order. A single cell is used at all positions. Empty for all other architectures.
     """
 
     name: str

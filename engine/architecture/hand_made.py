@@ -1,4 +1,4 @@
-"""Hand-made baselines for derived networks: residual networks in their variants for small images.
+"""Hand-made networks as baselines for derived ones: residual networks, in their variants for small images.
 
 The networks are ResNet (He et al. 2016a, arXiv 1512.03385), PreActResNet (He et al. 2016b, arXiv 1603.05027) and WideResNet
 (Zagoruyko and Komodakis 2016, arXiv 1605.07146). All have blocks of two 3x3 convolutions, a 3x3 stem of stride 1 and no pooling
@@ -146,9 +146,9 @@ class HandMadeNetwork(NamedNetwork):
 
 
 def residual_shape(name: str) -> ResidualShape | None:
-    """Return the shape of the residual network with this name, or None if the name has another form.
+    """Return the shape of the residual network with this name, or None if no residual network has a name of this form.
 
-    Names are the keys of `RESNETS` and "wide-resnet-N-K", which means WRN-N-K: N layers, widened K times.
+    The names are the keys of `RESNETS`, and "wide-resnet-N-K" for WRN-N-K, which has N layers and is widened K times.
 
     Raises:
         ConfigError: the name is that of a WideResNet with an impossible depth or width.

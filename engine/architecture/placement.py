@@ -213,7 +213,7 @@ def check_size(channels: int, classes: int, image_shape: Sequence[int], width_ra
         channels: C, the width of the first cells.
         classes: number of classes.
         image_shape: (channels, height, width) of an image.
-        width_ratio: widths of the three thirds, for example "1:2:4"; empty for a published ratio.
+        width_ratio: widths of the three thirds, for example "1:2:4"; empty for either of the published ratios.
 
     Raises:
         ConfigError: a size is not a positive whole number, the shape does not have three numbers, the width ratio is invalid, or

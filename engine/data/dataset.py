@@ -86,11 +86,11 @@ class Dataset:
         test_images: number of images in the official test set; None if there is none. The official test set comes after all other
             images and becomes the test split.
         defaults: values of further settings (crop padding, flip, ...) for this dataset, keyed by the setting's name.
-        retraining: values of settings for this dataset that apply only to retrainings.
+        retraining: values of settings for this dataset that apply only when a network is retrained.
         quick: values of settings for this dataset that apply only to the preset `quick`. Datasets with larger images than those
             of digits need smaller values.
-        out_of_distribution: name of the dataset that a search uses by default if it needs images from a second dataset. The
-            dataset "photographs" needs no download.
+        out_of_distribution: name of the dataset that a search uses by default if it needs images from a second dataset, for
+            example "photographs", which needs no download.
         published: True if the papers use this dataset and the settings are theirs; False if the settings were chosen for this
             project.
         channel_statistics: mean and standard deviation of the image channels in the papers' code. None to measure them on the

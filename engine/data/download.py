@@ -139,7 +139,7 @@ def _one_connection(source: Source, part: Path, have: int, progress: Progress) -
 
 
 def _start(content_range: str | None) -> int | None:
-    """Return the first byte position in a Content-Range header such as "bytes 100-199/200", or None if it has none."""
+    """Return the first byte position in a Content-Range header such as "bytes 100-199/200", or None if there is none."""
     first = (content_range or "").removeprefix("bytes ").partition("-")[0]
     return int(first) if first.isdigit() else None
 

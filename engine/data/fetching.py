@@ -145,8 +145,8 @@ def fetch_folder(name: str, folder: Path | None = None, side: int | None = None,
                  progress: Progress = lambda what, done, total: None) -> None:
     """Prepare a dataset from an image folder, whose images are resized to squares.
 
-    Nothing is done if the dataset is already prepared, `folder` and `side` are None, and the data folder has no image folder of
-    this name.
+    Nothing is done if three conditions hold: the dataset is already prepared, `folder` and `side` are None, and the data folder
+    has no image folder of this name.
 
     Args:
         name: name of the dataset.

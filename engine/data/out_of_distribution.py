@@ -75,7 +75,9 @@ class OutOfDistributionImages:
         return measured_statistics(fitted(block, self._shape) for block in self._images.split(AT_ONCE))
 
     def batch(self, epoch: int, position: int) -> Tensor:
-        """Return one batch of images, [batch_size, C, H, W] in 0..1, which depends only on the seed and the arguments.
+        """Return one batch of images, [batch_size, C, H, W] in 0..1.
+
+        The batch depends only on the source's seed and on the arguments.
 
         Args:
             epoch: number of the epoch, from 0.

@@ -17,12 +17,12 @@ ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".
 def square(content: bytes, side: int, told: str) -> Any:
     """Decode a picture and return its largest centred square, resized, as uint8 [3, side, side].
 
-    The picture is turned upright if its metadata says so, and is converted to RGB colours without transparency.
+    The picture is rotated as its metadata requires, and is converted to RGB colours without transparency.
 
     Args:
         content: content of the file.
         side: height and width of the result in pixels. A picture that already has this size is not resampled.
-        told: name of the file that error messages tell the user.
+        told: name by which error messages tell the user about the file.
 
     Raises:
         DataError: the file cannot be decoded as a picture.

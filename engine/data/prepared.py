@@ -140,9 +140,13 @@ def write(name: str, blocks: Iterable[Block], facts: Mapping[str, Any], *,
 
 def _write_images(file: IO[bytes], name: str, blocks: Iterable[Block], facts: Mapping[str, Any],
                   progress: Progress) -> tuple[Any, Any]:
-    """Write the images of all blocks to a file as one array, and return (labels int64 [N], hash object of the images).
+    """Write the images of all blocks to a file as one array, and return their labels and a hash.
 
     The function does not write through a memory map, because that would kill the process if the disk is full.
+
+    Returns:
+        labels: labels of the images, int64 [N].
+        digest: hash object, updated with the pixels of all images.
     """
     import numpy as np
 

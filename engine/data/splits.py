@@ -75,7 +75,7 @@ def stable_seed(seed: int, *key: int | str) -> int:
 
 def make_splits(labels: np.ndarray, fractions: Sequence[float], seed: int, images: int | None = None,
                 test_images: int | None = None) -> Splits:
-    """Divide the images of a dataset among the four splits so that each class has the same proportions as the whole.
+    """Divide the images of a dataset among the four splits, each class in the same proportions as the whole dataset.
 
     The sizes of the splits are exactly those that `split_sizes` returns. The number of images of one class in a split deviates
     from the exact proportion by at most two.

@@ -125,12 +125,22 @@ class Bilevel:
         return _attack(settings, network, begin, x, y, noise, weights, alphas)[0]
 
     def weight_gradient(self, objective: Objective, weights: Tensor, alphas: Tensor) -> tuple[Tensor, Value]:
-        """Evaluate the objective once and return (gradient [n] with respect to the weights, value of the objective)."""
+        """Evaluate the objective once and return its weight gradient and its value.
+
+        Returns:
+            gradient: gradient [n] with respect to the weights.
+            value: value of the objective.
+        """
         (gradient,), value = self._gradients("w", objective, weights, alphas)
         return gradient, value
 
     def alpha_gradient(self, objective: Objective, weights: Tensor, alphas: Tensor) -> tuple[Tensor, Value]:
-        """Evaluate the objective once and return (gradient [k] with respect to the alphas, value of the objective)."""
+        """Evaluate the objective once and return its alpha gradient and its value.
+
+        Returns:
+            gradient: gradient [k] with respect to the alphas.
+            value: value of the objective.
+        """
         (gradient,), value = self._gradients("a", objective, weights, alphas)
         return gradient, value
 
@@ -138,7 +148,9 @@ class Bilevel:
         """Evaluate the objective once and return its value and both of its gradients.
 
         Returns:
-            (gradient [n] with respect to the weights, gradient [k] with respect to the alphas, value of the objective)
+            of_weights: gradient [n] with respect to the weights.
+            of_alphas: gradient [k] with respect to the alphas.
+            value: value of the objective.
         """
         (of_weights, of_alphas), value = self._gradients("wa", objective, weights, alphas)
         return of_weights, of_alphas, value
@@ -153,8 +165,8 @@ class Bilevel:
     def mixed_product(self, objective: Objective, weights: Tensor, alphas: Tensor, vector: Tensor, radius: float) -> Tensor:
         """Return the Hessian-vector product [k] (d^2 L / d alpha d w) v, approximated by a central finite difference.
 
-        The objective is evaluated twice, at w + R v and at w - R v with R = radius / |v|. The length of the displacement does not
-        depend on |v|, so the result scales with v. v = 0 gives 0.
+        The objective is evaluated twice, at w + R v and at w - R v with R = radius / |v|. The displacement R v has the length
+        `radius` for every v, and the result is proportional to |v|. v = 0 gives 0.
 
         Args:
             objective: L.
@@ -177,8 +189,8 @@ class Bilevel:
 
         w' is the result of one training step from w, w' = w - learning_rate (... + grad_w training(w, alpha)). Only the last term
         of w' depends on alpha. The gradient therefore has two parts: the gradient at fixed w', and the implicit term, which is
-        -learning_rate times `mixed_product` of the training objective with v = grad_w objective(w', alpha). The parts take three
-        passes, or four if the objective takes two itself.
+        -learning_rate times `mixed_product` of the training objective with v = grad_w objective(w', alpha). Together, the two
+        parts take three passes, or four if one evaluation of the objective takes two.
 
         Args:
             training: objective that the training step minimises.
@@ -191,7 +203,8 @@ class Bilevel:
             radius: see `mixed_product`.
 
         Returns:
-            (gradient [k], value of the objective at w')
+            gradient: [k].
+            value: value of the objective at w'.
         """
         of_weights, direct, value = self.both_gradients(objective, unrolled, alphas)
         return direct - learning_rate * self.mixed_product(training, weights, alphas, of_weights, radius), value
@@ -215,7 +228,8 @@ class Bilevel:
             learning_rate, radius: see `unrolled_gradient`.
 
         Returns:
-            (gradients [m, k], values of the m objectives)
+            gradients: [m, k].
+            values: values of the m objectives.
         """
         unrolled = None if unroll is None else unroll(self.weight_gradient(training, weights, alphas)[0])
 
@@ -231,7 +245,7 @@ class Bilevel:
 
 def _attack(settings: InnerAttack, network: FunctionalNetwork, begin: Callable[[], None] | None, x: Tensor, y: Tensor,
             noise: Tensor, weights: Tensor, alphas: Tensor) -> tuple[Tensor]:
-    """Return a tuple that contains only the adversarial images of x, because `Graphs.run` needs a tuple.
+    """Return the adversarial images of x, as a tuple with one element because `Graphs.run` needs a tuple.
 
     Args:
         begin: called before each pass; None to call nothing.
@@ -255,10 +269,10 @@ def _input_gradient(network: FunctionalNetwork, x: Tensor, y: Tensor, weights: T
 
 
 def _gradients(wanted: str, objective: Objective, weights: Tensor, alphas: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-    """Return the requested gradients of an objective, then its loss, then its accuracy if it measures one.
+    """Return one tuple with the requested gradients of an objective, its loss and, if it measures one, its accuracy.
 
     Args:
-        wanted: "w" for the gradient with respect to weights, "a" with respect to alphas, "wa" for both.
+        wanted: "w" for the gradient with respect to the weights, "a" for that with respect to the alphas, "wa" for both.
     """
     weights, alphas = weights.detach().requires_grad_("w" in wanted), alphas.detach().requires_grad_("a" in wanted)
     value = objective.function(*objective.constants, weights, alphas, *inputs)
@@ -276,14 +290,17 @@ def sgd(weights: Tensor, velocity: Tensor, gradient: Tensor, *, learning_rate: f
         weights, velocity, gradient: [n]; velocity is zero before the first step.
 
     Returns:
-        (new weights, new velocity). The unrolled step of DARTS uses only the weights.
+        weights: the new weights [n]. The unrolled step of DARTS uses only these.
+        velocity: the new velocity [n].
     """
     velocity = momentum * velocity + (gradient + weight_decay * weights)
     return weights - learning_rate * velocity, velocity
 
 
 def clipped(gradient: Tensor, largest_norm: float) -> Tensor:
-    """Return the gradient, shortened to `largest_norm` if it is longer, with the formula of torch.nn.utils.clip_grad_norm_."""
+    """Return the gradient, scaled down to the norm `largest_norm` if its norm is larger.
+
+    The formula is that of torch.nn.utils.clip_grad_norm_."""
     scale: Tensor = largest_norm / (gradient.norm() + 1e-6)
     return gradient * scale.clamp(max=1.0)
 
@@ -300,7 +317,8 @@ def adam(alphas: Tensor, mean: Tensor, square: Tensor, gradient: Tensor, *, step
         betas: decay rates of the moments; the default is that of DARTS, section 3.1.
 
     Returns:
-        (new alphas, new mean, new square)
+        alphas: the new alphas [k].
+        mean, square: the new running moments [k].
     """
     gradient = gradient + weight_decay * alphas
     mean = betas[0] * mean + (1 - betas[0]) * gradient

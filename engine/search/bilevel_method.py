@@ -114,7 +114,8 @@ class BilevelMethod(Generic[Config]):
             names: names of the m objectives.
 
         Returns:
-            (Gramian [m, m] of the gradients, after their normalisation if any; weights [m] computed from this Gramian)
+            gramian: [m, m] Gramian of the gradients. If the method normalises the gradients, this is done first.
+            weights: [m] weights of the objectives, computed from this Gramian.
         """
         gramian = gramian_of(gradients)
         if len(names) > 1:
@@ -122,7 +123,7 @@ class BilevelMethod(Generic[Config]):
         return gramian, torch.ones_like(gramian[0])
 
     def bound(self, objective: Objective, images: StepImages) -> Objective:
-        """Return one of the method's `objectives` with the supernet and the images of a step filled in."""
+        """Return a copy of one of the method's `objectives` that is evaluated on the supernet and on the images of a step."""
         return bound(objective, self.supernet, images, self.config)
 
     def training_objective(self, x: Tensor, y: Tensor) -> Objective:
@@ -135,11 +136,14 @@ class BilevelMethod(Generic[Config]):
         return cross_entropy_of(self.supernet, x, y, "training")
 
     def inner_attack(self) -> InnerAttack:
-        """Return the settings of the attack on both batches, which are needed only if a loss uses adversarial images."""
+        """Return the settings of the attack on both batches. Only methods with a loss on adversarial images need them."""
         raise NotImplementedError
 
     def one_step_attack(self) -> InnerAttack:
-        """Return the settings of the attack on the alphas batch for the objective one_step."""
+        """Return the settings of the attack on the alphas batch for the objective one_step.
+
+        This objective is the loss of images that are attacked in one step.
+        """
         raise NotImplementedError
 
     @property
@@ -254,7 +258,8 @@ class BilevelMethod(Generic[Config]):
     def _attacks(self) -> dict[str, tuple[int, InnerAttack]]:
         """Return the attacks of a step as {name of the adversarial images: (number of the batch, attack)}.
 
-        The name is "training" or a field of `StepImages`. The number is 0 for the weights batch and 1 for the alphas batch.
+        The name is "training" or a field of `StepImages`. The number of the batch is 0 for the weights batch and 1 for the
+        alphas batch.
         """
         read = {name for objective in self.objectives() for name in objective.reads}
         attacks = {"training": (0, self.inner_attack())} if self.trains_on_adversarial else {}
@@ -265,9 +270,13 @@ class BilevelMethod(Generic[Config]):
         return attacks
 
     def _attacked(self) -> tuple[bool, bool]:
-        """Return (True if the weights batch is attacked, True if the alphas batch is attacked).
+        """Return for each of the two batches whether it is attacked.
 
         An attacked batch needs a random start, which all attacks on the batch share.
+
+        Returns:
+            weights_batch: True if the weights batch is attacked.
+            alphas_batch: True if the alphas batch is attacked.
         """
         batches = [batch for batch, _ in self._attacks().values()]
         return 0 in batches, 1 in batches
@@ -352,7 +361,8 @@ class BilevelMethod(Generic[Config]):
             objectives: the m objectives.
 
         Returns:
-            (gradients [m, k] with coefficients, Gramian [m, m] and weights [m] as returned by `weigh`)
+            gradients: [m, k] architecture gradients with coefficients.
+            gramian, weights: [m, m] and [m], as returned by `weigh`.
         """
         gradients = torch.stack([objective.coefficient * row for objective, row in zip(objectives, raw, strict=True)])
         losses = torch.stack([objective.coefficient * value.loss for objective, value in zip(objectives, values, strict=True)])
@@ -372,7 +382,8 @@ class BilevelMethod(Generic[Config]):
         The pass uses the weights before the step and the given alphas, which are those of the weight step.
 
         Returns:
-            (accuracy on these images, running statistics of BatchNorm after the pass)
+            accuracy: accuracy on these images.
+            buffers: running statistics of BatchNorm after the pass.
         """
         self.activity = "natural weights batch"
 

@@ -52,7 +52,7 @@ class OutOfDistributionConfig(SearchConfig):
 
     @property
     def out_of_distribution(self) -> str | None:
-        """Name of the dataset whose out-of-distribution images every step uses."""
+        """Name of the second dataset, whose images every step uses."""
         return self.second_dataset or DATASETS[self.dataset].out_of_distribution
 
     @model_validator(mode="after")
@@ -118,7 +118,10 @@ class AddedObjectivesConfig(OutOfDistributionConfig, CurvatureConfig):
 
     @property
     def one_step_epsilon(self) -> float:
-        """L-infinity radius, in pixel space 0..1, of the attack for the objective one_step."""
+        """L-infinity radius of the attack for the objective one_step, for pixels in 0..1.
+
+        This objective is the loss of images that are attacked in one step.
+        """
         return self.one_step_radius * float(getattr(self, "epsilon", DATASETS[self.dataset].epsilon))
 
     def coefficient(self, name: str) -> float:

@@ -35,7 +35,7 @@ def in_evaluation_mode(objective: Objective, buffers: Tensor) -> Objective:
     """Return the objective with its network in evaluation mode, so that running statistics replace batch statistics.
 
     Args:
-        objective: an objective whose only constant is a supernet.
+        objective: an objective whose `constants` consist of a supernet alone.
         buffers: flat running statistics of BatchNorm; they are not differentiated.
     """
     return replace(objective, function=_evaluated, constants=(objective.function, *objective.constants),

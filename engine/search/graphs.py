@@ -60,9 +60,9 @@ class CudaRecording:
 
 
 class Replayed:
-    """A function of tensors that replays a recording on fixed memory.
+    """A function of tensors that replays a recording, whose inputs and outputs stay in the same memory.
 
-    A call copies its inputs into this memory, replays the recording and returns copies of the outputs.
+    A call copies its arguments into the memory of the inputs, replays the recording and returns copies of the outputs.
     """
 
     def __init__(self, function: Function, inputs: tuple[Tensor, ...],
@@ -72,7 +72,7 @@ class Replayed:
         Args:
             function: function to record.
             inputs: example inputs. Later calls must have the same shapes, dtypes and device.
-            record: function that records a function on given inputs.
+            record: called with a function and its inputs; returns the recording.
         """
         self._inputs = tuple(given.detach().clone() for given in inputs)
         self._recording = record(function, self._inputs)

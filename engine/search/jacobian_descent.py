@@ -9,8 +9,8 @@ uninterrupted one. torchjd's weightings with a memory (GradVac, PCD, ExcessMTL, 
 Nash-MTL are left out because of the solvers that they need.
 
 Differs: torchjd's own projector needs a solver under the GPL. It also treats gradients as zero if their squared norms sum to less
-than 1e-4, which is possible for architecture gradients. `projected` has no such threshold. The weights of IMTL-G and Aligned-MTL
-do not change if all gradients are scaled by the same factor, so we first scale them to give the longest one the length 1.
+than 1e-4, which is possible for architecture gradients. `projected` has no such threshold. For IMTL-G and Aligned-MTL, all
+gradients are first scaled by the same factor, which gives the longest one the length 1. This does not change their weights.
 """
 
 from __future__ import annotations
@@ -68,9 +68,9 @@ def aligned_mtl(gramian: Tensor, names: Sequence[str], natural_weight: float) ->
 def pcgrad(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
     """Return PCGrad's weights, which give the sum of the gradients after their conflicts are removed.
 
-    From each gradient, PCGrad removes what points against another gradient. With three or more gradients, the order in which it
-    does so affects the result. The order is random, with a seed computed from the Gramian, so that a repeated step uses the same
-    order.
+    From each gradient, PCGrad removes the components that point against other gradients. With three or more gradients, the
+    result depends on the order of the removals. The order is random, with a seed computed from the Gramian, so that a repeated
+    step uses the same order.
     """
 
     def from_its_own_seed(products: Tensor) -> Tensor:
@@ -100,8 +100,8 @@ def fairgrad(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Te
 def projected(weights: np.ndarray, gramian: np.ndarray) -> np.ndarray:
     """Return the weights v >= w that minimise v' G v.
 
-    sum_i v_i g_i is then the projection of sum_i w_i g_i onto the directions that have no negative inner product with any
-    gradient g_i (proposition 1 of arXiv 2406.16232).
+    sum_i v_i g_i is then the projection of sum_i w_i g_i onto the cone of all vectors whose inner products with all gradients g_i
+    are non-negative (proposition 1 of arXiv 2406.16232).
 
     Args:
         weights: w [m], float64.

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class StepReport:
     """The measurements of one step with m objectives, as plain floats.
 
-    A step without architecture gradients may still measure losses on its second batch. `names` and `losses` then hold these, or
-    are empty if there are none, and the fields from `coefficients` to `cosines` are empty.
+    In a step without architecture gradients, the fields from `coefficients` to `cosines` are empty. Such a step may still measure
+    losses on the batch `alpha_batch`. If it does, `names` and `losses` describe these; otherwise, they are empty as well.
 
     Attributes:
         names: names of the objectives, for example ("natural", "adversarial"). Empty in a warm-up, which does not update the
@@ -127,16 +127,16 @@ class SearchMethod(Protocol):
         gives the result that the step would have had.
 
         Args:
-            train_batch: images and labels (x, y) of the weights split. A method without alphas gets the same batch for both
-                arguments. It is a batch of the weights split for training, or of the select split for measuring.
-            alpha_batch: images and labels (x, y) of the alphas split.
+            train_batch, alpha_batch: images and labels (x, y) of the weights split, and those of the alphas split. Only a method
+                without alphas gets the same batch for both arguments: one of the weights split in a step that trains, or one of
+                the select split in a step that measures.
             learning_rate: learning rate of the weights in this epoch.
             generator: source of the random starts of attacks.
             noise: the random starts themselves, instead of a generator.
-            out_of_distribution: images [B, C, H, W] of a full batch, given if `SearchConfig.out_of_distribution` names a dataset.
-                For a network that does not normalise, they are in 0..1. For a network that normalises, they are rescaled so that
-                its normalisation gives the same result as normalising them by the statistics of their own dataset. A method that
-                never needs such images may lack this argument.
+            out_of_distribution: images [B, C, H, W] of a second dataset, always a full batch. They are given if the property
+                `SearchConfig.out_of_distribution` names a dataset. For a network that does not normalise, they are in 0..1. For a
+                network that normalises, they are rescaled so that its normalisation gives the same result as normalising them by
+                the statistics of their own dataset. A method that never needs such images may lack this argument.
             poll: called before each forward pass, from any thread, but never concurrently. It may raise to abandon the step.
         """
         ...

@@ -55,8 +55,9 @@ def of_two(gramian: Tensor, margin: float = 0.0) -> Tensor:
     The first weight is gamma = clip((g2 - g1) . g2 / |g2 - g1|^2, 0, 1). The second weight is computed by its own quotient and
     not as 1 - gamma, which would round away the tiny weight of a huge gradient. The function does not wait for the device.
 
-    For equal gradients, gamma is 0/0 (NaN alphas in the published ARNAS code). Every gamma then gives the same combination, and
-    the function returns 1/2. Gradients count as equal if their squared distance is below the rounding error of the Gramian.
+    For equal gradients, the quotient is 0/0, which gives NaN alphas in the published ARNAS code. Every gamma then gives the same
+    combination, and the function returns 1/2. Gradients count as equal if their squared distance is below the rounding error of
+    the Gramian.
 
     Args:
         gramian: [2, 2]. A NaN in it gives NaN weights.
@@ -83,9 +84,9 @@ def projected_gradient(gramian: np.ndarray, *, margin: float = MARGIN, rounds: i
                        tolerance: float = TOLERANCE) -> Solution:
     """Find the smallest combination by projected gradient descent (`find_min_norm_element`, the default of E2RNAS).
 
-    The descent starts from the best pair of gradients. With weights c and Gramian M, each round subtracts the mean from -Mc and
-    steps in that direction until a weight would leave 0..1. It projects the result onto the simplex and takes the best point on
-    the line from c to the projection (`of_two`).
+    The descent starts from the best pair of gradients (see `_best_pair`). With weights c and Gramian M, each round subtracts the
+    mean from -Mc and steps in that direction until a weight would leave 0..1. It projects the result onto the simplex and takes
+    the best point on the line from c to the projection (`of_two`).
 
     Args:
         gramian: [k, k] float64, symmetric and positive semi-definite; gradients may be zero or dependent.
@@ -112,7 +113,7 @@ def frank_wolfe(gramian: np.ndarray, *, margin: float = MARGIN, rounds: int = RO
 
 def _descend(gramian: np.ndarray, target: Callable[[np.ndarray], np.ndarray], margin: float, rounds: int,
              tolerance: float) -> Solution:
-    """Search along lines, starting from the best pair of gradients, until the weights stop changing.
+    """Search along lines, starting from the result of `_best_pair`, until the weights stop changing.
 
     Each line leads from the current weights to target(weights).
     """
@@ -152,9 +153,9 @@ def _of_two(gramian: np.ndarray, one: np.ndarray, two: np.ndarray, margin: float
 
 
 def _best_pair(gramian: np.ndarray, margin: float) -> np.ndarray:
-    """Return the weights [k] of the smallest combination of the best pair of gradients.
+    """Return the weights [k] of the smallest combination that two of the gradients have, over all pairs.
 
-    The best pair is the one whose smallest combination is shortest. Of equally good pairs, the first is used.
+    Of equally good pairs, the first is used.
     """
     units = np.eye(len(gramian))
     if len(units) == 1:
@@ -172,7 +173,7 @@ def _best_pair(gramian: np.ndarray, margin: float) -> np.ndarray:
 def _step(weights: np.ndarray, downhill: np.ndarray) -> np.ndarray:
     """Subtract the mean from `downhill` and return the longest step [k] in this direction that keeps every weight in 0..1.
 
-    If a weight would leave 0..1 at a step length below SMALLEST_STEP, this limit is ignored.
+    A weight that would leave 0..1 at a step length below SMALLEST_STEP does not limit the step.
     """
     way = downhill - downhill.mean()
     falling, rising = way < 0, way > 0
@@ -196,8 +197,8 @@ def minimum_norm_point(gramian: np.ndarray) -> np.ndarray:
     """Return the exact weights of the smallest combination of any number of gradients.
 
     This is Wolfe's minimum-norm-point algorithm, also known as Frank-Wolfe with fully corrective steps (Wolfe 1976;
-    Lacoste-Julien and Jaggi 2015, arXiv 1511.05932). Each round adds the objective whose gradient is least aligned with the
-    current combination (the Frank-Wolfe vertex), then moves to the smallest combination of the objectives in use. A few rounds
+    Lacoste-Julien and Jaggi 2015, arXiv 1511.05932). Each round adds the gradient that is least aligned with the current
+    combination (the Frank-Wolfe vertex), then moves to the smallest combination of all gradients in use. A few rounds
     give the exact result, where plain Frank-Wolfe needs thousands. The function always returns, because the number of rounds is
     bounded and the best combination so far is kept.
 
@@ -234,10 +235,11 @@ def minimum_norm_point(gramian: np.ndarray) -> np.ndarray:
 
 
 def _corrected(gramian: np.ndarray, norms: np.ndarray, weights: np.ndarray, added: int) -> np.ndarray:
-    """Return the weights of the smallest combination of objective `added` and all objectives with a non-zero weight.
+    """Return the weights of the smallest combination of gradient number `added` and all gradients with a non-zero weight.
 
     The weights move towards the affine minimiser (weights with sum 1 and any signs). If a weight would turn negative on the way,
-    they stop there, its objective is dropped, and the minimiser of the remaining objectives is the new aim (Wolfe's minor cycle).
+    they stop there, its gradient is dropped, and they move on towards the affine minimiser of the remaining gradients (Wolfe's
+    minor cycle).
     """
     weights = weights.copy()
     active = sorted({*np.flatnonzero(weights), added})

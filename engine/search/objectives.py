@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class FunctionalNetwork(Protocol):
-    """A network that is evaluated at given weights and alphas. This is the part of a supernet that objectives use."""
+    """A network that is evaluated at given weights and alphas. The class lists the methods of a supernet that objectives use."""
 
     def logits(self, x: Tensor, weights: Tensor, alphas: Tensor, *, twice: bool = False) -> Tensor:
         """Compute the logits [B, classes] of images x [B, C, H, W].
@@ -60,10 +60,10 @@ class StepImages:
 
 
 def bound(objective: Objective, network: FunctionalNetwork, images: StepImages, config: SearchConfig) -> Objective:
-    """Return a registered objective with its network and its inputs filled in.
+    """Return a copy of a registered objective that holds its network and its inputs.
 
-    An input that names a field of `StepImages` comes from the images of the step. Any other input is a number of the
-    configuration.
+    The inputs are those named in `Objective.reads`. A name that is a field of `StepImages` selects that field of `images`. Any
+    other name selects a number of the configuration.
     """
     inputs = tuple(getattr(images, name) if hasattr(images, name) else images.x.new_full((), getattr(config, name))
                    for name in objective.reads)
@@ -104,7 +104,7 @@ def uniformity(network: FunctionalNetwork, weights: Tensor, alphas: Tensor, x: T
     """Compute the mean KL(uniform || p(x)) of out-of-distribution images x [B, C, H, W], in nats.
 
     The divergence is 0 for equal logits. It grows as the network becomes more confident in a class, although the images belong to
-    none. E2RNAS of 2021 (released code of 2021-03) also divides it by the number of classes. BatchNorm uses the statistics of
+    none. The 2021 version of E2RNAS (code of 2021-03) also divides it by the number of classes. BatchNorm uses the statistics of
     this batch alone.
     """
     predicted = F.log_softmax(network.logits(x, weights, alphas), dim=1)

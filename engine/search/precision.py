@@ -20,8 +20,8 @@ def computed_in(precision: Precision, network: FunctionalNetwork, device: torch.
 
     Args:
         precision: arithmetic of the passes. "float32" changes nothing. "tf32" makes matrix products and convolutions on a CUDA
-            device round their factors to 10 bits and does not affect other devices. "bf16" rounds everything to 7 bits and
-            returns logits in the dtype of x.
+            device round their factors to 10 bits of mantissa, and has no effect on other devices. "bf16" rounds everything to 7
+            bits of mantissa and returns logits in the dtype of x.
         network: network to evaluate.
         device: device of the passes.
     """

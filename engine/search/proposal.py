@@ -64,13 +64,13 @@ class ArchitectureGradients:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A computed step that the method has not taken yet: the next state and how it was computed.
+    """A step that is computed but not taken: the next state and how it was computed.
 
     Attributes:
         state: state of the method after the step.
         x_adv: adversarial images of the weights batch; None if the method does not attack it.
         xs_adv: adversarial images of the alphas batch; None if the method does not attack it.
-        objectives: objectives of the step, without supernet and images filled in.
+        objectives: objectives of the step, as they are before `bound` gives them the supernet and the images.
         architecture: architecture gradients of these objectives.
         training: loss and accuracy of the weight step.
         natural_accuracy: accuracy on the natural images of the weights batch.

@@ -64,8 +64,8 @@ class Value(NamedTuple):
 class Objective:
     """A scalar function of the flat weights and alphas that a search minimises.
 
-    A registered objective has neither constants nor inputs. `engine.search.objectives.bound` fills in a supernet and the images
-    of a step.
+    A registered objective has neither constants nor inputs. `engine.search.objectives.bound` returns a copy that has them: a
+    supernet and the images of a step.
 
     Attributes:
         name: name in reports and in the run log.

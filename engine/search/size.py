@@ -1,11 +1,12 @@
 """Objectives on the size of the network that the alphas describe: its number of parameters or multiply-adds (MACs).
 
-Every count here is linear in softmax(alpha), so one table [kinds, 14 edges, primitives] per supernet holds it. E2RNAS published
-three of the counts: the parameters of 2020 (arXiv 2011.09820, released code of 2020-11), and the parameters and the multiply-adds
-of 2021 (released code of 2021-03). Only the parameters of 2021 are those of the real modules. For one-hot alphas, with "none" on
-every dropped edge, they equal what `engine.architecture.cost` counts on the edges of the derived network. `module_macs` is the
-correct form of the MACs of 2021. As published, no count includes the stem, the preprocessing of cell inputs and the classifier,
-which are the same in every architecture.
+Every count here is linear in softmax(alpha), so one table [kinds, 14 edges, primitives] per supernet describes it. Three of the
+counts are those of E2RNAS. `published_parameters` is the parameter count of its 2020 version (arXiv 2011.09820, code of 2020-11).
+`module_parameters` and `published_macs` are the parameter count and the MAC count of its 2021 version (code of 2021-03). Of these
+three, only `module_parameters` counts the real modules. For one-hot alphas, with "none" on every dropped edge, it equals what
+`engine.architecture.cost` counts on the edges of the derived network. The fourth count, `module_macs`, is our correction of
+`published_macs`. As in the published code, no count includes the stem, the preprocessing of cell inputs and the classifier, which
+are the same in every architecture.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ Count = Callable[[CellShape, int, str], float]
 
 
 def published_parameters(cells: Sequence[CellShape], kinds: Sequence[str], primitives: Sequence[str]) -> Tensor:
-    """Return the parameters as E2RNAS counted them in 2020, when every edge by mistake had the cost of all 14 edges.
+    """Return the parameter count of the 2020 version of E2RNAS, which by mistake gives every edge the cost of all 14 edges.
 
     This cost is multiplied by 2 / (number of edges into the node). The released code multiplies softmax(alpha) [14, 8] by the
     costs [8, 14] and sums the columns of the product. At equal alphas, 16 channels and 8 layers, the result is 1,831,168 instead
@@ -130,9 +131,13 @@ def expected(table: Tensor, alphas: Tensor) -> Tensor:
 
 
 def range_of(table: Tensor) -> tuple[float, float]:
-    """Return (smallest value, largest value) of `expected` over all alphas.
+    """Return the smallest and the largest value of `expected` over all alphas.
 
     Both values are reached in the limit of one-hot alphas.
+
+    Returns:
+        smallest: the smallest value.
+        largest: the largest value.
     """
     return table.min(dim=-1).values.sum().item(), table.max(dim=-1).values.sum().item()
 

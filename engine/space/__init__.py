@@ -1,1 +1,1 @@
-"""The search space: the supernet as a function of flat vectors, derived networks as modules, and their public tensor names."""
+"""The search space: supernets as functions of flat vectors, derived networks as modules, and public names of their tensors."""

@@ -1,8 +1,8 @@
 """State back ends (see `engine.space.state`) for maps of any size, with PyTorch's convolutions.
 
-`Merged` computes all edges that leave a state in one call. This is the faster one on a GPU, and on a CPU with few channels.
-`ChannelsLast` computes one edge after another in the channels_last format. On a CPU with many channels, this format is so much
-faster than the contiguous one that it outweighs the extra calls.
+`Merged` computes all edges that leave a state in one call. It is the faster one on a GPU and, for cells with few channels, on a
+CPU. `ChannelsLast` computes one edge after another in the channels_last format. For cells with many channels on a CPU, this
+format is so much faster than the contiguous one that it makes up for the additional calls.
 """
 
 from __future__ import annotations
@@ -198,8 +198,8 @@ def reduced(r: Tensor, weight: Tensor) -> Tensor:
 
     Args:
         r: [B, C, H, W], after the ReLU.
-        weight: [2, m, O / 2, C], where O is the number of output channels. weight[0] gives the first half of them.
-            weight[1] gives the second half, and is applied to maps shifted by one pixel.
+        weight: [2, m, O / 2, C], where O is the number of output channels. weight[0] computes the first half of the output
+            channels. weight[1] computes the second half, from maps shifted by one pixel.
 
     Returns:
         [B, m * O, H / 2, W / 2].
@@ -222,9 +222,11 @@ def _channels_last(x: Tensor) -> Tensor:
 
 
 def _statistics(normalisation: Normalisation, name: str, c: int) -> list[tuple[Tensor | None, Tensor | None]]:
-    """Return a list of (running mean, running variance), [c] each, for each block of c channels of the BatchNorm `name`.
+    """Return one pair of running statistics for each block of c channels of the BatchNorm `name`.
 
-    If the pass uses no running statistics, the list holds (None, None) for every block that a cell can have.
+    Returns:
+        A list of pairs (mean, variance), [c] each. If the pass uses no running statistics, the list has the pair (None, None)
+        for every block that a cell can have.
     """
     mean, variance = normalisation.statistics(name)
     if mean is None or variance is None:

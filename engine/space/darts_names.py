@@ -145,8 +145,8 @@ def read_state(state: Any) -> dict[str, Tensor]:
     """Return {name: tensor} for the loaded file of a supernet, without BatchNorm's counters, `mean` and `std`.
 
     Raises:
-        CheckpointError: the file has no mapping from names to tensors, no tensors, tensors that are not floating-point, or a
-            `mean` or `std` that would change images.
+        CheckpointError: the file has no mapping from names to tensors, the mapping has no tensors, a tensor is not
+            floating-point, or `mean` or `std` would change images.
     """
     tensors = tensors_of(state, COUNTERS)
     if not tensors:

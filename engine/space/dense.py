@@ -1,7 +1,7 @@
 """A state back end for small maps, in which every depthwise convolution is a product with a [pixels out, pixels in] matrix.
 
 On maps of at most 8x8 pixels, such a matrix takes a few times more multiplications than the convolution. It is still faster,
-because it is one large product at the machine's full speed, forward and for both gradients, with or without dilation. Maps are
+because it is one large product at the machine's full speed, for the result and for both gradients, dilated or not. Maps are
 stored as [C, H, W, B], so that the convolutions of all edges that leave a state are one product per channel, 1x1 convolutions are
 plain matrix products, and BatchNorm normalises contiguous rows.
 """

@@ -85,7 +85,7 @@ class Program:
             generator: source of drop path's random numbers; None for torch's global generator.
 
         Returns:
-            For each cell, a function without arguments that returns the cell's output as [B, C_k, H_k, W_k].
+            One function for each cell k. It takes no arguments and returns the cell's output as [B, C_k, H_k, W_k].
         """
         before_last = last = State(self._enter((x - self._mean[:, None, None]) / self._std[:, None, None]))
         outputs: list[Callable[[], Tensor]] = []
@@ -96,7 +96,7 @@ class Program:
 
 
 class CellProgram:
-    """The forward pass of one cell: the projections of its two inputs, and two edges for each node."""
+    """The forward pass of one cell, which consists of the projections of its two inputs and of two edges for each node."""
 
     def __init__(self, cell: NetworkCell, layout: Layout, before: Size, size: Size) -> None:
         """Build the forward pass of `cell`.
@@ -202,7 +202,7 @@ def _cells(network: CellNetwork) -> Iterator[NetworkCell]:
 
 
 def _edge(module: nn.Module, layout: Layout, size: Size) -> Edge:
-    """Return the edge that computes `module` on maps whose (height, width) is `size`."""
+    """Return an `Edge` that computes `module` on maps whose (height, width) is `size`."""
     if isinstance(module, nn.Identity):
         return Edge(lambda state, total: layout.add(total, state.maps), droppable=False)
     if isinstance(module, ReLUConvBN):

@@ -86,7 +86,7 @@ class Layout(Protocol):
         """Convert maps in this layout to [B, C, H, W]."""
 
     def add(self, total: Tensor | None, maps: Tensor) -> Tensor:
-        """Return total + maps. The total may be None for zero, or one number per channel [C]."""
+        """Return total + maps. The total is None for zero, one number per channel [C], or maps."""
 
     def scaled(self, maps: Tensor, scale: Tensor) -> Tensor:
         """Multiply the maps of each image by the image's entry of scale [B]."""
@@ -95,16 +95,19 @@ class Layout(Protocol):
         """Concatenate maps along the channels."""
 
     def projection(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor | None]:
-        """Return (add, constant) of an `Edge` that applies a convolution followed by BatchNorm.
+        """Return a convolution followed by BatchNorm, as a function and a constant.
 
-        This `add` takes maps instead of a state. In the layout `Rows`, the convolution is always 1x1.
+        They have the same meaning as `Edge.add` and `Edge.constant`, except that the function takes maps instead of a state. In
+        the layout `Rows`, the convolution is always 1x1.
+
+        Returns:
+            add: function of (maps, total) that returns total plus the result without `constant`.
+            constant: [C], the part of the result that is equal at all pixels of a channel. None if `add` already returns the
+                whole result.
         """
 
     def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor | None]:
-        """Return (add, constant) of an `Edge` that applies a factorized reduction without its ReLU.
-
-        This `add` takes maps instead of a state.
-        """
+        """Return a factorized reduction without its ReLU, as a function and a constant like those of `projection`."""
 
     def depthwise(self, convolution: nn.Conv2d, size: Size) -> Callable[[Tensor], Tensor]:
         """Return a depthwise convolution as a function from maps to maps."""
@@ -149,13 +152,16 @@ class Rows:
         return torch.cat(tuple(maps))
 
     def projection(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor]:
-        """Return (add, constant) of an `Edge` that applies a 1x1 convolution (one matrix product) followed by BatchNorm."""
+        """Return a 1x1 convolution followed by BatchNorm, as described in `Layout.projection`.
+
+        The convolution is computed as one matrix product.
+        """
         return self._affine(convolution.weight.flatten(1), norm)
 
     def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor]:
-        """Return (add, constant) of an `Edge` that applies a factorized reduction without its ReLU.
+        """Return a factorized reduction without its ReLU, as described in `Layout.reduction`.
 
-        Each half of the output channels is one matrix product.
+        Each half of the output channels is computed as one matrix product.
         """
         first, second = module.conv_1.weight.flatten(1), module.conv_2.weight.flatten(1)
         scale, constant = (module.bn.weight, module.bn.bias) if self.live else folded(module.bn)
@@ -212,7 +218,7 @@ class Rows:
         return Edge(lambda state, total: self.add(total, state.once(name, make)))
 
     def _affine(self, weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor]:
-        """Return (add, constant) of an `Edge` that multiplies by weight [O, I] and then applies BatchNorm."""
+        """Return a product with weight [O, I] followed by BatchNorm, in the form described in `Layout.projection`."""
         if self.live:
             return lambda x, total: _normalised(weight @ x, norm, total), norm.bias
         scale, constant = folded(norm)
@@ -256,7 +262,7 @@ class Maps:
         return torch.cat(tuple(maps), dim=1)
 
     def projection(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor | None]:
-        """Return (add, constant) of an `Edge` that applies a convolution followed by BatchNorm.
+        """Return a convolution followed by BatchNorm, as described in `Layout.projection`.
 
         In a frozen layout, the scale of BatchNorm is multiplied into the convolution's weight.
         """
@@ -277,7 +283,7 @@ class Maps:
         return add, constant
 
     def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor | None]:
-        """Return (add, constant) of an `Edge` that applies a factorized reduction without its ReLU.
+        """Return a factorized reduction without its ReLU, as described in `Layout.reduction`.
 
         Odd heights and widths are padded to even ones.
         """
@@ -326,7 +332,12 @@ class Maps:
 
 
 def folded(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Return the (scale, shift), [C] each, that BatchNorm in evaluation mode applies to each channel."""
+    """Return the factor and the shift that BatchNorm in evaluation mode applies to each channel.
+
+    Returns:
+        scale: factor of each channel, [C].
+        shift: number that is added to each channel after the multiplication, [C].
+    """
     assert norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
     return scale, norm.bias - norm.running_mean * scale

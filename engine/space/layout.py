@@ -100,12 +100,12 @@ class Layout:
 
 @dataclass(frozen=True)
 class StateShape:
-    """The shape of one state of a cell (an input or a node) and of the edges that leave it.
+    """The shape of one state of a cell (an input or a node), together with the edges that leave the state.
 
     Attributes:
         prefix: prefix of the names of its tensors, for example "cells.3.states.0.".
-        edges: indices of these edges among the 14 rows of a cell kind's alphas, in the order of the edges' target nodes.
-        stride: stride of the operations on these edges.
+        edges: row number of each edge in the alphas [14, primitives] of a cell kind, in the order of the edges' target nodes.
+        stride: stride of the operations on the edges.
     """
 
     prefix: str

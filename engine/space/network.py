@@ -102,8 +102,8 @@ class Network(nn.Module):
         drop_path: probability 0 <= p < 1 of dropping an operation's output for an image. It is active only in training mode.
         drop_path_generator: source of drop path's random numbers, on the images' device; None for torch's global generator.
         genotype, channels, layers, classes, image_shape: the constructor's arguments of the same names.
-        channels_last: True to use the channels_last memory format for all images for which `derived.fits_rows` is false. False to
-            use it for them only if it is faster, which it is on a CPU with many channels.
+        channels_last: True to use the channels_last memory format always, False to use it only where it is faster, which it is on
+            a CPU with many channels. Images for which `derived.fits_rows` is true are computed in another format in both cases.
     """
 
     mean: Tensor
@@ -172,16 +172,23 @@ class Network(nn.Module):
         return derived.frozen(self, (height, width))
 
     def forward_with_auxiliary(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Compute (logits, auxiliary logits), [B, classes] each. The first are those of `forward`.
+        """Compute the logits of the network and those of its auxiliary head.
 
-        The second are those of the auxiliary head, or None if the network has none.
+        Returns:
+            logits: [B, classes], equal to those of `forward`.
+            auxiliary_logits: [B, classes]; None if the network has no auxiliary head.
         """
         final, middle = self._maps(x)
         logits = self.classifier(final.mean(dim=(2, 3)))
         return logits, self.auxiliary_head(middle) if self.auxiliary else None
 
     def _maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute (output of the last cell, output of the second reduction cell)."""
+        """Compute the maps that the classifier and the auxiliary head read.
+
+        Returns:
+            last: output of the last cell.
+            auxiliary: output of the second reduction cell.
+        """
         if self.training:
             layout = derived.layout_of(self, x, live=True)
             outputs = derived.Program(self, layout, (x.shape[2], x.shape[3]))(x, self.drop_path, self.drop_path_generator)

@@ -31,7 +31,12 @@ class Normalisation:
     cells: dict[str, Tensor] | None = None
 
     def statistics(self, name: str) -> tuple[Tensor | None, Tensor | None]:
-        """Return (running mean, running variance) of one BatchNorm, [channels] each, or (None, None) if the pass has none."""
+        """Return the running statistics of one BatchNorm. Both are None if the pass has none.
+
+        Returns:
+            mean: running mean, [channels].
+            variance: running variance, [channels].
+        """
         if self.views is None:
             return None, None
         return self.views[name + ".mean"].view(-1), self.views[name + ".variance"].view(-1)

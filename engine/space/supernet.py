@@ -170,9 +170,11 @@ class Supernet:
         return dict(zip(self.kinds, self._split(alphas)[1].unbind(), strict=True)) if self.edge_weights else {}
 
     def _split(self, alphas: Tensor) -> tuple[Tensor, Tensor]:
-        """Split the flat alphas into (alphas [kinds, 14, primitives], betas [kinds, 14]), as views.
+        """Split the flat alphas into the alphas proper and the betas, as views.
 
-        Without edge weights, the betas are empty.
+        Returns:
+            alphas: [kinds, 14, primitives].
+            betas: [kinds, 14]; empty without edge weights.
         """
         if alphas.shape != (self.alpha_size,):
             raise CheckpointError(f"The flat alphas must have {self.alpha_size} entries ({', '.join(self.kinds)}), got shape "
@@ -206,7 +208,9 @@ class Supernet:
             dtype: dtype of the result; None for that of "stem.0.weight".
 
         Returns:
-            (weights, buffers, alphas) on the CPU. The alphas are None if the state dict has none.
+            weights: flat weights [n], on the CPU.
+            buffers: flat running statistics [m], on the CPU.
+            alphas: flat alphas [alpha_size], on the CPU; None if the state dict has none.
 
         Raises:
             CheckpointError: tensors are missing or unexpected, have wrong shapes, or differ although they are copies of a shared
@@ -317,9 +321,13 @@ class Supernet:
         return x.new_ones(()) if self._channels is None else self._on(x)[1]
 
     def _on(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (mean, standard deviation) of the image channels, [C, 1, 1] each, on x's device and in its dtype.
+        """Return the mean and the standard deviation of the image channels, on x's device and in its dtype.
 
         Both tensors are cached.
+
+        Returns:
+            mean: [C, 1, 1].
+            std: [C, 1, 1].
         """
         key = x.device, x.dtype
         if key not in self._placed:

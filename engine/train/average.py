@@ -1,7 +1,7 @@
 """Exponential moving average of a network's weights, kept as a second network that is evaluated instead of the trained one.
 
-After every step: average <- d average + (1 - d) weights, with d = min(decay, (1 + n) / (10 + n)) after n updates. This d
-forgets the random initial weights quickly, as in the adversarial training of Gowal et al. 2020 (arXiv 2010.03593).
+After every step: average <- d average + (1 - d) weights, with d = min(decay, (1 + n) / (10 + n)) after n updates. With this d,
+the average forgets the random initial weights quickly, as in the adversarial training of Gowal et al. 2020 (arXiv 2010.03593).
 
 BatchNorm's running means and variances are averaged like weights, so that they fit the averaged weights. The mean of a
 convolution's output is linear in its weights. In the first layer, the averaged mean is therefore the mean under the averaged

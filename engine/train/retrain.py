@@ -1,8 +1,8 @@
 """Training of a network from scratch: the training step, checkpoint selection, and the state to resume from.
 
 The default is the published procedure (ARNAS, released training code): PGD-7 in evaluation mode, SGD and gradient clipping. The
-loss is cross-entropy on the adversarial images plus 0.4 times the cross-entropy of the auxiliary head. The run's loop owns epochs
-and data.
+loss is cross-entropy on the adversarial images plus 0.4 times the cross-entropy of the auxiliary head. Epochs and data are left
+to the loop of the run.
 
 Differs: the checkpoint is selected by adversarial accuracy on the select split, whose images are held out of training. The
 published code selects by clean accuracy on the test set.
@@ -71,7 +71,7 @@ class StepReport:
 
 @dataclass(frozen=True)
 class _Measured:
-    """A `StepReport` whose numbers are still on the device, because reading them during the step would make it wait."""
+    """A `StepReport` whose numbers are still on the device, because fetching them earlier would make the step wait."""
 
     loss: Tensor
     natural_accuracy: Tensor | None
@@ -183,15 +183,16 @@ class Retraining:
     def is_collapse(self, probe: Probe) -> bool:
         """Return True if a probe shows catastrophic overfitting: the network is still robust to FGSM but no longer to PGD.
 
-        Accuracy under PGD is more than `probe_drop` below `probe.highest`, while accuracy under FGSM is at least `probe.highest`.
-        A hard batch does not count, nor does a network that has lost both accuracies. The early stopping published for Fast-AT
-        compares the PGD accuracies of successive epochs with the same threshold and ignores FGSM.
+        The result is True if the accuracy under PGD is more than `probe_drop` below `probe.highest`, while the accuracy under
+        FGSM is at least `probe.highest`. It is therefore False if the accuracy under FGSM has fallen below that value as well,
+        for example on a hard batch. The early stopping published for Fast-AT compares the PGD accuracies of successive epochs
+        with the same threshold and ignores FGSM.
         """
         fallen = probe.highest - probe.pgd_accuracy > self.config.probe_drop
         return fallen and probe.fgsm_accuracy >= probe.highest
 
     def select(self, x: Tensor | Images, y: Tensor, poll: Callable[[], None] = lambda: None, batch_size: int = 256) -> Selection:
-        """Measure natural and adversarial loss and accuracy of the `selected` network, in float32 like attack runs.
+        """Measure natural and adversarial loss and accuracy of the `selected` network, in float32, as attack runs do.
 
         The attack is PGD with `selection_steps` steps of epsilon / 4 from a uniform start. The start is the same at every call,
         so that epochs are comparable. The measurement leaves network and optimiser unchanged.
@@ -292,7 +293,7 @@ class Retraining:
         return 0.0 if auxiliary is None else self.config.auxiliary_weight * F.cross_entropy(auxiliary, y)
 
     def _probe_due(self, step: int) -> bool:
-        """Return True if the next step needs a probe. `step` is its number within the epoch, from 0."""
+        """Return True if the next step, which has the number `step` (from 0) in its epoch, needs a probe."""
         if self.config.training != "fast_at":
             return False
         return step == 0 if self.config.probe_every is None else self.steps % self.config.probe_every == 0
@@ -344,7 +345,12 @@ class Retraining:
 
 
 def _evaluate(network: nn.Module, x: Tensor, y: Tensor, poll: Callable[[], None]) -> tuple[float, int]:
-    """Return (sum of the cross-entropies, number of correct predictions), measured in evaluation mode."""
+    """Measure the network on labelled images in evaluation mode.
+
+    Returns:
+        loss: sum of the cross-entropies of all images.
+        correct: number of correct predictions.
+    """
     poll()
     with under_attack(network), torch.no_grad():
         logits = network(x)

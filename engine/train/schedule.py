@@ -18,8 +18,8 @@ def learning_rate(config: RetrainConfig, epoch: int, step: int = 0, steps: int =
       (Wong, Rice and Kolter 2020, released code).
 
     During `warmup_epochs` the rate grows linearly and reaches the full rate at the last warm-up step (Goyal et al. 2017,
-    arXiv 1706.02677). The warm-up does not delay the milestones of the step schedule, at which the rate drops. A milestone during
-    the warm-up takes effect when the warm-up ends.
+    arXiv 1706.02677). The epochs in `milestone_epochs` count from the beginning of the run, warm-up included. If one of them is
+    during the warm-up, its drop takes effect when the warm-up ends.
 
     Args:
         config: the settings of the run.

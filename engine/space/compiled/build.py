@@ -127,10 +127,10 @@ def instructions() -> str:
 
 
 def cache_folder() -> Path:
-    """Return the folder for compiled files. Only this user can write to it.
+    """Return the folder for compiled files. Only the current user can write to it.
 
-    This is rampart/kernels in XDG_CACHE_HOME (by default ~/.cache), or a folder in the system's temporary folder if the first
-    cannot be used.
+    This is rampart/kernels in XDG_CACHE_HOME (by default ~/.cache). If that folder cannot be used, it is a folder in the
+    system's temporary folder.
 
     Raises:
         BuildError: neither folder can be used.
@@ -148,9 +148,9 @@ def cache_folder() -> Path:
 
 
 def is_private(folder: Path) -> bool:
-    """Return True if only this user can write to the folder. The folder is created if necessary.
+    """Return True if only the current user can write to the folder. The folder is created if necessary.
 
-    This matters because the files in the folder are loaded and run.
+    The check is needed because the files in the folder are loaded and run.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -161,9 +161,10 @@ def is_private(folder: Path) -> bool:
 
 
 def whole_file(folder: Path, name: str) -> Path | None:
-    """Return the intact compiled file whose name begins with `name`, or None if there is none; delete damaged files of that name.
+    """Return the intact compiled file whose name begins with `name`, or None if there is none.
 
-    A file's name ends with the digest of its contents, which reveals damage. Loading a damaged file may crash the process.
+    A file's name ends with the digest of its contents, which reveals damage. Damaged files found on the way are deleted, because
+    loading one may crash the process.
     """
     for path in folder.glob(f"{name}-*.so"):
         with suppress(OSError):

@@ -35,7 +35,7 @@ class Compiled:
     twice = False
 
     def serves(self, cell: CellShape, x: Tensor, normalisation: Normalisation) -> bool:
-        """Return True if the kernels support the pass.
+        """Return True if the kernels support this cell with tensors like x and this normalisation.
 
         They need tensors of float32 or float64 on a CPU, normalisation with the batch's statistics, and operations that act on
         all channels.
@@ -90,8 +90,8 @@ class _CellFunction(torch.autograd.Function):
 class _CellGradients(torch.autograd.Function):
     """The backward pass of a cell, as an autograd function of the output's gradient g and the cell's arguments.
 
-    It is a function of its own so that a second derivative raises an error. With torch's `once_differentiable`, `autograd.grad`
-    would silently drop the terms that go through the cell whenever other terms reach the same tensor.
+    It is an autograd function of its own so that a second derivative raises an error. With torch's `once_differentiable` instead,
+    `autograd.grad` would silently drop the terms that go through the cell whenever other terms reach the same tensor.
     """
 
     @staticmethod

@@ -52,7 +52,7 @@ class AdvRush(WeighedBilevelMethod[AdvRushConfig]):
         return f"Stage 2 of 2: {losses}, since epoch {warmup + 1}"
 
     def bound(self, objective: Objective, images: StepImages) -> Objective:
-        """Return the objective with the supernet and the images of a step filled in.
+        """Return a copy of the objective that is evaluated on the supernet and on the images of a step.
 
         The curvature also gets the h of the current epoch and the BatchNorm statistics that the configuration selects.
         """

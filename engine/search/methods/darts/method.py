@@ -3,7 +3,7 @@
     min over alpha of L(w', alpha) on the alphas batch,    w' one SGD step of L on the weights batch (first order: w' = w)
 
 All images are natural. The operations are the paper's eight primitives, including "none", which no derived cell keeps. A step has
-6 forward passes, or 3 in first order (see `engine.search.bilevel_method`). The published step has one pass less, because its
+6 forward passes, or 3 in first order (see `engine.search.bilevel_method`). The published step has one pass fewer, because its
 weight step also updates BatchNorm's running statistics. Here a separate pass updates them, by the same amounts.
 """
 

@@ -1,9 +1,9 @@
 """Settings of DSARA (arXiv 2212.14049, 2023). Imports no torch.
 
-The code that trains and attacks DSARA's network is public (in-situflash/DSARA). The network's genotype is public as well, and its
-cells are those of ARNAS's genotype. The search code is not public. We had only the paper's abstract and the start of its
-introduction, which describe the two stages in words. All other settings are our own defaults. Most of them are those of ARNAS,
-DSARA's successor.
+The code that trains and attacks DSARA's network is public (in-situflash/DSARA). The network's genotype is public as well. Its
+cells are the same as those of ARNAS's genotype. The search code is not public. We had only the paper's abstract and the start of
+its introduction, which describe the two stages in words. Settings that none of these sources gives have our own defaults, most of
+which are those of ARNAS, DSARA's successor.
 """
 
 from __future__ import annotations

@@ -97,7 +97,8 @@ class E2rnasConfig(BilevelConfig):
     def of_record(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings that a run recorded, translated to the current settings.
 
-        In runs without the former setting `halves`, the weighting "sum" meant what is now "plain_sum".
+        A record without `halves` is from before this setting was added. In such a record, the weighting "sum" means what is now
+        called "plain_sum".
         """
         is_older = values.get("weighting") == "sum" and "halves" not in values
         return super().of_record(values) | ({"weighting": "plain_sum"} if is_older else {})

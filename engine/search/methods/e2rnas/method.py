@@ -47,7 +47,7 @@ STEP_IN_RADII = 1.25  # released code, after Wong, Rice and Kolter 2020 (arXiv 2
 
 
 class E2rnas(BilevelMethod[E2rnasConfig]):
-    """The search method E2RNAS of 2020, with the mathematics and the cost given in the module docstring."""
+    """The 2020 version of E2RNAS, with the mathematics and the cost given in the module docstring."""
 
     cell_kinds = ("normal", "reduce")
     primitives = (NONE, *PRIMITIVES)
@@ -102,7 +102,10 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
 
     def _propose(self, passes: Bilevel, train_batch: Batch, alpha_batch: Batch, starts: tuple[Tensor | None, ...],
                  learning_rate: float, out_of_distribution: Tensor | None) -> Proposal:
-        """Compute a step in the order of the released code: the alphas, then the attack at the new alphas, then the weights."""
+        """Compute a step in the order of the released code.
+
+        The new alphas come first, then the attack at these alphas, then the weight step.
+        """
         assert starts[0] is not None
         now, attack, (x, y) = self._state, self.inner_attack(), train_batch
         self.activity = "architecture gradients"
@@ -120,7 +123,10 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
 
     def _architecture_gradients(self, passes: Bilevel, training: Objective, objectives: tuple[Objective, ...],
                                 learning_rate: float) -> ArchitectureGradients:
-        """Compute the gradients of loss and size without implicit terms, their weights, and the gradient for the alphas."""
+        """Compute the gradients of loss and size, their weights, and the gradient that the alphas descend.
+
+        The two gradients lack their implicit terms. In second order, the gradient that the alphas descend has its implicit term.
+        """
         now, settings, (natural, size) = self._state, self.config, objectives
         if settings.unrolled:
             unrolled = self._sgd(passes.weight_gradient(training, now.weights, now.alphas)[0], learning_rate)[0]
@@ -148,7 +154,8 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
             losses: [2] values of loss and size.
 
         Returns:
-            (Gramian [2, 2] of the normalised gradients, weights [2])
+            gramian: [2, 2] Gramian of the normalised gradients.
+            weights: [2] weights of the two objectives.
         """
         gramian = normalised(gramian_of(seen), losses, self.config.gradient_normalisation)
         if self.config.weighting == "mgda":
@@ -164,7 +171,9 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
         """Run one pass on the natural images of the weights batch.
 
         Returns:
-            (gradient of the loss with respect to the images, accuracy, running statistics of BatchNorm after the pass)
+            of_images: gradient of the loss with respect to the images.
+            accuracy: accuracy on the images.
+            buffers: running statistics of BatchNorm after the pass.
         """
         self.activity = "natural weights batch"
 

@@ -18,7 +18,7 @@ CODE = "E2RNAS code of 2021-03"
 
 
 class E2rnas2021Config(OutOfDistributionConfig, BilevelConfig):
-    """Settings of E2RNAS of 2021, which minimises five losses over alpha by MGDA.
+    """Settings of the 2021 version of E2RNAS, which minimises five losses over alpha by MGDA.
 
     The weights are trained on natural and out-of-distribution images. They are also trained on adversarial images if
     training_adversarial_weight is above 0. The defaults are those of the released main run on CIFAR-10 (abs40_gnl2), including

@@ -1,4 +1,4 @@
-"""E2RNAS of 2021: IJCNN 2022, with the mathematics of the search code released in March 2021.
+"""The 2021 version of E2RNAS (IJCNN 2022), with the mathematics of the search code released in March 2021.
 
     min over alpha of (L, L_adv, |P0 - P(alpha)| / 1e5, f KL / K, |M0 - M(alpha)| / 1e8),    w' one SGD step of L
 
@@ -7,8 +7,8 @@ The search space is that of DARTS. The symbols are:
 - L is the natural loss.
 - L_adv is the loss of x + clip(u + 1.25 epsilon sign(grad_x L(x)), +-epsilon), kept in 0..1, with u uniform in
   [-epsilon, epsilon].
-- P and M are the expected parameters and multiply-adds, P0 and M0 their targets.
-- KL is KL(uniform distribution || prediction) on out-of-distribution images, f its coefficient and K the number of classes.
+- P and M are the expected numbers of parameters and of multiply-adds. P0 and M0 are their targets.
+- KL is KL(uniform distribution || prediction) on out-of-distribution images. f is its coefficient, and K the number of classes.
 
 All losses that depend on weights are evaluated at w', and the attack is made there as well. The solver sees the gradients at w'
 without implicit terms (the parts that go through w'), each divided by its norm. It returns one weight for each loss. The alphas
@@ -70,7 +70,7 @@ ITERATIVE: dict[str, Callable[[np.ndarray], Solution]] = {
 
 
 class E2rnas2021(BilevelMethod[E2rnas2021Config]):
-    """The search method E2RNAS of 2021, with the mathematics and the cost given in the module docstring."""
+    """The 2021 version of E2RNAS, with the mathematics and the cost given in the module docstring."""
 
     cell_kinds = ("normal", "reduce")
     primitives = (NONE, *PRIMITIVES)
@@ -154,9 +154,13 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
                 size("macs", table, bounds, MACS_IN, "MACs"))
 
     def weigh(self, gradients: Tensor, losses: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Return (Gramian [m, m] of the normalised gradients, weights [m] of the objectives by the configured weighting).
+        """Compute the weights of the objectives from the normalised gradients, by the configured weighting.
 
         As in the released code, the weights from an iterative MGDA solver are raised by 1e-7.
+
+        Returns:
+            gramian: [m, m] Gramian of the normalised gradients.
+            weights: [m] weights of the objectives.
         """
         gramian = normalised(gramian_of(gradients), losses, self.config.gradient_normalisation, FLOOR)
         if self.config.weighting != "mgda":
@@ -199,7 +203,8 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
         The attack needs no pass of its own, because the pass of L also gives the gradient with respect to the images.
 
         Returns:
-            (gradients and value of L, (gradients and value of L_adv, adversarial images))
+            natural: gradients and value of L.
+            adversarial: a pair with the gradients and value of L_adv first, and the adversarial images second.
         """
         (x, y), attack, alphas = batch, self.inner_attack(), self._state.alphas
         of_weights, of_alphas, direction, loss, correct = passes.one_pass(
@@ -213,8 +218,8 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
         """Weigh the five losses and compute the gradient that the alphas descend.
 
         Args:
-            parts: (gradient with respect to the weights, gradient with respect to the alphas, value) of each loss. The two size
-                losses do not depend on w', so their tuples lack the first element.
+            parts: one tuple per loss: its gradient with respect to the weights, its gradient with respect to the alphas, and its
+                value. The two size losses do not depend on w', so their tuples lack the first element.
         """
         now, settings, objectives = self._state, self.config, self.objectives()
         raw, values = torch.stack([part[-2] for part in parts]), tuple(part[-1] for part in parts)
@@ -239,7 +244,9 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
             start: random start of the attack on the weights batch; None trains without adversarial images.
 
         Returns:
-            (gradient [n], loss and natural accuracy, adversarial images or None)
+            gradient: [n].
+            value: loss, and accuracy on the natural images.
+            x_adv: the adversarial images; None if there are none.
         """
         gradient, (loss, correct) = self._weight_step_gradient(passes, training, alphas)
         if share := self.config.training_share(self.epoch) / self.supernet.classes:
@@ -269,8 +276,11 @@ def _all_gradients(network: FunctionalNetwork, x: Tensor, y: Tensor, weights: Te
     """Evaluate the natural loss once, with all of its gradients.
 
     Returns:
-        (gradient [n] with respect to the weights, gradient [k] with respect to the alphas, gradient [B, C, H, W] with respect to
-        the images, loss, accuracy)
+        of_weights: gradient [n] with respect to the weights.
+        of_alphas: gradient [k] with respect to the alphas.
+        of_images: gradient [B, C, H, W] with respect to the images.
+        loss: the natural loss.
+        accuracy: accuracy on the images.
     """
     x, weights, alphas = (tensor.detach().requires_grad_(True) for tensor in (x, weights, alphas))
     logits = network.logits(x, weights, alphas)

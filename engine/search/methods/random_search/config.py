@@ -1,6 +1,6 @@
 """Settings of random search. Imports no torch.
 
-No paper fixes these settings. Defaults whose source names ARNAS are those of ARNAS. All other defaults are our own.
+No paper fixes these settings. A setting whose `source` names ARNAS has the default of ARNAS. All other defaults are our own.
 """
 
 from __future__ import annotations
@@ -85,9 +85,16 @@ class RandomSearchConfig(SearchConfig):
         return super().deviations() + ranking
 
     def training_epoch(self, epoch: int) -> tuple[int, int]:
-        """Return (position of an epoch among the epochs of its candidate, number of training epochs of a candidate).
+        """Return the position of an epoch among the epochs of its candidate, and the number of epochs that train a candidate.
 
-        Epochs and positions count from 0. In the epoch that measures the candidate, the two numbers are equal.
+        In the epoch that measures the candidate, the two numbers are equal.
+
+        Args:
+            epoch: epoch of the search, counted from 0.
+
+        Returns:
+            position: position of the epoch among those of its candidate, counted from 0.
+            training_epochs: number of epochs that train a candidate.
         """
         return epoch % self.candidate_epochs, self.candidate_epochs - 1
 

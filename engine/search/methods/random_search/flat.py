@@ -13,8 +13,8 @@ from engine.space.network import Network
 class FlatNetwork:
     """A network whose state is read and written as two flat vectors.
 
-    The weights [n] are the parameters in the order of the network. The buffers [m] are the running mean and variance of every
-    BatchNorm, also in the order of the network. BatchNorm's batch counters are left out, because nothing reads them.
+    The weights [n] are the parameters, in the order of `network.parameters()`. The buffers [m] are the running mean and variance
+    of every BatchNorm, in the order of the modules. BatchNorm's batch counters are left out, because nothing reads them.
 
     Attributes:
         network: the network itself.

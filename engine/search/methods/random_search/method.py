@@ -7,7 +7,7 @@ that of ARNAS's retraining without the auxiliary head:
 
 | step                | what                                                                  | passes | backward computes |
 |---------------------|-----------------------------------------------------------------------|--------|-------------------|
-| training            | natural weights batch, in training mode: BatchNorm, accuracy          | 1      | nothing           |
+| training            | natural weights batch, in training mode: BatchNorm buffers, accuracy  | 1      | nothing           |
 |                     | PGD of k steps, in evaluation mode                                    | k      | input gradients   |
 |                     | weight step: SGD on the adversarial images' loss, in training mode    | 1      | weight gradient   |
 | measuring (last epoch of a candidate) | natural select batch, in evaluation mode            | 1      | nothing           |
@@ -85,8 +85,8 @@ class RandomSearch:
     """Random search as a `SearchMethod`, with the mathematics given in the module docstring.
 
     Attributes:
-        cell_kinds: default cell kinds. The drawn architectures have the cell kinds of the supernet. Those follow from the setting
-            `placement`, the rule that gives each layer its kind of cell.
+        cell_kinds: cell kinds under the default placement (the rule that gives each layer its kind of cell). Under any placement,
+            the drawn architectures have the cell kinds `supernet.kinds`.
         primitives: operations of the drawn architectures.
         epoch: epoch of the next steps, counted from 0.
     """
@@ -261,7 +261,12 @@ class RandomSearch:
 
     def _trained(self, now: State, x: Tensor, y: Tensor, noise: Tensor, learning_rate: float,
                  poll: Callable[[], None]) -> tuple[State, dict[str, float]]:
-        """Take one step of SGD on the adversarial images, after a pass on the natural images that updates BatchNorm."""
+        """Take one step of SGD on the adversarial images, after a pass on the natural images that updates BatchNorm.
+
+        Returns:
+            state: state after the step.
+            numbers: measurements of the step, keyed by name.
+        """
         config, network = self.config, self._network.network.train()
         with torch.no_grad():
             natural = self._logits(network, x, "natural weights batch", poll)
@@ -278,7 +283,12 @@ class RandomSearch:
 
     def _measured(self, now: State, x: Tensor, y: Tensor, noise: Tensor,
                   poll: Callable[[], None]) -> tuple[State, dict[str, float]]:
-        """Count the correct answers of the network on the natural and on the attacked images of a batch."""
+        """Count the natural and the attacked images of a batch that the network classifies correctly.
+
+        Returns:
+            state: state after the step.
+            numbers: measurements of the step, keyed by name.
+        """
         config, network = self.config, self._network.network.eval()
         start = project(x + noise, x, config.epsilon)
         with torch.no_grad():
@@ -318,7 +328,7 @@ class RandomSearch:
     # Report and checkpoint.
 
     def _numbers(self, **tensors: Tensor) -> dict[str, float]:
-        """Fetch all scalars of a step from the device at once and return them by name.
+        """Fetch all scalars of a step from the device at once and return {name: number}.
 
         Raises:
             RunError: a scalar is not finite.
