@@ -42,7 +42,8 @@ def pgd(network: nn.Module, attack: Attack, settings: AttackSettings) -> torchat
 
 def pgd_margin(network: nn.Module, attack: Attack, settings: AttackSettings) -> GradientSteps:
     """Build PGD on the margin, whose gradients do not vanish on confident networks."""
-    return GradientSteps(network, _ball(settings), attack.steps, settings.step_size, margin_loss, random_start=attack.random_start)
+    return GradientSteps(network, _ball(settings), attack.steps, settings.step_size, margin_loss,
+                         random_start=attack.random_start)
 
 
 def mi_fgsm(network: nn.Module, attack: Attack, settings: AttackSettings) -> torchattacks.MIFGSM | GradientSteps:

@@ -54,8 +54,8 @@ def pgd_margin(steps: int) -> Attack:
     """Declare PGD with `steps` iterations on the margin instead of the cross-entropy."""
     return Attack(
         name=f"pgd-margin-{steps}", title=f"PGD-{steps} (margin)",
-        summary=f"{plural(steps, 'gradient step')} on the margin between the logit of the label and the largest other, from a random "
-        "start.", source="Madry et al. 2018, arXiv 1706.06083; loss: Carlini and Wagner 2017, arXiv 1608.04644",
+        summary=f"{plural(steps, 'gradient step')} on the margin between the logit of the label and the largest other, from a "
+        "random start.", source="Madry et al. 2018, arXiv 1706.06083; loss: Carlini and Wagner 2017, arXiv 1608.04644",
         builder=f"{BUILDERS}:pgd_margin", steps=steps, random_start=True, uses_step_size=True, variant={"loss": "margin"})
 
 
@@ -71,11 +71,12 @@ def _pgd_named(name: object) -> Attack | None:
 
 FGSM = Attack(
     name="fgsm", title="FGSM", summary="One gradient step of length epsilon: along the sign in L-infinity, along the normalised "
-    "gradient in L2.", source="Goodfellow et al. 2015, arXiv 1412.6572", builder=f"{BUILDERS}:fgsm", steps=1, library=TORCHATTACKS,
-    own_in=(L2,))
+    "gradient in L2.", source="Goodfellow et al. 2015, arXiv 1412.6572", builder=f"{BUILDERS}:fgsm", steps=1,
+    library=TORCHATTACKS, own_in=(L2,))
 
 MI_FGSM = Attack(
-    name="mi-fgsm", title="MI-FGSM", summary="Ten steps of a tenth of epsilon along accumulated gradients; its images transfer well.",
+    name="mi-fgsm", title="MI-FGSM",
+    summary="Ten steps of a tenth of epsilon along accumulated gradients; its images transfer well.",
     source="Dong et al. 2018, arXiv 1710.06081", builder=f"{BUILDERS}:mi_fgsm", steps=10, library=TORCHATTACKS, own_in=(L2,),
     variant={"decay": "1.0"})
 
@@ -108,21 +109,21 @@ SQUARE = Attack(
     variant={"schedule": "published, not rescaled"})
 
 CARLINI_WAGNER = Attack(
-    name="cw", title="C&W", summary="Searches for the nearest adversarial image: Adam on distance plus c times the margin, with a "
-    "binary search over c for each image.", source="Carlini and Wagner 2017, arXiv 1608.04644",
+    name="cw", title="C&W", summary="Searches for the nearest adversarial image: Adam on distance plus c times the margin, with "
+    "a binary search over c for each image.", source="Carlini and Wagner 2017, arXiv 1608.04644",
     builder=f"{BUILDERS}:carlini_wagner", steps=200, norms=(L2,), by_image=True, nearest=True,
     variant={"search_steps": "9", "learning_rate": "0.05", "first_c": "0.01"},
     cost=lambda steps, targets: Passes(9 * steps, 9 * steps))
 
 FMN = Attack(
-    name="fmn", title="FMN", summary="Searches for the nearest adversarial image with a radius that adapts, towards the three most "
-    "likely classes.", source="Pintor et al. 2021, arXiv 2102.12827", builder=f"{BUILDERS}:fmn", steps=100, targets=3,
+    name="fmn", title="FMN", summary="Searches for the nearest adversarial image with a radius that adapts, towards the three "
+    "most likely classes.", source="Pintor et al. 2021, arXiv 2102.12827", builder=f"{BUILDERS}:fmn", steps=100, targets=3,
     by_image=True, nearest=True, cost=lambda steps, targets: Passes(targets * steps, targets * steps))
 
 AUTOATTACK = Attack(
     name="autoattack", title="AutoAttack",
-    summary="The standard cascade: APGD-CE, APGD-T, FAB-T and Square at their published settings. An image counts as correct only "
-    "if it survives all four.", source="Croce and Hein 2020, arXiv 2003.01690", min_classes=4,
+    summary="The standard cascade: APGD-CE, APGD-T, FAB-T and Square at their published settings. An image counts as correct "
+    "only if it survives all four.", source="Croce and Hein 2020, arXiv 2003.01690", min_classes=4,
     parts=(APGD_CE, APGD_T, FAB_T, SQUARE))
 
 ATTACKS: AttackRegistry = AttackRegistry("attack")

@@ -29,7 +29,7 @@ class Walk(ABC):
     Attributes:
         ball: where adversarial images must be.
         iterations: largest number of iterations of a run.
-        differentiates: True if `advance` needs the gradient of `loss`.
+        differentiates: True if the attack uses gradients of `loss`.
         leaves_ball: True if `state["point"]` may be outside the ball, as for attacks that search for the nearest adversarial
             image. The pool then counts an image as fallen only if its point is inside.
     """
@@ -56,6 +56,10 @@ class Walk(ABC):
             pool, which adds them.
         """
 
+    def needs_gradient(self, state: State) -> bool:
+        """Return True if the next evaluation must compute the gradient of `loss`."""
+        return self.differentiates
+
     def loss(self, logits: Tensor, state: State) -> Tensor:
         """Return the function [n] whose gradient with respect to the points `advance` needs, from logits [n, classes]."""
         raise NotImplementedError
@@ -68,8 +72,8 @@ class Walk(ABC):
             state: as returned by `begin` with "x", "y" and "target"; "point" is where the network was evaluated. Entries are
                 replaced or written in place; "point" becomes the point of the next evaluation.
             logits: [n, classes] at "point", without graph.
-            loss: [n], without graph; None unless `differentiates`.
-            gradient: [n, C, H, W], the gradient of `loss` at "point"; None unless `differentiates`.
+            loss: [n], without graph; None if `needs_gradient` returned False.
+            gradient: [n, C, H, W], the gradient of `loss` at "point"; None likewise.
 
         Returns:
             bool [n], True for images whose run is over.
@@ -205,7 +209,7 @@ class Pool:
         self.state, self._ledger = _joined(self.state, state), _joined(self._ledger, ledger)
 
     def _evaluate(self, point: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        if not self.walk.differentiates:
+        if not self.walk.needs_gradient(self.state):
             with torch.no_grad():
                 return self._timed(self._logits, point), None, None
         point = point.detach().requires_grad_()
