@@ -133,7 +133,7 @@ class Evaluation:
 
         Args:
             poll: function called before each forward pass; it may raise StopRequested.
-            on_pass: function called after each forward pass with the number of passes so far in this step.
+            on_pass: function called after each forward pass with the number of images evaluated so far in this step.
         """
         started = time.perf_counter()
         stage = self.stages[self._stage]

@@ -15,15 +15,15 @@ from engine.errors import CheckpointError
 
 
 class Watched(nn.Module):
-    """A wrapper around a network that counts its forward passes and can be interrupted before each of them.
+    """A wrapper around a network that counts its evaluations and can be interrupted before each forward pass.
 
     The loop of an attack runs inside torchattacks. The wrapper lets a stop request interrupt it.
 
     Attributes:
         network: the wrapped network.
-        passes: number of forward passes so far.
+        passes: number of images evaluated so far, over all forward passes.
         poll: function called before each forward pass; it may raise StopRequested.
-        on_pass: function called after each forward pass with the number of passes so far.
+        on_pass: function called after each forward pass with `passes`.
     """
 
     def __init__(self, network: nn.Module, poll: Callable[[], None] = lambda: None,
@@ -34,7 +34,7 @@ class Watched(nn.Module):
         Args:
             network: network to wrap. Attack libraries find its device and its training mode through the wrapper.
             poll: function called before each forward pass; it may raise StopRequested.
-            on_pass: function called after each forward pass with the number of passes so far.
+            on_pass: function called after each forward pass with `passes`.
             logits: function that computes the logits instead of the network, for example a faster form of the network for
                 inference. None to call the network itself.
         """
@@ -50,7 +50,7 @@ class Watched(nn.Module):
         """Return the network's logits [B, classes] for images x [B, C, H, W]."""
         self.poll()
         logits = self._logits(x)
-        self.passes += 1
+        self.passes += len(x)
         self.on_pass(self.passes)
         return logits
 

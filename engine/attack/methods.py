@@ -42,7 +42,7 @@ def run_attack(attack: Attack, network: nn.Module, x: Tensor, y: Tensor, setting
         y: labels, int64 [B], on the network's device.
         settings: norm, radius, step size, number of classes and seed.
         poll: function called before each forward pass; it may raise StopRequested.
-        on_pass: function called after each forward pass with the number of passes so far.
+        on_pass: function called after each forward pass with the number of images evaluated so far, over all passes.
 
     Returns:
         Adversarial images, float32 [B, C, H, W], in 0..1, which require no gradient. They are in the ball, except for those of

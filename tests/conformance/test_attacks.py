@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engine.architecture.hand_made import residual_shape
+from engine.attack.ball import Ball
 from engine.attack.catalogue import ATTACKS
 from engine.attack.declaration import Attack, AttackSettings, Passes
 from engine.attack.methods import run_attack
@@ -21,6 +22,12 @@ from engine.space.residual import ResidualNetwork
 CLASSES = 6
 NAMES = [*ATTACKS, "pgd-3"]
 SETTINGS = {"epsilon": 0.1, "step_size": 0.03, "classes": CLASSES, "seed": 5}
+
+
+def settings_of(attack: Attack, **changes: float) -> AttackSettings:
+    """Return settings in a norm in which the attack is defined: L-infinity where possible."""
+    return AttackSettings(**({"norm": attack.norms[0]} | SETTINGS | changes))
+
 
 
 class SmallNetwork(nn.Module):
@@ -78,22 +85,25 @@ def logits_of(network: SmallNetwork, x: Tensor) -> Tensor:
 def test_images_stay_in_the_ball_and_in_range(attack: Attack, network: SmallNetwork, batch: tuple[Tensor, Tensor]) -> None:
     x, y = batch
     before = x.clone()
-    x_adv = run_attack(attack, network, x, y, AttackSettings(**SETTINGS))
+    x_adv = run_attack(attack, network, x, y, settings_of(attack))
     assert x_adv.shape == x.shape and x_adv.dtype == torch.float32 and not x_adv.requires_grad
-    assert (x_adv - x).abs().max() <= SETTINGS["epsilon"] + 1e-6
+    # An attack that searches for the nearest adversarial image may find it outside the ball.
+    assert attack.nearest or bool(Ball(attack.norms[0], SETTINGS["epsilon"]).contains(x_adv, x).all())
     assert x_adv.min() >= 0 and x_adv.max() <= 1
     assert torch.equal(x, before)
 
 
 def test_epsilon_zero_returns_the_images(attack: Attack, network: SmallNetwork, batch: tuple[Tensor, Tensor]) -> None:
+    if attack.nearest:
+        pytest.skip("searches for the nearest adversarial image, whatever epsilon is")
     x, y = batch
-    assert torch.equal(run_attack(attack, network, x, y, AttackSettings(**(SETTINGS | {"epsilon": 0.0}))), x)
+    assert torch.equal(run_attack(attack, network, x, y, settings_of(attack, epsilon=0.0)), x)
 
 
 def test_the_loss_does_not_fall_and_no_image_is_repaired(attack: Attack, network: SmallNetwork,
                                                          batch: tuple[Tensor, Tensor]) -> None:
     x, y = batch
-    x_adv = run_attack(attack, network, x, y, AttackSettings(**SETTINGS))
+    x_adv = run_attack(attack, network, x, y, settings_of(attack))
     before, after = logits_of(network, x), logits_of(network, x_adv)
     assert F.cross_entropy(after, y) >= F.cross_entropy(before, y) - 1e-6
     assert not ((before.argmax(1) != y) & (after.argmax(1) == y)).any()
@@ -101,7 +111,7 @@ def test_the_loss_does_not_fall_and_no_image_is_repaired(attack: Attack, network
 
 def test_a_large_ball_breaks_something(attack: Attack, network: SmallNetwork, batch: tuple[Tensor, Tensor]) -> None:
     x, y = batch
-    x_adv = run_attack(attack, network, x, y, AttackSettings(**(SETTINGS | {"epsilon": 0.8, "step_size": 0.3})))
+    x_adv = run_attack(attack, network, x, y, settings_of(attack, epsilon=0.8, step_size=0.3))
     assert (logits_of(network, x_adv).argmax(1) == y).sum() < (logits_of(network, x).argmax(1) == y).sum()
 
 
@@ -112,7 +122,7 @@ def test_the_network_and_the_random_state_are_as_found(attack: Attack, network: 
     gradients = [parameter.grad.clone() for parameter in network.parameters()]
     state = {name: value.clone() for name, value in network.state_dict().items()}
     modes, random_state = [module.training for module in network.modules()], torch.get_rng_state()
-    run_attack(attack, network, x, y, AttackSettings(**SETTINGS))
+    run_attack(attack, network, x, y, settings_of(attack))
     assert torch.equal(torch.get_rng_state(), random_state)
     assert [module.training for module in network.modules()] == modes
     assert all(parameter.requires_grad for parameter in network.parameters())
@@ -122,9 +132,9 @@ def test_the_network_and_the_random_state_are_as_found(attack: Attack, network: 
 
 def test_the_seed_decides(attack: Attack, network: SmallNetwork, batch: tuple[Tensor, Tensor]) -> None:
     x, y = batch
-    first = run_attack(attack, network, x, y, AttackSettings(**SETTINGS))
+    first = run_attack(attack, network, x, y, settings_of(attack))
     torch.rand(7)  # the global random state has moved on
-    assert torch.equal(run_attack(attack, network, x, y, AttackSettings(**SETTINGS)), first)
+    assert torch.equal(run_attack(attack, network, x, y, settings_of(attack)), first)
 
 
 def test_a_stop_reaches_into_the_attack_and_leaves_everything_as_found(attack: Attack, network: SmallNetwork,
@@ -141,7 +151,7 @@ def test_a_stop_reaches_into_the_attack_and_leaves_everything_as_found(attack: A
 
     modes, random_state = [module.training for module in network.modules()], torch.get_rng_state()
     with pytest.raises(StopRequested):
-        run_attack(attack, network, x, y, AttackSettings(**SETTINGS), poll=poll)
+        run_attack(attack, network, x, y, settings_of(attack), poll=poll)
     assert asked == allowed + 1
     assert torch.equal(torch.get_rng_state(), random_state)
     assert [module.training for module in network.modules()] == modes
@@ -149,7 +159,7 @@ def test_a_stop_reaches_into_the_attack_and_leaves_everything_as_found(attack: A
 
 
 class Counted(torch.autograd.Function):
-    """The identity; counts the backward passes through it."""
+    """The identity. It counts the images whose gradients pass through it."""
 
     backwards = 0
 
@@ -159,7 +169,7 @@ class Counted(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: object, gradient: Tensor) -> Tensor:
-        Counted.backwards += 1
+        Counted.backwards += len(gradient)
         return gradient
 
 
@@ -173,8 +183,12 @@ def test_the_declared_cost_is_that_of_a_batch_of_which_no_image_breaks(network: 
     attack = replace(ATTACKS[name], steps=min(ATTACKS[name].steps, steps), targets=min(ATTACKS[name].targets, targets))
     network.classifier.register_forward_hook(lambda module, inputs, logits: Counted.apply(logits))
     Counted.backwards = 0
-    run_attack(attack, network, x, y, AttackSettings(**(SETTINGS | {"epsilon": 0.0})), on_pass=counts.append)
-    assert Passes(counts[-1], Counted.backwards) == attack.passes(CLASSES)
+    run_attack(attack, network, x, y, settings_of(attack, epsilon=0.0), on_pass=counts.append)
+    spent, declared = Passes(counts[-1] // 4, Counted.backwards // 4), attack.passes(CLASSES)
+    if name in ("fab-t", "cw"):  # how many points are evaluated twice, or how early a search ends, depends on the network
+        assert spent.forward <= declared.forward and spent.backward <= declared.backward
+    else:
+        assert spent == declared
 
 
 def test_a_suite_costs_what_its_parts_cost() -> None:
@@ -185,17 +199,17 @@ def test_a_suite_costs_what_its_parts_cost() -> None:
 def test_too_few_classes_are_refused_with_a_sentence(attack: Attack) -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(36, 3))
     x, y = torch.rand(4, 1, 6, 6), torch.tensor([0, 1, 2, 0])
-    settings = SETTINGS | {"classes": 3}
+    settings = settings_of(attack, classes=3)
     if attack.min_classes > 3:
         with pytest.raises(ConfigError, match="needs at least 4 classes, got 3"):
-            run_attack(attack, network, x, y, AttackSettings(**settings))
+            run_attack(attack, network, x, y, settings)
     else:
-        run_attack(attack, network, x, y, AttackSettings(**settings))
+        run_attack(attack, network, x, y, settings)
 
 
 def test_an_empty_batch_is_no_fault(attack: Attack, network: SmallNetwork) -> None:
     x = torch.rand(0, 1, 6, 6)
-    assert run_attack(attack, network, x, torch.zeros(0, dtype=torch.int64), AttackSettings(**SETTINGS)).shape == x.shape
+    assert run_attack(attack, network, x, torch.zeros(0, dtype=torch.int64), settings_of(attack)).shape == x.shape
 
 
 def test_hand_made_networks_are_attacked_and_left_as_found(attack: Attack) -> None:
@@ -214,8 +228,9 @@ def _attacked_and_left_as_found(attack: Attack, name: str) -> None:
     with torch.no_grad():
         y = network.eval()(x).argmax(1)
     network.train()
-    x_adv = run_attack(attack, network, x, y, AttackSettings(**SETTINGS))
-    assert (x_adv - x).abs().max() <= SETTINGS["epsilon"] + 1e-6 and x_adv.min() >= 0 and x_adv.max() <= 1
+    x_adv = run_attack(attack, network, x, y, settings_of(attack))
+    assert attack.nearest or bool(Ball(attack.norms[0], SETTINGS["epsilon"]).contains(x_adv, x).all())
+    assert x_adv.min() >= 0 and x_adv.max() <= 1
     assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
     assert all(module.training for module in network.modules()) and all(p.requires_grad for p in network.parameters())
 
