@@ -1,14 +1,13 @@
 """Auto-PGD: projected gradient ascent with momentum, whose step size each image halves by itself.
 
 Croce and Hein 2020, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks", arXiv
-2003.01690, algorithm 1 and sections 3 and 4, with the numbers of the authors' code (AutoAttack). That code and torchattacks 3.5.1
-compute the same as each other in L-infinity.
+2003.01690, algorithm 1 and sections 3 and 4, as the authors' AutoAttack computes it.
 
-Differs (from the paper, as the authors' code): the first step counts as an increase if the loss after it is positive, whatever
-the loss at the start; after a return to the best point, the next loss is compared with the loss before the return.
-Differs (from the authors' code): an image that falls is attacked no further, by the pool.
-Differs (from torchattacks): in targeted L2 attacks every image has its own step size, as in the authors' code; `APGDT` takes that
-of the first image of the batch for all. It also attacks all other classes and, by default, takes 10 iterations, not 100.
+Differs: from the paper, as in AutoAttack and torchattacks: the first step counts as an increase if the loss after it is positive,
+whatever the loss at the start; after a return to the best point, the next loss is compared with the one before the return.
+Differs: from AutoAttack, which attacks an image to the end of the run in which it falls; the pool takes it out at once.
+Differs: from torchattacks 3.5.1, as in AutoAttack: every image has its own step size, where the targeted L2 attack of
+torchattacks gives all images that of the first. (Its attacks also default to 10 iterations, and to all other classes as targets.)
 """
 
 from __future__ import annotations
@@ -52,7 +51,6 @@ class APGD(Walk):
     def begin(self, x: Tensor, y: Tensor, target: Tensor, seeds: Sequence[int]) -> State:
         """Return the state before the first evaluation, at a random point on the surface of the ball (clipped to 0..1)."""
         point = self.start(x, seeds)
-        self._windows = self._windows.to(x.device)
         per_image = {"weight": x.new_ones(len(x)), "step_size": x.new_full((len(x),), 2 * self.ball.epsilon)}
         return {name: value[:, None, None, None] for name, value in per_image.items()} | {
             "point": point, "previous": point.clone(), "peak": point.clone(), "peak_gradient": torch.zeros_like(point),
@@ -80,6 +78,8 @@ class APGD(Walk):
         better = better[:, None, None, None]
         state["peak"] = torch.where(better, state["point"], state["peak"])
         state["peak_gradient"] = torch.where(better, gradient, state["peak_gradient"])
+        if self._windows.device != iteration.device:
+            self._windows = self._windows.to(iteration.device)
         window = self._windows[iteration]
         if bool(window.any()):
             gradient = self._check(state, window, gradient)

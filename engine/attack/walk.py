@@ -45,7 +45,7 @@ class Walk(ABC):
         """Return the state at the start of a run.
 
         Args:
-            x: natural images [n, C, H, W], pixels in 0..1.
+            x: natural images [n, C, H, W], pixels in 0..1; several rows may be runs of the same image.
             y: labels, int64 [n].
             target: classes to attack towards, int64 [n]; -1 in an untargeted attack.
             seeds: n seeds; all random numbers of an image's run are drawn from its own seed (`engine.attack.ball.uniform`).
@@ -87,7 +87,8 @@ class Attacked:
     Attributes:
         position: number of the image among those given to the pool.
         fell: True if the network itself misclassifies `x_adv`, which is in the ball (with `nearest`: anywhere in 0..1).
-        x_adv: [C, H, W], the adversarial image of an image that fell; otherwise the point in the ball with the smallest margin.
+        x_adv: [C, H, W], the adversarial image of an image that fell; otherwise the point with the smallest margin, from the
+            same set.
         margin: difference between the logit of the label and the largest other logit at `x_adv`; negative if misclassified, up
             to rounding.
         iterations: evaluations of the network at points of the image, over all its runs.
@@ -103,8 +104,9 @@ class Attacked:
 class Pool:
     """An attack on many images with a batch that refills.
 
-    Results of an image do not depend on the other images, except for rounding. `state_dict` holds everything, so an interrupted
-    pool continues bit-equal. If `logits` or `predict` raises, as on a stop request, the step can be repeated later.
+    Results of an image do not depend on the other images or on the batch size, except for rounding. `state_dict` holds
+    everything, so an interrupted pool continues bit-equal. If `logits` or `predict` raises, as on a stop request, the step can be
+    repeated later.
 
     Attributes:
         state: the walk's state of the runs in the batch, with "x", "y" and "target".
