@@ -144,8 +144,9 @@ def _difference(operation: Any, first: Any, second: Any) -> Interval:
 
 def _scaled(operation: Any, first: Any, second: Any) -> Interval:
     """Multiply an interval with, or divide it by, constants of any sign."""
-    if isinstance(first, Interval) and isinstance(second, Interval):
-        raise ConfigError("Interval bounds have no form of the product of two activations; certify a network without it.")
+    if isinstance(second, Interval) and (isinstance(first, Interval) or operation is aten.div.Tensor):
+        raise ConfigError("Interval bounds have no form of a product of two activations or of a division by one; certify a "
+                          "network without it.")
     ends = operation(_lowered(first), _lowered(second)), operation(_raised(first), _raised(second))
     return Interval(torch.minimum(*ends), torch.maximum(*ends))
 

@@ -106,13 +106,13 @@ def smallest_margin(maps: Sequence[Affine], x: Tensor, y: int, *, epsilon: float
     """
     encoding = _Encoding(maps, *(bound.numpy().ravel() for bound in box(x.cpu(), epsilon)))
     differences = Affine(maps[-1].weight[y] - maps[-1].weight, maps[-1].bias[y] - maps[-1].bias)
-    easy = differences.bounds(encoding.lower, encoding.upper)[0]
+    interval = differences.bounds(encoding.lower, encoding.upper)[0]
     worst, margin, lower = encoding.pixels[0], math.inf, math.inf
-    for other in sorted(set(range(len(easy))) - {y}, key=easy.__getitem__):
-        if easy[other] >= margin:
+    for other in sorted(set(range(len(interval))) - {y}, key=interval.__getitem__):
+        if interval[other] >= margin:
             break
         proven, point = encoding.minimise(differences.weight[other], limit_s)
-        lower = min(lower, max(easy[other], proven + differences.bias[other]))
+        lower = min(lower, max(interval[other], proven + differences.bias[other]))
         if (reached := _margin(maps, point, y)) < margin:
             worst, margin = point, reached
     return SmallestMargin(float(min(lower, margin)), margin, torch.from_numpy(worst).view(x.shape))

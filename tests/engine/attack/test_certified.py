@@ -163,8 +163,16 @@ class Squared(nn.Module):
         return x * x
 
 
+class Inverted(nn.Module):
+    """Divides by an activation, which may be 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.ones(x.shape).double() / x
+
+
 @pytest.mark.parametrize("module, expected", [
     (nn.Softmax(1), "no form of the operation aten._softmax"), (Squared(), "product of two activations"),
+    (Inverted(), "division by one"),
     (nn.BatchNorm1d(56, track_running_stats=False), "BatchNorm with running statistics")])
 def test_operations_without_an_interval_form_are_refused(module: nn.Module, expected: str) -> None:
     x, y = batch()
