@@ -1,9 +1,10 @@
 """An early verdict: the difference of two networks' accuracies, bounded at every moment while images are still being attacked.
 
 The bounds are a confidence sequence for the mean of a finite population seen in random order without replacement, by betting
-(Waudby-Smith and Ramdas 2024, arXiv 2010.09686, sections 4 and 5): for every possible mean, a gambler bets that the truth is
-larger, at prices that are fair if it is not. A mean at which the gambler has become rich is ruled out. The bounds hold at all
-moments at once, so that one may look after every image and stop at will.
+(Waudby-Smith and Ramdas 2024, arXiv 2010.09686: hedged capital, sampling without replacement). For every possible mean, one
+gambler bets that the truth is larger and another that it is smaller, at prices that are fair if they are both wrong. A mean at
+which either has become rich is ruled out. The bounds hold at all moments at once, so that one may look after every image and
+stop at will.
 
 Differs: bets are not predicted from the images before. The capital is divided equally among gamblers who each stake a fixed
 share of theirs on every image, which is the universal portfolio of Cover (1991) on a grid. The capital then falls as the mean

@@ -1,0 +1,203 @@
+"""Certified accuracy by interval bound propagation (Gowal et al. 2018, arXiv 1810.12715): a lower bound of robust accuracy.
+
+The network's own forward pass runs on intervals instead of numbers: `Interval` is a tensor to PyTorch, and every operation that
+reaches it is replaced by its interval form. There is no second description of an architecture, and a network with an operation
+that has no interval form is refused.
+
+Each layer multiplies the width of the intervals by the sum of its absolute weights, so the bounds of deep convolutional networks
+that were not trained for them are useless at the usual radii, although they are true.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engine.errors import ConfigError
+
+aten = torch.ops.aten
+BATCH = 64  # images per pass
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The bounds of one evaluation.
+
+    Attributes:
+        margin: float64 [B], a lower bound over the ball of the logit of the label minus the largest other logit.
+    """
+
+    margin: Tensor
+
+    @property
+    def certified(self) -> Tensor:
+        """A bool [B] that is True for images that no attack in the ball can break."""
+        return self.margin > 0
+
+
+@torch.no_grad()
+def certify(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float) -> Certificate:
+    """Bound the margins of images over the L-infinity ball, clipped to 0..1.
+
+    The network is copied in float64 and evaluation mode and is itself not touched. Bounds are true up to float64 rounding, for
+    the network computed without rounding.
+
+    Args:
+        network: x -> logits, with any normalisation inside.
+        x: images [B, C, H, W], pixels in 0..1.
+        y: labels, int64 [B].
+        epsilon: radius in pixel space, 0..1.
+
+    Raises:
+        ConfigError: an operation without an interval form.
+    """
+    exact = copy.deepcopy(network).double().cpu().eval()
+    margins = [_margins(exact(Interval(*box(images, epsilon))), labels)
+               for images, labels in zip(x.cpu().split(BATCH), y.cpu().split(BATCH), strict=True)]
+    return Certificate(torch.cat(margins) if margins else torch.zeros(0, dtype=torch.float64))
+
+
+def box(x: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Return the smallest and largest pixels of the L-infinity ball around x, clipped to 0..1, in float64."""
+    return (x.double() - epsilon).clamp(0, 1), (x.double() + epsilon).clamp(0, 1)
+
+
+class Interval(Tensor):
+    """A tensor of which only bounds are known. Operations return bounds of their result.
+
+    Attributes:
+        lower, upper: float64 tensors of its shape.
+        layer: (features, weight [outputs, inputs], bias) if it is the output of a linear layer, otherwise None.
+    """
+
+    lower: Tensor
+    upper: Tensor
+    layer: tuple[Interval, Tensor, Tensor | None] | None
+
+    @staticmethod
+    def __new__(cls, lower: Tensor, upper: Tensor) -> Interval:
+        interval: Interval = Tensor._make_wrapper_subclass(
+            cls, lower.shape, strides=lower.stride(), dtype=lower.dtype, device=lower.device)
+        interval.lower, interval.upper, interval.layer = lower, upper, None
+        return interval
+
+    def __repr__(self) -> str:  # type: ignore[override]
+        return f"Interval({self.lower}, {self.upper})"
+
+    @classmethod
+    def __torch_dispatch__(cls, operation: Any, types: Sequence[type],  # type: ignore[override]
+                           args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
+        rule = RULES.get(operation)
+        if rule is None:
+            raise ConfigError(f"Interval bounds have no form of the operation {operation}; certify a network without it, or add "
+                              f"the form to engine/attack/certified.py.")
+        return rule(operation, *args, **(kwargs or {}))
+
+
+def _margins(logits: Tensor, y: Tensor) -> Tensor:
+    """Return lower bounds [B] of the margins. The last layer is bounded for differences of logits, not for each logit alone."""
+    assert isinstance(logits, Interval)
+    if logits.layer is None:
+        difference = logits.lower.gather(1, y[:, None]) - logits.upper
+    else:
+        features, weight, bias = logits.layer
+        rows = weight[y, None] - weight  # [B, classes, inputs]
+        difference = (rows.clamp(min=0) @ features.lower[..., None] + rows.clamp(max=0) @ features.upper[..., None]).squeeze(2)
+        difference = difference if bias is None else difference + bias[y, None] - bias
+    return difference.scatter(1, y[:, None], torch.inf).amin(1)
+
+
+def _lowered(value: Any) -> Any:
+    """Replace every interval in an argument, or in a list of arguments, by its lower bounds."""
+    return [_lowered(one) for one in value] if isinstance(value, list) else value.lower if isinstance(value, Interval) else value
+
+
+def _raised(value: Any) -> Any:
+    """Replace every interval in an argument, or in a list of arguments, by its upper bounds."""
+    return [_raised(one) for one in value] if isinstance(value, list) else value.upper if isinstance(value, Interval) else value
+
+
+def _monotone(operation: Any, *args: Any, **kwargs: Any) -> Interval:
+    """Apply an operation that does not fall when an input rises, once to the lower and once to the upper bounds."""
+    return Interval(operation(*map(_lowered, args), **kwargs), operation(*map(_raised, args), **kwargs))
+
+
+def _pooled(operation: Any, *args: Any) -> tuple[Interval, None]:
+    """Apply max pooling, which also returns positions; those of an interval are not known."""
+    lower, upper = (operation(*map(bounds, args))[0] for bounds in (_lowered, _raised))
+    return Interval(lower, upper), None
+
+
+def _sum(operation: Any, first: Any, second: Any) -> Interval:
+    return _monotone(operation, first, second)  # without a factor `alpha`, which might be negative
+
+
+def _difference(operation: Any, first: Any, second: Any) -> Interval:
+    """Subtract: the smallest result has the largest subtrahend."""
+    return Interval(operation(_lowered(first), _raised(second)), operation(_raised(first), _lowered(second)))
+
+
+def _scaled(operation: Any, first: Any, second: Any) -> Interval:
+    """Multiply an interval with, or divide it by, constants of any sign."""
+    if isinstance(second, Interval) and (isinstance(first, Interval) or operation is aten.div.Tensor):
+        raise ConfigError("Interval bounds have no form of a product of two activations or of a division by one; certify a "
+                          "network without it.")
+    ends = operation(_lowered(first), _lowered(second)), operation(_raised(first), _raised(second))
+    return Interval(torch.minimum(*ends), torch.maximum(*ends))
+
+
+def _affine(x: Interval, apply: Callable[[Tensor], Tensor], spread: Callable[[Tensor], Tensor]) -> Interval:
+    """Map centres with an affine function and radii with the absolute values of its weights."""
+    centre, radius = apply((x.upper + x.lower) / 2), spread((x.upper - x.lower) / 2)
+    return Interval(centre - radius, centre + radius)
+
+
+def _convolution(operation: Any, x: Interval, weight: Tensor, bias: Tensor | None, *shape: Any) -> Interval:
+    return _affine(x, lambda centre: operation(centre, weight, bias, *shape),
+                   lambda radius: operation(radius, weight.abs(), None, *shape))
+
+
+def _linear(operation: Any, bias: Tensor, x: Interval, columns: Tensor) -> Interval:
+    logits = _affine(x, lambda centre: operation(bias, centre, columns), lambda radius: radius @ columns.abs())
+    logits.layer = x, columns.T, bias
+    return logits
+
+
+def _linear_without_bias(operation: Any, x: Interval, columns: Tensor) -> Interval:
+    logits = _affine(x, lambda centre: operation(centre, columns), lambda radius: operation(radius, columns.abs()))
+    logits.layer = x, columns.T, None
+    return logits
+
+
+def _batch_norm(operation: Any, x: Interval, weight: Tensor | None, bias: Tensor | None, mean: Tensor, variance: Tensor,
+                training: bool, momentum: float, eps: float) -> tuple[Interval, None, None]:
+    """Normalise with running statistics, which is affine."""
+    if training:
+        raise ConfigError("Interval bounds need BatchNorm with running statistics, got one that uses those of the batch; build "
+                          "it with track_running_stats=True.")
+    ones, zeros = torch.ones_like(mean), torch.zeros_like(mean)
+    scale = ones if weight is None else weight.abs()
+    return _affine(x, lambda centre: operation(centre, weight, bias, mean, variance, False, momentum, eps)[0],
+                   lambda radius: operation(radius, scale, zeros, zeros, variance, False, momentum, eps)[0]), None, None
+
+
+MONOTONE = (
+    aten.relu.default, aten.clamp.default, aten.mean.dim, aten.avg_pool2d.default, aten._adaptive_avg_pool2d.default,
+    aten.cat.default, aten.constant_pad_nd.default, aten.slice.Tensor, aten.select.int, aten.view.default,
+    aten._unsafe_view.default, aten.permute.default, aten.clone.default, aten.alias.default, aten.detach.default)
+RULES: dict[Any, Callable[..., Any]] = dict.fromkeys(MONOTONE, _monotone) | {
+    aten.max_pool2d_with_indices.default: _pooled,
+    aten.add.Tensor: _sum,
+    aten.sub.Tensor: _difference,
+    aten.mul.Tensor: _scaled,
+    aten.div.Tensor: _scaled,
+    aten.convolution.default: _convolution,
+    aten.addmm.default: _linear,
+    aten.mm.default: _linear_without_bias,
+    aten.native_batch_norm.default: _batch_norm,
+}
