@@ -22,7 +22,7 @@ TINY = 1e-24  # smallest square of a length that is divided by
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 # Columns of a plan: which bump (twice the number of halvings, plus 1 if it is transposed), side and upper left corner of the
 # square, corner of the window that L2 clears. The signs of the channels follow.
-BUMP, SIDE, ROW, COLUMN, CLEARED_ROW, CLEARED_COLUMN, SIGNS = range(7)
+BUMP, SIDE, ROW, CLEARED_ROW, COLUMN, CLEARED_COLUMN, SIGNS = range(7)
 
 
 class Square(Walk):
@@ -66,7 +66,7 @@ class Square(Walk):
         over = state["query"] >= self.iterations
         if not bool(over.all()):
             query = state["query"].clamp(max=self.iterations - 1)
-            plan = state["plan"][torch.arange(len(query), device=query.device), query]
+            plan = state["plan"][torch.arange(len(query), device=query.device), query].long()
             repainted = self._square if self.ball.norm == LINF else self._windows
             state["point"] = repainted(state["held"], state["x"], plan)
         state["query"] = state["query"] + 1
@@ -78,19 +78,14 @@ class Square(Walk):
         halved = (torch.arange(self.iterations, device=x.device)[:, None] > torch.tensor(HALVINGS, device=x.device)).sum(1)
         side = torch.tensor(self._sides(height, width), dtype=torch.int16, device=x.device)[halved]
         numbers = uniform(seeds, x.new_empty(len(x), self.iterations, SIGNS - ROW + channels + 1))
-        choices = torch.stack([height - side + 1, width - side + 1] * 2 + [torch.full_like(side, 2)] * (channels + 1), 1)
+        choices = torch.stack([height - side + 1] * 2 + [width - side + 1] * 2 + [torch.full_like(side, 2)] * (channels + 1), 1)
         drawn = (numbers * choices).to(torch.int16).minimum(choices - 1)  # rounding may bring a product up to the bound
         corners, signs, transposed = drawn.split([SIGNS - ROW, channels, 1], 2)
         sides = side[:, None].expand_as(transposed)
         return torch.cat([2 * halved[:, None].to(torch.int16) + transposed, sides, corners, 2 * signs - 1], 2)
 
     def _sides(self, height: int, width: int) -> tuple[int, ...]:
-        """Return the side of the squares after each number of halvings; in L2 odd and at least 3 in images large enough."""
-        pixels = [self.initial_share / 2 ** halved * height * width for halved in range(len(HALVINGS) + 1)]
-        sides = [max(round(math.sqrt(count)), 1) for count in pixels]
-        if self.ball.norm == L2:
-            sides = [max(side, 3) // 2 * 2 + 1 for side in sides]
-        return tuple(min(side, height, width) for side in sides)
+        return _sides(self.initial_share, height, width, self.ball.norm)
 
     def _stripes(self, x: Tensor, seeds: Sequence[int]) -> Tensor:
         """Return the start in L-infinity: vertical stripes of random signs."""
@@ -113,7 +108,7 @@ class Square(Walk):
 
     def _square(self, held: Tensor, x: Tensor, plan: Tensor) -> Tensor:
         """Return `held` with the difference to x set to epsilon, with one sign per channel, in one square per image."""
-        (inside,) = _inside(_offsets(plan[:, ROW:CLEARED_ROW], x), plan, x)
+        (inside,) = _inside(_offsets(plan[:, ROW:SIGNS:2], x), plan, x)
         return torch.where(inside, (x + self.ball.epsilon * plan[:, SIGNS:, None, None]).clamp(0, 1), held)
 
     def _windows(self, held: Tensor, x: Tensor, plan: Tensor) -> Tensor:
@@ -121,11 +116,11 @@ class Square(Walk):
         offsets = _offsets(plan[:, ROW:SIGNS], x)
         first, second = _inside(offsets, plan, x)
         either, difference = first | second, held - x
-        squares = difference.square()
+        squares, in_first = difference.square(), first.to(x.dtype)
         unused = (self.ball.epsilon ** 2 - squares.sum((1, 2, 3), keepdim=True)).clamp(min=0)
-        available = (squares * either).sum((2, 3), keepdim=True) + unused / x.shape[1]
-        old = difference * (squares * first).sum((2, 3), keepdim=True).clamp(min=TINY).rsqrt()
-        new = (self._bump(offsets, plan, x) * plan[:, SIGNS:, None, None] + old) * first
+        available = (squares * either.to(x.dtype)).sum((2, 3), keepdim=True) + unused / x.shape[1]
+        old = difference * (squares * in_first).sum((2, 3), keepdim=True).clamp(min=TINY).rsqrt()
+        new = (self._bump(offsets, plan, x) * plan[:, SIGNS:, None, None] + old) * in_first
         new = new * (available / new.square().sum((2, 3), keepdim=True).clamp(min=TINY)).sqrt()
         return self._scaled(torch.where(either, new, difference), x)
 
@@ -133,11 +128,22 @@ class Square(Walk):
         """Return [n, 1, H, W], each image's bump at its place; values outside the window are arbitrary."""
         height, width = x.shape[2:]
         bumps = _bumps(self._sides(height, width), max(height, width), x.device)
-        row, column = offsets[:, 0, :height, None].clamp(min=0).long(), offsets[:, 1, None, :width].clamp(min=0).long()
-        return bumps[plan[:, BUMP, None, None].long(), row, column][:, None].to(x.dtype)
+        row, column = offsets[:, 0, :height, None], offsets[:, 2, None, :width]
+        places = (plan[:, BUMP, None, None] * bumps.shape[1] + row) * bumps.shape[2] + column
+        return bumps.take(places.clamp(min=0))[:, None].to(x.dtype)
 
     def _scaled(self, difference: Tensor, x: Tensor) -> Tensor:
         return (x + difference * (self.ball.epsilon / lengths(difference, L2).clamp(min=1e-12))).clamp(0, 1)
+
+
+@lru_cache(maxsize=16)
+def _sides(initial_share: float, height: int, width: int, norm: str) -> tuple[int, ...]:
+    """Return the side of the squares after each number of halvings; in L2 odd and at least 3 in images large enough."""
+    pixels = [initial_share / 2 ** halved * height * width for halved in range(len(HALVINGS) + 1)]
+    sides = [max(round(math.sqrt(count)), 1) for count in pixels]
+    if norm == L2:
+        sides = [max(side, 3) // 2 * 2 + 1 for side in sides]
+    return tuple(min(side, height, width) for side in sides)
 
 
 def _offsets(corners: Tensor, x: Tensor) -> Tensor:
@@ -145,12 +151,12 @@ def _offsets(corners: Tensor, x: Tensor) -> Tensor:
     return torch.arange(max(x.shape[2:]), dtype=corners.dtype, device=x.device) - corners[:, :, None]
 
 
-def _inside(offsets: Tensor, plan: Tensor, x: Tensor) -> list[Tensor]:
-    """Return a bool [n, 1, H, W] per window, True inside; `offsets` hold its rows and columns."""
+def _inside(offsets: Tensor, plan: Tensor, x: Tensor) -> tuple[Tensor, ...]:
+    """Return a bool [n, 1, H, W] per window, True inside; `offsets` hold the windows' rows, then their columns."""
     height, width = x.shape[2:]
-    inside = (offsets >= 0) & (offsets < plan[:, SIDE, None, None])
-    return [inside[:, row:row + 1, :height, None] & inside[:, row + 1:row + 2, None, :width]
-            for row in range(0, inside.shape[1], 2)]
+    rows, columns = ((offsets >= 0) & (offsets < plan[:, SIDE, None, None])).chunk(2, 1)
+    inside: tuple[Tensor, ...] = (rows[:, :, :height, None] & columns[:, :, None, :width]).split(1, 1)
+    return inside
 
 
 def _signs(numbers: Tensor) -> Tensor:
