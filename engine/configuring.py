@@ -135,7 +135,9 @@ def split_seed_of(run: Mapping[str, Any]) -> int:
 
 
 def check_batch(config: RunConfig, kind: str) -> None:
-    """Check that the splits of a run have enough images for its batch size and its number of AutoAttack images.
+    """Check that the splits of a run have enough images: for its batch size, or for the number of AutoAttack images.
+
+    The batch of an attack may be larger than the test split, because it is only the largest number of images attacked at once.
 
     Args:
         config: configuration of the run.
@@ -156,8 +158,8 @@ def check_batch(config: RunConfig, kind: str) -> None:
     elif kind == "retrain":
         available, where = sizes["weights"] + sizes["alphas"], "the weights and alphas splits together"
     else:
-        available, where = sizes["test"], "the test split"
-        _check_at_most("autoattack_images", getattr(config, "autoattack_images", None), available, where)
+        _check_at_most("autoattack_images", getattr(config, "autoattack_images", None), sizes["test"], "the test split")
+        return
     _check_at_most("batch_size", batch_size, available, where)
 
 

@@ -27,7 +27,7 @@ from engine.errors import ConfigError, RunError
 from engine.files import atomic_write_json, sync_directory
 from engine.registry import unknown_name
 from engine.run import admission, provenance
-from engine.run.chain import followers, with_splits_of
+from engine.run.chain import followers, inherited
 from engine.run.folder import SCHEMA, RunFolder, check_id, free_id, read_json, run_ids
 from engine.run.lineage import trained_network
 from engine.run.matching import matched
@@ -320,7 +320,7 @@ def _check(runs: Path, kind: str, config: RunConfig | Mapping[str, Any], method:
     admission.check_present(config)
     above = admission.check_parent(runs, kind, config, parent)
     if above:
-        config = with_splits_of(above, config)
+        config = inherited(above, kind, config, preset)
     return [(kind, config), *followers(kind, config, method, preset, then, then_changes)]
 
 

@@ -34,7 +34,7 @@ from engine.configuring import Difference, build, config_class, differences_from
 from engine.data.catalogue import DATASETS, image_source
 from engine.data.prepared import absence
 from engine.errors import ConfigError, RampartError
-from engine.run.chain import followers, with_splits_of
+from engine.run.chain import followers, inherited
 from engine.run.folder import RunFolder
 from engine.run.lineage import arrangement_of
 from engine.run.matching import matched
@@ -153,7 +153,8 @@ def steps_of(choice: Choice, values: FormValues) -> list[tuple[str, RunConfig]]:
     """
     if values.config is None:
         return []
-    first = with_splits_of(_run_of(choice.source.parent), values.config) if choice.source.parent else values.config
+    parent = _run_of(choice.source.parent) if choice.source.parent else None
+    first = inherited(parent, choice.kind, values.config, choice.preset) if parent else values.config
     return [(choice.kind, first), *followers(choice.kind, first, choice.method, choice.preset, choice.then,
                                              _then_changes(choice))]
 

@@ -106,7 +106,7 @@ SQUARE = Attack(
     source="Andriushchenko et al. 2020, arXiv 1912.00049", builder=f"{BUILDERS}:square", steps=5000, random_start=True,
     by_image=True, cost=lambda steps, targets: Passes(steps + 1, 0),
     # Some libraries stretch the schedule of the squares' size over the queries, which makes it another attack.
-    variant={"schedule": "published, not rescaled"})
+    variant={"schedule": "published, not rescaled", "corners": "every place, as in the paper"})
 
 CARLINI_WAGNER = Attack(
     name="cw", title="C&W", summary="Searches for the nearest adversarial image: Adam on distance plus c times the margin, with "

@@ -10,7 +10,7 @@ from typing import Any
 
 from engine.config import RetrainConfig, RunConfig
 from engine.config.run import KINDS
-from engine.configuring import build, config_class, preset_values, split_seed_of
+from engine.configuring import build, config_class, preset_values, split_seed_of, validate
 from engine.errors import ConfigError
 from engine.run import admission
 
@@ -47,9 +47,9 @@ def followers(kind: str, config: RunConfig, method: str | None = None, preset: s
     for follower in then:
         own = then_changes.get(follower, {})
         cls = config_class(follower)
-        inherited = {name: value for name, value in chosen.items() if name in cls.model_fields and name not in cls.not_inherited}
+        passed_on = {name: value for name, value in chosen.items() if name in cls.model_fields and name not in cls.not_inherited}
         try:
-            following = build(follower, None, config.dataset, preset, {"split_seed": config.split_seed, **inherited, **own})
+            following = build(follower, None, config.dataset, preset, {"split_seed": config.split_seed, **passed_on, **own})
             _check_follower(follower, following, config)
         except ConfigError as refusal:
             raise ConfigError(f"The {NOUNS[follower]} that follows: {refusal}") from None
@@ -58,22 +58,40 @@ def followers(kind: str, config: RunConfig, method: str | None = None, preset: s
     return runs
 
 
-def with_splits_of(parent: Mapping[str, Any], config: RunConfig) -> RunConfig:
-    """Return the configuration of a follower with the split seed of its parent run.
+def inherited(parent: Mapping[str, Any], kind: str, config: RunConfig, preset: str) -> RunConfig:
+    """Return the configuration of a follower that is launched alone, with what it inherits from its parent.
+
+    It has the split seed of the parent. A setting of `SHARED` that was changed in the parent and not in the follower gets the
+    parent's value, as in a chain that is launched together.
 
     Args:
-        parent: content of the parent's run.json.
+        parent: run.json of the parent.
+        kind: kind of the follower.
         config: configuration of the follower.
+        preset: preset of the follower. A setting that has the preset's value counts as unchanged.
 
     Raises:
-        ConfigError: the configuration sets a split seed that is neither the default nor the parent's.
+        ConfigError: the follower sets a different split seed explicitly, so it could attack training images.
     """
     seed = split_seed_of(parent)
     if config.split_seed not in (seed, RunConfig.model_fields["split_seed"].default):
         raise ConfigError(problems={"split_seed": (
             f"split_seed must be {seed} as in the parent {parent['id']}, so that no training image is attacked, got "
             f"{config.split_seed}; leave it out.")})
-    return config.model_copy(update={"split_seed": seed})
+    unchanged = preset_values(kind, None, config.dataset, preset)
+    values = {name: value for name, value in _chosen_in(parent).items()
+              if name in unchanged and name not in config.not_inherited and getattr(config, name) == unchanged[name]}
+    return validate(type(config), config.model_dump() | values | {"split_seed": seed})
+
+
+def _chosen_in(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of `SHARED` that were changed in a run; none if its preset is unknown, as for an imported run."""
+    config = run["config"]
+    try:
+        usual = preset_values(run["kind"], run.get("method"), str(config.get("dataset")), str(run.get("preset")))
+    except ConfigError:
+        return {}
+    return {name: config[name] for name in SHARED if name in config and name in usual and config[name] != usual[name]}
 
 
 def kinds_after(kind: str) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ def test_a_chain_is_written_whole(runs: Path) -> None:
     assert {run["title"] for run in (search, retrain, attack)} == {"ARNAS, images clipped"}
     assert {run["method"] for run in (search, retrain, attack)} == {"arnas"}
     assert {run["config"]["split_seed"] for run in (search, retrain, attack)} == {0}
-    assert {run["config"]["seed"] for run in (search, retrain, attack)} == {7}
+    assert [run["config"]["seed"] for run in (search, retrain, attack)] == [7, 7, 0]
     assert search["config"] == config.model_dump(mode="json")
     assert search["created"] < retrain["created"] < attack["created"]
     assert search["packages"]["torch"] and set(search["code"]) == {"version", "diff"}
@@ -62,7 +62,18 @@ def test_chosen_settings_follow_down_the_chain(runs: Path) -> None:
     search, retrain, attack = (RunFolder(runs, run_id).read_run()["config"] for run_id in ids)
     for config in (search, retrain):
         assert {name: config[name] for name in CHOSEN} == CHOSEN
-    assert {name: attack.get(name, True) for name in CHOSEN} == CHOSEN  # an attack has no setting normalise
+    # An attack has no setting normalise, and its seed is a number of the protocol.
+    assert {name: attack.get(name, True) for name in CHOSEN} == CHOSEN | {"seed": 0}
+
+
+def test_a_follower_launched_alone_inherits_what_its_parent_chose(runs: Path) -> None:
+    """The rule is that of a chain launched together: changed settings follow, unless the follower changes them itself."""
+    (search,) = requests.submit(runs, "search", CHOSEN, method="arnas", preset="quick")
+    together = requests.submit(runs, "search", CHOSEN, method="arnas", preset="quick", then=("retrain",))
+    (alone,) = requests.submit(runs, "retrain", {}, preset="quick", parent=search)
+    (own,) = requests.submit(runs, "retrain", {"epsilon": 0.05}, preset="quick", parent=search)
+    configs = [RunFolder(runs, run_id).read_run()["config"] for run_id in (together[1], alone, own)]
+    assert configs[0] == configs[1] and configs[2] == configs[1] | {"epsilon": 0.05}
 
 
 def test_settings_that_were_not_chosen_stay_those_of_each_runs_preset() -> None:
