@@ -19,7 +19,7 @@ def chosen(name: str, known: Collection[str], default: str = "") -> str:
 
 
 def several(name: str, known: Collection[str] | None = None) -> list[str]:
-    """Return the known values in a query parameter, which separates them by commas. `known` None keeps all of them."""
+    """Return the values of a comma-separated query parameter that are in `known`, or all of them if `known` is None."""
     values = st.query_params.get(name, "").split(",")
     return [value for value in dict.fromkeys(values) if value and (known is None or value in known)]
 
@@ -41,7 +41,7 @@ def selectbox(where: DeltaGenerator, label: str, options: Mapping[str, str], *, 
     Args:
         where: container of the box.
         label: label of the box.
-        options: value in the address -> text in the box, at least one. The first one is the default.
+        options: {value in the address: text in the box}, with at least one entry. The first entry is the default.
         name: name of the query parameter.
         key: key of the box in the session's state.
         help: tooltip.

@@ -1,4 +1,4 @@
-"""Robustness tables, outcomes and stored images for pages, read once and kept until they change."""
+"""Robustness tables and outcomes of attacks for pages, cached until the data change."""
 
 from __future__ import annotations
 
@@ -17,26 +17,30 @@ OUTCOMES = "outcomes.parquet"
 
 
 def tables() -> list[RobustnessTable]:
-    """Return one table per protocol, those with the most networks first."""
+    """Return one robustness table per protocol (attacks and images). The table with the most networks comes first."""
     return _tables(str(session.runs_root()), session.run_log().events_revision())
 
 
 def outcomes(run: str) -> pd.DataFrame:
-    """Return the outcome of each attack for each image of an attack run, as `RunLog.outcomes` does. Do not change it.
+    """Return the outcome of each attack of an attack run on each image, as a table from `RunLog.outcomes`.
+
+    The table is cached and shared, so the caller must not change it.
 
     Raises:
-        RunLogError: the file is missing or cannot be read.
+        RunLogError: the run's file of outcomes is missing or cannot be read.
     """
     return _outcomes(str(session.runs_root()), run, _changed(result_file(run, OUTCOMES)))
 
 
 def comparison(table: RobustnessTable, column: str = WORST, runs: Sequence[str] | None = None) -> Distinctions:
-    """Return the paired comparison of those networks of a table that recorded an outcome per image.
+    """Compare the networks of a table in pairs, image by image.
+
+    Networks whose attack run is incomplete or recorded no outcomes of single images are left out.
 
     Args:
-        table: the table.
-        column: name of the column to compare.
-        runs: attack runs to compare; None for all.
+        table: the robustness table.
+        column: name of the column of results in which the networks are compared.
+        runs: ids of the attack runs whose networks are compared; None for all.
 
     Raises:
         RunLogError: the outcomes of a run cannot be read.
@@ -48,12 +52,12 @@ def comparison(table: RobustnessTable, column: str = WORST, runs: Sequence[str] 
 
 
 def result_file(run: str, name: str) -> Path:
-    """Return the path of a file in the results of a run."""
+    """Return the path of a file in the folder results/ of a run."""
     return RunFolder(session.runs_root(), run).results / name
 
 
 def _changed(path: Path) -> int:
-    """Return the time of the last change of a file in nanoseconds; 0 if there is no such file."""
+    """Return the modification time of a file in nanoseconds, or 0 if the file does not exist."""
     try:
         return path.stat().st_mtime_ns
     except OSError:

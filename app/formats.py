@@ -78,7 +78,7 @@ def coarse(seconds: float) -> str:
 
 
 def moment(seconds: float | None) -> str:
-    """Return a Unix time as "2026-11-20 12:05" in local time. Unlike an age, this stays true on a page left open."""
+    """Return a Unix time as local time, for example "2026-11-20 12:05". This text stays correct on a page that is left open."""
     return EMPTY if missing(seconds) else time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
@@ -119,7 +119,7 @@ def network_labels(titles: Sequence[str], runs: Sequence[str]) -> list[str]:
 
     Args:
         titles: one title per network.
-        runs: the id of each network's run.
+        runs: id of the run that each network belongs to.
     """
     counts = Counter(titles)
     return [title if counts[title] == 1 else f"{title}\u00a0·\u00a0{run.rsplit('-', 1)[-1]}" for title, run in zip(titles, runs)]

@@ -1,4 +1,4 @@
-"""How an attacked network came about: the settings of its search and its retraining, from the run.json of these runs."""
+"""The origin of an attacked network: the settings of its search and its retraining, read from the run.json of these runs."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ TRAININGS = {"pgd_at": "PGD-{} training", "natural": "natural training", "trades
 
 @dataclass(frozen=True)
 class Step:
-    """A run that contributed to a network.
+    """A run that produced an attacked network: its retraining, or the search before the retraining.
 
     Attributes:
         kind: "search" or "retrain".
         method: search method; None for a retraining without a search.
         preset: preset of the run.
-        settings: value of each setting.
+        settings: {name of the setting: value}.
     """
 
     kind: str
@@ -36,12 +36,15 @@ class Step:
 
 
 def steps_of(row: NetworkRow) -> list[Step]:
-    """Return the retraining of a network and the search before it, as far as their run.json can be read."""
+    """Return the retraining of a network, followed by the search before it if there is one.
+
+    A run whose run.json cannot be read is left out, and so is the search of such a retraining.
+    """
     return _steps(str(session.runs_root()), row.parent)
 
 
 def recipe(row: NetworkRow) -> str:
-    """Return in a few words how a network was trained, for example "PGD-7 training, 14 epochs, quick"; "" if unknown."""
+    """Return a short description of a network's training, such as "PGD-7 training, 14 epochs, quick", or "" if unknown."""
     step = next((one for one in steps_of(row) if one.kind == "retrain"), None)
     if step is None:
         return ""
@@ -51,9 +54,10 @@ def recipe(row: NetworkRow) -> str:
 
 
 def different_settings(first: NetworkRow, second: NetworkRow) -> list[tuple[str, str, object, object]]:
-    """Return (kind of run, setting, value of the first network, value of the second) for every setting that differs.
+    """Return the settings in which the runs of two networks differ, including the method and the preset.
 
-    A setting that one of the networks lacks, because it has no search for example, has the value None there.
+    Each setting is a tuple (kind of run, name of the setting, value for the first network, value for the second network). If a
+    network lacks a setting, for example because it has no search, its value is None.
     """
     rows: list[tuple[str, str, object, object]] = []
     one, other = ({step.kind: step for step in steps_of(row)} for row in (first, second))

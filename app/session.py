@@ -123,7 +123,7 @@ class Hub:
         return hashlib.sha1(repr(facts).encode()).hexdigest()[:12]
 
     def _run_facts(self, run_id: str) -> list[object]:
-        """Return (id, events revision, whole minutes without an event) for every run in the chain of a run.
+        """Return one tuple (id, events revision, whole minutes without an event) for every run in the chain of a run.
 
         The revision is a number that changes with each new event and with the status of the run."""
         rows = self.log.chain(run_id)
@@ -165,7 +165,10 @@ class Hub:
             *(content_hash(self.log.alpha_matrix(run_id, cell)) for cell in self.log.alpha_cells(run_id))])
 
     def _while_revision(self, topic: str, run_id: str | None, compute: Callable[[], list[object]]) -> list[object]:
-        """Return the result of `compute`, cached under `topic` until the run, or any run if it is None, has new events."""
+        """Return the result of `compute`, cached under `topic` until the run has new events.
+
+        If `run_id` is None, the result is cached until any run has new events.
+        """
         revision = self.log.events_revision(run_id)
         known = self._computed.get(topic)
         if known is None or known[0] != revision:

@@ -97,7 +97,16 @@ def _of(config: RunConfig, names: Iterable[str]) -> dict[str, Any]:
 
 
 def _names(record: Mapping[str, Any]) -> tuple[str, str | None, str, str]:
-    """Return (kind, method, dataset, preset) from the object in a configuration file.
+    """Return the kind, method, dataset and preset that a configuration file names.
+
+    Args:
+        record: the object in the file.
+
+    Returns:
+        The kind of run.
+        The search method; None for the other kinds of run.
+        The name of the dataset.
+        The name of the preset.
 
     Raises:
         ConfigError: an entry is unknown, a required entry is missing, an entry has the wrong type, a search has no method, or
@@ -187,7 +196,7 @@ def _read(text: str | bytes) -> dict[str, Any]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return (name, value) pairs as a dictionary.
+    """Convert pairs (name, value) to a dictionary.
 
     Raises:
         ConfigError: a name occurs twice.

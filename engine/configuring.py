@@ -206,9 +206,11 @@ def differences_from_paper(config: RunConfig) -> list[Difference]:
 
 
 def deviations(kind: str, method: str | None, preset: str, config: RunConfig) -> list[str]:
-    """Return phrases for the name of a run, one for each setting that changes the mathematics.
+    """Return the phrases for the name of a run that describe its deviations.
 
-    They are found by comparison with the values of the preset, in all settings except those with `Setting.silent`.
+    The configuration class supplies some of the phrases (`RunConfig.deviations`). Every other setting whose value is not that of
+    the preset has a phrase too, unless it is marked `Setting.silent`, has no effect in this configuration, or concerns only
+    seeds, devices or the choice of the network.
 
     Values of the preset itself are not deviations, because pages show the preset next to the name. The preset `paper` has the
     published mathematics, and the other presets change only schedules, sizes and limits. A value that the dataset requires, such

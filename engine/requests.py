@@ -257,7 +257,11 @@ def _state_for(runs: Path | str, run_id: str) -> tuple[RunFolder, RunState]:
 
 
 def _ask_to_stop(runs: Path | str, run_id: str) -> tuple[RunFolder, RunState]:
-    """Write a stop request for a run, and return (folder of the run, state of the run before the request).
+    """Write a stop request for a run.
+
+    Returns:
+        The folder of the run.
+        The state of the run before the request.
 
     Raises:
         RunError: there is no such run, or it is neither queued nor running.
@@ -304,7 +308,7 @@ def _supervisor_record(runs: Path) -> dict[str, Any]:
 
 def _check(runs: Path, kind: str, config: RunConfig | Mapping[str, Any], method: str | None, preset: str, parent: str | None,
            then: Sequence[str], then_changes: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, RunConfig]]:
-    """Check a launch, and return a list with (kind, validated configuration) of the run and of each follower.
+    """Check a launch, and return a pair (kind, validated configuration) for the run and for each of its followers.
 
     The arguments are those of `submit`.
     """

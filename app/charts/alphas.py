@@ -34,8 +34,8 @@ def written(state: int) -> str:
 def heat_map(matrix: pd.DataFrame) -> go.Figure:
     """Return a heat map of the weights of one cell at one epoch.
 
-    Each row is an edge, labelled with its edge weight if the method has one. Each column is an operation. A frame marks the
-    strongest operation of each edge.
+    Each row is an edge, labelled with its edge weight if the method has one. Each column is an operation. The colour of a
+    square shows the column `weight` of the table. A frame marks the operation with the largest weight on each edge.
 
     Args:
         matrix: table from `RunLog.alpha_matrix` with columns edge (0..13), operation, alpha, weight and edge_weight (NaN if the
@@ -143,10 +143,14 @@ def _area(source: int, node: int, points: pd.DataFrame) -> dict[str, Any]:
 
 
 def span(weights: pd.Series) -> tuple[float, float]:
-    """Return (lower end, upper end) of an axis for weights in 0..1, slightly wider than their range.
+    """Return the range of an axis for weights in 0..1, slightly wider than the range of the weights.
 
     All weights start almost equal and change slowly, so on an axis from 0 to 1 their lines would look flat in the first epochs.
     On an axis shorter than `NARROWEST`, noise would look like a preference.
+
+    Returns:
+        The lower end of the axis.
+        The upper end of the axis.
     """
     low, high = float(weights.min()), float(weights.max())
     pad = max(0.05 * (high - low), (NARROWEST - (high - low)) / 2)

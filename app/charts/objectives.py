@@ -28,7 +28,7 @@ def title_of(name: str) -> str:
 
 
 def label_of(name: str) -> str:
-    """Return the title of an objective without "loss", as the label of a line: "natural" for the natural loss."""
+    """Return the label of an objective's line, which is its title without "loss", for example "natural"."""
     return title_of(name).removesuffix(" loss")
 
 
@@ -86,7 +86,12 @@ def further_losses(objectives: pd.DataFrame) -> go.Figure:
 
 
 def _place(number: int, count: int, gap: float) -> tuple[float, float]:
-    """Return (start, end) of interval `number` (from 0) when 0..1 is divided into `count` equal intervals, separated by `gap`."""
+    """Divide 0..1 into `count` equal intervals that are `gap` apart, and return the ends of interval `number` (from 0).
+
+    Returns:
+        The lower end of the interval.
+        The upper end of the interval.
+    """
     size = (1 + gap) / count - gap
     return number * (size + gap), number * (size + gap) + size
 

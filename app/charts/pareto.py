@@ -82,9 +82,9 @@ def labels_of(frame: pd.DataFrame) -> list[str]:
 
 
 def _groups(frame: pd.DataFrame, colour: str) -> list[tuple[str, pd.DataFrame, dict[str, Any]]]:
-    """Return (text in the legend, rows, Plotly marker) for each trace of the plot.
+    """Return the traces of the plot, each as a tuple (name in the legend, rows of its networks, Plotly style of its markers).
 
-    Traces differ in the shape or fill of their markers as well as in colour.
+    Unless a colour scale shows a quantity, traces differ in the shape or fill of their markers as well as in colour.
     """
     if colour in QUANTITIES:
         bar = {"title": {"text": QUANTITIES[colour], "side": "right"}, "thickness": 12, "outlinewidth": 0}

@@ -24,9 +24,10 @@ def trade_off(epochs: pd.DataFrame, steps: pd.DataFrame | None = None, *, split:
     """Return a figure with natural and adversarial accuracy in its upper half and the losses in its lower half.
 
     Args:
-        epochs: means over each epoch, from `RunLog.curves`, with columns epoch, step, split, statistics, name and value.
+        epochs: means over each epoch, from `RunLog.curves`, with columns epoch, step, split, statistics, name (of
+            the metric) and value.
         steps: values at single steps, from `RunLog.steps_curve`, with columns step, name and value. They are drawn as thin
-            lines in the background, so that the chart changes within an epoch.
+            lines in the background, so that the chart also changes before an epoch ends.
         split: split on which the natural and adversarial values were measured, "alphas" or "select". The training loss is
             drawn regardless of its split.
         joined: True to connect the values of `split` by lines; False if each value belongs to a different network.

@@ -62,7 +62,7 @@ def value_text(info: FieldInfo, value: Any) -> str:
     """Return a field's value as text.
 
     Examples are "8/255" for a pixel value that is a whole number of grey levels, "yes" for True, and "all" for an empty field
-    that means all. The items of a list are separated by commas.
+    whose declared meaning is "all". The items of a list are separated by commas.
     """
     if value is None or value in ("", (), []):
         return nothing_text(info)
@@ -103,7 +103,7 @@ def bounds_text(info: FieldInfo) -> str:
 
 
 def help_text(name: str, info: FieldInfo, published: Any) -> str:
-    """Return the help text of a field as Markdown: its meaning, range, published or default value, source and flag."""
+    """Return the help text of a field as Markdown: meaning, range, published or default value, source and command-line flag."""
     lines = [str(info.description)]
     if bounds_text(info):
         unit = " (pixel space; 8/255 may be typed)" if is_pixels(info) else f" {unit_of(info)}" if unit_of(info) else ""
@@ -194,7 +194,13 @@ def config_form(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], *, k
 
 
 def _has_no_effect(group: str, cls: type[RunConfig], added: Sequence[str] | None) -> bool:
-    """Return True if the settings of a group have no effect because they belong to an added objective that is not chosen."""
+    """Return True if the settings of a group have no effect because they belong to an objective that has not been added.
+
+    Args:
+        group: group of settings on the form.
+        cls: configuration class of the run.
+        added: names of the objectives that the user has added to those of the method; None or empty if there are none.
+    """
     if group == "Added objectives":
         return not added
     could_be_added = "added_objectives" in cls.model_fields and "curvature" in _several(cls.model_fields["added_objectives"])
@@ -202,7 +208,11 @@ def _has_no_effect(group: str, cls: type[RunConfig], added: Sequence[str] | None
 
 
 def _field(cls: type[RunConfig], name: str, preset: Mapping[str, Any], published: Any, values: FormValues, key: str) -> None:
-    """Show the widget of a field and, below it, the problem with its value, or the published or default value if that differs."""
+    """Show the widget of a field and a line below it.
+
+    If the value of the field is invalid, the line states the problem. If the value is valid but differs from the published or
+    default value, the line gives the published or default value.
+    """
     info = cls.model_fields[name]
     _widget(name, info, published, key)
     value = values.changes.get(name, preset[name])
@@ -240,9 +250,9 @@ def _kind(info: FieldInfo) -> Literal["flag", "choice", "several", "integer", "n
 
 
 def _held(info: FieldInfo, key: str, start: Any) -> Any:
-    """Return the value that the session holds for a widget. This is called before the widget is drawn.
+    """Return the value that the session holds for a widget, and store the initial value `start` first if it holds none.
 
-    If the session holds no value yet, first store the initial value `start`.
+    Call this before the widget is drawn.
     """
     kind = _kind(info)
     if key not in st.session_state:

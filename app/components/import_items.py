@@ -73,7 +73,10 @@ def choose_files() -> Chosen:
 
 
 def named(text: str) -> Chosen:
-    """Return the file at a typed path on this machine, or the problem with the path. An empty text stands for no file."""
+    """Return a `Chosen` with the file at a typed path on this machine.
+
+    If the path is invalid, the `Chosen` contains no file but states the problem. If the text is empty, it contains neither.
+    """
     text = text.strip()
     if not text:
         return Chosen()
@@ -91,7 +94,11 @@ def named(text: str) -> Chosen:
 
 
 def dropped(files: Sequence[UploadedFile]) -> Chosen:
-    """Return one item per uploaded file. The curves of a search are an exception: their two files form one item."""
+    """Return a `Chosen` with one item per uploaded file.
+
+    The two files with the curves of a search (its alphas in every epoch) together form one item. If one of them
+    is missing, the `Chosen` states the problem.
+    """
     items, curves = [], []
     for file in files:
         name = plain_name(file.name)
@@ -185,10 +192,13 @@ def _dataset(column: DeltaGenerator, *, needed: bool, alone: bool) -> str | None
 
 
 def _of_checkpoint(runs: pd.DataFrame) -> tuple[list[str], str]:
-    """Show the questions about checkpoints and return (flags, problem).
+    """Show the questions about checkpoints and return the answers.
 
     The questions are about the genotype, the order of its cells in the network, and the normalisation of pixels in training.
-    `problem` is a sentence that says why an answer is invalid or missing, or "".
+
+    Returns:
+        The answers as flags of `rampart import`, with their values.
+        One sentence that says why an answer is invalid or missing; "" if all answers are valid.
     """
     source = genotype_source(runs, key="import", preselect=False)
     flags = ["--genotype", str(source.changes.get("genotype", "")) or str(source.parent or "")]
@@ -228,7 +238,7 @@ def _placement(genotype: Genotype | None) -> str:
 
 
 def answered(items: Sequence[Item], answers: Answers) -> list[Item]:
-    """Return the items with the answers added to their arguments. Add the runs folder as well unless it is the default."""
+    """Return the items with the answers added to their arguments, and also the runs folder if it is not the default one."""
     runs = [] if session.runs_root() == ROOT / "runs" else ["--runs", str(session.runs_root())]
     chosen = ["--as", answers.form] if answers.form else []
     return [replace(item, arguments=(*item.arguments, *chosen, *answers.flags[answers.form or str(form_of(item.name))], *runs))

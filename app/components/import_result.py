@@ -77,7 +77,7 @@ def _run(outcome: Outcome, key: str, unfolded: bool) -> None:
 
 
 def understood(run: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return (name, value) for each fact that an import has read from the file.
+    """Return the facts that an import has read from the file, each as a pair (name of the fact, value as text).
 
     Args:
         run: the imported run, from `RunLog.run`.

@@ -52,4 +52,4 @@ def live_panel(topic: str, *, key: str) -> Callable[[Callable[..., Any]], Callab
 
 
 def _nothing() -> None:
-    """Do nothing. Streamlit reports a component's trigger only if a callback for it exists."""
+    """Do nothing. Streamlit reports a trigger of a component only if the trigger has a callback."""

@@ -134,7 +134,7 @@ def queue_fact(running: int, queued: int) -> Fact:
 
 
 def draw(listed: list[Fact]) -> None:
-    """Show a list of facts, each with a sign for its level, its name and its text."""
+    """Show a list of facts, each with its name, its text and a sign for its level."""
     rows = "".join(f'<span class="rp-tone-{tone}" role="img" aria-label="{words}">{sign}</span><b>{escape(fact.name)}</b>'
                    f"<span>{escape(fact.text)}</span>" for fact in listed for sign, tone, words in [SIGNS[fact.level]])
     st.html(f'<div class="rp-facts">{rows}</div>')

@@ -1,4 +1,7 @@
-"""The interactive table of the networks that were attacked under one protocol."""
+"""The interactive table of the networks that were attacked under one protocol (the same attacks on the same images).
+
+Networks with the same title differ only in their seeds. They stand below a common heading, which can be folded.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,12 @@ PENDING = "pending"
 
 
 def columns_of(table: RobustnessTable, letters: Mapping[str, str]) -> list[Column]:
-    """Return the columns of a table. Headers give the number of images, which is equal for all networks of the protocol.
+    """Return the columns of a table. Headings of results give the number of images, which is the same for all networks.
 
     Args:
         table: the table.
-        letters: letters of the worst case by run; {} leaves their column out.
+        letters: {id of an attack run: letters of its network}. Networks that share a letter do not differ significantly in
+            their worst-case accuracy. If the dict is empty, the table has no column for letters.
     """
     results = [Column(one.name, f"{one.title}\n{one.images:,} images" if one.images else one.title, "right", about_of(one))
                for one in table.columns]
@@ -34,22 +38,28 @@ def columns_of(table: RobustnessTable, letters: Mapping[str, str]) -> list[Colum
 
 
 def about_of(column: ResultColumn) -> str:
-    """Return one sentence about a column. That of a suite says how it differs from the worst case."""
+    """Return the tooltip of a column of results.
+
+    For a suite, which is an attack made of several attacks, the tooltip also says how the column differs from the worst case.
+    """
     suite = column.name in ATTACKS and bool(ATTACKS[column.name].parts)
     return f"{column.about} Other attacks of the protocol do not count here." if suite else column.about
 
 
 def rows_of(table: RobustnessTable, letters: Mapping[str, str], recipes: Mapping[str, str], states: Mapping[str, str],
             compared: Collection[str], folded: Collection[str]) -> list[Row]:
-    """Return the rows of a table. Networks of one title stand under a heading with their mean and spread.
+    """Return the rows of a table.
+
+    If several networks have the same title, a heading above them gives the mean and standard deviation of their results. All
+    dicts among the arguments are keyed by the id of the attack run.
 
     Args:
         table: the table.
-        letters: letters of the worst case by run.
-        recipes: how each network was trained, in a few words, by run.
-        states: words on an evaluation that is not complete, by run, for example "attack running".
-        compared: runs whose checkbox is set.
-        folded: ids of the folded headings (`heading_id`).
+        letters: letters of each network. Networks that share a letter do not differ significantly in their worst-case accuracy.
+        recipes: short description of how each network was trained.
+        states: state of each attack run that is not complete, for example "attack running". It replaces the recipe.
+        compared: ids of the attack runs whose checkbox is set.
+        folded: ids of the folded headings, from `heading_id`.
     """
     rows = []
     for group in table.groups:
@@ -67,12 +77,12 @@ def rows_of(table: RobustnessTable, letters: Mapping[str, str], recipes: Mapping
 
 
 def heading_id(title: str) -> str:
-    """Return the id of the heading above the networks of a title."""
+    """Return the id of the heading above the networks with this title."""
     return hashlib.sha1(title.encode()).hexdigest()[:6]
 
 
 def badge_cell(badge: Badge, measured: bool = True) -> CellText:
-    """Return the table cell of a badge, whose tooltip gives the reasons. `measured` False leaves the cell empty."""
+    """Return the table cell of a badge, with a tooltip that gives the reasons. If `measured` is False, the cell is empty."""
     if not measured:
         return CellText("", sort=NO_SORT)
     tone, glyph, word = BADGES[badge.colour]
@@ -81,7 +91,12 @@ def badge_cell(badge: Badge, measured: bool = True) -> CellText:
 
 
 def result_cell(result: Measurement | None, complete: bool = True) -> CellText:
-    """Return the table cell of an accuracy with its interval. A result still to come is pending, any other is not measured."""
+    """Return the table cell of an accuracy and its 95 % interval.
+
+    Args:
+        result: the accuracy; None if it has not been measured.
+        complete: True if the attack run is complete. A missing accuracy is then shown as "not measured", otherwise as "pending".
+    """
     if result is None:
         return CellText(accuracy(None) if complete else PENDING, sort=NO_SORT, muted=True)
     return CellText(accuracy(result.accuracy), sub=interval(result.low, result.high).removesuffix(" %"), sort=result.accuracy,
@@ -90,13 +105,13 @@ def result_cell(result: Measurement | None, complete: bool = True) -> CellText:
 
 
 def size_cell(network: NetworkRow) -> CellText:
-    """Return the table cell of a network's size."""
+    """Return the table cell with the number of parameters and MACs of a network."""
     return CellText(count(network.parameters), sub=f"{count(network.macs)} MACs",
                     sort=NO_SORT if missing(network.parameters) else float(network.parameters))
 
 
 def _heading(group: SeedGroup, heading: str, folded: bool) -> Row:
-    """Return the heading of the networks of one title, with mean and standard deviation over them."""
+    """Return the heading row of the networks with one title, with the mean and standard deviation of each of their results."""
     name = f"{group.title}: {plural(len(group.rows), 'network')}"
     cells = {"network": CellText(name, sub="mean, and spread (standard deviation)", sort=group.title)}
     for column, mean in group.means.items():

@@ -55,10 +55,13 @@ def perform(action: Action, run_id: str) -> None:
 
 
 def answer(run_id: str) -> tuple[str, str]:
-    """Return (refusal, confirmation) for the last request about a run.
+    """Return the answer to the last request about a run, as two sentences of which at least one is empty.
 
-    If the request was refused, `refusal` gives the reason and `confirmation` is "". If it was accepted, `confirmation` is a
-    sentence and `refusal` is "". Both are "" if the last request was for another run or is more than a minute old.
+    Both are empty if the last request was about another run or is more than a minute old.
+
+    Returns:
+        The reason why the request was refused; "" if it was accepted.
+        The confirmation of the request; "" if it was refused.
     """
     about, refusal, done, at = st.session_state.get(ANSWER, ("", "", "", 0.0))
     return (refusal, done) if about == run_id and time.monotonic() - at < ANSWER_S else ("", "")

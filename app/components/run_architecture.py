@@ -27,7 +27,10 @@ ROWS = ("Each row is an edge, from → to. The numbers are softmax weights, and 
 
 
 def architecture(run_id: str) -> None:
-    """Draw a search's architecture weights and the cell derived from them at a selected epoch, and all weights over the steps."""
+    """Draw the architecture weights of a search at a selected epoch, with the cell that is derived from them.
+
+    Charts below show the weights over all steps.
+    """
     log = session.run_log()
     logged = log.alpha_cells(run_id)
     cells = [*(name for name in theme.CELL_TITLES if name in logged), *(name for name in logged if name not in theme.CELL_TITLES)]

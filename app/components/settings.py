@@ -1,4 +1,4 @@
-"""Tables and sentences about the settings of a run: how they differ from the published settings, and all of them by group."""
+"""Tables and sentences about the settings of a run: its differences from the published settings, and all settings by group."""
 
 from __future__ import annotations
 

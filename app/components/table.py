@@ -154,4 +154,4 @@ def _slim(cell: CellText) -> dict[str, Any]:
 
 
 def _nothing() -> None:
-    """Do nothing. Streamlit reports a component's value only if a callback for it exists. `table` reads the values itself."""
+    """Do nothing. Streamlit reports a value of a component only if the value has a callback. `table` reads the values itself."""

@@ -149,10 +149,14 @@ def _order(name: str) -> int:
 
 
 def _placed(cell: Cell) -> tuple[Placement, tuple[int, ...]]:
-    """Return (positions of the states and edges of a cell, states that the output concatenates).
+    """Lay out the states and edges of a cell. A state is an input or node of the cell.
 
-    A state is an input or node of the cell. The inputs are in layer 0. Each node is two layers after the last of the states
-    that it reads, so that the odd layers are free for labels. The output is in the last layer.
+    The inputs are in layer 0. Each node is two layers after the last of the states that it reads, so that the odd layers are
+    free for labels. The output is in the last layer.
+
+    Returns:
+        The positions of the states, edges and output.
+        The numbers of the states that the output concatenates.
     """
     layer = {0: 0, 1: 0}
     for _, source, target in cell.incoming():

@@ -2,8 +2,8 @@
 
 An edge that spans several layers passes through an additional point in each layer between its ends, and so goes around the nodes
 there. First, the order within each layer is improved by barycentre sweeps: nodes and points are sorted by the mean position of
-their neighbours, and the orders with the fewest crossings are kept. Then heights are chosen by the pool-adjacent-violators
-algorithm: each node or point comes as near to the mean height of its neighbours as the minimal distances within its layer allow.
+their neighbours, and the orders with the fewest crossings are kept. Then the y of each node and point is chosen by the
+pool-adjacent-violators algorithm, as near to the mean y of its neighbours as the minimal distances within its layer allow.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Link:
     Attributes:
         key: name of the edge, which is the key of its path in `Placement.paths`.
         source, target: numbers of the nodes that the edge joins. The target is in a later layer than the source.
-        gap: height in pixels that the edge takes up in each layer between its ends.
+        gap: vertical space in pixels that the edge takes up in each layer between its ends.
     """
 
     key: Hashable
@@ -57,7 +57,7 @@ def place(layer: Mapping[int, int], links: Sequence[Link], *, node_gap: float) -
     Args:
         layer: layer of each node, keyed by the number of the node.
         links: edges of the graph.
-        node_gap: height in pixels that a node takes up in its layer.
+        node_gap: vertical space in pixels that a node takes up in its layer.
     """
     rows: list[list[Hashable]] = [[] for _ in range(max(layer.values()) + 1)]
     for node in sorted(layer):
@@ -95,7 +95,12 @@ def crossings(rows: Sequence[Sequence[Hashable]], segments: Sequence[tuple[Hasha
 
 
 def _neighbours(segments: Sequence[tuple[Hashable, Hashable]]) -> tuple[_Neighbours, _Neighbours]:
-    """Return (neighbours in the previous layer, neighbours in the next layer), each a dict keyed by node or point."""
+    """Return the neighbours of every node and point, as two dicts keyed by node or point.
+
+    Returns:
+        The neighbours in the previous layer.
+        The neighbours in the next layer.
+    """
     before: _Neighbours = {}
     after: _Neighbours = {}
     for a, b in segments:
@@ -144,7 +149,7 @@ def _heights(rows: Sequence[Sequence[Hashable]], segments: Sequence[tuple[Hashab
     Args:
         rows: nodes and points of each layer, from top to bottom.
         segments: (start, end) of each part of an edge between two adjacent layers. The ends are nodes or points.
-        gaps: height in pixels that each node and point takes up.
+        gaps: vertical space in pixels that each node and point takes up.
     """
     before, after = _neighbours(segments)
     heights: dict[Hashable, float] = {}
@@ -159,14 +164,14 @@ def _heights(rows: Sequence[Sequence[Hashable]], segments: Sequence[tuple[Hashab
 
 
 def _spread(wanted: Sequence[float], row: Sequence[Hashable], gaps: Mapping[Hashable, float]) -> list[float]:
-    """Return the heights in one layer that are closest to the wanted heights and keep the order and the minimal distances.
+    """Return the y of each item in one layer, as close to the wanted y as the order and the minimal distances allow.
 
-    The pool-adjacent-violators algorithm minimises the sum of squared differences from the wanted heights.
+    The pool-adjacent-violators algorithm minimises the sum of squared differences from the wanted y.
 
     Args:
-        wanted: wanted height of each item of the row.
+        wanted: wanted y of each item (node or point) of the row, in pixels.
         row: nodes and points of the layer, from top to bottom.
-        gaps: height in pixels that each item takes up. Two adjacent items are at least the mean of their gaps apart.
+        gaps: vertical space in pixels that each item takes up. Two adjacent items are at least the mean of their gaps apart.
     """
     offsets, offset = [], 0.0
     for j, item in enumerate(row):

@@ -114,7 +114,7 @@ def description(cells: Sequence[CellPosition], *, channels: int) -> str:
 
 
 def _thirds(cells: Sequence[CellPosition]) -> list[tuple[int, list[CellPosition]]]:
-    """Return (index of the first cell, cells) of each third of the network. A reduction cell is the first cell of its third."""
+    """Return the thirds of the network, each as (index of its first cell, its cells). A reduction cell begins a new third."""
     starts = [0, *(i for i, cell in enumerate(cells) if cell.reduction), len(cells)]
     return [(start, list(cells[start:end])) for start, end in zip(starts, starts[1:], strict=False)]
 

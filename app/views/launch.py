@@ -57,7 +57,7 @@ class Choice:
         method: name of the search method; None for other kinds of run.
         dataset: name of the dataset.
         preset: name of the preset.
-        then: kinds of the runs that are to follow a search, in order: ("retrain", "attack") or none.
+        then: kinds of the runs that are to follow a search, in order: either ("retrain", "attack") or ().
         source: genotype or network for a retraining or attack.
     """
 
@@ -127,9 +127,10 @@ def _paper_words(kinds: Sequence[str], method: str | None, dataset: str) -> str:
 
 
 def _start(key: str, asked: str | None, known: Any, default: str) -> None:
-    """Set a control to the value given in the page's address or, before it is first shown, to its default.
+    """Set a control to the value given in the page's address.
 
-    A valid value from the address is applied only once, so that the user can change the control afterwards.
+    If there is none and the control has not been shown yet, set it to its default. A valid value from the address is applied
+    only once, so that the user can change the control afterwards.
 
     Args:
         key: key of the control.
@@ -143,7 +144,7 @@ def _start(key: str, asked: str | None, known: Any, default: str) -> None:
 
 
 def steps_of(choice: Choice, values: FormValues) -> list[tuple[str, RunConfig]]:
-    """Return (kind, configuration) of every run that the Launch button starts, beginning with the run on the form.
+    """Return a pair (kind, configuration) for every run that the Launch button starts, beginning with the run on the form.
 
     While a setting on the form is invalid, return [].
 

@@ -90,7 +90,7 @@ def name_of(run: pd.Series) -> str:
 
 
 def cause_of(run: pd.Series) -> str:
-    """Return why a run has failed or is waiting, or how long a running one has been silent, in at most 90 characters."""
+    """Return, in at most 90 characters, why a run has failed or is waiting, or how long it has been silent while running."""
     if run["status"] == "running" and not missing(run["silent_s"]) and run["silent_s"] >= 60:
         return f"no news for {coarse(run['silent_s'])}"
     cause = shown(run["cause"]) if run["status"] in ("failed", "queued") else ""

@@ -134,7 +134,7 @@ def _given(parser: Parser, arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def _alike(name: str, options: list[str]) -> list[str]:
-    """Return the options among which an error message looks for a name similar to the unknown option `name`.
+    """Return the options from which the error message about the unknown option `name` suggests a similar one.
 
     If the name begins with the kind of a follower, as in "--retrain.epoch", only the options of that follower are returned.
     Otherwise the options of the run itself are returned.
@@ -209,7 +209,7 @@ def _parser(kind: str, method: str | None, dataset: str, preset: str) -> RunPars
 
 
 def _settings_of(cls: type[RunConfig]) -> list[tuple[str, FieldInfo]]:
-    """Return (name, field) of every setting of a configuration class except `dataset`, which is a general option."""
+    """Return a pair (name, field) for every setting of a configuration class except `dataset`, which is a general option."""
     return [(name, info) for name, info in cls.model_fields.items() if name != "dataset"]
 
 

@@ -46,7 +46,7 @@ class Bars:
 
         Args:
             run_id: id of the run.
-            event: JSON object of a line of the run's events.jsonl.
+            event: JSON object of one line of the run's events.jsonl.
         """
         try:
             read(event)
@@ -105,7 +105,7 @@ def wait(ids: Sequence[str], runs: Path, as_json: bool) -> int:
 
 
 def fetched(name: str, source: str | None, side: int | None, as_json: bool) -> int:
-    """Download and prepare a dataset with one progress bar per file, and print how many images it has.
+    """Download and prepare a dataset with one progress bar per file, and print the number of its images.
 
     Args:
         name: name of the dataset.

@@ -107,7 +107,7 @@ THIRDS = "; ".join(f"{name}: {', '.join(' and '.join(kinds) for kinds in rule.th
 
 
 def placement_setting(default: PlacementName, source: str, note: str = "", group: str = "Supernet") -> Any:
-    """Return the field of the setting `placement`, the rule that determines which cell kinds stand where in the network.
+    """Return the field of the setting `placement`, the rule that determines which cell kind is used at which layer.
 
     Args:
         default: the rule with which the method was published.
@@ -136,7 +136,7 @@ def width_ratio_setting(default: str, source: str, note: str = "", group: str = 
 
 
 def normalisation(default: bool, source: str) -> Any:
-    """Return the field of the setting `normalise`, which normalises images by the mean and standard deviation per channel.
+    """Return the field of the setting `normalise`, which turns on the normalisation of images by mean and standard deviation.
 
     Args:
         default: True if the published code normalises images, False if it leaves them in 0..1.

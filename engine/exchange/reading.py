@@ -118,12 +118,12 @@ def genotype_in(text: str, name: str | None = None) -> tuple[str | None, Reading
 
 
 def epochs_in(text: str) -> list[Reading]:
-    """Read the genotypes in the log of a search, one per number of completed epochs, in that order.
+    """Read the genotypes in the log of a search, at most one for each number of completed epochs, in ascending order.
 
     In each epoch E, public code prints "epoch E lr ..." and the current genotype, trains, and then prints "train_acc". A genotype
-    before the line with "train_acc" was printed when E epochs of training were complete, a genotype after it when E + 1 were. If
-    several genotypes have the same number of epochs, the last one counts. If a log names no epochs before a genotype, the
-    genotype's position among all genotypes, from 0, is used instead.
+    before the line with "train_acc" counts as printed after E completed epochs, and a genotype after that line as printed after
+    E + 1. If several genotypes have the same number of completed epochs, only the last one is returned. If a log names no epoch
+    before a genotype, the genotype's position among all genotypes, from 0, is used as the number.
 
     Raises:
         GenotypeError: the log contains no genotype, a genotype is incomplete or invalid, two genotypes have different cell kinds,
@@ -219,7 +219,7 @@ def _of_python(text: str, name: str | None) -> list[_Entry]:
 
 
 def _assignments(text: str) -> Iterator[tuple[list[str], ast.expr | None]]:
-    """Yield a pair (assigned names, value) for every assignment and expression at the top level of a Python module.
+    """Yield a pair (assigned names, value) for every assignment and every expression at the top level of a Python module.
 
     A plain expression has no assigned names.
     """

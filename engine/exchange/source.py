@@ -36,7 +36,7 @@ class Source:
         """Return the network if it consists of cells, as networks with a genotype do.
 
         Args:
-            what: purpose for which cells are needed, with which the error message begins, for example "An export as json".
+            what: purpose for which cells are needed, for example "An export as json". The error message begins with it.
 
         Raises:
             ConfigError: the network does not consist of cells.
@@ -58,14 +58,17 @@ def find(text: str, runs: Path, *, channels: int | None = None, layers: int | No
     Args:
         text: description of the network.
         runs: folder of all runs.
-        channels: number of channels C; None for the number in the retraining; without one, 64, as published for ARNAS.
-        layers: number of cells; None for the number in the retraining; without one, 20, as published for ARNAS.
-        classes: number of classes; None for the number in the run; without a run, 10.
-        image_shape: (channels, height, width); None for the shape in the run; without a run, (3, 32, 32).
-        placement: position rule, which says where in the network each kind of cell is used; None for the rule of the run;
-            without a run, the rule published with the cells.
-        width_ratio: widths of the three thirds of the network, such as "1:2:4"; None for those of the run; without a
-            run, those published with the cells.
+        channels: number of channels C. None means the number of the retraining or, if `text` names no retraining or attack, 64
+            as published for ARNAS.
+        layers: number of cells. None means the number of the retraining or, if `text` names no retraining or attack, 20 as
+            published for ARNAS.
+        classes: number of classes. None means the number of the run or, if `text` names no run, 10.
+        image_shape: (channels, height, width) of an image. None means the shape of the run or, if `text` names no run,
+            (3, 32, 32).
+        placement: position rule, which says where in the network each kind of cell is used. None means the rule of the run or,
+            if `text` names no run, the rule published with the cells.
+        width_ratio: widths of the three thirds of the network, such as "1:2:4". None means those of the run or, if `text` names
+            no run, those published with the cells.
 
     Raises:
         ConfigError: the name is unknown, the placement is for other kinds of cells, or a size differs from that of a retrained

@@ -154,10 +154,10 @@ class RunQueries(Index):
         * retraining: accuracies in the epoch whose checkpoint is selected.
         * search: accuracies in the latest epoch, or those of the best candidate network if the search measures candidates.
 
-        `accuracy_of` says on which split and how they were measured. The columns whose names begin with `chain_` hold the
-        results of the newest attack among the run and its descendants. The columns `status`, `cause`, `silent_s`, `can_stop`,
-        `can_resume`, `age_s` and `seconds_left` describe the run at the time of the call. Missing numbers are NaN, and missing
-        text is "".
+        The column `accuracy_of` says on which split and how the accuracies were measured. The columns whose names begin with
+        `chain_` hold the results of the newest attack among the run and its descendants. The columns `status`, `cause`,
+        `silent_s`, `can_stop`, `can_resume`, `age_s` and `seconds_left` describe the run at the time of the call. Missing numbers
+        are NaN, and missing text is "".
         """
         return self._listed(None)
 
@@ -166,9 +166,9 @@ class RunQueries(Index):
 
         The keys are the columns of `runs` (with None for missing numbers), and in addition:
 
-        * `config`, `command`, `code`, `packages` and `children_of_chain` from run.json,
+        * `config`, `command`, `code`, `packages` and `children_of_chain` (ids of the runs launched to follow it) from run.json,
         * `attempt`, `device`, `since` and `pid` of the run's current state,
-        * `imported`: name, hash and form of the file from which the run was imported; {} if it was not imported,
+        * `imported`: name, hash and form (kind) of the file from which the run was imported; {} if it was not imported,
         * `differences`: the settings that differ from the published ones, as a list of `engine.configuring.Difference`.
 
         Raises:

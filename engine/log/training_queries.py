@@ -114,7 +114,7 @@ class TrainingQueries(Index):
             "select distinct epoch from alpha where number = $n and cell = $cell order by epoch", run, cell=cell)]
 
     def alpha_matrix(self, run: str, cell: str, epoch: int | None = None) -> pd.DataFrame:
-        """Return the last alphas of the cell kind `cell` in an epoch, or in the whole run if `epoch` is None.
+        """Return the last recorded alphas of the cell kind `cell`, in an epoch or, if `epoch` is None, in the whole run.
 
         The columns are edge (0..13), operation, alpha, weight and edge_weight. The genotype is derived from `weight`. For a
         method without edge weights, `weight` is the softmax of the alphas over the operations of the edge, and `edge_weight` is

@@ -39,8 +39,8 @@ def check_disk(runs: Path, least_bytes: int = LEAST_FREE_BYTES) -> None:
 def checkpoint_bytes(config: RunConfig) -> int:
     """Return an upper bound on the disk space of a run's checkpoints, in bytes.
 
-    The bound is 200 MB, or more for the retraining of a large network. If a retraining follows a search, its network is not known
-    yet, and the bound is 200 MB.
+    The bound is 200 MB, or more for the retraining of a large network. If a retraining takes its genotype from a search, its
+    network is not known here, and the bound is 200 MB.
     """
     if not isinstance(config, RetrainConfig) or not config.names_its_network:
         return LEAST_FREE_BYTES
@@ -93,7 +93,8 @@ def check_arrangement(config: RetrainConfig, searched: Mapping[str, Any]) -> Non
         searched: configuration of the search. If it has no placement, because an older version recorded it, nothing is checked.
 
     Raises:
-        ConfigError: the placement is for cell kinds that the search does not have, or a reduction cannot split the channels.
+        ConfigError: the placement is for cell kinds that the search does not have, or the width of a
+            reduction cell is odd, so that it cannot be split into two halves.
     """
     if "placement" in searched and not config.genotype:
         facts = DATASETS[config.dataset]

@@ -22,7 +22,7 @@ NOUNS = {"search": "search", "retrain": "retraining", "attack": "attack"}
 
 def followers(kind: str, config: RunConfig, method: str | None = None, preset: str = "quick", then: Sequence[str] = (),
               then_changes: Mapping[str, Mapping[str, Any]] | None = None) -> list[tuple[str, RunConfig]]:
-    """Return a list with (kind, configuration) of each follower (a run that starts when the run before it has finished).
+    """Return a pair (kind, configuration) for each follower, which is a run that starts when the run before it has finished.
 
     A follower uses the dataset and the preset of the first run. The settings in `SHARED` mean the same for every kind of run. If
     an earlier run of the chain changes one of them, the changed value overrides the preset's. The follower's own changes override

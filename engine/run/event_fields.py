@@ -83,7 +83,7 @@ class Column(FieldType):
 
 
 def number(name: str, value: Any) -> float | None:
-    """Return `value` as a float. None, which the worker writes for NaN, and infinite values become None.
+    """Return `value` as a float, or None if it is None (which the worker writes for NaN) or infinite.
 
     Raises:
         RunLogError: the value is neither a number nor None, or is too large for a 64-bit float.
@@ -135,7 +135,7 @@ class WholeNumber(FieldType):
 
 @dataclass(frozen=True)
 class Part(FieldType):
-    """A whole number from 0 to the value of another field, whose name is `of`."""
+    """A whole number from 0 to the value of another field. The attribute `of` is the name of that field."""
 
     of: str
     column_type: ClassVar[str] = "BIGINT"
@@ -150,7 +150,8 @@ class Part(FieldType):
 class PartWithInterval(Part):
     """A number of correctly classified images, in a field named `<prefix>_correct`.
 
-    `of` is the name of the field with the number of all images. The run log also stores the 95 % Wilson interval of the accuracy.
+    The attribute `of` is the name of the field with the number of all images. The run log also stores the 95 % Wilson interval of
+    the accuracy.
     """
 
     def columns(self, name: str) -> dict[str, str]:
@@ -159,7 +160,7 @@ class PartWithInterval(Part):
         return super().columns(name) | {f"{prefix}_low": "DOUBLE", f"{prefix}_high": "DOUBLE"}
 
     def cells(self, value: int, event: object) -> Cells:
-        """Return (the number itself, lower end of the interval, upper end of the interval)."""
+        """Return three values: the number itself, and the lower and upper end of the interval."""
         return (value, *wilson(value, getattr(event, self.of)))
 
 
@@ -263,7 +264,7 @@ class NamedNumbers(FieldType):
 
 @dataclass(frozen=True)
 class NumberList(FieldType):
-    """A list of numbers with one entry for each entry of another field, whose name is `like`."""
+    """A list of numbers, one for each entry of another field. The attribute `like` is the name of that field."""
 
     like: str
 
@@ -276,7 +277,7 @@ class NumberList(FieldType):
 
 @dataclass(frozen=True)
 class SquareMatrix(FieldType):
-    """A square matrix of numbers, [n, n], where n is the number of entries of another field, whose name is `like`."""
+    """A square matrix of numbers, [n, n], where n is the number of entries of the field that `like` names."""
 
     like: str
 
@@ -292,7 +293,7 @@ class SquareMatrix(FieldType):
 
 @dataclass(frozen=True)
 class EdgeMatrix(FieldType):
-    """A matrix of finite numbers, [edges, n], where n is the number of entries of another field, whose name is `like`."""
+    """A matrix of finite numbers, [edges, n], where n is the number of entries of the field that `like` names."""
 
     like: str
 
@@ -318,7 +319,7 @@ class EdgeMatrix(FieldType):
 
 @dataclass(frozen=True)
 class EdgeVector(FieldType):
-    """A vector with one finite number per edge of the search space. `like` is the name of a field with one row per edge."""
+    """A vector with one finite number per edge of the search space. `like` names another field that has one row per edge."""
 
     like: str
 
@@ -340,7 +341,10 @@ class EdgeVector(FieldType):
 
 
 class GenotypeObject(FieldType):
-    """A genotype. A line has a second field `hash`, and a table a second column `hash`. Readers compute the hash themselves."""
+    """A genotype. Its hash is stored in a second field `hash` of the event and in a second column `hash` of the run log.
+
+    A reader of events.jsonl ignores the stored hash and computes it again.
+    """
 
     def read(self, name: str, value: Any, record: Record) -> Genotype:
         try:
@@ -349,7 +353,7 @@ class GenotypeObject(FieldType):
             raise RunLogError(str(problem).removesuffix(".")) from None
 
     def to_json(self, name: str, value: Genotype) -> dict[str, Any]:
-        """Return the genotype as a JSON object, and its hash."""
+        """Return {name: genotype as a JSON object, "hash": hash of the genotype}."""
         return {name: value.to_dict(), "hash": value.hash}
 
     def columns(self, name: str) -> dict[str, str]:
@@ -357,7 +361,7 @@ class GenotypeObject(FieldType):
         return {name: self.column_type, "hash": self.column_type}
 
     def cells(self, value: Genotype | None, event: object) -> Cells:
-        """Return the genotype as JSON text, and its hash."""
+        """Return two values: the genotype as JSON text, and its hash. Both are None if there is no genotype."""
         return (None, None) if value is None else (value.to_json(), value.hash)
 
     def __str__(self) -> str:
@@ -382,16 +386,16 @@ class JsonObject(FieldType):
 
 @dataclass(frozen=True)
 class Unless(FieldType):
-    """A value of the type `type`, which is required in every line without the field `other`.
+    """A value of the type `type`, which is required in every event that lacks the field named `other`.
 
-    In a line with the field `other`, the value is ignored.
+    In an event that has the field `other`, the value is ignored.
     """
 
     other: str
     type: FieldType
 
     def read(self, name: str, value: Any, record: Record) -> Any:
-        """Return the checked value, or None if the line has the field `other`."""
+        """Return the checked value, or None if the line of events.jsonl has the field named `other`."""
         return None if record.get(self.other) is not None else self.type.read(name, value, record)
 
     def to_json(self, name: str, value: Any) -> dict[str, Any]:
@@ -411,10 +415,10 @@ class Field(NamedTuple):
     """A declared field of an event, or a declared column of a row.
 
     Attributes:
-        name: name of the attribute. The key in a line of events.jsonl and the column have the same name.
+        name: name of the attribute, which is also the key in a line of events.jsonl and the name of the column.
         type: type of the values.
         meaning: one line of documentation.
-        default: value for lines that do not have the field; `dataclasses.MISSING` if every line must have it.
+        default: value for events without the field; `dataclasses.MISSING` if every event must have the field.
     """
 
     name: str
@@ -447,9 +451,9 @@ Reader = tuple[str, Callable[[str, Any, Record], Any], Any]
 
 
 def readers_of(declaration: type) -> tuple[Reader, ...]:
-    """Return (name, the `read` method of the field's type, default) for each field that a class declares.
+    """Return one tuple (name, `read` method of the type, default) for each field that a class declares.
 
-    The default is `dataclasses.MISSING` if the field has no default or if its `read` handles missing values.
+    The default is `dataclasses.MISSING` if the field has no default or if the `read` method handles missing values.
     """
     return tuple((field.name, field.type.read, dataclasses.MISSING if isinstance(field.type, Unless) else field.default)
                  for field in fields_of(declaration))

@@ -92,7 +92,7 @@ class Event:
 
     @classmethod
     def from_json(cls, record: Record) -> Self:
-        """Return the event that the JSON object of a line describes.
+        """Return the event that the JSON object of a line of events.jsonl describes.
 
         Raises:
             RunLogError: a field is missing, has the wrong type, or contradicts another field.
@@ -107,7 +107,10 @@ class Event:
         return event
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields in the form in which a line stores them. A None that is the field's default is left out."""
+        """Return the fields in the form in which a line of events.jsonl stores them.
+
+        A field is left out if its value and its default are None.
+        """
         record: dict[str, Any] = {}
         for name, of, _, default in fields_of(type(self)):
             value = getattr(self, name)
@@ -413,7 +416,7 @@ class Alert(Event):
 
 
 class MarkRow(NamedTuple):
-    """The row of an event without numbers, which records that the run wrote a checkpoint or finished."""
+    """The row of an event that contains no numbers: the writing of a checkpoint or the end of the run."""
 
     kind: Annotated[String, "Kind of the event."]
     detail: Annotated[MaybeString, "`path` of a checkpoint."]
@@ -452,7 +455,7 @@ _stamp_readers = readers_of(Stamp)
 
 
 def header(run: str) -> dict[str, Any]:
-    """Return the JSON object of the header, which is the first line of an events.jsonl and has no stamp.
+    """Return the JSON object of the header, which is the first line of every events.jsonl. It has no stamp.
 
     Args:
         run: id of the run.
@@ -461,7 +464,11 @@ def header(run: str) -> dict[str, Any]:
 
 
 def read(record: Record) -> tuple[Stamp, Event] | None:
-    """Return (stamp, event) for the JSON object of a line, or None if the line is the header.
+    """Return the stamp and the event in the JSON object of a line of events.jsonl, or None if the line is the header.
+
+    Returns:
+        The stamp of the event: time, attempt and progress of the run.
+        The event.
 
     Raises:
         RunLogError: the kind is unknown, a field is missing, has the wrong type or contradicts another field, or the header

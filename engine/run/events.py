@@ -42,7 +42,7 @@ def encode(record: dict[str, Any]) -> bytes:
 
 
 def parse(line: bytes) -> dict[str, Any]:
-    """Return the JSON object in one line. `engine.run.event_kinds.read` converts such an object to an event.
+    """Return the JSON object in one line of events.jsonl. `engine.run.event_kinds.read` converts such an object to an event.
 
     Raises:
         RunLogError: the line is not UTF-8, not JSON, or not a JSON object.
@@ -122,10 +122,13 @@ class EventWriter:
 
 
 def read_events(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """Return (JSON objects of the complete lines from byte `offset` on, offset for the next call).
+    """Read the complete lines of an events.jsonl from byte `offset` on. Lines that cannot be parsed are skipped.
 
-    Lines that cannot be parsed are skipped. This function is for callers that follow a single run, such as `--wait`. For queries
-    about runs, use `engine.log`.
+    This function is for callers that follow a single run, such as `--wait`. For queries about runs, use `engine.log`.
+
+    Returns:
+        The JSON objects of the lines, in the order of the file.
+        The offset to pass in the next call.
     """
     try:
         with path.open("rb") as file:

@@ -109,11 +109,15 @@ def trained_network(runs: Path | str, config: RetrainConfig, parent: str | None)
 
 
 def retraining_of(runs: Path | str, run_id: str) -> tuple[RetrainConfig, str | None]:
-    """Return (configuration, id of the parent search) of a retraining. The id is None if there is no parent search.
+    """Return the configuration and the parent search of a retraining.
 
     Args:
         runs: folder of all runs.
         run_id: id of the retraining, or of an attack on the network that it trained.
+
+    Returns:
+        The configuration of the retraining.
+        The id of its parent search; None if it has no parent search.
 
     Raises:
         RunError: there is no such run, or it is a search, which has no retrained network.

@@ -161,10 +161,14 @@ class SearchLoop:
         return min(steps, self.config.steps_per_epoch or steps)
 
     def _batches(self, epoch: int, position: int) -> tuple[Batch, Batch]:
-        """Return (batch from the weights split, batch from the alphas split) for a step.
+        """Return the two batches of a step.
 
         They depend only on the seed, the split, the epoch within the training of the current network, and the position of the
         step in the epoch. A method without alphas trains or measures on a single batch, which is then returned twice.
+
+        Returns:
+            The batch from the weights split.
+            The batch from the alphas split.
         """
         of_network = self.config.training_epoch(epoch)[0]
         if self.config.on_supernet:

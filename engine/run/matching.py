@@ -22,7 +22,9 @@ WORDS = {"params": "parameters", "macs": "MACs"}
 
 
 def matched(runs: Path | str, config: RetrainConfig, parent: str | None) -> tuple[RetrainConfig, str]:
-    """Choose the number of channels with which a retraining's network has the size of the reference network `match_to`.
+    """Choose the number of channels with which the retrained network comes closest in size to the reference network.
+
+    The setting `match_to` names the reference network, and the setting `match` says whether MACs or parameters are compared.
 
     Args:
         runs: folder of all runs.
@@ -31,8 +33,8 @@ def matched(runs: Path | str, config: RetrainConfig, parent: str | None) -> tupl
 
     Returns:
         The configuration with the chosen number of channels.
-        A short text for the name of the run, such as "MACs as ARNAS@64x20 (+0.6 %)". Here 0.6 % is the difference in MACs
-        relative to the reference.
+        A short text for the name of the run, such as "MACs as ARNAS@64x20 (+0.6 %)", in which the percentage is the
+        difference in size relative to the reference network.
 
     Raises:
         ConfigError: `match_to` names no network, the parent search has not found its genotype yet, or no number of channels
@@ -64,9 +66,11 @@ def matched(runs: Path | str, config: RetrainConfig, parent: str | None) -> tupl
 
 
 def _reference(runs: Path | str, text: str) -> tuple[str, Network]:
-    """Return (name, network) of the reference network that the setting `match_to` names.
+    """Return the reference network for the text of the setting `match_to`.
 
-    The image size and number of classes of the network are not those of the retraining's dataset yet.
+    Returns:
+        The display name of the network.
+        The network, with an image size and number of classes that may differ from those of the retraining's dataset.
     """
     text = text.strip()
     if ID_PATTERN.fullmatch(text):

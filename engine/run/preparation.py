@@ -43,7 +43,12 @@ class Prepared:
     device: torch.device
 
     def load(self, *names: str) -> tuple[Images, Tensor]:
-        """Return the images and labels of the named splits, joined into one set. Image batches and labels are on `device`."""
+        """Load the named splits, joined into one set.
+
+        Returns:
+            The images. A batch taken from them is on `device`.
+            The labels, on `device`.
+        """
         return load_split(self.dataset, self.splits, names, self.device)
 
 

@@ -170,12 +170,17 @@ def _of_started(folder: RunFolder, process: dict[str, Any]) -> RunState:
 
 
 def outcome(folder: RunFolder, process: dict[str, Any], ended: dict[str, Any] | None) -> tuple[str, str, float | None]:
-    """Return (status, cause, since) of an attempt whose worker has ended. `RunState` explains these three values.
+    """Return the status of an attempt whose worker has ended, with its cause and time.
 
     Args:
         folder: folder of the run.
         process: content of process.json, which describes the attempt.
         ended: content of exit.json; None if the file is missing or describes another attempt.
+
+    Returns:
+        The status of the attempt: "stopped", "finished" or "failed".
+        The reason for the status, as a sentence; may be empty.
+        The time at which the status began, in unix seconds; None if unknown.
     """
     if ended is None:
         ended = read_json(folder.ended_json)

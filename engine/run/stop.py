@@ -34,7 +34,7 @@ class StopPoll:
         The file is looked for at most every `LOOK_EVERY_S` seconds.
 
         Raises:
-            StopRequested: a stop has been requested, even if an earlier call has already raised this exception.
+            StopRequested: a stop has been requested. Every later call raises the exception again.
         """
         now = time.monotonic()
         if not self.requested and now >= self._next_look:

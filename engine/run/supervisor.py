@@ -75,7 +75,8 @@ def cause_of(code: int | None, folder: RunFolder, ran_out_of_memory: bool) -> tu
         ran_out_of_memory: True if the kernel killed a process for lack of memory while the worker ran.
 
     Returns:
-        (status of the run, sentence giving the cause).
+        The status of the run.
+        The cause, as a sentence.
     """
     if folder.request("force").exists():
         return "stopped", "Stopped by force: the process group was killed."
@@ -99,7 +100,7 @@ class Supervisor:
             runs: folder of all runs.
             launcher: the launcher that starts the workers; None for a `LocalLauncher`.
             cpu_slots: number of runs that may use the CPU at the same time.
-            idle_s: number of seconds with nothing to do after which `run` returns.
+            idle_s: idle seconds before `run` returns.
         """
         self.runs = runs
         self.launcher = launcher or LocalLauncher()

@@ -101,9 +101,15 @@ def out_of_memory(problem: BaseException) -> bool:
 
 
 def attempt(session: Session) -> tuple[int, str, str]:
-    """Run the loop of the run's kind and return (exit code, status, cause) of the attempt.
+    """Run the loop of a search, a retraining or an attack, depending on the kind of the run.
 
-    Expected failures, such as a full disk or invalid input, are returned with the status "failed". Unexpected errors propagate.
+    If the loop fails in an expected way, for example on a full disk or invalid input, the status "failed" is returned.
+    Unexpected errors propagate.
+
+    Returns:
+        The exit code for the process.
+        The status: "finished", "stopped" or "failed".
+        The cause, as a sentence that explains the status; empty for "finished".
     """
     try:
         import_module(LOOPS[session.kind]).run(session)
