@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from app.components.table import NO_SORT, CellText, Column, Row
 from app.formats import EMPTY, accuracy, count, interval, missing, percent, plural, with_interval
 from engine.attack.badge import Badge
-from engine.attack.catalogue import ATTACKS, WORST
+from engine.attack.catalogue import ATTACKS
 from engine.report.robustness import Measurement, NetworkRow, ResultColumn, RobustnessTable, SeedGroup
 
 BADGES = {"green": ("good", "✓", "Green"), "amber": ("warn", "!", "Amber"), "red": ("bad", "✕", "Red")}
@@ -57,10 +57,11 @@ def rows_of(table: RobustnessTable, letters: Mapping[str, str], recipes: Mapping
         if heading:
             rows.append(_heading(group, heading, heading in folded))
         for network in group.rows:
-            under = states.get(network.run) or recipes.get(network.run) or network.preset
+            state = states.get(network.run, "")
+            under = state or recipes.get(network.run) or network.preset
             cells = {"network": CellText(network.label, sub=under, href=f"run?id={network.run}", hint=network.run),
                      "badge": badge_cell(network.badge, bool(network.results)),
-                     **{one.name: result_cell(network.results.get(one.name), network.complete) for one in table.columns},
+                     **{one.name: result_cell(network.results.get(one.name), "running" in state) for one in table.columns},
                      "letters": CellText(letters.get(network.run, EMPTY)), "size": size_cell(network)}
             rows.append(Row(network.run, cells, name=network.label, group=heading, picked=network.run in compared))
     return rows
@@ -80,10 +81,10 @@ def badge_cell(badge: Badge, measured: bool = True) -> CellText:
                     hint="\n".join(badge.reasons) or "All reliability checks passed.")
 
 
-def result_cell(result: Measurement | None, complete: bool = True) -> CellText:
-    """Return the table cell of an accuracy with its interval. A result still to come is pending, any other is not measured."""
+def result_cell(result: Measurement | None, running: bool = False) -> CellText:
+    """Return the table cell of an accuracy with its interval. A missing result of a running evaluation is pending."""
     if result is None:
-        return CellText(accuracy(None) if complete else PENDING, sort=NO_SORT, muted=True)
+        return CellText(PENDING if running else accuracy(None), sort=NO_SORT, muted=True)
     return CellText(accuracy(result.accuracy), sub=interval(result.low, result.high).removesuffix(" %"), sort=result.accuracy,
                     hint=f"{with_interval(result.accuracy, result.low, result.high)}, {result.correct:,} of "
                          f"{result.images:,} images")
@@ -96,16 +97,15 @@ def size_cell(network: NetworkRow) -> CellText:
 
 
 def _heading(group: SeedGroup, heading: str, folded: bool) -> Row:
-    """Return the heading of the networks of one title, with mean and standard deviation over them."""
-    name = f"{group.title}: {plural(len(group.rows), 'network')}"
-    cells = {"network": CellText(name, sub="mean, and spread (standard deviation)", sort=group.title)}
-    for column, mean in group.means.items():
-        spread = f"± {100 * group.spreads[column]:.1f}"
-        cells[column] = CellText(percent(mean), sub=spread, sort=mean, hint=(
-            f"Mean {percent(mean)} and standard deviation {100 * group.spreads[column]:.1f} points over {len(group.rows)} "
-            "networks. It describes these networks and is no interval."))
-    if WORST not in group.means:
-        cells[WORST] = CellText("", sort=NO_SORT)
+    """Return the heading of the networks of one title, with mean and standard deviation over those that are complete."""
+    name, measured = f"{group.title}: {plural(len(group.rows), 'network')}", plural(group.complete, "network")
+    cells = {"network": CellText(name, sub=f"mean ± standard deviation of {group.complete}" if group.spreads else "",
+                                 sort=group.title)}
+    for column, spread in group.spreads.items():
+        mean, points = group.means[column], f"{100 * spread:.1f}"
+        cells[column] = CellText(percent(mean), sub=f"± {points}", sort=mean, hint=(
+            f"Mean {percent(mean)} and standard deviation {points} points over {measured}. It describes these networks and is "
+            "no confidence interval."))
     return Row(heading, cells, name=name, heading=True, folded=folded)
 
 
