@@ -16,6 +16,7 @@ from app.components.html_table import StaticColumn, html_table
 from app.components.live import live_panel
 from app.components.live_plot import live_plot
 from app.components.network_detail import measurements, other_evaluations, picture, title_html
+from app.components.network_images import images
 from app.components.protocol import choose_protocol
 from app.components.robustness_table import about_of, columns_of, rows_of
 from app.components.states import LAUNCH_PAGE, RUN_PAGE, empty_state, heading, section
@@ -165,6 +166,7 @@ def detail(chosen: RobustnessTable, other: NetworkRow | None) -> None:
             other_evaluations(shown, [row for row in same if row.run != shown.run])
     with right:
         picture(shown, key="robustness_graph")
+    images(shown, chosen)
 
 
 def without_results(attack_runs: pd.DataFrame, tables: list[RobustnessTable]) -> None:
