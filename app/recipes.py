@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
 
-from app import session, theme
+from app import session
 from app.formats import plural
 from engine.errors import RampartError
 from engine.report.robustness import NetworkRow
@@ -50,19 +50,35 @@ def recipe(row: NetworkRow) -> str:
     return ", ".join(filter(None, (training, plural(int(epochs), "epoch") if epochs else "", step.preset)))
 
 
-def different_settings(first: NetworkRow, second: NetworkRow) -> list[tuple[str, str, object, object]]:
-    """Return (kind of run, setting, value of the first network, value of the second) for every setting that differs.
+@dataclass(frozen=True)
+class Difference:
+    """A setting in which networks differ.
 
-    A setting that one of the networks lacks, because it has no search for example, has the value None there.
+    Attributes:
+        kind: "search" or "retrain".
+        name: name of the setting.
+        values: value of each network; None for a network without such a run, or without the setting.
+        methods: search method of each network's run of this kind, or None.
     """
-    rows: list[tuple[str, str, object, object]] = []
-    one, other = ({step.kind: step for step in steps_of(row)} for row in (first, second))
-    for kind in theme.KIND_TITLES:
-        ours, theirs = ({"method": step.method, "preset": step.preset, **step.settings} if (step := steps.get(kind)) else {}
-                        for steps in (one, other))
-        rows += [(kind, name, ours.get(name), theirs.get(name)) for name in dict.fromkeys([*ours, *theirs])
-                 if ours.get(name) != theirs.get(name)]
-    return rows
+
+    kind: str
+    name: str
+    values: tuple[Any, ...]
+    methods: tuple[str | None, ...]
+
+
+def different_settings(rows: Sequence[NetworkRow]) -> list[Difference]:
+    """Return the settings of the searches and retrainings in which networks differ."""
+    steps = [{step.kind: step for step in steps_of(row)} for row in rows]
+    differences = []
+    for kind in ("search", "retrain"):
+        runs = [each.get(kind) for each in steps]
+        settings = [{"method": run.method, "preset": run.preset, **run.settings} if run else {} for run in runs]
+        for name in dict.fromkeys(name for each in settings for name in each):
+            values = tuple(each.get(name) for each in settings)
+            if any(value != values[0] for value in values):
+                differences.append(Difference(kind, name, values, tuple(run.method if run else None for run in runs)))
+    return differences
 
 
 @st.cache_resource(show_spinner=False, max_entries=500)
