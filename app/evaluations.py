@@ -11,9 +11,10 @@ import streamlit as st
 from app import session
 from engine.attack.catalogue import WORST
 from engine.report.robustness import Distinctions, RobustnessTable, distinctions, robustness_tables
+from engine.report.samples import Samples, read_samples
 from engine.run.folder import RunFolder
 
-OUTCOMES = "outcomes.parquet"
+OUTCOMES, SAMPLES = "outcomes.parquet", "samples.parquet"
 
 
 def tables() -> list[RobustnessTable]:
@@ -30,6 +31,16 @@ def outcomes(run: str) -> pd.DataFrame:
         RunLogError: the run's file of outcomes is missing or cannot be read.
     """
     return _outcomes(str(session.runs_root()), run, _changed(result_file(run, OUTCOMES)))
+
+
+def samples(run: str) -> Samples:
+    """Return the images that an attack run stored.
+
+    Raises:
+        RunLogError: the file is missing or cannot be read.
+    """
+    path = result_file(run, SAMPLES)
+    return _samples(str(path), _changed(path))
 
 
 def comparison(table: RobustnessTable, column: str = WORST, runs: Sequence[str] | None = None) -> Distinctions:
@@ -72,6 +83,11 @@ def _tables(root: str, revision: int) -> list[RobustnessTable]:
 @st.cache_resource(show_spinner=False, max_entries=12)
 def _outcomes(root: str, run: str, changed: int) -> pd.DataFrame:
     return session.run_log().outcomes(run)
+
+
+@st.cache_resource(show_spinner=False, max_entries=4)
+def _samples(path: str, changed: int) -> Samples:
+    return read_samples(Path(path))
 
 
 @st.cache_resource(show_spinner=False, max_entries=24)

@@ -1,14 +1,14 @@
-"""The origin of an attacked network: the settings of its search and its retraining, read from the run.json of these runs."""
+"""How an attacked network came about: the settings of its search and its retraining, from the run.json of these runs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
 
-from app import session, theme
+from app import session
 from app.formats import plural
 from engine.errors import RampartError
 from engine.report.robustness import NetworkRow
@@ -20,13 +20,13 @@ TRAININGS = {"pgd_at": "PGD-{} training", "natural": "natural training", "trades
 
 @dataclass(frozen=True)
 class Step:
-    """A run that produced an attacked network: its retraining, or the search before the retraining.
+    """A run that contributed to a network.
 
     Attributes:
         kind: "search" or "retrain".
         method: search method; None for a retraining without a search.
         preset: preset of the run.
-        settings: {name of the setting: value}.
+        settings: value of each setting.
     """
 
     kind: str
@@ -36,15 +36,12 @@ class Step:
 
 
 def steps_of(row: NetworkRow) -> list[Step]:
-    """Return the retraining of a network, followed by the search before it if there is one.
-
-    A run whose run.json cannot be read is left out, and so is the search of such a retraining.
-    """
+    """Return the retraining of a network and the search before it, as far as their run.json can be read."""
     return _steps(str(session.runs_root()), row.parent)
 
 
 def recipe(row: NetworkRow) -> str:
-    """Return a short description of a network's training, such as "PGD-7 training, 14 epochs, quick", or "" if unknown."""
+    """Return in a few words how a network was trained, for example "PGD-7 training, 14 epochs, quick"; "" if unknown."""
     step = next((one for one in steps_of(row) if one.kind == "retrain"), None)
     if step is None:
         return ""
@@ -53,20 +50,35 @@ def recipe(row: NetworkRow) -> str:
     return ", ".join(filter(None, (training, plural(int(epochs), "epoch") if epochs else "", step.preset)))
 
 
-def different_settings(first: NetworkRow, second: NetworkRow) -> list[tuple[str, str, object, object]]:
-    """Return the settings in which the runs of two networks differ, including the method and the preset.
+@dataclass(frozen=True)
+class Difference:
+    """A setting in which networks differ.
 
-    Each setting is a tuple (kind of run, name of the setting, value for the first network, value for the second network). If a
-    network lacks a setting, for example because it has no search, its value is None.
+    Attributes:
+        kind: "search" or "retrain".
+        name: name of the setting.
+        values: value of each network; None for a network without such a run, or without the setting.
+        methods: search method of each network's run of this kind, or None.
     """
-    rows: list[tuple[str, str, object, object]] = []
-    one, other = ({step.kind: step for step in steps_of(row)} for row in (first, second))
-    for kind in theme.KIND_TITLES:
-        ours, theirs = ({"method": step.method, "preset": step.preset, **step.settings} if (step := steps.get(kind)) else {}
-                        for steps in (one, other))
-        rows += [(kind, name, ours.get(name), theirs.get(name)) for name in dict.fromkeys([*ours, *theirs])
-                 if ours.get(name) != theirs.get(name)]
-    return rows
+
+    kind: str
+    name: str
+    values: tuple[Any, ...]
+    methods: tuple[str | None, ...]
+
+
+def different_settings(rows: Sequence[NetworkRow]) -> list[Difference]:
+    """Return the settings of the searches and retrainings in which networks differ."""
+    steps = [{step.kind: step for step in steps_of(row)} for row in rows]
+    differences = []
+    for kind in ("search", "retrain"):
+        runs = [each.get(kind) for each in steps]
+        settings = [{"method": run.method, "preset": run.preset, **run.settings} if run else {} for run in runs]
+        for name in dict.fromkeys(name for each in settings for name in each):
+            values = tuple(each.get(name) for each in settings)
+            if any(value != values[0] for value in values):
+                differences.append(Difference(kind, name, values, tuple(run.method if run else None for run in runs)))
+    return differences
 
 
 @st.cache_resource(show_spinner=False, max_entries=500)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import pyarrow.parquet as pq
 
 from engine.architecture import genotype
 from engine.attack.fingerprint import fingerprint
+from engine.attack.protocol import Protocol
 from engine.attack.statistics import wilson
 from engine.configuring import build
 from engine.files import atomic_write_json
@@ -31,7 +33,7 @@ PRIMITIVES = list(genotype.PRIMITIVES)
 CELLS = ("robust", "reduce", "accurate")
 EPOCHS, STEPS_PER_EPOCH = 4, 10
 START = 1_795_000_000.0  # 2026-11-18, seconds since 1970
-TEST_IMAGES, AUTOATTACK_IMAGES = 360, 64
+TEST_IMAGES, AUTOATTACK_IMAGES, SAMPLES = 360, 64, 40
 PARAMETERS, MACS = 41_210, 1_204_992
 
 
@@ -167,25 +169,64 @@ def write_retrain_epoch(events: EventsFile, *, epochs: int = 4, steps: int = 5, 
 
 
 def write_attack(events: EventsFile, attack: str, title: str, images: int, correct: int, *, epsilon: float = 0.15,
-                 part_of: str | None = None, checkpoint: str = "aa11") -> None:
+                 part_of: str | None = None) -> None:
     """Write one attack event with its interval and fingerprint."""
     low, high = wilson(correct, images)
-    short, fields = fingerprint({"attack": attack, "epsilon": epsilon, "images": images, "norm": "Linf", "dataset": "digits",
-                                 "images_hash": f"first {images}", "checkpoint": checkpoint})
+    fields = {"attack": attack, "epsilon": epsilon, "images": images, "norm": "Linf", "dataset": "digits",
+              "images_hash": f"first {images}"}
     extra = {"part_of": part_of} if part_of else {}
     events.step += 1
     events.write("attack", attack=attack, title=title, epsilon=0.0 if attack == "natural" else epsilon, images=images,
-                 correct=correct, accuracy=correct / images, low=low, high=high, fingerprint=short, fields=fields,
+                 correct=correct, accuracy=correct / images, low=low, high=high, fingerprint=fingerprint(fields), fields=fields,
                  duration_s=1.5, complete=True, **extra)
 
 
+def write_evaluation(events: EventsFile, protocol: Protocol, network: str) -> None:
+    """Write the event with which an evaluation of a network under a protocol begins."""
+    events.write("evaluation", protocol=protocol.hash, title=protocol.title, fields=protocol.fields(), network=network,
+                 checkpoint="best", preprocessing={})
+
+
+def write_checks(events: EventsFile, **findings: str) -> None:
+    """Write one reliability check per keyword: its name and its finding."""
+    for name, finding in findings.items():
+        title = name.replace("_", " ").capitalize()
+        advice = "" if finding == "passed" else "Attack again with more steps."
+        events.write("check", check_name=name, title=title, finding=finding, measured=f"{title} was measured.", advice=advice)
+
+
 def write_outcomes(folder: Path, outcomes: dict[str, np.ndarray]) -> None:
-    """Write results/outcomes.parquet from attack -> correct flags of the first images."""
-    tables = [pa.table({"image": np.arange(len(correct)), "label": np.arange(len(correct)) % 10,
-                        "attack": [attack] * len(correct), "correct": correct.astype(bool)})
-              for attack, correct in outcomes.items()]
+    """Write results/outcomes.parquet from attack -> correct flags of the first images.
+
+    A wrong prediction without an attack is the label plus 5, under an attack the label plus 1, 2 or 3.
+    """
+    natural = outcomes.get("natural", np.ones(TEST_IMAGES, bool))
+    tables = []
+    for attack, correct in outcomes.items():
+        image = np.arange(len(correct))
+        label, already_wrong = image % 10, ~natural[:len(correct)]
+        wrong = np.where(already_wrong, label + 5, label + 1 + image % 3) % 10
+        moved = (attack != "natural") & ~already_wrong
+        tables.append(pa.table({
+            "image": image, "label": label, "attack": [attack] * len(correct), "correct": correct.astype(bool),
+            "prediction": np.where(correct, label, wrong).astype("int32"),
+            "margin": np.where(correct, 1.5, -0.5).astype("float32"), "linf": np.where(moved, 0.15, 0).astype("float32"),
+            "l2": np.where(moved, 0.8, 0).astype("float32"), "iterations": np.where(moved, 20, 0).astype("int32")}))
     (folder / "results").mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.concat_tables(tables), folder / "results" / "outcomes.parquet")
+
+
+def write_samples(folder: Path, attacks: Iterable[str], *, epsilon: float = 0.15, images: int = SAMPLES) -> None:
+    """Write results/samples.parquet: the first images, 8 x 8 pixels in shades of grey, natural and under each attack."""
+    generator = np.random.default_rng(0)
+    natural = np.clip(generator.normal(0.5, 0.3, (images, 1, 8, 8)), 0, 1).astype("float32")
+    changes = {attack: epsilon * np.sign(generator.normal(size=natural.shape)) for attack in attacks if attack != "natural"}
+    pictures = {"natural": natural} | {attack: np.clip(natural + change, 0, 1).astype("float32")
+                                       for attack, change in changes.items()}
+    number = np.arange(images)
+    table = pa.concat_tables([pa.table({"image": number, "label": number % 10, "attack": [attack] * images,
+                                        "pixels": [one.tobytes() for one in pixels]}) for attack, pixels in pictures.items()])
+    pq.write_table(table.replace_schema_metadata({"shape": "1,8,8"}), folder / "results" / "samples.parquet")
 
 
 def write_finished(folder: Path, events: EventsFile) -> None:
@@ -211,7 +252,8 @@ def write_exit(folder: Path, events: EventsFile, *, code: int, status: str, caus
     (folder / "log.txt").write_text("started\n" + "".join(line + "\n" for line in last_lines), encoding="utf-8")
 
 
-def write_finished_chain(root: Path, *, name: str = "digits", created: float = START, seed: int = 2) -> tuple[str, str, str]:
+def write_finished_chain(root: Path, *, name: str = "digits", created: float = START, seed: int = 2,
+                         autoattack: int = 31) -> tuple[str, str, str]:
     """Write a finished search, the retraining of its genotype and the attack on that network; return their ids."""
     ids = (f"20261118-0906-arnas-{name}-7f3a", f"20261118-0906-retrain-{name}-7f3b", f"20261118-0906-attack-{name}-7f3c")
     folder = write_run_json(root, ids[0], "search", children=ids[1:], created=created, changes={"seed": seed})
@@ -220,42 +262,88 @@ def write_finished_chain(root: Path, *, name: str = "digits", created: float = S
     write_json(folder / "results" / "genotype.json", genotype_at(events.step, seed).to_dict())
     write_finished(folder, events)
 
-    folder = write_run_json(root, ids[1], "retrain", parent=ids[0], created=created + 1)
+    folder = write_run_json(root, ids[1], "retrain", parent=ids[0], created=created + 1, changes={"seed": seed})
     events = EventsFile(folder, t=events.t)
     write_network(events)
     for _ in range(4):
         write_retrain_epoch(events)
     write_finished(folder, events)
-    write_finished_attack(root, ids[2], parent=ids[1], t=events.t, created=created + 2)
+    write_finished_attack(root, ids[2], parent=ids[1], t=events.t, created=created + 2, autoattack=autoattack)
     return ids
 
 
 def write_finished_attack(root: Path, run: str, *, parent: str | None, t: float = START, created: float = START,
                           autoattack: int = 31, epsilon: float = 0.15, parameters: int = PARAMETERS,
-                          macs: int = MACS, title: str = "ARNAS", hand_made: str = "") -> str:
-    """Write a finished attack run: natural, FGSM and PGD-20 on the whole test split, AutoAttack on 64 images."""
-    folder = write_run_json(root, run, "attack", parent=parent, created=created, title=title, changes={"epsilon": epsilon})
-    events = EventsFile(folder, t=t)
-    write_network(events, parameters=parameters, macs=macs, hand_made=hand_made)
-    events.write("opened", split="test", images=TEST_IMAGES, purpose="attack")
+                          macs: int = MACS, title: str = "ARNAS", hand_made: str = "", network: str = "") -> str:
+    """Write a finished attack run: natural, FGSM and PGD-20 on the whole test split, AutoAttack on 64 images.
+
+    Args:
+        network: hash of the attacked weights; if empty, one that no other run has.
+    """
+    folder, events = _begun_attack(root, run, parent=parent, t=t, created=created, epsilon=epsilon, title=title,
+                                   network=network or f"weights of {run}", parameters=parameters, macs=macs,
+                                   hand_made=hand_made)
     results = {"natural": ("Natural", 347), "fgsm": ("FGSM", 241), "pgd-20": ("PGD-20", 212)}
     for number, (attack, (title, correct)) in enumerate(results.items()):
         events.write("progress", phase="attack", done=number + 1, total=8, unit="blocks", passes=20 * number, detail=title)
-        write_attack(events, attack, title, TEST_IMAGES, correct, epsilon=epsilon, checkpoint=run[-4:])
+        write_attack(events, attack, title, TEST_IMAGES, correct, epsilon=epsilon)
     parts = (("apgd-ce", "APGD-CE", autoattack + 3), ("apgd-t", "APGD-T", autoattack), ("fab-t", "FAB-T", autoattack),
              ("square", "Square", autoattack))
     for attack, title, correct in parts:
-        write_attack(events, attack, title, AUTOATTACK_IMAGES, correct, epsilon=epsilon, part_of="autoattack",
-                     checkpoint=run[-4:])
-    write_attack(events, "autoattack", "AutoAttack", AUTOATTACK_IMAGES, autoattack, epsilon=epsilon, checkpoint=run[-4:])
-    write_attack(events, "worst-case", "Worst case", AUTOATTACK_IMAGES, autoattack, epsilon=epsilon, checkpoint=run[-4:])
+        write_attack(events, attack, title, AUTOATTACK_IMAGES, correct, epsilon=epsilon, part_of="autoattack")
+    write_attack(events, "autoattack", "AutoAttack", AUTOATTACK_IMAGES, autoattack, epsilon=epsilon)
+    write_attack(events, "worst-case", "Worst case", AUTOATTACK_IMAGES, autoattack, epsilon=epsilon)
+    write_checks(events, natural_at_radius_0="passed", more_steps_are_not_weaker="passed")
     events.write("progress", phase="attack", done=8, total=8, unit="blocks", passes=9000, detail="")
     survivors = {attack: np.arange(TEST_IMAGES) < correct for attack, (_, correct) in results.items()}
     # AutoAttack saw images 0..63 of the 360; of these, 1..autoattack withstand it.
-    survivors["autoattack"] = (np.arange(AUTOATTACK_IMAGES) > 0) & (np.arange(AUTOATTACK_IMAGES) <= autoattack)
-    write_outcomes(folder, survivors)
+    seen = np.arange(AUTOATTACK_IMAGES)
+    survivors |= {f"autoattack/{attack}": (seen > 0) & (seen <= correct) for attack, _, correct in parts}
+    write_outcomes(folder, survivors | {"autoattack": survivors["autoattack/square"]})
+    write_samples(folder, survivors, epsilon=epsilon)
     write_finished(folder, events)
     return run
+
+
+def _begun_attack(root: Path, run: str, *, parent: str | None, t: float, created: float, epsilon: float, title: str,
+                  network: str, parameters: int = PARAMETERS, macs: int = MACS,
+                  hand_made: str = "") -> tuple[Path, EventsFile]:
+    """Write the folder and the first events of an attack run, up to the opening of the test split."""
+    folder = write_run_json(root, run, "attack", parent=parent, created=created, title=title, changes={"epsilon": epsilon})
+    events = EventsFile(folder, t=t)
+    write_network(events, parameters=parameters, macs=macs, hand_made=hand_made)
+    settings = build("attack", None, "digits", "quick", {"epsilon": epsilon})
+    write_evaluation(events, Protocol.of(settings, classes=10, images=range(TEST_IMAGES), subset=range(AUTOATTACK_IMAGES)),
+                     network)
+    events.write("opened", split="test", images=TEST_IMAGES, purpose="attack")
+    return folder, events
+
+
+def write_unfinished_attack(root: Path, run: str, *, parent: str | None = None, ended: str = "", network: str = "weights",
+                            created: float = START) -> str:
+    """Write an attack run that has measured the natural accuracy only.
+
+    Args:
+        ended: "failed", or "" for one whose process is the one that calls this function.
+        network: hash of the attacked weights.
+    """
+    folder, events = _begun_attack(root, run, parent=parent, t=created, created=created, epsilon=0.15, title="ARNAS",
+                                   network=network)
+    write_attack(events, "natural", "Natural", TEST_IMAGES, 340)
+    events.write("progress", phase="attack", done=2, total=8, unit="blocks", passes=20, detail="FGSM")
+    if ended == "failed":
+        write_exit(folder, events, code=1, status="failed", cause="Out of memory.")
+    else:
+        me = psutil.Process(os.getpid())
+        write_process(folder, events, pid=me.pid, started=me.create_time())
+    return run
+
+
+def write_sweep(events: EventsFile, correct: Mapping[float, int], *, images: int = AUTOATTACK_IMAGES) -> None:
+    """Write the points of a sweep over epsilon: radius -> number of images classified correctly."""
+    for radius, count in correct.items():
+        events.write("sweep", sweep="epsilon", attack="pgd-20", title="PGD-20", norm="Linf", epsilon=radius, steps=20,
+                     images=images, correct=count, fingerprint="f00")
 
 
 def write_hand_made(root: Path, *, created: float = START) -> tuple[str, str]:

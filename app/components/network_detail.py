@@ -19,8 +19,8 @@ from engine.report.robustness import NetworkRow
 
 FINDINGS = {"failed": ("bad", "✕", "Failed"), "warning": ("warn", "!", "Warning"), "passed": ("good", "✓", "Passed"),
             "skipped": ("muted", "–", "Skipped")}
-CHECKPOINT_NOTE = ("These figures belong to this checkpoint. A claim about its method needs several searches and retrainings with "
-                   "different seeds.")
+CHECKPOINT_NOTE = ("These figures belong to this checkpoint. A claim about its method needs several searches and retrainings "
+                   "with different seeds.")
 
 
 def title_html(row: NetworkRow) -> str:

@@ -14,10 +14,11 @@ from app.formats import dataset_title, escape, plural
 from engine.attack.catalogue import ATTACKS
 from engine.report.robustness import RobustnessTable
 
-OUTSIDE = ("Not part of the protocol: the network with its weights, its architecture and its normalisation; the method, preset and "
-           "seeds of its search and retraining; the machine. They may differ between the rows of this table.")
+OUTSIDE = ("Not part of the protocol: the network with its weights, its architecture and its normalisation; the method, preset "
+           "and seeds of its search and retraining; the machine. They may differ between the rows of this table.")
 OLDER = "Runs of an older version, which recorded no protocol. Those with equal fingerprints share a table."
-DEPENDENT = ("compare", "run", "attack", "label", "outcome", "page", "column")  # choices that belong to the networks of a protocol
+# Names of the choices that belong to the networks of one protocol.
+DEPENDENT = ("compare", "run", "attack", "label", "outcome", "page", "column")
 
 
 def choose_protocol(tables: Sequence[RobustnessTable], default: RobustnessTable) -> RobustnessTable:
@@ -29,8 +30,8 @@ def choose_protocol(tables: Sequence[RobustnessTable], default: RobustnessTable)
     """
     by_hash = {table.protocol: table for table in (default, *tables)}
     left, right = st.columns([5, 1], vertical_alignment="bottom")
-    options = {short: f"{dataset_title(table.dataset) or 'Unknown dataset'} · {table.title} · {plural(len(table.rows), 'network')}"
-               for short, table in by_hash.items()}
+    options = {short: " · ".join((dataset_title(table.dataset) or "Unknown dataset", table.title,
+                                  plural(len(table.rows), "network"))) for short, table in by_hash.items()}
     chosen = address.selectbox(
         left, "Protocol", options, name="protocol", key="robustness.protocol", also=forget,
         help="Everything that decides a figure except the network: dataset, images, attacks with their settings and library "

@@ -1,7 +1,4 @@
-"""The interactive table of the networks that were attacked under one protocol (the same attacks on the same images).
-
-Networks with the same title differ only in their seeds. They stand below a common heading, which can be folded.
-"""
+"""The interactive table of the networks that were attacked under one protocol."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from collections.abc import Collection, Mapping
 from app.components.table import NO_SORT, CellText, Column, Row
 from app.formats import EMPTY, accuracy, count, interval, missing, percent, plural, with_interval
 from engine.attack.badge import Badge
-from engine.attack.catalogue import ATTACKS, WORST
+from engine.attack.catalogue import ATTACKS
 from engine.report.robustness import Measurement, NetworkRow, ResultColumn, RobustnessTable, SeedGroup
 
 BADGES = {"green": ("good", "✓", "Green"), "amber": ("warn", "!", "Amber"), "red": ("bad", "✕", "Red")}
@@ -23,12 +20,11 @@ PENDING = "pending"
 
 
 def columns_of(table: RobustnessTable, letters: Mapping[str, str]) -> list[Column]:
-    """Return the columns of a table. Headings of results give the number of images, which is the same for all networks.
+    """Return the columns of a table. Headers give the number of images, which is equal for all networks of the protocol.
 
     Args:
         table: the table.
-        letters: {id of an attack run: letters of its network}. Networks that share a letter do not differ significantly in
-            their worst-case accuracy. If the dict is empty, the table has no column for letters.
+        letters: letters of the worst case by run; {} leaves their column out.
     """
     results = [Column(one.name, f"{one.title}\n{one.images:,} images" if one.images else one.title, "right", about_of(one))
                for one in table.columns]
@@ -38,28 +34,22 @@ def columns_of(table: RobustnessTable, letters: Mapping[str, str]) -> list[Colum
 
 
 def about_of(column: ResultColumn) -> str:
-    """Return the tooltip of a column of results.
-
-    For a suite, which is an attack made of several attacks, the tooltip also says how the column differs from the worst case.
-    """
+    """Return one sentence about a column. That of a suite says how it differs from the worst case."""
     suite = column.name in ATTACKS and bool(ATTACKS[column.name].parts)
     return f"{column.about} Other attacks of the protocol do not count here." if suite else column.about
 
 
 def rows_of(table: RobustnessTable, letters: Mapping[str, str], recipes: Mapping[str, str], states: Mapping[str, str],
             compared: Collection[str], folded: Collection[str]) -> list[Row]:
-    """Return the rows of a table.
-
-    If several networks have the same title, a heading above them gives the mean and standard deviation of their results. All
-    dicts among the arguments are keyed by the id of the attack run.
+    """Return the rows of a table. Networks of one title stand under a heading with their mean and spread.
 
     Args:
         table: the table.
-        letters: letters of each network. Networks that share a letter do not differ significantly in their worst-case accuracy.
-        recipes: short description of how each network was trained.
-        states: state of each attack run that is not complete, for example "attack running". It replaces the recipe.
-        compared: ids of the attack runs whose checkbox is set.
-        folded: ids of the folded headings, from `heading_id`.
+        letters: letters of the worst case by run.
+        recipes: how each network was trained, in a few words, by run.
+        states: words on an evaluation that is not complete, by run, for example "attack running".
+        compared: runs whose checkbox is set.
+        folded: ids of the folded headings (`heading_id`).
     """
     rows = []
     for group in table.groups:
@@ -67,22 +57,23 @@ def rows_of(table: RobustnessTable, letters: Mapping[str, str], recipes: Mapping
         if heading:
             rows.append(_heading(group, heading, heading in folded))
         for network in group.rows:
-            under = states.get(network.run) or recipes.get(network.run) or network.preset
+            state = states.get(network.run, "")
+            under = state or recipes.get(network.run) or network.preset
             cells = {"network": CellText(network.label, sub=under, href=f"run?id={network.run}", hint=network.run),
                      "badge": badge_cell(network.badge, bool(network.results)),
-                     **{one.name: result_cell(network.results.get(one.name), network.complete) for one in table.columns},
+                     **{one.name: result_cell(network.results.get(one.name), "running" in state) for one in table.columns},
                      "letters": CellText(letters.get(network.run, EMPTY)), "size": size_cell(network)}
             rows.append(Row(network.run, cells, name=network.label, group=heading, picked=network.run in compared))
     return rows
 
 
 def heading_id(title: str) -> str:
-    """Return the id of the heading above the networks with this title."""
+    """Return the id of the heading above the networks of a title."""
     return hashlib.sha1(title.encode()).hexdigest()[:6]
 
 
 def badge_cell(badge: Badge, measured: bool = True) -> CellText:
-    """Return the table cell of a badge, with a tooltip that gives the reasons. If `measured` is False, the cell is empty."""
+    """Return the table cell of a badge, whose tooltip gives the reasons. `measured` False leaves the cell empty."""
     if not measured:
         return CellText("", sort=NO_SORT)
     tone, glyph, word = BADGES[badge.colour]
@@ -90,37 +81,31 @@ def badge_cell(badge: Badge, measured: bool = True) -> CellText:
                     hint="\n".join(badge.reasons) or "All reliability checks passed.")
 
 
-def result_cell(result: Measurement | None, complete: bool = True) -> CellText:
-    """Return the table cell of an accuracy and its 95 % interval.
-
-    Args:
-        result: the accuracy; None if it has not been measured.
-        complete: True if the attack run is complete. A missing accuracy is then shown as "not measured", otherwise as "pending".
-    """
+def result_cell(result: Measurement | None, running: bool = False) -> CellText:
+    """Return the table cell of an accuracy with its interval. A missing result of a running evaluation is pending."""
     if result is None:
-        return CellText(accuracy(None) if complete else PENDING, sort=NO_SORT, muted=True)
+        return CellText(PENDING if running else accuracy(None), sort=NO_SORT, muted=True)
     return CellText(accuracy(result.accuracy), sub=interval(result.low, result.high).removesuffix(" %"), sort=result.accuracy,
                     hint=f"{with_interval(result.accuracy, result.low, result.high)}, {result.correct:,} of "
                          f"{result.images:,} images")
 
 
 def size_cell(network: NetworkRow) -> CellText:
-    """Return the table cell with the number of parameters and MACs of a network."""
+    """Return the table cell of a network's size."""
     return CellText(count(network.parameters), sub=f"{count(network.macs)} MACs",
                     sort=NO_SORT if missing(network.parameters) else float(network.parameters))
 
 
 def _heading(group: SeedGroup, heading: str, folded: bool) -> Row:
-    """Return the heading row of the networks with one title, with the mean and standard deviation of each of their results."""
-    name = f"{group.title}: {plural(len(group.rows), 'network')}"
-    cells = {"network": CellText(name, sub="mean, and spread (standard deviation)", sort=group.title)}
-    for column, mean in group.means.items():
-        spread = f"± {100 * group.spreads[column]:.1f}"
-        cells[column] = CellText(percent(mean), sub=spread, sort=mean, hint=(
-            f"Mean {percent(mean)} and standard deviation {100 * group.spreads[column]:.1f} points over {len(group.rows)} "
-            "networks. It describes these networks and is no interval."))
-    if WORST not in group.means:
-        cells[WORST] = CellText("", sort=NO_SORT)
+    """Return the heading of the networks of one title, with mean and standard deviation over those that are complete."""
+    name, measured = f"{group.title}: {plural(len(group.rows), 'network')}", plural(group.complete, "network")
+    cells = {"network": CellText(name, sub=f"mean ± standard deviation of {group.complete}" if group.spreads else "",
+                                 sort=group.title)}
+    for column, spread in group.spreads.items():
+        mean, points = group.means[column], f"{100 * spread:.1f}"
+        cells[column] = CellText(percent(mean), sub=f"± {points}", sort=mean, hint=(
+            f"Mean {percent(mean)} and standard deviation {points} points over {measured}. It describes these networks and is "
+            "no confidence interval."))
     return Row(heading, cells, name=name, heading=True, folded=folded)
 
 

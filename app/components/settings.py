@@ -101,6 +101,11 @@ def all_settings_html(kind: str, method: str | None, values: Mapping[str, Any], 
                       row_look=lambda name: "rp-differs" if name in differing else "")
 
 
+def setting_text(kind: str, method: str | None, name: str, value: Any) -> str:
+    """Return the value of a setting as text with its unit; a dash for None."""
+    return EMPTY if value is None else _value(_fields(kind, method), name, value)
+
+
 def _is_adapted(dataset: str) -> bool:
     """Return True if no paper has used the dataset. Settings are then compared with those published for CIFAR-10."""
     return dataset in DATASETS and not DATASETS[dataset].published

@@ -12,11 +12,15 @@ import streamlit as st
 
 from app import address, evaluations, recipes, session
 from app.charts.robustness import height_of, intervals_figure
+from app.charts.sweeps import transfer_figure
 from app.components.html_table import StaticColumn, html_table
 from app.components.live import live_panel
 from app.components.live_plot import live_plot
+from app.components.network_comparison import comparison, sweeps
 from app.components.network_detail import measurements, other_evaluations, picture, title_html
+from app.components.network_images import images
 from app.components.protocol import choose_protocol
+from app.components.published import published
 from app.components.robustness_table import about_of, columns_of, rows_of
 from app.components.states import LAUNCH_PAGE, RUN_PAGE, empty_state, heading, section
 from app.components.table import table
@@ -61,11 +65,27 @@ def networks() -> None:
               if not row.complete and row.run in attack_runs.index}
     main_table(chosen, states)
     without_results(attack_runs, tables)
+    picked = [row for run in address.several("compare") if (row := chosen.row(run))]
+    comparison(chosen, picked)
+    if picked:
+        sweeps(picked)
+    transfers(chosen)
     section("Intervals", "a point is the accuracy, its bar the 95 % Wilson interval")
     live_plot(intervals_figure(chosen.columns, chosen.rows[:MOST_INTERVALS]), key=f"robustness_intervals_{chosen.protocol}",
               height=height_of(len(chosen.rows[:MOST_INTERVALS])), label="Accuracy under each attack with 95 % intervals")
+    published(chosen.dataset)
     detail(chosen, other)
     ledger()
+
+
+def transfers(chosen: RobustnessTable) -> None:
+    """Draw a heat map of the attacks that were made on other networks, if the protocol has any."""
+    columns = [column for column in chosen.columns if column.name.startswith("transfer")]
+    rows = [row for row in chosen.rows if any(column.name in row.results for column in columns)]
+    if rows:
+        section("Transfer", "accuracy on adversarial images that were made on other networks")
+        live_plot(transfer_figure(columns, rows), key=f"robustness_transfer_{chosen.protocol}", height=height_of(len(rows)),
+                  label="Accuracy under transferred attacks")
 
 
 def asked_network(tables: list[RobustnessTable]) -> tuple[RobustnessTable, NetworkRow | None]:
@@ -165,6 +185,9 @@ def detail(chosen: RobustnessTable, other: NetworkRow | None) -> None:
             other_evaluations(shown, [row for row in same if row.run != shown.run])
     with right:
         picture(shown, key="robustness_graph")
+    if not address.several("compare", [row.run for row in chosen.rows]):
+        sweeps([shown])
+    images(shown, chosen)
 
 
 def without_results(attack_runs: pd.DataFrame, tables: list[RobustnessTable]) -> None:

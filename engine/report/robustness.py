@@ -106,12 +106,14 @@ class SeedGroup:
     Attributes:
         title: their common title.
         rows: the networks, most robust first.
-        means: mean accuracy over the networks, by column name, where all of them were measured.
+        complete: number of networks whose evaluation is complete, over which `means` and `spreads` are taken.
+        means: mean accuracy, by column name.
         spreads: sample standard deviation of the accuracy, by column name; missing for a single network.
     """
 
     title: str
     rows: tuple[NetworkRow, ...]
+    complete: int
     means: Mapping[str, float]
     spreads: Mapping[str, float]
 
@@ -295,9 +297,10 @@ def _groups(rows: Sequence[NetworkRow]) -> tuple[SeedGroup, ...]:
 
 
 def _group(title: str, rows: Sequence[NetworkRow]) -> SeedGroup:
-    shared = [name for name in rows[0].results if all(name in row.results for row in rows)]
-    values = {name: [row.results[name].accuracy for row in rows] for name in shared}
-    return SeedGroup(title, tuple(rows), {name: mean(each) for name, each in values.items()},
+    complete = [row for row in rows if row.complete]
+    shared = [name for name in complete[0].results if all(name in row.results for row in complete)] if complete else []
+    values = {name: [row.results[name].accuracy for row in complete] for name in shared}
+    return SeedGroup(title, tuple(rows), len(complete), {name: mean(each) for name, each in values.items()},
                      {name: stdev(each) for name, each in values.items() if len(each) > 1})
 
 

@@ -1,0 +1,87 @@
+"""Charts of accuracy against radius or number of steps, and of accuracy under attacks made on other networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from app import theme
+from app.charts.frame import themed
+from app.charts.outcomes import BLUES
+from app.charts.pareto import CATEGORY_COLOURS, SYMBOLS
+from app.charts.robustness import network_axis
+from app.formats import with_interval
+from engine.attack.protocol import NORM_TITLES
+from engine.config import pixels_text
+from engine.report.robustness import NetworkRow, ResultColumn
+from engine.report.sweeps import Curve
+
+DASHES = ("solid", "dash", "dot", "dashdot")
+
+
+def sweep_figure(curves: Sequence[Curve]) -> go.Figure:
+    """Return a figure of curves over the same quantity, with their 95 % Wilson intervals: one colour per network.
+
+    An attack that gives every radius at once is a line with a band. Other attacks are marks with bars.
+    """
+    figure = go.Figure()
+    runs, attacks = (list(dict.fromkeys(getattr(curve, name) for curve in curves)) for name in ("run", "attack"))
+    for curve in curves:
+        place, kind = runs.index(curve.run), attacks.index(curve.attack)
+        colour = CATEGORY_COLOURS[place % len(CATEGORY_COLOURS)]
+        x = [radius for radius, _ in curve.points]
+        low, y, high = ([100 * getattr(result, end) for _, result in curve.points] for end in ("low", "accuracy", "high"))
+        name = curve.label if len(attacks) == 1 else f"{curve.label}, {curve.title}"
+        hover = [f"<b>{curve.label}</b><br>{curve.title} at {_at(curve, radius)}: "
+                 f"{with_interval(result.accuracy, result.low, result.high)}, {result.images:,} images"
+                 for radius, result in curve.points]
+        if curve.whole:
+            figure.add_scatter(x=[*x, *reversed(x)], y=[*high, *reversed(low)], fill="toself", mode="lines", hoverinfo="skip",
+                               fillcolor=theme.faint(colour, 0.13), line={"width": 0}, showlegend=False)
+        bars = {} if curve.whole else {"error_y": {
+            "type": "data", "symmetric": False, "array": np.subtract(high, y), "arrayminus": np.subtract(y, low),
+            "color": colour, "thickness": 1.2, "width": 3}}
+        figure.add_scatter(
+            x=x, y=y, name=name, mode="lines" if curve.whole else "lines+markers", hovertext=hover, hoverinfo="text",
+            line={"color": colour, "width": 2 if curve.whole else 1.2, "dash": DASHES[kind % len(DASHES)]},
+            marker={"color": colour, "symbol": SYMBOLS[place % len(SYMBOLS)], "size": 8}, **bars)
+    themed(figure, margin={"l": 62, "t": 40, "b": 50})
+    first = curves[0]
+    title = (f"Radius of the {NORM_TITLES.get(first.norm, first.norm)} ball (pixels in 0 to 1)" if first.sweep == "epsilon"
+             else "Steps of the attack")
+    figure.update_layout(hovermode="closest", xaxis={"title": {"text": title}},
+                         yaxis={"title": {"text": "Accuracy, test split (%)"}, "ticksuffix": " %", "range": [-2, 102]})
+    if first.sweep == "epsilon":
+        figure.add_hline(y=50, line={"color": theme.SERIES["neutral"], "width": 1, "dash": "dot"})
+    else:
+        figure.update_xaxes(type="log")
+    return figure
+
+
+def _at(curve: Curve, value: float) -> str:
+    return f"radius {pixels_text(value)}" if curve.sweep == "epsilon" else f"{value:g} steps"
+
+
+def transfer_figure(columns: Sequence[ResultColumn], rows: Sequence[NetworkRow]) -> go.Figure:
+    """Return a heat map of the accuracy on adversarial images that were made on other networks.
+
+    Args:
+        columns: columns of transfer attacks, from left to right.
+        rows: networks from top to bottom.
+    """
+    results = [[row.results.get(column.name) for column in columns] for row in rows]
+    figure = go.Figure()
+    figure.add_heatmap(
+        z=[[None if one is None else one.accuracy for one in line] for line in results], zmin=0, zmax=1, colorscale=BLUES,
+        showscale=False, xgap=2, ygap=2, x=[column.title for column in columns], hoverinfo="text", texttemplate="%{text}",
+        text=[["" if one is None else f"{100 * one.accuracy:.1f} %<br>{100 * one.low:.1f} to {100 * one.high:.1f}"
+               for one in line] for line in results],
+        hovertext=[["not measured" if one is None else
+                    f"{row.label}: {with_interval(one.accuracy, one.low, one.high)}, {one.images:,} images" for one in line]
+                   for row, line in zip(rows, results, strict=True)])
+    themed(figure, legend=False, margin={"l": 10, "t": 16, "b": 40})
+    network_axis(figure, [row.label for row in rows])
+    figure.update_layout(hovermode="closest", xaxis={"showgrid": False, "type": "category"})
+    return figure

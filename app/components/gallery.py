@@ -1,0 +1,142 @@
+"""The gallery of one attack run: natural image, amplified difference and adversarial image, with the predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+import streamlit as st
+
+from app import address, evaluations
+from app.components.states import section
+from app.drawing.pictures import bytes_of, data_uri, difference
+from app.formats import epsilon, escape, plural
+from engine.attack.catalogue import WORST
+from engine.errors import RunLogError
+from engine.report.outcomes import BROKEN, WITHSTANDS, WRONG, attacks_of, of_attack, stage_of
+from engine.report.robustness import NetworkRow, RobustnessTable
+from engine.report.samples import Samples
+
+ONLY = "only"
+PER_PAGE = 12
+
+
+def gallery(row: NetworkRow, table: RobustnessTable, outcomes: pd.DataFrame) -> None:
+    """Draw the gallery with its filters. Every choice is in the address.
+
+    Args:
+        row: the evaluation.
+        table: its table, whose columns name the attacks.
+        outcomes: outcomes of the evaluation, with predictions.
+    """
+    section("Gallery", "natural image, change, adversarial image")
+    try:
+        samples = evaluations.samples(row.run)
+    except RunLogError as error:
+        st.caption(str(error))
+        return
+    attack, entries = filtered(table, outcomes, samples)
+    if entries.empty:
+        st.caption("No stored image matches these filters.")
+        return
+    page = shown_page(len(entries))
+    part = entries.iloc[page * PER_PAGE:(page + 1) * PER_PAGE]
+    scale = float(table.fields.get("epsilon") or 0) if table.fields.get("norm") == "Linf" else 0.0
+    st.html(f'<div class="rp-gallery">{"".join(cards(part, outcomes, samples, attack, scale))}</div>')
+    st.caption(caption(len(entries), len(samples.images), scale))
+
+
+def filtered(table: RobustnessTable, outcomes: pd.DataFrame, samples: Samples) -> tuple[str, pd.DataFrame]:
+    """Show the filters. Return the attack and the stored images that match, those nearest to the boundary first."""
+    titles = {column.name: column.title for column in table.columns}
+    attacks = {name: titles.get(name, name) for name in (WORST, *attacks_of(outcomes))}
+    place = st.columns(3)
+    attack = address.selectbox(place[0], "Attack", attacks, name="attack", key="robustness.attack", also=first_page)
+    entries = of_attack(outcomes, attack)
+    entries = entries[entries.index.isin(samples.images)]
+    kinds = outcome_titles(entries, attacks[attack] if attack != WORST else "one attack")
+    outcome = address.selectbox(place[1], "Outcome", kinds, name="outcome", key="robustness.outcome", also=first_page)
+    labels = {"all": "All classes"} | {str(label): f"Class {label}" for label in sorted(entries["label"].unique())}
+    label = address.selectbox(place[2], "Class", labels, name="label", key="robustness.label", also=first_page)
+    if outcome == ONLY:
+        entries = entries[entries["only"]]
+    elif outcome != "all":
+        entries = entries[entries["outcome"] == outcome]
+    if label != "all":
+        entries = entries[entries["label"] == int(label)]
+    return attack, entries.sort_values("margin", key=abs, kind="stable")
+
+
+def outcome_titles(entries: pd.DataFrame, attack: str) -> dict[str, str]:
+    """Return {outcome: title with the number of stored images}."""
+    counts = entries["outcome"].value_counts()
+    words = {BROKEN: f"Broken by {'an attack' if attack == 'one attack' else attack}", WITHSTANDS: "Withstands",
+             WRONG: "Wrong without an attack"}
+    kinds = {name: f"{title} ({counts.get(name, 0):,})" for name, title in words.items()}
+    return {**kinds, ONLY: f"Only {attack} breaks it ({int(entries['only'].sum()):,})", "all": f"All ({len(entries):,})"}
+
+
+def first_page() -> None:
+    """Return to the first page of the gallery."""
+    address.choose(page="")
+
+
+def shown_page(entries: int) -> int:
+    """Show the buttons that turn pages if there are several, and return the number of the shown page, from 0."""
+    pages = -(-entries // PER_PAGE)
+    page = int(address.chosen("page", {str(number) for number in range(1, pages + 1)}, "1")) - 1
+    if pages > 1:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            for label, target in (("Previous", page - 1), ("Next", page + 1)):
+                st.button(label, key=f"robustness.page.{label}", disabled=not 0 <= target < pages, on_click=address.choose,
+                          kwargs={"page": str(target + 1)})
+            st.html(f'<span class="rp-label">Page {page + 1} of {pages}</span>')
+    return page
+
+
+def cards(entries: pd.DataFrame, outcomes: pd.DataFrame, samples: Samples, attack: str, scale: float) -> list[str]:
+    """Return one figure of HTML per image.
+
+    Args:
+        entries: rows of `of_attack`.
+        outcomes: outcomes with predictions.
+        samples: stored images.
+        attack: name of the attack, or "worst-case".
+        scale: change of a pixel that is drawn in full colour; 0 for the largest change of each image.
+    """
+    makers: Mapping[str, Mapping[int, str]] = {name: stage_of(outcomes, name) for name in set(entries["by"])}
+    return [card(row, samples, makers[str(row["by"])][int(image)], scale, attack == WORST) for image, row in entries.iterrows()]
+
+
+def card(row: pd.Series, samples: Samples, stage: str, scale: float, name_attack: bool) -> str:
+    """Return one figure of HTML: the three pictures, the predictions, and how far and how long the attack went.
+
+    Args:
+        row: row of `of_attack`, whose name is the number of the image.
+        samples: stored images.
+        stage: name of the stage that made the adversarial image.
+        scale: change of a pixel that is drawn in full colour; 0 for the largest change.
+        name_attack: True to name the attack.
+    """
+    natural, adversarial = samples.pair(int(row.name), stage)
+    change = adversarial - natural
+    full = scale or float(abs(change).max())
+    pictures = (("natural", bytes_of(natural)), ("change", difference(natural, adversarial, full)),
+                ("adversarial", bytes_of(adversarial)))
+    images = "".join(f'<img src="{data_uri(picture)}" alt="{word} image {row.name}" title="{word}">'
+                     for word, picture in pictures)
+    verdict = {BROKEN: f"{row['natural_prediction']} → {row['prediction']}", WITHSTANDS: f"stays {row['prediction']}",
+               WRONG: f"predicted {row['natural_prediction']} without an attack"}[row["outcome"]]
+    by = f"{stage.rpartition('/')[2]} · " if name_attack and row["outcome"] == BROKEN else ""
+    numbers = (f"{by}L∞ {row['linf']:.3g} · L2 {row['l2']:.3g} · margin {row['margin']:+.2f} · "
+               f"{plural(int(row['iterations']), 'step')}")
+    return (f'<figure class="rp-shot"><div>{images}</div><figcaption><b>class {row["label"]}: {escape(verdict)}</b>'
+            f'<span class="rp-label">image {row.name} · {escape(numbers)}</span></figcaption></figure>')
+
+
+def caption(entries: int, stored: int, scale: float) -> str:
+    """Return a sentence on the gallery."""
+    full = f"{epsilon(scale)}, the radius of the ball" if scale else "the largest change of the image"
+    return (f"{plural(entries, 'image')} of the {stored:,} test images that this run stored, the closest decisions first. "
+            f"Change: blue where a pixel became darker, orange where it became brighter, full colour at {full}. Margin: logit of "
+            "the class minus the largest other logit; below 0 the prediction is wrong.")

@@ -1,0 +1,115 @@
+"""The comparison of picked networks: paired tests in words, differences of their settings, cells side by side, sweeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import streamlit as st
+
+from app import address, evaluations, recipes, session
+from app.charts.sweeps import sweep_figure
+from app.components.form import label_of
+from app.components.html_table import StaticColumn, html_table
+from app.components.live_plot import live_plot
+from app.components.network_detail import picture
+from app.components.settings import setting_text
+from app.components.states import section
+from app.formats import escape, plural
+from app.theme import KIND_TITLES
+from engine.attack.catalogue import WORST
+from engine.attack.protocol import NORM_TITLES
+from engine.config import pixels_text
+from engine.errors import RunLogError
+from engine.report.robustness import NetworkRow, RobustnessTable
+from engine.report.sweeps import Curve, curves
+
+MOST_CELLS = 4  # most networks whose cells are drawn side by side
+SWEEP_TITLES = {"epsilon": "Accuracy against radius", "steps": "Accuracy against steps"}
+
+
+def comparison(table: RobustnessTable, rows: Sequence[NetworkRow]) -> None:
+    """Draw the comparison of picked networks.
+
+    Args:
+        table: the table.
+        rows: the picked networks; with fewer than two, only a sentence says how to pick some.
+    """
+    if len(table.rows) < 2:
+        return
+    section("Comparison", plural(len(rows), "picked network"))
+    if len(rows) < 2:
+        st.caption("Tick two or more networks in the table to compare them: paired test on the same images, settings, cells.")
+        return
+    tests(table, rows)
+    settings(rows)
+    section("Cells side by side")
+    for place, row in zip(st.columns(min(len(rows), MOST_CELLS), gap="large"), rows):
+        with place:
+            st.html(f'<h3 class="rp-section">{escape(row.label)}</h3>')
+            picture(row, key=f"robustness_compared_{row.run}")
+    if len(rows) > MOST_CELLS:
+        st.caption(f"The cells of the first {MOST_CELLS} picked networks.")
+
+
+def tests(table: RobustnessTable, rows: Sequence[NetworkRow]) -> None:
+    """Write the paired test of every two picked networks as a sentence, under the attack that the reader chooses."""
+    columns = {column.name: column.title for column in reversed(table.columns)}
+    left, _ = st.columns([1, 3])
+    column = address.selectbox(left, "Compare under", {WORST: columns[WORST], **columns}, name="column",
+                               key="robustness.column")
+    try:
+        result = evaluations.comparison(table, column)
+    except RunLogError as error:
+        st.caption(f"The networks cannot be compared: {error}")
+        return
+    labels = {row.label for row in rows}
+    shown = [one for one in result.comparisons if {one.first, one.second} <= labels]
+    if not shown:
+        st.caption("A paired test needs two complete evaluations that recorded an outcome per image.")
+        return
+    items = "".join(f"<li>{escape(one.sentence())}.</li>" for one in shown)
+    st.html(f'<ul class="rp-sentences">{items}</ul>')
+    st.caption(f"Exact McNemar test on the {result.images:,} images that all networks share, Holm-adjusted over all "
+               f"{plural(len(result.comparisons), 'pair')} of this table, level 5 %. In brackets, the 95 % interval of the "
+               "difference (Newcombe), of this pair alone. The sentences are about these checkpoints, not about their methods.")
+
+
+def settings(rows: Sequence[NetworkRow]) -> None:
+    """Draw the settings of the searches and retrainings in which the picked networks differ."""
+    section("Different settings", "of the search and the retraining")
+    differences = recipes.different_settings(rows)
+    if not differences:
+        st.caption("No recorded setting differs.")
+        return
+    columns: list[StaticColumn[recipes.Difference]] = [StaticColumn("Setting", lambda one: label_of(one.name), names_row=True)]
+    columns += [StaticColumn(row.label, partial(_value, number)) for number, row in enumerate(rows)]
+    st.html(html_table(columns, differences, label="Settings that differ", look="rp-wrap",
+                       group=lambda one: KIND_TITLES.get(one.kind, one.kind)))
+
+
+def _value(number: int, difference: recipes.Difference) -> str:
+    return setting_text(difference.kind, difference.methods[number], difference.name, difference.values[number])
+
+
+def sweeps(rows: Sequence[NetworkRow]) -> None:
+    """Draw the sweeps of some networks, one chart per quantity and norm, if there are any."""
+    all_curves = curves(session.run_log().sweeps([row.run for row in rows]), {row.run: row.label for row in rows})
+    kinds = dict.fromkeys((curve.sweep, curve.norm) for curve in all_curves)
+    for sweep, norm in kinds:
+        shown = [curve for curve in all_curves if (curve.sweep, curve.norm) == (sweep, norm)]
+        section(SWEEP_TITLES.get(sweep, sweep), NORM_TITLES.get(norm, norm))
+        live_plot(sweep_figure(shown), key=f"robustness_sweep_{sweep}_{norm}_{rows[0].run}", height=380,
+                  label=f"{SWEEP_TITLES.get(sweep, sweep)} with 95 % intervals")
+        st.caption(" ".join(filter(None, (critical_words(curve) for curve in shown))) +
+                   " Lines and marks are accuracies on the test split, with 95 % Wilson intervals.")
+
+
+def critical_words(curve: Curve) -> str:
+    """Return a sentence on the median critical radius of a curve; "" if it never falls to one half."""
+    bracket = curve.median_critical
+    if bracket is None:
+        return ""
+    low, high = map(pixels_text, bracket)
+    return (f"{curve.label}: under {curve.title}, half of the {curve.points[0][1].images:,} images have fallen between radius "
+            f"{low} and {high} (median critical radius).")

@@ -1,0 +1,48 @@
+"""Accuracies that papers claim, in blocks of their own and clearly apart from our measurements."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import streamlit as st
+
+from app.components.html_table import StaticColumn, html_table, with_label
+from app.components.states import section
+from app.formats import EMPTY, escape, plural
+from engine.report.published import Block, Claim, blocks_of
+
+
+def published(dataset: str) -> None:
+    """Draw the published reference rows about a dataset; nothing if there are none."""
+    blocks = blocks_of(dataset)
+    if not blocks:
+        return
+    section("Claims of papers, other protocols", "not measured here; do not rank them with the table above, nor across blocks")
+    for block in blocks:
+        with st.expander(f"{block.title}: {plural(len(block.claims), 'network')}, {block.protocol}"):
+            st.html(block_html(block))
+
+
+def block_html(block: Block) -> str:
+    """Return a block as an HTML table with its source, protocol and note."""
+    columns: list[StaticColumn[Claim]] = [StaticColumn("Method", _method, names_row=True, look="rp-name")]
+    if any(claim.training for claim in block.claims):
+        columns.append(StaticColumn("Training", lambda claim: claim.training or EMPTY))
+    if any(claim.parameters for claim in block.claims):
+        columns.append(StaticColumn("Parameters", lambda claim: EMPTY if claim.parameters is None
+                                    else f"{claim.parameters:g} million", right=True))
+    columns += [StaticColumn(f"{title}, claimed", partial(_claimed, number), right=True)
+                for number, title in enumerate(block.columns)]
+    note = " ".join(filter(None, (f"Source: {block.source}. Protocol: {block.protocol}.", block.note,
+                                  "The sources give no intervals.")))
+    return html_table(columns, block.claims, label=f"{block.title}, claims of papers", note=note, look="rp-claims")
+
+
+def _method(claim: Claim) -> str:
+    again = "measured again by the authors of the source" if claim.recreated else ""
+    return with_label(claim.method, ", ".join(filter(None, (claim.extra_data, again))))
+
+
+def _claimed(number: int, claim: Claim) -> str:
+    value = claim.accuracies[number]
+    return EMPTY if value is None else escape(f"{value:g} %")
