@@ -23,6 +23,7 @@ ARROWS = {
     "config": "errors architecture",
     "data": "errors files registry",
     "attack": "errors registry config data",
+    "drawing": "architecture",
     "space": "errors registry architecture",
     "search": "errors registry architecture config data attack space",
     "train": "config data attack",
@@ -36,8 +37,8 @@ ARROWS = {
     "api": "errors files architecture config configuring data space search run log requests",
     "cli": "errors registry command architecture config configuring data search run requests "
            "configuration_file exchange api",
-    "app": "errors files command architecture config configuring configuration_file data attack search run log requests exchange "
-           "report",
+    "app": "errors files command architecture config configuring configuration_file data attack drawing search run log requests "
+           "exchange report",
 }
 # The page's process stays light: no torch, and only those modules of the larger parts that hold facts.
 APP_MAY_IMPORT = {
