@@ -170,8 +170,9 @@ def write_attack(events: EventsFile, attack: str, title: str, images: int, corre
                  part_of: str | None = None, checkpoint: str = "aa11") -> None:
     """Write one attack event with its interval and fingerprint."""
     low, high = wilson(correct, images)
-    short, fields = fingerprint({"attack": attack, "epsilon": epsilon, "images": images, "norm": "Linf", "dataset": "digits",
-                                 "images_hash": f"first {images}", "checkpoint": checkpoint})
+    conditions = {"attack": attack, "epsilon": epsilon, "images": images, "norm": "Linf", "dataset": "digits",
+                  "images_hash": f"first {images}"}
+    short, fields = fingerprint(conditions), conditions | {"checkpoint": checkpoint}
     extra = {"part_of": part_of} if part_of else {}
     events.step += 1
     events.write("attack", attack=attack, title=title, epsilon=0.0 if attack == "natural" else epsilon, images=images,

@@ -17,12 +17,13 @@ from engine.log.index import FLAG, INT, NUMBER, TEXT, Index
 from engine.log.run_queries import SEARCH_ATTACK
 from engine.run.folder import RunFolder
 
+SEED = "Int64"  # missing where a run has no parent
 ATTACKS = {"run": TEXT, "attack": TEXT, "title": TEXT, "part_of": TEXT, "epsilon": NUMBER, "images": INT, "correct": INT,
            "accuracy": NUMBER, "low": NUMBER, "high": NUMBER, "fingerprint": TEXT, "fields": TEXT, "duration_s": NUMBER,
            "complete": FLAG, "t": NUMBER}
 EVALUATIONS = {"run": TEXT, "title": TEXT, "method": TEXT, "dataset": TEXT, "preset": TEXT, "parent": TEXT, "created": NUMBER,
                "protocol": TEXT, "protocol_title": TEXT, "protocol_fields": TEXT, "norm": TEXT, "epsilon": NUMBER,
-               "network": TEXT, "checkpoint": TEXT, "preprocessing": TEXT, "search_seed": INT, "retrain_seed": INT,
+               "network": TEXT, "checkpoint": TEXT, "preprocessing": TEXT, "search_seed": SEED, "retrain_seed": SEED,
                "parameters": NUMBER, "macs": NUMBER, "genotype": TEXT, "genotype_hash": TEXT, "hand_made": TEXT,
                "complete": FLAG, "current": FLAG, "repeats": INT}
 CHECKS = {"run": TEXT, "check_name": TEXT, "title": TEXT, "finding": TEXT, "measured": TEXT, "advice": TEXT}
