@@ -12,6 +12,7 @@ from engine.report.latex import to_latex
 from engine.report.markdown import to_markdown
 from engine.report.records import to_csv, to_json, to_parquet
 from engine.report.robustness import Distinctions, RobustnessTable, distinctions
+from engine.report.table_page import to_html
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ FORMATS: dict[str, Format] = {
     "json": Format("JSON", ".json", "application/json", "the same with the protocol and every paired test", to_json),
     "markdown": Format("Markdown", ".md", "text/markdown", "a table for notes and issue threads", to_markdown),
     "latex": Format("LaTeX", ".tex", "application/x-tex", "a booktabs table for a paper", to_latex),
+    "html": Format("HTML", ".html", "text/html", "a page in one file", to_html),
 }
 
 

@@ -15,8 +15,9 @@ from engine.report.words import count_text, interval_text, ledger_text, percent_
 _SPECIAL = {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
             "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
             "|": r"\textbar{}", '"': "{''}", "'": "{'}", "`": "{`}", "[": "{[}", "]": "{]}", "*": "{*}",
-            "\u00a0": "~", "\u2013": r"\textendash{}", "\u2014": r"\textemdash{}", "\u00b7": r"$\cdot$", "\u221e": r"$\infty$", "\u00d7": r"$\times$",
-            "\u03b5": r"$\varepsilon$", "\u03bb": r"$\lambda$", "\u2212": "$-$", "\u00b1": r"$\pm$"}
+            "\u00a0": "~", "\u2013": r"\textendash{}", "\u2014": r"\textemdash{}", "\u00b7": r"$\cdot$",
+            "\u221e": r"$\infty$", "\u00d7": r"$\times$", "\u03b5": r"$\varepsilon$", "\u03bb": r"$\lambda$",
+            "\u2212": "$-$", "\u00b1": r"$\pm$"}
 DAGGER = r"$^{\dagger}$"
 MISSING = "--"
 
@@ -45,7 +46,8 @@ def to_latex(table: RobustnessTable, compared: Sequence[Distinctions], openings:
     """
     bold = {one.column: best_run(table, one) for one in compared}
     lines = [
-        r"% Needs \usepackage{booktabs} in the preamble.", r"\begin{table}[t]", r"  \centering",
+        r"% Needs \usepackage{booktabs} in the preamble.", r"\begin{table}[t]",
+        r"  \centering\footnotesize\setlength{\tabcolsep}{4pt}",
         f"  \\caption{{{_caption(table, compared, openings)}}}", f"  \\label{{tab:robustness-{_label(table.protocol)}}}",
         f"  \\begin{{tabular}}{{l{'r' * (len(table.columns) + 2)}}}", r"    \toprule", *_head(table), r"    \midrule"]
     for number, group in enumerate(table.groups):
