@@ -29,13 +29,13 @@ ARROWS = {
     "train": "config data attack",
     "configuring": "errors registry architecture config data attack search",
     "run": "errors files registry architecture config configuring data attack space search train",
-    "log": "errors configuring attack run",
-    "report": "errors architecture attack log",
+    "log": "errors configuring run",
+    "report": "errors registry architecture config configuring data attack drawing run log",
     "requests": "errors files registry command config configuring search run",
     "configuration_file": "errors registry config configuring run",
     "exchange": "errors files registry architecture config configuring data space run",
-    "api": "errors files architecture config configuring data space search run log requests",
-    "cli": "errors registry command architecture config configuring data search run requests "
+    "api": "errors files architecture config configuring data space search run log report requests",
+    "cli": "errors files registry command architecture config configuring data search run report requests "
            "configuration_file exchange api",
     "app": "errors files command architecture config configuring configuration_file data attack drawing search run log requests "
            "exchange report",

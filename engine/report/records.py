@@ -69,7 +69,7 @@ def to_csv(table: RobustnessTable, compared: Sequence[Distinctions], openings: i
 
 def to_json(table: RobustnessTable, compared: Sequence[Distinctions], openings: int) -> bytes:
     """Return the table as JSON: protocol, columns, groups with their networks, and the paired comparisons."""
-    return (json.dumps(as_json(table, compared, openings), indent=1, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(as_json(table, compared, openings), ensure_ascii=False) + "\n").encode()
 
 
 def as_json(table: RobustnessTable, compared: Sequence[Distinctions], openings: int) -> dict[str, Any]:

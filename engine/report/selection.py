@@ -76,5 +76,5 @@ def _home(log: RunLog, tables: Sequence[RobustnessTable], run: str) -> Robustnes
     kind = log.run(run)["kind"]
     if kind != "attack":
         raise ConfigError(f"A comparison needs attack runs, and {run} is a {kind}; name the attack that follows it.")
-    raise ConfigError(f"A comparison needs the newest attack of a network under its protocol, and {run} has no row in a table: it "
-                      "has no result yet, or the same network was attacked again; `rampart table` shows the rows.")
+    raise ConfigError(f"A comparison needs the newest attack of a network under its protocol, and {run} has no row in a table: "
+                      "it has no result yet, or the same network was attacked again; `rampart table` shows the rows.")
