@@ -13,7 +13,7 @@ import pandas as pd
 
 from engine.architecture.capacity import differ
 from engine.config import pixels_text
-from engine.data.catalogue import DATASETS
+from engine.report.words import count_text, dataset_text, plural_text
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -84,17 +84,12 @@ def moment(seconds: float | None) -> str:
 
 def count(number: float | None) -> str:
     """Return a number as text: 4520394 as "4.52 million", 1797 as "1,797", and a missing value as a dash."""
-    if missing(number):
-        return EMPTY
-    for size, word in ((1e9, "billion"), (1e6, "million")):
-        if number >= size:
-            return f"{number / size:.3g} {word}"
-    return f"{number:,.0f}"
+    return EMPTY if missing(number) else count_text(number)
 
 
 def plural(number: int, noun: str) -> str:
     """Return a number with its noun in the singular or plural, for example "1 network" or "3 networks"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    return plural_text(number, noun)
 
 
 def epsilon(value: float | None) -> str:
@@ -109,7 +104,7 @@ def escape(text: object) -> str:
 
 def dataset_title(name: str) -> str:
     """Return a dataset's title, or its name if this version does not know the dataset."""
-    return DATASETS[name].title if name in DATASETS else name
+    return dataset_text(name)
 
 
 def network_labels(titles: Sequence[str], runs: Sequence[str]) -> list[str]:

@@ -8,48 +8,12 @@ by label.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import streamlit as st
 
 from app.assets import asset
+from engine.drawing.operations import CELL_TITLES, OPERATIONS, OperationStyle, cell_title, operation
 
-
-@dataclass(frozen=True)
-class OperationStyle:
-    """The look of a candidate operation in every chart and drawing.
-
-    Attributes:
-        title: full name, for example "separable convolution 3×3".
-        short: label on an edge, for example "sep 3×3".
-        colour: hex colour. A test checks that the colours of all operations are distinct under the three common colour-vision
-            deficiencies.
-        dash: Plotly's name for the dash pattern of the line, which helps readers who cannot tell the colours apart.
-        width: line width in pixels.
-    """
-
-    title: str
-    short: str
-    colour: str
-    dash: str
-    width: float
-
-    @property
-    def dash_array(self) -> str:
-        """The dash pattern as a value of SVG's stroke-dasharray, or "" for a solid line."""
-        return {"solid": "", "dash": "7 4", "dot": "2 3", "dashdot": "8 3 2 3"}[self.dash]
-
-
-OPERATIONS: dict[str, OperationStyle] = {
-    "max_pool_3x3": OperationStyle("max pooling 3×3", "max pool 3×3", "#A88C50", "dot", 2.2),
-    "avg_pool_3x3": OperationStyle("average pooling 3×3", "avg pool 3×3", "#E25B0F", "dot", 2.2),
-    "skip_connect": OperationStyle("skip connection", "skip", "#8B9196", "dash", 2.0),
-    "sep_conv_3x3": OperationStyle("separable convolution 3×3", "sep 3×3", "#0A97E6", "solid", 2.2),
-    "sep_conv_5x5": OperationStyle("separable convolution 5×5", "sep 5×5", "#2B59DB", "solid", 3.4),
-    "dil_conv_3x3": OperationStyle("dilated convolution 3×3", "dil 3×3", "#1F7752", "dashdot", 2.2),
-    "dil_conv_5x5": OperationStyle("dilated convolution 5×5", "dil 5×5", "#AF33A9", "dashdot", 3.4),
-    "none": OperationStyle("no connection", "none", "#9AA1A9", "dot", 1.5),
-}
+__all__ = ["CELL_TITLES", "OPERATIONS", "OperationStyle", "apply", "cell_title", "faint", "operation"]
 
 # Colours of series that appear in many charts. Natural is always blue and solid, adversarial always vermilion.
 SERIES = {"natural": "#2B7BD4", "adversarial": "#DB5A1F", "training": "#8A7FB8", "neutral": "#868D96", "accent": "#2B7BD4"}
@@ -69,29 +33,14 @@ STATUS = {
     "failed": ("✕", "bad"),
 }
 
-# Titles of cell kinds, in the order in which images pass through them.
-CELL_TITLES = {"accurate": "Accurate cell", "normal": "Normal cell", "reduce": "Reduction cell", "robust": "Robust cell"}
 # Accurate cells serve natural accuracy and robust cells serve adversarial accuracy, so they take the colours of these series.
 CELL_COLOURS = {"accurate": SERIES["natural"], "normal": "#9B51E0", "reduce": SERIES["neutral"], "robust": SERIES["adversarial"]}
 KIND_TITLES = {"search": "Search", "retrain": "Retrain", "attack": "Attack"}
 
 
-def operation(name: str) -> OperationStyle:
-    """Return the style of an operation.
-
-    An operation outside our search space, as in some published genotypes, gets a neutral solid line.
-    """
-    return OPERATIONS.get(name) or OperationStyle(name, name, SERIES["neutral"], "solid", 2.0)
-
-
 def faint(colour: str, strength: float = 0.45) -> str:
     """Convert a hex colour to an rgba colour of opacity `strength` (0..1), for lines in the background of a chart."""
     return "rgba({},{},{},{:g})".format(*(int(colour[i:i + 2], 16) for i in (1, 3, 5)), strength)
-
-
-def cell_title(kind: str) -> str:
-    """Return the title of a cell kind, for example "Accurate cell" for "accurate"."""
-    return CELL_TITLES.get(kind, f"{kind.capitalize()} cell")
 
 
 def apply() -> None:

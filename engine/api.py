@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine import requests
 from engine.architecture.catalogue import find_genotype
@@ -48,8 +48,13 @@ from engine.run.state import RunState
 from engine.search.methods.registry import METHODS
 from engine.space.compiled import build as kernels
 
-__all__ = ["Finding", "Setting", "datasets", "describe", "doctor", "fetch_dataset", "force_stop", "launch", "presets", "queue",
-           "reindex", "resume", "runs_root", "runs_table", "schema", "status", "stop", "transplant", "wait"]
+if TYPE_CHECKING:  # these import pandas and DuckDB, which most verbs do not need
+    from engine.log import RunLog
+    from engine.report.robustness import Distinctions, RobustnessTable
+
+__all__ = ["Finding", "Setting", "compare", "datasets", "describe", "doctor", "fetch_dataset", "force_stop", "launch", "presets",
+           "queue", "reindex", "report", "resume", "runs_root", "runs_table", "schema", "status", "stop", "table", "transplant",
+           "wait"]
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -140,19 +145,82 @@ def _waits_in_vain(root: Path, run_id: str) -> bool:
 def runs_table(*, runs: Path | str | None = None) -> Any:
     """Return all runs as a pandas DataFrame with the columns of `RunLog.runs`.
 
-    The runs are read into a temporary index in memory. The file `runs/index.duckdb` is not used.
-
     Args:
         runs: folder of all runs; None for the default.
     """
+    with _run_log(runs) as log:
+        return log.runs()
+
+
+@contextlib.contextmanager
+def _run_log(runs: Path | str | None) -> Iterator[RunLog]:
+    """Read all runs into a temporary index in memory. The file `runs/index.duckdb` is not used, so a dashboard may own it."""
     from engine.log import RunLog
 
     log = RunLog.open(runs_root(runs), in_memory=True)
     try:
         log.ingest()
-        return log.runs()
+        yield log
     finally:
         log.close()
+
+
+def compare(ids: Sequence[str], *, attack: str = "worst-case",
+            runs: Path | str | None = None) -> tuple[RobustnessTable, Distinctions]:
+    """Compare attacked networks by exact McNemar tests on the same images, Holm-adjusted over all pairs.
+
+    Args:
+        ids: ids of at least two attack runs under one protocol.
+        attack: "natural", the name of an attack of the protocol, or "worst-case".
+        runs: folder of all runs; None for the default.
+
+    Returns:
+        The table in which the networks stand, and their paired comparison.
+
+    Raises:
+        ConfigError, RunLogError: the runs cannot be compared. The message says why.
+    """
+    from engine.report.selection import compared
+
+    with _run_log(runs) as log:
+        return compared(log, ids, attack)
+
+
+def table(form: str = "json", *, protocol: str | None = None, runs: Path | str | None = None) -> bytes:
+    """Return a robustness table with the paired comparison of every column as the content of a file.
+
+    Args:
+        form: one of `engine.report.formats.FORMATS`, such as "csv" or "latex".
+        protocol: hash of the protocol, or its beginning; None if all attacked networks share one.
+        runs: folder of all runs; None for the default.
+
+    Raises:
+        ConfigError: the format or the protocol is unknown, or several protocols fit.
+        RunLogError: results/outcomes.parquet of a run cannot be read.
+    """
+    from engine.report.formats import all_distinctions, export, openings_of
+    from engine.report.selection import table_of
+
+    with _run_log(runs) as log:
+        chosen = table_of(log, protocol)
+        return export(chosen, form, all_distinctions(log, chosen), openings_of(log, chosen))
+
+
+def report(run: str, *, runs: Path | str | None = None) -> bytes:
+    """Return the report of an attacked network as one HTML file that opens without a connection.
+
+    Args:
+        run: id of the attack run.
+        runs: folder of all runs; None for the default.
+
+    Raises:
+        ConfigError: the run is not an attack.
+        RunLogError: the run does not exist, or its images cannot be read.
+    """
+    from engine.report.html import network_report
+
+    with _run_log(runs) as log:
+        return network_report(log, run)
 
 
 def reindex(*, runs: Path | str | None = None) -> Any:

@@ -23,21 +23,22 @@ ARROWS = {
     "config": "errors architecture",
     "data": "errors files registry",
     "attack": "errors registry config data",
+    "drawing": "architecture",
     "space": "errors registry architecture",
     "search": "errors registry architecture config data attack space",
     "train": "config data attack",
     "configuring": "errors registry architecture config data attack search",
     "run": "errors files registry architecture config configuring data attack space search train",
-    "log": "errors configuring attack run",
-    "report": "errors architecture attack log",
+    "log": "errors configuring run",
+    "report": "errors registry architecture config configuring data attack drawing run log",
     "requests": "errors files registry command config configuring search run",
     "configuration_file": "errors registry config configuring run",
     "exchange": "errors files registry architecture config configuring data space run",
-    "api": "errors files architecture config configuring data space search run log requests",
-    "cli": "errors registry command architecture config configuring data search run requests "
+    "api": "errors files architecture config configuring data space search run log report requests",
+    "cli": "errors files registry command architecture config configuring data search run report requests "
            "configuration_file exchange api",
-    "app": "errors files command architecture config configuring configuration_file data attack search run log requests exchange "
-           "report",
+    "app": "errors files command architecture config configuring configuration_file data attack drawing search run log requests "
+           "exchange report",
 }
 # The page's process stays light: no torch, and only those modules of the larger parts that hold facts.
 APP_MAY_IMPORT = {

@@ -23,13 +23,19 @@ export default function ({ data, parentElement }) {
   window.__rampartPlotly
     .then(() => {
       if (node.dataset.revision !== data.revision) return; // a newer figure is on its way
+      // A figure for a paper as SVG, for slides as PNG with twice the pixels.
+      const saving = ["svg", "png"].map((format) => ({
+        name: `save-${format}`,
+        title: `Save as ${format.toUpperCase()}`,
+        icon: window.Plotly.Icons[format === "svg" ? "disk" : "camera"],
+        click: (plot) => window.Plotly.downloadImage(plot, { format, filename: data.name, scale: format === "png" ? 2 : 1 }),
+      }));
       window.Plotly.react(node, figure.data, figure.layout, {
         displaylogo: false,
         responsive: true,
         scrollZoom: false,
         doubleClick: "reset",
-        modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
-        toImageButtonOptions: { format: "svg", filename: data.name },
+        modeBarButtons: [[...saving, "zoom2d", "pan2d", "resetScale2d"]],
       });
     })
     .catch(() => {

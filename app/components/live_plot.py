@@ -1,8 +1,9 @@
 """A Plotly chart that keeps its DOM node and the reader's zoom while its data change.
 
 `st.plotly_chart` replaces the node at each change of data, so a live chart would flicker and lose its zoom every second. This
-component creates one node per key and calls `Plotly.react` on it only if the figure has changed. The dashboard's own server
-delivers plotly.min.js (`session.prepare_static`), so no other server is contacted.
+component creates one node per key and calls `Plotly.react` on it only if the figure has changed. Two buttons above the chart save
+it as SVG and as PNG. The dashboard's own server delivers plotly.min.js (`session.prepare_static`), so no other server is
+contacted.
 """
 
 from __future__ import annotations

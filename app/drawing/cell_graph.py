@@ -1,10 +1,4 @@
-"""Drawings of a cell as a graph with its inputs on the left, its output on the right and one labelled edge per operation.
-
-The drawing is an SVG, laid out by `cell_layout` without Graphviz. Nodes are placed in layers by their depth. Between any two
-layers of nodes, an empty layer leaves space for the labels of edges. The style sheet sets the colours of text and surfaces, and
-`theme.OPERATIONS` sets the colour, dash and width of the lines of operations. `to_dot` returns the same graph as DOT source for
-export.
-"""
+"""The drawings of cells (`engine.drawing.cell`) on the page. `to_dot` returns a cell as DOT source for export."""
 
 from __future__ import annotations
 
@@ -14,17 +8,12 @@ import streamlit as st
 
 from app import theme
 from app.assets import asset
-from app.drawing.cell_layout import Link, Placement, place
 from app.formats import escape, plural
 from engine.architecture.genotype import Cell, Genotype, state_name
+from engine.drawing.cell import cell_svg, legend_html
 
 _component = st.components.v2.component("rampart_cell_graph", html='<div class="rp-drawing"></div>', js=asset("drawing.js"),
                                         isolate_styles=False)
-
-PITCH = 76  # pixels from one layer to the next; labels are on every second layer
-NODE_RADIUS = 15
-INPUT_SIZE, OUTPUT_SIZE = (52, 28), (46, 28)
-OUTPUT = -1
 
 
 def drawing(html: str, *, key: str) -> None:
@@ -83,47 +72,6 @@ def legend(operations: Sequence[str], *, key: str) -> None:
     drawing(legend_html(sorted(set(operations), key=_order)), key=key)
 
 
-def legend_html(operations: Sequence[str]) -> str:
-    """Return a legend of these operations as HTML, in the given order."""
-    entries = []
-    for name in operations:
-        style = theme.operation(name)
-        line = (f'<svg width="34" height="8" aria-hidden="true"><line x1="1" x2="33" y1="4" y2="4" stroke="{style.colour}" '
-                f'stroke-width="{style.width}" stroke-dasharray="{style.dash_array}"/></svg>')
-        entries.append(f"<span>{line}{escape(style.title)}</span>")
-    return f'<div class="rp-legend">{"".join(entries)}</div>'
-
-
-def cell_svg(cell: Cell, *, title: str, changed: Collection[int] = ()) -> str:
-    """Return the cell as one transparent SVG element that scales to its container."""
-    placement, concat = _placed(cell)
-    width, height = (placement.layers - 1) * PITCH + 100, placement.height + 40
-
-    def at(point: tuple[float, float]) -> tuple[float, float]:
-        return 50 + point[0] * PITCH, 20 + point[1]
-
-    lines, labels = [], []
-    for state in concat:
-        lines.append(f'<path class="rp-concat" d="{_curve([at(p) for p in placement.paths[("concat", state)]])}"/>')
-    for index, (name, _, _) in enumerate(cell.incoming()):
-        points = [at(p) for p in placement.paths[("edge", index)]]
-        lines.append(_edge(name, _curve(points), index in changed))
-        labels.append(_label(name, points[_label_point(len(points))], index in changed))
-    nodes = [_node(state, at(placement.nodes[state])) for state in sorted(placement.nodes)]
-    text = description(cell, title)
-    # In a narrow column the drawing shrinks, but only as long as its labels stay legible. Below `min-width` it scrolls.
-    size = f"max-width:{width * 1.1:.0f}px;min-width:{width * 0.58:.0f}px"
-    return (f'<svg viewBox="0 0 {width:.0f} {height:.0f}" style="{size}" role="img" '
-            f'aria-label="{escape(text)}">{"".join(lines)}{"".join(labels)}{"".join(nodes)}</svg>')
-
-
-def description(cell: Cell, title: str) -> str:
-    """Return a description of the cell in words, for screen readers."""
-    edges = "; ".join(f"{theme.operation(name).title} from {state_name(source)} to {state_name(target)}"
-                      for name, source, target in cell.incoming())
-    return f"{title}: {edges}. Output joins nodes {', '.join(state_name(s) for s in cell.concat)}."
-
-
 def to_dot(genotype: Genotype, kind: str) -> str:
     """Return one cell of a genotype as DOT source for Graphviz, in the colours that the page uses."""
     from graphviz import Digraph
@@ -146,69 +94,3 @@ def to_dot(genotype: Genotype, kind: str) -> str:
 def _order(name: str) -> int:
     names = list(theme.OPERATIONS)
     return names.index(name) if name in names else len(names)
-
-
-def _placed(cell: Cell) -> tuple[Placement, tuple[int, ...]]:
-    """Lay out the states and edges of a cell. A state is an input or node of the cell.
-
-    The inputs are in layer 0. Each node is two layers after the last of the states that it reads, so that the odd layers are
-    free for labels. The output is in the last layer.
-
-    Returns:
-        The positions of the states, edges and output.
-        The numbers of the states that the output concatenates.
-    """
-    layer = {0: 0, 1: 0}
-    for _, source, target in cell.incoming():
-        layer[target] = max(layer.get(target, 0), layer[source] + 2)
-    layer[OUTPUT] = max(layer.values()) + 1
-    links = [Link(("edge", index), source, target, 27.0) for index, (_, source, target) in enumerate(cell.incoming())]
-    links += [Link(("concat", state), state, OUTPUT, 15.0) for state in cell.concat]
-    return place(layer, links, node_gap=46.0), cell.concat
-
-
-def _label_point(points: int) -> int:
-    """Return the index of the point at which the label of an edge is drawn, among the points of the edge.
-
-    The point is in an odd layer. On a long edge, it is about a quarter of the way along.
-
-    Args:
-        points: number of points of the edge, one per layer.
-    """
-    return 1 if points <= 3 else 2 * ((points - 1) // 4) + 1
-
-
-def _curve(points: Sequence[tuple[float, float]]) -> str:
-    """Return a smooth SVG path through points of increasing x. The path is horizontal at each point."""
-    path = f"M{points[0][0]:.1f} {points[0][1]:.1f}"
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
-        middle = (x0 + x1) / 2
-        path += f" C{middle:.1f} {y0:.1f} {middle:.1f} {y1:.1f} {x1:.1f} {y1:.1f}"
-    return path
-
-
-def _edge(name: str, path: str, changed: bool) -> str:
-    style = theme.operation(name)
-    halo = f'<path class="rp-changed-halo" stroke-width="{style.width + 9}" d="{path}"/>' if changed else ""
-    dash = f' stroke-dasharray="{style.dash_array}"' if style.dash_array else ""
-    return f'{halo}<path d="{path}" fill="none" stroke="{style.colour}" stroke-width="{style.width}"{dash}/>'
-
-
-def _label(name: str, point: tuple[float, float], changed: bool) -> str:
-    mark = '<tspan class="rp-changed-mark">✱ </tspan>' if changed else ""
-    return (f'<text class="rp-edge-label" x="{point[0]:.1f}" y="{point[1] + 4:.1f}" text-anchor="middle">'
-            f"{mark}{escape(theme.operation(name).short)}</text>")
-
-
-def _node(state: int, point: tuple[float, float]) -> str:
-    x, y = point
-    if state >= 2:
-        return (f'<circle class="rp-node" cx="{x:.1f}" cy="{y:.1f}" r="{NODE_RADIUS}"/>'
-                f'<text x="{x:.1f}" y="{y + 4.5:.1f}" text-anchor="middle" font-size="13" font-weight="600">'
-                f"{state_name(state)}</text>")
-    width, height = OUTPUT_SIZE if state == OUTPUT else INPUT_SIZE
-    subscript = "k" if state == OUTPUT else state_name(state)[3:-1].replace("-", "−")
-    return (f'<rect class="rp-node rp-node-in" x="{x - width / 2:.1f}" y="{y - height / 2:.1f}" width="{width}" '
-            f'height="{height}" rx="7"/>'
-            f'<text x="{x:.1f}" y="{y + 3:.1f}" text-anchor="middle" font-size="13">'
-            f'c<tspan font-size="10" dy="4">{subscript}</tspan></text>')

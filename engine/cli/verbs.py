@@ -252,6 +252,41 @@ def _import(verb: str, arguments: list[str]) -> int:
     return 0
 
 
+def _compare(verb: str, arguments: list[str]) -> int:
+    from engine.cli import results
+
+    parser = _parser(verb)
+    parser.add_argument("run", nargs="+", help="ids of two or more attacks under one protocol")
+    parser.add_argument("--attack", default="worst-case", metavar="NAME",
+                        help="result to compare: natural, an attack such as pgd-20, or worst-case (default)")
+    options = parser.parse_args(arguments)
+    return results.compare(options.run, options.attack, options.runs, options.json)
+
+
+def _robustness_table(verb: str, arguments: list[str]) -> int:
+    from engine.cli import results
+
+    parser = _parser(verb)
+    parser.add_argument("--protocol", metavar="HASH", help="protocol of the table, or the beginning of its hash (needed only "
+                        "where there are several)")
+    texts = "; ".join(f"{name}: {form.text}" for name, form in results.FORMATS.items())
+    parser.add_argument("--format", choices=list(results.FORMATS),
+                        help=f"{texts} (default: by the extension of --out, else markdown)")
+    parser.add_argument("--out", metavar="FILE", type=Path, help="the file to write (default: print)")
+    options = parser.parse_args(arguments)
+    return results.table(options.protocol, options.format, options.out, options.runs, options.json)
+
+
+def _report(verb: str, arguments: list[str]) -> int:
+    from engine.cli import results
+
+    parser = _parser(verb)
+    parser.add_argument("run", help="id of an attack")
+    parser.add_argument("--out", metavar="FILE.html", required=True, type=Path, help="the file to write")
+    options = parser.parse_args(arguments)
+    return results.report(options.run, options.out, options.runs, options.json)
+
+
 def _doctor(verb: str, arguments: list[str]) -> int:
     options = _parser(verb).parse_args(arguments)
     findings = api.doctor(runs=options.runs)
@@ -344,6 +379,9 @@ VERBS: dict[str, Verb] = {
     "runs": Verb(_runs, "List all runs, newest first."),
     "describe": Verb(_describe, "Print parameters and MACs of a genotype at a width and depth."),
     "export": Verb(_export, "Write a genotype as JSON, or a network as a self-contained PyTorch module or as ONNX."),
+    "table": Verb(_robustness_table, "Print or write the table of all networks attacked under one protocol."),
+    "compare": Verb(_compare, "Test which of two or more attacked networks is more accurate on the same images."),
+    "report": Verb(_report, "Write the report of an attacked network as one HTML file."),
     "transplant": Verb(_transplant, "Copy or swap cells of a genotype; print the result for retrain --genotype."),
     "import": Verb(_import, "Turn a genotype, log, alphas file or checkpoint of public code into a run; executes nothing."),
     "dataset": Verb(_dataset, "List the datasets on this machine (list); download and prepare one (fetch NAME)."),

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.drawing.cell_graph import cell_svg
 from engine.architecture.catalogue import find_genotype
+from engine.drawing.cell import cell_svg
 from engine.exchange import entry
 from tests.app.pages import PAGES, component_data, open_page, table_rows, text_of
 from tests.engine.exchange.public_files import search_log

@@ -87,7 +87,7 @@ def test_transplant_prints_what_retrain_takes(runs: Path, capsys: pytest.Capture
 
 def test_light_verbs_do_not_load_torch(tmp_path: Path) -> None:
     words = [["describe", "ARNAS"], ["schema"], ["presets"], ["queue"], ["runs"], ["doctor"], ["search", "--epsilon", "8"],
-             ["transplant", "ARNAS", "--copy", "accurate:robust"]]
+             ["transplant", "ARNAS", "--copy", "accurate:robust"], ["table"]]
     code = f"""
 import sys
 from engine.cli import main

@@ -1,0 +1,88 @@
+"""Training and search curves as SVG, drawn for reports without a chart library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import pandas as pd
+
+Points = Sequence[tuple[float, float]]
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 460.0, 210.0, 46.0, 12.0, 12.0, 34.0
+# Name in the run log -> (panel, series of the style sheet, text in the legend, dash).
+LINES = {
+    "natural_accuracy": ("accuracy", "natural", "natural", ""),
+    "adversarial_accuracy": ("accuracy", "adversarial", "adversarial", "7 4"),
+    "natural_loss": ("loss", "natural", "natural", ""),
+    "adversarial_loss": ("loss", "adversarial", "adversarial", "7 4"),
+    "trades_loss": ("loss", "adversarial", "TRADES KL", "2 3"),
+    "train_loss": ("loss", "training", "training batch", "2 3"),
+}
+
+
+def training_curves(curves: pd.DataFrame, split: str) -> str:
+    """Return the charts of accuracy and loss of a run; "" for a run without curves.
+
+    Args:
+        curves: means over each epoch, from `RunLog.curves`.
+        split: split on which the run measured natural and adversarial values. The training loss is shown whatever its split.
+    """
+    shown = curves[(curves["split"] == split) | (curves["name"] == "train_loss")].sort_values("step")
+    charts = []
+    for panel in ("accuracy", "loss"):
+        series = {name: list(zip(rows["step"].astype(float), rows["value"].astype(float), strict=True))
+                  for name, rows in shown.groupby("name", sort=False) if name in LINES and LINES[str(name)][0] == panel}
+        if series:
+            charts.append(chart({str(name): points for name, points in series.items()}, f"{panel} over steps, {split} split",
+                                top=1.0 if panel == "accuracy" else None))
+    return f'<div class="side">{"".join(charts)}</div>' if charts else ""
+
+
+def chart(series: Mapping[str, Points], title: str, *, top: float | None = None) -> str:
+    """Return a line chart with its legend as an HTML figure.
+
+    Args:
+        series: points (x, y) of each line, by a name in `LINES`.
+        title: caption.
+        top: largest y; None for the largest of the points.
+    """
+    points = [point for line in series.values() for point in line]
+    right = max(x for x, _ in points) or 1.0
+    high = top if top is not None else max(y for _, y in points) or 1.0
+
+    def at(x: float, y: float) -> str:
+        return (f"{LEFT + (WIDTH - LEFT - RIGHT) * x / right:.1f},"
+                f"{TOP + (HEIGHT - TOP - BOTTOM) * (1 - max(0.0, min(y, high)) / high):.1f}")
+
+    lines = "".join(_line(name, [at(x, y) for x, y in line]) for name, line in series.items())
+    legend = "".join(_entry(name) for name in series)
+    return (f'<figure><figcaption>{escape(title)}</figcaption><svg class="chart" width="{WIDTH:.0f}" height="{HEIGHT:.0f}" '
+            f'viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" role="img" aria-label="{escape(title)}">{_axes(right, high)}{lines}</svg>'
+            f'<div class="rp-legend">{legend}</div></figure>')
+
+
+def _line(name: str, points: Sequence[str]) -> str:
+    _, series, _, dash = LINES[name]
+    look = f'style="stroke:var(--{series})" stroke-dasharray="{dash}"'
+    if len(points) == 1:
+        x, y = points[0].split(",")
+        return f'<circle cx="{x}" cy="{y}" r="3" style="fill:var(--{series})"/>'
+    return f'<polyline class="line" {look} points="{" ".join(points)}"/>'
+
+
+def _entry(name: str) -> str:
+    _, series, text, dash = LINES[name]
+    return (f'<span><svg width="34" height="8" aria-hidden="true"><line x1="1" x2="33" y1="4" y2="4" stroke-width="2" '
+            f'style="stroke:var(--{series})" stroke-dasharray="{dash}"/></svg>{escape(text)}</span>')
+
+
+def _axes(right: float, high: float) -> str:
+    """Return axes with five marks of y and the two ends of x."""
+    marks = []
+    for step in range(5):
+        y = TOP + (HEIGHT - TOP - BOTTOM) * (1 - step / 4)
+        marks.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+                     f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{high * step / 4:.3g}</text>')
+    base = HEIGHT - BOTTOM + 16
+    return (f'{"".join(marks)}<text x="{LEFT}" y="{base}">0</text>'
+            f'<text x="{WIDTH - RIGHT}" y="{base}" text-anchor="end">{right:,.0f} steps</text>')

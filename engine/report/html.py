@@ -1,0 +1,197 @@
+"""The report of one attacked network as a single HTML file that opens without a connection and loads nothing.
+
+It holds the protocol, the configuration of every run of the chain and its differences from the published one, the derived cells,
+the curves of search and retraining, the results with intervals, checks, images, and the commands and packages behind them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from engine.architecture.genotype import Genotype
+from engine.architecture.network import named_network
+from engine.attack.badge import Finding, badge
+from engine.config.fields import value_words
+from engine.configuring import Difference, config_class
+from engine.drawing.cell import cell_svg, legend_html
+from engine.drawing.operations import CELL_TITLES, OPERATIONS, cell_title
+from engine.errors import ConfigError, GenotypeError
+from engine.log.runlog import RunLog
+from engine.report.curves import training_curves
+from engine.report.formats import openings_of
+from engine.report.gallery import attack_title, gallery_html, read_samples
+from engine.report.page import commands, details, page, paragraph, section, table
+from engine.report.robustness import RobustnessTable, robustness_tables
+from engine.report.words import count_text, dataset_text, ledger_text, percent_text, protocol_text
+from engine.run.folder import RunFolder
+
+KIND_TITLES = {"search": "Search", "retrain": "Retraining", "attack": "Attack"}
+SPLITS = {"search": "alphas", "retrain": "select"}  # on which a run of this kind measures its accuracies
+
+
+def network_report(log: RunLog, run: str) -> bytes:
+    """Return the report of the network that an attack run attacked, as HTML.
+
+    Args:
+        log: the run log.
+        run: id of the attack run.
+
+    Raises:
+        RunLogError: the run does not exist, or its images cannot be read.
+        ConfigError: the run is not an attack.
+    """
+    chain = _ancestry(log, run)
+    attack = chain[-1]
+    if attack["kind"] != "attack":
+        raise ConfigError(f"A report is about an attacked network, so it needs the id of an attack, got {run}, which is a "
+                          f"{attack['kind']}; attack it first, or name one of the attacks that `rampart runs` lists.")
+    evaluated = next((one for one in robustness_tables(log) if one.row(run)), None)
+    parts = [
+        _head(attack), _badge(log, run), _protocol(log, attack, evaluated), _results(log, run), _checks(log, run),
+        _network(log, run, attack), _curves(log, chain), _gallery(log, run), _settings(chain), _reproduction(chain)]
+    return page(f"{attack['title']}: robustness", "".join(parts))
+
+
+def _ancestry(log: RunLog, run: str) -> list[dict[str, Any]]:
+    """Return what is known about the run's parent's parent, its parent and itself, as far as they exist."""
+    chain = [log.run(run)]
+    known = set(log.runs()["id"])
+    while chain[0]["parent"] in known and len(chain) < len(KIND_TITLES):
+        chain.insert(0, log.run(chain[0]["parent"]))
+    return chain
+
+
+def _head(attack: Mapping[str, Any]) -> str:
+    where = f"Run {attack['id']}, {dataset_text(attack['dataset'])}, preset {attack['preset']}, {attack['status']}."
+    return (f"<header>{paragraph('Report of an attacked network', 'soft')}<h1>{escape(str(attack['title']))}</h1>"
+            f"{paragraph(where)}</header>\n")
+
+
+def _badge(log: RunLog, run: str) -> str:
+    found = badge(_findings(log, run))
+    return paragraph(f"Reliability: {found.colour}. {' '.join(found.reasons)}".strip(), found.colour)
+
+
+def _findings(log: RunLog, run: str) -> list[Finding]:
+    return [Finding(one.check_name, one.title, one.finding, one.measured, one.advice) for one in log.checks(run).itertuples()]
+
+
+def _protocol(log: RunLog, attack: Mapping[str, Any], evaluated: RobustnessTable | None) -> str:
+    if evaluated is None:
+        openings = int((log.test_openings()["dataset"] == attack["dataset"]).sum())
+        words = "A newer evaluation of this network under the same protocol exists, or the protocol of this run is unknown."
+    else:
+        openings, words = openings_of(log, evaluated), protocol_text(evaluated)
+    ledger = f"{ledger_text(openings)} The more often it is opened, the less a later choice can be trusted."
+    return section("Protocol", paragraph(words), paragraph(ledger))
+
+
+def _results(log: RunLog, run: str) -> str:
+    rows, looks = [], []
+    for one in log.attacks(run).itertuples():
+        name = one.title if not one.part_of else f"{one.title} of {attack_title(one.part_of)}"
+        interval = f"{percent_text(one.low)} to {percent_text(one.high)}"
+        rows.append((name if one.complete else f"{name} (in progress)", f"{percent_text(one.accuracy)} %", interval,
+                     f"{one.correct:,} of {one.images:,}", one.fingerprint))
+        looks.append("soft" if one.part_of else "")
+    note = ("Share of images still classified correctly, with its 95 % Wilson interval. These figures belong to this checkpoint: "
+            "a claim about its method needs several searches and retrainings with different seeds.")
+    shown = table(("Attack", "Accuracy", "95 % interval", "Correct", "Fingerprint"), rows, label="Results", right=(1, 2, 3),
+                  looks=looks)
+    return section("Robustness", shown or paragraph("No attack is complete yet."), paragraph(note, "soft"))
+
+
+def _checks(log: RunLog, run: str) -> str:
+    findings = _findings(log, run)
+    rows = [(one.title, one.finding, one.measured, one.advice) for one in findings]
+    shown = table(("Check", "Finding", "Measured", "What to do"), rows, label="Checks", looks=[one.finding for one in findings])
+    return section("Checks", shown or paragraph("The reliability of these figures was not checked."))
+
+
+def _network(log: RunLog, run: str, attack: Mapping[str, Any]) -> str:
+    sizes = [f"{count_text(attack[name])} {words}" for name, words in (("parameters", "parameters"), ("macs", "MACs per image"))
+             if attack[name] is not None]
+    return section("Network", paragraph(f"{', '.join(sizes)}." if sizes else ""), _cells(log.genotype(run), attack["hand_made"]))
+
+
+def _cells(content: Mapping[str, Any] | None, hand_made: str) -> str:
+    """Return the cells of a network as drawings with a legend, or the description of a network without cells."""
+    if hand_made:
+        return _hand_made(hand_made)
+    try:
+        genotype = Genotype.from_dict(content or {})
+    except GenotypeError:
+        return paragraph("The events of this run contain no genotype.")
+    kinds = sorted(genotype.kinds, key=lambda kind: [*CELL_TITLES, kind].index(kind))
+    drawings = "".join(f'<figure class="cell"><figcaption>{escape(cell_title(kind))}</figcaption>'
+                       f"{cell_svg(genotype.cell(kind), title=cell_title(kind))}</figure>" for kind in kinds)
+    used = {name for kind in kinds for name, _ in genotype.cell(kind).edges}
+    legend = legend_html(sorted(used, key=lambda name: [*OPERATIONS, name].index(name)))
+    return (f'<div class="side">{drawings}</div>{legend}' + paragraph(f"Genotype {genotype.hash}.", "soft")
+            + details("Genotype as JSON", commands([genotype.to_json()])))
+
+
+def _hand_made(name: str) -> str:
+    try:
+        network = named_network(name)
+    except ConfigError:  # another version of Rampart has written the name
+        return paragraph(f"{name} is a hand-made network, without cells to draw.")
+    return paragraph(f"{network.title} is hand-made, without cells to draw. {network.description} {network.source}.")
+
+
+def _curves(log: RunLog, chain: Sequence[Mapping[str, Any]]) -> str:
+    parts = []
+    for run in chain:
+        charts = training_curves(log.curves(run["id"]), SPLITS[run["kind"]]) if run["kind"] in SPLITS else ""
+        parts += [f"<h3>{escape(KIND_TITLES[run['kind']])} {escape(run['id'])}</h3>{charts}"] if charts else []
+    return section("Curves", *parts)
+
+
+def _gallery(log: RunLog, run: str) -> str:
+    path = RunFolder(log.root, run).results / "samples.parquet"
+    if not path.exists():
+        return ""
+    note = "Natural image, difference stretched around grey, adversarial image. An image that no attack changed is left out."
+    images = gallery_html(read_samples(path, log.outcomes(run)))
+    return section("Images", paragraph(note, "soft"), images) if images else ""
+
+
+def _settings(chain: Sequence[Mapping[str, Any]]) -> str:
+    parts = []
+    for run in chain:
+        differing = table(("Setting", "This run", "Published or default"), [_difference(run, one) for one in run["differences"]],
+                          label=f"Differences of {run['id']}")
+        every = table(("Setting", "Value"), [(name, _value(run, name, value)) for name, value in run["config"].items()],
+                      label=f"Settings of {run['id']}")
+        heading = escape(f"{KIND_TITLES.get(run['kind'], run['kind'])} {run['id']}: {run['title']}")
+        none = paragraph("No setting is known to differ from the published ones.")
+        parts.append(f"<h3>{heading}</h3>{differing or none}{details('All settings', every)}")
+    return section("Configuration", *parts)
+
+
+def _difference(run: Mapping[str, Any], difference: Difference) -> tuple[str, str, str]:
+    return (difference.field, _value(run, difference.field, difference.value), _value(run, difference.field, difference.paper))
+
+
+def _value(run: Mapping[str, Any], name: str, value: object) -> str:
+    """Return the value of a setting as pages show it."""
+    try:
+        info = config_class(run["kind"], run["method"]).model_fields.get(name)
+    except ConfigError:  # a method of another version
+        info = None
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return str(value) if info is None else value_words(info, value)
+
+
+def _reproduction(chain: Sequence[Mapping[str, Any]]) -> str:
+    attack = chain[-1]
+    lines = [str(run["command"]) for run in chain if run["command"]]
+    code = ", ".join(f"{name} {value}" for name, value in attack["code"].items() if value and name != "diff")
+    changed = " The code had changes that are not in a commit." if attack["code"].get("diff") else ""
+    packages = table(("Package", "Version"), list(attack["packages"].items()), label="Packages")
+    return section("Reproduction", commands([*lines, f"rampart report {attack['id']} --out report.html"]),
+                   paragraph(f"Code: {code or 'unknown'}.{changed} Device: {attack['device'] or 'unknown'}."),
+                   details("Packages", packages))

@@ -1,0 +1,119 @@
+"""A robustness table as a LaTeX table with booktabs rules, to paste into a paper.
+
+The document needs `\\usepackage{booktabs}` and nothing else. Every text is escaped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from engine.report.marks import best_run, comparison_text, doubts, letters_of, seeds_text
+from engine.report.robustness import Distinctions, NetworkRow, RobustnessTable, SeedGroup
+from engine.report.words import count_text, interval_text, ledger_text, percent_text, protocol_text
+
+_SPECIAL = {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
+            "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
+            "|": r"\textbar{}", '"': "{''}", "'": "{'}", "`": "{`}", "[": "{[}", "]": "{]}", "*": "{*}",
+            "\u00a0": "~", "\u2013": r"\textendash{}", "\u2014": r"\textemdash{}", "\u00b7": r"$\cdot$",
+            "\u221e": r"$\infty$", "\u00d7": r"$\times$", "\u03b5": r"$\varepsilon$", "\u03bb": r"$\lambda$",
+            "\u2212": "$-$", "\u00b1": r"$\pm$"}
+DAGGER = r"$^{\dagger}$"
+MISSING = "--"
+
+
+def escaped(text: str) -> str:
+    """Return a text as LaTeX that prints it literally, in a cell, a caption or a paragraph.
+
+    Line breaks become spaces. Characters that LaTeX cannot set without further packages become question marks; Latin letters
+    with accents stay.
+    """
+    plain = re.sub(r"\s*[\r\n]\s*", " ", text)
+    safe = "".join(_SPECIAL.get(one, one if " " <= one <= "~" or "\u00c0" <= one <= "\u017f" else "?") for one in plain)
+    return re.sub(r"-(?=-)", "-{}", safe)  # two hyphens would become a dash
+
+
+def to_latex(table: RobustnessTable, compared: Sequence[Distinctions], openings: int) -> bytes:
+    """Return the table as LaTeX.
+
+    A figure is bold if a paired test tells its network apart from all others in its column. The interval is in small type, the
+    letters of the paired comparison are superscripts, and a dagger marks a network whose badge is not green.
+
+    Args:
+        table: the table.
+        compared: paired comparisons of its columns.
+        openings: number of times that the test split was opened.
+    """
+    bold = {one.column: best_run(table, one) for one in compared}
+    lines = [
+        r"% Needs \usepackage{booktabs} in the preamble.", r"\begin{table}[t]",
+        r"  \centering\footnotesize\setlength{\tabcolsep}{4pt}",
+        f"  \\caption{{{_caption(table, compared, openings)}}}", f"  \\label{{tab:robustness-{_label(table.protocol)}}}",
+        f"  \\begin{{tabular}}{{l{'r' * (len(table.columns) + 2)}}}", r"    \toprule", *_head(table), r"    \midrule"]
+    for number, group in enumerate(table.groups):
+        if number and (len(group.rows) > 1 or len(table.groups[number - 1].rows) > 1):
+            lines.append(r"    \addlinespace")
+        lines += [_network(table, row, compared, bold) for row in group.rows]
+        lines += [_mean(table, group)] if len(group.rows) > 1 else []
+    lines += [r"    \bottomrule", r"  \end{tabular}", *_notes(table), r"\end{table}", ""]
+    return "\n".join(lines).encode()
+
+
+def _caption(table: RobustnessTable, compared: Sequence[Distinctions], openings: int) -> str:
+    sentences = ["Accuracy in per cent, with 95 % Wilson intervals.", protocol_text(table), seeds_text(table),
+                 comparison_text(table, compared), ledger_text(openings)]
+    return escaped(" ".join(filter(None, sentences)))
+
+
+def _head(table: RobustnessTable) -> list[str]:
+    titles = ["Network", *(column.title for column in table.columns), "Parameters", "MACs"]
+    images = ["", *(f"{column.images:,} images" if column.images else "" for column in table.columns), "", ""]
+    return [_line([escaped(title) for title in titles]), _line([_small(escaped(one)) if one else "" for one in images])]
+
+
+def _network(table: RobustnessTable, row: NetworkRow, compared: Sequence[Distinctions], bold: dict[str, str | None]) -> str:
+    mark = DAGGER if row.badge.colour != "green" else ""
+    figures = [_figure(row, column.name, letters_of(row, column.name, compared), bold.get(column.name) == row.run)
+               for column in table.columns]
+    sizes = [MISSING if size is None else escaped(count_text(size)) for size in (row.parameters, row.macs)]
+    return _line([f"{escaped(row.label)}{'' if row.complete else ' (in progress)'}{mark}", *figures, *sizes])
+
+
+def _figure(row: NetworkRow, column: str, letters: str, bold: bool) -> str:
+    measured = row.results.get(column)
+    if measured is None:
+        return MISSING
+    figure = percent_text(measured.accuracy)
+    if bold:
+        figure = rf"\textbf{{{figure}}}"
+    superscript = rf"$^{{\mathrm{{{letters}}}}}$" if letters else ""
+    return f"{figure}{superscript} {_small('(' + interval_text(measured).replace(' to ', '--') + ')')}"
+
+
+def _mean(table: RobustnessTable, group: SeedGroup) -> str:
+    figures = []
+    for column in table.columns:
+        mean, spread = group.means.get(column.name), group.spreads.get(column.name)
+        if mean is None or spread is None:
+            figures.append(MISSING)
+        else:
+            figures.append(percent_text(mean) + " " + _small(rf"$\pm$ {percent_text(spread)}"))
+    title = rf"\quad \emph{{{escaped(group.title)}, mean of {len(group.rows)} networks}}"
+    return _line([title, *figures, "", ""])
+
+
+def _notes(table: RobustnessTable) -> list[str]:
+    notes = [f"  {{\\footnotesize {DAGGER}{escaped(note)}\\par}}" for note in doubts(table)]
+    return [r"  \par\smallskip", *notes] if notes else []
+
+
+def _small(text: str) -> str:
+    return f"{{\\scriptsize {text}}}"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"    {' & '.join(cells)} \\\\"
+
+
+def _label(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9-]", "", text)

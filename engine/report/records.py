@@ -1,0 +1,142 @@
+"""A robustness table for machines: CSV, Parquet and JSON with every figure at full precision.
+
+CSV and Parquet have one record per row of the table, in its order: the networks, and after the networks of a seed group with
+several seeds one record of their means and spreads.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.report.marks import letters_of
+from engine.report.robustness import Distinctions, NetworkRow, RobustnessTable, SeedGroup
+
+NETWORK, MEAN = "network", "mean"
+# A spreadsheet runs a cell that begins with one of these as a formula.
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+Fields = dict[str, tuple[pa.DataType, Any]]  # name -> (type, value) of one record
+
+
+def records(table: RobustnessTable, compared: Sequence[Distinctions], openings: int) -> pa.Table:
+    """Return the table as one record per row.
+
+    Args:
+        table: the table.
+        compared: paired comparisons of its columns, for the letters.
+        openings: number of times that the test split was opened.
+
+    Returns:
+        A table with the names of the table's columns in its own column names, such as "pgd-20_accuracy". Unknown values are null.
+    """
+    shared: Fields = {
+        "dataset": (pa.string(), table.dataset), "protocol": (pa.string(), table.protocol),
+        "protocol_title": (pa.string(), table.title), "protocol_fields": (pa.string(), json.dumps(dict(table.fields))),
+        "test_openings": (pa.int64(), openings)}
+    lines = [line | shared for group in table.groups for line in _lines(table, group, compared)]
+    schema = pa.schema([(name, kind) for name, (kind, _) in (lines[0] if lines else shared).items()])
+    return pa.Table.from_pylist([{name: value for name, (_, value) in line.items()} for line in lines], schema=schema)
+
+
+def to_parquet(table: RobustnessTable, compared: Sequence[Distinctions], openings: int) -> bytes:
+    """Return the records as a Parquet file."""
+    buffer = io.BytesIO()
+    pq.write_table(records(table, compared, openings), buffer)
+    return buffer.getvalue()
+
+
+def to_csv(table: RobustnessTable, compared: Sequence[Distinctions], openings: int) -> bytes:
+    """Return the records as CSV in UTF-8, lists and protocol as JSON, unknown values as empty cells.
+
+    A text that a spreadsheet could run as a formula gets an apostrophe in front, as does one that begins with an apostrophe
+    already, so that dropping one leading apostrophe gives every text back.
+    """
+    found = records(table, compared, openings)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(found.column_names)
+    writer.writerows([_cell(value) for value in line.values()] for line in found.to_pylist())
+    return text.getvalue().encode()
+
+
+def to_json(table: RobustnessTable, compared: Sequence[Distinctions], openings: int) -> bytes:
+    """Return the table as JSON: protocol, columns, groups with their networks, and the paired comparisons."""
+    return (json.dumps(as_json(table, compared, openings), ensure_ascii=False) + "\n").encode()
+
+
+def as_json(table: RobustnessTable, compared: Sequence[Distinctions], openings: int) -> dict[str, Any]:
+    """Return the content of `to_json`."""
+    return {
+        "protocol": {"hash": table.protocol, "title": table.title, "dataset": table.dataset, "fields": dict(table.fields)},
+        "columns": [asdict(column) for column in table.columns],
+        "groups": [{"title": group.title, "means": dict(group.means), "spreads": dict(group.spreads),
+                    "rows": [_row_json(row) for row in group.rows]} for group in table.groups],
+        "comparisons": [comparison_json(one) for one in compared], "test_openings": openings}
+
+
+def comparison_json(compared: Distinctions) -> dict[str, Any]:
+    """Return a paired comparison as values for JSON."""
+    pairs = [asdict(one) | {"distinct": one.distinct(), "sentence": one.sentence()} for one in compared.comparisons]
+    return {"column": compared.column, "images": compared.images, "letters": dict(compared.letters), "pairs": pairs}
+
+
+def _row_json(row: NetworkRow) -> dict[str, Any]:
+    plain = {name: getattr(row, name) for name in ("run", "title", "label", "network", "preset", "parent", "search_seed",
+                                                   "retrain_seed", "parameters", "macs", "hand_made", "complete", "repeats",
+                                                   "created")}
+    return plain | {"genotype": row.genotype.to_dict() if row.genotype else None, "badge": asdict(row.badge),
+                    "results": {name: asdict(one) for name, one in row.results.items()}}
+
+
+def _lines(table: RobustnessTable, group: SeedGroup, compared: Sequence[Distinctions]) -> Iterator[Fields]:
+    for row in group.rows:
+        yield _identity(NETWORK, group, row) | _figures(
+            {column.name: _network_figure(row, column.name, compared) for column in table.columns})
+    if len(group.rows) > 1:
+        yield _identity(MEAN, group, None) | _figures(
+            {column.name: {"accuracy": group.means.get(column.name), "spread": group.spreads.get(column.name)}
+             for column in table.columns})
+
+
+def _identity(kind: str, group: SeedGroup, row: NetworkRow | None) -> Fields:
+    def of(name: str) -> Any:
+        return getattr(row, name) if row is not None else None
+
+    texts = {"row": kind, "group": group.title, "label": of("label"), "run": of("run"), "network": of("network"),
+             "preset": of("preset"), "parent": of("parent"), "hand_made": of("hand_made"),
+             "genotype": row.genotype.to_json() if row and row.genotype else None,
+             "badge": row.badge.colour if row else None}
+    numbers = {name: of(name) for name in ("search_seed", "retrain_seed", "parameters", "macs", "repeats")}
+    return ({name: (pa.string(), value) for name, value in texts.items()}
+            | {"badge_reasons": (pa.list_(pa.string()), list(row.badge.reasons) if row else None)}
+            | {name: (pa.int64(), value) for name, value in numbers.items()}
+            | {"complete": (pa.bool_(), of("complete")), "created": (pa.float64(), of("created"))})
+
+
+def _figures(figures: Mapping[str, Mapping[str, Any]]) -> Fields:
+    """Return the fields of {column name: {part of a figure: value}}; missing parts are None."""
+    types = {"accuracy": pa.float64(), "low": pa.float64(), "high": pa.float64(), "correct": pa.int64(), "images": pa.int64(),
+             "spread": pa.float64(), "letters": pa.string()}
+    return {f"{name}_{part}": (kind, figure.get(part)) for name, figure in figures.items() for part, kind in types.items()}
+
+
+def _network_figure(row: NetworkRow, name: str, compared: Sequence[Distinctions]) -> dict[str, Any]:
+    measured = row.results.get(name)
+    return asdict(measured) | {"letters": letters_of(row, name, compared) or None} if measured else {}
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return repr(value)
+    text = json.dumps(value) if isinstance(value, (bool, list)) else str(value)
+    return f"'{text}" if isinstance(value, str) and text.startswith((*FORMULA, "'")) else text

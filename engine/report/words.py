@@ -1,0 +1,92 @@
+"""Numbers and protocols as readers see them on pages, in tables for papers and in reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from engine.attack.catalogue import ATTACKS, NATURAL
+from engine.attack.protocol import ball_text
+from engine.config import pixels_text
+from engine.data.catalogue import DATASETS
+from engine.report.robustness import Measurement, RobustnessTable
+
+# Entries of an attack's part of a protocol that its words mention in their own way, or that are the same for all attacks.
+_SPOKEN = {"attack", "library", "version", "norm", "epsilon", "step_size", "seed", "steps", "restarts", "random_start", "targets",
+           "images", "images_hash", "block_images", "parts"}
+
+
+def percent_text(fraction: float) -> str:
+    """Return a fraction in per cent, without the sign: 0.9561 as "95.6"."""
+    return f"{100 * fraction:.1f}"
+
+
+def interval_text(measurement: Measurement) -> str:
+    """Return the interval of an accuracy in per cent, without the sign, for example "91.8 to 96.7"."""
+    return f"{percent_text(measurement.low)} to {percent_text(measurement.high)}"
+
+
+def count_text(number: float) -> str:
+    """Return a number as text: 4520394 as "4.52 million", 1797 as "1,797"."""
+    for size, word in ((1e9, "billion"), (1e6, "million")):
+        if number >= size:
+            return f"{number / size:.3g} {word}"
+    return f"{number:,.0f}"
+
+
+def plural_text(number: int, noun: str) -> str:
+    """Return a number with its noun in the singular or plural, for example "1 image" or "3 images"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def dataset_text(name: str) -> str:
+    """Return the title of a dataset, or its name if this version does not know the dataset."""
+    return DATASETS[name].title if name in DATASETS else name
+
+
+def ledger_text(openings: int) -> str:
+    """Return a sentence that says how often the test split was opened."""
+    return f"The test split was opened {plural_text(openings, 'time')}."
+
+
+def protocol_text(table: RobustnessTable) -> str:
+    """Return the whole protocol of a table in words: dataset, images, ball, attacks with all their numbers, and its hash."""
+    fields = table.fields
+    if not fields:
+        return (f"Test split of {dataset_text(table.dataset)}, {table.title}. These runs recorded no protocol; {table.protocol} "
+                "stands for the fingerprints of their results.")
+    attacks = "; ".join(_attack_text(part, fields["images"]) for part in fields["attacks"])
+    cascade = "one cascade for the worst case alone over " if fields.get("worst_case_only") else ""
+    images = f"{plural_text(fields['images'], 'image')} (hash {fields['images_hash']})"
+    return (f"Test split of {dataset_text(table.dataset)}, {images}, "
+            f"{ball_text(fields['norm'], fields['epsilon'])} with pixels in 0 to 1, seed {fields['seed']}, {fields['mode']}. "
+            f"Attacks: {cascade}{attacks}. Protocol {table.protocol}.")
+
+
+def _attack_text(part: Mapping[str, Any], images: int) -> str:
+    """Return an attack with all its numbers in words, for example "PGD-20 (20 steps of 2/255, random start)"."""
+    name = str(part["attack"])
+    title = "natural images" if name == NATURAL else ATTACKS[name].title if name in ATTACKS else name
+    fewer = part.get("images", images) != images
+    where = f" on {plural_text(part['images'], 'image')} (hash {part['images_hash']})" if fewer else ""
+    details = "; ".join(_attack_text(one, images) for one in part.get("parts", ())) or ", ".join(_details(part))
+    return f"{title}{where} ({details})" if details else f"{title}{where}"
+
+
+def _details(part: Mapping[str, Any]) -> list[str]:
+    words = []
+    if part.get("steps"):
+        length = f" of {pixels_text(part['step_size'])}" if "step_size" in part else ""
+        words.append(plural_text(part["steps"], "step") + length)
+    if part.get("targets"):
+        words.append(plural_text(part["targets"], "target"))
+    if part.get("restarts", 1) > 1:
+        words.append(plural_text(part["restarts"], "restart"))
+    if part.get("random_start"):
+        words.append("random start")
+    words += [f"{name.replace('_', ' ')} {value}" for name, value in part.items() if name not in _SPOKEN]
+    if "block_images" in part:
+        words.append(f"blocks of {plural_text(part['block_images'], 'image')}")
+    if "library" in part:
+        words.append(f"{part['library']} {part['version']}")
+    return words

@@ -1,0 +1,119 @@
+"""The verbs table, compare and report, as processes on a folder of attacked networks."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from engine import api
+from engine.cli import main
+from engine.errors import ConfigError
+from tests.engine.report.made_tables import attacked_runs
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A runs folder with three networks under one protocol and one under another, and their ids by role."""
+    root = tmp_path_factory.mktemp("runs")
+    return root, attacked_runs(root)
+
+
+def rampart(root: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
+    """Run one command on a runs folder."""
+    return subprocess.run([sys.executable, "-m", "engine", *words, "--runs", str(root)], capture_output=True, timeout=120,
+                          check=False, env=os.environ | {"PYTHONIOENCODING": "utf-8"})
+
+
+def test_a_table_is_printed(folder: tuple[Path, dict[str, str]]) -> None:
+    """A table is Markdown with its three networks and the mean of two, and asks for the protocol where there are two."""
+    root, _ = folder
+    done = rampart(root, "table", "--protocol", protocol_of(root)[:6])
+    assert done.returncode == 0 and done.stdout.decode().count("\n| ") == 2 + 3 + 1
+
+
+def protocol_of(root: Path) -> str:
+    """Return the hash of the protocol of three networks, from the sentence that asks for one."""
+    with pytest.raises(ConfigError, match="A table has one protocol, and there are 2") as refusal:
+        api.table(runs=root)
+    return str(refusal.value).partition("--protocol: ")[2].split()[0]
+
+
+def test_a_table_is_written(folder: tuple[Path, dict[str, str]], tmp_path: Path,
+                            capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    """The extension of --out decides the format, each format holds the same networks, and --json prints JSON."""
+    root, ids = folder
+    asked = ["table", "--protocol", protocol_of(root), "--runs", str(root), "--json"]
+    assert main(asked) == 0
+    content = json.loads(capsysbinary.readouterr().out)
+    runs = [row["run"] for group in content["groups"] for row in group["rows"]]
+    assert set(runs) == {ids["attack"], ids["resnet"], ids["weak"]}
+    for name in ("t.csv", "t.parquet", "t.tex", "t.html"):
+        assert main([*asked, "--out", str(tmp_path / name)]) == 0
+        assert json.loads(capsysbinary.readouterr().out) == {"file": str(tmp_path / name)}
+    lines = list(csv.DictReader(io.StringIO((tmp_path / "t.csv").read_bytes().decode(), newline="")))
+    assert [line["run"] for line in lines if line["run"]] == runs
+    assert pq.read_table(tmp_path / "t.parquet").num_rows == len(lines)
+    assert (tmp_path / "t.tex").read_text(encoding="utf-8").startswith("% Needs")
+    assert (tmp_path / "t.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_a_comparison_speaks_in_sentences(folder: tuple[Path, dict[str, str]], capsys: pytest.CaptureFixture[str]) -> None:
+    """The weakest network is told apart, the other two are not, and JSON has the same verdicts."""
+    root, ids = folder
+    runs = (ids["attack"], ids["resnet"], ids["weak"])
+    text = rampart(root, "compare", *runs).stdout.decode()
+    assert "Worst case on 64 images" in text and "ResNet-18: 43.8 % (32.3 to 55.9 %), a" in text
+    assert "cannot be told apart on these 64 images: difference 4.7 points" in text
+    assert text.count(" is more accurate than ") == 2
+    capsys.readouterr()
+    assert main(["compare", *runs, "--attack", "fgsm", "--json", "--runs", str(root)]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["column"] == "fgsm" and content["images"] == 360 and set(content["letters"]) == set(runs)
+    assert [pair["distinct"] for pair in content["pairs"]] == [False] * 3
+
+
+def test_a_report_is_one_file(folder: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+    """The command writes the report and prints its path."""
+    root, ids = folder
+    out = tmp_path / "report.html"
+    done = rampart(root, "report", ids["attack"], "--out", str(out))
+    assert done.returncode == 0 and done.stdout.decode().strip() == str(out)
+    assert b"</html>" in out.read_bytes()
+
+
+@pytest.mark.parametrize(("words", "sentence"), [
+    (["compare", "{attack}"], "needs at least two attack runs"),
+    (["compare", "{attack}", "{attack}"], "needs at least two attack runs"),
+    (["compare", "{attack}", "{other}"], "Only networks attacked under one protocol can be compared"),
+    (["compare", "{attack}", "{search}"], "needs attack runs, and {search} is a search"),
+    (["compare", "{attack}", "nothing"], "There is no run 'nothing'"),
+    (["compare", "{attack}", "{weak}", "--attack", "pgd20"], "Did you mean 'pgd-20'?"),
+    (["table", "--protocol", "xyz"], "There is no protocol 'xyz'"),
+    (["table", "--format", "parquet"], "cannot be printed"),
+    (["table", "--format", "latex", "--json"], "--json prints the table as JSON"),
+    (["table", "--format", "word"], "invalid choice: 'word'"),
+    (["report", "{search}", "--out", "r.html"], "needs the id of an attack"),
+    (["report", "nothing", "--out", "r.html"], "There is no run 'nothing'"),
+    (["report", "{attack}", "--out", "/nowhere/r.html"], "could not be written to /nowhere/r.html"),
+    (["report", "{attack}"], "required: --out")])
+def test_wrong_requests_are_refused_in_sentences(words: list[str], sentence: str, folder: tuple[Path, dict[str, str]],
+                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong request gives exit code 2 and a sentence on stderr, and nothing on stdout."""
+    root, ids = folder
+    assert main([*(word.format(**ids) for word in words), "--runs", str(root)]) == 2
+    printed = capsys.readouterr()
+    assert sentence.format(**ids) in printed.err and not printed.out
+
+
+def test_without_attacked_networks_there_is_no_table(tmp_path: Path) -> None:
+    """An empty folder has no table, and the sentence says how to get one."""
+    with pytest.raises(ConfigError, match="launch one by `rampart attack"):
+        api.table(runs=tmp_path)
