@@ -1,0 +1,61 @@
+"""Findings of the reliability checks of an evaluation, and the badge that sums them up. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+Verdict = Literal["passed", "warning", "failed", "skipped"]
+Colour = Literal["green", "amber", "red"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The finding of one check, with the fields of the event `AttackCheck`.
+
+    Attributes:
+        check_name: name of the check, for example "black-box".
+        title: name shown to users.
+        finding: "skipped" if the check does not apply, or if a check that it presupposes was raised.
+        measured: a sentence with the measured numbers, or the reason for skipping.
+        advice: a sentence on what to do; empty unless the finding is "warning" or "failed".
+    """
+
+    check_name: str
+    title: str
+    finding: Verdict
+    measured: str
+    advice: str = ""
+
+    @property
+    def raised(self) -> bool:
+        """True for "warning" and "failed"."""
+        return self.finding in ("warning", "failed")
+
+
+@dataclass(frozen=True)
+class Badge:
+    """The reliability of an evaluation in one colour.
+
+    Attributes:
+        colour: "green", "amber" or "red".
+        reasons: sentences, the most serious first; at least one.
+    """
+
+    colour: Colour
+    reasons: tuple[str, ...]
+
+
+def badge(findings: Iterable[Finding]) -> Badge:
+    """Return red if a check failed, amber if a check warned or no check was made, green otherwise."""
+    made = [finding for finding in findings if finding.finding != "skipped"]
+    failed, warned = ([f"{finding.title}: {finding.measured}" for finding in made if finding.finding == verdict]
+                      for verdict in ("failed", "warning"))
+    if failed:
+        return Badge("red", (*failed, *warned))
+    if warned:
+        return Badge("amber", tuple(warned))
+    if not made:
+        return Badge("amber", ("No check was made.",))
+    return Badge("green", (f"{len(made)} {'checks' if len(made) > 1 else 'check'} passed.",))
