@@ -7,7 +7,7 @@ function from `Inspection` to a verdict and a sentence, and list it in `CHECKS`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from math import sqrt
 
@@ -30,26 +30,23 @@ BATCH_ROUNDING = 1e-3  # largest relative change of logits that a different batc
 FEW_STEPS = 10  # enough to test the machinery with an attack at radius 0
 
 
-def inspect(inspection: Inspection, before: Iterable[Finding] = ()) -> Iterator[Finding]:
-    """Make the checks in order, and return each finding as soon as it is known.
+def inspect(check: Check, inspection: Inspection, before: Iterable[Finding] = ()) -> Finding:
+    """Make one check. A finding depends on the evaluation and on earlier findings only, and not on when the check is made.
 
     Args:
+        check: the check, from `CHECKS`.
         inspection: the evaluation to check.
-        before: findings of the first checks, made in an earlier attempt; these checks are not repeated.
+        before: findings of the checks before this one in `CHECKS`.
+
+    Raises:
+        StopRequested: raised by `inspection.poll`; the check can be made again.
     """
-    made = {finding.check_name: finding for finding in before}
-    for name, check in CHECKS.items():
-        if name not in made:
-            made[name] = _made(check, inspection, made.values())
-            yield made[name]
-
-
-def _made(check: Check, inspection: Inspection, before: Iterable[Finding]) -> Finding:
     causes = [finding.title for finding in before if finding.raised and finding.check_name in check.needs]
     if causes:
         return Finding(check.name, check.title, "skipped", f"Not made, because it presupposes: {', '.join(causes)}.")
     with under_attack(inspection.network):
-        verdict, measured = check.measure(inspection)
+        # A copy, so that what one check has computed saves no pass of another: a resumed run counts the same passes.
+        verdict, measured = check.measure(replace(inspection))
     return Finding(check.name, check.title, verdict, measured, check.advice if verdict in ("warning", "failed") else "")
 
 

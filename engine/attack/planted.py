@@ -1,8 +1,8 @@
 """The planted-example test: a copy of the network in which every image certainly has an adversarial example.
 
-After the idea of Zimmermann, Brendel, Tramer and Carlini 2022, arXiv 2206.13991. The last linear layer is replaced by a read-out of
-its inputs ("features"). The read-out separates the image, and points of the ball that are easy to reach, from another point of the
-ball. That point is an adversarial example by construction. An attack that misses many of them is too weak for this network.
+After the idea of Zimmermann, Brendel, Tramer and Carlini 2022, arXiv 2206.13991. The last linear layer is replaced by a read-out
+of its inputs ("features"). The read-out separates the image, and points of the ball that are easy to reach, from another point of
+the ball. That point is an adversarial example by construction. An attack that misses many of them is too weak for this network.
 
 Differs: the paper fits a logistic regression per image to the features of random inner points and random points on the surface
 of the ball. Here the read-out of an image is a random direction in feature space. The planted point is the best of a gradient
@@ -220,8 +220,7 @@ class Ascent:
         """Return the value of each image along its own direction, [K], for points x [K, C, H, W]."""
         self.poll()
         with torch.no_grad():
-            values: Tensor = self.network.network(x)
-        return values.diagonal()
+            return self.differentiated(x).diagonal()
 
     def inner(self) -> Tensor:
         """Return the largest value of each image among the image and random points of its ball, [K]."""
@@ -233,7 +232,8 @@ class Ascent:
 
     def one_step(self) -> Tensor:
         """Return the value of each image after one gradient step of length epsilon, [K]."""
-        return self.values(self.ball.project(self.x + self.ball.epsilon * self._direction(self.x), self.x))
+        _, direction = self._value_and_direction(self.x)
+        return self.values(self.ball.project(self.x + self.ball.epsilon * direction, self.x))
 
     def best(self) -> tuple[Tensor, Tensor]:
         """Return the points of the balls with the largest values that are known, [K, C, H, W], and these values [K]."""
@@ -246,13 +246,13 @@ class Ascent:
 
     def _climb(self, start: Tensor) -> tuple[Tensor, Tensor]:
         """Take gradient steps from `start`, the length of which falls to 0 as a cosine; return the best points and values."""
-        point, best, value = start, start, self.values(start)
+        point, best, value = start, start, torch.full((len(start),), -torch.inf, device=start.device)
         for step in range(STEPS):
-            length = self.ball.epsilon * (1 + cos(pi * step / STEPS)) / 4
-            point = self.ball.project(point + length * self._direction(point), self.x)
-            height = self.values(point)
+            height, direction = self._value_and_direction(point)
             best = torch.where((height > value)[:, None, None, None], point, best)
             value = torch.maximum(height, value)
+            length = self.ball.epsilon * (1 + cos(pi * step / STEPS)) / 4
+            point = self.ball.project(point + length * direction, self.x)
         return best, value
 
     def _search(self) -> Tensor:
@@ -281,15 +281,16 @@ class Ascent:
         noise = torch.randn(self.x.shape, generator=self.generator).to(self.x.device)
         return self.ball.epsilon * (noise.sign() if self.ball.norm == LINF else noise / lengths(noise, self.ball.norm))
 
-    def _direction(self, point: Tensor) -> Tensor:
-        """Return the direction of steepest ascent of each value at its point, of length 1 in the norm of the ball."""
+    def _value_and_direction(self, point: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the values at points [K, C, H, W], and their directions of steepest ascent of length 1 in the ball's norm."""
         self.poll()
         point = point.detach().requires_grad_()
         with torch.enable_grad():
-            (gradient,) = torch.autograd.grad(self.differentiated(point).diagonal().sum(), point)
+            values = self.differentiated(point).diagonal()
+            (gradient,) = torch.autograd.grad(values.sum(), point)
         if self.ball.norm == LINF:
-            return gradient.sign()
-        return gradient / lengths(gradient, self.ball.norm).clamp(min=1e-30)
+            return values.detach(), gradient.sign()
+        return values.detach(), gradient / lengths(gradient, self.ball.norm).clamp(min=1e-30)
 
 
 def _apart(x: Tensor, ball: Ball) -> list[int]:
