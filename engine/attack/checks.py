@@ -27,6 +27,7 @@ from engine.data.splits import stable_seed
 
 SMALL_CHANGE = 1e-4  # of a pixel in 0..1; far above float32 rounding, far below one of 256 grey levels
 BATCH_ROUNDING = 1e-3  # largest relative change of logits that a different batch size explains
+FEWEST_RIGHT = 8  # correctly classified images without which a share of them says nothing
 FEW_STEPS = 10  # enough to test the machinery with an attack at radius 0
 
 
@@ -85,8 +86,8 @@ def not_probabilities(it: Inspection) -> tuple[Verdict, str]:
 def logit_scale(it: Inspection) -> tuple[Verdict, str]:
     """Compare the gradients of the cross-entropy with those for logits that are scaled to span 10."""
     x, y = it.x[it.right], it.y[it.right]
-    if not len(x):
-        return "skipped", "The network classifies no image of the subset correctly."
+    if len(x) < FEWEST_RIGHT:
+        return _too_few(len(x))
     plain, rescaled = (_zero(it.gradient(x, y, rescaled=rescaled)) for rescaled in (False, True))
     lost = int((plain & ~rescaled).sum())
     sentence = f"The gradient vanishes only because of the scale of the logits on {lost} of {len(x)} images"
@@ -113,8 +114,8 @@ def quantised_input(it: Inspection) -> tuple[Verdict, str]:
 def gradients(it: Inspection) -> tuple[Verdict, str]:
     """Count correctly classified images with a gradient of exactly zero, whatever the scale of the logits."""
     x, y = it.x[it.right], it.y[it.right]
-    if not len(x):
-        return "skipped", "The network classifies no image of the subset correctly."
+    if len(x) < FEWEST_RIGHT:
+        return _too_few(len(x))
     count = int(_zero(it.gradient(x, y, rescaled=True)).sum())
     return graded(count, len(x), warning=0, failed=0.1), (
         f"The gradient of the cross-entropy is exactly zero on {count} of {len(x)} correctly classified images.")
@@ -137,8 +138,8 @@ def epsilon_zero(it: Inspection) -> tuple[Verdict, str]:
 def huge_epsilon(it: Inspection) -> tuple[Verdict, str]:
     """Attack with a radius that reaches every image: nearly all correctly classified images must fall."""
     radius = 1.0 if it.settings.norm == LINF else sqrt(it.x[0].numel())
-    if not bool(it.right.any()):
-        return "skipped", "The network classifies no image of the subset correctly."
+    if int(it.right.sum()) < FEWEST_RIGHT:
+        return _too_few(int(it.right.sum()))
     x_adv = it.attack(ATTACKS["pgd-40"], replace(it.settings, epsilon=radius, step_size=radius / 10), it.right)
     standing = int((predictions(it.network, x_adv) == it.y[it.right]).sum())
     return graded(standing, len(x_adv), warning=0.05, failed=0.2), (
@@ -200,6 +201,10 @@ def kept_images(it: Inspection) -> tuple[Verdict, str]:
         total += len(x_adv)
     return ("failed" if outside or different else "passed"), (
         f"Of {total} images read back, {outside} are outside the ball or 0..1, and {different} are not predicted as recorded.")
+
+
+def _too_few(right: int) -> tuple[Verdict, str]:
+    return "skipped", f"The network classifies {right} images of the subset correctly, and the check needs {FEWEST_RIGHT}."
 
 
 def _attacked(it: Inspection, stage: Stage) -> Tensor:

@@ -105,11 +105,16 @@ class AttackQueries(Index):
                                             dtype="object", index=evaluations.index)
         return evaluations
 
-    def checks(self, run: str) -> pd.DataFrame:
-        """Return the findings of the reliability checks of an attack run, in order, with the columns listed in `CHECKS`."""
+    def checks(self, run: str | None = None) -> pd.DataFrame:
+        """Return the findings of reliability checks in order, with the columns listed in `CHECKS`.
+
+        Args:
+            run: id of an attack run; None for all runs.
+        """
         return self._frame("""
             select run, check_name, c.title, finding, measured, coalesce(advice, '') as advice
-            from attack_check c join folder f using (number) where run = $run order by c.seq""", CHECKS, run=run)
+            from attack_check c join folder f using (number) where $id is null or run = $id order by run, c.seq""", CHECKS,
+                           id=run)
 
     def sweeps(self, runs: Sequence[str] | None = None) -> pd.DataFrame:
         """Return accuracies against radius or number of steps, with the columns listed in `SWEEP`.

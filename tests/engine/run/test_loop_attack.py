@@ -65,11 +65,6 @@ def test_every_check_is_recorded_after_the_last_attack(runs: Path, whole: str) -
     assert all(row["measured"] and bool(row["advice"]) == (row["finding"] in ("warning", "failed")) for row in rows)
     details = [event["detail"] for event in events_of(runs, whole, "progress")]
     assert any(detail.startswith("Checks: ") for detail in details)
-    with opened(runs) as log:
-        row = log.evaluations().set_index("run").loc[whole]
-    assert row["checks"] == len(CHECKS)
-    assert row["failures"] == sum(one["finding"] == "failed" for one in rows)
-    assert row["warnings"] == sum(one["finding"] == "warning" for one in rows)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
@@ -92,7 +87,8 @@ def test_checks_of_a_killed_run_are_repeated(runs: Path, parent: str, whole: str
     assert 0 < len(events_of(runs, run_id, "check")) < len(CHECKS) and not state(runs, run_id)["findings"]
     attempt(runs, run_id, 2)
     same(state(runs, whole), state(runs, run_id))
-    assert recorded(runs, run_id) == recorded(runs, whole) and len(events_of(runs, run_id, "check")) > len(CHECKS)
+    assert recorded(runs, run_id) == recorded(runs, whole)
+    assert {event["attempt"] for event in events_of(runs, run_id, "check")} == {2}
 
 
 def test_the_checks_can_be_switched_off(runs: Path, parent: str) -> None:
