@@ -81,6 +81,11 @@ class Inspection:
         declared = [ATTACKS[name] for name in self.evaluation.protocol.attacks]
         return [part for attack in declared for part in attack.parts or (attack,)]
 
+    @property
+    def white_box(self) -> list[Attack]:
+        """The attacks of the protocol that use gradients, in order; all of its attacks if none does."""
+        return [attack for attack in self.attacks if not is_black_box(attack, self.settings.classes)] or self.attacks
+
     def logits(self, x: Tensor) -> Tensor:
         """Return the network's logits [n, classes] at images x, without graph, in batches of the evaluation's size."""
         rows = []

@@ -27,7 +27,7 @@ from engine.attack.badge import Verdict
 from engine.attack.ball import Ball, distance, lengths
 from engine.attack.declaration import LINF, Attack, AttackSettings
 from engine.attack.guard import attacked, predictions
-from engine.attack.inspection import Inspection, is_black_box
+from engine.attack.inspection import Inspection
 from engine.attack.methods import run_attack
 from engine.data.splits import stable_seed
 
@@ -129,10 +129,9 @@ def planted(it: Inspection) -> tuple[Verdict, str]:
     count = len(planting.x)
     if count < FEWEST:
         return "skipped", f"Examples can be planted at {count} images, and the test needs at least {FEWEST}."
-    attacks = [attack for attack in it.attacks if not is_black_box(attack, it.settings.classes)] or it.attacks
-    hits = count - len(missed(planting, attacks, it.settings, poll=it.poll))
+    hits = count - len(missed(planting, it.white_box, it.settings, poll=it.poll))
     verdict: Verdict = "passed" if hits >= PASSED * count else "warning" if hits >= WARNING * count else "failed"
-    titles = ", ".join(dict.fromkeys(attack.title for attack in attacks))
+    titles = ", ".join(dict.fromkeys(attack.title for attack in it.white_box))
     return verdict, f"{titles} find {hits} of {count} planted adversarial examples."
 
 
