@@ -1,53 +1,61 @@
-"""The reliability badge of an evaluation: one colour from the findings of its checks, with the reasons."""
+"""Findings of the reliability checks of an evaluation, and the badge that sums them up. Imports no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+Verdict = Literal["passed", "warning", "failed", "skipped"]
 Colour = Literal["green", "amber", "red"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found.
+    """The finding of one check, with the fields of the event `AttackCheck`.
 
     Attributes:
-        name, title: name of the check, and its display name.
-        finding: "passed", "warning", "failed" or "skipped".
-        measured: a sentence with the numbers.
-        advice: a sentence with what to do; empty if the check passed.
+        check_name: name of the check, for example "black-box".
+        title: name shown to users.
+        finding: "skipped" if the check does not apply, or if a check that it presupposes was raised.
+        measured: a sentence with the measured numbers, or the reason for skipping.
+        advice: a sentence on what to do; empty unless the finding is "warning" or "failed".
     """
 
-    name: str
+    check_name: str
     title: str
-    finding: str
+    finding: Verdict
     measured: str
     advice: str = ""
+
+    @property
+    def raised(self) -> bool:
+        """True for "warning" and "failed"."""
+        return self.finding in ("warning", "failed")
 
 
 @dataclass(frozen=True)
 class Badge:
-    """The reliability of the figures of one evaluation.
+    """The reliability of an evaluation in one colour.
 
     Attributes:
-        colour: "red" if a check failed, "amber" if one warned or none was made, otherwise "green".
-        reasons: sentences that explain a colour other than green, worst first.
+        colour: "green", "amber" or "red".
+        reasons: sentences, the most serious first; at least one.
     """
 
     colour: Colour
     reasons: tuple[str, ...]
 
 
-def badge(findings: Sequence[Finding]) -> Badge:
-    """Return the badge of an evaluation from the findings of its checks."""
-    failed, warned = ([one for one in findings if one.finding == kind] for kind in ("failed", "warning"))
-    reasons = tuple(f"{one.title}: {one.measured} {one.advice}".strip() for one in (*failed, *warned))
+def badge(findings: Iterable[Finding]) -> Badge:
+    """Return red if a check failed, amber if a check warned or no check was made, green otherwise."""
+    made = [finding for finding in findings if finding.finding != "skipped"]
+    failed, warned = ([f"{finding.title}: {finding.measured}" for finding in made if finding.finding == verdict]
+                      for verdict in ("failed", "warning"))
     if failed:
-        return Badge("red", reasons)
+        return Badge("red", (*failed, *warned))
     if warned:
-        return Badge("amber", reasons)
-    if not any(one.finding == "passed" for one in findings):
-        return Badge("amber", ("The reliability of these figures was not checked.",))
-    return Badge("green", ())
+        return Badge("amber", tuple(warned))
+    if not made:
+        return Badge("amber", ("No check was made.",))
+    return Badge("green", (f"{len(made)} {'checks' if len(made) > 1 else 'check'} passed.",))

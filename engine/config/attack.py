@@ -36,6 +36,9 @@ class AttackConfig(RunConfig):
     autoattack_images: int | None = setting(
         None, "Number of test images that AutoAttack attacks (a fixed, stratified subset).",
         group="Attacks", silent=True, empty="all", ge=10)
+    checks: bool = setting(
+        True, "Check the reliability of the figures after the attacks (docs/evaluation.md); takes about as long as a few PGD "
+        "attacks on 64 images.", group="Attacks", silent=True)
     batch_size: int = setting(100, "Images attacked at once. As images fall, the next ones take their places.",
                               group="Run", silent=True,
                               ge=1, le=8192)
@@ -44,7 +47,7 @@ class AttackConfig(RunConfig):
         "paper": {},
         "scout": {"attacks": ("fgsm", "pgd-20", "autoattack"), "autoattack_images": 1000},
         "quick": {"attacks": ("fgsm", "pgd-20", "autoattack"), "batch_size": 128, "threads": 1},
-        "smoke": {"attacks": ("fgsm", "pgd-20"), "images": 64, "batch_size": 32},
+        "smoke": {"attacks": ("fgsm", "pgd-20"), "images": 64, "batch_size": 32, "checks": False},
     }
 
     not_inherited: ClassVar[frozenset[str]] = frozenset({"seed"})

@@ -6,18 +6,23 @@ import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from torch import Tensor, nn
 
 from engine.architecture.network import Network, network_from_dict
+from engine.attack.badge import Finding
 from engine.attack.catalogue import ATTACKS, NATURAL
+from engine.attack.checks import CHECKS, inspect
 from engine.attack.evaluation import Evaluation, preprocessing_of
+from engine.attack.inspection import Inspection
 from engine.config import AttackConfig
 from engine.errors import CheckpointError, RunError
 from engine.files import atomic_write_bytes
 from engine.run import checkpoint
-from engine.run.event_kinds import AttackResult, EvaluationBegun, SplitOpened
+from engine.run.event_kinds import AttackCheck, AttackResult, EvaluationBegun, SplitOpened
 from engine.run.folder import RunFolder, read_json
 from engine.run.preparation import Prepared, at_work, prepare, save, write_network
 from engine.run.session import Session
@@ -80,16 +85,18 @@ class AttackLoop:
         self.evaluation = Evaluation(config, network, x, y, classes=prepared.dataset.classes, indices=prepared.splits.test,
                                      checkpoint=checkpoint.tensors_hash(weights))
         self.fresh = prepared.state is None
+        self.findings: list[Finding] = []
         if prepared.state is not None:
             with checkpoint.fitting(f"checkpoint/last.pt of run {session.folder.id} must hold this evaluation"):
                 self.evaluation.load_state_dict(prepared.state["evaluation"])
+                self.findings = [Finding(**finding) for finding in prepared.state.get("findings", ())]
         session.total, session.unit = self.evaluation.progress[1], "image passes"
         session.measure = lambda: self.evaluation.progress[0]
         # The events of rows that were complete at the checkpoint were written before it.
         self._written = {self._key(row) for row in self.evaluation.rows() if row["complete"]}
 
     def run(self) -> None:
-        """Run the remaining attacks.
+        """Run the remaining attacks, and then the checks.
 
         The result of each attack is written as an event once the attack is complete. results/outcomes.parquet has the outcome of
         each attack for each image, and results/samples.parquet some adversarial images; both are written with each checkpoint.
@@ -104,6 +111,9 @@ class AttackLoop:
             while not self.evaluation.over:
                 self._step()
             self._save()
+            if self.config.checks:
+                self._check()
+                self._save()
 
     def _begun(self) -> EvaluationBegun:
         protocol, preprocessing = self.evaluation.protocol, preprocessing_of(self.evaluation.network)
@@ -127,6 +137,20 @@ class AttackLoop:
         if done or session.checkpoint_due():
             self._save()
 
+    def _check(self) -> None:
+        """Make the remaining checks. Each is a step, so that a resumed run repeats those after its checkpoint."""
+        session = self.session
+        kept = read_samples(session.folder.results / "samples.parquet")
+        inspection = Inspection(self.evaluation, kept, poll=session.poll)
+        for check in list(CHECKS.values())[len(self.findings):]:
+            session.begin_step(1, f"Checks: {check.title}")
+            finding = inspect(check, inspection, self.findings)
+            session.end_step(epoch=0)
+            self.findings.append(finding)
+            session.write(AttackCheck(**vars(finding)))
+            print(f"Check \"{check.title}\" {finding.finding}: {finding.measured}", flush=True)
+            session.progress()
+
     def _title(self, stage: str) -> str:
         entry = self.evaluation.stages[stage]
         title = entry.attack.title if entry.attack else "Natural images"
@@ -138,7 +162,7 @@ class AttackLoop:
 
     def _save(self) -> None:
         evaluation, results = self.evaluation, self.session.folder.results
-        save(self.session, evaluation=evaluation.state_dict())
+        save(self.session, evaluation=evaluation.state_dict(), findings=[vars(finding) for finding in self.findings])
         write_parquet(results / "outcomes.parquet", pa.table(evaluation.outcome_columns()))
         write_parquet(results / "samples.parquet", samples_table(evaluation))
 
@@ -158,6 +182,21 @@ def samples_table(evaluation: Evaluation) -> pa.Table:
         columns["pixels"] += [pixels.numpy().tobytes() for pixels in adversarial.contiguous()]
     shape = ",".join(map(str, evaluation.adversarial[NATURAL].shape[1:]))
     return pa.table(columns).replace_schema_metadata({"shape": shape})
+
+
+def read_samples(path: Path) -> dict[str, Tensor]:
+    """Return the kept images of each attack, float32 [s, C, H, W], from a file with the table of `samples_table`.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    table = pq.read_table(path)
+    shape = tuple(int(size) for size in table.schema.metadata[b"shape"].decode().split(","))
+    pixels: dict[str, list[bytes]] = {}
+    for attack, image in zip(table["attack"].to_pylist(), table["pixels"].to_pylist(), strict=True):
+        pixels.setdefault(attack, []).append(image)
+    return {attack: torch.from_numpy(np.frombuffer(b"".join(images), np.float32).reshape(-1, *shape).copy())
+            for attack, images in pixels.items()}
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:

@@ -1,0 +1,311 @@
+"""The planted-example test: a copy of the network in which every image certainly has an adversarial example.
+
+After the idea of Zimmermann, Brendel, Tramer and Carlini 2022, arXiv 2206.13991. The last linear layer is replaced by a read-out
+of its inputs ("features"). The read-out separates the image, and points of the ball that are easy to reach, from another point of
+the ball. That point is an adversarial example by construction. An attack that misses many of them is too weak for this network.
+
+Differs: the paper fits a logistic regression per image to the features of random inner points and random points on the surface
+of the ball. Here the read-out of an image is a random direction in feature space. The planted point is the best of a gradient
+ascent and a random search along it, and the inner points include the end of a single gradient step. The threshold lies between
+the two. So the test needs no fit, an attack of one step fails by construction, and the random search plants points that a
+gradient does not show.
+Differs: the paper attacks one network per image. Here all images share one network, whose read-out is that of the nearest
+natural image, so that they are attacked in one batch.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import cos, pi
+
+import torch
+from torch import Tensor, nn
+
+from engine.attack.badge import Verdict
+from engine.attack.ball import Ball, distance, lengths
+from engine.attack.declaration import LINF, Attack, AttackSettings
+from engine.attack.guard import attacked, predictions
+from engine.attack.inspection import Inspection
+from engine.attack.methods import run_attack
+from engine.data.splits import stable_seed
+
+IMAGES = 32  # one missed example of 32 is within 95 %, two are not
+FEWEST = 8  # with fewer images a share of 95 % says nothing
+PASSED, WARNING = 0.95, 0.8  # smallest share of the planted examples that must be found
+BETWEEN = 0.5  # place of the threshold between the best inner point (0) and the planted point (1)
+STEPS, QUERIES = 40, 100  # of the gradient ascent and of the random search that plant a point
+INNER_POINTS = 16  # random points of the ball per image
+ONE_STEP_IS_BEST = 0.02  # a step that misses less than this share of the way reaches the planted point, and is no inner point
+BACKGROUND = -3.0  # logit of all classes but the label and the planted one
+
+
+class PlantedNetwork(nn.Module):
+    """A network with one read-out of its features per image.
+
+    At the image the read-out gives the label a logit that is 1 above that of the planted class, far from a saturated softmax: the
+    scale of the network's own logits has a check of its own.
+
+    Attributes:
+        network: copy of the network. Its last layer maps features to one value per image.
+        head: that layer.
+    """
+
+    def __init__(self, network: nn.Module, head: str, x: Tensor, y: Tensor, *, classes: int, norm: str,
+                 directions: Tensor) -> None:
+        """Copy a network and replace its last layer by read-outs along the given directions.
+
+        Args:
+            network: the network.
+            head: name of its last layer, an `nn.Linear` with F inputs.
+            x, y: the images [K, C, H, W], farther apart than two radii, and their labels, int64 [K].
+            classes: number of classes, at least 2.
+            norm: norm of the ball.
+            directions: [K, F], one direction in feature space per image.
+        """
+        super().__init__()
+        self.network = copy.deepcopy(network)
+        self.head: nn.Linear = self.network.get_submodule(head)  # type: ignore[assignment]
+        self.head.weight = nn.Parameter(directions.clone(), requires_grad=False)
+        self.head.bias = nn.Parameter(directions.new_zeros(len(x)), requires_grad=False)
+        self.head.out_features = len(x)
+        self.x, self.y, self.planted = x, y, (y + 1) % classes
+        self.classes, self.power = classes, float("inf") if norm == LINF else 2.0
+
+    def place(self, value: Tensor, threshold: Tensor) -> None:
+        """Set each read-out to the margin (threshold - v) / (threshold - value), where v is the value along the direction.
+
+        Args:
+            value: values at the images, [K]. The margin is 1 there.
+            threshold: values at which the margin is 0, [K], larger than `value`.
+        """
+        scale = 1 / (threshold - value)
+        self.head.weight.mul_(-scale[:, None])
+        self.head.bias.copy_(threshold * scale)
+
+    def owners(self, x: Tensor) -> Tensor:
+        """Return the number of the natural image nearest to each of the images x, int64 [n]."""
+        return torch.cdist(x.detach().flatten(1), self.x.flatten(1), p=self.power).argmin(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits [n, classes] of images x [n, C, H, W], each near one of the images."""
+        return self._logits(self.network(x), x)
+
+    def frozen(self) -> Callable[[Tensor], Tensor]:
+        """Return the faster form of `forward` that attacks differentiate."""
+        values = attacked(self.network)
+        return lambda x: self._logits(values(x), x)
+
+    def _logits(self, values: Tensor, x: Tensor) -> Tensor:
+        owner = self.owners(x)
+        half = values.gather(1, owner[:, None]) / 2
+        logits = torch.full((len(x), self.classes), BACKGROUND, device=x.device)
+        return logits.scatter(1, self.y[owner, None], half).scatter(1, self.planted[owner, None], -half)
+
+
+@dataclass(frozen=True)
+class Planting:
+    """A network with planted examples.
+
+    Attributes:
+        network: the network.
+        x, y: images [K, C, H, W] and labels, int64 [K]. The network classifies all of them correctly.
+        examples: points [K, C, H, W] in the balls around the images, all of which the network misclassifies.
+    """
+
+    network: PlantedNetwork
+    x: Tensor
+    y: Tensor
+    examples: Tensor
+
+
+def planted(it: Inspection) -> tuple[Verdict, str]:
+    """Plant adversarial examples and count those that the attacks of the protocol find."""
+    head = last_layer(it.network, it.x[:1])
+    if head is None:
+        return "skipped", "The logits are not the output of a linear layer, so no read-out can replace it."
+    planting = plant(it.network, head, it.x, it.y, it.settings, poll=it.poll)
+    count = len(planting.x)
+    if count < FEWEST:
+        return "skipped", f"Examples can be planted at {count} images, and the test needs at least {FEWEST}."
+    hits = count - len(missed(planting, it.white_box, it.settings, poll=it.poll))
+    verdict: Verdict = "passed" if hits >= PASSED * count else "warning" if hits >= WARNING * count else "failed"
+    titles = ", ".join(dict.fromkeys(attack.title for attack in it.white_box))
+    return verdict, f"{titles} find {hits} of {count} planted adversarial examples."
+
+
+def last_layer(network: nn.Module, x: Tensor) -> str | None:
+    """Return the name of the linear layer whose output is the network's output at images x; None if there is none."""
+    outputs: dict[str, Tensor] = {}
+
+    def record(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        return lambda module, inputs, output: outputs.update({name: output})
+
+    hooks = [module.register_forward_hook(record(name)) for name, module in network.named_modules()
+             if name and isinstance(module, nn.Linear)]
+    try:
+        with torch.no_grad():
+            logits = network(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return next((name for name, output in outputs.items() if output is logits), None)
+
+
+def plant(network: nn.Module, head: str, x: Tensor, y: Tensor, settings: AttackSettings, *,
+          poll: Callable[[], None] = lambda: None) -> Planting:
+    """Return a copy of the network with planted examples. Call inside `under_attack`.
+
+    Images at which no example can be planted are left out: those within two radii of an earlier one, and those whose value no
+    point of the ball increases beyond rounding.
+
+    Args:
+        network: the network.
+        head: name of its last layer, from `last_layer`.
+        x, y: images [n, C, H, W] and labels, int64 [n].
+        settings: norm, radius, number of classes and seed.
+        poll: function called before each forward pass.
+    """
+    ball = Ball(settings.norm, settings.epsilon)
+    generator = torch.Generator().manual_seed(stable_seed(settings.seed, "planted"))
+    apart = _apart(x, ball)[:IMAGES]
+    x, y = x[apart], y[apart]
+    features: int = network.get_submodule(head).in_features  # type: ignore[assignment]
+    directions = torch.randn(len(x), features, generator=generator).to(x.device)
+    built = {"classes": settings.classes, "norm": settings.norm}
+    along = PlantedNetwork(network, head, x, y, directions=directions, **built)  # type: ignore[arg-type]
+    ascent = Ascent(along, ball, x, poll, generator)
+    natural, inner = ascent.values(x), ascent.inner()
+    examples, best = ascent.best()
+    step = ascent.one_step()
+    reach = best - natural
+    inner = torch.where((best - step) < ONE_STEP_IS_BEST * reach, inner, torch.maximum(inner, step))
+    threshold = inner + BETWEEN * (best - inner)
+    # Below this a margin of 1 over the reach would be rounding.
+    possible = reach > 1e-4 * natural.abs().clamp(min=1e-30)
+    x, y, examples = x[possible], y[possible], examples[possible]
+    result = PlantedNetwork(network, head, x, y, directions=directions[possible], **built)  # type: ignore[arg-type]
+    if len(x):
+        result.place(natural[possible], threshold[possible])
+    return _certain(Planting(result, x, y, examples))
+
+
+def missed(planting: Planting, attacks: list[Attack], settings: AttackSettings, *,
+           poll: Callable[[], None] = lambda: None) -> list[int]:
+    """Return the numbers of the images that withstand every attack; an attack takes only those that withstood earlier ones."""
+    ball = Ball(settings.norm, settings.epsilon)
+    standing = torch.arange(len(planting.x), device=planting.x.device)
+    for attack in attacks:
+        if not len(standing):
+            break
+        x, y = planting.x[standing], planting.y[standing]
+        x_adv = run_attack(attack, planting.network, x, y, settings, poll=poll)
+        fell = (predictions(planting.network, x_adv) != y) & ball.contains(x_adv, x)
+        standing = standing[~fell]
+    return standing.tolist()
+
+
+class Ascent:
+    """The search for points of the balls at which the values along the directions are large."""
+
+    def __init__(self, network: PlantedNetwork, ball: Ball, x: Tensor, poll: Callable[[], None],
+                 generator: torch.Generator) -> None:
+        """Prepare the search around images x [K, C, H, W]; all random numbers come from `generator`, on the CPU."""
+        self.network, self.ball, self.x, self.poll, self.generator = network, ball, x, poll, generator
+        self.differentiated = attacked(network.network)
+
+    def values(self, x: Tensor) -> Tensor:
+        """Return the value of each image along its own direction, [K], for points x [K, C, H, W]."""
+        self.poll()
+        with torch.no_grad():
+            return self.differentiated(x).diagonal()
+
+    def inner(self) -> Tensor:
+        """Return the largest value of each image among the image and random points of its ball, [K]."""
+        values = [self.values(self.x)]
+        for _ in range(INNER_POINTS):
+            share = torch.rand(len(self.x), 1, 1, 1, generator=self.generator).to(self.x.device)
+            values.append(self.values(self.ball.project(self.x + share * self._surface(), self.x)))
+        return torch.stack(values).amax(0)
+
+    def one_step(self) -> Tensor:
+        """Return the value of each image after one gradient step of length epsilon, [K]."""
+        _, direction = self._value_and_direction(self.x)
+        return self.values(self.ball.project(self.x + self.ball.epsilon * direction, self.x))
+
+    def best(self) -> tuple[Tensor, Tensor]:
+        """Return the points of the balls with the largest values that are known, [K, C, H, W], and these values [K]."""
+        point, value = self._climb(self.x)
+        for start in (self.ball.project(self.x + self._surface(), self.x), self._search()):
+            other, height = self._climb(start)
+            better = height > value
+            point, value = torch.where(better[:, None, None, None], other, point), torch.maximum(height, value)
+        return point, value
+
+    def _climb(self, start: Tensor) -> tuple[Tensor, Tensor]:
+        """Take gradient steps from `start`, the length of which falls to 0 as a cosine; return the best points and values."""
+        point, best, value = start, start, torch.full((len(start),), -torch.inf, device=start.device)
+        for step in range(STEPS):
+            height, direction = self._value_and_direction(point)
+            best = torch.where((height > value)[:, None, None, None], point, best)
+            value = torch.maximum(height, value)
+            length = self.ball.epsilon * (1 + cos(pi * step / STEPS)) / 4
+            point = self.ball.project(point + length * direction, self.x)
+        return best, value
+
+    def _search(self) -> Tensor:
+        """Return the best points of a random search that moves one square window at a time, as Square does."""
+        best = self.ball.project(self.x + self._surface(), self.x)
+        value = self.values(best)
+        for query in range(QUERIES):
+            candidate = self.ball.project(best + self._window(1 - query / QUERIES), self.x)
+            height = self.values(candidate)
+            best = torch.where((height > value)[:, None, None, None], candidate, best)
+            value = torch.maximum(height, value)
+        return best
+
+    def _window(self, share: float) -> Tensor:
+        """Return changes that are zero outside a random window, which covers half of the image times `share`."""
+        height, width = self.x.shape[-2:]
+        side = max(1, round((share / 2) ** 0.5 * min(height, width)))
+        top, left = (int(torch.randint(size - side + 1, (), generator=self.generator)) for size in (height, width))
+        change = torch.zeros_like(self.x)
+        # Twice the radius, so that in L-infinity every pixel of the window reaches the surface.
+        change[..., top:top + side, left:left + side] = 2 * self._surface()[..., top:top + side, left:left + side]
+        return change
+
+    def _surface(self) -> Tensor:
+        """Return random changes of length epsilon: corners of the ball in L-infinity."""
+        noise = torch.randn(self.x.shape, generator=self.generator).to(self.x.device)
+        return self.ball.epsilon * (noise.sign() if self.ball.norm == LINF else noise / lengths(noise, self.ball.norm))
+
+    def _value_and_direction(self, point: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the values at points [K, C, H, W], and their directions of steepest ascent of length 1 in the ball's norm."""
+        self.poll()
+        point = point.detach().requires_grad_()
+        with torch.enable_grad():
+            values = self.differentiated(point).diagonal()
+            (gradient,) = torch.autograd.grad(values.sum(), point)
+        if self.ball.norm == LINF:
+            return values.detach(), gradient.sign()
+        return values.detach(), gradient / lengths(gradient, self.ball.norm).clamp(min=1e-30)
+
+
+def _apart(x: Tensor, ball: Ball) -> list[int]:
+    """Return the numbers of images of x [n, C, H, W], each farther than two radii from all earlier ones in the list."""
+    chosen: list[int] = []
+    for number in range(len(x)):
+        if all(float(distance(x[number:number + 1], x[other:other + 1], ball.norm)) > 2 * ball.epsilon + 1e-5
+               for other in chosen):
+            chosen.append(number)
+    return chosen
+
+
+def _certain(planting: Planting) -> Planting:
+    """Leave out images that rounding spoils: the natural image must be classified correctly, and the planted point not."""
+    if not len(planting.x):
+        return planting
+    network, x, y = planting.network, planting.x, planting.y
+    certain = (predictions(network, x) == y) & (predictions(network, planting.examples) != y)
+    return replace(planting, x=x[certain], y=y[certain], examples=planting.examples[certain])
