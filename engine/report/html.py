@@ -91,7 +91,8 @@ def _protocol(log: RunLog, attack: Mapping[str, Any], evaluated: RobustnessTable
 def _results(log: RunLog, run: str) -> str:
     attacks = list(log.attacks(run).itertuples())
     place = {one.attack: position for position, one in enumerate(attacks) if not one.part_of}
-    attacks.sort(key=lambda one: (place.get(one.part_of or one.attack, len(attacks)), bool(one.part_of)))  # a suite, then its parts
+    # A suite comes before its parts.
+    attacks.sort(key=lambda one: (place.get(one.part_of or one.attack, len(attacks)), bool(one.part_of)))
     rows, looks = [], []
     for one in attacks:
         name = one.title if not one.part_of else f"{one.title} of {attack_title(one.part_of)}"

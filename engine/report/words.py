@@ -58,9 +58,9 @@ def protocol_text(table: RobustnessTable) -> str:
     attacks = "; ".join(_attack_text(part, fields["images"]) for part in fields["attacks"])
     cascade = "one cascade for the worst case alone over " if fields.get("worst_case_only") else ""
     images = f"{plural_text(fields['images'], 'image')} (hash {fields['images_hash']})"
-    return (f"Test split of {dataset_text(table.dataset)}, {images}, "
-            f"{ball_text(fields['norm'], fields['epsilon'])} with pixels in 0 to 1, seed {fields['seed']}, mode {fields['mode']}. "
-            f"Attacks: {cascade}{attacks}. Protocol {table.protocol}.")
+    ball = ball_text(fields["norm"], fields["epsilon"])
+    return (f"Test split of {dataset_text(table.dataset)}, {images}, {ball} with pixels in 0 to 1, seed {fields['seed']}, mode "
+            f"{fields['mode']}. Attacks: {cascade}{attacks}. Protocol {table.protocol}.")
 
 
 def _attack_text(part: Mapping[str, Any], images: int) -> str:
