@@ -49,7 +49,6 @@ from engine.search.methods.registry import METHODS
 from engine.space.compiled import build as kernels
 
 if TYPE_CHECKING:  # these import pandas and DuckDB, which most verbs do not need
-    from engine.log import RunLog
     from engine.report.robustness import Distinctions, RobustnessTable
 
 __all__ = ["Finding", "Setting", "compare", "datasets", "describe", "doctor", "fetch_dataset", "force_stop", "launch", "presets",
@@ -148,41 +147,28 @@ def runs_table(*, runs: Path | str | None = None) -> Any:
     Args:
         runs: folder of all runs; None for the default.
     """
-    with _run_log(runs) as log:
+    from engine.log import snapshot
+
+    with snapshot(runs_root(runs)) as log:
         return log.runs()
-
-
-@contextlib.contextmanager
-def _run_log(runs: Path | str | None) -> Iterator[RunLog]:
-    """Read all runs into a temporary index in memory. The file `runs/index.duckdb` is not used, so a dashboard may own it."""
-    from engine.log import RunLog
-
-    log = RunLog.open(runs_root(runs), in_memory=True)
-    try:
-        log.ingest()
-        yield log
-    finally:
-        log.close()
 
 
 def compare(ids: Sequence[str], *, attack: str = "worst-case",
             runs: Path | str | None = None) -> tuple[RobustnessTable, Distinctions]:
-    """Compare attacked networks by exact McNemar tests on the same images, Holm-adjusted over all pairs.
+    """Return the table of attacked networks, and their comparison by exact McNemar tests, Holm-adjusted over all pairs.
 
     Args:
         ids: ids of at least two attack runs under one protocol.
         attack: "natural", the name of an attack of the protocol, or "worst-case".
         runs: folder of all runs; None for the default.
 
-    Returns:
-        The table in which the networks stand, and their paired comparison.
-
     Raises:
         ConfigError, RunLogError: the runs cannot be compared. The message says why.
     """
+    from engine.log import snapshot
     from engine.report.selection import compared
 
-    with _run_log(runs) as log:
+    with snapshot(runs_root(runs)) as log:
         return compared(log, ids, attack)
 
 
@@ -195,31 +181,27 @@ def table(form: str = "json", *, protocol: str | None = None, runs: Path | str |
         runs: folder of all runs; None for the default.
 
     Raises:
-        ConfigError: the format or the protocol is unknown, or several protocols fit.
-        RunLogError: results/outcomes.parquet of a run cannot be read.
+        ConfigError, RunLogError: the format or the protocol is unknown, several protocols fit, or outcomes cannot be read.
     """
+    from engine.log import snapshot
     from engine.report.formats import all_distinctions, export, openings_of
     from engine.report.selection import table_of
 
-    with _run_log(runs) as log:
+    with snapshot(runs_root(runs)) as log:
         chosen = table_of(log, protocol)
         return export(chosen, form, all_distinctions(log, chosen), openings_of(log, chosen))
 
 
 def report(run: str, *, runs: Path | str | None = None) -> bytes:
-    """Return the report of an attacked network as one HTML file that opens without a connection.
-
-    Args:
-        run: id of the attack run.
-        runs: folder of all runs; None for the default.
+    """Return the report of the network that an attack run attacked, as one HTML file that opens without a connection.
 
     Raises:
-        ConfigError: the run is not an attack.
-        RunLogError: the run does not exist, or its images cannot be read.
+        ConfigError, RunLogError: the run is not an attack or does not exist, or its images cannot be read.
     """
+    from engine.log import snapshot
     from engine.report.html import network_report
 
-    with _run_log(runs) as log:
+    with snapshot(runs_root(runs)) as log:
         return network_report(log, run)
 
 

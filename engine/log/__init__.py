@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from engine.log.index import reindex
-from engine.log.runlog import RunLog
+from engine.log.runlog import RunLog, snapshot
 
-__all__ = ["RunLog", "reindex"]
+__all__ = ["RunLog", "reindex", "snapshot"]

@@ -5,6 +5,10 @@ All SQL of the project is in this package.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 from engine.log.attack_queries import AttackQueries
 from engine.log.run_queries import RunQueries
 from engine.log.training_queries import TrainingQueries
@@ -18,3 +22,14 @@ class RunLog(RunQueries, TrainingQueries, AttackQueries):
         log.ingest()
         log.runs()
     """
+
+
+@contextmanager
+def snapshot(root: Path) -> Iterator[RunLog]:
+    """Yield the run log of a folder as it is now, in memory. The file `index.duckdb` is not used, so a dashboard may own it."""
+    log = RunLog.open(root, in_memory=True)
+    try:
+        log.ingest()
+        yield log
+    finally:
+        log.close()

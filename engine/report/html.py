@@ -89,8 +89,12 @@ def _protocol(log: RunLog, attack: Mapping[str, Any], evaluated: RobustnessTable
 
 
 def _results(log: RunLog, run: str) -> str:
+    attacks = list(log.attacks(run).itertuples())
+    place = {one.attack: position for position, one in enumerate(attacks) if not one.part_of}
+    # A suite comes before its parts.
+    attacks.sort(key=lambda one: (place.get(one.part_of or one.attack, len(attacks)), bool(one.part_of)))
     rows, looks = [], []
-    for one in log.attacks(run).itertuples():
+    for one in attacks:
         name = one.title if not one.part_of else f"{one.title} of {attack_title(one.part_of)}"
         interval = f"{percent_text(one.low)} to {percent_text(one.high)}"
         rows.append((name if one.complete else f"{name} (in progress)", f"{percent_text(one.accuracy)} %", interval,

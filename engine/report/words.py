@@ -58,9 +58,9 @@ def protocol_text(table: RobustnessTable) -> str:
     attacks = "; ".join(_attack_text(part, fields["images"]) for part in fields["attacks"])
     cascade = "one cascade for the worst case alone over " if fields.get("worst_case_only") else ""
     images = f"{plural_text(fields['images'], 'image')} (hash {fields['images_hash']})"
-    return (f"Test split of {dataset_text(table.dataset)}, {images}, "
-            f"{ball_text(fields['norm'], fields['epsilon'])} with pixels in 0 to 1, seed {fields['seed']}, {fields['mode']}. "
-            f"Attacks: {cascade}{attacks}. Protocol {table.protocol}.")
+    ball = ball_text(fields["norm"], fields["epsilon"])
+    return (f"Test split of {dataset_text(table.dataset)}, {images}, {ball} with pixels in 0 to 1, seed {fields['seed']}, mode "
+            f"{fields['mode']}. Attacks: {cascade}{attacks}. Protocol {table.protocol}.")
 
 
 def _attack_text(part: Mapping[str, Any], images: int) -> str:
@@ -69,7 +69,9 @@ def _attack_text(part: Mapping[str, Any], images: int) -> str:
     title = "natural images" if name == NATURAL else ATTACKS[name].title if name in ATTACKS else name
     fewer = part.get("images", images) != images
     where = f" on {plural_text(part['images'], 'image')} (hash {part['images_hash']})" if fewer else ""
-    details = "; ".join(_attack_text(one, images) for one in part.get("parts", ())) or ", ".join(_details(part))
+    if parts := part.get("parts"):
+        return f"{title}{where}, made of {', '.join(_attack_text(one, images) for one in parts)}"
+    details = ", ".join(_details(part))
     return f"{title}{where} ({details})" if details else f"{title}{where}"
 
 

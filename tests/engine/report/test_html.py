@@ -87,6 +87,9 @@ def test_a_report_holds_everything_in_one_file(runs: tuple[RunLog, dict[str, str
         assert f" {title} " in page.text
     assert "48.4 %" in page.text and "36.6 to 60.4" in page.text and "31 of 64" in page.text
     assert "The test split was opened 4 times." in page.text
+    order = ("PGD-20", "AutoAttack", "APGD-CE of AutoAttack", "Square of AutoAttack", "Worst case")
+    places = [page.text.index(f" {name} ") for name in order]
+    assert places == sorted(places)
     assert "More <steps>" in page.text and b"More <steps>" not in content
     assert "PGD-40 broke 3 images more." in page.text and "Reliability: amber." in page.text
     assert ids["search"] in page.text and ids["retrain"] in page.text and f"rampart report {ids['attack']}" in page.text
