@@ -28,7 +28,7 @@ ARROWS = {
     "train": "config data attack",
     "configuring": "errors registry architecture config data attack search",
     "run": "errors files registry architecture config configuring data attack space search train",
-    "log": "errors configuring attack run",
+    "log": "errors configuring run",
     "report": "errors architecture attack log",
     "requests": "errors files registry command config configuring search run",
     "configuration_file": "errors registry config configuring run",
