@@ -79,8 +79,8 @@ def settings(rows: Sequence[NetworkRow]) -> None:
     """Draw the settings of the searches and retrainings in which the picked networks differ."""
     section("Different settings", "of the search and the retraining")
     differences = recipes.different_settings(rows)
-    lacking = [f"No {word} is recorded for {', '.join(labels)}." for kind, word in (("search", "search"), ("retrain", "retraining"))
-               if (labels := recipes.without(rows, kind))]
+    words = {"search": "search", "retrain": "retraining"}
+    lacking = [f"No {word} is recorded for {', '.join(labels)}." for kind, word in words.items() if (labels := recipes.without(rows, kind))]
     if not differences:
         st.caption(" ".join(["No recorded setting differs.", *lacking]))
         return
