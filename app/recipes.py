@@ -68,7 +68,7 @@ class Difference:
 
 
 def different_settings(rows: Sequence[NetworkRow]) -> list[Difference]:
-    """Return the settings of the searches and retrainings in which networks differ."""
+    """Return the settings of the searches and retrainings in which networks differ, among the networks that have such a run."""
     steps = [{step.kind: step for step in steps_of(row)} for row in rows]
     differences = []
     for kind in ("search", "retrain"):
@@ -76,9 +76,15 @@ def different_settings(rows: Sequence[NetworkRow]) -> list[Difference]:
         settings = [{"method": run.method, "preset": run.preset, **run.settings} if run else {} for run in runs]
         for name in dict.fromkeys(name for each in settings for name in each):
             values = tuple(each.get(name) for each in settings)
-            if any(value != values[0] for value in values):
+            known = [value for run, value in zip(runs, values, strict=True) if run]
+            if any(value != known[0] for value in known):
                 differences.append(Difference(kind, name, values, tuple(run.method if run else None for run in runs)))
     return differences
+
+
+def without(rows: Sequence[NetworkRow], kind: str) -> list[str]:
+    """Return the labels of the networks whose run of a kind is unknown or does not exist."""
+    return [row.label for row in rows if kind not in {step.kind for step in steps_of(row)}]
 
 
 @st.cache_resource(show_spinner=False, max_entries=500)

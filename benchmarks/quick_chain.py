@@ -20,6 +20,7 @@ from statistics import median
 from benchmarks.measurement import Table, machine_line
 from engine import api
 from engine.log import RunLog
+from engine.report.robustness import robustness_tables
 from engine.space.compiled import build
 
 
@@ -68,14 +69,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ids, seconds = durations(Path(folder), preset)
         log = RunLog.open(Path(folder), in_memory=True)
         log.ingest()
-        result = log.robustness().iloc[0]
+        (table,) = robustness_tables(log)
+        result = table.rows[0].results
         print(margin_table(log, ids[0]).text())
         log.close()
     backend = "the plain back end" if build.unavailable() else "the compiled back end"
     print(f"\n{preset}: {sum(seconds) / 60:.2f} min with {backend} (" + ", ".join(
         f"{kind} {each:.0f} s" for kind, each in zip(("search", "retraining", "attack"), seconds)) + ")")
-    print(f"natural accuracy {result['natural_accuracy']:.3f}, worst case over all attacks "
-          f"{result['worst_accuracy']:.3f} of {result['worst_images']:.0f} images")
+    print(f"natural accuracy {result['natural'].accuracy:.3f}, worst case over all attacks "
+          f"{result['worst-case'].accuracy:.3f} of {result['worst-case'].images} images")
     print(machine_line())
 
 

@@ -40,7 +40,7 @@ def outcome(method: str, preset: str) -> list[Table]:
         log = RunLog.open(Path(folder), in_memory=True)
         try:
             log.ingest()
-            network, attacks = log.robustness().iloc[0], log.attacks(ids[-1])
+            network, attacks = log.evaluations().iloc[0], log.attacks(ids[-1])
         finally:
             log.close()
     genotype = Genotype.from_dict(network["genotype"])

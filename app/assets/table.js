@@ -72,7 +72,7 @@ export default function (component) {
     return td;
   };
   const foldNode = (row) => {
-    const button = make("button", "rp-fold", row.folded ? "▸" : "▾");
+    const button = make("button", "rp-fold", row.folded ? "▶" : "▼");
     button.setAttribute("aria-expanded", String(!row.folded));
     button.setAttribute("aria-label", row.name);
     return button;

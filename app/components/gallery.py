@@ -78,18 +78,18 @@ def outcome_titles(entries: pd.DataFrame, attack: str) -> dict[str, str]:
 
 def first_page() -> None:
     """Return to the first page of the gallery."""
-    address.choose(page="")
+    address.choose(gallery="")
 
 
 def shown_page(entries: int) -> int:
     """Show the buttons that turn pages if there are several, and return the number of the shown page, from 0."""
     pages = -(-entries // PER_PAGE)
-    page = int(address.chosen("page", {str(number) for number in range(1, pages + 1)}, "1")) - 1
+    page = int(address.chosen("gallery", {str(number) for number in range(1, pages + 1)}, "1")) - 1
     if pages > 1:
         with st.container(horizontal=True, vertical_alignment="center"):
             for label, target in (("Previous", page - 1), ("Next", page + 1)):
                 st.button(label, key=f"robustness.page.{label}", disabled=not 0 <= target < pages, on_click=address.choose,
-                          kwargs={"page": str(target + 1)})
+                          kwargs={"gallery": str(target + 1)})
             st.html(f'<span class="rp-label">Page {page + 1} of {pages}</span>')
     return page
 

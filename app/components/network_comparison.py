@@ -79,13 +79,15 @@ def settings(rows: Sequence[NetworkRow]) -> None:
     """Draw the settings of the searches and retrainings in which the picked networks differ."""
     section("Different settings", "of the search and the retraining")
     differences = recipes.different_settings(rows)
+    words = {"search": "search", "retrain": "retraining"}
+    lacking = [f"No {word} is recorded for {', '.join(labels)}." for kind, word in words.items() if (labels := recipes.without(rows, kind))]
     if not differences:
-        st.caption("No recorded setting differs.")
+        st.caption(" ".join(["No recorded setting differs.", *lacking]))
         return
     columns: list[StaticColumn[recipes.Difference]] = [StaticColumn("Setting", lambda one: label_of(one.name), names_row=True)]
     columns += [StaticColumn(row.label, partial(_value, number)) for number, row in enumerate(rows)]
     st.html(html_table(columns, differences, label="Settings that differ", look="rp-wrap",
-                       group=lambda one: KIND_TITLES.get(one.kind, one.kind)))
+                       group=lambda one: KIND_TITLES.get(one.kind, one.kind), note=" ".join(lacking)))
 
 
 def _value(number: int, difference: recipes.Difference) -> str:

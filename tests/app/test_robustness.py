@@ -1,4 +1,4 @@
-"""The Robustness page: intervals in every cell, groups of equal fingerprints, cells of the selected network, the test ledger."""
+"""The Robustness page: tables by protocol, comparison, detail, gallery, claims of papers, choices in the address."""
 
 from __future__ import annotations
 
@@ -6,13 +6,28 @@ import json
 from pathlib import Path
 
 import pandas as pd
+import pytest
+from streamlit.testing.v1 import AppTest
 
 from app import session
-from app.charts.robustness import intervals_figure
 from app.formats import accuracy, interval, network_labels, unequal_sizes, with_interval
 from tests import sample_runs
 from tests.app.conftest import Samples
 from tests.app.pages import component_data, open_page, table_rows, text_of
+
+START = sample_runs.START
+
+
+def table_of(page: AppTest) -> dict[str, object]:
+    (data,) = component_data(page, "rampart_table")
+    return data
+
+
+def second_chain(samples: Samples, *, autoattack: int = 14) -> str:
+    """Write a chain of another seed; return the id of its attack run."""
+    attack = sample_runs.write_finished_chain(samples.root, name="two", seed=3, created=START + 600, autoattack=autoattack)[2]
+    session.hub().refresh()
+    return attack
 
 
 def test_an_empty_folder_gives_the_first_page(empty: Path) -> None:
@@ -32,40 +47,233 @@ def test_every_number_has_its_interval_and_its_images(samples: Samples) -> None:
     assert not page.exception
     row = table_rows(page)[samples.ids["attack"]]
     assert row["natural"] == "96.4 % 93.9 to 97.9"
-    assert row["fgsm"] == "66.9 % 61.9 to 71.6" and row["pgd20"] == "58.9 % 53.7 to 63.9"
-    assert row["autoattack"] == "48.4 % 36.6 to 60.4"
-    headings = [column["label"] for column in component_data(page, "rampart_table")[0]["columns"]]
-    assert headings[1:5] == ["Natural\n360 images", "FGSM\n360 images", "PGD-20\n360 images", "AutoAttack worst case\n64 images"]
-    assert row["epsilon"] == "0.15" and row["size"] == "41,210 1.2 million MACs"
+    assert row["fgsm"] == "66.9 % 61.9 to 71.6" and row["pgd-20"] == "58.9 % 53.7 to 63.9"
+    assert row["autoattack"] == row["worst-case"] == "48.4 % 36.6 to 60.4"
+    headings = [column["label"] for column in table_of(page)["columns"]]
+    assert headings == ["Network", "Badge", "Natural\n360 images", "FGSM\n360 images", "PGD-20\n360 images",
+                        "AutoAttack\n64 images", "Worst case\n64 images", "Parameters\nMACs"]
+    assert row["network"] == "ARNAS PGD-7 training, 14 epochs, quick" and row["size"] == "41,210 1.2 million MACs"
+
+
+def test_autoattack_and_worst_case_say_what_each_means(samples: Samples) -> None:
+    text = text_of(open_page("robustness"))
+    assert "Worst case: An image counts only if it is classified correctly under every attack of the protocol." in text
+    assert "AutoAttack: An image counts as correct only if it survives" in text
+    assert "Other attacks of the protocol do not count here." in text
+
+
+def test_the_badge_gives_its_reasons(samples: Samples) -> None:
+    cell = table_of(open_page("robustness"))["rows"][0]["cells"]["badge"]
+    assert (cell["text"], cell["tone"]) == ("Green", "good")
+    sample_runs.write_checks(sample_runs.EventsFile(samples.root / samples.ids["attack"]), gradients="failed")
+    session.hub().refresh()
+    page = open_page("robustness")
+    cell = table_of(page)["rows"][0]["cells"]["badge"]
+    assert (cell["text"], cell["tone"]) == ("Red", "bad") and cell["hint"].startswith("Gradients: Gradients was measured.")
+    assert "Attack again with more steps." in text_of(page)
+
+
+def test_seeds_stand_under_a_heading_with_mean_and_spread_that_folds(samples: Samples) -> None:
+    attack = second_chain(samples)
+    page = open_page("robustness")
+    heading, *members = table_of(page)["rows"]
+    assert heading["heading"] and heading["cells"]["network"]["text"] == "ARNAS: 2 networks"
+    worst = heading["cells"]["worst-case"]
+    assert (worst["text"], worst["sub"]) == ("35.2 %", "± 18.8") and "no confidence interval" in worst["hint"]
+    assert [row["id"] for row in members] == [samples.ids["attack"], attack] and {row["group"] for row in members} == {heading["id"]}
+    assert [row["cells"]["network"]["text"] for row in members] == ["ARNAS, seed 2", "ARNAS, seed 3"]
+    folded = open_page("robustness", folded=heading["id"])
+    assert table_of(folded)["rows"][0]["folded"]
+
+
+def test_letters_say_who_can_be_told_apart(samples: Samples) -> None:
+    attack = second_chain(samples)
+    rows = table_rows(open_page("robustness"))
+    assert (rows[samples.ids["attack"]]["letters"], rows[attack]["letters"]) == ("a", "b")
+
+
+def test_another_protocol_is_another_table_and_the_address_chooses(samples: Samples) -> None:
+    other = sample_runs.write_finished_attack(samples.root, "20261118-0920-attack-digits-7f41", parent=samples.ids["resumed"],
+                                              created=START + 900, epsilon=8 / 255)
+    session.hub().refresh()
+    protocols = session.run_log().evaluations().set_index("run")["protocol"]
+    for run in (other, samples.ids["attack"]):
+        page = open_page("robustness", protocol=protocols[run])
+        assert list(table_rows(page)) == [run] and protocols[run] in text_of(page)
+        page = open_page("robustness", run=run)
+        assert list(table_rows(page)) == [run], "a link to a run opens the protocol of that run"
+    options = page.selectbox(key="robustness.protocol").options
+    assert len(options) == 2 and "L∞ 8/255" in "".join(options) and "L∞ 0.15" in "".join(options)
+
+
+def test_a_chosen_protocol_enters_the_address(samples: Samples) -> None:
+    sample_runs.write_finished_attack(samples.root, "20261118-0920-attack-digits-7f41", parent=samples.ids["resumed"],
+                                      created=START + 900, epsilon=8 / 255)
+    session.hub().refresh()
+    page = open_page("robustness", run=samples.ids["attack"], compare=samples.ids["attack"])
+    box = page.selectbox(key="robustness.protocol")
+    other = next(short for short in session.run_log().evaluations()["protocol"].unique()
+                 if short != box.value)
+    box.set_value(other).run()
+    assert not page.exception and page.query_params["protocol"] in (other, [other])
+    assert "run" not in page.query_params and "compare" not in page.query_params
+
+
+def test_the_protocol_is_shown_in_full_with_what_it_leaves_out(samples: Samples) -> None:
+    text = text_of(open_page("robustness"))
+    assert "images hash" in text and "step size 0.0375" in text and "Not part of the protocol" in text
+
+
+def test_a_network_attacked_twice_is_one_row_and_shows_the_older_evaluation_on_demand(samples: Samples) -> None:
+    newer = sample_runs.write_finished_attack(
+        samples.root, "20261118-0930-attack-digits-7f42", parent=samples.ids["retrain"], created=START + 900,
+        network=f"weights of {samples.ids['attack']}")
+    session.hub().refresh()
+    page = open_page("robustness")
+    assert list(table_rows(page)) == [newer]
+    page.button(key=f"robustness.show.{samples.ids['attack']}").click().run()
+    assert not page.exception and "An older evaluation of this network" in text_of(page)
+    assert "An older evaluation of this network" in text_of(open_page("robustness", run=samples.ids["attack"]))
+
+
+@pytest.mark.parametrize(("ended", "words", "cell"), [("", "attack running, 25 % done", "pending"),
+                                                      ("failed", "attack failed, 25 % done", "not measured")])
+def test_an_evaluation_that_is_not_complete_says_so(samples: Samples, ended: str, words: str, cell: str) -> None:
+    run = sample_runs.write_unfinished_attack(samples.root, "20261118-0951-attack-digits-8a02", ended=ended, created=START + 950)
+    session.hub().refresh()
+    page = open_page("robustness", run=run)
+    row = table_rows(page)[run]
+    assert not page.exception and row["network"].endswith(words) and row["worst-case"] == cell
+    assert "nan" not in json.dumps(table_rows(page)).lower()
+
+
+def test_an_attack_without_any_result_is_named_below_the_table(samples: Samples) -> None:
+    run = "20261118-0955-attack-digits-8b01"
+    folder = sample_runs.write_run_json(samples.root, run, "attack", created=START + 960)
+    events = sample_runs.EventsFile(folder)
+    sample_runs.write_exit(folder, events, code=1, status="failed", cause="Out of memory.")
+    session.hub().refresh()
+    text = text_of(open_page("robustness"))
+    assert "Failed before the first result" in text and run in text
+
+
+def test_picked_networks_are_compared_in_sentences_settings_and_cells(samples: Samples) -> None:
+    attack = second_chain(samples)
+    for run in (samples.ids["attack"], attack):
+        sample_runs.write_sweep(sample_runs.EventsFile(samples.root / run), {0.0: 60, 0.1: 40, 0.15: 20})
+    session.hub().refresh()
+    page = open_page("robustness", compare=f"{samples.ids['attack']},{attack}")
+    text = text_of(page)
+    assert not page.exception and "ARNAS, seed 2 is more accurate than ARNAS, seed 3 by 26.6 points" in text
+    assert [row["picked"] for row in table_of(page)["rows"] if "picked" in row] == [True, True]
+    assert 'Settings that differ"' in text and "Seed" in text
+    assert "half of the 64 images have fallen between radius 0.1 and 0.15" in text
+    assert "ARNAS, seed 2" in json.dumps(component_data(page, "rampart_live_plot"))
+    page = open_page("robustness", compare=f"{samples.ids['attack']},{attack}", column="natural")
+    assert "cannot be told apart on these 360 images" in text_of(page)
+
+
+def test_unreadable_outcomes_leave_the_rest_of_the_page(samples: Samples) -> None:
+    attack = second_chain(samples)
+    (samples.root / attack / "results" / "outcomes.parquet").write_bytes(b"PAR1 no longer")
+    page = open_page("robustness", run=attack)
+    assert not page.exception and "The networks cannot be compared" in text_of(page) and attack in table_rows(page)
+
+
+def test_the_gallery_follows_the_address(samples: Samples) -> None:
+    page = open_page("robustness")
+    text = text_of(page)
+    assert text.count('class="rp-shot"') == 9 and "data:image/png;base64," in text
+    assert "class 0: 0 → 1" in text and "apgd-ce · L∞ 0.15" in text
+    page = open_page("robustness", outcome="withstands", label="3")
+    assert {"class 3: stays 3"} == {line.split("</b>")[0] for line in text_of(page).split("<figcaption><b>")[1:]
+                                    if line.startswith("class")}
+    page = open_page("robustness", attack="autoattack", outcome="only")
+    assert not page.exception and "Only AutoAttack breaks it (9)" in page.selectbox(key="robustness.outcome").options
+    page = open_page("robustness", attack="fgsm", outcome="broken")
+    assert "No stored image matches these filters." in text_of(page)
+
+
+def test_pages_of_the_gallery_turn(samples: Samples) -> None:
+    page = open_page("robustness", outcome="all")
+    assert "Page 1 of 4" in text_of(page)
+    page.button(key="robustness.page.Next").click().run()
+    assert "Page 2 of 4" in text_of(page) and not page.exception
+
+
+def test_runs_without_predictions_or_images_say_what_to_do(samples: Samples) -> None:
+    results = samples.root / samples.ids["attack"] / "results"
+    (results / "samples.parquet").unlink()
+    assert "attack the network again to see its images" in text_of(open_page("robustness"))
+    outcomes = pd.read_parquet(results / "outcomes.parquet")[["image", "label", "attack", "correct"]]
+    outcomes.to_parquet(results / "outcomes.parquet")
+    page = open_page("robustness")
+    assert not page.exception and "recorded neither predictions nor images" in text_of(page)
+    (results / "outcomes.parquet").unlink()
+    page = open_page("robustness")
+    assert not page.exception and "outcomes.parquet" in text_of(page)
+
+
+def test_claims_of_papers_stand_apart_and_only_under_their_dataset(samples: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "Claims of papers" not in text_of(open_page("robustness"))
+    from app.components import published
+    from engine.report.published import blocks_of
+
+    monkeypatch.setattr(published, "blocks_of", lambda dataset: blocks_of("cifar10"))
+    page = open_page("robustness")
+    text = text_of(page)
+    assert "Claims of papers, other protocols" in text and "AutoAttack, claimed" in text and "RobustResNet-A4" in text
+    assert "RobustResNet-A4" not in json.dumps(table_rows(page))
 
 
 def test_networks_of_unequal_size_are_said_to_be(samples: Samples) -> None:
     assert "differ in size" not in text_of(open_page("robustness"))
     sample_runs.write_finished_attack(samples.root, "20261118-0921-attack-digits-7f42", parent=samples.ids["resumed"],
-                                      created=sample_runs.START + 901, parameters=4_520_394)
+                                      created=START + 901, parameters=4_520_394)
     session.hub().refresh()
-    text = text_of(open_page("robustness"))
     assert ("These networks differ in size: 41,210 to 4.52 million parameters. Retrain with matched parameters for a fair "
-            "comparison." in text)
-    # A network alone in its table has nothing to be compared with.
-    sample_runs.write_finished_attack(samples.root, "20261118-0922-attack-digits-7f43", parent=samples.ids["resumed"],
-                                      created=sample_runs.START + 902, macs=9_000_000, epsilon=8 / 255)
-    session.hub().refresh()
-    assert text_of(open_page("robustness")).count("differ in size") == 1
+            "comparison." in text_of(open_page("robustness")))
 
 
 def test_a_hand_made_network_stands_beside_derived_ones(samples: Samples) -> None:
     _, attack = sample_runs.write_hand_made(samples.root)
-    page = open_page("robustness")
+    page = open_page("robustness", run=attack)
     rows = table_rows(page)
-    assert not page.exception and rows[attack]["network"] == "ResNet-18 quick" and rows[attack]["size"].startswith("11.2 million")
-    assert "These networks differ in size: 41,210 to 11.2 million parameters" in text_of(page)
-    page.session_state["robustness.selected"] = attack
-    page.run()
-    assert not page.exception and "<b>ResNet-18</b> is hand-made" in text_of(page)
-    assert not component_data(page, "rampart_cell_graph")
+    assert not page.exception and rows[attack]["network"].startswith("ResNet-18") and rows[attack]["size"].startswith("11.2 mill")
+    assert "<b>ResNet-18</b> is hand-made" in text_of(page) and not component_data(page, "rampart_cell_graph")
     pareto = open_page("pareto")
     assert not pareto.exception and "ResNet-18" in json.dumps(component_data(pareto, "rampart_live_plot"))
+
+
+def test_the_selected_network_shows_its_cells_attacks_checks_and_fingerprints(samples: Samples) -> None:
+    page = open_page("robustness")
+    cells = "".join(data["html"] for data in component_data(page, "rampart_cell_graph"))
+    assert cells.count("<figcaption>") == 3
+    text = text_of(page)
+    assert "APGD-T" in text and "Natural at radius 0" in text and "Fingerprint of AutoAttack" in text
+    assert "These figures belong to this checkpoint" in text
+
+
+def test_the_test_ledger_counts_openings(samples: Samples) -> None:
+    text = text_of(open_page("robustness"))
+    assert "The test split has been opened 1 time." in text and samples.ids["attack"] in text
+
+
+def test_runs_that_recorded_no_protocol_have_a_table(empty: Path) -> None:
+    run = "20261118-0940-attack-digits-7f50"
+    events = sample_runs.EventsFile(sample_runs.write_run_json(empty, run, "attack", created=START))
+    sample_runs.write_network(events)
+    sample_runs.write_attack(events, "natural", "Natural", 360, 347)
+    sample_runs.write_attack(events, "fgsm", "FGSM", 360, 240)
+    page = open_page("robustness")
+    assert not page.exception and table_rows(page)[run]["fgsm"].startswith("66.7 %")
+    assert "which recorded no protocol" in text_of(page)
+
+
+def test_unknown_choices_in_the_address_are_ignored(samples: Samples) -> None:
+    page = open_page("robustness", protocol="nonsense", run="../../etc", compare="a,b", attack="x", outcome="y", label="z",
+                     gallery="99")
+    assert not page.exception and samples.ids["attack"] in table_rows(page)
 
 
 def test_sizes_are_compared_where_they_are_known() -> None:
@@ -80,44 +288,6 @@ def test_sizes_are_compared_where_they_are_known() -> None:
         "matched MACs for a fair comparison.")
 
 
-def test_unlike_fingerprints_stand_in_tables_of_their_own(samples: Samples) -> None:
-    sample_runs.write_finished_attack(samples.root, "20261118-0920-attack-digits-7f41", parent=samples.ids["resumed"],
-                                      created=sample_runs.START + 900, epsilon=8 / 255)
-    sample_runs.write_finished_attack(samples.root, "20261118-0921-attack-digits-7f42", parent=samples.ids["resumed"],
-                                      created=sample_runs.START + 901)
-    page = open_page("robustness")
-    groups = [{row["id"] for row in data["rows"]} for data in component_data(page, "rampart_table")]
-    assert groups == [{samples.ids["attack"], "20261118-0921-attack-digits-7f42"}, {"20261118-0920-attack-digits-7f41"}]
-    assert "epsilon 8/255" in text_of(page) and "epsilon 0.15" in text_of(page)
-
-
-def test_the_selected_network_shows_its_cells_attacks_and_fingerprints(samples: Samples) -> None:
-    page = open_page("robustness")
-    cells = "".join(data["html"] for data in component_data(page, "rampart_cell_graph"))
-    assert cells.count("<figcaption>") == 3
-    text = text_of(page)
-    assert "APGD-T" in text and "images hash" in text
-    assert "These numbers belong to this checkpoint" in text
-
-
-def test_the_test_ledger_counts_openings(samples: Samples) -> None:
-    text = text_of(open_page("robustness"))
-    assert "The test split has been opened 1 time." in text and samples.ids["attack"] in text
-
-
-def test_a_measure_that_is_missing_is_said_to_be(empty: Path) -> None:
-    run = "20261118-0940-attack-digits-7f50"
-    folder = sample_runs.write_run_json(empty, run, "attack", created=sample_runs.START)
-    events = sample_runs.EventsFile(folder, t=sample_runs.START)
-    sample_runs.write_network(events)
-    sample_runs.write_attack(events, "natural", "Natural", 360, 347)
-    sample_runs.write_attack(events, "fgsm", "FGSM", 360, 240)
-    page = open_page("robustness")
-    assert not page.exception
-    assert table_rows(page)[run]["autoattack"] == "not measured"
-    assert "nan" not in json.dumps(table_rows(page)).lower()
-
-
 def test_percent_and_interval_as_text() -> None:
     assert with_interval(0.9384, 0.8466, 0.9754) == "93.8 % (84.7 to 97.5 %)"
     assert (accuracy(float("nan")), interval(None, None)) == ("not measured", "–")
@@ -127,19 +297,3 @@ def test_percent_and_interval_as_text() -> None:
 def test_equal_titles_are_told_apart_by_the_run() -> None:
     labels = network_labels(["ARNAS", "ARNAS", "DARTS"], ["x-0a1b", "x-0a1c", "x-0a1d"])
     assert [label.replace("\u00a0", " ") for label in labels] == ["ARNAS · 0a1b", "ARNAS · 0a1c", "DARTS"]
-
-
-def test_a_long_name_leaves_the_intervals_their_room() -> None:
-    row = {f"{name}_{end}": .5 for name in ("natural", "fgsm", "pgd20", "autoattack")
-           for end in ("accuracy", "low", "high", "images")}
-    figure = intervals_figure(pd.DataFrame([{"label": "DARTS_V2, accurate as robust, MACs as ARNAS@64x20 (+0.3 %)", **row}]))
-    (label,) = figure.layout.yaxis.ticktext
-    assert label.split("<br>") == ["DARTS_V2, accurate as", "robust, MACs as", "ARNAS@64x20 (+0.3 %)"]
-
-
-def test_whiskers_are_the_intervals_and_missing_measures_are_left_out() -> None:
-    row = {"label": "A", **{f"{name}_{end}": float("nan") for name in ("natural", "fgsm", "pgd20", "autoattack")
-                            for end in ("accuracy", "low", "high", "images")}}
-    row |= {"natural_accuracy": .9, "natural_low": .85, "natural_high": .93, "natural_images": 360.0}
-    (trace,) = intervals_figure(pd.DataFrame([row])).data
-    assert trace.name == "natural" and abs(trace.error_x.array[0] - 3) < 1e-9 and abs(trace.error_x.arrayminus[0] - 5) < 1e-9

@@ -9,6 +9,7 @@ import time
 from playwright.sync_api import Page, expect
 
 from engine.log import RunLog
+from engine.report.robustness import robustness_tables
 from tests.browser.conftest import ROOT, Dashboard
 from tests.browser.test_newcomer import LOAD_MS, assert_no_traceback, open_page
 
@@ -35,12 +36,13 @@ def test_quick_from_click_to_attack_table(page: Page, dashboard: Dashboard):
     picture(page, "finished")
     assert_no_traceback(page)
     log.ingest()
-    result = log.robustness().iloc[0]
+    (table,) = robustness_tables(log)
+    result = table.rows[0].results
     steps = log.progress(run)["total"]
-    print(f"click to attack table: {minutes:.1f} min; {steps:.0f} alpha steps; natural {result['natural_accuracy']:.3f}, "
-          f"AutoAttack {result['autoattack_accuracy']:.3f} on {result['autoattack_images']:.0f} images")
+    print(f"click to attack table: {minutes:.1f} min; {steps:.0f} alpha steps; natural {result['natural'].accuracy:.3f}, "
+          f"AutoAttack {result['autoattack'].accuracy:.3f} on {result['autoattack'].images} images")
     assert steps >= 40
-    assert result["natural_accuracy"] >= 0.95
+    assert result["natural"].accuracy >= 0.95
 
 
 def picture(page: Page, name: str) -> None:

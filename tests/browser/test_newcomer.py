@@ -75,7 +75,7 @@ def test_from_empty_studio_to_attack_table(page: Page, dashboard: Dashboard):
     log.ingest()
     runs = log.runs()
     assert sorted(runs[runs["preset"] == "smoke"]["status"]) == ["finished"] * 3
-    assert len(log.robustness()) == 1
+    assert len(log.evaluations()) == 1
 
 
 def test_double_click_launches_one_chain_and_a_killed_dashboard_changes_nothing(page: Page, dashboard: Dashboard):

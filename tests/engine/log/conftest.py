@@ -58,7 +58,8 @@ def opened_log(root: Path) -> Iterator[RunLog]:
 def every_query(log: RunLog) -> dict[str, Any]:
     """The answer of every public query about every run, without what depends on the clock."""
     answers: dict[str, Any] = {
-        "runs": log.runs().drop(columns=["age_s", "silent_s"]), "attacks": log.attacks(), "robustness": log.robustness(),
+        "runs": log.runs().drop(columns=["age_s", "silent_s"]), "attacks": log.attacks(),
+        "evaluations": log.evaluations(), "checks": log.checks(), "sweeps": log.sweeps(),
         "pareto_networks": log.pareto_networks(), "pareto_epochs": log.pareto_epochs(), "test_openings": log.test_openings(),
         "revision": log.events_revision(),
     }

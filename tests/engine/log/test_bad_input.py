@@ -133,7 +133,7 @@ def test_a_corrupt_run_json_lists_the_run_as_failed_and_breaks_nothing(ids: dict
     assert listed.loc[RUN, "status"] == "failed" and sentence in listed.loc[RUN, "cause"]
     assert log.run(RUN)["config"] == {} and log.run(RUN)["differences"] == []
     assert sentence in list(log.alerts(RUN)["text"])[0]
-    assert log.curves(RUN).empty is False and len(log.robustness()) == 1
+    assert log.curves(RUN).empty is False and len(log.evaluations()) == 1
     write_run_json(root, RUN, "search")
     log.ingest()
     assert log.runs().set_index("id").loc[RUN, "kind"] == "search"
@@ -155,9 +155,10 @@ def test_corrupt_outcomes_leave_the_other_results(ids: dict[str, str], root: Pat
     path.write_bytes(b"PAR1 no longer")
     log = RunLog.open(root, in_memory=True)
     log.ingest()
-    row = log.robustness().iloc[0]
-    assert row["pgd20_images"] == 360 and row["worst_images"] == 64
-    assert "outcomes.parquet must be a Parquet table" in log.alerts(ids["attack"])["text"].iloc[0]
+    images = log.attacks(ids["attack"]).set_index("attack")["images"]
+    assert images["pgd-20"] == 360 and images["worst-case"] == 64
+    with pytest.raises(RunLogError, match="must be a Parquet table of outcomes"):
+        log.correct_images(ids["attack"], "natural")
 
 
 def test_folders_that_are_no_runs_are_left_alone(ids: dict[str, str], root: Path) -> None:

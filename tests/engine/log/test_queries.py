@@ -15,7 +15,7 @@ from engine.architecture.genotype import EDGES, Genotype
 from engine.attack.statistics import wilson
 from engine.log import RunLog
 from tests import sample_runs
-from tests.sample_runs import EventsFile, genotype_at, write_finished_attack, write_run_json
+from tests.sample_runs import START, EventsFile, genotype_at, write_finished_attack, write_run_json
 
 FRAMES: dict[str, Callable[[RunLog, str], pd.DataFrame]] = {
     "runs": lambda log, run: log.runs(), "chain": lambda log, run: log.chain(run), "alerts": lambda log, run: log.alerts(run),
@@ -24,7 +24,8 @@ FRAMES: dict[str, Callable[[RunLog, str], pd.DataFrame]] = {
     "share_at_vertex": lambda log, run: log.share_at_vertex(run), "genotypes": lambda log, run: log.genotypes(run),
     "alpha_matrix": lambda log, run: log.alpha_matrix(run, "robust"),
     "alpha_lines": lambda log, run: log.alpha_lines(run, "robust"), "attacks": lambda log, run: log.attacks(),
-    "robustness": lambda log, run: log.robustness(), "pareto_networks": lambda log, run: log.pareto_networks(),
+    "evaluations": lambda log, run: log.evaluations(), "checks": lambda log, run: log.checks(),
+    "sweeps": lambda log, run: log.sweeps(), "pareto_networks": lambda log, run: log.pareto_networks(),
     "pareto_epochs": lambda log, run: log.pareto_epochs(),
 }
 
@@ -52,10 +53,10 @@ def test_runs_says_what_each_number_is(log: RunLog, ids: dict[str, str]) -> None
     assert search["natural_accuracy"] == pytest.approx(curves["alphas", "natural_accuracy", 4])
     assert retrain["accuracy_of"] == "select, PGD-20"
     assert (retrain["natural_accuracy"], retrain["adversarial_accuracy"]) == pytest.approx((0.96, 0.6))
-    assert attack["accuracy_of"] == "test, AutoAttack"
+    assert attack["accuracy_of"] == "test, Worst case"
     assert (attack["natural_accuracy"], attack["adversarial_accuracy"]) == pytest.approx((347 / 360, 31 / 64))
     for row in (search, retrain):
-        assert row["chain_attack_run"] == ids["attack"] and row["chain_adversarial_attack"] == "AutoAttack"
+        assert row["chain_attack_run"] == ids["attack"] and row["chain_adversarial_attack"] == "Worst case"
         assert row["chain_adversarial_accuracy"] == pytest.approx(31 / 64)
     assert runs.loc[ids["running"], "seconds_left"] == pytest.approx(27 * 9.4 / 12.9, rel=0.1)
     assert runs.loc[ids["running"], "progress"] == pytest.approx(13 / 40)
@@ -169,33 +170,54 @@ def test_genotypes_count_how_long_they_stayed(tmp_path: Path) -> None:
     assert Genotype.from_dict(log.genotype(run)) == genotype_at(0)
 
 
-def test_robustness_has_the_worst_case_per_image_with_its_interval(log: RunLog, ids: dict[str, str]) -> None:
-    row = log.robustness().iloc[0].to_dict()
-    assert row["run"] == ids["attack"]
-    assert (row["natural_images"], row["pgd20_images"], row["autoattack_images"]) == (360, 360, 64)
-    assert row["pgd20_accuracy"] == pytest.approx(212 / 360)
-    # Of the 64 images that all attacks saw 31 withstand AutoAttack, and all of these the others too.
-    assert (row["worst_images"], row["worst_accuracy"]) == (64, pytest.approx(31 / 64))
-    assert (row["worst_low"], row["worst_high"]) == pytest.approx(wilson(31, 64))
+def test_an_evaluation_names_its_protocol_its_network_and_its_seeds(log: RunLog, ids: dict[str, str]) -> None:
+    row = log.evaluations().set_index("run").loc[ids["attack"]]
+    assert row["protocol_title"] == "L∞ 0.15, 360 images: FGSM, PGD-20, AutoAttack" and len(row["protocol"]) == 12
+    assert (row["network"], row["checkpoint"]) == (f"weights of {ids['attack']}", "best")
+    assert (row["norm"], row["epsilon"]) == ("Linf", 0.15)
+    assert (row["search_seed"], row["retrain_seed"]) == (2, 2)
     assert Genotype.from_dict(row["genotype"]).hash == row["genotype_hash"]
-    assert len(row["fingerprint"].split()) == 4 and row["complete"]
+    assert row["complete"] and row["current"] and row["repeats"] == 0
 
 
-def test_worst_case_without_outcomes_is_the_recorded_row_then_the_lowest_accuracy(tmp_path: Path) -> None:
+def test_a_network_attacked_twice_has_one_current_evaluation(ids: dict[str, str], root: Path) -> None:
+    """The newest complete evaluation of a network under a protocol counts; one that still runs does not replace it."""
+    network = f"weights of {ids['attack']}"
+    write_finished_attack(root, "20261118-0930-attack-digits-7f42", parent=ids["retrain"], created=START + 900, network=network)
+    sample_runs.write_unfinished_attack(root, "20261118-0931-attack-digits-7f43", parent=ids["retrain"], created=START + 901,
+                                        network=network)
+    log = RunLog.open(root, in_memory=True)
+    log.ingest()
+    rows = log.evaluations().set_index("run")
+    assert len(rows) == 3 and len(set(rows["protocol"])) == 1 and set(rows["repeats"]) == {2}
+    assert list(rows.index[rows["current"]]) == ["20261118-0930-attack-digits-7f42"]
+
+
+def test_outcomes_are_those_of_each_image(log: RunLog, ids: dict[str, str]) -> None:
+    outcomes = log.outcomes(ids["attack"])
+    assert {"image", "label", "attack", "correct", "prediction", "margin", "linf", "l2", "iterations"} == set(outcomes.columns)
+    # Of the 64 images that all attacks saw 31 withstand AutoAttack, and all of these the others too.
+    worst = log.correct_images(ids["attack"], "worst-case")
+    assert (len(worst), sum(worst.values())) == (64, 31)
+    assert sum(log.correct_images(ids["attack"], "pgd-20").values()) == 212
+
+
+def test_the_worst_case_of_a_run_is_the_recorded_row_or_until_then_the_lowest_accuracy(tmp_path: Path) -> None:
     run = "20261118-1000-attack-digits-1a01"
     events = EventsFile(write_run_json(tmp_path, run, "attack"))
     log = RunLog.open(tmp_path, in_memory=True)
     for attack, title, correct in (("natural", "Natural", 90), ("fgsm", "FGSM", 60), ("pgd-20", "PGD-20", 50)):
         sample_runs.write_attack(events, attack, title, 100, correct)
     log.ingest()
-    row = log.robustness().iloc[0]
-    assert (row["worst_accuracy"], row["worst_of"]) == (0.5, "PGD-20")
-    assert np.isnan(row["autoattack_accuracy"]) and np.isnan(row["parameters"]) and row["genotype"] is None
+    row = log.runs().iloc[0]
+    assert (row["adversarial_accuracy"], row["adversarial_attack"], row["adversarial_images"]) == (0.5, "PGD-20", 100)
+    assert not log.evaluations().iloc[0]["complete"]
     sample_runs.write_attack(events, "worst-case", "Worst case", 100, 48)
     log.ingest()
-    row = log.robustness().iloc[0]
-    assert (row["worst_accuracy"], row["worst_images"]) == (0.48, 100)
-    assert log.runs().iloc[0]["adversarial_accuracy"] == 0.5
+    row = log.runs().iloc[0]
+    assert (row["adversarial_accuracy"], row["adversarial_attack"]) == (0.48, "Worst case")
+    assert (row["adversarial_low"], row["adversarial_high"]) == pytest.approx(wilson(48, 100))
+    assert log.evaluations().iloc[0]["complete"]
 
 
 def is_front_by_definition(points: pd.DataFrame) -> list[bool]:
@@ -258,7 +280,7 @@ def test_incomplete_attacks_are_listed_but_never_ranked(tmp_path: Path) -> None:
     log = RunLog.open(tmp_path, in_memory=True)
     log.ingest()
     assert list(log.attacks(run)["complete"]) == [False]
-    assert log.robustness().empty and log.pareto_networks().empty
+    assert not log.evaluations()["complete"].any() and log.pareto_networks().empty
     assert np.isnan(log.runs().iloc[0]["adversarial_accuracy"])
 
 

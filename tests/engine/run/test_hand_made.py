@@ -84,7 +84,7 @@ def test_an_attack_follows_and_the_log_knows_the_network(runs: Path, trained: st
     log = RunLog.open(runs, in_memory=True)
     try:
         log.ingest()
-        row, found = log.run(attack), log.robustness().set_index("run").loc[attack]
+        row, found = log.run(attack), log.evaluations().set_index("run").loc[attack]
         assert log.genotype(attack) is None and log.genotype(trained) is None
         assert not log.alerts(attack)["text"].str.contains("must be").any()
     finally:
@@ -93,7 +93,7 @@ def test_an_attack_follows_and_the_log_knows_the_network(runs: Path, trained: st
     for one in (row, found):
         assert (one["title"], one["hand_made"], one["genotype_hash"]) == ("WRN-10-1", WIDE, "")
         assert (one["parameters"], one["macs"]) == (size.parameters, size.macs)
-    assert found["genotype"] is None and found["natural_images"] == 64
+    assert found["genotype"] is None and found["complete"]
 
 
 @pytest.mark.parametrize("reference", ["name", "run"])
