@@ -187,7 +187,7 @@ def kept_images(it: Inspection) -> tuple[Verdict, str]:
     where = evaluation.sample.to(evaluation.y.device)
     natural = evaluation.x[where]
     for name, stage in evaluation.stages.items():
-        covered = _attacked(it, stage)[evaluation.sample]
+        covered = torch.isin(evaluation.sample, stage.positions)
         x_adv = it.kept[name].to(natural.device)[covered]
         if not len(x_adv):
             continue
@@ -206,14 +206,6 @@ def kept_images(it: Inspection) -> tuple[Verdict, str]:
 
 def _too_few(right: int) -> tuple[Verdict, str]:
     return "skipped", f"The network classifies {right} images of the subset correctly, and the check needs {FEWEST_RIGHT}."
-
-
-def _attacked(it: Inspection, stage: Stage) -> Tensor:
-    """Return True for images that a stage attacked itself, bool [N]; a cascade does not attack images that have fallen."""
-    attacked = torch.isin(torch.arange(len(it.evaluation.y)), stage.positions)
-    if stage.before in (None, NATURAL):
-        return attacked
-    return attacked & (it.evaluation.outcomes[stage.before].correct == CORRECT)
 
 
 def _zero(gradient: Tensor) -> Tensor:

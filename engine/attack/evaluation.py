@@ -221,7 +221,10 @@ class Evaluation:
         if stage.before is not None:
             before = self.outcomes[stage.before]
             self._standing = stage.positions[before.correct[stage.positions] == CORRECT]
-            self.outcomes[stage.name].inherit(stage.positions[before.correct[stage.positions] == WRONG], before)
+            fallen = stage.positions[before.correct[stage.positions] == WRONG]
+            self.outcomes[stage.name].inherit(fallen, before)
+            kept = torch.isin(self.sample, fallen)
+            self.adversarial[stage.name][kept] = self.adversarial[stage.before][kept]
         return self._start(stage)
 
     def _start(self, stage: Stage) -> Pool | Batches:

@@ -188,6 +188,7 @@ def test_the_worst_case_alone_is_one_cascade_without_columns(network: Gauge, ima
     assert rows["worst-case", None]["correct"] <= separate["fgsm"]["correct"]
     assert rows["worst-case", None]["correct"] == rows["pgd-3", "worst-case"]["correct"]
     fallen = it.outcomes["worst-case/fgsm"].correct == 0
+    assert torch.equal(it.adversarial["worst-case/pgd-3"][fallen], it.adversarial["worst-case/fgsm"][fallen])
     assert fallen.any() and not it.outcomes["worst-case/pgd-3"].columns["iterations"][fallen].any()
 
 
