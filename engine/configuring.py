@@ -268,8 +268,11 @@ def _check_dataset(config: RunConfig) -> None:
 
 
 def _check_attacks(config: AttackConfig) -> None:
-    """Check that at least one attack is named, and that each is known, named once and possible with the number of classes."""
-    if not config.attacks or len(set(config.attacks)) < len(config.attacks):
+    """Check that at least one attack is named, and that each is known, named once and possible with the number of classes.
+
+    A run of a sweep needs no attack.
+    """
+    if not (config.attacks or config.sweep_radii) or len(set(config.attacks)) < len(config.attacks):
         raise ConfigError(problems={"attacks": f"attacks must name at least one attack and each only once, got "
                                                f"{list(config.attacks)}; name the attacks to run."})
     classes = DATASETS[config.dataset].classes

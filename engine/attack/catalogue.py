@@ -4,12 +4,14 @@ To add an attack, declare one `Attack`, in this file or in a new file of this pa
 this file. Write its builder in `builders.py`, or in the new file; there, import torch inside the builder function only.
 Pages, tables, charts and the run log take everything else from the declaration.
 
-`ATTACKS` also accepts the name of a PGD attack with any number of steps, for example `ATTACKS["pgd-50"]`.
+`ATTACKS` also accepts the names of attacks that a number or a network completes, for example `ATTACKS["pgd-50"]`: see `FAMILIES`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import replace
 
 from engine.attack.declaration import L2, Attack, Passes
 from engine.errors import ConfigError
@@ -25,7 +27,7 @@ TORCHATTACKS = "torchattacks"
 
 
 class AttackRegistry(Registry[Attack]):
-    """A registry of attacks that also contains PGD of every length from 1 to 100,000: "pgd-N" and "pgd-margin-N".
+    """A registry of attacks that also contains every member of `FAMILIES`, for example PGD of every length from 1 to 100,000.
 
     Iterating over the registry yields only the attacks added to it by name.
     """
@@ -33,12 +35,12 @@ class AttackRegistry(Registry[Attack]):
     def __getitem__(self, name: str) -> Attack:
         if name in self._entries:
             return self._entries[name]
-        if (attack := _pgd_named(name)) is None:
+        if (attack := _of_family(name)) is None:
             raise ConfigError(unknown_name(self.noun, name, [*self, "pgd-N (of N steps)", "pgd-margin-N"]))
         return attack
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries or _pgd_named(name) is not None
+        return name in self._entries or _of_family(name) is not None
 
 
 def pgd(steps: int) -> Attack:
@@ -64,9 +66,10 @@ def plural(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _pgd_named(name: object) -> Attack | None:
-    match = re.fullmatch(r"pgd-(margin-)?([1-9][0-9]{0,4}|100000)", name) if isinstance(name, str) else None
-    return (pgd_margin if match[1] else pgd)(int(match[2])) if match else None
+def _of_family(name: object) -> Attack | None:
+    """Return the attack of a family with this name; None if there is none."""
+    matches = ((re.fullmatch(pattern, name), declare) for pattern, declare in FAMILIES.items()) if isinstance(name, str) else ()
+    return next((declare(match[1]) for match, declare in matches if match), None)
 
 
 FGSM = Attack(
@@ -125,6 +128,42 @@ AUTOATTACK = Attack(
     summary="The standard cascade: APGD-CE, APGD-T, FAB-T and Square at their published settings. An image counts as correct "
     "only if it survives all four.", source="Croce and Hein 2020, arXiv 2003.01690", min_classes=4,
     parts=(APGD_CE, APGD_T, FAB_T, SQUARE))
+
+
+def fmn(steps: int) -> Attack:
+    """Declare FMN with `steps` iterations towards each of the two most likely classes, the search of sweeps."""
+    return replace(FMN, name=f"fmn-{steps}", title=f"FMN-{steps}", steps=steps, targets=2)
+
+
+def apgd_ce(steps: int) -> Attack:
+    """Declare APGD-CE with `steps` iterations; 100 in AutoAttack."""
+    return replace(APGD_CE, name=f"apgd-ce-{steps}", title=f"APGD-CE-{steps}", steps=steps)
+
+
+def transfer(source: str, maker: str = MI_FGSM.name) -> Attack:
+    """Declare the transfer attack whose images are made on another network.
+
+    Args:
+        source: hash of that network's weights, 12 hex characters.
+        maker: attack that makes the images: "mi-fgsm", or "apgd-ce" run to its end.
+    """
+    made = {MI_FGSM.name: MI_FGSM, APGD_CE.name: APGD_CE}[maker]
+    label = "" if made is MI_FGSM else f"{made.name}-"
+    return replace(
+        made, name=f"transfer-{label}{source}", title=f"Transfer from {source[:6]}" + (f" by {made.title}" if label else ""),
+        summary=f"Images that {made.title} made on the network {source}; sees nothing of the attacked network.",
+        builder="engine.attack.transfer:transfer", by_image=False, variant={**made.variant, "source": source, "maker": maker})
+
+
+# Names of attacks that a number or a network completes, each as a pattern, with the function that declares the attack.
+FAMILIES: dict[str, Callable[[str], Attack]] = {
+    r"pgd-([1-9][0-9]{0,4}|100000)": lambda steps: pgd(int(steps)),
+    r"pgd-margin-([1-9][0-9]{0,4}|100000)": lambda steps: pgd_margin(int(steps)),
+    r"fmn-([1-9][0-9]{0,4})": lambda steps: fmn(int(steps)),
+    r"apgd-ce-([1-9][0-9]{0,4})": lambda steps: apgd_ce(int(steps)),
+    r"transfer-([0-9a-f]{12})": transfer,
+    r"transfer-apgd-ce-([0-9a-f]{12})": lambda source: transfer(source, APGD_CE.name),
+}
 
 ATTACKS: AttackRegistry = AttackRegistry("attack")
 

@@ -41,7 +41,8 @@ class Certificate:
 
 
 @torch.no_grad()
-def certify(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float) -> Certificate:
+def certify(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float,
+            poll: Callable[[], None] = lambda: None) -> Certificate:
     """Bound the margins of images over the L-infinity ball, clipped to 0..1.
 
     The network is copied in float64 and evaluation mode and is itself not touched. Bounds are true up to float64 rounding, for
@@ -52,11 +53,14 @@ def certify(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float) -> Cert
         x: images [B, C, H, W], pixels in 0..1.
         y: labels, int64 [B].
         epsilon: radius in pixel space, 0..1.
+        poll: function called before each module of the network; it may raise an exception to abandon the computation.
 
     Raises:
         ConfigError: an operation without an interval form.
     """
     exact = copy.deepcopy(network).double().cpu().eval()
+    for module in exact.modules():
+        module.register_forward_pre_hook(lambda module, arguments: poll())
     margins = [_margins(exact(Interval(*box(images, epsilon))), labels)
                for images, labels in zip(x.cpu().split(BATCH), y.cpu().split(BATCH), strict=True)]
     return Certificate(torch.cat(margins) if margins else torch.zeros(0, dtype=torch.float64))

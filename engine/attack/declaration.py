@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 # Norms by the names that torchattacks uses.
 LINF, L2 = "Linf", "L2"
@@ -22,6 +23,7 @@ class AttackSettings:
         classes: number of classes of the dataset.
         seed: seed for all random numbers of the attack, 0..2**63-1.
         norm: norm of the ball, `LINF` or `L2`.
+        sources: networks on which transfer attacks make their images, as torch modules by the hash of their weights.
     """
 
     epsilon: float
@@ -29,6 +31,7 @@ class AttackSettings:
     classes: int
     seed: int
     norm: str = LINF
+    sources: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ class Evaluation:
     """
 
     def __init__(self, config: AttackConfig, network: nn.Module, x: Tensor | Images, y: Tensor, *, classes: int,
-                 indices: Iterable[int], checkpoint: str = "") -> None:
+                 indices: Iterable[int], checkpoint: str = "", sources: Mapping[str, nn.Module] | None = None) -> None:
         """Prepare the stages; nothing runs yet.
 
         Args:
@@ -83,6 +83,7 @@ class Evaluation:
             classes: number of classes of the dataset.
             indices: numbers of the N images in the dataset.
             checkpoint: hash of the network's weights.
+            sources: networks that make the images of transfer attacks, by the hash of their weights, on the network's device.
 
         Raises:
             ConfigError: an attack is unknown, or is not defined for the number of classes or the norm.
@@ -90,7 +91,7 @@ class Evaluation:
         self.config, self.network, self.x, self.y, self.classes = config, network, x, y, classes
         self.indices, self.network_hash = [int(index) for index in indices], checkpoint
         subset = self._subset()
-        self.protocol = Protocol.of(config, classes=classes, images=self.indices,
+        self.protocol = Protocol.of(config, classes=classes, images=self.indices, sources=sources,
                                     subset=[self.indices[position] for position in subset.tolist()])
         self.stages = self._stages(subset)
         self.outcomes = {name: Outcomes(len(y)) for name in self.stages}
@@ -166,7 +167,8 @@ class Evaluation:
                 if stage.cascade != WORST:
                     rows.append(self._suite_row(stage.cascade))
             rows.append(self._stage_row(name))
-        rows.append(self._worst_row())
+        if self.protocol.attacks:
+            rows.append(self._worst_row())
         return [row for row in rows if row["images"]]
 
     def outcome_columns(self) -> dict[str, list[Any]]:
@@ -267,7 +269,7 @@ class Evaluation:
         everything = torch.arange(len(self.y))
         stages = [Stage(NATURAL, None, None, None, everything)]
         before = NATURAL
-        for name in self.config.attacks:
+        for name in self.protocol.attacks:
             attack = ATTACKS[name]
             check_attack(attack, self.protocol.settings)
             cascade = WORST if self.config.worst_case_only else name if attack.parts else None

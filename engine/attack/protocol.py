@@ -7,10 +7,10 @@ of its splits only the images that they lead to. Imports no torch.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from engine.attack.catalogue import ATTACKS
+from engine.attack.catalogue import ATTACKS, transfer
 from engine.attack.declaration import LINF, Attack, AttackSettings
 from engine.attack.fingerprint import attack_fields, fingerprint, images_hash
 from engine.config import AttackConfig, pixels_text
@@ -42,10 +42,22 @@ class Protocol:
     worst_case_only: bool = False
 
     @classmethod
-    def of(cls, config: AttackConfig, *, classes: int, images: Sequence[int], subset: Sequence[int]) -> Protocol:
-        """Return the protocol of a configuration for a dataset with this number of classes."""
-        return cls(config.dataset, images, settings_of(config, classes), config.attacks, subset, config.batch_size,
-                   config.worst_case_only)
+    def of(cls, config: AttackConfig, *, classes: int, images: Sequence[int], subset: Sequence[int],
+           sources: Mapping[str, Any] | None = None) -> Protocol:
+        """Return the protocol of a configuration.
+
+        Args:
+            config: the configuration.
+            classes: number of classes of the dataset.
+            images: dataset indices of the test images.
+            subset: dataset indices of the images that suites attack.
+            sources: networks that make the images of transfer attacks, by the hash of their weights. Each adds an attack after
+                those of the configuration, in the order of the hashes.
+        """
+        sources = sources or {}
+        transfers = [transfer(source, config.transfer_attack).name for source in sorted(sources)]
+        return cls(config.dataset, images, replace(settings_of(config, classes), sources=sources),
+                   (*config.attacks, *transfers), subset, config.batch_size, config.worst_case_only)
 
     def images_of(self, attack: Attack) -> Sequence[int]:
         """Return the dataset indices of the images that an attack covers."""
@@ -85,7 +97,7 @@ def title_of(fields: Mapping[str, Any]) -> str:
     """Return the title of a protocol from its fields, as the run log stores them."""
     names = [ATTACKS[part["attack"]].title for part in fields["attacks"] if part["attack"] in ATTACKS]
     what = f"worst case of {', '.join(names)}" if fields.get("worst_case_only") else ", ".join(names)
-    return f"{ball_text(fields['norm'], fields['epsilon'])}, {fields['images']:,} images: {what}"
+    return f"{ball_text(fields['norm'], fields['epsilon'])}, {fields['images']:,} images: {what or 'no attack'}"
 
 
 def ball_text(norm: str, epsilon: float) -> str:

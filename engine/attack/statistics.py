@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
-from math import sqrt
+from itertools import accumulate, combinations, takewhile
+from math import exp, inf, lgamma, log, sqrt
 from statistics import NormalDist
 from string import ascii_letters
 
@@ -37,6 +37,34 @@ def wilson(correct: int, images: int, level: float = 0.95) -> tuple[float, float
     low = 0.0 if correct == 0 else centre - half
     high = 1.0 if correct == images else centre + half
     return low, high
+
+
+def median_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
+    """Return the median of a sample with a confidence interval for the median of its distribution, from order statistics.
+
+    The number of values below the distribution's median is binomial with p = 1/2. The interval is between the k-th smallest and
+    the k-th largest value, with the largest k that keeps the probability of an error at most (1 - level) / 2 on either side. It
+    supposes nothing about the distribution.
+
+    Args:
+        values: at least one number; they may be infinite, as the distances of images without an adversarial image.
+        level: confidence level in 0..1.
+
+    Returns:
+        (median, low, high). Without enough values for the level, which needs six for 95 %, low is -inf and high is inf. The median
+        is the lower one of the two middle values, so that it is always a value of the sample.
+
+    Raises:
+        ValueError: there is no value.
+    """
+    if not values:
+        raise ValueError("A median needs at least one value, got none")
+    ordered, n = sorted(values), len(values)
+    logs = [lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) - n * log(2) for k in range(n)]
+    tails = accumulate(map(exp, logs))  # P(at most k values below the median)
+    rank = sum(1 for _ in takewhile(lambda tail: tail <= (1 - level) / 2, tails))
+    low, high = (ordered[rank - 1], ordered[n - rank]) if rank else (-inf, inf)
+    return ordered[(n - 1) // 2], low, high
 
 
 @dataclass(frozen=True)

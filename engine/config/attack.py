@@ -39,6 +39,22 @@ class AttackConfig(RunConfig):
     checks: bool = setting(
         True, "Check the reliability of the figures after the attacks (docs/evaluation.md); takes about as long as a few PGD "
         "attacks on 64 images.", group="Attacks", silent=True)
+    transfer_from: tuple[str, ...] = setting(
+        (), "Ids of retrainings whose networks make adversarial images for transfer attacks on this network, one attack per "
+        "network, after the other attacks.", group="Transfer", silent=True)
+    transfer_attack: Literal["mi-fgsm", "apgd-ce"] = setting(
+        "mi-fgsm", "Attack with which the other networks make these images.", group="Transfer", silent=True,
+        titles={"mi-fgsm": "MI-FGSM", "apgd-ce": "APGD-CE"})
+    sweep_radii: int | None = setting(
+        None, "Number of radii at which a sweep shows the accuracy. All of them come from one search for the nearest "
+        "adversarial image; a curve over the number of PGD steps comes with them.", group="Sweep", silent=True, empty="no sweep",
+        ge=2, le=1000)
+    sweep_images: int | None = setting(
+        1000, "Number of test images in sweeps (a fixed, stratified subset).", group="Sweep", silent=True, empty="all", ge=1)
+    certify: bool = setting(
+        True, "Bound the accuracy under every possible L-infinity attack from below, by interval arithmetic. It costs a few "
+        "passes per image; for networks that were not trained for it, the bound is near 0.",
+        group="Certified accuracy", silent=True)
     batch_size: int = setting(100, "Images attacked at once. As images fall, the next ones take their places.",
                               group="Run", silent=True,
                               ge=1, le=8192)

@@ -28,6 +28,8 @@ EVALUATIONS = {"run": TEXT, "title": TEXT, "method": TEXT, "dataset": TEXT, "pre
 CHECKS = {"run": TEXT, "check_name": TEXT, "title": TEXT, "finding": TEXT, "measured": TEXT, "advice": TEXT}
 SWEEP = {"run": TEXT, "sweep": TEXT, "attack": TEXT, "title": TEXT, "norm": TEXT, "epsilon": NUMBER, "steps": INT, "images": INT,
          "correct": INT, "fingerprint": TEXT}
+CERTIFIED = {"run": TEXT, "norm": TEXT, "epsilon": NUMBER, "images": INT, "correct": INT, "low": NUMBER, "high": NUMBER,
+             "method": TEXT}
 NETWORKS = {"run": TEXT, "title": TEXT, "method": TEXT, "preset": TEXT, "dataset": TEXT, "attack": TEXT, "attack_title": TEXT,
             "epsilon": NUMBER, "natural": NUMBER, "natural_low": NUMBER, "natural_high": NUMBER, "natural_images": INT,
             "adversarial": NUMBER, "adversarial_low": NUMBER, "adversarial_high": NUMBER, "images": INT, "fingerprint": TEXT,
@@ -71,7 +73,7 @@ class AttackQueries(Index):
         network under a protocol, `current` is True for the newest complete one (the newest, if none is complete), and `repeats`
         counts the others. `genotype` is a dict or None.
 
-        Runs that recorded no protocol get one from the fingerprints of their results.
+        Runs that attack nothing, such as those of `rampart sweep`, have no row. Runs that recorded no protocol get one from the fingerprints of their results.
         """
         evaluations = self._frame("""
             with result as (select * from attack where part_of is null),
@@ -95,7 +97,8 @@ class AttackQueries(Index):
                 from folder f left join evaluation e using (number) left join derived d using (number)
                 left join network n using (number)
                 left join folder r on r.run = f.parent left join folder s on s.run = r.parent
-                where f.kind = 'attack' and (e.protocol is not null or d.protocol is not null))
+                where f.kind = 'attack' and (e.protocol is not null or d.protocol is not null)
+                  and coalesce(json_array_length(e.fields -> 'attacks'), 1) > 0)
             select *, row_number() over same = 1 as current, count(*) over (partition by protocol, network) - 1 as repeats
             from row window same as (partition by protocol, network order by complete desc, created desc, run desc)
             order by created desc, run desc""", EVALUATIONS)
@@ -123,12 +126,15 @@ class AttackQueries(Index):
         Raises:
             RunLogError: the file is missing or cannot be read.
         """
-        path = RunFolder(self.root, run).results / "outcomes.parquet"
+        return self._parquet(run, "outcomes.parquet", "outcomes", "attack the network again")
+
+    def _parquet(self, run: str, name: str, what: str, advice: str) -> pd.DataFrame:
+        path = RunFolder(self.root, run).results / name
         try:
             return self._con.cursor().execute("select * from read_parquet($path)", {"path": str(path)}).df()
         except duckdb.Error:
-            raise RunLogError(f"results/outcomes.parquet of run {run} must be a Parquet table of outcomes, but it is missing or "
-                              "cannot be read; attack the network again.") from None
+            raise RunLogError(f"results/{name} of run {run} must be a Parquet table of {what}, but it is missing or cannot be "
+                              f"read; {advice}.") from None
 
     def correct_images(self, run: str, column: str) -> dict[int, bool]:
         """Return {image: True if it was classified correctly} for one column of the robustness table.
@@ -160,6 +166,27 @@ class AttackQueries(Index):
             select run, sweep, attack, s.title, norm, epsilon, steps, images, correct, fingerprint
             from sweep s join folder f using (number) where $runs is null or list_contains($runs, run)
             order by run, sweep, attack, epsilon, steps""", SWEEP, runs=None if runs is None else list(runs))
+
+    def distances(self, run: str) -> pd.DataFrame:
+        """Return the thresholds of the images of a sweep, from results/distances.parquet of its run.
+
+        The columns are image, label, distance (of the nearest adversarial image, in the norm of the run; 0 if the image is
+        misclassified without an attack) and steps (of PGD after which the image falls). NaN stands for images that withstood.
+
+        Raises:
+            RunLogError: the run made no sweep, or the file cannot be read.
+        """
+        return self._parquet(run, "distances.parquet", "distances", "measure them with `rampart sweep`")
+
+    def certified(self, run: str | None = None) -> pd.DataFrame:
+        """Return certified accuracies, lower bounds of robust accuracy, with the columns listed in `CERTIFIED`.
+
+        Args:
+            run: id of an attack run; None for all runs.
+        """
+        return self._frame("""
+            select run, norm, epsilon, images, correct, low, high, method
+            from certified c join folder f using (number) where $id is null or run = $id order by run, c.seq""", CERTIFIED, id=run)
 
     def pareto_networks(self) -> pd.DataFrame:
         """Return natural and adversarial accuracy of attacked networks, one row per network and attack, with columns `NETWORKS`.

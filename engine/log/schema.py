@@ -16,7 +16,7 @@ from engine.run.event_fields import columns_of
 from engine.run.event_kinds import KINDS, Progress, Stamp
 
 # Increase this number whenever a table changes. An index of another version is deleted and rebuilt from the folders.
-VERSION = 5
+VERSION = 6
 
 # First columns of every event table. seq is the byte offset of the line in events.jsonl, so events ordered by it are in the order
 # in which they were written.
@@ -55,6 +55,7 @@ KEYS = {
     "evaluation": (),
     "attack_check": ("check_name",),
     "sweep": ("sweep", "attack", "norm", "epsilon", "steps"),
+    "certified": ("norm", "epsilon"),
 }
 
 # Keeps an event unless a later attempt of the run resumed from a step before it.

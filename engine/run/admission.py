@@ -9,14 +9,14 @@ from typing import Any
 from engine.architecture.catalogue import find_genotype
 from engine.architecture.genotype import DERIVED
 from engine.architecture.placement import RULES, check_size, resolved
-from engine.config import RetrainConfig, RunConfig
+from engine.config import AttackConfig, RetrainConfig, RunConfig
 from engine.config.fields import in_sentence
 from engine.configuring import check_batch
 from engine.data.catalogue import DATASETS, image_source
 from engine.data.prepared import absence
 from engine.errors import ConfigError, DataError, RunError
 from engine.files import free_bytes
-from engine.run.folder import RunFolder
+from engine.run.folder import RunFolder, read_json
 from engine.run.lineage import arrangement_of, trained_network
 
 # Enough for the checkpoints of the largest published network.
@@ -136,6 +136,8 @@ def check_parent(runs: Path, kind: str, config: RunConfig, parent: str | None) -
         raise ConfigError(problems={"dataset": (
             f"dataset must be {above['config'].get('dataset')!r}, on which {parent} was trained, "
             f"got {config.dataset!r}; use that dataset.")})
+    if isinstance(config, AttackConfig):
+        check_sources(runs, config, parent)
     if getattr(config, "checkpoint", "best") == "last" and above.get("imported"):
         raise ConfigError(problems={"checkpoint": (
             f"checkpoint must be best for {parent}, an imported run with a single network, got last; leave it out.")})
@@ -145,6 +147,42 @@ def check_parent(runs: Path, kind: str, config: RunConfig, parent: str | None) -
         if (RunFolder(runs, parent).results / "genotype.json").exists():
             _check_network(runs, config, parent)
     return above
+
+
+def check_sources(runs: Path, config: AttackConfig, parent: str) -> None:
+    """Check that every run in `transfer_from` has trained another network, on the dataset of the attack.
+
+    Args:
+        runs: folder of all runs.
+        config: configuration of the attack.
+        parent: id of the retraining whose network is attacked.
+
+    Raises:
+        RunError: a run does not exist.
+        ConfigError: a run is named twice, is the attacked one, is no retraining, has another dataset, image shape or number of
+            classes, or has no network yet.
+    """
+    def refuse(expected: str, actual: str) -> ConfigError:
+        return ConfigError(problems={"transfer_from": f"transfer_from must name {expected}, got {actual}."})
+
+    facts = DATASETS[config.dataset]
+    if len(set(config.transfer_from)) < len(config.transfer_from):
+        raise refuse("each retraining only once", ", ".join(config.transfer_from))
+    for source in config.transfer_from:
+        run = RunFolder(runs, source).read_run()
+        if run["kind"] != "retrain":
+            raise refuse("retrainings, whose ids `rampart runs` lists", f"the {run['kind']} run {source}")
+        if source == parent:
+            raise refuse("networks other than the attacked one", f"{source} itself; attack it with MI-FGSM instead")
+        if run["config"].get("dataset") != config.dataset:
+            raise refuse(f"networks trained on {config.dataset}", f"{source}, trained on {run['config'].get('dataset')}")
+        network = read_json(RunFolder(runs, source).results / "network.json")
+        if network is None or not (RunFolder(runs, source).checkpoint / "best.pt").exists():
+            raise refuse("retrainings that have a network", f"{source}, which has none yet; wait for it or resume it")
+        sizes = network.get("classes"), tuple(network.get("image_shape", ()))
+        if sizes != (facts.classes, facts.image_shape):
+            raise refuse(f"networks for {facts.classes} classes and images {facts.image_shape}", f"{source} for {sizes[0]} and "
+                         f"{sizes[1]}")
 
 
 def check_follows(config: RetrainConfig) -> None:

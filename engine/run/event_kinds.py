@@ -392,6 +392,21 @@ class SweepPoint(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Certified(Event):
+    """The certified accuracy: images that provably no attack in the ball can break. It is a lower bound of robust accuracy."""
+
+    kind = "certified"
+    table = "certified"
+    norm: Annotated[String, "Norm of the ball."]
+    epsilon: Annotated[Real, "Radius of the ball, in 0..1 pixel space."]
+    images: Annotated[int, WholeNumber(low=1), "Images bounded."]
+    correct: Annotated[int, Part("images"), "Certified images."]
+    low: Annotated[Real, "Lower end of the 95 % Wilson interval of correct / images."]
+    high: Annotated[Real, "Upper end of the interval."]
+    method: Annotated[String, "Method of the bound, such as interval bounds."]
+
+
+@dataclass(frozen=True, kw_only=True)
 class SplitOpened(Event):
     """The opening of the test split, which must not influence any choice.
 

@@ -22,6 +22,7 @@ from engine.config import AttackConfig
 from engine.errors import CheckpointError, RunError
 from engine.files import atomic_write_bytes
 from engine.run import checkpoint
+from engine.run.after_attacks import AfterAttacks
 from engine.run.event_kinds import AttackCheck, AttackResult, EvaluationBegun, SplitOpened
 from engine.run.folder import RunFolder, read_json
 from engine.run.preparation import Prepared, at_work, prepare, save, write_network
@@ -83,15 +84,17 @@ class AttackLoop:
         network = network.to(prepared.device).eval().requires_grad_(False)
         x, y = prepared.load("test")
         self.evaluation = Evaluation(config, network, x, y, classes=prepared.dataset.classes, indices=prepared.splits.test,
-                                     checkpoint=checkpoint.tensors_hash(weights))
+                                     checkpoint=checkpoint.tensors_hash(weights), sources=self._sources(prepared.device))
+        self.after = AfterAttacks(self.evaluation)
         self.fresh = prepared.state is None
         self.findings: list[Finding] = []
         if prepared.state is not None:
             with checkpoint.fitting(f"checkpoint/last.pt of run {session.folder.id} must hold this evaluation"):
                 self.evaluation.load_state_dict(prepared.state["evaluation"])
+                self.after.load_state_dict(prepared.state.get("after", {}))
                 self.findings = [Finding(**finding) for finding in prepared.state.get("findings", ())]
-        session.total, session.unit = self.evaluation.progress[1], "image passes"
-        session.measure = lambda: self.evaluation.progress[0]
+        session.total, session.unit = self.evaluation.progress[1] + self.after.progress[1], "image passes"
+        session.measure = lambda: self.evaluation.progress[0] + self.after.progress[0]
         # The events of rows that were complete at the checkpoint were written before it.
         self._written = {self._key(row) for row in self.evaluation.rows() if row["complete"]}
 
@@ -111,9 +114,18 @@ class AttackLoop:
             while not self.evaluation.over:
                 self._step()
             self._save()
+            self.after.run(session, self._save)
             if self.config.checks:
                 self._check()
-                self._save()
+            self._save()
+
+    def _sources(self, device: torch.device) -> dict[str, nn.Module]:
+        """Load the networks that make the images of transfer attacks, by the hash of their weights."""
+        sources = {}
+        for run_id in self.config.transfer_from:
+            _, network, weights = network_of(RunFolder(self.session.folder.runs, run_id))
+            sources[checkpoint.tensors_hash(weights)] = network.to(device).eval().requires_grad_(False)
+        return sources
 
     def _begun(self) -> EvaluationBegun:
         protocol, preprocessing = self.evaluation.protocol, preprocessing_of(self.evaluation.network)
@@ -162,9 +174,12 @@ class AttackLoop:
 
     def _save(self) -> None:
         evaluation, results = self.evaluation, self.session.folder.results
-        save(self.session, evaluation=evaluation.state_dict(), findings=[vars(finding) for finding in self.findings])
+        save(self.session, weights=False, evaluation=evaluation.state_dict(), after=self.after.state_dict(),
+             findings=[vars(finding) for finding in self.findings])
         write_parquet(results / "outcomes.parquet", pa.table(evaluation.outcome_columns()))
         write_parquet(results / "samples.parquet", samples_table(evaluation))
+        if (distances := self.after.distances()) is not None:
+            write_parquet(results / "distances.parquet", distances)
 
 
 def samples_table(evaluation: Evaluation) -> pa.Table:

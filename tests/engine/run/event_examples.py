@@ -31,6 +31,8 @@ EXAMPLES: dict[str, Event] = {
     "part of a suite": event_kinds.AttackResult(attack="apgd-ce", title="APGD-CE", epsilon=0.15, images=8, correct=6,
                                                 accuracy=0.75, low=_LOW, high=_HIGH, fingerprint="ab13", complete=False,
                                                 part_of="autoattack"),
+    "certified": event_kinds.Certified(norm="Linf", epsilon=0.15, images=8, correct=6, low=_LOW, high=_HIGH,
+                                       method="interval bounds"),
     "opened": event_kinds.SplitOpened(split="test", images=360, purpose="attack"),
     "alert": event_kinds.Alert(level="warning", text="Mind the gap."),
     "checkpoint": event_kinds.CheckpointWritten(path="last"),

@@ -1,0 +1,319 @@
+"""Sweeps: the accuracy of one network against the radius of the ball, and against the number of steps of PGD.
+
+A curve is not measured point by point. One pass finds a threshold for every image: the distance of its nearest adversarial image
+(its critical epsilon), or the number of steps after which it falls. The share of the images whose threshold is larger is then the
+accuracy at every radius, or number of steps, at once.
+
+Marks check the curve. They are attacks of another kind, each at one radius and from cold starts that know nothing of the curve.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from engine.attack.ball import Ball, distance
+from engine.attack.catalogue import ATTACKS, NATURAL
+from engine.attack.declaration import Attack, AttackSettings, Passes
+from engine.attack.evaluation import EVALUATIONS_PER_STEP, Evaluation
+from engine.attack.fingerprint import attack_fields, fingerprint, images_hash
+from engine.attack.gradient_steps import random_point, steepest
+from engine.attack.guard import Watched, attacked, under_attack
+from engine.attack.methods import likely_classes, start
+from engine.attack.outcomes import CORRECT
+from engine.attack.protocol import MODE
+from engine.attack.walk import Attacked, Pool, State, Walk
+from engine.data.splits import stratified_subset
+from engine.errors import CheckpointError
+
+# 100 evaluations per image, split so that the second most likely class is a target, too. On a small network that was trained
+# adversarially, this lies nearer to APGD-CE of 100 steps than one untargeted walk of 100 or 200 steps.
+NEAREST = ATTACKS["fmn-50"]
+CHECK = ATTACKS["apgd-ce-20"]
+STEPS = (1, 2, 5, 10, 20, 50, 100)
+PGD = Attack(
+    name="pgd-steps", title="PGD", summary="PGD that notes the step after which each image is first misclassified.",
+    source="Madry et al. 2018, arXiv 1706.06083", builder="engine.attack.sweep:pgd_walk", steps=STEPS[-1], random_start=True,
+    uses_step_size=True, by_image=True, cost=lambda steps, targets: Passes(steps + 1, steps + 1))
+
+MARKS = (0.5, 1.0, 1.5)  # radii of the marks, in units of the protocol's epsilon
+LAST_STANDING = 0.03  # the radii end where at most this share of the images stands
+TOLERANCE = 1e-6  # float32 rounding of distances, as in `Outcomes.record`
+UNKNOWN = -1.0  # threshold of an image that has not been attacked yet
+
+DISTANCE, NUMBER = "epsilon", "steps"  # what varies in a sweep
+
+
+@dataclass(frozen=True)
+class Part:
+    """One pass of a sweep over its images.
+
+    Attributes:
+        sweep: what varies, "epsilon" or "steps".
+        attack: declaration of the attack.
+        epsilon: radius of the attack's ball; without effect on `NEAREST`.
+    """
+
+    sweep: str
+    attack: Attack
+    epsilon: float
+
+    def threshold(self, image: Attacked, x: Tensor, norm: str) -> float:
+        """Return the threshold of an attacked image x [C, H, W]: a distance, a number of steps, or 0; infinity if it stands."""
+        if not image.fell:
+            return math.inf
+        if self.attack is NEAREST:
+            return float(distance(image.x_adv[None], x[None], norm))
+        return float(image.iterations - 1) if self.sweep == NUMBER else 0.0
+
+
+class Sweep:
+    """The sweeps of a network in the norm of its evaluation, on images of that evaluation. Resumable at the image.
+
+    Images that the network misclassifies without an attack have the threshold 0 and are not attacked.
+
+    Example:
+        sweep = Sweep(evaluation)  # whose natural predictions are complete
+        while not sweep.over:
+            points = sweep.step(poll=poll)
+
+    Attributes:
+        parts: the passes by name, in order.
+        thresholds: float32 [n] for each part, by the order of the images; -1 if unknown, infinite for images that stand.
+        positions: int64 [n], the images among those of the evaluation, ascending.
+        passes: network evaluations of single images so far, in this process.
+    """
+
+    title = "Sweep"
+
+    def __init__(self, evaluation: Evaluation) -> None:
+        """Prepare the passes; nothing runs yet.
+
+        The settings `sweep_radii` and `sweep_images` of the evaluation's configuration choose the radii and the images.
+        """
+        self.evaluation, self.settings = evaluation, evaluation.protocol.settings
+        config, epsilon = evaluation.config, evaluation.protocol.settings.epsilon
+        self.radii = config.sweep_radii or 0
+        count = len(evaluation.y) if config.sweep_images is None else config.sweep_images
+        self.positions = torch.from_numpy(stratified_subset(evaluation.y.cpu().numpy(), count, 0))
+        self.parts = {DISTANCE: Part(DISTANCE, NEAREST, epsilon), NUMBER: Part(NUMBER, PGD, epsilon)} | {
+            f"mark {share:g}": Part(DISTANCE, CHECK, float(f"{share * epsilon:.9g}")) for share in MARKS}
+        self.thresholds = {name: torch.full((len(self.positions),), UNKNOWN) for name in self.parts}
+        self.passes = 0
+        self._running: Pool | None = None
+        self._attacked = torch.arange(0)  # numbers of the images that the part in progress attacks
+        self._watched: Watched | None = None
+
+    @property
+    def part(self) -> str:
+        """The name of the part in progress; "" at the end."""
+        return next((name for name, known in self.thresholds.items() if bool((known == UNKNOWN).any())), "")
+
+    @property
+    def over(self) -> bool:
+        """True when every part has covered its images."""
+        return not self.part
+
+    @property
+    def progress(self) -> tuple[float, int]:
+        """Network evaluations of single images done, and their number if no image falls. Fallen images count as finished."""
+        passes = {name: part.attack.passes(self.settings.classes).forward for name, part in self.parts.items()}
+        done = sum(passes[name] * int((known != UNKNOWN).sum()) for name, known in self.thresholds.items())
+        return done + (self._running.active_iterations if self._running else 0), sum(passes.values()) * len(self.positions)
+
+    def step(self, poll: Callable[[], None] = lambda: None) -> list[dict[str, Any]]:
+        """Attack for some iterations of the images in the batch.
+
+        If `poll` raises, the sweep can continue, or be saved and continue later, with the same results.
+
+        Args:
+            poll: function called before each forward pass; it may raise StopRequested.
+
+        Returns:
+            The fields of one `SweepPoint` event per point of a part that is now complete; otherwise nothing.
+        """
+        name = self.part
+        with under_attack(self.evaluation.network):
+            self._watch().poll = poll
+            running = self._running = self._running or self._begun(name)
+            for _ in range(EVALUATIONS_PER_STEP):
+                if running.over:
+                    break
+                self._keep(name, running.step())
+        if not running.over:
+            return []
+        self._running = None
+        return self.points(name)
+
+    def points(self, name: str) -> list[dict[str, Any]]:
+        """Return the fields of the `SweepPoint` events of a part that is complete."""
+        part, thresholds = self.parts[name], self.thresholds[name]
+        if part.sweep == NUMBER:
+            return [self._point(part, part.epsilon, steps, thresholds > steps) for steps in STEPS]
+        if part.attack is NEAREST:
+            return [self._point(part, radius, NEAREST.steps, thresholds > radius + TOLERANCE)
+                    for radius in radii(thresholds.tolist(), self.radii, part.epsilon)]
+        return [self._point(part, part.epsilon, part.attack.steps, thresholds > 0)]
+
+    def columns(self) -> dict[str, list[Any]]:
+        """Return the columns of results/distances.parquet, one entry per image of the sweep.
+
+        image (number in the dataset), label, distance (of the nearest adversarial image, 0 if the image is misclassified without
+        an attack) and steps (of PGD after which it falls). None stands for images that withstood, or that are not attacked yet.
+        """
+        finite = {column: [value if 0 <= value < math.inf else None for value in self.thresholds[name].tolist()]
+                  for column, name in (("distance", DISTANCE), ("steps", NUMBER))}
+        return {"image": [self.evaluation.indices[position] for position in self.positions.tolist()],
+                "label": self.evaluation.y.cpu()[self.positions].tolist(), **finite}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that a resumed sweep needs: tensors, numbers and strings, so it loads with weights_only=True."""
+        return {"setup": self._setup(), "thresholds": {name: known.clone() for name, known in self.thresholds.items()},
+                "attacked": self._attacked.clone(), "running": self._running.state_dict() if self._running else None}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the state of `state_dict`.
+
+        Raises:
+            CheckpointError: the state belongs to a sweep of other images, attacks or settings.
+        """
+        if state.get("setup") != self._setup():
+            raise CheckpointError("The saved sweep must belong to the same network, images, attacks and settings as this run, "
+                                  "but one of them differs; start a new attack run.")
+        for name, known in self.thresholds.items():
+            known.copy_(state["thresholds"][name])
+        self._attacked, self._running = state["attacked"].clone(), None
+        if state["running"] is not None:
+            with under_attack(self.evaluation.network):
+                self._running = self._start(self.part)
+            self._running.load_state_dict(state["running"])
+
+    def _begun(self, name: str) -> Pool:
+        """Start a part on the images that are classified correctly without an attack; the others fall at once."""
+        correct = self.evaluation.outcomes[NATURAL].correct[self.positions] == CORRECT
+        self.thresholds[name][~correct] = 0.0
+        self._attacked = correct.nonzero().squeeze(1)
+        return self._start(name)
+
+    def _start(self, name: str) -> Pool:
+        part, evaluation = self.parts[name], self.evaluation
+        positions = self.positions[self._attacked]
+        where = positions.to(evaluation.y.device)
+        y, size = evaluation.y[where], evaluation.config.batch_size
+        count = part.attack.targets_among(self.settings.classes)
+        with torch.no_grad():
+            targets = [likely_classes(evaluation.network(evaluation.x[block]), evaluation.y[block], count)
+                       for block in where.split(size) if count and len(block)]
+        pool = start(part.attack, self._watch(), lambda position: evaluation.x[where[position]], y,
+                     targets=torch.cat(targets) if targets else torch.zeros((len(y), 1), dtype=torch.int64, device=y.device),
+                     ids=[evaluation.indices[position] for position in positions.tolist()],
+                     settings=replace(self.settings, epsilon=part.epsilon), size=size)
+        assert isinstance(pool, Pool)
+        return pool
+
+    def _watch(self) -> Watched:
+        """Return the network that the attacks call, always the same one. Call inside `under_attack`."""
+        if self._watched is None:
+            self._watched = Watched(self.evaluation.network, logits=attacked(self.evaluation.network))
+            self._watched.on_pass = self._count
+        return self._watched
+
+    def _count(self, passes: int) -> None:
+        self.passes = passes
+
+    def _keep(self, name: str, finished: list[Attacked]) -> None:
+        for image in finished:
+            number = self._attacked[image.position]
+            x = self.evaluation.x[self.positions[number][None].to(self.evaluation.y.device)][0]
+            self.thresholds[name][number] = self.parts[name].threshold(image, x, self.settings.norm)
+
+    def _point(self, part: Part, epsilon: float, steps: int, standing: Tensor) -> dict[str, Any]:
+        return {"sweep": part.sweep, "attack": part.attack.name, "title": part.attack.title, "norm": self.settings.norm,
+                "epsilon": epsilon, "steps": steps, "images": len(standing), "correct": int(standing.sum()),
+                "fingerprint": fingerprint(self._fields(part))}
+
+    def _fields(self, part: Part) -> dict[str, Any]:
+        """Return the conditions that all points of a curve share: everything but the radius or the number of steps."""
+        fields = attack_fields(part.attack, self.settings)
+        del fields["epsilon" if part.sweep == DISTANCE else "steps"]
+        images = [self.evaluation.indices[position] for position in self.positions.tolist()]
+        return fields | {"sweep": part.sweep, "dataset": self.evaluation.protocol.dataset, "mode": MODE, "images": len(images),
+                         "images_hash": images_hash(images)}
+
+    def _setup(self) -> str:
+        """Return a hash of everything that the thresholds depend on."""
+        parts = {name: self._fields(part) | {"epsilon": part.epsilon} for name, part in self.parts.items()}
+        return fingerprint({"network": self.evaluation.network_hash, "parts": parts})
+
+
+class GradientWalk(Walk):
+    """PGD (Madry et al. 2018, arXiv 1706.06083) as a walk: every image takes its steps at its own time.
+
+    Differs: an image counts as fallen after the first step at which it is misclassified, not only if it still is after the last.
+    Thus the accuracy cannot rise with the number of steps, and one run gives it for every number.
+    """
+
+    def __init__(self, ball: Ball, iterations: int, step_size: float) -> None:
+        """Prepare the attack.
+
+        Args:
+            ball: where adversarial images must be.
+            iterations: largest number of steps.
+            step_size: length of a step in the norm of the ball.
+        """
+        super().__init__(ball, iterations)
+        self.step_size = step_size
+
+    def begin(self, x: Tensor, y: Tensor, target: Tensor, seeds: Sequence[int]) -> State:
+        """Return the state at a uniformly random point of the ball."""
+        return {"point": random_point(self.ball, x, seeds), "iteration": torch.zeros_like(y)}
+
+    def loss(self, logits: Tensor, state: State) -> Tensor:
+        """Return the cross-entropy [n]."""
+        return F.cross_entropy(logits, state["y"], reduction="none")
+
+    def advance(self, state: State, logits: Tensor, loss: Tensor | None, gradient: Tensor | None) -> Tensor:
+        """Take one step up the gradient. Runs end after the evaluation of the last step's point."""
+        assert gradient is not None
+        moved = state["point"] + self.step_size * steepest(gradient, self.ball.norm)
+        state["point"] = self.ball.project(moved, state["x"])
+        state["iteration"] = state["iteration"] + 1
+        return state["iteration"] > self.iterations
+
+
+def pgd_walk(network: nn.Module, attack: Attack, settings: AttackSettings) -> GradientWalk:
+    """Build PGD as a walk."""
+    return GradientWalk(Ball(settings.norm, settings.epsilon), attack.steps, settings.step_size)
+
+
+def radii(distances: Sequence[float], count: int, epsilon: float) -> list[float]:
+    """Return the radii of a curve: 0, `count` evenly spaced ones, and the protocol's epsilon, ascending.
+
+    The largest is the first at which at most `LAST_STANDING` of all images stand, with the spacing rounded up to two digits. If
+    more images than that have no adversarial image, it is the largest distance; if none has one, twice epsilon.
+
+    Args:
+        distances: critical epsilons; infinite for images without an adversarial image.
+        count: number of evenly spaced radii, at least 1.
+        epsilon: radius of the protocol.
+    """
+    finite = sorted(distance for distance in distances if distance < math.inf)
+    last = finite[min(math.ceil((1 - LAST_STANDING) * len(distances)), len(finite)) - 1] if finite else 0.0
+    spacing = _rounded_up((last if last > 0 else 2 * epsilon) / count)
+    spaced = [float(f"{number * spacing:.9g}") for number in range(count + 1)]
+    return sorted({*spaced, epsilon})
+
+
+def _rounded_up(value: float) -> float:
+    """Return the smallest number of two significant digits that is not below `value`; 0 for 0."""
+    if value <= 0:
+        return 0.0
+    unit = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return math.ceil(value / unit - 1e-9) * unit
+

@@ -1,0 +1,71 @@
+"""Transfer attacks: adversarial images made on another network (Papernot et al. 2016, arXiv 1605.07277).
+
+The attack sees nothing of the attacked network, neither gradients nor logits. If it breaks images that white-box attacks do not,
+those attacks are hindered rather than withstood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from engine.attack.apgd import APGD
+from engine.attack.ball import Ball
+from engine.attack.catalogue import APGD_CE, ATTACKS
+from engine.attack.declaration import Attack, AttackSettings
+from engine.attack.guard import Watched, attacked, under_attack
+from engine.attack.methods import run_attack
+from engine.errors import ConfigError
+
+
+def transfer(network: nn.Module, attack: Attack, settings: AttackSettings) -> Callable[[Tensor, Tensor], Tensor]:
+    """Build a transfer attack. The attacked network is only asked to poll for stop requests.
+
+    Raises:
+        ConfigError: the settings have no network with the hash that the attack names.
+    """
+    source = settings.sources.get(attack.variant["source"])
+    if source is None:
+        raise ConfigError(f"{attack.title} needs the network with the hash {attack.variant['source']}, got "
+                          f"{', '.join(settings.sources) or 'no network'}; name its retraining in transfer_from.")
+    maker = ATTACKS[attack.variant["maker"]]
+
+    def poll() -> None:
+        if isinstance(network, Watched):
+            network.poll()
+
+    def make(x: Tensor, y: Tensor) -> Tensor:
+        if maker is APGD_CE:
+            return highest_loss(APGD(Ball(settings.norm, settings.epsilon), maker.steps, "ce"), source, x, y, poll)
+        return run_attack(maker, source, x, y, settings, poll=poll)
+
+    return make
+
+
+def highest_loss(walk: APGD, network: nn.Module, x: Tensor, y: Tensor, poll: Callable[[], None] = lambda: None) -> Tensor:
+    """Run APGD to its end for every image and return the points of highest loss.
+
+    An image that has only just fallen lies at the boundary of its own network and rarely transfers, so that none is taken out.
+
+    Args:
+        walk: the attack.
+        network: the network on which the images are made.
+        x: natural images [B, C, H, W].
+        y: labels, int64 [B].
+        poll: function called before each forward pass; it may raise StopRequested.
+    """
+    seeds = torch.randint(2**63 - 1, (len(x),)).tolist()
+    state = walk.begin(x, y, torch.full_like(y, -1), seeds) | {"x": x, "y": y, "target": torch.full_like(y, -1)}
+    with under_attack(network):
+        watched = Watched(network, poll, logits=attacked(network))
+        over = False
+        while not over:
+            point = state["point"].detach().requires_grad_()
+            with torch.enable_grad():
+                logits = watched(point)
+                loss = walk.loss(logits, state)
+                (gradient,) = torch.autograd.grad(loss.sum(), point)
+            over = bool(walk.advance(state, logits.detach(), loss.detach(), gradient).all())
+    return state["peak"]

@@ -1,0 +1,90 @@
+"""The measurements of an attack run that follow its attacks: a sweep and a certified bound, each resumable by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from engine.attack.certification import Certification
+from engine.attack.evaluation import Evaluation
+from engine.attack.sweep import Sweep
+from engine.errors import ConfigError
+from engine.run.event_kinds import Certified, Event, SweepPoint
+from engine.run.session import Session
+
+EVENTS: dict[str, type[Event]] = {"sweep": SweepPoint, "certified": Certified}
+
+
+class AfterAttacks:
+    """The sweep and the certified bound of an evaluation, as far as its configuration asks for them.
+
+    Attributes:
+        measurements: the measurements by name, in order.
+    """
+
+    def __init__(self, evaluation: Evaluation) -> None:
+        """Prepare the measurements; nothing runs yet."""
+        self.measurements: dict[str, Sweep | Certification] = {}
+        if evaluation.config.sweep_radii is not None:
+            self.measurements["sweep"] = Sweep(evaluation)
+        if Certification.applies(evaluation):
+            self.measurements["certified"] = Certification(evaluation)
+
+    @property
+    def progress(self) -> tuple[float, int]:
+        """Network evaluations of single images done, and their number if no image falls."""
+        each = [measurement.progress for measurement in self.measurements.values()]
+        return sum(done for done, _ in each), sum(total for _, total in each)
+
+    def run(self, session: Session, save: Callable[[], None]) -> None:
+        """Take all measurements that are not complete, and write their results as events.
+
+        Args:
+            session: session of the worker.
+            save: function that writes a checkpoint.
+
+        Raises:
+            StopRequested: the user stopped the run.
+        """
+        for name, measurement in self.measurements.items():
+            try:
+                while not measurement.over:
+                    self._step(session, name, measurement, save)
+            except ConfigError as problem:  # the network has an operation that cannot be bounded
+                session.alert("warning", f"{measurement.title}: {problem}")
+
+    def distances(self) -> pa.Table | None:
+        """Return the content of results/distances.parquet, the columns of `Sweep.columns`; None without a sweep."""
+        sweep = self.measurements.get("sweep")
+        if not isinstance(sweep, Sweep):
+            return None
+        types = {"image": pa.int64(), "label": pa.int64(), "distance": pa.float64(), "steps": pa.float64()}
+        return pa.table(sweep.columns(), schema=pa.schema(types))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states of the measurements."""
+        return {name: measurement.state_dict() for name, measurement in self.measurements.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the states of `state_dict`; runs of older versions have none.
+
+        Raises:
+            CheckpointError: the state belongs to another sweep.
+        """
+        for name, measurement in self.measurements.items():
+            if name in state:
+                measurement.load_state_dict(state[name])
+
+    @staticmethod
+    def _step(session: Session, name: str, measurement: Sweep | Certification, save: Callable[[], None]) -> None:
+        session.begin_step(1, measurement.title)
+        rows = measurement.step(poll=session.poll)
+        session.end_step(epoch=0)
+        session.activity = measurement.title
+        for row in rows:
+            session.write(EVENTS[name](**row))
+        session.progress()
+        if rows or session.checkpoint_due():
+            save()
