@@ -84,7 +84,7 @@ def launch(kind: str, *, runs: Path | str | None = None, method: str | None = "a
             The message is a sentence for the user.
     """
     method = method if kind == "search" else None
-    config: RunConfig = build(kind, method, dataset, preset, changes)
+    config = {"dataset": dataset, **(changes or {})}
     return requests.submit(runs_root(runs), kind, config, method=method, preset=preset, parent=parent, then=then,
                            then_changes=then_changes, key=key)
 

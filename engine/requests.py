@@ -316,15 +316,18 @@ def _check(runs: Path, kind: str, config: RunConfig | Mapping[str, Any], method:
     if preset not in PRESETS:
         raise ConfigError(unknown_name("preset", preset, PRESETS))
     if not isinstance(config, RunConfig):
+        explicit = set(config)
         config = build(kind, method, str(config.get("dataset", "digits")), preset, config)
-    elif not isinstance(config, cls):
+    elif isinstance(config, cls):
+        explicit = set(changes_of(kind, method, preset, config))
+    else:
         raise ConfigError(f"A run of kind {kind} needs a {cls.__name__}, got a {type(config).__name__}; build it with "
                           "engine.configuring.build.")
     check_config(kind, config)
     admission.check_present(config)
     above = admission.check_parent(runs, kind, config, parent)
     if above:
-        config = inherited(above, kind, config, preset)
+        config = inherited(above, config, explicit)
     return [(kind, config), *followers(kind, config, method, preset, then, then_changes)]
 
 

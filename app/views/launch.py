@@ -155,7 +155,7 @@ def steps_of(choice: Choice, values: FormValues) -> list[tuple[str, RunConfig]]:
     if values.config is None:
         return []
     parent = _run_of(choice.source.parent) if choice.source.parent else None
-    first = inherited(parent, choice.kind, values.config, choice.preset) if parent else values.config
+    first = inherited(parent, values.config, values.changes) if parent else values.config
     return [(choice.kind, first), *followers(choice.kind, first, choice.method, choice.preset, choice.then,
                                              _then_changes(choice))]
 

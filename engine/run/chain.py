@@ -5,7 +5,7 @@ This module checks the order of the kinds of run in a chain, and passes settings
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from engine.config import RetrainConfig, RunConfig
@@ -58,29 +58,27 @@ def followers(kind: str, config: RunConfig, method: str | None = None, preset: s
     return runs
 
 
-def inherited(parent: Mapping[str, Any], kind: str, config: RunConfig, preset: str) -> RunConfig:
+def inherited(parent: Mapping[str, Any], config: RunConfig, explicit: Collection[str]) -> RunConfig:
     """Return the configuration of a follower that is launched alone, with what it inherits from its parent.
 
-    It has the split seed of the parent. A setting of `SHARED` that was changed in the parent and not in the follower gets the
-    parent's value, as in a chain that is launched together.
+    It has the split seed of the parent. A setting of `SHARED` that was changed in the parent gets the parent's value, as in a
+    chain that is launched together.
 
     Args:
         parent: run.json of the parent.
-        kind: kind of the follower.
         config: configuration of the follower.
-        preset: preset of the follower. A setting that has the preset's value counts as unchanged.
+        explicit: settings that the user has chosen for the follower. They keep their values.
 
     Raises:
         ConfigError: the follower sets a different split seed explicitly, so it could attack training images.
     """
     seed = split_seed_of(parent)
-    if config.split_seed not in (seed, RunConfig.model_fields["split_seed"].default):
+    if "split_seed" in explicit and config.split_seed != seed:
         raise ConfigError(problems={"split_seed": (
             f"split_seed must be {seed} as in the parent {parent['id']}, so that no training image is attacked, got "
             f"{config.split_seed}; leave it out.")})
-    unchanged = preset_values(kind, None, config.dataset, preset)
     values = {name: value for name, value in _chosen_in(parent).items()
-              if name in unchanged and name not in config.not_inherited and getattr(config, name) == unchanged[name]}
+              if name in type(config).model_fields and name not in config.not_inherited and name not in explicit}
     return validate(type(config), config.model_dump() | values | {"split_seed": seed})
 
 

@@ -114,7 +114,7 @@ def test_the_page_names_what_differs_from_the_paper_and_the_command(empty: Path)
     assert "demonstration" in text
     assert "settings differ from the published settings for CIFAR-10" in text
     assert '<th scope="row">Epsilon ε</th><td>0.15</td><td>8/255</td>' in text
-    assert '<th scope="row">AutoAttack images</th><td>64</td><td>all</td>' in text
+    assert '<th scope="row">Attacks</th><td>FGSM, PGD-20, AutoAttack</td><td>FGSM, PGD-20, PGD-100, AutoAttack</td>' in text
     for kind, method in (("search", "arnas"), ("retrain", None), ("attack", None)):
         config = build(kind, method, "digits", "quick")
         for difference in differences_from_paper(config):
