@@ -30,9 +30,9 @@ from engine.architecture.genotype import Genotype
 from engine.architecture.network import DerivedNetwork, Network, is_named, named_network
 from engine.architecture.transplant import CELL_KINDS, read_graft
 from engine.architecture.transplant import transplant as transplanted
-from engine.config import PRESETS, RunConfig, setting_of
+from engine.config import PRESETS, setting_of
 from engine.config.run import KINDS
-from engine.configuring import build, config_class, preset_values, published_values
+from engine.configuring import config_class, preset_values, published_values
 from engine.data import fetching
 from engine.data.fetching import Presence
 from engine.errors import ConfigError
