@@ -80,7 +80,8 @@ def settings(rows: Sequence[NetworkRow]) -> None:
     section("Different settings", "of the search and the retraining")
     differences = recipes.different_settings(rows)
     words = {"search": "search", "retrain": "retraining"}
-    lacking = [f"No {word} is recorded for {', '.join(labels)}." for kind, word in words.items() if (labels := recipes.without(rows, kind))]
+    lacking = [f"No {word} is recorded for {', '.join(labels)}." for kind, word in words.items()
+               if (labels := recipes.without(rows, kind))]
     if not differences:
         st.caption(" ".join(["No recorded setting differs.", *lacking]))
         return

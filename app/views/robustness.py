@@ -69,12 +69,12 @@ def networks() -> None:
     comparison(chosen, picked)
     if picked:
         sweeps(picked)
+    detail(chosen, other)
     transfers(chosen)
-    section("Intervals", "a point is the accuracy, its bar the 95 % Wilson interval")
+    section("All networks of this protocol", "a point is the accuracy, its bar the 95 % Wilson interval")
     live_plot(intervals_figure(chosen.columns, chosen.rows[:MOST_INTERVALS]), key=f"robustness_intervals_{chosen.protocol}",
               height=height_of(len(chosen.rows[:MOST_INTERVALS])), label="Accuracy under each attack with 95 % intervals")
     published(chosen.dataset)
-    detail(chosen, other)
     ledger()
 
 
