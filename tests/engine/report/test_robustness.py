@@ -14,6 +14,7 @@ from tests import sample_runs
 from tests.sample_runs import START, write_finished_attack, write_finished_chain
 
 OLDER = Path(__file__).parents[2] / "data" / "older_runs"
+RUN = "20261118-0920-attack-digits-7f4"
 Tables = Callable[[], tuple[RunLog, list[RobustnessTable]]]
 
 
@@ -47,7 +48,7 @@ def test_two_chains_of_different_seeds_share_a_table_and_a_group(tmp_path: Path,
 
 
 def test_a_network_attacked_twice_is_one_row(tmp_path: Path, read: Tables) -> None:
-    runs = [write_finished_attack(tmp_path, f"20261118-0920-attack-digits-7f4{name}", parent=None, network="same", created=START + number)
+    runs = [write_finished_attack(tmp_path, f"{RUN}{name}", parent=None, network="same", created=START + number)
             for number, name in enumerate("ab")]
     log, (table,) = read()
     assert [(row.run, row.repeats) for row in table.rows] == [(runs[1], 1)]
@@ -55,23 +56,23 @@ def test_a_network_attacked_twice_is_one_row(tmp_path: Path, read: Tables) -> No
 
 
 def test_a_newer_evaluation_counts_once_it_is_complete(tmp_path: Path, read: Tables) -> None:
-    old = write_finished_attack(tmp_path, "20261118-0920-attack-digits-7f4a", parent=None, network="same")
-    sample_runs.write_unfinished_attack(tmp_path, "20261118-0920-attack-digits-7f4b", network="same", ended="failed", created=START + 9)
+    old = write_finished_attack(tmp_path, f"{RUN}a", parent=None, network="same")
+    sample_runs.write_unfinished_attack(tmp_path, f"{RUN}b", network="same", ended="failed", created=START + 9)
     _, (table,) = read()
     assert [row.run for row in table.rows] == [old]
 
 
 def test_another_protocol_is_another_table(tmp_path: Path, read: Tables) -> None:
     for name, epsilon in (("a", 0.15), ("b", 8 / 255)):
-        write_finished_attack(tmp_path, f"20261118-0920-attack-digits-7f4{name}", parent=None, network="same", epsilon=epsilon)
+        write_finished_attack(tmp_path, f"{RUN}{name}", parent=None, network="same", epsilon=epsilon)
     _, tables = read()
     assert {table.title.split(",")[0] for table in tables} == {"L∞ 0.15", "L∞ 8/255"}
     assert [len(table.rows) for table in tables] == [1, 1]
 
 
 def test_means_leave_out_evaluations_that_are_not_complete(tmp_path: Path, read: Tables) -> None:
-    write_finished_attack(tmp_path, "20261118-0920-attack-digits-7f4a", parent=None)
-    sample_runs.write_unfinished_attack(tmp_path, "20261118-0920-attack-digits-7f4b", ended="failed")
+    write_finished_attack(tmp_path, f"{RUN}a", parent=None)
+    sample_runs.write_unfinished_attack(tmp_path, f"{RUN}b", ended="failed")
     _, (table,) = read()
     (group,) = table.groups
     assert len(group.rows) == 2 and group.complete == 1 and not group.spreads
@@ -79,7 +80,7 @@ def test_means_leave_out_evaluations_that_are_not_complete(tmp_path: Path, read:
 
 
 def test_the_badge_follows_from_the_checks(tmp_path: Path, read: Tables) -> None:
-    run = write_finished_attack(tmp_path, "20261118-0920-attack-digits-7f4a", parent=None)
+    run = write_finished_attack(tmp_path, f"{RUN}a", parent=None)
     sample_runs.write_checks(sample_runs.EventsFile(tmp_path / run), gradients="warning")
     _, (table,) = read()
     assert table.rows[0].badge.colour == "amber" and table.rows[0].badge.reasons[0].startswith("Gradients: ")
