@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pandas as pd
 import streamlit as st
 
@@ -103,8 +101,8 @@ def cards(entries: pd.DataFrame, outcomes: pd.DataFrame, samples: Samples, attac
         attack: name of the attack, or "worst-case".
         scale: change of a pixel that is drawn in full colour; 0 for the largest change of each image.
     """
-    makers: Mapping[str, Mapping[int, str]] = {name: stage_of(outcomes, name) for name in set(entries["by"])}
-    return [card(row, samples, makers[str(row["by"])][int(image)], scale, attack == WORST) for image, row in entries.iterrows()]
+    return [card(row, samples, stage_of(outcomes, str(row["by"]), int(image)), scale, attack == WORST)
+            for image, row in entries.iterrows()]
 
 
 def card(row: pd.Series, samples: Samples, stage: str, scale: float, name_attack: bool) -> str:

@@ -123,12 +123,7 @@ class AttackQueries(Index):
         Raises:
             RunLogError: the file is missing or cannot be read.
         """
-        path = RunFolder(self.root, run).results / "outcomes.parquet"
-        try:
-            return self._con.cursor().execute("select * from read_parquet($path)", {"path": str(path)}).df()
-        except duckdb.Error:
-            raise RunLogError(f"results/outcomes.parquet of run {run} must be a Parquet table of outcomes, but it is missing or "
-                              "cannot be read; attack the network again.") from None
+        return self._read_outcomes(run, "select * from read_parquet($path)")
 
     def correct_images(self, run: str, column: str) -> dict[int, bool]:
         """Return {image: True if it was classified correctly} for one column of the robustness table.
@@ -140,15 +135,26 @@ class AttackQueries(Index):
         Raises:
             RunLogError: results/outcomes.parquet is missing or cannot be read.
         """
-        outcomes = self.outcomes(run)
-        outcomes = outcomes[~outcomes["attack"].str.contains("/")]
-        if column == "worst-case":
-            attacks = outcomes["attack"].nunique()
-            by_image = outcomes.groupby("image")["correct"]
-            covered = by_image.size() == attacks
-            return {int(image): bool(correct) for image, correct in by_image.all()[covered].items()}
-        chosen = outcomes[outcomes["attack"] == column]
-        return dict(zip(chosen["image"].astype(int), chosen["correct"].astype(bool), strict=True))
+        rows = self._read_outcomes(run, """
+            select image, bool_and(correct) as correct from read_parquet($path)
+            where if($column = 'worst-case', not contains(attack, '/'), attack = $column) group by image
+            having count(*) = if($column = 'worst-case', (
+                select count(distinct attack) from read_parquet($path) where not contains(attack, '/')), 1)
+            order by image""", column=column)
+        return dict(zip(rows["image"].tolist(), rows["correct"].tolist(), strict=True))
+
+    def _read_outcomes(self, run: str, query: str, **parameters: str) -> pd.DataFrame:
+        """Return the answer of a query about results/outcomes.parquet of a run, whose path is the parameter `path`.
+
+        Raises:
+            RunLogError: the file is missing or cannot be read.
+        """
+        path = RunFolder(self.root, run).results / "outcomes.parquet"
+        try:
+            return self._con.cursor().execute(query, {"path": str(path), **parameters}).df()
+        except duckdb.Error:
+            raise RunLogError(f"results/outcomes.parquet of run {run} must be a Parquet table of outcomes, but it is missing or "
+                              "cannot be read; attack the network again.") from None
 
     def sweeps(self, runs: Sequence[str] | None = None) -> pd.DataFrame:
         """Return accuracies against radius or number of steps, with the columns listed in `SWEEP`.
