@@ -59,9 +59,9 @@ def confusion_figure(matrix: npt.NDArray[np.int64], attack: str) -> go.Figure:
                        hovertext=hover, hoverinfo="text", xgap=1, ygap=1)
     themed(figure, legend=False, margin={"l": 50, "t": 16, "b": 48})
     ticks = list(range(0, classes, max(1, classes // 10)))
-    figure.update_layout(hovermode="closest",
-                         xaxis={"title": {"text": f"Prediction under {attack}"}, "tickvals": ticks, "showgrid": False},
-                         yaxis={"title": {"text": "Class"}, "tickvals": ticks, "showgrid": False, "autorange": "reversed"})
+    axis = {"tickvals": ticks, "showgrid": False, "ticks": "outside", "ticklen": 5, "tickcolor": "rgba(0,0,0,0)"}
+    figure.update_layout(hovermode="closest", xaxis={"title": {"text": f"Prediction under {attack}"}, **axis},
+                         yaxis={"title": {"text": "Class"}, "autorange": "reversed", **axis})
     return figure
 
 
@@ -98,7 +98,7 @@ def upset_figure(combinations: Sequence[tuple[frozenset[str], int]], titles: Map
     totals = {name: sum(number for attacks, number in combinations if name in attacks) for name in titles}
     figure.update_layout(
         hovermode="closest", bargap=0.4,
-        xaxis={"visible": False, "range": [-0.6, max(6, len(shown)) - 0.4], "anchor": "y"},
+        xaxis={"visible": False, "range": [-0.6, max(8, len(shown)) - 0.4], "anchor": "y"},
         yaxis={"domain": [0, split], "tickvals": list(rows.values()), "range": [len(rows) - 0.5, -0.5], "automargin": True,
                "ticktext": [f"{title} ({totals[name]:,})" for name, title in titles.items()], "showgrid": False},
         yaxis2={"domain": [split + 0.04, 1], "title": {"text": "Images", "font": {"size": 12.5}}, "anchor": "x",

@@ -112,7 +112,8 @@ def interval_bars(rows: pd.DataFrame, name: str) -> dict[str, object]:
 
 def _hover(row: Any, attack: str) -> str:
     def measured(name: str) -> str:
-        return with_interval(*(getattr(row, name + end) for end in ("", "_low", "_high")))
+        images = row.natural_images if name == "natural" else row.images
+        return f"{with_interval(*(getattr(row, name + end) for end in ('', '_low', '_high')))}, {images:,.0f} images"
 
     size = f"<br>{row.parameters:,.0f} parameters, {row.macs:,.0f} MACs" if row.parameters == row.parameters else ""
     return f"<b>{row.label}</b><br>natural {measured('natural')}<br>{attack} {measured('adversarial')}{size}<br>{row.run}"
@@ -132,7 +133,7 @@ def epochs_figure(frame: pd.DataFrame, attack: str) -> go.Figure:
         colour, symbol = CATEGORY_COLOURS[k % len(CATEGORY_COLOURS)], SYMBOLS[k % len(SYMBOLS)]
         last = len(rows) - 1
         hover = [f"<b>{row.label}</b><br>epoch {row.epoch:g}<br>natural {row.natural:.1%}<br>{attack} {row.adversarial:.1%}"
-                 f"<br>{row.run}" for row in rows.itertuples()]
+                 f"<br>alphas split, not a result<br>{row.run}" for row in rows.itertuples()]
         figure.add_scatter(
             x=rows["natural"] * 100, y=rows["adversarial"] * 100, mode="lines+markers", name=str(rows["label"].iloc[0]),
             line={"color": colour, "width": 1.6}, hovertext=hover, hoverinfo="text", customdata=rows[["run"]].to_numpy(),

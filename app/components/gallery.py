@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pandas as pd
 import streamlit as st
 
@@ -11,7 +9,7 @@ from app import address, evaluations
 from app.components.states import section
 from app.drawing.pictures import bytes_of, data_uri, difference
 from app.formats import epsilon, escape, plural
-from engine.attack.catalogue import WORST
+from engine.attack.catalogue import ATTACKS, WORST
 from engine.errors import RunLogError
 from engine.report.outcomes import BROKEN, WITHSTANDS, WRONG, attacks_of, of_attack, stage_of
 from engine.report.robustness import NetworkRow, RobustnessTable
@@ -68,12 +66,11 @@ def filtered(table: RobustnessTable, outcomes: pd.DataFrame, samples: Samples) -
 
 
 def outcome_titles(entries: pd.DataFrame, attack: str) -> dict[str, str]:
-    """Return {outcome: title with the number of stored images}."""
-    counts = entries["outcome"].value_counts()
+    """Return {outcome: title with the number of stored images}, those without images last."""
     words = {BROKEN: f"Broken by {'an attack' if attack == 'one attack' else attack}", WITHSTANDS: "Withstands",
-             WRONG: "Wrong without an attack"}
-    kinds = {name: f"{title} ({counts.get(name, 0):,})" for name, title in words.items()}
-    return {**kinds, ONLY: f"Only {attack} breaks it ({int(entries['only'].sum()):,})", "all": f"All ({len(entries):,})"}
+             WRONG: "Wrong without an attack", ONLY: f"Only {attack} breaks it", "all": "All"}
+    counts = {**entries["outcome"].value_counts(), ONLY: int(entries["only"].sum()), "all": len(entries)}
+    return {name: f"{words[name]} ({counts.get(name, 0):,})" for name in sorted(words, key=lambda name: not counts.get(name))}
 
 
 def first_page() -> None:
@@ -104,8 +101,8 @@ def cards(entries: pd.DataFrame, outcomes: pd.DataFrame, samples: Samples, attac
         attack: name of the attack, or "worst-case".
         scale: change of a pixel that is drawn in full colour; 0 for the largest change of each image.
     """
-    makers: Mapping[str, Mapping[int, str]] = {name: stage_of(outcomes, name) for name in set(entries["by"])}
-    return [card(row, samples, makers[str(row["by"])][int(image)], scale, attack == WORST) for image, row in entries.iterrows()]
+    return [card(row, samples, stage_of(outcomes, str(row["by"]), int(image)), scale, attack == WORST)
+            for image, row in entries.iterrows()]
 
 
 def card(row: pd.Series, samples: Samples, stage: str, scale: float, name_attack: bool) -> str:
@@ -125,9 +122,10 @@ def card(row: pd.Series, samples: Samples, stage: str, scale: float, name_attack
                 ("adversarial", bytes_of(adversarial)))
     images = "".join(f'<img src="{data_uri(picture)}" alt="{word} image {row.name}" title="{word}">'
                      for word, picture in pictures)
-    verdict = {BROKEN: f"{row['natural_prediction']} → {row['prediction']}", WITHSTANDS: f"stays {row['prediction']}",
+    verdict = {BROKEN: f"predicted {row['natural_prediction']} → {row['prediction']}", WITHSTANDS: f"stays {row['prediction']}",
                WRONG: f"predicted {row['natural_prediction']} without an attack"}[row["outcome"]]
-    by = f"{stage.rpartition('/')[2]} · " if name_attack and row["outcome"] == BROKEN else ""
+    name = stage.rpartition("/")[2]
+    by = f"{ATTACKS[name].title if name in ATTACKS else name} · " if name_attack and row["outcome"] == BROKEN else ""
     numbers = (f"{by}L∞ {row['linf']:.3g} · L2 {row['l2']:.3g} · margin {row['margin']:+.2f} · "
                f"{plural(int(row['iterations']), 'step')}")
     return (f'<figure class="rp-shot"><div>{images}</div><figcaption><b>class {row["label"]}: {escape(verdict)}</b>'

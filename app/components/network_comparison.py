@@ -35,12 +35,11 @@ def comparison(table: RobustnessTable, rows: Sequence[NetworkRow]) -> None:
         table: the table.
         rows: the picked networks; with fewer than two, only a sentence says how to pick some.
     """
-    if len(table.rows) < 2:
+    if len(rows) < 2:
+        if len(table.rows) > 1:
+            st.caption("Tick two or more networks in the table to compare them: paired test on the same images, settings, cells.")
         return
     section("Comparison", plural(len(rows), "picked network"))
-    if len(rows) < 2:
-        st.caption("Tick two or more networks in the table to compare them: paired test on the same images, settings, cells.")
-        return
     tests(table, rows)
     settings(rows)
     section("Cells side by side")
@@ -80,7 +79,8 @@ def settings(rows: Sequence[NetworkRow]) -> None:
     section("Different settings", "of the search and the retraining")
     differences = recipes.different_settings(rows)
     words = {"search": "search", "retrain": "retraining"}
-    lacking = [f"No {word} is recorded for {', '.join(labels)}." for kind, word in words.items() if (labels := recipes.without(rows, kind))]
+    lacking = [f"No {word} is recorded for {', '.join(labels)}." for kind, word in words.items()
+               if (labels := recipes.without(rows, kind))]
     if not differences:
         st.caption(" ".join(["No recorded setting differs.", *lacking]))
         return

@@ -23,9 +23,17 @@ CHECKPOINT_NOTE = ("These figures belong to this checkpoint. A claim about its m
                    "with different seeds.")
 
 
+ANCHOR = "network-detail"  # place of the detail on the page
+
+
+def jump_html(row: NetworkRow) -> str:
+    """Return a link to the detail of a network further down on the page."""
+    return f'<p class="rp-note"><a href="#{ANCHOR}" target="_self">Details of {escape(row.label)} below</a></p>'
+
+
 def title_html(row: NetworkRow) -> str:
     """Return the heading of the detail of a network: its label, badge and run."""
-    return (f'<div class="rp-row"><h2 class="rp-section">{escape(row.label)}</h2>{badge_html(row.badge)}'
+    return (f'<div class="rp-row rp-detail" id="{ANCHOR}"><h2 class="rp-title">{escape(row.label)}</h2>{badge_html(row.badge)}'
             f'<span class="rp-label">{escape(row.run)}</span></div>')
 
 

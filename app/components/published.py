@@ -8,7 +8,7 @@ import streamlit as st
 
 from app.components.html_table import StaticColumn, html_table, with_label
 from app.components.states import section
-from app.formats import EMPTY, escape, plural
+from app.formats import EMPTY, plural
 from engine.report.published import Block, Claim, blocks_of
 
 
@@ -31,7 +31,7 @@ def block_html(block: Block) -> str:
     if any(claim.parameters for claim in block.claims):
         columns.append(StaticColumn("Parameters", lambda claim: EMPTY if claim.parameters is None
                                     else f"{claim.parameters:g} million", right=True))
-    columns += [StaticColumn(f"{title}, claimed", partial(_claimed, number), right=True)
+    columns += [StaticColumn(f"{title}, claimed", partial(_claimed, number, block.digits), right=True)
                 for number, title in enumerate(block.columns)]
     note = " ".join(filter(None, (f"Source: {block.source}. Protocol: {block.protocol}.", block.note,
                                   "The sources give no intervals.")))
@@ -43,6 +43,9 @@ def _method(claim: Claim) -> str:
     return with_label(claim.method, ", ".join(filter(None, (claim.extra_data, again))))
 
 
-def _claimed(number: int, claim: Claim) -> str:
+def _claimed(number: int, digits: int, claim: Claim) -> str:
     value = claim.accuracies[number]
-    return EMPTY if value is None else escape(f"{value:g} %")
+    if value is None:
+        return EMPTY
+    decimals = len(f"{value:g}".partition(".")[2])
+    return f"{value:.{max(digits, decimals)}f} %"

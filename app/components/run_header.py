@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -136,7 +136,8 @@ def figures(run: dict[str, Any]) -> None:
     measured = sorted((name for name in titles if name in latest), key=OF_TRAINING.__contains__)
     if not measured:
         return
-    notes = _notes(run) | {f"{name}_loss": objectives.unit_of(name) for name in further}
+    notes = {f"{name}_loss": objectives.unit_of(name) for name in further}
+    notes |= _notes(run, {name: latest[name][0] for name in measured})
     boxes = "".join(figure_html(titles[name], _value(name, latest[name][1]), notes.get(name, "")) for name in measured)
     on_supernet = run["method"] not in METHODS or METHODS[run["method"]].config.on_supernet
     where = WHERE | ({} if on_supernet else {"alphas": "alphas split, running statistics"})
@@ -152,18 +153,26 @@ def figures(run: dict[str, Any]) -> None:
 
 # Description of the training loss of a retraining, by the value of its setting `training`.
 TRAINING_LOSSES = {"natural": "on natural images", "trades": "TRADES: natural + β KL"}
+NO_RESULT = "not a result"  # accuracies of searches and retrainings, which guide the run
 
 
-def _notes(run: dict[str, Any]) -> dict[str, str]:
-    """Return {name of a metric: note below its value} for a retraining, or {} for any other kind of run.
+def _notes(run: dict[str, Any], splits: Mapping[str, str]) -> dict[str, str]:
+    """Return {name of a metric: note below its value}.
 
-    The notes give the attack under which the adversarial accuracy is measured, and the loss that the training minimises.
+    The note of an accuracy names the split and says that it is not a result. For a retraining, notes also give the attack under
+    which the adversarial accuracy is measured, and the loss that the training minimises.
+
+    Args:
+        run: row of the run, from `RunLog.runs`.
+        splits: split of each metric.
     """
+    notes = {name: f"{split} split, {NO_RESULT}" for name, split in splits.items() if name.endswith("_accuracy")}
     if run["kind"] != "retrain":
-        return {}
+        return notes
     config = session.run_log().run(run["id"])["config"]
-    return {"adversarial_accuracy": f"under PGD-{config.get('selection_steps')}",
-            "train_loss": TRAINING_LOSSES.get(str(config.get("training")), "on attacked images")}
+    if "adversarial_accuracy" in notes:
+        notes["adversarial_accuracy"] = f"under PGD-{config.get('selection_steps')}, {notes['adversarial_accuracy']}"
+    return notes | {"train_loss": TRAINING_LOSSES.get(str(config.get("training")), "on attacked images")}
 
 
 def _sentence(words: str) -> str:

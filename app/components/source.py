@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from app import session
-from app.formats import percent
+from app.formats import with_interval
 from engine.architecture.catalogue import CATALOG
 from engine.architecture.genotype import DERIVED, Genotype
 from engine.architecture.network import FORMS, OFFERED, named_network, network_name
@@ -150,8 +150,9 @@ def _one_of(numbers: Collection[int], text: str | None) -> int:
 
 
 def _candidate_text(row: dict[str, Any]) -> str:
-    return (f"Candidate {row['candidate']}: natural {percent(row['natural'])}, adversarial {percent(row['adversarial'])}, "
-            f"{row['hash']}")
+    natural, adversarial = (with_interval(row[name], row[f"{name}_low"], row[f"{name}_high"])
+                            for name in ("natural", "adversarial"))
+    return f"Candidate {row['candidate']}: natural {natural}, adversarial {adversarial}, {row['hash']}"
 
 
 def _genotype_of(run: str) -> Genotype | None:

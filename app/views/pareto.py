@@ -132,7 +132,7 @@ def epochs() -> None:
     searches = "1 search" if len(first) == 1 else f"{len(first)} searches"
     st.caption(f"{searches}: {names[chosen]}. Each point is the mean of one epoch; the large filled marker is the latest. A "
                "supernet shares its weights among all architectures and is measured with batch statistics, so these numbers show "
-               "the course of a search, not the accuracy of the network that it finds.")
+               "the course of a search and are not a result: the network that it finds is measured by an attack run.")
 
 
 heading("Pareto", "Natural versus adversarial accuracy. Up and to the right is better.")

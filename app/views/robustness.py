@@ -17,7 +17,7 @@ from app.components.html_table import StaticColumn, html_table
 from app.components.live import live_panel
 from app.components.live_plot import live_plot
 from app.components.network_comparison import comparison, sweeps
-from app.components.network_detail import measurements, other_evaluations, picture, title_html
+from app.components.network_detail import jump_html, measurements, other_evaluations, picture, title_html
 from app.components.network_images import images
 from app.components.protocol import choose_protocol
 from app.components.published import published
@@ -69,12 +69,12 @@ def networks() -> None:
     comparison(chosen, picked)
     if picked:
         sweeps(picked)
+    detail(chosen, other)
     transfers(chosen)
-    section("Intervals", "a point is the accuracy, its bar the 95 % Wilson interval")
+    section("All networks of this protocol", "a point is the accuracy, its bar the 95 % Wilson interval")
     live_plot(intervals_figure(chosen.columns, chosen.rows[:MOST_INTERVALS]), key=f"robustness_intervals_{chosen.protocol}",
               height=height_of(len(chosen.rows[:MOST_INTERVALS])), label="Accuracy under each attack with 95 % intervals")
     published(chosen.dataset)
-    detail(chosen, other)
     ledger()
 
 
@@ -129,6 +129,7 @@ def main_table(chosen: RobustnessTable, states: dict[str, str]) -> None:
     if action.clicked or action.picked or action.folded:
         address.choose(protocol=chosen.protocol, **changed, **({"run": action.clicked} if action.clicked else {}))
         st.rerun(scope="fragment")
+    st.html(jump_html(selected_row(chosen)))
     meanings = " ".join(f"{one.title}: {about_of(one)}" for one in chosen.columns if one.name in ("autoattack", "worst-case"))
     sizes = unequal_sizes(pd.DataFrame([{"parameters": row.parameters, "macs": row.macs} for row in chosen.rows], dtype="float"))
     st.caption(" ".join(filter(None, (

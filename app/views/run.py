@@ -32,9 +32,9 @@ WAITING_HEIGHT = 110  # height of an empty chart in pixels
 THIN_LINES = {"search": "Each point is the mean over an epoch; the thin lines are single steps, each on one batch.",
               "retrain": "Each point is the mean over an epoch; the thin line shows single training batches; the last batch of "
                          "an epoch is smaller than the others."}
-SPLITS = {"search": ("alphas", "alphas split, batch statistics"),
-          "retrain": ("select", "select split, running statistics; training loss on the weights and alphas splits")}
-CANDIDATE_WORDS = "{} split, running statistics, one point per candidate; training loss on the weights split"
+SPLITS = {"search": ("alphas", "alphas split, batch statistics, not a result"),
+          "retrain": ("select", "select split, running statistics, not a result; training loss on the weights and alphas splits")}
+CANDIDATE_WORDS = "{} split, running statistics, not a result, one point per candidate; training loss on the weights split"
 CANDIDATE_POINTS = ("Each accuracy is the mean over the {} split after a candidate finished training; each training loss is the "
                     "mean of an epoch. The thin line shows single training batches. Each candidate starts from fresh weights.")
 

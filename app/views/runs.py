@@ -13,7 +13,7 @@ from app.components.run_actions import KILL, RESUME, STOP, Action, answer, perfo
 from app.components.states import LAUNCH_PAGE, RUN_PAGE, empty_state, heading, page_link, problem
 from app.components.status import status_chip_html
 from app.components.table import NO_SORT, CellText, Column, Row, age_text, table
-from app.formats import EMPTY, NOT_MEASURED, accuracy, coarse, dataset_title, duration, escape, missing, plural, shown
+from app.formats import EMPTY, NOT_MEASURED, accuracy, coarse, dataset_title, duration, escape, interval, missing, plural, shown
 from engine import requests
 from engine.config.run import KINDS
 from engine.errors import RampartError
@@ -21,8 +21,10 @@ from engine.run.state import STATUSES, RunState
 
 COLUMNS = (
     Column("title", "Run"), Column("status", "Status"), Column("kind", "Kind"), Column("dataset", "Dataset"),
-    Column("natural", "Natural", "right", "Accuracy on unchanged images, and the split that it was measured on."),
-    Column("adversarial", "Adversarial", "right", "Accuracy under attack, and the attack."),
+    Column("natural", "Natural", "right", "Accuracy on unchanged images. Attack runs measure it on the test split, with a 95 % "
+           "Wilson interval. Figures on another split guide a run and are not a result."),
+    Column("adversarial", "Adversarial", "right", "Accuracy under attack. Attack runs measure it on the test split, with a 95 % "
+           "Wilson interval. Figures on another split guide a run and are not a result."),
     Column("progress", "Progress"), Column("age", "Age", "right", "Time since it was launched."),
 )
 # The split on which each kind of run measures its accuracies. Accuracies on different splits are not comparable.
@@ -62,8 +64,8 @@ def row_of(run: pd.Series) -> Row:
                            hint=shown(run["cause"])),
         "kind": CellText(theme.KIND_TITLES.get(run["kind"], EMPTY), sub=shown(run["preset"])),
         "dataset": CellText(dataset_title(shown(run["dataset"])) or EMPTY),
-        "natural": number(run["natural_accuracy"], split),
-        "adversarial": number(run["adversarial_accuracy"], f"{measured}, {split}" if measured else split),
+        "natural": number(run, "natural", split),
+        "adversarial": number(run, "adversarial", f"{measured}, {split}" if measured else split),
         "progress": progress(run),
         "age": age(run["created"])})
 
@@ -97,16 +99,23 @@ def cause_of(run: pd.Series) -> str:
     return cause if len(cause) <= 90 else cause[:89].rstrip() + "…"
 
 
-def number(value: float | None, measured: str) -> CellText:
-    """Return the table cell of an accuracy, with a second line that says how it was measured.
+def number(run: pd.Series, name: str, measured: str) -> CellText:
+    """Return the table cell of an accuracy.
+
+    A second line gives the interval and the number of images of a result on the test split. For any other figure it says how it
+    was measured and that it is not a result.
 
     Args:
-        value: accuracy as a fraction, or None if not measured.
-        measured: second line, for example "PGD-20, test split".
+        run: row of the run, from `RunLog.runs`.
+        name: "natural" or "adversarial".
+        measured: how the accuracy was measured, for example "PGD-20, test split".
     """
+    value, low, high, images = (run[f"{name}_{end}"] for end in ("accuracy", "low", "high", "images"))
     if missing(value):
         return CellText(NOT_MEASURED, sort=NO_SORT, muted=True)
-    return CellText(accuracy(value), sub=measured, sort=float(value))
+    if missing(low):
+        return CellText(accuracy(value), sub=f"{measured}, not a result", sort=float(value))
+    return CellText(accuracy(value), sub=f"{interval(low, high)}, {images:,.0f} images", sort=float(value), hint=measured)
 
 
 def progress(run: pd.Series) -> CellText:

@@ -73,7 +73,8 @@ class AttackQueries(Index):
         network under a protocol, `current` is True for the newest complete one (the newest, if none is complete), and `repeats`
         counts the others. `genotype` is a dict or None.
 
-        Runs that attack nothing, such as those of `rampart sweep`, have no row. Runs that recorded no protocol get one from the fingerprints of their results.
+        Runs that attack nothing, such as those of `rampart sweep`, have no row. Runs that recorded no protocol get one from the
+        fingerprints of their results.
         """
         evaluations = self._frame("""
             with result as (select * from attack where part_of is null),
@@ -126,15 +127,7 @@ class AttackQueries(Index):
         Raises:
             RunLogError: the file is missing or cannot be read.
         """
-        return self._parquet(run, "outcomes.parquet", "outcomes", "attack the network again")
-
-    def _parquet(self, run: str, name: str, what: str, advice: str) -> pd.DataFrame:
-        path = RunFolder(self.root, run).results / name
-        try:
-            return self._con.cursor().execute("select * from read_parquet($path)", {"path": str(path)}).df()
-        except duckdb.Error:
-            raise RunLogError(f"results/{name} of run {run} must be a Parquet table of {what}, but it is missing or cannot be "
-                              f"read; {advice}.") from None
+        return self._read_outcomes(run, "select * from read_parquet($path)")
 
     def correct_images(self, run: str, column: str) -> dict[int, bool]:
         """Return {image: True if it was classified correctly} for one column of the robustness table.
@@ -146,15 +139,37 @@ class AttackQueries(Index):
         Raises:
             RunLogError: results/outcomes.parquet is missing or cannot be read.
         """
-        outcomes = self.outcomes(run)
-        outcomes = outcomes[~outcomes["attack"].str.contains("/")]
-        if column == "worst-case":
-            attacks = outcomes["attack"].nunique()
-            by_image = outcomes.groupby("image")["correct"]
-            covered = by_image.size() == attacks
-            return {int(image): bool(correct) for image, correct in by_image.all()[covered].items()}
-        chosen = outcomes[outcomes["attack"] == column]
-        return dict(zip(chosen["image"].astype(int), chosen["correct"].astype(bool), strict=True))
+        rows = self._read_outcomes(run, """
+            select image, bool_and(correct) as correct from read_parquet($path)
+            where if($column = 'worst-case', not contains(attack, '/'), attack = $column) group by image
+            having count(*) = if($column = 'worst-case', (
+                select count(distinct attack) from read_parquet($path) where not contains(attack, '/')), 1)
+            order by image""", column=column)
+        return dict(zip(rows["image"].tolist(), rows["correct"].tolist(), strict=True))
+
+    def _read_outcomes(self, run: str, query: str, **parameters: str) -> pd.DataFrame:
+        return self._parquet(run, "outcomes.parquet", "outcomes", "attack the network again", query, **parameters)
+
+    def _parquet(self, run: str, name: str, what: str, advice: str, query: str, **parameters: str) -> pd.DataFrame:
+        """Return the answer of a query about a Parquet file in the results of a run.
+
+        Args:
+            run: id of the run.
+            name: name of the file.
+            what: content of the file, for the error message.
+            advice: what to do if the file cannot be read, for the error message.
+            query: SQL, in which `$path` is the path of the file.
+            parameters: further parameters of the query.
+
+        Raises:
+            RunLogError: the file is missing or cannot be read.
+        """
+        path = RunFolder(self.root, run).results / name
+        try:
+            return self._con.cursor().execute(query, {"path": str(path), **parameters}).df()
+        except duckdb.Error:
+            raise RunLogError(f"results/{name} of run {run} must be a Parquet table of {what}, but it is missing or cannot be "
+                              f"read; {advice}.") from None
 
     def sweeps(self, runs: Sequence[str] | None = None) -> pd.DataFrame:
         """Return accuracies against radius or number of steps, with the columns listed in `SWEEP`.
@@ -176,7 +191,8 @@ class AttackQueries(Index):
         Raises:
             RunLogError: the run made no sweep, or the file cannot be read.
         """
-        return self._parquet(run, "distances.parquet", "distances", "measure them with `rampart sweep`")
+        return self._parquet(run, "distances.parquet", "distances", "measure them with `rampart sweep`",
+                             "select * from read_parquet($path)")
 
     def certified(self, run: str | None = None) -> pd.DataFrame:
         """Return certified accuracies, lower bounds of robust accuracy, with the columns listed in `CERTIFIED`.
@@ -186,7 +202,8 @@ class AttackQueries(Index):
         """
         return self._frame("""
             select run, norm, epsilon, images, correct, low, high, method
-            from certified c join folder f using (number) where $id is null or run = $id order by run, c.seq""", CERTIFIED, id=run)
+            from certified c join folder f using (number) where $id is null or run = $id order by run, c.seq""", CERTIFIED,
+                           id=run)
 
     def pareto_networks(self) -> pd.DataFrame:
         """Return natural and adversarial accuracy of attacked networks, one row per network and attack, with columns `NETWORKS`.

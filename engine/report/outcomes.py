@@ -83,8 +83,9 @@ def by_class(outcomes: pd.DataFrame) -> list[ClassAccuracy]:
     """Return the natural and the worst-case accuracy of each class, with intervals."""
     natural = outcomes[outcomes["attack"] == NATURAL]
     tops = outcomes[~outcomes["attack"].str.contains("/")]
-    per_image = tops.groupby("image").agg(label=("label", "first"), correct=("correct", "all"), attacks=("attack", "size"))
-    covered = per_image[per_image["attacks"] == tops["attack"].nunique()]
+    by_image = tops["correct"].astype("int8").groupby(tops["image"])
+    standing = by_image.min()[by_image.size() == tops["attack"].nunique()]
+    covered = pd.DataFrame({"correct": standing, "label": natural.set_index("image")["label"].reindex(standing.index)})
     worst = {int(label): _measured(members["correct"]) for label, members in covered.groupby("label")}
     return [ClassAccuracy(int(label), _measured(members["correct"]), worst.get(int(label)))
             for label, members in natural.groupby("label")]
@@ -124,18 +125,12 @@ def falls(outcomes: pd.DataFrame) -> list[tuple[frozenset[str], int]]:
              int(number)) for key, number in counts.items()]
 
 
-def parts_of(outcomes: pd.DataFrame, attack: str) -> list[str]:
-    """Return the names of the stages of a cascade in order, for example "autoattack/apgd-ce"; [] if the attack has none."""
-    names = outcomes["attack"].drop_duplicates()
-    return [name for name in names if name.startswith(f"{attack}/")]
-
-
-def stage_of(outcomes: pd.DataFrame, attack: str) -> dict[int, str]:
-    """Return {image: name of the stage that made its adversarial image}.
+def stage_of(outcomes: pd.DataFrame, attack: str, image: int) -> str:
+    """Return the name of the stage of an attack that made the adversarial image of an image.
 
     In a cascade, that is the first stage that breaks the image, or the last stage if none does.
     """
-    stages = parts_of(outcomes, attack) or [attack]
-    rows = outcomes[outcomes["attack"].isin(stages)]
-    broken = rows[~rows["correct"].astype(bool)].drop_duplicates("image").set_index("image")["attack"]
-    return {int(image): str(broken.get(image, stages[-1])) for image in rows["image"].unique()}
+    rows = outcomes[outcomes["image"] == image]
+    parts = rows[rows["attack"].str.startswith(f"{attack}/")]
+    broken = parts.loc[~parts["correct"].astype(bool), "attack"]
+    return str(broken.iloc[0] if len(broken) else parts["attack"].iloc[-1] if len(parts) else attack)

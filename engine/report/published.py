@@ -49,6 +49,7 @@ class Block:
         columns: titles of the accuracies.
         claims: the networks, in the order of the source.
         note: a sentence on how to read the block; "" for none.
+        digits: smallest number of decimals in the source.
     """
 
     title: str
@@ -58,6 +59,7 @@ class Block:
     columns: tuple[str, ...]
     claims: tuple[Claim, ...]
     note: str = ""
+    digits: int = 2
 
 
 def blocks_of(dataset: str) -> list[Block]:
@@ -166,12 +168,13 @@ BLOCKS: tuple[Block, ...] = (
           ("Natural", "Mean robust", "ε 0.03", "ε 0.1", "ε 0.17", "ε 0.25", "FGSM"),
           tuple(Claim(name, values, size, training, recreated=again) for name, training, size, values, again in _WSR),
           "Read by eye from an image. Rows trained with TRADES-1 have natural accuracies above 88 %: their training is weakly "
-          "robust."),
+          "robust.", digits=1),
     Block("AdvRush", CIFAR10, "L∞ 8/255 assumed; the abstract names attacks only", "Mok et al. 2021, arXiv 2108.01289, abstract",
           ("FGSM", "AutoAttack"),
           (Claim("AdvRush", (55.91, None), training="standard"), Claim("AdvRush", (None, 50.04), training="PGD-7"))),
     Block("RobNet", CIFAR10, "PGD-20, adversarial training of the repository", "gmh14/RobNets, README (Guo et al. 2020)",
-          ("Natural", "PGD-20"), (Claim("RobNet_large_v1", (83.5, 52.1)),), "The source gives both figures as approximate."),
+          ("Natural", "PGD-20"), (Claim("RobNet_large_v1", (83.5, 52.1)),), "The source gives both figures as approximate.",
+          digits=1),
     Block("RobustBench", CIFAR10, "L∞ 8/255, AutoAttack, 10,000 test images", ROBUSTBENCH, _TWO, _leaderboard(_ROBUSTBENCH10),
           "No cell-based searched network is in RobustBench."),
     Block("RobustBench", CIFAR100, "L∞ 8/255, AutoAttack, 10,000 test images", ROBUSTBENCH, _TWO, _leaderboard(_ROBUSTBENCH100),

@@ -51,7 +51,8 @@ def test_measures_of_a_chart_share_the_height_of_a_row() -> None:
 def test_whiskers_are_the_intervals() -> None:
     (trace,) = intervals_figure([column("natural")], [network("A", natural=90)]).data
     low, high = wilson(90, 100)
-    assert trace.error_x.array[0] == pytest.approx(100 * high - 90) and trace.error_x.arrayminus[0] == pytest.approx(90 - 100 * low)
+    assert trace.error_x.array[0] == pytest.approx(100 * high - 90)
+    assert trace.error_x.arrayminus[0] == pytest.approx(90 - 100 * low)
 
 
 def test_a_long_name_leaves_the_intervals_their_room() -> None:

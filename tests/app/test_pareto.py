@@ -18,7 +18,8 @@ COLUMNS = ["run", "label", "method", "natural", "natural_low", "natural_high", "
 NETWORKS = pd.DataFrame([
     ("run-a", "A", "arnas", .95, .93, .97, .50, .40, .60, 40_000, 1e6, True),
     ("run-b", "B", "arnas", .90, .88, .93, .60, .50, .70, 80_000, 2e6, True),
-    ("run-c", "C", "random", .89, .87, .92, .45, .35, .55, 60_000, 3e6, False)], columns=COLUMNS)
+    ("run-c", "C", "random", .89, .87, .92, .45, .35, .55, 60_000, 3e6, False)], columns=COLUMNS).assign(
+        natural_images=360, images=64)
 
 
 def figures(page: object) -> list[dict]:
@@ -88,7 +89,8 @@ def test_front_and_dominated_points_and_the_toggle() -> None:
 def test_bars_are_the_intervals_and_hover_gives_them_in_words() -> None:
     trace = next(trace for trace in networks_figure(NETWORKS, "PGD-20").data if trace.name == "dominated")
     assert abs(trace.error_y.array[0] - 10) < 1e-9 and abs(trace.error_x.arrayminus[0] - 2) < 1e-9
-    assert "natural 89.0 % (87.0 to 92.0 %)" in trace.hovertext[0] and "PGD-20 45.0 % (35.0 to 55.0 %)" in trace.hovertext[0]
+    assert "natural 89.0 % (87.0 to 92.0 %), 360 images" in trace.hovertext[0]
+    assert "PGD-20 45.0 % (35.0 to 55.0 %), 64 images" in trace.hovertext[0]
 
 
 def test_colour_and_size_follow_a_quantity_and_methods_differ_in_shape_too() -> None:

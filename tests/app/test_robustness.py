@@ -80,7 +80,8 @@ def test_seeds_stand_under_a_heading_with_mean_and_spread_that_folds(samples: Sa
     assert heading["heading"] and heading["cells"]["network"]["text"] == "ARNAS: 2 networks"
     worst = heading["cells"]["worst-case"]
     assert (worst["text"], worst["sub"]) == ("35.2 %", "± 18.8") and "no confidence interval" in worst["hint"]
-    assert [row["id"] for row in members] == [samples.ids["attack"], attack] and {row["group"] for row in members} == {heading["id"]}
+    assert [row["id"] for row in members] == [samples.ids["attack"], attack]
+    assert {row["group"] for row in members} == {heading["id"]}
     assert [row["cells"]["network"]["text"] for row in members] == ["ARNAS, seed 2", "ARNAS, seed 3"]
     folded = open_page("robustness", folded=heading["id"])
     assert table_of(folded)["rows"][0]["folded"]
@@ -184,7 +185,7 @@ def test_the_gallery_follows_the_address(samples: Samples) -> None:
     page = open_page("robustness")
     text = text_of(page)
     assert text.count('class="rp-shot"') == 9 and "data:image/png;base64," in text
-    assert "class 0: 0 → 1" in text and "apgd-ce · L∞ 0.15" in text
+    assert "class 0: predicted 0 → 1" in text and "APGD-CE · L∞ 0.15" in text
     page = open_page("robustness", outcome="withstands", label="3")
     assert {"class 3: stays 3"} == {line.split("</b>")[0] for line in text_of(page).split("<figcaption><b>")[1:]
                                     if line.startswith("class")}

@@ -53,7 +53,7 @@ def test_an_older_run_is_labelled_with_the_split_it_was_measured_on(empty: Path)
     assert not test.exception and "measured on the alphas split" in words and "measured on the select split" not in words
     assert "alphas split" in json.dumps(figure_of(test, "run_candidates")["layout"])
     assert session.run_log().runs()["accuracy_of"].tolist() == ["alphas split, best candidate"]
-    assert table_rows(open_page("runs"), "runs_table")[run]["adversarial"].endswith("PGD-10, alphas split")
+    assert table_rows(open_page("runs"), "runs_table")[run]["adversarial"].endswith("PGD-10, alphas split, not a result")
 
 
 @pytest.mark.parametrize(("measured", "ended"), [(0, ""), (2, "failed")])
@@ -103,7 +103,7 @@ def test_the_list_of_runs_shows_the_best_candidate_and_pareto_no_trail(empty: Pa
     row = session.run_log().run(run)
     assert (row["natural_accuracy"], row["adversarial_accuracy"]) == (60 / 64, 31 / 64)
     assert row["accuracy_of"] == "select split, best candidate" and row["adversarial_attack"] == "PGD-10"
-    assert table_rows(open_page("runs"), "runs_table")[run]["adversarial"].endswith("PGD-10, select split")
+    assert table_rows(open_page("runs"), "runs_table")[run]["adversarial"].endswith("PGD-10, select split, not a result")
     test = open_page("pareto")
     assert not test.exception and "No search epoch yet" in text_of(test)
     assert requests.status(empty, run).status == "finished"

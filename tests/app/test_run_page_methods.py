@@ -193,7 +193,7 @@ def test_the_numbers_of_a_retraining_say_what_was_descended(empty: Path, trainin
     (run,) = requests.submit(empty, "retrain", {"genotype": "ARNAS", "training": training}, preset="smoke")
     attempt(empty, run)
     text = text_of(open_page("run", id=run))
-    assert f'<span class="rp-label">{words}</span>' in text and "under PGD-2<" in text
+    assert f'<span class="rp-label">{words}</span>' in text and "under PGD-2, select split, not a result<" in text
     assert "Network: select split, running statistics, mean of epoch 1" in text
 
 

@@ -31,10 +31,10 @@ def test_each_run_says_what_it_is_and_what_was_measured(samples: Samples) -> Non
     attack = rows[samples.ids["attack"]]
     assert attack["title"] == f"ARNAS {samples.ids['attack']}"
     assert attack["status"] == "Finished" and attack["kind"] == "Attack quick" and attack["dataset"] == "Digits 8x8"
-    assert attack["natural"] == "96.4 % test split" and attack["progress"] == "100 %"
-    assert attack["adversarial"].endswith("test split")
-    assert rows[samples.ids["search"]]["adversarial"].endswith("PGD-7, alphas split")
-    assert rows[samples.ids["retrain"]]["adversarial"].endswith("PGD-20, select split")
+    assert attack["natural"] == "96.4 % 93.9 to 97.9 %, 360 images" and attack["progress"] == "100 %"
+    assert attack["adversarial"] == "48.4 % 36.6 to 60.4 %, 64 images"
+    assert rows[samples.ids["search"]]["adversarial"].endswith("PGD-7, alphas split, not a result")
+    assert rows[samples.ids["retrain"]]["adversarial"].endswith("PGD-20, select split, not a result")
 
 
 def test_status_is_a_word_with_its_cause(samples: Samples) -> None:
