@@ -51,8 +51,8 @@ def median_interval(values: Sequence[float], level: float = 0.95) -> tuple[float
         level: confidence level in 0..1.
 
     Returns:
-        (median, low, high). Without enough values for the level, which needs six for 95 %, low is -inf and high is inf. The median
-        is the lower one of the two middle values, so that it is always a value of the sample.
+        (median, low, high). With too few values for the level (fewer than six for 95 %), low is -inf and high is inf. The median
+        is the lower one of two middle values, so that it is always a value of the sample.
 
     Raises:
         ValueError: there is no value.
