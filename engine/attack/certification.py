@@ -53,14 +53,14 @@ class Certification:
         """Images bounded, and their number, each counted as the four network evaluations that it costs about."""
         return 4.0 * self.done, 4 * len(self.evaluation.y)
 
-    def step(self, poll: Callable[[], None] = lambda: None) -> list[dict[str, Any]]:
+    def step(self, poll: Callable[[], None] = lambda: None) -> list[tuple[str, dict[str, Any]]]:
         """Bound the next block of images.
 
         Args:
             poll: function called before each layer; it may raise StopRequested, after which the block can be repeated.
 
         Returns:
-            The fields of the `Certified` event after the last block; otherwise nothing.
+            After the last block, the event "certified" as its kind and its fields; otherwise nothing.
 
         Raises:
             ConfigError: the network has an operation without an interval form.
@@ -71,7 +71,7 @@ class Certification:
                               epsilon=evaluation.protocol.settings.epsilon, poll=poll)
         self.done += len(block)
         self.certified += int(certificate.certified.sum())
-        return [self._result()] if self.over else []
+        return [("certified", self._result())] if self.over else []
 
     def state_dict(self) -> dict[str, Any]:
         """Return the counts."""

@@ -28,13 +28,14 @@ from engine.attack.guard import Watched, attacked, under_attack
 from engine.attack.methods import likely_classes, start
 from engine.attack.outcomes import CORRECT
 from engine.attack.protocol import MODE
+from engine.attack.statistics import median_interval, wilson
 from engine.attack.walk import Attacked, Pool, State, Walk
 from engine.data.splits import stratified_subset
 from engine.errors import CheckpointError
 
-# 100 evaluations per image, split so that the second most likely class is a target, too. On a small network that was trained
+# 80 evaluations per image, split so that the second most likely class is a target, too. On a small network that was trained
 # adversarially, this lies nearer to APGD-CE of 100 steps than one untargeted walk of 100 or 200 steps.
-NEAREST = ATTACKS["fmn-50"]
+NEAREST = ATTACKS["fmn-40"]
 CHECK = ATTACKS["apgd-ce-20"]
 STEPS = (1, 2, 5, 10, 20, 50, 100)
 PGD = Attack(
@@ -127,7 +128,7 @@ class Sweep:
         done = sum(passes[name] * int((known != UNKNOWN).sum()) for name, known in self.thresholds.items())
         return done + (self._running.active_iterations if self._running else 0), sum(passes.values()) * len(self.positions)
 
-    def step(self, poll: Callable[[], None] = lambda: None) -> list[dict[str, Any]]:
+    def step(self, poll: Callable[[], None] = lambda: None) -> list[tuple[str, dict[str, Any]]]:
         """Attack for some iterations of the images in the batch.
 
         If `poll` raises, the sweep can continue, or be saved and continue later, with the same results.
@@ -136,7 +137,7 @@ class Sweep:
             poll: function called before each forward pass; it may raise StopRequested.
 
         Returns:
-            The fields of one `SweepPoint` event per point of a part that is now complete; otherwise nothing.
+            Events of a part that is now complete, each as its kind and its fields; otherwise nothing.
         """
         name = self.part
         with under_attack(self.evaluation.network):
@@ -149,7 +150,7 @@ class Sweep:
         if not running.over:
             return []
         self._running = None
-        return self.points(name)
+        return [("sweep", point) for point in self.points(name)] + ([("critical", self.critical())] if name == DISTANCE else [])
 
     def points(self, name: str) -> list[dict[str, Any]]:
         """Return the fields of the `SweepPoint` events of a part that is complete."""
@@ -160,6 +161,14 @@ class Sweep:
             return [self._point(part, radius, NEAREST.steps, thresholds > radius + TOLERANCE)
                     for radius in radii(thresholds.tolist(), self.radii, part.epsilon)]
         return [self._point(part, part.epsilon, part.attack.steps, thresholds > 0)]
+
+    def critical(self) -> dict[str, Any]:
+        """Return the fields of the `CriticalEpsilon` event, once the distances of all images are known."""
+        part, distances = self.parts[DISTANCE], self.thresholds[DISTANCE].tolist()
+        values = zip(("median", "low", "high"), median_interval(distances), strict=True)
+        return {"attack": part.attack.name, "title": part.attack.title, "norm": self.settings.norm, "images": len(distances),
+                "fingerprint": fingerprint(self._fields(part))} | {
+            name: value if math.isfinite(value) else None for name, value in values}
 
     def columns(self) -> dict[str, list[Any]]:
         """Return the columns of results/distances.parquet, one entry per image of the sweep.
@@ -234,8 +243,10 @@ class Sweep:
             self.thresholds[name][number] = self.parts[name].threshold(image, x, self.settings.norm)
 
     def _point(self, part: Part, epsilon: float, steps: int, standing: Tensor) -> dict[str, Any]:
+        correct = int(standing.sum())
+        low, high = wilson(correct, len(standing))
         return {"sweep": part.sweep, "attack": part.attack.name, "title": part.attack.title, "norm": self.settings.norm,
-                "epsilon": epsilon, "steps": steps, "images": len(standing), "correct": int(standing.sum()),
+                "epsilon": epsilon, "steps": steps, "images": len(standing), "correct": correct, "low": low, "high": high,
                 "fingerprint": fingerprint(self._fields(part))}
 
     def _fields(self, part: Part) -> dict[str, Any]:

@@ -287,6 +287,28 @@ def _report(verb: str, arguments: list[str]) -> int:
     return results.report(options.run, options.out, options.runs, options.json)
 
 
+def _sweep(verb: str, arguments: list[str]) -> int:
+    from engine.cli import robustness
+
+    parser = _parser(verb)
+    parser.add_argument("run", help="id of a retraining, or of an attack whose norm, epsilon and images are taken")
+    parser.add_argument("--radii", type=int, default=16, help="number of radii at which the curve is shown (default 16)")
+    parser.add_argument("--wait", action="store_true", help="show progress, and print the curves at the end")
+    options = parser.parse_args(arguments)
+    return robustness.sweep(options.run, options.radii, api.runs_root(options.runs), options.wait, options.json)
+
+
+def _transfer(verb: str, arguments: list[str]) -> int:
+    from engine.cli import robustness
+
+    parser = _parser(verb)
+    parser.add_argument("run", nargs="+", help="ids of two or more retrainings on one dataset")
+    parser.add_argument("--attack", choices=robustness.MAKERS, default=robustness.MAKERS[0],
+                        help="attack that makes the images (default %(default)s)")
+    options = parser.parse_args(arguments)
+    return robustness.transfer(options.run, options.attack, api.runs_root(options.runs), options.json)
+
+
 def _doctor(verb: str, arguments: list[str]) -> int:
     options = _parser(verb).parse_args(arguments)
     findings = api.doctor(runs=options.runs)
@@ -373,6 +395,8 @@ VERBS: dict[str, Verb] = {
     "search": Verb(_launch, "Search for an architecture; --then retrain,attack trains and attacks it as well."),
     "retrain": Verb(_launch, "Train a network from scratch (--parent SEARCH, --genotype NAME or --network NAME)."),
     "attack": Verb(_launch, "Attack a retrained network on the test split (--parent RETRAIN)."),
+    "sweep": Verb(_sweep, "Measure a network's accuracy against the radius and against the number of steps."),
+    "transfer": Verb(_transfer, "Attack every network with the adversarial images of every other; print the matrix."),
     "queue": Verb(_queue, "List waiting runs in the order in which they will start."),
     "stop": Verb(_stop, "Stop a run within two seconds, with a checkpoint; --force kills it."),
     "resume": Verb(_resume, "Continue a stopped or failed run from its last checkpoint."),

@@ -15,6 +15,7 @@ from engine import api
 from engine.errors import RunLogError
 from engine.run.event_kinds import read
 from engine.run.folder import RunFolder
+from engine.run.state import RunState
 
 
 class Bars:
@@ -84,13 +85,9 @@ def wait(ids: Sequence[str], runs: Path, as_json: bool) -> int:
         Exit code: 0 if every run finished, 1 if not, 130 if the user interrupted the wait.
     """
     bars = Bars(runs, ids, as_json)
-    try:
-        states = api.wait(ids, runs=runs, on_event=bars.on_event)
-    except KeyboardInterrupt:
-        bars.close()
-        print(f"The runs continue without this terminal; stop them with `rampart stop {ids[0]}`.", file=sys.stderr)
+    states = watched(bars, ids, runs)
+    if states is None:
         return 130
-    bars.close()
     if as_json:
         print(json.dumps({"ids": list(ids), "runs": {run_id: {
             "status": state.status, "cause": state.cause, "attacks": bars.results[run_id]} for run_id, state in states.items()}}))
@@ -102,6 +99,21 @@ def wait(ids: Sequence[str], runs: Path, as_json: bool) -> int:
                 print(f"  {row['title']:<12} {row['accuracy']:.3f}  (95 % {row['low']:.3f} to {row['high']:.3f}, "
                       f"{row['images']} images, epsilon {row['epsilon']:.4g}){part}")
     return 0 if all(state.status == "finished" for state in states.values()) else 1
+
+
+def watched(bars: Bars, ids: Sequence[str], runs: Path) -> dict[str, RunState] | None:
+    """Wait until all runs have ended, with progress bars.
+
+    Returns:
+        {run id: state of the run}; None if the user interrupted the wait, after a message.
+    """
+    try:
+        return api.wait(ids, runs=runs, on_event=bars.on_event)
+    except KeyboardInterrupt:
+        print(f"The runs continue without this terminal; stop them with `rampart stop {ids[0]}`.", file=sys.stderr)
+        return None
+    finally:
+        bars.close()
 
 
 def fetched(name: str, source: str | None, side: int | None, as_json: bool) -> int:

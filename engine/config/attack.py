@@ -61,8 +61,8 @@ class AttackConfig(RunConfig):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},
-        "scout": {"attacks": ("fgsm", "pgd-20", "autoattack"), "autoattack_images": 1000},
-        "quick": {"attacks": ("fgsm", "pgd-20", "autoattack"), "batch_size": 128, "threads": 1},
+        "scout": {"attacks": ("fgsm", "pgd-20", "autoattack"), "autoattack_images": 1000, "sweep_radii": 16},
+        "quick": {"attacks": ("fgsm", "pgd-20", "autoattack"), "batch_size": 128, "threads": 1, "sweep_radii": 16},
         "smoke": {"attacks": ("fgsm", "pgd-20"), "images": 64, "batch_size": 32, "checks": False},
     }
 

@@ -30,6 +30,8 @@ SWEEP = {"run": TEXT, "sweep": TEXT, "attack": TEXT, "title": TEXT, "norm": TEXT
          "correct": INT, "fingerprint": TEXT}
 CERTIFIED = {"run": TEXT, "norm": TEXT, "epsilon": NUMBER, "images": INT, "correct": INT, "low": NUMBER, "high": NUMBER,
              "method": TEXT}
+CRITICAL = {"run": TEXT, "attack": TEXT, "title": TEXT, "norm": TEXT, "images": INT, "median": NUMBER, "low": NUMBER,
+            "high": NUMBER, "fingerprint": TEXT}
 NETWORKS = {"run": TEXT, "title": TEXT, "method": TEXT, "preset": TEXT, "dataset": TEXT, "attack": TEXT, "attack_title": TEXT,
             "epsilon": NUMBER, "natural": NUMBER, "natural_low": NUMBER, "natural_high": NUMBER, "natural_images": INT,
             "adversarial": NUMBER, "adversarial_low": NUMBER, "adversarial_high": NUMBER, "images": INT, "fingerprint": TEXT,
@@ -202,8 +204,21 @@ class AttackQueries(Index):
         """
         return self._frame("""
             select run, norm, epsilon, images, correct, low, high, method
-            from certified c join folder f using (number) where $id is null or run = $id order by run, c.seq""", CERTIFIED,
-                           id=run)
+            from certified c join folder f using (number) where $id is null or run = $id
+            order by run, c.seq""", CERTIFIED, id=run)
+
+    def critical_epsilons(self, run: str | None = None) -> pd.DataFrame:
+        """Return median distances of the nearest adversarial images with intervals, with the columns listed in `CRITICAL`.
+
+        NaN stands for a value that is unknown: half of the images have no adversarial image, or there are too few images.
+
+        Args:
+            run: id of an attack run; None for all runs.
+        """
+        return self._frame("""
+            select run, attack, c.title, norm, images, median, low, high, fingerprint
+            from critical c join folder f using (number) where $id is null or run = $id
+            order by run, c.seq""", CRITICAL, id=run)
 
     def pareto_networks(self) -> pd.DataFrame:
         """Return natural and adversarial accuracy of attacked networks, one row per network and attack, with columns `NETWORKS`.

@@ -55,6 +55,7 @@ KEYS = {
     "evaluation": (),
     "attack_check": ("check_name",),
     "sweep": ("sweep", "attack", "norm", "epsilon", "steps"),
+    "critical": ("attack", "norm"),
     "certified": ("norm", "epsilon"),
 }
 

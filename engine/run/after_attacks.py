@@ -11,10 +11,8 @@ from engine.attack.certification import Certification
 from engine.attack.evaluation import Evaluation
 from engine.attack.sweep import Sweep
 from engine.errors import ConfigError
-from engine.run.event_kinds import Certified, Event, SweepPoint
+from engine.run.event_kinds import KINDS
 from engine.run.session import Session
-
-EVENTS: dict[str, type[Event]] = {"sweep": SweepPoint, "certified": Certified}
 
 
 class AfterAttacks:
@@ -48,10 +46,10 @@ class AfterAttacks:
         Raises:
             StopRequested: the user stopped the run.
         """
-        for name, measurement in self.measurements.items():
+        for measurement in self.measurements.values():
             try:
                 while not measurement.over:
-                    self._step(session, name, measurement, save)
+                    self._step(session, measurement, save)
             except ConfigError as problem:  # the network has an operation that cannot be bounded
                 session.alert("warning", f"{measurement.title}: {problem}")
 
@@ -78,13 +76,13 @@ class AfterAttacks:
                 measurement.load_state_dict(state[name])
 
     @staticmethod
-    def _step(session: Session, name: str, measurement: Sweep | Certification, save: Callable[[], None]) -> None:
+    def _step(session: Session, measurement: Sweep | Certification, save: Callable[[], None]) -> None:
         session.begin_step(1, measurement.title)
-        rows = measurement.step(poll=session.poll)
+        events = measurement.step(poll=session.poll)
         session.end_step(epoch=0)
         session.activity = measurement.title
-        for row in rows:
-            session.write(EVENTS[name](**row))
+        for kind, fields in events:
+            session.write(KINDS[kind](**fields))
         session.progress()
-        if rows or session.checkpoint_due():
+        if events or session.checkpoint_due():
             save()

@@ -388,7 +388,25 @@ class SweepPoint(Event):
     steps: Annotated[Count, "Number of iterations."]
     images: Annotated[int, WholeNumber(low=1), "Images attacked."]
     correct: Annotated[int, Part("images"), "Images still classified correctly."]
+    low: Annotated[MaybeReal, "Lower end of the 95 % Wilson interval of correct / images."] = None
+    high: Annotated[MaybeReal, "Upper end of the interval."] = None
     fingerprint: Annotated[String, "Short hash of the conditions; points are comparable only if it is equal."]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CriticalEpsilon(Event):
+    """The median distance of the nearest adversarial images: the radius at which half of all images have fallen."""
+
+    kind = "critical"
+    table = "critical"
+    attack: Annotated[String, "Name of the attack that searched for them."]
+    title: Annotated[String, "Display name of the attack."]
+    norm: Annotated[String, "Norm of the distance."]
+    images: Annotated[int, WholeNumber(low=1), "Images, including those misclassified without an attack, at distance 0."]
+    median: Annotated[MaybeReal, "The median; null if half of the images have no adversarial image."] = None
+    low: Annotated[MaybeReal, "Lower end of its 95 % interval from order statistics; null if there are too few images."] = None
+    high: Annotated[MaybeReal, "Upper end of the interval; null if it is unknown."] = None
+    fingerprint: Annotated[String, "Short hash of the conditions; medians are comparable only if it is equal."]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,173 @@
+"""The verbs `sweep` and `transfer`, which launch attack runs of a special kind and print what they measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from engine import api
+from engine.cli.waiting import Bars, watched
+from engine.config import AttackConfig, pixels_text
+from engine.errors import ConfigError
+from engine.run.events import read_events
+from engine.run.folder import RunFolder
+
+MAKERS = ("mi-fgsm", "apgd-ce")
+# Settings of an evaluation that these verbs switch off: they measure one thing.
+EXTRAS = ("certify", "checks")
+# Settings that a sweep takes from the attack run that it is asked for.
+SHARED = ("checkpoint", "norm", "epsilon", "step_size", "epsilon_l2", "step_size_l2", "images", "seed", "batch_size", "device",
+          "threads")
+
+
+def sweep(run: str, radii: int, root: Path, wait: bool, as_json: bool) -> int:
+    """Launch the sweep of a network as an attack run without attacks.
+
+    Args:
+        run: id of a retraining, or of an attack run whose network and conditions the sweep takes.
+        radii: number of radii.
+        root: folder of all runs.
+        wait: True to wait until it is over and print the curves.
+        as_json: True to print JSON.
+
+    Returns:
+        Exit code: 0, 1 if the run failed, or 130 if the user interrupted the wait.
+
+    Raises:
+        ConfigError, RunError: the run does not exist, is a search, or cannot be attacked.
+    """
+    above = RunFolder(root, run).read_run()
+    if above["kind"] not in ("retrain", "attack"):
+        raise ConfigError(f"A sweep needs a retraining or an attack, got the {above['kind']} run {run}; `rampart runs` lists the "
+                          "ids.")
+    is_attack = above["kind"] == "attack"
+    shared = {name: above["config"][name] for name in SHARED if name in above["config"]} if is_attack else {}
+    ids = api.launch("attack", runs=root, dataset=above["config"]["dataset"], preset=above["preset"],
+                     parent=above["parent"] if is_attack else run,
+                     changes={**shared, **_extras_off(), "attacks": (), "sweep_radii": radii})
+    if not wait:
+        print(json.dumps({"ids": ids}) if as_json else ids[0])
+        return 0
+    if not (code := _ended(ids, root, as_json)):
+        _print_sweep(ids[0], _events(root, ids[0]), as_json)
+    return code
+
+
+def transfer(targets: Sequence[str], maker: str, root: Path, as_json: bool) -> int:
+    """Attack each network with images made on each of the others, wait, and print the matrix.
+
+    A second call with the same networks reads the results of the first. The diagonal is the attack on the network itself.
+
+    Args:
+        targets: ids of the retrainings.
+        maker: attack that makes the images, one of `MAKERS`.
+        root: folder of all runs.
+        as_json: True to print JSON.
+
+    Returns:
+        Exit code: 0, 1 if a run failed, or 130 if the user interrupted the wait.
+
+    Raises:
+        ConfigError, RunError: fewer than two networks, networks with different test images, or one that cannot be attacked.
+    """
+    above = {target: RunFolder(root, target).read_run() for target in targets}
+    if len(above) < 2 or len(above) < len(targets):
+        raise ConfigError(f"A transfer matrix needs at least two different networks, got {', '.join(targets)}; name their "
+                          "retrainings.")
+    conditions = {target: [run["config"].get(name) for name in ("dataset", "split_seed", "images")]
+                  for target, run in above.items()}
+    if len({str(values) for values in conditions.values()}) > 1:
+        listed = "; ".join(f"{target}: {values}" for target, values in conditions.items())
+        raise ConfigError(f"The networks of a transfer matrix must share dataset, split seed and number of images, got {listed}; "
+                          "choose others.")
+    first = above[targets[0]]
+    runs = {}
+    for target in targets:
+        others = tuple(sorted(set(targets) - {target}))
+        changes = {**_extras_off(), "attacks": (maker,), "transfer_from": others, "transfer_attack": maker, "sweep_radii": None}
+        (runs[target],) = api.launch("attack", runs=root, dataset=first["config"]["dataset"], preset=first["preset"],
+                                     parent=target, changes=changes, key=f"transfer {maker} {target} from {' '.join(others)}")
+    if not (code := _ended(list(runs.values()), root, as_json)):
+        cells = _cells({target: _events(root, run) for target, run in runs.items()})
+        if as_json:
+            print(json.dumps({"attack": maker, "runs": runs, "cells": cells}))
+        else:
+            _print_matrix(targets, {target: str(run.get("title", "")) for target, run in above.items()}, cells)
+    return code
+
+
+def _extras_off() -> dict[str, bool]:
+    return {name: False for name in EXTRAS if name in AttackConfig.model_fields}
+
+
+def _ended(ids: Sequence[str], root: Path, quiet: bool) -> int:
+    """Wait until runs are over; return the exit code."""
+    states = watched(Bars(root, ids, quiet), ids, root)
+    if states is None:
+        return 130
+    failed = {run_id: state for run_id, state in states.items() if state.status != "finished"}
+    if failed and quiet:
+        print(json.dumps({"ids": list(ids), "runs": {run_id: {"status": state.status, "cause": state.cause}
+                                                     for run_id, state in failed.items()}}))
+    elif failed:
+        print("\n".join(f"{run_id}  {state.status}: {state.cause}" for run_id, state in failed.items()))
+    return 1 if failed else 0
+
+
+def _events(root: Path, run: str) -> list[dict[str, Any]]:
+    """Return the events of a run that count: those after a checkpoint from which a later attempt resumed do not."""
+    kept: list[dict[str, Any]] = []
+    for event in read_events(RunFolder(root, run).events)[0]:
+        if event.get("event") == "resumed":
+            kept = [one for one in kept if one.get("step", 0) <= event["from_step"]]
+        kept.append(event)
+    return kept
+
+
+def _print_sweep(run: str, events: Sequence[Mapping[str, Any]], as_json: bool) -> None:
+    names = ("sweep", "attack", "title", "norm", "epsilon", "steps", "images", "correct", "low", "high", "fingerprint")
+    points = [{name: event[name] for name in names} for event in events if event["event"] == "sweep"]
+    (critical,) = (event for event in events if event["event"] == "critical")
+    if as_json:
+        ends = {name: critical.get(name) for name in ("median", "low", "high")}
+        print(json.dumps({"id": run, "points": points, "critical_epsilon": ends}))
+        return
+    print(f"{run}  accuracy on {critical['images']} images, {critical['norm']}")
+    for point in points:
+        print(f"{point['title']:<12} epsilon {pixels_text(point['epsilon']):<8} {point['steps']:>3} steps  "
+              f"{point['correct'] / point['images']:.3f}  (95 % {point['low']:.3f} to {point['high']:.3f})")
+    median, low, high = (_distance(critical.get(name)) for name in ("median", "low", "high"))
+    print(f"Median critical epsilon {median} (95 % {low} to {high})")
+
+
+def _distance(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4g}"
+
+
+def _cells(events: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Return one entry per source and target from the events of the targets' attack runs."""
+    hashes = {next(event["network"] for event in of_run if event["event"] == "evaluation"): target
+              for target, of_run in events.items()}
+    cells = []
+    for target, of_run in events.items():
+        for row in of_run:
+            if row["event"] != "attack" or row.get("part_of") or row["attack"] in ("natural", "worst-case"):
+                continue
+            source = hashes[row["fields"]["source"]] if row["attack"].startswith("transfer-") else target
+            cells.append({"source": source, "target": target} | {
+                name: row[name] for name in ("attack", "images", "correct", "accuracy", "low", "high", "fingerprint")})
+    return cells
+
+
+def _print_matrix(targets: Sequence[str], titles: Mapping[str, str], cells: Sequence[Mapping[str, Any]]) -> None:
+    """Print the matrix with one line per attacked network and one column per network that made the images."""
+    texts = {(cell["target"], cell["source"]): f"{cell['accuracy']:.3f} ({cell['low']:.3f} to {cell['high']:.3f})"
+             for cell in cells}
+    numbers = {target: str(position + 1) for position, target in enumerate(targets)}
+    print(f"Accuracy of each network (line) on images made on each network (column), {cells[0]['images']} images, 95 % intervals")
+    print("   " + "".join(f"{number:<26}" for number in numbers.values()).rstrip())
+    for target in targets:
+        print(f"{numbers[target]:<3}" + "".join(f"{texts[target, source]:<26}" for source in targets).rstrip())
+    print("\n".join(f"{numbers[target]}  {target}  {titles[target]}" for target in targets))
