@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from engine.space.compiled import frozen as kernels
 from engine.space.dense import LARGEST_MAP
 from engine.space.derived_layouts import (
     CHANNELS_LAST_FROM,
@@ -180,6 +181,13 @@ def frozen(network: CellNetwork, size: Size) -> Callable[[Tensor], Tensor]:
 
     The function maps images [B, C, *size], pixels in 0..1, to logits [B, classes].
     """
+    if kernels.serves(network, size):
+        return kernels.Frozen(network, size)
+    return frozen_by_layout(network, size)
+
+
+def frozen_by_layout(network: CellNetwork, size: Size) -> Callable[[Tensor], Tensor]:
+    """Return the same function as `frozen`, computed by PyTorch in one of the two memory layouts."""
     with torch.no_grad():
         program = Program(network, layout_of(network, network.mean.new_empty(1, 1, *size), live=False), size)
         classifier = [parameter.clone() for parameter in network.classifier.parameters()]

@@ -1,6 +1,6 @@
 """Compilation of the kernels on first use, with any available C compiler. The result is cached for later processes.
 
-The kernels are plain C with three entry points. They use only the C library's headers, no Python and no PyTorch, so they need
+The kernels are plain C with six entry points. They use only the C library's headers, no Python and no PyTorch, so they need
 only a compiler and build in seconds. Compilers are tried in this order: the environment variable CC, cc, gcc, clang, and
 finally the compiler in the pip package `ziglang`, which requires no system packages. This module does not import torch.
 """
@@ -195,7 +195,8 @@ def compile_to(folder: Path, name: str, command: tuple[str, ...], dtype: str) ->
     try:
         handle, partial = tempfile.mkstemp(".part", "cell-", folder)
         os.close(handle)
-        arguments = [*command, *FLAGS, f"-DREAL={real}", f"-DINTEGER={integer}", str(KERNELS / "cell.c"), "-o", partial, "-lm"]
+        arguments = [*command, *FLAGS, f"-DREAL={real}", f"-DINTEGER={integer}", *map(str, sorted(KERNELS.glob("*.c"))), "-o",
+                     partial, "-lm"]
         done = subprocess.run(arguments, capture_output=True, text=True, timeout=SECONDS, env=os.environ | folders)
         if done.returncode:
             first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:200])

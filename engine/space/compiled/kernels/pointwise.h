@@ -4,12 +4,6 @@
 
 #include "vector.h"
 
-/* A matrix [outputs, inputs] with a stride for rows and one for columns, so that transposing needs no copy. */
-typedef struct {
-    const REAL *data;
-    long row, column;
-} Matrix;
-
 #define MOST_ROWS 12
 
 INLINE void pointwise_tile(const int rows, const int vectors, REAL *out, long out_stride, Matrix a, const REAL *x, long x_stride,

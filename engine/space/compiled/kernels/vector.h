@@ -53,6 +53,12 @@ static inline void add_up(REAL *out, const vec *total, long count) {
     for (long i = 0; i < count; i++) out[i] = sum(total[i]);
 }
 
+/* A matrix [outputs, inputs] with a stride for rows and one for columns, so that transposing needs no copy. */
+typedef struct {
+    const REAL *data;
+    long row, column;
+} Matrix;
+
 /* A bump allocator over one block: several arrays, one malloc. Passed by value, so that a function's allocations are free
  * again when it returns.
  *

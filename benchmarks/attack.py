@@ -1,0 +1,254 @@
+"""Compare AutoAttack of the engine with torchattacks' MultiAttack of the same four attacks.
+
+    python -m benchmarks.attack                              # digits, 64 images, 3 pairs; about 15 minutes
+    python -m benchmarks.attack --setting cifar --pairs 1    # 16 channels, 8 cells, 3x32x32; about 20 minutes
+
+Both sides run APGD-CE and APGD-T (100 iterations), FAB-T (100 iterations) and Square (5,000 queries) in L-infinity, against nine
+targets where there are any, on the same images of the same adversarially trained network. MultiAttack passes on the images that
+are still classified correctly, as the engine does. It calls the network as a user of torchattacks would, module by module.
+
+CPU time of one thread; the sides alternate so that other load on the machine affects both equally. Prints the seconds of each
+side, their ratio within pairs, the images left standing after each attack, and the share of the engine's time that is spent in
+the network's own passes: the floor under any faster attack code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torchattacks
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmarks.measurement import Spread, Table, add_output_options, publish, ratios
+from engine.architecture.catalogue import find_genotype
+from engine.attack.catalogue import APGD_CE, APGD_T, FAB_T, SQUARE
+from engine.attack.declaration import Attack, AttackSettings
+from engine.attack.guard import Watched, attacked, predictions, under_attack
+from engine.attack.methods import likely_classes, start
+from engine.attack.pgd import pgd
+from engine.data.digits import DIGITS
+from engine.space.network import Network
+
+CLASSES = 10
+GENOTYPE = "ARNAS"
+TITLES = {"ours": "engine", "theirs": "torchattacks"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The network, how it is trained, and the attacks of one comparison.
+
+    Attributes:
+        channels, layers, image_shape: sizes of the network. Digits are enlarged to larger shapes.
+        epsilon: radius of training and attacks, L-infinity.
+        epochs: epochs of training with PGD-5, on the digits that are not attacked.
+        training_images: digits per epoch.
+        images: images attacked.
+        batch_size: largest batch of the engine's attacks.
+        attacks: the cascade.
+    """
+
+    channels: int
+    layers: int
+    image_shape: tuple[int, int, int]
+    epsilon: float
+    epochs: int
+    training_images: int
+    images: int
+    batch_size: int = 128
+    attacks: tuple[Attack, ...] = (APGD_CE, APGD_T, FAB_T, SQUARE)
+
+
+SETTINGS = {
+    "digits": Setting(8, 5, (1, 8, 8), 0.15, 8, 1408, 64),
+    "cifar": Setting(16, 8, (3, 32, 32), 0.15, 2, 512, 12),
+}
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """One run of the cascade by one side.
+
+    Attributes:
+        seconds: CPU time of each attack, by its name.
+        standing: number of images still classified correctly, naturally and after each attack.
+        passes: CPU time in the network's own passes; 0 if the side does not report it.
+    """
+
+    seconds: dict[str, float]
+    standing: list[int]
+    passes: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """CPU time of all attacks."""
+        return sum(self.seconds.values())
+
+
+def digits(shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+    """Return all digits as images of a shape, in random order, and their labels. Enlarged digits are interpolated bilinearly."""
+    pixels, labels = map(torch.from_numpy, DIGITS.load())
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    x = F.interpolate(pixels[order], shape[1:], mode="bilinear") if shape[1:] != (8, 8) else pixels[order]
+    return x.expand(-1, shape[0], -1, -1).contiguous(), labels[order]
+
+
+def trained(setting: Setting) -> tuple[Network, Tensor, Tensor]:
+    """Train the network of a setting adversarially.
+
+    Returns:
+        network: the network in evaluation mode.
+        x, y: the images to attack, [images, *image_shape], and their labels.
+    """
+    torch.manual_seed(0)
+    network = Network(find_genotype(GENOTYPE), channels=setting.channels, layers=setting.layers, classes=CLASSES,
+                      image_shape=setting.image_shape)
+    x, y = digits(setting.image_shape)
+    steps = setting.epochs * (setting.training_images // 64)
+    optimizer = torch.optim.SGD(network.parameters(), 0.1, 0.9, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
+    for _ in range(setting.epochs):
+        for batch in torch.randperm(setting.training_images)[:setting.training_images // 64 * 64].split(64):
+            x_adv = _adversarial(network, x[batch], y[batch], setting.epsilon)
+            optimizer.zero_grad()
+            F.cross_entropy(network.train()(x_adv), y[batch]).backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+            optimizer.step()
+            schedule.step()
+    chosen = slice(-setting.images, None)
+    return network.eval(), x[chosen], y[chosen]
+
+
+def ours(setting: Setting, network: Network, x: Tensor, y: Tensor) -> Cascade:
+    """Run the cascade as `engine.attack.evaluation` does."""
+    settings = AttackSettings(setting.epsilon, setting.epsilon / 4, CLASSES, seed=0)
+    seconds, passes, ids = {}, 0.0, torch.arange(len(x))
+    with under_attack(network):
+        started = time.process_time()
+        watched = Watched(network, logits=attacked(network))
+        ids = ids[predictions(network, x) == y]
+        standing = [len(ids)]
+        for attack in setting.attacks:
+            images, labels, count = x[ids], y[ids], attack.targets_among(CLASSES)
+            with torch.no_grad():
+                targets = likely_classes(network(images), labels, count)
+            pool: Any = start(attack, watched, images.__getitem__, labels, targets=targets, ids=ids.tolist(), settings=settings,
+                              size=setting.batch_size)
+            withstood = []
+            while not pool.over:
+                withstood += [image.position for image in pool.step() if not image.fell]
+            ids = ids[sorted(withstood)]
+            standing.append(len(ids))
+            seconds[attack.name] = time.process_time() - started
+            passes += pool.pass_seconds
+            started = time.process_time()
+    return Cascade(seconds, standing, passes)
+
+
+def theirs(setting: Setting, network: Network, x: Tensor, y: Tensor) -> Cascade:
+    """Run torchattacks' MultiAttack of the same attacks. The seconds of an attack include checking its images."""
+    norm = {"norm": "Linf", "eps": setting.epsilon, "seed": 0}
+    steps = {attack.name: attack.steps for attack in setting.attacks}
+    parts = {
+        "apgd-ce": lambda name: torchattacks.APGD(network, steps=steps[name], **norm),
+        "apgd-t": lambda name: torchattacks.APGDT(network, steps=steps[name], n_classes=CLASSES, **norm),
+        "fab-t": lambda name: torchattacks.FAB(network, steps=steps[name], n_classes=CLASSES, multi_targeted=True, **norm),
+        "square": lambda name: torchattacks.Square(network, n_queries=steps[name], resc_schedule=False, **norm),
+    }
+    with under_attack(network):
+        started = time.process_time()
+        timed = [_Timed(parts[name](name)) for name in steps]
+        natural = predictions(network, x) == y
+        x, y = x[natural], y[natural]
+        adversarial = torchattacks.MultiAttack(timed)(x, y).detach()
+        seconds = {name: each.seconds for name, each in zip(steps, timed, strict=True)}
+        seconds[SQUARE.name] = seconds.get(SQUARE.name, 0.0) + time.process_time() - started - sum(seconds.values())
+        withstood = int((predictions(network, adversarial) == y).sum())
+    return Cascade(seconds, [len(x), *(each.images for each in timed[1:]), withstood])
+
+
+class _Timed:
+    """An attack of torchattacks that measures itself: its CPU seconds and the images that it was given."""
+
+    def __init__(self, attack: torchattacks.attack.Attack) -> None:
+        self.attack, self.model, self.seconds, self.images = attack, attack.model, 0.0, 0
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        started = time.process_time()
+        self.images = len(x)
+        x_adv: Tensor = self.attack(x, y)
+        self.seconds = time.process_time() - started
+        return x_adv
+
+
+def run_pairs(setting: Setting, pairs: int, sides: Sequence[str] = tuple(TITLES)) -> dict[str, list[Cascade]]:
+    """Train the network and return the cascades of each side, which alternate."""
+    network, x, y = trained(setting)
+    cascades: dict[str, list[Cascade]] = {side: [] for side in sides}
+    for _ in range(pairs):
+        for side in sides:
+            run = {"ours": ours, "theirs": theirs}[side]
+            cascades[side].append(run(setting, network, x, y))
+            print(f"  {TITLES[side]}: {cascades[side][-1].total:.1f} s, standing {cascades[side][-1].standing}", file=sys.stderr)
+    return cascades
+
+
+def table(name: str, setting: Setting, cascades: dict[str, list[Cascade]]) -> Table:
+    """Return the seconds of each side per attack, in all, and the ratios within pairs."""
+    shape = "x".join(map(str, setting.image_shape))
+    caption = (f"{name}: {GENOTYPE}, {setting.channels} channels, {setting.layers} cells, {shape}, {setting.images} images, "
+               f"epsilon {setting.epsilon:g}, CPU seconds")
+    rows = []
+    for part in [*(attack.name for attack in setting.attacks), "all"]:
+        seconds = {side: [_seconds(cascade, part) for cascade in each] for side, each in cascades.items()}
+        both = str(ratios(seconds["theirs"], seconds["ours"])) if len(seconds) == 2 else ""
+        rows.append((part, *(str(Spread.of(each)) for each in seconds.values()), both))
+    standing = (" ".join(str(count) for count in each[-1].standing) for each in cascades.values())
+    rows.append(("images standing", *standing, ""))
+    if "ours" in cascades:
+        share = Spread.of(100 * cascade.passes / cascade.total for cascade in cascades["ours"])
+        rows.append(("in the network's passes", f"{share.median:.0f} %", *[""] * len(cascades)))
+    return Table(caption, ("attack", *(TITLES[side] for side in cascades), "ratio"), tuple(rows))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the comparison."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--setting", choices=SETTINGS, default="digits")
+    parser.add_argument("--pairs", type=int, default=3, help="interleaved pairs (default: 3)")
+    parser.add_argument("--images", type=int, help="images attacked (default: 64 digits, 12 of CIFAR's size)")
+    parser.add_argument("--side", choices=TITLES, help="run one side only")
+    add_output_options(parser)
+    chosen = parser.parse_args(given)
+    torch.set_num_threads(1)
+    setting = SETTINGS[chosen.setting]
+    setting = replace(setting, images=chosen.images or setting.images)
+    cascades = run_pairs(setting, chosen.pairs, [chosen.side] if chosen.side else tuple(TITLES))
+    numbers = {side: [{"seconds": each.seconds, "standing": each.standing, "passes": each.passes} for each in cascades[side]]
+               for side in cascades}
+    publish(chosen, "attack", given, {"cascades": numbers}, [table(chosen.setting, setting, cascades)])
+
+
+def _seconds(cascade: Cascade, part: str) -> float:
+    return cascade.total if part == "all" else cascade.seconds[part]
+
+
+def _adversarial(network: Network, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
+    def gradient(images: Tensor) -> Tensor:
+        images = images.detach().requires_grad_()
+        return torch.autograd.grad(F.cross_entropy(network(images), y), images)[0]
+
+    network.train()
+    return pgd(gradient, x, x + 0.001 * torch.randn_like(x), epsilon=epsilon, step_size=epsilon / 4, steps=5, clip=True)
+
+
+if __name__ == "__main__":
+    main()

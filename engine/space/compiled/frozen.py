@@ -1,0 +1,174 @@
+"""The frozen form of a derived network, computed by the compiled kernels (kernels/frozen.c).
+
+The backward pass computes the gradient with respect to the images only. It runs the steps of the forward pass from the last to
+the first.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from engine.errors import ConfigError
+from engine.space.compiled.build import library, unavailable
+from engine.space.compiled.cell import DTYPES
+from engine.space.compiled.steps import INPUT, OUTPUT, Program, placed
+from engine.space.derived_layouts import Size
+
+if TYPE_CHECKING:
+    from engine.space.derived import CellNetwork, NetworkCell
+
+
+class _Network(ctypes.Structure):
+    """The struct `Network` of kernels/frozen.c."""
+
+    _fields_ = [("steps", ctypes.c_void_p), ("count", ctypes.c_long)]
+    _fields_ += [(name, ctypes.c_void_p) for name in ("weights", "mean", "deviation")]
+    _fields_ += [(name, ctypes.c_long) for name in (
+        "channels", "height", "width", "classes", "image", "logits", "image_gradient", "logits_gradient", "values")]
+
+
+def serves(network: CellNetwork, size: Size) -> bool:
+    """Return True if the kernels can compute a network for images whose (height, width) is `size`.
+
+    They need float32 or float64 on a CPU, sides that are multiples of 4, and operations other than the 7x1 convolution.
+    """
+    weight = network.classifier.weight
+    plain = not any(isinstance(op, nn.Sequential) for cell in network.cells for op in cast("NetworkCell", cell)._ops)
+    return (plain and size[0] % 4 == size[1] % 4 == 0 and weight.device.type == "cpu" and weight.dtype in DTYPES
+            and unavailable(DTYPES[weight.dtype]) is None)
+
+
+class Frozen:
+    """The function that a network in evaluation mode computes, with its current parameters as constants.
+
+    The logits of an image do not depend on the other images of its batch. They can be differentiated once, with respect to the
+    images.
+    """
+
+    def __init__(self, network: CellNetwork, size: Size) -> None:
+        """Copy the parameters of `network`, which the kernels must serve, for images whose (height, width) is `size`."""
+        self._program = Program(network, size)
+        self._weights = torch.cat([weight.flatten() for weight in self._program.weights])
+        self._mean, self._deviation = network.mean.clone(), network.std.clone()
+        self.image_shape, self.classes = (len(self._mean), *size), network.classifier.out_features
+        self._kernels = library(DTYPES[self._weights.dtype])
+        self._lanes = int(self._kernels.frozen_lanes())
+        # A query and a backward pass reuse the memory of maps that are no longer needed; a forward pass before a backward pass
+        # keeps all maps.
+        lifetimes = self._program.lifetimes()
+        self._reused = placed(self._program.buffers, lifetimes)
+        self._separate = placed(self._program.buffers, [(0, len(self._program.steps))] * len(lifetimes))
+        self._tables = [self._program.table(values[0], self._reused[0]) for values in (self._reused, self._separate)]
+        self._query, self._kept = self._network(self._tables[0], *self._reused), self._network(self._tables[1], *self._separate)
+        self._free: list[Tensor] = []
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the logits [B, classes] of images x [B, *image_shape], pixels in 0..1.
+
+        Raises:
+            ConfigError: the images have another shape, dtype or device than the network takes.
+        """
+        if x.shape[1:] != self.image_shape or x.dtype != self._weights.dtype or x.device.type != "cpu":
+            raise ConfigError(f"The network takes images {self.image_shape} of {self._weights.dtype} on the CPU, got "
+                              f"{tuple(x.shape[1:])} of {x.dtype} on {x.device}; convert them.")
+        if torch.is_grad_enabled() and x.requires_grad:
+            logits: Tensor = _Logits.apply(x, self)  # type: ignore[no-untyped-call]
+            return logits
+        return self.forward(x, None)
+
+    def forward(self, x: Tensor, values: Memory | None) -> Tensor:
+        """Return the logits [B, classes]. Keep all maps in `values`, from `memory_for`, if they are needed for `backward`."""
+        x, logits = x.detach().contiguous(), x.new_empty(len(x), self.classes)
+        network = self._query if values is None else self._kept
+        maps, scratch = values or self._memory(network.values), self._memory(self._program.scratch)
+        self._kernels.frozen_forward(ctypes.byref(network), _at(x), _at(logits), *self._blocks(len(x)), _at(maps.tensor),
+                                     int(values is not None), _at(scratch.tensor))
+        return logits
+
+    def backward(self, g: Tensor, values: Memory) -> Tensor:
+        """Return the gradient [B, *image_shape] of the images, from g [B, classes], that of the logits."""
+        g, g_x = g.contiguous(), g.new_empty(len(g), *self.image_shape)
+        maps, scratch = self._memory(self._reused[1]), self._memory(self._program.scratch)
+        self._kernels.frozen_backward(ctypes.byref(self._kept), _at(g), _at(g_x), *self._blocks(len(g)), _at(values.tensor),
+                                      _at(maps.tensor), _at(scratch.tensor))
+        return g_x
+
+    def memory_for(self, images: int) -> Memory:
+        """Return memory for all maps of a batch."""
+        return self._memory(self._separate[1] * -(-images // self._lanes))
+
+    def _memory(self, vectors: int) -> Memory:
+        return Memory(self._free, vectors * self._lanes, self._weights.dtype)
+
+    def _blocks(self, images: int) -> tuple[ctypes.c_long, ctypes.c_long, ctypes.c_long]:
+        return ctypes.c_long(images), ctypes.c_long(0), ctypes.c_long(-(-images // self._lanes))
+
+    def _network(self, table: Tensor, values: list[int], size: int) -> _Network:
+        gradients = self._reused[0]
+        return _Network(table.data_ptr(), len(table), *(each.data_ptr() for each in (self._weights, self._mean, self._deviation)),
+                        *self.image_shape, self.classes, values[INPUT], values[OUTPUT], gradients[INPUT], gradients[OUTPUT], size)
+
+
+class Memory:
+    """A block of memory that goes back to a list of free blocks when it is no longer used.
+
+    Fresh memory from the system would cost as much time as computing its contents.
+    """
+
+    def __init__(self, free: list[Tensor], size: int, dtype: torch.dtype) -> None:
+        """Take the smallest free block of at least `size` numbers, or allocate one."""
+        self._free = free
+        fitting = [number for number, block in enumerate(free) if block.numel() >= size]
+        if fitting:
+            self.tensor = free.pop(min(fitting, key=lambda number: free[number].numel()))
+        else:
+            free.sort(key=Tensor.numel)
+            del free[-1:]  # the block that has become too small
+            self.tensor = torch.empty(size, dtype=dtype)
+
+    def __del__(self) -> None:
+        if hasattr(self, "tensor"):  # the allocation succeeded
+            self._free.append(self.tensor)
+
+
+class _Logits(torch.autograd.Function):
+    """The autograd function of a frozen network."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, frozen: Frozen) -> Tensor:
+        ctx.frozen, ctx.values = frozen, frozen.memory_for(len(x))
+        return frozen.forward(x, ctx.values)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """Return the gradient of the images."""
+        gradient: Tensor = _Gradient.apply(gradients[0], ctx)  # type: ignore[no-untyped-call]
+        return gradient, None
+
+
+class _Gradient(torch.autograd.Function):
+    """The backward pass as an autograd function of its own, so that a second derivative raises an error."""
+
+    @staticmethod
+    def forward(ctx: Any, g: Tensor, logits: Any) -> Tensor:
+        """Compute the gradient of the images. `logits` is the autograd context of `_Logits`."""
+        gradient: Tensor = logits.frozen.backward(g, logits.values)
+        return gradient
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None]:
+        """Refuse a second derivative.
+
+        Raises:
+            ConfigError: always, because the kernels compute only first derivatives.
+        """
+        raise ConfigError("A compiled frozen network must be differentiated once, got a second derivative; switch the kernels "
+                          "off with RAMPART_KERNELS=off.")
+
+
+def _at(tensor: Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(tensor.data_ptr())
