@@ -13,6 +13,8 @@ import streamlit as st
 from app import address, evaluations, recipes, session
 from app.charts.robustness import height_of, intervals_figure
 from app.charts.sweeps import transfer_figure
+from app.components.attack_more import attack_more
+from app.components.export_table import export_buttons, report_button
 from app.components.html_table import StaticColumn, html_table
 from app.components.live import live_panel
 from app.components.live_plot import live_plot
@@ -51,7 +53,8 @@ LEDGER: tuple[StaticColumn[Any], ...] = (
 def networks() -> None:
     """Draw everything that the page shows."""
     tables = evaluations.tables()
-    attack_runs = session.run_log().runs().query("kind == 'attack'").set_index("id")
+    runs = session.run_log().runs()
+    attack_runs = runs.query("kind == 'attack'").set_index("id")
     if not tables:
         empty_state("No attacked network yet", "When an attack run begins, its network appears here: its natural accuracy "
                     "and its accuracy under each attack, with 95 % intervals, next to the cells it was built from.",
@@ -65,6 +68,7 @@ def networks() -> None:
               if not row.complete and row.run in attack_runs.index}
     main_table(chosen, states)
     without_results(attack_runs, tables)
+    attack_more(chosen, runs)
     picked = [row for run in address.several("compare") if (row := chosen.row(run))]
     comparison(chosen, picked)
     if picked:
@@ -133,8 +137,10 @@ def main_table(chosen: RobustnessTable, states: dict[str, str]) -> None:
     meanings = " ".join(f"{one.title}: {about_of(one)}" for one in chosen.columns if one.name in ("autoattack", "worst-case"))
     sizes = unequal_sizes(pd.DataFrame([{"parameters": row.parameters, "macs": row.macs} for row in chosen.rows], dtype="float"))
     st.caption(" ".join(filter(None, (
-        "Each figure is the share of test images that are still classified correctly, with its 95 % Wilson interval below.",
+        "Each number is the share of test images that are still classified correctly, with its 95 % Wilson interval below.",
         meanings, sizes))))
+    if any(row.complete for row in chosen.rows):
+        export_buttons(chosen, *([evaluations.comparison(chosen)] if letters else []))
 
 
 def toggled(values: list[str], one: str | None) -> list[str]:
@@ -181,6 +187,8 @@ def detail(chosen: RobustnessTable, other: NetworkRow | None) -> None:
     left, right = st.columns([1.25, 1], gap="large")
     with left:
         measurements(shown)
+        if shown.complete:
+            report_button(shown.run)
         if selected.repeats:
             same = evaluations_of(session.run_log(), selected.network, chosen.protocol)
             other_evaluations(shown, [row for row in same if row.run != shown.run])
