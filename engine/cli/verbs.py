@@ -362,7 +362,7 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _accuracy(row: dict[str, Any], name: str) -> str:
-    """Return an accuracy with its interval and number of images, or the words that it is not a result of the test split.
+    """Return an accuracy with its interval and number of images, or its split and the words that it is not a result.
 
     Args:
         row: row of the run, from `RunLog.runs`.
@@ -372,7 +372,8 @@ def _accuracy(row: dict[str, Any], name: str) -> str:
     if not _percent(value):
         return ""
     if not _percent(low):
-        return f"{_percent(value)} (not a result)"
+        split = str(row["accuracy_of"]).partition(",")[0].removesuffix(" split")
+        return f"{_percent(value)} ({split} split, not a result)"
     return f"{_percent(value)} ({100 * low:.1f} to {100 * high:.1f} %, {images:.0f} images)"
 
 
