@@ -24,8 +24,9 @@ COLUMNS = (
     Column("title", "Run"), Column("status", "Status"), Column("kind", "Kind"), Column("dataset", "Dataset"),
     Column("natural", "Natural", "right", "Accuracy on unchanged images. Attack runs measure it on the test split, with a 95 % "
            "Wilson interval. Figures on another split guide a run and are not a result."),
-    Column("adversarial", "Adversarial", "right", "Accuracy in the worst case over all attacks, or under the attack named. Attack "
-           "runs measure it on the test split, with a 95 % Wilson interval. Figures on another split guide a run and are not a result."),
+    Column("adversarial", "Adversarial", "right", "Accuracy in the worst case over all attacks, or under the attack named. "
+           "Attack runs measure it on the test split, with a 95 % Wilson interval. Figures on another split guide a run and are "
+           "not a result."),
     Column("progress", "Progress"), Column("age", "Age", "right", "Time since it was launched."),
 )
 # The split on which each kind of run measures its accuracies. Accuracies on different splits are not comparable.
