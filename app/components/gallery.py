@@ -101,8 +101,8 @@ def cards(entries: pd.DataFrame, outcomes: pd.DataFrame, samples: Samples, attac
         attack: name of the attack, or "worst-case".
         scale: change of a pixel that is drawn in full colour; 0 for the largest change of each image.
     """
-    return [card(row, samples, stage_of(outcomes, str(row["by"]), int(image)), scale, attack == WORST)
-            for image, row in entries.iterrows()]
+    stages = {image: stage_of(outcomes, str(row["by"]), int(image)) for image, row in entries.iterrows()}
+    return [card(row, samples, stages[image], scale, stages[image] != attack) for image, row in entries.iterrows()]
 
 
 def card(row: pd.Series, samples: Samples, stage: str, scale: float, name_attack: bool) -> str:

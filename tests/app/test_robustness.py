@@ -186,7 +186,7 @@ def test_the_gallery_follows_the_address(samples: Samples) -> None:
     page = open_page("robustness")
     text = text_of(page)
     assert text.count('class="rp-shot"') == 9 and "data:image/png;base64," in text
-    assert "class 0: predicted 0 → 1" in text and "APGD-CE, 20 steps · L∞ 0.15 · L2 0.80 · margin -0.50" in text
+    assert "class 0: predicted 0 → 1" in text and "APGD-CE, 80 steps · L∞ 0.15 · L2 0.80 · margin -0.50" in text
     page = open_page("robustness", outcome="withstands", label="3")
     assert {"class 3: stays 3"} == {line.split("<span")[0] for line in text_of(page).split("<figcaption><b>")[1:]
                                     if line.startswith("class")}
