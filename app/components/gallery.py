@@ -101,8 +101,8 @@ def cards(entries: pd.DataFrame, outcomes: pd.DataFrame, samples: Samples, attac
         attack: name of the attack, or "worst-case".
         scale: change of a pixel that is drawn in full colour; 0 for the largest change of each image.
     """
-    return [card(row, samples, stage_of(outcomes, str(row["by"]), int(image)), scale, attack == WORST)
-            for image, row in entries.iterrows()]
+    stages = {image: stage_of(outcomes, str(row["by"]), int(image)) for image, row in entries.iterrows()}
+    return [card(row, samples, stages[image], scale, stages[image] != attack) for image, row in entries.iterrows()]
 
 
 def card(row: pd.Series, samples: Samples, stage: str, scale: float, name_attack: bool) -> str:
@@ -125,11 +125,12 @@ def card(row: pd.Series, samples: Samples, stage: str, scale: float, name_attack
     verdict = {BROKEN: f"predicted {row['natural_prediction']} → {row['prediction']}", WITHSTANDS: f"stays {row['prediction']}",
                WRONG: f"predicted {row['natural_prediction']} without an attack"}[row["outcome"]]
     name = stage.rpartition("/")[2]
-    by = f"{ATTACKS[name].title if name in ATTACKS else name} · " if name_attack and row["outcome"] == BROKEN else ""
-    numbers = (f"{by}L∞ {row['linf']:.3g} · L2 {row['l2']:.3g} · margin {row['margin']:+.2f} · "
-               f"{plural(int(row['iterations']), 'step')}")
-    return (f'<figure class="rp-shot"><div>{images}</div><figcaption><b>class {row["label"]}: {escape(verdict)}</b>'
-            f'<span class="rp-label">image {row.name} · {escape(numbers)}</span></figcaption></figure>')
+    by = f"{ATTACKS[name].title if name in ATTACKS else name}, " if name_attack and row["outcome"] == BROKEN else ""
+    numbers = (f"{by}{plural(int(row['iterations']), 'step')} · L∞ {row['linf']:.3g} · L2 {row['l2']:.2f} · "
+               f"margin {row['margin']:+.2f}")
+    return (f'<figure class="rp-shot"><div>{images}</div><figcaption><b>class {row["label"]}: {escape(verdict)}'
+            f'<span class="rp-label">image {row.name}</span></b><span class="rp-label">{escape(numbers)}</span></figcaption>'
+            "</figure>")
 
 
 def caption(entries: int, stored: int, scale: float) -> str:

@@ -70,11 +70,12 @@ def checks(row: NetworkRow) -> None:
         st.caption(" ".join(row.badge.reasons) or "No check was recorded.")
         return
     found = found.sort_values("finding", key=lambda column: column.map(list(FINDINGS).index), kind="stable")
-    columns: tuple[StaticColumn[dict[str, str]], ...] = (
+    columns: list[StaticColumn[dict[str, str]]] = [
         StaticColumn("Check", lambda one: one["title"], names_row=True),
         StaticColumn("Finding", lambda one: _finding(one["finding"])),
-        StaticColumn("Measured", lambda one: one["measured"], look="rp-label"),
-        StaticColumn("What to do", lambda one: one["advice"], look="rp-label"))
+        StaticColumn("Measured", lambda one: one["measured"], look="rp-label")]
+    if found["advice"].any():
+        columns.append(StaticColumn("What to do", lambda one: one["advice"], look="rp-label"))
     st.html(html_table(columns, found.to_dict("records"), label="Reliability checks"))
 
 

@@ -24,10 +24,12 @@ def images(row: NetworkRow, table: RobustnessTable) -> None:
     try:
         outcomes = evaluations.outcomes(row.run)
     except RunLogError as error:
-        st.caption(str(error))
+        st.caption(str(error) if row.complete else "No outcome per image is recorded yet.")
         return
     if outcomes.empty or not attacks_of(outcomes):
         return
+    if not row.complete:
+        st.caption("This evaluation is not complete: everything below covers only the attacks and images measured so far.")
     by_attack(row, outcomes)
     classes(row, outcomes)
     if has_predictions(outcomes):

@@ -17,14 +17,16 @@ from app.formats import EMPTY, NOT_MEASURED, accuracy, coarse, dataset_title, du
 from engine import requests
 from engine.config.run import KINDS
 from engine.errors import RampartError
+from engine.report.robustness import WORST_TITLE
 from engine.run.state import STATUSES, RunState
 
 COLUMNS = (
     Column("title", "Run"), Column("status", "Status"), Column("kind", "Kind"), Column("dataset", "Dataset"),
     Column("natural", "Natural", "right", "Accuracy on unchanged images. Attack runs measure it on the test split, with a 95 % "
            "Wilson interval. Figures on another split guide a run and are not a result."),
-    Column("adversarial", "Adversarial", "right", "Accuracy under attack. Attack runs measure it on the test split, with a 95 % "
-           "Wilson interval. Figures on another split guide a run and are not a result."),
+    Column("adversarial", "Adversarial", "right", "Accuracy in the worst case over all attacks, or under the attack named. "
+           "Attack runs measure it on the test split, with a 95 % Wilson interval. Figures on another split guide a run and are "
+           "not a result."),
     Column("progress", "Progress"), Column("age", "Age", "right", "Time since it was launched."),
 )
 # The split on which each kind of run measures its accuracies. Accuracies on different splits are not comparable.
@@ -57,15 +59,14 @@ def row_of(run: pd.Series) -> Row:
     """Return the row of a run in the table."""
     glyph, tone = theme.STATUS.get(run["status"], ("?", "muted"))
     split, name = split_of(run), name_of(run)
-    measured = shown(run["adversarial_attack"])
     return Row(run["id"], {
         "title": CellText(name, sub=run["id"], href=f"run?id={run['id']}", sort=name),
         "status": CellText(run["status"].capitalize(), tone=tone, glyph=glyph, sort=run["status"], sub=cause_of(run),
                            hint=shown(run["cause"])),
         "kind": CellText(theme.KIND_TITLES.get(run["kind"], EMPTY), sub=shown(run["preset"])),
         "dataset": CellText(dataset_title(shown(run["dataset"])) or EMPTY),
-        "natural": number(run, "natural", split),
-        "adversarial": number(run, "adversarial", f"{measured}, {split}" if measured else split),
+        "natural": number(run, "natural", "", split),
+        "adversarial": number(run, "adversarial", shown(run["adversarial_attack"]), split),
         "progress": progress(run),
         "age": age(run["created"])})
 
@@ -99,23 +100,25 @@ def cause_of(run: pd.Series) -> str:
     return cause if len(cause) <= 90 else cause[:89].rstrip() + "…"
 
 
-def number(run: pd.Series, name: str, measured: str) -> CellText:
+def number(run: pd.Series, name: str, attack: str, split: str) -> CellText:
     """Return the table cell of an accuracy.
 
-    A second line gives the interval and the number of images of a result on the test split. For any other figure it says how it
-    was measured and that it is not a result.
+    A second line gives the interval and the number of images of a result on the test split, and its attack unless it is the
+    worst case. For any other figure it says how it was measured and that it is not a result.
 
     Args:
         run: row of the run, from `RunLog.runs`.
         name: "natural" or "adversarial".
-        measured: how the accuracy was measured, for example "PGD-20, test split".
+        attack: title of the attack, or "".
+        split: split on which the accuracy was measured, for example "test split".
     """
     value, low, high, images = (run[f"{name}_{end}"] for end in ("accuracy", "low", "high", "images"))
     if missing(value):
         return CellText(NOT_MEASURED, sort=NO_SORT, muted=True)
-    if missing(low):
-        return CellText(accuracy(value), sub=f"{measured}, not a result", sort=float(value))
-    return CellText(accuracy(value), sub=f"{interval(low, high)}, {images:,.0f} images", sort=float(value), hint=measured)
+    words = ((attack, split, "not a result") if missing(low) else
+             ("" if attack == WORST_TITLE else attack, interval(low, high), f"{images:,.0f} images"))
+    return CellText(accuracy(value), sub=", ".join(filter(None, words)), sort=float(value),
+                    hint=", ".join(filter(None, (attack, split))))
 
 
 def progress(run: pd.Series) -> CellText:

@@ -136,8 +136,7 @@ def _runs(verb: str, arguments: list[str]) -> int:
         return 0
     head = ["id", "kind", "title", "preset", "status", "done", "natural", "adversarial"]
     body = [[row["id"], row["kind"], row["title"], row["preset"], row["status"], _percent(row["progress"]),
-             _percent(row["natural_accuracy"]), f"{_percent(row['adversarial_accuracy'])} {row['adversarial_attack']}".strip()]
-            for row in rows]
+             _accuracy(row, "natural"), f"{_accuracy(row, 'adversarial')} {row['adversarial_attack']}".strip()] for row in rows]
     print(_table([head, *body]) if rows else "No runs yet; `rampart search --then retrain,attack` starts the first.")
     return 0
 
@@ -422,6 +421,22 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
         return ""
     widths = [max(len(str(row[column])) for row in rows) for column in range(len(rows[0]))]
     return "\n".join("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+
+
+def _accuracy(row: dict[str, Any], name: str) -> str:
+    """Return an accuracy with its interval and number of images, or its split and the words that it is not a result.
+
+    Args:
+        row: row of the run, from `RunLog.runs`.
+        name: "natural" or "adversarial".
+    """
+    value, low, high, images = (row[f"{name}_{end}"] for end in ("accuracy", "low", "high", "images"))
+    if not _percent(value):
+        return ""
+    if not _percent(low):
+        split = str(row["accuracy_of"]).partition(",")[0].removesuffix(" split")
+        return f"{_percent(value)} ({split} split, not a result)"
+    return f"{_percent(value)} ({100 * low:.1f} to {100 * high:.1f} %, {images:.0f} images)"
 
 
 def _percent(value: Any) -> str:

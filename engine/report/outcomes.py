@@ -46,10 +46,15 @@ def of_attack(outcomes: pd.DataFrame, attack: str) -> pd.DataFrame:
     tops = outcomes[outcomes["attack"].isin(attacks_of(outcomes))]
     chosen = _worst(tops) if attack == WORST else tops[tops["attack"] == attack]
     natural = outcomes[outcomes["attack"] == NATURAL].set_index("image")
+    parts = outcomes[outcomes["attack"].str.contains("/")]
     table = chosen.set_index("image").rename(columns={"attack": "by"}).sort_index()
     table["natural_prediction"] = natural["prediction"].reindex(table.index)
     # A search for the nearest adversarial image may end outside the ball, so a correct image may come with a wrong prediction.
     table["prediction"] = table["prediction"].where(~table["correct"].astype(bool), table["label"])
+    # The row of a cascade repeats that of a part, so its iterations are the sum over all parts.
+    spent = parts.groupby([parts["attack"].str.partition("/")[0], "image"])["iterations"].sum()
+    of_parts = spent.reindex(pd.MultiIndex.from_arrays([table["by"], table.index])).to_numpy()
+    table["iterations"] = np.where(np.isnan(of_parts), table["iterations"], of_parts).astype(int)
     right = natural["correct"].reindex(table.index).astype(bool)
     table["outcome"] = np.where(~right, WRONG, np.where(table["correct"], WITHSTANDS, BROKEN))
     fallen = tops[~tops["correct"].astype(bool)].groupby("image").size().reindex(table.index, fill_value=0)

@@ -144,6 +144,7 @@ def test_an_evaluation_that_is_not_complete_says_so(samples: Samples, ended: str
     session.hub().refresh()
     page = open_page("robustness", run=run)
     row = table_rows(page)[run]
+    assert "No outcome per image is recorded yet." in text_of(page)
     assert not page.exception and row["network"].endswith(words) and row["worst-case"] == cell
     assert "nan" not in json.dumps(table_rows(page)).lower()
 
@@ -185,9 +186,9 @@ def test_the_gallery_follows_the_address(samples: Samples) -> None:
     page = open_page("robustness")
     text = text_of(page)
     assert text.count('class="rp-shot"') == 9 and "data:image/png;base64," in text
-    assert "class 0: predicted 0 → 1" in text and "APGD-CE · L∞ 0.15" in text
+    assert "class 0: predicted 0 → 1" in text and "APGD-CE, 80 steps · L∞ 0.15 · L2 0.80 · margin -0.50" in text
     page = open_page("robustness", outcome="withstands", label="3")
-    assert {"class 3: stays 3"} == {line.split("</b>")[0] for line in text_of(page).split("<figcaption><b>")[1:]
+    assert {"class 3: stays 3"} == {line.split("<span")[0] for line in text_of(page).split("<figcaption><b>")[1:]
                                     if line.startswith("class")}
     page = open_page("robustness", attack="autoattack", outcome="only")
     assert not page.exception and "Only AutoAttack breaks it (9)" in page.selectbox(key="robustness.outcome").options

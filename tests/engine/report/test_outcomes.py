@@ -51,6 +51,10 @@ def test_the_worst_case_takes_the_attack_with_the_smallest_margin(outcomes: pd.D
     assert (table["by"][11], table["by"][13], table["prediction"][13]) == ("a", "b", 2)
 
 
+def test_iterations_of_a_cascade_are_those_of_all_its_parts(outcomes: pd.DataFrame) -> None:
+    assert set(of_attack(outcomes, "a")["iterations"]) == {5} and set(of_attack(outcomes, "b")["iterations"]) == {10}
+
+
 def test_an_adversarial_image_outside_the_ball_counts_as_correct(outcomes: pd.DataFrame) -> None:
     """A search for the nearest adversarial image ends with a wrong prediction, beyond the radius."""
     outcomes.loc[(outcomes["attack"] == "a") & (outcomes["image"] == 11), "correct"] = True
