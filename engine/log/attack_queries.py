@@ -22,7 +22,7 @@ ATTACKS = {"run": TEXT, "attack": TEXT, "title": TEXT, "part_of": TEXT, "epsilon
            "complete": FLAG, "t": NUMBER}
 EVALUATIONS = {"run": TEXT, "title": TEXT, "method": TEXT, "dataset": TEXT, "preset": TEXT, "parent": TEXT, "created": NUMBER,
                "protocol": TEXT, "protocol_title": TEXT, "protocol_fields": TEXT, "norm": TEXT, "epsilon": NUMBER,
-               "network": TEXT, "checkpoint": TEXT, "preprocessing": TEXT, "search_seed": INT, "retrain_seed": INT,
+               "network": TEXT, "checkpoint": TEXT, "preprocessing": TEXT, "search_seed": NUMBER, "retrain_seed": NUMBER,
                "parameters": NUMBER, "macs": NUMBER, "genotype": TEXT, "genotype_hash": TEXT, "hand_made": TEXT,
                "complete": FLAG, "current": FLAG, "repeats": INT}
 CHECKS = {"run": TEXT, "check_name": TEXT, "title": TEXT, "finding": TEXT, "measured": TEXT, "advice": TEXT}
@@ -188,7 +188,7 @@ class AttackQueries(Index):
             run: id of an attack run; None for all runs.
         """
         return self._frame("""
-            select run, norm, epsilon, images, correct, low, high, method
+            select run, norm, epsilon, images, correct, low, high, c.method
             from certified c join folder f using (number) where $id is null or run = $id
             order by run, c.seq""", CERTIFIED, id=run)
 
