@@ -289,6 +289,8 @@ def _widget(name: str, info: FieldInfo, published: Any, key: str) -> None:
     elif kind == "choice":
         st.selectbox(label, typing.get_args(info.annotation), key=key, help=about,
                      format_func=lambda choice: value_text(info, choice), persist_state="session")
+    elif name == "transfer_from":  # ids of runs, to be typed
+        st.multiselect(label, st.session_state[key], key=key, help=about, accept_new_options=True, persist_state="session")
     elif kind == "several":
         st.multiselect(label, _several(info, st.session_state[key]), key=key, help=about, format_func=title_of,
                        persist_state="session")

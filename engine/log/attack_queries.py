@@ -203,7 +203,7 @@ class AttackQueries(Index):
             run: id of an attack run; None for all runs.
         """
         return self._frame("""
-            select run, norm, epsilon, images, correct, low, high, method
+            select run, norm, epsilon, images, correct, low, high, c.method
             from certified c join folder f using (number) where $id is null or run = $id
             order by run, c.seq""", CERTIFIED, id=run)
 

@@ -38,7 +38,7 @@ def test_attack_watch_compare_and_take_away(page: Page, dashboard: Dashboard):
         expect(table.get_by_text(f"ARNAS, seed {seed}", exact=True)).to_be_visible(timeout=LOAD_MS)
 
     page.get_by_text("Attack another network under this protocol").click()
-    expect(page.get_by_text(re.compile(third)).first).to_be_visible(timeout=LOAD_MS)
+    expect(page.get_by_role("combobox", name="Retrained network")).to_have_value(re.compile(third), timeout=LOAD_MS)
     page.get_by_role("button", name="Attack", exact=True).click()
     expect(table.get_by_text("ARNAS: 3 networks", exact=True)).to_be_visible(timeout=CHAIN_MS)
     log = RunLog.open(dashboard.runs, in_memory=True)

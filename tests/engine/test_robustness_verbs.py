@@ -14,6 +14,8 @@ import pytest
 from engine.log import RunLog
 from tests.engine.run.processes import processes_of
 
+pytestmark = pytest.mark.slow  # half a minute for the two networks
+
 
 def rampart(runs: Path, *words: str, code: int = 0) -> str:
     """Run a command and return its stdout, or its stderr if it is to fail."""
@@ -32,8 +34,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def networks(runs: Path) -> list[str]:
     """Two retrainings of different seeds."""
-    return [json.loads(rampart(runs, "retrain", "--preset", "smoke", "--genotype", "ARNAS", "--seed", seed, "--threads", "1", "--json",
-                               "--wait"))["ids"][0] for seed in ("1", "2")]
+    words = ("retrain", "--preset", "smoke", "--genotype", "ARNAS", "--threads", "1", "--json", "--wait")
+    return [json.loads(rampart(runs, *words, "--seed", seed))["ids"][0] for seed in ("1", "2")]
 
 
 def log_of(runs: Path) -> RunLog:

@@ -39,6 +39,10 @@ EXAMPLES: dict[str, Event] = {
                                        method="interval bounds"),
     "opened": event_kinds.SplitOpened(split="test", images=360, purpose="attack"),
     "alert": event_kinds.Alert(level="warning", text="Mind the gap."),
+    "evaluation": event_kinds.EvaluationBegun(protocol="ab15", title="L2 0.5, 8 images", fields={"norm": "L2"}, network="cd16",
+                                              checkpoint="best", preprocessing={"mean": [0.5], "std": [0.25]}),
+    "check": event_kinds.AttackCheck(check_name="gradients", title="Gradients", finding="warning", measured="3 of 64 are 0.",
+                                     advice="Use the margin."),
     "checkpoint": event_kinds.CheckpointWritten(path="last"),
     "finished": event_kinds.Finished(),
 }
