@@ -37,6 +37,7 @@ from engine.data.digits import DIGITS
 from engine.space.network import Network
 
 CLASSES = 10
+TRAINING_BATCH = 32
 GENOTYPE = "ARNAS"
 TITLES = {"ours": "engine", "theirs": "torchattacks"}
 
@@ -68,7 +69,7 @@ class Setting:
 
 SETTINGS = {
     "digits": Setting(8, 5, (1, 8, 8), 0.15, 8, 1408, 64),
-    "cifar": Setting(16, 8, (3, 32, 32), 0.15, 2, 512, 12),
+    "cifar": Setting(16, 8, (3, 32, 32), 0.1, 3, 512, 16),
 }
 
 
@@ -111,11 +112,12 @@ def trained(setting: Setting) -> tuple[Network, Tensor, Tensor]:
     network = Network(find_genotype(GENOTYPE), channels=setting.channels, layers=setting.layers, classes=CLASSES,
                       image_shape=setting.image_shape)
     x, y = digits(setting.image_shape)
-    steps = setting.epochs * (setting.training_images // 64)
+    steps = setting.epochs * (setting.training_images // TRAINING_BATCH)
     optimizer = torch.optim.SGD(network.parameters(), 0.1, 0.9, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
     for _ in range(setting.epochs):
-        for batch in torch.randperm(setting.training_images)[:setting.training_images // 64 * 64].split(64):
+        for batch in torch.randperm(setting.training_images)[:setting.training_images // TRAINING_BATCH * TRAINING_BATCH].split(
+                TRAINING_BATCH):
             x_adv = _adversarial(network, x[batch], y[batch], setting.epsilon)
             optimizer.zero_grad()
             F.cross_entropy(network.train()(x_adv), y[batch]).backward()
