@@ -1,11 +1,12 @@
 """Compare AutoAttack of the engine with torchattacks' MultiAttack of the same four attacks.
 
     python -m benchmarks.attack                              # digits, 64 images, 3 pairs; about 15 minutes
-    python -m benchmarks.attack --setting cifar --pairs 1    # 16 channels, 8 cells, 3x32x32; about 20 minutes
+    python -m benchmarks.attack --setting cifar --pairs 1    # 16 channels, 8 cells, 3x32x32; about half an hour
+    python -m benchmarks.attack --setting cifar --budget 0.1 # with a tenth of the iterations
 
-Both sides run APGD-CE and APGD-T (100 iterations), FAB-T (100 iterations) and Square (5,000 queries) in L-infinity, against nine
-targets where there are any, on the same images of the same adversarially trained network. MultiAttack passes on the images that
-are still classified correctly, as the engine does. It calls the network as a user of torchattacks would, module by module.
+Both sides run APGD-CE and APGD-T (100 iterations), FAB-T (100 iterations) and Square (5,000 queries) in L-infinity, APGD-T and
+FAB-T towards nine classes each, on the same images and the same adversarially trained network. MultiAttack passes on the images
+that are still classified correctly, as the engine does. It calls the network as a user of torchattacks would, module by module.
 
 CPU time of one thread; the sides alternate so that other load on the machine affects both equally. Prints the seconds of each
 side, their ratio within pairs, the images left standing after each attack, and the share of the engine's time that is spent in
@@ -37,6 +38,7 @@ from engine.data.digits import DIGITS
 from engine.space.network import Network
 
 CLASSES = 10
+TRAINING_BATCH = 32
 GENOTYPE = "ARNAS"
 TITLES = {"ours": "engine", "theirs": "torchattacks"}
 
@@ -68,7 +70,7 @@ class Setting:
 
 SETTINGS = {
     "digits": Setting(8, 5, (1, 8, 8), 0.15, 8, 1408, 64),
-    "cifar": Setting(16, 8, (3, 32, 32), 0.15, 2, 512, 12),
+    "cifar": Setting(16, 8, (3, 32, 32), 0.1, 3, 512, 16),
 }
 
 
@@ -111,11 +113,12 @@ def trained(setting: Setting) -> tuple[Network, Tensor, Tensor]:
     network = Network(find_genotype(GENOTYPE), channels=setting.channels, layers=setting.layers, classes=CLASSES,
                       image_shape=setting.image_shape)
     x, y = digits(setting.image_shape)
-    steps = setting.epochs * (setting.training_images // 64)
+    steps = setting.epochs * (setting.training_images // TRAINING_BATCH)
     optimizer = torch.optim.SGD(network.parameters(), 0.1, 0.9, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
     for _ in range(setting.epochs):
-        for batch in torch.randperm(setting.training_images)[:setting.training_images // 64 * 64].split(64):
+        for batch in torch.randperm(setting.training_images)[:setting.training_images // TRAINING_BATCH * TRAINING_BATCH].split(
+                TRAINING_BATCH):
             x_adv = _adversarial(network, x[batch], y[batch], setting.epsilon)
             optimizer.zero_grad()
             F.cross_entropy(network.train()(x_adv), y[batch]).backward()
@@ -225,12 +228,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--setting", choices=SETTINGS, default="digits")
     parser.add_argument("--pairs", type=int, default=3, help="interleaved pairs (default: 3)")
     parser.add_argument("--images", type=int, help="images attacked (default: 64 digits, 12 of CIFAR's size)")
+    parser.add_argument("--budget", type=float, default=1.0, help="share of the iterations of every attack (default: 1)")
     parser.add_argument("--side", choices=TITLES, help="run one side only")
     add_output_options(parser)
     chosen = parser.parse_args(given)
     torch.set_num_threads(1)
     setting = SETTINGS[chosen.setting]
-    setting = replace(setting, images=chosen.images or setting.images)
+    setting = replace(setting, images=chosen.images or setting.images, attacks=tuple(
+        replace(attack, steps=max(round(chosen.budget * attack.steps), 1)) for attack in setting.attacks))
     cascades = run_pairs(setting, chosen.pairs, [chosen.side] if chosen.side else tuple(TITLES))
     numbers = {side: [{"seconds": each.seconds, "standing": each.standing, "passes": each.passes} for each in cascades[side]]
                for side in cascades}

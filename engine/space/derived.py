@@ -6,8 +6,9 @@ Edges that read the same state share the work on it, for example its ReLU. The p
 - frozen: for attacks, which call one network hundreds of times. It runs in evaluation mode with the current parameters as
   constants, folds BatchNorm into the preceding convolution, and computes gradients with respect to the images only.
 
-Each form has two memory layouts (`engine.space.derived_layouts`): `Rows` for small maps (see `fits_rows`) and `Maps` for
-larger ones.
+The frozen form is compiled where the kernels serve the network (`engine.space.compiled.frozen`). Otherwise, and for training,
+each form has two memory layouts (`engine.space.derived_layouts`): `Rows` for small maps (see `fits_rows`) and `Maps` for larger
+ones.
 """
 
 from __future__ import annotations
@@ -179,7 +180,8 @@ def layout_of(network: CellNetwork, x: Tensor, *, live: bool) -> Layout:
 def frozen(network: CellNetwork, size: Size) -> Callable[[Tensor], Tensor]:
     """Return the network in evaluation mode as a function of images, with its current parameters as constants.
 
-    The function maps images [B, C, *size], pixels in 0..1, to logits [B, classes].
+    The function maps images [B, C, *size], pixels in 0..1, to logits [B, classes]. It is compiled where the kernels
+    serve the network.
     """
     if kernels.serves(network, size):
         return kernels.Frozen(network, size)

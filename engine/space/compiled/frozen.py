@@ -7,6 +7,9 @@ the first.
 from __future__ import annotations
 
 import ctypes
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -45,8 +48,8 @@ def serves(network: CellNetwork, size: Size) -> bool:
 class Frozen:
     """The function that a network in evaluation mode computes, with its current parameters as constants.
 
-    The logits of an image do not depend on the other images of its batch. They can be differentiated once, with respect to the
-    images.
+    The logits of an image do not depend on the other images of its batch, nor on the number of threads. They can be
+    differentiated once, with respect to the images.
     """
 
     def __init__(self, network: CellNetwork, size: Size) -> None:
@@ -60,11 +63,13 @@ class Frozen:
         # A query and a backward pass reuse the memory of maps that are no longer needed; a forward pass before a backward pass
         # keeps all maps.
         lifetimes = self._program.lifetimes()
+        self._scratch = self._program.scratch
         self._reused = placed(self._program.buffers, lifetimes)
         self._separate = placed(self._program.buffers, [(0, len(self._program.steps))] * len(lifetimes))
         self._tables = [self._program.table(values[0], self._reused[0]) for values in (self._reused, self._separate)]
         self._query, self._kept = self._network(self._tables[0], *self._reused), self._network(self._tables[1], *self._separate)
         self._free: list[Tensor] = []
+        self._threads: ThreadPoolExecutor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the logits [B, classes] of images x [B, *image_shape], pixels in 0..1.
@@ -84,18 +89,37 @@ class Frozen:
         """Return the logits [B, classes]. Keep all maps in `values`, from `memory_for`, if they are needed for `backward`."""
         x, logits = x.detach().contiguous(), x.new_empty(len(x), self.classes)
         network = self._query if values is None else self._kept
-        maps, scratch = values or self._memory(network.values), self._memory(self._program.scratch)
-        self._kernels.frozen_forward(ctypes.byref(network), _at(x), _at(logits), *self._blocks(len(x)), _at(maps.tensor),
-                                     int(values is not None), _at(scratch.tensor))
+
+        def run(first: int, last: int) -> None:
+            maps, scratch = values or self._memory(network.values), self._memory(self._scratch)
+            self._kernels.frozen_forward(ctypes.byref(network), _at(x), _at(logits), *map(ctypes.c_long, (len(x), first, last)),
+                                         _at(maps.tensor), int(values is not None), _at(scratch.tensor))
+
+        self._side_by_side(run, len(x))
         return logits
 
     def backward(self, g: Tensor, values: Memory) -> Tensor:
         """Return the gradient [B, *image_shape] of the images, from g [B, classes], that of the logits."""
         g, g_x = g.contiguous(), g.new_empty(len(g), *self.image_shape)
-        maps, scratch = self._memory(self._reused[1]), self._memory(self._program.scratch)
-        self._kernels.frozen_backward(ctypes.byref(self._kept), _at(g), _at(g_x), *self._blocks(len(g)), _at(values.tensor),
-                                      _at(maps.tensor), _at(scratch.tensor))
+
+        def run(first: int, last: int) -> None:
+            maps, scratch = self._memory(self._reused[1]), self._memory(self._scratch)
+            self._kernels.frozen_backward(ctypes.byref(self._kept), _at(g), _at(g_x), *map(ctypes.c_long, (len(g), first, last)),
+                                          _at(values.tensor), _at(maps.tensor), _at(scratch.tensor))
+
+        self._side_by_side(run, len(g))
         return g_x
+
+    def _side_by_side(self, run: Callable[[int, int], None], images: int) -> None:
+        """Call run(first, last) on ranges that cover all blocks of images, one range in each thread of torch's number."""
+        blocks = -(-images // self._lanes)
+        threads = max(min(torch.get_num_threads(), blocks), 1)
+        bounds = [blocks * number // threads for number in range(threads + 1)]
+        if threads == 1:
+            run(0, blocks)
+            return
+        self._threads = self._threads or ThreadPoolExecutor(torch.get_num_threads(), "frozen")
+        list(self._threads.map(run, bounds, bounds[1:]))
 
     def memory_for(self, images: int) -> Memory:
         """Return memory for all maps of a batch."""
@@ -103,9 +127,6 @@ class Frozen:
 
     def _memory(self, vectors: int) -> Memory:
         return Memory(self._free, vectors * self._lanes, self._weights.dtype)
-
-    def _blocks(self, images: int) -> tuple[ctypes.c_long, ctypes.c_long, ctypes.c_long]:
-        return ctypes.c_long(images), ctypes.c_long(0), ctypes.c_long(-(-images // self._lanes))
 
     def _network(self, table: Tensor, values: list[int], size: int) -> _Network:
         gradients = self._reused[0]
@@ -119,20 +140,24 @@ class Memory:
     Fresh memory from the system would cost as much time as computing its contents.
     """
 
+    _lock = threading.Lock()
+
     def __init__(self, free: list[Tensor], size: int, dtype: torch.dtype) -> None:
         """Take the smallest free block of at least `size` numbers, or allocate one."""
         self._free = free
-        fitting = [number for number, block in enumerate(free) if block.numel() >= size]
-        if fitting:
-            self.tensor = free.pop(min(fitting, key=lambda number: free[number].numel()))
-        else:
-            free.sort(key=Tensor.numel)
-            del free[-1:]  # the block that has become too small
-            self.tensor = torch.empty(size, dtype=dtype)
+        with self._lock:  # other threads may append blocks meanwhile, but not take any
+            sizes = [block.numel() for block in free]
+            fitting = [number for number, length in enumerate(sizes) if length >= size]
+            if fitting:
+                self.tensor = free.pop(min(fitting, key=sizes.__getitem__))
+                return
+            if sizes:
+                del free[sizes.index(max(sizes))]  # it has become too small
+        self.tensor = torch.empty(size, dtype=dtype)
 
     def __del__(self) -> None:
         if hasattr(self, "tensor"):  # the allocation succeeded
-            self._free.append(self.tensor)
+            self._free.append(self.tensor)  # atomic; a lock could be held by the code that this call interrupts
 
 
 class _Logits(torch.autograd.Function):
@@ -141,12 +166,13 @@ class _Logits(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, frozen: Frozen) -> Tensor:
         ctx.frozen, ctx.values = frozen, frozen.memory_for(len(x))
+        ctx.save_for_backward(x)
         return frozen.forward(x, ctx.values)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         """Return the gradient of the images."""
-        gradient: Tensor = _Gradient.apply(gradients[0], ctx)  # type: ignore[no-untyped-call]
+        gradient: Tensor = _Gradient.apply(gradients[0], *ctx.saved_tensors, ctx)  # type: ignore[no-untyped-call]
         return gradient, None
 
 
@@ -154,13 +180,13 @@ class _Gradient(torch.autograd.Function):
     """The backward pass as an autograd function of its own, so that a second derivative raises an error."""
 
     @staticmethod
-    def forward(ctx: Any, g: Tensor, logits: Any) -> Tensor:
+    def forward(ctx: Any, g: Tensor, x: Tensor, logits: Any) -> Tensor:
         """Compute the gradient of the images. `logits` is the autograd context of `_Logits`."""
         gradient: Tensor = logits.frozen.backward(g, logits.values)
         return gradient
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, None]:
         """Refuse a second derivative.
 
         Raises:

@@ -1,8 +1,12 @@
-"""The live and the frozen form of a derived network against its modules, in float64."""
+"""The live and the frozen form of a derived network against its modules, in float64.
+
+The frozen form is tested as attacks get it, which is compiled where the kernels serve the network, and as PyTorch computes it.
+"""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,11 +15,13 @@ from torch import Tensor, nn
 from engine.architecture.catalogue import CATALOG, find_genotype
 from engine.architecture.genotype import KINDS_OF_ARNAS, KINDS_OF_DARTS
 from engine.architecture.placement import reductions
-from engine.space.derived import fits_rows
+from engine.space.derived import fits_rows, frozen_by_layout
 from engine.space.network import Network
 from tests.engine.architectures import random_genotype
 
 ROWS, ODD, LARGE = (1, 8, 8), (2, 9, 10), (3, 32, 32)
+FORMS: dict[str, Callable[[Network], Callable[[Tensor], Tensor]]] = {
+    "chosen": lambda built: built.frozen(), "by layout": lambda built: frozen_by_layout(built, built.image_shape[1:])}
 GENOTYPES = [name for name, entry in CATALOG.items() if entry.genotype]
 
 
@@ -52,20 +58,22 @@ def assert_close(one: Tensor, other: Tensor) -> None:
     torch.testing.assert_close(one, other, rtol=0, atol=1e-12 * scale)
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(("name", "shape"), [(name, ROWS) for name in GENOTYPES]
                          + [(name, shape) for name in ("ARNAS", "AmoebaNet", "NASNet", "DARTS_V2") for shape in (ODD, LARGE)])
-def test_the_frozen_form_is_the_network_in_evaluation_mode(name: str, shape: tuple[int, int, int]) -> None:
+def test_the_frozen_form_is_the_network_in_evaluation_mode(name: str, shape: tuple[int, int, int], form: str) -> None:
     built = network(find_genotype(name), shape).eval()
-    frozen, x = built.frozen(), images(shape).requires_grad_()
+    frozen, x = FORMS[form](built), images(shape).requires_grad_()
     logits, expected = frozen(x), built(x)
     assert_close(logits, expected)
     assert torch.equal(logits.argmax(1), expected.argmax(1))
     assert_close(torch.autograd.grad(logits.sin().sum(), x)[0], torch.autograd.grad(expected.sin().sum(), x)[0])
 
 
-def test_queries_give_the_same_and_their_answers_may_be_changed() -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_queries_give_the_same_and_their_answers_may_be_changed(form: str) -> None:
     built = network(find_genotype("ARNAS"), ROWS).eval()
-    frozen, x = built.frozen(), images(ROWS)
+    frozen, x = FORMS[form](built), images(ROWS)
     with torch.no_grad():
         queried = frozen(x)
     queried[0] = 0.0
@@ -76,23 +84,25 @@ def test_queries_give_the_same_and_their_answers_may_be_changed() -> None:
 def test_many_channels_lie_last_in_memory_and_give_the_same() -> None:
     built = network(find_genotype("ARNAS"), (3, 12, 12), channels=16).eval()
     x = images((3, 12, 12)).requires_grad_()
-    logits, expected = built.frozen()(x), built(x)
+    logits, expected = frozen_by_layout(built, (12, 12))(x), built(x)
     assert_close(logits, expected)
     assert_close(torch.autograd.grad(logits.sum(), x)[0], torch.autograd.grad(expected.sum(), x)[0])
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("shape", [ROWS, ODD])
 @pytest.mark.parametrize("kinds", [KINDS_OF_ARNAS, KINDS_OF_DARTS])
-def test_the_frozen_form_of_random_networks(kinds: tuple[str, ...], shape: tuple[int, int, int]) -> None:
+def test_the_frozen_form_of_random_networks(kinds: tuple[str, ...], shape: tuple[int, int, int], form: str) -> None:
     for seed in range(4):
         built = network(random_genotype(seed, kinds), shape).eval()
-        assert_close(built.frozen()(images(shape)), built(images(shape)))
+        assert_close(FORMS[form](built)(images(shape)), built(images(shape)))
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("shape", [ROWS, LARGE])
-def test_a_frozen_form_stays_what_it_was(shape: tuple[int, int, int]) -> None:
+def test_a_frozen_form_stays_what_it_was(shape: tuple[int, int, int], form: str) -> None:
     built = network(find_genotype("AmoebaNet" if shape == LARGE else "ARNAS"), shape).eval()
-    frozen, x = built.frozen(), images(shape)
+    frozen, x = FORMS[form](built), images(shape)
     before = frozen(x)
     with torch.no_grad():
         for value in [*built.parameters(), *built.buffers()]:
