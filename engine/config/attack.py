@@ -36,6 +36,10 @@ class AttackConfig(RunConfig):
     autoattack_images: int | None = setting(
         None, "Number of test images that AutoAttack attacks (a fixed, stratified subset).",
         group="Attacks", silent=True, empty="all", ge=10)
+    against: str = setting(
+        "", "Id of a finished attack run of another network with the same settings. Only compare the two, and stop as soon as it "
+        "is certain which withstands the attacks on more of these test images (docs/evaluation.md). Measures no accuracy.",
+        group="Attacks", silent=True, empty="no comparison, every image is attacked")
     checks: bool = setting(
         True, "Check the reliability of the figures after the attacks (docs/evaluation.md); takes about as long as a few PGD "
         "attacks on 64 images.", group="Attacks", silent=True)
@@ -63,8 +67,18 @@ class AttackConfig(RunConfig):
         return self.step_size if self.norm == "Linf" else self.step_size_l2
 
     def inert(self) -> set[str]:
-        """Return the settings that have no effect given the values of the others: radius and step size of the other norm."""
-        return {"epsilon_l2", "step_size_l2"} if self.norm == "Linf" else {"epsilon", "step_size"}
+        """Return the settings that have no effect given the values of the others.
+
+        They are the radius and step size of the other norm. A comparison (`against`) is always a cascade, without checks.
+        """
+        other_norm = {"epsilon_l2", "step_size_l2"} if self.norm == "Linf" else {"epsilon", "step_size"}
+        return other_norm | ({"worst_case_only", "checks"} if self.against else set())
+
+    def differs_from(self, other: AttackConfig) -> list[str]:
+        """Return the names of the settings that change the worst case of a network and differ from those of another run."""
+        names = ("dataset", "images", "split_seed", "attacks", "norm", "epsilon", "step_size", "epsilon_l2", "step_size_l2",
+                 "seed", "autoattack_images")
+        return [name for name in names if name not in self.inert() and getattr(self, name) != getattr(other, name)]
 
     def deviations(self) -> list[str]:
         """Return phrases for the name of the run, with "last checkpoint" if the run attacks the network of the last epoch."""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import duckdb
 import pandas as pd
 
+from engine.attack.recorded import correct_images
 from engine.errors import RunLogError
 from engine.log.index import FLAG, INT, NUMBER, TEXT, Index
 from engine.log.run_queries import SEARCH_ATTACK
@@ -26,6 +27,9 @@ EVALUATIONS = {"run": TEXT, "title": TEXT, "method": TEXT, "dataset": TEXT, "pre
                "parameters": NUMBER, "macs": NUMBER, "genotype": TEXT, "genotype_hash": TEXT, "hand_made": TEXT,
                "complete": FLAG, "current": FLAG, "repeats": INT}
 CHECKS = {"run": TEXT, "check_name": TEXT, "title": TEXT, "finding": TEXT, "measured": TEXT, "advice": TEXT}
+VERDICTS = {"run": TEXT, "title": TEXT, "against": TEXT, "against_title": TEXT, "protocol": TEXT, "total": INT, "images": INT,
+            "saved": INT, "both_correct": INT, "first_only": INT, "second_only": INT, "neither": INT, "low": NUMBER,
+            "high": NUMBER, "level": NUMBER, "verdict": TEXT}
 SWEEP = {"run": TEXT, "sweep": TEXT, "attack": TEXT, "title": TEXT, "norm": TEXT, "epsilon": NUMBER, "steps": INT, "images": INT,
          "correct": INT, "fingerprint": TEXT}
 NETWORKS = {"run": TEXT, "title": TEXT, "method": TEXT, "preset": TEXT, "dataset": TEXT, "attack": TEXT, "attack_title": TEXT,
@@ -140,15 +144,23 @@ class AttackQueries(Index):
         Raises:
             RunLogError: results/outcomes.parquet is missing or cannot be read.
         """
-        outcomes = self.outcomes(run)
-        outcomes = outcomes[~outcomes["attack"].str.contains("/")]
-        if column == "worst-case":
-            attacks = outcomes["attack"].nunique()
-            by_image = outcomes.groupby("image")["correct"]
-            covered = by_image.size() == attacks
-            return {int(image): bool(correct) for image, correct in by_image.all()[covered].items()}
-        chosen = outcomes[outcomes["attack"] == column]
-        return dict(zip(chosen["image"].astype(int), chosen["correct"].astype(bool), strict=True))
+        return correct_images(self.outcomes(run), column)
+
+    def verdicts(self, run: str | None = None) -> pd.DataFrame:
+        """Return the newest verdict of each run that compares two networks only, with the columns listed in `VERDICTS`.
+
+        The first network is that of `run`, the second that of `against`, another attack run. `images` of `total` images have been
+        attacked and `saved` have not. No column is an accuracy: where the attacks stopped depends on their outcomes.
+
+        Args:
+            run: id of an attack run; None for all runs.
+        """
+        return self._frame("""
+            select f.run, coalesce(f.title, f.run) as title, v.against, coalesce(o.title, v.against) as against_title, v.protocol,
+                   v.total, v.images, v.total - v.images as saved, v.both_correct, v.first_only, v.second_only, v.neither,
+                   v.low, v.high, v.level, v.verdict
+            from verdict v join folder f using (number) left join folder o on o.run = v.against
+            where $id is null or f.run = $id order by f.created desc, f.run""", VERDICTS, id=run)
 
     def sweeps(self, runs: Sequence[str] | None = None) -> pd.DataFrame:
         """Return accuracies against radius or number of steps, with the columns listed in `SWEEP`.

@@ -35,7 +35,10 @@ def run(session: Session) -> None:
         StopRequested: the user stopped the run. A checkpoint of the last complete block has been written.
         RunError, CheckpointError: the parent run has no network, or its network cannot be loaded.
     """
-    AttackLoop(session, prepare(session)).run()
+    from engine.run.loop_verdict import VerdictLoop  # which builds on this module
+
+    prepared = prepare(session)
+    (VerdictLoop if prepared.config.against else AttackLoop)(session, prepared).run()
 
 
 def network_of(parent: RunFolder, which: str = "best") -> tuple[Network, nn.Module, dict[str, Tensor]]:
@@ -162,7 +165,8 @@ class AttackLoop:
 
     def _save(self) -> None:
         evaluation, results = self.evaluation, self.session.folder.results
-        save(self.session, evaluation=evaluation.state_dict(), findings=[vars(finding) for finding in self.findings])
+        save(self.session, weights=False, evaluation=evaluation.state_dict(),
+             findings=[vars(finding) for finding in self.findings])
         write_parquet(results / "outcomes.parquet", pa.table(evaluation.outcome_columns()))
         write_parquet(results / "samples.parquet", samples_table(evaluation))
 

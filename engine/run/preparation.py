@@ -86,15 +86,21 @@ def prepare(session: Session) -> Prepared:
     return Prepared(config, dataset, splits, second, state, torch.device(session.device))
 
 
-def save(session: Session, **state: Any) -> None:
+def save(session: Session, *, weights: bool = True, **state: Any) -> None:
     """Write the progress of the run and the state of its loop to the checkpoint last.pt.
+
+    Args:
+        session: session of the worker.
+        weights: True if the state holds weights, which must be finite. Attacks keep infinite numbers, such as the distance of an
+            adversarial image that they have not found.
+        state: the state of the loop by name.
 
     Raises:
         OSError: the disk is full.
         RunError: a number in the state is NaN or infinite. Weights can overflow one step before a loss does. A checkpoint with
             such weights would replace one from which the run can still be resumed.
     """
-    if not _is_finite(state):
+    if weights and not _is_finite(state):
         raise RunError(f"Every weight must be finite, got NaN or infinity at step {session.step} (epoch {session.epoch}); launch "
                        "the run again with a smaller learning rate.")
     checkpoint.save(session.folder.checkpoint, {
