@@ -15,7 +15,7 @@ from app.components.states import LAUNCH_PAGE, empty_state, page_link, section
 from app.drawing.cell_graph import genotype_graphs, to_dot
 from app.formats import count, escape, missing
 from engine.architecture.genotype import Genotype
-from engine.attack.sequential import in_words
+from engine.attack.verdict import in_words
 from engine.errors import GenotypeError
 
 

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from engine.attack.evaluation import Evaluation
 from engine.attack.fingerprint import fingerprint, images_hash
 from engine.attack.outcomes import CORRECT
-from engine.attack.sequential import ConfidenceSequence, Verdict
+from engine.attack.sequential import ConfidenceSequence
 from engine.attack.statistics import PairedCounts
+from engine.attack.verdict import Verdict
 from engine.config import AttackConfig
 from engine.data.loading import Images
 from engine.data.splits import stable_seed

@@ -13,23 +13,14 @@ rises, so that the means that are not ruled out form an interval.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from enum import StrEnum
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.attack.verdict import Verdict
+
 SHARES = (np.arange(20) + 0.5) / 20  # of the capital, staked on every image
-
-
-class Verdict(StrEnum):
-    """The answer of a comparison so far."""
-
-    FIRST = "first better"
-    SECOND = "second better"
-    EQUAL = "equal"
-    OPEN = "still open"
 
 
 class ConfidenceSequence:
@@ -113,26 +104,6 @@ class ConfidenceSequence:
     def _rules_out(self, seen: NDArray[np.int64], total: int) -> bool:
         """Return True if the bets against `total` and everything below it have ever won 2 / alpha, half of alpha per side."""
         return bool(len(seen)) and bool(log_capital(seen, total, self.images).max() >= np.log(2 / self.alpha))
-
-
-def in_words(state: Mapping[str, Any], first: str, second: str) -> str:
-    """Return the state of a comparison as a sentence without a full stop.
-
-    Args:
-        state: fields of an `EarlyVerdict` event, or a row of `RunLog.verdicts`.
-        first, second: names of the networks.
-    """
-    if first == second:
-        first, second = f"{first} (this run)", f"{second} (the other run)"
-    seen, images, verdict = int(state["images"]), int(state["total"]), Verdict(state["verdict"])
-    if verdict is Verdict.EQUAL:
-        return f"equal after all {images:,} images: {first} and {second} withstand the attacks on equally many of them"
-    if verdict is Verdict.OPEN:
-        return (f"open after {seen:,} of {images:,} images: {first} minus {second} is between {100 * state['low']:.1f} and "
-                f"{100 * state['high']:.1f} points on these test images")
-    better, worse = (first, second) if verdict is Verdict.FIRST else (second, first)
-    certainty = f" ({100 * state['level']:g} % time-uniform)" if seen < images else ""
-    return f"decided after {seen:,} of {images:,} images: {better} is more robust than {worse} on these test images{certainty}"
 
 
 def log_capital(differences: NDArray[np.int64], total: int, images: int) -> NDArray[np.float64]:

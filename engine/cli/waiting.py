@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from engine import api
-from engine.attack.sequential import in_words
+from engine.attack.verdict import in_words
 from engine.errors import RunLogError
 from engine.run.event_kinds import read
 from engine.run.folder import RunFolder

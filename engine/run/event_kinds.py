@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, get_args
 
 from engine.architecture.genotype import EDGES, Genotype
 from engine.architecture.network import DerivedNetwork, Network
-from engine.attack.sequential import Verdict
+from engine.attack.verdict import Verdict
 from engine.errors import RunLogError
 from engine.registry import unknown_name
 from engine.run.event_fields import (

@@ -11,7 +11,7 @@ from engine.attack.comparison import PairedEvaluation
 from engine.attack.evaluation import Evaluation
 from engine.attack.protocol import Protocol, worst_case_fields
 from engine.attack.recorded import correct_images
-from engine.attack.sequential import in_words
+from engine.attack.verdict import in_words
 from engine.config import AttackConfig
 from engine.errors import RunError
 from engine.run import checkpoint

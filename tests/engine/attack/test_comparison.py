@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from engine.attack.comparison import ALPHA, CHUNKS, PairedEvaluation
 from engine.attack.evaluation import Evaluation
 from engine.attack.outcomes import CORRECT
-from engine.attack.sequential import ConfidenceSequence, Verdict, in_words
+from engine.attack.sequential import ConfidenceSequence
+from engine.attack.verdict import Verdict, in_words
 from engine.config import AttackConfig
 from engine.errors import CheckpointError, StopRequested
 

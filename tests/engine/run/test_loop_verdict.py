@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 
 from engine.attack.comparison import ALPHA, CHUNKS
-from engine.attack.sequential import ConfidenceSequence, Verdict
+from engine.attack.sequential import ConfidenceSequence
+from engine.attack.verdict import Verdict
 from engine.cli import verbs
 from engine.errors import ConfigError, RunError, StopRequested
 from engine.files import atomic_write_json
