@@ -30,7 +30,16 @@ from engine.data.splits import stable_seed
 from engine.errors import CheckpointError
 
 ALPHA = 0.05
-CHUNKS = 16  # at least, so that on average at most a thirty-second of the images is attacked after the decision
+FIRST_CHUNK = 1 / 16  # of the images
+
+
+def chunk_size(images: int, seen: int, batch: int) -> int:
+    """Return the number of images in the next chunk: a sixteenth of all, later half of those seen, at most a batch.
+
+    Small chunks end soon after the decision. Large ones fill the batches of a comparison that takes long. The sizes depend on no
+    outcome.
+    """
+    return min(batch, max(ceil(FIRST_CHUNK * images), seen // 2), images - seen)
 
 
 class PairedEvaluation:
@@ -38,7 +47,6 @@ class PairedEvaluation:
 
     Attributes:
         order: positions of the compared images among all images, in the order in which they are attacked.
-        chunk: number of images in a chunk; the last one may be smaller.
         sequence: the confidence sequence over the images of complete chunks, this network minus the other one.
         correct: worst case of this network on the images of complete chunks: True if an image withstands every attack.
     """
@@ -68,7 +76,6 @@ class PairedEvaluation:
         self.order = [compared[place] for place in shuffled.tolist()]
         self.images = [int(indices[position]) for position in self.order]
         self.other = [other[image] for image in self.images]
-        self.chunk = min(config.batch_size, ceil(len(self.order) / CHUNKS))
         self.sequence = ConfidenceSequence(len(self.order), ALPHA)
         self.correct: list[bool] = []
         self._evaluation: Evaluation | None = self._next()
@@ -160,10 +167,11 @@ class PairedEvaluation:
         if self.sequence.verdict is not Verdict.OPEN:
             return None
         seen = len(self.correct)
-        where = torch.tensor(self.order[seen:seen + self.chunk], device=self.y.device)
+        chunk = slice(seen, seen + chunk_size(len(self.order), seen, self.config.batch_size))
+        where = torch.tensor(self.order[chunk], device=self.y.device)
+        # A chunk is at most one block, so that the number of images seen is a number for it.
         return Evaluation(self.config, self.network, self.x[where], self.y[where], classes=self.classes,
-                          indices=self.images[seen:seen + self.chunk], checkpoint=self.network_hash,
-                          first_block=seen // self.chunk)
+                          indices=self.images[chunk], checkpoint=self.network_hash, first_block=seen)
 
     def _setup(self) -> str:
         """Return a hash of everything the result depends on."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import ceil
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from engine.attack.comparison import ALPHA, CHUNKS
+from engine.attack.comparison import ALPHA, chunk_size
 from engine.attack.sequential import ConfidenceSequence
 from engine.attack.verdict import Verdict
 from engine.cli import verbs
@@ -80,7 +79,7 @@ def test_the_recorded_verdict_is_that_of_the_complete_runs(runs: Path, whole: li
     assert pairs["second"].tolist() == [second[image] for image in pairs["image"]]
     sequence = ConfidenceSequence(IMAGES, ALPHA)
     while sequence.verdict is Verdict.OPEN:
-        chunk = pairs["image"][sequence.seen:sequence.seen + ceil(IMAGES / CHUNKS)]
+        chunk = pairs["image"][sequence.seen:sequence.seen + chunk_size(IMAGES, sequence.seen, 16)]
         sequence.observe(int(first[image]) - int(second[image]) for image in chunk)
     assert (row["verdict"], row["images"], row["low"], row["high"]) == (sequence.verdict, sequence.seen, *sequence.interval)
     assert row["saved"] == IMAGES - sequence.seen and row["against"] == whole[1] and row["total"] == IMAGES
