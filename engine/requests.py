@@ -328,7 +328,10 @@ def _check(runs: Path, kind: str, config: RunConfig | Mapping[str, Any], method:
     above = admission.check_parent(runs, kind, config, parent)
     if above:
         config = inherited(above, config, explicit)
-    return [(kind, config), *followers(kind, config, method, preset, then, then_changes)]
+    configs = [(kind, config), *followers(kind, config, method, preset, then, then_changes)]
+    for position, (_, one) in enumerate(configs):
+        admission.check_against(runs, one, None if position else parent)
+    return configs
 
 
 def _records(runs: Path, configs: Sequence[tuple[str, RunConfig]], method: str | None, preset: str, parent: str | None,

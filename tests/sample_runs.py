@@ -339,6 +339,18 @@ def write_unfinished_attack(root: Path, run: str, *, parent: str | None = None, 
     return run
 
 
+def write_comparison(root: Path, run: str = "20261118-0921-attack-digits-0c01", *, parent: str, against: str) -> str:
+    """Write a finished attack run that only compares its network, titled "Other", with that of `against`."""
+    folder = write_run_json(root, run, "attack", parent=parent, created=START, title="Other", changes={"against": against})
+    events = EventsFile(folder)
+    write_network(events)
+    events.write("verdict", against=against, protocol="ab14", network="ab15", other="ab16", total=TEST_IMAGES, images=46,
+                 both_correct=20, first_only=12, second_only=2, neither=12, low=0.01, high=0.34, level=0.95,
+                 verdict="first better")
+    write_finished(folder, events)
+    return run
+
+
 def write_sweep(events: EventsFile, correct: Mapping[float, int], *, images: int = AUTOATTACK_IMAGES) -> None:
     """Write the points of a sweep over epsilon: radius -> number of images classified correctly."""
     for radius, count in correct.items():

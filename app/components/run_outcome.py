@@ -15,6 +15,7 @@ from app.components.states import LAUNCH_PAGE, empty_state, page_link, section
 from app.drawing.cell_graph import genotype_graphs, to_dot
 from app.formats import count, escape, missing
 from engine.architecture.genotype import Genotype
+from engine.attack.verdict import in_words
 from engine.errors import GenotypeError
 
 
@@ -71,8 +72,14 @@ def derived(run: dict[str, Any], chain: list[dict[str, Any]]) -> Genotype | None
 
 
 def _attacks(results: pd.DataFrame, attacked: list[dict[str, Any]], chain: list[dict[str, Any]]) -> None:
+    verdicts = session.run_log().verdicts()
+    verdicts = verdicts[verdicts["run"].isin([one["id"] for one in attacked])]
+    for verdict in verdicts.to_dict("records"):
+        sentence = in_words(verdict, str(verdict["title"]), str(verdict["against_title"]))
+        st.html(f'<p class="rp-note"><b>Early verdict</b> {escape(sentence)}. No accuracy was measured.</p>')
     if results.empty:
-        _waiting(attacked, chain)
+        if verdicts.empty:
+            _waiting(attacked, chain)
         return
     runs = list(dict.fromkeys(results["run"]))
     for run_id in runs:

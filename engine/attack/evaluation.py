@@ -72,7 +72,8 @@ class Evaluation:
     """
 
     def __init__(self, config: AttackConfig, network: nn.Module, x: Tensor | Images, y: Tensor, *, classes: int,
-                 indices: Iterable[int], checkpoint: str = "", sources: Mapping[str, nn.Module] | None = None) -> None:
+                 indices: Iterable[int], checkpoint: str = "", sources: Mapping[str, nn.Module] | None = None,
+                 first_block: int = 0) -> None:
         """Prepare the stages; nothing runs yet.
 
         Args:
@@ -84,12 +85,13 @@ class Evaluation:
             indices: numbers of the N images in the dataset.
             checkpoint: hash of the network's weights.
             sources: networks that make the images of transfer attacks, by the hash of their weights, on the network's device.
+            first_block: number of the first block of images, if these images continue others.
 
         Raises:
             ConfigError: an attack is unknown, or is not defined for the number of classes or the norm.
         """
         self.config, self.network, self.x, self.y, self.classes = config, network, x, y, classes
-        self.indices, self.network_hash = [int(index) for index in indices], checkpoint
+        self.indices, self.network_hash, self.first_block = [int(index) for index in indices], checkpoint, first_block
         subset = self._subset()
         self.protocol = Protocol.of(config, classes=classes, images=self.indices, sources=sources,
                                     subset=[self.indices[position] for position in subset.tolist()])
@@ -239,7 +241,8 @@ class Evaluation:
         if stage.attack is None:
             return Batches(lambda x, y: x, images, y, seed=lambda block: 0, size=self.config.batch_size, iterations=0)
         return start(stage.attack, self._watch(), images, y, targets=self._targets[where], settings=self.protocol.settings,
-                     ids=[self.indices[position] for position in self._standing.tolist()], size=self.config.batch_size)
+                     ids=[self.indices[position] for position in self._standing.tolist()], size=self.config.batch_size,
+                     first_block=self.first_block)
 
     def _watch(self) -> Watched:
         """Return the network that the attacks call, always the same one. Call inside `under_attack`."""

@@ -68,7 +68,7 @@ def run_attack(attack: Attack, network: nn.Module, x: Tensor, y: Tensor, setting
 
 
 def start(attack: Attack, network: Watched, images: Callable[[Tensor], Tensor], y: Tensor, *, targets: Tensor, ids: Sequence[int],
-          settings: AttackSettings, size: int) -> Pool | Batches:
+          settings: AttackSettings, size: int, first_block: int = 0) -> Pool | Batches:
     """Return an attack that is ready to run on many images. Call its `step` inside `under_attack` until it is `over`.
 
     Args:
@@ -80,13 +80,14 @@ def start(attack: Attack, network: Watched, images: Callable[[Tensor], Tensor], 
         ids: N numbers that name the images in the seeds of their random numbers.
         settings: norm, radius, step size, number of classes and seed.
         size: largest batch.
+        first_block: number of the first block, in the seeds of attacks that draw the random numbers of a whole block at once.
     """
     built = builder_of(attack)(network, attack, settings)
     if not isinstance(built, Walk):
         # An iterate may leave the ball by a rounding error.
         ball = Ball(settings.norm, settings.epsilon)
         return Batches(lambda x, y: ball.project(built(x, y).detach(), x), images, y, size=size, iterations=attack.steps,
-                       seed=lambda block: stable_seed(settings.seed, attack.name, block))
+                       seed=lambda block: stable_seed(settings.seed, attack.name, first_block + block))
     aims = attack.targets_among(settings.classes)
     runs = targets[:, :aims] if aims else torch.full_like(targets[:, :1], -1)
     return Pool(built, network, partial(predictions, network.network), images, y, size=size, nearest=attack.nearest,

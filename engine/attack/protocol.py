@@ -93,6 +93,12 @@ def settings_of(config: AttackConfig, classes: int) -> AttackSettings:
     return AttackSettings(config.radius, config.step, classes, config.seed, config.norm)
 
 
+def worst_case_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a protocol that decide its worst case: all but the form of the cascade and the size of blocks."""
+    attacks = [{name: value for name, value in part.items() if name != "block_images"} for part in fields.get("attacks", ())]
+    return {name: value for name, value in fields.items() if name != "worst_case_only"} | {"attacks": attacks}
+
+
 def title_of(fields: Mapping[str, Any]) -> str:
     """Return the title of a protocol from its fields, as the run log stores them."""
     names = [ATTACKS[part["attack"]].title for part in fields["attacks"] if part["attack"] in ATTACKS]

@@ -14,21 +14,13 @@ rises, so that the means that are not ruled out form an interval.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.attack.verdict import Verdict
+
 SHARES = (np.arange(20) + 0.5) / 20  # of the capital, staked on every image
-
-
-class Verdict(StrEnum):
-    """The answer of a comparison so far."""
-
-    FIRST = "first better"
-    SECOND = "second better"
-    EQUAL = "equal"
-    OPEN = "still open"
 
 
 class ConfidenceSequence:

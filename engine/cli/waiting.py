@@ -12,6 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from engine import api
+from engine.attack.verdict import in_words
 from engine.errors import RunLogError
 from engine.run.event_kinds import read
 from engine.run.folder import RunFolder
@@ -30,9 +31,10 @@ class Bars:
         Args:
             runs: folder of all runs.
             ids: ids of the runs.
-            quiet: True to collect the results of attacks without drawing bars.
+            quiet: True to collect the results of attacks and comparisons without drawing bars.
         """
         self.results: dict[str, list[dict[str, Any]]] = {run_id: [] for run_id in ids}
+        self.verdicts: dict[str, dict[str, Any]] = {}
         kinds = {run_id: str(RunFolder(runs, run_id).read_run()["kind"]) for run_id in ids}
         width = max(map(len, kinds.values()))
         slow = {} if sys.stderr.isatty() else {"mininterval": 10.0, "maxinterval": 60.0}
@@ -63,6 +65,8 @@ class Bars:
             bar.update(0)
         elif event.get("event") == "attack":
             self.results[run_id].append(event)
+        elif event.get("event") == "verdict":
+            self.verdicts[run_id] = event  # a resumed run repeats those after its checkpoint
         elif event.get("event") == "resumed":
             self.results[run_id] = [row for row in self.results[run_id] if row["step"] <= event["from_step"]]
 
@@ -90,7 +94,8 @@ def wait(ids: Sequence[str], runs: Path, as_json: bool) -> int:
         return 130
     if as_json:
         print(json.dumps({"ids": list(ids), "runs": {run_id: {
-            "status": state.status, "cause": state.cause, "attacks": bars.results[run_id]} for run_id, state in states.items()}}))
+            "status": state.status, "cause": state.cause, "attacks": bars.results[run_id], "verdict": bars.verdicts.get(run_id)}
+            for run_id, state in states.items()}}))
     else:
         for run_id, state in states.items():
             print(f"{run_id}  {state.status}" + (f": {state.cause}" if state.cause else ""))
@@ -98,6 +103,8 @@ def wait(ids: Sequence[str], runs: Path, as_json: bool) -> int:
                 part = f"  part of {row['part_of']}" if row.get("part_of") else ""
                 print(f"  {row['title']:<12} {row['accuracy']:.3f}  (95 % {row['low']:.3f} to {row['high']:.3f}, "
                       f"{row['images']} images, epsilon {row['epsilon']:.4g}){part}")
+            if verdict := bars.verdicts.get(run_id):
+                print(f"  {in_words(verdict, _title(runs, run_id), _title(runs, str(verdict['against'])))}")
     return 0 if all(state.status == "finished" for state in states.values()) else 1
 
 
@@ -114,6 +121,12 @@ def watched(bars: Bars, ids: Sequence[str], runs: Path) -> dict[str, RunState] |
         return None
     finally:
         bars.close()
+
+
+def _title(runs: Path, run_id: str) -> str:
+    """Return the title of a run, or its id if the run has been removed."""
+    folder = RunFolder(runs, run_id)
+    return str(folder.read_run().get("title") or run_id) if folder.exists() else run_id
 
 
 def fetched(name: str, source: str | None, side: int | None, as_json: bool) -> int:

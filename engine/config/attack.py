@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+from pydantic import model_validator
+
 from engine.config.fields import Pixels, setting
 from engine.config.run import RunConfig
+from engine.errors import ConfigError
 
 
 class AttackConfig(RunConfig):
@@ -36,6 +39,10 @@ class AttackConfig(RunConfig):
     autoattack_images: int | None = setting(
         None, "Number of test images that AutoAttack attacks (a fixed, stratified subset).",
         group="Attacks", silent=True, empty="all", ge=10)
+    against: str = setting(
+        "", "Id of a finished attack run of another network with the same settings. Only compare the two, and stop as soon as it "
+        "is certain which withstands the attacks on more of these test images (docs/evaluation.md). Measures no accuracy.",
+        group="Attacks", silent=True, empty="no comparison, every image is attacked")
     checks: bool = setting(
         True, "Check the reliability of the figures after the attacks (docs/evaluation.md); takes about as long as a few PGD "
         "attacks on 64 images.", group="Attacks", silent=True)
@@ -79,8 +86,28 @@ class AttackConfig(RunConfig):
         return self.step_size if self.norm == "Linf" else self.step_size_l2
 
     def inert(self) -> set[str]:
-        """Return the settings that have no effect given the values of the others: radius and step size of the other norm."""
-        return {"epsilon_l2", "step_size_l2"} if self.norm == "Linf" else {"epsilon", "step_size"}
+        """Return the settings that have no effect given the values of the others.
+
+        They are the radius and step size of the other norm. A comparison (`against`) is always a cascade, and measures nothing
+        else.
+        """
+        other_norm = {"epsilon_l2", "step_size_l2"} if self.norm == "Linf" else {"epsilon", "step_size"}
+        return other_norm | ({"worst_case_only", "checks", "sweep_radii", "sweep_images", "certify"} if self.against
+                             else set())
+
+    @model_validator(mode="after")
+    def _compares_without_transfer(self) -> AttackConfig:
+        if self.against and self.transfer_from:
+            raise ConfigError(problems={"transfer_from": (
+                f"transfer_from must be empty in a comparison (against {self.against}), got {', '.join(self.transfer_from)}; leave "
+                "it out.")})
+        return self
+
+    def differs_from(self, other: AttackConfig) -> list[str]:
+        """Return the names of the settings that change the worst case of a network and differ from those of another run."""
+        names = ("dataset", "images", "split_seed", "attacks", "norm", "epsilon", "step_size", "epsilon_l2", "step_size_l2",
+                 "seed", "autoattack_images")
+        return [name for name in names if name not in self.inert() and getattr(self, name) != getattr(other, name)]
 
     def deviations(self) -> list[str]:
         """Return phrases for the name of the run, with "last checkpoint" if the run attacks the network of the last epoch."""

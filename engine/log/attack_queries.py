@@ -26,6 +26,9 @@ EVALUATIONS = {"run": TEXT, "title": TEXT, "method": TEXT, "dataset": TEXT, "pre
                "parameters": NUMBER, "macs": NUMBER, "genotype": TEXT, "genotype_hash": TEXT, "hand_made": TEXT,
                "complete": FLAG, "current": FLAG, "repeats": INT}
 CHECKS = {"run": TEXT, "check_name": TEXT, "title": TEXT, "finding": TEXT, "measured": TEXT, "advice": TEXT}
+VERDICTS = {"run": TEXT, "title": TEXT, "against": TEXT, "against_title": TEXT, "protocol": TEXT, "total": INT, "images": INT,
+            "saved": INT, "both_correct": INT, "first_only": INT, "second_only": INT, "neither": INT, "low": NUMBER,
+            "high": NUMBER, "level": NUMBER, "verdict": TEXT}
 SWEEP = {"run": TEXT, "sweep": TEXT, "attack": TEXT, "title": TEXT, "norm": TEXT, "epsilon": NUMBER, "steps": INT, "images": INT,
          "correct": INT, "fingerprint": TEXT}
 CERTIFIED = {"run": TEXT, "norm": TEXT, "epsilon": NUMBER, "images": INT, "correct": INT, "low": NUMBER, "high": NUMBER,
@@ -172,6 +175,22 @@ class AttackQueries(Index):
         except duckdb.Error:
             raise RunLogError(f"results/{name} of run {run} must be a Parquet table of {what}, but it is missing or cannot be "
                               f"read; {advice}.") from None
+
+    def verdicts(self, run: str | None = None) -> pd.DataFrame:
+        """Return the newest verdict of each run that compares two networks only, with the columns listed in `VERDICTS`.
+
+        The first network is that of `run`, the second that of `against`, another attack run. `images` of `total` images have been
+        attacked and `saved` have not. No column is an accuracy: where the attacks stopped depends on their outcomes.
+
+        Args:
+            run: id of an attack run; None for all runs.
+        """
+        return self._frame("""
+            select f.run, coalesce(f.title, f.run) as title, v.against, coalesce(o.title, v.against) as against_title, v.protocol,
+                   v.total, v.images, v.total - v.images as saved, v.both_correct, v.first_only, v.second_only, v.neither,
+                   v.low, v.high, v.level, v.verdict
+            from verdict v join folder f using (number) left join folder o on o.run = v.against
+            where $id is null or f.run = $id order by f.created desc, f.run""", VERDICTS, id=run)
 
     def sweeps(self, runs: Sequence[str] | None = None) -> pd.DataFrame:
         """Return accuracies against radius or number of steps, with the columns listed in `SWEEP`.

@@ -16,7 +16,7 @@ from engine.run.event_fields import columns_of
 from engine.run.event_kinds import KINDS, Progress, Stamp
 
 # Increase this number whenever a table changes. An index of another version is deleted and rebuilt from the folders.
-VERSION = 6
+VERSION = 8
 
 # First columns of every event table. seq is the byte offset of the line in events.jsonl, so events ordered by it are in the order
 # in which they were written.
@@ -54,6 +54,7 @@ KEYS = {
     "attack": ("attack", "part_of"),
     "evaluation": (),
     "attack_check": ("check_name",),
+    "verdict": (),
     "sweep": ("sweep", "attack", "norm", "epsilon", "steps"),
     "critical": ("attack", "norm"),
     "certified": ("norm", "epsilon"),

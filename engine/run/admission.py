@@ -11,13 +11,14 @@ from engine.architecture.genotype import DERIVED
 from engine.architecture.placement import RULES, check_size, resolved
 from engine.config import AttackConfig, RetrainConfig, RunConfig
 from engine.config.fields import in_sentence
-from engine.configuring import check_batch
+from engine.configuring import check_batch, recorded
 from engine.data.catalogue import DATASETS, image_source
 from engine.data.prepared import absence
 from engine.errors import ConfigError, DataError, RunError
 from engine.files import free_bytes
 from engine.run.folder import RunFolder, read_json
 from engine.run.lineage import arrangement_of, trained_network
+from engine.run.state import compute
 
 # Enough for the checkpoints of the largest published network.
 LEAST_FREE_BYTES = 200 * 2**20
@@ -183,6 +184,46 @@ def check_sources(runs: Path, config: AttackConfig, parent: str) -> None:
         if sizes != (facts.classes, facts.image_shape):
             raise refuse(f"networks for {facts.classes} classes and images {facts.image_shape}", f"{source} for {sizes[0]} and "
                          f"{sizes[1]}")
+
+
+def check_against(runs: Path, config: RunConfig, parent: str | None) -> None:
+    """Check that the attack run with which an attack compares its network can be compared with it.
+
+    Args:
+        runs: folder of all runs.
+        config: configuration of a run. If it is no attack, or compares nothing, nothing is checked.
+        parent: id of the retraining whose network is attacked; None if it is launched together with the attack.
+
+    Raises:
+        ConfigError: the other run is not a finished attack of another network on all images, or has other settings.
+        RunError: it does not exist.
+    """
+    if not isinstance(config, AttackConfig) or not config.against:
+        return
+    folder = RunFolder(runs, config.against)
+    run = folder.read_run()
+    problem = _not_comparable(folder, run, config, parent)
+    if problem:
+        raise ConfigError(problems={"against": (
+            f"against must be a finished attack on another network with the same settings, but {problem} {config.against}.")})
+
+
+def _not_comparable(folder: RunFolder, run: Mapping[str, Any], config: AttackConfig, parent: str | None) -> str:
+    """Return what is wrong with the other attack run, as the middle of a sentence that ends with its id; "" if nothing is."""
+    if run["kind"] != "attack":
+        return f"a {run['kind']} run has no outcomes under attack; name an attack run instead of"
+    other = recorded(run)
+    assert isinstance(other, AttackConfig)
+    if other.against:
+        return "a comparison does not attack all images; name a run without --against instead of"
+    if compute(folder).status != "finished" or not (folder.results / "outcomes.parquet").exists():
+        return "outcomes are missing; wait for, resume or replace"
+    if (run.get("parent"), other.checkpoint) == (parent, config.checkpoint):
+        return f"the network of {parent} was attacked there, too; name another run instead of"
+    if different := config.differs_from(other):
+        values = ", ".join(f"{name} {getattr(config, name)} instead of {getattr(other, name)}" for name in different)
+        return f"this run has {values}; give it the settings of"
+    return ""
 
 
 def check_follows(config: RetrainConfig) -> None:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, get_args
 
 from engine.architecture.genotype import EDGES, Genotype
 from engine.architecture.network import DerivedNetwork, Network
+from engine.attack.verdict import Verdict
 from engine.errors import RunLogError
 from engine.registry import unknown_name
 from engine.run.event_fields import (
@@ -372,6 +373,39 @@ class AttackCheck(Event):
     finding: Annotated[Finding, OneOf("finding", get_args(Finding)), "Result of the check."]
     measured: Annotated[String, "What was measured, as a sentence."]
     advice: Annotated[String, "What to do, as a sentence; empty if the check passed."] = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlyVerdict(Event):
+    """The comparison of two networks so far, written after each chunk of images until it is decided.
+
+    The first network is that of this run. The counts are no measure of accuracy, because they decide where the attacks stop.
+    """
+
+    kind = "verdict"
+    table = "verdict"
+    against: Annotated[String, "Attack run of the second network."]
+    protocol: Annotated[String, "Short hash of the protocol of the second network's attack run."]
+    network: Annotated[String, "Hash of the first network's weights."]
+    other: Annotated[String, "Hash of the second network's weights."]
+    total: Annotated[int, WholeNumber(low=1), "Images of the comparison, in random order."]
+    images: Annotated[int, Part("total"), "Images attacked so far."]
+    both_correct: Annotated[int, Part("images"), "Images that both networks still classify correctly under every attack."]
+    first_only: Annotated[int, Part("images"), "Images that only the first network does."]
+    second_only: Annotated[int, Part("images"), "Images that only the second network does."]
+    neither: Annotated[int, Part("images"), "The other images."]
+    low: Annotated[Real, "Lower bound of the difference of the accuracies on all images of the comparison, first - second."]
+    high: Annotated[Real, "Upper bound."]
+    level: Annotated[Real, "Probability with which all bounds of the run contain the difference, at least."]
+    verdict: Annotated[str, OneOf("verdict", tuple(Verdict)), "The network that is better on all images of the comparison."]
+
+    def check(self) -> None:
+        """Check that the four counts add up and -1 <= low <= high <= 1."""
+        counts = self.both_correct, self.first_only, self.second_only, self.neither
+        if sum(counts) != self.images:
+            raise RunLogError(f"The four counts of pairs must sum to images = {self.images}, got {counts}")
+        if not -1 <= self.low <= self.high <= 1:
+            raise RunLogError(f"low <= high must be in -1..1, got {self.low} and {self.high}")
 
 
 @dataclass(frozen=True, kw_only=True)

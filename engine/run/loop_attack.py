@@ -36,7 +36,10 @@ def run(session: Session) -> None:
         StopRequested: the user stopped the run. A checkpoint of the last complete block has been written.
         RunError, CheckpointError: the parent run has no network, or its network cannot be loaded.
     """
-    AttackLoop(session, prepare(session)).run()
+    from engine.run.loop_verdict import VerdictLoop  # which builds on this module
+
+    prepared = prepare(session)
+    (VerdictLoop if prepared.config.against else AttackLoop)(session, prepared).run()
 
 
 def network_of(parent: RunFolder, which: str = "best") -> tuple[Network, nn.Module, dict[str, Tensor]]:

@@ -36,6 +36,14 @@ def test_a_hand_made_network_says_what_it_is_where_others_show_cells(samples: Sa
         assert "AutoAttack" in words and "11.2 million parameters" in words
 
 
+def test_a_comparison_shows_its_verdict_in_place_of_accuracies(samples: Samples):
+    run = sample_runs.write_comparison(samples.root, parent=samples.ids["resumed"], against=samples.ids["attack"])
+    test = open_page("run", id=run)
+    words = text_of(test)
+    assert not test.exception and "decided after 46 of 360 images: Other is more robust than ARNAS on these test images" in words
+    assert "No accuracy was measured" in words and "No attack measured yet" not in words
+
+
 def test_a_retrained_genotype_of_the_catalogue_shows_its_cells(samples: Samples):
     test = open_page("run", id=samples.ids["resumed"])
     assert not test.exception and component_data(test, "rampart_cell_graph")

@@ -185,7 +185,7 @@ def test_settings_of_followers_are_options(runs: Path, capsys: pytest.CaptureFix
     (["search", "--retrain.epochs", "2"], "Settings of retrain need retrain in --then"),
     (["search", "--then", "retrain", "--retrain.epochs", "0"], "The retraining that follows: epochs must be"),
     (["search", "--then", "retrain", "--retrain.flip", "--retrain.no-flip"], "must be given only once, got it 2 times"),
-    (["attack", "--retrain.epochs", "2"], "There is no option '--retrain.epochs'; known are: --attacks,")])
+    (["attack", "--retrain.epochs", "2"], "There is no option '--retrain.epochs'; known are: --against, --attacks,")])
 def test_wrong_settings_of_followers_are_refused(words: list[str], sentence: str, runs: Path,
                                                  capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*words, "--preset", "smoke", "--runs", str(runs)]) == 2

@@ -7,7 +7,8 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from engine.attack.sequential import ConfidenceSequence, Verdict, log_capital
+from engine.attack.sequential import ConfidenceSequence, log_capital
+from engine.attack.verdict import Verdict
 
 
 def population(images: int, difference: int, second_only: int) -> np.ndarray:

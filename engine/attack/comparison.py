@@ -1,0 +1,180 @@
+"""Comparison of one network with the recorded outcomes of another, which stops as soon as it is decided.
+
+The images come in random order, one chunk after another. Each chunk goes through all attacks of the protocol as a cascade, in
+which only images that still stand are attacked. After each chunk, a confidence sequence over the paired differences of the worst
+cases says whether one of the networks withstands more of all images. Its bounds hold at all looks at once.
+
+The bounds presuppose that the order depends on no outcome. That holds for attacks that draw the random numbers of each image by
+itself, whose outcomes are those of an evaluation of all images up to rounding. Attacks that draw those of a whole block get new
+numbers for every chunk, so that the pairs of an image and its random numbers still come in random order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import ceil
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engine.attack.evaluation import Evaluation
+from engine.attack.fingerprint import fingerprint, images_hash
+from engine.attack.outcomes import CORRECT
+from engine.attack.sequential import ConfidenceSequence
+from engine.attack.statistics import PairedCounts
+from engine.attack.verdict import Verdict
+from engine.config import AttackConfig
+from engine.data.loading import Images
+from engine.data.splits import stable_seed
+from engine.errors import CheckpointError
+
+ALPHA = 0.05
+FIRST_CHUNK = 1 / 16  # of the images
+
+
+def chunk_size(images: int, seen: int, batch: int) -> int:
+    """Return the number of images in the next chunk: a sixteenth of all, later half of those seen, at most a batch.
+
+    Small chunks end soon after the decision. Large ones fill the batches of a comparison that takes long. The sizes depend on no
+    outcome.
+    """
+    return min(batch, max(ceil(FIRST_CHUNK * images), seen // 2), images - seen)
+
+
+class PairedEvaluation:
+    """The attacks of a protocol on one network, until it is certain whether it or another one withstands more of the images.
+
+    Attributes:
+        order: positions of the compared images among all images, in the order in which they are attacked.
+        sequence: the confidence sequence over the images of complete chunks, this network minus the other one.
+        correct: worst case of this network on the images of complete chunks: True if an image withstands every attack.
+    """
+
+    def __init__(self, config: AttackConfig, network: nn.Module, x: Tensor | Images, y: Tensor, *, classes: int,
+                 indices: Sequence[int], other: Mapping[int, bool], checkpoint: str = "") -> None:
+        """Prepare the comparison; nothing runs yet.
+
+        Args:
+            config: attacks, norm, radius, step size, block size, seed.
+            network: function from pixels in 0..1 to logits.
+            x: float32 [N, C, H, W], pixels in 0..1, on the network's device.
+            y: int64 [N] labels on the network's device.
+            classes: number of classes of the dataset.
+            indices: numbers of the N images in the dataset.
+            other: worst case of the other network by number of the image. Only these images are compared.
+            checkpoint: hash of the network's weights.
+
+        Raises:
+            ConfigError: an attack is unknown, or is not defined for the number of classes or the norm.
+            ValueError: no image is compared.
+        """
+        self.config = config.model_copy(update={"worst_case_only": True, "autoattack_images": None})
+        self.network, self.x, self.y, self.classes, self.network_hash = network, x, y, classes, checkpoint
+        compared = [position for position, index in enumerate(indices) if index in other]
+        shuffled = torch.randperm(len(compared), generator=torch.Generator().manual_seed(stable_seed(config.seed, "order")))
+        self.order = [compared[place] for place in shuffled.tolist()]
+        self.images = [int(indices[position]) for position in self.order]
+        self.other = [other[image] for image in self.images]
+        self.sequence = ConfidenceSequence(len(self.order), ALPHA)
+        self.correct: list[bool] = []
+        self._evaluation: Evaluation | None = self._next()
+
+    @property
+    def over(self) -> bool:
+        """True if the comparison is decided, or every image has been attacked."""
+        return self._evaluation is None
+
+    @property
+    def stage(self) -> str:
+        """The title of the attack in progress; "" at the end."""
+        if self._evaluation is None:
+            return ""
+        attack = self._evaluation.stages[self._evaluation.stage].attack
+        return attack.title if attack else "Natural images"
+
+    @property
+    def progress(self) -> float:
+        """The number of images done. Images of the chunk in progress count in part."""
+        done, total = self._evaluation.progress if self._evaluation else (0.0, 1)
+        return len(self.correct) + self._size * done / total
+
+    @property
+    def counts(self) -> PairedCounts:
+        """The fourfold table of the images of complete chunks."""
+        pairs = list(zip(self.correct, self.other, strict=False))
+        return PairedCounts(*(pairs.count(pair) for pair in ((True, True), (True, False), (False, True), (False, False))))
+
+    def step(self, poll: Callable[[], None] = lambda: None) -> bool:
+        """Attack for a while, and look at the differences after the last attack on a chunk.
+
+        If `poll` raises, the comparison can continue, or be saved and continue later, with the same result.
+
+        Args:
+            poll: function called before each forward pass; it may raise StopRequested.
+
+        Returns:
+            True if a chunk is complete.
+        """
+        evaluation = self._evaluation
+        assert evaluation is not None
+        evaluation.step(poll=poll)
+        if not evaluation.over:
+            return False
+        last = list(evaluation.stages)[-1]  # an image that fell earlier is wrong in the last stage, too
+        self._observe((evaluation.outcomes[last].correct == CORRECT).tolist())
+        self._evaluation = self._next()
+        return True
+
+    def pairs(self) -> dict[str, list[Any]]:
+        """Return the columns image (number in the dataset), first and second: both worst cases, in the order of the attacks."""
+        seen = len(self.correct)
+        return {"image": self.images[:seen], "first": list(self.correct), "second": self.other[:seen]}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything a resumed comparison needs: tensors, numbers and strings, so it loads with weights_only=True."""
+        return {"setup": self._setup(), "correct": list(self.correct),
+                "evaluation": self._evaluation.state_dict() if self._evaluation else None}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the state of `state_dict`.
+
+        Raises:
+            CheckpointError: the state belongs to other networks, or to another protocol.
+        """
+        if state.get("setup") != self._setup():
+            raise CheckpointError("The saved comparison must have the same two networks, images, attacks and settings as this "
+                                  "run, but one of them differs; start a new attack run.")
+        self.sequence, self.correct = ConfidenceSequence(len(self.order), ALPHA), []
+        self._observe(state["correct"])
+        self._evaluation = self._next()
+        if self._evaluation is not None and state["evaluation"] is not None:
+            self._evaluation.load_state_dict(state["evaluation"])
+
+    @property
+    def _size(self) -> int:
+        """The number of images in the chunk in progress."""
+        return len(self._evaluation.y) if self._evaluation else 0
+
+    def _observe(self, correct: Sequence[bool]) -> None:
+        seen = len(self.correct)
+        self.correct += correct
+        self.sequence.observe(int(own) - int(other)
+                              for own, other in zip(correct, self.other[seen:len(self.correct)], strict=True))
+
+    def _next(self) -> Evaluation | None:
+        """Return the evaluation of the next chunk; None if the comparison is decided."""
+        if self.sequence.verdict is not Verdict.OPEN:
+            return None
+        seen = len(self.correct)
+        chunk = slice(seen, seen + chunk_size(len(self.order), seen, self.config.batch_size))
+        where = torch.tensor(self.order[chunk], device=self.y.device)
+        # A chunk is at most one block, so that the number of images seen is a number for it.
+        return Evaluation(self.config, self.network, self.x[where], self.y[where], classes=self.classes,
+                          indices=self.images[chunk], checkpoint=self.network_hash, first_block=seen)
+
+    def _setup(self) -> str:
+        """Return a hash of everything the result depends on."""
+        withstood = (image for image, correct in zip(self.images, self.other, strict=True) if correct)
+        return fingerprint({"settings": self.config.model_dump(mode="json", exclude={"device", "threads"}),
+                            "network": self.network_hash, "images": images_hash(self.images), "other": images_hash(withstood)})
