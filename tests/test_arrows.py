@@ -35,7 +35,7 @@ ARROWS = {
     "configuration_file": "errors registry config configuring run",
     "exchange": "errors files registry architecture config configuring data space run",
     "api": "errors files architecture config configuring data space search run log report requests",
-    "cli": "errors files registry command architecture config configuring data search run report requests "
+    "cli": "errors files registry command architecture config configuring data attack search run report requests "
            "configuration_file exchange api",
     "app": "errors files command architecture config configuring configuration_file data attack drawing search run log requests "
            "exchange report",

@@ -118,7 +118,7 @@ class AttackLoop:
                 self._step()
             self._save()
             self.after.run(session, self._save)
-            if self.config.checks:
+            if self.config.checks and self.config.attacks:
                 self._check()
             self._save()
 

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Protocol, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from engine.space.cell_network import CellNetwork, NetworkCell
 from engine.space.compiled import frozen as kernels
 from engine.space.dense import LARGEST_MAP
 from engine.space.derived_layouts import (
@@ -36,28 +37,6 @@ from engine.space.derived_layouts import (
     stride_of,
 )
 from engine.space.primitives import DilConv, FactorizedReduce, ReLUConvBN, SepConv, dropped_scale
-
-
-class NetworkCell(Protocol):
-    """The attributes of an `engine.space.network.Cell` that this module reads."""
-
-    preprocess0: nn.Module
-    preprocess1: nn.Module
-    _ops: nn.ModuleList
-    inputs: tuple[int, ...]
-    concat: tuple[int, ...]
-
-
-class CellNetwork(Protocol):
-    """The attributes of an `engine.space.network.Network` that this module reads."""
-
-    mean: Tensor
-    std: Tensor
-    channels: int
-    channels_last: bool
-    stem: nn.Sequential
-    cells: nn.ModuleList
-    classifier: nn.Linear
 
 
 class Program:

@@ -22,7 +22,7 @@ from engine.space.compiled.steps import INPUT, OUTPUT, Program, placed
 from engine.space.derived_layouts import Size
 
 if TYPE_CHECKING:
-    from engine.space.derived import CellNetwork, NetworkCell
+    from engine.space.cell_network import CellNetwork, NetworkCell
 
 
 class _Network(ctypes.Structure):

@@ -17,7 +17,7 @@ from engine.space.derived_layouts import Size, as_convolution, as_norm, folded, 
 from engine.space.primitives import DilConv, FactorizedReduce, ReLUConvBN, SepConv, Zero
 
 if TYPE_CHECKING:
-    from engine.space.derived import CellNetwork, NetworkCell
+    from engine.space.cell_network import CellNetwork, NetworkCell
 
 STEM, PROJECT, SEPARABLE, SKIP, AVERAGE, MAXIMUM, MEAN, FILL = range(8)  # the kinds of steps in kernels/frozen.c
 NONE = -1

@@ -343,7 +343,8 @@ def test_the_last_network_can_be_attacked_as_well(runs: Path, changes: dict[str,
         assert ("last checkpoint" in RunFolder(runs, attack).read_run()["title"]) == (which == "last")
         attempt(runs, attack)
         rows = events_of(runs, attack, "attack")
-        assert {(row["fields"]["checkpoint"], row["fields"]["chosen"]) for row in rows} == {(expected, which)}
+        (begun,) = events_of(runs, attack, "evaluation")
+        assert (begun["network"], begun["checkpoint"]) == (expected, which)
         prints.add(tuple(row["fingerprint"] for row in rows))
     assert len(prints) == 1  # measured alike, so they may be compared
     (RunFolder(runs, trained).checkpoint / "last.pt").unlink()
