@@ -38,7 +38,6 @@ from engine.data.digits import DIGITS
 from engine.space.network import Network
 
 CLASSES = 10
-TRAINING_BATCH = 32
 GENOTYPE = "ARNAS"
 TITLES = {"ours": "engine", "theirs": "torchattacks"}
 
@@ -49,9 +48,11 @@ class Setting:
 
     Attributes:
         channels, layers, image_shape: sizes of the network. Digits are enlarged to larger shapes.
-        epsilon: radius of training and attacks, L-infinity.
-        epochs: epochs of training with PGD-5, on the digits that are not attacked.
-        training_images: digits per epoch.
+        epsilon: radius of the attacks, L-infinity.
+        training_epsilon: radius of PGD-5 in training.
+        epochs: epochs of training, on digits that are not attacked.
+        training_images: digits per epoch, a multiple of `training_batch`.
+        training_batch: digits per training step.
         images: images attacked.
         batch_size: largest batch of the engine's attacks.
         attacks: the cascade.
@@ -61,16 +62,18 @@ class Setting:
     layers: int
     image_shape: tuple[int, int, int]
     epsilon: float
+    training_epsilon: float
     epochs: int
     training_images: int
+    training_batch: int
     images: int
     batch_size: int = 128
     attacks: tuple[Attack, ...] = (APGD_CE, APGD_T, FAB_T, SQUARE)
 
 
 SETTINGS = {
-    "digits": Setting(8, 5, (1, 8, 8), 0.15, 8, 1408, 64),
-    "cifar": Setting(16, 8, (3, 32, 32), 0.1, 3, 512, 16),
+    "digits": Setting(8, 5, (1, 8, 8), 0.15, 0.15, 8, 1408, 64, 64),
+    "cifar": Setting(16, 8, (3, 32, 32), 8 / 255, 0.1, 3, 512, 32, 16),
 }
 
 
@@ -113,13 +116,12 @@ def trained(setting: Setting) -> tuple[Network, Tensor, Tensor]:
     network = Network(find_genotype(GENOTYPE), channels=setting.channels, layers=setting.layers, classes=CLASSES,
                       image_shape=setting.image_shape)
     x, y = digits(setting.image_shape)
-    steps = setting.epochs * (setting.training_images // TRAINING_BATCH)
+    steps = setting.epochs * (setting.training_images // setting.training_batch)
     optimizer = torch.optim.SGD(network.parameters(), 0.1, 0.9, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
     for _ in range(setting.epochs):
-        for batch in torch.randperm(setting.training_images)[:setting.training_images // TRAINING_BATCH * TRAINING_BATCH].split(
-                TRAINING_BATCH):
-            x_adv = _adversarial(network, x[batch], y[batch], setting.epsilon)
+        for batch in torch.randperm(setting.training_images).split(setting.training_batch):
+            x_adv = _adversarial(network, x[batch], y[batch], setting.training_epsilon)
             optimizer.zero_grad()
             F.cross_entropy(network.train()(x_adv), y[batch]).backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
@@ -207,7 +209,7 @@ def table(name: str, setting: Setting, cascades: dict[str, list[Cascade]]) -> Ta
     """Return the seconds of each side per attack, in all, and the ratios within pairs."""
     shape = "x".join(map(str, setting.image_shape))
     caption = (f"{name}: {GENOTYPE}, {setting.channels} channels, {setting.layers} cells, {shape}, {setting.images} images, "
-               f"epsilon {setting.epsilon:g}, CPU seconds")
+               f"epsilon {setting.epsilon:.3g}, {_iterations(setting)}, CPU seconds")
     rows = []
     for part in [*(attack.name for attack in setting.attacks), "all"]:
         seconds = {side: [_seconds(cascade, part) for cascade in each] for side, each in cascades.items()}
@@ -227,7 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--setting", choices=SETTINGS, default="digits")
     parser.add_argument("--pairs", type=int, default=3, help="interleaved pairs (default: 3)")
-    parser.add_argument("--images", type=int, help="images attacked (default: 64 digits, 12 of CIFAR's size)")
+    parser.add_argument("--images", type=int, help="images attacked (default: 64 digits, 16 of CIFAR's size)")
     parser.add_argument("--budget", type=float, default=1.0, help="share of the iterations of every attack (default: 1)")
     parser.add_argument("--side", choices=TITLES, help="run one side only")
     add_output_options(parser)
@@ -240,6 +242,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     numbers = {side: [{"seconds": each.seconds, "standing": each.standing, "passes": each.passes} for each in cascades[side]]
                for side in cascades}
     publish(chosen, "attack", given, {"cascades": numbers}, [table(chosen.setting, setting, cascades)])
+
+
+def _iterations(setting: Setting) -> str:
+    return "iterations " + ", ".join(f"{attack.steps:,}" for attack in setting.attacks)
 
 
 def _seconds(cascade: Cascade, part: str) -> float:

@@ -13,13 +13,13 @@ from engine.attack.catalogue import APGD_CE, SQUARE
 
 
 def test_prints_the_ratios_of_interleaved_pairs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    tiny = replace(SETTINGS["digits"], channels=4, layers=4, epochs=1, training_images=32)
+    tiny = replace(SETTINGS["digits"], channels=4, layers=4, epochs=1, training_images=32, training_batch=32)
     monkeypatch.setitem(attack.SETTINGS, "digits", tiny)
     monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
     main(["--pairs", "1", "--images", "6", "--budget", "0.02"])
     lines = capsys.readouterr().out.splitlines()
-    assert "4 channels, 4 cells, 1x8x8, 6 images, epsilon 0.15" in lines[0] and lines[1].split()[1:] == ["engine", "torchattacks",
-                                                                                                         "ratio"]
+    assert "4 channels, 4 cells, 1x8x8, 6 images, epsilon 0.15, iterations 2, 2, 2, 100" in lines[0]
+    assert lines[1].split()[1:] == ["engine", "torchattacks", "ratio"]
     assert [line.split()[0] for line in lines[2:7]] == ["apgd-ce", "apgd-t", "fab-t", "square", "all"]
     ours, theirs = (counts.split() for counts in lines[7].removeprefix("  images standing").strip().split("  ") if counts)
     assert len(ours) == len(theirs) == 5 and ours[0] == theirs[0]
