@@ -17,8 +17,8 @@ from engine.architecture.network import DerivedNetwork
 from engine.errors import ConfigError
 from engine.exchange import source, writing
 from engine.log import RunLog
+from engine.run.attacked_network import network_of
 from engine.run.folder import RunFolder, read_json
-from engine.run.loop_attack import network_of
 from tests.app.pages import open_page, text_of
 from tests.engine.run.processes import events_of, without_supervisor
 from tests.engine.run.test_loops import attempt

@@ -99,8 +99,8 @@ class AttackConfig(RunConfig):
     def _compares_without_transfer(self) -> AttackConfig:
         if self.against and self.transfer_from:
             raise ConfigError(problems={"transfer_from": (
-                f"transfer_from must be empty in a comparison (against {self.against}), got {', '.join(self.transfer_from)}; leave "
-                "it out.")})
+                f"transfer_from must be empty in a comparison (against {self.against}), got {', '.join(self.transfer_from)}; "
+                "leave it out.")})
         return self
 
     def differs_from(self, other: AttackConfig) -> list[str]:

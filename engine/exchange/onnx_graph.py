@@ -17,7 +17,7 @@ from engine.architecture.named import NAME_KEY
 from engine.architecture.network import DerivedNetwork
 from engine.errors import ConfigError
 from engine.exchange.source import Source
-from engine.run.loop_attack import network_of
+from engine.run.attacked_network import network_of
 
 OPERATORS = 17  # version of the ONNX operator set, which every runtime since 2022 can read
 

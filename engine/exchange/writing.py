@@ -136,7 +136,7 @@ def _weights_of(source: Source) -> bytes:
     """Return the content of a file in torch.save's format with the retrained network's weights, without the auxiliary head."""
     import torch
 
-    from engine.run.loop_attack import network_of
+    from engine.run.attacked_network import network_of
 
     assert source.retrained is not None
     network = network_of(source.retrained)[1]

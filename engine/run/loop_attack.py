@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import io
-from pathlib import Path
-from typing import Any
-
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from engine.architecture.network import Network, network_from_dict
 from engine.attack.badge import Finding
-from engine.attack.catalogue import ATTACKS, NATURAL
+from engine.attack.catalogue import ATTACKS
 from engine.attack.checks import CHECKS, inspect
 from engine.attack.evaluation import Evaluation, preprocessing_of
 from engine.attack.inspection import Inspection
 from engine.config import AttackConfig
-from engine.errors import CheckpointError, RunError
-from engine.files import atomic_write_bytes
 from engine.run import checkpoint
 from engine.run.after_attacks import AfterAttacks
+from engine.run.attacked_network import network_of
 from engine.run.event_kinds import AttackCheck, AttackResult, EvaluationBegun, SplitOpened
-from engine.run.folder import RunFolder, read_json
+from engine.run.folder import RunFolder
+from engine.run.loop_verdict import VerdictLoop
+from engine.run.parquet_files import read_samples, samples_table, write_parquet
 from engine.run.preparation import Prepared, at_work, prepare, save, write_network
 from engine.run.session import Session
 
@@ -36,44 +30,8 @@ def run(session: Session) -> None:
         StopRequested: the user stopped the run. A checkpoint of the last complete block has been written.
         RunError, CheckpointError: the parent run has no network, or its network cannot be loaded.
     """
-    from engine.run.loop_verdict import VerdictLoop  # which builds on this module
-
     prepared = prepare(session)
     (VerdictLoop if prepared.config.against else AttackLoop)(session, prepared).run()
-
-
-def network_of(parent: RunFolder, which: str = "best") -> tuple[Network, nn.Module, dict[str, Tensor]]:
-    """Load the network that a retraining trained.
-
-    Args:
-        parent: folder of the retraining.
-        which: "best" for the checkpoint chosen on the select split, "last" for the checkpoint after the last epoch (with
-            averaged weights if the retraining averages weights).
-
-    Returns:
-        (description of the network, its module with loaded weights, state dict of these weights)
-
-    Raises:
-        RunError, GenotypeError, ConfigError, CheckpointError: the retraining has no network, or a file of the network cannot
-            be read.
-    """
-    content = read_json(parent.results / "network.json")
-    if content is None:
-        raise RunError(f"The parent must have results/network.json, and {parent.id} has none; resume it first.")
-    with checkpoint.fitting(f"results/network.json of run {parent.id} must describe its network"):
-        network = network_from_dict(content)
-        module = network.build()
-    name = checkpoint.BEST if which == "best" else checkpoint.LAST
-    try:
-        state = checkpoint.read(parent.checkpoint / name)
-    except CheckpointError as problem:
-        other = "" if which == "best" else ", or attack the best one (--checkpoint best)"
-        raise CheckpointError(f"{problem} It holds the network of {parent.id}: restore it from a backup or launch that run again"
-                              f"{other}.") from None
-    with checkpoint.fitting(f"checkpoint/{name} of run {parent.id} must hold the network of its results/network.json"):
-        weights = state["network"] if which == "best" else (state["training"].get("average") or state["training"])["network"]
-        module.load_state_dict(weights)
-    return network, module, weights
 
 
 class AttackLoop:
@@ -183,46 +141,3 @@ class AttackLoop:
         write_parquet(results / "samples.parquet", samples_table(evaluation))
         if (distances := self.after.distances()) is not None:
             write_parquet(results / "distances.parquet", distances)
-
-
-def samples_table(evaluation: Evaluation) -> pa.Table:
-    """Return the kept images: image (number in the dataset), label, attack, and pixels as bytes of float32 [C, H, W].
-
-    The attack "natural" stands for the natural images. The metadata entry `shape` is "C,H,W".
-    """
-    images = [evaluation.indices[position] for position in evaluation.sample.tolist()]
-    labels = evaluation.y.cpu()[evaluation.sample].tolist()
-    columns: dict[str, list[Any]] = {"image": [], "label": [], "attack": [], "pixels": []}
-    for stage, adversarial in evaluation.adversarial.items():
-        columns["image"] += images
-        columns["label"] += labels
-        columns["attack"] += [stage] * len(images)
-        columns["pixels"] += [pixels.numpy().tobytes() for pixels in adversarial.contiguous()]
-    shape = ",".join(map(str, evaluation.adversarial[NATURAL].shape[1:]))
-    return pa.table(columns).replace_schema_metadata({"shape": shape})
-
-
-def read_samples(path: Path) -> dict[str, Tensor]:
-    """Return the kept images of each attack, float32 [s, C, H, W], from a file with the table of `samples_table`.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    table = pq.read_table(path)
-    shape = tuple(int(size) for size in table.schema.metadata[b"shape"].decode().split(","))
-    pixels: dict[str, list[bytes]] = {}
-    for attack, image in zip(table["attack"].to_pylist(), table["pixels"].to_pylist(), strict=True):
-        pixels.setdefault(attack, []).append(image)
-    return {attack: torch.from_numpy(np.frombuffer(b"".join(images), np.float32).reshape(-1, *shape).copy())
-            for attack, images in pixels.items()}
-
-
-def write_parquet(path: Path, table: pa.Table) -> None:
-    """Write a table as Parquet, in one atomic step.
-
-    Raises:
-        OSError: the file cannot be written, for example because the disk is full.
-    """
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer)
-    atomic_write_bytes(path, buffer.getvalue())

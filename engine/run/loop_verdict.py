@@ -15,10 +15,11 @@ from engine.attack.verdict import in_words
 from engine.config import AttackConfig
 from engine.errors import RunError
 from engine.run import checkpoint
+from engine.run.attacked_network import network_of
 from engine.run.event_kinds import EarlyVerdict, EvaluationBegun, SplitOpened
 from engine.run.events import read_events
 from engine.run.folder import RunFolder
-from engine.run.loop_attack import network_of, write_parquet
+from engine.run.parquet_files import write_parquet
 from engine.run.preparation import Prepared, at_work, save, write_network
 from engine.run.session import Session
 

@@ -20,8 +20,8 @@ from engine.cli import main
 from engine.errors import ConfigError
 from engine.exchange import entry
 from engine.log import RunLog
+from engine.run.attacked_network import network_of
 from engine.run.folder import RunFolder, free_id, read_json, run_ids
-from engine.run.loop_attack import network_of
 from engine.space.network import AuxiliaryHead, Network
 from tests.engine.exchange.public_files import printed, search_log
 from tests.engine.exchange.retrained import settled

@@ -20,8 +20,8 @@ from engine.errors import ConfigError, StopRequested
 from engine.exchange import entry, source
 from engine.exchange.writing import module_text
 from engine.files import atomic_write_json
+from engine.run.attacked_network import network_of
 from engine.run.folder import RunFolder, read_json
-from engine.run.loop_attack import network_of
 from engine.run.matching import matched
 from engine.space.network import Network
 from tests.engine.exchange.retrained import settled

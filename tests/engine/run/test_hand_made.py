@@ -17,8 +17,8 @@ from engine.errors import RampartError, StopRequested
 from engine.files import atomic_write_json
 from engine.log import RunLog
 from engine.run import admission, checkpoint
+from engine.run.attacked_network import network_of
 from engine.run.folder import RunFolder, read_json
-from engine.run.loop_attack import network_of
 from tests import sample_runs
 from tests.engine.run.processes import events_of, without_supervisor
 from tests.engine.run.test_loops import attempt, last, submit
