@@ -107,7 +107,7 @@ class Bilevel:
             x: natural images [B, C, H, W].
             y: labels [B].
             noise: random start with the shape of x; it is added to x before the first step.
-            announce: called with the number of each step, counted from 1, before the poll of that step.
+            announce: called with the number of each step, counted from 1, before `poll` is called for that step.
         """
         numbers = count(1)
 

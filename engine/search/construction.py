@@ -34,7 +34,7 @@ def supernet_of(method: str, config: SearchConfig, *, classes: int, image_shape:
         method: registered name of the method.
         config: configuration of that method.
         classes: number of classes of the dataset.
-        image_shape: (channels, height, width) of its images.
+        image_shape: (channels, height, width) of the dataset's images.
         statistics: mean and standard deviation with which the supernet normalises images; None to leave images in 0..1.
 
     Raises:

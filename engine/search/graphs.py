@@ -115,7 +115,7 @@ class Graphs:
     def run(self, kind: Hashable, function: Function, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Return function(*inputs), computed by replaying a recording if recording is on.
 
-        The first call with a new kind, shape or dtype makes a recording. If recording fails, this and all later calls run
+        The first call with a new kind, shape or dtype makes a recording. If recording fails, this call and all later calls run
         eagerly.
 
         Args:

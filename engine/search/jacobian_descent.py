@@ -52,9 +52,8 @@ def dualproj(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Te
 def imtl_g(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
     """Return IMTL-G's weights.
 
-    With these weights, the projections of the combined gradient onto all gradients are equally long.
-
-    If no weights have this property, all weights are 0.
+    With these weights, the projections of the combined gradient onto all gradients are equally long. If no weights have this
+    property, all weights are 0.
     """
     return _weighed(_of_common_scale(gramian), IMTLGWeighting())
 

@@ -13,8 +13,9 @@ The search space is that of DARTS. The symbols are:
 The attack is made at w', and all losses that depend on weights are evaluated there. The implicit term of a gradient is the part
 that goes through w'. The solver sees the gradients at w' without implicit terms, each divided by its own norm. The solver returns
 one weight for each loss, and 1e-7 is added to each of these weights. The alphas descend the gradient of the sum of the original
-losses with these weights. This gradient includes the implicit term. In epoch e of E, the network's weights are trained on L + (e
-/ E) KL / K. One step:
+losses with these weights. This gradient includes the implicit term.
+
+In epoch e of E, the network's weights are trained on L + (e / E) KL / K. One step:
 
 | what                                                                       | passes | backward computes               |
 |----------------------------------------------------------------------------|--------|---------------------------------|

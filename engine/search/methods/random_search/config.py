@@ -78,7 +78,7 @@ class RandomSearchConfig(SearchConfig):
     def deviations(self) -> list[str]:
         """Return the deviations from the default settings, as phrases for the run name.
 
-        The inherited deviations come first, then the ranking if it was changed. No paper fixes the settings of random search.
+        The inherited deviations come first, then the ranking if it was changed.
         """
         ranking = {"adversarial": [], "natural": ["ranked by natural accuracy"], "none": ["unranked"]}[self.ranking]
         return super().deviations() + ranking
