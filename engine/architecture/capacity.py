@@ -29,7 +29,7 @@ def nearest_channels(genotype: Genotype, target: Cost, match: str, *, layers: in
                      image_shape: Sequence[int], placement: str = "", width_ratio: str = "") -> tuple[int, int]:
     """Find the number of channels at which a network's size is closest to a target.
 
-    The size is the number of parameters or of MACs. Its distance to the target is divided by the larger of the two.
+    The size is the number of parameters or of MACs. The distance is relative to the larger of size and target.
 
     Args:
         genotype: the architecture of the network.

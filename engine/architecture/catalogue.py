@@ -1,8 +1,8 @@
 """The catalogue of published genotypes with their sources, read from `catalogue.json` in this folder.
 
-RobNet's networks have no genotype in the catalogue, because their format keeps all edges of a cell instead of two per node.
-DSARA's genotype has the same cells as ARNAS's, but its public copy has other names for the cell kinds. The catalogue lists it
-with the names of ARNAS. The catalogue leaves out the genotype of CRoZe, whose public copy is malformed, and those of DSRNA and
+RobNet's networks have no genotype in the catalogue, because their format keeps all edges of a cell instead of two per node. The
+public genotype of DSARA has the same cells as that of ARNAS, but other names for the cell kinds. The catalogue lists it with the
+names that ARNAS uses. The catalogue leaves out the genotype of CRoZe, whose public copy is malformed, and those of DSRNA and
 NADAR, which are not public.
 """
 
@@ -24,10 +24,11 @@ class CatalogEntry:
     Attributes:
         name: name in the catalogue, for example "DARTS_V2".
         genotype: the architecture; None for a RobNet network, which does not have two edges per node.
-        source: place of publication, as "repository@commit file". If the file calls the genotype by another name, this follows.
+        source: place of publication, as "repository@commit file". If the file uses another name for the genotype, this name is
+            appended.
         note: one sentence of explanation, shown to the user; may be empty.
-        codes: the architecture of a RobNet network, which `genotype` cannot hold: 14 two-bit codes per cell, one per edge in
-            DARTS order. A single cell is used at all positions. Empty for all other architectures.
+        codes: cells of a RobNet network, which `genotype` cannot hold. Each cell has 14 two-bit codes, one per edge in DARTS
+            order. If there is only one cell, it is used at all positions. Empty for all other architectures.
     """
 
     name: str
@@ -41,14 +42,14 @@ CATALOG: Registry[CatalogEntry] = Registry("catalogue genotype")
 
 
 def find_genotype(text: str) -> Genotype:
-    """Return the genotype that is given by its catalogue name or as JSON.
+    """Return the genotype with this catalogue name, or the genotype that this JSON describes.
 
     Example:
         find_genotype("ARNAS").hash
 
     Raises:
         ConfigError: the name is not in the catalogue; the message lists the known names and the nearest one.
-        GenotypeError: the JSON is not a genotype, or the entry does not have two edges per node.
+        GenotypeError: the JSON is not a genotype, or the catalogue entry does not have two edges per node.
     """
     text = text.strip()
     if text[:1] in ("{", "[", '"'):
@@ -65,7 +66,7 @@ def genotype_title(text: str) -> str:
 
     Raises:
         ConfigError: the name is not in the catalogue.
-        GenotypeError: the JSON is not a genotype, or the entry does not have two edges per node.
+        GenotypeError: the JSON is not a genotype, or the catalogue entry does not have two edges per node.
     """
     genotype = find_genotype(text)
     return text.strip() if text.strip() in CATALOG else f"genotype {genotype.hash}"

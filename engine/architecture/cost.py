@@ -1,7 +1,7 @@
 """The parameters and multiply-adds (MACs) of a derived network, computed without building it. Imports no torch.
 
 MACs count convolutions and linear layers, but not BatchNorm and pooling. Parameters include BatchNorm's affine parameters (two
-per channel). The tests compare every number with that of the real network.
+per channel). The tests compare all numbers with those of real networks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ AUXILIARY_CHANNELS = (128, 768)  # outputs of the auxiliary head's two convoluti
 
 @dataclass(frozen=True)
 class Cost:
-    """The size of a network and the cost of its forward pass of one image.
+    """The number of parameters of a network, and the multiply-adds of a forward pass on one image.
 
     Attributes:
         parameters: number of trainable parameters.
@@ -77,9 +77,10 @@ def breakdown(genotype: Genotype, *, channels: int, layers: int, classes: int, i
         classes: number of classes.
         image_shape: (channels, height, width) of an image.
         auxiliary: True to count the auxiliary head, which only training uses.
-        placement: name of the position rule, which gives the cell kind at each position; empty for the rule published for the
-            genotype's cell kinds.
-        width_ratio: widths of the network's three thirds, such as "1:2:4"; empty for the published ratio.
+        placement: name of the rule that gives the cell kind at each position; empty for the rule published for the genotype's
+            cell kinds.
+        width_ratio: relative widths of the first, middle and last third of the network, such as "1:2:4"; empty for the published
+            ratio.
 
     Raises:
         ConfigError: no network can have these sizes, or the placement is for other cell kinds.
@@ -115,7 +116,7 @@ def _cell(cell: Cell, position: CellPosition, before_last: int, last: int, width
 
 
 def _operation(name: str, channels: int, stride: int, size: Sequence[int]) -> Cost:
-    """Return the cost of the operation of one edge. `size` is the (height, width) of the operation's input."""
+    """Return the cost of the operation on one edge. `size` is the (height, width) of the operation's input."""
     out = [halved(s) for s in size] if stride == 2 else size
     if name == "skip_connect":
         return _factorized_reduce(channels, channels, size) if stride == 2 else FREE

@@ -1,8 +1,8 @@
 """Genotypes: the operations and inputs of every node of every cell kind, as frozen data. Imports no torch.
 
-The search space is that of DARTS (Liu, Simonyan and Yang 2018, arXiv 1806.09055): a cell has two inputs (states 0 and 1)
-and intermediate nodes (states 2, 3, ...), each fed by two edges. ARNAS has three cell kinds, the DARTS family two. A
-genotype is stored as JSON, never as source code to execute. RobNet's format, which keeps all edges, is not supported.
+The search space is that of DARTS (Liu, Simonyan and Yang 2018, arXiv 1806.09055): a cell has two inputs (states 0 and 1) and
+intermediate nodes (states 2, 3, ...), each fed by two edges. ARNAS has three cell kinds, and the methods of the DARTS family have
+two. A genotype is stored as JSON, never as source code to execute. RobNet's format, which keeps all edges, is not supported.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Genotype:
 
     @classmethod
     def from_dict(cls, record: Any) -> Genotype:
-        """Return the genotype that a record describes, in the format of `to_dict`. Published genotypes also use this format.
+        """Return the genotype that a record in the format of `to_dict` describes. Published genotypes use this format.
 
         Raises:
             GenotypeError: the record is not a valid genotype.
@@ -160,8 +160,8 @@ def derive(weights: Sequence[Sequence[float]], primitives: Sequence[str] = PRIMI
         primitives: names of the columns. "none" may be among them and is never chosen.
 
     Returns:
-        A cell with two edges per node, sorted by descending weight. Edges of equal weight keep their order, and the first of
-        equally strong operations is chosen. All nodes are concatenated.
+        A cell with two edges per node. The edges of each node are sorted by descending weight, and edges of equal weight keep
+        their order. Of equally strong operations, the first is chosen. The cell's output concatenates all nodes.
 
     Raises:
         GenotypeError: the number of rows fits no number of nodes, a row has the wrong length, or a weight is not finite.
@@ -187,7 +187,7 @@ def derive_genotype(weights: Mapping[str, Sequence[Sequence[float]]], primitives
     """Discretise every cell kind with `derive`.
 
     Args:
-        weights: {cell kind: its softmaxed weights [14][7]}, with one row per edge and one column per primitive.
+        weights: {cell kind: softmaxed weights [14][7]}, with one row per edge and one column per primitive.
         primitives: names of the columns.
 
     Raises:

@@ -1,7 +1,7 @@
-"""Hand-made networks as baselines for derived ones: residual networks, in their variants for small images.
+"""Hand-made residual networks for small images, as baselines for derived networks.
 
 The networks are ResNet (He et al. 2016a, arXiv 1512.03385), PreActResNet (He et al. 2016b, arXiv 1603.05027) and WideResNet
-(Zagoruyko and Komodakis 2016, arXiv 1605.07146). All have blocks of two 3x3 convolutions, a 3x3 stem of stride 1 and no pooling
+(Zagoruyko and Komodakis 2016, arXiv 1605.07146). All have a 3x3 stem of stride 1, blocks of two 3x3 convolutions, and no pooling
 before the end, as is usual in the robustness literature for 32x32 images. This module defines their names, shapes and costs, and
 imports no torch. `engine.space.residual` builds them.
 """
@@ -148,7 +148,7 @@ class HandMadeNetwork(NamedNetwork):
 def residual_shape(name: str) -> ResidualShape | None:
     """Return the shape of the residual network with this name, or None if no residual network has a name of this form.
 
-    The names are the keys of `RESNETS`, and "wide-resnet-N-K" for WRN-N-K, which has N layers and is widened K times.
+    The names are the keys of `RESNETS`, and "wide-resnet-N-K" for WRN-N-K, which has N layers and K times the usual width.
 
     Raises:
         ConfigError: the name is that of a WideResNet with an impossible depth or width.

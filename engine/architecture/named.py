@@ -22,7 +22,7 @@ class NamedNetwork(ABC):
     Attributes:
         classes: number of classes.
         image_shape: (channels, height, width) of an image.
-        OFFERED: names that pages and help texts list.
+        OFFERED: names listed on pages and in help texts.
         FORMS: all possible names in words, for example "resnet-18 or wide-resnet-N-K".
     """
 

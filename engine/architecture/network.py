@@ -1,8 +1,8 @@
 """Networks as values: a network built from a genotype, or a network chosen by name. Imports no torch.
 
 Both are frozen dataclasses with `title`, `classes`, `image_shape`, `cost()`, `build()` and `to_dict()`, so that results, capacity
-matching and export can treat them alike in most places. To add a kind of network that is chosen by name, subclass `NamedNetwork`
-in a new file and list the class in `NAMED_KINDS`. Results, run log, settings and pages then support the new kind.
+matching and export can mostly treat both alike. To add a kind of network that is chosen by name, subclass `NamedNetwork` in a new
+file and list the class in `NAMED_KINDS`. Results, run log, settings and pages then support the new kind.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ class DerivedNetwork:
         layers: number of cells, at least 3.
         classes: number of classes.
         image_shape: (channels, height, width) of an image.
-        placement: name of the position rule, which gives the cell kind at each position; "" for the rule published for the
-            genotype's cell kinds.
-        width_ratio: widths of the network's three thirds, such as "1:2:4"; "" for the published ratio.
+        placement: name of the rule that gives the cell kind at each position; "" for the rule published for the genotype's cell
+            kinds.
+        width_ratio: relative widths of the first, middle and last third of the network, such as "1:2:4"; "" for the published
+            ratio.
         auxiliary: True if the network has the auxiliary head, which only training uses.
         name: display name of the genotype, for example "ARNAS"; "" if it has none.
     """
@@ -65,7 +66,7 @@ class DerivedNetwork:
         """Return the numbers of parameters and MACs.
 
         Args:
-            auxiliary: True to count the auxiliary head if the network has one. Published sizes exclude it.
+            auxiliary: True to count the auxiliary head if the network has one. Published sizes exclude this head.
 
         Raises:
             ConfigError: no network can have these sizes, or the placement is for other cell kinds.
@@ -142,6 +143,6 @@ def network_from_dict(content: Mapping[str, Any]) -> Network:
 
 
 def resized(network: Network, classes: int, image_shape: Sequence[int]) -> Network:
-    """Return the network with another number of classes and another image shape."""
+    """Return a copy of the network with another number of classes and another image shape."""
     channels, height, width = image_shape
     return replace(network, classes=classes, image_shape=(channels, height, width))

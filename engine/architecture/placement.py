@@ -1,8 +1,9 @@
 """The placement of cell kinds (which kind is used where in a network), and the widths of the cells.
 
 The costs, the supernet and the derived networks all use this module. The two reduction cells divide a network into three thirds.
-Each reduction belongs to the third that it begins. A position rule determines which cell kinds each third has. A width ratio
-gives the width of the nodes in each third, in units of the network's C. Imports no torch.
+The second third begins with the first reduction cell, and the last third with the second one. A position rule determines which
+cell kinds each third has. A width ratio gives the width of the cells in each third, in units of C, the width of the first cells.
+Imports no torch.
 
 Two combinations are published. ARNAS (Ou, Feng and Sun 2024; released code) has accurate cells before the second reduction and
 robust cells after it, with widths 1:2:2. DARTS (Liu, Simonyan and Yang 2018) has only normal cells, with widths 1:2:4.
@@ -33,12 +34,12 @@ class PositionRule:
 
     Attributes:
         name: name in settings and files.
-        title: display name. If a run does not use its method's rule, this title is part of the run's name, with its first
-            letter in lower case.
+        title: display name. If a run does not use the rule published with its method, the title is part of the run's name, with a
+            lower-case first letter.
         text: one sentence describing the rule and its purpose.
         kinds: cell kinds of the genotype, in the order of the flat alphas of a search.
-        thirds: kinds in the third near the input, in the middle third, and in the third near the output. If a third has several
-            kinds, they alternate. The alternation counts all cells from the network's input, but not reductions.
+        thirds: cell kinds of the first, middle and last third, without the reduction cells. If a third has several kinds, they
+            alternate from cell to cell, and the reduction cells do not interrupt the alternation.
         width_ratio: the ratio published with these kinds.
     """
 
@@ -85,8 +86,9 @@ class CellPosition:
     Attributes:
         kind: kind of the genotype's cell at this position.
         reduction: True if the cell halves height and width.
-        channels_multiplier: width of the cell's nodes in units of the network's C.
-        after_reduction: True if the previous cell is a reduction, so that the first input has twice the height and width.
+        channels_multiplier: width of the cell's nodes in units of C, the width of the network's first cells.
+        after_reduction: True if the previous cell is a reduction. The first input of this cell then has twice the height and
+            width of the second input.
     """
 
     kind: str
@@ -127,8 +129,8 @@ class Arrangement(TypedDict):
     """The settings that determine the kinds and widths of a network's cells.
 
     Attributes:
-        placement: name of the position rule.
-        width_ratio: widths of the three thirds, for example "1:2:4".
+        placement: name of the rule that gives the cell kind at each position.
+        width_ratio: relative widths of the first, middle and last third of the network, for example "1:2:4".
     """
 
     placement: str
@@ -136,7 +138,7 @@ class Arrangement(TypedDict):
 
 
 def resolved(kinds: Sequence[str], placement: str = "", width_ratio: str = "") -> Arrangement:
-    """Return the two settings, each replaced by the value published for the cell kinds if it is empty.
+    """Return placement and width ratio, with empty values replaced by those published for the cell kinds.
 
     Raises:
         ConfigError: the kinds are unknown, the rule is unknown or for other kinds, or the width ratio is invalid.
@@ -146,7 +148,7 @@ def resolved(kinds: Sequence[str], placement: str = "", width_ratio: str = "") -
 
 
 def read_width_ratio(text: str) -> tuple[int, int, int]:
-    """Parse a width ratio like "1:2:4", which gives the widths of the three thirds in units of C.
+    """Parse a width ratio such as "1:2:4", the relative widths of the first, middle and last third of a network.
 
     Raises:
         ConfigError: the text is not three whole numbers from 1 to 16, or the first number is not 1.
@@ -175,7 +177,8 @@ def positions(kinds: Sequence[str], layers: int, placement: str = "", width_rati
         kinds: cell kinds of the genotype in any order: accurate, reduce, robust (ARNAS) or normal, reduce (DARTS).
         layers: number of cells, at least 3.
         placement: name of the position rule, a key of `RULES`; empty for the rule published for the kinds.
-        width_ratio: widths of the three thirds, for example "1:2:4"; empty for the ratio published for the kinds.
+        width_ratio: relative widths of the first, middle and last third of the network, for example "1:2:4"; empty for the ratio
+            published for the kinds.
 
     Raises:
         ConfigError: the kinds are unknown, the rule is unknown or for other kinds, the width ratio is invalid, or there are too
@@ -213,7 +216,8 @@ def check_size(channels: int, classes: int, image_shape: Sequence[int], width_ra
         channels: C, the width of the first cells.
         classes: number of classes.
         image_shape: (channels, height, width) of an image.
-        width_ratio: widths of the three thirds, for example "1:2:4"; empty for either of the published ratios.
+        width_ratio: relative widths of the first, middle and last third of the network, for example "1:2:4"; empty for either of
+            the published ratios.
 
     Raises:
         ConfigError: a size is not a positive whole number, the shape does not have three numbers, the width ratio is invalid, or
@@ -233,9 +237,9 @@ def check_size(channels: int, classes: int, image_shape: Sequence[int], width_ra
 
 
 def needs_even_channels(width_ratio: str) -> bool:
-    """Return True if a width ratio allows only even C, because the width of a reduction is an odd multiple of C.
+    """Return True if the number of channels C must be even for a width ratio.
 
-    The published ratios 1:2:2 and 1:2:4 allow every C.
+    This is so if the width of a reduction cell is an odd multiple of C. The published ratios 1:2:2 and 1:2:4 allow every C.
 
     Raises:
         ConfigError: the width ratio is invalid (see `read_width_ratio`).
@@ -244,11 +248,11 @@ def needs_even_channels(width_ratio: str) -> bool:
 
 
 def auxiliary_map(image_shape: Sequence[int]) -> tuple[int, int]:
-    """Return the (height, width) of the auxiliary head's maps after pooling, which its last convolution reduces to 1x1.
+    """Return the (height, width) of the auxiliary head's maps after pooling.
 
-    The head pools the maps after the second reduction with 5x5 windows of stride 3. As in the released code, 8x8 maps (32x32
-    images) become 2x2 and 16x16 maps (64x64 images) become 4x4. Other sizes follow the same rule. The result is also the kernel
-    size of the last convolution.
+    The head pools the output of the second reduction with 5x5 windows of stride 3. As in the released code, 8x8 maps (32x32
+    images) become 2x2, and 16x16 maps (64x64 images) become 4x4. The result is also the kernel size of the head's last
+    convolution, whose output is 1x1.
 
     Raises:
         ConfigError: the maps are smaller than the pooling window.

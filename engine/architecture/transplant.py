@@ -1,8 +1,9 @@
-"""Cell transplants, which replace cells of a genotype by its other cells or by cells of another genotype. Imports no torch.
+"""Cell transplants, which replace cells of a genotype by other cells of the same or another genotype. Imports no torch.
 
-A transplant is written as text, both on the command line and in forms. For example, "accurate:robust" replaces the robust cell
-by a copy of the accurate one, "accurate:robust, robust:accurate" swaps the two, and "ADVRUSH.normal:robust" takes the new cell
-from another genotype. A genotype's JSON cannot record the origin of its cells, so a run keeps this text among its settings.
+A transplant is written as text, both on the command line and in forms. For example, "accurate:robust" replaces the robust cell by
+a copy of the accurate one, "accurate:robust, robust:accurate" swaps the two, and "ADVRUSH.normal:robust" takes the new cell from
+another genotype. The JSON of a genotype cannot record the origin of the cells, so a run keeps the text of the transplant among
+its settings.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Graft:
     Attributes:
         source: kind of the new cell. If the cell is from another genotype, that genotype and a dot precede the kind.
         target: kind of the cell that is replaced.
-        cell: the new cell if it is from another genotype, None if it is from the genotype itself.
+        cell: the new cell if it is from another genotype; None if it is from the genotype that is changed.
     """
 
     source: str
@@ -96,7 +97,9 @@ def check_targets(grafts: Sequence[Graft]) -> None:
 
 
 def transplant(genotype: Genotype, grafts: Sequence[Graft]) -> Genotype:
-    """Return the genotype with cells replaced. All cells are taken from the original genotype, so two cells can be swapped.
+    """Return the genotype with cells replaced.
+
+    New cells are copied before any cell is replaced, so two cells can be swapped.
 
     Example:
         transplant(find_genotype("ARNAS"), read_grafts("accurate:robust, robust:accurate"))

@@ -1,4 +1,4 @@
-"""Reading of files from an archive, or from the folder to which the archive was unpacked, into memory.
+"""Reading of files into memory, from an archive or from the folder to which it was unpacked.
 
 Nothing is unpacked to disk. File names are relative to the single top folder of the archive. Tar archives are read from beginning
 to end, because random access to a compressed archive is too slow. Files of more than `LARGEST_MEMBER` bytes in an archive are
@@ -21,9 +21,9 @@ LARGEST_MEMBER = 2**29  # bytes
 
 
 def locate(source: Source, folder: Path) -> Path | None:
-    """Find an official file of a dataset in `folder`. Return its path, or None if it is not there.
+    """Return the path of an official file of a dataset in `folder`, or None if the file is not there.
 
-    If the file is an archive, the result can also be the folder to which it was unpacked. This is a folder inside `folder`, or
+    If the file is an archive, the result can also be the folder to which the archive was unpacked: a folder inside `folder`, or
     `folder` itself.
     """
     if (folder / source.file).is_file():
@@ -132,5 +132,5 @@ def _of_tar(place: Path, names: tuple[str, ...]) -> dict[str, bytes]:
 
 
 def _inside(name: str) -> str:
-    """Return the name of a file in an archive without the archive's top folder."""
+    """Return the name of an archived file without the top folder of the archive."""
     return "/".join(PurePosixPath(name).parts[1:])

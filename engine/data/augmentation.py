@@ -38,8 +38,8 @@ def augment(x: Tensor, generator: torch.Generator, crop_padding: int = 0, flip: 
         generator: source of all random numbers.
         crop_padding: width in pixels of a black border that is added before a random crop back to H x W; 0 for no crop.
         flip: True to swap left and right with probability 1/2.
-        cutout: side in pixels of a square that is blanked (DeVries and Taylor 2017); 0 for no cutout. The square's centre is
-            anywhere in the image, and the square is clipped at the image's edges.
+        cutout: side in pixels of a square that is blanked (DeVries and Taylor 2017); 0 for no cutout. The centre of the square is
+            anywhere in the image, and parts of the square outside the image are ignored.
         blank: colour of the blanked square, [C]; None for black. The published code sets the square to zero after normalisation.
             For a network that subtracts the channel means, this is equivalent to setting the square to the mean colour before
             normalisation.

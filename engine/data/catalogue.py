@@ -1,8 +1,8 @@
 """The registry of all datasets.
 
-`DATASETS` contains the built-in datasets. It also contains the user's image folders that have been prepared in the data folder,
-which are looked up on each access. To add a built-in dataset, define a `Dataset` in a file of this package and add it to the
-list below. This module imports neither torch nor numpy.
+`DATASETS` contains the built-in datasets. It also contains the user's prepared image folders, which are looked up in the data
+folder on each access. To add a built-in dataset, define a `Dataset` in a file of this package and add it to the list below. This
+module imports neither torch nor numpy.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from engine.registry import Registry, unknown_name
 
 
 class DatasetRegistry(Registry[Dataset]):
-    """A registry that contains the datasets added to it and all image folders prepared in the data folder."""
+    """A registry of the built-in datasets and of all image folders prepared in the data folder."""
 
     def __getitem__(self, name: str) -> Dataset:
         if name not in self._entries and (folder := self._folder(name)) is not None:
@@ -60,7 +60,10 @@ UNLABELLED.add(PHOTOGRAPHS.name, PHOTOGRAPHS)
 
 
 def image_sources() -> list[str]:
-    """Return the names of all datasets, with classes or without. All of them can be the second dataset of a search."""
+    """Return the names of all datasets, including those without classes.
+
+    A search can use any of them as the source of out-of-distribution images.
+    """
     return [*DATASETS, *UNLABELLED]
 
 

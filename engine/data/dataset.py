@@ -40,7 +40,7 @@ class Source:
 class Block:
     """A group of consecutive images of a dataset, all from the training set or all from the official test set.
 
-    In the sequence of a dataset's blocks, the training images come first.
+    In the sequence of a dataset's blocks, those with training images come first.
 
     Attributes:
         images: pixels, uint8 [n, C, H, W].
@@ -77,26 +77,24 @@ class Dataset:
         image_shape: (channels, height, width) of the images.
         images: number of images in all four splits together.
         epsilon: default L-infinity radius of attacks, for pixels in 0..1.
-        step_size: default step size of attacks with several steps in all kinds of run, for pixels in 0..1. None to use the
-            published step size of each kind of run, which suits the published epsilon.
-        split_fractions: fraction of the images in each of the four `SPLITS`. If the dataset has an official test set, there
-            are only three fractions: those of the other images in the first three splits. The fractions sum to 1.
+        step_size: default step size of attacks with several steps, for pixels in 0..1. None to use the step size that is
+            published for each kind of run.
+        split_fractions: fraction of the images in each of the four `SPLITS`. If the dataset has an official test set, there are
+            only three fractions, which divide the remaining images among the first three splits. The fractions sum to 1.
         load: function that returns (images, labels int64 [N]) as numpy arrays, always in the same order. The images are either
             float32 [N, C, H, W] in 0..1, or uint8 [N, C, H, W], which is divided by 255 whenever a batch is used.
         test_images: number of images in the official test set; None if there is none. The official test set comes after all other
             images and becomes the test split.
         defaults: values of further settings (crop padding, flip, ...) for this dataset, keyed by the setting's name.
         retraining: values of settings for this dataset that apply only when a network is retrained.
-        quick: values of settings for this dataset that apply only to the preset `quick`. Datasets with larger images than those
-            of digits need smaller values.
-        out_of_distribution: name of the dataset that a search uses by default if it needs images from a second dataset, for
-            example "photographs", which needs no download.
-        published: True if the papers use this dataset and the settings are theirs; False if the settings were chosen for this
-            project.
+        quick: values of settings for this dataset that apply only to the preset `quick`.
+        out_of_distribution: name of the default second dataset of searches that need out-of-distribution images, for example
+            "photographs".
+        published: True if the settings come from papers that use this dataset; False if they were chosen for this project.
         channel_statistics: mean and standard deviation of the image channels in the papers' code. None to measure them on the
             images of each run (see `engine.data.loading.channel_statistics`).
         sources: official files of the dataset; empty if it comes with a Python package or from a folder of the user.
-        read: function that takes the path of each official file (or of the folder to which it was unpacked) and yields blocks of
+        read: function that takes a list with the path of each official file, or of its unpacked folder, and yields blocks of
             images. None if there are no official files.
     """
 

@@ -1,4 +1,4 @@
-"""The dataset "digits", with 1,797 grey images of handwritten digits, 8x8 pixels, in ten classes.
+"""The dataset "digits", with 1,797 grey 8x8 images of handwritten digits in ten classes.
 
 The images are part of scikit-learn and come from the UCI dataset "optical recognition of handwritten digits" (Alpaydin and Kaynak
 1998). This is the default dataset, because it needs no download.

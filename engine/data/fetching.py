@@ -59,10 +59,10 @@ def fetch(name: str, *, source: Path | None = None, side: int | None = None,
     Args:
         name: name of a built-in dataset, of an image folder in the subfolder folders/ of the data folder, or of a new image
             folder.
-        source: folder that contains the official files, or the folders to which they were unpacked; with it, nothing is
-            downloaded. For an image folder, the folder that contains one folder per class. None to use the data folder.
+        source: for a built-in dataset, the folder that contains the official files or their unpacked folders; nothing is
+            downloaded then. For an image folder, the folder that contains one folder per class. None to use the data folder.
         side: height and width to which the images of an image folder are resized. None to use the value of an earlier
-            preparation, or 32. It must be None for a built-in dataset.
+            preparation, or 32 if there is none. For a built-in dataset, this must be None.
         progress: function called with (activity, amount done, total amount). The amounts are bytes during a download and images
             during the preparation.
 
@@ -110,7 +110,7 @@ def fetch_official(dataset: Dataset, folder: Path | None = None,
                    progress: Progress = lambda what, done, total: None) -> None:
     """Prepare a dataset from its official files.
 
-    Nothing is done if the dataset has no official files, or if it is already prepared and `folder` is None.
+    Nothing is done if the dataset has no official files, or if the dataset is already prepared and `folder` is None.
 
     Args:
         dataset: description of the dataset.
@@ -151,7 +151,7 @@ def fetch_folder(name: str, folder: Path | None = None, side: int | None = None,
     Args:
         name: name of the dataset.
         folder: folder that contains one folder per class; None to use the folder folders/NAME in the data folder.
-        side: height and width of the resized images; None to use the value of an earlier preparation, or 32.
+        side: height and width of the resized images; None to use the value of an earlier preparation, or 32 if there is none.
         progress: function called with (activity, images done, total images).
 
     Raises:

@@ -4,7 +4,8 @@ The pictures may have any sizes and are resized to squares of equal size. Classe
 equal folders give equal arrays.
 
 If a folder contains exactly the two folders `train` and `test` (or `train` and `val`), with the same classes in both, the second
-is the official test set. All other image folders have no official test set, and their pictures are divided among the four splits.
+of these folders is the official test set. All other image folders have no official test set, and their pictures are divided among
+the four splits.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ def prepared_names() -> list[str]:
 
 
 def prepared_folder(name: object) -> Dataset | None:
-    """Return the dataset made from the image folder of this name, or None if there is none or it is not prepared."""
+    """Return the dataset made from the image folder of this name, or None if no prepared image folder has this name."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
         return None
     record = prepared.record_of(name)
@@ -137,7 +138,7 @@ def prepared_folder(name: object) -> Dataset | None:
 
 
 def _classes(folder: Path) -> dict[str, list[Path]]:
-    """Return the sorted paths of the pictures in each class folder, for the classes in sorted order.
+    """Return {class name: sorted paths of its pictures}, with the class names in sorted order.
 
     Hidden files, files outside class folders, and files whose endings are not those of pictures are ignored.
     """

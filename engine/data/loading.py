@@ -28,8 +28,8 @@ class Images:
     """A set of images that can be indexed like a float32 tensor [N, C, H, W] in 0..1 on `device`.
 
     Images given as uint8 take a quarter of the memory of float32, because they are converted only when a batch is indexed. Images
-    are kept on the device if they fit, and otherwise in host memory. From host memory, batches for a GPU are gathered in pinned
-    memory and copied while the GPU computes.
+    are kept on the device if they fit, and otherwise in host memory. If images in host memory are needed on a GPU, each batch is
+    gathered in pinned memory and copied while the GPU computes.
 
     Example:
         images[torch.tensor([3, 1])]  # float32 [2, C, H, W] on the device
@@ -87,7 +87,7 @@ class Images:
 def fits(size: int, device: torch.device) -> bool:
     """Return True if `size` bytes of images may be kept on the device.
 
-    On a GPU they may take at most a quarter of the free memory. On a CPU any size is allowed.
+    On a GPU, the images may take at most a quarter of the free memory. On a CPU any size is allowed.
     """
     return device.type != "cuda" or size <= LARGEST_SHARE * torch.cuda.mem_get_info(device)[0]
 
@@ -125,7 +125,7 @@ def batches(images: int, batch_size: int, generator: torch.Generator, limit: int
         batch_size: number of images in a batch. The last batch may be smaller. It is dropped if it contains a single image, on
             which BatchNorm cannot train.
         generator: random generator that determines the order, for example `generator_for(seed, "order", epoch)`.
-        limit: largest number of batches; None for all.
+        limit: maximum number of batches; None for no limit.
 
     Yields:
         Positions of the images of a batch, int64 [b], on the generator's device. There are as many batches as `steps_in_epoch`

@@ -25,8 +25,8 @@ LUMA = (0.299, 0.587, 0.114)
 class OutOfDistributionImages:
     """A source of batches of images from a second dataset, without augmentation.
 
-    The images are those of the dataset's weights and alphas splits. An epoch takes as many passes over them as it needs. Each
-    pass has a new random order and uses an image at most once. The incomplete last batch of a pass is dropped.
+    The images are those of the dataset's weights and alphas splits. An epoch goes through the images as often as it needs, each
+    time in a new random order and without an incomplete last batch.
     """
 
     def __init__(self, images: Images, image_shape: Sequence[int], *, batch_size: int, seed: int,
@@ -34,7 +34,7 @@ class OutOfDistributionImages:
         """Create a source of batches from images that are already loaded.
 
         Args:
-            images: images of the second dataset, at least `batch_size` of them. Batches are on the same device.
+            images: images of the second dataset, at least `batch_size` of them. The batches are on the device of these images.
             image_shape: (channels, height, width) to which the images are converted. The number of channels is 1 or 3.
             batch_size: number of images in every batch.
             seed: seed that determines the random order of the images.
@@ -68,7 +68,7 @@ class OutOfDistributionImages:
         """Return the mean and standard deviation of each channel of the batches.
 
         These are the published values of the second dataset, if there are any and the conversion keeps the number of channels. If
-        not, they are measured on all images.
+        not, the values are measured on all converted images.
         """
         if self._published is not None and len(self._published.mean) == self._shape[0]:
             return self._published
@@ -93,8 +93,7 @@ class OutOfDistributionImages:
 def restated(x: Tensor, theirs: ChannelStatistics, ours: ChannelStatistics) -> Tensor:
     """Rescale images so that normalising the result with `ours` equals normalising the original images with `theirs`.
 
-    A network normalises its input with the statistics of its own dataset. After this rescaling, the network computes with images
-    of a second dataset as if they had been normalised with the statistics of the second dataset.
+    A network that normalises its input with `ours` then computes with the images as normalised with `theirs`.
 
     Args:
         x: images [B, C, H, W] of the second dataset, pixels in 0..1.

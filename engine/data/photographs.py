@@ -1,9 +1,9 @@
-"""The dataset "photographs", with patches of two colour photographs. They are part of scikit-learn and need no download.
+"""The dataset "photographs", with patches of two colour photographs from scikit-learn. It needs no download.
 
 The photographs show a garden temple and a flower, and are by the Flickr users danielbuechele and vultilion (CC BY 2.0).
 
 The dataset is used by searches that need images outside the classes of their own dataset. It is not a classification dataset. The
-label of a patch is the number of its photograph, and only ensures that every split contains patches of both photographs.
+label of a patch is the number of its photograph. The labels only ensure that every split contains patches of both photographs.
 """
 
 from __future__ import annotations

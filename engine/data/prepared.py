@@ -3,7 +3,7 @@
     $RAMPART_DATA                    default: ~/.cache/rampart/data
         NAME/                        official files as downloaded
         folders/NAME/                image folders, with one folder per class
-        prepared/NAME/dataset.json   the record of the two arrays, written last so that it never describes half a file
+        prepared/NAME/dataset.json   the record of the two arrays, written after both arrays are complete
         prepared/NAME/images-HASH.npy, labels-HASH.npy
 
 Arrays are memory-mapped, so opening a dataset takes almost no time, and all processes share one copy in memory. The module
@@ -142,7 +142,7 @@ def _write_images(file: IO[bytes], name: str, blocks: Iterable[Block], facts: Ma
                   progress: Progress) -> tuple[Any, Any]:
     """Write the images of all blocks to a file as one array, and return their labels and a hash.
 
-    The function does not write through a memory map, because that would kill the process if the disk is full.
+    The function does not write through a memory map, because a full disk would then kill the process.
 
     Returns:
         labels: labels of the images, int64 [N].

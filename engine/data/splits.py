@@ -3,8 +3,8 @@
 The images of each class are shuffled and divided among the splits in fixed proportions, so the splits depend only on the labels
 and a seed. If the dataset has an official test set, this is the test split, and none of its images is in another split.
 
-Differs: the released search codes have no select split. They divide the training images into halves in file order, which is
-available as the setting `halves` of searches.
+Differs: the code of the published searches has no select split. It divides the training images into halves in file order, which
+the setting `halves` of a search can also do.
 
 The module does not import torch, and imports numpy only inside functions that use arrays. Pages and the command line can
 therefore call the other functions cheaply.
@@ -82,10 +82,10 @@ def make_splits(labels: np.ndarray, fractions: Sequence[float], seed: int, image
 
     Args:
         labels: class of every image, [N].
-        fractions: fraction of the images in each of the four `SPLITS`. With `test_images`, only three fractions:
-            those of the other images in the first three splits. The fractions sum to 1.
+        fractions: fraction of the images in each of the four `SPLITS`. With `test_images`, there are only three fractions, which
+            divide the remaining images among the first three splits. The fractions sum to 1.
         seed: seed of all random numbers.
-        images: largest number of images to keep in each split, with the classes in proportion; None to keep all.
+        images: maximum number of images in each split, chosen with the classes in proportion; None to keep all.
         test_images: number of images in the official test set; None if there is none. The official test set is at the end of the
             dataset and becomes the test split.
     """
@@ -117,7 +117,7 @@ def splits_of(dataset: Dataset | str, seed: int, images: int | None = None) -> S
     Args:
         dataset: description of the dataset, or its name in the registry.
         seed: seed of all random numbers.
-        images: largest number of images to keep in each split; None to keep all.
+        images: maximum number of images in each split; None to keep all.
     """
     dataset = DATASETS[dataset] if isinstance(dataset, str) else dataset
     return make_splits(dataset.load()[1], dataset.split_fractions, seed, images, dataset.test_images)
@@ -126,8 +126,8 @@ def splits_of(dataset: Dataset | str, seed: int, images: int | None = None) -> S
 def halved_in_file_order(splits: Splits) -> Splits:
     """Redivide the images of the weights and alphas splits in the order of the dataset instead of at random.
 
-    The weights split gets the first images and the alphas split the others, as in the released codes. The sizes of both splits
-    stay the same, as do the select split, the test split and the hash.
+    As in the code of the published searches, the weights split gets the first images, and the alphas split gets the remaining
+    ones. The sizes of both splits, the other two splits and the hash stay unchanged.
     """
     import numpy as np
 
@@ -159,7 +159,7 @@ def split_sizes(dataset: Dataset | str, images: int | None = None) -> dict[str, 
 
     Args:
         dataset: description of the dataset, or its name in the registry.
-        images: largest number of images to keep in each split; None to keep all.
+        images: maximum number of images in each split; None to keep all.
     """
     dataset = DATASETS[dataset] if isinstance(dataset, str) else dataset
     totals = _apportion(dataset.images - (dataset.test_images or 0), dataset.split_fractions)
@@ -170,12 +170,12 @@ def split_sizes(dataset: Dataset | str, images: int | None = None) -> dict[str, 
 def steps_in_epoch(images: int, batch_size: int, limit: int | None = None) -> int:
     """Return the number of batches in one pass over some images.
 
-    A last batch of a single image is not counted, because it is dropped: BatchNorm cannot train on it.
+    A last batch of a single image is dropped and not counted, because BatchNorm cannot train on a single image.
 
     Args:
         images: number of images.
         batch_size: number of images in a full batch.
-        limit: largest number of batches; None for no limit.
+        limit: maximum number of batches; None for no limit.
     """
     full, rest = divmod(images, batch_size)
     steps = full + (rest > 1)

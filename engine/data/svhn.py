@@ -1,7 +1,7 @@
 """The dataset SVHN, with 99,289 colour images of single digits from house numbers, 32x32 pixels (Netzer et al. 2011).
 
-These are the cropped digits, without the "extra" set. They are read from the authors' MATLAB files. There the digit 0 has the
-label 10, which is changed to 0.
+These are the cropped digits, without the "extra" set. They are read from the authors' MATLAB files. In these files, the digit 0
+has the label 10, which is changed to 0.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PAGE = "http://ufldl.stanford.edu/housenumbers"
 
 
 def read(places: Sequence[Path]) -> Iterator[Block]:
-    """Yield the training images and then the test images as one block each.
+    """Yield two blocks: all training images, then all test images.
 
     Args:
         places: paths of train_32x32.mat and test_32x32.mat, in this order.

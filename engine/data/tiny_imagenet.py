@@ -27,7 +27,7 @@ def read(places: Sequence[Path]) -> Iterator[Block]:
         places: one path, of the archive or of the folder to which it was unpacked.
 
     Raises:
-        DataError: a picture, or a list of classes or of labels, is missing or cannot be read.
+        DataError: a picture, the list of classes or a list of labels is missing or cannot be read.
     """
     with opened(places[0]) as files:
         classes = {word: number for number, word in enumerate(sorted(files.read("wnids.txt").decode("ascii", "replace").split()))}

@@ -1,8 +1,7 @@
 """Gradients, attacks and update steps of a bilevel search, computed on flat vectors.
 
 The gradients are those of DARTS (Liu, Simonyan and Yang, arXiv 1806.09055, section 2.3). Weights, alphas, momentum and gradients
-are flat vectors. The weights of the unrolled network and of the two networks of a finite difference are therefore sums of
-vectors, and no network is ever copied.
+are flat vectors. An unrolled step and a finite difference only add such vectors, so no network is ever copied.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ class InnerAttack:
 
     Attributes:
         epsilon, step_size, steps, clip: see `engine.attack.pgd.pgd`.
-        precision: arithmetic of the attack's passes; see `engine.search.precision.computed_in`.
+        precision: arithmetic of the forward and backward passes; see `engine.search.precision.computed_in`.
     """
 
     epsilon: float
@@ -42,11 +41,10 @@ class InnerAttack:
 
 
 class Bilevel:
-    """The forward and backward passes of one step.
+    """The forward and backward passes of one search step.
 
-    They give gradients with respect to images, weights, alphas, or weights and alphas together. Each method documents its number
-    of forward passes. A backward pass computes only the gradients that are returned, and no method waits for the device. The
-    functions `sgd` and `adam` below use the gradients to update weights and alphas.
+    The results are gradients with respect to images, weights or alphas. A backward pass computes only the gradients that are
+    returned. No call waits for the device.
 
     Attributes:
         passes: number of forward passes made so far.
@@ -57,10 +55,10 @@ class Bilevel:
         """Prepare the passes of one step.
 
         Args:
-            poll: called before each forward pass, never concurrently. It may raise to abandon the step. An attack that is
-                recorded as a CUDA graph is a single launch, so all of its polls are made before the launch.
-            lanes: threads for `side_by_side`. None runs everything in order in the calling thread.
-            graphs: recorder of passes as CUDA graphs. None runs them eagerly. A recorder cannot be combined with two lanes.
+            poll: called before each forward pass, never concurrently. It may raise to abandon the step. If an attack is recorded
+                as a CUDA graph, the calls for all of its forward passes are made before the graph is launched.
+            lanes: the two threads that `side_by_side` uses. None runs everything in order in the calling thread.
+            graphs: recorder of passes as CUDA graphs, which cannot be combined with two lanes. None runs passes eagerly.
         """
         self._poll, self._lanes, self._graphs = poll, lanes or Lanes(), graphs or Graphs()
         self.passes = 0
@@ -68,7 +66,7 @@ class Bilevel:
     def begin_pass(self) -> None:
         """Call `poll` and count one forward pass.
 
-        Only passes that are made outside this class need this call. The methods below make it themselves.
+        Code outside this class must call this before each forward pass of its own.
         """
         with self._lanes.turn():
             self._poll()
@@ -77,12 +75,12 @@ class Bilevel:
     def side_by_side(self, *functions: Callable[[], Any]) -> list[Any]:
         """Run functions that do not depend on each other, and return their results in the order of the functions.
 
-        With two lanes, the functions run at the same time.
+        With two lanes (threads), the functions run at the same time.
         """
         return self._lanes.side_by_side(*functions)
 
     def one_pass(self, kind: Hashable, function: Function, *inputs: Tensor, passes: int = 1) -> tuple[Tensor, ...]:
-        """Count the forward passes of a function and run it through `Graphs.run`, which records it if possible.
+        """Count the forward passes of a function, then run the function through `Graphs.run`.
 
         Args:
             kind, function, inputs: see `Graphs.run`.
@@ -109,7 +107,7 @@ class Bilevel:
             x: natural images [B, C, H, W].
             y: labels [B].
             noise: random start with the shape of x; it is added to x before the first step.
-            announce: called with the number of each step, counted from 1, before the poll of that step.
+            announce: called with the number of each step, counted from 1, before `poll` is called for that step.
         """
         numbers = count(1)
 
@@ -189,13 +187,13 @@ class Bilevel:
 
         w' is the result of one training step from w, w' = w - learning_rate (... + grad_w training(w, alpha)). Only the last term
         of w' depends on alpha. The gradient therefore has two parts: the gradient at fixed w', and the implicit term, which is
-        -learning_rate times `mixed_product` of the training objective with v = grad_w objective(w', alpha). Together, the two
-        parts take three passes, or four if one evaluation of the objective takes two.
+        -learning_rate times `mixed_product` of the training objective with v = grad_w objective(w', alpha). The two parts take
+        three forward passes in total, or four if one evaluation of the objective takes two.
 
         Args:
             training: objective that the training step minimises.
             objective: objective that is minimised over alpha. Its coefficient is not applied. The caller can multiply the result
-                by the coefficient, because both parts scale with the objective.
+                by the coefficient, because both parts of the gradient are proportional to the objective.
             weights: w [n].
             unrolled: w' [n], computed by `sgd` from the training gradient.
             alphas: alpha [k].
@@ -214,9 +212,9 @@ class Bilevel:
                                radius: float) -> tuple[Tensor, tuple[Value, ...]]:
         """Return the gradients of m objectives with respect to the alphas, and the objectives' values.
 
-        Coefficients are not applied. Second order takes one pass for the training gradient, which all objectives share, and the
-        passes of `unrolled_gradient` for each objective. First order takes only the objectives' own passes. An objective without
-        forward passes does not read the weights, so it takes no pass in either order and has no implicit term.
+        Coefficients are not applied. In second order, one forward pass gives the training gradient for all objectives together,
+        and each objective then takes the passes of `unrolled_gradient`. In first order, each objective takes only its own forward
+        passes. An objective that does not read the weights takes no forward pass in either order.
 
         Args:
             training: objective that the unrolled step minimises.
@@ -245,10 +243,10 @@ class Bilevel:
 
 def _attack(settings: InnerAttack, network: FunctionalNetwork, begin: Callable[[], None] | None, x: Tensor, y: Tensor,
             noise: Tensor, weights: Tensor, alphas: Tensor) -> tuple[Tensor]:
-    """Return the adversarial images of x, as a tuple with one element because `Graphs.run` needs a tuple.
+    """Return the adversarial images of x in a tuple of one element, as `Graphs.run` requires.
 
     Args:
-        begin: called before each pass; None to call nothing.
+        begin: called before each forward pass; None to call nothing.
     """
     with computed_in(settings.precision, network, x.device) as attacked:
 
@@ -269,10 +267,12 @@ def _input_gradient(network: FunctionalNetwork, x: Tensor, y: Tensor, weights: T
 
 
 def _gradients(wanted: str, objective: Objective, weights: Tensor, alphas: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-    """Return one tuple with the requested gradients of an objective, its loss and, if it measures one, its accuracy.
+    """Evaluate an objective and return the requested gradients, then the loss, then the accuracy.
+
+    The result is one flat tuple. The accuracy is left out if the objective measures none.
 
     Args:
-        wanted: "w" for the gradient with respect to the weights, "a" for that with respect to the alphas, "wa" for both.
+        wanted: "w" for the weight gradient, "a" for the alpha gradient, "wa" for both.
     """
     weights, alphas = weights.detach().requires_grad_("w" in wanted), alphas.detach().requires_grad_("a" in wanted)
     value = objective.function(*objective.constants, weights, alphas, *inputs)
@@ -282,7 +282,7 @@ def _gradients(wanted: str, objective: Objective, weights: Tensor, alphas: Tenso
 
 def sgd(weights: Tensor, velocity: Tensor, gradient: Tensor, *, learning_rate: float, momentum: float,
         weight_decay: float) -> tuple[Tensor, Tensor]:
-    """Take one step of SGD with momentum and coupled weight decay, with the formula of torch.optim.SGD.
+    """Take one step of SGD with momentum and coupled weight decay, as torch.optim.SGD does.
 
     The arguments are not changed in place.
 
@@ -290,7 +290,7 @@ def sgd(weights: Tensor, velocity: Tensor, gradient: Tensor, *, learning_rate: f
         weights, velocity, gradient: [n]; velocity is zero before the first step.
 
     Returns:
-        weights: the new weights [n]. The unrolled step of DARTS uses only these.
+        weights: the new weights [n].
         velocity: the new velocity [n].
     """
     velocity = momentum * velocity + (gradient + weight_decay * weights)
@@ -298,23 +298,24 @@ def sgd(weights: Tensor, velocity: Tensor, gradient: Tensor, *, learning_rate: f
 
 
 def clipped(gradient: Tensor, largest_norm: float) -> Tensor:
-    """Return the gradient, scaled down to the norm `largest_norm` if its norm is larger.
+    """Scale the gradient down if its norm exceeds `largest_norm`, and return it.
 
-    The formula is that of torch.nn.utils.clip_grad_norm_."""
+    This is the formula of torch.nn.utils.clip_grad_norm_.
+    """
     scale: Tensor = largest_norm / (gradient.norm() + 1e-6)
     return gradient * scale.clamp(max=1.0)
 
 
 def adam(alphas: Tensor, mean: Tensor, square: Tensor, gradient: Tensor, *, step: int, learning_rate: float,
          weight_decay: float, betas: tuple[float, float] = (0.5, 0.999)) -> tuple[Tensor, Tensor, Tensor]:
-    """Take one step of Adam with coupled weight decay, with the formula of torch.optim.Adam.
+    """Take one step of Adam with coupled weight decay, as torch.optim.Adam does.
 
     The arguments are not changed in place.
 
     Args:
         alphas, mean, square, gradient: [k]; mean and square are the running moments, zero before the first step.
         step: number of this step, counted from 1.
-        betas: decay rates of the moments; the default is that of DARTS, section 3.1.
+        betas: decay rates of the moments; the default is from DARTS, section 3.1.
 
     Returns:
         alphas: the new alphas [k].

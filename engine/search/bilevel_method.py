@@ -1,15 +1,15 @@
-"""The parts that all bilevel search methods share: state, the order of a step, attacks, report and checkpoint.
+"""The parts that all bilevel search methods share: state, step, attacks, report and checkpoint.
 
     min over alpha of (c_1 L_1(w', alpha), ..., c_m L_m(w', alpha)),    w' one SGD step of the training loss
 
 The coefficients c_i are fixed settings. An architecture gradient is the gradient of one objective with respect to alpha, and the
-search descends a weighted sum of the m architecture gradients. The weights of this sum are computed in every step. Supernet
-weights w and alphas are flat vectors. A subclass defines the objectives of the current epoch (`objectives`), their weighting
-(`weigh`), and the images on which w is trained.
+search descends a weighted sum of the m architecture gradients. The weights in this sum are not settings. They are computed in
+every step. Supernet weights w and alphas are flat vectors. A subclass defines the objectives of the current epoch (`objectives`),
+their weighting (`weigh`), and the images on which w is trained.
 
 A step gets two batches. The weights batch trains w, and the alphas batch gives the architecture gradients. The implicit term of
-an objective is the part of its gradient that goes through w'. The table shows one step, with PGD of k steps on each batch whose
-adversarial images are needed:
+an objective is the part of its gradient that goes through w'. PGD takes k steps, and attacks only the batches whose adversarial
+images are needed. One step:
 
 | what                                                                         | passes  | backward computes       |
 |------------------------------------------------------------------------------|---------|-------------------------|
@@ -21,10 +21,10 @@ adversarial images are needed:
 | natural weights batch: BatchNorm buffers and training accuracy               | 1       | nothing                 |
 | weight step: SGD on the training loss at (w, new alpha)                      | 1       | weight gradient         |
 
-First order leaves out the training gradient and the finite differences. An objective can take two passes instead of one. An
-objective of the alphas alone takes none and has no implicit term. Out-of-distribution images are an argument of the step and cost
-no pass. A warm-up has no objectives and hence no architecture gradient. It leaves alphas and Adam's state unchanged. Its steps
-consist of the last two rows, after PGD on the weights batch if the weights are trained on adversarial images.
+First order leaves out the training gradient and the finite differences. Some objectives take two passes instead of one. An
+objective of the alphas alone takes none and has no implicit term. A warm-up has no objectives and leaves the alphas and Adam's
+state unchanged. A warm-up step consists of the last two rows of the table, preceded by PGD on the weights batch if w is trained
+on adversarial images.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ RobustConfig = TypeVar("RobustConfig", bound=RobustBilevelConfig)
 
 
 class BilevelMethod(Generic[Config]):
-    """The base class of all bilevel methods, with the mathematics and the cost given in the module docstring.
+    """The base class of all bilevel methods, described in the module docstring.
 
-    It implements the interface `SearchMethod`.
+    The class implements the interface `SearchMethod`.
 
     Attributes:
         cell_kinds, primitives: see `SearchMethod`.
@@ -86,7 +86,7 @@ class BilevelMethod(Generic[Config]):
         """Draw fresh weights and alphas from `seed`. A later `load_state_dict` replaces them.
 
         Args:
-            graphs: recorder of the passes; None for the one that suits the device (`Graphs.on`).
+            graphs: recorder of passes as CUDA graphs; None to create one with `Graphs.on`.
         """
         self.config, self.supernet = config, supernet
         self.device, self.dtype = torch.device(device), dtype
@@ -114,7 +114,7 @@ class BilevelMethod(Generic[Config]):
             names: names of the m objectives.
 
         Returns:
-            gramian: [m, m] Gramian of the gradients. If the method normalises the gradients, this is done first.
+            gramian: [m, m] Gramian of the gradients, or of the normalised gradients if the method normalises them.
             weights: [m] weights of the objectives, computed from this Gramian.
         """
         gramian = gramian_of(gradients)
@@ -123,32 +123,32 @@ class BilevelMethod(Generic[Config]):
         return gramian, torch.ones_like(gramian[0])
 
     def bound(self, objective: Objective, images: StepImages) -> Objective:
-        """Return a copy of one of the method's `objectives` that is evaluated on the supernet and on the images of a step."""
+        """Return a copy of an objective, with the supernet and the images of a step filled in."""
         return bound(objective, self.supernet, images, self.config)
 
     def training_objective(self, x: Tensor, y: Tensor) -> Objective:
         """Return the loss that the weight step and the unrolled step minimise.
 
         Args:
-            x: images [B, C, H, W]. They are adversarial images if the method trains on such images.
+            x: images [B, C, H, W], adversarial if the method trains on adversarial images.
             y: labels [B].
         """
         return cross_entropy_of(self.supernet, x, y, "training")
 
     def inner_attack(self) -> InnerAttack:
-        """Return the settings of the attack on both batches. Only methods with a loss on adversarial images need them."""
+        """Return the settings of the attack on both batches. Only methods that use adversarial images need this."""
         raise NotImplementedError
 
     def one_step_attack(self) -> InnerAttack:
         """Return the settings of the attack on the alphas batch for the objective one_step.
 
-        This objective is the loss of images that are attacked in one step.
+        This objective is the loss on adversarial images made by a single attack step.
         """
         raise NotImplementedError
 
     @property
     def stage(self) -> str:
-        """Description of the current stage; empty for a search with a single stage."""
+        """Description of the current stage of the search; empty if the search has a single stage."""
         return ""
 
     # The interface of `SearchMethod`.
@@ -165,7 +165,7 @@ class BilevelMethod(Generic[Config]):
 
     @property
     def buffers(self) -> Tensor:
-        """Flat running statistics of BatchNorm, updated by the natural weights batches."""
+        """Flat running statistics of BatchNorm, updated in each step by a pass on natural images."""
         return self._state.buffers
 
     @property
@@ -175,7 +175,7 @@ class BilevelMethod(Generic[Config]):
 
     @property
     def notices(self) -> list[str]:
-        """List with one sentence that explains why recording passes as CUDA graphs has failed; empty if it has not."""
+        """List with a sentence that explains why passes run without CUDA graphs; empty if recording them has not failed."""
         return [self._graphs.refusal] if self._graphs.refusal else []
 
     @property
@@ -193,7 +193,7 @@ class BilevelMethod(Generic[Config]):
         self.epoch = epoch
 
     def end_epoch(self) -> None:
-        """Do nothing, because a bilevel search has no work left after the last step of an epoch."""
+        """Do nothing. A bilevel search has no work at the end of an epoch."""
 
     def genotype(self) -> Genotype:
         return self.supernet.genotype(self.alphas)
@@ -208,11 +208,12 @@ class BilevelMethod(Generic[Config]):
         Args:
             train_batch: images and labels (x [B, C, H, W] in 0..1, y [B] int64) of the weights split.
             alpha_batch: images and labels of the alphas split, in the same form.
-            learning_rate: learning rate of SGD in this epoch and of the unrolled step.
+            learning_rate: learning rate of the weight step and of the unrolled step.
             generator: source of the attacks' random starts, drawn first for the weights batch, then for the alphas batch. An
                 abandoned step advances the generator as well. To repeat the step, restore the state of the generator.
-            noise: the random starts of both batches instead of a generator, each with the shape of its x and in
-                [-epsilon, epsilon]. A method without an attack needs neither generator nor noise.
+            noise: (random start of the weights batch, random start of the alphas batch), instead of a generator. Each has the
+                shape of the batch's images, with values in [-epsilon, epsilon]. A method without an attack needs neither
+                generator nor noise.
             out_of_distribution: images [B, C, H, W] of another dataset, needed if an objective reads them; see
                 `SearchMethod.step`.
             poll: called before each forward pass; may raise to abandon the step.
@@ -247,7 +248,7 @@ class BilevelMethod(Generic[Config]):
         """Replace the state by the proposed one and return the report of the step.
 
         Raises:
-            RunError: a number of the proposal is not finite; the state stays unchanged.
+            RunError: a number in the proposal is not finite; the state stays unchanged.
         """
         report = self._report(proposal)
         self._state = proposal.state
@@ -328,7 +329,7 @@ class BilevelMethod(Generic[Config]):
         return dict(zip(attacks, made, strict=True))
 
     def _start(self, settings: InnerAttack, noise: Tensor | None) -> Tensor:
-        """Scale noise that was drawn for the radius of `inner_attack` to the radius in `settings`."""
+        """Rescale noise from the radius of `inner_attack` to the radius in `settings`."""
         assert noise is not None
         usual = self.inner_attack().epsilon
         return noise if settings.epsilon == usual else noise * (settings.epsilon / usual)
@@ -341,7 +342,7 @@ class BilevelMethod(Generic[Config]):
 
     def _architecture_gradients(self, passes: Bilevel, training: Objective, objectives: tuple[Objective, ...],
                                 learning_rate: float) -> ArchitectureGradients:
-        """Compute the architecture gradients of all objectives, the weights of the objectives, and the weighted sum."""
+        """Compute the architecture gradients, the weights of the objectives, and the weighted sum of the gradients."""
         now, settings = self._state, self.config
         raw, values = passes.architecture_gradients(
             training, objectives, now.weights, now.alphas,
@@ -353,7 +354,7 @@ class BilevelMethod(Generic[Config]):
 
     def _weighed(self, raw: Tensor, values: Sequence[Value],
                  objectives: Sequence[Objective]) -> tuple[Tensor, Tensor, Tensor]:
-        """Apply the coefficients to gradients and values, then weigh the objectives.
+        """Apply the coefficients to gradients and values, then compute the weights of the objectives.
 
         Args:
             raw: [m, k] architecture gradients without coefficients.
@@ -379,7 +380,7 @@ class BilevelMethod(Generic[Config]):
     def _natural_pass(self, passes: Bilevel, x: Tensor, y: Tensor, alphas: Tensor) -> tuple[Tensor, ...]:
         """Run one pass on the natural images of the weights batch.
 
-        The pass uses the weights before the step and the given alphas, which are those of the weight step.
+        The pass uses the weights before the step and the given alphas.
 
         Returns:
             accuracy: accuracy on these images.
@@ -398,10 +399,10 @@ class BilevelMethod(Generic[Config]):
     # Report and checkpoint.
 
     def _report(self, proposal: Proposal) -> StepReport:
-        """Fetch all numbers of a step from the device at once and return its report.
+        """Return the report of a step, after fetching all numbers from the device at once.
 
         Raises:
-            RunError: a number of the report, or the sum of the new weights or alphas, is not finite.
+            RunError: a number in the report, the sum of the new weights, or the sum of the new alphas is not finite.
         """
         gradients, state, names = proposal.architecture, proposal.state, [objective.name for objective in proposal.objectives]
         norms = gradients.gramian.diagonal().sqrt()
@@ -471,7 +472,7 @@ class WeighedBilevelMethod(BilevelMethod[WeighedConfig]):
     """A bilevel method that supports the weightings and the added objectives of `WeighedBilevelConfig`."""
 
     def added_objectives(self) -> tuple[Objective, ...]:
-        """Return the objectives that the configuration adds to those of the method, with their coefficients."""
+        """Return the objectives that the configuration adds, with their coefficients."""
         return tuple(OBJECTIVES[name].times(self.config.coefficient(name)) for name in self.config.added_objectives)
 
     def inner_attack(self) -> InnerAttack:
@@ -490,7 +491,10 @@ class WeighedBilevelMethod(BilevelMethod[WeighedConfig]):
 
 
 class RobustBilevelMethod(WeighedBilevelMethod[RobustConfig]):
-    """A bilevel method whose weights are trained on adversarial images, made by PGD (`RobustBilevelConfig`)."""
+    """A bilevel method that trains its weights on adversarial images made by PGD.
+
+    Its settings are those of `RobustBilevelConfig`.
+    """
 
     trains_on_adversarial = True
 

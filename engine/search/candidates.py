@@ -1,4 +1,4 @@
-"""Candidates, which are networks that a search trains and measures one by one, and their ranking. Imports no torch."""
+"""Candidates (networks that a search trains and measures one by one) and their ranking. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Ranking = Literal["adversarial", "natural", "none"]
 class Candidate:
     """One trained network and the result of measuring it on the select split.
 
-    The search never trains on this split. BatchNorm uses its running statistics in the measurement.
+    The search never trains on this split. Networks are measured in evaluation mode.
 
     Attributes:
         number: number of the network in the order of training, from 1.

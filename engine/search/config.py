@@ -42,7 +42,8 @@ class OutOfDistributionConfig(SearchConfig):
     """Settings of a search that uses a batch of out-of-distribution images from a second dataset in every step.
 
     The images are converted to the search's image shape and not augmented. Their labels are not read. No image comes from the
-    second dataset's select or test split. A subclass that needs the images only sometimes overrides `out_of_distribution`.
+    second dataset's select or test split. If some configurations of a subclass do not need the images, the subclass must override
+    `out_of_distribution`.
     """
 
     second_dataset: str | None = setting(
@@ -83,8 +84,8 @@ GRADIENT_WEIGHTINGS = (
 class AddedObjectivesConfig(OutOfDistributionConfig, CurvatureConfig):
     """Settings of a search that can minimise further objectives in addition to the method's own.
 
-    All objectives are weighed together. The setting NAME_factor is the coefficient of the objective NAME. For example,
-    one_step_factor is the coefficient of one_step.
+    The added objectives and the method's own are weighed together. The setting NAME_factor is the coefficient of the objective
+    NAME. For example, one_step_factor is the coefficient of one_step.
     """
 
     added_objectives: tuple[AddedObjective, ...] = setting(
@@ -112,7 +113,7 @@ class AddedObjectivesConfig(OutOfDistributionConfig, CurvatureConfig):
         return super().out_of_distribution if "out_of_distribution" in self.added_objectives else None
 
     def inert(self) -> set[str]:
-        """Return the settings of objectives that are not added. They have no effect."""
+        """Return the settings that have no effect, because they belong to objectives that are not added."""
         absent = [name for name in get_args(AddedObjective) if name not in self.added_objectives]
         return super().inert() | {field for field in type(self).model_fields for name in absent if field.startswith(f"{name}_")}
 
@@ -120,7 +121,7 @@ class AddedObjectivesConfig(OutOfDistributionConfig, CurvatureConfig):
     def one_step_epsilon(self) -> float:
         """L-infinity radius of the attack for the objective one_step, for pixels in 0..1.
 
-        This objective is the loss of images that are attacked in one step.
+        This objective is the loss on adversarial images made by a single attack step.
         """
         return self.one_step_radius * float(getattr(self, "epsilon", DATASETS[self.dataset].epsilon))
 
@@ -151,7 +152,7 @@ class AddedObjectivesConfig(OutOfDistributionConfig, CurvatureConfig):
 
 
 class BilevelConfig(SearchConfig):
-    """Settings of a bilevel search, whose architecture gradient goes through one weight step (DARTS, section 2.3)."""
+    """Settings of a bilevel search (DARTS, section 2.3)."""
 
     alpha_learning_rate: float = setting(3e-4, "Learning rate of Adam on the architecture weights.",
                                          group="Architecture", source="ARNAS code", gt=0, le=10)
@@ -167,7 +168,8 @@ class BilevelConfig(SearchConfig):
     def deviations(self) -> list[str]:
         """Return the deviations from the published method, as phrases for the run name.
 
-        The inherited deviations come first, then the order of the gradient if it was changed.
+        The inherited deviations come first, then the order of the architecture gradient (first or second) if it is not the
+        default.
         """
         if self.unrolled == type(self).model_fields["unrolled"].default:
             return super().deviations()
@@ -194,7 +196,7 @@ class WeighedBilevelConfig(AddedObjectivesConfig, BilevelConfig):
     def deviations(self) -> list[str]:
         """Return the deviations from the published method, as phrases for the run name.
 
-        The inherited deviations come first, then changes to normalisation and weighting.
+        The inherited deviations come first, then changes to gradient normalisation and weighting.
         """
         names = super().deviations()
         if not self.weighs(self.model_dump()):  # a single objective needs no weights
@@ -223,7 +225,7 @@ class NaturalBilevelConfig(WeighedBilevelConfig):
 
 
 class RobustBilevelConfig(WeighedBilevelConfig):
-    """Settings of a bilevel search with adversarially trained weights, a natural objective and an adversarial one."""
+    """Settings of a bilevel search with adversarially trained weights, and a natural and an adversarial objective."""
 
     placement: PlacementName = placement_setting("accurate_first", "ARNAS code")
     width_ratio: WidthRatio = width_ratio_setting("1:2:2", "ARNAS code")

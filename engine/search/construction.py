@@ -25,17 +25,17 @@ def method_class(method: str) -> Any:
 
 def supernet_of(method: str, config: SearchConfig, *, classes: int, image_shape: Sequence[int],
                 statistics: ChannelStatistics | None = None) -> Supernet:
-    """Build the supernet of a method with the fastest back ends that it can use.
+    """Build the supernet of a method, with the fastest back ends that the supernet can use.
 
-    The placement in the configuration (the rule that gives each layer its kind of cell) determines the cell kinds. If the method
-    declares the same kinds in another order, the supernet and its alphas have the method's order.
+    The configured placement (the rule that gives each layer its kind of cell) determines the cell kinds. If the method declares
+    the same kinds in another order, the supernet and its alphas use that order.
 
     Args:
         method: registered name of the method.
         config: configuration of that method.
         classes: number of classes of the dataset.
-        image_shape: (channels, height, width) of its images.
-        statistics: mean and standard deviation with which the supernet normalises images; None for images that stay in 0..1.
+        image_shape: (channels, height, width) of the dataset's images.
+        statistics: mean and standard deviation with which the supernet normalises images; None to leave images in 0..1.
 
     Raises:
         ConfigError: no supernet can have these sizes.

@@ -2,11 +2,12 @@
 
     Lambda = 4 mean_i | grad l_i(x_i + z_i) - grad l_i(x_i) |_2,    z_i = h sign(grad l_i(x_i)) / |sign(grad l_i(x_i))|_2
 
-Here x_i is image i as the network sees it, l_i its cross-entropy, and z_i a displacement of length h. The values of x_i are
-pixels in 0..1, or standard deviations if the network normalises images. Gradients in the formula are with respect to x_i. Lambda
+x_i is image i after the network's normalisation, or with pixels in 0..1 if the network does not normalise. l_i is the
+cross-entropy of this image, and z_i is a displacement of length h. Gradients in the formula are with respect to x_i. Lambda
 approximates the largest eigenvalue of the Hessian by a finite difference (Moosavi-Dezfooli et al., Robustness via Curvature
-Regularization, and Vice Versa, CVPR 2019, arXiv 1811.09716). AdvRush (Mok et al., ICCV 2021, arXiv 2108.01289) adds Lambda to the
-loss that alpha minimises. The gradient of Lambda goes through both input gradients, while z_i is treated as a constant.
+Regularization, and Vice Versa, CVPR 2019, arXiv 1811.09716). AdvRush (Mok et al., ICCV 2021, arXiv 2108.01289) adds Lambda, times
+a coefficient, to the loss that the search minimises over alpha. The gradient of Lambda goes through both input gradients. z_i is
+treated as a constant.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ STRENGTH = 4.0  # AdvRush's factor of the norm
 
 
 def curvature(network: FunctionalNetwork, weights: Tensor, alphas: Tensor, x: Tensor, y: Tensor, radius: Tensor) -> Value:
-    """Compute Lambda around natural images, in two forward passes.
+    """Compute the curvature Lambda around natural images, in two forward passes.
 
-    As published, x + z is not clipped and may leave 0..1.
+    As published, the displaced images x + z are not clipped and may leave 0..1.
 
     Args:
         network: the network whose loss is measured.
@@ -32,7 +33,7 @@ def curvature(network: FunctionalNetwork, weights: Tensor, alphas: Tensor, x: Te
         alphas: flat alphas.
         x: natural images [B, C, H, W] in 0..1.
         y: labels [B].
-        radius: h, the length of z. As it is a scalar tensor, one recorded pass can serve every h.
+        radius: h, the length of z, as a scalar tensor. One CUDA graph then serves every h.
     """
     unit = network.image_unit(x)
     here = _input_gradients(network, x, y, weights, alphas)
@@ -42,7 +43,10 @@ def curvature(network: FunctionalNetwork, weights: Tensor, alphas: Tensor, x: Te
 
 
 def _input_gradients(network: FunctionalNetwork, images: Tensor, y: Tensor, weights: Tensor, alphas: Tensor) -> Tensor:
-    """Compute the differentiable gradient of each image's loss with respect to the image, with the shape of `images`."""
+    """Return the gradient of each image's loss with respect to the image.
+
+    The result has the shape of `images` and is differentiable.
+    """
     images = images.detach().requires_grad_(True)
     # The sum instead of the mean, so that the gradient of an image is not divided by the size of the batch.
     losses = F.cross_entropy(network.logits(images, weights, alphas, twice=True), y, reduction="sum")
@@ -50,7 +54,7 @@ def _input_gradients(network: FunctionalNetwork, images: Tensor, y: Tensor, weig
 
 
 def _directions(gradients: Tensor) -> Tensor:
-    """Return sign(g) / |sign(g)| for each image's gradient g, with the shape of `gradients`. It is zero if g is zero."""
+    """Return sign(g) / |sign(g)| for each image's gradient g, with the shape of `gradients`. g = 0 gives 0."""
     signs = gradients.detach().sign()
     lengths: Tensor = signs.flatten(1).norm(dim=1).clamp(min=1)
     return signs / lengths[:, None, None, None]

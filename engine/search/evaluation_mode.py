@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class _Evaluated:
     """A supernet in evaluation mode, together with its running statistics.
 
-    It has the interface of `engine.search.objectives.FunctionalNetwork`.
+    The class has the interface of `engine.search.objectives.FunctionalNetwork`.
     """
 
     supernet: Supernet

@@ -41,8 +41,8 @@ class CudaRecording:
         Args:
             function: the function to capture. It must not copy between host and device.
             inputs: tensors on one CUDA device. The graph reads its inputs from their memory.
-            pool: private memory shared by all graphs of the search. Sharing is safe, because only one graph runs at a time and
-                its outputs are copied before the next graph runs.
+            pool: memory pool that all graphs of the search share. Sharing is safe, because only one graph runs at a time, and the
+                outputs of a graph are copied before the next graph runs.
         """
         with torch.cuda.device(inputs[0].device):
             stream = torch.cuda.Stream()
@@ -60,9 +60,10 @@ class CudaRecording:
 
 
 class Replayed:
-    """A function of tensors that replays a recording, whose inputs and outputs stay in the same memory.
+    """A recorded function, which is called like the original one.
 
-    A call copies its arguments into the memory of the inputs, replays the recording and returns copies of the outputs.
+    The recording reads its inputs from fixed memory and writes its outputs to fixed memory. A call copies the arguments into the
+    memory of the inputs, replays the recording and returns copies of the outputs.
     """
 
     def __init__(self, function: Function, inputs: tuple[Tensor, ...],
@@ -90,7 +91,7 @@ class Graphs:
     Without the argument `record`, all passes run eagerly.
 
     Attributes:
-        refusal: sentence that explains why recording has stopped; empty if it has not.
+        refusal: sentence that explains why recording has stopped; empty if recording has not stopped.
     """
 
     def __init__(self, record: Callable[[Function, tuple[Tensor, ...]], Recording] | None = None) -> None:
@@ -114,14 +115,14 @@ class Graphs:
     def run(self, kind: Hashable, function: Function, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Return function(*inputs), computed by replaying a recording if recording is on.
 
-        The recording is made at the first call for its kind, shapes and dtypes. If this fails, recording stops for the rest of
-        the search.
+        The first call with a new kind, shape or dtype makes a recording. If recording fails, this call and all later calls run
+        eagerly.
 
         Args:
             kind: key of the recording. Functions with equal keys must compute the same from equal inputs, because only the first
-                of them is recorded.
+                of these functions is recorded.
             function: function of tensors only, which returns detached tensors. It must not draw random numbers, have side effects
-                or wait for the device. Every back end and setting that it uses must be part of `kind` or never change.
+                or wait for the device. Every back end and setting that the function uses must be part of `kind` or never change.
             inputs: tensors. Each combination of shapes and dtypes has its own recording.
         """
         if self._record is None:

@@ -1,16 +1,16 @@
-"""Weights of several objectives, computed by torchjd from the Gramian of their gradients. Imported only if a search uses them.
+"""Weights of several objectives, computed by torchjd from the Gramian of the objectives' gradients.
 
 torchjd: Quinton and Rey, Jacobian Descent for Multi-Objective Optimization, arXiv 2406.16232; MIT licence. UPGrad is from the
 same paper. DualProj: Lopez-Paz and Ranzato 2017, equation 11. IMTL-G: Liu et al., ICLR 2021. Aligned-MTL: Senushkin et al., CVPR
 2023. PCGrad: Yu et al. 2020, arXiv 2001.06782. FairGrad: Ban and Ji 2024, arXiv 2402.15638.
 
-No function here keeps a state, and each returns the same weights for the same Gramian, so a resumed search equals an
-uninterrupted one. torchjd's weightings with a memory (GradVac, PCD, ExcessMTL, ...) are left out for that reason. CAGrad and
-Nash-MTL are left out because of the solvers that they need.
+This module is imported only if a search uses it. No function here keeps a state, and each returns the same weights for the same
+Gramian. A resumed search therefore equals an uninterrupted one. The weightings of torchjd that keep a state (GradVac, PCD,
+ExcessMTL, ...) are left out. CAGrad and Nash-MTL are left out because of the solvers that they need.
 
-Differs: torchjd's own projector needs a solver under the GPL. It also treats gradients as zero if their squared norms sum to less
-than 1e-4, which is possible for architecture gradients. `projected` has no such threshold. For IMTL-G and Aligned-MTL, all
-gradients are first scaled by the same factor, which gives the longest one the length 1. This does not change their weights.
+Differs: `projected` replaces the projector of torchjd. That projector needs a solver under the GPL, and it treats all gradients
+as zero if the sum of their squared norms is below 1e-4. Architecture gradients can be that small. For IMTL-G and Aligned-MTL, all
+gradients are first divided by the length of the longest one, which does not change the weights.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from torchjd.linalg import DualConeProjector, PSDMatrix
 def upgrad(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
     """Return UPGrad's weights, which give the mean of the projected gradients.
 
-    Each gradient is projected so that a small step against it raises no loss.
+    Each gradient is projected so that a small step against the projection raises no loss.
     """
     return _weighed(gramian, UPGradWeighting(projector=_Projector()))
 
@@ -44,29 +44,30 @@ def upgrad(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tens
 def dualproj(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
     """Return DualProj's weights, which give the projection of the mean gradient.
 
-    The mean is projected so that a small step against it raises no loss.
+    The mean is projected so that a small step against the projection raises no loss.
     """
     return _weighed(gramian, DualProjWeighting(projector=_Projector()))
 
 
 def imtl_g(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """Return IMTL-G's weights, which give a combined gradient with the same projection onto every gradient.
+    """Return IMTL-G's weights.
 
-    If no weights have this property, all weights are 0.
+    With these weights, the projections of the combined gradient onto all gradients are equally long. If no weights have this
+    property, all weights are 0.
     """
     return _weighed(_of_common_scale(gramian), IMTLGWeighting())
 
 
 def aligned_mtl(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """Return Aligned-MTL's weights, which give the mean of the gradients after their principal components are shortened.
+    """Return Aligned-MTL's weights, which give the mean of the aligned gradients.
 
-    Every principal component is shortened to the length of the smallest one.
+    The alignment shortens all principal components of the gradients to the length of the shortest one.
     """
     return _weighed(_of_common_scale(gramian), AlignedMTLWeighting())
 
 
 def pcgrad(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """Return PCGrad's weights, which give the sum of the gradients after their conflicts are removed.
+    """Return PCGrad's weights, which give the sum of the gradients without conflicts.
 
     From each gradient, PCGrad removes the components that point against other gradients. With three or more gradients, the
     result depends on the order of the removals. The order is random, with a seed computed from the Gramian, so that a repeated
@@ -82,10 +83,10 @@ def pcgrad(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tens
 
 
 def fairgrad(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """Return FairGrad's weights, which are the w > 0 with G w = 1 / w for the Gramian G.
+    """Return FairGrad's weights, the w > 0 for which G w = 1 / w (elementwise), with the Gramian G.
 
-    This is FairGrad with its own parameter alpha = 1, the Nash bargaining solution. The equation is solved for gradients of
-    length 1, and the solution is divided by the true lengths. A zero gradient gets the weight 0.
+    This is the Nash bargaining solution, which FairGrad gives when its own parameter alpha is 1. A zero gradient gets the weight
+    0.
     """
 
     def of_unit_gradients(products: Tensor) -> Tensor:
@@ -125,7 +126,7 @@ class _Projector(DualConeProjector):
 
 
 def _of_common_scale(gramian: Tensor) -> Tensor:
-    """Return the Gramian of the gradients after the longest is scaled to length 1 and all others by the same factor.
+    """Return the Gramian of the gradients after all are divided by the length of the longest one.
 
     If all gradients are zero, the Gramian stays unchanged.
     """
@@ -134,7 +135,7 @@ def _of_common_scale(gramian: Tensor) -> Tensor:
 
 
 def _weighed(gramian: Tensor, solve: Callable[[Tensor], Tensor]) -> Tensor:
-    """Compute the weights on the CPU in float64 and return them with the Gramian's dtype and on its device.
+    """Compute weights on the CPU in float64, and return them with the dtype and on the device of the Gramian.
 
     A single objective gets the weight 1. A Gramian with NaN or infinity gives NaN weights.
     """

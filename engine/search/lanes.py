@@ -1,10 +1,10 @@
-"""Two lanes: independent passes of one step are computed at the same time on a CPU, each with half of the threads.
+"""Two lanes, which are threads that compute independent passes of one search step at the same time on a CPU.
 
-The tensors of a search are small, so a second core is of more use for a second pass than for a share of the first one. With two
-lanes on two cores, a step takes 0.6 of the time that it takes on one core (0.7 without the compiled kernels). With two threads in
-each pass instead, it takes 0.75 to 1.0 of that time, and several times as long when another process needs one of the cores. Lanes
-work because torch and the compiled kernels let other Python threads run while they compute, and because autograd's backward pass
-on a CPU runs in the thread that calls it.
+Each lane uses half of torch's threads. The tensors of a search are small, so a second core helps more by computing a second pass
+than by sharing the first one. Compared with a step on one core, a step with two lanes on two cores takes 0.6 of the time (0.7
+without the compiled kernels). A step with two threads in each pass takes 0.75 to 1.0 of the time, or several times as long if
+another process needs one of the cores. Lanes work because torch and the compiled kernels let other Python threads run while they
+compute, and because autograd's backward pass on a CPU runs in the thread that calls it.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class Abandoned(Exception):
 
 
 class Lanes:
-    """The lanes of one step, used as a context manager around all of its passes.
+    """The lanes of one step, used as a context manager around all passes of the step.
 
-    The number of threads that share a sum affects its last bits. With two lanes, every pass therefore computes with threads // 2
-    threads, even if it runs alone. A step with 2 threads is then bit-equal to a step with 1 thread.
+    The number of threads that share a sum affects the last bits of the sum. With two lanes, every pass therefore computes with
+    threads // 2 threads, even if it runs alone. The results for `threads` = 1 and `threads` = 2 are then bit-equal.
 
     Example:
         with Lanes(torch.get_num_threads()) as lanes:
@@ -63,8 +63,8 @@ class Lanes:
         """Run the functions in two lanes and return their results in the order of the functions.
 
         The functions must not depend on each other or draw random numbers. Both lanes have ended when this method returns or
-        raises. If a function raises, the other lane ends at its next `turn`, and this method raises the error. If both lanes
-        fail, this method raises the error of the first lane, with the other error as its context.
+        raises. If a function raises, the other lane ends when it next calls `turn`, and this method raises the error. If both
+        lanes fail, this method raises the error of the first lane, with the error of the second lane as context.
         """
         if not self.are_two or len(functions) < LANES:
             return [function() for function in functions]

@@ -25,27 +25,27 @@ if TYPE_CHECKING:
 class StepReport:
     """The measurements of one step with m objectives, as plain floats.
 
-    In a step without architecture gradients, the fields from `coefficients` to `cosines` are empty. Such a step may still measure
-    losses on the batch `alpha_batch`. If it does, `names` and `losses` describe these; otherwise, they are empty as well.
+    In a step without architecture gradients, the fields from `coefficients` to `cosines` are empty. The fields `names` and
+    `losses` are empty as well, unless the step measures losses without taking their gradients.
 
     Attributes:
-        names: names of the objectives, for example ("natural", "adversarial"). Empty in a warm-up, which does not update the
-            alphas.
-        losses: [m] value of each objective on the alphas batch, without its coefficient, at the weights where its
-            architecture gradient was taken. In a method with an unrolled step, these are the weights after that step.
-        coefficients: [m] configured factor of each objective (ARNAS: 1 and lambda).
-        weights: [m] weight of each objective, as returned by the solver in this step. The weights are non-negative and sum to
-            1 if `Weighting.on_simplex` is True.
-        norms: [m] norms of the architecture gradients as the solver sees them, with coefficient and normalisation.
-        raw_norms: [m] norms of the architecture gradients without coefficient and normalisation.
+        names: names of the objectives, for example ("natural", "adversarial").
+        losses: [m] values of the objectives on the alphas batch, without coefficients. If the method has an unrolled step, they
+            are measured at the weights after that step.
+        coefficients: [m] configured factors of the objectives (ARNAS: 1 and lambda).
+        weights: [m] weights of the objectives, computed by the solver in this step. The weights are non-negative and sum to 1 if
+            `Weighting.on_simplex` is True.
+        norms: [m] norms of the architecture gradients after the coefficients and the normalisation are applied.
+        raw_norms: [m] norms of the architecture gradients before the coefficients and the normalisation are applied.
         cosines: [m][m] cosines between the architecture gradients; 0 if a gradient is zero.
         natural_accuracy, adversarial_accuracy: accuracy on the natural and adversarial images of the alphas batch, in 0..1,
             from the passes that gave `losses`. None if no objective of the step uses such images.
-        train_loss: loss of the weight step on the weights batch, with adversarial images if the method trains on them. Like
-            the next two fields, it is None in a step that does not train.
+        train_loss: loss that the weight step minimises on the weights batch. This and the next two fields are None in a step that
+            does not train.
         train_accuracy: accuracy on the natural images of the weights batch. It is measured with batch statistics, the new
             alphas, and the weights before the step.
-        train_adversarial_accuracy: accuracy on the adversarial images of the weight step. None if that step uses none.
+        train_adversarial_accuracy: accuracy on the adversarial images of the weight step. None if the weight step uses no
+            adversarial images.
         passes: number of forward passes in the step.
         stage: `SearchMethod.stage` after the step.
         statistics: BatchNorm statistics that normalised the alphas batch: "batch" or "running".
@@ -69,28 +69,29 @@ class StepReport:
 
 
 class SearchMethod(Protocol):
-    """The interface of every class named by a `Method.implementation`. `tests/conformance/test_methods.py` checks it.
+    """The interface that every search method implements. `tests/conformance/test_methods.py` checks this.
 
     A method is built as `Implementation(config, supernet, device=..., dtype=..., seed=...)`.
 
     Attributes:
         config: configuration of the method.
-        cell_kinds: cell kinds of the published supernet, in the order of the flat alphas. The placement in the configuration
-            (the rule that gives each layer its kind of cell) may give the actual supernet other kinds (`supernet.kinds`).
+        cell_kinds: cell kinds of the published supernet, in the order of the flat alphas. If the configured placement (the rule
+            that gives each layer its kind of cell) is not the published one, the supernet can have other kinds
+            (`supernet.kinds`).
         primitives: operations of the supernet, which are the columns of the alphas.
         epoch: epoch of the next steps, set by `begin_epoch`.
-        passes_per_step: number of forward passes in one step of the current epoch. A step calls `poll` once for each of them,
-            so progress inside a step can be shown.
+        passes_per_step: number of forward passes in one step of the current epoch. A step calls `poll` once for each forward
+            pass, so progress inside a step can be shown.
         stage: one short line that describes the current stage of the search; empty if the search has a single stage.
         activity: progress message of the step, set before each call of `poll`, for example "PGD step 3 of 7, weights batch".
             If two passes run side by side, the message describes the one that began last.
-        weights: flat weights of the supernet, or of the network in training.
-        alphas: flat alphas, followed by the betas if the supernet has edge weights. None if the method has no supernet
-            (`SearchConfig.on_supernet` is False).
+        weights: flat weights of the supernet. Without a supernet, the flat weights of the network that is being trained.
+        alphas: flat alphas, followed by the betas of PC-DARTS if the supernet has edge weights. None if the method has no
+            supernet (`SearchConfig.on_supernet` is False).
         buffers: flat BatchNorm buffers.
-        candidates: networks that the search has trained and measured one by one, oldest first; `end_epoch` appends to them.
+        candidates: networks that the search has trained and measured one by one, oldest first; `end_epoch` adds new ones.
         steps: number of completed steps.
-        notices: sentences to show with the run's results, oldest first; later steps append to them.
+        notices: sentences to show with the run's results, oldest first; later steps can add new ones.
     """
 
     config: SearchConfig
@@ -110,7 +111,7 @@ class SearchMethod(Protocol):
     def begin_epoch(self, epoch: int) -> None:
         """Set the epoch of the next steps, counted from 0. A fresh method is in epoch 0.
 
-        The loop calls this before every step. The epoch is not part of `state_dict`, because the loop restores it.
+        The loop calls this before every step. The epoch is not part of `state_dict`, because the loop restores the epoch.
         """
         ...
 
@@ -123,26 +124,29 @@ class SearchMethod(Protocol):
              out_of_distribution: Tensor | None = None, poll: Callable[[], None] = ...) -> StepReport:
         """Take one step on a batch of the weights split and a batch of the alphas split.
 
-        If `poll` or anything else raises, the method is unchanged. Repeating the call, with the generator in the same state, then
-        gives the result that the step would have had.
+        If `poll` or anything else raises, the state of the method stays unchanged. To repeat the step, restore the state of the
+        generator and call this again.
 
         Args:
-            train_batch, alpha_batch: images and labels (x, y) of the weights split, and those of the alphas split. Only a method
-                without alphas gets the same batch for both arguments: one of the weights split in a step that trains, or one of
-                the select split in a step that measures.
+            train_batch: images and labels (x, y) of the weights split.
+            alpha_batch: images and labels (x, y) of the alphas split. A method without alphas gets one batch as both arguments:
+                from the weights split in a step that trains, and from the select split in a step that measures a network.
             learning_rate: learning rate of the weights in this epoch.
             generator: source of the random starts of attacks.
             noise: the random starts themselves, instead of a generator.
             out_of_distribution: images [B, C, H, W] of a second dataset, always a full batch. They are given if the property
-                `SearchConfig.out_of_distribution` names a dataset. For a network that does not normalise, they are in 0..1. For a
-                network that normalises, they are rescaled so that its normalisation gives the same result as normalising them by
-                the statistics of their own dataset. A method that never needs such images may lack this argument.
+                `SearchConfig.out_of_distribution` names a dataset. They are in 0..1 if the network does not normalise its input,
+                and otherwise rescaled by `engine.data.out_of_distribution.restated`. A method that never needs such images may
+                lack this argument.
             poll: called before each forward pass, from any thread, but never concurrently. It may raise to abandon the step.
         """
         ...
 
     def genotype(self) -> Genotype:
-        """Return the architecture derived from the current alphas. Without alphas, return that of the best candidate so far."""
+        """Return the genotype derived from the current alphas.
+
+        A method without alphas returns the genotype of the best candidate so far.
+        """
         ...
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,14 +1,14 @@
-"""Solvers for the smallest convex combination of k gradients, which need only the Gramian of the gradients.
+"""Solvers that find the minimum-norm convex combination of k gradients from the Gramian of the gradients.
 
     minimise c'Mc over c on the simplex,    M_rs = g_r . g_s
 
 With d = sum_r c_r g_r, weights c are optimal exactly when g_r . d >= |d|^2 for all r (Desideri 2012). `of_two` and
-`minimum_norm_point` solve the problem exactly. `projected_gradient` and `frank_wolfe` reproduce the two routines of Sener and
-Koltun 2018 (arXiv 1810.04650), whose public solver is part of the code of E2RNAS (arXiv 2011.09820). Both routines stop near the
-optimum, and their line searches keep a small distance from the ends of each line.
+`minimum_norm_point` solve the problem exactly. `projected_gradient` and `frank_wolfe` reproduce the two public solvers of Sener
+and Koltun 2018 (arXiv 1810.04650), which the code of E2RNAS (arXiv 2011.09820) contains. Both stop near the optimum, because each
+of their line searches keeps a small distance from the ends of the line.
 
-Differs: our routines always return. The released loops have no working limit on their rounds, and they start only if some pair of
-gradients has a combination shorter than 1e4.
+Differs: our solvers always return. The loops of the released solvers have no working limit on the number of rounds. They also
+start only if some pair of gradients has a convex combination with a norm below 1e4.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Solution(NamedTuple):
     Attributes:
         weights: [k] float64, non-negative, sum 1.
         rounds: number of rounds made.
-        converged: True if the stopping rule was met. Otherwise, `weights` are the best of all rounds.
+        converged: True if the stopping rule was met. Otherwise, `weights` are those of the best round.
     """
 
     weights: np.ndarray
@@ -50,20 +50,20 @@ class Solution(NamedTuple):
 
 
 def of_two(gramian: Tensor, margin: float = 0.0) -> Tensor:
-    """Return the weights of the smallest combination of two gradients.
+    """Return the weights of the minimum-norm convex combination of two gradients.
 
     The first weight is gamma = clip((g2 - g1) . g2 / |g2 - g1|^2, 0, 1). The second weight is computed by its own quotient and
     not as 1 - gamma, which would round away the tiny weight of a huge gradient. The function does not wait for the device.
 
     For equal gradients, the quotient is 0/0, which gives NaN alphas in the published ARNAS code. Every gamma then gives the same
-    combination, and the function returns 1/2. Gradients count as equal if their squared distance is below the rounding error of
-    the Gramian.
+    combination, and the function returns the weights 1/2 and 1/2. Gradients count as equal if their squared distance is below the
+    rounding error of the Gramian.
 
     Args:
         gramian: [2, 2]. A NaN in it gives NaN weights.
-        margin: smallest weight if one gradient alone is best: `margin` replaces gamma = 0, and 1 - margin replaces gamma = 1
-            (E2RNAS: 0.001). Values in between stay unchanged. With a margin, equal gradients give gamma = 1 - margin, as
-            published, because the test for g1 . g2 >= |g1|^2 comes first.
+        margin: value that replaces gamma = 0 (E2RNAS: 0.001). Likewise, 1 - margin replaces gamma = 1. Every other gamma stays
+            unchanged, even if it is smaller than the margin. With a margin above 0, equal gradients give gamma = 1 - margin, as
+            published.
 
     Returns:
         [2] weights with the dtype and on the device of the Gramian.
@@ -82,15 +82,16 @@ def of_two(gramian: Tensor, margin: float = 0.0) -> Tensor:
 
 def projected_gradient(gramian: np.ndarray, *, margin: float = MARGIN, rounds: int = ROUNDS,
                        tolerance: float = TOLERANCE) -> Solution:
-    """Find the smallest combination by projected gradient descent (`find_min_norm_element`, the default of E2RNAS).
+    """Find the minimum-norm combination by projected gradient descent.
 
-    The descent starts from the best pair of gradients (see `_best_pair`). With weights c and Gramian M, each round subtracts the
-    mean from -Mc and steps in that direction until a weight would leave 0..1. It projects the result onto the simplex and takes
-    the best point on the line from c to the projection (`of_two`).
+    This is `find_min_norm_element`, the default solver of E2RNAS. The descent starts from the best pair of gradients (see
+    `_best_pair`). With weights c and Gramian M, the direction of each round is -Mc minus the mean of -Mc. The round steps in this
+    direction until a weight would leave 0..1, and projects the result onto the simplex. The new weights are the best point on the
+    line from c to the projection (`of_two`).
 
     Args:
         gramian: [k, k] float64, symmetric and positive semi-definite; gradients may be zero or dependent.
-        margin: smallest weight in a line search, see `of_two`. 0 makes the line search exact.
+        margin: distance that a line search keeps from the ends of the line, see `of_two`. 0 makes the line search exact.
         rounds: maximum number of rounds.
         tolerance: the descent stops after a round in which the absolute changes of the weights sum to less than this.
 
@@ -103,10 +104,11 @@ def projected_gradient(gramian: np.ndarray, *, margin: float = MARGIN, rounds: i
 
 def frank_wolfe(gramian: np.ndarray, *, margin: float = MARGIN, rounds: int = ROUNDS,
                 tolerance: float = TOLERANCE) -> Solution:
-    """Find the smallest combination by the Frank-Wolfe method (`find_min_norm_element_FW` of E2RNAS).
+    """Find the minimum-norm combination by the Frank-Wolfe method.
 
-    Each round steps towards the gradient that is least aligned with the current combination, argmin_r (Mc)_r. The method is slow,
-    because the distance to the optimum falls only as 1 / rounds. Arguments, result and errors are those of `projected_gradient`.
+    This is `find_min_norm_element_FW` of E2RNAS. Each round steps towards the gradient that is least aligned with the current
+    combination, argmin_r (Mc)_r. The method is slow, because the distance to the optimum falls only as 1 / rounds. Arguments,
+    result and errors are those of `projected_gradient`.
     """
     return _descend(gramian, lambda weights: np.eye(len(weights))[(gramian @ weights).argmin()], margin, rounds, tolerance)
 
@@ -135,10 +137,10 @@ def _descend(gramian: np.ndarray, target: Callable[[np.ndarray], np.ndarray], ma
 
 
 def _of_two(gramian: np.ndarray, one: np.ndarray, two: np.ndarray, margin: float) -> np.ndarray:
-    """Return the weights [2] of the smallest combination of `one` and `two`.
+    """Return the weights [2] of the minimum-norm convex combination of `one` and `two`.
 
-    Both are themselves combinations of the k gradients, given by their weights [k]. This is `of_two` on plain numbers instead of
-    tensors. It is faster, which matters because a solver calls it hundreds of times.
+    `one` and `two` are themselves combinations of the k gradients, each given by its weights [k]. The function computes the same
+    as `of_two`, but on plain numbers, which is faster than on tensors.
     """
     along_one, along_two = gramian @ one, gramian @ two
     first, mixed, second = float(one @ along_one), float(one @ along_two), float(two @ along_two)
@@ -153,9 +155,9 @@ def _of_two(gramian: np.ndarray, one: np.ndarray, two: np.ndarray, margin: float
 
 
 def _best_pair(gramian: np.ndarray, margin: float) -> np.ndarray:
-    """Return the weights [k] of the smallest combination that two of the gradients have, over all pairs.
+    """Return the weights [k] of the minimum-norm convex combination of the best pair of gradients.
 
-    Of equally good pairs, the first is used.
+    The best pair is the one whose combination has the smallest norm. Of equally good pairs, the first is used.
     """
     units = np.eye(len(gramian))
     if len(units) == 1:
@@ -185,7 +187,10 @@ def _step(weights: np.ndarray, downhill: np.ndarray) -> np.ndarray:
 
 
 def on_simplex(point: np.ndarray) -> np.ndarray:
-    """Project a point [k] onto the simplex, the vectors that are non-negative with sum 1 (Held, Wolfe and Crowder 1974)."""
+    """Project a point [k] onto the simplex, which contains all non-negative vectors with sum 1.
+
+    The algorithm is that of Held, Wolfe and Crowder 1974.
+    """
     point = point - point.max()  # the result is the same, but the 1 below does not vanish next to huge numbers
     falling = np.sort(point)[::-1]
     excess = (np.cumsum(falling) - 1) / np.arange(1, len(point) + 1)
@@ -194,13 +199,12 @@ def on_simplex(point: np.ndarray) -> np.ndarray:
 
 
 def minimum_norm_point(gramian: np.ndarray) -> np.ndarray:
-    """Return the exact weights of the smallest combination of any number of gradients.
+    """Return the exact weights of the minimum-norm convex combination of any number of gradients.
 
     This is Wolfe's minimum-norm-point algorithm, also known as Frank-Wolfe with fully corrective steps (Wolfe 1976;
     Lacoste-Julien and Jaggi 2015, arXiv 1511.05932). Each round adds the gradient that is least aligned with the current
-    combination (the Frank-Wolfe vertex), then moves to the smallest combination of all gradients in use. A few rounds
-    give the exact result, where plain Frank-Wolfe needs thousands. The function always returns, because the number of rounds is
-    bounded and the best combination so far is kept.
+    combination (the Frank-Wolfe vertex), then moves to the minimum-norm combination of all gradients in use. The function always
+    returns, because the number of rounds is bounded and the best combination so far is kept.
 
     Args:
         gramian: [m, m] float64. Gradients may differ in scale by many orders of magnitude.
@@ -235,11 +239,11 @@ def minimum_norm_point(gramian: np.ndarray) -> np.ndarray:
 
 
 def _corrected(gramian: np.ndarray, norms: np.ndarray, weights: np.ndarray, added: int) -> np.ndarray:
-    """Return the weights of the smallest combination of gradient number `added` and all gradients with a non-zero weight.
+    """Return the weights of the minimum-norm combination of gradient `added` and all gradients with a non-zero weight.
 
-    The weights move towards the affine minimiser (weights with sum 1 and any signs). If a weight would turn negative on the way,
-    they stop there, its gradient is dropped, and they move on towards the affine minimiser of the remaining gradients (Wolfe's
-    minor cycle).
+    The weights move towards the affine minimiser (the best weights with sum 1 and any signs). If a weight would turn negative on
+    the way, the move stops there and the gradient of this weight is dropped. The weights then move towards the affine minimiser
+    of the remaining gradients (Wolfe's minor cycle).
     """
     weights = weights.copy()
     active = sorted({*np.flatnonzero(weights), added})

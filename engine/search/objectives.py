@@ -20,14 +20,17 @@ if TYPE_CHECKING:
 
 
 class FunctionalNetwork(Protocol):
-    """A network that is evaluated at given weights and alphas. The class lists the methods of a supernet that objectives use."""
+    """A network that is evaluated at given weights and alphas.
+
+    The class declares the methods that objectives call on a supernet.
+    """
 
     def logits(self, x: Tensor, weights: Tensor, alphas: Tensor, *, twice: bool = False) -> Tensor:
         """Compute the logits [B, classes] of images x [B, C, H, W].
 
-        BatchNorm uses the statistics of this batch, unless the network is in evaluation mode. The result can be differentiated
-        once with respect to all three arguments, and twice if `twice` is True. The method has no side effects, so two threads can
-        call it at the same time.
+        BatchNorm uses the statistics of this batch, unless the network is in evaluation mode. The result is differentiable with
+        respect to x, weights and alphas, and twice differentiable if `twice` is True. The method has no side effects, so two
+        threads can call it at the same time.
         """
         ...
 
@@ -60,10 +63,10 @@ class StepImages:
 
 
 def bound(objective: Objective, network: FunctionalNetwork, images: StepImages, config: SearchConfig) -> Objective:
-    """Return a copy of a registered objective that holds its network and its inputs.
+    """Return a copy of a registered objective, with its network and its inputs filled in.
 
     The inputs are those named in `Objective.reads`. A name that is a field of `StepImages` selects that field of `images`. Any
-    other name selects a number of the configuration.
+    other name selects a setting of `config`.
     """
     inputs = tuple(getattr(images, name) if hasattr(images, name) else images.x.new_full((), getattr(config, name))
                    for name in objective.reads)
@@ -91,8 +94,8 @@ def cross_entropy(network: FunctionalNetwork, weights: Tensor, alphas: Tensor, x
 def trades(network: FunctionalNetwork, weights: Tensor, alphas: Tensor, x: Tensor, x_adv: Tensor, y: Tensor) -> Value:
     """Compute the robust term of TRADES (Zhang et al. 2019, arXiv 1901.08573): mean KL(p(x) || p(x_adv)), in nats.
 
-    The gradient goes through both predictions, as in the released code. Each prediction is normalised by the statistics of its
-    own batch. The labels y are used only for the accuracy on x_adv.
+    The gradient goes through both predictions, as in the released code. BatchNorm normalises each of the batches x and x_adv by
+    its own statistics. The labels y are used only for the accuracy on x_adv.
     """
     natural = F.log_softmax(network.logits(x, weights, alphas), dim=1)
     logits = network.logits(x_adv, weights, alphas)
@@ -104,8 +107,8 @@ def uniformity(network: FunctionalNetwork, weights: Tensor, alphas: Tensor, x: T
     """Compute the mean KL(uniform || p(x)) of out-of-distribution images x [B, C, H, W], in nats.
 
     The divergence is 0 for equal logits. It grows as the network becomes more confident in a class, although the images belong to
-    none. The 2021 version of E2RNAS (code of 2021-03) also divides it by the number of classes. BatchNorm uses the statistics of
-    this batch alone.
+    none. The 2021 version of E2RNAS (code of 2021-03) also divides the divergence by the number of classes. BatchNorm uses the
+    statistics of x alone.
     """
     predicted = F.log_softmax(network.logits(x, weights, alphas), dim=1)
     return Value(-predicted.mean() - log(predicted.shape[1]), None)

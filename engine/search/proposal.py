@@ -41,9 +41,9 @@ class ArchitectureGradients:
     Attributes:
         raw: [m, k] gradients without coefficients. They include the implicit terms (the effect of the alphas through the
             unrolled weights), unless the method adds a single implicit term to `combined` instead.
-        gradients: [m, k] gradients with their coefficients, from which the Gramian is computed.
-        gramian: [m, m] float64 inner products of the normalised `gradients`, from which the solver computes `weights`.
-        weights: [m] weights of the objectives.
+        gradients: [m, k] gradients multiplied by their coefficients.
+        gramian: [m, m] float64 inner products of `gradients`, or of the normalised gradients if the method normalises them.
+        weights: [m] weights of the objectives, computed by the solver from `gramian`.
         combined: [k] gradient that Adam descends.
         values: loss and accuracy of each objective.
     """
@@ -68,9 +68,9 @@ class Proposal:
 
     Attributes:
         state: state of the method after the step.
-        x_adv: adversarial images of the weights batch; None if the method does not attack it.
-        xs_adv: adversarial images of the alphas batch; None if the method does not attack it.
-        objectives: objectives of the step, as they are before `bound` gives them the supernet and the images.
+        x_adv: adversarial images of the weights batch; None if the method does not attack this batch.
+        xs_adv: adversarial images of the alphas batch; None if the method does not attack this batch.
+        objectives: objectives of the step, without supernet and images.
         architecture: architecture gradients of these objectives.
         training: loss and accuracy of the weight step.
         natural_accuracy: accuracy on the natural images of the weights batch.
@@ -89,7 +89,8 @@ class Proposal:
     def accuracies(self) -> dict[str, Tensor]:
         """Return the accuracies on the alphas batch under the keys "natural" and "adversarial".
 
-        Each accuracy comes from the first objective that measured it. If no objective did, its key is missing.
+        Each accuracy comes from the first objective that measured it. If no objective measured an accuracy, the key of this
+        accuracy is missing.
         """
         accuracies: dict[str, Tensor] = {}
         for objective, value in zip(self.objectives, self.architecture.values, strict=True):

@@ -1,4 +1,7 @@
-"""Registries of objectives (what a bilevel method minimises) and weightings (how it weighs them). Imports no torch."""
+"""Registries of objectives (losses that a bilevel method minimises) and weightings (rules for weighing losses).
+
+The module imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -62,10 +65,10 @@ class Value(NamedTuple):
 
 @dataclass(frozen=True)
 class Objective:
-    """A scalar function of the flat weights and alphas that a search minimises.
+    """A loss that a search minimises, as a function of flat weights and flat alphas.
 
-    A registered objective has neither constants nor inputs. `engine.search.objectives.bound` returns a copy that has them: a
-    supernet and the images of a step.
+    In a registered objective, `constants` and `inputs` are empty. `engine.search.objectives.bound` returns a copy in which they
+    contain a supernet and the images of a step.
 
     Attributes:
         name: name in reports and in the run log.
@@ -74,7 +77,7 @@ class Objective:
         reads: names of the inputs. Each is a field of `engine.search.objectives.StepImages` or a number of the configuration.
         passes: number of forward passes in one evaluation; 0 for a function of the alphas alone.
         unit: unit of the loss.
-        coefficient: configured factor of the loss. It is applied before the weights of the objectives are computed.
+        coefficient: configured factor of the loss. It is applied before a weighting computes the weights of the objectives.
         constants: hashable arguments of the function, such as the supernet.
         inputs: tensors that the function reads in addition to weights and alphas.
     """
@@ -96,9 +99,9 @@ class Objective:
 
     @property
     def kind(self) -> Hashable:
-        """Key under which objectives share recorded passes.
+        """Key under which objectives share passes recorded as CUDA graphs.
 
-        Two objectives with equal keys compute the same function of the same inputs.
+        Objectives with equal keys compute the same function of their inputs.
         """
         return self.function, self.constants
 

@@ -1,12 +1,15 @@
 """Objectives on the size of the network that the alphas describe: its number of parameters or multiply-adds (MACs).
 
-Every count here is linear in softmax(alpha), so one table [kinds, 14 edges, primitives] per supernet describes it. Three of the
-counts are those of E2RNAS. `published_parameters` is the parameter count of its 2020 version (arXiv 2011.09820, code of 2020-11).
-`module_parameters` and `published_macs` are the parameter count and the MAC count of its 2021 version (code of 2021-03). Of these
-three, only `module_parameters` counts the real modules. For one-hot alphas, with "none" on every dropped edge, it equals what
-`engine.architecture.cost` counts on the edges of the derived network. The fourth count, `module_macs`, is our correction of
-`published_macs`. As in the published code, no count includes the stem, the preprocessing of cell inputs and the classifier, which
-are the same in every architecture.
+Every count here is linear in softmax(alpha), so one table [kinds, 14 edges, primitives] per supernet describes it:
+
+- `published_parameters`: the parameter count of the 2020 version of E2RNAS (arXiv 2011.09820, code of 2020-11).
+- `published_macs`: the MAC count of the 2021 version of E2RNAS (code of 2021-03).
+- `module_parameters`: the parameter count of the 2021 version. Unlike the first two counts, it counts the real modules.
+- `module_macs`: our correction of `published_macs`, which also counts the real modules.
+
+As in the published code, no count includes the stem, the preprocessing of cell inputs and the classifier, which are the same in
+every architecture. If the alphas are one-hot and every dropped edge has "none", `module_parameters` equals the count of
+`engine.architecture.cost` for the edges of the derived network.
 """
 
 from __future__ import annotations
@@ -31,11 +34,12 @@ Count = Callable[[CellShape, int, str], float]
 
 
 def published_parameters(cells: Sequence[CellShape], kinds: Sequence[str], primitives: Sequence[str]) -> Tensor:
-    """Return the parameter count of the 2020 version of E2RNAS, which by mistake gives every edge the cost of all 14 edges.
+    """Return the parameter count of the 2020 version of E2RNAS, including its mistake.
 
-    This cost is multiplied by 2 / (number of edges into the node). The released code multiplies softmax(alpha) [14, 8] by the
-    costs [8, 14] and sums the columns of the product. At equal alphas, 16 channels and 8 layers, the result is 1,831,168 instead
-    of the intended 131,157, far above every bound that the authors used. BatchNorm is not counted.
+    Every edge gets the summed cost of all 14 edges, multiplied by 2 / (number of edges into the node). The reason is that the
+    released code multiplies softmax(alpha) [14, 8] by the costs [8, 14] and sums the columns of the product. At equal alphas, 16
+    channels and 8 layers, the result is 1,831,168 instead of the intended 131,157, far above every bound that the authors used.
+    BatchNorm is not counted.
 
     Args:
         cells: shape of every cell of the supernet.
@@ -63,10 +67,10 @@ def module_parameters(cells: Sequence[CellShape], kinds: Sequence[str], primitiv
 
 
 def published_macs(cells: Sequence[CellShape], kinds: Sequence[str], primitives: Sequence[str]) -> Tensor:
-    """Return the multiply-adds as E2RNAS counted them in 2021, as if every cell worked on 32x32 maps.
+    """Return the multiply-adds as E2RNAS counted them in 2021, including two mistakes.
 
-    By mistake, the cost 1024 C^2 of a 1x1 convolution is assigned to avg_pool_3x3, which has no multiply-adds. Arguments and
-    result are those of `published_parameters`.
+    The count assumes 32x32 maps in every cell. It also assigns the cost 1024 C^2 of a 1x1 convolution to avg_pool_3x3, which has
+    no multiply-adds. Arguments and result are those of `published_parameters`.
     """
     def count(cell: CellShape, edge: int, primitive: str) -> float:
         c = cell.channels
@@ -124,8 +128,7 @@ def expected(table: Tensor, alphas: Tensor) -> Tensor:
 
     Args:
         table: [kinds, edges, primitives] count of each operation.
-        alphas: flat, in the order of the table. If PC-DARTS's betas follow the alphas, they have no effect, because they only
-            determine which edges are kept.
+        alphas: flat, in the order of the table. The betas of PC-DARTS may follow the alphas. They have no effect on the count.
     """
     return (table * alphas[:table.numel()].view(table.shape).softmax(dim=-1)).sum()
 
@@ -206,21 +209,21 @@ def bounded_count(how: Bound, lower: float, upper: float, weights: Tensor, alpha
 
 
 def parameter_share(network: Supernet, weights: Tensor, alphas: Tensor) -> Value:
-    """Compute the expected parameters of the real modules as a share of those of the largest architecture."""
+    """Compute the expected parameters of the real modules, as a fraction of the largest architecture's parameters."""
     return bounded_count("none", 0.0, 0.0, weights, alphas, _shares_of(module_parameters, network, alphas))
 
 
 def mac_share(network: Supernet, weights: Tensor, alphas: Tensor) -> Value:
-    """Compute the expected multiply-adds of the real modules as a share of those of the largest architecture."""
+    """Compute the expected multiply-adds of the real modules, as a fraction of the largest architecture's multiply-adds."""
     return bounded_count("none", 0.0, 0.0, weights, alphas, _shares_of(module_macs, network, alphas))
 
 
 def shares(table: Tensor) -> Tensor:
-    """Return the table of a count divided by the largest value that `expected` can reach.
+    """Return a table of counts, divided by the largest value that `expected` can reach with this table.
 
-    `expected` is then in 0..1 for a supernet of any size, and 1 is the architecture with the costliest operation on every edge.
-    Undivided counts are in the hundreds of thousands. Next to them, losses of a few nats would be negligible to a solver that
-    compares lengths of gradients.
+    With the divided table, `expected` is in 0..1 for a supernet of any size. The architecture with the costliest operation on
+    every edge has the value 1. Undivided counts are in the hundreds of thousands. A solver that compares lengths of gradients
+    could not weigh them against losses of a few nats.
     """
     return table / range_of(table)[1]
 

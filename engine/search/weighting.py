@@ -27,10 +27,11 @@ def gramian_of(gradients: Tensor) -> Tensor:
 
 
 def normalised(gramian: Tensor, losses: Tensor, how: Normalisation, floor: float = 0.0) -> Tensor:
-    """Return the Gramian of the gradients after each is divided by its norm (l2), its loss (loss) or their product (loss+).
+    """Return the Gramian of the normalised gradients.
 
-    Only the solver sees the normalised gradients. The weights that it finds multiply the original gradients, as in the released
-    E2RNAS code. A gradient whose divisor is zero stays unchanged.
+    Normalisation divides each gradient by its norm (l2), by its loss (loss), or by the product of norm and loss (loss+). Only the
+    solver sees the normalised gradients. As in the released E2RNAS code, the weights that the solver finds multiply the original
+    gradients. A gradient whose divisor is zero stays unchanged.
 
     Args:
         gramian: [m, m] inner products of the original gradients.
@@ -46,7 +47,7 @@ def normalised(gramian: Tensor, losses: Tensor, how: Normalisation, floor: float
 
 
 def mgda(gramian: Tensor) -> Tensor:
-    """Return the weights of the smallest convex combination of the gradients.
+    """Return the weights of the minimum-norm convex combination of the gradients.
 
     For one or two objectives, the weights are computed on the Gramian's device without waiting for it. For three or more, they
     are computed on the CPU.
@@ -56,7 +57,7 @@ def mgda(gramian: Tensor) -> Tensor:
 
     Returns:
         [m] weights, non-negative with sum 1, with the dtype and on the device of the Gramian. If the gradients are linearly
-        dependent, several choices of weights can give the smallest combination, and any of them may be returned. For two or
+        dependent, several choices of weights can give the minimum norm, and any of them may be returned. For two or
         more objectives, a NaN in the Gramian gives NaN weights.
     """
     m = gramian.shape[0]
@@ -84,7 +85,7 @@ def equal(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tenso
 
 
 def fixed(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """Return `natural_weight` for the natural objective and equal shares of the rest for the others.
+    """Return `natural_weight` for the natural objective, and divide the rest of 1 equally among the other objectives.
 
     If there is a single objective or no natural one, all objectives share the weight 1 equally.
     """

@@ -1,1 +1,1 @@
-"""Adversarial training of networks: losses, schedules, training step and checkpoint selection, but no epoch loop or files."""
+"""Adversarial training of networks: losses, schedules, training step and checkpoint selection."""

@@ -1,4 +1,4 @@
-"""Attacks that create images for training, and the training losses.
+"""Attacks that create training images, and training losses.
 
 PGD creates the images of adversarial training (Madry et al. 2018, arXiv 1706.06083) and TRADES (Zhang et al. 2019, arXiv
 1901.08573). It runs in evaluation mode, so that it does not change BatchNorm's running statistics. The single step of Fast-AT
@@ -54,10 +54,11 @@ def training_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float,
 
 def fast_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, step_size: float, generator: torch.Generator,
                 precision: Precision = "float32", poll: Callable[[], None] = lambda: None) -> Tensor:
-    """Return the images that Fast-AT trains on, made by one step from a uniform start to raise the cross-entropy.
+    """Return the training images of Fast-AT, made by one gradient step from a uniform start.
 
-    The attack takes one forward pass, and the network stays in its mode. In training mode, as published, BatchNorm normalises the
-    start images with their own statistics and updates its running statistics with these. Start and result are clipped to 0..1.
+    The step raises the cross-entropy. The attack takes one forward pass and does not change the mode of the network. In training
+    mode, which is the published one, BatchNorm normalises the start images by batch statistics and updates its running
+    statistics. The start and the result are clipped to 0..1.
 
     Args:
         network, x, y, epsilon, generator, precision, poll: see `training_images`.
@@ -121,9 +122,10 @@ def divergence(logits: Tensor, logits_adv: Tensor) -> Tensor:
 
 def trades_images(network: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator, precision: Precision = "float32",
                   poll: Callable[[], None] = lambda: None, **attack: object) -> Tensor:
-    """Return the images that TRADES trains on, made by PGD to maximise the divergence from the clean prediction.
+    """Return the training images of TRADES, made by PGD.
 
-    The clean prediction is that on x. The attack takes steps + 1 forward passes.
+    PGD maximises the divergence of the prediction on the adversarial image from the prediction on x. The attack takes steps + 1
+    forward passes.
 
     Args:
         network, x, generator, precision, poll: see `training_images`.

@@ -1,12 +1,11 @@
 """Exponential moving average of a network's weights, kept as a second network that is evaluated instead of the trained one.
 
-After every step: average <- d average + (1 - d) weights, with d = min(decay, (1 + n) / (10 + n)) after n updates. With this d,
-the average forgets the random initial weights quickly, as in the adversarial training of Gowal et al. 2020 (arXiv 2010.03593).
+After every step: average <- d average + (1 - d) weights, with d = min(decay, (1 + n) / (10 + n)) after n updates. This d is small
+in early updates, so that the average forgets the random initial weights quickly, as in the adversarial training of Gowal et al.
+2020 (arXiv 2010.03593).
 
-BatchNorm's running means and variances are averaged like weights, so that they fit the averaged weights. The mean of a
-convolution's output is linear in its weights. In the first layer, the averaged mean is therefore the mean under the averaged
-weights. For later means and for all variances, this holds to first order. Some published code copies the trained network's
-statistics instead, and so combines averaged weights with the statistics of other weights. BatchNorm's batch counters are copied.
+BatchNorm's running means and variances are averaged like weights, so that to first order they fit the averaged weights. Some
+published code copies the running statistics of the trained network instead. BatchNorm's batch counters are copied.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ class Average:
 
         Args:
             network: the network to copy.
-            decay: share of the average that an update keeps, 0 <= decay < 1. Early updates keep less.
+            decay: fraction of the average that an update keeps, 0 <= decay < 1. Early updates keep less.
         """
         self.network = deepcopy(network).eval().requires_grad_(False)
         self.decay, self.updates = decay, 0

@@ -1,8 +1,8 @@
 """Training of a network from scratch: the training step, checkpoint selection, and the state to resume from.
 
 The default is the published procedure (ARNAS, released training code): PGD-7 in evaluation mode, SGD and gradient clipping. The
-loss is cross-entropy on the adversarial images plus 0.4 times the cross-entropy of the auxiliary head. Epochs and data are left
-to the loop of the run.
+loss is cross-entropy on the adversarial images plus 0.4 times the cross-entropy of the auxiliary head. The caller handles epochs
+and data.
 
 Differs: the checkpoint is selected by adversarial accuracy on the select split, whose images are held out of training. The
 published code selects by clean accuracy on the test set.
@@ -56,7 +56,8 @@ class StepReport:
 
     Attributes:
         loss: the training loss.
-        natural_accuracy: accuracy 0..1 on the augmented clean images in training mode; None if the step has no pass on them.
+        natural_accuracy: accuracy 0..1 on the augmented clean images in training mode; None if the step makes no forward pass on
+            clean images.
         adversarial_accuracy: accuracy 0..1 on the adversarial images in training mode; None in natural training.
         passes: number of forward passes, including those of a probe.
         probe: result of the step's probe; None if the step has no probe.
@@ -71,7 +72,7 @@ class StepReport:
 
 @dataclass(frozen=True)
 class _Measured:
-    """A `StepReport` whose numbers are still on the device, because fetching them earlier would make the step wait."""
+    """A `StepReport` whose numbers are still on the device, so that the step does not wait for them."""
 
     loss: Tensor
     natural_accuracy: Tensor | None
@@ -99,7 +100,7 @@ class Selection:
 
     @property
     def rank(self) -> tuple[float, float]:
-        """The accuracies by which checkpoints are compared: adversarial, then natural to break ties. Greater is better."""
+        """Pair of accuracies by which checkpoints are compared: adversarial, then natural, which breaks ties."""
         return self.adversarial_accuracy, self.natural_accuracy
 
 
@@ -181,21 +182,22 @@ class Retraining:
         return self.network if self.average is None else self.average.network
 
     def is_collapse(self, probe: Probe) -> bool:
-        """Return True if a probe shows catastrophic overfitting: the network is still robust to FGSM but no longer to PGD.
+        """Return True if a probe shows catastrophic overfitting: robustness to FGSM but no longer to PGD.
 
         The result is True if the accuracy under PGD is more than `probe_drop` below `probe.highest`, while the accuracy under
-        FGSM is at least `probe.highest`. It is therefore False if the accuracy under FGSM has fallen below that value as well,
-        for example on a hard batch. The early stopping published for Fast-AT compares the PGD accuracies of successive epochs
-        with the same threshold and ignores FGSM.
+        FGSM is at least `probe.highest`. On a hard batch, both accuracies are low and the result is False.
+
+        The published early stopping of Fast-AT uses the same threshold, but compares the PGD accuracies of successive epochs and
+        ignores FGSM.
         """
         fallen = probe.highest - probe.pgd_accuracy > self.config.probe_drop
         return fallen and probe.fgsm_accuracy >= probe.highest
 
     def select(self, x: Tensor | Images, y: Tensor, poll: Callable[[], None] = lambda: None, batch_size: int = 256) -> Selection:
-        """Measure natural and adversarial loss and accuracy of the `selected` network, in float32, as attack runs do.
+        """Measure natural and adversarial loss and accuracy of the `selected` network, in float32.
 
         The attack is PGD with `selection_steps` steps of epsilon / 4 from a uniform start. The start is the same at every call,
-        so that epochs are comparable. The measurement leaves network and optimiser unchanged.
+        so that epochs are comparable. The measurement leaves the network and the optimiser unchanged.
 
         Args:
             x: [N, C, H, W], images of the select split.
@@ -217,7 +219,7 @@ class Retraining:
         return Selection(natural_loss / n, natural_right / n, adversarial_loss / n, adversarial_right / n, n)
 
     def keep_best(self, selection: Selection, epoch: int) -> bool:
-        """Keep a copy of the `selected` network if `selection` beats the best so far. Return True if it does."""
+        """Keep a copy of the `selected` network if `selection` beats the best so far. Return True if a copy was kept."""
         if self.best is not None and selection.rank <= Selection(**self.best["selection"]).rank:
             return False
         self.best = {"network": _copy(self.selected.state_dict()), "selection": asdict(selection), "epoch": epoch}
@@ -293,7 +295,7 @@ class Retraining:
         return 0.0 if auxiliary is None else self.config.auxiliary_weight * F.cross_entropy(auxiliary, y)
 
     def _probe_due(self, step: int) -> bool:
-        """Return True if the next step, which has the number `step` (from 0) in its epoch, needs a probe."""
+        """Return True if the next step needs a probe. `step` is its number in the epoch, from 0."""
         if self.config.training != "fast_at":
             return False
         return step == 0 if self.config.probe_every is None else self.steps % self.config.probe_every == 0

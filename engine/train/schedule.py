@@ -13,13 +13,13 @@ def learning_rate(config: RetrainConfig, epoch: int, step: int = 0, steps: int =
     The schedules, with the full rate lr = `config.learning_rate`, are:
 
     - step: lr is multiplied by 0.1 at each of `milestone_epochs`.
-    - cosine: lr (1 + cos(pi e / E)) / 2, where e counts the epochs since the warm-up and E is the number of epochs without it.
-    - cyclic: lr min(2 t, 2 - 2 t), where t in 0..1 is the share of all steps that are done. The first step thus has the rate 0
-      (Wong, Rice and Kolter 2020, released code).
+    - cosine: lr (1 + cos(pi e / E)) / 2, where E is the number of epochs after the warm-up, and e counts these epochs from 0.
+    - cyclic: lr min(2 t, 2 - 2 t), where t in 0..1 is the fraction of all steps that are done. The first step therefore has the
+      rate 0 (Wong, Rice and Kolter 2020, released code).
 
-    During `warmup_epochs` the rate grows linearly and reaches the full rate at the last warm-up step (Goyal et al. 2017,
-    arXiv 1706.02677). The epochs in `milestone_epochs` count from the beginning of the run, warm-up included. If one of them is
-    during the warm-up, its drop takes effect when the warm-up ends.
+    During `warmup_epochs` the rate grows linearly and reaches the full rate at the last warm-up step (Goyal et al. 2017, arXiv
+    1706.02677). The epochs in `milestone_epochs` count from the beginning of the run, warm-up included. A milestone during the
+    warm-up takes effect when the warm-up ends.
 
     Args:
         config: the settings of the run.
@@ -43,7 +43,7 @@ def drop_path(config: RetrainConfig, epoch: int) -> float:
 
     The probability grows linearly from 0 in the first epoch to `config.drop_path` in the last epoch.
 
-    Differs: DARTS divides the epoch by the number of epochs, so its last epoch stays one step below the full value. ARNAS does
-    not use drop path.
+    Differs: DARTS divides the epoch by the number of epochs, so that its last epoch does not reach the full value. ARNAS does not
+    use drop path.
     """
     return config.drop_path * epoch / max(config.epochs - 1, 1)

@@ -23,8 +23,8 @@ class AdvRushConfig(NaturalBilevelConfig):
     around the images. The defaults are those of the released search code.
 
     Differs: the weights and alphas splits are disjoint and shuffled. The released code takes both batches from the whole training
-    set in its stored order, and takes every alphas batch from the beginning of the set. BatchNorm's running statistics, which
-    stage 2 reads, come from the weights batches alone. In the released code, they come from both batches.
+    set in its stored order, and takes every alphas batch from the beginning of the set. Stage 2 uses BatchNorm's running
+    statistics. Here, only the weights batches update these statistics. In the released code, both batches do.
     """
 
     epochs: int = setting(60, "Passes over the weights split.",
@@ -94,7 +94,10 @@ class AdvRushConfig(NaturalBilevelConfig):
         return self.curvature_radius * min(grown, RAMP_EPOCHS) / RAMP_EPOCHS
 
     def inert(self) -> set[str]:
-        """Return the settings of objectives that are not added. The curvature is always an objective of this method."""
+        """Return the settings that have no effect, because they belong to objectives that are not added.
+
+        The settings of the curvature are never among them, because AdvRush always has this objective.
+        """
         return {name for name in super().inert() if not name.startswith("curvature_")}
 
     def deviations(self) -> list[str]:

@@ -6,13 +6,14 @@ The mathematics is that of the released search code:
     stage 2:  min over alpha of  L(w, alpha) + gamma Lambda(w, alpha)       all later epochs
 
 All images are natural, and the search space is that of DARTS. Lambda is defined in `engine.search.curvature`. In stage 2, both
-Lambda and the weight step use BatchNorm's running statistics instead of batch statistics. In the weight step, this is a mistake
-of the released code. `AdvRushConfig` has one setting for the statistics of Lambda and one for those of the weight step.
+Lambda and the weight step use BatchNorm's running statistics instead of batch statistics. Using running statistics in the weight
+step is a mistake of the released code. `AdvRushConfig` has one setting for the statistics in Lambda and one for the statistics in
+the weight step.
 
 A step takes 3 forward passes in stage 1 (see `engine.search.bilevel_method`) and 5 in stage 2. The two additional passes compute
-the input gradients that Lambda compares, and the backward pass of Lambda goes through these gradients. A step of stage 2 takes
-2.3 times as long as one of stage 1 if both use the same kernels. On a CPU it takes 8 times as long, because compiled kernels do
-all of stage 1 but support neither Lambda nor running statistics (measured on digits, `quick`, one thread).
+the input gradients that Lambda compares, and the backward pass of Lambda goes through these gradients. With the same kernels, a
+step of stage 2 takes 2.3 times as long as a step of stage 1. On a CPU it takes 8 times as long, because only stage 1 can use the
+compiled kernels: they support neither Lambda nor running statistics. (Measured on digits with the preset `quick` and one thread.)
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ from engine.search.registries import OBJECTIVES, Objective
 
 
 class AdvRush(WeighedBilevelMethod[AdvRushConfig]):
-    """The search method AdvRush, with the mathematics given in the module docstring."""
+    """The search method AdvRush, described in the module docstring."""
 
     cell_kinds = ("normal", "reduce")
     primitives = (NONE, *PRIMITIVES)
 
     def objectives(self) -> tuple[Objective, ...]:
-        """Return L in stage 1. In stage 2, return L, gamma Lambda and the added objectives."""
+        """Return the natural loss. In stage 2, also return gamma Lambda and the added objectives."""
         natural = OBJECTIVES["natural"]
         if not self.config.has_curvature(self.epoch):
             return (natural,)
@@ -44,7 +45,7 @@ class AdvRush(WeighedBilevelMethod[AdvRushConfig]):
 
     @property
     def stage(self) -> str:
-        """Description of the current stage, 1 or 2, with its last epoch (stage 1) or its first epoch (stage 2)."""
+        """Description of the current stage, with the last epoch of stage 1 or the first epoch of stage 2."""
         warmup = self.config.warmup_epochs  # readers count epochs from 1
         if not self.config.has_curvature(self.epoch):
             return f"Stage 1 of 2: natural loss only, until epoch {warmup}"
@@ -52,9 +53,9 @@ class AdvRush(WeighedBilevelMethod[AdvRushConfig]):
         return f"Stage 2 of 2: {losses}, since epoch {warmup + 1}"
 
     def bound(self, objective: Objective, images: StepImages) -> Objective:
-        """Return a copy of the objective that is evaluated on the supernet and on the images of a step.
+        """Return a copy of an objective, with the supernet and the images of a step filled in.
 
-        The curvature also gets the h of the current epoch and the BatchNorm statistics that the configuration selects.
+        The curvature also gets its displacement length h in the current epoch and the configured kind of BatchNorm statistics.
         """
         made = super().bound(objective, images)
         if objective.name != "curvature":
@@ -64,7 +65,7 @@ class AdvRush(WeighedBilevelMethod[AdvRushConfig]):
         return in_evaluation_mode(made, self.buffers) if self.config.curvature_statistics == "running" else made
 
     def training_objective(self, x: Tensor, y: Tensor) -> Objective:
-        """Return the natural loss of a batch. In stage 2, it uses the BatchNorm statistics that the configuration selects."""
+        """Return the natural loss of a batch. In stage 2, BatchNorm uses the configured kind of statistics."""
         made = super().training_objective(x, y)
         in_evaluation = self.config.has_curvature(self.epoch) and self.config.weights_statistics == "running"
         return in_evaluation_mode(made, self.buffers) if in_evaluation else made

@@ -1,6 +1,6 @@
 """ARNAS: Ou, Feng and Sun, Towards Accurate and Robust Architectures via Neural Architecture Search (CVPR 2024).
 
-The source is arXiv 2405.05502, with the mathematics of the released search code:
+The paper is arXiv 2405.05502. The mathematics is that of the released search code:
 
     min over alpha of (L_nat(w', alpha), lambda L_adv(w', alpha)),    w' one SGD step of L_adv on the weights batch
 
@@ -18,11 +18,11 @@ In each step, PGD with k steps makes adversarial images of both batches, at the 
 
 A step has 2 k + 9 forward passes (23 for PGD-7) and 2 k + 8 backward passes. First order leaves out the training gradient and the
 four finite differences, so it has 2 k + 4 forward and 2 k + 3 backward passes. On a CPU with at least two threads, the two
-attacks run side by side, then the two unrolled gradients, then the last two passes. Only the training gradient runs alone. On a
-GPU, an attack is one CUDA graph, and every other pass uses one of four graphs.
+attacks run side by side, then the two unrolled gradients, then the passes of the last two rows. Only the training gradient runs
+alone. On a GPU, an attack is one CUDA graph. All remaining passes share four graphs.
 
 Differs: only the pass on natural images updates BatchNorm's running statistics. In the released code, every pass updates them,
-attacks included. That code never reads the running statistics, so weights and alphas are unaffected.
+attacks included, but nothing reads them. The weights and alphas are therefore the same.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ __all__ = ["Arnas", "Proposal"]
 
 
 class Arnas(RobustBilevelMethod[ArnasConfig]):
-    """The search method ARNAS, with the mathematics and the cost given in the module docstring."""
+    """The search method ARNAS, described in the module docstring."""
 
     cell_kinds = ("robust", "reduce", "accurate")
 
     def objectives(self) -> tuple[Objective, ...]:
-        """Return L_nat, lambda L_adv and the added objectives."""
+        """Return the natural loss, lambda times the adversarial loss, and the added objectives."""
         robust = OBJECTIVES[self.config.robust_objective].times(self.config.adversarial_lambda)
         return OBJECTIVES["natural"], robust, *self.added_objectives()

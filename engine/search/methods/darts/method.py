@@ -4,7 +4,7 @@
 
 All images are natural. The operations are the paper's eight primitives, including "none", which no derived cell keeps. A step has
 6 forward passes, or 3 in first order (see `engine.search.bilevel_method`). The published step has one pass fewer, because its
-weight step also updates BatchNorm's running statistics. Here a separate pass updates them, by the same amounts.
+weight step also updates BatchNorm's running statistics. Here, a separate pass makes the same update.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from engine.search.registries import OBJECTIVES, Objective
 
 
 class Darts(WeighedBilevelMethod[DartsConfig]):
-    """The search method DARTS, with the mathematics given in the module docstring."""
+    """The search method DARTS, described in the module docstring."""
 
     cell_kinds = ("normal", "reduce")
     primitives = (NONE, *PRIMITIVES)

@@ -1,9 +1,9 @@
 """Settings of DSARA (arXiv 2212.14049, 2023). Imports no torch.
 
-The code that trains and attacks DSARA's network is public (in-situflash/DSARA). The network's genotype is public as well. Its
-cells are the same as those of ARNAS's genotype. The search code is not public. We had only the paper's abstract and the start of
-its introduction, which describe the two stages in words. Settings that none of these sources gives have our own defaults, most of
-which are those of ARNAS, DSARA's successor.
+DSARA's genotype and the code that trains and attacks the network are public (in-situflash/DSARA). The genotype has the same cells
+as that of ARNAS. The search code is not public. We had only the abstract of the paper and the start of the introduction, which
+describe the two stages in words. Where these sources give no value for a setting, the default is our own choice, which is in most
+cases that of ARNAS, the successor of DSARA.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class DsaraConfig(RobustBilevelConfig):
     def deviations(self) -> list[str]:
         """Return the deviations from the published method, as phrases for the run name.
 
-        The inherited deviations come first, then the solver if it was changed.
+        The inherited deviations come first, then the solver if it is not the default.
         """
         apart = self.solver == "first_order_weights" and self.unrolled
         return super().deviations() + (["first-order weights"] if apart else [])

@@ -19,9 +19,9 @@ CODE = "E2RNAS code of 2020-11"
 class E2rnasConfig(BilevelConfig):
     """Settings of E2RNAS, which minimises (L_natural, number of parameters) over alpha by MGDA.
 
-    The weights are trained on one-step adversarial images. The defaults are those of the released main runs (CIFAR-10, L = 1e6),
-    including the code's mistakes. Each correction is a setting of the group "Deviations". The later method of the same name
-    (2021, IJCNN 2022, with five objectives) is e2rnas2021.
+    The weights are trained on adversarial images made by a single attack step. The defaults are those of the released main runs
+    on CIFAR-10 with the size limit 1e6, including the mistakes of the code. Settings of the group "Deviations" correct the
+    mistakes. The later method of the same name, with five objectives (code of 2021, paper at IJCNN 2022), is e2rnas2021.
     """
 
     batch_size: int = setting(64, "Images per step, drawn from each of the weights and alphas splits.",

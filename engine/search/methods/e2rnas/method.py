@@ -2,9 +2,9 @@
 
     min over alpha of (L(w', alpha), max(1, L_min - N(alpha))),    w' one SGD step of the natural loss L on the weights batch
 
-The search space is that of DARTS. N is the number of parameters. While w' comes from the natural loss, the weights themselves are
-trained on the loss of the adversarial images x_adv = x + clip(u + 1.25 epsilon sign(grad_x L(x)), +-epsilon), kept in 0..1, with
-u uniform in [-epsilon, epsilon]. The gradient in x_adv is taken at the natural x and the new alphas. One step:
+The search space is that of DARTS. N is the number of parameters, and L_min its lower limit. The weight step does not minimise L
+but the loss of adversarial images x_adv = x + clip(u + 1.25 epsilon sign(grad_x L(x)), +-epsilon). x_adv is clipped to 0..1, and
+u is uniform in [-epsilon, epsilon]. The gradient in x_adv is taken at the natural x and the new alphas. One step:
 
 | what                                                                       | passes | backward computes            |
 |----------------------------------------------------------------------------|--------|------------------------------|
@@ -15,8 +15,9 @@ u uniform in [-epsilon, epsilon]. The gradient in x_adv is taken at the natural 
 | natural weights batch: attack direction, BatchNorm buffers, train accuracy | 1      | image gradient               |
 | weight step: SGD on L(x_adv) at (w, new alpha)                             | 1      | weight gradient              |
 
-A step has 6 forward passes, or 3 in first order. The solver sees the gradients at w' without implicit terms (the parts that go
-through w'). Only L depends on w', so the implicit term of the weighted sum is the implicit term of L times the factor of L.
+A step has 6 forward passes, or 3 in first order. The implicit term of a gradient is the part that goes through w'. The solver
+sees the gradients at w' without implicit terms. Only L depends on w', so one finite difference gives the implicit term of the
+weighted sum.
 
 Let g1 and g2 be the gradients of L and of the size objective, and c1 and c2 their weights. The released code never clears the
 unrolled network's gradients. As a result, the solver sees g1 and g1 + g2 instead of g1 and g2, and the alphas descend
@@ -47,7 +48,7 @@ STEP_IN_RADII = 1.25  # released code, after Wong, Rice and Kolter 2020 (arXiv 2
 
 
 class E2rnas(BilevelMethod[E2rnasConfig]):
-    """The 2020 version of E2RNAS, with the mathematics and the cost given in the module docstring."""
+    """The 2020 version of E2RNAS, described in the module docstring."""
 
     cell_kinds = ("normal", "reduce")
     primitives = (NONE, *PRIMITIVES)
@@ -76,7 +77,7 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
         """Notices to show with the run's results.
 
         If the size objective was inert in the first step (its gradient was zero), the first notice says so. The others are those
-        of every bilevel method.
+        of `BilevelMethod`.
         """
         inert = [f"{inert_notice('parameters')} At its default bound the released code does the same."] * self._inert_at_start
         return [*inert, *super().notices]
@@ -92,7 +93,7 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
 
     @cached_property
     def size(self) -> Objective:
-        """The size objective, with its table as input and its bounds as constants."""
+        """The size objective, with its table of parameter counts and the configured limits filled in."""
         anatomy, settings = (self.supernet.cells, self.supernet.kinds, self.supernet.primitives), self.config
         table, bounds = published_parameters(*anatomy), (settings.size_lower, settings.size_upper)
         if settings.parameter_count == "modules":
@@ -125,7 +126,8 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
                                 learning_rate: float) -> ArchitectureGradients:
         """Compute the gradients of loss and size, their weights, and the gradient that the alphas descend.
 
-        The two gradients lack their implicit terms. In second order, the gradient that the alphas descend has its implicit term.
+        The gradients of loss and size lack the implicit terms (the parts that go through the unrolled weights). In second order,
+        the gradient that the alphas descend includes the implicit term.
         """
         now, settings, (natural, size) = self._state, self.config, objectives
         if settings.unrolled:
@@ -150,7 +152,8 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
 
         Args:
             raw: [2, k] gradients of loss and size.
-            seen: [2, k] gradients that the solver sees, before normalisation: the rows of `raw`, or their cumulative sums.
+            seen: [2, k] gradients that the solver sees, before normalisation: the rows of `raw`, or the cumulative sums of these
+                rows.
             losses: [2] values of loss and size.
 
         Returns:

@@ -10,10 +10,12 @@ The search space is that of DARTS. The symbols are:
 - P and M are the expected numbers of parameters and of multiply-adds. P0 and M0 are their targets.
 - KL is KL(uniform distribution || prediction) on out-of-distribution images. f is its coefficient, and K the number of classes.
 
-All losses that depend on weights are evaluated at w', and the attack is made there as well. The solver sees the gradients at w'
-without implicit terms (the parts that go through w'), each divided by its norm. It returns one weight for each loss. The alphas
-descend the sum of the original losses with these weights, each raised by 1e-7. The gradient of this sum includes its implicit
-term. In epoch e of E, the network's weights are trained on L + (e / E) KL / K. One step:
+The attack is made at w', and all losses that depend on weights are evaluated there. The implicit term of a gradient is the part
+that goes through w'. The solver sees the gradients at w' without implicit terms, each divided by its own norm. The solver returns
+one weight for each loss, and 1e-7 is added to each of these weights. The alphas descend the gradient of the sum of the original
+losses with these weights. This gradient includes the implicit term.
+
+In epoch e of E, the network's weights are trained on L + (e / E) KL / K. One step:
 
 | what                                                                       | passes | backward computes               |
 |----------------------------------------------------------------------------|--------|---------------------------------|
@@ -26,7 +28,7 @@ term. In epoch e of E, the network's weights are trained on L + (e / E) KL / K. 
 | weight step: L, and from the second epoch on KL                            | 1 or 2 | weight gradient                 |
 
 A step has 9 forward passes, or 8 in the first epoch. First order takes 3 fewer. Training on the adversarial loss takes 2 more.
-The solver runs on the CPU, so a step on a GPU waits for the device one more time.
+The solver runs on the CPU, so a step on a GPU waits for the device twice: before the solver and at the end.
 """
 
 from __future__ import annotations
@@ -70,7 +72,7 @@ ITERATIVE: dict[str, Callable[[np.ndarray], Solution]] = {
 
 
 class E2rnas2021(BilevelMethod[E2rnas2021Config]):
-    """The 2021 version of E2RNAS, with the mathematics and the cost given in the module docstring."""
+    """The 2021 version of E2RNAS, described in the module docstring."""
 
     cell_kinds = ("normal", "reduce")
     primitives = (NONE, *PRIMITIVES)
@@ -115,8 +117,8 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
     def _about(self, size: Objective, alphas: Tensor, norm: float) -> str:
         """Return a notice about a size objective, or "" if there is nothing to say.
 
-        If the gradient of the objective has the norm 0, the notice says that the objective is inert. Otherwise, with the bound
-        abs, it states the count at the first step and the target.
+        If the gradient of the objective has the norm 0, the notice says that the objective is inert. Otherwise, if the configured
+        bound is "abs", the notice states the count at the first step and the target count.
         """
         name, unit = {"parameters": ("parameters", PARAMETERS_IN), "macs": ("MACs", MACS_IN)}[size.name]
         if norm == 0:
@@ -135,8 +137,7 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
     def sizes(self) -> tuple[Objective, Objective]:
         """The two size objectives, on parameters and on MACs.
 
-        Their inputs are the tables of the counts, and their constants are the bounds. Both are in the published units, 1e5
-        parameters and 1e8 MACs.
+        Counts and bounds are in the published units, 1e5 parameters and 1e8 MACs.
         """
         anatomy, settings = (self.supernet.cells, self.supernet.kinds, self.supernet.primitives), self.config
         of_parameters = (settings.parameters_lower, settings.parameters_upper)
@@ -156,7 +157,7 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
     def weigh(self, gradients: Tensor, losses: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Compute the weights of the objectives from the normalised gradients, by the configured weighting.
 
-        As in the released code, the weights from an iterative MGDA solver are raised by 1e-7.
+        As in the released code, 1e-7 is added to each weight that comes from an iterative MGDA solver.
 
         Returns:
             gramian: [m, m] Gramian of the normalised gradients.
@@ -218,8 +219,8 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
         """Weigh the five losses and compute the gradient that the alphas descend.
 
         Args:
-            parts: one tuple per loss: its gradient with respect to the weights, its gradient with respect to the alphas, and its
-                value. The two size losses do not depend on w', so their tuples lack the first element.
+            parts: one tuple per loss: (gradient with respect to the weights, gradient with respect to the alphas, value). The two
+                size losses do not depend on the weights, so their tuples lack the first element.
         """
         now, settings, objectives = self._state, self.config, self.objectives()
         raw, values = torch.stack([part[-2] for part in parts]), tuple(part[-1] for part in parts)
@@ -263,7 +264,7 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
     def _fast_attack(self, passes: Bilevel, training: Objective, start: Tensor, alphas: Tensor) -> Tensor:
         """Make adversarial images as Fast-AT does, by one step from a random start, with one forward pass.
 
-        Both the random start and the result are kept in 0..1.
+        Both the random start and the result are clipped to 0..1.
         """
         attack, (x, y) = self.inner_attack(), training.inputs
         self.activity = "attack on the weights batch"

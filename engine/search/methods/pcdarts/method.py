@@ -17,7 +17,7 @@ from engine.search.registries import OBJECTIVES, Objective
 
 
 class PcDarts(WeighedBilevelMethod[PcDartsConfig]):
-    """The search method PC-DARTS, with the mathematics given in the module docstring."""
+    """The search method PC-DARTS, described in the module docstring."""
 
     cell_kinds = ("normal", "reduce")
     primitives = (NONE, *PRIMITIVES)
@@ -30,7 +30,7 @@ class PcDarts(WeighedBilevelMethod[PcDartsConfig]):
     def stage(self) -> str:
         """Description of the current stage, with the last epoch of the warm-up or the first epoch after it.
 
-        It is empty if there is no warm-up.
+        The description is empty if there is no warm-up.
         """
         last = self.config.warmup_epochs  # readers count epochs from 1
         if not last:

@@ -72,14 +72,13 @@ class RandomSearchConfig(SearchConfig):
 
     @property
     def candidate_epochs(self) -> int:
-        """Number of epochs of each candidate, at least 2. The last of them measures the candidate."""
+        """Number of epochs of each candidate, at least 2. The last epoch measures the candidate, and the others train it."""
         return self.epochs // self.candidates
 
     def deviations(self) -> list[str]:
         """Return the deviations from the default settings, as phrases for the run name.
 
-        The inherited deviations come first, then the ranking if it was changed. Other methods give their deviations from a paper,
-        but no paper fixes the settings of random search.
+        The inherited deviations come first, then the ranking if it was changed.
         """
         ranking = {"adversarial": [], "natural": ["ranked by natural accuracy"], "none": ["unranked"]}[self.ranking]
         return super().deviations() + ranking

@@ -16,9 +16,9 @@ that of ARNAS's retraining without the auxiliary head:
 
 A trained candidate is measured once on each select image, by counting the images that it classifies correctly. No select image is
 ever used for training. All candidates use the same random numbers for their initial weights, for the order and augmentation of
-images, and for the starts of PGD. More of the difference between two candidates is then due to the architecture. Accuracy after a
-short training is only a proxy for accuracy after full training. The highest of n measured accuracies overstates the true accuracy
-of its candidate.
+images, and for the starts of PGD. This makes differences between candidates depend more on the architectures and less on chance.
+Accuracy after a short training is only a proxy for accuracy after full training. The highest of n measured accuracies also tends
+to overstate the true accuracy of the best candidate.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class State:
         buffers: [m] running statistics of BatchNorm.
         images: number of images on which the current candidate has been measured so far.
         natural_correct, adversarial_correct: number of these images classified correctly without and with the attack.
-        candidates: finished candidates.
+        candidates: candidates that have been measured.
         steps: number of completed steps of all candidates together.
     """
 
@@ -82,11 +82,11 @@ class State:
 
 
 class RandomSearch:
-    """Random search as a `SearchMethod`, with the mathematics given in the module docstring.
+    """Random search as a `SearchMethod`, described in the module docstring.
 
     Attributes:
-        cell_kinds: cell kinds under the default placement (the rule that gives each layer its kind of cell). Under any placement,
-            the drawn architectures have the cell kinds `supernet.kinds`.
+        cell_kinds: cell kinds under the default placement (the rule that gives each layer its kind of cell). With another
+            placement, the drawn architectures can have other cell kinds, which are those in `supernet.kinds`.
         primitives: operations of the drawn architectures.
         epoch: epoch of the next steps, counted from 0.
     """
@@ -100,7 +100,8 @@ class RandomSearch:
         """Build the network of the first candidate with fresh weights.
 
         Args:
-            supernet: supernet that is not trained. Only its cell kinds, classes, image shape and normalisation are read.
+            supernet: the supernet of the search. It is not trained: only its cell kinds, classes, image shape and normalisation
+                are read.
             seed: seed of all candidates.
         """
         self.config, self.supernet = config, supernet
@@ -140,9 +141,9 @@ class RandomSearch:
 
     @property
     def stage(self) -> str:
-        """Description of the current stage: candidate and epoch, counted from 1, and the best accuracy so far.
+        """Description of the current stage: candidate and epoch, both counted from 1, and the best accuracy so far.
 
-        The best accuracy is left out before any candidate is measured, and if the setting `ranking` is "none".
+        The best accuracy is left out until a candidate has been measured, and if the setting `ranking` is "none".
         """
         position, epochs = self.config.training_epoch(self.epoch)
         doing = "measuring" if self._measures else f"epoch {position + 1} of {epochs}"
@@ -157,7 +158,7 @@ class RandomSearch:
         self.epoch = epoch
 
     def end_epoch(self) -> None:
-        """Add the current candidate to the finished ones if this epoch has measured it."""
+        """Add the current candidate to `candidates` if this epoch has measured it."""
         now = self._state
         if self._measures and now.images:
             done = Candidate(now.candidate + 1, self._genotype(now.seed, now.candidate), now.images, now.natural_correct,
@@ -283,7 +284,7 @@ class RandomSearch:
 
     def _measured(self, now: State, x: Tensor, y: Tensor, noise: Tensor,
                   poll: Callable[[], None]) -> tuple[State, dict[str, float]]:
-        """Count the natural and the attacked images of a batch that the network classifies correctly.
+        """Count the images of a batch that the network classifies correctly without and with the attack.
 
         Returns:
             state: state after the step.
