@@ -74,8 +74,8 @@ class TrainingQueries(Index):
     def objectives(self, run: str, buckets: int = CURVE_BUCKETS) -> pd.DataFrame:
         """Return the values of each objective by step, averaged so that each objective has at most `buckets` points.
 
-        The columns are step, epoch, objective (name), weight, norm (of the objective's gradient), loss and cosine. For each other
-        objective, there is a cosine between the gradients of the two objectives; the column cosine holds the smallest.
+        The columns are step, epoch, objective (name), weight, norm (of the objective's gradient), loss and cosine (the smallest
+        cosine similarity of this gradient and the gradient of any other objective).
         """
         return self._frame("""
             with line as (select *, min(step) over () as first, max(step) over () as last from objective where number = $n)
@@ -113,7 +113,7 @@ class TrainingQueries(Index):
             "select distinct epoch from alpha where number = $n and cell = $cell order by epoch", run, cell=cell)]
 
     def alpha_matrix(self, run: str, cell: str, epoch: int | None = None) -> pd.DataFrame:
-        """Return the last recorded alphas of the cell kind `cell`. If `epoch` is not None, it is the last record in this epoch.
+        """Return the latest recorded alphas of the cell kind `cell`. Only records of `epoch` count, unless it is None.
 
         The columns are edge (0..13), operation, alpha, weight and edge_weight. The genotype is derived from `weight`. For a
         method without edge weights, `weight` is the softmax of the alphas over the operations of the edge, and `edge_weight` is

@@ -114,7 +114,7 @@ def _check_order(kind: str, then: tuple[str, ...], then_changes: Mapping[str, An
 
 
 def _check_follower(kind: str, following: RunConfig, first: RunConfig) -> None:
-    """Check that a follower uses the dataset and splits of the first run, and that its settings fit the dataset and the cells."""
+    """Check that a follower uses the dataset and splits of the first run, and that the follower's settings can work."""
     for name in ("dataset", "split_seed"):
         if getattr(following, name) != getattr(first, name):
             raise ConfigError(f"{name} must be {getattr(first, name)!r} as in the first run of the chain, "

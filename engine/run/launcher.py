@@ -42,7 +42,7 @@ class Launcher(Protocol):
     """A way to start workers. `LocalLauncher` is the only implementation so far."""
 
     def start(self, folder: RunFolder, start: Start) -> subprocess.Popen[bytes]:
-        """Start a worker for one attempt of a run, record it in process.json, and return its process."""
+        """Start a worker for one attempt of a run, record the worker in process.json, and return the worker's process."""
         ...
 
 

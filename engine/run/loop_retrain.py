@@ -37,7 +37,7 @@ def run(session: Session) -> None:
 
 
 class RetrainLoop:
-    """One attempt of one retraining."""
+    """One attempt (start of the worker) of a retraining."""
 
     def __init__(self, session: Session, prepared: Prepared) -> None:
         config: RetrainConfig = prepared.config

@@ -61,7 +61,7 @@ def run(session: Session) -> None:
 
 
 class SearchLoop:
-    """One attempt of one search."""
+    """One attempt (start of the worker) of a search."""
 
     def __init__(self, session: Session, prepared: Prepared) -> None:
         self.session, self.device = session, prepared.device

@@ -1,9 +1,9 @@
-"""The worker, a process that computes one attempt of one run. The supervisor starts workers as detached processes.
+"""The worker, a process that computes a run. The supervisor starts workers as detached processes.
 
     python -m engine.run.worker --runs DIR --run ID --attempt N --device cpu --threads 2
 
-A worker writes only to the folder of its run. At the end it writes results/ended.json, so that the outcome is known even if no
-supervisor was alive to see the process end.
+Each start of a worker is an attempt of the run. A resumed run has several attempts. A worker writes only to the folder of its
+run. At the end it writes results/ended.json, so that the outcome is known even if no supervisor was alive to see the process end.
 """
 
 from __future__ import annotations
