@@ -1,4 +1,4 @@
-"""Rampart's engine: robust neural architecture search, retraining and attack as detached processes.
+"""Rampart's engine, which runs robust neural architecture searches, retrainings and attacks as detached processes.
 
 No module of this package imports `app` or streamlit. Importing `engine` itself loads no large package. Only the modules that need
 torch import it, so that the dashboard can use the configuration, the requests and the run log without torch.

@@ -122,7 +122,7 @@ def wait(ids: Sequence[str], *, runs: Path | str | None = None, every_s: float =
 
 
 def _nothing_will_happen(root: Path, ids: Sequence[str], states: Mapping[str, RunState]) -> bool:
-    """Return True if every run is over, or is queued but waits for a run that will not finish."""
+    """Return True if every run is over, or will never start because the run that it waits for will not finish."""
     return all(states[run_id].is_over or (states[run_id].status == "queued" and _waits_in_vain(root, run_id)) for run_id in ids)
 
 
@@ -155,12 +155,16 @@ def runs_table(*, runs: Path | str | None = None) -> Any:
 
 def compare(ids: Sequence[str], *, attack: str = "worst-case",
             runs: Path | str | None = None) -> tuple[RobustnessTable, Distinctions]:
-    """Return the table of attacked networks, and their comparison by exact McNemar tests, Holm-adjusted over all pairs.
+    """Compare the networks of attack runs in pairs, by exact McNemar tests that are Holm-adjusted over all pairs.
 
     Args:
-        ids: ids of at least two attack runs under one protocol.
+        ids: ids of at least two attack runs under one protocol (with equal conditions).
         attack: "natural", the name of an attack of the protocol, or "worst-case".
         runs: folder of all runs; None for the default.
+
+    Returns:
+        The robustness table of the attacked networks.
+        The result of the comparison.
 
     Raises:
         ConfigError, RunLogError: the runs cannot be compared. The message says why.
@@ -173,11 +177,12 @@ def compare(ids: Sequence[str], *, attack: str = "worst-case",
 
 
 def table(form: str = "json", *, protocol: str | None = None, runs: Path | str | None = None) -> bytes:
-    """Return a robustness table with the paired comparison of every column as the content of a file.
+    """Return a robustness table as the content of a file. In each column, the networks are compared in pairs.
 
     Args:
         form: one of `engine.report.formats.FORMATS`, such as "csv" or "latex".
-        protocol: hash of the protocol, or its beginning; None if all attacked networks share one.
+        protocol: hash of the protocol (the conditions of the attacks), or the first digits of the hash. None if all attacked
+            networks have the same protocol.
         runs: folder of all runs; None for the default.
 
     Raises:
@@ -193,7 +198,7 @@ def table(form: str = "json", *, protocol: str | None = None, runs: Path | str |
 
 
 def report(run: str, *, runs: Path | str | None = None) -> bytes:
-    """Return the report of the network that an attack run attacked, as one HTML file that opens without a connection.
+    """Return a report about the network that an attack run attacked, as one HTML file that needs no network connection.
 
     Raises:
         ConfigError, RunLogError: the run is not an attack or does not exist, or its images cannot be read.
@@ -223,7 +228,7 @@ def reindex(*, runs: Path | str | None = None) -> Any:
 
 
 def datasets() -> list[Presence]:
-    """Return one entry per dataset, which records whether the dataset is on this machine and, if not, how to get it."""
+    """Return one entry for each dataset. It says whether the dataset is on this machine and, if it is not, how to get it."""
     return fetching.presences()
 
 
@@ -233,7 +238,7 @@ def fetch_dataset(name: str, *, source: Path | str | None = None, side: int | No
 
     Args:
         name: name of the dataset; a new name for a folder of images.
-        source: folder that contains the official files, or one folder of images per class; None to download the files.
+        source: folder with the official files, or folder with one subfolder of images per class; None to download the files.
         side: height and width in pixels to which the images of a folder are scaled; None for the default.
         progress: function that is called with (name of the file or "preparing", amount done, total amount).
 
@@ -249,8 +254,8 @@ def describe(genotype: str, *, channels: int = 64, layers: int = 20, classes: in
     """Return the genotype and the size of a network, without building the network.
 
     Args:
-        genotype: a catalogue name, a genotype as JSON, or the name of a hand-made network such as "resnet-18". The width and
-            depth of a hand-made network are fixed, so the sizes and the arrangement of cells have no effect on it.
+        genotype: a catalogue name, a genotype as JSON, or the name of a hand-made network such as "resnet-18". The arguments
+            `channels`, `layers`, `placement` and `width_ratio` have no effect on hand-made networks.
         channels: channels C of the first cells.
         layers: number of cells.
         classes: number of classes.
@@ -277,7 +282,9 @@ def describe(genotype: str, *, channels: int = 64, layers: int = 20, classes: in
 
 def transplant(genotype: str, *, copy: Sequence[str] = (), swap: Sequence[str] = (), everywhere: str | None = None,
                runs: Path | str | None = None) -> Genotype:
-    """Return a copy of a genotype in which some cells are replaced with other cells of the same or of another genotype.
+    """Return a copy of a genotype in which some cells are replaced with other cells.
+
+    The replacing cells come from the same genotype or from other genotypes.
 
     All replacements happen at once, so two cells can be swapped.
 
@@ -286,8 +293,8 @@ def transplant(genotype: str, *, copy: Sequence[str] = (), swap: Sequence[str] =
         copy: texts of the form SOURCE:TARGET. Each replaces the cell TARGET with a copy of the cell SOURCE. In the form
             GENOTYPE.SOURCE:TARGET, the cell SOURCE comes from another genotype.
         swap: texts of the form KIND:KIND. Each swaps two cells.
-        everywhere: text of the form KIND or GENOTYPE.KIND, which names a cell that replaces all others except the reduction
-            cell; None for no such replacement.
+        everywhere: text of the form KIND or GENOTYPE.KIND, which names a cell. This cell replaces all cells except the reduction
+            cell. None for no such replacement.
         runs: folder of all runs; None for the default.
 
     Raises:
@@ -330,7 +337,7 @@ def _check_method(kind: str | None, method: str | None) -> None:
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting of one kind of run (or of one search method), with its value in each preset.
+    """A setting of one kind of run or of one search method, with the setting's value in each preset.
 
     Attributes:
         kind: kind of run.
@@ -352,13 +359,13 @@ class Setting:
 
 
 def presets(kind: str | None = None, method: str | None = None, dataset: str = "digits") -> list[Setting]:
-    """Return every setting with its value in each preset, the published value and its source.
+    """Return every setting, with the value in each preset, the published value and the source of the published value.
 
     Args:
         kind: kind of run; None for all kinds.
         method: search method; None for all methods.
-        dataset: name of the dataset. A preset's values depend on it, because a dataset requires certain values, such as its
-            attack radius epsilon.
+        dataset: name of the dataset. The values depend on the dataset, because a dataset requires some values, such as the attack
+            radius epsilon.
 
     Raises:
         ConfigError: the kind, method or dataset is unknown, or a method is given for a kind other than "search".
@@ -407,7 +414,7 @@ def doctor(*, runs: Path | str | None = None) -> list[Finding]:
 
 
 def _search_step(gpu: bool) -> str:
-    """Return a phrase that names the implementation of the search step on this machine and gives the reason for its choice.
+    """Return a phrase that says which implementation of the search step this machine uses, and why.
 
     On a machine without a GPU, the call compiles the kernels if they are not compiled yet.
 

@@ -1,6 +1,7 @@
-"""Configuration files in JSON or YAML, which describe a run and its followers: their kinds and their changed settings.
+"""Configuration files in JSON or YAML. A file describes a run and its followers, which start when the run has finished.
 
-The command line reads such files with `--config`, and the Launch page exports and imports them.
+A file names the kinds of the runs and the changed settings. The command line reads such files with `--config`, and the Launch
+page exports and imports them.
 
 Example:
     kind: search
@@ -45,7 +46,7 @@ class Configuration:
         method: search method; None for the other kinds.
         dataset: name of the dataset.
         preset: name of the preset, which gives all settings their values before the changes.
-        then: kinds of the runs that follow, in order.
+        then: kinds of the followers, in order. Followers are runs that start one after another when the first run has finished.
         changes: {name of the setting: value} for values that differ from the preset's.
         then_changes: changed settings of the followers, as {kind of run: {name of the setting: value}}.
     """
@@ -127,10 +128,10 @@ def _names(record: Mapping[str, Any]) -> tuple[str, str | None, str, str]:
 
 
 def value_of(info: FieldInfo, text: str) -> Any:
-    """Convert the text that a user gives for a setting, on the command line or in a file, to the value of the setting.
+    """Convert a user's text for a setting to the value of the setting. The text comes from the command line or from a file.
 
-    Numbers may be fractions. "None" empties a setting that can be empty. If a setting holds several values, commas separate
-    them. A text that cannot be converted is returned unchanged. The configuration class then rejects it with a message.
+    Numbers may be fractions. "None" empties a setting that can be empty. If a setting holds several values, commas separate the
+    values. A text that cannot be converted is returned unchanged. The configuration class then rejects the text with a message.
 
     Args:
         info: field of the setting in its configuration class.
@@ -147,7 +148,7 @@ def value_of(info: FieldInfo, text: str) -> Any:
 
 
 class _YamlLoader(yaml.BaseLoader):  # type: ignore[misc]
-    """A YAML loader that returns every value as text, because YAML itself would read the widths 1:2:4 as a number."""
+    """A YAML loader that returns every value as text. A standard loader would read the widths 1:2:4 as a number."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         """Return the next node of the YAML document. Aliases are rejected, because a few of them can expand to gigabytes.
@@ -216,7 +217,7 @@ def _checked(name: str, value: Any, expected: type | tuple[type, ...], words: st
 
 
 def _settings(cls: type[RunConfig], where: str, values: Any) -> dict[str, Any]:
-    """Return {name of the setting: value} from an entry of a configuration file. `value_of` converts the texts.
+    """Return {name of the setting: value} from an entry of a configuration file. Texts are converted by `value_of`.
 
     Args:
         cls: configuration class of the settings.

@@ -1,6 +1,6 @@
-"""Functions that build validated configurations from names and changes, and compare them with the published settings.
+"""Functions that build validated configurations, and functions that compare configurations with the published settings.
 
-`engine.config` declares the settings of each kind of run. This module replaces their defaults with the values of datasets and
+`engine.config` declares the settings of each kind of run. This module replaces the defaults with the values of datasets and
 presets. It also makes the checks that need the registries of datasets and attacks. Imports no torch.
 """
 
@@ -47,7 +47,8 @@ def config_class(kind: str, method: str | None = None) -> type[RunConfig]:
 def preset_values(kind: str, method: str | None, dataset: str, preset: str) -> dict[str, Any]:
     """Return {name of the setting: value} for all settings of a preset.
 
-    Values that the dataset requires override the defaults of the configuration class. Values of the preset override both.
+    Values that the dataset requires override the defaults of the configuration class. Values that the preset sets override the
+    defaults and the values of the dataset.
 
     Raises:
         ConfigError: the kind, method, dataset or preset is unknown.
@@ -108,7 +109,7 @@ def validate(cls: type[RunConfig], values: Mapping[str, Any]) -> RunConfig:
 def recorded(run: Mapping[str, Any]) -> RunConfig:
     """Return the configuration of a run that may have been launched by an older version of Rampart.
 
-    A setting that did not exist at the launch gets the value that matches what the older version did.
+    A setting that did not exist at the launch gets the value that matches the behaviour of the older version.
 
     Args:
         run: content of the run's run.json.
@@ -135,9 +136,10 @@ def split_seed_of(run: Mapping[str, Any]) -> int:
 
 
 def check_batch(config: RunConfig, kind: str) -> None:
-    """Check that the splits of a run have enough images: for its batch size, or for the number of AutoAttack images.
+    """Check that the splits of a run have enough images.
 
-    The batch of an attack may be larger than the test split, because it is only the largest number of images attacked at once.
+    A search or a retraining needs enough images for its batch size. An attack needs enough images for the setting
+    `autoattack_images`. The batch size of an attack is only a maximum, so it is not checked.
 
     Args:
         config: configuration of the run.
@@ -181,7 +183,8 @@ class Difference:
 def published_values(cls: type[RunConfig], dataset: str) -> dict[str, Any]:
     """Return {name of the setting: published value}. A setting without a published value gets its default.
 
-    The values are those published for the dataset. If the papers do not use the dataset, they are those published for CIFAR-10.
+    If the papers use the dataset, these are the values published for the dataset. Otherwise they are the values published for
+    CIFAR-10.
 
     Args:
         cls: configuration class of the settings.
@@ -206,13 +209,13 @@ def differences_from_paper(config: RunConfig) -> list[Difference]:
 
 
 def deviations(kind: str, method: str | None, preset: str, config: RunConfig) -> list[str]:
-    """Return the phrases for the name of a run that describe its deviations.
+    """Return phrases that describe the deviations of a run. The name of the run includes them.
 
-    The configuration class supplies some of the phrases (`RunConfig.deviations`). Every other setting whose value is not that of
-    the preset has a phrase too, unless it is marked `Setting.silent`, has no effect in this configuration, or concerns only
-    seeds, devices or the choice of the network.
+    The configuration class supplies some of the phrases (`RunConfig.deviations`). In addition, each setting whose value differs
+    from the preset's value gets a phrase. Settings get no phrase if they are marked `Setting.silent`, have no effect in this
+    configuration, or concern only seeds, devices or the choice of the network.
 
-    Values of the preset itself are not deviations, because pages show the preset next to the name. The preset `paper` has the
+    The values of the preset are not deviations, because pages show the preset next to the name. The preset `paper` has the
     published mathematics, and the other presets change only schedules, sizes and limits. A value that the dataset requires, such
     as epsilon on digits, is not a deviation either.
 
@@ -234,13 +237,13 @@ def deviations(kind: str, method: str | None, preset: str, config: RunConfig) ->
 
 
 def _plain_words(kind: str, noun: str, info: FieldInfo, value: Any) -> str:
-    """Return the phrase of a setting that declares none, for example "momentum 0.5", "no flip" or "retrained with no flip"."""
+    """Return a phrase for a setting that declares none itself, for example "momentum 0.5" or "retrained with no flip"."""
     words = (noun if value else f"no {noun}") if isinstance(value, bool) else f"{noun} {value_words(info, value)}"
     return f"retrained with {words}" if kind == "retrain" else words
 
 
 def is_worded_by_class(info: FieldInfo) -> bool:
-    """Return True for a setting whose phrase comes from the method `deviations` of its configuration class.
+    """Return True for a setting whose phrase comes from the method `deviations` of the configuration class.
 
     These are the settings whose help text begins with "Differs" and that have no phrase of their own.
     """
@@ -268,9 +271,9 @@ def _check_dataset(config: RunConfig) -> None:
 
 
 def _check_attacks(config: AttackConfig) -> None:
-    """Check that at least one attack is named, and that each is known, named once and possible with the number of classes.
+    """Check that at least one attack is named, and that each attack is known, named once and possible with the number of classes.
 
-    A run of a sweep needs no attack.
+    A run that measures a sweep (accuracy at several attack radii) needs no attack.
     """
     if not (config.attacks or config.sweep_radii) or len(set(config.attacks)) < len(config.attacks):
         raise ConfigError(problems={"attacks": f"attacks must name at least one attack and each only once, got "

@@ -17,7 +17,7 @@ def shortened(value: object, most: int = 60) -> str:
 
 
 def first_line(message: object, most: int = 160) -> str:
-    """Return the first line of a message from another program, without terminal colours and cut to `most` characters."""
+    """Return the first line of another program's message, cut to `most` characters. Terminal colours are removed."""
     lines = re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]", "", str(message)).strip().splitlines()
     return (lines[0] if lines else "")[:most]
 
@@ -29,7 +29,7 @@ class RampartError(Exception):
 class ConfigError(RampartError, ValueError):
     """An error about a setting, preset, method, dataset or attack that does not exist or does not fit.
 
-    It is also a ValueError. If a validator of pydantic raises it, pydantic therefore reports it together with the errors of
+    The class is also a ValueError. If a validator of pydantic raises this error, pydantic reports it together with the errors of
     other fields.
 
     Attributes:
@@ -49,7 +49,7 @@ class GenotypeError(RampartError):
 
 
 class RunError(RampartError):
-    """An error about a run that does not exist, that is in the wrong state, or whose folder cannot be used."""
+    """An error about a run. The run does not exist or is in the wrong state, or the run's folder cannot be used."""
 
 
 class CheckpointError(RampartError):
@@ -65,7 +65,7 @@ class RunLogError(RampartError):
 
 
 class StopRequested(Exception):
-    """An exception that is raised between forward passes to abandon the step in progress when the run has to stop.
+    """An exception that is raised between two forward passes when the run has to stop. The step in progress is abandoned.
 
-    It does not signal an error and is therefore not a RampartError.
+    The exception does not signal an error, so it is not a RampartError.
     """

@@ -1,4 +1,4 @@
-"""Functions that replace files atomically and that measure free disk space. Imports no other module of Rampart."""
+"""Functions that replace files atomically, and a function that measures free disk space. Imports no other module of Rampart."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def sync_directory(path: Path) -> None:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """Yield a temporary file, open for writing, that replaces `path` when the block ends.
+    """Yield a temporary file that is open for writing. When the `with` block ends, the file replaces `path`.
 
-    The file is flushed to disk before it is renamed, and the folder is flushed after that. If the block raises an error, `path`
+    The file is flushed to disk before it is renamed, and the folder is flushed afterwards. If the block raises an error, `path`
     is unchanged.
 
     Raises:

@@ -1,8 +1,8 @@
 """Command-line options of the verbs that launch a run (search, retrain and attack).
 
-Every setting of the run's configuration class becomes an option. Its default is the value in the chosen preset. Options are read
-as text, and the configuration class checks the values. So a wrong value gets the same error message on the command line, in the
-form of the Launch page and in run.json.
+Every setting of the run's configuration class becomes an option. The default of the option is the value in the chosen preset.
+Options are read as text, and the configuration class checks the values. So a wrong value gets the same error message on the
+command line and on the Launch page.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ TEXTS = {"search": "Search for an architecture.",
 
 @dataclass(frozen=True)
 class RunRequest(Configuration):
-    """The parsed command line of a launch: a configuration, and the options that a configuration file cannot contain.
+    """The parsed command line of a launch: a configuration, and options that cannot be in a configuration file.
 
     Attributes:
         parent: id of the run that the launched run follows; None if it follows none.
@@ -134,10 +134,10 @@ def _given(parser: Parser, arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def _alike(name: str, options: list[str]) -> list[str]:
-    """Return the options from which the error message about the unknown option `name` suggests a similar one.
+    """Return the options among which the error message about the unknown option `name` looks for a similar one.
 
-    If the name begins with the kind of a follower, as in "--retrain.epoch", only the options of that follower are returned.
-    Otherwise the options of the run itself are returned.
+    A follower is a run that starts when this run has finished. If the name begins with the kind of a follower, as in
+    "--retrain.epoch", only the options of that follower are returned. Otherwise the options of the run itself are returned.
     """
     kind, dot, _ = name.partition(".")
     of_follower = [one for one in options if dot and one.startswith(f"{kind}.")]
@@ -145,12 +145,12 @@ def _alike(name: str, options: list[str]) -> list[str]:
 
 
 def _settings(cls: type[RunConfig], given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return {name of the setting: value} for those of the given options that are settings of the class `cls`.
+    """Return {name of the setting: value} for the given options. Options that are not settings of the class `cls` are left out.
 
     Args:
         cls: configuration class.
         given: {name: value} of all given options, as `_given` returns it.
-        prefix: start of the option names, for example "retrain." for the settings of a follower.
+        prefix: start of the option names, for example "retrain." for the settings of a retraining that follows.
     """
     return {name: _value(info, given[f"{prefix}{name}"]) for name, info in _settings_of(cls) if f"{prefix}{name}" in given}
 
@@ -164,7 +164,7 @@ def _value(info: FieldInfo, given: bool | str | list[str]) -> Any:
 def _general(kind: str) -> RunParser:
     """Return a parser for the options that are not settings, such as the method, the dataset and the preset.
 
-    These are parsed first, because the settings and their defaults depend on them.
+    These options are parsed first, because the available settings and their defaults depend on them.
     """
     parser = RunParser(kind, add_help=False)
     group = parser.add_argument_group("What to run")
@@ -190,7 +190,10 @@ def _general(kind: str) -> RunParser:
 
 
 def _parser(kind: str, method: str | None, dataset: str, preset: str) -> RunParser:
-    """Return a parser for all options: the general ones, the run's settings by group, and the settings of possible followers."""
+    """Return a parser for all options of a verb.
+
+    These are the general options, the settings of the run by group, and the settings of runs that may follow.
+    """
     values = preset_values(kind, method, dataset, preset)
     chosen = f"{METHODS[method].title}, preset {preset}" if method else f"preset {preset}"
     parser = RunParser(kind, f"{TEXTS[kind]} Numbers may be fractions like 8/255; None clears an optional setting. "
@@ -257,9 +260,7 @@ def _metavar(info: FieldInfo) -> str:
 
 
 def _choices_of(info: FieldInfo) -> list[str]:
-    """Return the names from which a setting's value is chosen. The list is empty if the value is not one of fixed names.
-
-    If the setting holds several values, each of them is chosen from these names.
+    """Return the allowed names if a setting takes its value, or each of several values, from a fixed list. Otherwise return [].
     """
     parts = typing.get_args(info.annotation)
     if typing.get_origin(info.annotation) is tuple:

@@ -26,7 +26,7 @@ class Layout(argparse.HelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser for one verb. For wrong arguments, it raises ConfigError instead of printing its usage and exiting."""
+    """An argument parser for one verb. If the arguments are wrong, it raises ConfigError."""
 
     def __init__(self, verb: str, text: str = "", **options: Any) -> None:
         super().__init__(prog=f"rampart {verb}", description=text, allow_abbrev=False, formatter_class=Layout, **options)
@@ -36,9 +36,9 @@ class Parser(argparse.ArgumentParser):
 
 
 class Switch(argparse.Action):
-    """An argparse action for an option without a value and its negation, such as --flip and --no-flip.
+    """An argparse action for a pair of options such as --flip and --no-flip, which take no value.
 
-    Each occurrence appends True or False to the list of the option's values.
+    Each occurrence of one of the options appends True (--flip) or False (--no-flip) to a list.
     """
 
     def __init__(self, option_strings: list[str], dest: str, **options: Any) -> None:

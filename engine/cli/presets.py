@@ -34,9 +34,9 @@ def presets_text(settings: Sequence[Setting]) -> str:
 
 
 def row_of(setting: Setting) -> tuple[str, ...]:
-    """Return the table row of a setting: its name, its value in each preset, and the source of the published value.
+    """Return the table row of a setting: the name, the value in each preset, and the source of the published value.
 
-    A star follows each value that is not the published one.
+    A star marks values that differ from the published value.
     """
     pixels = is_pixels(config_class(setting.kind, setting.method).model_fields[setting.field])
     values = [value_text(setting.values[name], pixels) + "*" * (setting.values[name] != setting.published) for name in SHOWN]
@@ -65,7 +65,7 @@ def value_text(value: Any, pixels: bool) -> str:
 def wrapped_table(rows: Sequence[Sequence[str]]) -> str:
     """Format rows as a table with left-aligned columns, two spaces apart. Long cells wrap.
 
-    The last column takes up what the others leave of a line of `WIDTH` characters.
+    The table is at most `WIDTH` characters wide. The last column gets the width that the other columns do not need.
     """
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     widths[1:-1] = [min(width, WIDEST_VALUE) for width in widths[1:-1]]

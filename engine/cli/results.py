@@ -18,7 +18,10 @@ __all__ = ["FORMATS", "compare", "report", "table"]
 
 
 def compare(ids: Sequence[str], attack: str, runs: str | None, as_json: bool) -> int:
-    """Print the paired comparison of attack runs: each network's accuracy with its letters, then each pair in a sentence."""
+    """Print the paired comparison of attack runs: one line per network, and then one sentence per pair of networks.
+
+    The line contains the network's accuracy and letters. Networks that share a letter do not differ significantly.
+    """
     table, compared = api.compare(ids, attack=attack, runs=runs)
     if as_json:
         print(json.dumps({"protocol": table.protocol, **comparison_json(compared)}))
@@ -37,7 +40,8 @@ def table(protocol: str | None, form: str | None, out: Path | None, runs: str | 
     """Print a robustness table, or write it to a file.
 
     Raises:
-        ConfigError: the table is unknown, the file cannot be written, or Parquet would be printed.
+        ConfigError: the protocol or the format is unknown, the file cannot be written, or the format is Parquet and no file is
+            given.
     """
     chosen = form or _form_of(out) or ("json" if as_json and out is None else "markdown")
     if out is None:
@@ -60,7 +64,7 @@ def report(run: str, out: Path, runs: str | None, as_json: bool) -> int:
 
 
 def _form_of(out: Path | None) -> str | None:
-    """Return the format that the extension of a file stands for; None if it stands for none."""
+    """Return the format that the extension of a file indicates, or None if the extension is unknown or `out` is None."""
     return next((name for name, form in FORMATS.items() if out is not None and form.suffix == out.suffix.lower()), None)
 
 

@@ -1,4 +1,4 @@
-"""The verbs `sweep` and `transfer`, which launch attack runs of a special kind and print what they measured."""
+"""The verbs `sweep` and `transfer`, which launch special attack runs and print the results."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ SHARED = ("checkpoint", "norm", "epsilon", "step_size", "epsilon_l2", "step_size
 
 
 def sweep(run: str, radii: int, root: Path, wait: bool, as_json: bool) -> int:
-    """Launch the sweep of a network as an attack run without attacks.
+    """Launch an attack run that measures only a sweep: the accuracy of a network at several attack radii.
 
     Args:
-        run: id of a retraining, or of an attack run whose network and conditions the sweep takes.
+        run: id of a retraining or of an attack run. For an attack run, the sweep has the same network and conditions.
         radii: number of radii.
         root: folder of all runs.
-        wait: True to wait until it is over and print the curves.
+        wait: True to wait until the sweep is over and print the curves.
         as_json: True to print JSON.
 
     Returns:
-        Exit code: 0, 1 if the run failed, or 130 if the user interrupted the wait.
+        Exit code: 1 if the run failed, 130 if the user interrupted the wait, 0 otherwise.
 
     Raises:
         ConfigError, RunError: the run does not exist, is a search, or cannot be attacked.
@@ -56,9 +56,10 @@ def sweep(run: str, radii: int, root: Path, wait: bool, as_json: bool) -> int:
 
 
 def transfer(targets: Sequence[str], maker: str, root: Path, as_json: bool) -> int:
-    """Attack each network with images made on each of the others, wait, and print the matrix.
+    """Attack each network with images made on each of the other networks, wait, and print the matrix of results.
 
-    A second call with the same networks reads the results of the first. The diagonal is the attack on the network itself.
+    The diagonal of the matrix has the results of attacking a network with images made on the same network. A second call with the
+    same networks reads the results of the first call.
 
     Args:
         targets: ids of the retrainings.
@@ -67,10 +68,11 @@ def transfer(targets: Sequence[str], maker: str, root: Path, as_json: bool) -> i
         as_json: True to print JSON.
 
     Returns:
-        Exit code: 0, 1 if a run failed, or 130 if the user interrupted the wait.
+        Exit code: 1 if a run failed, 130 if the user interrupted the wait, 0 otherwise.
 
     Raises:
-        ConfigError, RunError: fewer than two networks, networks with different test images, or one that cannot be attacked.
+        ConfigError, RunError: fewer than two networks are given, the networks have different test images, or a network cannot be
+            attacked.
     """
     above = {target: RunFolder(root, target).read_run() for target in targets}
     if len(above) < 2 or len(above) < len(targets):
@@ -103,7 +105,7 @@ def _extras_off() -> dict[str, bool]:
 
 
 def _ended(ids: Sequence[str], root: Path, quiet: bool) -> int:
-    """Wait until runs are over; return the exit code."""
+    """Wait until the runs are over, and return the exit code."""
     states = watched(Bars(root, ids, quiet), ids, root)
     if states is None:
         return 130
@@ -117,7 +119,10 @@ def _ended(ids: Sequence[str], root: Path, quiet: bool) -> int:
 
 
 def _events(root: Path, run: str) -> list[dict[str, Any]]:
-    """Return the events of a run that count: those after a checkpoint from which a later attempt resumed do not."""
+    """Return the valid events of a run.
+
+    If the run was resumed from a checkpoint, events that were written earlier for steps after this checkpoint are not valid.
+    """
     kept: list[dict[str, Any]] = []
     for event in read_events(RunFolder(root, run).events)[0]:
         if event.get("event") == "resumed":
@@ -147,7 +152,7 @@ def _distance(value: float | None) -> str:
 
 
 def _cells(events: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """Return one entry per source and target from the events of the targets' attack runs."""
+    """Return one entry for each pair of source and target, from the events of attack runs. `events` is keyed by target."""
     hashes = {next(event["network"] for event in of_run if event["event"] == "evaluation"): target
               for target, of_run in events.items()}
     cells = []

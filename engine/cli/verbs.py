@@ -424,7 +424,10 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _accuracy(row: dict[str, Any], name: str) -> str:
-    """Return an accuracy with its interval and number of images, or its split and the words that it is not a result.
+    """Format the accuracy of a run.
+
+    A test accuracy gets its interval and number of images. An accuracy on another split gets the name of the split and the words
+    "not a result".
 
     Args:
         row: row of the run, from `RunLog.runs`.

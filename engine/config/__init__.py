@@ -1,8 +1,8 @@
 """Settings of the three kinds of run (search, retraining and attack) as pydantic classes.
 
-A class declares the default, bounds, help text and source of each setting. Forms, command-line flags and `run.json` are derived
-from these classes. If a setting names a source, its default is the published value. `engine.configuring` replaces defaults with
-the values of datasets and presets. Imports no torch.
+A class declares the default, bounds, help text and source of each setting. Forms, command-line options and `run.json` are derived
+from these classes. If a setting names a source (paper or code), the default is the published value. `engine.configuring` replaces
+defaults with the values of datasets and presets. Imports no torch.
 """
 
 from engine.config.attack import AttackConfig

@@ -77,12 +77,12 @@ class AttackConfig(RunConfig):
 
     @property
     def radius(self) -> float:
-        """The radius of the ball in `norm`, in pixel space."""
+        """The radius of the attack's ball for the chosen `norm`, in pixel space (0..1)."""
         return self.epsilon if self.norm == "Linf" else self.epsilon_l2
 
     @property
     def step(self) -> float:
-        """The step size in `norm`, in pixel space."""
+        """The step size for the chosen `norm`, in pixel space (0..1)."""
         return self.step_size if self.norm == "Linf" else self.step_size_l2
 
     def inert(self) -> set[str]:
@@ -110,5 +110,6 @@ class AttackConfig(RunConfig):
         return [name for name in names if name not in self.inert() and getattr(self, name) != getattr(other, name)]
 
     def deviations(self) -> list[str]:
-        """Return phrases for the name of the run, with "last checkpoint" if the run attacks the network of the last epoch."""
+        """Return phrases for the name of the run: ["last checkpoint"] if the run attacks the last checkpoint, and [] otherwise.
+        """
         return ["last checkpoint"] if self.checkpoint == "last" else []

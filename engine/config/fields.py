@@ -1,6 +1,6 @@
-"""Functions that declare the settings of a configuration class, with default, bounds, help text, source and unit.
+"""Functions that declare settings. A declaration gives the default, bounds, help text, source and unit of a setting.
 
-The settings that several configuration classes share are declared here as well.
+Settings that several configuration classes share are declared here as well.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from engine.architecture.placement import RULES, PlacementName, width_ratio_text
 
 
 def parse_pixels(value: Any) -> Any:
-    """Convert a text such as "8/255" or "0.03" to a float. Return any other value unchanged, so that pydantic checks it."""
+    """Convert a text such as "8/255" or "0.03" to a float. Return any other value unchanged, for pydantic to check."""
     if isinstance(value, str):
         try:
             return float(Fraction(value.replace(" ", "")))
@@ -53,10 +53,10 @@ class Setting:
         unit: unit of the value, for example "pixels"; "" if the value has no unit.
         empty: meaning of an empty field, for example "all"; "" if the field cannot be empty.
         step: amount by which the plus and minus buttons of a form change the value.
-        deviation: phrase that is added to the name of a run whose value is not that of its preset, for example "lambda {value}".
-            If it is "", the phrase is the name of the setting with its value.
-        silent: True if the setting gets no such phrase, because it changes only the size, length or bookkeeping of a run, or
-            because `RunConfig.deviations` returns the phrase.
+        deviation: phrase for the name of a run, for example "lambda {value}". It is added to the name if the value of the setting
+            differs from the preset's value. If `deviation` is "", the phrase is the name of the setting followed by the value.
+        silent: True to add no such phrase. Either the setting changes only the size, length or bookkeeping of a run, or the
+            method `RunConfig.deviations` returns the phrase.
         titles: {value of the setting: display name on pages}. Empty if pages show the values themselves.
     """
 
@@ -76,8 +76,8 @@ def setting(default: Any, text: str, *, group: str, source: str = "", unit: str 
 
     Args:
         default: the published value, or our own default if nothing is published.
-        text: help text, to which the meaning of an empty field is appended. If the setting can change the published
-            mathematics, the text begins with "Differs" and the condition, for example "Differs when on:".
+        text: help text. The meaning of an empty field is appended to it. If the setting can change the published mathematics, the
+            text begins with "Differs" and the condition, for example "Differs when on:".
         group, source, unit, empty, step, deviation, titles, silent: attributes of `Setting`.
         bounds: pydantic's constraints ge, gt, le, lt, multiple_of and pattern.
     """
@@ -87,14 +87,14 @@ def setting(default: Any, text: str, *, group: str, source: str = "", unit: str 
 
 
 def setting_of(info: FieldInfo) -> Setting:
-    """Return the facts that the function `setting` has stored in the field of a setting."""
+    """Return the facts about a setting that the function `setting` has stored in the setting's field."""
     return Setting(**cast(dict[str, Any], info.json_schema_extra))
 
 
 def value_words(info: FieldInfo, value: Any) -> str:
     """Format the value of a setting for run names and tables.
 
-    A float gets up to six digits. In a setting in pixel space (0..1), a whole number of grey levels is written like "8/255".
+    A float gets up to six digits. If the setting is in pixel space (0..1), a whole number of grey levels is written like "8/255".
     """
     if isinstance(value, float):
         return pixels_text(value) if is_pixels(info) else f"{value:.6g}"
@@ -110,8 +110,8 @@ def placement_setting(default: PlacementName, source: str, note: str = "", group
     """Return the field of the setting `placement`, the rule that determines which cell kind is used at which layer.
 
     Args:
-        default: the rule with which the method was published.
-        source: paper or code in which it was published.
+        default: the rule that was published with the method.
+        source: paper or code in which the rule was published.
         note: sentence that is appended to the help text.
         group: heading under which forms show the setting.
     """
@@ -121,11 +121,11 @@ def placement_setting(default: PlacementName, source: str, note: str = "", group
 
 
 def width_ratio_setting(default: str, source: str, note: str = "", group: str = "Supernet") -> Any:
-    """Return the field of the setting `width_ratio`, the relative widths of cells before, between and after the reductions.
+    """Return the field of the setting `width_ratio`, the relative widths of the cells in the three thirds of the network.
 
     Args:
-        default: the ratio with which the method was published, for example "1:2:4".
-        source: paper or code in which it was published.
+        default: the ratio that was published with the method, for example "1:2:4".
+        source: paper or code in which the ratio was published.
         note: sentence that is appended to the help text.
         group: heading under which forms show the setting.
     """

@@ -28,7 +28,7 @@ from engine.errors import ConfigError, shortened
 def milestone_epochs(text: str, epochs: int) -> list[int]:
     """Return the milestones of the learning rate schedule `step`, which divides the rate by 10 at each milestone.
 
-    A milestone is the number of an epoch, counted from 0. The rate drops at the start of that epoch.
+    A milestone is the number of an epoch, counted from 0. The rate drops at the start of the epoch.
 
     Args:
         text: milestones separated by commas. A whole number such as "30" is the milestone itself. A number below 1, such as
@@ -64,7 +64,7 @@ def _width_ratio_or_none(text: str) -> str:
 
 
 class RetrainConfig(RunConfig):
-    """Settings of a run that trains a network from scratch: a network derived from a genotype, or a hand-made baseline.
+    """Settings of a run that trains a network from scratch. The network is derived from a genotype, or is a hand-made baseline.
 
     Most defaults come from the released training code of ARNAS.
     """
@@ -243,8 +243,8 @@ OF_DERIVED: Mapping[str, Any] = {"genotype": None, "transplant": "", "placement"
 def network_values(network: object) -> dict[str, Any]:
     """Return {name of the setting: value} for the values that a hand-made network requires.
 
-    They turn off the auxiliary head and drop path, which such a network does not have, and override the preset's values. For a
-    network derived from a genotype, the result is empty.
+    These values override the preset's values. They turn off the auxiliary head and drop path, which a hand-made network does not
+    have. For a network derived from a genotype, the result is empty.
 
     Args:
         network: value of the setting `network`, not validated yet.

@@ -55,7 +55,8 @@ class RunConfig(BaseModel):
     def deviations(self) -> list[str]:
         """Return one phrase per deviation from the published mathematics. The name of the run includes the phrases.
 
-        Settings whose `Setting.deviation` is not empty are left out, because `engine.configuring.deviations` adds their phrases.
+        If a setting declares a phrase of its own (`Setting.deviation`), the phrase is left out here.
+        `engine.configuring.deviations` adds it.
         """
         return []
 

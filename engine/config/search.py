@@ -72,7 +72,7 @@ class SearchConfig(RunConfig):
 
     @property
     def out_of_distribution(self) -> str | None:
-        """Name of the dataset whose images every step uses as out-of-distribution images; None for most methods.
+        """Name of the dataset with the out-of-distribution images for the steps of the search; None for most methods.
 
         Methods that use such images override it in `engine.search.config.OutOfDistributionConfig`.
         """
@@ -84,19 +84,19 @@ class SearchConfig(RunConfig):
 
     @classmethod
     def of_record(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the recorded settings of a run, and in addition the settings that did not exist when it was launched.
+        """Return the recorded settings of a run, together with settings that did not exist when the run was launched.
 
-        Each added setting gets the value that matches what the older version did.
+        Each added setting gets the value that matches the behaviour of the older version.
         """
         return OLDER_VALUES | dict(values)
 
     def supernet_settings(self) -> dict[str, Any]:
-        """Return additional keyword arguments for `engine.space.supernet.Supernet`, which some methods need."""
+        """Return additional keyword arguments for `engine.space.supernet.Supernet`. Most methods need none."""
         return {}
 
     @classmethod
     def weighs(cls, values: Mapping[str, Any]) -> bool:
-        """Return True if a search of this method gives weights to several objectives in at least one of its stages.
+        """Return True if the method weights several objectives in some or all steps of a search.
 
         Args:
             values: {name: value} of the search's settings, possibly recorded by an older version.
@@ -106,8 +106,8 @@ class SearchConfig(RunConfig):
     def training_epoch(self, epoch: int) -> tuple[int, int]:
         """Convert an epoch of the search to an epoch in the training of one network.
 
-        The two differ for methods that train several networks one after another. The first returned number determines the random
-        numbers of the epoch, so all these networks see the same images in the same order. The learning rate depends on both
+        The two epochs differ for methods that train several networks one after another. The first returned number determines the
+        random numbers of the epoch, so all networks see the same images in the same order. The learning rate depends on both
         returned numbers.
 
         Args:
@@ -115,8 +115,7 @@ class SearchConfig(RunConfig):
 
         Returns:
             The epoch in the training of the current network, counted from 0.
-            The number of epochs in that training. If both numbers are equal, the training is over, and the network is measured
-            in this epoch instead.
+            The number of epochs of this training. If both numbers are equal, the network is measured in this epoch, not trained.
         """
         return epoch, self.epochs
 
@@ -131,7 +130,7 @@ class SearchConfig(RunConfig):
     def deviations(self) -> list[str]:
         """Return one phrase per deviation from the published method. The name of the run includes the phrases.
 
-        The deviations concern the placement and widths of cells, the normalisation and order of images, and the learning rate.
+        The phrases concern the positions and widths of cells, the normalisation and order of images, and the learning rate.
         """
         fields, names = type(self).model_fields, super().deviations()
         if self.placement != fields["placement"].default:

@@ -1,9 +1,9 @@
 """Import of the alphas that the public code of E2RNAS saves in every epoch of a search.
 
 E2RNAS is described by Yue et al. 2022, arXiv 2011.09820; its code is in the folder DARTS/ of the repository NAS-Benchmark. The
-files `alphas_normal.npy` and `alphas_reduce.npy` contain one snapshot per epoch, taken before the training of the epoch. A
-snapshot holds the softmax weights of 8 operations, "none" first, on each of 14 edges. The files `sols.npy` and `loss_data.npy`
-are not imported, because the meaning of their columns is not documented.
+files `alphas_normal.npy` and `alphas_reduce.npy` contain one snapshot per epoch, taken before the epoch's training. A snapshot
+holds the softmax weights of 8 operations, "none" first, on each of 14 edges. The files `sols.npy` and `loss_data.npy` are not
+imported, because the meaning of their columns is not documented.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ _ROUNDING = 1e-3  # largest accepted deviation of a row's sum from 1, because th
 
 
 def import_curves(runs: Path, path: Path, origin: Origin, *, title: str | None = None, dataset: str | None = None) -> str:
-    """Import the two files of alphas as a finished search with alphas and a genotype per epoch, and return the run's id.
+    """Import the two files of alphas as a finished search, and return the id of the new run.
 
-    The files contain softmax weights instead of alphas. The logarithms of the weights are stored as alphas. Their softmax equals
-    the weights, but the original alphas may differ from them by a constant per edge.
+    The run has alphas and a genotype for each epoch. The files contain softmax weights instead of alphas, so the logarithms of
+    the weights are stored as alphas. The softmax of the stored alphas equals the weights. The stored alphas may differ from the
+    original alphas by a constant per edge. If the import fails, no run folder is left behind.
 
     Args:
         runs: folder of all runs.
-        path: either of the two files. The other one must be in the same folder.
+        path: one of the two files. The other file must be in the same folder.
         origin: record of the file at `path`, made by `engine.exchange.imported.origin_of`.
         title: title of the run; None to name the run after the file.
         dataset: registry name of the dataset on which the search ran; None if unknown.
@@ -40,7 +41,7 @@ def import_curves(runs: Path, path: Path, origin: Origin, *, title: str | None =
     Raises:
         ConfigError: `path` has another file name, a file cannot be opened, or the dataset is unknown.
         CheckpointError: the content of a file is unsuitable, or the two files have different numbers of epochs.
-        RunError: the run cannot be written. In every case, no part of the run is left behind.
+        RunError: the run cannot be written.
     """
     config = check_dataset(dataset)
     if path.name not in CURVES.values():
@@ -80,7 +81,7 @@ def genotype_at(weights: dict[str, np.ndarray], epoch: int) -> Genotype:
 
 
 def read_weights(path: Path) -> np.ndarray:
-    """Read the softmax weights in one file as float64 [epochs, 14 edges, 8 operations]. They sum to 1 over the operations.
+    """Read softmax weights from a file, as float64 [epochs, 14 edges, 8 operations]. The weights of an edge sum to 1.
 
     The file is read without unpickling, so it cannot execute code.
 

@@ -1,6 +1,6 @@
 """Import of a file of any supported form: genotype, search log, alphas of a search, or checkpoint.
 
-This module imports torch only to import a checkpoint.
+This module loads torch only if the file is a checkpoint.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _FORMS_OF = {"name": ("genotype",), **dict.fromkeys(("genotype", "placement", "m
 def take(runs: Path, path: Path, form: str | None = None, *, name: str | None = None, genotype: str | None = None,
          dataset: str | None = None, placement: str | None = None, title: str | None = None,
          mean: Sequence[float] | None = None, std: Sequence[float] | None = None, command: str = "") -> str:
-    """Import a file as a finished run, and return the run's id.
+    """Import a file as a finished run, and return the run's id. If the import fails, no run folder is left behind.
 
     Args:
         runs: folder of all runs.
@@ -29,21 +29,20 @@ def take(runs: Path, path: Path, form: str | None = None, *, name: str | None = 
         name: for genotype files, the name of the genotype to import. Required if the file contains several genotypes.
         genotype: for checkpoints (required), the genotype of the network, as a catalogue name, JSON, or the id of a run.
         dataset: registry name of the dataset of the search or training; required for checkpoints.
-        placement: for checkpoints, the position rule, which says where in the network each kind of cell is used. If it is None
-            and `genotype` is the id of a run, the run's rule applies; if `genotype` is anything else, the published rule applies.
+        placement: for checkpoints, the position rule, which says where in the network each kind of cell is used. None means the
+            rule of the run if `genotype` is the id of a run, and the published rule otherwise.
         title: title of the run; None to use a name from the file, or the file's name.
         mean: for checkpoints, the mean of each image channel that the training subtracted, for pixels in 0..1. None if the
             training did not normalise images, or the file contains the values.
-        std: for checkpoints, the standard deviation of each image channel by which the training divided; None in the same cases
-            as `mean`.
+        std: for checkpoints, the standard deviation of each image channel by which the training divided. None if the training did
+            not normalise images, or the file contains the values.
         command: command line that imports the file, recorded in the run.
 
     Raises:
         ConfigError: an option is missing, invalid or does not apply to this form of file, or the file cannot be read.
         GenotypeError: a genotype is missing or invalid.
         CheckpointError: the content of a checkpoint or alphas file is unsuitable.
-        RunError: the run cannot be written, or the run named by `genotype` is unsuitable. In every case, no part of the new run
-            is left behind.
+        RunError: the new run cannot be written, or the run that `genotype` names is unsuitable.
     """
     form = form or form_of(path.name)
     if form is None:

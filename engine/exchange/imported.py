@@ -1,8 +1,8 @@
-"""Import of files written by public code as finished runs.
+"""Import of files that public code has written. Each imported file becomes a finished run.
 
-The run log, pages, retrainings and attacks treat an imported run like any other run. It contains only what its file says. Its
-configuration holds the few settings that are known, and it has no losses and no accuracies. It records the file's name and hash.
-If an import fails, no run folder is left behind.
+The run log, pages, retrainings and attacks treat an imported run like any other run. An imported run contains only what the file
+says. The configuration holds the few settings that are known. There are no losses and no accuracies. The run records the name and
+the hash of the file. If an import fails, no run folder is left behind.
 """
 
 from __future__ import annotations
@@ -77,29 +77,29 @@ def origin_of(path: Path, form: str, command: str) -> Origin:
 
 def import_genotype(runs: Path, path: Path, origin: Origin, *, name: str | None = None, title: str | None = None,
                     dataset: str | None = None) -> str:
-    """Import a genotype as a finished search without epochs, and return the run's id. Its genotype can then be retrained.
+    """Import a genotype as a finished search without epochs, and return the run's id. A retraining can then follow the run.
 
     Args:
         runs: folder of all runs.
         path: file with the genotype, as JSON or as Python with `NAME = Genotype(...)`.
         origin: record of the file at `path`, made by `origin_of`.
         name: name of the genotype to import. Required if the file contains several genotypes.
-        title: title of the run; None to use the genotype's name in the file, or the genotype's hash if it has no name.
+        title: title of the run; None to use the name of the genotype in the file or, if there is no name, the genotype's hash.
         dataset: registry name of the dataset on which the genotype was found; None if unknown.
 
     Raises:
         ConfigError: the file cannot be read, or the dataset or `name` is unknown.
-        GenotypeError: the file contains no valid genotype, or several and `name` is None.
-        RunError: the run cannot be written. In every case, no part of the run is left behind.
+        GenotypeError: the file contains no valid genotype, or contains several genotypes and `name` is None.
+        RunError: the run cannot be written.
     """
     name_in_file, reading = genotype_in(read_text(path), name)
     return _search(runs, [reading], origin, title or name_in_file or f"genotype {reading.genotype.hash}", dataset)
 
 
 def import_log(runs: Path, path: Path, origin: Origin, *, title: str | None = None, dataset: str | None = None) -> str:
-    """Import the log.txt of a search as a finished search with a genotype per epoch, and return the run's id.
+    """Import the log.txt of a search as a finished search, and return the id of the new run.
 
-    The last genotype is the result of the search.
+    The new run has a genotype for each epoch. The last genotype is the result of the search.
 
     Args:
         runs: folder of all runs.
@@ -111,7 +111,7 @@ def import_log(runs: Path, path: Path, origin: Origin, *, title: str | None = No
     Raises:
         ConfigError: the file cannot be read, or the dataset is unknown.
         GenotypeError: the log contains no genotype, an invalid one, or the genotypes of several searches.
-        RunError: the run cannot be written. In every case, no part of the run is left behind.
+        RunError: the run cannot be written.
     """
     return _search(runs, epochs_in(read_text(path)), origin, title or f"search of {origin.file}", dataset)
 
@@ -133,7 +133,7 @@ def _search(runs: Path, readings: list[Reading], origin: Origin, title: str, dat
 
 
 def check_dataset(dataset: str | None) -> dict[str, Any]:
-    """Check that a dataset exists and return the configuration of an imported search.
+    """Check that a dataset exists, and return the settings that record the dataset in an imported search.
 
     Returns:
         {"dataset": dataset}, or {} if `dataset` is None.
@@ -156,15 +156,16 @@ def write_result(folder: RunFolder, genotype: Genotype) -> None:
 @contextlib.contextmanager
 def new_run(runs: Path, kind: str, title: str, config: Mapping[str, Any],
             origin: Origin) -> Iterator[tuple[RunFolder, EventWriter]]:
-    """Yield a draft run folder and its event writer, for the caller to fill in the `with` block.
+    """Yield a draft of a run folder, and an event writer for the draft.
 
-    When the block ends, the draft becomes a finished run in `runs`. If the block raises an exception, the draft is deleted.
+    The caller writes to both in the `with` block. When the block ends, the draft becomes a finished run in `runs`. If the block
+    raises an exception, the draft is deleted.
 
     Args:
         runs: folder of all runs; created if missing.
         kind: "search" or "retrain".
         title: title of the run, to which ", imported" is appended.
-        config: settings of the run that are known.
+        config: {name of the setting: value} for the known settings of the run.
         origin: record of the imported file.
 
     Raises:

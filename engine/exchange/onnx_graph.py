@@ -1,7 +1,7 @@
 """Export of a network as an ONNX graph, for programs without PyTorch. It requires the package onnx (requirements-onnx.txt).
 
-The module uses torch's older, tracing exporter, because the newer exporter requires two more packages and takes ten times as long
-for the same graph.
+The module uses torch's older exporter, which traces the network. The newer exporter requires two more packages and takes ten
+times as long for the same graph.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def graph_of(source: Source) -> bytes:
     """Return the content of an ONNX file with a network and its weights.
 
     The graph maps the input "images" [batch, C, H, W], pixels in 0..1, to the output "logits" [batch, classes], for any batch
-    size. It includes the normalisation of the images and the running statistics of BatchNorm, but not the auxiliary head, which
-    only training uses. If the network has no trained weights, the file contains random weights from a fixed seed, and its
-    metadata says "untrained".
+    size. The graph includes the normalisation of the images and the running statistics of BatchNorm. The auxiliary head is left
+    out, because only training uses it. If the network has no trained weights, the file contains random weights from a fixed seed,
+    and the metadata of the file says "untrained".
 
     Raises:
         ConfigError: the package onnx is not installed, or the network's size is invalid.

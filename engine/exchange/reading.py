@@ -3,10 +3,11 @@
 The codes of the DARTS family print `Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=range(2, 6), ...)`. Such text is
 parsed as a Python call, and each argument is read as a literal.
 
-Files of ARNAS name their cells accurate, reduce and robust. Files of the DARTS family name them normal and reduce. These names
-are kept. The public code of DSARA (in-situflash/DSARA) has the same three kinds of cells as ARNAS but names them normal, reduce
-and robust. Its robust cells come before the second reduction, where ARNAS has accurate cells, and its normal cells come after
-it, where ARNAS has robust cells. Therefore DSARA's "robust" is read as "accurate", and its "normal" as "robust".
+Files of ARNAS have cells named accurate, reduce and robust. Files of the DARTS family have cells named normal and reduce. These
+names are kept. The public code of DSARA (in-situflash/DSARA) has the same three kinds of cells as ARNAS under other names.
+DSARA's "robust" cells are at the positions of ARNAS's accurate cells, before the second reduction, so "robust" is read as
+"accurate". DSARA's "normal" cells are at the positions of ARNAS's robust cells, after the second reduction, so "normal" is read
+as "robust".
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Reading:
 
     Attributes:
         genotype: the genotype, with the cell names of ARNAS or DARTS.
-        renamed: True if the file uses DSARA's cell names, which were replaced by ARNAS's.
+        renamed: True if the file uses DSARA's cell names. They have been replaced by ARNAS's cell names.
         epochs: number of training epochs completed when the log printed the genotype; 0 for a file without epochs.
     """
 
@@ -53,7 +54,7 @@ class _Entry:
 
     Attributes:
         read: function that parses the genotype and returns it.
-        names: names of the genotype in the file. The name under which it is defined comes first, followed by its aliases.
+        names: names of the genotype in the file. The name under which the genotype is defined comes first, and aliases follow.
     """
 
     read: Callable[[], Reading]
@@ -95,12 +96,12 @@ def genotype_in(text: str, name: str | None = None) -> tuple[str | None, Reading
         name: name of the genotype to read. Required if the file contains several genotypes.
 
     Returns:
-        name: the argument `name`; if it is None, the genotype's name in the file, or None if it has none.
+        name: the name of the genotype in the file; None if the genotype has no name.
         reading: the genotype, with facts about how it was read.
 
     Raises:
-        GenotypeError: the file contains no genotype, or several and `name` is None; or the genotype is not valid, or `name` is an
-            alias of something that is not a genotype.
+        GenotypeError: the file contains no genotype, the file contains several genotypes and `name` is None, the genotype is not
+            valid, or `name` is an alias of something that is not a genotype.
         ConfigError: the file has no genotype called `name`.
     """
     entries = _of_json(text) if text.lstrip()[:1] == "{" else _of_python(text, name)
@@ -121,9 +122,9 @@ def epochs_in(text: str) -> list[Reading]:
     """Read the genotypes in the log of a search, at most one for each number of completed epochs, in ascending order.
 
     In each epoch E, public code prints "epoch E lr ..." and the current genotype, trains, and then prints "train_acc". A genotype
-    before the line with "train_acc" counts as printed after E completed epochs, and a genotype after that line as printed after
-    E + 1. If several genotypes have the same number of completed epochs, only the last one is returned. If a log names no epoch
-    before a genotype, the genotype's position among all genotypes, from 0, is used as the number.
+    before the line with "train_acc" gets the number E of completed epochs, and a genotype after that line gets the number E + 1.
+    If several genotypes have the same number of completed epochs, only the last one is returned. If a log names no epoch before a
+    genotype, the number is the genotype's position among all genotypes, counted from 0.
 
     Raises:
         GenotypeError: the log contains no genotype, a genotype is incomplete or invalid, two genotypes have different cell kinds,
@@ -255,8 +256,8 @@ def _of_call(node: ast.expr | None, epochs: int = 0) -> Reading:
 def _of_record(record: dict[Any, Any], epochs: int = 0) -> Reading:
     """Read a genotype from a dict with the entries KIND (edges) and KIND_concat (states) for each cell kind.
 
-    If the kinds have DSARA's names, these are replaced by ARNAS's, as the docstring of this module explains. `epochs` is the
-    number of completed training epochs to record in the result.
+    DSARA's names of cell kinds are replaced by ARNAS's, as the docstring of this module explains. `epochs` is the number of
+    completed training epochs to record in the result.
     """
     kinds = {name for name in record if not str(name).endswith(_CONCAT)}
     renamed = kinds == set(_KINDS_OF_DSARA)

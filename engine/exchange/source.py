@@ -1,4 +1,4 @@
-"""Finding the network to export, from a published genotype, a genotype given as JSON, a search result or a retraining."""
+"""Functions that find the network to export. A user names it by a run id, a catalogue name or the JSON text of a genotype."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from engine.run.lineage import found_genotype
 
 @dataclass(frozen=True)
 class Source:
-    """A network to export, together with the run that contains its weights.
+    """A network to export, and the run that contains the network's weights, if there is one.
 
     Attributes:
         title: text that identifies the network: a catalogue name, "genotype <hash>", the name of a hand-made network, or a
@@ -51,9 +51,9 @@ def find(text: str, runs: Path, *, channels: int | None = None, layers: int | No
          image_shape: Sequence[int] | None = None, placement: str | None = None, width_ratio: str | None = None) -> Source:
     """Find the network that `text` describes.
 
-    `text` can be a run id, the name of a genotype in the catalogue, a genotype as JSON, or the name of a hand-made network. For a
-    search, the network has the genotype that the search found, and fits the images of the search. For a retraining, it is the
-    retrained network. For an attack, it is the attacked network.
+    `text` can be a run id, the name of a genotype in the catalogue, a genotype as JSON, or the name of a hand-made network. For
+    the id of a search, the network has the genotype that the search found, and fits the images of the search. For the id of a
+    retraining or an attack, the result is the retrained or attacked network.
 
     Args:
         text: description of the network.
@@ -71,8 +71,8 @@ def find(text: str, runs: Path, *, channels: int | None = None, layers: int | No
             no run, those published with the cells.
 
     Raises:
-        ConfigError: the name is unknown, the placement is for other kinds of cells, or a size differs from that of a retrained
-            network.
+        ConfigError: the name is unknown, the placement is for other kinds of cells, or a size differs from the size of the
+            retrained network.
         GenotypeError: the genotype is not valid.
         RunError: the run does not exist or has no result yet.
     """
@@ -99,23 +99,23 @@ def find(text: str, runs: Path, *, channels: int | None = None, layers: int | No
 
 
 def _derived(genotype: Genotype, **sizes: Any) -> DerivedNetwork:
-    """Return a network with this genotype. Sizes that are not given have the values of ARNAS.
+    """Return a network with this genotype. The default sizes are the published sizes of ARNAS's network.
 
-    A placement or width ratio that is not given is the one published with the genotype's kinds of cells.
+    The default placement and width ratio are the ones published with the genotype's kinds of cells.
     """
     return _placed(replace(DerivedNetwork(genotype, channels=64, layers=20, classes=10, image_shape=(3, 32, 32)), **sizes))
 
 
 def _placed(network: DerivedNetwork) -> DerivedNetwork:
-    """Return the network with an empty placement or width ratio replaced by the one published with its kinds of cells."""
+    """Replace an empty placement or width ratio of a network by the one published with its kinds of cells. Return the result."""
     return replace(network, **resolved(network.genotype.kinds, network.placement, network.width_ratio))
 
 
 def _with_sizes(source: Source, chosen: dict[str, Any], changeable: Collection[str] = ()) -> Source:
-    """Return the source with its network changed to the chosen sizes.
+    """Return a copy of the source in which the network has the chosen sizes.
 
     Args:
-        source: source with the network to change.
+        source: source that contains the network.
         chosen: sizes that the user gave, keyed by attribute name.
         changeable: names of the sizes that may differ from the network's own.
 

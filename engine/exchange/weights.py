@@ -1,6 +1,6 @@
-"""Import of checkpoints written by public code as finished retrainings, which can then be attacked.
+"""Import of checkpoints that public code has written. Each becomes a finished retraining, which can then be attacked.
 
-Only tensors and plain values are loaded from a checkpoint. Nothing in it is executed.
+Only tensors and plain values are loaded from a checkpoint. No code in a checkpoint is executed.
 """
 
 from __future__ import annotations
@@ -52,10 +52,11 @@ def import_checkpoint(runs: Path, path: Path, origin: Origin, *, genotype: Genot
 
     The run can then be attacked. Widths, depth and number of classes are inferred from the shapes of the tensors. The prefix
     `module.` is removed from tensor names. Alphas and the auxiliary head are ignored, because only search and training use them.
+    If the import fails, no run folder is left behind.
 
     Args:
         runs: folder of all runs.
-        path: file written by torch.save with a state dict, or with a checkpoint that contains one.
+        path: file that torch.save has written. It contains a state dict, or a checkpoint with a state dict.
         origin: record of the file at `path`, made by `engine.exchange.imported.origin_of`.
         genotype: genotype of the network, which checkpoints do not contain.
         dataset: registry name of the dataset on which the network was trained.
@@ -64,12 +65,13 @@ def import_checkpoint(runs: Path, path: Path, origin: Origin, *, genotype: Genot
         title: title of the run; None to name the run after the file.
         mean: mean of each image channel that the training subtracted, for pixels in 0..1. None if the training did not normalise
             images, or the file contains the values.
-        std: standard deviation of each image channel by which the training divided. None in the same cases as `mean`.
+        std: standard deviation of each image channel by which the training divided. None if the training did not normalise
+            images, or the file contains the values.
 
     Raises:
         ConfigError: the file cannot be opened, the dataset is unknown, or the placement or a size is unsuitable.
         CheckpointError: the file contains no suitable network.
-        RunError: the run cannot be written. In every case, no part of the run is left behind.
+        RunError: the run cannot be written.
     """
     facts = DATASETS[dataset]
     tensors = network_tensors(path)
@@ -91,7 +93,9 @@ def import_checkpoint(runs: Path, path: Path, origin: Origin, *, genotype: Genot
 
 
 def network_tensors(path: Path) -> dict[str, Tensor]:
-    """Return {name: tensor} for the network in a file, with the DARTS family's names, without alphas and auxiliary head.
+    """Return {name: tensor} for the network in a file. Alphas and the auxiliary head are left out.
+
+    The names are those of the public DARTS family.
 
     Raises:
         ConfigError: the file cannot be opened.
@@ -130,7 +134,10 @@ def _loaded(path: Path) -> Any:
 
 
 def _reason(problem: Exception) -> str:
-    """Return the cause from torch's error message, without torch's advice to load the file in a way that executes code."""
+    """Return the part of torch's error message that names the cause.
+
+    Torch's advice is left out, because it is to load the file in a way that may execute code.
+    """
     cause = str(problem).rpartition("WeightsUnpickler error: ")[2]
     if foreign := re.search(r"\bGLOBAL (\S+)", cause):
         return f"it holds {foreign[1]}"

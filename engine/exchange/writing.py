@@ -1,4 +1,4 @@
-"""Export of a genotype as JSON, and of a network as a stand-alone PyTorch module or as ONNX.
+"""Export of a genotype as JSON, and export of a network as a stand-alone PyTorch module or as ONNX.
 
 Functions that need torch import it when they are called.
 """
@@ -32,8 +32,8 @@ def write(source: Source, form: str, out: Path) -> list[Path]:
         out: file to write. The weights of a module are written to a second file in the same folder.
 
     Raises:
-        ConfigError: the format is unknown, cannot represent this network or needs the missing package onnx, the network's size is
-            invalid, or a file cannot be written.
+        ConfigError: the format is unknown or cannot represent this network, the package onnx is needed but missing, the network's
+            size is invalid, or a file cannot be written.
         RunError: the run that holds the weights cannot be read.
         CheckpointError: the checkpoint with the weights cannot be read.
     """
@@ -54,7 +54,7 @@ def write_json(source: Source, out: Path) -> list[Path]:
 
 
 def write_module(source: Source, out: Path) -> list[Path]:
-    """Write the network as one Python file. If it has trained weights, write them to a .pt file in the same folder.
+    """Write the network as one Python file. Write trained weights, if there are any, to a .pt file in the same folder.
 
     Args:
         source: network to export.
@@ -93,7 +93,7 @@ def write_onnx(source: Source, out: Path) -> list[Path]:
 
 
 def module_text(network: DerivedNetwork, *, module: str, title: str) -> str:
-    """Return the text of a Python module for a network: the file `standalone.py` with the network's architecture inserted.
+    """Return the text of a Python module for a network: a copy of `standalone.py` with the network's architecture inserted.
 
     Args:
         network: network to describe.
@@ -133,7 +133,8 @@ def _architecture(network: DerivedNetwork) -> str:
 
 
 def _weights_of(source: Source) -> bytes:
-    """Return the content of a file in torch.save's format with the retrained network's weights, without the auxiliary head."""
+    """Return the weights of the retrained network, without the auxiliary head, as the content of a file in torch.save's format.
+    """
     import torch
 
     from engine.run.attacked_network import network_of
@@ -146,7 +147,7 @@ def _weights_of(source: Source) -> bytes:
 
 
 def _written(files: Mapping[Path, bytes]) -> list[Path]:
-    """Write all files and return their paths. The first file is written last, because it needs the others."""
+    """Write all files and return their paths. The first file is written last, because it is useless without the other files."""
     paths: Sequence[Path] = list(files)
     for path in reversed(paths):
         try:

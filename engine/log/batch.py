@@ -1,4 +1,4 @@
-"""Batches of table rows, which are collected in memory from many events and written to DuckDB as Arrow tables."""
+"""Batches of table rows. The rows of many events are collected in memory and written to DuckDB as Arrow tables."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _array(values: tuple[Any, ...], kind: str) -> pa.Array:
 
 
 class Batch:
-    """A collection of rows, from one run or several, that have been read but not yet written to the database.
+    """A collection of table rows that have not been written to the database yet. The rows may come from several runs.
 
     Everywhere in this class, `number` means the row number of a run in the index.
 
@@ -99,10 +99,10 @@ class Batch:
                               "trail_t": trail_t, "trail_done": trail_done}
 
     def load_progress(self, con: duckdb.DuckDBPyConnection, number: int) -> None:
-        """Load a run's latest progress from the index, so that new progress events extend the stored trail.
+        """Load the latest progress of a run from the index. Call this before adding the first line of the run.
 
-        The trail is the list of recent progress points from which the rate of progress is computed. Call this before adding the
-        run's first line.
+        The index stores the recent progress points of a run, from which the rate of progress is computed. New progress events
+        extend this list.
         """
         for row in con.execute("select * from progress where number = ?", [number]).fetchall():
             record = dict(zip(_PROGRESS, row, strict=True))
@@ -111,7 +111,8 @@ class Batch:
     def write(self, con: duckdb.DuckDBPyConnection) -> None:
         """Write all collected rows to the database.
 
-        The caller opens and commits the transaction. In the same transaction, it stores how far the event files have been read.
+        The caller opens and commits the transaction. In the same transaction, the caller stores how far the event files have been
+        read.
         """
         for table, rows in self.rows.items():
             insert(con, table, rows)

@@ -1,6 +1,6 @@
-"""The index of a runs folder, which is the DuckDB database that all queries read. It is opened, filled and rebuilt here.
+"""The index of a runs folder: a DuckDB database that all queries read. This module opens, fills and rebuilds it.
 
-The database contains nothing that is not in the run folders. It can be deleted at any time and is then rebuilt identically.
+Everything in the database comes from the run folders, so the database can be deleted at any time and is then rebuilt identically.
 DuckDB lets only one process at a time use a database file. Therefore the first process that opens `runs/index.duckdb` owns the
 file, and every other process builds its own index in memory.
 """
@@ -26,11 +26,11 @@ TEXT, INT, NUMBER, FLAG = "str", "int64", "float64", "bool"
 
 
 class Turn:
-    """A lock that lets one thread at a time write to a database, together with a count of the committed changes.
+    """A lock and a counter for a database. The lock lets one thread at a time write to it. The counter counts committed changes.
 
     Attributes:
-        lock: lock to hold while reading new events into the database.
-        changes: number of changes committed so far. A cached answer is out of date once this number has grown.
+        lock: lock to hold while copying new events into the database.
+        changes: number of changes committed so far. The cached answer of a query is out of date once this number has grown.
     """
 
     def __init__(self) -> None:
@@ -50,15 +50,15 @@ _owned: set[Path] = set()
 class Index:
     """A database that indexes a runs folder.
 
-    Several threads can share an index, because every query has its own cursor and only one thread at a time reads in new events.
+    Several threads can share an index, because every query has its own cursor and only one thread at a time adds new events.
 
     Attributes:
         root: the runs folder.
         owner: True if this process owns the file `runs/index.duckdb`; False if the index is in memory.
-        holder: id of another process that owns the file, or 0 if another process owns it but its id is unknown. None if no other
-            process owns it.
-        trouble: a sentence that explains why the file was abandoned while in use, for example because the disk is full; "" if it
-            was not abandoned.
+        holder: id of the other process that owns the file; 0 if another process owns the file but the id is unknown. None if no
+            other process owns the file.
+        trouble: a sentence that explains why this process has stopped using the file, for example because the disk is full; "" if
+            it has not.
     """
 
     def __init__(self, con: duckdb.DuckDBPyConnection, root: Path, *, owner: bool, holder: int | None = None,
@@ -84,7 +84,7 @@ class Index:
             root: the runs folder; created if missing.
             in_memory: True to build the index in memory and leave the index file alone. The command line does this, so that a
                 dashboard can own the file.
-            chunk_bytes: number of bytes of an events.jsonl to read at once, which is also about the size of a transaction.
+            chunk_bytes: number of bytes of an events.jsonl to read at once. A transaction has about the same size.
 
         Returns:
             An index that has not yet read the current content of the run folders. Call `ingest` before the first query.
@@ -137,7 +137,7 @@ class Index:
             return Ingester(cursor, self.root, self._chunk_bytes, self._turn.count_change).ingest(run)
 
     def _leave_file(self, problem: duckdb.Error) -> None:
-        """Continue with an empty database in memory because the file cannot be written, so that pages work on a full disk."""
+        """Continue with an empty database in memory, because the file cannot be written, for example on a full disk."""
         self.trouble = (f"{self.root / INDEX} cannot be written ({problem}). The index is kept in memory; free disk space and "
                         "restart the dashboard.")
         file, self._con = self._con, _in_memory()
@@ -245,7 +245,7 @@ def _holder(problem: duckdb.Error) -> int | None:
     """Return the id of the process that holds the lock on the database file, taken from DuckDB's error message.
 
     The message of DuckDB 2.0.0 is "Conflicting lock is held in ... (PID n)". Return 0 if the message mentions a lock but no
-    process id, and None if it mentions no lock.
+    process id. Return None if the message mentions no lock.
     """
     match = re.search(r"Conflicting lock is held.*?\(PID (\d+)\)", str(problem), re.DOTALL)
     if match:

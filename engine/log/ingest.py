@@ -1,8 +1,7 @@
-"""The reader that copies the events of run folders into the index, each complete line exactly once.
+"""The reader that copies each complete line of the runs' event files into the index exactly once.
 
-One transaction stores the rows of some lines together with the byte offset at which the next line starts. If the process is
-killed at any moment, the index therefore contains exactly the lines before the stored offset. A file that has not changed costs
-only one `stat` call.
+A transaction stores the rows of some lines and the byte offset at which the next line starts. So even if the process is killed,
+the index contains exactly the lines before the stored offset. A file that has not changed costs only one `stat` call.
 """
 
 from __future__ import annotations
@@ -46,13 +45,13 @@ class IngestReport:
 
 @dataclass
 class Position:
-    """A record of how far one events.jsonl has been read and what the file looked like then.
+    """A record of how far one events.jsonl has been read, and of the state of the file at that time.
 
     The attributes are also columns of the table `ingest`.
 
     Attributes:
         number: row number of the run in the index.
-        bytes_done: number of bytes read so far.
+        bytes_done: number of bytes that have been read.
         size: size of the file in bytes when it was last read; -1 if it has not been read.
         mtime_ns: modification time of the file when it was last read.
         inode: inode of the file when it was last read.
@@ -89,7 +88,8 @@ class Ingester:
         """Read everything that has changed in the run folders since the last call, and return a summary.
 
         Args:
-            run: id of the only run to read; None to read all runs and remove from the index those whose folders were deleted.
+            run: id of the only run to read. None to read all runs, and to remove runs from the index if their folders were
+                deleted.
         """
         self.report = IngestReport()
         names = run_ids(self.root) if run is None else [RunFolder(self.root, run).id]
@@ -189,7 +189,7 @@ class Ingester:
             self.batch.load_progress(self.con, position.number)
 
     def _commit(self) -> None:
-        """Write the collected rows, and the new positions up to which the files have been read, in one transaction."""
+        """Write the collected rows and the new read positions in the files to the database, in one transaction."""
         batch, moved = self.batch, self.moved
         self.batch, self.moved = Batch(), {}
         if not moved:
@@ -212,7 +212,7 @@ class Ingester:
             "unnest(?) as h, unnest(?::double[]) as t) new where ingest.number = new.n", columns)
 
     def _reset(self, position: Position) -> None:
-        """Delete all rows read from an events.jsonl that was replaced, truncated or deleted, and set its position to 0."""
+        """Delete all rows of an events.jsonl, and set the read position to 0. The file was replaced, truncated or deleted."""
         with self._transaction():
             for table in schema.TABLES:
                 if table not in ("folder", "ingest"):
@@ -265,7 +265,7 @@ def stamp_of(path: Path | str) -> str:
 
 
 def document_row(folder: RunFolder) -> tuple[Any, ...]:
-    """Return a run's values for the columns of the table `folder` that come after the column `stamp`.
+    """Return the values of a run for the table `folder`: one value for each column after the column `stamp`.
 
     The last value is a sentence that explains why run.json cannot be used, or None if it can be used.
     """
@@ -281,18 +281,18 @@ def document_row(folder: RunFolder) -> tuple[Any, ...]:
 
 
 def is_replaced(path: Path, status: os.stat_result, position: Position) -> bool:
-    """Return True if the file is not the one that was read before.
+    """Return True if the file has been replaced since it was last read.
 
-    This is the case if the file is shorter than the part already read, or if its inode or its first line has changed.
+    This is the case if the file is shorter than the part already read, or if the inode or the first line has changed.
     """
     return (status.st_size < position.bytes_done or status.st_ino != position.inode
             or head_of(path) != position.head)
 
 
 def head_of(path: Path) -> str:
-    """Return a hash of a file's first line, or of its first `HEAD_BYTES` bytes if the line is longer.
+    """Return a hash of a file's first line, or of the first `HEAD_BYTES` bytes if the first line is longer.
 
-    Return "" if the file is shorter than that and has no complete line yet.
+    Return "" if the file has fewer than `HEAD_BYTES` bytes and no complete line.
     """
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)

@@ -149,13 +149,14 @@ class RunQueries(Index):
 
         The meaning of `natural_accuracy` and `adversarial_accuracy` depends on the kind of run:
 
-        * attack: accuracies on the test split. The adversarial accuracy is the worst case per image over all attacks. The ends
-          of the 95 % Wilson intervals and the numbers of images are in `natural_low`, `natural_high`, `natural_images` etc.
+        * attack: accuracies on the test split. For the adversarial accuracy, an image counts as correct only if all attacks fail
+          on it. The 95 % Wilson intervals and the numbers of images are in `natural_low`, `natural_high`, `natural_images` etc.
         * retraining: accuracies in the epoch whose checkpoint is selected.
-        * search: accuracies in the latest epoch, or those of the best candidate network if the search measures candidates.
+        * search: accuracies of the best candidate network if the search measures candidates, and accuracies in the latest epoch
+          otherwise.
 
-        The column `accuracy_of` says on which split and how the accuracies were measured. The columns whose names begin with
-        `chain_` hold the results of the newest attack among the run and its descendants. The columns `status`, `cause`,
+        The column `accuracy_of` describes how the accuracies were measured, and on which split. The columns whose names begin
+        with `chain_` hold the results of the newest attack among the run and its descendants. The columns `status`, `cause`,
         `silent_s`, `can_stop`, `can_resume`, `age_s` and `seconds_left` describe the run at the time of the call. Missing numbers
         are NaN, and missing text is "".
         """
@@ -166,10 +167,11 @@ class RunQueries(Index):
 
         The keys are the columns of `runs` (with None for missing numbers), and in addition:
 
-        * `config`, `command`, `code`, `packages` and `children_of_chain` (ids of the runs launched to follow it) from run.json,
+        * `config`, `command`, `code`, `packages` and `children_of_chain` (ids of the runs that were launched to follow this run)
+          from run.json,
         * `attempt`, `device`, `since` and `pid` of the run's current state,
         * `imported`: name, hash and form (kind) of the file from which the run was imported; {} if it was not imported,
-        * `differences`: the settings that differ from the published ones, as a list of `engine.configuring.Difference`.
+        * `differences`: the settings whose values differ from the published values, as a list of `engine.configuring.Difference`.
 
         Raises:
             RunLogError: the run does not exist.
@@ -189,7 +191,7 @@ class RunQueries(Index):
                    "differences": _differences(document)})
 
     def chain(self, run: str) -> pd.DataFrame:
-        """Return the family of a run, which is its earliest ancestor and all descendants of this ancestor.
+        """Return the family of a run: the earliest ancestor of the run, and all descendants of this ancestor.
 
         The columns are those listed in `CHAIN`, and `status`. Rows are ordered by `depth`, the number of generations between the
         earliest ancestor and the run in the row.
@@ -223,7 +225,7 @@ class RunQueries(Index):
         """Return the alerts that a run wrote and the problems found in its files, with the columns listed in `ALERTS`.
 
         `source` is "run" for an alert of the run, and "run log" for a problem such as an unusable line of events.jsonl. Rows are
-        in the order of events.jsonl, and problems have no time.
+        in the order of events.jsonl. Only alerts have a time.
         """
         return self._frame("""
             select * from (
@@ -235,10 +237,10 @@ class RunQueries(Index):
             order by seq""", ALERTS, run)
 
     def test_openings(self) -> pd.DataFrame:
-        """Return one row per occasion on which a run opened (read) a test split, oldest first.
+        """Return one row for each time that a run has read a test split, oldest first.
 
-        The columns are those listed in `OPENINGS`. If a later attempt of a run repeats the steps of an earlier one, the openings
-        by both attempts are included.
+        The columns are those listed in `OPENINGS`. If a run is resumed and reads the test split again, there is a row for each
+        time.
         """
         return self._frame("""
             select row_number() over (order by t, run, seq) as opening, run, coalesce(title, run) as title,
@@ -248,8 +250,8 @@ class RunQueries(Index):
     def events_revision(self, run: str | None = None) -> int:
         """Return a whole number that changes whenever the queries about a run may have a new answer.
 
-        If `run` is None, the number covers all runs. It depends on how far the run's files have been read and on the run's
-        status. It stays the same while the run writes nothing and keeps its status. Call `ingest` first.
+        If `run` is None, the number covers all runs. It stays the same while the run writes nothing and the status of the run
+        does not change. Call `ingest` first.
         """
         rows = self._rows("""
             select run, f.stamp, bytes_done, inode from folder f join ingest using (number)
@@ -259,7 +261,7 @@ class RunQueries(Index):
         return int.from_bytes(hashlib.blake2b(repr(content).encode(), digest_size=6).digest(), "big")
 
     def _listed(self, run: str | None) -> pd.DataFrame:
-        """Return the table that `runs` describes. If `run` is not None, it contains only the row of that run."""
+        """Return the table that `runs` describes. If `run` is not None, the table has only the row of this run."""
         listed = self._listed_from_index(run)
         states = [self._state(name, problem) for name, problem in zip(listed["id"], listed["problem"], strict=True)]
         for column in ("status", "cause", "silent_s", "can_stop", "can_resume"):
@@ -272,8 +274,7 @@ class RunQueries(Index):
     def _listed_from_index(self, run: str | None) -> pd.DataFrame:
         """Return the columns of `runs` that come from the index, for one run or, if `run` is None, for all runs.
 
-        The answer is cached until the index changes, because the query is slow to plan. The caller gets a copy of it and may
-        change the copy.
+        The answer is cached until the index changes, because the query is slow. The caller gets a copy and may change it.
         """
         changes = self._turn.changes  # read before the query, so that a change during the query makes its answer out of date
         known_at, known = self._stored.get(run, (-1, pd.DataFrame()))
@@ -290,11 +291,11 @@ class RunQueries(Index):
     def _state(self, run: str, problem: str = "") -> RunState:
         """Return the current state of a run.
 
-        The state of a run that is over is remembered until one of the `STATE_FILES` changes.
+        If a run is over, its state is cached until one of the files in `STATE_FILES` changes.
 
         Args:
             run: run id.
-            problem: reason why run.json cannot be used; empty if it can be used. With a reason, the run counts as failed.
+            problem: reason why run.json cannot be used; empty if it can be used. If there is a reason, the run counts as failed.
         """
         if problem:
             return RunState("failed", problem)
@@ -313,10 +314,10 @@ class RunQueries(Index):
 
 
 def _differences(document: dict[str, Any]) -> list[Difference]:
-    """Return the settings that differ from the published ones, given the content of a run.json.
+    """Return the settings whose values differ from the published values, given the content of a run.json.
 
-    The list is empty if the differences are unknown. This is the case for an imported run, which records few of its settings, and
-    for a run whose settings this version of the program cannot read.
+    The list is empty if the differences are unknown. This is the case for imported runs, which have few recorded settings, and
+    for runs whose settings this version of the program cannot read.
     """
     if document.get("imported"):
         return []

@@ -26,7 +26,7 @@ class RunLog(RunQueries, TrainingQueries, AttackQueries):
 
 @contextmanager
 def snapshot(root: Path) -> Iterator[RunLog]:
-    """Yield the run log of a folder as it is now, in memory. The file `index.duckdb` is not used, so a dashboard may own it."""
+    """Yield a run log with the current content of a runs folder. It is in memory and does not use the file `index.duckdb`."""
     log = RunLog.open(root, in_memory=True)
     try:
         log.ingest()

@@ -1,11 +1,11 @@
 """Tables and views of the run log.
 
-Every event in events.jsonl becomes one or more rows of a table `*_raw`, whose columns `engine.run.event_kinds` declares. For most
-of these tables there is a view with the same name but without `_raw`. If an attempt of the run resumes from a checkpoint, it
-repeats the steps that an earlier attempt made after that checkpoint. The view leaves out the earlier attempt's events of these
-steps. Of several events with the same key (`KEYS`), it contains only the one that was written last.
+Every event in events.jsonl becomes one or more rows of a table whose name ends in `_raw`. `engine.run.event_kinds` declares the
+columns. For most of these tables, there is a view with the same name but without `_raw`. A resumed run repeats the steps that an
+earlier attempt (start of the worker) made after the checkpoint. The view leaves out the earlier events of these steps. If several
+events have the same key (`KEYS`), the view contains only the event that was written last.
 
-The column `number` is the row number of a run. It is valid within one index only and is not shown outside it.
+The column `number` is the row number of a run. It is valid only within one index and is not shown to users.
 """
 
 from __future__ import annotations

@@ -43,8 +43,8 @@ class TrainingQueries(Index):
     def curves(self, run: str) -> pd.DataFrame:
         """Return the mean of every metric over each epoch.
 
-        The columns are epoch, step (the last of the epoch), split, statistics ("batch" or "running", the statistics that batch
-        normalisation used), name (of the metric) and value.
+        The columns are epoch, step (the last step of the epoch), split, statistics, name (of the metric) and value. The column
+        statistics is "batch" or "running", depending on the statistics that BatchNorm used.
         """
         return self._frame("""
             select epoch, max(step) as step, split, statistics, name, avg(value) as value from metric
@@ -56,7 +56,8 @@ class TrainingQueries(Index):
         Args:
             run: run id.
             names: names of the metrics.
-            buckets: largest number of points per series. A series is one metric on one split with one kind of statistics.
+            buckets: maximum number of points per series. A series is one metric on one split with one kind of BatchNorm
+                statistics.
 
         Returns:
             A table with the columns of `curves`. Each row is the mean over several steps, and its `step` and `epoch` are those of
@@ -73,8 +74,8 @@ class TrainingQueries(Index):
     def objectives(self, run: str, buckets: int = CURVE_BUCKETS) -> pd.DataFrame:
         """Return the values of each objective by step, averaged so that each objective has at most `buckets` points.
 
-        The columns are step, epoch, objective (its name), weight, norm (of its gradient), loss and cosine (the smallest cosine
-        between its gradient and the gradient of another objective).
+        The columns are step, epoch, objective (name), weight, norm (of the objective's gradient), loss and cosine (the smallest
+        cosine similarity of this gradient and the gradient of any other objective).
         """
         return self._frame("""
             with line as (select *, min(step) over () as first, max(step) over () as last from objective where number = $n)
@@ -86,15 +87,13 @@ class TrainingQueries(Index):
     def share_at_vertex(self, run: str, last: int = 500) -> pd.DataFrame:
         """Return how often each objective was ignored (weight 0) or used alone (weight 1) in the last steps of a run.
 
-        With a weight of 0, the weights lie on the boundary of the simplex, and with a weight of 1, at one of its vertices.
-
         Args:
             run: run id.
             last: number of steps to count, from the end of the run.
 
         Returns:
-            A table with one row per objective. The columns are objective (its name), share_ignored (fraction of the counted
-            steps), share_alone (fraction of the counted steps) and steps (number of counted steps).
+            A table with one row per objective. The columns are objective (name), share_ignored and share_alone (fractions of the
+            counted steps), and steps (number of counted steps).
         """
         return self._frame("""
             with line as (select *, dense_rank() over (order by step desc) as back from objective where number = $n)
@@ -114,12 +113,12 @@ class TrainingQueries(Index):
             "select distinct epoch from alpha where number = $n and cell = $cell order by epoch", run, cell=cell)]
 
     def alpha_matrix(self, run: str, cell: str, epoch: int | None = None) -> pd.DataFrame:
-        """Return the last recorded alphas of the cell kind `cell`, in an epoch or, if `epoch` is None, in the whole run.
+        """Return the latest recorded alphas of the cell kind `cell`. Only records of `epoch` count, unless it is None.
 
         The columns are edge (0..13), operation, alpha, weight and edge_weight. The genotype is derived from `weight`. For a
         method without edge weights, `weight` is the softmax of the alphas over the operations of the edge, and `edge_weight` is
-        NaN. For a method with edge weights, such as PC-DARTS, `edge_weight` is a softmax over all edges into the same node, and
-        `weight` is the softmax of the alphas times `edge_weight`.
+        NaN. For a method with edge weights, such as PC-DARTS, `edge_weight` is a softmax over all edges into the same node. The
+        softmax of the alphas is then multiplied by `edge_weight` to get `weight`.
         """
         return self._frame("""
             with matrix as (select primitives, alpha, weight, edge_weight, len(primitives) as k from alpha
@@ -131,7 +130,7 @@ class TrainingQueries(Index):
             from entry order by i""", MATRIX, run, cell=cell, epoch=epoch)
 
     def alpha_lines(self, run: str, cell: str, buckets: int = ALPHA_BUCKETS) -> pd.DataFrame:
-        """Return the weights of all operations in the cell kind `cell` in the course of a run.
+        """Return the weights of all operations of the cell kind `cell` over the course of a run.
 
         The columns are edge, operation, step, epoch and weight (as in `alpha_matrix`). The steps of the run are divided into at
         most `buckets` buckets of equal length, and only the last recorded step of each bucket is returned.
@@ -148,7 +147,7 @@ class TrainingQueries(Index):
                            LINES, run, cell=cell, buckets=buckets)
 
     def edge_lines(self, run: str, cell: str, buckets: int = ALPHA_BUCKETS) -> pd.DataFrame:
-        """Return the edge weights of the cell kind `cell` in the course of a run.
+        """Return the edge weights of the cell kind `cell` over the course of a run.
 
         The columns are edge, step, epoch and edge_weight. The steps of the run are divided into at most `buckets` buckets of
         equal length, and only the last recorded step of each bucket is returned. For a method without edge weights, there are no
@@ -165,8 +164,8 @@ class TrainingQueries(Index):
     def genotypes(self, run: str) -> pd.DataFrame:
         """Return the genotype at the end of each epoch.
 
-        The columns are epoch, step, genotype (JSON), hash, unchanged_epochs (number of epochs since the last change of the
-        genotype) and t (time of the event).
+        The columns are epoch, step, genotype (as JSON), hash (of the genotype), unchanged_epochs (number of epochs since the
+        genotype last changed) and t (time of the event).
         """
         return self._frame("""
             with last as (select * from genotype where number = $n
@@ -182,11 +181,12 @@ class TrainingQueries(Index):
 
         The columns are:
 
-        * candidate (number from 1), rank (from 1), genotype (JSON), hash, parameters, macs, and images (number of images on which
-          the candidate was measured),
-        * natural and adversarial: the two accuracies as fractions,
-        * natural_low, natural_high, adversarial_low and adversarial_high: the bounds of their 95 % Wilson intervals,
-        * ranking: the search's setting of this name, which determines the accuracy that candidates are ranked by.
+        * candidate (number, from 1), rank (from 1), genotype (as JSON), hash (of the genotype), parameters, macs,
+        * images: number of images on which the candidate was measured,
+        * natural and adversarial: natural and adversarial accuracy as fractions,
+        * natural_low, natural_high, adversarial_low and adversarial_high: the bounds of the 95 % Wilson intervals of the
+          accuracies,
+        * ranking: value of the search's setting `ranking`, which determines the accuracy by which candidates are ranked.
         """
         return self._frame(f"""
             select *, natural_correct / images as "natural", adversarial_correct / images as adversarial,

@@ -1,1 +1,1 @@
-"""The package that carries out runs: run folders, processes (supervisor and workers), loops and the state of runs."""
+"""The execution of runs: run folders, processes (supervisor and workers), the loops of searches and trainings, and run states."""

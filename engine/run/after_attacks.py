@@ -1,4 +1,8 @@
-"""The measurements of an attack run that follow its attacks: a sweep and a certified bound, each resumable by itself."""
+"""The measurements that an attack run makes after its attacks: a sweep and a certified bound.
+
+A sweep measures the accuracy at several attack radii or numbers of steps. A certified bound is a lower bound of the robust
+accuracy.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +20,10 @@ from engine.run.session import Session
 
 
 class AfterAttacks:
-    """The sweep and the certified bound of an evaluation, as far as its configuration asks for them.
+    """The sweep and the certified bound of an evaluation. The configuration may turn off either of them.
 
     Attributes:
-        measurements: the measurements by name, in order.
+        measurements: the measurements, keyed by name, in the order in which they are made.
     """
 
     def __init__(self, evaluation: Evaluation) -> None:
@@ -32,7 +36,7 @@ class AfterAttacks:
 
     @property
     def progress(self) -> tuple[float, int]:
-        """Network evaluations of single images done, and their number if no image falls."""
+        """The pair (completed, total) of network evaluations, counted per image. The total assumes that no attack succeeds."""
         each = [measurement.progress for measurement in self.measurements.values()]
         return sum(done for done, _ in each), sum(total for _, total in each)
 
@@ -54,7 +58,7 @@ class AfterAttacks:
                 session.alert("warning", f"{measurement.title}: {problem}")
 
     def distances(self) -> pa.Table | None:
-        """Return the content of results/distances.parquet, the columns of `Sweep.columns`; None without a sweep."""
+        """Return the content of results/distances.parquet, with the columns of `Sweep.columns`; None if there is no sweep."""
         sweep = self.measurements.get("sweep")
         if not isinstance(sweep, Sweep):
             return None
@@ -66,7 +70,7 @@ class AfterAttacks:
         return {name: measurement.state_dict() for name, measurement in self.measurements.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the states of `state_dict`; runs of older versions have none.
+        """Restore the states that `state_dict` returned. A measurement without an entry in `state` keeps its initial state.
 
         Raises:
             CheckpointError: the state belongs to another sweep.

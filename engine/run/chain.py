@@ -1,6 +1,6 @@
 """Chains of runs, for example a search, its retraining and the attack on the retrained network.
 
-This module checks the order of the kinds of run in a chain, and passes settings on from earlier runs to later ones.
+This module checks the order of the runs in a chain, and passes settings from earlier runs to later runs.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ NOUNS = {"search": "search", "retrain": "retraining", "attack": "attack"}
 
 def followers(kind: str, config: RunConfig, method: str | None = None, preset: str = "quick", then: Sequence[str] = (),
               then_changes: Mapping[str, Mapping[str, Any]] | None = None) -> list[tuple[str, RunConfig]]:
-    """Return a pair (kind, configuration) for each follower, which is a run that starts when the run before it has finished.
+    """Return a pair (kind, configuration) for each follower of a run.
 
-    A follower uses the dataset and the preset of the first run. The settings in `SHARED` mean the same for every kind of run. If
-    an earlier run of the chain changes one of them, the changed value overrides the preset's. The follower's own changes override
-    both. All runs of a chain use the same splits, so no image that was used in the search or the training is ever attacked.
+    A follower is a run that starts when the run before it has finished. It uses the dataset and the preset of the first run. The
+    settings in `SHARED` mean the same for every kind of run. If an earlier run of the chain changes one of these settings, the
+    changed value overrides the preset's value for the follower too. Changes of the follower override both values. All runs of a
+    chain use the same splits, so an image that was used in the search or the training is never attacked.
 
     Args:
         kind, config, method, preset: kind, configuration, search method and preset of the first run. `method` matters only for
@@ -59,18 +60,18 @@ def followers(kind: str, config: RunConfig, method: str | None = None, preset: s
 
 
 def inherited(parent: Mapping[str, Any], config: RunConfig, explicit: Collection[str]) -> RunConfig:
-    """Return the configuration of a follower that is launched alone, with what it inherits from its parent.
+    """Return the configuration of a run that follows an existing run, including the settings that it inherits.
 
-    It has the split seed of the parent. A setting of `SHARED` that was changed in the parent gets the parent's value, as in a
-    chain that is launched together.
+    The run has the split seed of its parent. If the parent changed a setting of `SHARED` from its preset's value, the run has the
+    changed value. The same rules apply to a chain whose runs are launched together.
 
     Args:
         parent: run.json of the parent.
-        config: configuration of the follower.
-        explicit: settings that the user has chosen for the follower. They keep their values.
+        config: configuration of the following run before it inherits settings.
+        explicit: settings that the user has chosen for the following run. They keep their values.
 
     Raises:
-        ConfigError: the follower sets a different split seed explicitly, so it could attack training images.
+        ConfigError: the user has chosen another split seed than the parent's, so the run could attack training images.
     """
     seed = split_seed_of(parent)
     if "split_seed" in explicit and config.split_seed != seed:
@@ -83,7 +84,10 @@ def inherited(parent: Mapping[str, Any], config: RunConfig, explicit: Collection
 
 
 def _chosen_in(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of `SHARED` that were changed in a run; none if its preset is unknown, as for an imported run."""
+    """Return {name: value} for the settings of `SHARED` that were changed in a run.
+
+    The result is empty if the preset of the run is unknown. This is the case for an imported run.
+    """
     config = run["config"]
     try:
         usual = preset_values(run["kind"], run.get("method"), str(config.get("dataset")), str(run.get("preset")))
@@ -98,7 +102,7 @@ def kinds_after(kind: str) -> tuple[str, ...]:
 
 
 def _check_order(kind: str, then: tuple[str, ...], then_changes: Mapping[str, Any]) -> None:
-    """Check that the followers' kinds are in order and that each kind with changed settings is one of them."""
+    """Check that the kinds of the followers are in order, and that every kind in `then_changes` is also in `then`."""
     following = kinds_after(kind)
     if then != following[:len(then)]:
         raise ConfigError(f"A run of kind {kind} can be followed by {' then '.join(following) or 'nothing'}, "
@@ -110,7 +114,7 @@ def _check_order(kind: str, then: tuple[str, ...], then_changes: Mapping[str, An
 
 
 def _check_follower(kind: str, following: RunConfig, first: RunConfig) -> None:
-    """Check that a follower uses the dataset and splits of the first run, and that its settings fit the dataset and the cells."""
+    """Check that a follower uses the dataset and splits of the first run, and that the follower's settings can work."""
     for name in ("dataset", "split_seed"):
         if getattr(following, name) != getattr(first, name):
             raise ConfigError(f"{name} must be {getattr(first, name)!r} as in the first run of the chain, "

@@ -1,7 +1,7 @@
 """Checkpoint files of a run, written atomically and loaded without executing code from the file.
 
 A run keeps its last two checkpoints. `last.pt` becomes `previous.pt` once a newer checkpoint is complete on disk. If a power cut
-or a bad disk corrupts one of the files, only the steps after `previous.pt` are lost, not the run.
+or a bad disk corrupts one of the files, the run can still continue from the other file.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The devices of this machine and their assignment to runs. By default, each GPU and the CPU have one run at a time.
+"""The devices of this machine and their assignment to runs. By default, a device has at most one run at a time.
 
 Imports no torch.
 """
@@ -43,8 +43,8 @@ def free_device(wanted: str, busy: Iterable[str], cpu_slots: int = CPU_SLOTS) ->
     """Return the device that a run may use now, or None if it has to wait.
 
     Args:
-        wanted: "auto", "cpu", "cuda" or "cuda:N". "auto" means any GPU, or the CPU on a machine without GPUs. A GPU that does
-            not exist is assigned nevertheless, so that the worker fails with a message instead of waiting forever.
+        wanted: "auto", "cpu", "cuda" or "cuda:N". "auto" means any GPU, or the CPU on a machine without GPUs. A GPU that does not
+            exist is returned nevertheless, so that the run fails with a message instead of waiting forever.
         busy: devices of the living workers, one entry per worker.
         cpu_slots: number of runs that may use the CPU at the same time.
     """

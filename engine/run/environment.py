@@ -1,7 +1,7 @@
 """The environment in which a run computes (threads, device, package versions and so on), which also affects its results.
 
-It is recorded at the first start, and later attempts compare their environment with the record. On a CPU, a resumed run is
-bit-equal to an uninterrupted one if threads, device, dtype and versions are equal. If one of them differs, the attempt continues
+The environment is recorded at the first start of a run and compared with the record at every later start. On a CPU, a resumed run
+is bit-equal to an uninterrupted run if threads, device, dtype and versions are equal. If one of these differs, the run continues
 with a warning.
 """
 
@@ -28,7 +28,7 @@ def prepare(threads: int, device: str) -> None:
 
     Args:
         threads: number of CPU threads.
-        device: device of the attempt, "cpu" or "cuda:N".
+        device: device to compute on, "cpu" or "cuda:N".
 
     Raises:
         RunError: the device does not exist on this machine.
@@ -64,7 +64,7 @@ def fix(folder: RunFolder, *, threads: int, device: str, dataset: Dataset, split
     Args:
         folder: folder of the run.
         threads: number of CPU threads.
-        device: device of the attempt.
+        device: device to compute on.
         dataset: dataset of the run, whose images and labels are hashed.
         split_hash: hash of the dataset's splits.
         second: (dataset, hash of its splits) of the out-of-distribution images; None if the run uses no such images.
@@ -101,7 +101,7 @@ def fix(folder: RunFolder, *, threads: int, device: str, dataset: Dataset, split
 
 
 def fix_backends(folder: RunFolder, chosen: list[str]) -> tuple[list[str], list[str]]:
-    """Record which back end (implementation) computes each cell of a search, and use the same ones at every later start.
+    """Record which back end (implementation) computes each cell of a search, so that later starts use the same back ends.
 
     The fingerprint of the compiled kernels is recorded as well and compared at later starts.
 

@@ -1,7 +1,7 @@
-"""Types of event fields. A type defines the allowed values, checks a value, and names its columns in the run log.
+"""Types of event fields. A type defines the allowed values, checks a value, and defines the columns that store it in the run log.
 
 `engine.run.event_kinds` declares each field as `name: Annotated[type, FieldType(), "meaning"]`. NumPy is imported inside the
-functions that need it. Only readers of events call those functions, so a worker starts without loading NumPy. Imports no torch.
+functions that need it, so a worker starts without loading NumPy. Imports no torch.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class FieldType:
         Args:
             name: name of the field, for the error message.
             value: the value in the line; None if the line does not have the field.
-            record: all fields of the line. Those declared before this field have been checked already.
+            record: all fields of the line. The fields declared before this field have been checked already.
 
         Raises:
             RunLogError: the value is missing or not of this type.
@@ -63,7 +63,7 @@ class FieldType:
 
         Args:
             value: value of the field.
-            event: the event that the field belongs to. Some types also need its other fields.
+            event: the event that the field belongs to. Some types also need other fields of the event.
         """
         return (value,)
 
@@ -74,7 +74,7 @@ class FieldType:
 
 @dataclass(frozen=True)
 class Column(FieldType):
-    """A column whose value is computed when a row is made and is not in events.jsonl. `duckdb` is the column's DuckDB type."""
+    """A column with a computed value, which is not in events.jsonl. The attribute `duckdb` is the column's DuckDB type."""
 
     duckdb: str
 
@@ -83,7 +83,7 @@ class Column(FieldType):
 
 
 def number(name: str, value: Any) -> float | None:
-    """Return `value` as a float, or None if it is None (which the worker writes for NaN) or infinite.
+    """Return `value` as a float. Return None if `value` is infinite or None (the worker writes NaN as None).
 
     Raises:
         RunLogError: the value is neither a number nor None, or is too large for a 64-bit float.
@@ -150,8 +150,8 @@ class Part(FieldType):
 class PartWithInterval(Part):
     """A number of correctly classified images, in a field named `<prefix>_correct`.
 
-    The attribute `of` is the name of the field with the number of all images. The run log also stores the 95 % Wilson interval of
-    the accuracy.
+    The attribute `of` is the name of the field that holds the number of all images. The run log also stores the 95 % Wilson
+    interval of the accuracy.
     """
 
     def columns(self, name: str) -> dict[str, str]:
@@ -264,7 +264,7 @@ class NamedNumbers(FieldType):
 
 @dataclass(frozen=True)
 class NumberList(FieldType):
-    """A list of numbers, one for each entry of another field. The attribute `like` is the name of that field."""
+    """A list of numbers, one for each entry of the field that `like` names."""
 
     like: str
 
@@ -319,7 +319,7 @@ class EdgeMatrix(FieldType):
 
 @dataclass(frozen=True)
 class EdgeVector(FieldType):
-    """A vector with one finite number per edge of the search space. `like` names another field that has one row per edge."""
+    """A vector with one finite number per edge of the search space. `like` names a matrix field that has one row per edge."""
 
     like: str
 
@@ -341,9 +341,10 @@ class EdgeVector(FieldType):
 
 
 class GenotypeObject(FieldType):
-    """A genotype. Its hash is stored in a second field `hash` of the event and in a second column `hash` of the run log.
+    """A genotype, stored together with the genotype's hash.
 
-    A reader of events.jsonl ignores the stored hash and computes it again.
+    The hash is in the field `hash` of the event and in the column `hash` of the run log. A reader of events.jsonl ignores the
+    stored hash and computes the hash again.
     """
 
     def read(self, name: str, value: Any, record: Record) -> Genotype:
@@ -386,9 +387,9 @@ class JsonObject(FieldType):
 
 @dataclass(frozen=True)
 class Unless(FieldType):
-    """A value of the type `type`, which is required in every event that lacks the field named `other`.
+    """A value that an event without the field named `other` must have. The attribute `type` is the type of the value.
 
-    In an event that has the field `other`, the value is ignored.
+    If an event has the field named `other`, the value is ignored.
     """
 
     other: str
@@ -415,7 +416,7 @@ class Field(NamedTuple):
     """A declared field of an event, or a declared column of a row.
 
     Attributes:
-        name: name of the attribute, which is also the key in a line of events.jsonl and the name of the column.
+        name: name of the attribute in the class. The key in a line of events.jsonl and the column have the same name.
         type: type of the values.
         meaning: one line of documentation.
         default: value for events without the field; `dataclasses.MISSING` if every event must have the field.
@@ -453,7 +454,7 @@ Reader = tuple[str, Callable[[str, Any, Record], Any], Any]
 def readers_of(declaration: type) -> tuple[Reader, ...]:
     """Return one tuple (name, `read` method of the type, default) for each field that a class declares.
 
-    The default is `dataclasses.MISSING` if the field has no default or if the `read` method handles missing values.
+    The default in the tuple is `dataclasses.MISSING` if the field has no default or if the `read` method handles missing values.
     """
     return tuple((field.name, field.type.read, dataclasses.MISSING if isinstance(field.type, Unless) else field.default)
                  for field in fields_of(declaration))

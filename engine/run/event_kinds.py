@@ -135,7 +135,7 @@ class Event:
 class Resumed(Event):
     """The start of a later attempt, which continues from a checkpoint.
 
-    Events that earlier attempts wrote after the step of the checkpoint no longer count.
+    Earlier attempts (starts of the worker) may have written events for steps after the checkpoint. These events no longer count.
     """
 
     kind = "resumed"
@@ -145,7 +145,7 @@ class Resumed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Progress(Event):
-    """Progress of the run, written about twice a second. The run log keeps only the latest event of each phase and attempt."""
+    """Progress of the run, written about twice a second. The run log keeps only the latest such event of each attempt."""
 
     kind = "progress"
     table = "progress"
@@ -350,7 +350,7 @@ class AttackResult(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationBegun(Event):
-    """The start of an evaluation under attack, with its protocol and the network that it attacks."""
+    """The start of an evaluation under attack, with the attacked network and the protocol (the conditions of the evaluation)."""
 
     kind = "evaluation"
     table = "evaluation"
@@ -410,7 +410,7 @@ class EarlyVerdict(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class SweepPoint(Event):
-    """One point of a sweep: the accuracy of the network at one radius or one number of steps."""
+    """One point of a curve of accuracy against attack radius or number of attack steps."""
 
     kind = "sweep"
     table = "sweep"
@@ -429,7 +429,7 @@ class SweepPoint(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class CriticalEpsilon(Event):
-    """The median distance of the nearest adversarial images: the radius at which half of all images have fallen."""
+    """The median distance from an image to the nearest adversarial image that an attack found."""
 
     kind = "critical"
     table = "critical"
@@ -445,7 +445,8 @@ class CriticalEpsilon(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Certified(Event):
-    """The certified accuracy: images that provably no attack in the ball can break. It is a lower bound of robust accuracy."""
+    """The certified accuracy, a lower bound of the robust accuracy. On certified images, provably no attack in the ball succeeds.
+    """
 
     kind = "certified"
     table = "certified"
@@ -460,9 +461,9 @@ class Certified(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class SplitOpened(Event):
-    """The opening of the test split, which must not influence any choice.
+    """A record that the run has read the test split.
 
-    Every opening counts, even if a later attempt repeats it.
+    Test images must not influence any choice. Therefore every such event counts, even if a later attempt repeats it.
     """
 
     kind = "opened"
@@ -474,7 +475,7 @@ class SplitOpened(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Alert(Event):
-    """A message for the user. It stays valid when a later attempt continues from an earlier step."""
+    """A message for the user. It stays valid when the run is resumed from an earlier step."""
 
     kind = "alert"
     table = "alert"
@@ -483,7 +484,7 @@ class Alert(Event):
 
 
 class MarkRow(NamedTuple):
-    """The row of an event that contains no numbers: the writing of a checkpoint or the end of the run."""
+    """The row of an event without numbers. Such events record that a checkpoint was written or that the run has finished."""
 
     kind: Annotated[String, "Kind of the event."]
     detail: Annotated[MaybeString, "`path` of a checkpoint."]

@@ -77,7 +77,7 @@ def cut_torn_tail(descriptor: int) -> int:
 
 
 class EventWriter:
-    """The only writer of a run's events.jsonl during one attempt."""
+    """The writer of a run's events.jsonl. During one attempt (start of the worker), no other writer exists."""
 
     def __init__(self, path: Path, run_id: str, attempt: int) -> None:
         """Open or create events.jsonl. Cut off an incomplete last line, and write the header line if the file is empty.

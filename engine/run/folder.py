@@ -43,7 +43,7 @@ def check_id(run_id: object) -> str:
 
 
 def new_id(name: str, dataset: str, created: float) -> str:
-    """Return a new id that sorts by time: date, minute, name, dataset, four random hex digits.
+    """Return a new run id, made of date, minute, name, dataset and four random hex digits. Ids sort by time.
 
     Args:
         name: search method for a search, kind of run for any other run.
@@ -56,11 +56,7 @@ def new_id(name: str, dataset: str, created: float) -> str:
 
 
 def free_id(runs: Path, name: str, dataset: str, created: float) -> str:
-    """Return a new run id that no run in the folder `runs` has.
-
-    Ids of the same minute, name and dataset differ only in four random hex digits. If a script launches many runs in a minute,
-    `new_id` can return the id of an existing run, so it is called until the id is free.
-    """
+    """Return a new run id that differs from the ids of all runs in the folder `runs`."""
     while (runs / (run_id := new_id(name, dataset, created))).exists():
         pass
     return run_id
@@ -93,7 +89,7 @@ def _told(path: Path) -> str:
 
 
 def check_run(run_id: str, run: Mapping[str, Any]) -> None:
-    """Check the types of all fields of a run.json. Code that uses the fields later needs no further checks.
+    """Check the types of all fields of a run.json, so that code that uses the fields needs no checks.
 
     Args:
         run_id: name of the run's folder. The id in run.json must be the same.

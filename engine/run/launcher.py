@@ -25,7 +25,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Start:
-    """The parameters with which an attempt of a run is started.
+    """The parameters of one attempt (start of the worker) of a run.
 
     Attributes:
         attempt: number of the attempt, from 1.
@@ -42,7 +42,7 @@ class Launcher(Protocol):
     """A way to start workers. `LocalLauncher` is the only implementation so far."""
 
     def start(self, folder: RunFolder, start: Start) -> subprocess.Popen[bytes]:
-        """Start a worker for one attempt of a run, record it in process.json, and return its process."""
+        """Start a worker for one attempt of a run, record the worker in process.json, and return the worker's process."""
         ...
 
 
@@ -50,7 +50,7 @@ class LocalLauncher:
     """A launcher that starts workers on this machine, as detached child processes of the supervisor."""
 
     def start(self, folder: RunFolder, start: Start) -> subprocess.Popen[bytes]:
-        """Start a worker, record it in process.json, and only then let it begin.
+        """Start a worker and record it in process.json. The worker computes nothing before it is recorded.
 
         The worker first waits for one byte on a pipe. If the supervisor is killed before process.json is written, the pipe
         closes, and the worker exits without having written anything. Therefore a run never has two workers, and every worker that

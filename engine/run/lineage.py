@@ -1,4 +1,4 @@
-"""Functions that find the genotype and the network of a run in its folder and its parent's folder. Imports no torch."""
+"""Functions that find the genotype and the network of a run from the run's folder and the parent's folder. Imports no torch."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ def arrangement_of(runs: Path | str, config: RetrainConfig, parent: str | None, 
     The placement is the rule for the positions of the cell kinds, and the width ratio gives the relative widths of the cells.
     Each of the two values comes from the first of these sources that has it:
 
-    1. the settings of the retraining,
-    2. the settings of the parent search, if the retraining trains the search's result or one of its candidates. Older searches
-       have no such settings, because they always used the published values,
-    3. the values published with the genotype's cell kinds.
+    1. The settings of the retraining.
+    2. The settings of the parent search, if the retraining trains the result or a candidate of that search. Older searches have
+       no such settings, because they always used the published values.
+    3. The values published with the genotype's cell kinds.
 
     Args:
         runs: folder of all runs.
@@ -117,7 +117,7 @@ def retraining_of(runs: Path | str, run_id: str) -> tuple[RetrainConfig, str | N
 
     Returns:
         The configuration of the retraining.
-        The id of its parent search; None if it has no parent search.
+        The id of the parent search; None if the retraining has no parent search.
 
     Raises:
         RunError: there is no such run, or it is a search, which has no retrained network.

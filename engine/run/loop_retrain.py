@@ -1,4 +1,7 @@
-"""The loop of a retraining, which trains a network from scratch and chooses the best checkpoint on the select split."""
+"""The loop of a retraining, which trains a network from scratch and chooses the best checkpoint.
+
+The checkpoint is chosen by the accuracy on the select split, which holds images that are reserved for such choices.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ def run(session: Session) -> None:
 
 
 class RetrainLoop:
-    """One attempt of one retraining."""
+    """One attempt (start of the worker) of a retraining."""
 
     def __init__(self, session: Session, prepared: Prepared) -> None:
         config: RetrainConfig = prepared.config
@@ -58,7 +61,10 @@ class RetrainLoop:
                 self.measured_epoch = int(prepared.state["measured_epoch"])
 
     def run(self) -> None:
-        """Run the remaining training steps, and measure the network on the select split between epochs."""
+        """Run the remaining training steps. Between epochs, measure the network on the select split.
+
+        The select split holds images that are reserved for choosing a checkpoint.
+        """
         session = self.session
         if self.fresh:
             self._write_network()

@@ -61,7 +61,7 @@ def run(session: Session) -> None:
 
 
 class SearchLoop:
-    """One attempt of one search."""
+    """One attempt (start of the worker) of a search."""
 
     def __init__(self, session: Session, prepared: Prepared) -> None:
         self.session, self.device = session, prepared.device
@@ -142,18 +142,20 @@ class SearchLoop:
         session.progress()
 
     def _with_stage(self, activity: str) -> str:
-        """Return a progress message, preceded by the current stage if the search has several stages."""
+        """Return a progress message. If the search has several stages, as in AdvRush, the message begins with the current stage.
+        """
         return f"{self.method.stage}. {activity}" if self.method.stage else activity
 
     def _measures(self, epoch: int) -> bool:
-        """Return True if an epoch of the search does not train a candidate network but measures its accuracy."""
+        """Return True if an epoch of the search measures the accuracy of a candidate network instead of training it."""
         position, epochs = self.config.training_epoch(epoch)
         return position == epochs
 
     def _steps_in(self, epoch: int) -> int:
-        """Return the number of steps in an epoch. An epoch that measures a candidate visits every image of its split once.
+        """Return the number of steps in an epoch.
 
-        The setting `steps_per_epoch` limits the number in training and in measuring epochs.
+        An epoch either trains or measures. An epoch that measures a candidate network visits each image of the select split once,
+        unless the setting `steps_per_epoch` limits the number of steps. The setting also limits the steps of other epochs.
         """
         if not self._measures(epoch):
             return steps_in_epoch(self.images, self.config.batch_size, self.config.steps_per_epoch)
@@ -163,12 +165,12 @@ class SearchLoop:
     def _batches(self, epoch: int, position: int) -> tuple[Batch, Batch]:
         """Return the two batches of a step.
 
-        They depend only on the seed, the split, the epoch within the training of the current network, and the position of the
-        step in the epoch. A method without alphas trains or measures on a single batch, which is then returned twice.
+        The batches depend only on the seed, the split, the epoch within the training of the current network, and the position of
+        the step in the epoch. A method without alphas needs a single batch per step. It is returned twice.
 
         Returns:
-            The batch from the weights split.
-            The batch from the alphas split.
+            The batch with which the step trains weights.
+            The batch with which the step trains alphas.
         """
         of_network = self.config.training_epoch(epoch)[0]
         if self.config.on_supernet:
@@ -177,7 +179,7 @@ class SearchLoop:
         return batch, batch
 
     def _batch(self, split: str, epoch: int, position: int) -> Batch:
-        """Return the images and labels of a split for one step. Images are augmented unless the split is the select split."""
+        """Return the images and labels of a split for one step. Images of the splits "weights" and "alphas" are augmented."""
         images, labels = self.weights_split if split == "weights" else self.other_split
         chosen = self._chosen(split, epoch, position).to(images.device)
         if split == "select":
@@ -195,7 +197,7 @@ class SearchLoop:
         return self._order(split, epoch)[position]
 
     def _new_order(self, split: str, epoch: int) -> Sequence[Tensor]:
-        """Draw the order of images for one pass over a split, and return the image indices of each batch."""
+        """Draw a random order of the images of a split, and return the image indices of each batch of an epoch."""
         size, generator = self.config.batch_size, generator_for(self.config.seed, "order", split, epoch)
         if split == "select":
             return torch.split(torch.randperm(len(self.other_split[1]), generator=generator), size)
@@ -204,8 +206,9 @@ class SearchLoop:
     def _second_batch(self, epoch: int, position: int) -> Tensor:
         """Return the out-of-distribution images of one step.
 
-        In the published code, these images are normalised by the statistics of their own dataset. Here the network normalises all
-        its input by the statistics of the run's dataset, so the images are rescaled in advance to give the same result.
+        In the published code, these images are normalised by the statistics of the out-of-distribution dataset. Here the network
+        normalises all images by the statistics of the run's dataset. Therefore the images are rescaled in advance, so that the
+        result is the same.
         """
         assert self.second is not None
         x = self.second.batch(epoch, position)
@@ -245,7 +248,10 @@ class SearchLoop:
             print(f"epoch {session.epoch} of {self.config.epochs}: {losses}, genotype {self.method.genotype().hash}", flush=True)
 
     def _write_objectives(self, report: StepReport) -> None:
-        """Write an event with the losses and accuracies of a step, and another with the weights of its objectives, if any."""
+        """Write an event with the losses and accuracies of a step, and another event with the weights of its objectives.
+
+        The second event is written only if the step has objectives.
+        """
         self.session.write(Metric(split=self.measured_split, statistics=report.statistics, values=_known({
             **{f"{name}_loss": value for name, value in zip(report.names, report.losses, strict=True)},
             "natural_accuracy": report.natural_accuracy, "adversarial_accuracy": report.adversarial_accuracy})))
@@ -263,7 +269,10 @@ class SearchLoop:
                                      beta=betas[kind].numpy(force=True) if betas else None))
 
     def _write_candidates(self) -> None:
-        """Write an event for each newly measured candidate, and list all candidates, best first, in candidates.json."""
+        """Write an event for each newly measured candidate network, and update candidates.json.
+
+        The file lists all candidates, best first.
+        """
         candidates = self.method.candidates
         if len(candidates) == self.candidates_told:
             return
@@ -293,5 +302,5 @@ class SearchLoop:
 
 
 def _known(values: dict[str, float | None]) -> dict[str, float]:
-    """Return the values that are not None. None marks a value that the method does not measure."""
+    """Return the entries whose value is not None. None stands for a value that the search method does not measure."""
     return {name: value for name, value in values.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Capacity matching, which chooses the channels of a retraining so that its network has the size of a reference network.
+"""Capacity matching, which chooses the number of channels so that a retrained network is as large as a reference network.
 
 The settings `match` and `match_to` of a retraining turn it on. Imports no torch.
 """
@@ -37,9 +37,9 @@ def matched(runs: Path | str, config: RetrainConfig, parent: str | None) -> tupl
         difference in size relative to the reference network.
 
     Raises:
-        ConfigError: `match_to` names no network, the parent search has not found its genotype yet, or no number of channels
-            comes within 5 % of the reference.
-        GenotypeError: the genotype or the transplant of its cells is not valid.
+        ConfigError: `match_to` names no network, the parent search has found no genotype yet, or the size of the reference
+            network cannot be matched to within 5 %.
+        GenotypeError: the genotype is not valid, or the transplant names a cell that does not exist.
         RunError: the parent or the reference run cannot be read.
     """
     if config.match == "none":
@@ -70,7 +70,7 @@ def _reference(runs: Path | str, text: str) -> tuple[str, Network]:
 
     Returns:
         The display name of the network.
-        The network, with an image size and number of classes that may differ from those of the retraining's dataset.
+        The network. Its image size and number of classes may not fit the dataset of the retraining.
     """
     text = text.strip()
     if ID_PATTERN.fullmatch(text):

@@ -30,7 +30,7 @@ class Prepared:
         config: the validated configuration of the run.
         dataset: the run's dataset.
         splits: splits of the dataset. A run has the same splits as its parent run, so that no training image is ever attacked.
-        second: dataset and splits of the out-of-distribution images; None if the run uses no such images.
+        second: (dataset, splits) of the out-of-distribution images; None if the run uses no such images.
         state: content of the checkpoint to resume from; None if the run starts at the first step.
         device: the device to compute on.
     """
@@ -46,22 +46,23 @@ class Prepared:
         """Load the named splits, joined into one set.
 
         Returns:
-            The images. A batch taken from them is on `device`.
+            The images, of which each batch is on `device`.
             The labels, on `device`.
         """
         return load_split(self.dataset, self.splits, names, self.device)
 
 
 def prepare(session: Session) -> Prepared:
-    """Read the configuration and the splits, and record the environment or compare it with the recorded one.
+    """Read the configuration and the splits of a run, and check the environment.
 
-    On a later attempt, also load the checkpoint, set the session's progress to that of the checkpoint, and open events.jsonl. On
-    the first attempt, events.jsonl is open already.
+    On the first attempt (start of the worker), the environment is recorded, and events.jsonl is open already. On a later attempt,
+    the environment is compared with the record, the checkpoint is loaded, the session's progress is set to the progress at the
+    checkpoint, and events.jsonl is opened.
 
     Raises:
         ConfigError: the recorded configuration is not valid.
         RunError: the device does not exist, the images or splits have changed since the first start, or a file cannot be read.
-        CheckpointError: there are checkpoints but none can be read, or the one that was read does not belong to the run.
+        CheckpointError: there are checkpoints but none can be read, or the checkpoint belongs to another run.
     """
     run = session.run
     environment.prepare(session.threads, session.device)
@@ -97,8 +98,7 @@ def save(session: Session, *, weights: bool = True, **state: Any) -> None:
 
     Raises:
         OSError: the disk is full.
-        RunError: a number in the state is NaN or infinite. Weights can overflow one step before a loss does. A checkpoint with
-            such weights would replace one from which the run can still be resumed.
+        RunError: `weights` is True and a number in the state is NaN or infinite. The earlier checkpoint is kept.
     """
     if weights and not _is_finite(state):
         raise RunError(f"Every weight must be finite, got NaN or infinity at step {session.step} (epoch {session.epoch}); launch "
@@ -112,7 +112,8 @@ def save(session: Session, *, weights: bool = True, **state: Any) -> None:
 def at_work(session: Session, save_state: Callable[[], None]) -> Iterator[None]:
     """Report progress before and after a `with` block that runs the steps of a loop.
 
-    If the block raises `StopRequested`, abandon the step in progress and call `save_state`, which writes a checkpoint.
+    `save_state` must write a checkpoint. If the block raises `StopRequested`, the step in progress is abandoned and `save_state`
+    is called.
 
     Raises:
         StopRequested: raised again after the checkpoint has been written.
@@ -129,7 +130,7 @@ def at_work(session: Session, save_state: Callable[[], None]) -> Iterator[None]:
 
 
 def write_network(session: Session, network: Network) -> None:
-    """Write the event that describes the run's network, which it trains or attacks."""
+    """Write an event that describes the network that the run trains or attacks."""
     session.write(NetworkBuilt.of(network))
 
 

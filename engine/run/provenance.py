@@ -1,4 +1,4 @@
-"""The provenance of a run: the version and uncommitted changes of the code, and package versions. Imports no torch."""
+"""The provenance of a run: the version of the code, uncommitted changes to the code, and package versions. Imports no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The session of a worker, through which the loop of a run writes events and progress and notices stop requests.
+"""The session of a worker. The loop of a run uses it to write events, to report progress and to check for stop requests.
 
 Imports no torch, so that the worker can write its first progress event before torch is loaded.
 """
@@ -25,12 +25,12 @@ RESERVE_BYTES = 64 * 1024
 
 
 class Session:
-    """One attempt of one run, with the counters of its progress.
+    """One attempt (start of the worker) of one run, with counters of progress.
 
     Attributes:
         folder: folder of the run.
         run: content of run.json.
-        attempt: number of this start of the worker, from 1.
+        attempt: number of this attempt, from 1.
         device: device of this attempt.
         threads: number of CPU threads of this attempt.
         stop: check for stop requests. Calling it raises StopRequested if a stop has been requested.
@@ -40,9 +40,9 @@ class Session:
         total: length of the whole run, in units of `unit`.
         unit: unit in which progress is counted, such as "steps".
         activity: description of the current activity, for the progress line.
-        describe: function that returns the description while a step is in progress; None to use `activity`.
-        measure: function that returns how much of `total` is done; None to count steps.
-        begun: threading event that is set once everything is loaded. Before that, a stop request ends the process at once.
+        describe: function that returns a description of the current activity during a step; None to use `activity`.
+        measure: function that returns how much of `total` is done; None to use the number of completed steps.
+        begun: threading event that is set once everything is loaded. Until then, a stop request ends the process at once.
         gate: lock that must be held to set `begun`.
         passes_at_start_of_step: value to which `passes` is reset if the step in progress is abandoned.
     """
@@ -67,9 +67,9 @@ class Session:
         """Open events.jsonl.
 
         Args:
-            from_step: number of completed steps at the checkpoint from which a later attempt continues; None for the first
-                attempt. A later attempt records this number in its first event, because the events that earlier attempts wrote
-                after this step no longer count.
+            from_step: number of completed steps at the checkpoint from which this attempt continues; None for the first attempt.
+                The number is recorded in the first event of this attempt. Events that earlier attempts wrote for later steps no
+                longer count.
         """
         self._events = EventWriter(self.folder.events, self.folder.id, self.attempt)
         if from_step is not None:

@@ -1,8 +1,9 @@
-"""The state of a run. It is never stored, but computed on every call from the run's files and the process table.
+"""The state of a run. It is not stored, but computed on every call from the run's files and the process table.
 
 A worker is alive if the process recorded in process.json is alive. A process is identified by its pid, its start time and the
-boot of the machine. The cause of a worker's end is read from exit.json, which the supervisor writes. If that file is missing, it
-is read from results/ended.json, which the worker writes. If both are missing, it is inferred from other files. Imports no torch.
+boot of the machine. The cause of a worker's end is read from exit.json, which the supervisor writes. If exit.json is missing, the
+cause is read from results/ended.json, which the worker writes. If both files are missing, the cause is inferred from other files.
+Imports no torch.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class RunState:
         silent_s: seconds since the worker wrote its last event; None if the worker is not alive.
         can_stop: True if the run can be stopped.
         can_resume: True if the run can be resumed.
-        attempt: number of the latest attempt; 0 before the first attempt.
+        attempt: number of the latest attempt (start of the worker); 0 before the first attempt.
         device: device of the latest attempt; empty before the first attempt and while the run is queued.
     """
 
@@ -106,8 +107,7 @@ def modified(path: Path) -> float | None:
 def is_waiting(folder: RunFolder, process: dict[str, Any] | None) -> bool:
     """Return True if the run waits for the supervisor to start it.
 
-    A run waits if it was never started, or if the user has asked to resume it after its latest attempt. A run with a stop request
-    does not wait.
+    A run waits if it was never started, or if the user has asked to resume it. A run with a stop request does not wait.
 
     Args:
         folder: folder of the run.
@@ -170,7 +170,7 @@ def _of_started(folder: RunFolder, process: dict[str, Any]) -> RunState:
 
 
 def outcome(folder: RunFolder, process: dict[str, Any], ended: dict[str, Any] | None) -> tuple[str, str, float | None]:
-    """Return the status of an attempt whose worker has ended, with its cause and time.
+    """Return the status of an attempt (start of the worker) whose worker has ended, with the cause and the time.
 
     Args:
         folder: folder of the run.

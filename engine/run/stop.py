@@ -1,4 +1,4 @@
-"""The worker's check for stop requests, made between forward passes. A request is a file or a termination signal."""
+"""The worker's check for stop requests, made between forward passes. A stop request is a file or a termination signal."""
 
 from __future__ import annotations
 

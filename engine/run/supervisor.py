@@ -2,9 +2,9 @@
 
     python -m engine.run.supervisor --runs DIR
 
-The supervisor can be killed at any moment, because everything it needs can be read from disk again. A new supervisor takes over
-living workers and writes exit.json for workers that have ended in the meantime. The supervisor exits after a minute with nothing
-to do. Imports no torch.
+The supervisor can be killed at any moment, because everything that a new supervisor needs is on disk. The new supervisor takes
+over living workers and writes exit.json for workers that have ended in the meantime. A supervisor exits after a minute with
+nothing to do. Imports no torch.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Worker:
         folder: folder of the run.
         process: content of process.json, which describes the worker.
         child: the worker as a child process; None if an earlier supervisor started the worker.
-        oom_kills: value of `oom_kills()` when this supervisor began to watch the worker. If the value has grown by the time that
-            the worker ends, memory ran out while it was running.
+        oom_kills: value of `oom_kills()` when this supervisor began to watch the worker. If the function returns more when the
+            worker has ended, memory ran out in the meantime.
     """
 
     folder: RunFolder
@@ -67,7 +67,7 @@ def oom_kills() -> int:
 
 
 def cause_of(code: int | None, folder: RunFolder, ran_out_of_memory: bool) -> tuple[str, str]:
-    """Infer from the exit code why a worker that left no ended.json has ended.
+    """Infer from the exit code why a worker has ended. This is needed if the worker has not written ended.json.
 
     Args:
         code: exit code of the worker; -N if signal N ended it. None if unknown.
@@ -90,7 +90,7 @@ def cause_of(code: int | None, folder: RunFolder, ran_out_of_memory: bool) -> tu
 
 
 class Supervisor:
-    """The owner of the devices and of a runs folder's queue. One `tick` does all pending work, and `run` repeats it."""
+    """A supervisor, which assigns devices to the queued runs of one folder. `run` calls `tick` repeatedly."""
 
     def __init__(self, runs: Path, *, launcher: Launcher | None = None, cpu_slots: int = device.CPU_SLOTS,
                  idle_s: float = IDLE_S) -> None:
@@ -113,7 +113,7 @@ class Supervisor:
         self._record = runs / "control" / "supervisor.json"
 
     def run(self) -> None:
-        """Call `tick` every `POLL_S` seconds until there has been nothing to do for `idle_s` seconds."""
+        """Call `tick` every `POLL_S` seconds. Return when there has been nothing to do for `idle_s` seconds."""
         atomic_write_json(self._record, identity(os.getpid()))
         last_work = time.monotonic()
         while True:
@@ -170,8 +170,8 @@ class Supervisor:
     def _bury(self, folder: RunFolder, process: dict[str, Any], code: int | None, ran_out_of_memory: bool) -> None:
         """Write exit.json with the status and the cause of a worker's end.
 
-        Both come from ended.json if the worker has written it, and otherwise from the exit code. Without an exit code, they are
-        inferred from the run's other files.
+        The status and the cause come from ended.json if the worker has written this file. Otherwise they are inferred from the
+        exit code or, without an exit code, from other files of the run.
 
         Args:
             folder: folder of the run.
@@ -194,9 +194,9 @@ class Supervisor:
             folder.request("force").unlink(missing_ok=True)
 
     def _look_at(self, folder: RunFolder) -> list[tuple[float, RunFolder]]:
-        """Look at a run whose worker this supervisor does not watch.
+        """Check a run whose worker this supervisor does not watch.
 
-        If the worker is alive, begin to watch it. If it has ended and its end is not recorded, record its end.
+        If the worker is alive, begin to watch it. If the worker has ended and exit.json does not say so, write exit.json.
 
         Returns:
             [(time of the request to start, folder)] if the run waits to be started, and an empty list if it does not.
@@ -258,8 +258,8 @@ class Supervisor:
 class _trouble_is_logged:
     """A context manager that logs expected errors to supervisor.log and suppresses them.
 
-    Without it, one broken run or a full disk would stop the supervisor and so block all other runs. An error that repeats is
-    logged only once.
+    It keeps the supervisor alive if one run is broken or the disk is full, so that other runs can continue. An error that repeats
+    is logged only once.
     """
 
     _said: dict[str, str] = {}
@@ -297,7 +297,7 @@ def take_lock(runs: Path) -> int | None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Parse the command line of the supervisor process and run a supervisor, unless the folder already has one."""
+    """Parse the command line of the supervisor process, and run a supervisor unless the runs folder already has one."""
     parser = argparse.ArgumentParser(prog="python -m engine.run.supervisor", description=__doc__.split("\n")[0])
     parser.add_argument("--runs", type=Path, required=True, help="folder of all runs")
     parser.add_argument("--cpu-slots", type=int, default=int(os.environ.get("RAMPART_CPU_SLOTS", device.CPU_SLOTS)),

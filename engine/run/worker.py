@@ -1,9 +1,9 @@
-"""The worker, a process that computes one attempt of one run. The supervisor starts it as a detached process.
+"""The worker, a process that computes a run. The supervisor starts workers as detached processes.
 
     python -m engine.run.worker --runs DIR --run ID --attempt N --device cpu --threads 2
 
-A worker writes only to the folder of its run. At the end it writes results/ended.json, so that the outcome is known even if no
-supervisor was alive to see the process end.
+Each start of a worker is an attempt of the run. A resumed run has several attempts. A worker writes only to the folder of its
+run. At the end it writes results/ended.json, so that the outcome is known even if no supervisor was alive to see the process end.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def beat(path: Path) -> None:
 def stop_while_starting(session: Session) -> None:
     """Start a thread that ends the process if a stop is requested before the run's loop has begun.
 
-    Loading torch takes seconds, during which no other code checks for stop requests. Nothing has been computed yet, so no
-    checkpoint is written, and the checkpoint of an earlier attempt stays in place.
+    Loading torch takes seconds, during which no other code checks for stop requests. No checkpoint is written, and an earlier
+    checkpoint is kept.
     """
     def watch() -> None:
         while not session.begun.wait(0.1):
@@ -75,7 +75,7 @@ def wait_for_go(descriptor: int | None) -> bool:
         descriptor: read end of a pipe into which the supervisor writes one byte; None to return True at once.
 
     Returns:
-        True if the process is recorded; False if the supervisor died before that, in which case the worker must exit.
+        True if the process is recorded. False if the supervisor died before recording it; the worker must then exit.
     """
     if descriptor is None:
         return True
@@ -95,7 +95,7 @@ def reserve(folder: RunFolder) -> Path:
 
 
 def out_of_memory(problem: BaseException) -> bool:
-    """Return True if an error, raised by Python or torch, means that memory ran out."""
+    """Return True if an error of Python or torch means that memory ran out."""
     text = str(problem).lower()
     return isinstance(problem, MemoryError) or "out of memory" in text or "can't allocate memory" in text
 
@@ -133,7 +133,7 @@ def attempt(session: Session) -> tuple[int, str, str]:
 def leave(session: Session, status: str, cause: str) -> None:
     """Record the end of the attempt in results/ended.json, and write an alert if the attempt failed.
 
-    On a completely full disk, neither may be possible. Then only the exit code of the process records the outcome.
+    On a completely full disk, both may be impossible. Then only the exit code of the process shows the outcome.
 
     Args:
         session: the attempt.
@@ -156,7 +156,7 @@ def leave(session: Session, status: str, cause: str) -> None:
 
 
 def run(folder: RunFolder, *, number: int, device: str, threads: int) -> int:
-    """Run one attempt from its first event to ended.json, and return the exit code for the process."""
+    """Run one attempt, from the first event to writing ended.json, and return the exit code for the process."""
     folder.results.mkdir(exist_ok=True)
     beat(folder.heartbeat)
     session = Session(folder, folder.read_run(), attempt=number, device=device, threads=threads)

@@ -1,1 +1,1 @@
-"""The search space: supernets as functions of flat vectors, derived networks as modules, and public names of their tensors."""
+"""The search space: supernets as functions of flat vectors, and derived networks as modules."""

@@ -11,8 +11,8 @@ from engine.space.network import Network
 def with_channels_last(network: nn.Module) -> nn.Module:
     """Switch a network to the channels_last memory format in place, and return it.
 
-    The network computes the same function, up to rounding. The change has no effect on a derived network if `derived.fits_rows`
-    is true for its images, because the network then uses a memory layout for small maps instead.
+    The network computes the same function, up to rounding. Derived networks for small images (`derived.fits_rows`) have a memory
+    layout of their own, so the change has no effect on them.
     """
     if isinstance(network, Network):
         network.channels_last = True

@@ -1,8 +1,8 @@
 """State back ends (see `engine.space.state`) for maps of any size, with PyTorch's convolutions.
 
-`Merged` computes all edges that leave a state in one call. It is the faster one on a GPU and, for cells with few channels, on a
-CPU. `ChannelsLast` computes one edge after another in the channels_last format. For cells with many channels on a CPU, this
-format is so much faster than the contiguous one that it makes up for the additional calls.
+`Merged` computes all edges that leave a state (an input or node of a cell) in one call. `ChannelsLast` computes one edge after
+another in the channels_last format. `ChannelsLast` is the faster of the two on a CPU if the cells have many channels. In all
+other cases `Merged` is faster.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from engine.space.normalisation import Normalisation
 
 
 class Merged:
-    """A state back end that computes all m edges of a state in one call, on maps stored as [B, C, H, W].
+    """A state back end that computes all m edges that leave a state in one call, on maps stored as [B, C, H, W].
 
     A depthwise convolution runs over m * C channels. The 1x1 convolutions are one batched matrix product.
     """
@@ -31,12 +31,12 @@ class Merged:
         return F.conv2d(x.contiguous(), weight[:, :, None, None])
 
     def normalise(self, x: Tensor, normalisation: Normalisation, name: str) -> Tensor:
-        """Apply BatchNorm without affine parameters to x [B, C, H, W], with the running statistics called `name`."""
+        """Apply the BatchNorm called `name`, which has no affine parameters, to x [B, C, H, W]."""
         return normalisation.maps(x.contiguous(), *normalisation.statistics(name))
 
     def state(self, h: Tensor, weights: Mapping[str, Tensor], rows: Tensor, shape: StateShape,
               normalisation: Normalisation) -> Tensor:
-        """Compute what the state contributes to each of m later nodes. See `StateBackend.state`.
+        """Compute the contributions of a state to m later nodes. `StateBackend.state` describes the arguments.
 
         Returns:
             [m, B, C, H / stride, W / stride].
@@ -59,7 +59,7 @@ class Merged:
         """Compute the primitives that have weights, without their last BatchNorm.
 
         Returns:
-            One tuple (name, columns, x) for each group of primitives (separable, dilated and, at stride 2, reduce).
+            One tuple (name, columns, x) for each group of primitives.
 
             name: name of the group's last BatchNorm.
             columns: the group's columns in the operation weights `rows`.
@@ -93,12 +93,12 @@ class ChannelsLast:
         return F.linear(x.permute(0, 2, 3, 1), weight).permute(0, 3, 1, 2)
 
     def normalise(self, x: Tensor, normalisation: Normalisation, name: str) -> Tensor:
-        """Apply BatchNorm without affine parameters to x [B, C, H, W], with the running statistics called `name`."""
+        """Apply the BatchNorm called `name`, which has no affine parameters, to x [B, C, H, W]."""
         return normalisation.maps(_channels_last(x), *normalisation.statistics(name))
 
     def state(self, h: Tensor, weights: Mapping[str, Tensor], rows: Tensor, shape: StateShape,
               normalisation: Normalisation) -> Tensor:
-        """Compute what the state contributes to each of m later nodes. See `StateBackend.state`.
+        """Compute the contributions of a state to m later nodes. `StateBackend.state` describes the arguments.
 
         Returns:
             [m, B, C, H / stride, W / stride].
@@ -129,7 +129,7 @@ class ChannelsLast:
         """Compute the primitives that have weights, without their last BatchNorm. `r` is the state after its ReLU.
 
         Returns:
-            One tuple (name, columns, parts) for each group of primitives (separable, dilated and, at stride 2, reduce).
+            One tuple (name, columns, parts) for each group of primitives.
 
             name: name of the group's last BatchNorm.
             columns: the group's columns in the operation weights `rows`.
@@ -167,8 +167,8 @@ class ChannelsLast:
 class _Accumulated(torch.autograd.Function):
     """The in-place addition of maps [B, C, H, W] to the rows of a total [m, B * H * W * C], as an autograd function.
 
-    Map i belongs to edge i mod m and is added to that edge's row. The operation is linear, so it can be differentiated again. In
-    the backward pass, all maps of an edge receive views of one gradient instead of copies.
+    Map i is added to row i mod m, which belongs to edge i mod m. The operation can be differentiated twice. In the backward pass,
+    all maps of an edge receive views of one gradient instead of copies.
     """
 
     @staticmethod
@@ -182,7 +182,7 @@ class _Accumulated(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
-        """Return the gradient itself for `total`, and for each map a view of the row that belongs to the map's edge."""
+        """Return the gradient of `total`, and for each map a view of one row of this gradient."""
         g, = gradients
         edges = [row.view(ctx.shape).permute(0, 3, 1, 2) for row in g.contiguous().unbind()]
         return g, *(edges[i % len(edges)] for i in range(ctx.count))
@@ -225,8 +225,8 @@ def _statistics(normalisation: Normalisation, name: str, c: int) -> list[tuple[T
     """Return one pair of running statistics for each block of c channels of the BatchNorm `name`.
 
     Returns:
-        A list of pairs (mean, variance), [c] each. If the pass uses no running statistics, the list has the pair (None, None)
-        for every block that a cell can have.
+        A list of pairs (mean, variance), [c] each. Without running statistics, every pair is (None, None), and the list may be
+        longer than necessary.
     """
     mean, variance = normalisation.statistics(name)
     if mean is None or variance is None:

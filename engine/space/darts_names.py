@@ -73,7 +73,8 @@ def _edge_weights(edge: str, state: StateShape, position: int, primitives: Seque
 def buffer_places(cells: Sequence[CellShape], primitives: Sequence[str]) -> Iterator[Place]:
     """Yield the place of every BatchNorm buffer in a state dict of the DARTS family; `primitives` names the alphas' columns.
 
-    The BatchNorms after the pools of a state's edges are copies of each other and share one location in the packed tensors.
+    All edges that leave a state have pools, each followed by a BatchNorm. These BatchNorms are copies of each other and share one
+    location in the packed tensors.
     """
     for name, entry, index in _norms(cells, primitives):
         for darts_suffix, suffix in BUFFERS.items():
@@ -146,7 +147,7 @@ def read_state(state: Any) -> dict[str, Tensor]:
 
     Raises:
         CheckpointError: the file has no mapping from names to tensors, the mapping has no tensors, a tensor is not
-            floating-point, or `mean` or `std` would change images.
+            floating-point, `mean` is not 0 or `std` is not 1.
     """
     tensors = tensors_of(state, COUNTERS)
     if not tensors:

@@ -1,9 +1,11 @@
 """A state back end for small maps, in which every depthwise convolution is a product with a [pixels out, pixels in] matrix.
 
-On maps of at most 8x8 pixels, such a matrix takes a few times more multiplications than the convolution. It is still faster,
-because it is one large product at the machine's full speed, for the result and for both gradients, dilated or not. Maps are
-stored as [C, H, W, B], so that the convolutions of all edges that leave a state are one product per channel, 1x1 convolutions are
-plain matrix products, and BatchNorm normalises contiguous rows.
+On maps of at most 8x8 pixels, such a product takes a few times more multiplications than the convolution. The product is still
+faster, because large matrix products run at the machine's full speed. The same holds for the gradients and for dilated
+convolutions.
+
+Maps are stored as [C, H, W, B]. In this layout, the depthwise convolutions of all edges that leave a state (an input or node of a
+cell) are one product per channel. 1x1 convolutions are plain matrix products, and BatchNorm normalises contiguous rows.
 """
 
 from __future__ import annotations
@@ -30,13 +32,13 @@ class Dense:
         return (weight @ chwb.view(chwb.shape[0], -1)).view(-1, *chwb.shape[1:]).permute(3, 0, 1, 2)
 
     def normalise(self, x: Tensor, normalisation: Normalisation, name: str) -> Tensor:
-        """Apply BatchNorm without affine parameters to x [B, C, H, W], with the running statistics called `name`."""
+        """Apply the BatchNorm called `name`, which has no affine parameters, to x [B, C, H, W]."""
         chwb = _chwb(x)
         return normalisation.rows(chwb.view(chwb.shape[0], -1), name).view(chwb.shape).permute(3, 0, 1, 2)
 
     def state(self, h: Tensor, weights: Mapping[str, Tensor], rows: Tensor, shape: StateShape,
               normalisation: Normalisation) -> Tensor:
-        """Compute what the state contributes to each of m later nodes. See `StateBackend.state`.
+        """Compute the contributions of a state to m later nodes. `StateBackend.state` describes the arguments.
 
         Returns:
             [m, B, C, H / stride, W / stride].
@@ -68,7 +70,7 @@ def _convolutions(r: Tensor, weights: Mapping[str, Tensor], shape: StateShape,
         normalisation: the statistics to use and to update.
 
     Returns:
-        One tuple (name, columns, x) for each group of primitives (separable, dilated and, at stride 2, reduce).
+        One tuple (name, columns, x) for each group of primitives.
 
         name: name of the group's last BatchNorm.
         columns: the group's columns in the operation weights.

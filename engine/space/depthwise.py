@@ -1,9 +1,8 @@
 """Depthwise convolution with gradients that are fast to compute on a CPU.
 
-For dilated kernels, PyTorch's own input gradient is many times slower than the one here, and attacks compute only input
-gradients. At stride 1, this module computes the input gradient as a forward convolution with the kernel rotated by 180 degrees.
-PyTorch's weight gradients are slow for 5x5 and for dilated kernels, so this module assembles them from gradients of undilated
-kernels with at most 3 columns.
+PyTorch's own input gradient is slow for dilated kernels. At stride 1, this module computes the input gradient as a forward
+convolution with the kernel rotated by 180 degrees. PyTorch's weight gradient is slow for 5x5 kernels and for dilated kernels.
+This module assembles the weight gradient from gradients of undilated kernels with at most 3 columns.
 """
 
 from __future__ import annotations
@@ -75,9 +74,8 @@ class _Depthwise(torch.autograd.Function):
 def _weight_gradient(g: Tensor, x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
     """Return the gradient [G, 1, K, K] of the weight.
 
-    On a CPU, PyTorch's own weight gradient is fast only for undilated kernels of at most 3 columns on maps that are not small. In
-    other cases it is up to ten times slower. Each entry of the gradient is an independent sum, so the gradient of a larger or
-    dilated kernel can be assembled from fast ones.
+    On a CPU, PyTorch's own weight gradient is slow for dilated kernels and for 5x5 kernels. In these cases, the gradient is
+    assembled from the gradients of undilated kernels of at most 3 columns.
     """
     kernel = weight.shape[-1]
     if x.device.type == "cpu" and stride == 1 and dilation == 2 and x.shape[2] % 2 == x.shape[3] % 2 == 0:
@@ -95,9 +93,9 @@ def _weight_gradient(g: Tensor, x: Tensor, weight: Tensor, stride: int, dilation
 
 def _plain_gradient(g: Tensor, x: Tensor, weight: Tensor, padding: tuple[int, int], stride: int, dilation: int, *,
                     of_weight: bool) -> Tensor:
-    """Return PyTorch's own gradient of the weight [G, 1, K, L] if `of_weight` is True, else that of x.
+    """Return PyTorch's own gradient of the weight [G, 1, K, L] if `of_weight` is True, and PyTorch's own gradient of x otherwise.
 
-    The gradient of the weight depends on the weight's shape but not on its values.
+    For the gradient of the weight, only the shape of `weight` matters, not the values.
     """
     gradients: tuple[Tensor, ...] = torch.ops.aten.convolution_backward(
         g, x, weight, None, [stride] * 2, list(padding), [dilation] * 2, False, [0, 0], weight.shape[0],
@@ -108,8 +106,8 @@ def _plain_gradient(g: Tensor, x: Tensor, weight: Tensor, padding: tuple[int, in
 def _by_parity(x: Tensor) -> Tensor:
     """Split x [B, G, H, W] into four smaller maps per image, giving [4 B, G, H / 2, W / 2].
 
-    Each of the four holds the pixels with one parity of the row (even or odd) and one parity of the column. The memory format of
-    x is kept.
+    Each of the four maps contains either the even or the odd rows, and either the even or the odd columns. The memory format of x
+    is kept.
     """
     parts: Tensor = x.unflatten(2, (-1, 2)).unflatten(4, (-1, 2))  # [B, G, H / 2, 2, W / 2, 2]
     if _is_channels_last(x):

@@ -1,14 +1,14 @@
-"""A faster forward pass for derived networks, equal up to rounding to the plain one in `engine.space.network`.
+"""A fast forward pass for derived networks. The result equals that of running the network's modules, up to rounding.
 
-Edges that read the same state share the work on it, for example its ReLU. The pass comes in two forms:
+Edges that read the same state (an input or node of a cell) share work, for example the ReLU. The forward pass has two forms:
 
 - live: for training. It computes parameter gradients, respects BatchNorm's current mode and updates the running statistics.
-- frozen: for attacks, which call one network hundreds of times. It runs in evaluation mode with the current parameters as
-  constants, folds BatchNorm into the preceding convolution, and computes gradients with respect to the images only.
+- frozen: for attacks. It runs in evaluation mode with the current parameters as constants, folds BatchNorm into the preceding
+  convolution, and computes gradients with respect to the images only.
 
-The frozen form is compiled where the kernels serve the network (`engine.space.compiled.frozen`). Otherwise, and for training,
-each form has two memory layouts (`engine.space.derived_layouts`): `Rows` for small maps (see `fits_rows`) and `Maps` for larger
-ones.
+Compiled kernels compute the frozen form if they support the network (`engine.space.compiled.frozen`). In all other cases, PyTorch
+computes the network in one of two memory layouts (`engine.space.derived_layouts`): `Rows` for small maps (see `fits_rows`) and
+`Maps` for larger ones.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ from engine.space.primitives import DilConv, FactorizedReduce, ReLUConvBN, SepCo
 class Program:
     """The forward pass of one network, in one memory layout and for one image size.
 
-    With a frozen layout, the program copies the network's parameters and does not follow later changes.
+    With a layout for constant parameters (`Layout.live` is False), the program copies the network's parameters, so later changes
+    to the network have no effect.
     """
 
     def __init__(self, network: CellNetwork, layout: Layout, size: Size) -> None:
@@ -77,7 +78,7 @@ class Program:
 
 
 class CellProgram:
-    """The forward pass of one cell, which consists of the projections of its two inputs and of two edges for each node."""
+    """The forward pass of one cell: the projections of the cell's two inputs, and two edges for each node."""
 
     def __init__(self, cell: NetworkCell, layout: Layout, before: Size, size: Size) -> None:
         """Build the forward pass of `cell`.
@@ -102,7 +103,8 @@ class CellProgram:
         """Return the cell's output.
 
         Args:
-            before_last, last: the cell's inputs, which are the outputs of the two cells before it, the older one first.
+            before_last: the cell's first input, the output of the cell before the previous one.
+            last: the cell's second input, the output of the previous cell.
             images: number of images in the batch.
             drop_probability: probability with which drop path removes an operation's output for an image.
             generator: source of drop path's random numbers; None for torch's global generator.
@@ -159,8 +161,8 @@ def layout_of(network: CellNetwork, x: Tensor, *, live: bool) -> Layout:
 def frozen(network: CellNetwork, size: Size) -> Callable[[Tensor], Tensor]:
     """Return the network in evaluation mode as a function of images, with its current parameters as constants.
 
-    The function maps images [B, C, *size], pixels in 0..1, to logits [B, classes]. It is compiled where the kernels
-    serve the network.
+    The function maps images [B, C, *size], pixels in 0..1, to logits [B, classes]. It uses the compiled kernels if they support
+    the network.
     """
     if kernels.serves(network, size):
         return kernels.Frozen(network, size)
@@ -168,7 +170,7 @@ def frozen(network: CellNetwork, size: Size) -> Callable[[Tensor], Tensor]:
 
 
 def frozen_by_layout(network: CellNetwork, size: Size) -> Callable[[Tensor], Tensor]:
-    """Return the same function as `frozen`, computed by PyTorch in one of the two memory layouts."""
+    """Return the function that `frozen` describes, computed by PyTorch instead of the compiled kernels."""
     with torch.no_grad():
         program = Program(network, layout_of(network, network.mean.new_empty(1, 1, *size), live=False), size)
         classifier = [parameter.clone() for parameter in network.classifier.parameters()]
@@ -191,7 +193,7 @@ def _cells(network: CellNetwork) -> Iterator[NetworkCell]:
 
 
 def _edge(module: nn.Module, layout: Layout, size: Size) -> Edge:
-    """Return an `Edge` that computes `module` on maps whose (height, width) is `size`."""
+    """Return `module` as an `Edge` (a form that adds its result to a sum) for maps whose (height, width) is `size`."""
     if isinstance(module, nn.Identity):
         return Edge(lambda state, total: layout.add(total, state.maps), droppable=False)
     if isinstance(module, ReLUConvBN):

@@ -49,11 +49,11 @@ class State:
 class Edge:
     """One operation of a cell, in a form that adds its result to a running sum.
 
-    To compute a node, start from the sum of its edges' constants and call `add(state, total)` of each edge.
+    To compute a node, start from the sum of the constants of all edges into the node. Then call `add(state, total)` of each edge.
 
     Attributes:
-        add: function of (state, total) that returns total plus the operation's result without `constant`. The total may be None
-            for zero, one number per channel [C], or maps.
+        add: function of (state, total) that returns total plus the operation's result without `constant`. The total is maps, or a
+            vector [C] with one number per channel, or None, which stands for zero.
         constant: [C], the part of the result that is equal at all pixels of a channel (BatchNorm's shift). None if `add` already
             returns the whole result.
         droppable: True if drop path may drop the operation's result.
@@ -74,7 +74,7 @@ class Layout(Protocol):
     An argument `size` is always the (height, width) of the operation's input.
 
     Attributes:
-        live: True for training, with parameter gradients. False ("frozen") for evaluation mode with constant parameters.
+        live: True for training, with parameter gradients. False for evaluation mode with constant parameters.
     """
 
     live: bool
@@ -86,7 +86,7 @@ class Layout(Protocol):
         """Convert maps in this layout to [B, C, H, W]."""
 
     def add(self, total: Tensor | None, maps: Tensor) -> Tensor:
-        """Return total + maps. The total is None for zero, one number per channel [C], or maps."""
+        """Return total + maps. The total is maps, or a vector [C] with one number per channel, or None, which stands for zero."""
 
     def scaled(self, maps: Tensor, scale: Tensor) -> Tensor:
         """Multiply the maps of each image by the image's entry of scale [B]."""
@@ -97,8 +97,7 @@ class Layout(Protocol):
     def projection(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor | None]:
         """Return a convolution followed by BatchNorm, as a function and a constant.
 
-        They have the same meaning as `Edge.add` and `Edge.constant`, except that the function takes maps instead of a state. In
-        the layout `Rows`, the convolution is always 1x1.
+        In the layout `Rows`, the convolution is always 1x1.
 
         Returns:
             add: function of (maps, total) that returns total plus the result without `constant`.
@@ -113,7 +112,7 @@ class Layout(Protocol):
         """Return a depthwise convolution as a function from maps to maps."""
 
     def other(self, module: nn.Module, size: Size) -> Edge:
-        """Return a pool, the operation "none" or a 1x7-7x1 convolution as an `Edge`."""
+        """Return a pool, the operation "none" or a 1x7-7x1 convolution as an `Edge` (a form that adds its result to a sum)."""
 
 
 class Rows:
@@ -186,7 +185,7 @@ class Rows:
         return apply
 
     def other(self, module: nn.Module, size: Size) -> Edge:
-        """Return a pool or the operation "none" as an `Edge`."""
+        """Return a pool or the operation "none" as an `Edge` (a form that adds its result to a sum)."""
         pixels, stride = size[0] * size[1], stride_of(module)
         if isinstance(module, nn.AvgPool2d):
             def average(x: Tensor) -> Tensor:
@@ -211,14 +210,14 @@ class Rows:
         return self._shared(("nothing", stride), nothing)
 
     def _shared(self, name: tuple[str, int], make: Callable[[Tensor], Tensor]) -> Edge:
-        """Return an operation without parameters as an `Edge`.
+        """Return an operation without parameters as an `Edge` (a form that adds its result to a sum).
 
-        The edge computes the operation once per state and caches the result under `name`.
+        `make` computes the operation. It is called once per state, and the result is cached under `name`.
         """
         return Edge(lambda state, total: self.add(total, state.once(name, make)))
 
     def _affine(self, weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor]:
-        """Return a product with weight [O, I] followed by BatchNorm, in the form described in `Layout.projection`."""
+        """Return a matrix product with `weight` [O, I] followed by BatchNorm, as described in `Layout.projection`."""
         if self.live:
             return lambda x, total: _normalised(weight @ x, norm, total), norm.bias
         scale, constant = folded(norm)
@@ -239,7 +238,7 @@ class Maps:
         self.memory, self.live = memory, live
 
     def stem(self, stem: nn.Sequential, size: Size) -> Callable[[Tensor], Tensor]:
-        """Return the stem as a function that also converts the images to this memory format."""
+        """Return the stem as a function that also converts the images to the memory format of this layout."""
         add, constant = self.projection(as_convolution(stem[0]), as_norm(stem[1]))
         return lambda x: add(x.contiguous(memory_format=self.memory), constant)
 
@@ -264,7 +263,7 @@ class Maps:
     def projection(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor | None]:
         """Return a convolution followed by BatchNorm, as described in `Layout.projection`.
 
-        In a frozen layout, the scale of BatchNorm is multiplied into the convolution's weight.
+        If `live` is False, the scale of BatchNorm is multiplied into the convolution's weight.
         """
         pointwise = convolution.kernel_size == convolution.stride == (1, 1)
         if self.live:
@@ -305,22 +304,22 @@ class Maps:
     def _pointwise(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Apply a 1x1 convolution with weight [O, I, 1, 1].
 
-        In the channels_last format it is computed as one matrix product, because PyTorch's CPU convolution is several times
-        slower.
+        In the channels_last format, the convolution is computed as one matrix product. PyTorch's own convolution is several times
+        slower there on a CPU.
         """
         if self.memory != torch.channels_last:
             return F.conv2d(x, weight, bias)
         return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
 
     def depthwise(self, convolution: nn.Conv2d, size: Size) -> Callable[[Tensor], Tensor]:
-        """Return a depthwise convolution as a function from maps to maps. In a frozen layout it uses a copy of the weight."""
+        """Return a depthwise convolution as a function from maps to maps. If `live` is False, it uses a copy of the weight."""
         if self.live:
             return convolution
         weight, stride, dilation = convolution.weight.clone(), convolution.stride[0], convolution.dilation[0]
         return lambda x: depthwise(x, weight, stride, dilation)
 
     def other(self, module: nn.Module, size: Size) -> Edge:
-        """Return a pool, the operation "none" or a 1x7-7x1 convolution as an `Edge`."""
+        """Return a pool, the operation "none" or a 1x7-7x1 convolution as an `Edge` (a form that adds its result to a sum)."""
         if not isinstance(module, nn.Sequential):  # without parameters, so computed once per state and stride
             name = type(module), stride_of(module)
             return Edge(lambda state, total: self.add(total, state.once(name, module)))

@@ -1,9 +1,9 @@
 """The structure of the supernet, and the packing of its tensors into one flat vector.
 
 With one flat weight vector, an unrolled step, a finite difference, clipping and SGD are single vector operations. Tensors that
-one call uses together are packed next to each other. For example, for the m edges that leave a state, one entry [kinds, m, C, C]
-holds the first 1x1 kernels of all kinds of convolutional primitives, and one entry [m, C, K, K] per kind holds the depthwise
-kernels. A second flat vector holds BatchNorm's running statistics.
+one call uses together are packed next to each other. For example, m edges leave a state (an input or node of a cell). One entry
+[kinds, m, C, C] holds the first 1x1 kernels of these edges for all kinds of convolutional primitives. One entry [m, C, K, K] per
+kind holds the depthwise kernels. A second flat vector holds BatchNorm's running statistics.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Entry(NamedTuple):
 
     Attributes:
         name: name of the tensor.
-        offset: index of its first number in the vector.
+        offset: index of the tensor's first number in the vector.
         shape: shape of the tensor.
     """
 
@@ -79,7 +79,7 @@ class Layout:
     def split(self, flat: Tensor, parts: Sequence[Layout]) -> tuple[Tensor, ...]:
         """Split `flat` [size] into the slices that `parts` describe.
 
-        The parts are layouts returned by `part`. Together they must cover the vector, in its order.
+        The parts are layouts returned by `part`. Together they must cover the whole vector, in order.
 
         Raises:
             CheckpointError: the vector has the wrong length.
@@ -94,7 +94,7 @@ class Layout:
                                   f"{tuple(flat.shape)}; was it made for another width, depth or version?")
 
     def part(self, prefix: str) -> Layout:
-        """Return the layout of the entries whose names begin with `prefix`. They keep their names and must be adjacent."""
+        """Return the layout of the entries whose names begin with `prefix`. They must be adjacent, and their names are kept."""
         return Layout([(entry.name, entry.shape) for entry in self.entries if entry.name.startswith(prefix)])
 
 
@@ -103,7 +103,7 @@ class StateShape:
     """The shape of one state of a cell (an input or a node), together with the edges that leave the state.
 
     Attributes:
-        prefix: prefix of the names of its tensors, for example "cells.3.states.0.".
+        prefix: prefix of the names of the state's tensors, for example "cells.3.states.0.".
         edges: row number of each edge in the alphas [14, primitives] of a cell kind, in the order of the edges' target nodes.
         stride: stride of the operations on the edges.
     """
@@ -123,8 +123,8 @@ class CellShape:
         reduction: True if the cell halves height and width.
         after_reduction: True if the previous cell is a reduction, so that the first input has twice the height and width.
         channels: channels of the cell's nodes.
-        inputs: channels of the cell's two inputs, which are the outputs of cells k-2 and k-1.
-        map_size: (height, width) of states 0 and 1, the inputs after their projection.
+        inputs: channels of the cell's two inputs, which are the outputs of the two cells before it.
+        map_size: (height, width) of the two inputs after they have been projected to the cell's number of channels.
         states: shapes of the five states with outgoing edges: the two inputs and the first three nodes.
         partial: K. The operations on the cell's edges act on the first 1 / K of the channels (`engine.space.partial`).
     """
@@ -208,7 +208,7 @@ def _state_weights(state: StateShape, c: int) -> list[tuple[str, tuple[int, ...]
 def buffer_layout(cells: Sequence[CellShape]) -> Layout:
     """Return the layout of the flat vector of BatchNorm's running means and variances.
 
-    All edges that leave a state share the BatchNorms after its pools.
+    All edges that leave the same state (input or node of a cell) share the BatchNorms of the pools.
     """
     norms: list[tuple[str, tuple[int, ...]]] = [("stem", (cells[0].inputs[0],))]
     for cell in cells:
@@ -226,5 +226,5 @@ def buffer_layout(cells: Sequence[CellShape]) -> Layout:
 
 
 def fill(layout: Layout, values: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device | str) -> Tensor:
-    """Pack the tensors in `values`, one for each entry of the layout, into a flat vector."""
+    """Pack tensors into a flat vector. `values` must hold one tensor for each entry of the layout."""
     return torch.cat([values[entry.name].reshape(-1).to(dtype=dtype, device=device) for entry in layout.entries])

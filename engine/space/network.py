@@ -1,8 +1,8 @@
 """The network that is built from a genotype ("derived"), trained from scratch and attacked.
 
 Cells and their names follow the public DARTS family (Liu, Simonyan and Yang 2018, arXiv 1806.09055), so that
-`load_darts_state_dict` can load its state dicts. `engine.architecture.placement` sets the order and widths of the cells. The
-network takes pixels in 0..1 and normalises them itself, so that epsilon means the same for every network.
+`load_darts_state_dict` can load the family's state dicts. `engine.architecture.placement` sets the order and widths of the cells.
+The network takes pixels in 0..1 and normalises them itself, so that epsilon means the same for every network.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Cell(nn.Module):
         Args:
             genotype: the operations and inputs of the cell.
             position: the cell's position in the network.
-            before_last, last: output channels of the two cells (or the stem) before it, the older one first.
+            before_last: output channels of the cell before the previous one (or of the stem).
+            last: output channels of the previous cell (or of the stem).
             width: channels of each node.
         """
         super().__init__()
@@ -69,10 +70,10 @@ class AuxiliaryHead(nn.Module):
     """An auxiliary classifier after the second reduction (DARTS, released code). Only training uses it, for an additional loss.
 
     Args:
-        channels: channels of its input.
+        channels: channels of the head's input.
         classes: number of classes.
-        kernel: (height, width) of the last convolution's kernel, which equals the size of the maps after pooling. It is 2x2 for
-            32x32 images and 4x4 for 64x64 images.
+        kernel: (height, width) of the last convolution's kernel, which equals the size of the pooled maps: 2x2 for 32x32 images,
+            4x4 for 64x64 images.
     """
 
     def __init__(self, channels: int, classes: int, kernel: tuple[int, int]) -> None:
@@ -102,8 +103,8 @@ class Network(nn.Module):
         drop_path: probability 0 <= p < 1 of dropping an operation's output for an image. It is active only in training mode.
         drop_path_generator: source of drop path's random numbers, on the images' device; None for torch's global generator.
         genotype, channels, layers, classes, image_shape: the constructor's arguments of the same names.
-        channels_last: True to use the channels_last memory format always, False to use it only where it is faster, which it is on
-            a CPU with many channels. Images for which `derived.fits_rows` is true are computed in another format in both cases.
+        channels_last: True to use the channels_last memory format. False to use it only on a CPU with many channels, where it is
+            the faster one. It is never used for small images (`derived.fits_rows`).
     """
 
     mean: Tensor
@@ -164,18 +165,18 @@ class Network(nn.Module):
     def frozen(self) -> Callable[[Tensor], Tensor]:
         """Return `forward` in evaluation mode as a function, with the current parameters and statistics as constants.
 
-        Attacks use this function. It equals `forward` up to rounding, and is several times faster both forward and for gradients
-        with respect to the images. Later changes to the network do not affect it. It maps x [B, *image_shape] to logits [B,
-        classes].
+        The function maps x [B, *image_shape] to logits [B, classes]. It equals `forward` up to rounding, and is several times
+        faster. Its gradients with respect to the images are several times faster too. Later changes to the network do not affect
+        the function.
         """
         _, height, width = self.image_shape
         return derived.frozen(self, (height, width))
 
     def forward_with_auxiliary(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Compute the logits of the network and those of its auxiliary head.
+        """Compute the logits of the network and the logits of the auxiliary head.
 
         Returns:
-            logits: [B, classes], equal to those of `forward`.
+            logits: [B, classes], as `forward` returns them.
             auxiliary_logits: [B, classes]; None if the network has no auxiliary head.
         """
         final, middle = self._maps(x)
@@ -206,15 +207,15 @@ def load_darts_state_dict(network: Network, state: Any) -> None:
     """Load a state dict with the names of the public DARTS family into `network`. An error leaves the network unchanged.
 
     The prefix `module.` (of DataParallel) is removed and alphas are ignored. BatchNorm's `num_batches_tracked` may be missing, as
-    in files of old torch versions. If the file has no `mean` or `std`, the network keeps its own.
+    in files of old torch versions. If the file has no `mean` or `std`, the network's `mean` or `std` does not change.
 
     Args:
         network: a network built with the genotype, channels, layers, classes and auxiliary head of the file.
         state: mapping from names to tensors, or a checkpoint that holds such a mapping under "state_dict".
 
     Raises:
-        CheckpointError: `state` is not such a mapping, or its entries are missing, unexpected, wrongly shaped or not finite; the
-            message names the first few.
+        CheckpointError: `state` is not such a mapping, or entries are missing, unexpected, wrongly shaped or not finite. The
+            message names the first few entries.
     """
     # Some files store the normalisation as [1, C, 1, 1].
     entries = {name: value.flatten() if name in NORMALISATION else value for name, value in tensors_of(state, ALPHAS).items()}

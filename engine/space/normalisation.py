@@ -1,4 +1,4 @@
-"""BatchNorm whose running statistics are packed in a flat vector. Each pass specifies which statistics it uses and updates."""
+"""BatchNorm with running statistics that are packed in a flat vector."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ EPSILON = 1e-5
 
 @dataclass(frozen=True)
 class Normalisation:
-    """The statistics that all BatchNorms use and update in one pass.
+    """The statistics that all BatchNorms use and update in one forward pass.
 
     A pass that normalises with running statistics updates nothing. A pass that normalises with the batch's statistics updates the
-    running ones, unless it has none.
+    running statistics, if there are any.
 
     Attributes:
         views: views of the flat vector of running statistics, keyed by "NAME.mean" and "NAME.variance" for the BatchNorm NAME;
             None if the pass has no running statistics.
         running: True to normalise with the running statistics, False to use the batch's.
-        cells: slice of that flat vector for each cell, keyed by the prefix of the cell's names; None if the pass has none.
+        cells: slice of the flat vector of running statistics for each cell, keyed by the prefix of the cell's names; None if the
+            pass has no running statistics.
     """
 
     views: dict[str, Tensor] | None
@@ -31,7 +32,7 @@ class Normalisation:
     cells: dict[str, Tensor] | None = None
 
     def statistics(self, name: str) -> tuple[Tensor | None, Tensor | None]:
-        """Return the running statistics of one BatchNorm. Both are None if the pass has none.
+        """Return the running statistics of one BatchNorm. Both are None if the forward pass has no running statistics.
 
         Returns:
             mean: running mean, [channels].
@@ -43,11 +44,13 @@ class Normalisation:
 
     def maps(self, x: Tensor, mean: Tensor | None, variance: Tensor | None, weight: Tensor | None = None,
              bias: Tensor | None = None) -> Tensor:
-        """Apply BatchNorm to maps [B, C, H, W] and, if the pass normalises with the batch's statistics, update the running ones.
+        """Apply BatchNorm to maps [B, C, H, W].
+
+        If the forward pass normalises with the batch's statistics, the running statistics are updated.
 
         Args:
             x: the maps.
-            mean, variance: running statistics [C]; None if the pass has none.
+            mean, variance: running statistics [C]; None if the pass has no running statistics.
             weight, bias: scale and shift [C], which must be contiguous; None for 1 and 0.
         """
         if self.running or mean is None or variance is None:
@@ -63,7 +66,7 @@ class Normalisation:
     def rows(self, x: Tensor, name: str) -> Tensor:
         """Apply BatchNorm without affine parameters to x [..., L], where each row holds all values of one channel.
 
-        If the pass normalises with the batch's statistics, the running ones called `name` are updated.
+        If the forward pass normalises with the batch's statistics, the running statistics called `name` are updated.
         """
         mean, variance = self.statistics(name)
         shape = (*x.shape[:-1], 1)

@@ -1,9 +1,9 @@
 """Partial channel connections and edge weights, as in the released code of PC-DARTS (Xu et al. 2020, arXiv 1907.05737).
 
-The operations of an edge act on the first C / K channels of a state. The other channels bypass them, through a 2x2 max-pool if
-the operations halve the map. Both parts are multiplied by the weight of the edge. The channels are then shuffled in K groups,
-which mixes the processed and the bypassing channels, so that the next operations act on some of each. Shuffling commutes with
-addition, so a node is shuffled once, after all its edges have been added.
+The operations of an edge act on the first C / K channels of a state (an input or node of a cell). The other channels bypass the
+operations. If the operations halve the map, these channels pass through a 2x2 max-pool. Both parts are multiplied by the weight
+of the edge. The channels are then shuffled in K groups, which mixes the two parts, so that the next operations act on some
+channels of each part. A node is shuffled once, after all its edges have been added.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from engine.architecture.genotype import NODES
 
 
 def bypassed(h: Tensor, weights: Tensor, stride: int) -> Tensor:
-    """Return what the channels that bypass the operations contribute to each of m later nodes.
+    """Return the contributions of a state's bypassing channels to m later nodes.
 
     Args:
-        h: [B, C, H, W], the bypassing channels of a state.
+        h: [B, C, H, W], the channels of the state that bypass the operations.
         weights: [m], the weights of the edges from the state to these nodes.
         stride: 1, or 2 if the edges halve height and width.
 

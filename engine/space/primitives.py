@@ -34,8 +34,8 @@ class FactorizedReduce(nn.Module):
 
     Each convolution gives half of the output channels. The second one reads the map shifted by one pixel in both directions.
 
-    Differs from the released code only for odd heights and widths, where that code fails. Here a row or column of zeros makes
-    them even, so the result has half the size, rounded up, like that of every other operation of stride 2.
+    Differs from the released code only for odd heights and widths, where the released code fails. Here a row or column of zeros
+    makes them even. The result has half the height and width, rounded up.
 
     Raises:
         ConfigError: the number of output channels is odd, so the two convolutions cannot share them equally.
@@ -67,7 +67,7 @@ class Depthwise(nn.Conv2d):
 
 
 class SepConv(nn.Module):
-    """A separable convolution: ReLU, k x k depthwise convolution, 1x1 convolution and BatchNorm, and then all four once more.
+    """A separable convolution: ReLU, k x k depthwise convolution, 1x1 convolution and BatchNorm, all applied twice.
 
     Only the first depthwise convolution has the stride. The second one has stride 1.
     """
@@ -96,7 +96,7 @@ class DilConv(nn.Module):
 class Zero(nn.Module):
     """The operation "none": zeros of the right size.
 
-    The zeros are computed from the input, so that its gradient is zero instead of None.
+    The zeros are computed from the input, so that the gradient of the input is zero instead of None.
     """
 
     def __init__(self, stride: int) -> None:
@@ -156,7 +156,7 @@ def drop_path(x: Tensor, probability: float, generator: torch.Generator | None =
 
 
 def dropped_scale(images: int, probability: float, generator: torch.Generator | None, like: Tensor) -> Tensor:
-    """Draw the factor of each image for `drop_path`: 0 if the image is dropped, or 1 / (1 - probability).
+    """Draw the factor of each image for `drop_path`: 0 if the image is dropped, and 1 / (1 - probability) if it is kept.
 
     Returns:
         [images], with the device and dtype of `like`.

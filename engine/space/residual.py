@@ -1,8 +1,8 @@
 """Hand-made residual networks as modules. `engine.architecture.hand_made` defines their shapes.
 
-Like derived networks, they take pixels in 0..1 and normalise them themselves. Weights are initialised as in the authors' code:
-the classifier's bias is zero, and the weights of convolutions are normal with variance 2 / (outputs * taps), where taps is the
-number of pixels of the kernel (He et al. 2015, arXiv 1502.01852).
+The networks take pixels in 0..1 and normalise the images themselves. Weights are initialised as in the authors' code (He et al.
+2015, arXiv 1502.01852). The classifier's bias is zero. The weights of convolutions are normal with variance 2 / (outputs * taps),
+where taps is the number of pixels of the kernel.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class PreActivationBlock(nn.Module):
     """A residual block with BatchNorm and ReLU before the convolutions (He et al. 2016b, arXiv 1603.05027).
 
     The block computes BatchNorm, ReLU, convolution, BatchNorm, ReLU and convolution, then adds the shortcut. As in the authors'
-    code, a shortcut that is a 1x1 convolution branches off after the first ReLU, and an identity before the first BatchNorm.
+    code, the input of a shortcut depends on its kind. A 1x1 convolution reads the output of the first ReLU, and an identity reads
+    the input of the block.
     """
 
     def __init__(self, block: Block) -> None:

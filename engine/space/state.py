@@ -1,9 +1,9 @@
 """The computation of the supernet's cells state by state, and the back ends that do it.
 
-A state is an input or a node of a cell, and the unit of work is one state with all edges that leave it. ReLU, both pools and
-their BatchNorm are computed once per state, and some back ends also merge the convolutions of all its edges. All back ends
-compute the same function of the same packed tensors, up to rounding. For a given cell, `choose` returns the one that was fastest
-in measurements.
+A state is an input or a node of a cell, and the unit of work is one state with all edges that leave it. A back end is an
+implementation of this work. ReLU and both pools with BatchNorm are computed once per state. Some back ends also merge the
+convolutions of all edges that leave a state. All back ends compute the same function of the same packed tensors, up to rounding.
+`choose` returns the name of the back end that was fastest for a given cell in measurements.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ DENSE_CHANNELS, TINY_MAP = 16, 16
 class Backend(Protocol):
     """An implementation of the supernet's cells.
 
-    Maps passed in and out have the shape [B, C, H, W]. Each back end chooses the memory layout of its maps.
+    Maps passed in and out have the shape [B, C, H, W], in any memory layout.
 
     Attributes:
         twice: True if the gradients can themselves be differentiated.
@@ -55,11 +55,11 @@ class Backend(Protocol):
         Args:
             cell: the shape of the cell.
             layout: the packing of the cell's weights.
-            before_last, last: outputs [B, I, H, W] of the two cells before it, after a ReLU.
+            before_last, last: outputs [B, I, H, W] of the two cells before this cell, after a ReLU.
             weights: the cell's slice [n] of the flat weight vector.
-            rows: [14, 7], weights of the operations, with one row per edge and one column per primitive. Rows are ordered by
-                the state that the edge leaves, columns as in `PRIMITIVES`. In a partial cell the shape is [14, 8], and the last
-                column weights the channels that bypass the operations.
+            rows: [14, 7], weights of the operations, with one row per edge and one column per primitive. Rows are ordered by the
+                state that the edge leaves, columns as in `PRIMITIVES`. In a partial cell (whose operations act on some channels
+                only), the shape is [14, 8], and the last column weights the channels that bypass the operations.
             normalisation: the statistics to use and to update.
 
         Returns:
@@ -70,18 +70,18 @@ class Backend(Protocol):
 class StateBackend(Protocol):
     """An implementation of single states with PyTorch, from which `StateByState` builds whole cells.
 
-    Maps passed in and out have the shape [B, C, H, W]. Each back end chooses the memory layout of its maps.
+    Maps passed in and out have the shape [B, C, H, W], in any memory layout.
     """
 
     def project(self, x: Tensor, weight: Tensor) -> Tensor:
         """Apply a 1x1 convolution with weight [O, I] to x [B, I, H, W]."""
 
     def normalise(self, x: Tensor, normalisation: Normalisation, name: str) -> Tensor:
-        """Apply BatchNorm without affine parameters to x [B, C, H, W], with the running statistics called `name`."""
+        """Apply the BatchNorm called `name`, which has no affine parameters, to x [B, C, H, W]."""
 
     def state(self, h: Tensor, weights: Mapping[str, Tensor], rows: Tensor, shape: StateShape,
               normalisation: Normalisation) -> Tensor:
-        """Compute what one state contributes to each later node.
+        """Compute the contributions of one state to the m later nodes of the cell that have an edge from it.
 
         Args:
             h: the state, [B, C, H, W].
@@ -97,10 +97,10 @@ class StateBackend(Protocol):
 
 
 class StateByState:
-    """A back end that computes a cell as a sum over its states, each computed by a `StateBackend`."""
+    """A back end that computes a cell state by state. A `StateBackend` computes the contributions of each state."""
 
     def __init__(self, states: StateBackend, twice: bool = True) -> None:
-        """Wrap a state back end. `twice` is True if its results can be differentiated twice."""
+        """Wrap a state back end. `twice` is True if the results of `states` can be differentiated twice."""
         self.states, self.twice = states, twice
 
     def serves(self, cell: CellShape, x: Tensor, normalisation: Normalisation) -> bool:
@@ -130,11 +130,11 @@ class StateByState:
 
     def _contributions(self, cell: CellShape, h: Tensor, views: Mapping[str, Tensor], rows: Tensor, shape: StateShape,
                        normalisation: Normalisation) -> Sequence[Tensor]:
-        """Return what one state contributes to each later node.
+        """Return the contributions of one state to the m later nodes of the cell.
 
         Returns:
-            A list of one tensor [m, B, channels, H', W'] for all channels. In a partial cell, a list of two tensors: one for the
-            channels that the operations act on, and one for the bypassing channels.
+            A list of one tensor [m, B, channels, H', W'] for all channels. In a partial cell, a list of two such tensors: one for
+            the channels that the operations act on, and one for the channels that bypass the operations.
         """
         if cell.partial == 1:
             return [self.states.state(h, views, rows, shape, normalisation)]
@@ -168,7 +168,8 @@ def choose(cell: CellShape, device_type: str, compiled: bool = True) -> str:
     Args:
         cell: the shape of the cell.
         device_type: "cpu", "cuda" or another type of torch device.
-        compiled: True to consider the compiled back end, which runs on a CPU only and does not support partial cells.
+        compiled: True to consider the compiled back end as well. It runs only on a CPU and does not support partial cells (whose
+            operations act on some channels only).
     """
     if compiled and device_type == "cpu" and cell.partial == 1 and unavailable() is None:
         return "compiled"

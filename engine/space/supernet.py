@@ -1,8 +1,8 @@
 """The supernet: all primitives on all edges, weighted by softmaxed alphas, as a function of flat vectors.
 
-A supernet stores no weights, so an unrolled step or a finite difference evaluates it on another flat vector without copying a
-model. Cells are computed state by state (`engine.space.state`), each by the back end that is fastest for its size. The search
-space is that of DARTS (Liu, Simonyan and Yang 2018). `engine.architecture.placement` sets the order and widths of the cells.
+A supernet stores no weights, so an unrolled step or a finite difference can evaluate it with other weights without copying a
+model. Each cell is computed by the back end (implementation, see `engine.space.state`) that is fastest for the cell. The search
+space is the one of DARTS (Liu, Simonyan and Yang 2018). `engine.architecture.placement` sets the order and widths of the cells.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ class Supernet:
             kinds.
         width_ratio: widths of the network's three thirds, such as "1:2:4"; empty for the published ratio.
         primitives: names of the columns of the alphas: the seven of `genotype.PRIMITIVES` in any order, with or without "none".
-        backend: name of the back end for all cells; None for the fastest one for each cell.
+        backend: name of the back end (implementation) for all cells; None to choose the fastest back end for each cell.
         mean: mean of each image channel for pixels in 0..1, which the network subtracts; None for 0.
         std: standard deviation of each image channel, by which the network divides; None for 1.
-        partial: K. The operations act on 1 / K of the channels and the others bypass them (`engine.space.partial`). The number of
-            channels must be a multiple of 2 K.
-        edge_weights: True to give each edge a weight as well. The weights of the edges into a node are the softmax of the edges'
-            betas, one trainable number per edge.
+        partial: K. The operations act on 1 / K of the channels, and the other channels bypass the operations
+            (`engine.space.partial`). The number of channels must be a multiple of 2 K.
+        edge_weights: True to weight the edges as well as the operations. Each edge has one trainable number, its beta. The
+            weights of the edges into a node are the softmax of the betas of these edges.
 
     Attributes:
         layout: packing of the flat weight vector [n].
@@ -95,7 +95,7 @@ class Supernet:
         self._placed: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
 
     def backends(self, device_type: str, compiled: bool = True) -> list[str]:
-        """Return the name of the fastest back end for each cell.
+        """Return the name of the fastest back end (implementation) for each cell.
 
         Args:
             device_type: "cpu", "cuda" or another type of torch device.
@@ -104,7 +104,7 @@ class Supernet:
         return [choose(cell, device_type, compiled) for cell in self.cells]
 
     def use_backends(self, names: Sequence[str]) -> None:
-        """Use these back ends from now on, one name per cell.
+        """Use the named back ends (implementations) from now on, one name per cell.
 
         Different back ends agree only up to rounding.
 
@@ -191,9 +191,10 @@ class Supernet:
         return derive_genotype(weights, self.primitives)
 
     def _operation_weights(self, alphas: Tensor) -> Tensor:
-        """Return the weights of the operations, [kinds, 14, primitives]. These are the softmaxed alphas.
+        """Return the weights of the operations, [kinds, 14, primitives].
 
-        With edge weights, they are multiplied by the weights of the edges (the betas, softmaxed over the edges into each node).
+        Without edge weights, these are the softmaxed alphas. With edge weights, each softmaxed alpha is multiplied by the weight
+        of the operation's edge (the betas, softmaxed over the edges into each node).
         """
         operations, betas = self._split(alphas)
         weights = F.softmax(operations, dim=-1)
@@ -205,7 +206,7 @@ class Supernet:
         Args:
             state: mapping from names to tensors, or a checkpoint that holds such a mapping under "state_dict". Alphas may be
                 missing. `module.` prefixes, counters and a normalisation with mean 0 and std 1 are ignored.
-            dtype: dtype of the result; None for that of "stem.0.weight".
+            dtype: dtype of the result; None for the dtype of "stem.0.weight".
 
         Returns:
             weights: flat weights [n], on the CPU.
@@ -243,14 +244,16 @@ class Supernet:
             x: [B, C, H, W], pixels in 0..1, with the device and dtype of the weights.
             weights: flat weights [n].
             alphas: flat alphas [alpha_size].
-            buffers: flat running statistics [m]; required by the next two options and ignored without them.
+            buffers: flat running statistics [m]; required if `update_buffers` or `running_statistics` is True, and otherwise
+                ignored.
             update_buffers: True to move `buffers` in place towards this batch's statistics (momentum 0.1, unbiased variance).
             running_statistics: True to normalise with `buffers` instead of the batch's statistics.
-            twice: True if a gradient of these logits will be differentiated again. Back ends that cannot do so are replaced.
+            twice: True if a gradient of these logits will be differentiated again. Back ends (implementations of cells) that do
+                not support this are replaced.
 
         Raises:
-            ConfigError: the images have another shape, one of the two options is set without buffers, both options are set, or
-                the batch has only one value per channel to normalise with.
+            ConfigError: the images have another shape, `update_buffers` or `running_statistics` is set without buffers, both are
+                set, or the batch has only one value per channel to normalise with.
         """
         normalisation = self._normalisation(x, buffers, update_buffers, running_statistics)
         stem, *cell_weights, classifier = self.layout.split(weights, self._parts)
@@ -266,7 +269,7 @@ class Supernet:
         return F.linear(features.mean(dim=(2, 3)), views["classifier.weight"], views["classifier.bias"])
 
     def _backend(self, i: int, x: Tensor, normalisation: Normalisation, twice: bool) -> Backend:
-        """Return the back end of cell i, or one written in PyTorch if the cell's own does not support the pass.
+        """Return the back end of cell i, or a back end written in PyTorch if that one does not support the forward pass.
 
         Args:
             i: index of the cell.
@@ -314,9 +317,9 @@ class Supernet:
         return (x - mean) / std
 
     def image_unit(self, x: Tensor) -> Tensor:
-        """Return the difference in pixel values that normalisation scales to 1, for each image channel.
+        """Return the standard deviation by which normalisation divides each image channel, [C, 1, 1].
 
-        This is the standard deviation of the channel. The shape is [C, 1, 1]. Without normalisation, the result is a scalar 1.
+        A difference of this size in pixel values becomes a difference of 1. Without normalisation, the result is a scalar 1.
         """
         return x.new_ones(()) if self._channels is None else self._on(x)[1]
 
@@ -352,7 +355,7 @@ class Supernet:
         return dict(zip(self.kinds, rows.index_select(1, by_state).unbind(), strict=True))
 
     def _order(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return the orders in which `_rows` takes the rows and the columns of the alphas. Both are cached per device.
+        """Return the orders in which `_rows` takes the rows and the columns of the alphas. The orders are cached per device.
 
         Returns:
             edges: indices of the 14 edges, ordered by the state that each edge leaves.

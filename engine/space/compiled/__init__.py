@@ -1,1 +1,1 @@
-"""Compiled CPU kernels that compute a cell of the supernet several times faster than the plain back ends."""
+"""Compiled CPU kernels for the cells of the supernet, and for derived networks in evaluation mode."""

@@ -1,8 +1,8 @@
 """Compilation of the kernels on first use, with any available C compiler. The result is cached for later processes.
 
-The kernels are plain C with six entry points. They use only the C library's headers, no Python and no PyTorch, so they need
-only a compiler and build in seconds. Compilers are tried in this order: the environment variable CC, cc, gcc, clang, and
-finally the compiler in the pip package `ziglang`, which requires no system packages. This module does not import torch.
+The kernels are plain C. They include only headers of the C library, so they need only a C compiler and compile in seconds. If the
+environment variable CC names a compiler, it is tried first. The next ones are cc, gcc and clang. The last one is the compiler in
+the pip package `ziglang`, which requires no system packages. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def library(dtype: str) -> ctypes.CDLL:
     """Return the compiled kernels for "float32" or "float64", from the cache or freshly built.
 
     Raises:
-        BuildError: the kernels are switched off, the system is neither Linux nor macOS, no compiler is found, the compiler fails,
-            or the compiled file cannot be loaded.
+        BuildError: the kernels are switched off by RAMPART_KERNELS=off, the system is neither Linux nor macOS, no compiler is
+            found, the compiler fails, or the compiled file cannot be loaded.
     """
     if os.environ.get(SWITCH) == "off":
         raise BuildError(f"The compiled back end is switched off by {SWITCH}=off in the environment; unset it.")
@@ -69,7 +69,7 @@ def compiler() -> tuple[str, ...]:
     """Return the command of the C compiler, split into words.
 
     Raises:
-        BuildError: no compiler is found, or CC is not a valid command line.
+        BuildError: no compiler is found, or the environment variable CC is not a valid command line.
     """
     try:
         chosen = tuple(shlex.split(os.environ.get("CC", "")))
@@ -129,8 +129,8 @@ def instructions() -> str:
 def cache_folder() -> Path:
     """Return the folder for compiled files. Only the current user can write to it.
 
-    This is rampart/kernels in XDG_CACHE_HOME (by default ~/.cache). If that folder cannot be used, it is a folder in the
-    system's temporary folder.
+    The folder is rampart/kernels in XDG_CACHE_HOME (by default ~/.cache). If that folder cannot be used, a folder in the system's
+    temporary folder is returned instead.
 
     Raises:
         BuildError: neither folder can be used.
@@ -163,8 +163,8 @@ def is_private(folder: Path) -> bool:
 def whole_file(folder: Path, name: str) -> Path | None:
     """Return the intact compiled file whose name begins with `name`, or None if there is none.
 
-    A file's name ends with the digest of its contents, which reveals damage. Damaged files found on the way are deleted, because
-    loading one may crash the process.
+    The name of a file ends with a digest of the file's contents, so a damaged file can be recognised. Damaged files are deleted,
+    because loading one may crash the process.
     """
     for path in folder.glob(f"{name}-*.so"):
         with suppress(OSError):

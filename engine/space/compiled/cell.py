@@ -45,10 +45,10 @@ class Compiled:
 
     def cell(self, cell: CellShape, layout: Layout, before_last: Tensor, last: Tensor, weights: Tensor, rows: Tensor,
              normalisation: Normalisation) -> Tensor:
-        """Compute the output of a cell. It can be differentiated only once. `Backend.cell` describes the arguments.
+        """Compute the output of a cell. The output can be differentiated only once. `Backend.cell` describes the arguments.
 
         Raises:
-            ConfigError: tensors have different dtypes or devices, or the buffers are not contiguous.
+            ConfigError: tensors have different dtypes or devices, or BatchNorm's running statistics are not contiguous.
         """
         x0, x1 = (x.permute(1, 2, 3, 0).contiguous() for x in (before_last, last))
         buffers = normalisation.cells[cell.prefix] if normalisation.cells else None
@@ -60,9 +60,12 @@ class Compiled:
 class _CellFunction(torch.autograd.Function):
     """The autograd function of a cell.
 
-    Its arguments are the cell's inputs x0 [I0, H', W', B] and x1 [I1, H, W, B] after their ReLU, the cell's weights [n], the
-    operation weights `rows` [14, 7], the cell's shape and its buffers. It returns [4 C, H / s, W / s, B], where s is 2 for a
-    reduction and 1 for other cells. H' and W' equal H and W, or 2 H and 2 W after a reduction.
+    The arguments are the cell's inputs x0 [I0, H', W', B] and x1 [I1, H, W, B] after a ReLU, the cell's slice [n] of the flat
+    weight vector, the softmaxed alphas `rows` [14, 7], the shape of the cell, and the cell's slice of BatchNorm's running
+    statistics. H' and W' are 2 H and 2 W if the previous cell is a reduction, and H and W otherwise.
+
+    The result is [4 C, H / s, W / s, B], where C is the number of channels per node. The stride s is 2 for a reduction and 1 for
+    other cells.
     """
 
     @staticmethod
@@ -90,8 +93,8 @@ class _CellFunction(torch.autograd.Function):
 class _CellGradients(torch.autograd.Function):
     """The backward pass of a cell, as an autograd function of the output's gradient g and the cell's arguments.
 
-    It is an autograd function of its own so that a second derivative raises an error. With torch's `once_differentiable` instead,
-    `autograd.grad` would silently drop the terms that go through the cell whenever other terms reach the same tensor.
+    The backward pass is an autograd function so that a second derivative raises an error. With torch's `once_differentiable`, a
+    second derivative could silently lack the terms that go through the cell.
     """
 
     @staticmethod
@@ -119,7 +122,7 @@ class _CellGradients(torch.autograd.Function):
 class _Block:
     """A block of memory for the values that a cell saves for its backward pass.
 
-    Later passes reuse released blocks, because getting fresh memory from the system takes as long as computing its contents.
+    Later passes reuse released blocks, because getting fresh memory from the system takes as long as computing the values.
     """
 
     free: defaultdict[int, list[Tensor]] = defaultdict(list)
@@ -150,7 +153,7 @@ def _saved_bytes(kernels: ctypes.CDLL, shape: _Cell) -> int:
 
 
 def _check_alike(x: Tensor, **others: Tensor | None) -> None:
-    """Check that the tensors have x's dtype and device, and that the buffers are contiguous.
+    """Check that the tensors have x's dtype and device, and that the tensor named "buffers" is contiguous.
 
     The kernels cannot check this, because they get only memory addresses.
     """

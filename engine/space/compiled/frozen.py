@@ -1,4 +1,4 @@
-"""The frozen form of a derived network, computed by the compiled kernels (kernels/frozen.c).
+"""A derived network with constant parameters ("frozen"), computed by the compiled kernels (kernels/frozen.c).
 
 The backward pass computes the gradient with respect to the images only. It runs the steps of the forward pass from the last to
 the first.
@@ -37,7 +37,8 @@ class _Network(ctypes.Structure):
 def serves(network: CellNetwork, size: Size) -> bool:
     """Return True if the kernels can compute a network for images whose (height, width) is `size`.
 
-    They need float32 or float64 on a CPU, sides that are multiples of 4, and operations other than the 7x1 convolution.
+    The kernels need float32 or float64 on a CPU, a height and width that are multiples of 4, and a network without 7x1
+    convolutions.
     """
     weight = network.classifier.weight
     plain = not any(isinstance(op, nn.Sequential) for cell in network.cells for op in cast("NetworkCell", cell)._ops)
@@ -46,14 +47,17 @@ def serves(network: CellNetwork, size: Size) -> bool:
 
 
 class Frozen:
-    """The function that a network in evaluation mode computes, with its current parameters as constants.
+    """The function that a network computes in evaluation mode, with the current parameters of the network as constants.
 
-    The logits of an image do not depend on the other images of its batch, nor on the number of threads. They can be
+    The logits of an image do not depend on the other images in the batch, nor on the number of threads. The logits can be
     differentiated once, with respect to the images.
     """
 
     def __init__(self, network: CellNetwork, size: Size) -> None:
-        """Copy the parameters of `network`, which the kernels must serve, for images whose (height, width) is `size`."""
+        """Copy the parameters of `network`, and prepare the kernels for images whose (height, width) is `size`.
+
+        `serves` must be true for the network and the size.
+        """
         self._program = Program(network, size)
         self._weights = torch.cat([weight.flatten() for weight in self._program.weights])
         self._mean, self._deviation = network.mean.clone(), network.std.clone()
@@ -86,7 +90,10 @@ class Frozen:
         return self.forward(x, None)
 
     def forward(self, x: Tensor, values: Memory | None) -> Tensor:
-        """Return the logits [B, classes]. Keep all maps in `values`, from `memory_for`, if they are needed for `backward`."""
+        """Return the logits [B, classes].
+
+        To call `backward` later, pass memory from `memory_for` as `values`; all maps are kept in it. Otherwise pass None.
+        """
         x, logits = x.detach().contiguous(), x.new_empty(len(x), self.classes)
         network = self._query if values is None else self._kept
 
@@ -99,7 +106,7 @@ class Frozen:
         return logits
 
     def backward(self, g: Tensor, values: Memory) -> Tensor:
-        """Return the gradient [B, *image_shape] of the images, from g [B, classes], that of the logits."""
+        """Return the gradient with respect to the images, [B, *image_shape], given the gradient g of the logits, [B, classes]."""
         g, g_x = g.contiguous(), g.new_empty(len(g), *self.image_shape)
 
         def run(first: int, last: int) -> None:
@@ -111,7 +118,10 @@ class Frozen:
         return g_x
 
     def _side_by_side(self, run: Callable[[int, int], None], images: int) -> None:
-        """Call run(first, last) on ranges that cover all blocks of images, one range in each thread of torch's number."""
+        """Call run(first, last) in parallel for ranges of blocks of images. Together, the ranges cover all blocks.
+
+        There is one range for each of torch's threads, or one for each block if there are fewer blocks than threads.
+        """
         blocks = -(-images // self._lanes)
         threads = max(min(torch.get_num_threads(), blocks), 1)
         bounds = [blocks * number // threads for number in range(threads + 1)]
@@ -137,7 +147,7 @@ class Frozen:
 class Memory:
     """A block of memory that goes back to a list of free blocks when it is no longer used.
 
-    Fresh memory from the system would cost as much time as computing its contents.
+    Reuse saves time, because getting fresh memory from the system takes as long as computing the maps.
     """
 
     _lock = threading.Lock()
@@ -177,7 +187,7 @@ class _Logits(torch.autograd.Function):
 
 
 class _Gradient(torch.autograd.Function):
-    """The backward pass as an autograd function of its own, so that a second derivative raises an error."""
+    """The backward pass of a frozen network. It is an autograd function so that a second derivative raises an error."""
 
     @staticmethod
     def forward(ctx: Any, g: Tensor, x: Tensor, logits: Any) -> Tensor:

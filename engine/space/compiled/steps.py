@@ -1,7 +1,8 @@
 """A derived network in evaluation mode as a list of steps for the kernels (kernels/frozen.c).
 
-Each step is one operation, with the BatchNorm after it folded into its weights. It reads some maps and writes others, or adds to
-them: the first operation of a node starts from the node's constant, the second one adds to the result.
+Each step is one operation. The BatchNorm after the operation is folded into the operation's weights and into a constant. Two
+operations contribute to each node of a cell. The first one writes its result plus the constants of both operations, and the
+second one adds its result.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ INPUT, OUTPUT = 0, 1  # numbers of the buffers that hold images and logits
 
 
 class Maps(NamedTuple):
-    """Consecutive channels of a buffer."""
+    """Consecutive channels of a buffer (a group of maps of equal size)."""
 
     buffer: int
     first: int
@@ -38,13 +39,13 @@ class Maps(NamedTuple):
 
     @property
     def keys(self) -> set[tuple[int, int]]:
-        """The buffer and the number of each channel."""
+        """One pair (number of the buffer, number of the channel) per channel."""
         return {(self.buffer, channel) for channel in range(self.first, self.first + self.channels)}
 
 
 @dataclass(frozen=True)
 class Step:
-    """One operation; kernels/frozen.c explains the fields that are not maps."""
+    """One operation. The file kernels/frozen.c explains the fields that are not maps."""
 
     kind: int
     read: Maps
@@ -60,7 +61,10 @@ class Step:
     fresh: bool = False
 
     def row(self, values: Sequence[int], gradients: Sequence[int]) -> list[int]:
-        """Return the fields of the struct `Step` in kernels/frozen.c, for the places of all buffers in the two memories."""
+        """Return the fields of the struct `Step` in kernels/frozen.c.
+
+        `values` and `gradients` are the offsets of all buffers in the memory for values and in the memory for gradients.
+        """
         offsets = [places[maps.buffer] + maps.first * plane(maps.size) for places in (values, gradients)
                    for maps in (self.read, self.written)]
         return [self.kind, *offsets, self.read.channels, self.written.channels, *self.read.size, self.stride, self.shift,
@@ -68,7 +72,7 @@ class Step:
 
     @property
     def scratch(self) -> int:
-        """The number of vectors that the kernels need for intermediate values."""
+        """The number of SIMD vectors that the kernels need for intermediate values."""
         height, width = self.read.size
         if self.kind == STEM:
             return self.read.channels * self.size ** 2 * width
@@ -85,12 +89,12 @@ class Program:
 
     Attributes:
         steps: the steps in order.
-        buffers: (channels, size) of each buffer.
-        weights: parts of the vector of weights, in order; steps hold offsets in this vector.
+        buffers: (channels, (height, width)) of each buffer. A buffer is a group of maps of equal size.
+        weights: the tensors that are joined to one vector of weights, in order. Steps hold offsets in this vector.
     """
 
     def __init__(self, network: CellNetwork, size: Size) -> None:
-        """Make the list. Its weights are copies of the network's parameters, or the parameters themselves."""
+        """Make the list of steps. The tensors in `weights` may share memory with the network's parameters."""
         self.steps: list[Step] = []
         self.buffers: list[tuple[int, Size]] = []
         self.weights: list[Tensor] = []
@@ -109,11 +113,11 @@ class Program:
 
     @property
     def scratch(self) -> int:
-        """The number of vectors that the kernels need for intermediate values of a step."""
+        """The number of SIMD vectors that the kernels need for intermediate values of any one step."""
         return max(step.scratch for step in self.steps)
 
     def lifetimes(self) -> list[tuple[int, int]]:
-        """Return the first and the last step that uses each buffer; the logits are used until the end."""
+        """Return a pair for each buffer: the number of the first and of the last step that uses the buffer."""
         used: list[list[int]] = [[] for _ in self.buffers]
         for number, step in enumerate(self.steps):
             used[step.read.buffer].append(number)
@@ -121,7 +125,10 @@ class Program:
         return [(min(numbers, default=0), max(numbers, default=0)) for numbers in used]
 
     def table(self, values: Sequence[int], gradients: Sequence[int]) -> Tensor:
-        """Return the steps as the kernels read them, int64 [steps, fields], for the places of all buffers in two memories."""
+        """Return the steps in the form that the kernels read, int64 [steps, fields].
+
+        `values` and `gradients` are the offsets of all buffers in the memory for values and in the memory for gradients.
+        """
         return torch.tensor([step.row(values, gradients) for step in self.steps], dtype=torch.int64)
 
     def _buffer(self, channels: int, size: Size) -> Maps:
@@ -141,7 +148,10 @@ class Program:
         return maps
 
     def _cell(self, cell: NetworkCell, before_last: Maps, last: Maps) -> Maps:
-        """Add the steps of a cell, and return its output. Nodes of the output lie side by side, so that one step reads them."""
+        """Add the steps of a cell, and return the cell's output.
+
+        The output nodes are adjacent in one buffer, so that a single step can read all of them.
+        """
         size = last.size
         strides = {stride_of(op) for op, state in zip(cell._ops, cell.inputs, strict=True) if state < 2}
         if 2 in strides:
@@ -161,7 +171,7 @@ class Program:
         return output
 
     def _node(self, edges: Sequence[tuple[nn.Module, Maps]], node: Maps) -> None:
-        """Add the steps of a node's edges. The first one starts from the sum of all constants."""
+        """Add the steps of a node's edges. The first edge adds its result to the sum of the constants of all edges."""
         constant: Tensor | None = torch.stack([_constant(op, node.channels) for op, _ in edges]).sum(0)
         for op, state in edges:
             if not isinstance(op, Zero):
@@ -171,7 +181,11 @@ class Program:
             self.steps.append(Step(FILL, node, node, constant=self._store(constant)))
 
     def _edge(self, module: nn.Module, read: Maps, written: Maps, constant: Tensor | None) -> None:
-        """Add the steps of one operation, which starts from a constant or, if that is None, adds to the maps."""
+        """Add the steps of one operation.
+
+        The operation adds its result to `constant` and stores the sum in the maps `written`. If `constant` is None, the operation
+        adds its result to the maps instead.
+        """
         if isinstance(module, SepConv):
             middle = self._buffer(read.channels, _halved(read.size, stride_of(module)))
             self._separable(module.op[1], module.op[2], module.op[3], read, middle, folded(as_norm(module.op[3]))[1])
@@ -209,9 +223,9 @@ class Program:
         return NONE if constant is None else self._store(constant)
 
     def _finish(self, logits: Maps) -> None:
-        """Drop steps that the logits do not depend on, and mark those that are the first to write a gradient.
+        """Drop steps that the logits do not depend on, and mark the steps that are the first to write a gradient.
 
-        The maps of one state are always read together, so either all or none of their gradients have been written before.
+        A step reads either maps whose gradients have all been written before, or maps without any written gradient.
         """
         written, steps = logits.keys, []
         for step in reversed(self.steps):
@@ -225,20 +239,20 @@ class Program:
 
 
 def plane(size: Size) -> int:
-    """Return the number of vectors that the kernels keep for one channel of (height, width) `size`."""
+    """Return the number of SIMD vectors that the kernels keep for one channel whose (height, width) is `size`."""
     return size[0] * size[1] | 1
 
 
 def placed(buffers: Sequence[tuple[int, Size]], lifetimes: Sequence[tuple[int, int]]) -> tuple[list[int], int]:
-    """Assign a place in one block of memory to each buffer; buffers may share memory if their lifetimes do not overlap.
+    """Assign a place in one block of memory to each buffer. Buffers may share memory if their lifetimes do not overlap.
 
     Args:
-        buffers: (channels, size) of each buffer.
-        lifetimes: the first and the last step that uses it.
+        buffers: (channels, (height, width)) of each buffer.
+        lifetimes: (first step, last step) that uses each buffer.
 
     Returns:
-        places: the offset of each buffer, in vectors.
-        size: the length of the block.
+        places: offset of each buffer in the block, in SIMD vectors.
+        size: length of the block, in SIMD vectors.
     """
     lengths = [channels * plane(size) for channels, size in buffers]
     places: dict[int, int] = {}
@@ -256,7 +270,7 @@ def placed(buffers: Sequence[tuple[int, Size]], lifetimes: Sequence[tuple[int, i
 
 
 def _constant(module: nn.Module, channels: int) -> Tensor:
-    """Return the shift of an operation's last BatchNorm, [channels]; zeros if it has none."""
+    """Return the shift of an operation's last BatchNorm, [channels]. An operation without BatchNorm gets zeros."""
     norms = [each for each in module.modules() if isinstance(each, nn.BatchNorm2d)]
     return folded(norms[-1])[1] if norms else torch.zeros(channels)
 
