@@ -52,7 +52,7 @@ def of_attack(outcomes: pd.DataFrame, attack: str) -> pd.DataFrame:
     # A search for the nearest adversarial image may end outside the ball, so a correct image may come with a wrong prediction.
     table["prediction"] = table["prediction"].where(~table["correct"].astype(bool), table["label"])
     # The row of a cascade repeats that of a part, so its iterations are the sum over all parts.
-    spent = parts.groupby([parts["attack"].str.partition("/")[0], "image"])["iterations"].sum()
+    spent = parts.groupby([parts["attack"].str.split("/").str[0], "image"])["iterations"].sum()
     of_parts = spent.reindex(pd.MultiIndex.from_arrays([table["by"], table.index])).to_numpy()
     table["iterations"] = np.where(np.isnan(of_parts), table["iterations"], of_parts).astype(int)
     right = natural["correct"].reindex(table.index).astype(bool)

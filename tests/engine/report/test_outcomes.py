@@ -55,6 +55,11 @@ def test_iterations_of_a_cascade_are_those_of_all_its_parts(outcomes: pd.DataFra
     assert set(of_attack(outcomes, "a")["iterations"]) == {5} and set(of_attack(outcomes, "b")["iterations"]) == {10}
 
 
+def test_a_protocol_without_a_cascade_has_no_parts(outcomes: pd.DataFrame) -> None:
+    alone = outcomes[outcomes["attack"].isin(["natural", "a"])]
+    assert of_attack(alone, "worst-case")["iterations"].tolist() == [5] * 5 and confusion(alone).sum() == 5
+
+
 def test_an_adversarial_image_outside_the_ball_counts_as_correct(outcomes: pd.DataFrame) -> None:
     """A search for the nearest adversarial image ends with a wrong prediction, beyond the radius."""
     outcomes.loc[(outcomes["attack"] == "a") & (outcomes["image"] == 11), "correct"] = True
