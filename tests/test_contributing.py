@@ -41,7 +41,7 @@ ADDED = {
         ("TINY_IMAGENET):", "TINY_IMAGENET, TOY):")]}),
     "attack": Toy("Toy attack", {"engine/attack/catalogue.py": [
         ("from engine.errors", "from engine.attack.toy import TOY\nfrom engine.errors"),
-        ("SQUARE, AUTOATTACK):", "SQUARE, AUTOATTACK, TOY):")]}),
+        ("                AUTOATTACK):", "                AUTOATTACK, TOY):")]}),
     "objective": Toy("toy loss", {
         "engine/search/registries.py": [
             ('"mac_share"]', '"mac_share", "toy_loss"]'),

@@ -77,7 +77,7 @@ def as_json(table: RobustnessTable, compared: Sequence[Distinctions], openings: 
     return {
         "protocol": {"hash": table.protocol, "title": table.title, "dataset": table.dataset, "fields": dict(table.fields)},
         "columns": [asdict(column) for column in table.columns],
-        "groups": [{"title": group.title, "means": dict(group.means), "spreads": dict(group.spreads),
+        "groups": [{"title": group.title, "complete": group.complete, "means": dict(group.means), "spreads": dict(group.spreads),
                     "rows": [_row_json(row) for row in group.rows]} for group in table.groups],
         "comparisons": [comparison_json(one) for one in compared], "test_openings": openings}
 

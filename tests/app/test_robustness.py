@@ -58,7 +58,7 @@ def test_every_number_has_its_interval_and_its_images(samples: Samples) -> None:
 def test_autoattack_and_worst_case_say_what_each_means(samples: Samples) -> None:
     text = text_of(open_page("robustness"))
     assert "Worst case: An image counts only if it is classified correctly under every attack of the protocol." in text
-    assert "AutoAttack: An image counts as correct only if it survives" in text
+    assert "AutoAttack: The standard cascade: APGD-CE, APGD-T, FAB-T and Square at their published settings." in text
     assert "Other attacks of the protocol do not count here." in text
 
 

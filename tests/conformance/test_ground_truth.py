@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from engine.attack.catalogue import ATTACKS
 from engine.attack.certified import certify
+from engine.attack.declaration import AttackSettings
 from engine.attack.exact import smallest_margin, unroll
 from engine.attack.methods import run_attack
 from engine.attack.walk import margins
@@ -95,8 +96,8 @@ def test_the_certified_bound_is_below_the_exact_margin(case: Case) -> None:
 def test_no_attack_is_below_the_exact_margin_and_strong_ones_reach_it(case: Case, name: str, missed: int) -> None:
     """No adversarial image has a margin below the exact one, up to float32 rounding of the pixels, so only images that can be
     broken are. A strong attack breaks all of them but `missed` at most."""
-    x_adv = run_attack(ATTACKS[name], case.network, case.x, case.y, epsilon=case.epsilon, step_size=case.epsilon / 10, classes=10,
-                       seed=0)
+    x_adv = run_attack(ATTACKS[name], case.network, case.x, case.y,
+                       AttackSettings(case.epsilon, case.epsilon / 10, classes=10, seed=0))
     with torch.no_grad():
         margin = margins(copy.deepcopy(case.network).double()(x_adv.double()), case.y)
     assert (margin >= case.lower - 1e-5).all()

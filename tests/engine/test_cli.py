@@ -118,7 +118,7 @@ def test_flags_are_the_configuration(runs: Path, capsys: pytest.CaptureFixture[s
     expected = build("search", "arnas", "digits", "smoke", {
         "epsilon": 8 / 255, "step_size": 2 / 255, "flip": True, "clip_images": True, "steps_per_epoch": None, "seed": 5})
     assert run["config"] == expected.model_dump(mode="json")
-    assert run["title"] == "ARNAS, images clipped, epsilon 8/255, attack step 2/255"
+    assert run["title"] == "ARNAS, images clipped, flip, epsilon 8/255, attack step 2/255"
 
 
 @pytest.mark.parametrize("kind", ["search", "retrain", "attack"])

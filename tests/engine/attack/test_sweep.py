@@ -194,7 +194,7 @@ def test_the_state_of_another_sweep_is_refused() -> None:
     network, x, y = trained()
     state = sweep_of(network, x[:20], y[:20], LINF).state_dict()
     for other in (sweep_of(network, x[:20], y[:20], L2), sweep_of(network, x[:19], y[:19], LINF),
-                  sweep_of(network, x[:20], y[:20], LINF, epsilon=0.1)):
+                  sweep_of(network, x[:20], y[:20], LINF, epsilon=0.05)):
         with pytest.raises(CheckpointError, match="saved sweep must belong to the same network"):
             other.load_state_dict(state)
 

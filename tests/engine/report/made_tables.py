@@ -42,7 +42,7 @@ def made_table(titles: Sequence[str] = NASTY) -> RobustnessTable:
     groups = [single(row(title, number, (95, 90 - number, 80 - 2 * number), badge=badges[number % 3]))
               for number, title in enumerate(titles)]
     seeds = [row("Seeds", 200 + seed, (90 + seed, 60, 50 + seed), label=f"Seeds, seed {seed}") for seed in range(3)]
-    groups.append(SeedGroup("Seeds", tuple(seeds), {"natural": 0.91, "pgd-20": 0.6, "worst-case": 0.51},
+    groups.append(SeedGroup("Seeds", tuple(seeds), 3, {"natural": 0.91, "pgd-20": 0.6, "worst-case": 0.51},
                             {"natural": 0.01, "pgd-20": 0.0, "worst-case": 0.01}))
     columns = [ResultColumn(name, title, "About.", IMAGES) for name, title in
                (("natural", "Natural"), ("pgd-20", SPECIAL), ("worst-case", "Worst case"))]
@@ -53,7 +53,7 @@ def made_table(titles: Sequence[str] = NASTY) -> RobustnessTable:
 
 def single(one: NetworkRow) -> SeedGroup:
     """Return the group of one network."""
-    return SeedGroup(one.title, (one,), {name: result.accuracy for name, result in one.results.items()}, {})
+    return SeedGroup(one.title, (one,), int(one.complete), {name: result.accuracy for name, result in one.results.items()}, {})
 
 
 def distinguished(table: RobustnessTable, column: str = "worst-case", *,

@@ -35,7 +35,7 @@ def rebuilt(content: dict[str, Any]) -> tuple[RobustnessTable, list[Distinctions
             "genotype": Genotype.from_dict(one["genotype"]) if one["genotype"] else None,
             "badge": Badge(one["badge"]["colour"], tuple(one["badge"]["reasons"])),
             "results": {name: Measurement(**result) for name, result in one["results"].items()}}) for one in group["rows"]]
-        groups.append(SeedGroup(group["title"], tuple(rows), group["means"], group["spreads"]))
+        groups.append(SeedGroup(group["title"], tuple(rows), group["complete"], group["means"], group["spreads"]))
     protocol = content["protocol"]
     table = RobustnessTable(protocol["hash"], protocol["title"], protocol["dataset"], protocol["fields"],
                             tuple(ResultColumn(**column) for column in content["columns"]), tuple(groups))

@@ -41,8 +41,8 @@ def test_the_chain_from_training_to_the_table(training: str) -> None:
     best.load_state_dict(retraining.best["network"])
     attack = build("attack", preset="smoke")
     evaluation = Evaluation(attack, best, *load_split("digits", splits, "test"), classes=10, indices=splits.test)
-    for stage, block in evaluation.remaining():
-        evaluation.run_block(stage, block)
+    while not evaluation.over:
+        evaluation.step()
     rows = evaluation.rows()
     assert [row["attack"] for row in rows] == ["natural", "fgsm", "pgd-20", "worst-case"]
     assert all(row["images"] == 64 and row["epsilon"] == (0.0 if row["attack"] == "natural" else 0.15) for row in rows)
