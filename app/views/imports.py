@@ -122,7 +122,7 @@ def _remember(current: Imports) -> None:
 
 
 def what_can_be_imported() -> None:
-    """Show a table of the forms (kinds of file) that can be imported, with an example of each and the run that it becomes."""
+    """Show a table of the kinds of file that can be imported. Each row gives an example and the run that the import creates."""
     section("What can be imported")
     columns: tuple[StaticColumn[tuple[str, str, str, str]], ...] = (
         StaticColumn("File", lambda kind: with_label(kind[0], kind[1], strong=True), names_row=True),

@@ -210,7 +210,10 @@ def new_token_after_use() -> None:
 
 
 def button(choice: Choice, values: FormValues) -> None:
-    """Show the Launch button and, if it is disabled, the reasons. A click launches the runs and opens the page of the first."""
+    """Show the Launch button. A click launches the runs and opens the page of the first run.
+
+    If the button is disabled, the reasons are shown.
+    """
     reasons = [choice.source.problem] if choice.source.problem else []
     reasons += list(values.problems.values())
     read = values.config.datasets() if values.config else (choice.dataset,)
