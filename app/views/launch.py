@@ -73,7 +73,7 @@ class Choice:
 
     @property
     def form_key(self) -> str:
-        """Prefix of the keys of the form's widgets. A new choice or imported file has a new prefix, which starts a new form."""
+        """Prefix of the keys of the form's widgets. It changes after a new choice or an import, which starts a new form."""
         parts = ("launch", self.kind, self.method or "", self.dataset, self.preset, str(_imported()["number"]))
         return ".".join(parts)
 

@@ -126,7 +126,10 @@ def notes(run_id: str) -> None:
 
 
 def curves(run_id: str, kind: str) -> None:
-    """Draw the natural and adversarial loss and accuracy of a run. For a search that weighs its losses, also draw the weights."""
+    """Draw the natural and adversarial loss and accuracy of a run.
+
+    If the run is a search that computes weights for the losses, also draw these weights.
+    """
     run_log = session.run_log()
     split, words = SPLITS[kind]
     one_network = kind != "search" or on_supernet(run_id)

@@ -38,10 +38,10 @@ class Curve:
 
     @property
     def median_critical(self) -> tuple[float, float] | None:
-        """Two neighbouring radii of the curve between which the accuracy falls to one half; None if it stays above.
+        """Two neighbouring radii of the curve between which the accuracy falls to one half.
 
-        The median critical radius lies between them. It is the smallest radius at which at least half of the images are
-        misclassified.
+        The median critical radius lies between the two. It is the smallest radius at which at least half of the images are
+        misclassified. None if the accuracy stays above one half, or if the curve is over the number of steps.
         """
         fallen = [radius for radius, result in self.points if result.accuracy <= 0.5]
         if self.sweep != "epsilon" or not fallen:
