@@ -70,7 +70,7 @@ class Difference:
 def different_settings(rows: Sequence[NetworkRow]) -> list[Difference]:
     """Return the settings of searches and retrainings in which the networks differ.
 
-    A network without a search is ignored in the comparison of search settings, and likewise for retrainings.
+    Networks without a search are ignored when search settings are compared. Retrainings are treated in the same way.
     """
     steps = [{step.kind: step for step in steps_of(row)} for row in rows]
     differences = []

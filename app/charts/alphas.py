@@ -1,7 +1,7 @@
 """Charts of the architecture weights of one cell kind.
 
-A heat map shows the weights at one epoch. Two other charts show the weights over the steps of the search: those of operations as
-lines, those of edges as areas.
+A heat map shows the weights at one epoch. Two other charts show the weights over the steps of the search. The weights of
+operations are drawn as lines, the weights of edges as areas.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def heat_map(matrix: pd.DataFrame) -> go.Figure:
     colour of a square shows the column `weight` of the table. On each edge, a frame marks the operation with the largest weight.
 
     Args:
-        matrix: table from `RunLog.alpha_matrix` with columns edge (0..13), operation, alpha, weight and edge_weight. The last is
-            NaN if the method has no edge weights.
+        matrix: table from `RunLog.alpha_matrix` with columns edge (0..13), operation, alpha, weight and edge_weight. edge_weight
+            is NaN if the method has no edge weights.
     """
     if matrix.empty:
         return blank("The architecture weights appear after the first step")
@@ -102,9 +102,9 @@ def lines(history: pd.DataFrame) -> go.Figure:
 
 
 def edge_weights(history: pd.DataFrame) -> go.Figure:
-    """Return a figure with one chart per node of a cell. It shows the weights of the node's incoming edges over the steps.
+    """Return a figure with one chart per node of a cell.
 
-    The weights are drawn as stacked areas.
+    Each chart shows the weights of the node's incoming edges over the steps, as stacked areas.
 
     Args:
         history: table from `RunLog.edge_lines` with columns edge, step and edge_weight. At each step, the weights of the edges

@@ -1,4 +1,4 @@
-"""Titles, units and line styles of a search's objectives. Also small charts of losses with different units."""
+"""Titles, units, line styles and small charts of a search's objectives."""
 
 from __future__ import annotations
 

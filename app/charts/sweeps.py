@@ -24,11 +24,11 @@ DASHES = ("solid", "dash", "dot", "dashdot")
 def sweep_figure(curves: Sequence[Curve]) -> go.Figure:
     """Return a figure of accuracy curves with 95 % Wilson intervals. Each network has one colour.
 
-    A curve that comes from a single search (`Curve.whole`) is drawn as a line with a band. Other curves are drawn as markers with
-    error bars.
+    If a single run of the attack gives a whole curve (`Curve.whole`), the curve is drawn as a line with a band. Other curves are
+    drawn as markers with error bars.
 
     Args:
-        curves: at least one curve. All have the radius, or all have the number of steps, as their quantity.
+        curves: at least one curve. Either all curves are over the radius, or all are over the number of steps.
     """
     figure = go.Figure()
     runs, attacks = (list(dict.fromkeys(getattr(curve, name) for curve in curves)) for name in ("run", "attack"))

@@ -1,6 +1,6 @@
 """The form on the Robustness page for attacking another network under the protocol of a table.
 
-The protocol is everything about the attacks that results depend on: the attacks with their settings, and the images.
+A protocol consists of the attacks with their settings, and the images.
 """
 
 from __future__ import annotations

@@ -202,7 +202,7 @@ def _has_no_effect(group: str, cls: type[RunConfig], added: Sequence[str] | None
     Args:
         group: group of settings on the form.
         cls: configuration class of the run.
-        added: names of the objectives that the user has added to the objectives of the method. None means none, like [].
+        added: names of the objectives that the user has added to the objectives of the method. None if there are none.
     """
     if group == "Added objectives":
         return not added
@@ -214,7 +214,7 @@ def _field(cls: type[RunConfig], name: str, preset: Mapping[str, Any], published
     """Show the widget of a field and a line of text below the widget.
 
     If the value of the field is invalid, the line states the problem. If the value is valid but differs from the published or
-    default value, the line gives that value.
+    default value, the line gives the published or default value.
     """
     info = cls.model_fields[name]
     _widget(name, info, published, key)

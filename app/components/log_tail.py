@@ -66,6 +66,6 @@ def matching(text: str, wanted: str) -> str:
 def log_tail(text: str, *, key: str) -> None:
     """Show the text of a log.
 
-    Lines that a redraw under the same key adds are appended, and the earlier lines are not redrawn.
+    If the text has only grown since the last call with the same key, the new lines are appended and the others are not redrawn.
     """
     _component(data={"text": text}, key=key)

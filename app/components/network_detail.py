@@ -27,12 +27,12 @@ ANCHOR = "network-detail"  # place of the detail on the page
 
 
 def jump_html(row: NetworkRow) -> str:
-    """Return a link to the detail of a network further down on the page."""
+    """Return a link to the details of a network, which are further down on the page."""
     return f'<p class="rp-note"><a href="#{ANCHOR}" target="_self">Details of {escape(row.label)} below</a></p>'
 
 
 def title_html(row: NetworkRow) -> str:
-    """Return the heading of the detail of a network, as HTML with the label of the network, its badge and the id of its run."""
+    """Return the heading above the details of a network as HTML, with label, badge and run id."""
     return (f'<div class="rp-row rp-detail" id="{ANCHOR}"><h2 class="rp-title">{escape(row.label)}</h2>{badge_html(row.badge)}'
             f'<span class="rp-label">{escape(row.run)}</span></div>')
 

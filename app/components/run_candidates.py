@@ -103,7 +103,7 @@ def _retrain_link(row: dict[str, Any], run_id: str) -> Markup:
 
 
 def _cells(measured: pd.DataFrame, run_id: str) -> None:
-    """Show a selector of candidates, and the cells and a download button for the genotype of the selected one.
+    """Show a selector of candidates. Below it, show the cells of the selected candidate and a button to download its genotype.
 
     The best candidate is preselected.
     """

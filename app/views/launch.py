@@ -317,7 +317,7 @@ def size_text(size: Cost) -> str:
 
 
 def network(choice: Choice, values: FormValues) -> None:
-    """Draw the cells of the chosen genotype, and show the size of the network. A hand-made network has only its size shown."""
+    """Draw the cells of the chosen genotype, and show the size of the network. For a hand-made network, show only the size."""
     genotype, data = choice.source.genotype, DATASETS[choice.dataset]
     if choice.source.network:
         named = named_network(choice.source.network, data.classes, data.image_shape)

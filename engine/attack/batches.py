@@ -41,7 +41,7 @@ class Batches:
 
     @property
     def active_iterations(self) -> int:
-        """Always 0. `Pool` has this property because its images can be partly attacked; a block here is attacked in one call."""
+        """Always 0, because each block is attacked in one call, so there are no partly attacked images."""
         return 0
 
     def step(self) -> list[Attacked]:

@@ -5,8 +5,8 @@ declaration of the attack and the settings of the call. It returns a `Walk`, or 
 adversarial images.
 
 FGSM, PGD and MI-FGSM in L-infinity come from torchattacks. In L2 they are our own code, because the L2 steps of torchattacks are
-too short where gradients are tiny. The attacks of AutoAttack are our own code as well. They can refill a batch and resume at an
-image, which the versions in torchattacks cannot.
+too short where gradients are tiny. The attacks of AutoAttack are our own code as well, because those of torchattacks can neither
+fill the places of finished images in a batch nor resume at an image.
 """
 
 from __future__ import annotations

@@ -132,5 +132,5 @@ def _image(w: Tensor) -> Tensor:
 
 
 def _slope(w: Tensor) -> Tensor:
-    """Return the derivative of `_image`. The formula is precise even where tanh(w) is near 1, unlike one with 1 - tanh(w)^2."""
+    """Return the derivative of `_image`. The formula is precise even where tanh(w) is near 1."""
     return 0.5 / torch.cosh(w).square()

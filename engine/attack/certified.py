@@ -3,8 +3,8 @@
 The network's own forward pass runs on intervals instead of numbers. `Interval` is a subclass of Tensor that replaces each
 operation by its interval form. A network is rejected if it has an operation without an interval form.
 
-Each layer multiplies the width of the intervals by the sum of its absolute weights. At the usual radii, the bounds are therefore
-useless for deep convolutional networks, unless a network was trained for such bounds.
+Each layer multiplies the width of the intervals by the sum of the layer's absolute weights. At the usual radii, the bounds are
+therefore useless for deep convolutional networks, unless a network was trained for such bounds.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def _sum(operation: Any, first: Any, second: Any) -> Interval:
 
 
 def _difference(operation: Any, first: Any, second: Any) -> Interval:
-    """Subtract two arguments, of which at least one is an interval."""
+    """Subtract `second` from `first`. At least one of the two is an interval."""
     return Interval(operation(_lowered(first), _raised(second)), operation(_raised(first), _lowered(second)))
 
 

@@ -85,10 +85,7 @@ def not_probabilities(it: Inspection) -> tuple[Verdict, str]:
 
 
 def logit_scale(it: Inspection) -> tuple[Verdict, str]:
-    """Compare the gradients of the cross-entropy with and without a scaling of the logits.
-
-    The check counts images whose gradient is zero, unless the logits are scaled to span 10.
-    """
+    """Count images whose gradient is exactly zero, but not if the logits are first scaled to a range of 10."""
     x, y = it.x[it.right], it.y[it.right]
     if len(x) < FEWEST_RIGHT:
         return _too_few(len(x))
@@ -116,7 +113,7 @@ def quantised_input(it: Inspection) -> tuple[Verdict, str]:
 
 
 def gradients(it: Inspection) -> tuple[Verdict, str]:
-    """Count correctly classified images with a gradient of exactly zero, after the logits have been scaled to span 10."""
+    """Count correctly classified images with a gradient of exactly zero, after the logits have been scaled to a range of 10."""
     x, y = it.x[it.right], it.y[it.right]
     if len(x) < FEWEST_RIGHT:
         return _too_few(len(x))

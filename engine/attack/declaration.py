@@ -60,7 +60,7 @@ class Attack:
         name: name in the registry and in the run log, for example "pgd-20".
         title: name shown to users, for example "PGD-20".
         summary: one sentence for help texts.
-        source: authors of the paper, its year and its arXiv number.
+        source: authors, year and arXiv number of the paper.
         builder: function that builds the attack, as "module:function". The module is imported when the attack runs. The function
             takes a network, this declaration and `AttackSettings`. It returns an `engine.attack.walk.Walk`, or a callable that
             turns images [B, C, H, W] in 0..1 and labels int64 [B] into adversarial images of the same shape. Empty for a suite

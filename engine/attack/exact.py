@@ -2,7 +2,7 @@
 
 The smallest margin over the ball is the solution of a mixed-integer linear program. It has one binary variable for each ReLU unit
 that is active at some points of the ball and inactive at others. HiGHS, which ships with scipy, proves the optimum. The time
-grows exponentially with the number of these units, so the method is only for networks with tens of units. It serves to check
+grows exponentially with the number of these units, so the method is only for networks with tens of units. It is used to check
 attacks.
 
 Differs: bounds of the units come from interval arithmetic alone, without linear programs for deeper layers.
@@ -46,7 +46,7 @@ class Affine:
 
 @dataclass(frozen=True)
 class SmallestMargin:
-    """The worst case of one image.
+    """Bounds for the smallest margin of one image over a ball.
 
     Attributes:
         lower: proven lower bound of the margin (the logit of the label minus the largest other logit) at all points of the ball,
@@ -66,7 +66,7 @@ class SmallestMargin:
 
 
 def unroll(network: nn.Module, image_shape: Sequence[int]) -> list[Affine]:
-    """Return the affine maps of a network, in float64 and evaluation mode. ReLU is applied between every two maps.
+    """Return the affine maps of a network, in float64 and evaluation mode. ReLU is applied between consecutive maps.
 
     Args:
         network: an nn.Sequential, possibly nested. All modules are ReLU or affine (listed in `AFFINE`). The last is affine.

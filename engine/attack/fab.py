@@ -1,4 +1,4 @@
-"""FAB, the fast adaptive boundary attack, and the projection onto a hyperplane that it uses.
+"""FAB, the fast adaptive boundary attack.
 
 Croce and Hein 2020, arXiv 1907.02044. FAB searches for the nearest misclassified image. Its path does not depend on a radius.
 """
@@ -45,8 +45,8 @@ class FAB(Walk):
             ball: the attack makes the distance small in the norm of this ball.
             iterations: number of steps of a run. AutoAttack takes 100.
             alpha_max: maximum weight of the natural image's projection in the mixture, 0..1.
-            eta: factor by which steps are longer than the distance to the hyperplane, at least 1.
-            beta: factor by which a backward move shortens the distance to the natural image, 0..1.
+            eta: ratio of the length of a step to the distance to the hyperplane, at least 1.
+            beta: factor by which a backward move multiplies the distance to the natural image, 0..1.
         """
         super().__init__(ball, iterations)
         self.alpha_max, self.eta, self.beta = alpha_max, eta, beta

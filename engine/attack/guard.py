@@ -15,9 +15,9 @@ from engine.errors import CheckpointError
 
 
 class Watched(nn.Module):
-    """A wrapper around a network that counts its evaluations and can be interrupted before each forward pass.
+    """A wrapper around a network. It counts the evaluated images, and can stop an attack before each forward pass.
 
-    Some attacks run their loop inside torchattacks. With the wrapper, a stop request can interrupt this loop.
+    Some attacks run their loop inside torchattacks. The wrapper makes it possible to stop this loop.
 
     Attributes:
         network: the wrapped network.
@@ -57,7 +57,7 @@ class Watched(nn.Module):
 
 @contextmanager
 def under_attack(network: nn.Module) -> Iterator[None]:
-    """Prepare a network for an attack, and restore its state and the global random state when the `with` block ends.
+    """Prepare a network for an attack. Restore the network's state and the global random state when the `with` block ends.
 
     Inside the block, the network is in evaluation mode, the parameters require no gradient and keep their `.grad`, and TF32 is
     off, so that matrix products have full float32 precision. Inside the block, call `attacked` to get the function for the

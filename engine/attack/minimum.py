@@ -67,7 +67,7 @@ class FMN(Walk):
         return torch.where(adversarial, torch.minimum(radius * (1 - gamma), nearest), outwards)
 
     def _annealed(self, ends: tuple[float, float], iteration: Tensor) -> Tensor:
-        """Return a value [n] that falls from the first to the last of `ends` along half a cosine: equation 4 of the paper."""
+        """Return a value [n] that falls from ends[0] to ends[1] over all iterations, along half a cosine (paper, equation 4)."""
         first, last = ends
         return last + (first - last) * (1 + torch.cos(math.pi * iteration / self.iterations)) / 2
 

@@ -25,7 +25,7 @@ class Outcomes:
         columns: {name: tensor [N] on the CPU}, with the six columns below.
 
     Columns:
-        correct: `CORRECT`, `WRONG`, or `UNKNOWN` if the stage has not covered the image.
+        correct: `CORRECT`, `WRONG`, or `UNKNOWN` while the image has not been attacked.
         prediction: predicted class at the adversarial image.
         margin: logit of the label minus the largest other logit, at the adversarial image.
         linf, l2: distance between the adversarial and the natural image.

@@ -218,9 +218,9 @@ def missed(planting: Planting, attacks: list[Attack], settings: AttackSettings, 
 
 
 class Ascent:
-    """The search for points with a large value, where the value of a point is that along the direction of its image.
+    """The search for points with large values in the balls around all images.
 
-    There is one ball and one direction per image, and all images are searched at once.
+    There is one direction in feature space per image. The value of a point is the component of its features along the direction.
     """
 
     def __init__(self, network: PlantedNetwork, ball: Ball, x: Tensor, poll: Callable[[], None],
@@ -230,7 +230,7 @@ class Ascent:
         self.differentiated = attacked(network.network)
 
     def values(self, x: Tensor) -> Tensor:
-        """Return the value [K] of points x [K, C, H, W], each along the direction of its own image."""
+        """Return the values [K] of points x [K, C, H, W]. Point k belongs to image k and is measured along direction k."""
         self.poll()
         with torch.no_grad():
             return self.differentiated(x).diagonal()
@@ -272,7 +272,7 @@ class Ascent:
         return best, value
 
     def _search(self) -> Tensor:
-        """Return the best points of a random search that moves one square window at a time, as Square does."""
+        """Return the best points of a random search. Each query changes one square window, as in the attack Square."""
         best = self.ball.project(self.x + self._surface(), self.x)
         value = self.values(best)
         for query in range(QUERIES):
@@ -283,7 +283,10 @@ class Ascent:
         return best
 
     def _window(self, share: float) -> Tensor:
-        """Return random changes that are zero outside a random window. The window covers half of `share` of the image."""
+        """Return random changes that are zero outside a random window.
+
+        The window covers the fraction `share` / 2 of the image.
+        """
         height, width = self.x.shape[-2:]
         side = max(1, round((share / 2) ** 0.5 * min(height, width)))
         top, left = (int(torch.randint(size - side + 1, (), generator=self.generator)) for size in (height, width))
@@ -298,7 +301,10 @@ class Ascent:
         return self.ball.epsilon * (noise.sign() if self.ball.norm == LINF else noise / lengths(noise, self.ball.norm))
 
     def _value_and_direction(self, point: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the values at points [K, C, H, W], and their directions of steepest ascent of length 1 in the ball's norm."""
+        """Return (values, directions of steepest ascent) at points [K, C, H, W].
+
+        The directions have length 1 in the norm of the ball.
+        """
         self.poll()
         point = point.detach().requires_grad_()
         with torch.enable_grad():

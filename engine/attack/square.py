@@ -33,8 +33,8 @@ class Square(Walk):
 
     Differs: every image has its own squares. The code of AutoAttack and torchattacks draws one square per query for the whole
     batch, so that the result of an image depends on the other images.
-    Differs: squares may touch the last row and the last column, as in the paper. In the authors' code, AutoAttack and
-    torchattacks they never do, which matters for small images.
+    Differs: squares may touch the last row and the last column, as in the paper. In the code of the authors, of AutoAttack and of
+    torchattacks, they never do. This matters for small images.
     Differs: in L2, the length that a channel receives comes from the windows of this channel only, as in Algorithm 3 and the
     authors' code. AutoAttack and torchattacks use the windows of all channels.
     Differs: squares are never larger than the shorter side of the image, so small images work, too (torchattacks crashes in L2
@@ -44,7 +44,7 @@ class Square(Walk):
     differentiates = False
 
     def __init__(self, ball: Ball, iterations: int, initial_share: float = 0.8) -> None:
-        """Prepare the walk.
+        """Prepare the attack.
 
         Args:
             ball: ball that contains the adversarial images.
@@ -108,12 +108,15 @@ class Square(Walk):
         return self._scaled(difference, x)
 
     def _square(self, held: Tensor, x: Tensor, plan: Tensor) -> Tensor:
-        """Return `held` changed in one square per image. Its pixels become x plus or minus epsilon, with one sign per channel."""
+        """Return the images `held`, each changed in one square.
+
+        In the square, pixels become x plus or minus epsilon, with one sign per channel.
+        """
         (inside,) = _inside(_offsets(plan[:, ROW:SIGNS:2], x), plan, x)
         return torch.where(inside, (x + self.ball.epsilon * plan[:, SIGNS:, None, None]).clamp(0, 1), held)
 
     def _windows(self, held: Tensor, x: Tensor, plan: Tensor) -> Tensor:
-        """Return `held` changed in two windows per image (Algorithm 3).
+        """Return the images `held`, each changed in two windows (Algorithm 3).
 
         The difference to x in the second window is removed. Its length goes into a bump in the first window.
         """

@@ -186,11 +186,13 @@ class Sweep:
     def columns(self) -> dict[str, list[Any]]:
         """Return {name: column} of results/distances.parquet, with one entry per image of the sweep.
 
-        Column image: number of the image in the dataset. Column label: label of the image. Column distance: distance of the
-        nearest adversarial image; 0 if the image is misclassified without an attack. Column steps: number of PGD steps after
-        which the image is misclassified.
+        Columns:
+            image: number of the image in the dataset.
+            label: label of the image.
+            distance: distance of the nearest adversarial image; 0 if the image is misclassified without an attack.
+            steps: number of PGD steps after which the image is misclassified.
 
-        In the last two columns, None stands for an image that withstands the attack or has not been attacked yet.
+        In the columns distance and steps, None stands for an image that withstands the attack or has not been attacked yet.
         """
         finite = {column: [value if 0 <= value < math.inf else None for value in self.thresholds[name].tolist()]
                   for column, name in (("distance", DISTANCE), ("steps", NUMBER))}

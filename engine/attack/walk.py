@@ -53,8 +53,7 @@ class Walk(ABC):
         Returns:
             {name: tensor [n, ...]} with one row per run. The entry "point" [n, C, H, W] is required. It contains the points at
             which the network is evaluated first. Entries share no memory with each other or with the arguments. The names "x",
-            "y"
-            and "target" must not be used, because `Pool` adds entries with these names.
+            "y" and "target" must not be used, because `Pool` adds entries with these names.
         """
 
     def needs_gradient(self, state: State) -> bool:
@@ -83,7 +82,7 @@ class Walk(ABC):
 
 @dataclass(frozen=True)
 class Attacked:
-    """The end of an attack on one image.
+    """The result of an attack on one image.
 
     Attributes:
         position: number of the image among the images given to the `Pool`.
@@ -251,10 +250,10 @@ class Pool:
         ledger["iterations"] += 1
 
     def _confirmed(self, wrong: Tensor) -> Tensor:
-        """Return a bool per run: True for those of the points marked in `wrong` that the network's own predictions confirm.
+        """Return a bool per run, which is True if the point is marked in `wrong` and the network also misclassifies it.
 
-        The confirmation is needed because `logits` may differ from the network by rounding. With `nearest`, only points that are
-        nearer than all earlier adversarial points of the run are considered.
+        This is checked because the function `logits` may differ from the network by rounding. With `nearest`, the point must also
+        be nearer than all earlier adversarial points of the run.
         """
         point, y = self.state["point"], self.state["y"]
         far = distance(point, self.state["x"], self.walk.ball.norm) if self.nearest else torch.zeros_like(self._ledger["nearest"])

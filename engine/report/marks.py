@@ -16,7 +16,7 @@ COLOUR_WORDS = {"amber": "amber: read with care", "red": "red: do not rely on th
 
 
 def best_run(table: RobustnessTable, distinctions: Distinctions) -> str | None:
-    """Return the attack run whose accuracy in the compared column is bold, or None if no accuracy is.
+    """Return the attack run whose accuracy in the compared column is bold, or None if none is bold.
 
     It is the run of the most accurate network of the column, if paired tests tell this network apart from all others in the
     column. Return None if a network of the column was not compared, for example because its attack run is not complete.

@@ -68,8 +68,8 @@ def of_attack(outcomes: pd.DataFrame, attack: str) -> pd.DataFrame:
 def _worst(tops: pd.DataFrame) -> pd.DataFrame:
     """Return one row of `tops` per image: the row with the smallest margin among the rows in which the image is misclassified.
 
-    If the image is classified correctly in all its rows, take the smallest margin of all. Images that some attack has not covered
-    are left out.
+    If an image is classified correctly in all rows, take the row with the smallest margin of all. Images that some attack has not
+    covered are left out.
     """
     attacks = tops["attack"].nunique()
     covered = tops[tops.groupby("image")["attack"].transform("size") == attacks]

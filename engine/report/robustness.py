@@ -1,7 +1,8 @@
 """Robustness tables. Each contains the networks attacked under one protocol, one row per network.
 
-A protocol consists of the attacks with their settings, and the images. It determines the columns of the table. The module also
-compares the networks of a table in pairs. All pages, exports and commands use its tables. It does not import torch.
+A protocol consists of the attacks with their settings, and the images. The protocol determines the columns of the table. All
+pages, exports and commands use the tables from this module. The networks of a table can also be compared in pairs. This module
+does not import torch.
 """
 
 from __future__ import annotations
@@ -157,8 +158,8 @@ class Distinctions:
 
     Attributes:
         column: name of the compared column.
-        images: number of images on which the networks are compared, which are those that all of them were attacked on.
-        comparisons: one comparison per pair of networks. It names the networks by their labels.
+        images: number of images on which the networks are compared. These are the images that all attack runs share.
+        comparisons: one comparison per pair of networks, with the labels of the two networks as names.
         letters: {run: letters of its network}. Networks that share a letter cannot be told apart.
     """
 

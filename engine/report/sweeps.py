@@ -24,7 +24,8 @@ class Curve:
         title: title of the attack.
         norm: norm of the ball.
         points: pairs (radius or number of steps, accuracy with its interval), in ascending order of the first.
-        whole: True if the attack searches for the nearest adversarial image. One search then gives the accuracy at all radii.
+        whole: True if the attack searches for the nearest adversarial image. A single run of the attack then gives the accuracy
+            at all radii.
     """
 
     run: str
