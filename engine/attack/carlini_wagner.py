@@ -106,7 +106,7 @@ class CarliniWagner(Walk):
         state["w"] = state["w"] - self.learning_rate * mean / (square.sqrt() + TINY)
 
     def _next_constant(self, state: State, ended: Tensor) -> None:
-        """Where a search step has ended, choose the next c and begin the next search step.
+        """Choose the next c and begin the next search step, for images whose search step has ended.
 
         While no c has succeeded, c grows by a constant factor. Afterwards, the next c halves the interval that contains the
         smallest successful c.
