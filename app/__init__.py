@@ -1,1 +1,1 @@
-"""The dashboard, which shows the run log and sends requests through `engine.requests`. It never imports torch."""
+"""The dashboard. It shows the run log and sends requests through `engine.requests`. It never imports torch."""

@@ -1,7 +1,8 @@
-"""The reader's choices in the address of a page, so that a copied address opens exactly what the reader sees.
+"""The reader's choices, kept in the address of the page. A copied address opens exactly what the reader sees.
 
-The address is the only place that holds these choices. A control shows the value in the address, and writes the reader's choice
-back to it. A choice equal to the default is written too, because the default may change as runs are added.
+The address is the only place that holds these choices. A control shows the value in the address. When the reader chooses, the
+control writes the choice to the address. A choice equal to the default is written too, because the default may change as runs are
+added.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ def chosen(name: str, known: Collection[str], default: str = "") -> str:
 
 
 def several(name: str, known: Collection[str] | None = None) -> list[str]:
-    """Return the values of a comma-separated query parameter that are in `known`, or all of them if `known` is None."""
+    """Return the values of a comma-separated query parameter. If `known` is given, values that are not in it are left out."""
     values = st.query_params.get(name, "").split(",")
     return [value for value in dict.fromkeys(values) if value and (known is None or value in known)]
 
@@ -36,16 +37,16 @@ def choose(**values: str | Iterable[str]) -> None:
 
 def selectbox(where: DeltaGenerator, label: str, options: Mapping[str, str], *, name: str, key: str, help: str | None = None,
               also: Callable[[], None] | None = None) -> str:
-    """Show a select box whose choice is in the address, and return the choice.
+    """Show a select box that keeps its choice in the address, and return the choice.
 
     Args:
-        where: container of the box.
+        where: container in which the box is shown.
         label: label of the box.
         options: {value in the address: text in the box}, with at least one entry. The first entry is the default.
         name: name of the query parameter.
         key: key of the box in the session's state.
         help: tooltip.
-        also: function called after a choice, for example to remove other choices that depended on the old one.
+        also: function called after a choice. It can, for example, remove choices that depended on the previous choice.
     """
     st.session_state[key] = chosen(name, options, next(iter(options)))
 

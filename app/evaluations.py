@@ -1,4 +1,4 @@
-"""Robustness tables and outcomes of attacks for pages, cached until the data change."""
+"""Robustness tables and outcomes of attacks, cached for the pages until the data change."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ OUTCOMES, SAMPLES = "outcomes.parquet", "samples.parquet"
 
 
 def tables() -> list[RobustnessTable]:
-    """Return one robustness table per protocol (attacks and images). The table with the most networks comes first."""
+    """Return one robustness table per protocol. The table with the most networks comes first.
+
+    A protocol consists of the attacks with their settings, and the images.
+    """
     return _tables(str(session.runs_root()), session.run_log().events_revision())
 
 
 def outcomes(run: str) -> pd.DataFrame:
-    """Return the outcome of each attack of an attack run on each image, as a table from `RunLog.outcomes`.
+    """Return the outcome of every attack on every image of an attack run, as a table from `RunLog.outcomes`.
 
     The table is cached and shared, so the caller must not change it.
 
@@ -46,7 +49,7 @@ def samples(run: str) -> Samples:
 def comparison(table: RobustnessTable, column: str = WORST, runs: Sequence[str] | None = None) -> Distinctions:
     """Compare the networks of a table in pairs, image by image.
 
-    Networks whose attack run is incomplete or recorded no outcomes of single images are left out.
+    Networks are left out if their attack run is incomplete or has recorded no outcomes of single images.
 
     Args:
         table: the robustness table.

@@ -78,7 +78,7 @@ def coarse(seconds: float) -> str:
 
 
 def moment(seconds: float | None) -> str:
-    """Return a Unix time as local time, for example "2026-11-20 12:05". This text stays correct on a page that is left open."""
+    """Return a Unix time as local time, for example "2026-11-20 12:05"."""
     return EMPTY if missing(seconds) else time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
@@ -110,7 +110,8 @@ def dataset_title(name: str) -> str:
 def network_labels(titles: Sequence[str], runs: Sequence[str]) -> list[str]:
     """Return a label for each network that distinguishes it from the others.
 
-    The label is the network's title. If other networks have the same title, the last part of the run id follows: "ARNAS · 7f3c".
+    The label is the network's title. If several networks have the same title, each label also has the last part of the run id:
+    "ARNAS · 7f3c".
 
     Args:
         titles: one title per network.
@@ -121,7 +122,7 @@ def network_labels(titles: Sequence[str], runs: Sequence[str]) -> list[str]:
 
 
 def unequal_sizes(networks: pd.DataFrame) -> str:
-    """Return a warning if networks that are shown together differ in size by more than 5 %, or else "".
+    """Return a warning if networks that are shown together differ in size by more than 5 %. Otherwise return "".
 
     Args:
         networks: one row per network, with the columns parameters and macs (NaN if unknown).

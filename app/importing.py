@@ -1,8 +1,8 @@
-"""Imports in the background. Each chosen file is read by its own `rampart import` process, one after another.
+"""Imports in the background. The chosen files are read one after another, each by a `rampart import` process of its own.
 
-Separate processes are needed because reading a checkpoint requires torch, which the dashboard never loads, and because a
-foreign file may contain anything. Each process prints the id of the new run or an error message, and leaves nothing
-half-written. The page polls the progress of the imports.
+There are two reasons for separate processes. Reading a checkpoint requires torch, which the dashboard never loads, and a foreign
+file may contain anything. Each process prints the id of the new run or an error message. The page polls the progress of the
+imports.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Item:
     Attributes:
         name: the file name that the page shows.
         arguments: arguments of `rampart import`: the file, followed by flags.
-        files: (name, function that returns the content) of each uploaded file. The process reads them from a temporary folder.
+        files: (name, function that returns the content) of each uploaded file.
         identity: ids of the uploaded files or, for a file on this machine, its path, modification time and size.
     """
 
@@ -44,7 +44,7 @@ class Item:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """A key by which a repeated import is recognised: the identity of the file, and the arguments."""
+        """A key for recognising a repeated import. It consists of the arguments and the identity of the file."""
         return self.identity, self.arguments
 
 
@@ -65,7 +65,7 @@ class Outcome:
 
 @dataclass
 class Imports:
-    """The imports started by one click on the Import button. A thread runs them one after another while the page polls.
+    """The imports started by one click on the Import button. A thread runs the imports one after another.
 
     Attributes:
         runs: folder of all runs.

@@ -1,4 +1,4 @@
-"""The entry point of the dashboard, which draws the frame of every page and routes to the pages in `views/`.
+"""The entry point of the dashboard. It draws the frame of every page and routes to the pages in `views/`.
 
 Start it with `streamlit run app/main.py`. The environment variable RAMPART_RUNS names the runs folder.
 """
@@ -44,7 +44,7 @@ def home() -> None:
 
 @live_panel("runs", key="welcome")
 def welcome() -> None:
-    """Show the welcome page, or rerun the whole page once the runs folder contains a run."""
+    """Show the welcome page. Once the runs folder contains a run, rerun the script, which then shows the other pages."""
     if has_runs():
         st.rerun()
     first_run()

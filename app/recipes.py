@@ -1,4 +1,4 @@
-"""How an attacked network came about: the settings of its search and its retraining, from the run.json of these runs."""
+"""The settings of the search and the retraining that produced an attacked network, read from the run.json of these runs."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ TRAININGS = {"pgd_at": "PGD-{} training", "natural": "natural training", "trades
 
 @dataclass(frozen=True)
 class Step:
-    """A run that contributed to a network.
+    """The search or retraining that produced an attacked network.
 
     Attributes:
         kind: "search" or "retrain".
-        method: search method; None for a retraining without a search.
+        method: search method, or None for a retraining that does not follow a search.
         preset: preset of the run.
         settings: value of each setting.
     """
@@ -36,12 +36,12 @@ class Step:
 
 
 def steps_of(row: NetworkRow) -> list[Step]:
-    """Return the retraining of a network and the search before it, as far as their run.json can be read."""
+    """Return the retraining of a network and the search before the retraining. Runs without a readable run.json are left out."""
     return _steps(str(session.runs_root()), row.parent)
 
 
 def recipe(row: NetworkRow) -> str:
-    """Return in a few words how a network was trained, for example "PGD-7 training, 14 epochs, quick"; "" if unknown."""
+    """Return a short description of a network's training, for example "PGD-7 training, 14 epochs, quick", or "" if unknown."""
     step = next((one for one in steps_of(row) if one.kind == "retrain"), None)
     if step is None:
         return ""
@@ -55,9 +55,9 @@ class Difference:
     """A setting in which networks differ.
 
     Attributes:
-        kind: "search" or "retrain".
+        kind: kind of the run that has the setting: "search" or "retrain".
         name: name of the setting.
-        values: value of each network; None for a network without such a run, or without the setting.
+        values: value of the setting for each network, or None if the network has no such run or the run has no such setting.
         methods: search method of each network's run of this kind, or None.
     """
 
@@ -68,7 +68,10 @@ class Difference:
 
 
 def different_settings(rows: Sequence[NetworkRow]) -> list[Difference]:
-    """Return the settings of the searches and retrainings in which networks differ, among the networks that have such a run."""
+    """Return the settings of searches and retrainings in which the networks differ.
+
+    Networks without a search are ignored when search settings are compared. Retrainings are treated in the same way.
+    """
     steps = [{step.kind: step for step in steps_of(row)} for row in rows]
     differences = []
     for kind in ("search", "retrain"):
@@ -83,7 +86,7 @@ def different_settings(rows: Sequence[NetworkRow]) -> list[Difference]:
 
 
 def without(rows: Sequence[NetworkRow], kind: str) -> list[str]:
-    """Return the labels of the networks whose run of a kind is unknown or does not exist."""
+    """Return the labels of the networks for which no run of this kind ("search" or "retrain") is known."""
     return [row.label for row in rows if kind not in {step.kind for step in steps_of(row)}]
 
 

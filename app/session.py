@@ -1,14 +1,14 @@
 """The state that all pages and browser tabs of this server share: the run log, and signatures of the data that pages show.
 
 Streamlit's resource cache holds one `Hub` per runs folder. The hub's thread reads new events into the run log. For every topic
-that an open page shows, it computes a signature: a short hash that changes when the data of the topic change. All signatures
-are written to one small static file. The browser fetches that file three times a second (`components/live.py`) and reruns a
-panel only if the signature of its topic has changed, so nothing is recomputed or redrawn while the data stay the same.
+that an open page shows, the thread computes a signature: a short hash that changes when the data of the topic change. All
+signatures are written to one small static file. The browser fetches this file three times a second (`components/live.py`). It
+reruns a panel only if the signature of the panel's topic has changed.
 
 Topics, where <id> is the id of a run:
     runs: everything that a list of runs shows.
     robustness: results, checks and status of attack runs.
-    run:<id>: events and status of all runs in the run's chain (a search with the runs that follow from it).
+    run:<id>: events and status of all runs in the run's chain (a search with the runs that follow it).
     training:<id>: curves and MGDA weights of the run.
     architecture:<id>: alphas, genotypes and candidates of the run.
     log:<id>: log.txt and alerts of the run.
@@ -52,7 +52,7 @@ def runs_root() -> Path:
 
 
 def run_log() -> RunLog:
-    """Return the run log, whose content is at most about a second old. All browser sessions may query it."""
+    """Return the run log. Its content is at most about a second old. All browser sessions may query it."""
     return hub().log
 
 
@@ -85,7 +85,7 @@ class Hub:
         atexit.register(self.close)
 
     def close(self) -> None:
-        """End the thread and remove the signature file. The thread must not be inside DuckDB when the interpreter exits."""
+        """End the thread and remove the signature file. Call this before the interpreter exits."""
         self._over.set()
         self._thread.join(timeout=5)
         self._file.unlink(missing_ok=True)
@@ -98,7 +98,7 @@ class Hub:
     def watch(self, topic: str) -> str:
         """Start watching a topic and return its current signature.
 
-        Call this before a panel queries its data. A change during the queries then makes the signature differ at the next
+        Call this before a panel queries its data. If the data change during the queries, the signature then differs at the next
         poll, and the panel is redrawn.
         """
         signature = self.signature(topic)
@@ -112,20 +112,21 @@ class Hub:
         return signature
 
     def refresh(self) -> None:
-        """Read the events that runs have written since the last call into the run log."""
+        """Update the run log with the events that runs have written since the last call."""
         self.log.ingest()
 
     def signature(self, topic: str) -> str:
-        """Return a short hash of the data that panels of a topic show. It changes when any of these data change."""
+        """Return a short hash of the data of a topic. The hash changes when the data change."""
         kind, _, run_id = topic.partition(":")
         facts = {"runs": lambda _: self._list_facts(), "robustness": lambda _: self._robustness_facts(), "run": self._run_facts,
                  "log": self._log_facts, "training": self._training_facts, "architecture": self._architecture_facts}[kind](run_id)
         return hashlib.sha1(repr(facts).encode()).hexdigest()[:12]
 
     def _run_facts(self, run_id: str) -> list[object]:
-        """Return one tuple (id, events revision, whole minutes without an event) for every run in the chain of a run.
+        """Return one tuple for every run in the chain of a run: (id, revision, whole minutes without an event).
 
-        The revision is a number that changes with each new event and with the status of the run."""
+        The revision is a number that changes whenever the run has a new event or a new status.
+        """
         rows = self.log.chain(run_id)
         return [(one, self.log.events_revision(one), self._silence(one, status))
                 for one, status in zip(rows["id"], rows["status"], strict=True)]
@@ -135,7 +136,10 @@ class Hub:
         return [self.log.events_revision(), [silence_minutes(one) for one in rows["silent_s"]]]
 
     def _robustness_facts(self) -> list[object]:
-        """Return hashes of the results, checks, sweeps and status of all attack runs. Events of other runs do not change them."""
+        """Return hashes of the results, reliability checks, accuracy curves and status of all attack runs.
+
+        Events of other runs do not change the hashes.
+        """
         runs = self.log.runs()
         return self._while_revision("robustness", None, lambda: [
             content_hash(self.log.evaluations().drop(columns="genotype")), content_hash(self.log.attacks()),
@@ -154,12 +158,12 @@ class Hub:
             return [alerts]
 
     def _training_facts(self, run_id: str) -> list[object]:
-        """Return hashes of a run's curves and MGDA weights. Progress events within a step do not change them."""
+        """Return hashes of a run's curves and MGDA weights. Progress events within a step do not change the hashes."""
         return self._while_revision(f"training:{run_id}", run_id, lambda: [
             content_hash(self.log.curves(run_id)), content_hash(self.log.share_at_vertex(run_id, 1_000_000))])
 
     def _architecture_facts(self, run_id: str) -> list[object]:
-        """Return hashes of a run's genotypes, of its candidates and, for each cell kind, of its newest architecture weights."""
+        """Return hashes of a run's genotypes, of its candidates, and of the newest architecture weights of each cell kind."""
         return self._while_revision(f"architecture:{run_id}", run_id, lambda: [
             content_hash(self.log.genotypes(run_id)), content_hash(self.log.candidates(run_id)),
             *(content_hash(self.log.alpha_matrix(run_id, cell)) for cell in self.log.alpha_cells(run_id))])
@@ -197,9 +201,9 @@ class Hub:
             took = time.monotonic() - started
 
     def _keep_supervisor(self) -> None:
-        """Start a new supervisor if runs are waiting for one and none is alive, for example because it was killed.
+        """Start a new supervisor if runs are queued and no supervisor is alive, for example because it was killed.
 
-        The supervisor is the process that starts queued runs. It is checked only every few seconds.
+        The supervisor is the process that starts queued runs. This method checks for it only every few seconds.
         """
         if time.monotonic() < self._next_check:
             return
@@ -224,16 +228,16 @@ class Hub:
 
 
 def content_hash(frame: pd.DataFrame) -> int:
-    """Return a hash of a table's values, which are first rounded to nine decimals.
+    """Return a hash of a table's values, rounded to nine decimals.
 
-    Rounding is needed because DuckDB's threads sum the terms of a mean in varying order, so the last bits of the mean differ
-    between queries (measured: by 4e-16).
+    Rounding is needed because DuckDB's threads sum the terms of a mean in varying order. The last bits of a mean therefore differ
+    between queries.
     """
     return hash(tuple(pd.util.hash_pandas_object(frame.round(9), index=False)))
 
 
 def silence_minutes(silent_s: float | None) -> int:
-    """Return the whole minutes since a run's last event, or 0 if it is unknown. Whole minutes avoid a redraw every second."""
+    """Return the whole minutes of `silent_s`, the seconds since a run's last event. Return 0 if `silent_s` is None."""
     return int(silent_s // 60) if silent_s is not None and silent_s >= 60 else 0
 
 
@@ -264,6 +268,6 @@ def _plotly_source_size() -> int:
 
 @st.cache_resource(show_spinner=False)
 def static_ready() -> bool:
-    """Run `prepare_static` at the first call on this server. Later calls do nothing."""
+    """Run `prepare_static` when called for the first time on this server. Later calls do nothing."""
     prepare_static()
     return True

@@ -1,7 +1,7 @@
 """Charts of the architecture weights of one cell kind.
 
-A heat map shows the weights at one epoch. Over the steps of the search, the weights of operations are drawn as lines and the
-weights of edges as areas.
+A heat map shows the weights at one epoch. Two other charts show the weights over the steps of the search. The weights of
+operations are drawn as lines, the weights of edges as areas.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ def edge_title(edge: int) -> str:
 
 
 def written(state: int) -> str:
-    """Return the chart label of a state (an input or node of a cell), with the index of an input as a subscript."""
+    """Return the chart label of a state (an input or node of a cell). The index of an input is a subscript."""
     return SUBSCRIPTS.get(state_name(state), state_name(state))
 
 
 def heat_map(matrix: pd.DataFrame) -> go.Figure:
     """Return a heat map of the weights of one cell at one epoch.
 
-    Each row is an edge, labelled with its edge weight if the method has one. Each column is an operation. The colour of a
-    square shows the column `weight` of the table. A frame marks the operation with the largest weight on each edge.
+    Each row is an edge. Its label includes the edge weight if the method has edge weights. Each column is an operation. The
+    colour of a square shows the column `weight` of the table. On each edge, a frame marks the operation with the largest weight.
 
     Args:
-        matrix: table from `RunLog.alpha_matrix` with columns edge (0..13), operation, alpha, weight and edge_weight (NaN if the
-            method has no edge weights).
+        matrix: table from `RunLog.alpha_matrix` with columns edge (0..13), operation, alpha, weight and edge_weight. edge_weight
+            is NaN if the method has no edge weights.
     """
     if matrix.empty:
         return blank("The architecture weights appear after the first step")
@@ -69,8 +69,8 @@ def heat_map(matrix: pd.DataFrame) -> go.Figure:
 def lines(history: pd.DataFrame) -> go.Figure:
     """Return a figure with one small chart per edge of a cell, showing the weight of each operation over the steps.
 
-    The charts form a triangle. Each row holds the edges into one node, and each column holds the edges out of one state (an
-    input or node).
+    The charts form a triangle: a row for each node with the edges into the node, and a column for each state (an input or node)
+    with the edges out of the state.
 
     Args:
         history: table from `RunLog.alpha_lines` with columns edge, operation, step and weight.
@@ -102,9 +102,9 @@ def lines(history: pd.DataFrame) -> go.Figure:
 
 
 def edge_weights(history: pd.DataFrame) -> go.Figure:
-    """Return a figure with one chart per node of a cell, showing the weights of the edges into the node over the steps.
+    """Return a figure with one chart per node of a cell.
 
-    The weights are drawn as stacked areas.
+    Each chart shows the weights of the node's incoming edges over the steps, as stacked areas.
 
     Args:
         history: table from `RunLog.edge_lines` with columns edge, step and edge_weight. At each step, the weights of the edges
@@ -143,10 +143,10 @@ def _area(source: int, node: int, points: pd.DataFrame) -> dict[str, Any]:
 
 
 def span(weights: pd.Series) -> tuple[float, float]:
-    """Return the range of an axis for weights in 0..1, slightly wider than the range of the weights.
+    """Return the range of an axis for weights in 0..1. It is slightly wider than the range of the weights.
 
-    All weights start almost equal and change slowly, so on an axis from 0 to 1 their lines would look flat in the first epochs.
-    On an axis shorter than `NARROWEST`, noise would look like a preference.
+    All weights start almost equal and change slowly. On an axis from 0 to 1, their lines would look flat in the first epochs. The
+    axis is never shorter than `NARROWEST`, so that noise does not look like a preference.
 
     Returns:
         The lower end of the axis.

@@ -1,4 +1,4 @@
-"""The plot of natural versus adversarial accuracy of a search's candidates (the networks that it trained and measured)."""
+"""The plot of natural versus adversarial accuracy of the candidates that a search trained and measured."""
 
 from __future__ import annotations
 

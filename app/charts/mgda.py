@@ -1,4 +1,4 @@
-"""The chart of a search's objectives: the weight of each objective, and the angle between their gradients."""
+"""The chart of a search's objectives: the weights of the objectives, and the angles between the gradients of the objectives."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from app.charts.objectives import label_of, looks, title_of
 
 
 def explained(words: str, count: int = 2) -> str:
-    """Return the explanation that is shown below the chart.
+    """Return the explanation to show below the chart.
 
     Args:
-        words: one or two sentences on how the run weighs its objectives, from `engine.search.registries.Weighting.words`.
-        count: number of objectives that are weighed.
+        words: one or two sentences explaining how the run computes the weights, from `engine.search.registries.Weighting.words`.
+        count: number of objectives that have weights.
     """
     angle = " The angle of a loss is the largest between its gradient and any other." if count > 2 else ""
     return f"Each step follows a weighted sum of the gradients. {words}{angle} Above 90°, gradients conflict."
 
 
 def weights_and_angle(objectives: pd.DataFrame) -> go.Figure:
-    """Return a figure with the weights of the objectives in its upper half and the angles between their gradients below.
+    """Return a figure with the weights of the objectives in the upper half and the angles between gradients in the lower half.
 
-    With two objectives, the lower half shows the angle between their gradients. With more, it shows for each objective the
-    largest angle between its gradient and the gradient of any other objective.
+    For two objectives, the lower half shows the angle between the two gradients. For more, it shows one line per objective: the
+    largest angle between the gradient of this objective and the gradient of any other objective.
 
     Args:
-        objectives: table from `RunLog.objectives` with columns step, epoch, objective, weight, norm, loss and cosine. `cosine`
-            is the smallest cosine between the gradient of the row's objective and the gradient of any other objective. It is
-            NaN in steps with only one objective.
+        objectives: table from `RunLog.objectives` with columns step, epoch, objective, weight, norm, loss and cosine. `cosine` is
+            the smallest cosine between the gradient of the row's objective and the gradient of any other objective. It is NaN in
+            steps with only one objective.
     """
     if objectives.empty:
         return blank("The first weights appear after the first step")
@@ -59,8 +59,8 @@ def _add_angles(figure: go.Figure, objectives: pd.DataFrame, lines: dict[str, di
     """Add the angles between gradients to the lower half of the figure that `weights_and_angle` returns.
 
     Args:
-        figure: the figure to change.
-        objectives: table from `RunLog.objectives`, without the rows whose cosine is NaN.
+        figure: figure to change.
+        objectives: table from `RunLog.objectives`. Rows whose cosine is NaN must have been removed.
         lines: Plotly style of each objective's line, keyed by objective.
     """
     names = dict.fromkeys(objectives["objective"])
@@ -78,13 +78,12 @@ def degrees(cosine: pd.Series) -> pd.Series:
 
 
 def in_words(shares: pd.DataFrame) -> str:
-    """Return one sentence naming the objective that MGDA ignored most often in the last steps, or stating that it ignored none.
+    """Return one sentence naming the objective that MGDA ignored most often in the last steps, or stating that MGDA ignored none.
 
     Args:
         shares: table from `RunLog.share_at_vertex` with one row per objective and columns objective, steps, share_ignored and
-            share_alone. `steps` is the number of recent steps in which the objective had a weight (some stages of a search weigh
-            only some objectives). `share_ignored` is the share of these steps in which the weight was 0, and `share_alone` is
-            the share in which it was 1.
+            share_alone. `steps` is the number of recent steps in which the objective had a weight. `share_ignored` is the
+            fraction of these steps in which the weight was 0, and `share_alone` is the fraction in which the weight was 1.
     """
     if shares.empty or not shares["steps"].max():
         return "MGDA has not weighed any losses yet."

@@ -1,4 +1,4 @@
-"""Titles, units and line styles of a search's objectives, and small charts of losses that cannot share a scale."""
+"""Titles, units, line styles and small charts of a search's objectives."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ ACROSS, DOWN = 0.1, 0.42
 def title_of(name: str) -> str:
     """Return the title of an objective for use in a sentence: "natural loss" for "natural".
 
-    The title of an objective that this version does not know is its name followed by "loss".
+    If this version does not know the objective, return the name followed by "loss".
     """
     return OBJECTIVES[name].title if name in OBJECTIVES else f"{name.replace('_', ' ').replace('macs', 'MACs')} loss"
 
 
 def label_of(name: str) -> str:
-    """Return the label of an objective's line, which is its title without "loss", for example "natural"."""
+    """Return the label of an objective's line: the title of the objective without "loss", for example "natural"."""
     return title_of(name).removesuffix(" loss")
 
 
@@ -40,8 +40,8 @@ def unit_of(name: str) -> str:
 def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Return {name of an objective: Plotly style of its line}.
 
-    The natural and adversarial losses have fixed colours. All other objectives take the colours and dashes of
-    `theme.FURTHER_SERIES` in turn.
+    The natural and adversarial losses have fixed colours. Each of the other objectives takes the next colour and dash of
+    `theme.FURTHER_SERIES`.
     """
     lines: dict[str, dict[str, Any]] = {}
     further = 0
@@ -67,7 +67,7 @@ def rows_of(names: Sequence[str]) -> int:
 def further_losses(objectives: pd.DataFrame) -> go.Figure:
     """Return a figure with one small chart for each objective that `further` returns.
 
-    The losses have separate charts because each has its own unit and scale.
+    The charts are separate because the losses have different units and scales.
 
     Args:
         objectives: table from `RunLog.objectives`.
@@ -86,7 +86,12 @@ def further_losses(objectives: pd.DataFrame) -> go.Figure:
 
 
 def _place(number: int, count: int, gap: float) -> tuple[float, float]:
-    """Divide 0..1 into `count` equal intervals that are `gap` apart, and return the ends of interval `number` (from 0).
+    """Divide 0..1 into `count` equal intervals that are `gap` apart, and return the ends of one interval.
+
+    Args:
+        number: which interval, counted from 0.
+        count: number of intervals.
+        gap: distance between two intervals.
 
     Returns:
         The lower end of the interval.
@@ -106,8 +111,8 @@ def _add_chart(figure: go.Figure, points: pd.DataFrame, name: str, line: dict[st
         name: name of the objective.
         line: Plotly style of the objective's line.
         number: suffix of Plotly's names for the axes of the chart, for example "2" for "xaxis2" and "yaxis2".
-        across: left and right end of the chart, as shares of the figure's width.
-        up: lower and upper end of the chart, as shares of the figure's height.
+        across: left and right end of the chart, as fractions of the figure's width.
+        up: lower and upper end of the chart, as fractions of the figure's height.
     """
     label, unit = label_of(name), f"({unit_of(name)})" if unit_of(name) else ""
     figure.add_scatter(x=points["step"].tolist(), y=points["loss"].tolist(), mode="lines", name=label, xaxis=f"x{number}",

@@ -1,4 +1,4 @@
-"""Charts of one network's outcomes per image: accuracy per class, confusion, and which images fall to which attacks."""
+"""Charts of how single images fared under attack: accuracy per class, confusion matrix, and images broken by several attacks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ MOST_NUMBERS = 20  # largest number of classes whose cells show their numbers
 
 
 def classes_figure(classes: Sequence[ClassAccuracy]) -> go.Figure:
-    """Return a figure of the natural and the worst-case accuracy of each class, with 95 % Wilson intervals."""
+    """Return a figure of the natural and the worst-case accuracy of each class, with 95 % Wilson intervals.
+
+    In the worst case, an image counts as correct only if it withstands every attack.
+    """
     figure = go.Figure()
     for name, key, symbol, offset in (("Natural", "natural", "circle", -0.12), ("Worst case", "adversarial", "square", 0.12)):
         measured = [(one.label, result) for one in classes if (result := one.natural if key == "natural" else one.worst)]
@@ -42,11 +45,11 @@ def classes_figure(classes: Sequence[ClassAccuracy]) -> go.Figure:
 
 
 def confusion_figure(matrix: npt.NDArray[np.int64], attack: str) -> go.Figure:
-    """Return a heat map of a confusion matrix, with the label downwards and the prediction to the right.
+    """Return a heat map of a confusion matrix, with labels as rows and predictions as columns.
 
     Args:
-        matrix: numbers of images [label, prediction].
-        attack: title of the attack, for the axis.
+        matrix: numbers of images, indexed [label, prediction].
+        attack: title of the attack, for the title of the prediction axis.
     """
     classes = len(matrix)
     of_label = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
@@ -71,11 +74,13 @@ def upset_height(attacks: int) -> int:
 
 
 def upset_figure(combinations: Sequence[tuple[frozenset[str], int]], titles: Mapping[str, str]) -> go.Figure:
-    """Return an UpSet plot (Lex et al. 2014): bars with the number of images per combination of attacks, dots below.
+    """Return an UpSet plot (Lex et al. 2014) of the images that are broken by the same attacks.
+
+    Each bar shows the number of images that are broken by one combination of attacks. The dots below mark these attacks.
 
     Args:
-        combinations: attacks to which images fall, and number of images, from `engine.report.outcomes.falls`.
-        titles: title of each attack by name, in the order of the rows.
+        combinations: pairs (attacks that break the images, number of images), from `engine.report.outcomes.falls`.
+        titles: {name of an attack: title}. Each attack is a row of dots, in this order.
     """
     shown = combinations[:MOST_COMBINATIONS]
     numbers = [number for _, number in shown]

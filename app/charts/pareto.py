@@ -1,7 +1,7 @@
 """Two plots of natural versus adversarial accuracy: attacked networks with their Pareto front, and the epochs of searches.
 
-They are separate figures because a supernet's accuracy on the alphas split (the images that train a search's alphas) and a
-retrained network's accuracy on the test split are different quantities, which must not share axes.
+The two plots are separate because they show different quantities. Attacked networks are measured on the test split. The supernet
+of a search is measured on the alphas split (the images that train the alphas).
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star")
 
 
 def marker_sizes(values: Sequence[float | None]) -> list[float]:
-    """Return marker diameters in pixels, such that a marker's area grows linearly with its value.
+    """Return the diameter in pixels of each marker. The area of a marker grows linearly with its value.
 
-    Markers without a value get the smallest diameter. If all known values are equal, or none is known, all diameters are equal.
+    Markers without a value get the smallest diameter. If all known values are equal, or no value is known, all diameters are
+    equal.
     """
     known = [float(value) for value in values if value is not None and value == value]
     if not known or max(known) == min(known):
@@ -49,8 +50,9 @@ def networks_figure(frame: pd.DataFrame, attack: str, *, size: str = "", colour:
         frame: rows of `RunLog.pareto_networks` that share one fingerprint (the same attack on the same images), with an
             additional column `label`, the name of the network in the plot.
         attack: title of the attack, for the label of the axis.
-        size: quantity that the area of a marker shows: "parameters", "macs", or "" if all markers are equal.
-        colour: quantity that the colour of a marker shows: "front" (on the front or dominated), "method", "parameters" or "macs".
+        size: quantity that the area of a marker shows: "parameters" or "macs". "" draws all markers in one size.
+        colour: property that the colour of a marker shows: "front" (whether the network is on the front), "method", "parameters"
+            or "macs".
         dominated: True to draw dominated networks as well.
     """
     frame = frame.assign(diameter=marker_sizes(list(frame[size])) if size else 12.0)
@@ -74,7 +76,8 @@ def networks_figure(frame: pd.DataFrame, attack: str, *, size: str = "", colour:
 def labels_of(frame: pd.DataFrame) -> list[str]:
     """Return the label of each network's point.
 
-    If the points of several networks coincide, the label of the first lists the names of all, and the other labels are "".
+    If the points of several networks coincide, the first label lists the names of all these networks, and their other labels are
+    "".
     """
     points = list(zip(frame["natural"], frame["adversarial"], strict=True))
     together = {point: [label for label, other in zip(frame["label"], points, strict=True) if other == point] for point in points}
@@ -84,7 +87,8 @@ def labels_of(frame: pd.DataFrame) -> list[str]:
 def _groups(frame: pd.DataFrame, colour: str) -> list[tuple[str, pd.DataFrame, dict[str, Any]]]:
     """Return the traces of the plot, each as a tuple (name in the legend, rows of its networks, Plotly style of its markers).
 
-    Unless a colour scale shows a quantity, traces differ in the shape or fill of their markers as well as in colour.
+    Traces differ in the shape or fill of their markers as well as in colour, unless a colour scale shows the number of parameters
+    or MACs.
     """
     if colour in QUANTITIES:
         bar = {"title": {"text": QUANTITIES[colour], "side": "right"}, "thickness": 12, "outlinewidth": 0}
@@ -104,7 +108,7 @@ def interval_bars(rows: pd.DataFrame, name: str) -> dict[str, object]:
 
     Args:
         rows: table with the columns <name>, <name>_low and <name>_high, as fractions.
-        name: "natural" or "adversarial".
+        name: prefix of the columns, "natural" or "adversarial".
     """
     return {"type": "data", "symmetric": False, "array": (rows[f"{name}_high"] - rows[name]) * 100, "thickness": 1, "width": 3,
             "arrayminus": (rows[name] - rows[f"{name}_low"]) * 100, "color": "rgba(127,127,127,.55)"}

@@ -1,4 +1,4 @@
-"""The chart of accuracies under each attack, as points with 95 % Wilson intervals, in one row per network."""
+"""The chart of accuracies under each attack. Each network is a row, and each accuracy a point with its 95 % Wilson interval."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def height_of(networks: int) -> int:
 
 
 def looks(columns: Sequence[ResultColumn]) -> dict[str, tuple[str, str]]:
-    """Return {name of a column: (colour, symbol)}. No two columns look the same."""
+    """Return {name of a column: (colour, symbol) of its points}. No two columns have the same pair."""
     single = [column.name for column in columns if column.name not in FIXED and not _is_suite(column.name)]
     shared = {name: SUITE for name in (column.name for column in columns) if _is_suite(name)}
     return FIXED | shared | {name: (COLOURS[place % len(COLOURS)], SYMBOLS[place % len(SYMBOLS)])
@@ -39,10 +39,10 @@ def looks(columns: Sequence[ResultColumn]) -> dict[str, tuple[str, str]]:
 
 
 def intervals_figure(columns: Sequence[ResultColumn], rows: Sequence[NetworkRow]) -> go.Figure:
-    """Return a figure of accuracies with their 95 % Wilson intervals, in one row per network.
+    """Return a figure of accuracies with 95 % Wilson intervals, with one row per network.
 
     Args:
-        columns: columns of the table. A column without any result has no points.
+        columns: columns of the robustness table, one per attack. A column without any result has no points.
         rows: networks from top to bottom.
     """
     figure, look = go.Figure(), looks(columns)
@@ -68,7 +68,7 @@ def intervals_figure(columns: Sequence[ResultColumn], rows: Sequence[NetworkRow]
 
 
 def network_axis(figure: go.Figure, labels: Sequence[str]) -> None:
-    """Give a figure a vertical axis with one row per network, the first at the top."""
+    """Set the vertical axis of a figure to one row per network. The first network is at the top."""
     figure.update_layout(yaxis={
         "tickvals": list(range(len(labels))), "ticktext": ["<br>".join(textwrap.wrap(label, WIDEST_LABEL)) for label in labels],
         "range": [len(labels) - 0.5, -0.5], "automargin": True, "zeroline": False, "showgrid": False})

@@ -1,4 +1,4 @@
-"""Charts of accuracy against radius or number of steps, and of accuracy under attacks made on other networks."""
+"""Charts of accuracy against radius, accuracy against number of steps, and accuracy under transfer attacks."""
 
 from __future__ import annotations
 
@@ -22,9 +22,13 @@ DASHES = ("solid", "dash", "dot", "dashdot")
 
 
 def sweep_figure(curves: Sequence[Curve]) -> go.Figure:
-    """Return a figure of curves over the same quantity, with their 95 % Wilson intervals: one colour per network.
+    """Return a figure of accuracy curves with 95 % Wilson intervals. Each network has one colour.
 
-    An attack that gives every radius at once is a line with a band. Other attacks are marks with bars.
+    If a single run of the attack gives a whole curve (`Curve.whole`), the curve is drawn as a line with a band. Other curves are
+    drawn as markers with error bars.
+
+    Args:
+        curves: at least one curve. Either all curves are over the radius, or all are over the number of steps.
     """
     figure = go.Figure()
     runs, attacks = (list(dict.fromkeys(getattr(curve, name) for curve in curves)) for name in ("run", "attack"))

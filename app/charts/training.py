@@ -24,13 +24,13 @@ def trade_off(epochs: pd.DataFrame, steps: pd.DataFrame | None = None, *, split:
     """Return a figure with natural and adversarial accuracy in its upper half and the losses in its lower half.
 
     Args:
-        epochs: means over each epoch, from `RunLog.curves`, with columns epoch, step, split, statistics, name (of
-            the metric) and value.
-        steps: values at single steps, from `RunLog.steps_curve`, with columns step, name and value. They are drawn as thin
-            lines in the background, so that the chart also changes before an epoch ends.
-        split: split on which the natural and adversarial values were measured, "alphas" or "select". The training loss is
-            drawn regardless of its split.
-        joined: True to connect the values of `split` by lines; False if each value belongs to a different network.
+        epochs: means over each epoch, from `RunLog.curves`, with columns epoch, step, split, statistics, name (of the metric) and
+            value.
+        steps: values at single steps, from `RunLog.steps_curve`, with columns step, name and value. They are drawn as thin lines
+            in the background, so that the chart also changes before an epoch ends.
+        split: "alphas" or "select". Natural and adversarial values are drawn only if they were measured on this split. The
+            training loss is drawn regardless of the split it was measured on.
+        joined: True to connect the natural and adversarial values by lines. False if each value belongs to a different network.
     """
     shown = epochs[epochs["name"].isin(NAMES) & ((epochs["split"] == split) | (epochs["name"] == "train_loss"))]
     if shown.empty and (steps is None or steps.empty):

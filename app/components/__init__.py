@@ -1,1 +1,1 @@
-"""The building blocks of pages: live panels and plots, forms, tables, and boxes for empty states and problems."""
+"""The building blocks of pages, such as live panels, plots, forms, tables and message boxes."""

@@ -1,4 +1,7 @@
-"""The form on the Robustness page that attacks a further network under the protocol of a table."""
+"""The form on the Robustness page for attacking another network under the protocol of a table.
+
+A protocol consists of the attacks with their settings, and the images.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,10 @@ OF_MACHINE = ("device", "threads")
 
 
 def attack_more(table: RobustnessTable, runs: pd.DataFrame) -> None:
-    """Show the form, with the retrained networks that are not in the table yet.
+    """Show the form. It offers the retrained networks that are not in the table yet.
 
     Args:
-        table: the table whose protocol is used.
+        table: table whose protocol the new attack run uses.
         runs: table of all runs, from `RunLog.runs`.
     """
     example = RunFolder(session.runs_root(), table.rows[0].run).read_run()
@@ -46,9 +49,9 @@ def attack_more(table: RobustnessTable, runs: pd.DataFrame) -> None:
 
 
 def settings_under(example: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of an attack run that decide its protocol, for another run.
+    """Return the settings of an attack run that determine its protocol, for use in another attack run.
 
-    The split seed is left out, because every attack run has that of its parent.
+    The split seed is left out, because every attack run takes it from the retraining that it attacks.
 
     Args:
         example: run.json of the attack run.

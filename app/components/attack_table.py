@@ -1,4 +1,4 @@
-"""The attack table of one network: its accuracy under each attack, with interval, images, epsilon and fingerprint."""
+"""The attack table of one network: accuracy under each attack with interval, number of images, epsilon and fingerprint."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def attack_table_html(attacks: pd.DataFrame, note: str = NOTE) -> str:
     Args:
         attacks: rows of one run from `RunLog.attacks`, in the order of measurement, with columns attack, title, part_of, epsilon,
             images, accuracy, low, high and fingerprint.
-        note: explanation of the columns, or "" if another table on the page shows it.
+        note: explanation of the columns, or "" for none.
     """
     return html_table(COLUMNS, ordered(attacks).to_dict("records"), label="Accuracy under each attack", note=note, row_look=_look)
 
@@ -40,7 +40,8 @@ def attack_table_html(attacks: pd.DataFrame, note: str = NOTE) -> str:
 def ordered(attacks: pd.DataFrame) -> pd.DataFrame:
     """Sort the rows of an attack table.
 
-    Natural accuracy comes first, then the attacks in the order of measurement. Each suite of attacks is followed by its parts.
+    Natural accuracy comes first, then the attacks in the order of measurement. An attack that consists of several attacks (such
+    as AutoAttack) is followed by its parts.
     """
     records = attacks.to_dict("records")
     tops = sorted((row for row in records if not _is_part(row)), key=lambda row: row["attack"] != NATURAL)

@@ -1,6 +1,6 @@
-"""A row of steps that shows a chain: a search with the retrainings and attacks that follow from it.
+"""A row of steps that shows a chain: a search with the retrainings and attacks that follow it.
 
-Each step stands for one run. It shows the status of the run and links to its page.
+Each step stands for one run, shows the status of the run and links to the page of the run.
 """
 
 from __future__ import annotations

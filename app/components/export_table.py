@@ -1,4 +1,4 @@
-"""Buttons that download a robustness table in every format, and the report of a network. A file is made when it is asked for."""
+"""Buttons that download a robustness table or the report of a network. Each file is made when its button is clicked."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from engine.report.robustness import Distinctions, RobustnessTable
 
 
 def export_buttons(table: RobustnessTable, *distinctions: Distinctions) -> None:
-    """Draw one download button per format.
+    """Show one download button per file format.
 
-    The files have the rows and columns of the table in their order, the letters of the paired comparisons, and the number of
-    openings of the test split at the time of the click.
+    A file has the rows and columns of the table, in the same order. It also says how often the test split had been opened at the
+    time of the click.
 
     Args:
         table: the table that the page shows.
-        distinctions: paired comparisons of its columns, as shown. Without any, no figure is bold.
+        distinctions: paired comparisons of the networks, one per compared column. They determine the letters after the accuracies
+            and which accuracies are bold.
     """
     with st.container(horizontal=True, gap="small"):
         for name, form in FORMATS.items():
@@ -30,7 +31,7 @@ def export_buttons(table: RobustnessTable, *distinctions: Distinctions) -> None:
 
 
 def report_button(run: str) -> None:
-    """Draw the button that downloads the report of an attacked network as one HTML file.
+    """Show the button that downloads the report of an attacked network as one HTML file.
 
     Args:
         run: id of the attack run.

@@ -1,8 +1,8 @@
 """A form that is built from a configuration class, with one widget per field.
 
-The type of a field determines its widget. Meaning, bounds, unit and source of a field come from `engine.config`, so a new
-setting or method needs no change in this file. The configuration class validates values as they are typed, and a problem with a
-value is shown below its field. Pixel values may be typed as "8/255".
+The type of a field determines its widget. Meaning, bounds, unit and source of a field come from `engine.config`, so a new setting
+or method needs no change in this file. The configuration class validates each value after the user has changed it. A problem is
+shown below the field. Pixel values may be typed as "8/255".
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class FormValues:
     """The content of a form.
 
     Attributes:
-        changes: the values that differ from the preset's, keyed by field.
+        changes: the values that differ from those of the preset, keyed by field.
         problems: one sentence per invalid value, keyed by field. The key "" holds a problem with the configuration as a whole.
         config: the complete configuration, or None while a value is invalid.
     """
@@ -61,8 +61,8 @@ def label_of(name: str) -> str:
 def value_text(info: FieldInfo, value: Any) -> str:
     """Return a field's value as text.
 
-    Examples are "8/255" for a pixel value that is a whole number of grey levels, "yes" for True, and "all" for an empty field
-    whose declared meaning is "all". The items of a list are separated by commas.
+    Examples are "8/255" for a pixel value that is a whole number of grey levels, and "yes" for True. The items of a list are
+    separated by commas. For an empty field, return its meaning (see `nothing_text`).
     """
     if value is None or value in ("", (), []):
         return nothing_text(info)
@@ -103,7 +103,10 @@ def bounds_text(info: FieldInfo) -> str:
 
 
 def help_text(name: str, info: FieldInfo, published: Any) -> str:
-    """Return the help text of a field as Markdown: meaning, range, published or default value, source and command-line flag."""
+    """Return the help text of a field as Markdown: meaning, range, reference value, source and command-line flag.
+
+    The reference value is the published value or, if there is none, the default.
+    """
     lines = [str(info.description)]
     if bounds_text(info):
         unit = " (pixel space; 8/255 may be typed)" if is_pixels(info) else f" {unit_of(info)}" if unit_of(info) else ""
@@ -125,7 +128,7 @@ def groups_of(cls: type[RunConfig]) -> dict[str, list[str]]:
 
 
 def admit(kind: str, cls: type[RunConfig], values: Mapping[str, Any]) -> RunConfig:
-    """Return the configuration with these values, after checking that a run of this kind may be launched with it.
+    """Return the configuration with these values, after checking that a run of this kind can be launched with the configuration.
 
     Raises:
         ConfigError: a setting is invalid. The error has one sentence per problem.
@@ -166,10 +169,10 @@ def config_form(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], *, k
         kind: kind of the run.
         cls: configuration class of the run.
         preset: value of every field, from `engine.configuring.preset_values`. `start` and the user's changes override it.
-        key: prefix of the widgets' keys in the session. A form with a new key starts again at its initial values.
+        key: prefix of the widgets' keys in the session. A form with a new key starts with the initial values.
         start: initial values that differ from the preset, keyed by field, for example those of an imported configuration.
-        below: functions keyed by field. Each receives the content of the form and draws something below the row of its field.
-        further: an additional check. It receives the content of the form and returns it with any problems that it has found.
+        below: functions keyed by field. Each receives the content of the form and draws something below the row of the field.
+        further: function for an additional check. It receives the content of the form and returns it with any new problems added.
     """
     changes = {name: value for name in cls.model_fields if name not in NOT_IN_FORM
                and (value := _held(cls.model_fields[name], f"{key}.{name}", (start or {}).get(name, preset[name])))
@@ -199,7 +202,7 @@ def _has_no_effect(group: str, cls: type[RunConfig], added: Sequence[str] | None
     Args:
         group: group of settings on the form.
         cls: configuration class of the run.
-        added: names of the objectives that the user has added to those of the method; None or empty if there are none.
+        added: names of the objectives that the user has added to the objectives of the method. None if there are none.
     """
     if group == "Added objectives":
         return not added
@@ -208,7 +211,7 @@ def _has_no_effect(group: str, cls: type[RunConfig], added: Sequence[str] | None
 
 
 def _field(cls: type[RunConfig], name: str, preset: Mapping[str, Any], published: Any, values: FormValues, key: str) -> None:
-    """Show the widget of a field and a line below it.
+    """Show the widget of a field and a line of text below the widget.
 
     If the value of the field is invalid, the line states the problem. If the value is valid but differs from the published or
     default value, the line gives the published or default value.
@@ -250,7 +253,7 @@ def _kind(info: FieldInfo) -> Literal["flag", "choice", "several", "integer", "n
 
 
 def _held(info: FieldInfo, key: str, start: Any) -> Any:
-    """Return the value that the session holds for a widget, and store the initial value `start` first if it holds none.
+    """Return the value that the session holds for a widget. If it holds none, store the initial value `start` first.
 
     Call this before the widget is drawn.
     """
@@ -271,7 +274,7 @@ def _held(info: FieldInfo, key: str, start: Any) -> Any:
 def _number(text: str | None, info: FieldInfo, start: Any) -> Any:
     """Convert typed text to a float. Return text that is not a number unchanged, so that the configuration class rejects it.
 
-    The field shows only six digits of its initial value `start`. While this text is unchanged, return `start` with all digits.
+    The field shows the initial value `start` with only six digits. While the text is unchanged, return `start` with all digits.
     """
     if text is not None and text.strip() == value_text(info, start):
         return start
@@ -280,7 +283,7 @@ def _number(text: str | None, info: FieldInfo, start: Any) -> Any:
 
 
 def _widget(name: str, info: FieldInfo, published: Any, key: str) -> None:
-    """Show the widget of a field. The session keeps its value under `key` even while another page is open."""
+    """Show the widget of a field. The session keeps the widget's value under `key`, even while another page is open."""
     kind, label, about = _kind(info), label_of(name), help_text(name, info, published)
     if unit_of(info):
         label += f" ({unit_of(info)})"
@@ -312,8 +315,8 @@ def _several(info: FieldInfo, held: Sequence[str] = ()) -> list[str]:
 
     Args:
         info: the field.
-        held: names that the field holds now. They are added to the attacks, because the catalogue lists PGD only with common
-            numbers of steps, and the field may hold another.
+        held: current value of the field. Its names are added to the attacks, because the catalogue lists PGD only with common
+            numbers of steps, and the field may hold PGD with another number.
     """
     listed = typing.get_args(typing.get_args(info.annotation)[0])
     return list(listed or dict.fromkeys((*ATTACKS, *held)))

@@ -1,4 +1,7 @@
-"""The gallery of one attack run: natural image, amplified difference and adversarial image, with the predictions."""
+"""The gallery of the images that an attack run stored.
+
+For each image it shows the natural image, the amplified difference, the adversarial image and the predictions.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,12 @@ PER_PAGE = 12
 
 
 def gallery(row: NetworkRow, table: RobustnessTable, outcomes: pd.DataFrame) -> None:
-    """Draw the gallery with its filters. Every choice is in the address.
+    """Show the gallery with its filters. The address of the page holds the reader's choices.
 
     Args:
-        row: the evaluation.
-        table: its table, whose columns name the attacks.
-        outcomes: outcomes of the evaluation, with predictions.
+        row: row of the attacked network.
+        table: robustness table that contains the row. It provides the titles of the attacks.
+        outcomes: table from `RunLog.outcomes` of the attack run, with predictions.
     """
     section("Gallery", "natural image, change, adversarial image")
     try:
@@ -45,7 +48,12 @@ def gallery(row: NetworkRow, table: RobustnessTable, outcomes: pd.DataFrame) -> 
 
 
 def filtered(table: RobustnessTable, outcomes: pd.DataFrame, samples: Samples) -> tuple[str, pd.DataFrame]:
-    """Show the filters. Return the attack and the stored images that match, those nearest to the boundary first."""
+    """Show the filters and apply the reader's choices.
+
+    Returns:
+        Name of the selected attack.
+        Rows of `of_attack` for the stored images that match. Images with a margin near 0 come first.
+    """
     titles = {column.name: column.title for column in table.columns}
     attacks = {name: titles.get(name, name) for name in (WORST, *attacks_of(outcomes))}
     place = st.columns(3)
@@ -66,7 +74,12 @@ def filtered(table: RobustnessTable, outcomes: pd.DataFrame, samples: Samples) -
 
 
 def outcome_titles(entries: pd.DataFrame, attack: str) -> dict[str, str]:
-    """Return {outcome: title with the number of stored images}, those without images last."""
+    """Return {outcome: title with the number of stored images}. Outcomes without images come last.
+
+    Args:
+        entries: rows of `of_attack` for the stored images.
+        attack: title of the attack.
+    """
     words = {BROKEN: f"Broken by {'an attack' if attack == 'one attack' else attack}", WITHSTANDS: "Withstands",
              WRONG: "Wrong without an attack", ONLY: f"Only {attack} breaks it", "all": "All"}
     counts = {**entries["outcome"].value_counts(), ONLY: int(entries["only"].sum()), "all": len(entries)}
@@ -79,7 +92,11 @@ def first_page() -> None:
 
 
 def shown_page(entries: int) -> int:
-    """Show the buttons that turn pages if there are several, and return the number of the shown page, from 0."""
+    """Return the number of the page that is shown, from 0. If there are several pages, also show buttons for turning them.
+
+    Args:
+        entries: number of images in the gallery.
+    """
     pages = -(-entries // PER_PAGE)
     page = int(address.chosen("gallery", {str(number) for number in range(1, pages + 1)}, "1")) - 1
     if pages > 1:
@@ -92,11 +109,11 @@ def shown_page(entries: int) -> int:
 
 
 def cards(entries: pd.DataFrame, outcomes: pd.DataFrame, samples: Samples, attack: str, scale: float) -> list[str]:
-    """Return one figure of HTML per image.
+    """Return one card (an HTML figure) per image.
 
     Args:
-        entries: rows of `of_attack`.
-        outcomes: outcomes with predictions.
+        entries: rows of `of_attack`, one per image.
+        outcomes: table from `RunLog.outcomes`, with predictions.
         samples: stored images.
         attack: name of the attack, or "worst-case".
         scale: change of a pixel that is drawn in full colour; 0 for the largest change of each image.
@@ -106,14 +123,16 @@ def cards(entries: pd.DataFrame, outcomes: pd.DataFrame, samples: Samples, attac
 
 
 def card(row: pd.Series, samples: Samples, stage: str, scale: float, name_attack: bool) -> str:
-    """Return one figure of HTML: the three pictures, the predictions, and how far and how long the attack went.
+    """Return the card of an image as an HTML figure.
+
+    It shows the three pictures, the predictions, the distance of the adversarial image and the number of iterations.
 
     Args:
-        row: row of `of_attack`, whose name is the number of the image.
+        row: row of `of_attack`. Its `name` attribute is the number of the image.
         samples: stored images.
-        stage: name of the stage that made the adversarial image.
+        stage: name of the attack that made the adversarial image. For a suite such as AutoAttack, the name of one of its parts.
         scale: change of a pixel that is drawn in full colour; 0 for the largest change.
-        name_attack: True to name the attack.
+        name_attack: True to show the title of this attack.
     """
     natural, adversarial = samples.pair(int(row.name), stage)
     change = adversarial - natural
@@ -134,7 +153,7 @@ def card(row: pd.Series, samples: Samples, stage: str, scale: float, name_attack
 
 
 def caption(entries: int, stored: int, scale: float) -> str:
-    """Return a sentence on the gallery."""
+    """Return a caption that explains the pictures of the gallery."""
     full = f"{epsilon(scale)}, the radius of the ball" if scale else "the largest change of the image"
     return (f"{plural(entries, 'image')} of the {stored:,} test images that this run stored, the closest decisions first. "
             f"Change: blue where a pixel became darker, orange where it became brighter, full colour at {full}. Margin: logit of "

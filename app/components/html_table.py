@@ -46,7 +46,7 @@ def html_table(columns: Iterable[StaticColumn[Any]], rows: Iterable[Any], *, lab
         note: explanation in the caption of the table.
         look: additional CSS classes of the table.
         row_look: function that takes a row and returns its CSS class.
-        group: function that takes a row and returns the heading of its group. Adjacent rows with equal headings form a group.
+        group: function that takes a row and returns a heading. Adjacent rows with equal headings form a group under the heading.
     """
     columns = list(columns)
     head = "".join(f'<th scope="col"{_class("rp-right" * one.right)}>{_html(one.title)}</th>' for one in columns)

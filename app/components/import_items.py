@@ -1,6 +1,6 @@
-"""The inputs of the Import page: the choice of files, and the questions about them.
+"""The inputs of the Import page: the choice of files, and the questions about the files.
 
-A form is a kind of file that can be imported, such as a checkpoint or a log. Each form has its own questions.
+In this module, a form is a kind of file that can be imported, such as a checkpoint or a log. Each form has its own questions.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Chosen:
     """The files that the user has chosen to import.
 
     Attributes:
-        items: one item per run to be created. Their arguments do not yet contain the answers to the questions.
+        items: one item per run to be created, without the answers to the questions.
         problem: one sentence that says why nothing can be imported yet, or "" if the files can be imported.
     """
 
@@ -75,7 +75,8 @@ def choose_files() -> Chosen:
 def named(text: str) -> Chosen:
     """Return a `Chosen` with the file at a typed path on this machine.
 
-    If the path is invalid, the `Chosen` contains no file but states the problem. If the text is empty, it contains neither.
+    If the path is invalid, the `Chosen` contains no file but states the problem. If the text is empty, the `Chosen` contains
+    neither a file nor a problem.
     """
     text = text.strip()
     if not text:
@@ -121,7 +122,7 @@ def ask(items: Sequence[Item], runs: pd.DataFrame) -> Answers:
 
     Args:
         items: the chosen files, at least one.
-        runs: table of all runs, from `RunLog.runs`. The genotype of a checkpoint can be that of a search in this table.
+        runs: table of all runs, from `RunLog.runs`. The genotypes of these runs are offered for a checkpoint.
     """
     single = items[0] if len(items) == 1 else None
     form = _form(single) if single else None
@@ -157,7 +158,7 @@ def ask(items: Sequence[Item], runs: pd.DataFrame) -> Answers:
 def flag(name: str, text: str) -> list[str]:
     """Return the arguments [--name, text], or [] if the text is empty.
 
-    If the text begins with "-", return [--name=text], so that the command line does not take the text for a flag.
+    If the text begins with "-", return [--name=text] instead, so that the text is not mistaken for a flag.
     """
     text = text.strip()
     return [] if not text else [f"--{name}={text}"] if text.startswith("-") else [f"--{name}", text]
@@ -166,7 +167,7 @@ def flag(name: str, text: str) -> list[str]:
 def _form(item: Item) -> str | None:
     """Show the selector of a file's form (kind of file) and return the selected form.
 
-    None means that the ending of the file name determines the form or, if it cannot, that the user has not selected one yet.
+    Return None if the user has not selected a form. The form is then determined by the ending of the file name, if possible.
     """
     by_ending = form_of(item.name)
     options = [None, *FORMS] if by_ending else list(FORMS)
@@ -194,11 +195,11 @@ def _dataset(column: DeltaGenerator, *, needed: bool, alone: bool) -> str | None
 def _of_checkpoint(runs: pd.DataFrame) -> tuple[list[str], str]:
     """Show the questions about checkpoints and return the answers.
 
-    The questions are about the genotype, the order of its cells in the network, and the normalisation of pixels in training.
+    The questions are about the genotype, the order of the cells in the network, and the normalisation of pixels in training.
 
     Returns:
         The answers as flags of `rampart import`, with their values.
-        One sentence that says why an answer is invalid or missing; "" if all answers are valid.
+        One sentence that says which answer is invalid or missing; "" if all answers are valid.
     """
     source = genotype_source(runs, key="import", preselect=False)
     flags = ["--genotype", str(source.changes.get("genotype", "")) or str(source.parent or "")]
@@ -225,8 +226,8 @@ def _of_checkpoint(runs: pd.DataFrame) -> tuple[list[str], str]:
 def _placement(genotype: Genotype | None) -> str:
     """Show the selector of a checkpoint's position rule and return the name of the selected rule.
 
-    A position rule says which cell kind is used at which layer. Return "" if the user selects none. If at most one rule fits the
-    genotype, show nothing and return "".
+    A position rule says which cell kind is used at which layer. Return "" if the user selects no rule. If at most one rule fits
+    the genotype, show nothing and return "".
     """
     rules = [] if genotype is None else rules_for(genotype.kinds)
     if len(rules) < 2:
@@ -238,7 +239,7 @@ def _placement(genotype: Genotype | None) -> str:
 
 
 def answered(items: Sequence[Item], answers: Answers) -> list[Item]:
-    """Return the items with the answers added to their arguments, and also the runs folder if it is not the default one."""
+    """Return the items with the answers added to their arguments. The runs folder is also added if it is not the default one."""
     runs = [] if session.runs_root() == ROOT / "runs" else ["--runs", str(session.runs_root())]
     chosen = ["--as", answers.form] if answers.form else []
     return [replace(item, arguments=(*item.arguments, *chosen, *answers.flags[answers.form or str(form_of(item.name))], *runs))

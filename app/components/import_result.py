@@ -1,4 +1,7 @@
-"""The box that shows the result of an import: the new run with the facts read from its file, or the reason for a refusal."""
+"""The box that shows the result of an import.
+
+It shows the new run with the facts that were read from the file or, if the import was refused, the reason.
+"""
 
 from __future__ import annotations
 

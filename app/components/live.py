@@ -6,11 +6,11 @@
 
     table()
 
-A panel is a Streamlit fragment with one invisible component. Each panel shows data of one topic. The server (`session.Hub`)
-computes a signature of each topic (a short hash of its data) and writes it to a file. In the browser, all panels share one
-timer, which fetches this file three times a second. When the signature of a topic has changed, its panels rerun, one after
-another. While nothing changes, nothing is rerun or redrawn. A hidden browser tab does not fetch the file. While the file cannot
-be fetched, panels rerun every three seconds.
+A panel is a Streamlit fragment with one invisible component. Each panel shows data of one topic, such as "runs" for the list of
+runs. For each topic, the server (`session.Hub`) computes a short hash of the data, called the signature of the topic. It writes
+all signatures to one file. In the browser, all panels share one timer, which fetches this file three times a second. When the
+signature of a topic has changed, the panels of this topic rerun, one after another. A hidden browser tab does not fetch the file.
+While the file cannot be fetched, panels rerun every three seconds.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _ticker = st.components.v2.component("rampart_ticker", html="<span hidden></span
 
 
 def live_panel(topic: str, *, key: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return a decorator that turns a drawing function into a panel, which is redrawn whenever the data of a topic change.
+    """Return a decorator that turns a drawing function into a panel. The panel is redrawn whenever the data of a topic change.
 
     A widget inside the panel reruns only the panel. The function must not draw into containers that were created outside it.
 
     Args:
         topic: "runs", or a topic of one run: "run:<id>", "training:<id>", "architecture:<id>" or "log:<id>". The docstring of
             `app.session` explains them.
-        key: name of the panel, unique on the page and constant between script runs.
+        key: name of the panel, unique on the page and the same each time Streamlit runs the script.
     """
     def decorate(draw: Callable[..., Any]) -> Callable[..., Any]:
         @st.fragment
@@ -52,4 +52,4 @@ def live_panel(topic: str, *, key: str) -> Callable[[Callable[..., Any]], Callab
 
 
 def _nothing() -> None:
-    """Do nothing. Streamlit reports a trigger of a component only if the trigger has a callback."""
+    """Do nothing. This is the callback without which Streamlit would not report the trigger of a component."""

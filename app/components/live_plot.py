@@ -1,9 +1,8 @@
 """A Plotly chart that keeps its DOM node and the reader's zoom while its data change.
 
 `st.plotly_chart` replaces the node at each change of data, so a live chart would flicker and lose its zoom every second. This
-component creates one node per key and calls `Plotly.react` on it only if the figure has changed. Two buttons above the chart save
-it as SVG and as PNG. The dashboard's own server delivers plotly.min.js (`session.prepare_static`), so no other server is
-contacted.
+component creates one node per key. If the figure has changed, it updates the node with `Plotly.react`. Two buttons above the
+chart save the chart as SVG or PNG. The dashboard's own server delivers plotly.min.js, so no other server is contacted.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ def live_plot(figure: go.Figure, *, key: str, label: str, height: int = 320) -> 
     """Draw a figure from `app.charts` that keeps its zoom when its data change.
 
     Args:
-        figure: a figure styled by `charts.frame.themed`. The style sheet sets the colours of its text and grid.
+        figure: figure styled by `charts.frame.themed`.
         key: name of the chart, unique on the page. A figure drawn under a new key is a new chart without zoom.
         label: description for screen readers, for example "Loss per epoch".
         height: height in pixels.

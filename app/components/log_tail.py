@@ -1,4 +1,4 @@
-"""The view of the last lines of a run's log.txt, with functions that read the lines and find the last error in them.
+"""The view of the last lines of a run's log.txt, and a function that reads these lines and finds the last error.
 
 The view stays scrolled to the newest line unless the reader has scrolled up.
 """
@@ -29,8 +29,8 @@ class Tail:
 
     Attributes:
         text: the last lines, at most 300.
-        error: the last of these lines that reports an error, or "" if none does.
-        cut: True if the file contains earlier lines, which are left out.
+        error: the last line in `text` that reports an error, or "" if there is none.
+        cut: True if the file also contains earlier lines.
     """
 
     text: str
@@ -64,5 +64,8 @@ def matching(text: str, wanted: str) -> str:
 
 
 def log_tail(text: str, *, key: str) -> None:
-    """Show the text of a log. If a redraw under the same key only adds lines, they are appended without redrawing the others."""
+    """Show the text of a log.
+
+    If the text has only grown since the last call with the same key, the new lines are appended and the others are not redrawn.
+    """
     _component(data={"text": text}, key=key)

@@ -18,7 +18,7 @@ COLUMNS: tuple[StaticColumn[str], ...] = (
 
 
 def sees(method: Method) -> str:
-    """Return a phrase for the images that a search by this method trains on: attacked images, or clean images only.
+    """Return a phrase that says whether a search by this method trains on attacked images or on clean images only.
 
     A method attacks its images if it has a setting whose name contains "epsilon".
     """
@@ -28,7 +28,8 @@ def sees(method: Method) -> str:
 def in_order() -> list[str]:
     """Return the names of all methods in the order of the selector.
 
-    The default method comes first, then methods that attack images, then the others. Both groups are sorted newest first.
+    The default method comes first. Methods that attack images follow, newest first, and then the methods that do not, newest
+    first.
     """
     return sorted(METHODS, key=lambda name: (name != DEFAULT, sees(METHODS[name]) != ATTACKED,
                                              -(METHODS[name].year or 0)))
@@ -51,6 +52,6 @@ def choose_method() -> str:
 
 
 def _year_if_untold(method: Method) -> str:
-    """Return the year of a method's publication, or "" if the year is unknown or already in the title."""
+    """Return the year in which a method was published, or "" if the year is unknown or already in the method's title."""
     year = str(method.year or "")
     return "" if year in method.title else year

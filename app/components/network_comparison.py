@@ -1,4 +1,4 @@
-"""The comparison of picked networks: paired tests in words, differences of their settings, cells side by side, sweeps."""
+"""The comparison of the networks that the reader has picked: paired tests, different settings, cells and accuracy curves."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ SWEEP_TITLES = {"epsilon": "Accuracy against radius", "steps": "Accuracy against
 
 
 def comparison(table: RobustnessTable, rows: Sequence[NetworkRow]) -> None:
-    """Draw the comparison of picked networks.
+    """Show the comparison of the networks that the reader has picked in a robustness table.
 
     Args:
-        table: the table.
-        rows: the picked networks; with fewer than two, only a sentence says how to pick some.
+        table: robustness table that contains the networks.
+        rows: rows of the picked networks. If there are fewer than two, show only a sentence that says how to pick networks.
     """
     if len(rows) < 2:
         if len(table.rows) > 1:
@@ -52,7 +52,7 @@ def comparison(table: RobustnessTable, rows: Sequence[NetworkRow]) -> None:
 
 
 def tests(table: RobustnessTable, rows: Sequence[NetworkRow]) -> None:
-    """Write the paired test of every two picked networks as a sentence, under the attack that the reader chooses."""
+    """Show the result of the paired test of every two picked networks as a sentence. The reader selects the attack."""
     columns = {column.name: column.title for column in reversed(table.columns)}
     left, _ = st.columns([1, 3])
     column = address.selectbox(left, "Compare under", {WORST: columns[WORST], **columns}, name="column",
@@ -75,7 +75,7 @@ def tests(table: RobustnessTable, rows: Sequence[NetworkRow]) -> None:
 
 
 def settings(rows: Sequence[NetworkRow]) -> None:
-    """Draw the settings of the searches and retrainings in which the picked networks differ."""
+    """Show a table of the search and retraining settings in which the picked networks differ."""
     section("Different settings", "of the search and the retraining")
     differences = recipes.different_settings(rows)
     words = {"search": "search", "retrain": "retraining"}
@@ -95,7 +95,10 @@ def _value(number: int, difference: recipes.Difference) -> str:
 
 
 def sweeps(rows: Sequence[NetworkRow]) -> None:
-    """Draw the sweeps of some networks, one chart per quantity and norm, if there are any."""
+    """Draw charts of accuracy against radius and accuracy against number of steps, as far as these were measured.
+
+    There is one chart per norm.
+    """
     all_curves = curves(session.run_log().sweeps([row.run for row in rows]), {row.run: row.label for row in rows})
     kinds = dict.fromkeys((curve.sweep, curve.norm) for curve in all_curves)
     for sweep, norm in kinds:
@@ -108,7 +111,7 @@ def sweeps(rows: Sequence[NetworkRow]) -> None:
 
 
 def critical_words(curve: Curve) -> str:
-    """Return a sentence on the median critical radius of a curve; "" if it never falls to one half."""
+    """Return a sentence giving the median critical radius of a curve, or "" if the accuracy never falls to one half."""
     bracket = curve.median_critical
     if bracket is None:
         return ""

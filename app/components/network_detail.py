@@ -1,4 +1,4 @@
-"""Everything measured on one attacked network: its attacks, its reliability checks, its fingerprints and older evaluations."""
+"""Everything measured on one attacked network: attacks, reliability checks, fingerprints and other evaluations of the network."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ ANCHOR = "network-detail"  # place of the detail on the page
 
 
 def jump_html(row: NetworkRow) -> str:
-    """Return a link to the detail of a network further down on the page."""
+    """Return a link to the details of a network, which are further down on the page."""
     return f'<p class="rp-note"><a href="#{ANCHOR}" target="_self">Details of {escape(row.label)} below</a></p>'
 
 
 def title_html(row: NetworkRow) -> str:
-    """Return the heading of the detail of a network: its label, badge and run."""
+    """Return the heading above the details of a network as HTML, with label, badge and run id."""
     return (f'<div class="rp-row rp-detail" id="{ANCHOR}"><h2 class="rp-title">{escape(row.label)}</h2>{badge_html(row.badge)}'
             f'<span class="rp-label">{escape(row.run)}</span></div>')
 
@@ -48,7 +48,7 @@ def picture(row: NetworkRow, *, key: str) -> None:
 
 
 def measurements(row: NetworkRow) -> None:
-    """Draw the table of all attacks on a network, its checks, and the full fingerprint of each result."""
+    """Show the table of all attacks on a network, the reliability checks, and the full fingerprint of each result."""
     attacks = session.run_log().attacks(row.run)
     if attacks.empty:
         st.caption("No attack has been measured yet.")
@@ -64,7 +64,7 @@ def measurements(row: NetworkRow) -> None:
 
 
 def checks(row: NetworkRow) -> None:
-    """Draw the findings of the reliability checks, the worst first."""
+    """Show the findings of the reliability checks, most serious first."""
     found = session.run_log().checks(row.run)
     if found.empty:
         st.caption(" ".join(row.badge.reasons) or "No check was recorded.")
@@ -85,18 +85,18 @@ def _finding(finding: str) -> Markup:
 
 
 def fingerprints(attacks: pd.DataFrame) -> None:
-    """Draw the fingerprint of each result with everything that it covers."""
+    """Show the fingerprint of each result, with all conditions that the fingerprint covers."""
     for row in attacks.itertuples():
         st.html(f'<p class="rp-note"><b>{escape(row.title)}</b> <code>{escape(row.fingerprint)}</code></p>')
         st.html(recorded_fields_html(row.title, row.fields))
 
 
 def other_evaluations(shown: NetworkRow, others: list[NetworkRow]) -> None:
-    """Draw the other evaluations of a network under the same protocol, with a button for each that shows its figures.
+    """Show the other evaluations of a network under the same protocol. Each has a button that displays its results.
 
     Args:
-        shown: the evaluation that the page shows.
-        others: all evaluations of the network except the shown one, the newest first.
+        shown: evaluation that the page currently displays.
+        others: all other evaluations of the network, newest first.
     """
     if not others:
         return

@@ -1,4 +1,4 @@
-"""What the outcomes per image say about one attacked network: classes, confusion, attacks that break the same images, gallery."""
+"""Charts and gallery of one attacked network that are computed from the outcome of each attack on each image."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OLDER = ("This run was made by an older version, which recorded neither predicti
 
 
 def images(row: NetworkRow, table: RobustnessTable) -> None:
-    """Draw everything that follows from the outcomes per image of an evaluation."""
+    """Show the charts and the gallery of a network, or a note if its outcomes per image are not available."""
     try:
         outcomes = evaluations.outcomes(row.run)
     except RunLogError as error:
@@ -39,7 +39,7 @@ def images(row: NetworkRow, table: RobustnessTable) -> None:
 
 
 def by_attack(row: NetworkRow, outcomes: pd.DataFrame) -> None:
-    """Draw the UpSet plot of the attacks that break the same images, if there are several attacks."""
+    """Draw the UpSet plot of the images that are broken by the same attacks. Draw nothing if there is only one attack."""
     attacks = attacks_of(outcomes)
     combinations = falls(outcomes)
     if len(attacks) < 2 or not combinations:
@@ -54,7 +54,7 @@ def by_attack(row: NetworkRow, outcomes: pd.DataFrame) -> None:
 
 
 def classes(row: NetworkRow, outcomes: pd.DataFrame) -> None:
-    """Draw the accuracy of each class and the confusion matrix in the worst case."""
+    """Draw the accuracies of each class, and the confusion matrix in the worst case over all attacks."""
     measured = by_class(outcomes)
     natural = outcomes[outcomes["attack"] == NATURAL]
     covered = sum(one.worst.images for one in measured if one.worst)

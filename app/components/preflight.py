@@ -54,7 +54,7 @@ def facts(config: RunConfig, runs: Path, running: int, queued: int) -> list[Fact
 
 
 def dataset_fact(config: RunConfig) -> Fact:
-    """Return a fact giving the number and size of the dataset's images or, if they are not on this machine, how to get them."""
+    """Return a fact giving the number and size of the dataset's images. If the images are missing, it says how to get them."""
     data = DATASETS[config.dataset]
     if reason := absence(data):
         return Fact("bad", "Dataset", reason)
@@ -65,7 +65,7 @@ def dataset_fact(config: RunConfig) -> Fact:
 
 
 def second_dataset_facts(config: RunConfig) -> list[Fact]:
-    """Return one fact per additional dataset, from which a search takes out-of-distribution images."""
+    """Return one fact for each additional dataset. Some searches take out-of-distribution images from such a dataset."""
     return [_second_dataset_fact(config, data) for data in map(image_source, config.datasets()[1:])]
 
 
@@ -99,7 +99,7 @@ def device_fact(wanted: str) -> Fact:
 
 @st.cache_data(ttl=30, show_spinner=False)
 def gpu_names() -> list[str]:
-    """Return one text per NVIDIA GPU with its name and free memory, as reported by nvidia-smi, or [] if nvidia-smi fails."""
+    """Return one text per NVIDIA GPU, giving the GPU's name and free memory. If nvidia-smi fails, return []."""
     if shutil.which("nvidia-smi") is None:
         return []
     query = ["nvidia-smi", "--query-gpu=name,memory.free", "--format=csv,noheader"]

@@ -1,4 +1,4 @@
-"""The progress of a run as a bar with the amount done, the time left and the number of forward passes."""
+"""The progress of a run: a bar, the amount done, the time left and the number of forward passes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ def progress_html(*, title: str, done: float | None, total: float | None, unit: 
 
     Args:
         title: title of the bar, for example "Search".
-        done, total: the amount done and the total amount, in `unit`. `done` may be fractional within a step. If either is None,
-            the bar is empty.
+        done, total: the amount done and the total amount, in `unit`. `done` may be fractional. If either is None, the bar is
+            empty.
         unit: name of the unit, in the plural.
         detail: current activity, for example "PGD step 3 of 7".
         seconds_left: estimated time left, or None if unknown.
-        passes: number of forward passes so far. It increases even within a long step.
+        passes: number of forward passes so far, or None if unknown.
         tone: colour of the bar: "" (neutral), "good", "warn" or "bad".
         pending: text in place of the amount while `done` or `total` is None.
     """
@@ -46,7 +46,7 @@ def amount_text(value: float) -> str:
 
 
 def figure_html(label: str, value: str, note: str = "") -> str:
-    """Return a number with its label above and a note below as HTML, for use inside an element of CSS class `rp-figures`."""
+    """Return HTML of a number with a label above and a note below. The parent element must have the CSS class `rp-figures`."""
     under = f'<span class="rp-label">{escape(note)}</span>' if note else ""
     return (f'<div class="rp-figure"><span class="rp-label">{escape(label)}</span>'
             f'<span class="rp-value">{escape(value)}</span>{under}</div>')

@@ -1,4 +1,8 @@
-"""The choice of a protocol on the Robustness page, and tables of everything that a protocol or a fingerprint covers."""
+"""The choice of a protocol on the Robustness page, and tables of what a protocol or a fingerprint covers.
+
+A protocol is everything that determines the results of a network's evaluation, except the network: the images, and the attacks
+with their settings. A fingerprint covers the conditions of a single result.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +26,13 @@ DEPENDENT = ("compare", "run", "attack", "label", "outcome", "gallery", "column"
 
 
 def choose_protocol(tables: Sequence[RobustnessTable], default: RobustnessTable) -> RobustnessTable:
-    """Show the selector of the protocol with the hash and all fields of the chosen one, and return its table.
+    """Show the selector of the protocol, and return the robustness table of the chosen protocol.
+
+    The hash and all fields of the chosen protocol are shown next to the selector.
 
     Args:
-        tables: all tables, at least one.
-        default: table that is shown while the address names none.
+        tables: the robustness tables of all protocols, at least one.
+        default: table to return if the page's address names no protocol.
     """
     by_hash = {table.protocol: table for table in (default, *tables)}
     left, right = st.columns([5, 1], vertical_alignment="bottom")
@@ -45,12 +51,15 @@ def choose_protocol(tables: Sequence[RobustnessTable], default: RobustnessTable)
 
 
 def forget() -> None:
-    """Remove the choices that belong to another protocol from the address."""
+    """Remove those choices from the page's address that refer to the networks of the previous protocol."""
     address.choose(**dict.fromkeys(DEPENDENT, ""))
 
 
 def protocol_html(table: RobustnessTable) -> str:
-    """Return an HTML table of everything in a protocol, one row per attack, and a sentence on what is not part of it."""
+    """Return HTML with a table of all fields of a protocol, and a note that says what is not part of a protocol.
+
+    Each attack is one row of the table.
+    """
     if not table.fields:
         return f'<p class="rp-note">{OLDER}</p>'
     attacks = {f"attack {number}": part for number, part in enumerate(table.fields.get("attacks", []), start=1)}
@@ -59,11 +68,11 @@ def protocol_html(table: RobustnessTable) -> str:
 
 
 def recorded_fields_html(title: str, text: str) -> str:
-    """Return an HTML table of what one fingerprint covers.
+    """Return an HTML table of the conditions that a fingerprint covers.
 
     Args:
         title: title of the attack.
-        text: fields of the fingerprint as JSON.
+        text: conditions as JSON, as recorded with the result.
     """
     try:
         fields = json.loads(text)
@@ -73,7 +82,7 @@ def recorded_fields_html(title: str, text: str) -> str:
 
 
 def fields_html(fields: Mapping[str, Any], label: str) -> str:
-    """Return an HTML table of named fields."""
+    """Return an HTML table of fields, with names in the first column and values in the second."""
     columns: tuple[StaticColumn[tuple[str, Any]], ...] = (
         StaticColumn("Field", lambda field: field[0].replace("_", " "), names_row=True),
         StaticColumn("Value", lambda field: field_text(field[1])))
@@ -81,7 +90,10 @@ def fields_html(fields: Mapping[str, Any], label: str) -> str:
 
 
 def field_text(value: object) -> str:
-    """Return the value of a field as one line of text. An attack with its settings begins with its title."""
+    """Return the value of a field as one line of text.
+
+    If the value is an attack with its settings, the text begins with the title of the attack.
+    """
     if isinstance(value, dict):
         inner = {name: one for name, one in value.items() if not (name == "attack" and one in ATTACKS)}
         title = [ATTACKS[value["attack"]].title] if len(inner) < len(value) else []

@@ -1,4 +1,4 @@
-"""Accuracies that papers claim, in blocks of their own and clearly apart from our measurements."""
+"""Accuracies that papers claim, shown separately from our measurements."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from engine.report.published import Block, Claim, blocks_of
 
 
 def published(dataset: str) -> None:
-    """Draw the published reference rows about a dataset; nothing if there are none."""
+    """Show the published accuracies on a dataset, or nothing if none are known."""
     blocks = blocks_of(dataset)
     if not blocks:
         return
@@ -24,7 +24,7 @@ def published(dataset: str) -> None:
 
 
 def block_html(block: Block) -> str:
-    """Return a block as an HTML table with its source, protocol and note."""
+    """Return the networks of one source as an HTML table with source, protocol and note."""
     columns: list[StaticColumn[Claim]] = [StaticColumn("Method", _method, names_row=True, look="rp-name")]
     if any(claim.training for claim in block.claims):
         columns.append(StaticColumn("Training", lambda claim: claim.training or EMPTY))

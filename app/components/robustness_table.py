@@ -20,11 +20,12 @@ PENDING = "pending"
 
 
 def columns_of(table: RobustnessTable, letters: Mapping[str, str]) -> list[Column]:
-    """Return the columns of a table. Headers give the number of images, which is equal for all networks of the protocol.
+    """Return the columns of a robustness table. The header of a result column gives the number of images.
 
     Args:
-        table: the table.
-        letters: letters of the worst case by run; {} leaves their column out.
+        table: the robustness table.
+        letters: {run: letters of its network}. Networks that share a letter cannot be told apart in the worst case. If empty, the
+            column of letters is left out.
     """
     results = [Column(one.name, f"{one.title}\n{one.images:,} images" if one.images else one.title, "right", about_of(one))
                for one in table.columns]
@@ -34,22 +35,25 @@ def columns_of(table: RobustnessTable, letters: Mapping[str, str]) -> list[Colum
 
 
 def about_of(column: ResultColumn) -> str:
-    """Return one sentence about a column. That of a suite says how it differs from the worst case."""
+    """Return an explanation of a column, for use as a tooltip.
+
+    For a suite (an attack made of several attacks), the explanation says how the column differs from the worst case.
+    """
     suite = column.name in ATTACKS and bool(ATTACKS[column.name].parts)
     return f"{column.about} Other attacks of the protocol do not count here." if suite else column.about
 
 
 def rows_of(table: RobustnessTable, letters: Mapping[str, str], recipes: Mapping[str, str], states: Mapping[str, str],
             compared: Collection[str], folded: Collection[str]) -> list[Row]:
-    """Return the rows of a table. Networks of one title stand under a heading with their mean and spread.
+    """Return the rows of a robustness table. Several networks with the same title get a heading with mean and standard deviation.
 
     Args:
-        table: the table.
-        letters: letters of the worst case by run.
-        recipes: how each network was trained, in a few words, by run.
-        states: words on an evaluation that is not complete, by run, for example "attack running".
+        table: the robustness table.
+        letters: {run: letters of its network}. Networks that share a letter cannot be told apart in the worst case.
+        recipes: {run: how its network was trained, in a few words}.
+        states: {run: state of its evaluation, for example "attack running"}, with an entry for each incomplete evaluation.
         compared: runs whose checkbox is set.
-        folded: ids of the folded headings (`heading_id`).
+        folded: ids of the headings whose rows are hidden, from `heading_id`.
     """
     rows = []
     for group in table.groups:
@@ -68,12 +72,17 @@ def rows_of(table: RobustnessTable, letters: Mapping[str, str], recipes: Mapping
 
 
 def heading_id(title: str) -> str:
-    """Return the id of the heading above the networks of a title."""
+    """Return the id of the heading above the networks with this title."""
     return hashlib.sha1(title.encode()).hexdigest()[:6]
 
 
 def badge_cell(badge: Badge, measured: bool = True) -> CellText:
-    """Return the table cell of a badge, whose tooltip gives the reasons. `measured` False leaves the cell empty."""
+    """Return the table cell of a reliability badge. The tooltip gives the reasons for the badge.
+
+    Args:
+        badge: the badge.
+        measured: False for a network without results. Its cell is empty.
+    """
     if not measured:
         return CellText("", sort=NO_SORT)
     tone, glyph, word = BADGES[badge.colour]
@@ -82,7 +91,10 @@ def badge_cell(badge: Badge, measured: bool = True) -> CellText:
 
 
 def result_cell(result: Measurement | None, running: bool = False) -> CellText:
-    """Return the table cell of an accuracy with its interval. A missing result of a running evaluation is pending."""
+    """Return the table cell of an accuracy with its interval.
+
+    If the result is missing, the cell says "not measured" or, while the evaluation is running, that the result is pending.
+    """
     if result is None:
         return CellText(PENDING if running else accuracy(None), sort=NO_SORT, muted=True)
     return CellText(accuracy(result.accuracy), sub=interval(result.low, result.high).removesuffix(" %"), sort=result.accuracy,
@@ -97,7 +109,10 @@ def size_cell(network: NetworkRow) -> CellText:
 
 
 def _heading(group: SeedGroup, heading: str, folded: bool) -> Row:
-    """Return the heading of the networks of one title, with mean and standard deviation over those that are complete."""
+    """Return the heading above the networks of a group, which have the same title.
+
+    The heading gives mean and standard deviation over the networks whose evaluation is complete.
+    """
     name, measured = f"{group.title}: {plural(len(group.rows), 'network')}", plural(group.complete, "network")
     cells = {"network": CellText(name, sub=f"mean ± standard deviation of {group.complete}" if group.spreads else "",
                                  sort=group.title)}
@@ -110,6 +125,6 @@ def _heading(group: SeedGroup, heading: str, folded: bool) -> Row:
 
 
 def badge_html(badge: Badge) -> str:
-    """Return a badge as an HTML chip, without its reasons."""
+    """Return a reliability badge as a chip (a small coloured label) in HTML. The reasons for the badge are not included."""
     tone, glyph, word = BADGES[badge.colour]
     return f'<span class="rp-chip rp-tone-{tone}"><span class="rp-glyph" aria-hidden="true">{glyph}</span>{word}</span>'

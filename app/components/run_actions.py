@@ -1,4 +1,4 @@
-"""The actions stop, kill and resume with the texts that all pages show for them, and the answer to the last request."""
+"""The actions stop, kill and resume: their texts on all pages, their requests, and the answer to the last request."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Action:
         icon: name of the button's Material icon.
         help: tooltip of the button.
         done: sentence that is shown once the request has been accepted.
-        request: function that takes the runs folder and the run id, and sends the request. It raises RampartError if the request
-            is refused.
+        request: function that takes the runs folder and the run id and sends the request. The function raises RampartError if the
+            request is refused.
     """
 
     label: str
@@ -55,9 +55,9 @@ def perform(action: Action, run_id: str) -> None:
 
 
 def answer(run_id: str) -> tuple[str, str]:
-    """Return the answer to the last request about a run, as two sentences of which at least one is empty.
+    """Return the answer to the last request about a run, as two sentences.
 
-    Both are empty if the last request was about another run or is more than a minute old.
+    At least one sentence is empty. Both are empty if the last request was about another run or is more than a minute old.
 
     Returns:
         The reason why the request was refused; "" if it was accepted.

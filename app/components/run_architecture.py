@@ -27,7 +27,7 @@ ROWS = ("Each row is an edge, from → to. The numbers are softmax weights, and 
 
 
 def architecture(run_id: str) -> None:
-    """Draw the architecture weights of a search at a selected epoch, with the cell that is derived from them.
+    """Draw the architecture weights of a search at a selected epoch, and the cell that is derived from these weights.
 
     Charts below show the weights over all steps.
     """
@@ -56,7 +56,7 @@ def architecture(run_id: str) -> None:
 
 
 def _over_steps(run_id: str, cell: str) -> None:
-    """Draw the weights of a cell's operations over the steps, and also its edge weights if the method has them."""
+    """Draw the weights of a cell's operations over the steps. If the method has edge weights, draw these as well."""
     log = session.run_log()
     st.html('<p class="rp-note rp-apart"><b>The same weights over the steps.</b> Each small chart is an edge: its row is the '
             "node it ends in, its column the state it comes from.</p>")
@@ -97,7 +97,10 @@ def _choose_epoch(run_id: str, epochs: list[int]) -> int:
 
 
 def genotypes_by_epoch(run_id: str) -> None:
-    """Draw the cell at a selected epoch of a run that has genotypes but no architecture weights, such as an imported log."""
+    """Draw a cell at a selected epoch.
+
+    This is for runs with genotypes but without architecture weights, such as imported logs.
+    """
     genotypes = session.run_log().genotypes(run_id)
     known = {int(row.epoch): Genotype.from_json(row.genotype) for row in genotypes.itertuples()}
     last = known[max(known)]
@@ -111,14 +114,14 @@ def genotypes_by_epoch(run_id: str) -> None:
 
 
 def _graph(cell: Cell, genotypes: pd.DataFrame, kind: str, epoch: int, words: Mapping[int, str] = MappingProxyType({})) -> None:
-    """Draw a cell at one epoch, mark the edges that the previous epoch did not have, and add a note and a legend.
+    """Draw a cell at one epoch with a note and a legend. Edges that the cell did not have at the previous epoch are marked.
 
     Args:
         cell: cell to draw.
         genotypes: genotypes of all epochs, from `RunLog.genotypes`.
         kind: kind of the cell.
         epoch: epoch of the cell.
-        words: notes keyed by epoch, each of which replaces the usual note at that epoch.
+        words: {epoch: note}. At these epochs, the note replaces the usual one.
     """
     earlier = genotypes[genotypes["epoch"] < epoch]
     before = Genotype.from_json(earlier.iloc[-1]["genotype"]) if len(earlier) else None
@@ -132,7 +135,7 @@ def _graph(cell: Cell, genotypes: pd.DataFrame, kind: str, epoch: int, words: Ma
 
 
 def derived_cell(matrix: pd.DataFrame) -> Cell:
-    """Derive the cell from its architecture weights by the rule that the search applies (`engine.architecture.genotype.derive`).
+    """Derive a cell from its architecture weights by the same rule as the search (`engine.architecture.genotype.derive`).
 
     Args:
         matrix: table from `RunLog.alpha_matrix`.
@@ -147,7 +150,7 @@ def change_words(epoch: int, changed: int, unchanged_epochs: int | None, edges: 
 
     Args:
         epoch: the epoch that is shown.
-        changed: number of edges of the cell that the previous epoch did not have.
+        changed: number of edges that the cell did not have at the previous epoch.
         unchanged_epochs: number of epochs since any cell of the genotype last changed, or None while the epoch is running.
         edges: number of edges of the cell.
     """

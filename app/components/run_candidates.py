@@ -1,6 +1,6 @@
-"""The panel of a search that measures candidates one by one: a table and plot of all candidates, and the cells of a selected one.
+"""The panel of a search that measures candidates one by one: a table and a plot of all candidates, and the cells of one of them.
 
-A candidate is a network that the search has trained and measured. Such a search has no architecture weights.
+A candidate is a network that the search has trained and measured. A search by candidates has no architecture weights.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MOST_ROWS = 100  # maximum number of rows of the table; results/candidates.json 
 
 
 def candidates(run_id: str) -> None:
-    """Show the table and plot of all candidates measured so far, and the cells of the candidate that the reader selects."""
+    """Show the table and the plot of all candidates measured so far, and the cells of the candidate that the reader selects."""
     measured = session.run_log().candidates(run_id)
     if measured.empty:
         empty_state("No candidate measured yet", "This search has no architecture weights. Each candidate appears here once it "
@@ -49,7 +49,7 @@ def candidates(run_id: str) -> None:
 def measured_split(run_id: str) -> str:
     """Return the name of the split on which a search measured its candidates.
 
-    It is "select", or "alphas" for runs of older versions.
+    The split is "select", or "alphas" for runs of older versions.
     """
     return "alphas" if (session.run_log().curves(run_id)["split"] == "alphas").any() else "select"
 
@@ -62,8 +62,8 @@ def table_html(measured: pd.DataFrame, run_id: str, attack: str, split: str, *, 
         run_id: id of the search.
         attack: title of the attack under which the adversarial accuracy was measured.
         split: name of the split that both accuracies were measured on.
-        candidates: number of candidates that the search measures in total.
-        finished: True if the search has finished. Each row then has a link for retraining its candidate.
+        candidates: total number of candidates that the search measures, including future ones.
+        finished: True if the search has finished. Each row then has a link for retraining the candidate.
     """
     first = measured.iloc[0]
     caption = (f"{len(measured)} of {candidates} candidates measured, each on the same {count(int(first['images']))} images of "
@@ -103,7 +103,10 @@ def _retrain_link(row: dict[str, Any], run_id: str) -> Markup:
 
 
 def _cells(measured: pd.DataFrame, run_id: str) -> None:
-    """Show a selector of candidates, the cells of the selected one (at first the best) and a button to download its genotype."""
+    """Show a selector of candidates. Below it, show the cells of the selected candidate and a button to download its genotype.
+
+    The best candidate is preselected.
+    """
     numbers = [int(number) for number in measured["candidate"]]
     ranks = dict(zip(numbers, measured["rank"], strict=True))
     unranked = measured.iloc[0]["ranking"] == "none"

@@ -1,4 +1,4 @@
-"""The top of a run's page: title, status, buttons, the chain of runs that the run belongs to, progress and newest numbers."""
+"""The top of a run's page: title, status, buttons, chain (a search with the runs that follow it), progress, newest numbers."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ ACTIVE = ("running", "stopping")
 def header(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
     """Show the title, buttons, chain and progress bars of a run.
 
-    The run has a progress bar unless it has finished. Other runs of its chain have one only while they are running or stopping.
+    A progress bar is shown for the run unless the run has finished, and for every other run of the chain that is running or
+    stopping.
 
     Args:
         run: row of the run, from `RunLog.runs`.
-        chain: rows of all runs in its chain (a search with the runs that follow from it), earliest first.
+        chain: rows of all runs in the run's chain (a search with the runs that follow it), earliest first.
     """
     left, right = st.columns([5, 2], vertical_alignment="center")
     with left:
@@ -60,7 +61,11 @@ def _title(run: dict[str, Any]) -> None:
 
 
 def why(run: dict[str, Any]) -> str:
-    """Return the reason why a run failed: its recorded cause and, if it adds anything, the last error that the run reported."""
+    """Return the reason why a run failed.
+
+    It consists of the recorded cause and the last error that the run reported. If one contains the other, return only the longer
+    one.
+    """
     cause = shown(run.get("cause")) or "The cause is unknown; see the log below."
     alerts = session.run_log().alerts(run["id"])
     errors = [str(text) for text in alerts[alerts["level"] == "error"]["text"]]
@@ -71,9 +76,9 @@ def why(run: dict[str, Any]) -> str:
 
 
 def _buttons(run: dict[str, Any]) -> None:
-    """Show the Stop and Resume buttons if these actions are possible and, below, the reason if the last request was refused.
+    """Show the Stop and Resume buttons of a run, each only if the action is possible.
 
-    While the run is stopping, "Kill it now" replaces Stop.
+    While the run is stopping, "Kill it now" replaces Stop. If the last request was refused, the reason is shown below.
     """
     state = requests.status(session.runs_root(), run["id"])
     with st.container(horizontal=True, horizontal_alignment="right"):
@@ -117,14 +122,14 @@ def mean_of(epochs: Sequence[int]) -> str:
     """Return a phrase naming the epochs whose means are shown, for example "mean of epoch 3" or "means of epochs 3 and 4".
 
     Args:
-        epochs: epoch of each mean. An epoch that occurs several times is named once.
+        epochs: epoch of each mean. Repeated epochs are named once.
     """
     distinct = list(dict.fromkeys(map(str, epochs)))
     return f"mean of epoch {distinct[0]}" if len(distinct) == 1 else f"means of epochs {' and '.join(distinct)}"
 
 
 def figures(run: dict[str, Any]) -> None:
-    """Show the newest accuracies, losses and throughput of a run, and the split on which they were measured.
+    """Show the newest accuracies, losses and throughput of a run. A note names the split behind the accuracies and losses.
 
     The numbers of a search belong to its supernet or newest candidate, not to the network that the search finds.
     """
@@ -159,12 +164,12 @@ NO_RESULT = "not a result"  # accuracies of searches and retrainings, which guid
 def _notes(run: dict[str, Any], splits: Mapping[str, str]) -> dict[str, str]:
     """Return {name of a metric: note below its value}.
 
-    The note of an accuracy names the split and says that it is not a result. For a retraining, notes also give the attack under
-    which the adversarial accuracy is measured, and the loss that the training minimises.
+    The note of an accuracy names the split and says that the accuracy is not a result. For a retraining, the notes also name the
+    attack behind the adversarial accuracy, and the loss that the training minimises.
 
     Args:
         run: row of the run, from `RunLog.runs`.
-        splits: split of each metric.
+        splits: {name of a metric: split on which it was measured}.
     """
     notes = {name: f"{split} split, {NO_RESULT}" for name, split in splits.items() if name.endswith("_accuracy")}
     if run["kind"] != "retrain":

@@ -22,12 +22,12 @@ from engine.errors import GenotypeError
 def outcome(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
     """Show the cells on the left and the attack tables on the right.
 
-    A hand-made network, which has no cells, is described in words instead. For any other network, show nothing while its
-    genotype is unknown. For an unfinished search, show nothing until its network has been attacked.
+    A hand-made network has no cells and is described in words instead. For any other network, show nothing while the genotype is
+    unknown. For an unfinished search, show nothing until the network has been attacked.
 
     Args:
         run: row of the run whose page is open, from `RunLog.runs`.
-        chain: rows of all runs in its chain (a search with the runs that follow from it), earliest first.
+        chain: rows of all runs in the run's chain (a search with the runs that follow it), earliest first.
     """
     attacked = [one for one in chain if one["kind"] == "attack"]
     results = session.run_log().attacks()
@@ -55,12 +55,12 @@ def outcome(run: dict[str, Any], chain: list[dict[str, Any]]) -> None:
 def derived(run: dict[str, Any], chain: list[dict[str, Any]]) -> Genotype | None:
     """Return the genotype to draw on the page of a run.
 
-    It is the genotype of the run itself or, if the run has none yet, of the latest run with a genotype in its chain. None means
-    that no run of the chain has a genotype.
+    If the run has no genotype yet, return the genotype of the latest run in the chain that has one. If no run has a genotype,
+    return None.
 
     Args:
         run: row of the run whose page is open, from `RunLog.runs`.
-        chain: rows of all runs in its chain, earliest first.
+        chain: rows of all runs in the run's chain (a search with the runs that follow it), earliest first.
     """
     log = session.run_log()
     for one in [run, *reversed(chain)]:
@@ -94,7 +94,7 @@ def _attacks(results: pd.DataFrame, attacked: list[dict[str, Any]], chain: list[
 
 
 def _waiting(attacked: list[dict[str, Any]], chain: list[dict[str, Any]]) -> None:
-    """Show a box that explains why there is no attack table yet. If there is no attack run, add a link to launch the next run.
+    """Show a box that explains why there is no attack table yet. If there is no attack run, it has a link for launching a run.
 
     Args:
         attacked: rows of the attack runs of the chain.

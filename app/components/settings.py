@@ -1,4 +1,4 @@
-"""Tables and sentences about the settings of a run: its differences from the published settings, and all settings by group."""
+"""Tables and sentences about the settings of a run, and their differences from the published settings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from engine.search.methods.registry import METHODS
 def is_published(kind: str, method: str | None) -> bool:
     """Return True if a paper specifies the settings for this kind of run and method.
 
-    False means that the settings of a run are compared with our own defaults instead.
+    Otherwise the settings of a run are compared with our own defaults.
     """
     return kind != "search" or method is None or method not in METHODS or METHODS[method].published
 
@@ -35,11 +35,11 @@ def reference_words(kind: str, method: str | None, dataset: str) -> str:
 
 
 def paper_words(kind: str, method: str | None, dataset: str, differing: int) -> str:
-    """Return a description of the preset `paper`. It says whether settings of the preset differ from the published ones.
+    """Return a description of the preset `paper`. It says whether any setting of the preset differs from the published value.
 
     Args:
         kind, method, dataset: kind, search method and dataset of the run.
-        differing: number of settings in the preset that differ from the published ones, as counted by `differences_from_paper`.
+        differing: number of settings in the preset that differ from the published values, as counted by `differences_from_paper`.
     """
     words = reference_words(kind, method, dataset)
     words = words[0].upper() + words[1:]
@@ -57,7 +57,7 @@ def differences_words(kind: str, method: str | None, dataset: str, differing: in
 
 
 def differences_html(kind: str, method: str | None, differences: Sequence[Difference]) -> str:
-    """Return an HTML table of the settings in `differences`, with the run's value and the published (or default) value."""
+    """Return an HTML table of the settings in `differences`, with the value in the run and the published (or default) value."""
     fields = _fields(kind, method)
     columns: tuple[StaticColumn[Difference], ...] = (
         StaticColumn(f"{KIND_TITLES.get(kind, kind)} setting", lambda one: label_of(one.field), names_row=True),
@@ -68,7 +68,7 @@ def differences_html(kind: str, method: str | None, differences: Sequence[Differ
 
 
 def chain_settings_html(method: str | None, steps: Sequence[tuple[str, RunConfig]]) -> str:
-    """Return an HTML table of the settings that a chain passes on from run to run, with their value in each run.
+    """Return an HTML table of the settings that each run of a chain inherits from the previous run, with the value in each run.
 
     Args:
         method: search method of the chain.
@@ -107,7 +107,7 @@ def setting_text(kind: str, method: str | None, name: str, value: Any) -> str:
 
 
 def _is_adapted(dataset: str) -> bool:
-    """Return True if no paper has used the dataset. Settings are then compared with those published for CIFAR-10."""
+    """Return True if there are no published settings for the dataset. Settings are then compared with those for CIFAR-10."""
     return dataset in DATASETS and not DATASETS[dataset].published
 
 
@@ -132,7 +132,7 @@ def _fields(kind: str, method: str | None) -> Mapping[str, FieldInfo]:
 
 
 def _value(fields: Mapping[str, FieldInfo], name: str, value: Any) -> str:
-    """Return the value of a setting as text, with its unit unless the setting is unknown."""
+    """Return the value of a setting as text. The unit is included if the setting is in `fields`."""
     if name == "dataset":
         return dataset_title(value)
     return with_unit(fields[name], value) if name in fields else str(value)

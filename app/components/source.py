@@ -1,4 +1,4 @@
-"""Controls for choosing the genotype or network of a retraining, the genotype of an import, and the network of an attack."""
+"""Controls for choosing what a retraining trains, what an attack run attacks, and the genotype of an imported checkpoint."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ class Source:
     """The genotype or network that the user has chosen.
 
     Attributes:
-        parent: id of the run that provides the genotype or network, or None if no run does.
-        changes: {"genotype": value} or {"network": value}, depending on the choice. Empty if the parent run provides the value.
+        parent: id of the run that provides the genotype or network, or None if it does not come from a run.
+        changes: {"genotype": value} or {"network": value}, depending on the choice. Empty if the genotype or network comes from
+            the parent run.
         genotype: the chosen genotype, or None if it is not known.
         network: name of the chosen hand-made network (for example a WideResNet), or "" if a genotype is chosen.
         problem: one sentence that says why nothing can be launched yet, or "" if a launch is possible.
@@ -47,12 +48,12 @@ def genotype_source(runs: pd.DataFrame, wanted: str | None = None, candidate: st
     Args:
         runs: table of all runs, from `RunLog.runs`.
         wanted: id of the search to preselect, as given in the page's address.
-        candidate: number of the candidate (a network that the search measured) to preselect instead of the search's result, as
-            given in the page's address.
+        candidate: number of the candidate (one of the networks that the search measured) to preselect in place of the search's
+            final result, as given in the page's address.
         key: prefix of the widgets' keys: the name of the page, for example "launch".
-        preselect: True to preselect the first entry of each list. False leaves the lists without a selection, for a page on
-            which a wrong choice could go unnoticed.
-        named_too: True to offer hand-made networks as well. Their widgets have fixed keys, so only the Launch page can do this.
+        preselect: True to preselect the first entry of each list. False leaves the lists without a selection.
+        named_too: True to offer hand-made networks as well. Only the Launch page may do this, because the widgets have fixed
+            keys.
     """
     start = "search" if wanted or (preselect and _finished(runs, "search")) else "catalogue"
     st.session_state.setdefault(f"{key}.source", start)
@@ -71,7 +72,7 @@ def genotype_source(runs: pd.DataFrame, wanted: str | None = None, candidate: st
 def choose_network(name: str) -> None:
     """Set the controls to the hand-made network with this name.
 
-    If the name is `DERIVED`, which stands for a network built from a genotype, leave the controls unchanged.
+    If the name is `DERIVED`, leave the controls unchanged. This name stands for a network built from a genotype.
 
     Raises:
         ConfigError: no network has this name.
@@ -122,7 +123,7 @@ def _candidate(search: Source, wanted: str | None, key: str) -> Source:
     """Let the user choose between the result of a search and its candidates, and return the choice.
 
     Candidates are the networks that a search has measured one by one. If the search has none, show nothing and return `search`
-    unchanged. In each case the search is the parent of the retraining, which therefore uses the same data splits.
+    unchanged.
 
     Args:
         search: the chosen search.
@@ -144,7 +145,7 @@ def _candidate(search: Source, wanted: str | None, key: str) -> Source:
 
 
 def _one_of(numbers: Collection[int], text: str | None) -> int:
-    """Return the text as a number, or 0 if it is not one of `numbers`."""
+    """Convert a text to a number. Return 0 if the number is not in `numbers`."""
     number = int(text) if text and text.isascii() and text.isdigit() else 0
     return number if number in numbers else 0
 
@@ -156,7 +157,7 @@ def _candidate_text(row: dict[str, Any]) -> str:
 
 
 def _genotype_of(run: str) -> Genotype | None:
-    """Return the genotype that a search has found or a retraining trains, or None while the run's events contain none."""
+    """Return the genotype of a search or retraining, or None while the run's events contain no genotype."""
     try:
         return Genotype.from_dict(session.run_log().genotype(run))
     except GenotypeError:

@@ -1,4 +1,4 @@
-"""Headings, links to pages, boxes for problems and for missing data, and the welcome page."""
+"""Headings, links to pages, boxes that state a problem or that data are missing, and the welcome page."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def section(title: str, note: str = "") -> None:
 
 
 def empty_state(title: str, *lines: str, link: str | None = None, link_label: str = "") -> None:
-    """Show a box in place of missing data, saying what will appear here and how to get it.
+    """Show a box in place of missing data. It says what will appear there, and how to get it.
 
     Args:
         title: title of the box, for example "No attacked network yet".
@@ -41,7 +41,7 @@ def empty_state(title: str, *lines: str, link: str | None = None, link_label: st
 
 
 def problem(sentence: str, *, link: str | None = RUNS_PAGE, link_label: str = "Go to Runs") -> None:
-    """Show a box with a sentence about an error in input or data, and a link to a page unless `link` is None."""
+    """Show a box with a sentence about an error in input or data. Unless `link` is None, the box also has a link to that page."""
     shown = sentence if len(sentence) <= LONGEST else f"{sentence[:LONGEST // 2]} … {sentence[-LONGEST // 2:]}"
     st.html(f'<div class="rp-problem" role="alert">{escape(shown)}</div>')
     if link:
@@ -51,7 +51,7 @@ def problem(sentence: str, *, link: str | None = RUNS_PAGE, link_label: str = "G
 def page_link(page: str, label: str, **query: str) -> None:
     """Show a link to a page with these query parameters.
 
-    If Streamlit does not know the page, as in a test that runs a single page, show only the text of the link.
+    If Streamlit does not know the page, show only the text of the link. This happens in tests that run a single page.
     """
     try:
         st.page_link(page, label=label, query_params=query or None)

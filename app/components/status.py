@@ -7,13 +7,13 @@ from app.formats import coarse, escape, missing
 
 
 def status_chip_html(status: str, cause: str | None = None, silent_s: float | None = None) -> str:
-    """Return the status chip of a run as HTML, for use inside an element of CSS class `rp-row`.
+    """Return the status chip of a run as HTML. The parent element must have the CSS class `rp-row`.
 
     Args:
         status: status of the run: queued, running, stopping, stopped, finished or failed.
         cause: short reason for the status, which is shown after the chip, or None.
-        silent_s: seconds since the last event of the run. From 60 s on, a running or stopping run shows a
-            note like "no news for 4 min".
+        silent_s: seconds since the last event of the run. For a running or stopping run, 60 s or more add a note such as "no news
+            for 4 min".
     """
     glyph, tone = theme.STATUS.get(status, ("?", "muted"))
     chip = (f'<span class="rp-chip rp-tone-{tone}" data-status="{escape(status)}"><span class="rp-glyph" aria-hidden="true">'

@@ -1,8 +1,8 @@
 """An interactive table that keeps its selection when rows are added, and redraws only the rows that have changed.
 
-Each row has an id, by which it is selected. Streamlit's own table selects by position, so a new run would move the selection to
-another run. Rows are sorted in the browser. Texts are inserted with `textContent` only, so nothing in a run's title is read as
-markup.
+The selection is stored as the id of a row. Streamlit's own table stores the position instead, so a new run would move the
+selection to another run. Rows are sorted in the browser. Texts are inserted with `textContent` only, so markup in a text has no
+effect.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NO_SORT = -1e300
 
 
 def age_text(seconds: float) -> str:
-    """Return an age as text, in the form that the browser uses for `CellText.since`: 40 s as "under 1 min", 200 s as "3 min"."""
+    """Return an age as text: 40 s as "under 1 min", 200 s as "3 min". The browser formats `CellText.since` in the same way."""
     return "under 1 min" if seconds < 60 else coarse(seconds)
 
 
@@ -50,9 +50,9 @@ class CellText:
         sub: second, smaller line.
         sort: value to sort by. None sorts by the text, and `NO_SORT` keeps the row at the end.
         tone: if set, the text is drawn as a coloured chip: "good", "bad", "warn", "live" or "muted".
-        glyph: sign in the chip, so that its meaning does not depend on colour alone.
-        href: if set, the text is a link to this address. A plain click does not open the address but is
-            reported in `TableAction.opened`.
+        glyph: sign in the chip. It distinguishes chips without the help of colour.
+        href: if set, the text is a link to this address. A plain click does not open the address but is reported in
+            `TableAction.opened`.
         fraction: if set, a bar that is filled to this fraction (0..1) is drawn below the text.
         since: if set, a Unix time in seconds. The browser replaces the text by the time that has passed since then.
         fill: colour of the bar that `fraction` draws: "" (neutral), "good", "warn" or "bad".
@@ -81,7 +81,7 @@ class Row:
         id: name of the row, which must not change when the table is redrawn.
         cells: cells of the row, keyed by `Column.key`.
         name: name of the row for screen readers, needed for a heading and for a row with a checkbox.
-        group: id of the heading to which the row belongs, or "". Sorting keeps the rows of a group below their heading.
+        group: id of the heading row to which this row belongs, or "". Sorting keeps the rows of a group below the heading.
         heading: True for the heading of a group. It can be folded instead of selected.
         folded: True for a heading whose rows are hidden.
         picked: state of the row's checkbox, or None for a row without one.
@@ -123,7 +123,7 @@ def table(columns: Sequence[Column], rows: Sequence[Row], *, key: str, label: st
     Args:
         columns: columns from left to right.
         rows: rows from top to bottom, until the reader sorts them.
-        key: name of the table, unique on the page and constant between script runs.
+        key: name of the table, unique on the page and the same each time Streamlit runs the script.
         label: name of the table for screen readers.
         selected: id of the row to mark as selected, or None.
     """
@@ -137,7 +137,7 @@ def table(columns: Sequence[Column], rows: Sequence[Row], *, key: str, label: st
 
 
 def _row(row: Row) -> dict[str, Any]:
-    """Return the id and cells of a row, and those of its other attributes that are set."""
+    """Return the attributes of a row as a dict: always the id and the cells, and other attributes only if they are set."""
     further = {name: value for name in ("name", "group", "heading", "folded") if (value := getattr(row, name))}
     if row.picked is not None:
         further["picked"] = row.picked
@@ -145,13 +145,13 @@ def _row(row: Row) -> dict[str, Any]:
 
 
 def _slim(cell: CellText) -> dict[str, Any]:
-    """Return the text of a cell, and those of its other attributes that are set.
+    """Return the attributes of a cell as a dict: always the text, and other attributes only if they are set.
 
-    Leaving out the rest keeps the message to the browser small, because the whole table is sent at each change.
+    The other attributes are left out to keep the message to the browser small. The whole table is sent at each change.
     """
     return {name: value for name, value in asdict(cell).items()
             if name == "text" or not (value == "" or value is None or value is False)}
 
 
 def _nothing() -> None:
-    """Do nothing. Streamlit reports a value of a component only if the value has a callback. `table` reads the values itself."""
+    """Do nothing. Streamlit reports a value of a component only if the value has a callback."""

@@ -53,7 +53,7 @@ def genotype_graphs(genotype: Genotype, *, key: str) -> None:
 
 
 def changed_edges(before: Cell, after: Cell) -> list[int]:
-    """Return the indices of the edges of `after` that are new.
+    """Return the indices of those edges of `after` that are new.
 
     An edge is new if `before` has no edge with the same operation between the same two states.
     """
@@ -68,12 +68,12 @@ def changed_edges(before: Cell, after: Cell) -> list[int]:
 
 
 def legend(operations: Sequence[str], *, key: str) -> None:
-    """Draw a legend that shows the line and full name of each operation once, in the order of `theme.OPERATIONS`."""
+    """Draw a legend of operations. It shows the line and the full name of each, in the order of `theme.OPERATIONS`."""
     drawing(legend_html(sorted(set(operations), key=_order)), key=key)
 
 
 def to_dot(genotype: Genotype, kind: str) -> str:
-    """Return one cell of a genotype as DOT source for Graphviz, in the colours that the page uses."""
+    """Return one cell of a genotype as DOT source for Graphviz. The colours are those of the page."""
     from graphviz import Digraph
 
     cell = genotype.cell(kind)

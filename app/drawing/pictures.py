@@ -1,4 +1,4 @@
-"""Test images as small PNG pictures inside HTML: natural, adversarial, and the amplified difference of the two."""
+"""Test images as small PNG pictures inside HTML: the natural image, the adversarial image, and their amplified difference."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ Bytes = npt.NDArray[np.uint8]
 
 
 def bytes_of(pixels: npt.NDArray[np.floating]) -> Bytes:
-    """Return an image [C, H, W] in 0..1 with one or three channels as bytes [H, W, 3]."""
+    """Convert an image [C, H, W] in 0..1 to bytes [H, W, 3]. The image has one or three channels."""
     image = np.moveaxis(np.clip(pixels, 0, 1), 0, -1)
     return np.asarray(np.broadcast_to(np.rint(255 * image), (*image.shape[:2], 3)), dtype=np.uint8)
 
 
 def difference(natural: npt.NDArray[np.floating], adversarial: npt.NDArray[np.floating], scale: float) -> Bytes:
-    """Return the difference of two images as bytes [H, W, 3]: blue where a pixel became darker, orange where it became brighter.
+    """Return the difference of two images as bytes [H, W, 3]. A pixel is blue if it became darker, orange if it became brighter.
+
+    The colour of a pixel is determined by the channel that changed most.
 
     Args:
-        natural, adversarial: images [C, H, W]. Of several channels, the one that changed most decides.
+        natural, adversarial: images [C, H, W].
         scale: difference that is drawn in full colour.
     """
     change = adversarial - natural
@@ -37,7 +39,7 @@ def difference(natural: npt.NDArray[np.floating], adversarial: npt.NDArray[np.fl
 
 
 def data_uri(image: Bytes) -> str:
-    """Return a picture [H, W, 3] as the address of a PNG, enlarged by a whole factor without smoothing."""
+    """Return a picture [H, W, 3] as a data URI with a PNG. The picture is enlarged by an integer factor without smoothing."""
     factor = max(1, -(-SIDE // image.shape[1]))
     picture = Image.fromarray(image).resize((image.shape[1] * factor, image.shape[0] * factor), Image.Resampling.NEAREST)
     buffer = io.BytesIO()

@@ -1,8 +1,8 @@
 """Pictures of a network as a row of bars, one bar per cell.
 
 The colour and letter of a bar show the kind of its cell, and the height shows the number of channels. Reduction cells are marked
-÷2 and divide the network into thirds. Below each third are its number of channels and the size of its feature maps. A picture is
-computed from the settings alone, and the style sheet sets the colours of text and lines.
+÷2 and divide the network into thirds. Below each third, the picture gives the number of channels and the size of the feature
+maps.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def rule_figure(placement: str, *, width_ratio: str, channels: int, layers: int,
 
     Args:
         placement: name of the rule.
-        width_ratio: relative widths of the thirds of the network, for example "1:2:4". "" stands for the ratio published with the
-            rule's cell kinds.
+        width_ratio: relative numbers of channels in the thirds of the network, for example "1:2:4". "" stands for the published
+            ratio.
         channels: C, the number of channels in the first third.
         layers: number of cells, at least 3.
         image_shape: (channels, height, width) of an image.
@@ -83,12 +83,12 @@ def network_svg(cells: Sequence[CellPosition], *, channels: int, image_shape: Se
 
 
 def _below(cells: Sequence[CellPosition], pitch: float, base: float, channels: int, image_shape: Sequence[int]) -> list[str]:
-    """Return the SVG elements below the cells: for each third a line, its number of channels and the size of its feature maps.
+    """Return the SVG elements below the cells: for each third a line, the number of channels and the size of the feature maps.
 
     Args:
         cells: cells from input to output.
         pitch: width in pixels of a cell and the gap next to it.
-        base: y of the lower end of the cells, in pixels.
+        base: y coordinate of the lower end of the cells, in pixels.
         channels: C, the number of channels in the first third.
         image_shape: (channels, height, width) of an image.
     """
@@ -106,7 +106,7 @@ def _below(cells: Sequence[CellPosition], pitch: float, base: float, channels: i
 
 
 def description(cells: Sequence[CellPosition], *, channels: int) -> str:
-    """Describe the cells from input to output in words, for screen readers. Consecutive equal cells are counted together."""
+    """Describe the cells from input to output in words, for screen readers. Consecutive cells of equal kind form one entry."""
     runs = [(list(group), kind, width) for (kind, width), group in groupby(cells, key=lambda c: (c.kind, c.channels_multiplier))]
     parts = [f"{len(group)} {theme.cell_title(kind).lower()}{'s' if len(group) > 1 else ''} of {channels * width} channels"
              for group, kind, width in runs]

@@ -1,4 +1,4 @@
-"""The Import page, which turns files written by public code into runs and shows what was read. No code in a file is executed."""
+"""The Import page. It turns files written by public code into runs and shows what was read. No code in a file is executed."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ KINDS = (
 
 
 def work() -> Imports | None:
-    """Return the imports most recently started in this browser tab, which may still be running, or None if there are none."""
+    """Return the imports most recently started in this browser tab, or None if there are none. They may still be running."""
     return st.session_state.get("import.work")
 
 
 def imported() -> dict[tuple[object, ...], str]:
-    """Return {`Item.key` of an item: id of its run} for all items that this browser tab has imported."""
+    """Return {`Item.key` of an item: id of the new run} for all items that this browser tab has imported."""
     runs: dict[tuple[object, ...], str] = st.session_state.setdefault("import.imported", {})
     return runs
 
 
 def controls() -> list[Item]:
-    """Show the inputs for files, the questions about them and the Import button. Return the items that can be imported."""
+    """Show the inputs for files, the questions about the files and the Import button. Return the items that can be imported."""
     chosen = choose_files()
     runs = session.run_log().runs()
     answers = ask(chosen.items, runs) if chosen.items else Answers()
@@ -89,7 +89,7 @@ def commands(items: Sequence[Item]) -> None:
 
 
 def watch() -> None:
-    """Show the progress of the running imports, or rerun the whole page if none is running any more."""
+    """Show the progress of the running imports. If none is running any more, rerun the whole page."""
     current = work()
     if current is None or not current.running:
         st.rerun()
@@ -122,7 +122,7 @@ def _remember(current: Imports) -> None:
 
 
 def what_can_be_imported() -> None:
-    """Show a table of the forms (kinds of file) that can be imported, with an example of each and the run that it becomes."""
+    """Show a table of the kinds of file that can be imported. Each row gives an example and the run that the import creates."""
     section("What can be imported")
     columns: tuple[StaticColumn[tuple[str, str, str, str]], ...] = (
         StaticColumn("File", lambda kind: with_label(kind[0], kind[1], strong=True), names_row=True),

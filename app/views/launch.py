@@ -1,4 +1,7 @@
-"""The Launch page, on which the user configures a run, compares its settings with the paper, sees its command and launches it."""
+"""The Launch page, on which the user configures and launches a run.
+
+It also shows how the settings differ from the paper, and the command that starts the same run.
+"""
 
 from __future__ import annotations
 
@@ -50,14 +53,14 @@ PLACED = ("channels", "layers", "placement", "width_ratio")  # the settings that
 
 @dataclass(frozen=True)
 class Choice:
-    """The values of the controls at the top of the page. They define a run, apart from its settings.
+    """The values of the controls at the top of the page. Together with the settings on the form, they define a run.
 
     Attributes:
         kind: kind of the run: "search", "retrain" or "attack".
         method: name of the search method; None for other kinds of run.
         dataset: name of the dataset.
         preset: name of the preset.
-        then: kinds of the runs that are to follow a search, in order: either ("retrain", "attack") or ().
+        then: kinds of the runs to launch after a search, in order: ("retrain", "attack") or ().
         source: genotype or network for a retraining or attack.
     """
 
@@ -70,7 +73,7 @@ class Choice:
 
     @property
     def form_key(self) -> str:
-        """Prefix of the keys of the form's widgets. A new choice or imported file has a new prefix, which starts a new form."""
+        """Prefix of the keys of the form's widgets. It changes after a new choice or an import, which starts a new form."""
         parts = ("launch", self.kind, self.method or "", self.dataset, self.preset, str(_imported()["number"]))
         return ".".join(parts)
 
@@ -121,7 +124,7 @@ def choose(runs: pd.DataFrame) -> Choice:
 
 
 def _paper_words(kinds: Sequence[str], method: str | None, dataset: str) -> str:
-    """Return a description of the preset `paper` for a chain of runs of these kinds."""
+    """Return a description of the preset `paper` for a chain of runs. The runs have the given kinds."""
     chain = [(kind, build(kind, method, dataset, "paper")) for kind in kinds]
     return paper_words(kinds[0], method, dataset, sum(len(rows) for _, rows in _differences(chain)))
 
@@ -129,14 +132,14 @@ def _paper_words(kinds: Sequence[str], method: str | None, dataset: str) -> str:
 def _start(key: str, asked: str | None, known: Any, default: str) -> None:
     """Set a control to the value given in the page's address.
 
-    If there is none and the control has not been shown yet, set it to its default. A valid value from the address is applied
-    only once, so that the user can change the control afterwards.
+    If the address gives no valid value and the control has not been shown yet, set the control to the default. A value from the
+    address is applied only once, so that the user can change the control afterwards.
 
     Args:
         key: key of the control.
         asked: value in the address, or None.
         known: valid values.
-        default: initial value of the control if the address gives no valid value.
+        default: initial value of the control otherwise.
     """
     if asked in known and st.session_state.get(f"{key}.asked") != asked:
         st.session_state[f"{key}.asked"] = st.session_state[key] = asked
@@ -149,7 +152,7 @@ def steps_of(choice: Choice, values: FormValues) -> list[tuple[str, RunConfig]]:
     While a setting on the form is invalid, return [].
 
     Raises:
-        ConfigError: a setting does not fit the parent run, or a later run cannot work with the settings that it inherits.
+        ConfigError: a setting does not fit the parent run, or a later run cannot use the settings that it inherits.
         RampartError: the parent run cannot be read.
     """
     if values.config is None:
@@ -165,12 +168,12 @@ def _run_of(run_id: str) -> dict[str, Any]:
 
 
 def _then_changes(choice: Choice) -> dict[str, Any]:
-    """Return {kind of a later run of the chain: its changed settings}, taken from an imported configuration."""
+    """Return {kind of a later run of the chain: settings that the imported configuration file changes}."""
     return {kind: changes for kind, changes in _imported()["then_changes"].items() if kind in choice.then}
 
 
 def with_chain(choice: Choice, values: FormValues) -> FormValues:
-    """Return the form's values. If they do not fit the parent run or a later run of the chain, add the problems to them."""
+    """Return the form's values with additional problems, if the values do not fit the parent run or a later run of the chain."""
     try:
         steps_of(choice, values)
     except ConfigError as refusal:
@@ -181,9 +184,9 @@ def with_chain(choice: Choice, values: FormValues) -> FormValues:
 
 
 def launch(choice: Choice, values: FormValues) -> str:
-    """Submit the run and those that follow it, and return the id of the first.
+    """Submit the run and the runs that follow it, and return the id of the first run.
 
-    A second click before the page has been drawn again starts nothing new and returns the same id.
+    A second click before the page has been drawn again starts nothing new, and the same id is returned.
 
     Raises:
         RampartError: the runs cannot be launched.
@@ -200,14 +203,17 @@ def launch(choice: Choice, values: FormValues) -> str:
 def new_token_after_use() -> None:
     """Discard the token of the last launch, so that the next click starts new runs.
 
-    Repeated clicks with the same token launch the runs only once. This function is called when the page is drawn without a click.
+    Repeated clicks with the same token launch the runs only once. Call this function when the page is drawn without a click.
     """
     if "launch.used" in st.session_state:
         del st.session_state["launch.used"], st.session_state["launch.token"]
 
 
 def button(choice: Choice, values: FormValues) -> None:
-    """Show the Launch button and, if it is disabled, the reasons. A click launches the runs and opens the page of the first."""
+    """Show the Launch button. A click launches the runs and opens the page of the first run.
+
+    If the button is disabled, the reasons are shown.
+    """
     reasons = [choice.source.problem] if choice.source.problem else []
     reasons += list(values.problems.values())
     read = values.config.datasets() if values.config else (choice.dataset,)
@@ -232,7 +238,7 @@ def button(choice: Choice, values: FormValues) -> None:
 
 
 def differences(choice: Choice, values: FormValues) -> None:
-    """Show tables of the settings that differ from the published ones, and of those that a chain passes on from run to run."""
+    """Show a table of the settings that differ from the published ones, and a table of the settings that later runs inherit."""
     if values.config is None:
         st.markdown("Fix the settings marked in red to see the differences.")
         return
@@ -306,12 +312,12 @@ def validated(choice: Choice, values: FormValues) -> FormValues:
 
 
 def size_text(size: Cost) -> str:
-    """Return the size of a network in words: its parameters and its MACs per image."""
+    """Return the size of a network in words: the number of parameters and the MACs per image."""
     return f"{count(size.parameters)} parameters, {count(size.macs)} MACs per image"
 
 
 def network(choice: Choice, values: FormValues) -> None:
-    """Draw the cells of the chosen genotype with the size of the network, or only the size of a hand-made network."""
+    """Draw the cells of the chosen genotype, and show the size of the network. For a hand-made network, show only the size."""
     genotype, data = choice.source.genotype, DATASETS[choice.dataset]
     if choice.source.network:
         named = named_network(choice.source.network, data.classes, data.image_shape)
@@ -350,13 +356,13 @@ def command(choice: Choice, values: FormValues) -> None:
 
 
 def _pictured(choice: Choice, preset: Mapping[str, Any], values: FormValues) -> RunConfig:
-    """Return the configuration of the network to draw: that of the form, with the chosen genotype or network.
+    """Return the configuration of the network to draw: the configuration on the form, with the chosen genotype or network.
 
-    While a setting on the form is invalid, use the settings of the preset, except that those listed in `PLACED` come from the
-    form.
+    While a setting on the form is invalid, take only the settings listed in `PLACED` from the form, and all others from the
+    preset.
 
     Raises:
-        RampartError: these settings are invalid as well.
+        RampartError: the configuration made in this way is invalid as well.
     """
     own = {name: values.changes[name] for name in PLACED if name in values.changes}
     config = values.config or validate(config_class(choice.kind, choice.method), {**preset, **own})
@@ -365,9 +371,9 @@ def _pictured(choice: Choice, preset: Mapping[str, Any], values: FormValues) -> 
 
 
 def places(choice: Choice, preset: Mapping[str, Any], values: FormValues) -> None:
-    """Draw the cells of the network from input to output, as placed by the position rule on the form.
+    """Draw the cells of the network from input to output, in the order given by the position rule on the form.
 
-    A position rule says which kind of cell is used at which layer. A collapsed section below shows all rules.
+    A position rule says which kind of cell is used at which layer. A collapsed section below the drawing shows all rules.
     """
     runs, parent, genotype = session.runs_root(), choice.source.parent, choice.source.genotype
     try:

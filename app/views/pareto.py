@@ -1,4 +1,4 @@
-"""The Pareto page, which plots natural versus adversarial accuracy of attacked networks and, separately, of search epochs."""
+"""The Pareto page. It plots natural versus adversarial accuracy of attacked networks and, separately, of search epochs."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ SIZES = {"": "all the same", **QUANTITIES}
 def group_names(frame: pd.DataFrame) -> dict[str, str]:
     """Return {group name: label}, with one entry per group of comparable networks.
 
-    The largest group comes first. Groups of equal size are sorted by the mean accuracy under their attack, lowest first. Each
-    label ends with the first characters of the fingerprint, which differ between groups of the same attack with other images or
-    settings.
+    The largest group comes first. Groups of equal size are sorted by mean adversarial accuracy, lowest first. Each label ends
+    with the first characters of the fingerprint. They distinguish groups with the same attack but different images or settings.
 
     Args:
         frame: table from `RunLog.pareto_networks`.
@@ -110,7 +109,10 @@ def networks() -> None:
 
 @live_panel("runs", key="pareto_epochs")
 def epochs() -> None:
-    """Show the selector of an attack, and the plot of all searches with this attack: one line per search, one point per epoch."""
+    """Show the selector of an attack, and the plot of all searches that used this attack.
+
+    Each search is a line with one point per epoch.
+    """
     section("Search epochs", "supernets, alphas split, batch statistics")
     frame = session.run_log().pareto_epochs()
     if frame.empty:

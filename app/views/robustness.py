@@ -1,6 +1,7 @@
-"""The Robustness page: the networks attacked under one protocol, their comparison, each in detail, and the test ledger.
+"""The Robustness page. It shows the networks attacked under one protocol (the attacks with their settings, and the images).
 
-The address holds every choice of the reader: protocol, compare (runs), run, and those of the gallery.
+Below the table of networks, it shows a comparison of networks that the reader picks, the details of the selected network, and the
+test ledger (a list of every time that a run opened a test split). The address of the page holds all choices of the reader.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ LEDGER: tuple[StaticColumn[Any], ...] = (
 
 @live_panel("robustness", key="robustness_networks")
 def networks() -> None:
-    """Draw everything that the page shows."""
+    """Show the content of the page below the heading."""
     tables = evaluations.tables()
     runs = session.run_log().runs()
     attack_runs = runs.query("kind == 'attack'").set_index("id")
@@ -83,7 +84,7 @@ def networks() -> None:
 
 
 def transfers(chosen: RobustnessTable) -> None:
-    """Draw a heat map of the attacks that were made on other networks, if the protocol has any."""
+    """Draw a heat map of the accuracies under transfer attacks, if the protocol has any."""
     columns = [column for column in chosen.columns if column.name.startswith("transfer")]
     rows = [row for row in chosen.rows if any(column.name in row.results for column in columns)]
     if rows:
@@ -93,9 +94,13 @@ def transfers(chosen: RobustnessTable) -> None:
 
 
 def asked_network(tables: list[RobustnessTable]) -> tuple[RobustnessTable, NetworkRow | None]:
-    """Return the table of the run in the address, and its row if the table shows a newer evaluation of that network.
+    """Return the robustness table of the attack run in the page's address.
 
-    Without a run in the address, return the table with the most networks.
+    If the address names no run, or an unknown one, return the table with the most networks.
+
+    Returns:
+        The table.
+        The row of the run if the table shows a newer evaluation of the same network in its place, otherwise None.
     """
     run = st.query_params.get("run", "")
     for one in tables:
@@ -111,7 +116,7 @@ def asked_network(tables: list[RobustnessTable]) -> tuple[RobustnessTable, Netwo
 
 
 def state_words(run: pd.Series) -> str:
-    """Return words on an attack run that is not complete, for example "attack running, 42 %"."""
+    """Return the state of an incomplete attack run in words, for example "attack running, 42 % done"."""
     words = STATES.get(run["status"], str(run["status"]))
     if run["status"] == "running" and not missing(run["silent_s"]) and run["silent_s"] >= 60:
         return f"{words}, no news for {coarse(run['silent_s'])}"
@@ -119,7 +124,12 @@ def state_words(run: pd.Series) -> str:
 
 
 def main_table(chosen: RobustnessTable, states: dict[str, str]) -> None:
-    """Draw the table of a protocol, and store the reader's clicks in the address."""
+    """Show the table of networks, and store the reader's clicks in the page's address.
+
+    Args:
+        chosen: the robustness table.
+        states: {run: state of its evaluation in words}, with an entry for each incomplete evaluation.
+    """
     letters = letters_of(chosen)
     known = [row.run for row in chosen.rows]
     compared, folded = address.several("compare", known), address.several("folded")
@@ -144,14 +154,17 @@ def main_table(chosen: RobustnessTable, states: dict[str, str]) -> None:
 
 
 def toggled(values: list[str], one: str | None) -> list[str]:
-    """Return the values without `one` if it is among them, and otherwise with it at the end."""
+    """Return the values with `one` removed if they contain `one`, and otherwise appended. None changes nothing."""
     if one is None:
         return values
     return [value for value in values if value != one] if one in values else [*values, one]
 
 
 def letters_of(chosen: RobustnessTable) -> dict[str, str]:
-    """Return the letters of the worst case by run; {} if fewer than two networks can be compared."""
+    """Return {run: letters of its network}, or {} if fewer than two networks can be compared.
+
+    Networks that share a letter cannot be told apart in the worst case.
+    """
     if sum(row.complete for row in chosen.rows) < 2:
         return {}
     try:
@@ -163,7 +176,10 @@ def letters_of(chosen: RobustnessTable) -> dict[str, str]:
 
 
 def selected_row(chosen: RobustnessTable) -> NetworkRow:
-    """Return the row that is shown in detail: the run in the address, or its network's row, or the first row."""
+    """Return the row of the network to show in detail.
+
+    It is the row of the run in the page's address, or a row of the same network as that run, or else the first row.
+    """
     run = st.query_params.get("run", "")
     if row := chosen.row(run):
         return row
@@ -173,11 +189,12 @@ def selected_row(chosen: RobustnessTable) -> NetworkRow:
 
 
 def detail(chosen: RobustnessTable, other: NetworkRow | None) -> None:
-    """Draw everything about the selected network.
+    """Show the details of the selected network.
 
     Args:
-        chosen: the table.
-        other: the evaluation that the address asks for, if the table shows a newer one of the same network.
+        chosen: the robustness table.
+        other: row of an older evaluation to show in place of the newest one. It is ignored unless it belongs to the selected
+            network.
     """
     selected = selected_row(chosen)
     shown = other if other is not None and other.network == selected.network else selected
@@ -200,7 +217,7 @@ def detail(chosen: RobustnessTable, other: NetworkRow | None) -> None:
 
 
 def without_results(attack_runs: pd.DataFrame, tables: list[RobustnessTable]) -> None:
-    """Name the attack runs that are not in any table because they have not begun or have failed before their first result."""
+    """List the attack runs that are not in any table. They have not begun, or they failed before their first result."""
     known = set(session.run_log().evaluations()["run"])
     for status, words in BEFORE_RESULTS.items():
         runs = [run for run in attack_runs.index[attack_runs["status"] == status] if run not in known]
@@ -211,7 +228,7 @@ def without_results(attack_runs: pd.DataFrame, tables: list[RobustnessTable]) ->
 
 
 def ledger() -> None:
-    """Draw the test ledger, which lists every time that a run opened a test split, the newest first."""
+    """Show the test ledger, which lists every time that a run opened a test split, newest first."""
     openings = session.run_log().test_openings()
     section("Test ledger", "every opening of a test split")
     if openings.empty:

@@ -1,4 +1,4 @@
-"""The Run page, which shows one run. The address of the page gives its id, for example run?id=20261120-0915-..."""
+"""The Run page, which shows one run. The page's address gives the id of the run, for example run?id=20261120-0915-..."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def main() -> None:
 def kind_of(run_id: str) -> str:
     """Return the kind of a run whose folder exists.
 
-    If the run log does not know the run yet, read new runs and events first. The hub's thread normally does this, but it may be
-    late on a busy machine.
+    If the run log does not know the run yet, read new runs and events first. Normally a background thread does this, but it may
+    be late on a busy machine.
 
     Raises:
         RampartError: the run log cannot read the run.
@@ -84,7 +84,7 @@ def kind_of(run_id: str) -> str:
 
 
 def guarded(draw: Callable[..., None]) -> Callable[..., None]:
-    """Return a function that calls `draw` and, if its data cannot be read, shows the problem instead.
+    """Return a function that calls `draw`. If `draw` cannot read its data, the function shows the problem instead.
 
     The other panels of the page are not affected.
     """
@@ -105,7 +105,7 @@ def chain_of(run_id: str) -> list[dict[str, Any]]:
 
 
 def top(run_id: str) -> None:
-    """Show the title, buttons, chain and progress of a run, the outcome of its chain if there is one, and the newest numbers."""
+    """Show the title, buttons, chain and progress of a run, its newest numbers and, if there is one, the outcome of the chain."""
     chain = chain_of(run_id)
     run = next(one for one in chain if one["id"] == run_id)
     header(run, chain)
@@ -126,7 +126,10 @@ def notes(run_id: str) -> None:
 
 
 def curves(run_id: str, kind: str) -> None:
-    """Draw the natural and adversarial loss and accuracy of a run. For a search that weighs its losses, also draw the weights."""
+    """Draw the natural and adversarial loss and accuracy of a run.
+
+    If the run is a search that computes weights for the losses, also draw these weights.
+    """
     run_log = session.run_log()
     split, words = SPLITS[kind]
     one_network = kind != "search" or on_supernet(run_id)
@@ -163,10 +166,7 @@ def further_losses(frame: pd.DataFrame) -> None:
 
 
 def lacks(run_id: str, name: str) -> bool:
-    """Return True if the search method of a run is known and has no setting with this name.
-
-    The answer depends on the settings of the method, not of the run, because a run of an older version may lack newer settings.
-    """
+    """Return True if the search method of a run is known and has no setting with this name."""
     method = session.run_log().run(run_id)["method"]
     return method in METHODS and name not in METHODS[method].config.model_fields
 
@@ -192,7 +192,7 @@ def weighting(run_id: str) -> None:
 
 
 def evolution(run_id: str) -> None:
-    """Draw the architecture of a search as it evolves or, for a method without a supernet, the candidates that it measures."""
+    """Draw the evolution of a search: the architecture weights or, for a method without a supernet, the measured candidates."""
     if not on_supernet(run_id):
         section("Candidates",
                 f"architectures drawn at random, each trained briefly and measured on the {measured_split(run_id)} split")
@@ -203,7 +203,7 @@ def evolution(run_id: str) -> None:
 
 
 def imported_evolution(run_id: str) -> None:
-    """Draw the architecture weights of an imported search or, if it has none, its genotypes per epoch, if any."""
+    """Draw the architecture weights of an imported search. If there are none, draw the genotype of each epoch, if known."""
     run_log = session.run_log()
     if run_log.alpha_cells(run_id):
         evolution(run_id)
@@ -230,7 +230,7 @@ def log(run_id: str) -> None:
 
 
 def configuration(run_id: str) -> None:
-    """Show a run's differences from the published settings, all its settings and the command that repeats the run."""
+    """Show the settings of a run that differ from the published ones, all settings, and the command that repeats the run."""
     run = session.run_log().run(run_id)
     listed = run["differences"]
     if run["imported"]:

@@ -1,4 +1,4 @@
-"""The Runs page, which lists all runs with status, accuracies and progress, and offers buttons to open, stop and resume them."""
+"""The Runs page. It lists all runs with status, accuracies and progress. Buttons open, stop and resume the selected run."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def filtered(frame: pd.DataFrame, text: str, statuses: list[str], kinds: list[st
 
     Args:
         frame: table of runs, from `RunLog.runs`.
-        text: words, each of which must occur in id, title, preset or dataset. Case is ignored.
+        text: words. Each word must occur in the id, title, preset or dataset of the run. Case is ignored.
         statuses: allowed statuses. An empty list allows all.
         kinds: allowed kinds. An empty list allows all.
     """
@@ -74,14 +74,15 @@ def row_of(run: pd.Series) -> Row:
 def split_of(run: pd.Series) -> str:
     """Return the split on which the accuracies of a run were measured.
 
-    It depends on the kind of run. Searches that measure candidates one by one use the select split, others the alphas split.
+    The split depends on the kind of run. Searches that measure candidates one by one use the select split, other searches the
+    alphas split.
     """
     candidates = run["kind"] == "search" and shown(run["accuracy_of"]).startswith("select split")
     return "select split" if candidates else SPLITS.get(run["kind"], "")
 
 
 def age(created: float | None) -> CellText:
-    """Return the table cell with the time since the launch of a run. The browser keeps this time up to date."""
+    """Return the table cell with the time since a run was launched. The browser keeps this time up to date."""
     if missing(created):
         return CellText(EMPTY, sort=NO_SORT)
     return CellText(age_text(max(0.0, time.time() - created)), since=float(created), sort=-float(created))
@@ -93,7 +94,11 @@ def name_of(run: pd.Series) -> str:
 
 
 def cause_of(run: pd.Series) -> str:
-    """Return, in at most 90 characters, why a run has failed or is waiting, or how long it has been silent while running."""
+    """Return the cause of a run's status in at most 90 characters, or "".
+
+    For a failed or queued run, it is the reason. For a running run without news for a minute, it says how long ago the last event
+    was.
+    """
     if run["status"] == "running" and not missing(run["silent_s"]) and run["silent_s"] >= 60:
         return f"no news for {coarse(run['silent_s'])}"
     cause = shown(run["cause"]) if run["status"] in ("failed", "queued") else ""
@@ -103,8 +108,9 @@ def cause_of(run: pd.Series) -> str:
 def number(run: pd.Series, name: str, attack: str, split: str) -> CellText:
     """Return the table cell of an accuracy.
 
-    A second line gives the interval and the number of images of a result on the test split, and its attack unless it is the
-    worst case. For any other figure it says how it was measured and that it is not a result.
+    For a result on the test split, a second line gives the interval, the number of images and the attack. The attack is left out
+    if the result is the worst case over all attacks. For any other accuracy, the second line names the attack and the split and
+    says that the accuracy is not a result.
 
     Args:
         run: row of the run, from `RunLog.runs`.
@@ -165,7 +171,7 @@ def _button(action: Action, key: str, run_id: str, possible: bool) -> None:
 def nothing_selected() -> None:
     """Show the box above the table while no run is selected.
 
-    The box has the same size as that of a selected run, so that selecting a row does not move the table under the pointer.
+    The box has the same size as the box of a selected run, so that selecting a row does not move the table.
     """
     with st.container(border=True):
         st.html('<div class="rp-row"><span class="rp-label rp-chip-high">No run selected. Click a row to select its run, or '

@@ -1,13 +1,14 @@
-"""Auto-PGD: projected gradient ascent with momentum, whose step size each image halves by itself.
+"""Auto-PGD: projected gradient ascent with momentum. The step size is halved for each image separately.
 
 Croce and Hein 2020, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks", arXiv
 2003.01690, algorithm 1 and sections 3 and 4, as the authors' AutoAttack computes it.
 
-Differs: from the paper, as in AutoAttack and torchattacks: the first step counts as an increase if the loss after it is positive,
-whatever the loss at the start; after a return to the best point, the next loss is compared with the one before the return.
-Differs: from AutoAttack, which attacks an image to the end of the run in which it falls; the pool takes it out at once.
-Differs: from torchattacks 3.5.1, as in AutoAttack: every image has its own step size, where the targeted L2 attack of
-torchattacks gives all images that of the first. (Its attacks also default to 10 iterations, and to all other classes as targets.)
+Differs: from the paper, as in AutoAttack and torchattacks: the first step counts as an increase if the loss after the step is
+positive, regardless of the loss at the start. After a return to the best point, the next loss is compared with the last loss
+before the return.
+Differs: from AutoAttack: an image leaves the batch as soon as it is misclassified. AutoAttack continues to the end of the run.
+Differs: from torchattacks 3.5.1, as in AutoAttack: every image has its own step size. In the targeted L2 attack of torchattacks,
+the step size of the first image is used for all images.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ FIRST_WINDOW, SHRINKAGE, LAST_WINDOW = 0.22, 0.03, 0.06  # lengths between check
 
 
 class APGD(Walk):
-    """One run of Auto-PGD from a random start: `iterations` steps, with one evaluation more than steps.
+    """One run of Auto-PGD from a random start. It takes `iterations` steps and evaluates the network `iterations + 1` times.
 
     Attributes:
-        loss_name: "ce", "dlr", or "dlr-targeted".
+        loss_name: "ce", "dlr" or "dlr-targeted"; see `__init__`.
     """
 
     def __init__(self, ball: Ball, iterations: int, loss: str) -> None:
@@ -39,9 +40,9 @@ class APGD(Walk):
 
         Args:
             ball: where adversarial images must be.
-            iterations: number of steps, at least 1; 100 in AutoAttack.
-            loss: function to increase: "ce", the cross-entropy; "dlr", for at least 3 classes; "dlr-targeted", towards the
-                target of the run, for at least 4 classes.
+            iterations: number of steps, at least 1. AutoAttack takes 100.
+            loss: name of the loss to increase: "ce" (cross-entropy), "dlr" (difference of logits ratio, for at least 3 classes)
+                or "dlr-targeted" (towards the target class, for at least 4 classes).
         """
         super().__init__(ball, iterations)
         self.loss_name = loss
@@ -49,7 +50,7 @@ class APGD(Walk):
         self._windows = torch.tensor(windows(iterations))
 
     def begin(self, x: Tensor, y: Tensor, target: Tensor, seeds: Sequence[int]) -> State:
-        """Return the state before the first evaluation, at a random point on the surface of the ball (clipped to 0..1)."""
+        """Return the state before the first evaluation. The point is random on the surface of the ball, clipped to 0..1."""
         point = self.start(x, seeds)
         per_image = {"weight": x.new_ones(len(x)), "step_size": x.new_full((len(x),), 2 * self.ball.epsilon)}
         return {name: value[:, None, None, None] for name, value in per_image.items()} | {
@@ -59,16 +60,19 @@ class APGD(Walk):
             "halved": torch.ones_like(y, dtype=torch.bool), "iteration": torch.zeros_like(y)}
 
     def start(self, x: Tensor, seeds: Sequence[int]) -> Tensor:
-        """Return the points at which runs start, for images x [n, C, H, W]."""
+        """Return random points at which the runs start, for images x [n, C, H, W]."""
         noise = 2 * uniform(seeds, x) - 1 if self.ball.norm == LINF else normal(seeds, x)
         return (x + self.ball.epsilon * noise / lengths(noise, self.ball.norm)).clamp(0, 1)
 
     def loss(self, logits: Tensor, state: State) -> Tensor:
-        """Return the loss [n] to increase, from logits [n, classes]."""
+        """Compute the loss [n], which the attack increases, from logits [n, classes]."""
         return self._loss(logits, state["y"], state["target"])
 
     def advance(self, state: State, logits: Tensor, loss: Tensor | None, gradient: Tensor | None) -> Tensor:
-        """Take one step of algorithm 1 for every image. Runs end after the evaluation of the last step's point."""
+        """Take one step of algorithm 1 for every image.
+
+        Return True for images whose last point has been evaluated.
+        """
         assert loss is not None and gradient is not None
         iteration = state["iteration"]
         state["increases"] += loss > state["last_loss"]
@@ -88,12 +92,16 @@ class APGD(Walk):
         return iteration > self.iterations
 
     def _check(self, state: State, window: Tensor, gradient: Tensor) -> Tensor:
-        """Halve step sizes and return to the best points where conditions 1 or 2 hold; return the gradients at the points.
+        """Check the progress of the images that are at a checkpoint of algorithm 1.
+
+        Where condition 1 or 2 of the paper holds, halve the step size and set the point back to the best point so far. Return the
+        gradients at the resulting points.
 
         Args:
-            state: the state; "point" and the counters are replaced.
-            window: int64 [n], number of steps since the last checkpoint for images at a checkpoint, 0 for others.
-            gradient: [n, C, H, W], at the points.
+            state: the state, which is changed.
+            window: int64 [n]. For an image at a checkpoint, the number of steps since the previous checkpoint; 0 for other
+                images.
+            gradient: [n, C, H, W], gradients at the current points.
         """
         checked = window > 0
         few_increases = state["increases"] <= INCREASES * window
@@ -108,7 +116,7 @@ class APGD(Walk):
         return torch.where(halve, state["peak_gradient"], gradient)
 
     def _step(self, state: State, gradient: Tensor) -> None:
-        """Move the points along the gradients with momentum; the first step has none."""
+        """Move the points along the gradients with momentum. The first step of a run has no momentum."""
         point, x, project = state["point"], state["x"], self.ball.project
         direction = gradient.sign() if self.ball.norm == LINF else gradient / (lengths(gradient, self.ball.norm) + 1e-12)
         ascended = project(torch.addcmul(point, state["step_size"], direction), x)
@@ -118,9 +126,10 @@ class APGD(Walk):
 
 
 def windows(iterations: int) -> list[int]:
-    """Return the checkpoints of a run: entry k is the number of steps since the last checkpoint if one follows step k, else 0.
+    """Return a list that marks the checkpoints of a run, at which the step size may be halved.
 
-    The authors round down the lengths between checkpoints, where the paper rounds up their positions.
+    If there is a checkpoint after step k, entry k is the number of steps since the previous checkpoint. All other entries are 0.
+    The distances between checkpoints are rounded down, as in the authors' code.
     """
     at = [0] * (iterations + 1)
     length, shrinkage, last = (max(int(share * iterations), 1) for share in (FIRST_WINDOW, SHRINKAGE, LAST_WINDOW))
@@ -133,19 +142,22 @@ def windows(iterations: int) -> list[int]:
 
 
 def cross_entropy(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
-    """Return the cross-entropy [n] of logits [n, classes]."""
+    """Return the cross-entropy [n] of logits [n, classes] and labels y. `target` is ignored."""
     return functional.cross_entropy(logits, y, reduction="none")
 
 
 def dlr(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
-    """Return the difference of logits ratio [n] (section 4): scale-invariant, positive if misclassified; needs 3 classes."""
+    """Return the difference of logits ratio [n] (section 4), which is positive if misclassified. Needs at least 3 classes."""
     (first, second, third), classes = logits.topk(3).values.unbind(1), logits.argmax(1)
     own = logits.gather(1, y[:, None]).squeeze(1)
     return (torch.where(classes == y, second, first) - own) / (first - third + 1e-12)
 
 
 def dlr_targeted(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
-    """Return the targeted difference of logits ratio [n] (section 4); positive if the target wins over y; needs 4 classes."""
+    """Return the targeted difference of logits ratio [n] (section 4).
+
+    It is positive if the logit of the target is larger than that of the label y. Needs at least 4 classes.
+    """
     first, _, third, fourth = logits.topk(4).values.unbind(1)
     pair = logits.gather(1, torch.stack((y, target), 1))
     return (pair[:, 1] - pair[:, 0]) / (first - (third + fourth) / 2 + 1e-12)

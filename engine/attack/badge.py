@@ -1,4 +1,4 @@
-"""Findings of the reliability checks of an evaluation, and the badge that sums them up. Imports no torch."""
+"""Findings of the reliability checks on an evaluation, and the badge that summarises the findings. Does not import torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ class Finding:
     Attributes:
         check_name: name of the check, for example "black-box".
         title: name shown to users.
-        finding: "skipped" if the check does not apply, or if a check that it presupposes was raised.
+        finding: "passed", "warning", "failed" or "skipped". A check is skipped if it does not apply, or if an earlier check that
+            it depends on has warned or failed.
         measured: a sentence with the measured numbers, or the reason for skipping.
         advice: a sentence on what to do; empty unless the finding is "warning" or "failed".
     """
@@ -30,7 +31,7 @@ class Finding:
 
     @property
     def raised(self) -> bool:
-        """True for "warning" and "failed"."""
+        """True if the finding is "warning" or "failed"."""
         return self.finding in ("warning", "failed")
 
 
@@ -40,7 +41,7 @@ class Badge:
 
     Attributes:
         colour: "green", "amber" or "red".
-        reasons: sentences, the most serious first; at least one.
+        reasons: at least one sentence, most serious first.
     """
 
     colour: Colour
@@ -48,7 +49,7 @@ class Badge:
 
 
 def badge(findings: Iterable[Finding]) -> Badge:
-    """Return red if a check failed, amber if a check warned or no check was made, green otherwise."""
+    """Return a badge: red if a check failed, amber if a check warned or no check was made, and green otherwise."""
     made = [finding for finding in findings if finding.finding != "skipped"]
     failed, warned = ([f"{finding.title}: {finding.measured}" for finding in made if finding.finding == verdict]
                       for verdict in ("failed", "warning"))

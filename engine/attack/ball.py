@@ -13,7 +13,7 @@ from engine.attack.declaration import L2, LINF
 
 @dataclass(frozen=True)
 class Ball:
-    """The images within `epsilon` of an image whose pixels are in 0..1.
+    """A ball of radius `epsilon` around an image whose pixels are in 0..1.
 
     Attributes:
         norm: `LINF` or `L2`, over all pixels and channels of an image.
@@ -26,8 +26,8 @@ class Ball:
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """Return x_adv [B, C, H, W], moved into the ball around x and into 0..1.
 
-        In L-infinity this is the nearest such point. In L2 the difference is scaled down to length epsilon and the pixels are
-        then clipped to 0..1, which brings them only closer to x.
+        In L-infinity, the result is the nearest such point. In L2, a difference x_adv - x longer than epsilon is scaled down to
+        length epsilon, and then the pixels are clipped to 0..1.
         """
         if self.norm == LINF:
             return x_adv.clamp(x - self.epsilon, x + self.epsilon).clamp(0, 1)
@@ -35,13 +35,13 @@ class Ball:
         return (x + difference * (self.epsilon / lengths(difference, L2).clamp(min=1e-12)).clamp(max=1)).clamp(0, 1)
 
     def contains(self, x_adv: Tensor, x: Tensor, tolerance: float = 1e-6) -> Tensor:
-        """Return a bool [B] that is True for images in the ball and in 0..1, up to float32 rounding."""
+        """Return a bool [B]: True for each image that is in the ball around x and in 0..1, up to `tolerance`."""
         inside = distance(x_adv, x, self.norm) <= self.epsilon + tolerance
         return inside & (x_adv.flatten(1).amin(1) >= 0) & (x_adv.flatten(1).amax(1) <= 1)
 
 
 def lengths(difference: Tensor, norm: str) -> Tensor:
-    """Return the norm of each image of `difference` [B, C, H, W], shaped [B, 1, 1, 1] to multiply images with."""
+    """Return the norm of each image in `difference` [B, C, H, W]. The result [B, 1, 1, 1] can be broadcast against images."""
     flat = difference.flatten(1)
     length = flat.abs().amax(1) if norm == LINF else torch.linalg.vector_norm(flat, dim=1)
     return length[:, None, None, None]
@@ -53,12 +53,12 @@ def distance(x_adv: Tensor, x: Tensor, norm: str) -> Tensor:
 
 
 def uniform(seeds: Sequence[int], like: Tensor, purpose: int = 0) -> Tensor:
-    """Return uniform random numbers in [0, 1) in the shape of `like` [B, ...]. Row i depends on seeds[i] and `purpose` alone."""
+    """Return uniform random numbers in [0, 1) in the shape of `like` [B, ...]. Row i depends only on seeds[i] and `purpose`."""
     return _draw(torch.rand, seeds, like, purpose)
 
 
 def normal(seeds: Sequence[int], like: Tensor, purpose: int = 0) -> Tensor:
-    """Return standard normal random numbers in the shape of `like` [B, ...]. Row i depends on seeds[i] and `purpose` alone."""
+    """Return standard normal random numbers in the shape of `like` [B, ...]. Row i depends only on seeds[i] and `purpose`."""
     return _draw(torch.randn, seeds, like, purpose)
 
 

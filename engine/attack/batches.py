@@ -1,4 +1,4 @@
-"""Attacks that take a whole batch at once, run block by block: those of torchattacks, and natural prediction."""
+"""A runner for attacks that process a whole batch in one call, such as those of torchattacks."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from engine.attack.walk import Attacked
 
 
 class Batches:
-    """An attack on many images in fixed blocks, with the interface of `engine.attack.walk.Pool`.
+    """An attack on many images, block by block, with the interface of `engine.attack.walk.Pool`.
 
-    The random numbers of a block depend on its number alone, so an interrupted attack continues at the next block.
+    The random numbers of a block depend only on the number of the block. An interrupted attack can therefore continue at the next
+    block.
     """
 
     def __init__(self, attack: Callable[[Tensor, Tensor], Tensor], images: Callable[[Tensor], Tensor], y: Tensor, *,
@@ -22,10 +23,11 @@ class Batches:
         """Prepare the attack; nothing runs yet.
 
         Args:
-            attack: images [n, C, H, W] and labels int64 [n] -> adversarial images. It may draw from torch's global generator.
-            images: positions int64 [n] -> natural images float32 [n, C, H, W].
+            attack: function that takes images [n, C, H, W] and labels, int64 [n], and returns adversarial images. It may draw
+                from torch's global generator.
+            images: function that takes positions, int64 [n], and returns natural images, float32 [n, C, H, W].
             y: labels of all images, int64 [N].
-            seed: number of a block -> seed of its random numbers.
+            seed: function that takes the number of a block and returns the seed for its random numbers.
             size: images per block.
             iterations: iterations that the attack spends on every image.
         """
@@ -39,7 +41,7 @@ class Batches:
 
     @property
     def active_iterations(self) -> int:
-        """Iterations spent on images that are still in the batch: none, because blocks are attacked at once."""
+        """Always 0, because each block is attacked in one call, so there are no partly attacked images."""
         return 0
 
     def step(self) -> list[Attacked]:
@@ -56,5 +58,5 @@ class Batches:
         return {"next": self.next}
 
     def load_state_dict(self, content: Mapping[str, Any]) -> None:
-        """Restore the position of `state_dict`."""
+        """Continue at the block that `state_dict` returned."""
         self.next = int(content["next"])

@@ -1,12 +1,12 @@
-"""Functions that build attacks with the settings of their papers: those of torchattacks 3.5.1, and our own.
+"""Functions that build attacks with the settings of their papers, from torchattacks 3.5.1 or from our own code.
 
 This module imports torchattacks, so it is itself imported only when an attack runs. Each function takes the network, the
-declaration of the attack and the settings of the call. It returns a callable from images and labels to adversarial images, or a
-`Walk`.
+declaration of the attack and the settings of the call. It returns a `Walk`, or a callable that turns images and labels into
+adversarial images.
 
-torchattacks computes FGSM, PGD and MI-FGSM in L-infinity. Gradient steps in L2 are our own, because those of torchattacks are too
-short where gradients are tiny, as on confident networks. The iterated attacks of AutoAttack are our own too, because those of
-torchattacks cannot refill a batch or resume at an image; tests compare them with torchattacks.
+FGSM, PGD and MI-FGSM in L-infinity come from torchattacks. In L2 they are our own code, because the L2 steps of torchattacks are
+too short where gradients are tiny. The attacks of AutoAttack are our own code as well, because those of torchattacks can neither
+fill the places of finished images in a batch nor resume at an image.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from engine.attack.square import Square
 
 
 def fgsm(network: nn.Module, attack: Attack, settings: AttackSettings) -> torchattacks.FGSM | GradientSteps:
-    """Build FGSM, the fast gradient sign method. In L2 it takes one step along the normalised gradient (FGM)."""
+    """Build FGSM, the fast gradient sign method. In L2, build FGM, which takes one step along the normalised gradient."""
     if settings.norm == LINF:
         return torchattacks.FGSM(network, eps=settings.epsilon)
     return GradientSteps(network, _ball(settings), steps=1, step_size=settings.epsilon)
 
 
 def pgd(network: nn.Module, attack: Attack, settings: AttackSettings) -> torchattacks.PGD | GradientSteps:
-    """Build PGD on the cross-entropy, projected gradient descent with a fixed step size."""
+    """Build PGD (projected gradient descent) with a fixed step size and the cross-entropy as loss."""
     if settings.norm == LINF:
         return torchattacks.PGD(network, eps=settings.epsilon, alpha=settings.step_size, steps=attack.steps,
                                 random_start=attack.random_start)
@@ -41,7 +41,7 @@ def pgd(network: nn.Module, attack: Attack, settings: AttackSettings) -> torchat
 
 
 def pgd_margin(network: nn.Module, attack: Attack, settings: AttackSettings) -> GradientSteps:
-    """Build PGD on the margin, whose gradients do not vanish on confident networks."""
+    """Build PGD on the margin instead of the cross-entropy. The margin's gradients do not vanish on confident networks."""
     return GradientSteps(network, _ball(settings), attack.steps, settings.step_size, margin_loss,
                          random_start=attack.random_start)
 
@@ -55,7 +55,7 @@ def mi_fgsm(network: nn.Module, attack: Attack, settings: AttackSettings) -> tor
 
 
 def apgd(network: nn.Module, attack: Attack, settings: AttackSettings) -> APGD:
-    """Build APGD on the loss that the declaration names."""
+    """Build APGD with the loss that `attack` names."""
     return APGD(_ball(settings), attack.steps, attack.variant["loss"])
 
 
@@ -65,14 +65,14 @@ def fab_t(network: nn.Module, attack: Attack, settings: AttackSettings) -> FAB:
 
 
 def square(network: nn.Module, attack: Attack, settings: AttackSettings) -> Square:
-    """Build Square with the schedule of AutoAttack, which does not depend on the number of queries."""
+    """Build Square with AutoAttack's schedule of square sizes. The schedule does not depend on the number of queries."""
     return Square(_ball(settings), attack.steps)
 
 
 def carlini_wagner(network: nn.Module, attack: Attack, settings: AttackSettings) -> CarliniWagner:
     """Build the L2 attack of Carlini and Wagner with 9 search steps of `attack.steps` iterations.
 
-    The learning rate is 10 / steps within 0.01..0.1: few iterations need longer steps than the authors' 0.01 for 10,000.
+    The learning rate is 10 / attack.steps, limited to 0.01..0.1. The authors take 10,000 iterations with a learning rate of 0.01.
     """
     return CarliniWagner(_ball(settings), attack.steps, learning_rate=min(max(10 / attack.steps, 0.01), 0.1))
 

@@ -1,8 +1,9 @@
-"""The L2 attack of Carlini and Wagner 2017, arXiv 1608.04644, with the binary search over its constant as one walk.
+"""The L2 attack of Carlini and Wagner 2017, arXiv 1608.04644.
 
-It minimises ||x' - x||_2^2 + c f(x') over w, where x' = (tanh(w) + 1) / 2 is always in 0..1 and f is the logit difference,
-positive while the label wins. Adam minimises; a binary search per image looks for the smallest c that succeeds. torchattacks
-takes the largest other logit wrongly where logits are negative, cannot move pixels of exactly 0 or 1 and searches no c.
+The attack minimises ||x' - x||_2^2 + c f(x') over w with Adam. Here x' = (tanh(w) + 1) / 2, which is always in 0..1, and f is the
+logit difference, which is positive while x' is classified correctly. For each image, a binary search looks for the smallest
+constant c with which the attack succeeds. We do not use the version of torchattacks. It takes 0 in place of the largest other
+logit if that logit is negative, cannot change pixels of exactly 0 or 1, and does not search for c.
 """
 
 from __future__ import annotations
@@ -28,13 +29,15 @@ INSIDE = 0.999  # factor that brings pixels of 0 and 1 inside tanh's range
 
 
 class CarliniWagner(Walk):
-    """The attack of Carlini and Wagner in L2; run it in a pool with `nearest`. One evaluation per iteration.
+    """The L2 attack of Carlini and Wagner, with one network evaluation per iteration. Run it in a `Pool` with `nearest=True`.
 
-    Differs: a search step is aborted for each image by itself, as published for a batch of one; the authors' code sums the loss
-    over the batch. There is no last search step at the upper bound, which the authors take if there are ten steps or more.
-    Differs: pixels of 0 and 1 begin at a distance of 0.0005 instead of 0.0000005, where tanh is so flat that search steps are
-    aborted (16 of 20 black and white images then withstood the attack on a linear model, and none does now). Distances are
-    measured from the image itself.
+    A search step is one minimisation with a fixed c.
+
+    Differs: a search step is aborted for each image separately. The authors' code decides this for the whole batch, from the sum
+    of the losses.
+    Differs: there is no last search step with c at the upper bound. The authors' code takes one if there are ten or more steps.
+    Differs: pixels of 0 and 1 start at a distance of 0.0005 from these values, not 0.0000005 as in the authors' code. Closer to 0
+    and 1, tanh is so flat that search steps are aborted too early.
     """
 
     leaves_ball = True
@@ -44,14 +47,14 @@ class CarliniWagner(Walk):
         """Prepare the attack.
 
         Args:
-            ball: an L2 ball; the search ignores its radius.
-            iterations: largest number of iterations of one search step. A walk takes up to `search_steps` times as many.
-            search_steps: number of constants c tried: 9 in the authors' code.
-            learning_rate: of Adam: 0.01 in the authors' code.
-            confidence: kappa, by how much another logit must exceed that of the label.
+            ball: a ball in L2. The radius is not used.
+            iterations: maximum number of iterations per search step.
+            search_steps: number of search steps. Each tries one constant c. The authors' code takes 9.
+            learning_rate: learning rate of Adam. It is 0.01 in the authors' code.
+            confidence: kappa of the paper. The attack has succeeded if another logit exceeds the logit of the label by this much.
 
         Raises:
-            ConfigError: the ball is none of L2.
+            ConfigError: the norm of the ball is not L2.
         """
         if ball.norm != L2:
             raise ConfigError(f"Carlini and Wagner's attack searches in L2, got a ball in {ball.norm}; choose FMN there.")
@@ -60,7 +63,7 @@ class CarliniWagner(Walk):
         self.learning_rate, self.confidence = learning_rate, confidence
 
     def begin(self, x: Tensor, y: Tensor, target: Tensor, seeds: Sequence[int]) -> State:
-        """Return the state at the image, before the first search step. Draws no random numbers."""
+        """Return the state before the first search step. The point is the natural image. No random numbers are drawn."""
         zeros = torch.zeros(len(x), dtype=x.dtype, device=x.device)
         state = {"origin": torch.atanh((2 * x - 1) * INSIDE), "search_step": torch.zeros_like(y), "lower": zeros,
                  "upper": torch.full_like(zeros, torch.inf), "c": torch.full_like(zeros, FIRST_CONSTANT)}
@@ -68,11 +71,11 @@ class CarliniWagner(Walk):
         return state | fresh | {"point": _image(fresh["w"])}
 
     def loss(self, logits: Tensor, state: State) -> Tensor:
-        """Return c f [n], where f is the logit difference, but at least -confidence: equation 6 of section V of the paper."""
+        """Return c f [n], where f is the larger of the logit difference and -confidence (section V, equation 6 of the paper)."""
         return state["c"] * logit_difference(logits, state["y"], state["target"]).clamp(min=-self.confidence)
 
     def advance(self, state: State, logits: Tensor, loss: Tensor | None, gradient: Tensor | None) -> Tensor:
-        """Take one step of Adam; where the search step is over, choose the next c and start again at the image."""
+        """Take one step of Adam. Where a search step has ended, choose the next c and start again at the natural image."""
         assert loss is not None and gradient is not None
         difference = logit_difference(logits, state["y"], state["target"])
         state["succeeded"] = state["succeeded"] | ((difference < 0) & (difference <= -self.confidence))
@@ -84,14 +87,17 @@ class CarliniWagner(Walk):
         return state["search_step"] >= self.search_steps
 
     def _stalls(self, state: State, total: Tensor) -> Tensor:
-        """Return True for images at a check whose loss has not fallen since the last, and keep the loss of the others."""
+        """Return True for images without progress: their loss has not fallen since the last check.
+
+        The loss is checked at regular intervals. Between two checks, return False.
+        """
         checked = state["iteration"] % max(self.step_iterations // CHECKS, 1) == 0
         stalls = checked & (total > PROGRESS * state["checked_loss"])
         state["checked_loss"] = torch.where(checked, total, state["checked_loss"])
         return stalls
 
     def _adam(self, state: State, gradient: Tensor) -> None:
-        """Take a step of Adam in w for each image, with its own count of steps."""
+        """Take a step of Adam in w. Each image has its own count of Adam steps."""
         state["iteration"] = state["iteration"] + 1
         count = state["iteration"][:, None, None, None]
         state["mean"] = BETA1 * state["mean"] + (1 - BETA1) * gradient
@@ -100,7 +106,11 @@ class CarliniWagner(Walk):
         state["w"] = state["w"] - self.learning_rate * mean / (square.sqrt() + TINY)
 
     def _next_constant(self, state: State, ended: Tensor) -> None:
-        """Where a search step has ended, halve the interval of c or let c grow, and begin the next search step."""
+        """Choose the next c and begin the next search step, for images whose search step has ended.
+
+        While no c has succeeded, c grows by a constant factor. Afterwards, the next c halves the interval that contains the
+        smallest successful c.
+        """
         c, succeeded = state["c"], state["succeeded"]
         state["upper"] = torch.where(ended & succeeded, torch.minimum(state["upper"], c), state["upper"])
         state["lower"] = torch.where(ended & ~succeeded, torch.maximum(state["lower"], c), state["lower"])
@@ -111,7 +121,7 @@ class CarliniWagner(Walk):
             state[name] = torch.where(ended.view(-1, *[1] * (value.dim() - 1)), value, state[name])
 
     def _search_step_begun(self, origin: Tensor) -> State:
-        """Return the entries that begin afresh with a search step."""
+        """Return initial values for the state entries that are reset at the beginning of a search step."""
         count = torch.zeros(len(origin), dtype=torch.int64, device=origin.device)
         return {"w": origin.clone(), "mean": torch.zeros_like(origin), "square": torch.zeros_like(origin), "iteration": count,
                 "succeeded": count.bool(), "checked_loss": torch.full_like(count, torch.inf, dtype=origin.dtype)}
@@ -122,5 +132,5 @@ def _image(w: Tensor) -> Tensor:
 
 
 def _slope(w: Tensor) -> Tensor:
-    """Return the derivative of `_image`; unlike 1 - tanh(w)^2 it keeps its precision where tanh(w) is near 1."""
+    """Return the derivative of `_image`. The formula is precise even where tanh(w) is near 1."""
     return 0.5 / torch.cosh(w).square()

@@ -1,10 +1,11 @@
-"""All attacks by name, in the order in which lists and tables show them. This module does not import torch.
+"""All attacks, keyed by name, in the order in which lists and tables show them. This module does not import torch.
 
 To add an attack, declare one `Attack`, in this file or in a new file of this package, and append it to the list at the end of
-this file. Write its builder in `builders.py`, or in the new file; there, import torch inside the builder function only.
-Pages, tables, charts and the run log take everything else from the declaration.
+this file. Write the builder (the function that builds the attack) in `builders.py` or in the new file. In a new file, import
+torch only inside the builder. Pages, tables, charts and the run log take everything else from the declaration.
 
-`ATTACKS` also accepts the names of attacks that a number or a network completes, for example `ATTACKS["pgd-50"]`: see `FAMILIES`.
+`ATTACKS` also accepts names that end with a number of steps or the hash of a network, for example `ATTACKS["pgd-50"]`. `FAMILIES`
+lists the patterns of these names.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ TORCHATTACKS = "torchattacks"
 
 
 class AttackRegistry(Registry[Attack]):
-    """A registry of attacks that also contains every member of `FAMILIES`, for example PGD of every length from 1 to 100,000.
+    """A registry of attacks that also contains the attacks described by `FAMILIES`, for example PGD with any number of steps.
 
-    Iterating over the registry yields only the attacks added to it by name.
+    Iteration yields only the attacks that were added to the registry.
     """
 
     def __getitem__(self, name: str) -> Attack:
@@ -44,7 +45,7 @@ class AttackRegistry(Registry[Attack]):
 
 
 def pgd(steps: int) -> Attack:
-    """Declare PGD with `steps` iterations, run once from a uniformly random point of the epsilon ball."""
+    """Declare PGD with `steps` iterations and a single run, which starts at a uniformly random point of the ball."""
     return Attack(
         name=f"pgd-{steps}", title=f"PGD-{steps}",
         summary=f"{plural(steps, 'gradient step')} on the cross-entropy from a random start, projected onto the ball.",
@@ -67,7 +68,7 @@ def plural(number: int, noun: str) -> str:
 
 
 def _of_family(name: object) -> Attack | None:
-    """Return the attack of a family with this name; None if there is none."""
+    """Return the attack with this name if the name matches a pattern in `FAMILIES`, otherwise None."""
     matches = ((re.fullmatch(pattern, name), declare) for pattern, declare in FAMILIES.items()) if isinstance(name, str) else ()
     return next((declare(match[1]) for match, declare in matches if match), None)
 
@@ -131,21 +132,21 @@ AUTOATTACK = Attack(
 
 
 def fmn(steps: int) -> Attack:
-    """Declare FMN with `steps` iterations towards each of the two most likely classes, the search of sweeps."""
+    """Declare FMN with `steps` iterations towards each of the two most likely wrong classes. Sweeps use this attack."""
     return replace(FMN, name=f"fmn-{steps}", title=f"FMN-{steps}", steps=steps, targets=2)
 
 
 def apgd_ce(steps: int) -> Attack:
-    """Declare APGD-CE with `steps` iterations; 100 in AutoAttack."""
+    """Declare APGD-CE with `steps` iterations. AutoAttack takes 100."""
     return replace(APGD_CE, name=f"apgd-ce-{steps}", title=f"APGD-CE-{steps}", steps=steps)
 
 
 def transfer(source: str, maker: str = MI_FGSM.name) -> Attack:
-    """Declare the transfer attack whose images are made on another network.
+    """Declare a transfer attack, whose adversarial images are made on another network.
 
     Args:
-        source: hash of that network's weights, 12 hex characters.
-        maker: attack that makes the images: "mi-fgsm", or "apgd-ce" run to its end.
+        source: hash of the other network's weights, 12 hex characters.
+        maker: name of the attack that makes the images, "mi-fgsm" or "apgd-ce".
     """
     made = {MI_FGSM.name: MI_FGSM, APGD_CE.name: APGD_CE}[maker]
     label = "" if made is MI_FGSM else f"{made.name}-"

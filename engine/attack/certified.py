@@ -1,11 +1,10 @@
 """Certified accuracy by interval bound propagation (Gowal et al. 2018, arXiv 1810.12715): a lower bound of robust accuracy.
 
-The network's own forward pass runs on intervals instead of numbers: `Interval` is a tensor to PyTorch, and every operation that
-reaches it is replaced by its interval form. There is no second description of an architecture, and a network with an operation
-that has no interval form is refused.
+The network's own forward pass runs on intervals instead of numbers. `Interval` is a subclass of Tensor that replaces each
+operation by its interval form. A network is rejected if it has an operation without an interval form.
 
-Each layer multiplies the width of the intervals by the sum of its absolute weights, so the bounds of deep convolutional networks
-that were not trained for them are useless at the usual radii, although they are true.
+Each layer multiplies the width of the intervals by the sum of the layer's absolute weights. At the usual radii, the bounds are
+therefore useless for deep convolutional networks, unless a network was trained for such bounds.
 """
 
 from __future__ import annotations
@@ -26,17 +25,18 @@ BATCH = 64  # images per pass
 
 @dataclass(frozen=True)
 class Certificate:
-    """The bounds of one evaluation.
+    """The bounds for a batch of images.
 
     Attributes:
-        margin: float64 [B], a lower bound over the ball of the logit of the label minus the largest other logit.
+        margin: float64 [B]. For each image, a lower bound of the margin (the logit of the label minus the largest other logit) at
+            all points of the ball.
     """
 
     margin: Tensor
 
     @property
     def certified(self) -> Tensor:
-        """A bool [B] that is True for images that no attack in the ball can break."""
+        """A bool [B] that is True for images that certainly withstand every attack in the ball."""
         return self.margin > 0
 
 
@@ -45,18 +45,18 @@ def certify(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float,
             poll: Callable[[], None] = lambda: None) -> Certificate:
     """Bound the margins of images over the L-infinity ball, clipped to 0..1.
 
-    The network is copied in float64 and evaluation mode and is itself not touched. Bounds are true up to float64 rounding, for
-    the network computed without rounding.
+    The computation uses a copy of the network in float64 and evaluation mode. The bounds hold up to float64 rounding. They are
+    bounds for exact arithmetic and ignore the float32 rounding of the network.
 
     Args:
-        network: x -> logits, with any normalisation inside.
+        network: network from pixels to logits. Any normalisation is part of the network.
         x: images [B, C, H, W], pixels in 0..1.
         y: labels, int64 [B].
         epsilon: radius in pixel space, 0..1.
-        poll: function called before each module of the network; it may raise an exception to abandon the computation.
+        poll: function called before each module of the network. It may raise an exception to abandon the computation.
 
     Raises:
-        ConfigError: an operation without an interval form.
+        ConfigError: the network has an operation without an interval form.
     """
     exact = copy.deepcopy(network).double().cpu().eval()
     for module in exact.modules():
@@ -67,16 +67,17 @@ def certify(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float,
 
 
 def box(x: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-    """Return the smallest and largest pixels of the L-infinity ball around x, clipped to 0..1, in float64."""
+    """Return the smallest and the largest value of every pixel in the L-infinity ball around x, clipped to 0..1, in float64."""
     return (x.double() - epsilon).clamp(0, 1), (x.double() + epsilon).clamp(0, 1)
 
 
 class Interval(Tensor):
-    """A tensor of which only bounds are known. Operations return bounds of their result.
+    """A tensor of which only bounds are known. Operations on it return an `Interval` with bounds of the result.
 
     Attributes:
-        lower, upper: float64 tensors of its shape.
-        layer: (features, weight [outputs, inputs], bias) if it is the output of a linear layer, otherwise None.
+        lower, upper: bounds of every entry, float64.
+        layer: (features, weight [outputs, inputs], bias) if the tensor is the output of a linear layer, otherwise None. The
+            features are the input of the layer.
     """
 
     lower: Tensor
@@ -104,7 +105,10 @@ class Interval(Tensor):
 
 
 def _margins(logits: Tensor, y: Tensor) -> Tensor:
-    """Return lower bounds [B] of the margins. The last layer is bounded for differences of logits, not for each logit alone."""
+    """Return lower bounds [B] of the margins.
+
+    If the last layer is linear, differences of logits are bounded directly. This is tighter than bounds of the single logits.
+    """
     assert isinstance(logits, Interval)
     if logits.layer is None:
         difference = logits.lower.gather(1, y[:, None]) - logits.upper
@@ -127,12 +131,12 @@ def _raised(value: Any) -> Any:
 
 
 def _monotone(operation: Any, *args: Any, **kwargs: Any) -> Interval:
-    """Apply an operation that does not fall when an input rises, once to the lower and once to the upper bounds."""
+    """Apply a monotonically non-decreasing operation, once to the lower and once to the upper bounds."""
     return Interval(operation(*map(_lowered, args), **kwargs), operation(*map(_raised, args), **kwargs))
 
 
 def _pooled(operation: Any, *args: Any) -> tuple[Interval, None]:
-    """Apply max pooling, which also returns positions; those of an interval are not known."""
+    """Apply max pooling. Return None in place of the positions of the maxima, which are not known."""
     lower, upper = (operation(*map(bounds, args))[0] for bounds in (_lowered, _raised))
     return Interval(lower, upper), None
 
@@ -142,12 +146,12 @@ def _sum(operation: Any, first: Any, second: Any) -> Interval:
 
 
 def _difference(operation: Any, first: Any, second: Any) -> Interval:
-    """Subtract: the smallest result has the largest subtrahend."""
+    """Subtract `second` from `first`. At least one of the two is an interval."""
     return Interval(operation(_lowered(first), _raised(second)), operation(_raised(first), _lowered(second)))
 
 
 def _scaled(operation: Any, first: Any, second: Any) -> Interval:
-    """Multiply an interval with, or divide it by, constants of any sign."""
+    """Multiply an interval by constants, or divide it by constants. The constants may be negative."""
     if isinstance(second, Interval) and (isinstance(first, Interval) or operation is aten.div.Tensor):
         raise ConfigError("Interval bounds have no form of a product of two activations or of a division by one; certify a "
                           "network without it.")
@@ -156,7 +160,13 @@ def _scaled(operation: Any, first: Any, second: Any) -> Interval:
 
 
 def _affine(x: Interval, apply: Callable[[Tensor], Tensor], spread: Callable[[Tensor], Tensor]) -> Interval:
-    """Map centres with an affine function and radii with the absolute values of its weights."""
+    """Apply an affine function to the centres of an interval, and `spread` to its radii.
+
+    Args:
+        x: the interval.
+        apply: the affine function.
+        spread: linear function whose weights are the absolute values of the weights of `apply`.
+    """
     centre, radius = apply((x.upper + x.lower) / 2), spread((x.upper - x.lower) / 2)
     return Interval(centre - radius, centre + radius)
 
@@ -180,7 +190,7 @@ def _linear_without_bias(operation: Any, x: Interval, columns: Tensor) -> Interv
 
 def _batch_norm(operation: Any, x: Interval, weight: Tensor | None, bias: Tensor | None, mean: Tensor, variance: Tensor,
                 training: bool, momentum: float, eps: float) -> tuple[Interval, None, None]:
-    """Normalise with running statistics, which is affine."""
+    """Apply batch normalisation with running statistics, which is an affine function."""
     if training:
         raise ConfigError("Interval bounds need BatchNorm with running statistics, got one that uses those of the batch; build "
                           "it with track_running_stats=True.")

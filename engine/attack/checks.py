@@ -1,8 +1,8 @@
-"""Checks on the reliability of a finished evaluation, made before its figures are shown.
+"""Checks on the reliability of a finished evaluation.
 
-Each check looks for one cause that makes accuracy under attack too high. Many are on the lists of Carlini et al. 2019,
-arXiv 1902.06705, and Athalye et al. 2018, arXiv 1802.00420. `docs/evaluation.md` explains each of them. To add a check, write a
-function from `Inspection` to a verdict and a sentence, and list it in `CHECKS`.
+Each check looks for one cause that makes accuracy under attack too high. Many of the causes are on the lists of Carlini et al.
+2019, arXiv 1902.06705, and Athalye et al. 2018, arXiv 1802.00420. `docs/evaluation.md` explains each check. To add a check, write
+a function that takes an `Inspection` and returns a verdict and a sentence, and list the function in `CHECKS`.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ FEW_STEPS = 10  # enough to test the machinery with an attack at radius 0
 
 
 def inspect(check: Check, inspection: Inspection, before: Iterable[Finding] = ()) -> Finding:
-    """Make one check. A finding depends on the evaluation and on earlier findings only, and not on when the check is made.
+    """Make one check and return the finding, which depends only on the evaluation and on earlier findings.
 
     Args:
         check: the check, from `CHECKS`.
         inspection: the evaluation to check.
-        before: findings of the checks before this one in `CHECKS`.
+        before: findings of the checks that come before this check in `CHECKS`.
 
     Raises:
-        StopRequested: raised by `inspection.poll`; the check can be made again.
+        StopRequested: raised by `inspection.poll`. The check can be repeated later.
     """
     causes = [finding.title for finding in before if finding.raised and finding.check_name in check.needs]
     if causes:
@@ -85,7 +85,7 @@ def not_probabilities(it: Inspection) -> tuple[Verdict, str]:
 
 
 def logit_scale(it: Inspection) -> tuple[Verdict, str]:
-    """Compare the gradients of the cross-entropy with those for logits that are scaled to span 10."""
+    """Count images whose gradient is exactly zero, but not if the logits are first scaled to a range of 10."""
     x, y = it.x[it.right], it.y[it.right]
     if len(x) < FEWEST_RIGHT:
         return _too_few(len(x))
@@ -96,10 +96,10 @@ def logit_scale(it: Inspection) -> tuple[Verdict, str]:
 
 
 def quantised_input(it: Inspection) -> tuple[Verdict, str]:
-    """Look for logits that small changes of the image leave unchanged bit by bit, while changes of length epsilon do not.
+    """Look for logits that do not change at all when the image changes slightly, but do change when the image changes by epsilon.
 
-    The small change has a random sign at every pixel. It is made at the natural images and at random points of the ball: at one
-    of the two, pixels are rarely so close to the threshold of a quantiser that the change crosses it.
+    The slight change has a random sign at every pixel. It is tried at the natural images and at random points of the ball,
+    because at one of them a pixel may happen to be close to the threshold of a quantiser.
     """
     noise, signs = (uniform([stable_seed(it.settings.seed, purpose, n) for n in range(len(it.x))], it.x) * 2 - 1
                     for purpose in ("quantised noise", "quantised signs"))
@@ -113,7 +113,7 @@ def quantised_input(it: Inspection) -> tuple[Verdict, str]:
 
 
 def gradients(it: Inspection) -> tuple[Verdict, str]:
-    """Count correctly classified images with a gradient of exactly zero, whatever the scale of the logits."""
+    """Count correctly classified images with a gradient of exactly zero, after the logits have been scaled to a range of 10."""
     x, y = it.x[it.right], it.y[it.right]
     if len(x) < FEWEST_RIGHT:
         return _too_few(len(x))
@@ -123,7 +123,7 @@ def gradients(it: Inspection) -> tuple[Verdict, str]:
 
 
 def epsilon_zero(it: Inspection) -> tuple[Verdict, str]:
-    """Attack at radius 0: images and predictions must stay those of the natural images."""
+    """Attack with radius 0, which must change neither images nor predictions."""
     attack = min(it.white_box, key=lambda attack: attack.passes(it.settings.classes).forward)
     x_adv = it.attack(replace(attack, steps=min(attack.steps, FEW_STEPS)), replace(it.settings, epsilon=0.0))
     changed = (x_adv != it.x).flatten(1).any(1)
@@ -137,7 +137,7 @@ def epsilon_zero(it: Inspection) -> tuple[Verdict, str]:
 
 
 def huge_epsilon(it: Inspection) -> tuple[Verdict, str]:
-    """Attack with a radius that reaches every image: nearly all correctly classified images must fall."""
+    """Attack with a radius so large that the ball contains all images. Nearly all images must then be misclassified."""
     radius = 1.0 if it.settings.norm == LINF else sqrt(it.x[0].numel())
     if int(it.right.sum()) < FEWEST_RIGHT:
         return _too_few(int(it.right.sum()))
@@ -148,7 +148,11 @@ def huge_epsilon(it: Inspection) -> tuple[Verdict, str]:
 
 
 def more_steps(it: Inspection) -> tuple[Verdict, str]:
-    """Compare PGD with few and with many steps: of the protocol on all images, else PGD-10 and PGD-40 on the subset."""
+    """Compare the accuracies under PGD with few steps and PGD with many steps.
+
+    If the protocol has several PGD attacks, take the shortest and the longest, on all images. Otherwise run PGD-10 and PGD-40 on
+    the subset of images that the inspection uses.
+    """
     pgd = sorted((stage for stage in it.evaluation.stages.values()
                   if stage.attack and not stage.cascade and stage.attack.name == f"pgd-{stage.attack.steps}"),
                  key=lambda stage: stage.attack.steps if stage.attack else 0)
@@ -166,7 +170,7 @@ def more_steps(it: Inspection) -> tuple[Verdict, str]:
 
 
 def black_box(it: Inspection) -> tuple[Verdict, str]:
-    """Count images that fall to an attack without gradients but withstand every attack with gradients."""
+    """Count images that are broken by an attack without gradients but withstand every attack with gradients."""
     stages = [stage for stage in it.evaluation.stages.values() if stage.attack]
     black = [stage for stage in stages if stage.attack and is_black_box(stage.attack, it.settings.classes)]
     white = [stage for stage in stages if stage not in black]
@@ -182,7 +186,7 @@ def black_box(it: Inspection) -> tuple[Verdict, str]:
 
 
 def kept_images(it: Inspection) -> tuple[Verdict, str]:
-    """Check the kept adversarial images: in the ball, in 0..1, and predicted as recorded."""
+    """Check that the stored adversarial images are in the ball and in 0..1, and that their predictions are those recorded."""
     evaluation, outside, different, total = it.evaluation, 0, 0, 0
     where = evaluation.sample.to(evaluation.y.device)
     natural = evaluation.x[where]
@@ -209,18 +213,26 @@ def _too_few(right: int) -> tuple[Verdict, str]:
 
 
 def _zero(gradient: Tensor) -> Tensor:
-    """Return True for images whose gradient [n, C, H, W] is exactly zero at every pixel, bool [n]."""
+    """Return a bool [n] that is True for images whose gradient is exactly zero at every pixel. `gradient` is [n, C, H, W]."""
     return (gradient == 0).flatten(1).all(1)
 
 
 def _inward(x: Tensor, signs: Tensor) -> Tensor:
-    """Return x with every pixel moved by `SMALL_CHANGE`, in the direction of its sign unless that leaves 0..1."""
+    """Return x with every pixel changed by `SMALL_CHANGE`.
+
+    `signs` gives the direction of the change. The opposite direction is taken where the pixel would otherwise leave 0..1.
+    """
     step = SMALL_CHANGE * signs.sign()
     return torch.where((x + step < 0) | (x + step > 1), x - step, x + step)
 
 
 def _fallen(it: Inspection, stage: Stage) -> set[int]:
-    """Return the positions of images that are right without an attack and wrong under a stage."""
+    """Return the positions of images that an attack breaks: they are classified correctly without it and wrongly with it.
+
+    Args:
+        it: the inspection.
+        stage: the attack, as a stage of the evaluation.
+    """
     right = it.evaluation.outcomes[NATURAL].correct == CORRECT
     wrong = it.evaluation.outcomes[stage.name].correct == WRONG
     return set((right & wrong).nonzero().flatten().tolist())

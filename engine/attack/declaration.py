@@ -18,12 +18,12 @@ class AttackSettings:
     """The settings with which an attack is called.
 
     Attributes:
-        epsilon: radius of the ball around each image in which the attack searches, in `norm`; pixels are in 0..1.
-        step_size: length of one step in `norm`, with pixels in 0..1. Only attacks with `uses_step_size` read it.
+        epsilon: radius in `norm` of the ball around an image, with pixels in 0..1. The attack searches in this ball.
+        step_size: length of one step in `norm`, with pixels in 0..1. Used only by attacks with `uses_step_size`.
         classes: number of classes of the dataset.
         seed: seed for all random numbers of the attack, 0..2**63-1.
         norm: norm of the ball, `LINF` or `L2`.
-        sources: networks on which transfer attacks make their images, as torch modules by the hash of their weights.
+        sources: {hash of the weights: network as a torch module}, the networks on which transfer attacks make adversarial images.
     """
 
     epsilon: float
@@ -36,7 +36,7 @@ class AttackSettings:
 
 @dataclass(frozen=True)
 class Passes:
-    """The cost of an attack, as the number of times a network processes one batch of images.
+    """The cost of an attack on one batch of images.
 
     Attributes:
         forward: number of forward passes.
@@ -48,42 +48,43 @@ class Passes:
 
 
 def one_gradient_per_step(steps: int, targets: int) -> Passes:
-    """Return the cost of an attack that computes one gradient per step. `targets` has no influence on it."""
+    """Return the cost of an attack that computes one gradient per step. `targets` is ignored."""
     return Passes(steps, steps)
 
 
 @dataclass(frozen=True)
 class Attack:
-    """A declaration of one attack, read by pages, tables, queries, fingerprints and the command line.
+    """The declaration of one attack. Pages, tables, queries, fingerprints and the command line use it.
 
     Attributes:
         name: name in the registry and in the run log, for example "pgd-20".
         title: name shown to users, for example "PGD-20".
         summary: one sentence for help texts.
-        source: authors of the paper, its year and its arXiv number.
-        builder: function that builds the attack, as "module:function"; imported when the attack runs. The function takes a
-            network, this declaration and `AttackSettings`. It returns an `engine.attack.walk.Walk`, or a callable that turns
-            images [B, C, H, W] in 0..1 and labels int64 [B] into adversarial images of the same shape. Empty for a suite (an
-            attack made of `parts`).
-        cost: function that takes the numbers of steps and targets and returns the passes over one batch when the attack
-            succeeds on no image, which is the most expensive case.
+        source: authors, year and arXiv number of the paper.
+        builder: function that builds the attack, as "module:function". The module is imported when the attack runs. The function
+            takes a network, this declaration and `AttackSettings`. It returns an `engine.attack.walk.Walk`, or a callable that
+            turns images [B, C, H, W] in 0..1 and labels int64 [B] into adversarial images of the same shape. Empty for a suite
+            (an attack made of `parts`).
+        cost: function that takes the number of steps and the number of targets. It returns the passes over one batch in the most
+            expensive case, in which the attack succeeds on no image.
         steps: number of iterations, or of queries for a black-box attack; 0 for a suite.
         restarts: number of times the attack is run, each time from a new random start.
-        targets: number of wrong classes that the attack aims at one after another, the most likely first; 0 for an untargeted
+        targets: number of wrong classes that the attack aims at, one after another, most likely class first; 0 for an untargeted
             attack.
         random_start: True if the attack begins at a random point of the ball.
         uses_step_size: True if the attack uses the setting `step_size`.
         min_classes: smallest number of classes for which the loss of the attack is defined.
-        parts: attacks that make up a suite, in order. Each part attacks only the images on which all earlier parts failed.
+        parts: the attacks of a suite, in order. Each part attacks only the images on which all earlier parts failed.
         norms: norms in which the attack is defined.
         column: header of the attack's column in tables of networks; if empty, the title is used.
-        library: Python distribution whose code runs the attack, recorded with its version in the fingerprint. Empty if the code
+        library: Python distribution with the code of the attack. The fingerprint records its name and version. Empty if the code
             is part of this project.
-        own_in: norms in which the code is part of this project although `library` is set.
-        revision: version of an attack whose code is part of this project, raised whenever its results change.
-        by_image: True if the builder returns a `Walk`, whose random numbers belong to the image and not to its block.
-        nearest: True if the attack searches for the nearest adversarial image, anywhere in 0..1. An image counts as correct if
-            that image is farther away than epsilon.
+        own_in: norms for which the code is part of this project although `library` is set.
+        revision: version number of code that is part of this project. It is increased whenever results change.
+        by_image: True if the builder returns a `Walk`. The random numbers then depend on the image, not on its block (a fixed
+            group of images that are attacked together).
+        nearest: True if the attack searches all of 0..1 for the nearest adversarial image. A natural image then counts as correct
+            if its nearest adversarial image is farther away than epsilon.
         variant: additional entries for the fingerprint that distinguish this variant of the attack from others.
     """
 
@@ -116,7 +117,7 @@ class Attack:
 
     @property
     def draws_by_block(self) -> bool:
-        """True if the random numbers of an image depend on the block in which it is attacked."""
+        """True if the random numbers for an image depend on the block (group of images) in which the image is attacked."""
         return self.random_start and not self.by_image
 
     @property
@@ -125,14 +126,14 @@ class Attack:
         return self.name.replace("-", "")
 
     def targets_among(self, classes: int) -> int:
-        """Return how many wrong classes the attack aims at on a dataset of `classes` classes."""
+        """Return the number of wrong classes that the attack aims at if the dataset has `classes` classes."""
         return min(self.targets, classes - 1)
 
     def passes(self, classes: int) -> Passes:
-        """Return the passes over one batch when the attack succeeds on no image, an upper limit for every batch.
+        """Return the number of passes over one batch in the most expensive case, in which the attack succeeds on no image.
 
         Args:
-            classes: number of classes of the dataset. It limits the number of target classes.
+            classes: number of classes of the dataset, which limits the number of target classes.
         """
         if not self.parts:
             return self.cost(self.steps, self.targets_among(classes))

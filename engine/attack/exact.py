@@ -1,9 +1,9 @@
 """Exact robust accuracy of small ReLU networks, by mixed-integer linear programming (Tjeng, Xiao and Tedrake 2019, 1711.07356).
 
-The smallest margin over the ball is a linear objective under linear constraints, with one binary variable per ReLU that is
-neither always active nor always inactive in the ball. HiGHS, which ships with scipy, proves the optimum. The time grows
-exponentially with the number of such units: the method is for networks with tens of them, as a yardstick for attacks. Measured
-on digits at radius 0.08, per image: 38 ms with one hidden layer of 16 units, 43 ms with a convolution of 48 units.
+The smallest margin over the ball is the solution of a mixed-integer linear program. It has one binary variable for each ReLU unit
+that is active at some points of the ball and inactive at others. HiGHS, which ships with scipy, proves the optimum. The time
+grows exponentially with the number of these units, so the method is only for networks with tens of units. It is used to check
+attacks.
 
 Differs: bounds of the units come from interval arithmetic alone, without linear programs for deeper layers.
 """
@@ -39,20 +39,20 @@ class Affine:
         return self.weight @ x + self.bias
 
     def bounds(self, lower: Vector, upper: Vector) -> tuple[Vector, Vector]:
-        """Return the smallest and largest value of every output over a box."""
+        """Return the smallest and the largest value of every output, for inputs in the box between `lower` and `upper`."""
         positive, negative = self.weight.clip(min=0), self.weight.clip(max=0)
         return positive @ lower + negative @ upper + self.bias, positive @ upper + negative @ lower + self.bias
 
 
 @dataclass(frozen=True)
 class SmallestMargin:
-    """The worst case of one image.
+    """Bounds for the smallest margin of one image over a ball.
 
     Attributes:
-        lower: proven lower bound, over the ball, of the margin (the logit of the label minus the largest other logit), up to the
-            solver's tolerance of 1e-6.
-        margin: margin at `x_adv`, an upper bound. It equals `lower` up to the tolerance unless the time limit was reached.
-        x_adv: float64 [C, H, W], the worst image.
+        lower: proven lower bound of the margin (the logit of the label minus the largest other logit) at all points of the ball,
+            up to the solver's tolerance of 1e-6.
+        margin: margin at `x_adv`. It equals `lower` up to the tolerance, unless the time limit was reached.
+        x_adv: float64 [C, H, W], the image with the smallest margin that was found.
     """
 
     lower: float
@@ -61,19 +61,19 @@ class SmallestMargin:
 
     @property
     def robust(self) -> bool | None:
-        """True if no image of the ball is misclassified, False if `x_adv` is, None if the bounds do not decide."""
+        """True if no image in the ball is misclassified, False if `x_adv` is misclassified, None if neither is proven."""
         return True if self.lower > 0 else False if self.margin <= 0 else None
 
 
 def unroll(network: nn.Module, image_shape: Sequence[int]) -> list[Affine]:
-    """Return a network as affine maps between which ReLU is applied, in evaluation mode and float64.
+    """Return the affine maps of a network, in float64 and evaluation mode. ReLU is applied between consecutive maps.
 
     Args:
-        network: an nn.Sequential of ReLU and affine modules (`AFFINE`), nested or not, the last one affine.
+        network: an nn.Sequential, possibly nested. All modules are ReLU or affine (listed in `AFFINE`). The last is affine.
         image_shape: (channels, height, width) of an image.
 
     Raises:
-        ConfigError: other modules.
+        ConfigError: the network has other modules.
     """
     groups: list[list[nn.Module]] = [[]]
     for module in _flat(copy.deepcopy(network).double().cpu().eval()):
@@ -95,15 +95,15 @@ def unroll(network: nn.Module, image_shape: Sequence[int]) -> list[Affine]:
 def smallest_margin(maps: Sequence[Affine], x: Tensor, y: int, *, epsilon: float, limit_s: float = 60.0) -> SmallestMargin:
     """Return the smallest margin of one image over the L-infinity ball, clipped to 0..1.
 
-    One program is solved per wrong class, the one with the smallest interval bound first. Classes whose interval bound is above
-    the smallest margin so far are skipped.
+    One mixed-integer program is solved for each wrong class. A class is skipped if interval arithmetic already proves that it
+    cannot give a smaller margin than the classes before.
 
     Args:
-        maps: from `unroll`.
+        maps: affine maps of the network, from `unroll`.
         x: image [C, H, W], pixels in 0..1.
-        y: its label.
+        y: label of the image.
         epsilon: radius in pixel space, 0..1.
-        limit_s: largest time per program in seconds.
+        limit_s: time limit per program in seconds.
     """
     encoding = _Encoding(maps, *(bound.numpy().ravel() for bound in box(x.cpu(), epsilon)))
     differences = Affine(maps[-1].weight[y] - maps[-1].weight, maps[-1].bias[y] - maps[-1].bias)
@@ -120,8 +120,10 @@ def smallest_margin(maps: Sequence[Affine], x: Tensor, y: int, *, epsilon: float
 
 
 class _Encoding:
-    """The constraints of a network on a box of images, without an objective. Variables: pixels, then per hidden layer the outputs
-    of its ReLUs and one binary per ReLU, 1 if active.
+    """The constraints that describe a network on a box of images. There is no objective yet.
+
+    The variables are the pixels, followed by two groups per hidden layer: the outputs of the ReLUs, and one binary variable per
+    ReLU, which is 1 if the ReLU is active.
 
     Attributes:
         pixels: bounds of the pixels.
@@ -129,7 +131,7 @@ class _Encoding:
     """
 
     def __init__(self, maps: Sequence[Affine], lower: Vector, upper: Vector) -> None:
-        """Encode `maps`, all but the last followed by ReLU, for inputs between `lower` and `upper`."""
+        """Encode `maps` for inputs between `lower` and `upper`. ReLU follows each map except the last."""
         self.pixels = lower, upper
         self._variables = len(lower) + sum(2 * len(affine.bias) for affine in maps[:-1])
         self._rows: list[LinearConstraint] = []
@@ -146,10 +148,11 @@ class _Encoding:
         self._bounds, self._binary = Bounds(np.concatenate(lows), np.concatenate(highs)), np.concatenate(binary)
 
     def minimise(self, weight: Vector, limit_s: float) -> tuple[float, Vector]:
-        """Minimise the product of `weight` with the inputs of the last map.
+        """Minimise the inner product of `weight` and the inputs of the last map.
 
         Returns:
-            (lower bound, pixels of the best solution). If the time limit leaves none, they are -infinity and the darkest image.
+            Proven lower bound of the minimum; -infinity if no bound was proven within the time limit.
+            Pixels of the best solution; the lower bounds of the pixels if no solution was found.
         """
         objective = np.zeros(self._used)
         objective[self._inputs] = weight
@@ -160,9 +163,9 @@ class _Encoding:
         return -math.inf if solution.mip_dual_bound is None else solution.mip_dual_bound, point
 
     def _add(self, affine: Affine, low: Vector, high: Vector) -> None:
-        """Add h = max(0, z) for z = W inputs + b with low <= z <= high, low <= 0 <= high (Tjeng et al. 2019, equation 6).
+        """Add the constraints for h = max(0, z), where z = W inputs + b is in low..high and low <= 0 <= high.
 
-        With the binary a: h >= 0, h >= z, h <= z - low (1 - a), h <= high a.
+        These are, with the binary variable a: h >= 0, h >= z, h <= z - low (1 - a), h <= high a (Tjeng et al. 2019, equation 6).
         """
         units = len(affine.bias)
         rectified, active = (slice(self._used + start, self._used + start + units) for start in (0, units))
@@ -186,7 +189,12 @@ def _flat(network: nn.Module) -> Iterator[nn.Module]:
 
 @torch.no_grad()
 def _matrix(affine: nn.Module, shape: tuple[int, ...]) -> tuple[Affine, tuple[int, ...]]:
-    """Return an affine module as a matrix, from its values at 0 and at the unit vectors, and the shape of its output."""
+    """Convert an affine module to an `Affine`, by evaluating it at 0 and at the unit vectors.
+
+    Returns:
+        The affine map.
+        The shape of the module's output.
+    """
     inputs = math.prod(shape)
     values = affine(torch.cat([torch.zeros(1, inputs), torch.eye(inputs)]).double().view(-1, *shape))
     at_zero, at_units = values[:1].flatten(1), values[1:].flatten(1)

@@ -1,6 +1,6 @@
-"""FAB, the fast adaptive boundary attack, as a walk, and its projections onto a hyperplane within the pixel range.
+"""FAB, the fast adaptive boundary attack.
 
-Croce and Hein 2020, arXiv 1907.02044. FAB searches for the nearest misclassified image and knows no radius.
+Croce and Hein 2020, arXiv 1907.02044. FAB searches for the nearest misclassified image. Its path does not depend on a radius.
 """
 
 from __future__ import annotations
@@ -18,36 +18,35 @@ from engine.attack.walk import State, Walk
 class FAB(Walk):
     """Targeted FAB from the natural image (FAB-T of AutoAttack), in L-infinity or L2.
 
-    Each iteration takes the boundary to the target class as linear, projects both the point and the natural image onto it, and
-    steps to a mixture of the two projections, a little too far. From a misclassified point it first goes back towards the
-    natural image.
+    Each iteration approximates the boundary to the target class by a hyperplane. It projects the point and the natural image onto
+    the hyperplane and moves to a mixture of both projections, slightly beyond the hyperplane. A misclassified point is first
+    moved back towards the natural image.
 
-    A point after a step must be judged, which needs logits alone; the start, a point after a backward move and a point judged
-    correct need the gradient for the next step. `needs_gradient` asks for the kind of evaluation that most of the batch needs.
-    With it, a run takes `2 * iterations` evaluations, half of them forward passes only; images that entered the batch between
-    may wait for one more. If every evaluation comes with a gradient, a step follows a correct judgement at once, and a run takes
-    `iterations + 1` evaluations and one more for each misclassified point after a step but the last.
+    A point that was reached by a step needs only logits, which show whether it is misclassified. All other points need the
+    gradient for the next step. `needs_gradient` chooses the kind of evaluation that most images of the batch need. A run takes
+    about `2 * iterations` evaluations, half of them without a gradient.
 
-    The ball decides which points the pool counts. With `nearest`, the pool returns the nearest misclassified point of all.
+    `Pool` counts an image as fallen only if the misclassified point is in the ball. With `nearest=True` it ignores the ball and
+    returns the nearest misclassified point.
 
-    Differs: the pool also judges the points after a backward move, which the published loop does not, so that an image may fall
-    to a nearer point. The path is the same.
-    Differs: the distance to the hyperplane is the difference of logits itself; AutoAttack and torchattacks obtain it from
-    products with all pixels, which rounds more. Derivatives below 1e-12 of the largest count as zero; there, in L2, it is
-    those below 1e-8.
+    Differs: points after a backward move can count as adversarial images, too. The published loop does not examine these points.
+    The path is the same.
+    Differs: the gap to the hyperplane is the difference of logits itself. AutoAttack and torchattacks compute it from products
+    with all pixels, with larger rounding errors. Derivatives count as zero if they are below 1e-12 times the largest derivative.
+    In L2, AutoAttack and torchattacks use the limit 1e-8.
     """
 
     leaves_ball = True
 
     def __init__(self, ball: Ball, iterations: int, *, alpha_max: float = 0.1, eta: float = 1.05, beta: float = 0.9) -> None:
-        """Prepare the walk; the defaults are those of the paper (section 4) and of AutoAttack.
+        """Prepare the attack. The default values are those of the paper (section 4) and of AutoAttack.
 
         Args:
-            ball: its norm is the one that is made small.
-            iterations: number of steps of a run; AutoAttack takes 100.
-            alpha_max: largest weight of the projection of the natural image, 0..1.
-            eta: factor of the step onto the hyperplane, at least 1; above 1 it steps over.
-            beta: what is left of the distance to the natural image after a backward move, 0..1.
+            ball: the attack makes the distance small in the norm of this ball.
+            iterations: number of steps of a run. AutoAttack takes 100.
+            alpha_max: maximum weight of the natural image's projection in the mixture, 0..1.
+            eta: ratio of the length of a step to the distance to the hyperplane, at least 1.
+            beta: factor by which a backward move multiplies the distance to the natural image, 0..1.
         """
         super().__init__(ball, iterations)
         self.alpha_max, self.eta, self.beta = alpha_max, eta, beta
@@ -56,15 +55,15 @@ class FAB(Walk):
         return {"point": x.clone(), "steps": torch.zeros_like(y), "stepped": torch.zeros_like(y, dtype=torch.bool)}
 
     def loss(self, logits: Tensor, state: State) -> Tensor:
-        """Return the logit of the target minus that of the label, [n]."""
+        """Return the logit of the target class minus the logit of the label, [n]."""
         return (logits.gather(1, state["target"][:, None]) - logits.gather(1, state["y"][:, None])).squeeze(1)
 
     def needs_gradient(self, state: State) -> bool:
-        """Return True if at least half of the images need the gradient at their point; the others take it or wait."""
+        """Return True if at least half of the images in the batch need the gradient at their current point."""
         return bool(2 * state["stepped"].sum() <= len(state["stepped"]))
 
     def advance(self, state: State, logits: Tensor, loss: Tensor | None, gradient: Tensor | None) -> Tensor:
-        """Take one iteration in place; without a gradient, judge only the points after a step."""
+        """Take one iteration, changing `state` in place. Without a gradient, only find out which points are misclassified."""
         over = state["stepped"] & (state["steps"] >= self.iterations)
         back = state["stepped"] & (logits.argmax(1) != state["y"])
         x, point = state["x"], state["point"]
@@ -77,7 +76,14 @@ class FAB(Walk):
         return over
 
     def _step(self, point: Tensor, x: Tensor, difference: Tensor, gradient: Tensor) -> Tensor:
-        """Return the point after one step (paper, section 3.2), from the difference of logits [n] and its gradient."""
+        """Return the points after one step (paper, section 3.2).
+
+        Args:
+            point: current points [n, C, H, W].
+            x: natural images [n, C, H, W].
+            difference: logit of the target class minus the logit of the label at the points, [n].
+            gradient: gradient of the difference, [n, C, H, W].
+        """
         sources, w = torch.stack([point, x]).flatten(2), gradient.flatten(1)
         gap = -difference + torch.stack([torch.zeros_like(difference), (w * (sources[0] - sources[1])).sum(1)])
         moves = to_hyperplane(sources, w, gap, self.ball.norm)
@@ -90,20 +96,20 @@ class FAB(Walk):
 def to_hyperplane(x: Tensor, w: Tensor, gap: Tensor, norm: str) -> Tensor:
     """Return the shortest moves d with <w, d> = gap and x + d in 0..1 (paper, section 3.1, Equation 4).
 
-    Where no such move exists, the result goes to the corner of the pixel range where <w, x + d> is nearest to what is asked.
+    If no such move exists, return the move for which <w, d> is as near to `gap` as possible.
 
-    Pixel i moves by min(t s_i, room_i), where s_i is 1 in L-infinity and |w_i| in L2, and t solves a concave, piecewise linear
-    equation. Newton's method from t = 0 never oversteps the solution; it ends when no further pixel reaches its bound, after a
-    few rounds, each of which fixes at least one pixel.
+    Pixel i moves by min(t s_i, room_i), where room_i is the distance to the bound of the pixel range and s_i is 1 in L-infinity
+    and |w_i| in L2. Newton's method finds t from a concave, piecewise linear equation. It starts at t = 0, never exceeds the
+    solution, and ends when no further pixel reaches its bound.
 
-    Differs: AutoAttack and torchattacks sort the pixels by the t at which they reach their bounds, for the same solution; on
-    large images that takes several times longer.
+    Differs: AutoAttack and torchattacks find the same solution by sorting the pixels by the t at which they reach their bounds.
+    On large images, that takes several times longer.
 
     Args:
         x: points [..., d], pixels in 0..1.
-        w: normals; broadcasts against x.
-        gap: wanted change of <w, x>, shaped [...].
-        norm: `LINF` or `L2`, what is shortest.
+        w: normal vectors of the hyperplanes. Their shape broadcasts against x.
+        gap: wanted change of <w, x>, of shape [...].
+        norm: norm in which the moves are shortest, `LINF` or `L2`.
 
     Returns:
         Moves [..., d], zero where w is zero.

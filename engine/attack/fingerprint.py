@@ -1,7 +1,7 @@
 """Fingerprints of robustness measurements: the conditions of a measurement and a short hash of them.
 
 Two results with equal hashes may be ranked together, because they share attack, settings, library version, images and
-normalisation. The conditions also record the network's weights, but the hash ignores those.
+normalisation. The network's weights are recorded with the conditions, but the hash does not depend on them.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ def fingerprint(fields: Mapping[str, Any]) -> str:
 
 
 def images_hash(indices: Iterable[int]) -> str:
-    """Return a hash (12 hex characters) of the positions of images in the dataset. It depends on the order of the positions."""
+    """Return a hash (12 hex characters) of the positions of images in the dataset. The order of the positions matters."""
     text = ",".join(str(int(index)) for index in indices)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def attack_fields(attack: Attack | None, settings: AttackSettings) -> dict[str, Any]:
-    """Return the entries of a fingerprint that describe the attack. For a suite they include the entries of its parts.
+    """Return the entries of a fingerprint that describe the attack. For a suite, they include the entries of all parts.
 
     Args:
         attack: declaration of the attack; None for the natural accuracy (without an attack).

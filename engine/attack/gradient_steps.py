@@ -1,8 +1,9 @@
-"""Attacks of a fixed number of gradient steps in a ball, in L-infinity and L2: FGSM, PGD and MI-FGSM.
+"""FGSM, PGD and MI-FGSM, in L-infinity and L2. These attacks take a fixed number of gradient steps in a ball.
 
-One loop serves them all. FGSM (Goodfellow et al. 2015, arXiv 1412.6572) is one step of length epsilon from the image; in L2 the
-step follows the normalised gradient (FGM). PGD (Madry et al. 2018, arXiv 1706.06083) starts at a random point. MI-FGSM (Dong
-et al. 2018, arXiv 1710.06081) starts at the image and adds up gradients. The final iterate counts, as in the papers.
+The same loop runs all three attacks. FGSM (Goodfellow et al. 2015, arXiv 1412.6572) is one step of length epsilon from the
+natural image. In L2, this step follows the normalised gradient (FGM). PGD (Madry et al. 2018, arXiv 1706.06083) starts at a
+random point. MI-FGSM (Dong et al. 2018, arXiv 1710.06081) starts at the natural image and accumulates gradients. The result is
+the point after the last step, as in the papers.
 """
 
 from __future__ import annotations
@@ -27,22 +28,22 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def margin_loss(logits: Tensor, y: Tensor) -> Tensor:
-    """Return the largest other logit minus the logit of the label, [B]; its gradient does not vanish on confident networks."""
+    """Return the largest other logit minus the logit of the label, [B]. The gradient does not vanish on confident networks."""
     return -margins(logits, y)
 
 
 @dataclass(frozen=True)
 class GradientSteps:
-    """An attack that takes `steps` steps of length `step_size` up the loss and projects each onto the ball.
+    """An attack that increases a loss by gradient steps. After each step, the point is projected into the ball.
 
-    A call costs `steps` forward and backward passes.
+    A call costs `steps` forward and `steps` backward passes.
 
     Attributes:
-        logits: images [B, C, H, W] -> logits [B, classes].
-        ball: where adversarial images must be.
+        logits: function that takes images [B, C, H, W] and returns logits [B, classes].
+        ball: ball that contains the adversarial images.
         steps: number of steps.
         step_size: length of a step in the norm of the ball.
-        loss: logits, labels -> the function [B] to increase.
+        loss: function that takes logits and labels and returns the loss [B] to increase.
         decay: decay factor of the momentum (Dong et al. 2018, equation 6); 0 for plain gradients.
         random_start: True to start at a random point of the ball, drawn from torch's global generator on the CPU.
     """
@@ -63,7 +64,7 @@ class GradientSteps:
             y: labels, int64 [B].
 
         Returns:
-            Images [B, C, H, W] in the ball and in 0..1, without graph.
+            Images [B, C, H, W] in the ball and in 0..1, detached from the graph.
         """
         seeds = torch.randint(2**63 - 1, (len(x),)).tolist() if self.random_start else []
         x_adv = random_point(self.ball, x, seeds) if self.random_start else x.clone()
@@ -85,8 +86,8 @@ def steepest(gradient: Tensor, norm: str) -> Tensor:
     """Return the direction of steepest ascent for each image, a vector of length 1 in `norm`; 0 where the gradient is 0.
 
     Args:
-        gradient: [B, C, H, W], of any scale; the smallest float32 numbers lose no precision.
-        norm: `LINF` gives the sign, `L2` the normalised gradient.
+        gradient: [B, C, H, W], of any scale.
+        norm: `LINF` gives the sign of the gradient, `L2` the normalised gradient.
     """
     if norm == LINF:
         return gradient.sign()
@@ -95,12 +96,12 @@ def steepest(gradient: Tensor, norm: str) -> Tensor:
 
 
 def random_point(ball: Ball, x: Tensor, seeds: Sequence[int]) -> Tensor:
-    """Return points drawn uniformly from the ball around each image and clipped to 0..1.
+    """Return one point per image, drawn uniformly from the ball around the image and then clipped to 0..1.
 
     Args:
         ball: the ball.
         x: images [B, C, H, W].
-        seeds: B seeds, one per image.
+        seeds: one seed per image.
     """
     if ball.norm == LINF:
         return (x + ball.epsilon * (2 * uniform(seeds, x) - 1)).clamp(0, 1)
@@ -110,5 +111,5 @@ def random_point(ball: Ball, x: Tensor, seeds: Sequence[int]) -> Tensor:
 
 
 def _positive(scale: Tensor) -> Tensor:
-    """Return the scales, of which zeros become the smallest normal number: 0 divided by it is 0."""
+    """Return the scales with zeros replaced by the smallest normal number, so that 0 can be divided by the result."""
     return scale.clamp(min=torch.finfo(scale.dtype).tiny)

@@ -15,9 +15,9 @@ from engine.errors import CheckpointError
 
 
 class Watched(nn.Module):
-    """A wrapper around a network that counts its evaluations and can be interrupted before each forward pass.
+    """A wrapper around a network. It counts the evaluated images, and can stop an attack before each forward pass.
 
-    The loop of an attack runs inside torchattacks. The wrapper lets a stop request interrupt it.
+    Some attacks run their loop inside torchattacks. The wrapper makes it possible to stop this loop.
 
     Attributes:
         network: the wrapped network.
@@ -32,7 +32,7 @@ class Watched(nn.Module):
         """Wrap a network.
 
         Args:
-            network: network to wrap. Attack libraries find its device and its training mode through the wrapper.
+            network: network to wrap. Attack libraries can read the network's device and training mode from the wrapper.
             poll: function called before each forward pass; it may raise StopRequested.
             on_pass: function called after each forward pass with `passes`.
             logits: function that computes the logits instead of the network, for example a faster form of the network for
@@ -57,11 +57,11 @@ class Watched(nn.Module):
 
 @contextmanager
 def under_attack(network: nn.Module) -> Iterator[None]:
-    """Prepare a network for an attack, and restore its state and the global random state when the `with` block ends.
+    """Prepare a network for an attack. Restore the network's state and the global random state when the `with` block ends.
 
-    Inside the block the network is in evaluation mode, its parameters require no gradient, and TF32 is off, so matrix products
-    have full float32 precision. An attack needs gradients of the images only, so the parameters' `.grad` stays untouched. Pass
-    the function that `attacked` returns inside the block to the attack.
+    Inside the block, the network is in evaluation mode, the parameters require no gradient and keep their `.grad`, and TF32 is
+    off, so that matrix products have full float32 precision. Inside the block, call `attacked` to get the function for the
+    attack.
     """
     modes = [(module, module.training) for module in network.modules()]
     trainable = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
@@ -85,10 +85,9 @@ def under_attack(network: nn.Module) -> Iterator[None]:
 def attacked(network: nn.Module) -> Callable[[Tensor], Tensor]:
     """Return the function that an attack differentiates. It maps images [B, C, H, W] to logits [B, classes].
 
-    Call it inside `under_attack`. If the network has a method `frozen` (see `engine.space.network.Network.frozen`), the result is
-    the function that this method returns. It computes the same logits up to rounding, many times faster. If the network has no
-    such method, the result is the network. Whether an image counts as correct is always decided by the network itself, through
-    `predictions`.
+    Call this inside `under_attack`. If the network has a method `frozen` (see `engine.space.network.Network.frozen`), return the
+    result of this method, a function that computes the same logits up to rounding but many times faster. Otherwise return the
+    network. To decide whether an image is classified correctly, always use `predictions` with the network itself.
     """
     frozen: Callable[[], Callable[[Tensor], Tensor]] | None = getattr(network, "frozen", None)
     return frozen() if frozen else network
@@ -104,7 +103,7 @@ def predictions(network: nn.Module, x: Tensor) -> Tensor:
 
 
 def finite_logits(network: nn.Module, x: Tensor) -> Tensor:
-    """Return the logits [B, classes] of images x [B, C, H, W], without graph. The network stays in its current mode.
+    """Return the logits [B, classes] of images x [B, C, H, W], detached from the graph. The network stays in its current mode.
 
     Raises:
         CheckpointError: a logit is NaN or infinite.

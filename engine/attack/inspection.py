@@ -1,4 +1,4 @@
-"""An evaluation under inspection: what the reliability checks look at, and the declaration of a check."""
+"""The data that the reliability checks look at, and the declaration of a check."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Inspection:
     """A finished evaluation with a small fixed subset of its images. Use it inside `engine.attack.guard.under_attack`.
 
     Attributes:
-        evaluation: the evaluation; every stage is complete.
-        kept: adversarial images of each stage as read back from disk, float32 [s, C, H, W], for the images
+        evaluation: the evaluation. All its stages (the attacks and the natural predictions) are complete.
+        kept: {name of a stage: adversarial images read back from disk, float32 [s, C, H, W]}. They belong to the images
             `evaluation.sample`.
         poll: function called before each forward pass; it may raise StopRequested.
-        images: largest number of images in the subset.
+        images: maximum number of images in the subset.
     """
 
     evaluation: Evaluation
@@ -52,7 +52,7 @@ class Inspection:
 
     @cached_property
     def positions(self) -> Tensor:
-        """Positions of the subset among the images of the evaluation, stratified by class: int64 [n]."""
+        """Positions of the subset's images among the images of the evaluation, int64 [n]. The subset is stratified by class."""
         return torch.from_numpy(stratified_subset(self.evaluation.y.cpu().numpy(), self.images, SUBSET_SEED))
 
     @cached_property
@@ -67,27 +67,30 @@ class Inspection:
 
     @cached_property
     def right(self) -> Tensor:
-        """True for images of the subset that the network classifies correctly without an attack, bool [n]."""
+        """A bool [n] that is True for images of the subset that the network classifies correctly without an attack."""
         return self.logits(self.x).argmax(1) == self.y
 
     @cached_property
     def differentiated(self) -> Callable[[Tensor], Tensor]:
-        """The function that attacks differentiate, from images to logits."""
+        """The function from images to logits that attacks differentiate."""
         return attacked(self.network)
 
     @cached_property
     def attacks(self) -> list[Attack]:
-        """The attacks of the protocol, in order, with suites replaced by their parts."""
+        """The attacks of the protocol, in order. Suites are replaced by their parts."""
         declared = [ATTACKS[name] for name in self.evaluation.protocol.attacks]
         return [part for attack in declared for part in attack.parts or (attack,)]
 
     @property
     def white_box(self) -> list[Attack]:
-        """The attacks of the protocol that use gradients, in order; all of its attacks if none does."""
+        """The attacks of the protocol that use gradients, in order. If no attack uses gradients, all attacks of the protocol."""
         return [attack for attack in self.attacks if not is_black_box(attack, self.settings.classes)] or self.attacks
 
     def logits(self, x: Tensor) -> Tensor:
-        """Return the network's logits [n, classes] at images x, without graph, in batches of the evaluation's size."""
+        """Return the network's logits [n, classes] at images x, detached from the graph.
+
+        The images are processed in batches of the same size as in the evaluation.
+        """
         rows = []
         for batch in x.split(self.evaluation.config.batch_size):
             self.poll()
@@ -100,8 +103,8 @@ class Inspection:
         Args:
             x: images [n, C, H, W].
             y: labels, int64 [n].
-            rescaled: True to divide the logits of each image by a constant first, so that they span 10. The softmax of such
-                logits does not saturate in float32.
+            rescaled: True to scale the logits of each image first, so that their range is 10. The softmax of such logits does not
+                saturate in float32.
         """
         self.poll()
         point = x.detach().requires_grad_()
@@ -114,7 +117,13 @@ class Inspection:
         return gradient.detach()
 
     def attack(self, attack: Attack, settings: AttackSettings, where: Tensor | None = None) -> Tensor:
-        """Return adversarial images of the subset, or of the images where the bool [n] `where` is True."""
+        """Return adversarial images of the subset.
+
+        Args:
+            attack: the attack.
+            settings: settings of the attack.
+            where: bool [n], True for the images to attack. None attacks the whole subset.
+        """
         x, y = (self.x, self.y) if where is None else (self.x[where], self.y[where])
         return run_attack(attack, self.network, x, y, settings, poll=self.poll)
 
@@ -126,11 +135,11 @@ class Check:
     Attributes:
         name: name in the run log, for example "black-box".
         title: name shown to users.
-        raised_if: a sentence on when the check warns or fails.
-        advice: a sentence on what to do then.
+        raised_if: a sentence that says when the check warns or fails.
+        advice: a sentence that says what to do if it warns or fails.
         measure: function that makes the check. It returns the verdict and a sentence with the measured numbers.
-        needs: names of earlier checks without which this one has no meaning. It is skipped if one of them was raised, because
-            it could only repeat that cause.
+        needs: names of earlier checks. This check is skipped if one of them has warned or failed, because it could only report
+            the same cause again.
     """
 
     name: str
@@ -142,17 +151,24 @@ class Check:
 
 
 def is_black_box(attack: Attack, classes: int) -> bool:
-    """Return True for attacks that see no gradient of the network: random search, and images made on other networks."""
+    """Return True if an attack uses no gradient of the attacked network. These attacks are random search and transfer attacks."""
     return attack.passes(classes).backward == 0 or attack.name.startswith("transfer")
 
 
 def tied(logits: Tensor) -> Tensor:
-    """Return True for rows of logits [n, classes] whose two largest entries differ by rounding only, bool [n]."""
+    """Return a bool [n] that is True where the two largest of the logits [n, classes] are equal up to rounding."""
     largest = logits.topk(2, dim=1).values
     return largest[:, 0] - largest[:, 1] <= TIE * logits.abs().amax(1)
 
 
 def graded(count: int, images: int, *, warning: float, failed: float) -> Verdict:
-    """Return the verdict on a share count / images: "failed" or "warning" if it is above that limit, else "passed"."""
+    """Return a verdict on the fraction count / images.
+
+    Args:
+        count: number of images with a problem.
+        images: number of all images.
+        warning: limit above which the verdict is "warning". Below it, the verdict is "passed".
+        failed: limit above which the verdict is "failed".
+    """
     share = count / images
     return "failed" if share > failed else "warning" if share > warning else "passed"

@@ -1,8 +1,8 @@
 """Fast Minimum-Norm attack (FMN): Pintor et al. 2021, arXiv 2102.12827, in L-infinity and L2.
 
-It looks for the nearest adversarial image by changing the radius of a ball around the image while it walks: the radius shrinks
-while the point is adversarial and grows while it is not. One walk gives an image's critical epsilon, so that the walks of all
-images give the whole curve of accuracy against epsilon.
+FMN looks for the nearest adversarial image. While it takes steps, it adapts the radius of a ball around the natural image: the
+radius shrinks while the current point is adversarial, and grows otherwise. The result is the distance of the nearest adversarial
+image (the critical epsilon). The distances of all images give the whole curve of accuracy against epsilon.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ ALPHA = (1.0, 0.01)
 
 
 class FMN(Walk):
-    """FMN from the image itself: Algorithm 1 of the paper. One evaluation per iteration.
+    """FMN, Algorithm 1 of the paper, starting at the natural image. It takes one network evaluation per iteration.
 
-    The point may leave the ball, of which only the norm counts; run it in a pool with `nearest`.
+    Only the norm of `ball` is used, not the radius. Run it in an `engine.attack.walk.Pool` with `nearest=True`.
 
-    Differs: until an adversarial point is reached, the radius grows by at least the factor 1 + gamma per iteration. The published
-    estimate ignores 0..1; where it binds, and on networks that are linear around the image, the points come closer and closer to
-    the boundary without crossing it (in L2 for 84 of 100 images of a small ReLU network).
+    Differs: until an adversarial point is reached, the radius grows by at least the factor 1 + gamma per iteration. With the
+    published rule alone, points may come closer and closer to the decision boundary without crossing it. This happens if the
+    network is linear around the image, or if pixels reach 0 or 1.
     """
 
     leaves_ball = True
 
     def begin(self, x: Tensor, y: Tensor, target: Tensor, seeds: Sequence[int]) -> State:
-        """Return the state at the image, with radius 0 and no adversarial point yet. Draws no random numbers."""
+        """Return the initial state. The point is the natural image and the radius is 0. No random numbers are drawn."""
         zeros = torch.zeros(len(x), dtype=x.dtype, device=x.device)
         return {"point": x.clone(), "iteration": torch.zeros_like(y), "radius": zeros,
                 "nearest_distance": torch.full_like(zeros, torch.inf)}
 
     def loss(self, logits: Tensor, state: State) -> Tensor:
-        """Return the logit difference [n]: negative if the attack has succeeded."""
+        """Return the logit difference [n], which is negative if the attack has succeeded."""
         return logit_difference(logits, state["y"], state["target"])
 
     def advance(self, state: State, logits: Tensor, loss: Tensor | None, gradient: Tensor | None) -> Tensor:
-        """Adapt the radius, take a step down the gradient and project it onto the ball of that radius and onto 0..1."""
+        """Adapt the radius, take a step down the gradient, and project the point onto 0..1 and the ball of the new radius."""
         assert loss is not None and gradient is not None
         gamma, alpha = (self._annealed(ends, state["iteration"]) for ends in (GAMMA, ALPHA))
         state["radius"] = self._radius(state, loss, gradient, gamma)
@@ -56,7 +56,7 @@ class FMN(Walk):
         return state["iteration"] >= self.iterations
 
     def _radius(self, state: State, loss: Tensor, gradient: Tensor, gamma: Tensor) -> Tensor:
-        """Return the next radius and keep the distance of the nearest adversarial point: lines 5 to 12 of Algorithm 1."""
+        """Return the next radius, and update the distance of the nearest adversarial point (lines 5 to 12 of Algorithm 1)."""
         far, radius, adversarial = distance(state["point"], state["x"], self.ball.norm), state["radius"], loss < 0
         nearest = torch.where(adversarial, torch.minimum(far, state["nearest_distance"]), state["nearest_distance"])
         state["nearest_distance"] = nearest
@@ -67,7 +67,7 @@ class FMN(Walk):
         return torch.where(adversarial, torch.minimum(radius * (1 - gamma), nearest), outwards)
 
     def _annealed(self, ends: tuple[float, float], iteration: Tensor) -> Tensor:
-        """Return a value [n] that falls from the first to the last of `ends` along half a cosine: equation 4 of the paper."""
+        """Return a value [n] that falls from ends[0] to ends[1] over all iterations, along half a cosine (paper, equation 4)."""
         first, last = ends
         return last + (first - last) * (1 + torch.cos(math.pi * iteration / self.iterations)) / 2
 
@@ -81,7 +81,7 @@ class FMN(Walk):
 
 
 def logit_difference(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
-    """Return the function [n] that minimum-norm attacks decrease; it is negative if the attack has succeeded.
+    """Return the loss [n] that minimum-norm attacks decrease. It is negative if the attack has succeeded.
 
     Args:
         logits: [n, classes].
@@ -89,7 +89,7 @@ def logit_difference(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
         target: classes to attack towards, int64 [n]; -1 in an untargeted attack.
 
     Returns:
-        Untargeted: the logit of the label minus the largest other logit. Targeted: the largest other logit minus that of the
-        target.
+        In an untargeted attack, the logit of the label minus the largest logit of the other classes. In a targeted attack, the
+        largest logit of all classes except the target, minus the logit of the target.
     """
     return torch.where(target < 0, margins(logits, y), -margins(logits, target.clamp(min=0)))

@@ -1,4 +1,4 @@
-"""The outcome of every stage of an evaluation for every image, as tensors that a checkpoint can hold."""
+"""Outcomes of attacks on single images, as tensors that can be saved in a checkpoint."""
 
 from __future__ import annotations
 
@@ -19,12 +19,17 @@ COLUMNS = {"correct": torch.int8, "prediction": torch.int32, "margin": torch.flo
 
 
 class Outcomes:
-    """Outcomes of one stage: one row per image, on the CPU.
+    """The outcomes of one stage of an evaluation: an attack, a part of a suite, or the natural predictions. One row per image.
 
     Attributes:
-        columns: tensors [N] by name. correct: `CORRECT`, `WRONG`, or `UNKNOWN` where the stage has not covered the image yet.
-            prediction and margin (logit of the label minus the largest other logit): the network's, at the adversarial image.
-            linf, l2: distance of the adversarial image from the natural one. iterations: iterations spent on the image.
+        columns: {name: tensor [N] on the CPU}, with the six columns below.
+
+    Columns:
+        correct: `CORRECT`, `WRONG`, or `UNKNOWN` while the image has not been attacked.
+        prediction: predicted class at the adversarial image.
+        margin: logit of the label minus the largest other logit, at the adversarial image.
+        linf, l2: distance between the adversarial and the natural image.
+        iterations: number of iterations spent on the image.
     """
 
     def __init__(self, images: int) -> None:
@@ -42,13 +47,13 @@ class Outcomes:
         """Record the outcome of some images.
 
         Args:
-            positions: int64 [n], their rows.
+            positions: int64 [n], rows of the images.
             x, x_adv: natural and adversarial images [n, C, H, W].
             y: labels, int64 [n].
             logits: the network's logits at x_adv, [n, classes].
-            iterations: iterations spent, int [n].
-            beyond: (norm, epsilon) for attacks that search for the nearest adversarial image: an image whose adversarial image
-                is farther away than epsilon counts as correct, too.
+            iterations: number of iterations spent on each image, int [n].
+            beyond: (norm, epsilon) for attacks that search for the nearest adversarial image, otherwise None. An image then also
+                counts as correct if its adversarial image is farther away than epsilon.
         """
         far = {norm: distance(x_adv, x, norm) for norm in (LINF, L2)}
         prediction = logits.argmax(1)
@@ -61,7 +66,12 @@ class Outcomes:
             self.columns[name][positions] = value.to("cpu", COLUMNS[name])
 
     def inherit(self, positions: Tensor, before: Outcomes) -> None:
-        """Copy the rows of images that an earlier stage has already broken; this stage spends nothing on them."""
+        """Copy the rows of images that an earlier stage has already broken, with 0 iterations.
+
+        Args:
+            positions: rows of these images.
+            before: outcomes of the earlier stage.
+        """
         for name, column in self.columns.items():
             column[positions] = before.columns[name][positions]
         self.columns["iterations"][positions] = 0
@@ -71,6 +81,6 @@ class Outcomes:
         return {name: column.clone() for name, column in self.columns.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the columns of `state_dict`."""
+        """Restore the columns from the result of `state_dict`."""
         for name, column in self.columns.items():
             column.copy_(state[name])

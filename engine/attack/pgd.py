@@ -1,8 +1,8 @@
 """Projected gradient descent (PGD) in the L-infinity ball, for the attacks inside search and training.
 
-PGD is described by Madry et al. 2018, arXiv 1706.06083. The code here never sees a network. The caller provides the gradient of
-the loss with respect to the images, and thereby decides which network is attacked, in which mode, and when a stop request is
-noticed. Finished networks are evaluated with the attacks of torchattacks instead (see `builders.py`).
+PGD is described by Madry et al. 2018, arXiv 1706.06083. The code here never sees a network. Instead, the caller provides a
+function that returns the gradient of the loss with respect to the images. Retrained networks are evaluated with other
+implementations (see `builders.py`).
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ def pgd(gradient: Callable[[Tensor], Tensor], x: Tensor, start: Tensor, *, epsil
     The function draws no random numbers.
 
     Args:
-        gradient: function that takes images [B, C, H, W] and returns the gradient, of the same shape, of the loss that the attack
-            increases. It may raise an exception to abandon the attack.
+        gradient: function that takes images [B, C, H, W] and returns the gradient of the loss to increase, in the same shape. It
+            may raise an exception to abandon the attack.
         x: original images [B, C, H, W], pixels in 0..1.
         start: images [B, C, H, W] from which the attack starts. They may be outside the ball, because every step ends with a
             projection into it.
         epsilon: radius of the ball around each image, with pixels in 0..1.
         step_size: length of one step, with pixels in 0..1.
         steps: number of steps.
-        clip: True to keep pixels in 0..1. If False, they may leave this range by up to epsilon, as in the published ARNAS search.
+        clip: True to keep pixels in 0..1. If False, pixels may leave this range by up to epsilon, as in the published ARNAS
+            search.
 
     Returns:
         Images [B, C, H, W] within epsilon of x.

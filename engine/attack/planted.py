@@ -1,16 +1,16 @@
 """The planted-example test: a copy of the network in which every image certainly has an adversarial example.
 
-After the idea of Zimmermann, Brendel, Tramer and Carlini 2022, arXiv 2206.13991. The last linear layer is replaced by a read-out
-of its inputs ("features"). The read-out separates the image, and points of the ball that are easy to reach, from another point of
-the ball. That point is an adversarial example by construction. An attack that misses many of them is too weak for this network.
+The idea is that of Zimmermann, Brendel, Tramer and Carlini 2022, arXiv 2206.13991. In the copy, the last linear layer is replaced
+by a linear function of its inputs (the features), called the read-out. The read-out gives an image its true label, and another
+point of the ball a wrong class. This point is the planted adversarial example. An attack that misses many planted examples is too
+weak for the network.
 
-Differs: the paper fits a logistic regression per image to the features of random inner points and random points on the surface
-of the ball. Here the read-out of an image is a random direction in feature space. The planted point is the best of a gradient
-ascent and a random search along it, and the inner points include the end of a single gradient step. The threshold lies between
-the two. So the test needs no fit, an attack of one step fails by construction, and the random search plants points that a
-gradient does not show.
-Differs: the paper attacks one network per image. Here all images share one network, whose read-out is that of the nearest
-natural image, so that they are attacked in one batch.
+Differs: the paper fits the read-out of an image as a logistic regression. Here it is a random direction in feature space with a
+threshold. A gradient ascent and a random search look for the point of the ball with the largest value along the direction, which
+becomes the planted example. The threshold is between this value and the values at points that are easy to reach: random points of
+the ball and the end of a single gradient step. An attack with a single step therefore always fails.
+Differs: the paper attacks one network per image. Here, all images share one network and are attacked in one batch. The network
+applies the read-out of the nearest natural image.
 """
 
 from __future__ import annotations
@@ -44,22 +44,23 @@ BACKGROUND = -3.0  # logit of all classes but the label and the planted one
 class PlantedNetwork(nn.Module):
     """A network with one read-out of its features per image.
 
-    At the image the read-out gives the label a logit that is 1 above that of the planted class, far from a saturated softmax: the
-    scale of the network's own logits has a check of its own.
+    At each natural image, the logit of the label is 1 above the logit of the planted class. The softmax is therefore not
+    saturated, even if the original network's logits are large.
 
     Attributes:
-        network: copy of the network. Its last layer maps features to one value per image.
-        head: that layer.
+        network: copy of the original network. Its last layer maps features to one value per image.
+        head: the last layer of the copy.
     """
 
     def __init__(self, network: nn.Module, head: str, x: Tensor, y: Tensor, *, classes: int, norm: str,
                  directions: Tensor) -> None:
-        """Copy a network and replace its last layer by read-outs along the given directions.
+        """Copy a network and replace the last layer by read-outs along the given directions.
 
         Args:
-            network: the network.
-            head: name of its last layer, an `nn.Linear` with F inputs.
-            x, y: the images [K, C, H, W], farther apart than two radii, and their labels, int64 [K].
+            network: the network to copy.
+            head: name of the last layer, an `nn.Linear` with F inputs.
+            x, y: natural images [K, C, H, W] and their labels, int64 [K]. The distance between any two images must be larger than
+                twice the radius of the ball.
             classes: number of classes, at least 2.
             norm: norm of the ball.
             directions: [K, F], one direction in feature space per image.
@@ -74,10 +75,12 @@ class PlantedNetwork(nn.Module):
         self.classes, self.power = classes, float("inf") if norm == LINF else 2.0
 
     def place(self, value: Tensor, threshold: Tensor) -> None:
-        """Set each read-out to the margin (threshold - v) / (threshold - value), where v is the value along the direction.
+        """Set the thresholds of the read-outs.
+
+        A read-out is then the margin (threshold - v) / (threshold - value), where v is the value of a point along the direction.
 
         Args:
-            value: values at the images, [K]. The margin is 1 there.
+            value: values of the natural images, [K]. Their margin is 1.
             threshold: values at which the margin is 0, [K], larger than `value`.
         """
         scale = 1 / (threshold - value)
@@ -85,15 +88,15 @@ class PlantedNetwork(nn.Module):
         self.head.bias.copy_(threshold * scale)
 
     def owners(self, x: Tensor) -> Tensor:
-        """Return the number of the natural image nearest to each of the images x, int64 [n]."""
+        """Return, for each of the images x, the number of the nearest natural image, int64 [n]."""
         return torch.cdist(x.detach().flatten(1), self.x.flatten(1), p=self.power).argmin(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits [n, classes] of images x [n, C, H, W], each near one of the images."""
+        """Return the logits [n, classes] of images x [n, C, H, W]. Each must be near one of the natural images."""
         return self._logits(self.network(x), x)
 
     def frozen(self) -> Callable[[Tensor], Tensor]:
-        """Return the faster form of `forward` that attacks differentiate."""
+        """Return a faster function with the same results as `forward`, for use by attacks."""
         values = attacked(self.network)
         return lambda x: self._logits(values(x), x)
 
@@ -110,8 +113,8 @@ class Planting:
 
     Attributes:
         network: the network.
-        x, y: images [K, C, H, W] and labels, int64 [K]. The network classifies all of them correctly.
-        examples: points [K, C, H, W] in the balls around the images, all of which the network misclassifies.
+        x, y: images [K, C, H, W] and labels, int64 [K]. The network classifies all images correctly.
+        examples: one planted example in the ball around each image, [K, C, H, W]. The network misclassifies all of them.
     """
 
     network: PlantedNetwork
@@ -121,7 +124,7 @@ class Planting:
 
 
 def planted(it: Inspection) -> tuple[Verdict, str]:
-    """Plant adversarial examples and count those that the attacks of the protocol find."""
+    """Plant adversarial examples, and count those that are found by the protocol's attacks with gradients."""
     head = last_layer(it.network, it.x[:1])
     if head is None:
         return "skipped", "The logits are not the output of a linear layer, so no read-out can replace it."
@@ -136,7 +139,12 @@ def planted(it: Inspection) -> tuple[Verdict, str]:
 
 
 def last_layer(network: nn.Module, x: Tensor) -> str | None:
-    """Return the name of the linear layer whose output is the network's output at images x; None if there is none."""
+    """Return the name of the linear layer whose output is the output of the network, or None if there is no such layer.
+
+    Args:
+        network: the network.
+        x: images for a forward pass.
+    """
     outputs: dict[str, Tensor] = {}
 
     def record(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
@@ -155,14 +163,14 @@ def last_layer(network: nn.Module, x: Tensor) -> str | None:
 
 def plant(network: nn.Module, head: str, x: Tensor, y: Tensor, settings: AttackSettings, *,
           poll: Callable[[], None] = lambda: None) -> Planting:
-    """Return a copy of the network with planted examples. Call inside `under_attack`.
+    """Return a copy of the network with planted examples. Call this inside `under_attack`.
 
-    Images at which no example can be planted are left out: those within two radii of an earlier one, and those whose value no
-    point of the ball increases beyond rounding.
+    Images at which no example can be planted are left out. These are images within two radii of an earlier image, and images
+    around which no point of the ball has a clearly larger value.
 
     Args:
-        network: the network.
-        head: name of its last layer, from `last_layer`.
+        network: the network to copy.
+        head: name of the last layer, from `last_layer`.
         x, y: images [n, C, H, W] and labels, int64 [n].
         settings: norm, radius, number of classes and seed.
         poll: function called before each forward pass.
@@ -193,7 +201,10 @@ def plant(network: nn.Module, head: str, x: Tensor, y: Tensor, settings: AttackS
 
 def missed(planting: Planting, attacks: list[Attack], settings: AttackSettings, *,
            poll: Callable[[], None] = lambda: None) -> list[int]:
-    """Return the numbers of the images that withstand every attack; an attack takes only those that withstood earlier ones."""
+    """Return the numbers of the images that withstand every attack.
+
+    Each attack runs only on the images that have withstood all earlier attacks.
+    """
     ball = Ball(settings.norm, settings.epsilon)
     standing = torch.arange(len(planting.x), device=planting.x.device)
     for attack in attacks:
@@ -207,22 +218,25 @@ def missed(planting: Planting, attacks: list[Attack], settings: AttackSettings, 
 
 
 class Ascent:
-    """The search for points of the balls at which the values along the directions are large."""
+    """The search for points with large values in the balls around all images.
+
+    There is one direction in feature space per image. The value of a point is the component of its features along the direction.
+    """
 
     def __init__(self, network: PlantedNetwork, ball: Ball, x: Tensor, poll: Callable[[], None],
                  generator: torch.Generator) -> None:
-        """Prepare the search around images x [K, C, H, W]; all random numbers come from `generator`, on the CPU."""
+        """Prepare the search around images x [K, C, H, W]. All random numbers come from `generator`, which is on the CPU."""
         self.network, self.ball, self.x, self.poll, self.generator = network, ball, x, poll, generator
         self.differentiated = attacked(network.network)
 
     def values(self, x: Tensor) -> Tensor:
-        """Return the value of each image along its own direction, [K], for points x [K, C, H, W]."""
+        """Return the values [K] of points x [K, C, H, W]. Point k belongs to image k and is measured along direction k."""
         self.poll()
         with torch.no_grad():
             return self.differentiated(x).diagonal()
 
     def inner(self) -> Tensor:
-        """Return the largest value of each image among the image and random points of its ball, [K]."""
+        """Return for each image the largest value among the image and some random points of the ball, [K]."""
         values = [self.values(self.x)]
         for _ in range(INNER_POINTS):
             share = torch.rand(len(self.x), 1, 1, 1, generator=self.generator).to(self.x.device)
@@ -230,12 +244,12 @@ class Ascent:
         return torch.stack(values).amax(0)
 
     def one_step(self) -> Tensor:
-        """Return the value of each image after one gradient step of length epsilon, [K]."""
+        """Return for each image the value at the end of one gradient step of length epsilon, [K]."""
         _, direction = self._value_and_direction(self.x)
         return self.values(self.ball.project(self.x + self.ball.epsilon * direction, self.x))
 
     def best(self) -> tuple[Tensor, Tensor]:
-        """Return the points of the balls with the largest values that are known, [K, C, H, W], and these values [K]."""
+        """Return (points, values) of the best points that the searches find, one per image: [K, C, H, W] and [K]."""
         point, value = self._climb(self.x)
         for start in (self.ball.project(self.x + self._surface(), self.x), self._search()):
             other, height = self._climb(start)
@@ -244,7 +258,10 @@ class Ascent:
         return point, value
 
     def _climb(self, start: Tensor) -> tuple[Tensor, Tensor]:
-        """Take gradient steps from `start`, the length of which falls to 0 as a cosine; return the best points and values."""
+        """Take gradient steps from `start`, and return (best points, values of these points).
+
+        The length of the steps falls to 0 along half a cosine.
+        """
         point, best, value = start, start, torch.full((len(start),), -torch.inf, device=start.device)
         for step in range(STEPS):
             height, direction = self._value_and_direction(point)
@@ -255,7 +272,7 @@ class Ascent:
         return best, value
 
     def _search(self) -> Tensor:
-        """Return the best points of a random search that moves one square window at a time, as Square does."""
+        """Return the best points of a random search. Each query changes one square window, as in the attack Square."""
         best = self.ball.project(self.x + self._surface(), self.x)
         value = self.values(best)
         for query in range(QUERIES):
@@ -266,7 +283,10 @@ class Ascent:
         return best
 
     def _window(self, share: float) -> Tensor:
-        """Return changes that are zero outside a random window, which covers half of the image times `share`."""
+        """Return random changes that are zero outside a random window.
+
+        The window covers the fraction `share` / 2 of the image.
+        """
         height, width = self.x.shape[-2:]
         side = max(1, round((share / 2) ** 0.5 * min(height, width)))
         top, left = (int(torch.randint(size - side + 1, (), generator=self.generator)) for size in (height, width))
@@ -276,12 +296,15 @@ class Ascent:
         return change
 
     def _surface(self) -> Tensor:
-        """Return random changes of length epsilon: corners of the ball in L-infinity."""
+        """Return random changes of length epsilon. In L-infinity, they lead to corners of the ball."""
         noise = torch.randn(self.x.shape, generator=self.generator).to(self.x.device)
         return self.ball.epsilon * (noise.sign() if self.ball.norm == LINF else noise / lengths(noise, self.ball.norm))
 
     def _value_and_direction(self, point: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the values at points [K, C, H, W], and their directions of steepest ascent of length 1 in the ball's norm."""
+        """Return (values, directions of steepest ascent) at points [K, C, H, W].
+
+        The directions have length 1 in the norm of the ball.
+        """
         self.poll()
         point = point.detach().requires_grad_()
         with torch.enable_grad():
@@ -293,7 +316,7 @@ class Ascent:
 
 
 def _apart(x: Tensor, ball: Ball) -> list[int]:
-    """Return the numbers of images of x [n, C, H, W], each farther than two radii from all earlier ones in the list."""
+    """Return the numbers of images of x [n, C, H, W] whose distances from each other are larger than two radii."""
     chosen: list[int] = []
     for number in range(len(x)):
         if all(float(distance(x[number:number + 1], x[other:other + 1], ball.norm)) > 2 * ball.epsilon + 1e-5
@@ -303,7 +326,10 @@ def _apart(x: Tensor, ball: Ball) -> list[int]:
 
 
 def _certain(planting: Planting) -> Planting:
-    """Leave out images that rounding spoils: the natural image must be classified correctly, and the planted point not."""
+    """Leave out images for which the planting failed because of rounding.
+
+    These are images that are misclassified themselves, and images whose planted example is classified correctly.
+    """
     if not len(planting.x):
         return planting
     network, x, y = planting.network, planting.x, planting.y

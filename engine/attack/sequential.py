@@ -1,14 +1,14 @@
-"""An early verdict: the difference of two networks' accuracies, bounded at every moment while images are still being attacked.
+"""Bounds for the difference of two networks' accuracies that hold at every moment while images are still being attacked.
 
-The bounds are a confidence sequence for the mean of a finite population seen in random order without replacement, by betting
-(Waudby-Smith and Ramdas 2024, arXiv 2010.09686: hedged capital, sampling without replacement). For every possible mean, one
-gambler bets that the truth is larger and another that it is smaller, at prices that are fair if they are both wrong. A mean at
-which either has become rich is ruled out. The bounds hold at all moments at once, so that one may look after every image and
-stop at will.
+The bounds are a confidence sequence for the mean of a finite population, sampled in random order without replacement. The method
+is betting (Waudby-Smith and Ramdas 2024, arXiv 2010.09686: hedged capital, sampling without replacement). For every possible
+mean, one gambler bets that the true mean is larger, and another that it is smaller. The bets are fair if the possible mean is the
+true one. A possible mean is ruled out once one of its gamblers has won enough. The bounds hold at all moments simultaneously. One
+may therefore look at them after every image and stop at any time.
 
-Differs: bets are not predicted from the images before. The capital is divided equally among gamblers who each stake a fixed
-share of theirs on every image, which is the universal portfolio of Cover (1991) on a grid. The capital then falls as the mean
-rises, so that the means that are not ruled out form an interval.
+Differs: stakes do not depend on earlier images. The capital of a gambler is divided equally among 20 strategies, each of which
+stakes a fixed fraction of its capital on every image. This is the universal portfolio of Cover (1991) on a grid. The means that
+are not ruled out then form an interval.
 """
 
 from __future__ import annotations
@@ -26,9 +26,7 @@ SHARES = (np.arange(20) + 0.5) / 20  # of the capital, staked on every image
 class ConfidenceSequence:
     """Bounds for the difference of two accuracies on a test set whose images come in random order.
 
-    The bounds are for these test images, not for the distribution that they are drawn from: after the last image they are the
-    difference itself. Measured with 3 % of the images classified correctly by the worse network alone: differences of 2, 5, 10
-    and 20 points are decided after 1,400, 340, 130 and 50 of 10,000 images on average, and after 610, 270, 120 and 50 of 1,000.
+    The bounds are for the accuracies on exactly these test images. After the last image, both bounds equal the difference.
 
     Example:
         sequence = ConfidenceSequence(images=10000)
@@ -37,14 +35,14 @@ class ConfidenceSequence:
 
     Attributes:
         images: number of test images N.
-        alpha: bound for the probability that the true difference is ever outside `interval`.
+        alpha: upper bound for the probability that `interval` misses the true difference at any moment.
     """
 
     def __init__(self, images: int, alpha: float = 0.05) -> None:
-        """Begin with no image seen.
+        """Begin before the first image.
 
         Raises:
-            ValueError: no images, or alpha not between 0 and 1.
+            ValueError: there are no images, or alpha is not between 0 and 1.
         """
         if images < 1 or not 0 < alpha < 1:
             raise ValueError(f"A sequence needs at least one image and alpha between 0 and 1, got {images} and {alpha}")
@@ -53,17 +51,18 @@ class ConfidenceSequence:
 
     @property
     def seen(self) -> int:
-        """The number of images seen."""
+        """The number of images observed so far."""
         return len(self._seen)
 
     def observe(self, differences: Iterable[int]) -> None:
-        """Add the next images. Their order must be random and must not depend on any outcome.
+        """Add the outcomes of the next images. The order of the images must be random and must not depend on any outcome.
 
         Args:
-            differences: per image 1 if only the first network is right, -1 if only the second is, otherwise 0.
+            differences: one number per image: 1 if only the first network is right, -1 if only the second network is right,
+                otherwise 0.
 
         Raises:
-            ValueError: other numbers, or more images than there are.
+            ValueError: there are other numbers, or more numbers than images left.
         """
         added = [int(difference) for difference in differences]
         if not set(added) <= {-1, 0, 1} or self.seen + len(added) > self.images:
@@ -73,9 +72,9 @@ class ConfidenceSequence:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The bounds (low, high) of the difference first - second, fractions in -1..1.
+        """The current bounds (low, high) of the first network's accuracy minus the second network's, in -1..1.
 
-        All bounds so far are intersected. If nothing is left of them, which has a probability of at most alpha, both are equal.
+        If all possible differences are ruled out, which has a probability of at most alpha, both bounds are equal.
         """
         seen = np.array(self._seen, dtype=np.int64)
         low, high = self._smallest_total(seen), -self._smallest_total(-seen)
@@ -83,7 +82,7 @@ class ConfidenceSequence:
 
     @property
     def verdict(self) -> Verdict:
-        """The network that is better on these test images, if that is certain enough."""
+        """The current answer to the question of which network is better on these test images."""
         seen = np.array(self._seen, dtype=np.int64)
         left = self.images - self.seen
         if self._rules_out(seen, 0) or seen.sum() > left:
@@ -93,7 +92,7 @@ class ConfidenceSequence:
         return Verdict.OPEN if left else Verdict.EQUAL
 
     def _smallest_total(self, seen: NDArray[np.int64]) -> int:
-        """Return the smallest possible sum of all differences that is not ruled out."""
+        """Return the smallest sum of all differences that is still possible and not ruled out."""
         total, left = int(seen.sum()), self.images - len(seen)
         low, high = total - left, total + left
         while low < high:
@@ -102,24 +101,28 @@ class ConfidenceSequence:
         return low
 
     def _rules_out(self, seen: NDArray[np.int64], total: int) -> bool:
-        """Return True if the bets against `total` and everything below it have ever won 2 / alpha, half of alpha per side."""
+        """Return True if `total` is ruled out as the sum of all differences, which rules out all smaller sums as well.
+
+        This is so if the gambler who bets on a larger sum has had a capital of 2 / alpha at any moment so far.
+        """
         return bool(len(seen)) and bool(log_capital(seen, total, self.images).max() >= np.log(2 / self.alpha))
 
 
 def log_capital(differences: NDArray[np.int64], total: int, images: int) -> NDArray[np.float64]:
-    """Return the logarithm of the capital won by betting that the sum of all differences is larger than `total`.
+    """Return the logarithm of the capital of a gambler who bets that the sum of all differences is larger than `total`.
 
-    Bet on an image: a ticket that pays (1 + difference) / 2. Its price is the mean payment over the images left if the sum is
-    `total`. If the sum is `total`, the expected capital is 1 at every moment; if it is smaller, at most 1. By Ville's inequality
-    the capital then ever reaches 1 / alpha with a probability of at most alpha.
+    The gambler starts with capital 1 and, for each image, buys tickets that pay (1 + difference) / 2. The price of a ticket is
+    the mean payment over the remaining images under the assumption that the sum is `total`. If the true sum is at most `total`,
+    the expected capital is at most 1. By Ville's inequality, the probability that the capital ever reaches 1 / alpha is then at
+    most alpha.
 
     Args:
-        differences: [..., t] in {-1, 0, 1}, the first t images.
-        total: a sum of the differences of all images.
-        images: number of images N >= t.
+        differences: differences of the first t images, [..., t], in {-1, 0, 1}.
+        total: the assumed sum of the differences of all images.
+        images: number N of all images, at least t.
 
     Returns:
-        [..., t], after each image.
+        Logarithm of the capital after each image, [..., t].
     """
     before = np.cumsum(differences, axis=-1) - differences
     left = images - np.arange(differences.shape[-1])

@@ -1,7 +1,7 @@
-"""Square, a random search that needs no gradient, as a walk.
+"""Square, an attack by random search that needs no gradient.
 
-Andriushchenko et al. 2020, arXiv 1912.00049, with the margin loss. Every query repaints a square at a random place and keeps
-the change if the margin falls. All random numbers of a run are drawn when it begins.
+Andriushchenko et al. 2020, arXiv 1912.00049, with the margin loss. Every query changes the pixels in a square at a random place.
+The change is kept if the margin becomes smaller. All random numbers of a run are drawn at the start of the run.
 """
 
 from __future__ import annotations
@@ -28,27 +28,28 @@ BUMP, SIDE, ROW, CLEARED_ROW, COLUMN, CLEARED_COLUMN, SIGNS = range(7)
 class Square(Walk):
     """Square attack in L-infinity (paper, Algorithm 2) or L2 (Algorithm 3), untargeted.
 
-    A run evaluates the network `iterations + 1` times: at the random start and once per query. The share of pixels follows the
-    published schedule whatever the number of queries, as in AutoAttack.
+    A run evaluates the network `iterations + 1` times: at the random start and once per query. The squares become smaller
+    according to the published schedule, regardless of the number of queries, as in AutoAttack.
 
-    Differs: every image has its own squares. The code of AutoAttack and torchattacks draws one square per query for the batch,
-    so that the result of an image depends on its neighbours.
-    Differs: squares may touch the last row and column, as in the paper. The code of the authors, AutoAttack and torchattacks
-    excludes them, which matters for small images.
-    Differs: in L2, the length available to a channel counts the windows of that channel, as in Algorithm 3 and the authors'
-    code. AutoAttack and torchattacks count the windows of all channels.
-    Differs: squares are limited to the shorter side of the image; sizes that crash torchattacks (L2 below 5 pixels) work.
+    Differs: every image has its own squares. The code of AutoAttack and torchattacks draws one square per query for the whole
+    batch, so that the result of an image depends on the other images.
+    Differs: squares may touch the last row and the last column, as in the paper. In the code of the authors, of AutoAttack and of
+    torchattacks, they never do. This matters for small images.
+    Differs: in L2, the length that a channel receives comes from the windows of this channel only, as in Algorithm 3 and the
+    authors' code. AutoAttack and torchattacks use the windows of all channels.
+    Differs: squares are never larger than the shorter side of the image, so small images work, too (torchattacks crashes in L2
+    below 5 pixels).
     """
 
     differentiates = False
 
     def __init__(self, ball: Ball, iterations: int, initial_share: float = 0.8) -> None:
-        """Prepare the walk.
+        """Prepare the attack.
 
         Args:
-            ball: where adversarial images must be.
-            iterations: number of queries after the start; AutoAttack takes 5,000.
-            initial_share: share of the pixels in a square of the first queries, 0..1.
+            ball: ball that contains the adversarial images.
+            iterations: number of queries after the start. AutoAttack takes 5,000.
+            initial_share: fraction of the pixels that a square covers in the first queries, 0..1.
         """
         super().__init__(ball, iterations)
         self.initial_share = initial_share
@@ -73,7 +74,7 @@ class Square(Walk):
         return over
 
     def _plan(self, x: Tensor, seeds: Sequence[int]) -> Tensor:
-        """Return the random choices of every query, int16 [n, iterations, SIGNS + C]."""
+        """Return the random choices of all queries for images x [n, C, H, W], int16 [n, iterations, SIGNS + C]."""
         _, channels, height, width = x.shape
         halved = (torch.arange(self.iterations, device=x.device)[:, None] > torch.tensor(HALVINGS, device=x.device)).sum(1)
         side = torch.tensor(self._sides(height, width), dtype=torch.int16, device=x.device)[halved]
@@ -88,11 +89,11 @@ class Square(Walk):
         return _sides(self.initial_share, height, width, self.ball.norm)
 
     def _stripes(self, x: Tensor, seeds: Sequence[int]) -> Tensor:
-        """Return the start in L-infinity: vertical stripes of random signs."""
+        """Return the start points in L-infinity: x plus vertical stripes of random signs."""
         return (x + self.ball.epsilon * _signs(uniform(seeds, x[:, :, :1], purpose=1))).clamp(0, 1)
 
     def _tiles(self, x: Tensor, seeds: Sequence[int]) -> Tensor:
-        """Return the start in L2: a grid of bumps, 5 x 5 if the side of the image is at least 10."""
+        """Return the start points in L2: x plus a grid of bumps. The grid is 5 x 5 for square images of at least 10 x 10."""
         count, channels, height, width = x.shape
         side = max(min(height, width) // 5, 1)
         margin = max((min(height, width) - 5 * side) // 2, 0)
@@ -107,12 +108,18 @@ class Square(Walk):
         return self._scaled(difference, x)
 
     def _square(self, held: Tensor, x: Tensor, plan: Tensor) -> Tensor:
-        """Return `held` with the difference to x set to epsilon, with one sign per channel, in one square per image."""
+        """Return the images `held`, each changed in one square.
+
+        In the square, pixels become x plus or minus epsilon, with one sign per channel.
+        """
         (inside,) = _inside(_offsets(plan[:, ROW:SIGNS:2], x), plan, x)
         return torch.where(inside, (x + self.ball.epsilon * plan[:, SIGNS:, None, None]).clamp(0, 1), held)
 
     def _windows(self, held: Tensor, x: Tensor, plan: Tensor) -> Tensor:
-        """Return `held` with the length of the difference moved from two windows into a bump in the first (Algorithm 3)."""
+        """Return the images `held`, each changed in two windows (Algorithm 3).
+
+        The difference to x in the second window is removed. Its length goes into a bump in the first window.
+        """
         offsets = _offsets(plan[:, ROW:SIGNS], x)
         first, second = _inside(offsets, plan, x)
         either, difference = first | second, held - x
@@ -125,7 +132,7 @@ class Square(Walk):
         return self._scaled(torch.where(either, new, difference), x)
 
     def _bump(self, offsets: Tensor, plan: Tensor, x: Tensor) -> Tensor:
-        """Return [n, 1, H, W], each image's bump at its place; values outside the window are arbitrary."""
+        """Return [n, 1, H, W] with the bump of each image in the window. Values outside the window are arbitrary."""
         height, width = x.shape[2:]
         bumps = _bumps(self._sides(height, width), max(height, width), x.device)
         row, column = offsets[:, 0, :height, None], offsets[:, 2, None, :width]
@@ -138,7 +145,10 @@ class Square(Walk):
 
 @lru_cache(maxsize=16)
 def _sides(initial_share: float, height: int, width: int, norm: str) -> tuple[int, ...]:
-    """Return the side of the squares after each number of halvings; in L2 odd and at least 3 in images large enough."""
+    """Return the side lengths of the squares in pixels. Entry k applies after the share of pixels has been halved k times.
+
+    In L2, side lengths are odd and at least 3, unless the image is smaller.
+    """
     pixels = [initial_share / 2 ** halved * height * width for halved in range(len(HALVINGS) + 1)]
     sides = [max(round(math.sqrt(count)), 1) for count in pixels]
     if norm == L2:
@@ -147,12 +157,23 @@ def _sides(initial_share: float, height: int, width: int, norm: str) -> tuple[in
 
 
 def _offsets(corners: Tensor, x: Tensor) -> Tensor:
-    """Return the distance of every row or column from a corner, [n, k, max(H, W)], for k coordinates of corners [n, k]."""
+    """Return the number of every row or column relative to corners of windows, [n, k, max(H, W)].
+
+    Args:
+        corners: row or column numbers of the corners, [n, k].
+        x: images [n, C, H, W].
+    """
     return torch.arange(max(x.shape[2:]), dtype=corners.dtype, device=x.device) - corners[:, :, None]
 
 
 def _inside(offsets: Tensor, plan: Tensor, x: Tensor) -> tuple[Tensor, ...]:
-    """Return a bool [n, 1, H, W] per window, True inside; `offsets` hold the windows' rows, then their columns."""
+    """Return one bool [n, 1, H, W] per window, which is True inside the window.
+
+    Args:
+        offsets: result of `_offsets` for the rows of all windows, followed by the columns of all windows.
+        plan: random choices of the current query, from `_plan`, with the side length of the windows.
+        x: images [n, C, H, W].
+    """
     height, width = x.shape[2:]
     rows, columns = ((offsets >= 0) & (offsets < plan[:, SIDE, None, None])).chunk(2, 1)
     inside: tuple[Tensor, ...] = (rows[:, :, :height, None] & columns[:, :, None, :width]).split(1, 1)
@@ -160,13 +181,16 @@ def _inside(offsets: Tensor, plan: Tensor, x: Tensor) -> tuple[Tensor, ...]:
 
 
 def _signs(numbers: Tensor) -> Tensor:
-    """Return -1 or 1 for uniform random numbers."""
+    """Convert uniform random numbers in 0..1 to random signs, -1 or 1."""
     return (numbers < 0.5).to(numbers.dtype) * 2 - 1
 
 
 @lru_cache(maxsize=16)
 def _bumps(sides: tuple[int, ...], extent: int, device: torch.device) -> Tensor:
-    """Return the bump of each side and its transpose, each in the upper left corner of zeros, [2 * sides, extent, extent]."""
+    """Return the bump of each side length and the transpose of the bump, [2 * number of sides, extent, extent].
+
+    Each is in the upper left corner, and the remaining entries are 0.
+    """
     table = torch.zeros(len(sides), 2, extent, extent)
     for bumps, side in zip(table, sides, strict=True):
         bumps[0, :side, :side] = bump(side)
@@ -175,13 +199,19 @@ def _bumps(sides: tuple[int, ...], extent: int, device: torch.device) -> Tensor:
 
 
 def bump(side: int) -> Tensor:
-    """Return the change of a window in L2, [side, side] of length 1: a hill above, a hollow below (paper, section 3.4)."""
+    """Return the change that the L2 attack makes in a window, [side, side], scaled to length 1 (paper, section 3.4).
+
+    It consists of a hill in the upper half and a hollow in the lower half.
+    """
     hills = torch.cat([_hill(side // 2, side), -_hill(side - side // 2, side)])
     return hills / hills.square().sum().sqrt()
 
 
 def _hill(rows: int, columns: int) -> Tensor:
-    """Return sums of 1 / j^2 from j = 1 + the Chebyshev distance to the centre, [rows, columns], scaled to length 1."""
+    """Return a hill [rows, columns], scaled to length 1.
+
+    At Chebyshev distance d from the centre, the height before scaling is the sum of 1 / j^2 over j from d + 1.
+    """
     reach = max(rows, columns) // 2 + 1
     heights = torch.arange(1, reach + 1).pow(-2.0).flip(0).cumsum(0).flip(0)
     down, across = (torch.arange(extent).sub(extent // 2).abs() for extent in (rows, columns))

@@ -42,12 +42,12 @@ def wilson(correct: int, images: int, level: float = 0.95) -> tuple[float, float
 def median_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
     """Return the median of a sample with a confidence interval for the median of its distribution, from order statistics.
 
-    The number of values below the distribution's median is binomial with p = 1/2. The interval is between the k-th smallest and
-    the k-th largest value, with the largest k that keeps the probability of an error at most (1 - level) / 2 on either side. It
-    supposes nothing about the distribution.
+    The interval is from the k-th smallest to the k-th largest value. The number of values below the distribution's median is
+    binomial with p = 1/2. This gives the largest k for which the probability of an error is at most (1 - level) / 2 on each side.
+    No assumption about the distribution is needed.
 
     Args:
-        values: at least one number; they may be infinite, as the distances of images without an adversarial image.
+        values: at least one number. Numbers may be infinite, like the distance of an image without an adversarial image.
         level: confidence level in 0..1.
 
     Returns:
@@ -72,9 +72,10 @@ class PairedCounts:
     """The fourfold table of two networks on the same images.
 
     Attributes:
-        both: images that both networks classify correctly.
-        first_only, second_only: images that only one of them classifies correctly, the discordant pairs.
-        neither: images that both misclassify.
+        both: number of images that both networks classify correctly.
+        first_only: number of images that only the first network classifies correctly.
+        second_only: number of images that only the second network classifies correctly.
+        neither: number of images that both networks misclassify.
     """
 
     both: int
@@ -89,21 +90,22 @@ class PairedCounts:
 
     @property
     def difference(self) -> float:
-        """The accuracy of the first network minus that of the second; 0 without images."""
+        """The accuracy of the first network minus the accuracy of the second; 0 if there are no images."""
         return (self.first_only - self.second_only) / self.images if self.images else 0.0
 
 
 def mcnemar(first_only: int, second_only: int) -> float:
     """Return the two-sided p-value of the exact McNemar test (McNemar 1947).
 
-    Under the null hypothesis of equal accuracies, each discordant pair favours either network with probability 1/2. The value is
-    computed in integers, and correctly rounded.
+    Under the null hypothesis of equal accuracies, an image that only one network classifies correctly belongs to either network
+    with probability 1/2.
 
     Args:
-        first_only, second_only: numbers of images that only one network classifies correctly.
+        first_only: number of images that only the first network classifies correctly.
+        second_only: number of images that only the second network classifies correctly.
 
     Raises:
-        ValueError: a negative count.
+        ValueError: a number is negative.
     """
     if min(first_only, second_only) < 0:
         raise ValueError(f"Counts of discordant pairs must not be negative, got {first_only} and {second_only}")
@@ -118,12 +120,11 @@ def mcnemar(first_only: int, second_only: int) -> float:
 def paired_interval(counts: PairedCounts, level: float = 0.95) -> tuple[float, float]:
     """Return the confidence interval of `counts.difference` by method 10 of Newcombe (1998, Stat. Med. 17:2635-2650).
 
-    The method combines the Wilson intervals of both accuracies and corrects for their correlation phi, whose numerator has a
-    continuity correction. The interval does not come from the McNemar test, so that near the level one of the two may exclude a
-    difference of 0 and the other may not.
+    The method combines the Wilson intervals of both accuracies and corrects for the correlation of the two outcomes. The interval
+    is not derived from the McNemar test. In borderline cases, only one of the two may exclude a difference of 0.
 
     Args:
-        counts: the fourfold table; without images the interval is -1..1.
+        counts: the fourfold table. If it has no images, the interval is -1..1.
         level: confidence level in 0..1.
 
     Returns:
@@ -143,8 +144,8 @@ def paired_interval(counts: PairedCounts, level: float = 0.95) -> tuple[float, f
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return the p-values adjusted by the step-down procedure of Holm (1979), in the given order.
 
-    Rejecting every hypothesis whose adjusted value is at most alpha keeps the probability of any false rejection at or below
-    alpha, however the tests depend on each other.
+    If every hypothesis with an adjusted value of at most alpha is rejected, the probability of any false rejection is at most
+    alpha. This holds even if the tests depend on each other.
     """
     adjusted, largest = [0.0] * len(p_values), 0.0
     for rank, position in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
@@ -155,12 +156,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two networks on the same images. The first is the more accurate, or the earlier in the table if their accuracies are equal.
+    """A comparison of two networks on the same images.
 
     Attributes:
-        first, second: names of the networks.
-        counts: their fourfold table.
-        low, high: interval of the difference of accuracies (`paired_interval`), of this pair alone.
+        first: name of the more accurate network or, if the accuracies are equal, of the network that is earlier in the table.
+        second: name of the other network.
+        counts: fourfold table of the two networks.
+        low, high: interval of the difference of accuracies, from `paired_interval`. It is not adjusted for other pairs.
         p: p-value of the exact McNemar test.
         adjusted_p: `p` after Holm's adjustment over all pairs of the table.
     """
@@ -174,11 +176,15 @@ class Comparison:
     adjusted_p: float
 
     def distinct(self, alpha: float = 0.05) -> bool:
-        """Return True if the networks can be told apart at the level `alpha` of the whole table."""
+        """Return True if the two networks can be told apart: if the adjusted p-value is at most `alpha`."""
         return self.adjusted_p <= alpha
 
     def sentence(self, alpha: float = 0.05) -> str:
-        """Return the result in words, in percentage points."""
+        """Return the result as a sentence that gives the difference in percentage points.
+
+        Args:
+            alpha: level for `distinct`.
+        """
         numbers = f"({100 * self.low:.1f} to {100 * self.high:.1f}), Holm-adjusted {_p_in_words(self.adjusted_p)}"
         points = f"{100 * self.counts.difference:.1f} points"
         if self.distinct(alpha):
@@ -191,15 +197,15 @@ def tell_apart(outcomes: Mapping[str, Sequence[bool]], level: float = 0.95) -> l
     """Compare every two networks of a table on the same images.
 
     Args:
-        outcomes: name of a network -> one entry per image, True if it classifies the image correctly. All networks have the
-            same images in the same order.
+        outcomes: {name of a network: one entry per image}. An entry is True if the network classifies the image correctly. All
+            networks have the same images in the same order.
         level: confidence level of the intervals, in 0..1.
 
     Returns:
-        One comparison per pair, those between the most accurate networks first.
+        One comparison per pair. Pairs of more accurate networks come first.
 
     Raises:
-        ValueError: networks with different numbers of images.
+        ValueError: the networks have different numbers of images.
     """
     lengths = {name: len(correct) for name, correct in outcomes.items()}
     if len(set(lengths.values())) > 1:
@@ -212,7 +218,7 @@ def tell_apart(outcomes: Mapping[str, Sequence[bool]], level: float = 0.95) -> l
 
 
 def by_accuracy(outcomes: Mapping[str, Sequence[bool]]) -> list[str]:
-    """Return the names of the networks, the most accurate first; equal ones keep their order."""
+    """Return the names of the networks, most accurate first. Equally accurate networks keep their order."""
     return sorted(outcomes, key=lambda name: -sum(map(bool, outcomes[name])))
 
 
@@ -222,11 +228,12 @@ def letters(names: Sequence[str], distinct: Iterable[tuple[str, str]]) -> dict[s
     Two networks share a letter if and only if they cannot be told apart.
 
     Args:
-        names: the networks, the most accurate first.
-        distinct: the pairs that can be told apart, in any order, for example of `tell_apart`.
+        names: names of the networks, most accurate first.
+        distinct: pairs of networks that can be told apart, in any order.
 
     Returns:
-        Name -> its letters in alphabetical order; "a" includes the first network. After 52 letters there are numbers, "(53)".
+        {name: letters in alphabetical order}. The first network has the letter "a". After 52 letters, numbers such as "(53)" are
+        used.
     """
     groups = [frozenset(names)] if names else []
     for pair in distinct:
@@ -240,13 +247,16 @@ def letters(names: Sequence[str], distinct: Iterable[tuple[str, str]]) -> dict[s
 
 
 def _distances(correct: int, images: int, level: float) -> tuple[float, float]:
-    """Return how far the Wilson interval extends below and above the proportion."""
+    """Return the distances of the lower and the upper end of the Wilson interval from the proportion."""
     low, high = wilson(correct, images, level)
     return correct / images - low, high - correct / images
 
 
 def _corrected_phi(counts: PairedCounts) -> float:
-    """Return the correlation of the two outcomes, with Newcombe's continuity correction if it is positive; 0 if undefined."""
+    """Return the correlation of the outcomes of two networks, or 0 if it is undefined.
+
+    A positive correlation gets Newcombe's continuity correction.
+    """
     a, b, c, d = counts.both, counts.first_only, counts.second_only, counts.neither
     product = (a + b) * (c + d) * (a + c) * (b + d)
     if product == 0:
@@ -257,7 +267,7 @@ def _corrected_phi(counts: PairedCounts) -> float:
 
 
 def _as_bits(outcomes: Sequence[bool]) -> int:
-    """Return the outcomes as the bits of an integer, in which all pairs of networks are counted in microseconds."""
+    """Return the outcomes as the bits of an integer. With such integers, two networks can be compared in microseconds."""
     return int("".join("1" if correct else "0" for correct in outcomes) or "0", 2)
 
 

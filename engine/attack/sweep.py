@@ -1,10 +1,11 @@
 """Sweeps: the accuracy of one network against the radius of the ball, and against the number of steps of PGD.
 
-A curve is not measured point by point. One pass finds a threshold for every image: the distance of its nearest adversarial image
-(its critical epsilon), or the number of steps after which it falls. The share of the images whose threshold is larger is then the
-accuracy at every radius, or number of steps, at once.
+A curve is not measured point by point. Instead, one attack finds a threshold for every image. For the curve over the radius, it
+is the distance of the nearest adversarial image (the critical epsilon). For the curve over the number of steps, it is the number
+of steps after which the image is misclassified. The accuracy at any radius or number of steps is the fraction of images with a
+larger threshold.
 
-Marks check the curve. They are attacks of another kind, each at one radius and from cold starts that know nothing of the curve.
+A few attacks of another kind, called marks, check the curve over the radius. Each mark attacks all images at one radius.
 """
 
 from __future__ import annotations
@@ -53,12 +54,12 @@ DISTANCE, NUMBER = "epsilon", "steps"  # what varies in a sweep
 
 @dataclass(frozen=True)
 class Part:
-    """One pass of a sweep over its images.
+    """One attack on all images of a sweep. It gives a curve or a mark.
 
     Attributes:
-        sweep: what varies, "epsilon" or "steps".
+        sweep: the quantity that varies, "epsilon" (the radius) or "steps".
         attack: declaration of the attack.
-        epsilon: radius of the attack's ball; without effect on `NEAREST`.
+        epsilon: radius of the ball. The attack `NEAREST`, which searches for nearest adversarial images, ignores it.
     """
 
     sweep: str
@@ -66,7 +67,15 @@ class Part:
     epsilon: float
 
     def threshold(self, image: Attacked, x: Tensor, norm: str) -> float:
-        """Return the threshold of an attacked image x [C, H, W]: a distance, a number of steps, or 0; infinity if it stands."""
+        """Return the threshold of an image: infinity if it withstands the attack, otherwise the result of the attack as a number.
+
+        The number is a distance for `NEAREST`, a number of steps for a sweep of steps, and 0 for a mark.
+
+        Args:
+            image: result of the attack.
+            x: the natural image, [C, H, W].
+            norm: norm of the distance.
+        """
         if not image.fell:
             return math.inf
         if self.attack is NEAREST:
@@ -75,7 +84,7 @@ class Part:
 
 
 class Sweep:
-    """The sweeps of a network in the norm of its evaluation, on images of that evaluation. Resumable at the image.
+    """The sweeps of one network, on images of an evaluation and in the norm of this evaluation. Resumable at the image.
 
     Images that the network misclassifies without an attack have the threshold 0 and are not attacked.
 
@@ -85,18 +94,19 @@ class Sweep:
             points = sweep.step(poll=poll)
 
     Attributes:
-        parts: the passes by name, in order.
-        thresholds: float32 [n] for each part, by the order of the images; -1 if unknown, infinite for images that stand.
-        positions: int64 [n], the images among those of the evaluation, ascending.
-        passes: network evaluations of single images so far, in this process.
+        parts: {name: part}, in the order in which the parts run.
+        thresholds: {name of a part: threshold of each image, float32 [n]}. A threshold is -1 while it is unknown, and infinite
+            for an image that withstands the attack.
+        positions: int64 [n], positions of the images among the images of the evaluation, ascending.
+        passes: number of network evaluations of single images so far, in this process.
     """
 
     title = "Sweep"
 
     def __init__(self, evaluation: Evaluation) -> None:
-        """Prepare the passes; nothing runs yet.
+        """Prepare the parts. The attacks begin with the first `step`.
 
-        The settings `sweep_radii` and `sweep_images` of the evaluation's configuration choose the radii and the images.
+        The settings `sweep_radii` and `sweep_images` of the evaluation's configuration determine the numbers of radii and images.
         """
         self.evaluation, self.settings = evaluation, evaluation.protocol.settings
         config, epsilon = evaluation.config, evaluation.protocol.settings.epsilon
@@ -113,7 +123,7 @@ class Sweep:
 
     @property
     def part(self) -> str:
-        """The name of the part in progress; "" at the end."""
+        """The name of the current part, or "" if all parts are complete."""
         return next((name for name, known in self.thresholds.items() if bool((known == UNKNOWN).any())), "")
 
     @property
@@ -123,13 +133,16 @@ class Sweep:
 
     @property
     def progress(self) -> tuple[float, int]:
-        """Network evaluations of single images done, and their number if no image falls. Fallen images count as finished."""
+        """A pair (number of network evaluations of single images done so far, total number).
+
+        The total is the number in the case that no attack succeeds. An image that has fallen counts with its full number.
+        """
         passes = {name: part.attack.passes(self.settings.classes).forward for name, part in self.parts.items()}
         done = sum(passes[name] * int((known != UNKNOWN).sum()) for name, known in self.thresholds.items())
         return done + (self._running.active_iterations if self._running else 0), sum(passes.values()) * len(self.positions)
 
     def step(self, poll: Callable[[], None] = lambda: None) -> list[tuple[str, dict[str, Any]]]:
-        """Attack for some iterations of the images in the batch.
+        """Continue the current part for a fixed number of network evaluations.
 
         If `poll` raises, the sweep can continue, or be saved and continue later, with the same results.
 
@@ -137,7 +150,7 @@ class Sweep:
             poll: function called before each forward pass; it may raise StopRequested.
 
         Returns:
-            Events of a part that is now complete, each as its kind and its fields; otherwise nothing.
+            Events of the current part if this call completes it, each as a pair (kind, fields). Otherwise an empty list.
         """
         name = self.part
         with under_attack(self.evaluation.network):
@@ -153,7 +166,7 @@ class Sweep:
         return [("sweep", point) for point in self.points(name)] + ([("critical", self.critical())] if name == DISTANCE else [])
 
     def points(self, name: str) -> list[dict[str, Any]]:
-        """Return the fields of the `SweepPoint` events of a part that is complete."""
+        """Return the fields of the `SweepPoint` events of a part. The part must be complete."""
         part, thresholds = self.parts[name], self.thresholds[name]
         if part.sweep == NUMBER:
             return [self._point(part, part.epsilon, steps, thresholds > steps) for steps in STEPS]
@@ -163,7 +176,7 @@ class Sweep:
         return [self._point(part, part.epsilon, part.attack.steps, thresholds > 0)]
 
     def critical(self) -> dict[str, Any]:
-        """Return the fields of the `CriticalEpsilon` event, once the distances of all images are known."""
+        """Return the fields of the `CriticalEpsilon` event. The distances of all images must be known."""
         part, distances = self.parts[DISTANCE], self.thresholds[DISTANCE].tolist()
         values = zip(("median", "low", "high"), median_interval(distances), strict=True)
         return {"attack": part.attack.name, "title": part.attack.title, "norm": self.settings.norm, "images": len(distances),
@@ -171,10 +184,15 @@ class Sweep:
             name: value if math.isfinite(value) else None for name, value in values}
 
     def columns(self) -> dict[str, list[Any]]:
-        """Return the columns of results/distances.parquet, one entry per image of the sweep.
+        """Return {name: column} of results/distances.parquet, with one entry per image of the sweep.
 
-        image (number in the dataset), label, distance (of the nearest adversarial image, 0 if the image is misclassified without
-        an attack) and steps (of PGD after which it falls). None stands for images that withstood, or that are not attacked yet.
+        Columns:
+            image: number of the image in the dataset.
+            label: label of the image.
+            distance: distance of the nearest adversarial image; 0 if the image is misclassified without an attack.
+            steps: number of PGD steps after which the image is misclassified.
+
+        In the columns distance and steps, None stands for an image that withstands the attack or has not been attacked yet.
         """
         finite = {column: [value if 0 <= value < math.inf else None for value in self.thresholds[name].tolist()]
                   for column, name in (("distance", DISTANCE), ("steps", NUMBER))}
@@ -182,15 +200,15 @@ class Sweep:
                 "label": self.evaluation.y.cpu()[self.positions].tolist(), **finite}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that a resumed sweep needs: tensors, numbers and strings, so it loads with weights_only=True."""
+        """Return everything that a resumed sweep needs. The content is loadable by torch.load with weights_only=True."""
         return {"setup": self._setup(), "thresholds": {name: known.clone() for name, known in self.thresholds.items()},
                 "attacked": self._attacked.clone(), "running": self._running.state_dict() if self._running else None}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the state of `state_dict`.
+        """Restore the state that `state_dict` returned.
 
         Raises:
-            CheckpointError: the state belongs to a sweep of other images, attacks or settings.
+            CheckpointError: the state belongs to a sweep of another network, or with other images, attacks or settings.
         """
         if state.get("setup") != self._setup():
             raise CheckpointError("The saved sweep must belong to the same network, images, attacks and settings as this run, "
@@ -204,7 +222,7 @@ class Sweep:
             self._running.load_state_dict(state["running"])
 
     def _begun(self, name: str) -> Pool:
-        """Start a part on the images that are classified correctly without an attack; the others fall at once."""
+        """Start a part on the images that are classified correctly without an attack. All other images get the threshold 0."""
         correct = self.evaluation.outcomes[NATURAL].correct[self.positions] == CORRECT
         self.thresholds[name][~correct] = 0.0
         self._attacked = correct.nonzero().squeeze(1)
@@ -227,7 +245,7 @@ class Sweep:
         return pool
 
     def _watch(self) -> Watched:
-        """Return the network that the attacks call, always the same one. Call inside `under_attack`."""
+        """Return the wrapped network that all attacks call. Call this inside `under_attack`."""
         if self._watched is None:
             self._watched = Watched(self.evaluation.network, logits=attacked(self.evaluation.network))
             self._watched.on_pass = self._count
@@ -250,7 +268,7 @@ class Sweep:
                 "fingerprint": fingerprint(self._fields(part))}
 
     def _fields(self, part: Part) -> dict[str, Any]:
-        """Return the conditions that all points of a curve share: everything but the radius or the number of steps."""
+        """Return the conditions that all points of a curve share, which is everything except the quantity that varies."""
         fields = attack_fields(part.attack, self.settings)
         del fields["epsilon" if part.sweep == DISTANCE else "steps"]
         images = [self.evaluation.indices[position] for position in self.positions.tolist()]
@@ -258,31 +276,31 @@ class Sweep:
                          "images_hash": images_hash(images)}
 
     def _setup(self) -> str:
-        """Return a hash of everything that the thresholds depend on."""
+        """Return a hash of all conditions that the thresholds depend on."""
         parts = {name: self._fields(part) | {"epsilon": part.epsilon} for name, part in self.parts.items()}
         return fingerprint({"network": self.evaluation.network_hash, "parts": parts})
 
 
 class GradientWalk(Walk):
-    """PGD (Madry et al. 2018, arXiv 1706.06083) as a walk: every image takes its steps at its own time.
+    """PGD (Madry et al. 2018, arXiv 1706.06083) for use in an `engine.attack.walk.Pool`.
 
-    Differs: an image counts as fallen after the first step at which it is misclassified, not only if it still is after the last.
-    Thus the accuracy cannot rise with the number of steps, and one run gives it for every number.
+    Differs: an image counts as fallen as soon as it is misclassified after any step. In the paper, only the last step counts. The
+    accuracy can therefore not rise with the number of steps, and one run gives the accuracy for every number.
     """
 
     def __init__(self, ball: Ball, iterations: int, step_size: float) -> None:
         """Prepare the attack.
 
         Args:
-            ball: where adversarial images must be.
-            iterations: largest number of steps.
+            ball: ball that contains the adversarial images.
+            iterations: maximum number of steps.
             step_size: length of a step in the norm of the ball.
         """
         super().__init__(ball, iterations)
         self.step_size = step_size
 
     def begin(self, x: Tensor, y: Tensor, target: Tensor, seeds: Sequence[int]) -> State:
-        """Return the state at a uniformly random point of the ball."""
+        """Return the initial state. The point is uniformly random in the ball."""
         return {"point": random_point(self.ball, x, seeds), "iteration": torch.zeros_like(y)}
 
     def loss(self, logits: Tensor, state: State) -> Tensor:
@@ -290,7 +308,7 @@ class GradientWalk(Walk):
         return F.cross_entropy(logits, state["y"], reduction="none")
 
     def advance(self, state: State, logits: Tensor, loss: Tensor | None, gradient: Tensor | None) -> Tensor:
-        """Take one step up the gradient. Runs end after the evaluation of the last step's point."""
+        """Take one step up the gradient. Return True for images whose last point has been evaluated."""
         assert gradient is not None
         moved = state["point"] + self.step_size * steepest(gradient, self.ball.norm)
         state["point"] = self.ball.project(moved, state["x"])
@@ -299,18 +317,19 @@ class GradientWalk(Walk):
 
 
 def pgd_walk(network: nn.Module, attack: Attack, settings: AttackSettings) -> GradientWalk:
-    """Build PGD as a walk."""
+    """Build a `GradientWalk` from the declaration of an attack."""
     return GradientWalk(Ball(settings.norm, settings.epsilon), attack.steps, settings.step_size)
 
 
 def radii(distances: Sequence[float], count: int, epsilon: float) -> list[float]:
-    """Return the radii of a curve: 0, `count` evenly spaced ones, and the protocol's epsilon, ascending.
+    """Return the radii of a curve in ascending order: 0, `count` evenly spaced radii, and `epsilon`.
 
-    The largest is the first at which at most `LAST_STANDING` of all images stand, with the spacing rounded up to two digits. If
-    more images than that have no adversarial image, it is the largest distance; if none has one, twice epsilon.
+    The spaced radii reach to the radius at which the fraction of images that withstand the attack has fallen to `LAST_STANDING`.
+    If this never happens, they reach to the largest finite distance or, if no distance is finite, to twice epsilon. The spacing
+    is rounded up to two digits.
 
     Args:
-        distances: critical epsilons; infinite for images without an adversarial image.
+        distances: critical epsilon of each image; infinite for images without an adversarial image.
         count: number of evenly spaced radii, at least 1.
         epsilon: radius of the protocol.
     """
@@ -322,7 +341,7 @@ def radii(distances: Sequence[float], count: int, epsilon: float) -> list[float]
 
 
 def _rounded_up(value: float) -> float:
-    """Return the smallest number of two significant digits that is not below `value`; 0 for 0."""
+    """Round a number up to two significant digits. Return 0 for 0."""
     if value <= 0:
         return 0.0
     unit = 10.0 ** (math.floor(math.log10(value)) - 1)

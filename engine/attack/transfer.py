@@ -1,7 +1,7 @@
 """Transfer attacks: adversarial images made on another network (Papernot et al. 2016, arXiv 1605.07277).
 
-The attack sees nothing of the attacked network, neither gradients nor logits. If it breaks images that white-box attacks do not,
-those attacks are hindered rather than withstood.
+The attack sees neither gradients nor logits of the attacked network. If it breaks images that white-box attacks do not break, the
+white-box attacks have a problem, such as masked gradients.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from engine.errors import ConfigError
 
 
 def transfer(network: nn.Module, attack: Attack, settings: AttackSettings) -> Callable[[Tensor, Tensor], Tensor]:
-    """Build a transfer attack. The attacked network is only asked to poll for stop requests.
+    """Build a transfer attack. The attacked network is used only to check for stop requests.
 
     Raises:
-        ConfigError: the settings have no network with the hash that the attack names.
+        ConfigError: `settings.sources` has no network with the hash that the attack names.
     """
     source = settings.sources.get(attack.variant["source"])
     if source is None:
@@ -45,13 +45,14 @@ def transfer(network: nn.Module, attack: Attack, settings: AttackSettings) -> Ca
 
 
 def highest_loss(walk: APGD, network: nn.Module, x: Tensor, y: Tensor, poll: Callable[[], None] = lambda: None) -> Tensor:
-    """Run APGD to its end for every image and return the points of highest loss.
+    """Run all iterations of APGD on every image, and return the points of highest loss.
 
-    An image that has only just fallen lies at the boundary of its own network and rarely transfers, so that none is taken out.
+    The run continues after an image has been misclassified. Otherwise, the result would be close to the decision boundary and
+    would rarely transfer to another network.
 
     Args:
         walk: the attack.
-        network: the network on which the images are made.
+        network: network on which the adversarial images are made.
         x: natural images [B, C, H, W].
         y: labels, int64 [B].
         poll: function called before each forward pass; it may raise StopRequested.

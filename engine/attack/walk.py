@@ -1,9 +1,9 @@
-"""Iterated attacks as walks, and the pool that runs a walk over many images.
+"""The interface of iterated attacks (`Walk`), and a class that runs such an attack on many images (`Pool`).
 
-A walk is one run of an attack from a start point to its last iteration. It keeps a state of its own for every image, so images
-in one batch may be at different iterations. The pool evaluates the network, takes out images that have fallen or whose runs are
-over, and fills their places with the next images, so that the network always works on full batches. An image that withstands
-its first run takes all its other runs at once, side by side in the batch: small sets of images fill batches, too.
+A run is one attempt of an attack on an image, from a start point to the last iteration. A `Walk` keeps a separate state for every
+run, so the runs in a batch may be at different iterations. A `Pool` evaluates the network on the batch. It removes images that
+are misclassified or whose runs have ended, and fills the free places with the next images. If an image withstands its first run,
+all its other runs (for other targets or restarts) enter the batch together.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ Result = TypeVar("Result")
 
 
 class Walk(ABC):
-    """One run of an attack over a batch whose images come and go.
+    """The interface of an iterated attack. It works on a batch that images may enter and leave after every iteration.
 
     Attributes:
-        ball: where adversarial images must be.
-        iterations: largest number of iterations of a run.
+        ball: ball that contains the adversarial images.
+        iterations: maximum number of iterations of a run.
         differentiates: True if the attack uses gradients of `loss`.
-        leaves_ball: True if `state["point"]` may be outside the ball, as for attacks that search for the nearest adversarial
-            image. The pool then counts an image as fallen only if its point is inside.
+        leaves_ball: True if `state["point"]` may be outside the ball, as in attacks that search for the nearest adversarial
+            image. A `Pool` then ignores points outside the ball, unless it was created with `nearest=True`.
     """
 
     differentiates: bool = True
@@ -42,18 +42,18 @@ class Walk(ABC):
 
     @abstractmethod
     def begin(self, x: Tensor, y: Tensor, target: Tensor, seeds: Sequence[int]) -> State:
-        """Return the state at the start of a run.
+        """Return the state at the start of n runs.
 
         Args:
-            x: natural images [n, C, H, W], pixels in 0..1; several rows may be runs of the same image.
+            x: natural image of each run, [n, C, H, W], pixels in 0..1. Several runs may have the same image.
             y: labels, int64 [n].
             target: classes to attack towards, int64 [n]; -1 in an untargeted attack.
-            seeds: n seeds; all random numbers of an image's run are drawn from its own seed (`engine.attack.ball.uniform`).
+            seeds: one seed per run. All random numbers of a run depend only on its seed (see `engine.attack.ball.uniform`).
 
         Returns:
-            Tensors [n, ...] by name, one row per image, with at least "point" [n, C, H, W], where the network is evaluated
-            first. No two entries, and no entry and an argument, share memory. The names "x", "y" and "target" belong to the
-            pool, which adds them.
+            {name: tensor [n, ...]} with one row per run. The entry "point" [n, C, H, W] is required. It contains the points at
+            which the network is evaluated first. Entries share no memory with each other or with the arguments. The names "x",
+            "y" and "target" must not be used, because `Pool` adds entries with these names.
         """
 
     def needs_gradient(self, state: State) -> bool:
@@ -61,37 +61,36 @@ class Walk(ABC):
         return self.differentiates
 
     def loss(self, logits: Tensor, state: State) -> Tensor:
-        """Return the function [n] whose gradient with respect to the points `advance` needs, from logits [n, classes]."""
+        """Compute the loss [n] from logits [n, classes]. `advance` receives its gradient with respect to the points."""
         raise NotImplementedError
 
     @abstractmethod
     def advance(self, state: State, logits: Tensor, loss: Tensor | None, gradient: Tensor | None) -> Tensor:
-        """Take one iteration in place, for all images at once.
+        """Take one iteration of every run, and update `state` in place.
 
         Args:
-            state: as returned by `begin` with "x", "y" and "target"; "point" is where the network was evaluated. Entries are
-                replaced or written in place; "point" becomes the point of the next evaluation.
-            logits: [n, classes] at "point", without graph.
-            loss: [n], without graph; None if `needs_gradient` returned False.
-            gradient: [n, C, H, W], the gradient of `loss` at "point"; None likewise.
+            state: the state from `begin`, with the additional entries "x", "y" and "target". The entry "point" contains the
+                points at which the network has just been evaluated, and must be replaced by the points for the next evaluation.
+            logits: logits at the points, [n, classes], detached from the graph.
+            loss: loss at the points, [n], detached from the graph. None if `needs_gradient` returned False.
+            gradient: gradient of the loss at the points, [n, C, H, W]. None if `needs_gradient` returned False.
 
         Returns:
-            bool [n], True for images whose run is over.
+            bool [n], True for runs that have ended.
         """
 
 
 @dataclass(frozen=True)
 class Attacked:
-    """The end of an attack on one image.
+    """The result of an attack on one image.
 
     Attributes:
-        position: number of the image among those given to the pool.
-        fell: True if the network itself misclassifies `x_adv`, which is in the ball (with `nearest`: anywhere in 0..1).
-        x_adv: [C, H, W], the adversarial image of an image that fell; otherwise the point with the smallest margin, from the
-            same set.
-        margin: difference between the logit of the label and the largest other logit at `x_adv`; negative if misclassified, up
-            to rounding.
-        iterations: evaluations of the network at points of the image, over all its runs.
+        position: number of the image among the images given to the `Pool`.
+        fell: True if the network misclassifies `x_adv`.
+        x_adv: [C, H, W], the adversarial image if the image fell, otherwise the point with the smallest margin. It is in the ball
+            or, if the `Pool` has `nearest=True`, anywhere in 0..1.
+        margin: logit of the label minus the largest other logit, at `x_adv`. Negative if misclassified, up to rounding.
+        iterations: number of network evaluations spent on the image, over all its runs.
     """
 
     position: int
@@ -102,15 +101,15 @@ class Attacked:
 
 
 class Pool:
-    """An attack on many images with a batch that refills.
+    """An attack on many images in batches. Places in a batch that become free are filled with the next images.
 
-    Results of an image do not depend on the other images or on the batch size, except for rounding. `state_dict` holds
-    everything, so an interrupted pool continues bit-equal. If `logits` or `predict` raises, as on a stop request, the step can be
-    repeated later.
+    The result for an image does not depend on the other images or on the batch size, except for rounding. An attack that is
+    interrupted and restored from `state_dict` has the same results bit by bit. If `logits` or `predict` raises an exception, the
+    step can be repeated later.
 
     Attributes:
-        state: the walk's state of the runs in the batch, with "x", "y" and "target".
-        pass_seconds: CPU seconds spent so far in passes of the network: forward, backward (from the loss on) and predictions.
+        state: state of all runs in the batch, from `Walk.begin`, with the additional entries "x", "y" and "target".
+        pass_seconds: CPU seconds spent so far in forward passes, backward passes and predictions of the network.
 
     Example:
         pool = Pool(walk, network.frozen(), predict, images, y, runs=targets, seed=seed, size=100)
@@ -122,20 +121,24 @@ class Pool:
     def __init__(self, walk: Walk, logits: Callable[[Tensor], Tensor], predict: Callable[[Tensor], Tensor],
                  images: Callable[[Tensor], Tensor], y: Tensor, *, runs: Tensor, seed: Callable[[int, int], int], size: int,
                  nearest: bool = False) -> None:
-        """Prepare the attack; nothing runs yet.
+        """Prepare the attack, which begins with the first `step`.
 
         Args:
             walk: the attack.
-            logits: the function that is differentiated: images [n, C, H, W] -> logits [n, classes].
-            predict: the network's own predictions, images -> int64 [n]; they decide whether an image has fallen.
-            images: positions int64 [n] -> natural images float32 [n, C, H, W] on the device of the network.
-            y: labels of all images, int64 [N] on the same device.
-            runs: int64 [N, R], the target of each run of each image, -1 in untargeted runs. Restarts repeat a target. The first
-                run should be the most promising: the others begin, all at once, only if the image withstands it.
-            seed: (position, run) -> seed of the random numbers of that run.
-            size: largest batch, in points. The later runs of an image enter together, even if they are more.
-            nearest: True to search for the nearest adversarial image: no image is taken out before its runs are over, and the
-                one at the smallest distance is returned. Otherwise an image is taken out as soon as it falls in any run.
+            logits: function to differentiate. It takes images [n, C, H, W] and returns logits [n, classes].
+            predict: function that takes images and returns the network's predictions, int64 [n]. They determine whether an image
+                has fallen.
+            images: function that takes positions, int64 [n], and returns natural images, float32 [n, C, H, W], on the device of
+                the network.
+            y: labels of all images, int64 [N], on the device of the network.
+            runs: one row per image and one column per run, int64 [N, R]. Each entry is the target class of that run, or -1 if the
+                run is untargeted. Restarts repeat a target. The first run should be the most promising, because the other runs
+                begin only if the image withstands the first.
+            seed: function that takes (position, run) and returns the seed for the random numbers of this run.
+            size: maximum number of runs in the batch. It may be exceeded if one image has more runs than that.
+            nearest: True to search for the nearest adversarial image. All runs then continue to their end, and the nearest
+                adversarial image found is returned. If False, an image leaves the batch as soon as it is misclassified in any
+                run.
         """
         self.walk, self.size, self.nearest = walk, size, nearest
         self.state: State = {}
@@ -149,7 +152,7 @@ class Pool:
 
     @property
     def over(self) -> bool:
-        """True if every image has left the pool."""
+        """True if the attack on every image has ended."""
         return not self.active and not self._waiting and self._next >= len(self._y)
 
     @property
@@ -159,12 +162,12 @@ class Pool:
 
     @property
     def active_iterations(self) -> int:
-        """Evaluations of the network spent so far on the images that have entered the pool and not left it."""
+        """The number of network evaluations spent so far on images whose attack has begun but not ended."""
         ledgers = [self._ledger, *self._ended.values()]
         return sum(int(ledger["iterations"].sum()) for ledger in ledgers if ledger)
 
     def step(self) -> list[Attacked]:
-        """Evaluate the network once on the batch, take one iteration, and return the images that leave the pool."""
+        """Evaluate the network once on the batch, take one iteration, and return the images whose attack has ended."""
         self._refill()
         logits, loss, gradient = self._evaluate(self.state["point"])
         self._record(logits)
@@ -174,13 +177,13 @@ class Pool:
         return self._leave(over) if bool(over.any()) else []
 
     def state_dict(self) -> dict[str, Any]:
-        """Return copies of all states, and which images come next."""
+        """Return copies of all states, and the numbers of the images that enter the batch next."""
         return {"next": self._next, "waiting": list(self._waiting), "pass_seconds": self.pass_seconds,
                 "state": _copies(self.state), "ledger": _copies(self._ledger),
                 "ended": {position: _copies(rows) for position, rows in self._ended.items()}}
 
     def load_state_dict(self, content: Mapping[str, Any]) -> None:
-        """Restore the content of `state_dict`, on a pool of the same images and attack."""
+        """Restore the content that `state_dict` returned. It must come from a `Pool` with the same images and attack."""
         device = self._y.device
         self._next, self._waiting, self.pass_seconds = content["next"], list(content["waiting"]), content["pass_seconds"]
         self.state, self._ledger = _copies(content["state"], device), _copies(content["ledger"], device)
@@ -229,7 +232,7 @@ class Pool:
             self.pass_seconds += time.process_time() - started
 
     def _record(self, logits: Tensor) -> None:
-        """Keep each run's best point so far, and mark the runs in which the image has fallen."""
+        """Store the best point of each run so far, and mark the runs in which the image has fallen."""
         point, ledger = self.state["point"], self._ledger
         margin = margins(logits, self.state["y"])
         better, wrong = margin < ledger["margin"], margin <= 0
@@ -247,9 +250,10 @@ class Pool:
         ledger["iterations"] += 1
 
     def _confirmed(self, wrong: Tensor) -> Tensor:
-        """Return the points among `wrong` that the network itself misclassifies; with `nearest`, only those nearer than before.
+        """Return a bool per run, which is True if the point is marked in `wrong` and the network also misclassifies it.
 
-        The function that is differentiated may differ from the network by rounding.
+        This is checked because the function `logits` may differ from the network by rounding. With `nearest`, the point must also
+        be nearer than all earlier adversarial points of the run.
         """
         point, y = self.state["point"], self.state["y"]
         far = distance(point, self.state["x"], self.walk.ball.norm) if self.nearest else torch.zeros_like(self._ledger["nearest"])
@@ -261,7 +265,7 @@ class Pool:
         return confirmed
 
     def _leave(self, leaving: Tensor) -> list[Attacked]:
-        """Take runs that are over out of the batch, and return the images with which the attack is through."""
+        """Remove runs that have ended from the batch, and return the images whose attack has ended."""
         ledger = self._ledger
         if not self.nearest:  # the other runs of an image that fell in one are void
             leaving = leaving | torch.isin(ledger["position"], ledger["position"][ledger["fell"]])
@@ -280,13 +284,13 @@ class Pool:
 
 
 def margins(logits: Tensor, y: Tensor) -> Tensor:
-    """Return the logit of the label minus the largest other logit, [n], for logits [n, classes]; negative if misclassified."""
+    """Return the logit of the label minus the largest other logit, [n], from logits [n, classes]. Negative if misclassified."""
     own = logits.gather(1, y[:, None]).squeeze(1)
     return own - logits.scatter(1, y[:, None], -torch.inf).amax(1)
 
 
 def _conclusion(runs: State) -> Attacked:
-    """Return the end of the attack on one image, from the ledgers of its runs."""
+    """Return the result of the attack on one image. `runs` has one row per run of this image."""
     fell = bool(runs["fell"].any())
     best = int(runs["nearest" if fell else "margin"].argmin())
     return Attacked(int(runs["position"][best]), fell, runs["best"][best], float(runs["margin"][best]),

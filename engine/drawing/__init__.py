@@ -1,1 +1,1 @@
-"""Drawings of cells as SVG, with their layout and the look of operations. Imports neither torch nor the dashboard."""
+"""Drawings of cells as SVG, layout of the drawings, and the look of operations. Imports neither torch nor the dashboard."""

@@ -1,8 +1,8 @@
 """A cell as an SVG graph with its inputs on the left, its output on the right and one labelled edge per operation.
 
-The SVG is laid out by `cell_layout` without Graphviz. Nodes are placed in layers by their depth. Between any two layers of nodes,
-an empty layer leaves space for the labels of edges. The style sheet of the page around it sets the colours of text and surfaces,
-and `operations` the colour, dash and width of the lines of operations.
+`cell_layout` computes the positions, without Graphviz. Nodes are placed in layers by their depth. Between any two layers of
+nodes, an empty layer leaves space for the labels of edges. The style sheet of the page sets the colours of text and surfaces. The
+lines of operations have the colour, dash and width that the module `operations` defines.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def legend_html(operations: Sequence[str]) -> str:
 def _placed(cell: Cell) -> tuple[Placement, tuple[int, ...]]:
     """Return (positions of the states and edges of a cell, states that the output concatenates).
 
-    A state is an input or node of the cell. The inputs are in layer 0. Each node is two layers after the last of the states
-    that it reads, so that the odd layers are free for labels. The output is in the last layer.
+    A state is an input or node of the cell. The inputs are in layer 0. A node is two layers after the latest state among its
+    inputs, so that the odd layers are free for labels. The output is in the last layer.
     """
     layer = {0: 0, 1: 0}
     for _, source, target in cell.incoming():
@@ -77,9 +77,9 @@ def _placed(cell: Cell) -> tuple[Placement, tuple[int, ...]]:
 
 
 def _label_point(points: int) -> int:
-    """Return the index of the point at which the label of an edge is drawn, among the points of the edge.
+    """Return the index of that point of an edge at which the label is drawn.
 
-    The point is in an odd layer. On a long edge, it is about a quarter of the way along.
+    The point is in an odd layer. On a long edge, it is about a quarter of the way from source to target.
 
     Args:
         points: number of points of the edge, one per layer.

@@ -1,9 +1,9 @@
 """Layout of a small directed graph whose nodes are already assigned to layers, after Sugiyama, Tagawa and Toda 1981.
 
 An edge that spans several layers passes through an additional point in each layer between its ends, and so goes around the nodes
-there. First, the order within each layer is improved by barycentre sweeps: nodes and points are sorted by the mean position of
-their neighbours, and the orders with the fewest crossings are kept. Then the y of each node and point is chosen by the
-pool-adjacent-violators algorithm, as near to the mean y of its neighbours as the minimal distances within its layer allow.
+there. First, barycentre sweeps improve the order within each layer. A sweep sorts nodes and points by the mean position of their
+neighbours. The order with the fewest crossings is kept. Then the pool-adjacent-violators algorithm chooses the y coordinate of
+each node and point. It is as near to the mean y of the neighbours as the minimal distances within the layer allow.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class Link:
     """One edge of the graph.
 
     Attributes:
-        key: name of the edge, which is the key of its path in `Placement.paths`.
+        key: key of the edge in `Placement.paths`.
         source, target: numbers of the nodes that the edge joins. The target is in a later layer than the source.
-        gap: vertical space in pixels that the edge takes up in each layer between its ends.
+        gap: vertical space in pixels that the edge takes up in each layer between source and target.
     """
 
     key: Hashable
@@ -39,8 +39,8 @@ class Placement:
     A position is (x, y), where x is the number of the layer, from 0 on the left, and y is in pixels, from 0 at the top.
 
     Attributes:
-        nodes: position of each node, keyed by its number.
-        paths: positions through which each edge passes from source to target, one per layer, keyed by `Link.key`.
+        nodes: {number of a node: position}.
+        paths: {`Link.key`: positions of the edge from source to target, one per layer}.
         layers: number of layers.
         height: largest y.
     """
@@ -55,7 +55,7 @@ def place(layer: Mapping[int, int], links: Sequence[Link], *, node_gap: float) -
     """Compute the positions of the nodes and edges of a graph.
 
     Args:
-        layer: layer of each node, keyed by the number of the node.
+        layer: {number of a node: layer}.
         links: edges of the graph.
         node_gap: vertical space in pixels that a node takes up in its layer.
     """
@@ -112,8 +112,8 @@ def _neighbours(segments: Sequence[tuple[Hashable, Hashable]]) -> tuple[_Neighbo
 def _ordered(rows: list[list[Hashable]], segments: Sequence[tuple[Hashable, Hashable]]) -> list[list[Hashable]]:
     """Reorder the nodes and points of each layer by barycentre sweeps, and return the order with the fewest crossings.
 
-    A sweep goes through the layers, alternately forwards and backwards. It sorts the nodes and points of each layer by the mean
-    position of their neighbours in the layer that the sweep has just left. The order of the first layer stays fixed.
+    Sweeps go through the layers, alternately forwards and backwards. In each layer, a sweep sorts the nodes and points by the
+    mean position of their neighbours in the layer visited before. The order of the first layer stays fixed.
 
     Args:
         rows: nodes and points of each layer, from top to bottom.
@@ -142,9 +142,9 @@ def _mean(values: Sequence[float], otherwise: float) -> float:
 
 def _heights(rows: Sequence[Sequence[Hashable]], segments: Sequence[tuple[Hashable, Hashable]],
              gaps: Mapping[Hashable, float]) -> dict[Hashable, float]:
-    """Return {node or point: its y in pixels}, with 0 for the topmost.
+    """Return {node or point: y in pixels}. The topmost node or point has y 0.
 
-    Each item comes as near to the mean y of its neighbours as the minimal distances within its layer allow.
+    The y of each node and point is as near to the mean y of its neighbours as the minimal distances within the layer allow.
 
     Args:
         rows: nodes and points of each layer, from top to bottom.
@@ -164,14 +164,15 @@ def _heights(rows: Sequence[Sequence[Hashable]], segments: Sequence[tuple[Hashab
 
 
 def _spread(wanted: Sequence[float], row: Sequence[Hashable], gaps: Mapping[Hashable, float]) -> list[float]:
-    """Return the y of each item in one layer, as close to the wanted y as the order and the minimal distances allow.
+    """Return the y of each node and point in one layer, as close to the wanted y as the order and the minimal distances allow.
 
     The pool-adjacent-violators algorithm minimises the sum of squared differences from the wanted y.
 
     Args:
-        wanted: wanted y of each item (node or point) of the row, in pixels.
+        wanted: wanted y of each node and point of the layer, in pixels.
         row: nodes and points of the layer, from top to bottom.
-        gaps: vertical space in pixels that each item takes up. Two adjacent items are at least the mean of their gaps apart.
+        gaps: vertical space in pixels that each node and point takes up. The minimal distance of two neighbours is the mean of
+            their two gaps.
     """
     offsets, offset = [], 0.0
     for j, item in enumerate(row):

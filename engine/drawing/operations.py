@@ -1,7 +1,7 @@
-"""The look of operations and the titles of cell kinds, which every drawing and chart shares.
+"""The look of operations and the titles of cell kinds, for all drawings and charts.
 
-Every colour is a mid-tone with a contrast of at least 3:1 against both a white and a dark background. Operations differ not by
-colour alone but also by dash.
+Every colour is a mid-tone with a contrast of at least 3:1 against both a white and a dark background. Operations differ in dash
+as well as in colour.
 """
 
 from __future__ import annotations

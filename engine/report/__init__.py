@@ -1,1 +1,1 @@
-"""Results as they are shown and exported: tables of attacked networks, their statistics and their formats."""
+"""Tables and reports of attacked networks, and the formats in which they are exported."""

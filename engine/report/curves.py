@@ -21,11 +21,12 @@ LINES = {
 
 
 def training_curves(curves: pd.DataFrame, split: str) -> str:
-    """Return the charts of accuracy and loss of a run; "" for a run without curves.
+    """Return the charts of accuracy and loss of a run as HTML, or "" for a run without curves.
 
     Args:
         curves: means over each epoch, from `RunLog.curves`.
-        split: split on which the run measured natural and adversarial values. The training loss is shown whatever its split.
+        split: split whose natural and adversarial values are shown. The training loss is shown regardless of the split it was
+            measured on.
     """
     shown = curves[(curves["split"] == split) | (curves["name"] == "train_loss")].sort_values("step")
     charts = []
@@ -39,12 +40,12 @@ def training_curves(curves: pd.DataFrame, split: str) -> str:
 
 
 def chart(series: Mapping[str, Points], title: str, *, top: float | None = None) -> str:
-    """Return a line chart with its legend as an HTML figure.
+    """Return a line chart with a legend as an HTML figure.
 
     Args:
-        series: points (x, y) of each line, by a name in `LINES`.
+        series: {name of a line: points (x, y)}. The names are those in `LINES`.
         title: caption.
-        top: largest y; None for the largest of the points.
+        top: upper end of the y axis, or None to use the largest y of the points.
     """
     points = [point for line in series.values() for point in line]
     right = max(x for x, _ in points) or 1.0
@@ -77,7 +78,7 @@ def _entry(name: str) -> str:
 
 
 def _axes(right: float, high: float) -> str:
-    """Return axes with five marks of y and the two ends of x."""
+    """Return the axes of a chart as SVG. The y axis has five labels, the x axis one at each end."""
     marks = []
     for step in range(5):
         y = TOP + (HEIGHT - TOP - BOTTOM) * (1 - step / 4)

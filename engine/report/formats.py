@@ -1,4 +1,4 @@
-"""The formats of a robustness table, by name. Each writes the rows and columns of the table in their order, without sampling."""
+"""The file formats of a robustness table. Each contains all rows and columns of the table, in the same order."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from engine.report.table_page import to_html
 
 @dataclass(frozen=True)
 class Format:
-    """A format of a table.
+    """A file format of a robustness table.
 
     Attributes:
         title: name on a button.
-        suffix: extension of a file, with the dot.
+        suffix: file name extension, with the dot.
         mime: media type.
-        text: one phrase for help texts.
-        write: function that takes a table, the paired comparisons of its columns and the number of openings of the test split,
-            and returns the content of the file.
+        text: description in one phrase, for help texts.
+        write: function that returns the content of the file. Its arguments are a table, one paired comparison of the networks per
+            compared column, and the number of times that the test split was opened.
     """
 
     title: str
@@ -46,7 +46,13 @@ FORMATS: dict[str, Format] = {
 
 
 def export(table: RobustnessTable, form: str, compared: Sequence[Distinctions], openings: int) -> bytes:
-    """Return a table in one of `FORMATS`.
+    """Return the content of a file with a robustness table.
+
+    Args:
+        table: the table.
+        form: name of the format in `FORMATS`.
+        compared: paired comparisons of the networks, one per compared column.
+        openings: number of times that the test split was opened.
 
     Raises:
         ConfigError: the format is unknown.
@@ -57,7 +63,7 @@ def export(table: RobustnessTable, form: str, compared: Sequence[Distinctions], 
 
 
 def all_distinctions(log: RunLog, table: RobustnessTable) -> list[Distinctions]:
-    """Return the paired comparison of every column of a table. Each is adjusted over the pairs of its own column.
+    """Compare the networks of a table in pairs, separately for each column. Holm's adjustment is over the pairs of one column.
 
     Raises:
         RunLogError: results/outcomes.parquet of a run cannot be read.
@@ -66,5 +72,5 @@ def all_distinctions(log: RunLog, table: RobustnessTable) -> list[Distinctions]:
 
 
 def openings_of(log: RunLog, table: RobustnessTable) -> int:
-    """Return the number of times that runs opened the test split of a table's dataset."""
+    """Return how often the test split of a table's dataset has been opened, over all runs."""
     return int((log.test_openings()["dataset"] == table.dataset).sum())

@@ -1,4 +1,4 @@
-"""The kept images of an attack run: natural and adversarial images with predictions, as PNG inside HTML."""
+"""The images that an attack run has stored, as PNG inside HTML: natural and adversarial images with predictions."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Sample:
 
     Attributes:
         image: number of the image in the dataset.
-        label: its class.
+        label: true class of the image.
         attack: name of the attack.
         natural, adversarial: pixels [C, H, W] in 0..1.
-        prediction: class that the network predicts for the adversarial image; None for runs that recorded none.
-        correct: True if the attack left the image classified correctly.
+        prediction: class that the network predicts for the adversarial image, or None if not recorded.
+        correct: True if the image withstands the attack. None if not recorded.
     """
 
     image: int
@@ -46,11 +46,13 @@ class Sample:
 
 
 def read_samples(path: Path, outcomes: pd.DataFrame) -> list[Sample]:
-    """Return the kept images that an attack changed, image by image; an empty list for a run that kept none.
+    """Return one `Sample` for each stored image and each attack that changed the image.
+
+    All samples of one image follow each other. If the run stored no images, return [].
 
     Args:
         path: results/samples.parquet of the run.
-        outcomes: outcome of each attack for each image, from `RunLog.outcomes`.
+        outcomes: outcome of each attack on each image, from `RunLog.outcomes`.
 
     Raises:
         RunLogError: the file exists but cannot be read.
@@ -83,14 +85,17 @@ def _sample(row: dict[str, object], natural: Pixels, outcome: dict[str, object])
 
 
 def difference(sample: Sample) -> Pixels:
-    """Return the difference of the two images around grey, stretched so that its largest change reaches black or white."""
+    """Return the difference of the adversarial and the natural image as an image [C, H, W] in 0..1.
+
+    Unchanged pixels are grey. The difference is scaled so that the largest change becomes black or white.
+    """
     change = sample.adversarial - sample.natural
     largest = float(np.abs(change).max())
     return AMPLIFIED + change * (AMPLIFIED / largest if largest else 0.0)
 
 
 def png(pixels: Pixels) -> bytes:
-    """Return an image [C, H, W] in 0..1 with 1 or 3 channels as PNG (ISO/IEC 15948) of 8 bits per channel."""
+    """Encode an image [C, H, W] in 0..1 as PNG (ISO/IEC 15948) with 8 bits per channel. The image has 1 or 3 channels."""
     levels = np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
     height, width, channels = levels.shape
     rows = b"".join(b"\0" + row.tobytes() for row in levels)
@@ -103,7 +108,10 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def gallery_html(samples: list[Sample]) -> str:
-    """Return the images as HTML, as many as fit into `LARGEST_BYTES`: natural, difference and adversarial image, side by side."""
+    """Return a gallery of samples as HTML, with natural image, difference and adversarial image side by side.
+
+    Samples at the end are left out if the HTML would exceed `LARGEST_BYTES`.
+    """
     figures = list(_within(LARGEST_BYTES, (_figure(sample) for sample in samples)))
     return f'<div class="gallery">{"".join(figures)}</div>' if figures else ""
 
@@ -129,7 +137,7 @@ def _figure(sample: Sample) -> str:
 
 
 def attack_title(name: str) -> str:
-    """Return the title of an attack, and for a part of a cascade that of the cascade too: "APGD-CE of AutoAttack"."""
+    """Return the title of an attack. For a part of a suite, include the title of the suite: "APGD-CE of AutoAttack"."""
     cascade, _, part = name.rpartition("/")
     title = ATTACKS[part].title if part in ATTACKS else part
     return f"{title} of {ATTACKS[cascade].title}" if cascade in ATTACKS else title

@@ -1,7 +1,7 @@
-"""The report of one attacked network as a single HTML file that opens without a connection and loads nothing.
+"""The report of one attacked network as a single HTML file, which loads no other files.
 
-It holds the protocol, the configuration of every run of the chain and its differences from the published one, the derived cells,
-the curves of search and retraining, the results with intervals, checks, images, and the commands and packages behind them.
+The report has sections on the protocol (the attacks with their settings, and the images), the results, the reliability checks,
+stored images, the cells, the curves of search and retraining, the configurations, and the commands and packages of the runs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SPLITS = {"search": "alphas", "retrain": "select"}  # on which a run of this kin
 
 
 def network_report(log: RunLog, run: str) -> bytes:
-    """Return the report of the network that an attack run attacked, as HTML.
+    """Return the report of an attacked network as HTML.
 
     Args:
         log: the run log.
@@ -55,7 +55,10 @@ def network_report(log: RunLog, run: str) -> bytes:
 
 
 def _ancestry(log: RunLog, run: str) -> list[dict[str, Any]]:
-    """Return what is known about the run's parent's parent, its parent and itself, as far as they exist."""
+    """Return the rows of an attack run, of the retraining that it attacked, and of the search before the retraining.
+
+    The earliest run comes first. Runs that do not exist are left out.
+    """
     chain = [log.run(run)]
     known = set(log.runs()["id"])
     while chain[0]["parent"] in known and len(chain) < len(KIND_TITLES):
@@ -121,7 +124,12 @@ def _network(log: RunLog, run: str, attack: Mapping[str, Any]) -> str:
 
 
 def _cells(content: Mapping[str, Any] | None, hand_made: str) -> str:
-    """Return the cells of a network as drawings with a legend, or the description of a network without cells."""
+    """Return drawings of a network's cells with a legend, as HTML. A hand-made network, which has no cells, is described instead.
+
+    Args:
+        content: the genotype as a dict, or None.
+        hand_made: name of a hand-made network, or "".
+    """
     if hand_made:
         return _hand_made(hand_made)
     try:
@@ -180,7 +188,7 @@ def _difference(run: Mapping[str, Any], difference: Difference) -> tuple[str, st
 
 
 def _value(run: Mapping[str, Any], name: str, value: object) -> str:
-    """Return the value of a setting as pages show it."""
+    """Return the value of a setting as text, in the same form as on the pages."""
     try:
         info = config_class(run["kind"], run["method"]).model_fields.get(name)
     except ConfigError:  # a method of another version

@@ -23,10 +23,10 @@ MISSING = "--"
 
 
 def escaped(text: str) -> str:
-    """Return a text as LaTeX that prints it literally, in a cell, a caption or a paragraph.
+    """Escape a text so that LaTeX prints the text literally in a cell, a caption or a paragraph.
 
-    Line breaks become spaces. Characters that LaTeX cannot set without further packages become question marks; Latin letters
-    with accents stay.
+    Line breaks become spaces. Characters for which LaTeX needs further packages become question marks. Latin letters with accents
+    are kept.
     """
     plain = re.sub(r"\s*[\r\n]\s*", " ", text)
     safe = "".join(_SPECIAL.get(one, one if " " <= one <= "~" or "\u00c0" <= one <= "\u017f" else "?") for one in plain)
@@ -34,14 +34,15 @@ def escaped(text: str) -> str:
 
 
 def to_latex(table: RobustnessTable, compared: Sequence[Distinctions], openings: int) -> bytes:
-    """Return the table as LaTeX.
+    """Return a robustness table as LaTeX.
 
-    A figure is bold if a paired test tells its network apart from all others in its column. The interval is in small type, the
-    letters of the paired comparison are superscripts, and a dagger marks a network whose badge is not green.
+    In each compared column, the accuracy of the best network is bold if paired tests tell this network apart from all others.
+    Superscript letters show the paired comparison: networks that share a letter cannot be told apart. A dagger marks a network
+    with doubtful results (its badge is not green).
 
     Args:
         table: the table.
-        compared: paired comparisons of its columns.
+        compared: paired comparisons of the networks, one per compared column.
         openings: number of times that the test split was opened.
     """
     bold = {one.column: best_run(table, one) for one in compared}

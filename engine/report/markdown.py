@@ -1,4 +1,4 @@
-"""A robustness table as Markdown with a table in GitHub's notation, for notes and issue threads. Every text is escaped."""
+"""A robustness table as Markdown in GitHub's notation, for notes and issue threads. Every text is escaped."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ MISSING = "–"
 
 
 def escaped(text: str) -> str:
-    """Return a text as Markdown that shows it literally inside a line or a cell of a table. Line breaks become spaces."""
+    """Escape a text so that Markdown shows the text literally inside a line or a table cell. Line breaks become spaces."""
     return re.sub(r"([\\`*_\[\]<>#|~&$])", r"\\\1", re.sub(r"\s*[\r\n]\s*", " ", text))
 
 
 def to_markdown(table: RobustnessTable, compared: Sequence[Distinctions], openings: int) -> bytes:
-    """Return the table as Markdown, with the protocol above it and the notes below.
+    """Return a robustness table as Markdown, with the protocol above the table and notes below.
 
     Args:
         table: the table.
-        compared: paired comparisons of its columns. A figure is bold if they tell its network apart from all others.
+        compared: paired comparisons of the networks, one per compared column. In such a column, the accuracy of the best network
+            is bold if this network can be told apart from all others.
         openings: number of times that the test split was opened.
     """
     bold = {one.column: best_run(table, one) for one in compared}

@@ -1,4 +1,8 @@
-"""Marks of a table for papers: which figure may be bold, which letters it carries, and the notes that explain both."""
+"""Marks in a robustness table for papers: bold type, letters and daggers, with the notes that explain them.
+
+Two networks share a letter if they cannot be told apart by a paired test. The best network of a column is bold if it can be told
+apart from all others. A dagger marks a network with doubtful results.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,10 @@ COLOUR_WORDS = {"amber": "amber: read with care", "red": "red: do not rely on th
 
 
 def best_run(table: RobustnessTable, distinctions: Distinctions) -> str | None:
-    """Return the run whose figure in the compared column may be bold; None if there is none.
+    """Return the attack run whose accuracy in the compared column is bold, or None if none is bold.
 
-    It is the most accurate network of the column, and only if the paired test tells it apart from every other network that was
-    measured there. A network that was measured but not compared, because its attack goes on, leaves the question open.
+    It is the run of the most accurate network of the column, if paired tests tell this network apart from all others in the
+    column. Return None if a network of the column was not compared, for example because its attack run is not complete.
     """
     measured = [row for row in table.rows if distinctions.column in row.results]
     if len(measured) < 2 or not all(row.run in distinctions.letters for row in measured):
@@ -26,14 +30,15 @@ def best_run(table: RobustnessTable, distinctions: Distinctions) -> str | None:
 
 
 def letters_of(row: NetworkRow, column: str, compared: Sequence[Distinctions]) -> str:
-    """Return the letters of a network in a column; "" if the column was not compared or has a single network."""
+    """Return the letters of a network in a column, or "" if the column was not compared or has only one network."""
     return next((one.letters.get(row.run, "") for one in compared if one.column == column and len(one.letters) > 1), "")
 
 
 def doubts(table: RobustnessTable) -> list[str]:
-    """Return one note for each set of reasons why badges are not green: the networks, the colour and the reasons.
+    """Return notes on the networks with doubtful results, which are those whose badge is not green.
 
-    The names of these networks carry a dagger.
+    Networks with the same badge and the same reasons share a note. The note names the networks, the colour of the badge and the
+    reasons.
     """
     named: dict[tuple[str, tuple[str, ...]], list[str]] = defaultdict(list)
     for row in table.rows:
@@ -43,7 +48,7 @@ def doubts(table: RobustnessTable) -> list[str]:
 
 
 def comparison_text(table: RobustnessTable, compared: Sequence[Distinctions]) -> str:
-    """Return sentences that explain letters and bold type; "" if no column with several networks was compared."""
+    """Return sentences that explain the letters and the bold type, or "" if no column with several networks was compared."""
     titles = {column.name: column.title for column in table.columns}
     shown = [one for one in compared if one.column in titles and len(one.letters) > 1]
     if not shown:
@@ -55,7 +60,7 @@ def comparison_text(table: RobustnessTable, compared: Sequence[Distinctions]) ->
 
 
 def seeds_text(table: RobustnessTable) -> str:
-    """Return a sentence about what the figures are figures of: single checkpoints, or means over seeds as well."""
+    """Return a sentence that says whether the table contains means over seeds or only single checkpoints."""
     if any(len(group.rows) > 1 for group in table.groups):
         return "Means over seeds are given with their sample standard deviation."
     return "Each row is one checkpoint."

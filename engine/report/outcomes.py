@@ -1,6 +1,6 @@
-"""What the outcomes per image say about one network: accuracy per class, confusion, and which images fall to which attacks.
+"""Summaries of one network's outcomes: accuracy per class, confusion matrix, and numbers of images that the same attacks break.
 
-The outcomes are those of `RunLog.outcomes`. This module does not import torch.
+The outcomes are a table from `RunLog.outcomes` with one row per image and attack. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -21,27 +21,30 @@ DETAIL = ["prediction", "margin", "linf", "l2", "iterations"]
 
 
 def attacks_of(outcomes: pd.DataFrame) -> list[str]:
-    """Return the names of the attacks in order. The parts of cascades are left out."""
+    """Return the names of the attacks in the order of the outcomes. The parts of suites such as AutoAttack are left out."""
     names = outcomes["attack"].drop_duplicates()
     return [name for name in names if name != NATURAL and "/" not in name]
 
 
 def has_predictions(outcomes: pd.DataFrame) -> bool:
-    """Return True if the outcomes record predictions and distances. Those of older runs do not."""
+    """Return True if the outcomes contain predictions and distances. Runs of older versions recorded none."""
     return set(DETAIL) <= set(outcomes.columns)
 
 
 def of_attack(outcomes: pd.DataFrame, attack: str) -> pd.DataFrame:
-    """Return one row per image that an attack covers, in the order of the images in the dataset.
+    """Return the outcome of an attack on each image, one row per image, in the order of the images in the dataset.
 
     Args:
-        outcomes: outcomes with predictions.
-        attack: name of an attack, or "worst-case" for the attack with the smallest margin on each image.
+        outcomes: outcomes with predictions, from `RunLog.outcomes`.
+        attack: name of an attack, or "worst-case". For the worst case, the attack with the smallest margin is taken for each
+            image, and images that some attack has not covered are left out.
 
     Returns:
-        A table indexed by image with the columns label, natural_prediction, prediction (the label of an image that counts as
-        correct), margin, linf, l2, iterations, by (name of the attack), outcome (`WITHSTANDS`, `BROKEN` or `WRONG`), and only
-        (True if the image withstands every other attack).
+        A table indexed by image number. The columns label, natural_prediction, prediction, margin, linf, l2 and iterations are
+        as in `outcomes`, except that the prediction for an image that withstands the attack is always the label.
+        Column by: name of the attack.
+        Column outcome: `WITHSTANDS`, `BROKEN` or `WRONG` (misclassified without an attack).
+        Column only: True if this attack breaks the image and no other attack does.
     """
     tops = outcomes[outcomes["attack"].isin(attacks_of(outcomes))]
     chosen = _worst(tops) if attack == WORST else tops[tops["attack"] == attack]
@@ -63,7 +66,11 @@ def of_attack(outcomes: pd.DataFrame, attack: str) -> pd.DataFrame:
 
 
 def _worst(tops: pd.DataFrame) -> pd.DataFrame:
-    """Return for each image that every attack covers the row with the smallest margin, a wrong one before any correct one."""
+    """Return one row of `tops` per image: the row with the smallest margin among the rows in which the image is misclassified.
+
+    If an image is classified correctly in all rows, take the row with the smallest margin of all. Images that some attack has not
+    covered are left out.
+    """
     attacks = tops["attack"].nunique()
     covered = tops[tops.groupby("image")["attack"].transform("size") == attacks]
     return covered.sort_values(["correct", "margin"], kind="stable").drop_duplicates("image")
@@ -76,7 +83,8 @@ class ClassAccuracy:
     Attributes:
         label: number of the class.
         natural: accuracy without an attack.
-        worst: accuracy in the worst case, on the images that every attack covers; None if they include none of this class.
+        worst: accuracy in the worst case (an image counts only if it withstands every attack), on the images that all attacks
+            have covered. None if there is no such image of this class.
     """
 
     label: int
@@ -105,8 +113,8 @@ def confusion(outcomes: pd.DataFrame, attack: str = WORST) -> npt.NDArray[np.int
     """Return the confusion matrix [label, prediction] under an attack, in numbers of images.
 
     Args:
-        outcomes: outcomes with predictions.
-        attack: name of an attack, "natural" for none, or "worst-case".
+        outcomes: outcomes with predictions, from `RunLog.outcomes`.
+        attack: name of an attack, "worst-case", or "natural" for the matrix without an attack.
     """
     table = outcomes[outcomes["attack"] == NATURAL] if attack == NATURAL else of_attack(outcomes, attack)
     classes = int(max(outcomes["label"].max(), outcomes["prediction"].max())) + 1
@@ -116,10 +124,13 @@ def confusion(outcomes: pd.DataFrame, attack: str = WORST) -> npt.NDArray[np.int
 
 
 def falls(outcomes: pd.DataFrame) -> list[tuple[frozenset[str], int]]:
-    """Return how many images fall to exactly which attacks, the most frequent combination first.
+    """Group the images by the set of attacks that break them.
 
-    Only images count that every attack covers and that are classified correctly without an attack. The empty combination stands
-    for those that withstand all attacks.
+    Images are counted only if they are classified correctly without an attack and every attack has covered them.
+
+    Returns:
+        Pairs (names of the attacks, number of images that exactly these attacks break), largest number first. The empty set
+        stands for the images that withstand all attacks.
     """
     attacks = attacks_of(outcomes)
     wide = outcomes.pivot_table(index="image", columns="attack", values="correct", aggfunc="first").dropna(subset=attacks)
@@ -131,9 +142,10 @@ def falls(outcomes: pd.DataFrame) -> list[tuple[frozenset[str], int]]:
 
 
 def stage_of(outcomes: pd.DataFrame, attack: str, image: int) -> str:
-    """Return the name of the stage of an attack that made the adversarial image of an image.
+    """Return the name of the attack that made the adversarial image of an image.
 
-    In a cascade, that is the first stage that breaks the image, or the last stage if none does.
+    If `attack` is a suite such as AutoAttack, the name is that of the first part that breaks the image, or of the last part if no
+    part does. Otherwise the name is `attack` itself.
     """
     rows = outcomes[outcomes["image"] == image]
     parts = rows[rows["attack"].str.startswith(f"{attack}/")]

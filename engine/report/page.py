@@ -1,6 +1,6 @@
-"""The frame of a self-contained HTML page: style sheet for light and dark screens, sections and tables. All text is escaped.
+"""The frame of a self-contained HTML page: style sheet for light and dark screens, sections and tables.
 
-A page loads nothing: its content policy forbids scripts and every address but images inside the file.
+The page loads no other files. Its content security policy forbids scripts, and allows images only if they are inside the file.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ pre { background: var(--raised); border: 1px solid var(--line); border-radius: 8
 
 
 class Html(str):
-    """HTML in a cell of a table, which is not escaped again. The code that creates it must escape text from files or users."""
+    """HTML that `table` inserts without escaping. The code that creates it must escape text from files or users."""
 
 
 def page(title: str, body: str) -> bytes:
     """Return a complete HTML document in UTF-8.
 
     Args:
-        title: title of the document, which is escaped.
-        body: HTML.
+        title: title of the document, as plain text.
+        body: content of the body element, as HTML.
     """
     return (f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             f'<meta http-equiv="Content-Security-Policy" content="{escape(POLICY)}">\n'
@@ -56,28 +56,38 @@ def page(title: str, body: str) -> bytes:
 
 
 def section(title: str, *parts: str) -> str:
-    """Return a section with a heading, which is escaped, and its parts, which are HTML. Without any part it is empty."""
+    """Return a section as HTML, or "" if all parts are empty.
+
+    Args:
+        title: heading, as plain text.
+        parts: content, as HTML.
+    """
     present = [part for part in parts if part]
     return f"<section><h2>{escape(title)}</h2>{''.join(present)}</section>\n" if present else ""
 
 
 def paragraph(text: str, look: str = "") -> str:
-    """Return a paragraph of text, which is escaped; "" for an empty text."""
+    """Return a paragraph as HTML, or "" if the text is empty.
+
+    Args:
+        text: content, as plain text.
+        look: CSS class of the paragraph.
+    """
     return f"<p{_class(look)}>{escape(text)}</p>" if text else ""
 
 
 def commands(lines: Iterable[str]) -> str:
-    """Return lines to paste into a shell."""
+    """Return command lines as HTML, in a form that can be copied and pasted into a shell."""
     return f"<pre>{escape(chr(10).join(lines))}</pre>"
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[object]], *, label: str, right: Sequence[int] = (),
           looks: Sequence[str] = ()) -> str:
-    """Return a table whose first column names its rows. All texts are escaped; "" if there are no rows.
+    """Return a table as HTML, or "" if there are no rows. The cells of the first column are the headings of their rows.
 
     Args:
         titles: headings of the columns.
-        rows: cells of each row.
+        rows: cells of each row. Cells of type `Html` are inserted as they are, others are escaped.
         label: name of the table for screen readers.
         right: positions of the columns that are aligned to the right.
         looks: CSS class of each row.
@@ -90,7 +100,7 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[object]], *, label: str
 
 
 def details(title: str, body: str) -> str:
-    """Return HTML that is shown when the reader opens it; "" if there is none."""
+    """Return a collapsed section as HTML, or "" if `body` is empty."""
     return f"<details><summary>{escape(title)}</summary>{body}</details>" if body else ""
 
 

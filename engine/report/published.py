@@ -1,7 +1,7 @@
-"""Accuracies that papers and leaderboards claim, as reference rows that never share a table with our measurements.
+"""Accuracies that papers and leaderboards claim. They never share a table with our measurements.
 
-Protocols differ between the blocks, so rows of different blocks must not be ranked together. Only numbers that we have read are
-here: ARNAS and DSARA have no row, because no public page gives their figures, and E2RNAS only one that other authors measured.
+The networks are in blocks, one per source. Networks of different blocks must not be ranked together, because they were measured
+in different ways. ARNAS and DSARA are missing because no public page gives their numbers.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Claim:
         method: name of the network or method in the source.
         accuracies: accuracy in per cent for each column of the block; None where the source gives none.
         parameters: number of parameters in millions; None if the source does not give it.
-        training: how the network was trained; "" if the whole block shares it.
-        extra_data: kind of the images beyond the dataset that the training used, for example "synthetic extra images"; "" for
+        training: how the network was trained; "" if all networks of the block were trained in the same way.
+        extra_data: kind of additional training images that are not from the dataset, for example "synthetic extra images"; "" for
             none.
         recreated: True if the authors of the source measured a network of other authors.
     """
@@ -44,8 +44,8 @@ class Block:
     Attributes:
         title: title of the block.
         dataset: registry name of the dataset.
-        protocol: the protocol in words.
-        source: where the numbers were read.
+        protocol: description of how the networks were measured.
+        source: publication or page with the numbers.
         columns: titles of the accuracies.
         claims: the networks, in the order of the source.
         note: a sentence on how to read the block; "" for none.
@@ -63,7 +63,7 @@ class Block:
 
 
 def blocks_of(dataset: str) -> list[Block]:
-    """Return the blocks about a dataset."""
+    """Return the blocks of networks that were measured on this dataset."""
     return [block for block in BLOCKS if block.dataset == dataset]
 
 

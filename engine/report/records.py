@@ -1,7 +1,7 @@
-"""A robustness table for machines: CSV, Parquet and JSON with every figure at full precision.
+"""A robustness table for machines: CSV, Parquet and JSON with all numbers at full precision.
 
-CSV and Parquet have one record per row of the table, in its order: the networks, and after the networks of a seed group with
-several seeds one record of their means and spreads.
+CSV and Parquet have one record per network, in the order of the table. After several networks that differ only in their seeds,
+one more record gives the mean and the standard deviation of each accuracy.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ Fields = dict[str, tuple[pa.DataType, Any]]  # name -> (type, value) of one reco
 
 
 def records(table: RobustnessTable, compared: Sequence[Distinctions], openings: int) -> pa.Table:
-    """Return the table as one record per row.
+    """Return a robustness table as an Arrow table.
 
     Args:
-        table: the table.
-        compared: paired comparisons of its columns, for the letters.
+        table: the robustness table.
+        compared: paired comparisons of the networks, one per compared column. They provide the columns of letters.
         openings: number of times that the test split was opened.
 
     Returns:
-        A table with the names of the table's columns in its own column names, such as "pgd-20_accuracy". Unknown values are null.
+        An Arrow table with one row per record. For each column of the robustness table it has several columns, for example
+        "pgd-20_accuracy" and "pgd-20_low". Unknown values are null.
     """
     shared: Fields = {
         "dataset": (pa.string(), table.dataset), "protocol": (pa.string(), table.protocol),
@@ -54,10 +55,10 @@ def to_parquet(table: RobustnessTable, compared: Sequence[Distinctions], opening
 
 
 def to_csv(table: RobustnessTable, compared: Sequence[Distinctions], openings: int) -> bytes:
-    """Return the records as CSV in UTF-8, lists and protocol as JSON, unknown values as empty cells.
+    """Return the records as CSV in UTF-8. Lists and the protocol are written as JSON, and unknown values as empty cells.
 
-    A text that a spreadsheet could run as a formula gets an apostrophe in front, as does one that begins with an apostrophe
-    already, so that dropping one leading apostrophe gives every text back.
+    A text that a spreadsheet could run as a formula gets an apostrophe in front. So does a text that begins with an apostrophe.
+    To restore the original texts, remove one leading apostrophe wherever there is one.
     """
     found = records(table, compared, openings)
     text = io.StringIO(newline="")
@@ -68,12 +69,12 @@ def to_csv(table: RobustnessTable, compared: Sequence[Distinctions], openings: i
 
 
 def to_json(table: RobustnessTable, compared: Sequence[Distinctions], openings: int) -> bytes:
-    """Return the table as JSON: protocol, columns, groups with their networks, and the paired comparisons."""
+    """Return a robustness table as JSON with protocol, columns, groups of networks, and paired comparisons."""
     return (json.dumps(as_json(table, compared, openings), ensure_ascii=False) + "\n").encode()
 
 
 def as_json(table: RobustnessTable, compared: Sequence[Distinctions], openings: int) -> dict[str, Any]:
-    """Return the content of `to_json`."""
+    """Return the same content as `to_json`, as a dict."""
     return {
         "protocol": {"hash": table.protocol, "title": table.title, "dataset": table.dataset, "fields": dict(table.fields)},
         "columns": [asdict(column) for column in table.columns],
@@ -83,7 +84,7 @@ def as_json(table: RobustnessTable, compared: Sequence[Distinctions], openings: 
 
 
 def comparison_json(compared: Distinctions) -> dict[str, Any]:
-    """Return a paired comparison as values for JSON."""
+    """Return a paired comparison as a dict that can be written as JSON."""
     pairs = [asdict(one) | {"distinct": one.distinct(), "sentence": one.sentence()} for one in compared.comparisons]
     return {"column": compared.column, "images": compared.images, "letters": dict(compared.letters), "pairs": pairs}
 
@@ -122,7 +123,11 @@ def _identity(kind: str, group: SeedGroup, row: NetworkRow | None) -> Fields:
 
 
 def _figures(figures: Mapping[str, Mapping[str, Any]]) -> Fields:
-    """Return the fields of {column name: {part of a figure: value}}; missing parts are None."""
+    """Return the fields of a record, such as "pgd-20_accuracy", for all result columns.
+
+    Args:
+        figures: {column name: {part: value}}, where a part is for example "accuracy" or "low". Missing parts become None.
+    """
     types = {"accuracy": pa.float64(), "low": pa.float64(), "high": pa.float64(), "correct": pa.int64(), "images": pa.int64(),
              "spread": pa.float64(), "letters": pa.string()}
     return {f"{name}_{part}": (kind, figure.get(part)) for name, figure in figures.items() for part, kind in types.items()}

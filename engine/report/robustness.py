@@ -1,7 +1,8 @@
-"""The robustness table: attacked networks grouped by protocol, one row per network, and their paired comparison.
+"""Robustness tables. Each contains the networks attacked under one protocol, one row per network.
 
-Pages, exports and commands show the tables that this module makes, so a number is the same everywhere. The columns of a table
-come from its protocol. This module does not import torch.
+A protocol consists of the attacks with their settings, and the images. The protocol determines the columns of the table. All
+pages, exports and commands use the tables from this module. The networks of a table can also be compared in pairs. This module
+does not import torch.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Measurement:
 
     Attributes:
         accuracy, low, high: fractions in 0..1; low and high are the ends of the 95 % Wilson interval.
-        correct, images: the counts behind them.
+        correct, images: number of correctly classified images, and number of all images.
     """
 
     accuracy: float
@@ -47,7 +48,8 @@ class ResultColumn:
     """A column of results.
 
     Attributes:
-        name: "natural", the name of an attack of the protocol, or "worst-case".
+        name: "natural", the name of an attack of the protocol, or "worst-case" (an image counts only if it is classified
+            correctly under every attack).
         title: header.
         about: one sentence about the attack.
         images: number of images, equal for all networks of the table.
@@ -64,20 +66,22 @@ class NetworkRow:
     """One attacked network.
 
     Attributes:
-        run: id of the attack run that is shown, the newest complete one of this network under this protocol.
-        title: method or network with the deviations of its run, for example "ARNAS, lambda 1".
-        label: title with what distinguishes the row from others of equal title, for example "ARNAS, seed 2".
+        run: id of the attack run.
+        title: search method or name of the network, followed by unusual settings, for example "ARNAS, lambda 1".
+        label: title and, if several rows have the same title, the seeds or the end of the run id, for example "ARNAS, seed 2".
         network: hash of the network's weights.
-        preset, parent: preset of the run, and id of the retraining that it attacked.
-        search_seed, retrain_seed: seeds of the search and the retraining; None where there was none.
-        parameters, macs: size of the network, MACs per image; None if unknown.
-        genotype: its cells; None for a network without cells.
-        hand_made: name of a network without cells; "" for a derived one.
-        results: measurements by column name.
-        badge: reliability of the numbers, with reasons.
-        complete: False while the attack still runs or has failed.
+        preset: preset of the attack run.
+        parent: id of the retraining that trained the network.
+        search_seed, retrain_seed: seeds of the search and of the retraining; None if there was no such run.
+        parameters: number of parameters; None if unknown.
+        macs: MACs per image; None if unknown.
+        genotype: genotype of the network; None for a hand-made network.
+        hand_made: name of a hand-made network (for example a WideResNet); "" for a network built from a genotype.
+        results: {column name: measurement}.
+        badge: reliability of the results in one colour, with reasons.
+        complete: True if the attack run has finished all attacks of the protocol.
         repeats: number of other attack runs of this network under this protocol.
-        created: time of the launch, seconds since 1970.
+        created: Unix time of the launch in seconds.
     """
 
     run: str
@@ -101,14 +105,14 @@ class NetworkRow:
 
 @dataclass(frozen=True)
 class SeedGroup:
-    """Networks of equal title, which differ in their seeds.
+    """Networks with the same title. Normally, they differ in their seeds.
 
     Attributes:
-        title: their common title.
+        title: title of all networks in the group.
         rows: the networks, most robust first.
-        complete: number of networks whose evaluation is complete, over which `means` and `spreads` are taken.
-        means: mean accuracy, by column name.
-        spreads: sample standard deviation of the accuracy, by column name; missing for a single network.
+        complete: number of networks whose attack run is complete. Only these count in `means` and `spreads`.
+        means: {column name: mean accuracy}.
+        spreads: {column name: sample standard deviation of the accuracy}, empty if there are fewer than two complete networks.
     """
 
     title: str
@@ -126,9 +130,9 @@ class RobustnessTable:
         protocol: short hash of the protocol.
         title: the protocol in one line.
         dataset: registry name of the dataset.
-        fields: the protocol; {} for runs that recorded none.
+        fields: all fields of the protocol; {} for runs of older versions, which recorded no protocol.
         columns: the columns, natural accuracy first and the worst case last.
-        groups: seed groups, most robust first.
+        groups: groups of networks with the same title. The group with the most robust network comes first.
     """
 
     protocol: str
@@ -154,9 +158,9 @@ class Distinctions:
 
     Attributes:
         column: name of the compared column.
-        images: number of images that all networks share.
-        comparisons: one per pair of networks, which are named by their labels.
-        letters: letters by run. Networks that share a letter cannot be told apart.
+        images: number of images on which the networks are compared. These are the images that all attack runs share.
+        comparisons: one comparison per pair of networks, with the labels of the two networks as names.
+        letters: {run: letters of its network}. Networks that share a letter cannot be told apart.
     """
 
     column: str
@@ -166,7 +170,10 @@ class Distinctions:
 
 
 def robustness_tables(log: RunLog) -> list[RobustnessTable]:
-    """Return one table per protocol, those with the most networks first."""
+    """Return one table per protocol. The table with the most networks comes first.
+
+    If a network was attacked several times under a protocol, the table shows only one attack run: the newest complete one.
+    """
     evaluations = log.evaluations()
     shown = evaluations[evaluations["current"]]
     results, findings = _results(log.attacks()), _findings(log.checks())
@@ -176,7 +183,7 @@ def robustness_tables(log: RunLog) -> list[RobustnessTable]:
 
 
 def evaluations_of(log: RunLog, network: str, protocol: str) -> list[NetworkRow]:
-    """Return every evaluation of a network under a protocol, the newest first.
+    """Return one row for every attack run on a network under a protocol, newest first.
 
     Args:
         log: the run log.
@@ -190,13 +197,13 @@ def evaluations_of(log: RunLog, network: str, protocol: str) -> list[NetworkRow]
 
 
 def distinctions(log: RunLog, table: RobustnessTable, column: str = WORST, runs: Sequence[str] | None = None) -> Distinctions:
-    """Compare networks of a table on the same images, with Holm's adjustment over all pairs.
+    """Compare networks of a table in pairs on the same images. Holm's adjustment is over all pairs.
 
     Args:
         log: the run log.
         table: the table.
-        column: name of the column to compare.
-        runs: attack runs to compare; None for all complete ones.
+        column: name of the column in which the networks are compared.
+        runs: ids of the attack runs whose networks are compared; None for all. Incomplete runs are left out.
 
     Raises:
         RunLogError: results/outcomes.parquet of a run cannot be read.
@@ -211,7 +218,7 @@ def distinctions(log: RunLog, table: RobustnessTable, column: str = WORST, runs:
 
 
 def _results(attacks: pd.DataFrame) -> dict[str, dict[str, Measurement]]:
-    """Return {run: {column name: measurement}} of complete results, without the parts of cascades."""
+    """Return {run: {column name: measurement}} for all complete results. The parts of suites such as AutoAttack are left out."""
     results: dict[str, dict[str, Measurement]] = defaultdict(dict)
     complete = attacks[attacks["complete"] & (attacks["part_of"] == "")]
     for row in complete.itertuples():
@@ -228,7 +235,13 @@ def _findings(checks: pd.DataFrame) -> dict[str, list[Finding]]:
 
 
 def _table(protocol: str, rows: Sequence[NetworkRow], evaluation: pd.Series) -> RobustnessTable:
-    """Return the table of a protocol from its rows and one of its evaluations, a row of `RunLog.evaluations`."""
+    """Return the table of a protocol.
+
+    Args:
+        protocol: hash of the protocol.
+        rows: networks attacked under the protocol.
+        evaluation: row of `RunLog.evaluations` for any of these networks. It describes the protocol.
+    """
     fields = json.loads(evaluation["protocol_fields"] or "{}")
     title = str(evaluation["protocol_title"]) or _older_title(evaluation, rows)
     return RobustnessTable(protocol, title, str(evaluation["dataset"]), fields, _columns(fields, rows), _groups(_labelled(rows)))
@@ -256,7 +269,11 @@ def _genotype(content: Mapping[str, Any] | None) -> Genotype | None:
 
 
 def _labelled(rows: Sequence[NetworkRow]) -> list[NetworkRow]:
-    """Return the rows with labels that tell them apart: by their seeds, or if those are equal too, by the end of the run id."""
+    """Return the rows with distinct labels.
+
+    A label is the title. If several rows have the same title, their seeds follow. If these are equal too, the end of the run id
+    follows.
+    """
     titles = Counter(row.title for row in rows)
     labels = {row.run: row.title if titles[row.title] == 1 else f"{row.title}{_seeds(row)}" for row in rows}
     counts = Counter(labels.values())
@@ -265,13 +282,16 @@ def _labelled(rows: Sequence[NetworkRow]) -> list[NetworkRow]:
 
 
 def _seeds(row: NetworkRow) -> str:
-    """Return the seeds of a network as text that follows its title, for example ", seeds 1 and 2"; "" if it has none."""
+    """Return the seeds of a network as a suffix of the title, for example ", seeds 1 and 2", or "" if there are none."""
     seeds = list(dict.fromkeys(seed for seed in (row.search_seed, row.retrain_seed) if seed is not None))
     return f", seed{'s' if len(seeds) > 1 else ''} {' and '.join(map(str, seeds))}" if seeds else ""
 
 
 def _columns(fields: Mapping[str, Any], rows: Sequence[NetworkRow]) -> tuple[ResultColumn, ...]:
-    """Return the columns of a protocol, or for older runs of their results, in the order of the protocol."""
+    """Return one column per attack of the protocol, in the order of the protocol, between natural accuracy and worst case.
+
+    For runs of older versions, which recorded no protocol, the attacks are taken from the results.
+    """
     measured = [name for row in rows for name in row.results if name not in (NATURAL, WORST)]
     attacks = [] if fields.get("worst_case_only") else [part["attack"] for part in fields.get("attacks", [])] or measured
     names = list(dict.fromkeys([NATURAL, *attacks, WORST]))
@@ -280,7 +300,7 @@ def _columns(fields: Mapping[str, Any], rows: Sequence[NetworkRow]) -> tuple[Res
 
 
 def _header(name: str) -> tuple[str, str]:
-    """Return title and summary of a column."""
+    """Return (title, one sentence about the attack) of a column."""
     if name == NATURAL:
         return NATURAL_TITLE, "Accuracy on unchanged images."
     if name == WORST:
@@ -305,7 +325,7 @@ def _group(title: str, rows: Sequence[NetworkRow]) -> SeedGroup:
 
 
 def _robustness(row: NetworkRow) -> float:
-    """Return the worst-case accuracy of a network; -1 if it is not measured yet."""
+    """Return the worst-case accuracy of a network, or -1 if it has not been measured."""
     return row.results[WORST].accuracy if WORST in row.results else -1.0
 
 

@@ -1,4 +1,4 @@
-"""The images that an attack run stores: some test images, natural and under each attack. This module does not import torch."""
+"""The images that an attack run stores: a few natural test images and their adversarial versions. Does not import torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Samples:
 
     Attributes:
         images: numbers of the images in the dataset.
-        pixels: images [n, C, H, W] in 0..1 by name of the attack; "natural" for none.
+        pixels: {name of an attack, or "natural": images [n, C, H, W] in 0..1}.
     """
 
     images: tuple[int, ...]
@@ -33,7 +33,8 @@ class Samples:
         """Return the natural and the adversarial image, each [C, H, W].
 
         Raises:
-            KeyError, ValueError: the image, or its version under this attack, is not stored.
+            KeyError: no images of this attack are stored.
+            ValueError: the image is not stored.
         """
         position = self.images.index(image)
         return self.pixels[NATURAL][position], self.pixels[attack][position]

@@ -1,4 +1,4 @@
-"""The table that a command means, and the networks that it compares, by the names that a user gives."""
+"""The choice of a robustness table, and of networks to compare, from the names that a user gives on the command line."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from engine.report.robustness import Distinctions, RobustnessTable, distinctions
 
 
 def table_of(log: RunLog, protocol: str | None = None) -> RobustnessTable:
-    """Return the table of a protocol.
+    """Return the robustness table of a protocol.
 
     Args:
         log: the run log.
-        protocol: hash of the protocol or its beginning; None if there is only one.
+        protocol: hash of the protocol, or the beginning of the hash. May be None if there is only one table.
 
     Raises:
-        ConfigError: no table or several fit.
+        ConfigError: there is no such table, or more than one.
     """
     tables = robustness_tables(log)
     if not tables:
@@ -46,8 +46,8 @@ def compared(log: RunLog, runs: Sequence[str], attack: str = WORST) -> tuple[Rob
         The table of the protocol and the paired comparison, with Holm's adjustment over all pairs of these runs.
 
     Raises:
-        ConfigError: fewer than two runs, a run is unknown or not a complete attack, or the runs do not share a protocol or the
-            attack.
+        ConfigError: fewer than two runs are given; a run is unknown or is not a complete attack run; the runs have different
+            protocols; or the protocol does not contain the attack.
         RunLogError: results/outcomes.parquet of a run cannot be read.
     """
     wanted = list(dict.fromkeys(runs))
@@ -66,7 +66,7 @@ def compared(log: RunLog, runs: Sequence[str], attack: str = WORST) -> tuple[Rob
 
 
 def _home(log: RunLog, tables: Sequence[RobustnessTable], run: str) -> RobustnessTable:
-    """Return the table in which a complete attack run has its row."""
+    """Return the table that contains the row of a complete attack run."""
     for table in tables:
         row = table.row(run)
         if row is not None and row.complete:

@@ -1,4 +1,4 @@
-"""Accuracy against the radius of the ball, or against the number of steps, as curves. This module does not import torch."""
+"""Curves of accuracy against the radius of the ball or the number of attack steps. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ class Curve:
     """Accuracy of one network under one attack, against a quantity that varies.
 
     Attributes:
-        run, label: attack run, and label of the network.
-        sweep: what varies: "epsilon" or "steps".
-        attack, title: name and title of the attack.
+        run: id of the attack run.
+        label: label of the network.
+        sweep: the quantity that varies, "epsilon" (the radius) or "steps".
+        attack: name of the attack.
+        title: title of the attack.
         norm: norm of the ball.
-        points: (radius or number of steps, accuracy with its interval), ascending.
-        whole: True for an attack that searches for the nearest adversarial image, so that one search gives every radius.
+        points: pairs (radius or number of steps, accuracy with its interval), in ascending order of the first.
+        whole: True if the attack searches for the nearest adversarial image. A single run of the attack then gives the accuracy
+            at all radii.
     """
 
     run: str
@@ -36,9 +39,10 @@ class Curve:
 
     @property
     def median_critical(self) -> tuple[float, float] | None:
-        """The two neighbouring radii between which half of the images have fallen; None if the curve does not reach one half.
+        """Two neighbouring radii of the curve between which the accuracy falls to one half.
 
-        The median critical radius is the smallest radius at which at least half of the images are misclassified.
+        The median critical radius lies between the two. It is the smallest radius at which at least half of the images are
+        misclassified. None if the accuracy stays above one half, or if the curve is over the number of steps.
         """
         fallen = [radius for radius, result in self.points if result.accuracy <= 0.5]
         if self.sweep != "epsilon" or not fallen:
@@ -51,7 +55,7 @@ def curves(sweeps: pd.DataFrame, labels: Mapping[str, str]) -> list[Curve]:
 
     Args:
         sweeps: table from `RunLog.sweeps`.
-        labels: label of each network by run. Other runs are left out.
+        labels: {id of an attack run: label of its network}. Other runs are left out.
     """
     result = []
     for (run, sweep, attack, norm), rows in sweeps[sweeps["run"].isin(list(labels))].groupby(

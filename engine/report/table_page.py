@@ -13,11 +13,12 @@ MISSING = "–"
 
 
 def to_html(shown: RobustnessTable, compared: Sequence[Distinctions], openings: int) -> bytes:
-    """Return the table as an HTML page with its protocol above and its notes below.
+    """Return a robustness table as an HTML page, with the protocol above the table and notes below.
 
     Args:
         shown: the table.
-        compared: paired comparisons of its columns. A figure is bold if they tell its network apart from all others.
+        compared: paired comparisons of the networks, one per compared column. In such a column, the accuracy of the best network
+            is bold if this network can be told apart from all others.
         openings: number of times that the test split was opened.
     """
     bold = {one.column: best_run(shown, one) for one in compared}

@@ -1,4 +1,4 @@
-"""Numbers and protocols as readers see them on pages, in tables for papers and in reports."""
+"""Functions that write numbers and protocols as text for pages, tables and reports."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _SPOKEN = {"attack", "library", "version", "norm", "epsilon", "step_size", "seed
 
 
 def percent_text(fraction: float) -> str:
-    """Return a fraction in per cent, without the sign: 0.9561 as "95.6"."""
+    """Return a fraction in per cent, without the per cent sign: 0.9561 as "95.6"."""
     return f"{100 * fraction:.1f}"
 
 
 def interval_text(measurement: Measurement) -> str:
-    """Return the interval of an accuracy in per cent, without the sign, for example "91.8 to 96.7"."""
+    """Return the interval of an accuracy in per cent, without the per cent sign, for example "91.8 to 96.7"."""
     return f"{percent_text(measurement.low)} to {percent_text(measurement.high)}"
 
 
@@ -50,7 +50,7 @@ def ledger_text(openings: int) -> str:
 
 
 def protocol_text(table: RobustnessTable) -> str:
-    """Return the whole protocol of a table in words: dataset, images, ball, attacks with all their numbers, and its hash."""
+    """Return the protocol of a table in words: dataset, images, norm, radius, attacks with their settings, and hash."""
     fields = table.fields
     if not fields:
         return (f"Test split of {dataset_text(table.dataset)}, {table.title}. These runs recorded no protocol; {table.protocol} "
@@ -64,7 +64,7 @@ def protocol_text(table: RobustnessTable) -> str:
 
 
 def _attack_text(part: Mapping[str, Any], images: int) -> str:
-    """Return an attack with all its numbers in words, for example "PGD-20 (20 steps of 2/255, random start)"."""
+    """Return an attack with its settings in words, for example "PGD-20 (20 steps of 2/255, random start)"."""
     name = str(part["attack"])
     title = "natural images" if name == NATURAL else ATTACKS[name].title if name in ATTACKS else name
     fewer = part.get("images", images) != images
