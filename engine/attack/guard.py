@@ -82,15 +82,19 @@ def under_attack(network: nn.Module) -> Iterator[None]:
             torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
 
 
-def attacked(network: nn.Module) -> Callable[[Tensor], Tensor]:
+def attacked(network: nn.Module, compiled: bool = True) -> Callable[[Tensor], Tensor]:
     """Return the function that an attack differentiates. It maps images [B, C, H, W] to logits [B, classes].
 
     Call this inside `under_attack`. If the network has a method `frozen` (see `engine.space.network.Network.frozen`), return the
     result of this method, a function that computes the same logits up to rounding but many times faster. Otherwise return the
     network. To decide whether an image is classified correctly, always use `predictions` with the network itself.
+
+    Args:
+        network: the network under attack.
+        compiled: False if the function must respect autocast. Compiled kernels compute in float32.
     """
-    frozen: Callable[[], Callable[[Tensor], Tensor]] | None = getattr(network, "frozen", None)
-    return frozen() if frozen else network
+    frozen: Callable[[bool], Callable[[Tensor], Tensor]] | None = getattr(network, "frozen", None)
+    return frozen(compiled) if frozen else network
 
 
 def predictions(network: nn.Module, x: Tensor) -> Tensor:

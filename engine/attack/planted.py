@@ -95,9 +95,9 @@ class PlantedNetwork(nn.Module):
         """Return the logits [n, classes] of images x [n, C, H, W]. Each must be near one of the natural images."""
         return self._logits(self.network(x), x)
 
-    def frozen(self) -> Callable[[Tensor], Tensor]:
-        """Return a faster function with the same results as `forward`, for use by attacks."""
-        values = attacked(self.network)
+    def frozen(self, compiled: bool = True) -> Callable[[Tensor], Tensor]:
+        """Return a faster function with the same results as `forward`, for use by attacks; see `attacked` for `compiled`."""
+        values = attacked(self.network, compiled)
         return lambda x: self._logits(values(x), x)
 
     def _logits(self, values: Tensor, x: Tensor) -> Tensor:

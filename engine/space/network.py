@@ -162,15 +162,18 @@ class Network(nn.Module):
         logits: Tensor = self.classifier(self._maps(x)[0].mean(dim=(2, 3)))
         return logits
 
-    def frozen(self) -> Callable[[Tensor], Tensor]:
+    def frozen(self, compiled: bool = True) -> Callable[[Tensor], Tensor]:
         """Return `forward` in evaluation mode as a function, with the current parameters and statistics as constants.
 
         The function maps x [B, *image_shape] to logits [B, classes]. It equals `forward` up to rounding, and is several times
         faster. Its gradients with respect to the images are several times faster too. Later changes to the network do not affect
         the function.
+
+        Args:
+            compiled: False for PyTorch's operations instead of compiled kernels, which compute in float32 even under autocast.
         """
         _, height, width = self.image_shape
-        return derived.frozen(self, (height, width))
+        return (derived.frozen if compiled else derived.frozen_by_layout)(self, (height, width))
 
     def forward_with_auxiliary(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Compute the logits of the network and the logits of the auxiliary head.

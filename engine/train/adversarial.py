@@ -48,8 +48,8 @@ def training_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float,
         [B, C, H, W], inside the ball and in 0..1, detached.
     """
     with under_attack(network):
-        return _images(under_autocast(precision, attacked(network)), x, objective or (lambda logits: F.cross_entropy(logits, y)),
-                       generator, poll, epsilon=epsilon, step_size=step_size, steps=steps, start=start, start_noise=start_noise)
+        logits_of = under_autocast(precision, attacked(network, compiled=precision == "float32"))
+        return _images(logits_of, x, objective or (lambda logits: F.cross_entropy(logits, y)), generator, poll, epsilon=epsilon, step_size=step_size, steps=steps, start=start, start_noise=start_noise)
 
 
 def fast_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, step_size: float, generator: torch.Generator,
@@ -137,7 +137,7 @@ def trades_images(network: nn.Module, x: Tensor, y: Tensor, *, generator: torch.
     """
     poll()
     with under_attack(network):
-        logits_of = under_autocast(precision, attacked(network))
+        logits_of = under_autocast(precision, attacked(network, compiled=precision == "float32"))
         with torch.no_grad():
             clean = logits_of(x)
         return _images(logits_of, x, lambda logits: divergence(clean, logits), generator, poll, **attack)  # type: ignore[arg-type]
