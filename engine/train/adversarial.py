@@ -49,7 +49,8 @@ def training_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float,
     """
     with under_attack(network):
         logits_of = under_autocast(precision, attacked(network, compiled=precision == "float32"))
-        return _images(logits_of, x, objective or (lambda logits: F.cross_entropy(logits, y)), generator, poll, epsilon=epsilon, step_size=step_size, steps=steps, start=start, start_noise=start_noise)
+        return _images(logits_of, x, objective or (lambda logits: F.cross_entropy(logits, y)), generator, poll, epsilon=epsilon,
+                       step_size=step_size, steps=steps, start=start, start_noise=start_noise)
 
 
 def fast_images(network: nn.Module, x: Tensor, y: Tensor, *, epsilon: float, step_size: float, generator: torch.Generator,
