@@ -85,14 +85,17 @@ class Hub:
         atexit.register(self.close)
 
     def close(self) -> None:
-        """End the thread and remove the signature file. Call this before the interpreter exits."""
+        """End the thread that reads new events, and remove the file of topic signatures.
+
+        Call this before the interpreter exits.
+        """
         self._over.set()
         self._thread.join(timeout=5)
         self._file.unlink(missing_ok=True)
 
     @property
     def live_url(self) -> str:
-        """Address of the signature file, relative to the page."""
+        """Address of the signature file, {topic: hash of its data}, relative to the page."""
         return f"app/static/{self._file.name}"
 
     def watch(self, topic: str) -> str:
@@ -180,7 +183,10 @@ class Hub:
         return known[1]
 
     def _publish(self) -> None:
-        """Write the signature file atomically, so that no browser reads an incomplete file."""
+        """Write the signature file, {topic: hash of its data}, from which browsers see that a page needs new data.
+
+        The file is written atomically, so that no browser reads an incomplete file.
+        """
         with self._lock:
             text = json.dumps(self._topics, sort_keys=True)
         part = self._file.with_suffix(".part")

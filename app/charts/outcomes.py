@@ -79,8 +79,9 @@ def upset_figure(combinations: Sequence[tuple[frozenset[str], int]], titles: Map
     Each bar shows the number of images that are broken by one combination of attacks. The dots below mark these attacks.
 
     Args:
-        combinations: pairs (attacks that break the images, number of images), from `engine.report.outcomes.falls`.
-        titles: {name of an attack: title}. Each attack is a row of dots, in this order.
+        combinations: one (names of the attacks that break the images, number of images) pair per combination, from
+            `engine.report.outcomes.falls`.
+        titles: {name of an attack: title}. Each attack has a row of dots. The rows are in the order of this mapping.
     """
     shown = combinations[:MOST_COMBINATIONS]
     numbers = [number for _, number in shown]

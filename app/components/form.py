@@ -171,7 +171,7 @@ def config_form(kind: str, cls: type[RunConfig], preset: Mapping[str, Any], *, k
         preset: value of every field, from `engine.configuring.preset_values`. `start` and the user's changes override it.
         key: prefix of the widgets' keys in the session. A form with a new key starts with the initial values.
         start: initial values that differ from the preset, keyed by field, for example those of an imported configuration.
-        below: functions keyed by field. Each receives the content of the form and draws something below the row of the field.
+        below: functions keyed by field. Each receives the content of the form and shows something below the field.
         further: function for an additional check. It receives the content of the form and returns it with any new problems added.
     """
     changes = {name: value for name in cls.model_fields if name not in NOT_IN_FORM

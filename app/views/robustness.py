@@ -100,7 +100,7 @@ def asked_network(tables: list[RobustnessTable]) -> tuple[RobustnessTable, Netwo
 
     Returns:
         The table.
-        The row of the run if the table shows a newer evaluation of the same network in its place, otherwise None.
+        The row of the attack run, if the table shows a newer attack run on the same network instead; otherwise None.
     """
     run = st.query_params.get("run", "")
     for one in tables:

@@ -27,9 +27,10 @@ class Batches:
                 from torch's global generator.
             images: function that takes positions, int64 [n], and returns natural images, float32 [n, C, H, W].
             y: labels of all images, int64 [N].
-            seed: function that takes the number of a block and returns the seed for its random numbers.
-            size: images per block.
-            iterations: iterations that the attack spends on every image.
+            seed: function that takes the number of a block and returns the seed for its random numbers. A block is a group of
+                images that are attacked together.
+            size: number of images per block.
+            iterations: number of iterations that the attack spends on every image.
         """
         self._attack, self._images, self._y, self._seed = attack, images, y, seed
         self.size, self.iterations, self.next = size, iterations, 0

@@ -71,7 +71,10 @@ class CarliniWagner(Walk):
         return state | fresh | {"point": _image(fresh["w"])}
 
     def loss(self, logits: Tensor, state: State) -> Tensor:
-        """Return c f [n], where f is the larger of the logit difference and -confidence (section V, equation 6 of the paper)."""
+        """Return c f [n], the misclassification term of the minimised sum (section V, equation 6 of the paper).
+
+        Here c is the trade-off constant of the binary search, and f is the larger of the logit difference and -confidence.
+        """
         return state["c"] * logit_difference(logits, state["y"], state["target"]).clamp(min=-self.confidence)
 
     def advance(self, state: State, logits: Tensor, loss: Tensor | None, gradient: Tensor | None) -> Tensor:

@@ -20,47 +20,50 @@ METHOD = "interval bounds"
 
 
 class Certification:
-    """Interval bounds on all images of an evaluation, in L-infinity at its epsilon. Resumable at the block.
+    """The certification of all images of an evaluation by interval bounds, in L-infinity at the evaluation's epsilon.
 
-    Interval arithmetic bounds pixels one by one, which is the L-infinity ball. An L2 ball lies inside the L-infinity ball of the
-    same radius, but bounds over that would say next to nothing; no bound is computed in L2.
+    An image is certified if bounds on the logits prove that no point of the ball around the image is misclassified.
+    If a certification is interrupted, it can continue at the next block of images.
+
+    No bound is computed in L2. Interval arithmetic bounds each pixel separately and would therefore have to use the L-infinity
+    ball of the same radius, which is much larger than the L2 ball.
 
     Attributes:
-        evaluation: the evaluation whose network and images are bounded.
-        done: number of images bounded so far.
-        certified: number of those whose smallest margin over the ball is positive.
+        evaluation: the evaluation whose images are certified.
+        done: number of images processed so far.
+        certified: number of processed images whose smallest margin over the ball is proved to be positive.
     """
 
     title = "Certified accuracy"
 
     def __init__(self, evaluation: Evaluation) -> None:
-        """Prepare the bound; nothing runs yet."""
+        """Prepare the certification; nothing runs yet."""
         self.evaluation = evaluation
         self.done = self.certified = 0
 
     @staticmethod
     def applies(evaluation: Evaluation) -> bool:
-        """Return True if the configuration asks for the bound and the norm of the evaluation is L-infinity."""
+        """Return True if the configuration asks for certification and the norm of the evaluation is L-infinity."""
         return evaluation.config.certify and evaluation.protocol.settings.norm == LINF
 
     @property
     def over(self) -> bool:
-        """True when all images are bounded."""
+        """True when all images have been processed."""
         return self.done >= len(self.evaluation.y)
 
     @property
     def progress(self) -> tuple[float, int]:
-        """Images bounded, and their number, each counted as the four network evaluations that it costs about."""
+        """The pair (completed, total) of network evaluations. Each image costs about as much as four network evaluations."""
         return 4.0 * self.done, 4 * len(self.evaluation.y)
 
     def step(self, poll: Callable[[], None] = lambda: None) -> list[tuple[str, dict[str, Any]]]:
-        """Bound the next block of images.
+        """Compute the bounds of the next block of images.
 
         Args:
             poll: function called before each layer; it may raise StopRequested, after which the block can be repeated.
 
         Returns:
-            After the last block, the event "certified" as its kind and its fields; otherwise nothing.
+            [(kind, fields)] of the event "certified" after the last block; otherwise [].
 
         Raises:
             ConfigError: the network has an operation without an interval form.

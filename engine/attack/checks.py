@@ -76,7 +76,7 @@ def repeated_passes(it: Inspection) -> tuple[Verdict, str]:
 
 
 def not_probabilities(it: Inspection) -> tuple[Verdict, str]:
-    """Look for outputs that lie in 0..1 and sum to 1 on all images."""
+    """Check that the outputs are logits: the check fails if, on all images, they lie in 0..1 and sum to 1 like probabilities."""
     logits = it.logits(it.x)
     probable = ((logits >= 0) & (logits <= 1)).all(1) & ((logits.sum(1) - 1).abs() < 1e-4)
     count = int(probable.sum())
@@ -150,8 +150,12 @@ def huge_epsilon(it: Inspection) -> tuple[Verdict, str]:
 def more_steps(it: Inspection) -> tuple[Verdict, str]:
     """Compare the accuracies under PGD with few steps and PGD with many steps.
 
-    If the protocol has several PGD attacks, take the shortest and the longest, on all images. Otherwise run PGD-10 and PGD-40 on
-    the subset of images that the inspection uses.
+    If the protocol has several PGD attacks, compare those with the fewest and the most steps, on all images of the evaluation.
+    Otherwise run PGD-10 and PGD-40 on the subset of images that the inspection uses.
+
+    Returns:
+        The verdict: "failed" or "warning" if clearly more images withstand the attack with many steps, otherwise "passed".
+        A sentence with the two numbers of images.
     """
     pgd = sorted((stage for stage in it.evaluation.stages.values()
                   if stage.attack and not stage.cascade and stage.attack.name == f"pgd-{stage.attack.steps}"),

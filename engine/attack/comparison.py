@@ -43,12 +43,16 @@ def chunk_size(images: int, seen: int, batch: int) -> int:
 
 
 class PairedEvaluation:
-    """The attacks of a protocol on one network, until it is certain whether it or another one withstands more of the images.
+    """The attacks of a protocol on one network, compared with the known outcomes of the same attacks on another network.
+
+    The images are attacked in chunks. The attacks stop when it is certain which of the two networks withstands them on more
+    images.
 
     Attributes:
         order: positions of the compared images among all images, in the order in which they are attacked.
-        sequence: the confidence sequence over the images of complete chunks, this network minus the other one.
-        correct: worst case of this network on the images of complete chunks: True if an image withstands every attack.
+        sequence: bounds of the difference of the accuracies under all attacks, this network's minus the other network's, from the
+            chunks that are complete.
+        correct: one bool per image of the complete chunks: True if this network withstands every attack on the image.
     """
 
     def __init__(self, config: AttackConfig, network: nn.Module, x: Tensor | Images, y: Tensor, *, classes: int,
@@ -61,13 +65,14 @@ class PairedEvaluation:
             x: float32 [N, C, H, W], pixels in 0..1, on the network's device.
             y: int64 [N] labels on the network's device.
             classes: number of classes of the dataset.
-            indices: numbers of the N images in the dataset.
-            other: worst case of the other network by number of the image. Only these images are compared.
+            indices: dataset index of each of the N images.
+            other: {dataset index of an image: True if the other network withstands every attack on it}. Only these images are
+                compared.
             checkpoint: hash of the network's weights.
 
         Raises:
             ConfigError: an attack is unknown, or is not defined for the number of classes or the norm.
-            ValueError: no image is compared.
+            ValueError: none of the N images is in `other`.
         """
         self.config = config.model_copy(update={"worst_case_only": True, "autoattack_images": None})
         self.network, self.x, self.y, self.classes, self.network_hash = network, x, y, classes, checkpoint
@@ -95,7 +100,7 @@ class PairedEvaluation:
 
     @property
     def progress(self) -> float:
-        """The number of images done. Images of the chunk in progress count in part."""
+        """The number of images attacked so far. It includes a fraction for the chunk (group) of images that is now attacked."""
         done, total = self._evaluation.progress if self._evaluation else (0.0, 1)
         return len(self.correct) + self._size * done / total
 
@@ -106,7 +111,7 @@ class PairedEvaluation:
         return PairedCounts(*(pairs.count(pair) for pair in ((True, True), (True, False), (False, True), (False, False))))
 
     def step(self, poll: Callable[[], None] = lambda: None) -> bool:
-        """Attack for a while, and look at the differences after the last attack on a chunk.
+        """Attack the current chunk (group) of images for a while. After its last attack, update the comparison.
 
         If `poll` raises, the comparison can continue, or be saved and continue later, with the same result.
 
@@ -114,7 +119,7 @@ class PairedEvaluation:
             poll: function called before each forward pass; it may raise StopRequested.
 
         Returns:
-            True if a chunk is complete.
+            True if this call has completed a chunk.
         """
         evaluation = self._evaluation
         assert evaluation is not None
@@ -127,7 +132,12 @@ class PairedEvaluation:
         return True
 
     def pairs(self) -> dict[str, list[Any]]:
-        """Return the columns image (number in the dataset), first and second: both worst cases, in the order of the attacks."""
+        """Return the outcomes of the images attacked so far, as columns in the order in which the images were attacked.
+
+        Returns:
+            {"image": dataset indices, "first": outcomes of this network, "second": outcomes of the other network}. An outcome is
+            True if the network withstands every attack on the image.
+        """
         seen = len(self.correct)
         return {"image": self.images[:seen], "first": list(self.correct), "second": self.other[:seen]}
 
@@ -137,7 +147,7 @@ class PairedEvaluation:
                 "evaluation": self._evaluation.state_dict() if self._evaluation else None}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the state of `state_dict`.
+        """Restore a state that `state_dict` has returned.
 
         Raises:
             CheckpointError: the state belongs to other networks, or to another protocol.
@@ -163,7 +173,7 @@ class PairedEvaluation:
                               for own, other in zip(correct, self.other[seen:len(self.correct)], strict=True))
 
     def _next(self) -> Evaluation | None:
-        """Return the evaluation of the next chunk; None if the comparison is decided."""
+        """Return the evaluation that attacks the next chunk (group) of images, or None if the comparison is decided."""
         if self.sequence.verdict is not Verdict.OPEN:
             return None
         seen = len(self.correct)

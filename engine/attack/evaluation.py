@@ -36,14 +36,16 @@ SAMPLE_BYTES = 24 * 2**20  # largest size of all stored adversarial images toget
 
 @dataclass(frozen=True)
 class Stage:
-    """One pass over images: natural prediction, an attack, or one part of a cascade.
+    """One step of an evaluation: the natural predictions, an attack, or one part of a cascade.
+
+    In a cascade, each attack runs only on the images that have withstood the attacks before it.
 
     Attributes:
-        name: "natural", "fgsm", or "autoattack/apgd-ce" for a part.
-        attack: declaration of the attack; None for natural prediction.
-        cascade: name of the suite, or "worst-case", of which this stage is a part; None for an attack of its own.
-        before: name of the stage whose surviving images this one attacks; None for natural prediction.
-        positions: int64 [n], the positions among the images that it covers, ascending.
+        name: for example "natural", "fgsm", or "autoattack/apgd-ce" for a part of a cascade.
+        attack: declaration of the attack; None for the natural predictions.
+        cascade: the cascade that contains this stage, as the name of a suite or "worst-case"; None if there is no cascade.
+        before: name of the stage whose correctly classified images this stage attacks; None for the natural predictions.
+        positions: positions of this stage's images among the images of the evaluation, int64 [n], ascending.
     """
 
     name: str
@@ -63,12 +65,12 @@ class Evaluation:
         evaluation.rows()
 
     Attributes:
-        protocol: the protocol.
+        protocol: the protocol (images, norm, radius, attacks and seed).
         network_hash: hash of the network's weights.
-        stages: the stages by name, in order.
-        outcomes: the outcomes of each stage.
+        stages: {name: stage}, in order. A stage is the natural predictions, an attack, or one part of a suite of attacks.
+        outcomes: {name of a stage: outcomes of its images}.
         sample: positions of the images whose adversarial images are kept, int64 [s].
-        adversarial: kept adversarial images of each stage, float32 [s, C, H, W] on the CPU.
+        adversarial: {name of a stage: kept adversarial images, float32 [s, C, H, W] on the CPU}.
     """
 
     def __init__(self, config: AttackConfig, network: nn.Module, x: Tensor | Images, y: Tensor, *, classes: int,
@@ -78,14 +80,16 @@ class Evaluation:
 
         Args:
             config: attacks, norm, radius, step size, block size, seed.
-            network: function from pixels in 0..1 to logits; it normalises its input itself.
+            network: function from pixels in 0..1 to logits. Any normalisation happens inside it.
             x: float32 [N, C, H, W], pixels in 0..1, on the network's device.
             y: int64 [N] labels on the network's device.
             classes: number of classes of the dataset.
-            indices: numbers of the N images in the dataset.
+            indices: dataset index of each of the N images.
             checkpoint: hash of the network's weights.
-            sources: networks that make the images of transfer attacks, by the hash of their weights, on the network's device.
-            first_block: number of the first block of images, if these images continue others.
+            sources: {hash of the weights: network} for the networks on which transfer attacks make adversarial images. They are
+                on the device of the attacked network.
+            first_block: number of the first block of images (images attacked at once). It is not 0 if these images follow images
+                of another evaluation. Random numbers may depend on the number of the block.
 
         Raises:
             ConfigError: an attack is unknown, or is not defined for the number of classes or the norm.
@@ -220,7 +224,11 @@ class Evaluation:
             self._running.load_state_dict(state["running"])
 
     def _begun(self, stage: Stage) -> Pool | Batches:
-        """Start the attack of a stage on the images that are still classified correctly; the others keep their outcome."""
+        """Start a stage, which is one attack or one part of a cascade of attacks.
+
+        It attacks only the images that the stage before it has left correctly classified. All other images keep the outcome of
+        the stage before.
+        """
         self._standing = stage.positions
         if stage.before is not None:
             before = self.outcomes[stage.before]
@@ -245,7 +253,10 @@ class Evaluation:
                      first_block=self.first_block)
 
     def _watch(self) -> Watched:
-        """Return the network that the attacks call, always the same one. Call inside `under_attack`."""
+        """Return the wrapped network that the attacks call. Every call returns the same object.
+
+        Call this inside `under_attack`, which puts the network into the state that attacks need.
+        """
         if self._watched is None:
             self._watched = Watched(self.network, logits=attacked(self.network))
         return self._watched
@@ -326,7 +337,10 @@ class Evaluation:
                          sum(self._seconds[part.name] for part in parts), all(map(self._complete, parts)))
 
     def _worst_row(self) -> dict[str, Any]:
-        """Return the row of images that withstood every attack, among those that all attacks cover."""
+        """Return the row "worst-case" of the results, as {name of the column: value}.
+
+        An image counts as correct if it withstands every attack. Images that some attack does not cover are left out.
+        """
         # UNKNOWN is below WRONG, so one missing outcome makes the image unknown.
         worst = torch.stack([outcomes.correct for outcomes in self.outcomes.values()]).min(0).values
         covered = torch.stack([torch.isin(torch.arange(len(self.y)), stage.positions) for stage in self.stages.values()]).all(0)

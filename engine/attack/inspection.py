@@ -67,7 +67,7 @@ class Inspection:
 
     @cached_property
     def right(self) -> Tensor:
-        """A bool [n] that is True for images of the subset that the network classifies correctly without an attack."""
+        """A bool [n], one per image of the inspection: True if the network classifies the image correctly without an attack."""
         return self.logits(self.x).argmax(1) == self.y
 
     @cached_property
@@ -117,12 +117,12 @@ class Inspection:
         return gradient.detach()
 
     def attack(self, attack: Attack, settings: AttackSettings, where: Tensor | None = None) -> Tensor:
-        """Return adversarial images of the subset.
+        """Return adversarial images of the attacked images, in order, as float32 [number of attacked images, C, H, W].
 
         Args:
             attack: the attack.
             settings: settings of the attack.
-            where: bool [n], True for the images to attack. None attacks the whole subset.
+            where: bool [n], True for those of the inspection's n images that are attacked. None attacks all n images.
         """
         x, y = (self.x, self.y) if where is None else (self.x[where], self.y[where])
         return run_attack(attack, self.network, x, y, settings, poll=self.poll)

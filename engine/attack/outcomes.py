@@ -47,7 +47,7 @@ class Outcomes:
         """Record the outcome of some images.
 
         Args:
-            positions: int64 [n], rows of the images.
+            positions: int64 [n], positions of these images among all images of the evaluation.
             x, x_adv: natural and adversarial images [n, C, H, W].
             y: labels, int64 [n].
             logits: the network's logits at x_adv, [n, classes].

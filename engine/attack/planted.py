@@ -88,11 +88,11 @@ class PlantedNetwork(nn.Module):
         self.head.bias.copy_(threshold * scale)
 
     def owners(self, x: Tensor) -> Tensor:
-        """Return, for each of the images x, the number of the nearest natural image, int64 [n]."""
+        """Return, for each of the images x, the index of the nearest natural image, int64 [n]."""
         return torch.cdist(x.detach().flatten(1), self.x.flatten(1), p=self.power).argmin(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits [n, classes] of images x [n, C, H, W]. Each must be near one of the natural images."""
+        """Return the logits [n, classes] of images x [n, C, H, W]. Each image of x must be near one of the natural images."""
         return self._logits(self.network(x), x)
 
     def frozen(self, compiled: bool = True) -> Callable[[Tensor], Tensor]:
@@ -201,7 +201,7 @@ def plant(network: nn.Module, head: str, x: Tensor, y: Tensor, settings: AttackS
 
 def missed(planting: Planting, attacks: list[Attack], settings: AttackSettings, *,
            poll: Callable[[], None] = lambda: None) -> list[int]:
-    """Return the numbers of the images that withstand every attack.
+    """Return the indices of those images of a planting (network and images) that withstand every attack.
 
     Each attack runs only on the images that have withstood all earlier attacks.
     """
@@ -244,7 +244,7 @@ class Ascent:
         return torch.stack(values).amax(0)
 
     def one_step(self) -> Tensor:
-        """Return for each image the value at the end of one gradient step of length epsilon, [K]."""
+        """Return the values [K] at the points that one gradient step of length epsilon from each of the K images reaches."""
         _, direction = self._value_and_direction(self.x)
         return self.values(self.ball.project(self.x + self.ball.epsilon * direction, self.x))
 
@@ -258,9 +258,11 @@ class Ascent:
         return point, value
 
     def _climb(self, start: Tensor) -> tuple[Tensor, Tensor]:
-        """Take gradient steps from `start`, and return (best points, values of these points).
+        """Take gradient steps from the points `start` [K, C, H, W]. Their length falls to 0 along half a cosine.
 
-        The length of the steps falls to 0 along half a cosine.
+        Returns:
+            points: for each image the point with the largest value, [K, C, H, W].
+            values: values of these points, [K].
         """
         point, best, value = start, start, torch.full((len(start),), -torch.inf, device=start.device)
         for step in range(STEPS):
@@ -316,7 +318,7 @@ class Ascent:
 
 
 def _apart(x: Tensor, ball: Ball) -> list[int]:
-    """Return the numbers of images of x [n, C, H, W] whose distances from each other are larger than two radii."""
+    """Return indices of images of x [n, C, H, W] that are pairwise more than two radii of the ball apart."""
     chosen: list[int] = []
     for number in range(len(x)):
         if all(float(distance(x[number:number + 1], x[other:other + 1], ball.norm)) > 2 * ball.epsilon + 1e-5

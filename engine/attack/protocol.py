@@ -51,8 +51,8 @@ class Protocol:
             classes: number of classes of the dataset.
             images: dataset indices of the test images.
             subset: dataset indices of the images that suites attack.
-            sources: networks that make the images of transfer attacks, by the hash of their weights. Each adds an attack after
-                those of the configuration, in the order of the hashes.
+            sources: {hash of the weights: network} for the networks on which transfer attacks make adversarial images. Each
+                network adds one transfer attack after the attacks of the configuration. They are sorted by hash.
         """
         sources = sources or {}
         transfers = [transfer(source, config.transfer_attack).name for source in sorted(sources)]
@@ -64,7 +64,7 @@ class Protocol:
         return self.subset if attack.parts else self.images
 
     def fields(self) -> dict[str, Any]:
-        """Return the protocol as plain values for JSON, all of which enter the hash."""
+        """Return the protocol as {name: plain value for JSON}. The hash of the protocol covers all these fields."""
         attacks = [self.part(ATTACKS[name]) for name in self.attacks]
         shared = {"dataset": self.dataset, "norm": self.settings.norm, "epsilon": self.settings.epsilon,
                   "images": len(self.images), "images_hash": images_hash(self.images), "seed": self.settings.seed,
@@ -72,7 +72,7 @@ class Protocol:
         return shared | ({"worst_case_only": True} if self.worst_case_only else {})
 
     def part(self, attack: Attack) -> dict[str, Any]:
-        """Return the part of the protocol that decides the figure of one attack."""
+        """Return the fields that determine the accuracy measured under one attack, as {name: plain value for JSON}."""
         images = self.images_of(attack)
         block = {"block_images": self.block_images} if attack.draws_by_block else {}
         return attack_fields(attack, self.settings) | {"images": len(images), "images_hash": images_hash(images)} | block
@@ -94,7 +94,11 @@ def settings_of(config: AttackConfig, classes: int) -> AttackSettings:
 
 
 def worst_case_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a protocol that decide its worst case: all but the form of the cascade and the size of blocks."""
+    """Return those fields of a protocol that determine a network's accuracy in the worst case (under all attacks).
+
+    Left out are `worst_case_only`, which says whether the attacks are also measured one by one, and `block_images`, the number of
+    images attacked at once.
+    """
     attacks = [{name: value for name, value in part.items() if name != "block_images"} for part in fields.get("attacks", ())]
     return {name: value for name, value in fields.items() if name != "worst_case_only"} | {"attacks": attacks}
 

@@ -74,7 +74,12 @@ class Square(Walk):
         return over
 
     def _plan(self, x: Tensor, seeds: Sequence[int]) -> Tensor:
-        """Return the random choices of all queries for images x [n, C, H, W], int16 [n, iterations, SIGNS + C]."""
+        """Draw in advance the random choices of all queries of the attack on images x [n, C, H, W].
+
+        Returns:
+            int16 [n, iterations, SIGNS + C]. The last dimension holds the choices of one query: first `SIGNS` numbers for size,
+            shape and corners of the changed windows, then one sign per channel.
+        """
         _, channels, height, width = x.shape
         halved = (torch.arange(self.iterations, device=x.device)[:, None] > torch.tensor(HALVINGS, device=x.device)).sum(1)
         side = torch.tensor(self._sides(height, width), dtype=torch.int16, device=x.device)[halved]
@@ -157,10 +162,10 @@ def _sides(initial_share: float, height: int, width: int, norm: str) -> tuple[in
 
 
 def _offsets(corners: Tensor, x: Tensor) -> Tensor:
-    """Return the number of every row or column relative to corners of windows, [n, k, max(H, W)].
+    """Return r - corner for every row (or column) index r and every window, [n, k, max(H, W)].
 
     Args:
-        corners: row or column numbers of the corners, [n, k].
+        corners: index of the first row (or column) of each of k windows per image, [n, k].
         x: images [n, C, H, W].
     """
     return torch.arange(max(x.shape[2:]), dtype=corners.dtype, device=x.device) - corners[:, :, None]

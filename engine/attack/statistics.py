@@ -159,12 +159,12 @@ class Comparison:
     """A comparison of two networks on the same images.
 
     Attributes:
-        first: name of the more accurate network or, if the accuracies are equal, of the network that is earlier in the table.
-        second: name of the other network.
+        first: name of the more accurate network. If the accuracies are equal, the network that is listed earlier.
+        second: name of the less accurate network, or of the one that is listed later.
         counts: fourfold table of the two networks.
-        low, high: interval of the difference of accuracies, from `paired_interval`. It is not adjusted for other pairs.
+        low, high: interval of the difference of accuracies, from `paired_interval`. It is not adjusted for other comparisons.
         p: p-value of the exact McNemar test.
-        adjusted_p: `p` after Holm's adjustment over all pairs of the table.
+        adjusted_p: `p` after Holm's adjustment over all pairs of the compared networks.
     """
 
     first: str

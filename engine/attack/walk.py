@@ -31,7 +31,7 @@ class Walk(ABC):
         iterations: maximum number of iterations of a run.
         differentiates: True if the attack uses gradients of `loss`.
         leaves_ball: True if `state["point"]` may be outside the ball, as in attacks that search for the nearest adversarial
-            image. A `Pool` then ignores points outside the ball, unless it was created with `nearest=True`.
+            image. The runner of the attack, a `Pool`, then ignores points outside the ball unless its `nearest` is True.
     """
 
     differentiates: bool = True
@@ -53,7 +53,7 @@ class Walk(ABC):
         Returns:
             {name: tensor [n, ...]} with one row per run. The entry "point" [n, C, H, W] is required. It contains the points at
             which the network is evaluated first. Entries share no memory with each other or with the arguments. The names "x",
-            "y" and "target" must not be used, because `Pool` adds entries with these names.
+            "y" and "target" must not be used, because the runner of the attack adds entries with these names.
         """
 
     def needs_gradient(self, state: State) -> bool:
@@ -61,7 +61,7 @@ class Walk(ABC):
         return self.differentiates
 
     def loss(self, logits: Tensor, state: State) -> Tensor:
-        """Compute the loss [n] from logits [n, classes]. `advance` receives its gradient with respect to the points."""
+        """Return the loss [n] for logits [n, classes]. The attack's next iteration (`advance`) uses the gradient of this loss."""
         raise NotImplementedError
 
     @abstractmethod
@@ -250,10 +250,10 @@ class Pool:
         ledger["iterations"] += 1
 
     def _confirmed(self, wrong: Tensor) -> Tensor:
-        """Return a bool per run, which is True if the point is marked in `wrong` and the network also misclassifies it.
+        """Return one bool per run of the attack: True if `wrong` is True and the network itself misclassifies the run's point.
 
-        This is checked because the function `logits` may differ from the network by rounding. With `nearest`, the point must also
-        be nearer than all earlier adversarial points of the run.
+        `wrong` comes from the function `logits`, which may differ from the network by rounding. In a search for the nearest
+        adversarial image, True also means that the point is nearer than all earlier adversarial points of the run.
         """
         point, y = self.state["point"], self.state["y"]
         far = distance(point, self.state["x"], self.walk.ball.norm) if self.nearest else torch.zeros_like(self._ledger["nearest"])
@@ -290,7 +290,7 @@ def margins(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def _conclusion(runs: State) -> Attacked:
-    """Return the result of the attack on one image. `runs` has one row per run of this image."""
+    """Return the result of the attack on one image. `runs` has one row for each run of the attack on this image."""
     fell = bool(runs["fell"].any())
     best = int(runs["nearest" if fell else "margin"].argmin())
     return Attacked(int(runs["position"][best]), fell, runs["best"][best], float(runs["margin"][best]),

@@ -71,7 +71,7 @@ class Bars:
             self.results[run_id] = [row for row in self.results[run_id] if row["step"] <= event["from_step"]]
 
     def close(self) -> None:
-        """Close the bars, which stay on the screen in their last state."""
+        """Close the progress bars. They stay on the screen in their last state."""
         for bar in self.bars.values():
             bar.refresh()
             bar.close()

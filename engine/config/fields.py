@@ -107,7 +107,7 @@ THIRDS = "; ".join(f"{name}: {', '.join(' and '.join(kinds) for kinds in rule.th
 
 
 def placement_setting(default: PlacementName, source: str, note: str = "", group: str = "Supernet") -> Any:
-    """Return the field of the setting `placement`, the rule that determines which cell kind is used at which layer.
+    """Return the field for the setting `placement`, the rule that determines which cell kind is used at which layer.
 
     Args:
         default: the rule that was published with the method.

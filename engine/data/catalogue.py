@@ -38,7 +38,7 @@ class DatasetRegistry(Registry[Dataset]):
         return len(list(iter(self)))
 
     def items(self) -> list[tuple[str, Dataset]]:
-        """Return all pairs (name, dataset): built-in datasets in the order of registration, then the user's image folders."""
+        """Return all (name, dataset) pairs: built-in datasets in registration order, then the user's image folders."""
         return [(name, self[name]) for name in self]
 
     def _folder(self, name: object) -> Dataset | None:

@@ -47,7 +47,10 @@ def prepared_place(name: str) -> Path:
 
 
 def record_of(name: str) -> dict[str, Any] | None:
-    """Return the record of a prepared dataset, or None if the record is missing or unreadable or an array is incomplete."""
+    """Return the record of a prepared dataset, which is the content of its dataset.json, as {name: value}.
+
+    Return None if the record is missing or unreadable, or if a file of the prepared arrays is incomplete.
+    """
     place = prepared_place(name)
     try:
         record: dict[str, Any] = json.loads((place / RECORD).read_bytes())
@@ -98,14 +101,14 @@ def load(name: str) -> tuple[Any, Any]:
 
 def write(name: str, blocks: Iterable[Block], facts: Mapping[str, Any], *,
           progress: Progress = lambda what, done, total: None) -> dict[str, Any]:
-    """Write the arrays of a dataset and then its record, and return the record.
+    """Write the arrays of a dataset and then its record, the content of dataset.json. Return the record as {name: value}.
 
     Until the new arrays and the record are complete, an older preparation of the dataset stays usable.
 
     Args:
         name: name of the dataset.
         blocks: images of the dataset with their labels. Blocks of the official test set come last.
-        facts: entries for the record. They include those in `FACTS`, which must match the blocks.
+        facts: entries for the record. The entries listed in `FACTS` are required and must match the blocks.
         progress: function called with ("preparing", number of images written, number of all images).
 
     Raises:

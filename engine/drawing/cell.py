@@ -21,7 +21,13 @@ OUTPUT = -1
 
 
 def cell_svg(cell: Cell, *, title: str, changed: Collection[int] = ()) -> str:
-    """Return the cell as one transparent SVG element that scales to its container."""
+    """Return the drawing of a cell as one transparent SVG element that scales to its container.
+
+    Args:
+        cell: the cell.
+        title: title of the cell, for screen readers.
+        changed: indices of the edges to highlight, in the order of `cell.incoming()`.
+    """
     placement, concat = _placed(cell)
     width, height = (placement.layers - 1) * PITCH + 100, placement.height + 40
 

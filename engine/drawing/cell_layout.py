@@ -82,11 +82,11 @@ def place(layer: Mapping[int, int], links: Sequence[Link], *, node_gap: float) -
 
 
 def crossings(rows: Sequence[Sequence[Hashable]], segments: Sequence[tuple[Hashable, Hashable]]) -> int:
-    """Return the number of pairs of segments that cross.
+    """Return the number of pairs of segments that cross. A segment is the part of an edge between two adjacent layers.
 
     Args:
-        rows: nodes and points of each layer, from top to bottom.
-        segments: (start, end) of each part of an edge between two adjacent layers. The ends are nodes or points.
+        rows: nodes and points of each layer, from top to bottom. A point is where an edge passes through a layer without a node.
+        segments: (start, end) of each segment. Start and end are nodes or points.
     """
     where = {item: (i, j) for i, row in enumerate(rows) for j, item in enumerate(row)}
     ends = [(where[a], where[b]) for a, b in segments]
@@ -166,7 +166,8 @@ def _heights(rows: Sequence[Sequence[Hashable]], segments: Sequence[tuple[Hashab
 def _spread(wanted: Sequence[float], row: Sequence[Hashable], gaps: Mapping[Hashable, float]) -> list[float]:
     """Return the y of each node and point in one layer, as close to the wanted y as the order and the minimal distances allow.
 
-    The pool-adjacent-violators algorithm minimises the sum of squared differences from the wanted y.
+    A point is where an edge passes through the layer without a node. The pool-adjacent-violators algorithm minimises the sum of
+    squared differences from the wanted y.
 
     Args:
         wanted: wanted y of each node and point of the layer, in pixels.

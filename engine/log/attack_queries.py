@@ -177,10 +177,12 @@ class AttackQueries(Index):
                               f"read; {advice}.") from None
 
     def verdicts(self, run: str | None = None) -> pd.DataFrame:
-        """Return the newest verdict of each run that compares two networks only, with the columns listed in `VERDICTS`.
+        """Return one row for each attack run that compares its network with another, with the columns listed in `VERDICTS`.
 
-        The first network is that of `run`, the second that of `against`, another attack run. `images` of `total` images have been
-        attacked and `saved` have not. No column is an accuracy: where the attacks stopped depends on their outcomes.
+        Such a run attacks images only until it is certain which network is better. Each row gives the newest state of the
+        comparison. The column `run` is the id of this run. The column `against` is the id of the attack run of the other network.
+        Of `total` images, `images` have been attacked and `saved` have not. No column is an accuracy, because the number of
+        attacked images depends on the outcomes.
 
         Args:
             run: id of an attack run; None for all runs.
@@ -242,8 +244,8 @@ class AttackQueries(Index):
     def pareto_networks(self) -> pd.DataFrame:
         """Return natural and adversarial accuracy of attacked networks, one row per network and attack, with columns `NETWORKS`.
 
-        Only rows with the same `group` (dataset, attack, epsilon, images, fingerprint) are comparable. `is_front` is True if the
-        row is on the Pareto front of its group.
+        Only rows with the same `group` (dataset, attack, epsilon, number of images, hash of the attack's details) are
+        comparable. `is_front` is True if the row is on the Pareto front of its group.
         """
         return self._frame(f"""
             with complete as (select * from attack where complete and part_of is null),

@@ -99,7 +99,7 @@ class Batch:
                               "trail_t": trail_t, "trail_done": trail_done}
 
     def load_progress(self, con: duckdb.DuckDBPyConnection, number: int) -> None:
-        """Load the latest progress of a run from the index. Call this before adding the first line of the run.
+        """Load the latest progress of a run from the index. Call this before adding the first line of the run's events.jsonl.
 
         The index stores the recent progress points of a run, from which the rate of progress is computed. New progress events
         extend this list.

@@ -48,7 +48,11 @@ def doubts(table: RobustnessTable) -> list[str]:
 
 
 def comparison_text(table: RobustnessTable, compared: Sequence[Distinctions]) -> str:
-    """Return sentences that explain the letters and the bold type, or "" if no column with several networks was compared."""
+    """Return sentences that explain the letters and the bold type in a robustness table.
+
+    Networks that share a letter cannot be told apart. Bold type marks a network that can be told apart from every other network.
+    The result is "" if no column with several networks was compared.
+    """
     titles = {column.name: column.title for column in table.columns}
     shown = [one for one in compared if one.column in titles and len(one.letters) > 1]
     if not shown:

@@ -81,7 +81,7 @@ class ClassAccuracy:
     """Accuracies of one class.
 
     Attributes:
-        label: number of the class.
+        label: index of the class.
         natural: accuracy without an attack.
         worst: accuracy in the worst case (an image counts only if it withstands every attack), on the images that all attacks
             have covered. None if there is no such image of this class.

@@ -187,16 +187,16 @@ def check_sources(runs: Path, config: AttackConfig, parent: str) -> None:
 
 
 def check_against(runs: Path, config: RunConfig, parent: str | None) -> None:
-    """Check that the attack run with which an attack compares its network can be compared with it.
+    """Check the setting `against` of an attack, the id of an earlier attack run with whose network the attack compares its own.
 
     Args:
         runs: folder of all runs.
-        config: configuration of a run. If it is no attack, or compares nothing, nothing is checked.
-        parent: id of the retraining whose network is attacked; None if it is launched together with the attack.
+        config: configuration of a run. Nothing is checked if the run is not an attack or if `against` is not set.
+        parent: id of the retraining whose network is attacked; None if the retraining is launched together with the attack.
 
     Raises:
-        ConfigError: the other run is not a finished attack of another network on all images, or has other settings.
-        RunError: it does not exist.
+        ConfigError: the earlier run is not a finished attack on all images, it attacks the same network, or its settings differ.
+        RunError: the earlier run does not exist.
     """
     if not isinstance(config, AttackConfig) or not config.against:
         return
@@ -209,7 +209,16 @@ def check_against(runs: Path, config: RunConfig, parent: str | None) -> None:
 
 
 def _not_comparable(folder: RunFolder, run: Mapping[str, Any], config: AttackConfig, parent: str | None) -> str:
-    """Return what is wrong with the other attack run, as the middle of a sentence that ends with its id; "" if nothing is."""
+    """Return a phrase that says why an attack cannot be compared with an earlier attack run, or "" if it can.
+
+    The phrase is the middle of a sentence that ends with the id of the earlier run.
+
+    Args:
+        folder: folder of the earlier run.
+        run: content of the earlier run's run.json.
+        config: configuration of the new attack.
+        parent: id of the retraining whose network the new attack attacks; None if it is launched together with the attack.
+    """
     if run["kind"] != "attack":
         return f"a {run['kind']} run has no outcomes under attack; name an attack run instead of"
     other = recorded(run)

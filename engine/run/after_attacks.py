@@ -58,7 +58,10 @@ class AfterAttacks:
                 session.alert("warning", f"{measurement.title}: {problem}")
 
     def distances(self) -> pa.Table | None:
-        """Return the content of results/distances.parquet, with the columns of `Sweep.columns`; None if there is no sweep."""
+        """Return the content of results/distances.parquet, or None if the evaluation has no sweep (accuracies at several radii).
+
+        The columns are image, label, distance and steps, as described in `Sweep.columns`.
+        """
         sweep = self.measurements.get("sweep")
         if not isinstance(sweep, Sweep):
             return None

@@ -84,9 +84,10 @@ def inherited(parent: Mapping[str, Any], config: RunConfig, explicit: Collection
 
 
 def _chosen_in(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Return {name: value} for the settings of `SHARED` that were changed in a run.
+    """Return {name of the setting: value} for the settings in `SHARED` in which a run differs from its preset.
 
-    The result is empty if the preset of the run is unknown. This is the case for an imported run.
+    `SHARED` lists the settings that later runs of a chain inherit. The result is empty if the preset of the run is unknown, for
+    example for an imported run.
     """
     config = run["config"]
     try:
@@ -114,7 +115,10 @@ def _check_order(kind: str, then: tuple[str, ...], then_changes: Mapping[str, An
 
 
 def _check_follower(kind: str, following: RunConfig, first: RunConfig) -> None:
-    """Check that a follower uses the dataset and splits of the first run, and that the follower's settings can work."""
+    """Check that a follower (a run that starts when the first run has finished) can run after the first run.
+
+    It must use the dataset and splits of the first run, and its settings must be valid.
+    """
     for name in ("dataset", "split_seed"):
         if getattr(following, name) != getattr(first, name):
             raise ConfigError(f"{name} must be {getattr(first, name)!r} as in the first run of the chain, "

@@ -59,7 +59,7 @@ class FieldType:
         return {name: self.column_type}
 
     def cells(self, value: Any, event: object) -> Cells:
-        """Return one value for each of the field's `columns`.
+        """Return a tuple with one value for each column that the field has in the run log (see `columns`).
 
         Args:
             value: value of the field.
@@ -125,7 +125,7 @@ class WholeNumber(FieldType):
         return value
 
     def columns(self, name: str) -> dict[str, str]:
-        """Return one column of the smallest type that holds every allowed value."""
+        """Return {name: DuckDB type} with the smallest integer type that holds every allowed value."""
         return {name: "INTEGER" if self.high <= LARGEST_INTEGER else "BIGINT"}
 
     def __str__(self) -> str:
@@ -362,7 +362,7 @@ class GenotypeObject(FieldType):
         return {name: self.column_type, "hash": self.column_type}
 
     def cells(self, value: Genotype | None, event: object) -> Cells:
-        """Return two values: the genotype as JSON text, and its hash. Both are None if there is no genotype."""
+        """Return (genotype as JSON text, hash of the genotype), or (None, None) if there is no genotype."""
         return (None, None) if value is None else (value.to_json(), value.hash)
 
     def __str__(self) -> str:
@@ -378,7 +378,7 @@ class JsonObject(FieldType):
         return value
 
     def cells(self, value: Mapping[str, Any] | None, event: object) -> Cells:
-        """Return the object as JSON text. A missing object becomes "{}"."""
+        """Return a tuple with one value, the object as JSON text. A missing object becomes "{}"."""
         return (json.dumps(value or {}, sort_keys=True),)
 
     def __str__(self) -> str:
@@ -452,9 +452,9 @@ Reader = tuple[str, Callable[[str, Any, Record], Any], Any]
 
 
 def readers_of(declaration: type) -> tuple[Reader, ...]:
-    """Return one tuple (name, `read` method of the type, default) for each field that a class declares.
+    """Return one tuple (name, `read` method of the field's type, default) for each field that a class declares.
 
-    The default in the tuple is `dataclasses.MISSING` if the field has no default or if the `read` method handles missing values.
+    The default is `dataclasses.MISSING` if the field has no default or if the `read` method handles missing values.
     """
     return tuple((field.name, field.type.read, dataclasses.MISSING if isinstance(field.type, Unless) else field.default)
                  for field in fields_of(declaration))

@@ -400,7 +400,7 @@ class EarlyVerdict(Event):
     verdict: Annotated[str, OneOf("verdict", tuple(Verdict)), "The network that is better on all images of the comparison."]
 
     def check(self) -> None:
-        """Check that the four counts add up and -1 <= low <= high <= 1."""
+        """Check that the four counts sum to the number of attacked images, and that -1 <= low <= high <= 1."""
         counts = self.both_correct, self.first_only, self.second_only, self.neither
         if sum(counts) != self.images:
             raise RunLogError(f"The four counts of pairs must sum to images = {self.images}, got {counts}")

@@ -14,7 +14,7 @@ LOOK_EVERY_S = 0.05
 
 
 class StopPoll:
-    """A check that raises `StopRequested` once the request file exists or a termination signal has arrived."""
+    """A check that raises `StopRequested` once the run's file control/stop exists or a termination signal has arrived."""
 
     def __init__(self, request: Path) -> None:
         """Create a check for the file `request`, which is control/stop in the run's folder."""

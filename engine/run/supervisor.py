@@ -130,7 +130,7 @@ class Supervisor:
             time.sleep(POLL_S)
 
     def tick(self) -> bool:
-        """Check all workers and all other runs once. Return True if a worker ended or was started."""
+        """Check every running worker once, and start waiting runs if possible. Return True if a worker ended or was started."""
         if not self.runs.is_dir():
             return False
         did = False

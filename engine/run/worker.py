@@ -136,7 +136,7 @@ def leave(session: Session, status: str, cause: str) -> None:
     On a completely full disk, both may be impossible. Then only the exit code of the process shows the outcome.
 
     Args:
-        session: the attempt.
+        session: the attempt, which is one start of the worker.
         status: "finished", "stopped" or "failed".
         cause: a sentence that explains the status; empty for "finished".
     """

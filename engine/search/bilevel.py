@@ -212,9 +212,9 @@ class Bilevel:
                                radius: float) -> tuple[Tensor, tuple[Value, ...]]:
         """Return the gradients of m objectives with respect to the alphas, and the objectives' values.
 
-        Coefficients are not applied. In second order, one forward pass gives the training gradient for all objectives together,
-        and each objective then takes the passes of `unrolled_gradient`. In first order, each objective takes only its own forward
-        passes. An objective that does not read the weights takes no forward pass in either order.
+        Coefficients of the objectives are not applied. In second order, one evaluation gives the training gradient, which all
+        objectives share. Each objective then takes the forward passes that `unrolled_gradient` describes. In first order, each
+        objective is evaluated once. An objective that does not read the weights takes no forward pass in either order.
 
         Args:
             training: objective that the unrolled step minimises.

@@ -86,9 +86,10 @@ class Replayed:
 
 
 class Graphs:
-    """The recordings of one search, one for each kind of pass and each combination of input shapes and dtypes.
+    """The recordings (CUDA graphs) of the forward and backward passes of one search.
 
-    Without the argument `record`, all passes run eagerly.
+    There is one recording for each kind of pass and each combination of input shapes and dtypes. Without the argument `record`,
+    nothing is recorded and all passes run eagerly.
 
     Attributes:
         refusal: sentence that explains why recording has stopped; empty if recording has not stopped.
@@ -109,7 +110,7 @@ class Graphs:
 
     @property
     def record(self) -> bool:
-        """True if functions are recorded, False if they are called directly."""
+        """True if `run` records functions as CUDA graphs and replays them, False if it calls them directly."""
         return self._record is not None
 
     def run(self, kind: Hashable, function: Function, *inputs: Tensor) -> tuple[Tensor, ...]:

@@ -37,7 +37,7 @@ def normalised(gramian: Tensor, losses: Tensor, how: Normalisation, floor: float
         gramian: [m, m] inner products of the original gradients.
         losses: [m] values of the objectives, multiplied by their coefficients.
         how: "l2", "loss" or "loss+" as above, or "none".
-        floor: constant added to each divisor (E2RNAS, code of 2021: 1e-7).
+        floor: constant added to each divisor. The 2021 version of E2RNAS uses 1e-7.
     """
     norms = gramian.diagonal().sqrt()
     losses = losses.to(norms)

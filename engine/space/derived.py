@@ -134,7 +134,7 @@ class CellProgram:
 
 
 def fits_rows(network: CellNetwork, x: Tensor) -> bool:
-    """Return True if the layout `Rows` can compute the network on images like x.
+    """Return True if the memory layout `Rows`, made for small maps, can compute the network on images like x [B, C, H, W].
 
     The images must have at most `LARGEST_MAP` pixels and sides that are multiples of 4, and no operation may be a 7x1
     convolution.

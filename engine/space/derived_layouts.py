@@ -39,7 +39,7 @@ class State:
         return self.once("rectified", F.relu)
 
     def once(self, name: object, make: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return make(maps), computed on the first call and cached under `name` for later ones."""
+        """Return make(self.maps). It is computed on the first call and cached under `name` for later calls."""
         if name not in self._cache:
             self._cache[name] = make(self.maps)
         return self._cache[name]
@@ -106,7 +106,13 @@ class Layout(Protocol):
         """
 
     def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor | None]:
-        """Return a factorized reduction without its ReLU, as a function and a constant like those of `projection`."""
+        """Return a factorized reduction without its ReLU, as a function and a constant.
+
+        Returns:
+            add: function of (maps, total) that returns total plus the result without `constant`.
+            constant: [C], the part of the result that is equal at all pixels of a channel. None if `add` already returns the
+                whole result.
+        """
 
     def depthwise(self, convolution: nn.Conv2d, size: Size) -> Callable[[Tensor], Tensor]:
         """Return a depthwise convolution as a function from maps to maps."""
@@ -151,9 +157,13 @@ class Rows:
         return torch.cat(tuple(maps))
 
     def projection(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor]:
-        """Return a 1x1 convolution followed by BatchNorm, as described in `Layout.projection`.
+        """Return a 1x1 convolution followed by BatchNorm, as a function and a constant.
 
         The convolution is computed as one matrix product.
+
+        Returns:
+            add: function of (maps, total) that returns total plus the result without `constant`.
+            constant: [C], the part of the result that is equal at all pixels of a channel (BatchNorm's shift).
         """
         return self._affine(convolution.weight.flatten(1), norm)
 
@@ -312,7 +322,10 @@ class Maps:
         return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
 
     def depthwise(self, convolution: nn.Conv2d, size: Size) -> Callable[[Tensor], Tensor]:
-        """Return a depthwise convolution as a function from maps to maps. If `live` is False, it uses a copy of the weight."""
+        """Return a depthwise convolution as a function from maps to maps.
+
+        For evaluation with constant parameters (`self.live` is False), the function uses a copy of the weight.
+        """
         if self.live:
             return convolution
         weight, stride, dilation = convolution.weight.clone(), convolution.stride[0], convolution.dilation[0]
@@ -407,5 +420,5 @@ def _normalised(y: Tensor, norm: nn.BatchNorm2d, total: Tensor | None) -> Tensor
 
 
 def _column(total: Tensor) -> Tensor:
-    """Return a total [C] as [C, 1], which broadcasts over the pixels. Return maps unchanged."""
+    """Return `total` as [C, 1], which broadcasts over the pixels, if it is a vector [C]. If it is maps, return it unchanged."""
     return total[:, None] if total.dim() == 1 else total

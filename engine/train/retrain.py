@@ -59,8 +59,8 @@ class StepReport:
         natural_accuracy: accuracy 0..1 on the augmented clean images in training mode; None if the step makes no forward pass on
             clean images.
         adversarial_accuracy: accuracy 0..1 on the adversarial images in training mode; None in natural training.
-        passes: number of forward passes, including those of a probe.
-        probe: result of the step's probe; None if the step has no probe.
+        passes: number of forward passes, including those of the check for catastrophic overfitting (`probe`).
+        probe: result of the check for catastrophic overfitting before the step; None if the step has no such check.
     """
 
     loss: float
@@ -184,8 +184,9 @@ class Retraining:
     def is_collapse(self, probe: Probe) -> bool:
         """Return True if a probe shows catastrophic overfitting: robustness to FGSM but no longer to PGD.
 
-        The result is True if the accuracy under PGD is more than `probe_drop` below `probe.highest`, while the accuracy under
-        FGSM is at least `probe.highest`. On a hard batch, both accuracies are low and the result is False.
+        A probe attacks a training batch with FGSM and PGD. `probe.highest` is the highest PGD accuracy of earlier probes. The
+        result is True if the PGD accuracy is more than `probe_drop` below `probe.highest` and the FGSM accuracy is at least
+        `probe.highest`. On a hard batch, both accuracies are low and the result is False.
 
         The published early stopping of Fast-AT uses the same threshold, but compares the PGD accuracies of successive epochs and
         ignores FGSM.
@@ -219,7 +220,10 @@ class Retraining:
         return Selection(natural_loss / n, natural_right / n, adversarial_loss / n, adversarial_right / n, n)
 
     def keep_best(self, selection: Selection, epoch: int) -> bool:
-        """Keep a copy of the `selected` network if `selection` beats the best so far. Return True if a copy was kept."""
+        """Keep a copy of the network that `selection` measured, if it is the best so far. Return True if a copy was kept.
+
+        This network is the averaged network if averaging is configured, and the trained network if not.
+        """
         if self.best is not None and selection.rank <= Selection(**self.best["selection"]).rank:
             return False
         self.best = {"network": _copy(self.selected.state_dict()), "selection": asdict(selection), "epoch": epoch}
@@ -295,15 +299,18 @@ class Retraining:
         return 0.0 if auxiliary is None else self.config.auxiliary_weight * F.cross_entropy(auxiliary, y)
 
     def _probe_due(self, step: int) -> bool:
-        """Return True if the next step needs a probe. `step` is its number in the epoch, from 0."""
+        """Return True if the next step begins with a probe, a check for catastrophic overfitting.
+
+        `step` is the number of the next step within the epoch, from 0.
+        """
         if self.config.training != "fast_at":
             return False
         return step == 0 if self.config.probe_every is None else self.steps % self.config.probe_every == 0
 
     def _probe(self, x: Tensor, y: Tensor, epoch: int, step: int, poll: Callable[[], None]) -> Probe:
-        """Probe the augmented batch of the next step.
+        """Check for catastrophic overfitting by attacking the augmented batch x, y of the next step with FGSM and with PGD.
 
-        This takes probe_steps + 3 forward passes and leaves the network unchanged.
+        The check takes probe_steps + 3 forward passes and leaves the network unchanged.
         """
         epsilon, accuracies = self.config.epsilon, []
         attacks = (("fgsm", 1, self.config.fast_step * epsilon), ("pgd", self.config.probe_steps, epsilon / 4))

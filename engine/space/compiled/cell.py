@@ -86,7 +86,7 @@ class _CellFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of x0, x1, weights and rows, each None if autograd does not need it."""
+        """Return one gradient per argument of `forward`, given the gradient g of its result. Gradients not needed are None."""
         return *_CellGradients.apply(g, *ctx.saved_tensors, ctx), None, None  # type: ignore[no-untyped-call]
 
 

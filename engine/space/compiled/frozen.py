@@ -56,7 +56,7 @@ class Frozen:
     def __init__(self, network: CellNetwork, size: Size) -> None:
         """Copy the parameters of `network`, and prepare the kernels for images whose (height, width) is `size`.
 
-        `serves` must be true for the network and the size.
+        The kernels must support the network and the size (see `serves`).
         """
         self._program = Program(network, size)
         self._weights = torch.cat([weight.flatten() for weight in self._program.weights])
@@ -106,7 +106,12 @@ class Frozen:
         return logits
 
     def backward(self, g: Tensor, values: Memory) -> Tensor:
-        """Return the gradient with respect to the images, [B, *image_shape], given the gradient g of the logits, [B, classes]."""
+        """Return the gradient with respect to the images, [B, *image_shape].
+
+        Args:
+            g: gradient with respect to the logits, [B, classes].
+            values: the memory in which `forward` has kept the maps of these images.
+        """
         g, g_x = g.contiguous(), g.new_empty(len(g), *self.image_shape)
 
         def run(first: int, last: int) -> None:

@@ -184,7 +184,7 @@ class Program:
         """Add the steps of one operation.
 
         The operation adds its result to `constant` and stores the sum in the maps `written`. If `constant` is None, the operation
-        adds its result to the maps instead.
+        adds its result to what `written` already contains.
         """
         if isinstance(module, SepConv):
             middle = self._buffer(read.channels, _halved(read.size, stride_of(module)))

@@ -115,10 +115,10 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
         return report
 
     def _about(self, size: Objective, alphas: Tensor, norm: float) -> str:
-        """Return a notice about a size objective, or "" if there is nothing to say.
+        """Return a notice for the user about a size objective (on parameters or MACs), or "" if there is nothing to say.
 
-        If the gradient of the objective has the norm 0, the notice says that the objective is inert. Otherwise, if the configured
-        bound is "abs", the notice states the count at the first step and the target count.
+        If the gradient of the objective has the norm 0, the notice says that the objective has no effect. Otherwise, if the
+        setting `size_bound` is "abs", the notice gives the number of parameters or MACs at the first step and the target number.
         """
         name, unit = {"parameters": ("parameters", PARAMETERS_IN), "macs": ("MACs", MACS_IN)}[size.name]
         if norm == 0:

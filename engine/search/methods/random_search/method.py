@@ -356,7 +356,7 @@ class RandomSearch:
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the search.
 
-        The tensors are the method's own, not copies. The method never changes them in place.
+        The tensors are not copied. This is safe because the search never changes its tensors in place.
         """
         state = {f.name: getattr(self._state, f.name) for f in fields(State)}
         return {"layout": LAYOUT} | state | {"candidates": [
