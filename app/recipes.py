@@ -36,7 +36,10 @@ class Step:
 
 
 def steps_of(row: NetworkRow) -> list[Step]:
-    """Return the retraining of a network and the search before the retraining. Runs without a readable run.json are left out."""
+    """Return the steps that produced a network: its retraining, then the search before the retraining.
+
+    If the run.json of a step cannot be read, the list ends before this step.
+    """
     return _steps(str(session.runs_root()), row.parent)
 
 

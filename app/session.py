@@ -67,7 +67,11 @@ def _hub(root: str) -> Hub:
 
 
 class Hub:
-    """The run log of one runs folder, with a thread that reads new events and publishes the signatures of topics."""
+    """The run log of one runs folder, with a thread that reads new events and tells browsers which data have changed.
+
+    The thread computes a signature (a short hash of the data) for every topic that an open page shows. Topics are the kinds of
+    data listed in the module docstring. Browsers read the signatures from one small file.
+    """
 
     def __init__(self, root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
@@ -119,7 +123,7 @@ class Hub:
         self.log.ingest()
 
     def signature(self, topic: str) -> str:
-        """Return a short hash of the data of a topic. The hash changes when the data change."""
+        """Return a short hash of the data of a topic, such as "runs" or "run:<id>". The hash changes when the data change."""
         kind, _, run_id = topic.partition(":")
         facts = {"runs": lambda _: self._list_facts(), "robustness": lambda _: self._robustness_facts(), "run": self._run_facts,
                  "log": self._log_facts, "training": self._training_facts, "architecture": self._architecture_facts}[kind](run_id)
@@ -194,7 +198,7 @@ class Hub:
         part.replace(self._file)
 
     def _work(self) -> None:
-        """Poll until the hub is closed or the runs folder no longer exists, as after a test."""
+        """Call `_poll` repeatedly, until the hub is closed or the runs folder no longer exists."""
         took = 0.0
         while not self._over.wait(max(PERIOD_S, 4 * took)) and self.root.is_dir():
             started = time.monotonic()
@@ -220,7 +224,7 @@ class Hub:
             requests.ensure_supervisor(self.root)
 
     def _poll(self) -> None:
-        """Read new events, and write the signature file if any signature has changed."""
+        """Read new events. If the data of any topic have changed, write the signatures of all topics to the signature file."""
         self.refresh()
         self._keep_supervisor()
         with self._lock:
@@ -248,7 +252,11 @@ def silence_minutes(silent_s: float | None) -> int:
 
 
 def prepare_static() -> None:
-    """Copy `plotly.min.js` from the plotly package to the static folder, and delete signature files older than 7 days."""
+    """Copy `plotly.min.js` from the plotly package to the static folder, and delete old files of other servers.
+
+    The deleted files are signature files older than 7 days. With a signature file, a running server tells browsers which data
+    have changed.
+    """
     from plotly.offline import get_plotlyjs
 
     STATIC.mkdir(exist_ok=True)

@@ -77,7 +77,7 @@ def outcome_titles(entries: pd.DataFrame, attack: str) -> dict[str, str]:
     """Return {outcome: title with the number of stored images}. Outcomes without images come last.
 
     Args:
-        entries: rows of `of_attack` for the stored images.
+        entries: one row per stored image, from `of_attack`.
         attack: title of the attack.
     """
     words = {BROKEN: f"Broken by {'an attack' if attack == 'one attack' else attack}", WITHSTANDS: "Withstands",
@@ -92,7 +92,9 @@ def first_page() -> None:
 
 
 def shown_page(entries: int) -> int:
-    """Return the number of the page that is shown, from 0. If there are several pages, also show buttons for turning them.
+    """Return the number of the page that is shown, counted from 0.
+
+    If there are several pages, also show buttons for turning them.
 
     Args:
         entries: number of images in the gallery.

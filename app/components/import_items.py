@@ -95,10 +95,10 @@ def named(text: str) -> Chosen:
 
 
 def dropped(files: Sequence[UploadedFile]) -> Chosen:
-    """Return a `Chosen` with one item per uploaded file.
+    """Return the items to import, one per uploaded file.
 
-    The two files with the curves of a search (its alphas in every epoch) together form one item. If one of them
-    is missing, the `Chosen` states the problem.
+    The two files with the curves of a search (its alphas in every epoch) together form one item. If one of them is missing, the
+    attribute `problem` of the result says so.
     """
     items, curves = [], []
     for file in files:
@@ -182,7 +182,7 @@ def _dataset(column: DeltaGenerator, *, needed: bool, alone: bool) -> str | None
     Args:
         column: container of the selector.
         needed: True if a checkpoint is among the files, because it requires a dataset.
-        alone: True if all files have the same form.
+        alone: True if all files are of the same kind, such as checkpoints.
     """
     label = "Trained on" if needed and alone else "Searched or trained on"
     return column.selectbox(label, list(DATASETS), index=None, key="import.dataset", persist_state="session",
@@ -239,7 +239,10 @@ def _placement(genotype: Genotype | None) -> str:
 
 
 def answered(items: Sequence[Item], answers: Answers) -> list[Item]:
-    """Return the items with the answers added to their arguments. The runs folder is also added if it is not the default one."""
+    """Return the items with the user's answers added to their arguments, which are those of `rampart import`.
+
+    The runs folder is also added if it is not the default one.
+    """
     runs = [] if session.runs_root() == ROOT / "runs" else ["--runs", str(session.runs_root())]
     chosen = ["--as", answers.form] if answers.form else []
     return [replace(item, arguments=(*item.arguments, *chosen, *answers.flags[answers.form or str(form_of(item.name))], *runs))

@@ -64,7 +64,7 @@ def measurements(row: NetworkRow) -> None:
 
 
 def checks(row: NetworkRow) -> None:
-    """Show the findings of the reliability checks, most serious first."""
+    """Show the findings of the reliability checks of a network's attack run, most serious first."""
     found = session.run_log().checks(row.run)
     if found.empty:
         st.caption(" ".join(row.badge.reasons) or "No check was recorded.")

@@ -24,8 +24,8 @@ def columns_of(table: RobustnessTable, letters: Mapping[str, str]) -> list[Colum
 
     Args:
         table: the robustness table.
-        letters: {run: letters of its network}. Networks that share a letter cannot be told apart in the worst case. If empty, the
-            column of letters is left out.
+        letters: {run: letters of its network}, for a column of letters. Networks that share a letter have worst-case accuracies
+            that cannot be told apart. If `letters` is empty, the column is left out.
     """
     results = [Column(one.name, f"{one.title}\n{one.images:,} images" if one.images else one.title, "right", about_of(one))
                for one in table.columns]

@@ -46,7 +46,7 @@ RESUME = Action("Resume", "play_arrow", "Continue from the last checkpoint, exac
 
 
 def perform(action: Action, run_id: str) -> None:
-    """Send the request of an action for a run, and store the answer in the session for `answer` to return."""
+    """Request an action for a run, for example a stop, and store the answer in the session, where `answer` finds it."""
     try:
         action.request(session.runs_root(), run_id)
         st.session_state[ANSWER] = (run_id, "", action.done, time.monotonic())

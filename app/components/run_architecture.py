@@ -151,7 +151,8 @@ def change_words(epoch: int, changed: int, unchanged_epochs: int | None, edges: 
     Args:
         epoch: the epoch that is shown.
         changed: number of edges that the cell did not have at the previous epoch.
-        unchanged_epochs: number of epochs since any cell of the genotype last changed, or None while the epoch is running.
+        unchanged_epochs: number of epochs since any cell of the genotype last changed; 0 if a cell changed in this epoch. None
+            while this epoch is running.
         edges: number of edges of the cell.
     """
     if epoch == 0:

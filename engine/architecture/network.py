@@ -143,6 +143,6 @@ def network_from_dict(content: Mapping[str, Any]) -> Network:
 
 
 def resized(network: Network, classes: int, image_shape: Sequence[int]) -> Network:
-    """Return a copy of the network with another number of classes and another image shape."""
+    """Return a copy of the network with the given number of classes and image shape (channels, height, width)."""
     channels, height, width = image_shape
     return replace(network, classes=classes, image_shape=(channels, height, width))

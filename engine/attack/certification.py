@@ -57,13 +57,13 @@ class Certification:
         return 4.0 * self.done, 4 * len(self.evaluation.y)
 
     def step(self, poll: Callable[[], None] = lambda: None) -> list[tuple[str, dict[str, Any]]]:
-        """Compute the bounds of the next block of images.
+        """Compute interval bounds for the next block of images.
 
         Args:
             poll: function called before each layer; it may raise StopRequested, after which the block can be repeated.
 
         Returns:
-            [(kind, fields)] of the event "certified" after the last block; otherwise [].
+            [("certified", fields of the event)] after the last block; otherwise [].
 
         Raises:
             ConfigError: the network has an operation without an interval form.

@@ -98,8 +98,8 @@ def logit_scale(it: Inspection) -> tuple[Verdict, str]:
 def quantised_input(it: Inspection) -> tuple[Verdict, str]:
     """Look for logits that do not change at all when the image changes slightly, but do change when the image changes by epsilon.
 
-    The slight change has a random sign at every pixel. It is tried at the natural images and at random points of the ball,
-    because at one of them a pixel may happen to be close to the threshold of a quantiser.
+    The slight change has a random sign at every pixel. It is tried at the natural images and at random points of their balls,
+    because a pixel of an image may happen to be close to the threshold of a quantiser.
     """
     noise, signs = (uniform([stable_seed(it.settings.seed, purpose, n) for n in range(len(it.x))], it.x) * 2 - 1
                     for purpose in ("quantised noise", "quantised signs"))

@@ -48,7 +48,7 @@ class Passes:
 
 
 def one_gradient_per_step(steps: int, targets: int) -> Passes:
-    """Return the cost of an attack that computes one gradient per step. `targets` is ignored."""
+    """Return the cost of an attack that computes one gradient per step: `steps` forward and `steps` backward passes."""
     return Passes(steps, steps)
 
 

@@ -163,8 +163,11 @@ class Evaluation:
     def rows(self) -> list[dict[str, Any]]:
         """Return the fields of one `AttackResult` event per result that covers at least one image.
 
-        Natural accuracy comes first, a suite before its parts, and last the worst case over all attacks, on the images that
-        every attack covers. A protocol of the worst case alone has no results of single attacks.
+        Natural accuracy comes first, a suite before its parts, and last the worst case over all attacks, on the images that every
+        attack covers.
+
+        If the protocol measures only the worst case, its attacks are the parts of one cascade. The accuracy in the row of a
+        part is then that of the cascade up to this part.
         """
         rows, cascades = [], []
         for name, stage in self.stages.items():
@@ -301,7 +304,10 @@ class Evaluation:
         return torch.from_numpy(stratified_subset(self.y.cpu().numpy(), count, self.config.split_seed))
 
     def _sample(self) -> Tensor:
-        """Return the positions of a stratified sample whose adversarial images of all stages fit `SAMPLE_BYTES`."""
+        """Return the positions of the images whose adversarial images are kept: a sample that is stratified by class.
+
+        The adversarial images of all stages together take at most `SAMPLE_BYTES`, unless the sample has only one image.
+        """
         bytes_per_image = 4 * self.x[:1].numel() * len(self.stages)
         count = min(len(self.y), max(SAMPLE_BYTES // bytes_per_image, 1))
         return torch.from_numpy(stratified_subset(self.y.cpu().numpy(), count, 0))

@@ -120,14 +120,16 @@ def smallest_margin(maps: Sequence[Affine], x: Tensor, y: int, *, epsilon: float
 
 
 class _Encoding:
-    """The constraints that describe a network on a box of images. There is no objective yet.
+    """The constraints of a mixed-integer linear program that describe a ReLU network on a box of images.
+
+    The objective is an argument of `minimise`.
 
     The variables are the pixels, followed by two groups per hidden layer: the outputs of the ReLUs, and one binary variable per
     ReLU, which is 1 if the ReLU is active.
 
     Attributes:
         pixels: bounds of the pixels.
-        lower, upper: bounds of the inputs of the last map.
+        lower, upper: bounds of the inputs of the last affine map, which computes the logits.
     """
 
     def __init__(self, maps: Sequence[Affine], lower: Vector, upper: Vector) -> None:
@@ -148,7 +150,7 @@ class _Encoding:
         self._bounds, self._binary = Bounds(np.concatenate(lows), np.concatenate(highs)), np.concatenate(binary)
 
     def minimise(self, weight: Vector, limit_s: float) -> tuple[float, Vector]:
-        """Minimise the inner product of `weight` and the inputs of the last map.
+        """Minimise the inner product of `weight` and the inputs of the network's last affine map, under the constraints.
 
         Returns:
             Proven lower bound of the minimum; -infinity if no bound was proven within the time limit.

@@ -34,7 +34,7 @@ class Watched(nn.Module):
         Args:
             network: network to wrap. Attack libraries can read the network's device and training mode from the wrapper.
             poll: function called before each forward pass; it may raise StopRequested.
-            on_pass: function called after each forward pass with `passes`.
+            on_pass: function called after each forward pass with the number of images evaluated so far.
             logits: function that computes the logits instead of the network, for example a faster form of the network for
                 inference. None to call the network itself.
         """

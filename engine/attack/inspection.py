@@ -30,7 +30,7 @@ class Inspection:
     Attributes:
         evaluation: the evaluation. All its stages (the attacks and the natural predictions) are complete.
         kept: {name of a stage: adversarial images read back from disk, float32 [s, C, H, W]}. They belong to the images
-            `evaluation.sample`.
+            at the positions `evaluation.sample`.
         poll: function called before each forward pass; it may raise StopRequested.
         images: maximum number of images in the subset.
     """
@@ -77,7 +77,7 @@ class Inspection:
 
     @cached_property
     def attacks(self) -> list[Attack]:
-        """The attacks of the protocol, in order. Suites are replaced by their parts."""
+        """The attacks of the protocol, in order. A suite (such as AutoAttack) is replaced by the attacks that it is made of."""
         declared = [ATTACKS[name] for name in self.evaluation.protocol.attacks]
         return [part for attack in declared for part in attack.parts or (attack,)]
 

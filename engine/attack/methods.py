@@ -104,7 +104,7 @@ def check_attack(attack: Attack, settings: AttackSettings) -> None:
     """Check that an attack is defined for a norm and a number of classes.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: the attack is not defined for them.
     """
     if settings.norm not in attack.norms:
         others = ", ".join(name for name, other in ATTACKS.items() if settings.norm in other.norms)

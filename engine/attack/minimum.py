@@ -42,7 +42,7 @@ class FMN(Walk):
                 "nearest_distance": torch.full_like(zeros, torch.inf)}
 
     def loss(self, logits: Tensor, state: State) -> Tensor:
-        """Return the logit difference [n], which is negative if the attack has succeeded."""
+        """Return the loss [n] that the attack decreases. It is negative if the attack has succeeded; see `logit_difference`."""
         return logit_difference(logits, state["y"], state["target"])
 
     def advance(self, state: State, logits: Tensor, loss: Tensor | None, gradient: Tensor | None) -> Tensor:

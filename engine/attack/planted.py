@@ -75,20 +75,21 @@ class PlantedNetwork(nn.Module):
         self.classes, self.power = classes, float("inf") if norm == LINF else 2.0
 
     def place(self, value: Tensor, threshold: Tensor) -> None:
-        """Set the thresholds of the read-outs.
+        """Set the threshold of each of the K read-outs, which are the outputs of the network's last layer.
 
-        A read-out is then the margin (threshold - v) / (threshold - value), where v is the value of a point along the direction.
+        A read-out belongs to one natural image and to one direction in feature space. For an image whose features have the
+        component v along the direction, the read-out becomes the margin (threshold - v) / (threshold - value).
 
         Args:
-            value: values of the natural images, [K]. Their margin is 1.
-            threshold: values at which the margin is 0, [K], larger than `value`.
+            value: component of each natural image along its direction, [K]. The margin there is 1.
+            threshold: components at which the margin is 0, [K], larger than `value`.
         """
         scale = 1 / (threshold - value)
         self.head.weight.mul_(-scale[:, None])
         self.head.bias.copy_(threshold * scale)
 
     def owners(self, x: Tensor) -> Tensor:
-        """Return, for each of the images x, the index of the nearest natural image, int64 [n]."""
+        """Return the index of the natural image nearest to each of the images x, int64 [n]."""
         return torch.cdist(x.detach().flatten(1), self.x.flatten(1), p=self.power).argmin(1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -274,7 +275,11 @@ class Ascent:
         return best, value
 
     def _search(self) -> Tensor:
-        """Return the best points of a random search. Each query changes one square window, as in the attack Square."""
+        """Return, for each natural image, the best point that a random search finds in the ball around the image.
+
+        The best point is the one whose features have the largest component along the image's direction. Each query changes one
+        square window, as in the attack Square.
+        """
         best = self.ball.project(self.x + self._surface(), self.x)
         value = self.values(best)
         for query in range(QUERIES):
@@ -285,9 +290,9 @@ class Ascent:
         return best
 
     def _window(self, share: float) -> Tensor:
-        """Return random changes that are zero outside a random window.
+        """Return random changes to all images that are zero outside one random square window.
 
-        The window covers the fraction `share` / 2 of the image.
+        On a square image, the window covers the fraction `share` / 2 of the image.
         """
         height, width = self.x.shape[-2:]
         side = max(1, round((share / 2) ** 0.5 * min(height, width)))

@@ -28,7 +28,8 @@ class Protocol:
         images: dataset indices of the attacked test images, in order.
         settings: norm, epsilon, step size, classes and seed of the attacks.
         attacks: names of the attacks, in order.
-        subset: dataset indices of the images that suites attack; equal to `images` unless the configuration limits them.
+        subset: dataset indices of the images for suites (attacks made of several attacks, such as AutoAttack); equal to `images`
+            unless the configuration limits them.
         block_images: images per block. It matters only for attacks that draw the random numbers of a whole block at once.
         worst_case_only: True if one cascade over all attacks finds the worst case and no attack has a column of its own.
     """

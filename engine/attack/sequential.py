@@ -39,7 +39,7 @@ class ConfidenceSequence:
     """
 
     def __init__(self, images: int, alpha: float = 0.05) -> None:
-        """Begin before the first image.
+        """Start a sequence in which no image has been observed yet.
 
         Raises:
             ValueError: there are no images, or alpha is not between 0 and 1.
@@ -103,7 +103,8 @@ class ConfidenceSequence:
     def _rules_out(self, seen: NDArray[np.int64], total: int) -> bool:
         """Return True if `total` is ruled out as the sum of all differences, which rules out all smaller sums as well.
 
-        This is so if the gambler who bets on a larger sum has had a capital of 2 / alpha at any moment so far.
+        `total` is ruled out if a gambler who bets on a larger sum has had a capital of at least 2 / alpha at any moment so far
+        (see `log_capital`).
         """
         return bool(len(seen)) and bool(log_capital(seen, total, self.images).max() >= np.log(2 / self.alpha))
 

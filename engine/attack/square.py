@@ -98,7 +98,10 @@ class Square(Walk):
         return (x + self.ball.epsilon * _signs(uniform(seeds, x[:, :, :1], purpose=1))).clamp(0, 1)
 
     def _tiles(self, x: Tensor, seeds: Sequence[int]) -> Tensor:
-        """Return the start points in L2: x plus a grid of bumps. The grid is 5 x 5 for square images of at least 10 x 10."""
+        """Return the start points in L2: x plus a grid of bumps (see `bump`).
+
+        The grid is 5 x 5 for square images of at least 10 x 10.
+        """
         count, channels, height, width = x.shape
         side = max(min(height, width) // 5, 1)
         margin = max((min(height, width) - 5 * side) // 2, 0)
@@ -192,9 +195,11 @@ def _signs(numbers: Tensor) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _bumps(sides: tuple[int, ...], extent: int, device: torch.device) -> Tensor:
-    """Return the bump of each side length and the transpose of the bump, [2 * number of sides, extent, extent].
+    """Return the change ("bump") that the L2 attack makes in a window of each side length, and the transpose of each bump.
 
-    Each is in the upper left corner, and the remaining entries are 0.
+    Returns:
+        [2 * number of sides, extent, extent], with the two tensors of a side length one after the other. Each bump is in the
+        upper left corner, and the remaining entries are 0.
     """
     table = torch.zeros(len(sides), 2, extent, extent)
     for bumps, side in zip(table, sides, strict=True):

@@ -183,7 +183,8 @@ class Comparison:
         """Return the result as a sentence that gives the difference in percentage points.
 
         Args:
-            alpha: level for `distinct`.
+            alpha: significance level. Unless the adjusted p-value is at most alpha, the sentence says that the networks cannot be
+                told apart.
         """
         numbers = f"({100 * self.low:.1f} to {100 * self.high:.1f}), Holm-adjusted {_p_in_words(self.adjusted_p)}"
         points = f"{100 * self.counts.difference:.1f} points"

@@ -84,7 +84,9 @@ class Part:
 
 
 class Sweep:
-    """The sweeps of one network, on images of an evaluation and in the norm of this evaluation. Resumable at the image.
+    """The sweeps of one network: its accuracy against the radius of the ball and against the number of PGD steps.
+
+    A sweep uses images of an evaluation and the norm of this evaluation. A saved sweep continues exactly where it was saved.
 
     Images that the network misclassifies without an attack have the threshold 0 and are not attacked.
 
@@ -94,7 +96,7 @@ class Sweep:
             points = sweep.step(poll=poll)
 
     Attributes:
-        parts: {name: part}, in the order in which the parts run.
+        parts: {name: part}, in the order in which the parts run. Each part is one attack on all images.
         thresholds: {name of a part: threshold of each image, float32 [n]}. A threshold is -1 while it is unknown, and infinite
             for an image that withstands the attack.
         positions: int64 [n], positions of the images among the images of the evaluation, ascending.
@@ -104,7 +106,7 @@ class Sweep:
     title = "Sweep"
 
     def __init__(self, evaluation: Evaluation) -> None:
-        """Prepare the parts. The attacks begin with the first `step`.
+        """Prepare the parts, each of which is one attack on all images. The attacks begin with the first `step`.
 
         The settings `sweep_radii` and `sweep_images` of the evaluation's configuration determine the numbers of radii and images.
         """
@@ -142,7 +144,7 @@ class Sweep:
         return done + (self._running.active_iterations if self._running else 0), sum(passes.values()) * len(self.positions)
 
     def step(self, poll: Callable[[], None] = lambda: None) -> list[tuple[str, dict[str, Any]]]:
-        """Continue the current part for a fixed number of network evaluations.
+        """Continue the current part (one attack on all images) for a fixed number of network evaluations.
 
         If `poll` raises, the sweep can continue, or be saved and continue later, with the same results.
 
@@ -150,7 +152,7 @@ class Sweep:
             poll: function called before each forward pass; it may raise StopRequested.
 
         Returns:
-            Events of the current part if this call completes it, each as a pair (kind, fields). Otherwise an empty list.
+            [(kind, fields)] of the part's events, if this call completes the part. Otherwise an empty list.
         """
         name = self.part
         with under_attack(self.evaluation.network):
@@ -176,7 +178,10 @@ class Sweep:
         return [self._point(part, part.epsilon, part.attack.steps, thresholds > 0)]
 
     def critical(self) -> dict[str, Any]:
-        """Return the fields of the `CriticalEpsilon` event. The distances of all images must be known."""
+        """Return {field: value} for the `CriticalEpsilon` event, with the median distance of the nearest adversarial image.
+
+        The distances of all images of the sweep must be known.
+        """
         part, distances = self.parts[DISTANCE], self.thresholds[DISTANCE].tolist()
         values = zip(("median", "low", "high"), median_interval(distances), strict=True)
         return {"attack": part.attack.name, "title": part.attack.title, "norm": self.settings.norm, "images": len(distances),

@@ -127,15 +127,15 @@ class Pool:
             walk: the attack.
             logits: function to differentiate. It takes images [n, C, H, W] and returns logits [n, classes].
             predict: function that takes images and returns the network's predictions, int64 [n]. They determine whether an image
-                has fallen.
+                is misclassified.
             images: function that takes positions, int64 [n], and returns natural images, float32 [n, C, H, W], on the device of
                 the network.
             y: labels of all images, int64 [N], on the device of the network.
             runs: one row per image and one column per run, int64 [N, R]. Each entry is the target class of that run, or -1 if the
-                run is untargeted. Restarts repeat a target. The first run should be the most promising, because the other runs
-                begin only if the image withstands the first.
+                run is untargeted. Runs of an image that are restarts of each other have the same target. The first run should be
+                the most promising, because the other runs begin only if the image withstands the first.
             seed: function that takes (position, run) and returns the seed for the random numbers of this run.
-            size: maximum number of runs in the batch. It may be exceeded if one image has more runs than that.
+            size: maximum number of runs in the batch. It is exceeded only if a single image has more runs.
             nearest: True to search for the nearest adversarial image. All runs then continue to their end, and the nearest
                 adversarial image found is returned. If False, an image leaves the batch as soon as it is misclassified in any
                 run.

@@ -134,7 +134,7 @@ def _given(parser: Parser, arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def _alike(name: str, options: list[str]) -> list[str]:
-    """Return the options among which the error message about the unknown option `name` looks for a similar one.
+    """Return the options from which the error message about the unknown option `name` may suggest a similar one.
 
     A follower is a run that starts when this run has finished. If the name begins with the kind of a follower, as in
     "--retrain.epoch", only the options of that follower are returned. Otherwise the options of the run itself are returned.

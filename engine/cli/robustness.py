@@ -152,7 +152,11 @@ def _distance(value: float | None) -> str:
 
 
 def _cells(events: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """Return one entry for each pair of source and target, from the events of attack runs. `events` is keyed by target."""
+    """Return the cells of the transfer matrix as dicts, from the events of attack runs. `events` is keyed by target.
+
+    The keys of a cell are source (the network on which the images were made), target (the network attacked with these images),
+    attack, images, correct, accuracy, low, high and fingerprint.
+    """
     hashes = {next(event["network"] for event in of_run if event["event"] == "evaluation"): target
               for target, of_run in events.items()}
     cells = []

@@ -88,8 +88,9 @@ class AttackConfig(RunConfig):
     def inert(self) -> set[str]:
         """Return the settings that have no effect given the values of the others.
 
-        They are the radius and step size of the other norm. A comparison (`against`) is always a cascade, and measures nothing
-        else.
+        These are the radius and the step size of the norm that the run does not use. If the run is a comparison with another
+        attack run (the setting `against`), they also include `worst_case_only` and the settings of measurements that a comparison
+        does not make.
         """
         other_norm = {"epsilon_l2", "step_size_l2"} if self.norm == "Linf" else {"epsilon", "step_size"}
         return other_norm | ({"worst_case_only", "checks", "sweep_radii", "sweep_images", "certify"} if self.against

@@ -106,9 +106,8 @@ class SearchConfig(RunConfig):
     def training_epoch(self, epoch: int) -> tuple[int, int]:
         """Convert an epoch of the search to an epoch in the training of one network.
 
-        The two epochs differ for methods that train several networks one after another. The first returned number determines the
-        random numbers of the epoch, so all networks see the same images in the same order. The learning rate depends on both
-        returned numbers.
+        The two epochs differ for methods that train several networks one after another. The epochs of the training determine the
+        random numbers, so all networks see the same images in the same order. The learning rate depends on both returned numbers.
 
         Args:
             epoch: epoch of the search, counted from 0.

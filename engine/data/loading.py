@@ -139,7 +139,7 @@ def batches(images: int, batch_size: int, generator: torch.Generator, limit: int
 def channel_statistics(dataset: Dataset, images: Images) -> ChannelStatistics:
     """Return the mean and standard deviation of each image channel, for normalisation.
 
-    If the papers' code contains values for the dataset, these are returned. If not, the values are measured on `images`.
+    If `dataset` has values from the code of published papers, these are returned. If not, the values are measured on `images`.
 
     Args:
         dataset: description of the dataset.

@@ -55,7 +55,7 @@ def place(layer: Mapping[int, int], links: Sequence[Link], *, node_gap: float) -
     """Compute the positions of the nodes and edges of a graph.
 
     Args:
-        layer: {number of a node: layer}.
+        layer: {index of a node: index of its layer}.
         links: edges of the graph.
         node_gap: vertical space in pixels that a node takes up in its layer.
     """

@@ -57,7 +57,7 @@ def origin_of(path: Path, form: str, command: str) -> Origin:
 
     Args:
         path: the file.
-        form: form as which the file is imported: "genotype", "log", "curves" or "checkpoint".
+        form: kind of file: "genotype", "log", "curves" or "checkpoint".
         command: command line that imports the file.
 
     Raises:

@@ -113,7 +113,9 @@ class AttackQueries(Index):
         return evaluations
 
     def checks(self, run: str | None = None) -> pd.DataFrame:
-        """Return the findings of reliability checks in order, with the columns listed in `CHECKS`.
+        """Return the findings of reliability checks as a table with the columns listed in `CHECKS`.
+
+        The rows are ordered by run and, within a run, by the time of the check.
 
         Args:
             run: id of an attack run; None for all runs.

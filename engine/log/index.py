@@ -65,7 +65,7 @@ class Index:
                  chunk_bytes: int = CHUNK_BYTES) -> None:
         """Wrap a connection to a database that already has the tables of `schema`. Use `open` to create an index.
 
-        The other arguments are explained in the docstrings of the class and of `open`.
+        The docstring of the class explains `root`, `owner` and `holder`. The docstring of `open` explains `chunk_bytes`.
         """
         self.root = root
         self.owner = owner

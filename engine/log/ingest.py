@@ -109,8 +109,8 @@ class Ingester:
         """Return the index's entries for one run, or for all runs if `run` is None.
 
         Returns:
-            {run id: (row number in the index, stamp of the run.json that was read, kind of run, position in events.jsonl)}. The
-            stamp is the result of `stamp_of`.
+            {run id: (row number in the index, stamp of the run.json that was read, kind of run, position in events.jsonl)}. A
+            stamp is a string that changes whenever the file changes.
         """
         rows = self.con.execute(
             "select run, f.number, stamp, kind, bytes_done, size, mtime_ns, inode, head, last_t "
@@ -150,7 +150,10 @@ class Ingester:
     # Events --------------------------------------------------------------------------------------------------------
 
     def _read_events(self, runs: list[tuple[str, Position]]) -> None:
-        """Read the new lines of all `runs`. Several small files share one transaction, and a large file takes several."""
+        """Read the new lines of all `runs`.
+
+        Several small files share one transaction, and a large file takes several transactions.
+        """
         self.batch, self.moved = Batch(), {}
         for name, position in runs:
             path = f"{self.root}/{name}/events.jsonl"
@@ -265,7 +268,7 @@ def stamp_of(path: Path | str) -> str:
 
 
 def document_row(folder: RunFolder) -> tuple[Any, ...]:
-    """Return the values of a run for the table `folder`: one value for each column after the column `stamp`.
+    """Return a run's values for the columns of the table `folder` that come after the column `stamp`, in order.
 
     The last value is a sentence that explains why run.json cannot be used, or None if it can be used.
     """

@@ -261,7 +261,7 @@ class RunQueries(Index):
         return int.from_bytes(hashlib.blake2b(repr(content).encode(), digest_size=6).digest(), "big")
 
     def _listed(self, run: str | None) -> pd.DataFrame:
-        """Return the table that `runs` describes. If `run` is not None, the table has only the row of this run."""
+        """Return the table of runs, with the columns listed in `RUNS`. If `run` is not None, it has only the row of this run."""
         listed = self._listed_from_index(run)
         states = [self._state(name, problem) for name, problem in zip(listed["id"], listed["problem"], strict=True)]
         for column in ("status", "cause", "silent_s", "can_stop", "can_resume"):
@@ -272,7 +272,7 @@ class RunQueries(Index):
         return listed[list(RUNS)].astype(RUNS)
 
     def _listed_from_index(self, run: str | None) -> pd.DataFrame:
-        """Return the columns of `runs` that come from the index, for one run or, if `run` is None, for all runs.
+        """Return the columns of the table of runs that the index stores, for one run or, if `run` is None, for all runs.
 
         The answer is cached until the index changes, because the query is slow. The caller gets a copy and may change it.
         """

@@ -60,8 +60,8 @@ class TrainingQueries(Index):
                 statistics.
 
         Returns:
-            A table with the columns of `curves`. Each row is the mean over several steps, and its `step` and `epoch` are those of
-            the last of these steps.
+            A table with the columns epoch, step, split, statistics (kind of BatchNorm statistics), name (of the metric) and
+            value. Each row is the mean over several steps, and its `step` and `epoch` are those of the last of these steps.
         """
         return self._frame("""
             with line as (select *, min(step) over series as first, max(step) over series as last from metric
@@ -132,8 +132,9 @@ class TrainingQueries(Index):
     def alpha_lines(self, run: str, cell: str, buckets: int = ALPHA_BUCKETS) -> pd.DataFrame:
         """Return the weights of all operations of the cell kind `cell` over the course of a run.
 
-        The columns are edge, operation, step, epoch and weight (as in `alpha_matrix`). The steps of the run are divided into at
-        most `buckets` buckets of equal length, and only the last recorded step of each bucket is returned.
+        The columns are edge, operation, step, epoch and weight. A weight is the softmax of the alphas over the operations of the
+        edge, multiplied by the edge weight if the method has edge weights. The steps of the run are divided into at most
+        `buckets` buckets of equal length, and only the last recorded step of each bucket is returned.
         """
         return self._frame("""
             with line as (select step, epoch, primitives, weight, len(primitives) as k, min(step) over () as first,

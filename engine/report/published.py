@@ -63,7 +63,7 @@ class Block:
 
 
 def blocks_of(dataset: str) -> list[Block]:
-    """Return the blocks of networks that were measured on this dataset."""
+    """Return the published results on a dataset. The networks of a `Block` share a source and a protocol."""
     return [block for block in BLOCKS if block.dataset == dataset]
 
 

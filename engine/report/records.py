@@ -31,12 +31,14 @@ def records(table: RobustnessTable, compared: Sequence[Distinctions], openings: 
 
     Args:
         table: the robustness table.
-        compared: paired comparisons of the networks, one per compared column. They provide the columns of letters.
+        compared: paired comparisons of the networks, one per compared column. They give each network its letters. Networks that
+            share a letter cannot be told apart.
         openings: number of times that the test split was opened.
 
     Returns:
-        An Arrow table with one row per record. For each column of the robustness table it has several columns, for example
-        "pgd-20_accuracy" and "pgd-20_low". Unknown values are null.
+        An Arrow table with one row per network, and one row for the mean over networks that differ only in their seeds. For each
+        column of the robustness table it has several columns, for example "pgd-20_accuracy" and "pgd-20_low". Unknown values are
+        null.
     """
     shared: Fields = {
         "dataset": (pa.string(), table.dataset), "protocol": (pa.string(), table.protocol),

@@ -22,7 +22,7 @@ class Samples:
     """Stored images of one attack run.
 
     Attributes:
-        images: numbers of the images in the dataset.
+        images: positions of the images in the dataset.
         pixels: {name of an attack, or "natural": images [n, C, H, W] in 0..1}.
     """
 

@@ -20,10 +20,13 @@ from engine.run.session import Session
 
 
 class AfterAttacks:
-    """The sweep and the certified bound of an evaluation. The configuration may turn off either of them.
+    """The measurements that follow the attacks of an evaluation: the sweep and the certified bound.
+
+    The sweep measures the accuracy against the radius and against the number of PGD steps. The certified bound is a lower bound
+    of the robust accuracy. The configuration may turn off either of them.
 
     Attributes:
-        measurements: the measurements, keyed by name, in the order in which they are made.
+        measurements: {name: measurement}, in the order in which the measurements are made.
     """
 
     def __init__(self, evaluation: Evaluation) -> None:
@@ -41,7 +44,7 @@ class AfterAttacks:
         return sum(done for done, _ in each), sum(total for _, total in each)
 
     def run(self, session: Session, save: Callable[[], None]) -> None:
-        """Take all measurements that are not complete, and write their results as events.
+        """Complete the sweep and the certified bound, unless they are complete already, and write their results as events.
 
         Args:
             session: session of the worker.
@@ -76,7 +79,7 @@ class AfterAttacks:
         """Restore the states that `state_dict` returned. A measurement without an entry in `state` keeps its initial state.
 
         Raises:
-            CheckpointError: the state belongs to another sweep.
+            CheckpointError: the state of the sweep is for another network, or for other images, attacks or settings.
         """
         for name, measurement in self.measurements.items():
             if name in state:

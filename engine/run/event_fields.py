@@ -155,7 +155,10 @@ class PartWithInterval(Part):
     """
 
     def columns(self, name: str) -> dict[str, str]:
-        """Return three columns: the number itself, and the lower and upper end of the interval."""
+        """Return {column: DuckDB type} for three columns.
+
+        The columns hold the number of correct images, and the lower and upper end of the interval of the accuracy.
+        """
         prefix = name.removesuffix("_correct")
         return super().columns(name) | {f"{prefix}_low": "DOUBLE", f"{prefix}_high": "DOUBLE"}
 
@@ -264,7 +267,7 @@ class NamedNumbers(FieldType):
 
 @dataclass(frozen=True)
 class NumberList(FieldType):
-    """A list of numbers, one for each entry of the field that `like` names."""
+    """A list of numbers, one for each entry of another field of the event. `like` is the name of that field."""
 
     like: str
 
@@ -396,7 +399,7 @@ class Unless(FieldType):
     type: FieldType
 
     def read(self, name: str, value: Any, record: Record) -> Any:
-        """Return the checked value, or None if the line of events.jsonl has the field named `other`."""
+        """Return the checked value, or None if the line of events.jsonl has the field whose name is the attribute `other`."""
         return None if record.get(self.other) is not None else self.type.read(name, value, record)
 
     def to_json(self, name: str, value: Any) -> dict[str, Any]:

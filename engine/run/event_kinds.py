@@ -377,9 +377,10 @@ class AttackCheck(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class EarlyVerdict(Event):
-    """The comparison of two networks so far, written after each chunk of images until it is decided.
+    """The comparison of two networks so far, written after each chunk of images until the comparison is decided.
 
-    The first network is that of this run. The counts are no measure of accuracy, because they decide where the attacks stop.
+    The first network is that of this run. The counts do not measure accuracies, because the attacks stop as soon as the counts
+    decide the comparison.
     """
 
     kind = "verdict"

@@ -111,7 +111,10 @@ class AttackLoop:
             self._save()
 
     def _check(self) -> None:
-        """Make the remaining checks. Each is a step, so that a resumed run repeats those after its checkpoint."""
+        """Make the remaining reliability checks.
+
+        Each check is a step of the run, so a resumed run repeats only the checks after its checkpoint.
+        """
         session = self.session
         kept = read_samples(session.folder.results / "samples.parquet")
         inspection = Inspection(self.evaluation, kept, poll=session.poll)

@@ -46,7 +46,7 @@ class Prepared:
         """Load the named splits, joined into one set.
 
         Returns:
-            The images, of which each batch is on `device`.
+            The images. Every batch taken from them is on `device`.
             The labels, on `device`.
         """
         return load_split(self.dataset, self.splits, names, self.device)
@@ -92,9 +92,9 @@ def save(session: Session, *, weights: bool = True, **state: Any) -> None:
 
     Args:
         session: session of the worker.
-        weights: True if the state holds weights, which must be finite. Attacks keep infinite numbers, such as the distance of an
-            adversarial image that they have not found.
-        state: the state of the loop by name.
+        weights: True if the state holds weights, so that all numbers must be finite. False for the state of an attack, in which
+            the distance of an adversarial image is infinite until one is found.
+        state: values of the loop's state, keyed by name.
 
     Raises:
         OSError: the disk is full.

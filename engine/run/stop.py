@@ -31,7 +31,7 @@ class StopPoll:
     def __call__(self) -> None:
         """Check for a stop request. The worker calls this between forward passes.
 
-        The file is looked for at most every `LOOK_EVERY_S` seconds.
+        The file that requests a stop is looked for at most every `LOOK_EVERY_S` seconds.
 
         Raises:
             StopRequested: a stop has been requested. Every later call raises the exception again.

@@ -107,7 +107,7 @@ class Bilevel:
             x: natural images [B, C, H, W].
             y: labels [B].
             noise: random start with the shape of x; it is added to x before the first step.
-            announce: called with the number of each step, counted from 1, before `poll` is called for that step.
+            announce: function called before each step with the number of the step, counted from 1.
         """
         numbers = count(1)
 
@@ -185,10 +185,11 @@ class Bilevel:
                           *, learning_rate: float, radius: float) -> tuple[Tensor, Value]:
         """Return the gradient of objective(w'(alpha), alpha) with respect to alpha, and the objective's value.
 
-        w' is the result of one training step from w, w' = w - learning_rate (... + grad_w training(w, alpha)). Only the last term
-        of w' depends on alpha. The gradient therefore has two parts: the gradient at fixed w', and the implicit term, which is
-        -learning_rate times `mixed_product` of the training objective with v = grad_w objective(w', alpha). The two parts take
-        three forward passes in total, or four if one evaluation of the objective takes two.
+        w' is the result of one training step from w. Apart from momentum and weight decay, which do not depend on alpha, it is
+        w - learning_rate grad_w training(w, alpha). The gradient therefore has two parts. One is the gradient at fixed w'. The
+        other is the implicit term: -learning_rate times `mixed_product` of the training objective, where v is the gradient
+        grad_w objective(w', alpha). The two parts take three forward passes in total, or four if a single
+        evaluation of the objective takes two passes.
 
         Args:
             training: objective that the training step minimises.

@@ -175,7 +175,11 @@ class BilevelMethod(Generic[Config]):
 
     @property
     def notices(self) -> list[str]:
-        """List with a sentence that explains why passes run without CUDA graphs; empty if recording them has not failed."""
+        """Messages for the user.
+
+        If recording CUDA graphs has failed, there is one message, which explains why forward passes run without them. Otherwise,
+        the list is empty.
+        """
         return [self._graphs.refusal] if self._graphs.refusal else []
 
     @property
@@ -184,7 +188,7 @@ class BilevelMethod(Generic[Config]):
         return sum(attack.steps for _, attack in self._attacks().values()) + self.architecture_passes() + 2
 
     def architecture_passes(self) -> int:
-        """Count the forward passes that the architecture gradients of one step take."""
+        """Return the number of forward passes for the architecture gradients of one step."""
         objectives = self.objectives()
         evaluations = [objective.passes for objective in objectives if objective.passes]
         return 1 + sum(evaluations) + 2 * len(evaluations) if self.config.unrolled and objectives else sum(evaluations)

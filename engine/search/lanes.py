@@ -21,14 +21,17 @@ LANES = 2
 
 
 class Abandoned(Exception):
-    """The error that ends a lane after the other lane has failed. It never leaves `Lanes.side_by_side`."""
+    """The error that ends a lane (one of two threads that compute passes) after the other lane has failed.
+
+    The error never leaves `Lanes.side_by_side`.
+    """
 
 
 class Lanes:
-    """The lanes of one step, used as a context manager around all passes of the step.
+    """The lanes (threads that compute passes) of one search step, used as a context manager around all passes of the step.
 
     The number of threads that share a sum affects the last bits of the sum. With two lanes, every pass therefore computes with
-    threads // 2 threads, even if it runs alone. The results for `threads` = 1 and `threads` = 2 are then bit-equal.
+    threads // 2 threads, even if the pass runs alone. The results for `threads` = 1 and `threads` = 2 are then bit-equal.
 
     Example:
         with Lanes(torch.get_num_threads()) as lanes:

@@ -85,9 +85,9 @@ def projected_gradient(gramian: np.ndarray, *, margin: float = MARGIN, rounds: i
     """Find the minimum-norm combination by projected gradient descent.
 
     This is `find_min_norm_element`, the default solver of E2RNAS. The descent starts from the best pair of gradients (see
-    `_best_pair`). With weights c and Gramian M, the direction of each round is -Mc minus the mean of -Mc. The round steps in this
-    direction until a weight would leave 0..1, and projects the result onto the simplex. The new weights are the best point on the
-    line from c to the projection (`of_two`).
+    `_best_pair`). With weights c and Gramian M, the direction of each round is -Mc minus the mean of -Mc. The weights move in
+    this direction until one of them would leave 0..1, and the result is projected onto the simplex. The new weights are the best
+    point on the line from c to the projection (`of_two`).
 
     Args:
         gramian: [k, k] float64, symmetric and positive semi-definite; gradients may be zero or dependent.

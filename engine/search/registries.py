@@ -74,7 +74,7 @@ class Objective:
         name: name in reports and in the run log.
         function: (*constants, weights [n], alphas [k], *inputs) -> `Value`, without the coefficient.
         title: display name, as used within a sentence after "the".
-        reads: names of the inputs. Each is a field of `engine.search.objectives.StepImages` or a number of the configuration.
+        reads: names of the inputs. Each is a field of `engine.search.objectives.StepImages` or a numeric setting of the search.
         passes: number of forward passes in one evaluation; 0 for a function of the alphas alone.
         unit: unit of the loss.
         coefficient: configured factor of the loss. It is applied before a weighting computes the weights of the objectives.

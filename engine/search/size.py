@@ -56,7 +56,7 @@ def published_parameters(cells: Sequence[CellShape], kinds: Sequence[str], primi
 
 
 def module_parameters(cells: Sequence[CellShape], kinds: Sequence[str], primitives: Sequence[str]) -> Tensor:
-    """Return the parameters of the real modules, counting each edge once, as E2RNAS did in 2021.
+    """Return the parameter count of the 2021 version of E2RNAS: the parameters of the modules that compute each operation.
 
     The count includes convolutions and BatchNorm's scale and shift. Arguments and result are those of `published_parameters`.
     """
@@ -146,9 +146,15 @@ def range_of(table: Tensor) -> tuple[float, float]:
 
 
 def same_quantile(bound: float, table: Tensor, other: Tensor) -> float:
-    """Convert a bound on the count of `table` to a bound on the count of `other`.
+    """Convert a bound on one measure of size, such as MACs, to a bound on another measure, such as parameters.
 
-    The result divides the range of `other` (see `range_of`) in the same proportion as `bound` divides the range of `table`.
+    The result divides the range of the other measure (see `range_of`) in the same proportion as `bound` divides the range of the
+    first measure.
+
+    Args:
+        bound: bound on the measure of `table`.
+        table: [kinds, edges, primitives], first measure of each operation.
+        other: [kinds, edges, primitives], other measure of each operation.
     """
     (low, high), (other_low, other_high) = range_of(table), range_of(other)
     return other_low + (bound - low) / (high - low) * (other_high - other_low)
@@ -214,7 +220,10 @@ def parameter_share(network: Supernet, weights: Tensor, alphas: Tensor) -> Value
 
 
 def mac_share(network: Supernet, weights: Tensor, alphas: Tensor) -> Value:
-    """Compute the expected multiply-adds of the real modules, as a fraction of the largest architecture's multiply-adds."""
+    """Compute the expected multiply-adds of a network, as a fraction of those of the costliest architecture.
+
+    The expectation is over softmax(alphas). `module_macs` gives the multiply-adds of each operation.
+    """
     return bounded_count("none", 0.0, 0.0, weights, alphas, _shares_of(module_macs, network, alphas))
 
 

@@ -36,7 +36,9 @@ class Merged:
 
     def state(self, h: Tensor, weights: Mapping[str, Tensor], rows: Tensor, shape: StateShape,
               normalisation: Normalisation) -> Tensor:
-        """Compute the contributions of a state to m later nodes. `StateBackend.state` describes the arguments.
+        """Compute what a state (an input or a node of a cell) adds to each of m later nodes.
+
+        `StateBackend.state` describes the arguments.
 
         Returns:
             [m, B, C, H / stride, W / stride].
@@ -98,7 +100,9 @@ class ChannelsLast:
 
     def state(self, h: Tensor, weights: Mapping[str, Tensor], rows: Tensor, shape: StateShape,
               normalisation: Normalisation) -> Tensor:
-        """Compute the contributions of a state to m later nodes. `StateBackend.state` describes the arguments.
+        """Compute what a state (an input or a node of a cell) adds to each of m later nodes.
+
+        `StateBackend.state` describes the arguments.
 
         Returns:
             [m, B, C, H / stride, W / stride].

@@ -71,10 +71,10 @@ def _edge_weights(edge: str, state: StateShape, position: int, primitives: Seque
 
 
 def buffer_places(cells: Sequence[CellShape], primitives: Sequence[str]) -> Iterator[Place]:
-    """Yield the place of every BatchNorm buffer in a state dict of the DARTS family; `primitives` names the alphas' columns.
+    """Yield, for every BatchNorm buffer, its name in a state dict of the DARTS family and its location in our packed tensors.
 
-    All edges that leave a state have pools, each followed by a BatchNorm. These BatchNorms are copies of each other and share one
-    location in the packed tensors.
+    `primitives` names the columns of the alphas. In DARTS, every edge has its own BatchNorm after each pool. For edges that leave
+    the same state, these BatchNorms are copies of each other, so they share one location in the packed tensors.
     """
     for name, entry, index in _norms(cells, primitives):
         for darts_suffix, suffix in BUFFERS.items():

@@ -24,7 +24,10 @@ LARGEST_MAP = 64  # pixels; on larger maps, the extra multiplications of the mat
 
 
 class Dense:
-    """A state back end that computes depthwise convolutions as dense matrix products, on maps stored as [C, H, W, B]."""
+    """A `StateBackend` (implementation of single states of a cell) that computes depthwise convolutions as dense matrix products.
+
+    It stores feature maps as [C, H, W, B].
+    """
 
     def project(self, x: Tensor, weight: Tensor) -> Tensor:
         """Apply a 1x1 convolution with weight [O, I] to x [B, I, H, W]."""
@@ -38,7 +41,9 @@ class Dense:
 
     def state(self, h: Tensor, weights: Mapping[str, Tensor], rows: Tensor, shape: StateShape,
               normalisation: Normalisation) -> Tensor:
-        """Compute the contributions of a state to m later nodes. `StateBackend.state` describes the arguments.
+        """Compute what a state (an input or a node of a cell) adds to each of m later nodes.
+
+        `StateBackend.state` describes the arguments.
 
         Returns:
             [m, B, C, H / stride, W / stride].

@@ -86,7 +86,10 @@ class Layout(Protocol):
         """Convert maps in this layout to [B, C, H, W]."""
 
     def add(self, total: Tensor | None, maps: Tensor) -> Tensor:
-        """Return total + maps. The total is maps, or a vector [C] with one number per channel, or None, which stands for zero."""
+        """Return the sum of a total and feature maps.
+
+        The total is feature maps, or a vector [C] with one number per channel, or None, which stands for zero.
+        """
 
     def scaled(self, maps: Tensor, scale: Tensor) -> Tensor:
         """Multiply the maps of each image by the image's entry of scale [B]."""
@@ -97,10 +100,11 @@ class Layout(Protocol):
     def projection(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor | None]:
         """Return a convolution followed by BatchNorm, as a function and a constant.
 
-        In the layout `Rows`, the convolution is always 1x1.
+        The layout `Rows` supports only 1x1 convolutions.
 
         Returns:
-            add: function of (maps, total) that returns total plus the result without `constant`.
+            add: function of (maps, total). It computes the result for `maps`, and returns total plus the result without
+                `constant`.
             constant: [C], the part of the result that is equal at all pixels of a channel. None if `add` already returns the
                 whole result.
         """
@@ -115,10 +119,13 @@ class Layout(Protocol):
         """
 
     def depthwise(self, convolution: nn.Conv2d, size: Size) -> Callable[[Tensor], Tensor]:
-        """Return a depthwise convolution as a function from maps to maps."""
+        """Return a depthwise convolution as a function from feature maps to feature maps."""
 
     def other(self, module: nn.Module, size: Size) -> Edge:
-        """Return a pool, the operation "none" or a 1x7-7x1 convolution as an `Edge` (a form that adds its result to a sum)."""
+        """Return a pool, the operation "none" or a 1x7-7x1 convolution as an `Edge`.
+
+        The `Edge` adds the result of the operation to a sum.
+        """
 
 
 class Rows:
@@ -220,9 +227,10 @@ class Rows:
         return self._shared(("nothing", stride), nothing)
 
     def _shared(self, name: tuple[str, int], make: Callable[[Tensor], Tensor]) -> Edge:
-        """Return an operation without parameters as an `Edge` (a form that adds its result to a sum).
+        """Return an operation without parameters as an `Edge`, which adds the result of the operation to a sum.
 
-        `make` computes the operation. It is called once per state, and the result is cached under `name`.
+        `make` computes the operation on the maps of a state (an input or a node of a cell). It is called once per state, and the
+        result is cached under `name`.
         """
         return Edge(lambda state, total: self.add(total, state.once(name, make)))
 
@@ -253,11 +261,14 @@ class Maps:
         return lambda x: add(x.contiguous(memory_format=self.memory), constant)
 
     def leave(self, maps: Tensor, size: Size) -> Tensor:
-        """Return the maps unchanged, because they already have the shape [B, C, H, W]."""
+        """Return the feature maps unchanged, because this layout already stores them as [B, C, H, W]."""
         return maps
 
     def add(self, total: Tensor | None, maps: Tensor) -> Tensor:
-        """Return total + maps. A total [C] is added to every image and pixel."""
+        """Return the sum of a total and feature maps.
+
+        The total is feature maps, or a vector [C] with one number per channel, or None, which stands for zero.
+        """
         if total is None:
             return maps
         return maps + (total[:, None, None] if total.dim() == 1 else total)
@@ -292,9 +303,13 @@ class Maps:
         return add, constant
 
     def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor | None]:
-        """Return a factorized reduction without its ReLU, as described in `Layout.reduction`.
+        """Return a factorized reduction without its ReLU, as a function and a constant. Odd heights and widths are padded.
 
-        Odd heights and widths are padded to even ones.
+        Returns:
+            add: function of (maps, total). It computes the result for `maps`, and returns total plus the result without
+                `constant`.
+            constant: [C], the part of the result that is equal at all pixels of a channel. None if `add` already returns the
+                whole result.
         """
         first, second, norm = module.conv_1.weight, module.conv_2.weight, module.bn
         constant = None

@@ -100,7 +100,10 @@ class StateByState:
     """A back end that computes a cell state by state. A `StateBackend` computes the contributions of each state."""
 
     def __init__(self, states: StateBackend, twice: bool = True) -> None:
-        """Wrap a state back end. `twice` is True if the results of `states` can be differentiated twice."""
+        """Wrap `states`, which computes the contributions of single states.
+
+        `twice` is True if the results of `states` can be differentiated twice.
+        """
         self.states, self.twice = states, twice
 
     def serves(self, cell: CellShape, x: Tensor, normalisation: Normalisation) -> bool:

@@ -80,7 +80,10 @@ class _Measured:
     passes: int
 
     def report(self, probe: Probe | None) -> StepReport:
-        """Return the report, copying all numbers from the device at once."""
+        """Copy all numbers from the device at once, and return them as a `StepReport`.
+
+        `probe` is the result of the step's check for catastrophic overfitting, or None if the step has no check.
+        """
         present = [value for value in (self.loss, self.natural_accuracy, self.adversarial_accuracy) if value is not None]
         loss, *accuracies = torch.stack([value.detach().to(self.loss.dtype) for value in present]).tolist()
         adversarial = None if self.adversarial_accuracy is None else accuracies.pop()

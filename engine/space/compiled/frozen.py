@@ -158,7 +158,7 @@ class Memory:
     _lock = threading.Lock()
 
     def __init__(self, free: list[Tensor], size: int, dtype: torch.dtype) -> None:
-        """Take the smallest free block of at least `size` numbers, or allocate one."""
+        """Take the smallest block in the list `free` that has at least `size` numbers, or allocate a new block."""
         self._free = free
         with self._lock:  # other threads may append blocks meanwhile, but not take any
             sizes = [block.numel() for block in free]
@@ -196,7 +196,10 @@ class _Gradient(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, g: Tensor, x: Tensor, logits: Any) -> Tensor:
-        """Compute the gradient of the images. `logits` is the autograd context of `_Logits`."""
+        """Compute the gradient with respect to the images x from the gradient g of the logits.
+
+        `logits` is the autograd context of `_Logits`. It holds the frozen network and the maps of the forward pass.
+        """
         gradient: Tensor = logits.frozen.backward(g, logits.values)
         return gradient
 

@@ -45,7 +45,10 @@ class Maps(NamedTuple):
 
 @dataclass(frozen=True)
 class Step:
-    """One operation. The file kernels/frozen.c explains the fields that are not maps."""
+    """One operation of a compiled network, which reads the feature maps `read` and writes the feature maps `written`.
+
+    The file kernels/frozen.c explains the other fields.
+    """
 
     kind: int
     read: Maps
@@ -85,16 +88,20 @@ class Step:
 
 
 class Program:
-    """The list of steps of one network and one image size.
+    """The steps (single operations) that compute one network for one image size.
 
     Attributes:
         steps: the steps in order.
-        buffers: (channels, (height, width)) of each buffer. A buffer is a group of maps of equal size.
-        weights: the tensors that are joined to one vector of weights, in order. Steps hold offsets in this vector.
+        buffers: (channels, (height, width)) of each buffer. A buffer is a group of feature maps of equal size.
+        weights: the tensors that are joined to one vector of weights, in order. A step refers to a tensor by its offset in this
+            vector.
     """
 
     def __init__(self, network: CellNetwork, size: Size) -> None:
-        """Make the list of steps. The tensors in `weights` may share memory with the network's parameters."""
+        """List the steps of `network` for images whose (height, width) is `size`.
+
+        The tensors in `weights` may share memory with the network's parameters.
+        """
         self.steps: list[Step] = []
         self.buffers: list[tuple[int, Size]] = []
         self.weights: list[Tensor] = []
@@ -171,7 +178,11 @@ class Program:
         return output
 
     def _node(self, edges: Sequence[tuple[nn.Module, Maps]], node: Maps) -> None:
-        """Add the steps of a node's edges. The first edge adds its result to the sum of the constants of all edges."""
+        """Add the steps that compute a node of a cell from its edges.
+
+        The constants of all edges (the shifts of their BatchNorms) are summed in advance. The first edge adds its result to this
+        sum.
+        """
         constant: Tensor | None = torch.stack([_constant(op, node.channels) for op, _ in edges]).sum(0)
         for op, state in edges:
             if not isinstance(op, Zero):
@@ -225,7 +236,8 @@ class Program:
     def _finish(self, logits: Maps) -> None:
         """Drop steps that the logits do not depend on, and mark the steps that are the first to write a gradient.
 
-        A step reads either maps whose gradients have all been written before, or maps without any written gradient.
+        The backward pass visits the steps from last to first. Each step writes the gradients of the maps that it reads. When a
+        step is visited, either all of these gradients have been written before, or none.
         """
         written, steps = logits.keys, []
         for step in reversed(self.steps):
