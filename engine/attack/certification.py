@@ -40,7 +40,7 @@ class Certification:
 
     @staticmethod
     def applies(evaluation: Evaluation) -> bool:
-        """Return True if the configuration asks for the bound and the norm of the evaluation is L-infinity."""
+        """Return True if the configuration asks for a certified bound and the norm of the evaluation is L-infinity."""
         return evaluation.config.certify and evaluation.protocol.settings.norm == LINF
 
     @property
@@ -50,7 +50,7 @@ class Certification:
 
     @property
     def progress(self) -> tuple[float, int]:
-        """Images bounded, and their number, each counted as the four network evaluations that it costs about."""
+        """The pair (completed, total) of network evaluations. Bounding an image counts as four, which is about its cost."""
         return 4.0 * self.done, 4 * len(self.evaluation.y)
 
     def step(self, poll: Callable[[], None] = lambda: None) -> list[tuple[str, dict[str, Any]]]:
