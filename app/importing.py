@@ -44,7 +44,7 @@ class Item:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """A key for recognising a repeated import. It consists of the arguments and the identity of the file."""
+        """A key for recognising a repeated import: the identity of the file and the arguments of `rampart import`."""
         return self.identity, self.arguments
 
 

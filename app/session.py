@@ -103,10 +103,10 @@ class Hub:
         return f"app/static/{self._file.name}"
 
     def watch(self, topic: str) -> str:
-        """Start watching a topic and return its current signature.
+        """Start watching a topic, and return its current signature (a hash that changes when the topic's data change).
 
-        Call this before a panel queries its data. If the data change during the queries, the signature then differs at the next
-        poll, and the panel is redrawn.
+        A topic names the data that a panel of the page shows. Call this before the panel queries its data. If the data change
+        during the queries, the signature then differs at the next poll, and the panel is redrawn.
         """
         signature = self.signature(topic)
         with self._lock:

@@ -197,7 +197,7 @@ def _read(text: str | bytes) -> dict[str, Any]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Convert pairs (name, value) to a dictionary.
+    """Convert (name, value) pairs to a dictionary.
 
     Raises:
         ConfigError: a name occurs twice.

@@ -14,7 +14,7 @@ from app.charts.objectives import label_of, looks, title_of
 
 
 def explained(words: str, count: int = 2) -> str:
-    """Return the explanation to show below the chart.
+    """Return the explanation to show below the chart of the objectives' weights and of the angles between their gradients.
 
     Args:
         words: one or two sentences explaining how the run computes the weights, from `engine.search.registries.Weighting.words`.

@@ -65,7 +65,7 @@ def rows_of(names: Sequence[str]) -> int:
 
 
 def further_losses(objectives: pd.DataFrame) -> go.Figure:
-    """Return a figure with one small chart for each objective that `further` returns.
+    """Return a figure with one small chart for each objective that is neither the natural nor an adversarial loss.
 
     The charts are separate because the losses have different units and scales.
 

@@ -114,7 +114,7 @@ def cards(entries: pd.DataFrame, outcomes: pd.DataFrame, samples: Samples, attac
     """Return one card (an HTML figure) per image.
 
     Args:
-        entries: rows of `of_attack`, one per image.
+        entries: outcome of the attack on each image, from `engine.report.outcomes.of_attack`.
         outcomes: table from `RunLog.outcomes`, with predictions.
         samples: stored images.
         attack: name of the attack, or "worst-case".

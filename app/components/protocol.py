@@ -68,7 +68,7 @@ def protocol_html(table: RobustnessTable) -> str:
 
 
 def recorded_fields_html(title: str, text: str) -> str:
-    """Return an HTML table of the conditions that a fingerprint covers.
+    """Return an HTML table of the conditions of an attack, whose hash is called its fingerprint.
 
     Args:
         title: title of the attack.

@@ -164,8 +164,8 @@ NO_RESULT = "not a result"  # accuracies of searches and retrainings, which guid
 def _notes(run: dict[str, Any], splits: Mapping[str, str]) -> dict[str, str]:
     """Return {name of a metric: note below its value}.
 
-    The note of an accuracy names the split and says that the accuracy is not a result. For a retraining, the notes also name the
-    attack behind the adversarial accuracy, and the loss that the training minimises.
+    The note of an accuracy names its split and says that an accuracy on this split is not a result. For a retraining, the notes
+    also name the attack behind the adversarial accuracy, and the loss that the training minimises.
 
     Args:
         run: row of the run, from `RunLog.runs`.

@@ -20,7 +20,8 @@ def group_names(frame: pd.DataFrame) -> dict[str, str]:
     """Return {group name: label}, with one entry per group of comparable networks.
 
     The largest group comes first. Groups of equal size are sorted by mean adversarial accuracy, lowest first. Each label ends
-    with the first characters of the fingerprint. They distinguish groups with the same attack but different images or settings.
+    with the first characters of the fingerprint, a hash of the conditions of the attack. These characters distinguish groups with
+    the same attack but different images or settings.
 
     Args:
         frame: table from `RunLog.pareto_networks`.

@@ -40,7 +40,7 @@ class PositionRule:
         kinds: cell kinds of the genotype, in the order of the flat alphas of a search.
         thirds: cell kinds of the first, middle and last third, without the reduction cells. If a third has several kinds, they
             alternate from cell to cell, and the reduction cells do not interrupt the alternation.
-        width_ratio: the ratio published with these kinds.
+        width_ratio: relative widths of the three thirds as published with these kinds, for example "1:2:4".
     """
 
     name: str
@@ -216,12 +216,12 @@ def check_size(channels: int, classes: int, image_shape: Sequence[int], width_ra
         channels: C, the width of the first cells.
         classes: number of classes.
         image_shape: (channels, height, width) of an image.
-        width_ratio: relative widths of the first, middle and last third of the network, for example "1:2:4"; empty for either of
-            the published ratios.
+        width_ratio: relative widths of the first, middle and last third of the network, for example "1:2:4"; empty for a
+            published ratio, which allows every C.
 
     Raises:
         ConfigError: a size is not a positive whole number, the shape does not have three numbers, the width ratio is invalid, or
-            a reduction would have an odd width.
+            a reduction cell would have an odd number of channels, which it could not split into two halves.
     """
     numbers = {"channels": channels, "classes": classes}
     if len(image_shape) != 3:

@@ -39,7 +39,10 @@ class Graft:
 
 
 def read_graft(text: str, find: Callable[[str], Genotype] = find_genotype) -> Graft:
-    """Parse the text of one replacement, SOURCE:TARGET or GENOTYPE.SOURCE:TARGET.
+    """Parse the description of a transplant, which replaces one cell of a genotype: SOURCE:TARGET or GENOTYPE.SOURCE:TARGET.
+
+    TARGET is the kind of the cell to replace, and SOURCE the kind of the new cell. The new cell is from GENOTYPE or, without
+    GENOTYPE, from the genotype that is changed.
 
     Args:
         text: for example "accurate:robust".

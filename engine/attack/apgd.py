@@ -50,7 +50,10 @@ class APGD(Walk):
         self._windows = torch.tensor(windows(iterations))
 
     def begin(self, x: Tensor, y: Tensor, target: Tensor, seeds: Sequence[int]) -> State:
-        """Return the state before the first evaluation. The point is random on the surface of the ball, clipped to 0..1."""
+        """Return the state before the first evaluation of the network.
+
+        Each run starts at a random point on the surface of the ball, clipped to 0..1.
+        """
         point = self.start(x, seeds)
         per_image = {"weight": x.new_ones(len(x)), "step_size": x.new_full((len(x),), 2 * self.ball.epsilon)}
         return {name: value[:, None, None, None] for name, value in per_image.items()} | {

@@ -135,5 +135,5 @@ def _image(w: Tensor) -> Tensor:
 
 
 def _slope(w: Tensor) -> Tensor:
-    """Return the derivative of `_image`. The formula is precise even where tanh(w) is near 1."""
+    """Return the derivative of the pixels (tanh(w) + 1) / 2 with respect to w, precise even where tanh(w) is near 1."""
     return 0.5 / torch.cosh(w).square()

@@ -43,7 +43,7 @@ class Certification:
 
     @staticmethod
     def applies(evaluation: Evaluation) -> bool:
-        """Return True if the configuration asks for certification and the norm of the evaluation is L-infinity."""
+        """Return True if the configuration asks for a certified bound and the norm of the evaluation is L-infinity."""
         return evaluation.config.certify and evaluation.protocol.settings.norm == LINF
 
     @property
@@ -53,7 +53,7 @@ class Certification:
 
     @property
     def progress(self) -> tuple[float, int]:
-        """The pair (completed, total) of network evaluations. Each image costs about as much as four network evaluations."""
+        """The pair (completed, total) of network evaluations. Bounding an image counts as four, which is about its cost."""
         return 4.0 * self.done, 4 * len(self.evaluation.y)
 
     def step(self, poll: Callable[[], None] = lambda: None) -> list[tuple[str, dict[str, Any]]]:

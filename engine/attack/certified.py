@@ -105,9 +105,14 @@ class Interval(Tensor):
 
 
 def _margins(logits: Tensor, y: Tensor) -> Tensor:
-    """Return lower bounds [B] of the margins.
+    """Return a lower bound of each image's margin (logit of the label minus the largest other logit), [B].
 
-    If the last layer is linear, differences of logits are bounded directly. This is tighter than bounds of the single logits.
+    If the last layer is linear, the difference of two logits is bounded directly from the inputs of this layer. That bound is
+    tighter than the difference between bounds of the two logits.
+
+    Args:
+        logits: bounds of the logits [B, classes], as an `Interval`.
+        y: labels, int64 [B].
     """
     assert isinstance(logits, Interval)
     if logits.layer is None:

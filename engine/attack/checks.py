@@ -53,7 +53,12 @@ def inspect(check: Check, inspection: Inspection, before: Iterable[Finding] = ()
 
 
 def evaluation_mode(it: Inspection) -> tuple[Verdict, str]:
-    """Look for modules in training mode, and for logits that depend on the other images of the batch."""
+    """Look for modules in training mode, and for logits that depend on the other images of the batch.
+
+    Returns:
+        verdict: "passed" if there are neither, otherwise "failed".
+        sentence: explanation of the verdict.
+    """
     training = [name or "the network" for name, module in it.network.named_modules() if module.training]
     if training:
         return "failed", f"{len(training)} modules stay in training mode during the attacks, among them {training[0]}."
@@ -85,7 +90,12 @@ def not_probabilities(it: Inspection) -> tuple[Verdict, str]:
 
 
 def logit_scale(it: Inspection) -> tuple[Verdict, str]:
-    """Count images whose gradient is exactly zero, but not if the logits are first scaled to a range of 10."""
+    """Count images whose gradient is exactly zero, but not if the logits are first scaled to a range of 10.
+
+    Returns:
+        verdict: "passed", "warning", "failed" or "skipped".
+        sentence: explanation of the verdict, with the count.
+    """
     x, y = it.x[it.right], it.y[it.right]
     if len(x) < FEWEST_RIGHT:
         return _too_few(len(x))
@@ -113,7 +123,12 @@ def quantised_input(it: Inspection) -> tuple[Verdict, str]:
 
 
 def gradients(it: Inspection) -> tuple[Verdict, str]:
-    """Count correctly classified images with a gradient of exactly zero, after the logits have been scaled to a range of 10."""
+    """Count correctly classified images with a gradient of exactly zero, after the logits have been scaled to a range of 10.
+
+    Returns:
+        verdict: "passed", "warning", "failed" or "skipped".
+        sentence: explanation of the verdict, with the count.
+    """
     x, y = it.x[it.right], it.y[it.right]
     if len(x) < FEWEST_RIGHT:
         return _too_few(len(x))

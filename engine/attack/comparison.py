@@ -34,10 +34,17 @@ FIRST_CHUNK = 1 / 16  # of the images
 
 
 def chunk_size(images: int, seen: int, batch: int) -> int:
-    """Return the number of images in the next chunk: a sixteenth of all, later half of those seen, at most a batch.
+    """Return the number of images in the next chunk of a comparison of two networks.
 
-    Small chunks end soon after the decision. Large ones fill the batches of a comparison that takes long. The sizes depend on no
-    outcome.
+    A comparison attacks the test images chunk by chunk, and stops as soon as the more robust network is known. A chunk is a
+    sixteenth of all images or, if that is more, half of the images seen so far. It is at most a batch. Small chunks let a short
+    comparison stop early. Large chunks fill the batches of a long comparison. The sizes do not depend on the outcomes of the
+    attacks.
+
+    Args:
+        images: number of all images.
+        seen: number of images in the earlier chunks.
+        batch: largest chunk.
     """
     return min(batch, max(ceil(FIRST_CHUNK * images), seen // 2), images - seen)
 

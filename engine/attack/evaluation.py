@@ -124,7 +124,11 @@ class Evaluation:
 
     @property
     def progress(self) -> tuple[float, int]:
-        """Network evaluations of single images done, and their number if no image falls. Fallen images count as finished."""
+        """The pair (completed, total) of network evaluations, counted per image.
+
+        The total assumes that no attack succeeds. If an attack breaks an image early, all evaluations of this image count as
+        completed.
+        """
         done, total = 0.0, 0
         for name, stage in self.stages.items():
             passes = 1 if stage.attack is None else stage.attack.passes(self.classes).forward
@@ -181,10 +185,16 @@ class Evaluation:
         return [row for row in rows if row["images"]]
 
     def outcome_columns(self) -> dict[str, list[Any]]:
-        """Return the columns of results/outcomes.parquet: one entry per attack and image covered.
+        """Return {name: column} of results/outcomes.parquet, with one entry per attack and attacked image.
 
-        image (number in the dataset), label, attack, and the columns of `Outcomes`. A suite has the entries of the part that
-        broke an image, or of its last part.
+        In a suite such as AutoAttack, the entry of an image comes from the attack that broke the image or, if none did, from the
+        last attack of the suite.
+
+        Columns:
+            image: number of the image in the dataset.
+            label: label of the image.
+            attack: name of the attack.
+            correct, prediction, margin, linf, l2, iterations: see `Outcomes`.
         """
         columns: dict[str, list[Any]] = {name: [] for name in ("image", "label", "attack", *self.outcomes[NATURAL].columns)}
         last_parts = {stage.cascade: name for name, stage in self.stages.items() if stage.cascade}
@@ -265,7 +275,12 @@ class Evaluation:
         return self._watched
 
     def _keep(self, stage: Stage, finished: list[Attacked]) -> None:
-        """Record the outcomes of images that have left the batch, as the network itself predicts them."""
+        """Record the outcomes of images whose attack has ended, judged by the predictions of the network itself.
+
+        Args:
+            stage: the attack, or the natural prediction that precedes all attacks.
+            finished: result of the attack on each of these images.
+        """
         if not finished:
             return
         positions = self._standing[[image.position for image in finished]]

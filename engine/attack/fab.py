@@ -22,18 +22,18 @@ class FAB(Walk):
     the hyperplane and moves to a mixture of both projections, slightly beyond the hyperplane. A misclassified point is first
     moved back towards the natural image.
 
-    A point that was reached by a step needs only logits, which show whether it is misclassified. All other points need the
-    gradient for the next step. `needs_gradient` chooses the kind of evaluation that most images of the batch need. A run takes
-    about `2 * iterations` evaluations, half of them without a gradient.
+    After a step, only logits are needed, to see whether the point is misclassified. At all other points, the gradient is needed
+    for the next step. The points of a batch are evaluated together, and `needs_gradient` chooses the kind of evaluation that most
+    of them need. A run takes about `2 * iterations` evaluations, half of them without a gradient.
 
-    `Pool` counts an image as fallen only if the misclassified point is in the ball. With `nearest=True` it ignores the ball and
-    returns the nearest misclassified point.
+    `Pool`, which runs the attack on many images, counts an image as fallen only if the misclassified point is in the ball. With
+    `nearest=True`, `Pool` ignores the ball and returns the nearest misclassified point.
 
-    Differs: points after a backward move can count as adversarial images, too. The published loop does not examine these points.
-    The path is the same.
-    Differs: the gap to the hyperplane is the difference of logits itself. AutoAttack and torchattacks compute it from products
-    with all pixels, with larger rounding errors. Derivatives count as zero if they are below 1e-12 times the largest derivative.
-    In L2, AutoAttack and torchattacks use the limit 1e-8.
+    Differs: a misclassified point after a backward move can count as an adversarial image, too. The published loop visits the
+    same points, but does not examine those after a backward move.
+    Differs: the gap to the hyperplane is the difference of two logits itself. AutoAttack and torchattacks compute the gap from
+    products with all pixels, with larger rounding errors. Derivatives count as zero if they are below 1e-12 times the largest
+    derivative. In L2, AutoAttack and torchattacks use the limit 1e-8.
     """
 
     leaves_ball = True

@@ -69,15 +69,18 @@ def run_attack(attack: Attack, network: nn.Module, x: Tensor, y: Tensor, setting
 
 def start(attack: Attack, network: Watched, images: Callable[[Tensor], Tensor], y: Tensor, *, targets: Tensor, ids: Sequence[int],
           settings: AttackSettings, size: int, first_block: int = 0) -> Pool | Batches:
-    """Return an attack that is ready to run on many images. Call its `step` inside `under_attack` until it is `over`.
+    """Return an attack that is ready to run on many images.
+
+    Inside `under_attack`, call the method `step` of the result until its property `over` is True.
 
     Args:
         attack: declaration of the attack; not a suite.
-        network: the watched network.
+        network: the attacked network in the wrapper `Watched`, which counts evaluated images.
         images: function from positions int64 [n] to natural images float32 [n, C, H, W].
         y: labels of all images, int64 [N].
-        targets: wrong classes of each image, the most likely first, int64 [N, at least the attack's targets].
-        ids: N numbers that name the images in the seeds of their random numbers.
+        targets: wrong classes of each image, the most likely first, int64 [N, T]. T is at least the number of targets of the
+            attack.
+        ids: N numbers that identify the images in the seeds of their random numbers.
         settings: norm, radius, step size, number of classes and seed.
         size: largest batch.
         first_block: number of the first block, in the seeds of attacks that draw the random numbers of a whole block at once.
@@ -123,7 +126,10 @@ def builder_of(attack: Attack) -> Builder:
 
 
 def _attack_batch(attack: Attack, network: Watched, x: Tensor, y: Tensor, targets: Tensor, settings: AttackSettings) -> Tensor:
-    """Return adversarial images for a batch, attacked all at once; an image's number in the batch is its name."""
+    """Return adversarial images [B, C, H, W] for the images x of one batch.
+
+    The random numbers of an image depend on its position in the batch.
+    """
     x_adv = x.clone()
     running = start(attack, network, lambda position: x[position], y, targets=targets, ids=range(len(x)), settings=settings,
                     size=max(len(x), 1))

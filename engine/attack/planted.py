@@ -110,10 +110,10 @@ class PlantedNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class Planting:
-    """A network with planted examples.
+    """A copy of a network, changed so that it misclassifies one known point near each image (a planted adversarial example).
 
     Attributes:
-        network: the network.
+        network: the changed copy.
         x, y: images [K, C, H, W] and labels, int64 [K]. The network classifies all images correctly.
         examples: one planted example in the ball around each image, [K, C, H, W]. The network misclassifies all of them.
     """
@@ -125,7 +125,12 @@ class Planting:
 
 
 def planted(it: Inspection) -> tuple[Verdict, str]:
-    """Plant adversarial examples, and count those that are found by the protocol's attacks with gradients."""
+    """Plant adversarial examples in a copy of the network, and count those that the protocol's attacks with gradients find.
+
+    Returns:
+        verdict: "passed", "warning", "failed" or "skipped".
+        sentence: explanation of the verdict, with the count.
+    """
     head = last_layer(it.network, it.x[:1])
     if head is None:
         return "skipped", "The logits are not the output of a linear layer, so no read-out can replace it."
@@ -226,18 +231,33 @@ class Ascent:
 
     def __init__(self, network: PlantedNetwork, ball: Ball, x: Tensor, poll: Callable[[], None],
                  generator: torch.Generator) -> None:
-        """Prepare the search around images x [K, C, H, W]. All random numbers come from `generator`, which is on the CPU."""
+        """Prepare the search around images x [K, C, H, W].
+
+        Args:
+            network: network with one direction in feature space per image.
+            ball: ball around each image that is searched.
+            x: the images.
+            poll: function called before each forward pass. It may raise to abandon the search.
+            generator: source of all random numbers, on the CPU.
+        """
         self.network, self.ball, self.x, self.poll, self.generator = network, ball, x, poll, generator
         self.differentiated = attacked(network.network)
 
     def values(self, x: Tensor) -> Tensor:
-        """Return the values [K] of points x [K, C, H, W]. Point k belongs to image k and is measured along direction k."""
+        """Return the values [K] of points x [K, C, H, W].
+
+        Point k belongs to image k. Its value is the component of its features along the direction of image k in feature space.
+        """
         self.poll()
         with torch.no_grad():
             return self.differentiated(x).diagonal()
 
     def inner(self) -> Tensor:
-        """Return for each image the largest value among the image and some random points of the ball, [K]."""
+        """Return the largest value of each image's inner points, [K].
+
+        The inner points are the image and some random points of its ball. The value of a point is the component of its features
+        along the image's direction in feature space.
+        """
         values = [self.values(self.x)]
         for _ in range(INNER_POINTS):
             share = torch.rand(len(self.x), 1, 1, 1, generator=self.generator).to(self.x.device)
@@ -308,9 +328,13 @@ class Ascent:
         return self.ball.epsilon * (noise.sign() if self.ball.norm == LINF else noise / lengths(noise, self.ball.norm))
 
     def _value_and_direction(self, point: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (values, directions of steepest ascent) at points [K, C, H, W].
+        """Return the values at points [K, C, H, W] and the directions in which the values rise fastest.
 
-        The directions have length 1 in the norm of the ball.
+        The value of point k is the component of its features along the direction of image k in feature space.
+
+        Returns:
+            values: [K].
+            directions: [K, C, H, W]. Each direction has length 1 in the norm of the ball.
         """
         self.poll()
         point = point.detach().requires_grad_()

@@ -73,7 +73,7 @@ class Protocol:
         return shared | ({"worst_case_only": True} if self.worst_case_only else {})
 
     def part(self, attack: Attack) -> dict[str, Any]:
-        """Return the fields that determine the accuracy measured under one attack, as {name: plain value for JSON}."""
+        """Return {name: value} for the conditions in the protocol that determine the result of one attack."""
         images = self.images_of(attack)
         block = {"block_images": self.block_images} if attack.draws_by_block else {}
         return attack_fields(attack, self.settings) | {"images": len(images), "images_hash": images_hash(images)} | block
@@ -90,7 +90,12 @@ class Protocol:
 
 
 def settings_of(config: AttackConfig, classes: int) -> AttackSettings:
-    """Return the settings that a configuration gives to every attack, with the radius and step size of its norm."""
+    """Return the settings with which an attack run calls every attack.
+
+    Args:
+        config: configuration of the attack run. It has a radius and a step size for each norm; those of its norm are used.
+        classes: number of classes of the dataset.
+    """
     return AttackSettings(config.radius, config.step, classes, config.seed, config.norm)
 
 

@@ -112,10 +112,10 @@ class ConfidenceSequence:
 def log_capital(differences: NDArray[np.int64], total: int, images: int) -> NDArray[np.float64]:
     """Return the logarithm of the capital of a gambler who bets that the sum of all differences is larger than `total`.
 
-    The gambler starts with capital 1 and, for each image, buys tickets that pay (1 + difference) / 2. The price of a ticket is
-    the mean payment over the remaining images under the assumption that the sum is `total`. If the true sum is at most `total`,
-    the expected capital is at most 1. By Ville's inequality, the probability that the capital ever reaches 1 / alpha is then at
-    most alpha.
+    A difference belongs to one image. It is the correctness (1 or 0) of one network minus that of the other. The gambler starts
+    with capital 1 and, for each image, buys tickets that pay (1 + difference) / 2. The price of a ticket is the mean payment over
+    the remaining images under the assumption that the sum is `total`. If the true sum is at most `total`, the expected capital is
+    at most 1. By Ville's inequality, the probability that the capital ever reaches 1 / alpha is then at most alpha.
 
     Args:
         differences: differences of the first t images, [..., t], in {-1, 0, 1}.

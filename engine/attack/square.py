@@ -119,6 +119,11 @@ class Square(Walk):
         """Return the images `held`, each changed in one square.
 
         In the square, pixels become x plus or minus epsilon, with one sign per channel.
+
+        Args:
+            held: the best adversarial images so far, [n, C, H, W].
+            x: the natural images, [n, C, H, W].
+            plan: random place of the square and signs of the channels for each image, in the columns that `_plan` describes.
         """
         (inside,) = _inside(_offsets(plan[:, ROW:SIGNS:2], x), plan, x)
         return torch.where(inside, (x + self.ball.epsilon * plan[:, SIGNS:, None, None]).clamp(0, 1), held)
@@ -127,6 +132,12 @@ class Square(Walk):
         """Return the images `held`, each changed in two windows (Algorithm 3).
 
         The difference to x in the second window is removed. Its length goes into a bump in the first window.
+
+        Args:
+            held: the best adversarial images so far, [n, C, H, W].
+            x: the natural images, [n, C, H, W].
+            plan: random places of the windows, form of the bump, and signs of the channels for each image, in the columns that
+                `_plan` describes.
         """
         offsets = _offsets(plan[:, ROW:SIGNS], x)
         first, second = _inside(offsets, plan, x)

@@ -248,7 +248,17 @@ def letters(names: Sequence[str], distinct: Iterable[tuple[str, str]]) -> dict[s
 
 
 def _distances(correct: int, images: int, level: float) -> tuple[float, float]:
-    """Return the distances of the lower and the upper end of the Wilson interval from the proportion."""
+    """Return the distances from the proportion correct / images to the ends of its Wilson interval.
+
+    Args:
+        correct: number of successes.
+        images: number of trials.
+        level: confidence level, 0..1.
+
+    Returns:
+        below: distance to the lower end.
+        above: distance to the upper end.
+    """
     low, high = wilson(correct, images, level)
     return correct / images - low, high - correct / images
 

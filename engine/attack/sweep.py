@@ -54,7 +54,7 @@ DISTANCE, NUMBER = "epsilon", "steps"  # what varies in a sweep
 
 @dataclass(frozen=True)
 class Part:
-    """One attack on all images of a sweep. It gives a curve or a mark.
+    """One attack on all images of a sweep. It gives a curve, or a mark that checks the curve at a single radius.
 
     Attributes:
         sweep: the quantity that varies, "epsilon" (the radius) or "steps".
@@ -67,9 +67,10 @@ class Part:
     epsilon: float
 
     def threshold(self, image: Attacked, x: Tensor, norm: str) -> float:
-        """Return the threshold of an image: infinity if it withstands the attack, otherwise the result of the attack as a number.
+        """Return the threshold of an image: the radius or number of steps from which on it is misclassified.
 
-        The number is a distance for `NEAREST`, a number of steps for a sweep of steps, and 0 for a mark.
+        The threshold is infinity if the image withstands the attack. Otherwise it is a distance for the attack `NEAREST`, a
+        number of steps for a sweep of steps, and 0 for a mark (an attack at a single radius).
 
         Args:
             image: result of the attack.
@@ -125,7 +126,7 @@ class Sweep:
 
     @property
     def part(self) -> str:
-        """The name of the current part, or "" if all parts are complete."""
+        """Name of the sweep's current part (one attack on all images), or "" if all parts are complete."""
         return next((name for name, known in self.thresholds.items() if bool((known == UNKNOWN).any())), "")
 
     @property
@@ -227,7 +228,16 @@ class Sweep:
             self._running.load_state_dict(state["running"])
 
     def _begun(self, name: str) -> Pool:
-        """Start a part on the images that are classified correctly without an attack. All other images get the threshold 0."""
+        """Start one attack of the sweep on the images that are classified correctly without an attack.
+
+        All other images get the threshold 0, which means that they are misclassified at every radius and number of steps.
+
+        Args:
+            name: name of the attack's part of the sweep.
+
+        Returns:
+            The pool that runs the attack on the images.
+        """
         correct = self.evaluation.outcomes[NATURAL].correct[self.positions] == CORRECT
         self.thresholds[name][~correct] = 0.0
         self._attacked = correct.nonzero().squeeze(1)
@@ -250,7 +260,10 @@ class Sweep:
         return pool
 
     def _watch(self) -> Watched:
-        """Return the wrapped network that all attacks call. Call this inside `under_attack`."""
+        """Return the attacked network in the wrapper `Watched`, which counts evaluated images. Call this inside `under_attack`.
+
+        All attacks of the sweep use the same wrapper.
+        """
         if self._watched is None:
             self._watched = Watched(self.evaluation.network, logits=attacked(self.evaluation.network))
             self._watched.on_pass = self._count
@@ -281,7 +294,7 @@ class Sweep:
                          "images_hash": images_hash(images)}
 
     def _setup(self) -> str:
-        """Return a hash of all conditions that the thresholds depend on."""
+        """Return a hash of the network and of all other conditions on which the results of the sweep depend."""
         parts = {name: self._fields(part) | {"epsilon": part.epsilon} for name, part in self.parts.items()}
         return fingerprint({"network": self.evaluation.network_hash, "parts": parts})
 
@@ -294,7 +307,7 @@ class GradientWalk(Walk):
     """
 
     def __init__(self, ball: Ball, iterations: int, step_size: float) -> None:
-        """Prepare the attack.
+        """Prepare PGD on images in a ball.
 
         Args:
             ball: ball that contains the adversarial images.

@@ -85,12 +85,12 @@ class Attacked:
     """The result of an attack on one image.
 
     Attributes:
-        position: number of the image among the images given to the `Pool`.
+        position: index of the image among the images given to the `Pool`.
         fell: True if the network misclassifies `x_adv`.
         x_adv: [C, H, W], the adversarial image if the image fell, otherwise the point with the smallest margin. It is in the ball
             or, if the `Pool` has `nearest=True`, anywhere in 0..1.
         margin: logit of the label minus the largest other logit, at `x_adv`. Negative if misclassified, up to rounding.
-        iterations: number of network evaluations spent on the image, over all its runs.
+        iterations: number of network evaluations spent on the image, over all restarts and target classes.
     """
 
     position: int

@@ -212,7 +212,7 @@ def _parser(kind: str, method: str | None, dataset: str, preset: str) -> RunPars
 
 
 def _settings_of(cls: type[RunConfig]) -> list[tuple[str, FieldInfo]]:
-    """Return a pair (name, field) for every setting of a configuration class except `dataset`, which is a general option."""
+    """Return [(name, field)] for all settings of a configuration class except `dataset`, which is a general option."""
     return [(name, info) for name, info in cls.model_fields.items() if name != "dataset"]
 
 
@@ -223,7 +223,7 @@ def _add_setting(add: Callable[..., object], prefix: str, name: str, info: Field
         add: the method `add_argument` of the parser or of a group of options.
         prefix: "" for a setting of the run itself, "retrain." for a setting of a retraining that follows.
         name: name of the setting.
-        info: field of the setting.
+        info: pydantic field for the setting.
         text: help text.
     """
     flag, dest = name.replace("_", "-"), f"{prefix}{name}"

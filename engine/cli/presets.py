@@ -47,7 +47,7 @@ def row_of(setting: Setting) -> tuple[str, ...]:
 
 
 def value_text(value: Any, pixels: bool) -> str:
-    """Format the value of a setting for the table. An empty value becomes a dash.
+    """Format the value of a setting for the table of `rampart presets`. An empty value becomes a dash.
 
     Args:
         value: the value.

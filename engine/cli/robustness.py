@@ -171,7 +171,13 @@ def _cells(events: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, 
 
 
 def _print_matrix(targets: Sequence[str], titles: Mapping[str, str], cells: Sequence[Mapping[str, Any]]) -> None:
-    """Print the matrix with one line per attacked network and one column per network that made the images."""
+    """Print the transfer matrix: the accuracy of each network (line) on adversarial images made on each network (column).
+
+    Args:
+        targets: ids of the retrainings, in the order of the lines and columns.
+        titles: {id of a retraining: title}.
+        cells: one entry per line and column, with the keys target, source, accuracy, low, high and images.
+    """
     texts = {(cell["target"], cell["source"]): f"{cell['accuracy']:.3f} ({cell['low']:.3f} to {cell['high']:.3f})"
              for cell in cells}
     numbers = {target: str(position + 1) for position, target in enumerate(targets)}

@@ -192,8 +192,12 @@ def checked(dataset: Dataset) -> tuple[Any, Any]:
 
 @lru_cache(maxsize=1)
 def _arrays(dataset: Dataset) -> tuple[Any, Any]:
-    """Return the images and labels of a dataset from `checked`.
+    """Return the images and labels of a dataset, after checking them with `checked`.
 
     The latest result is cached, because all splits of a run use it.
+
+    Returns:
+        images: float32 or uint8 [N, C, H, W].
+        labels: int64 [N].
     """
     return checked(dataset)

@@ -124,10 +124,10 @@ def splits_of(dataset: Dataset | str, seed: int, images: int | None = None) -> S
 
 
 def halved_in_file_order(splits: Splits) -> Splits:
-    """Redivide the images of the weights and alphas splits in the order of the dataset instead of at random.
+    """Divide the images of the weights and alphas splits anew, in the order of the dataset instead of at random.
 
     As in the code of the published searches, the weights split gets the first images, and the alphas split gets the remaining
-    ones. The sizes of both splits, the other two splits and the hash stay unchanged.
+    ones. The sizes of both splits, the other two splits and the attribute `hash` stay unchanged.
     """
     import numpy as np
 

@@ -83,9 +83,9 @@ def _placed(cell: Cell) -> tuple[Placement, tuple[int, ...]]:
 
 
 def _label_point(points: int) -> int:
-    """Return the index of that point of an edge at which the label is drawn.
+    """Return the index of the point at which the label of an edge is drawn.
 
-    The point is in an odd layer. On a long edge, it is about a quarter of the way from source to target.
+    The index is odd. On a long edge, the point is about a quarter of the way from source to target.
 
     Args:
         points: number of points of the edge, one per layer.

@@ -39,7 +39,7 @@ class Placement:
     A position is (x, y), where x is the number of the layer, from 0 on the left, and y is in pixels, from 0 at the top.
 
     Attributes:
-        nodes: {number of a node: position}.
+        nodes: {index of a node: position}.
         paths: {`Link.key`: positions of the edge from source to target, one per layer}.
         layers: number of layers.
         height: largest y.
@@ -95,11 +95,16 @@ def crossings(rows: Sequence[Sequence[Hashable]], segments: Sequence[tuple[Hasha
 
 
 def _neighbours(segments: Sequence[tuple[Hashable, Hashable]]) -> tuple[_Neighbours, _Neighbours]:
-    """Return the neighbours of every node and point, as two dicts keyed by node or point.
+    """Return {node or point: its neighbours} for the previous layer and for the next layer.
+
+    A point is the place at which an edge crosses a layer between its two nodes.
+
+    Args:
+        segments: pairs of a node or point and its neighbour in the next layer.
 
     Returns:
-        The neighbours in the previous layer.
-        The neighbours in the next layer.
+        before: neighbours in the previous layer.
+        after: neighbours in the next layer.
     """
     before: _Neighbours = {}
     after: _Neighbours = {}

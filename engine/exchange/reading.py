@@ -220,7 +220,7 @@ def _of_python(text: str, name: str | None) -> list[_Entry]:
 
 
 def _assignments(text: str) -> Iterator[tuple[list[str], ast.expr | None]]:
-    """Yield a pair (assigned names, value) for every assignment and every expression at the top level of a Python module.
+    """Yield (assigned names, value) for every assignment and every expression at the top level of a Python module.
 
     A plain expression has no assigned names.
     """

@@ -208,10 +208,17 @@ class AttackQueries(Index):
             order by run, sweep, attack, epsilon, steps""", SWEEP, runs=None if runs is None else list(runs))
 
     def distances(self, run: str) -> pd.DataFrame:
-        """Return the thresholds of the images of a sweep, from results/distances.parquet of its run.
+        """Return the radius and the number of steps from which on each image of a sweep is misclassified, one row per image.
 
-        The columns are image, label, distance (of the nearest adversarial image, in the norm of the run; 0 if the image is
-        misclassified without an attack) and steps (of PGD after which the image falls). NaN stands for images that withstood.
+        The values come from results/distances.parquet of the run. In the columns distance and steps, NaN stands for an image that
+        withstands the attack.
+
+        Columns:
+            image: number of the image in the dataset.
+            label: label of the image.
+            distance: distance of the nearest adversarial image, in the norm of the run; 0 if the image is misclassified without
+                an attack.
+            steps: number of PGD steps after which the image is misclassified.
 
         Raises:
             RunLogError: the run made no sweep, or the file cannot be read.
@@ -264,10 +271,10 @@ class AttackQueries(Index):
             select *, grp as "group", {_IS_FRONT} as is_front from point order by grp, "natural" desc, run""", NETWORKS)
 
     def pareto_epochs(self, runs: Sequence[str] | None = None) -> pd.DataFrame:
-        """Return natural and adversarial accuracy per epoch of searches, with columns `EPOCHS`.
+        """Return natural and adversarial accuracy per epoch of searches, with the columns listed in `EPOCHS`.
 
-        The accuracies are measured on the alphas split. `is_front` is True if the row is on the Pareto front of the returned rows
-        with the same `group`.
+        The accuracies are measured on the alphas split. Rows with the same `group` have the same dataset and attack. `is_front`
+        is True if the row is on the Pareto front of its group.
 
         Args:
             runs: ids of the runs to include; None for all runs.

@@ -136,7 +136,7 @@ _RUNS = f"""
 
 
 class RunQueries(Index):
-    """An index with the queries about whole runs. The argument `run` of a query is a run id."""
+    """The run log's queries about whole runs. The argument `run` of a query is a run id."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         """Create the index. The arguments are those of `Index`. Use `open` instead of calling this directly."""

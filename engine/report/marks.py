@@ -16,10 +16,14 @@ COLOUR_WORDS = {"amber": "amber: read with care", "red": "red: do not rely on th
 
 
 def best_run(table: RobustnessTable, distinctions: Distinctions) -> str | None:
-    """Return the attack run whose accuracy in the compared column is bold, or None if none is bold.
+    """Return the id of the attack run whose accuracy in the compared column is printed in bold, or None if none is bold.
 
-    It is the run of the most accurate network of the column, if paired tests tell this network apart from all others in the
-    column. Return None if a network of the column was not compared, for example because its attack run is not complete.
+    The most accurate network of the column is bold if paired tests tell it apart from all other networks of the column. None is
+    bold if a network of the column was not compared, for example because its attack run is not complete.
+
+    Args:
+        table: the robustness table, with one row per network.
+        distinctions: paired comparison of the networks in one column of the table.
     """
     measured = [row for row in table.rows if distinctions.column in row.results]
     if len(measured) < 2 or not all(row.run in distinctions.letters for row in measured):
@@ -30,7 +34,15 @@ def best_run(table: RobustnessTable, distinctions: Distinctions) -> str | None:
 
 
 def letters_of(row: NetworkRow, column: str, compared: Sequence[Distinctions]) -> str:
-    """Return the letters of a network in a column, or "" if the column was not compared or has only one network."""
+    """Return the letters that mark a network in a column, or "" if the column was not compared or has only one network.
+
+    Two networks share a letter if paired tests cannot tell them apart.
+
+    Args:
+        row: row of the network in the robustness table.
+        column: name of the column.
+        compared: paired comparisons of the networks, one per compared column.
+    """
     return next((one.letters.get(row.run, "") for one in compared if one.column == column and len(one.letters) > 1), "")
 
 

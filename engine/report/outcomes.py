@@ -27,7 +27,10 @@ def attacks_of(outcomes: pd.DataFrame) -> list[str]:
 
 
 def has_predictions(outcomes: pd.DataFrame) -> bool:
-    """Return True if the outcomes contain predictions and distances. Runs of older versions recorded none."""
+    """Return True if a table of outcomes contains the predictions and distances of adversarial images.
+
+    Runs of older versions recorded neither predictions nor distances.
+    """
     return set(DETAIL) <= set(outcomes.columns)
 
 

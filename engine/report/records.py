@@ -57,10 +57,14 @@ def to_parquet(table: RobustnessTable, compared: Sequence[Distinctions], opening
 
 
 def to_csv(table: RobustnessTable, compared: Sequence[Distinctions], openings: int) -> bytes:
-    """Return the records as CSV in UTF-8. Lists and the protocol are written as JSON, and unknown values as empty cells.
+    """Return a robustness table as CSV in UTF-8, with the rows and columns of `records`.
 
-    A text that a spreadsheet could run as a formula gets an apostrophe in front. So does a text that begins with an apostrophe.
-    To restore the original texts, remove one leading apostrophe wherever there is one.
+    Lists and the protocol are written as JSON, and unknown values as empty cells. A text that a spreadsheet could run as a
+    formula gets an apostrophe in front. So does a text that begins with an apostrophe. To restore the original texts, remove one
+    leading apostrophe wherever there is one.
+
+    Args:
+        table, compared, openings: see `records`.
     """
     found = records(table, compared, openings)
     text = io.StringIO(newline="")

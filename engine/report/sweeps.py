@@ -23,7 +23,8 @@ class Curve:
         attack: name of the attack.
         title: title of the attack.
         norm: norm of the ball.
-        points: pairs (radius or number of steps, accuracy with its interval), in ascending order of the first.
+        points: (radius or number of steps, accuracy with its interval) pairs, in ascending order of the radius or number of
+            steps.
         whole: True if the attack searches for the nearest adversarial image. A single run of the attack then gives the accuracy
             at all radii.
     """

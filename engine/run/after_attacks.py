@@ -39,7 +39,10 @@ class AfterAttacks:
 
     @property
     def progress(self) -> tuple[float, int]:
-        """The pair (completed, total) of network evaluations, counted per image. The total assumes that no attack succeeds."""
+        """The pair (completed, total) of network evaluations for the sweep and the certified bound, counted per image.
+
+        The total assumes that no attack succeeds.
+        """
         each = [measurement.progress for measurement in self.measurements.values()]
         return sum(done for done, _ in each), sum(total for _, total in each)
 

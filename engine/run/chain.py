@@ -22,7 +22,7 @@ NOUNS = {"search": "search", "retrain": "retraining", "attack": "attack"}
 
 def followers(kind: str, config: RunConfig, method: str | None = None, preset: str = "quick", then: Sequence[str] = (),
               then_changes: Mapping[str, Mapping[str, Any]] | None = None) -> list[tuple[str, RunConfig]]:
-    """Return a pair (kind, configuration) for each follower of a run.
+    """Return [(kind, configuration)], with one entry per follower of a run.
 
     A follower is a run that starts when the run before it has finished. It uses the dataset and the preset of the first run. The
     settings in `SHARED` mean the same for every kind of run. If an earlier run of the chain changes one of these settings, the
@@ -30,8 +30,8 @@ def followers(kind: str, config: RunConfig, method: str | None = None, preset: s
     chain use the same splits, so an image that was used in the search or the training is never attacked.
 
     Args:
-        kind, config, method, preset: kind, configuration, search method and preset of the first run. `method` matters only for
-            a search.
+        kind, config, method, preset: kind, configuration, search method and preset of the first run. `method` matters only for a
+            search.
         then: kinds of the followers in order, for example ("retrain", "attack").
         then_changes: changed settings of the followers, as {kind: {name of the setting: value}}.
 

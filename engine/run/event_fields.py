@@ -163,7 +163,7 @@ class PartWithInterval(Part):
         return super().columns(name) | {f"{prefix}_low": "DOUBLE", f"{prefix}_high": "DOUBLE"}
 
     def cells(self, value: int, event: object) -> Cells:
-        """Return three values: the number itself, and the lower and upper end of the interval."""
+        """Return three values: the number of correct images, and the ends of the 95 % Wilson interval of the accuracy."""
         return (value, *wilson(value, getattr(event, self.of)))
 
 

@@ -60,10 +60,11 @@ class AttackLoop:
         self._written = {self._key(row) for row in self.evaluation.rows() if row["complete"]}
 
     def run(self) -> None:
-        """Run the remaining attacks, and then the checks.
+        """Run the remaining attacks, then the sweep and the certified bound if the run has them, and then the reliability checks.
 
         The result of each attack is written as an event once the attack is complete. results/outcomes.parquet has the outcome of
-        each attack for each image, and results/samples.parquet some adversarial images; both are written with each checkpoint.
+        each attack for each image, and results/samples.parquet has some adversarial images. Both files are written with each
+        checkpoint.
         """
         session = self.session
         if self.fresh:

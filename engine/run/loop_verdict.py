@@ -91,7 +91,14 @@ class VerdictLoop:
 
 
 def evaluation_of(other: RunFolder, protocol: Protocol) -> dict[str, Any]:
-    """Return the event that begins the evaluation of another run, if its worst case can be compared under a protocol.
+    """Return the event with which another attack run began its evaluation, after checking that the worst cases can be compared.
+
+    In the worst case, an image counts as correct only if all attacks of the protocol fail on it. Two worst cases can be compared
+    if their protocols (the conditions of the evaluations) agree in everything that affects the worst case.
+
+    Args:
+        other: folder of the other run.
+        protocol: protocol of this run.
 
     Raises:
         RunError: the other run recorded no protocol, or one that differs, for example in the version of a library.

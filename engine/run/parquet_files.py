@@ -18,9 +18,15 @@ from engine.files import atomic_write_bytes
 
 
 def samples_table(evaluation: Evaluation) -> pa.Table:
-    """Return the kept images: image (number in the dataset), label, attack, and pixels as bytes of float32 [C, H, W].
+    """Return the stored images as a table with one row per attack and image.
 
-    The attack "natural" stands for the natural images. The metadata entry `shape` is "C,H,W".
+    The metadata entry `shape` is "C,H,W".
+
+    Columns:
+        image: number of the image in the dataset.
+        label: label of the image.
+        attack: name of the attack. The name "natural" stands for the natural image.
+        pixels: the image as bytes of float32 [C, H, W].
     """
     images = [evaluation.indices[position] for position in evaluation.sample.tolist()]
     labels = evaluation.y.cpu()[evaluation.sample].tolist()
@@ -35,7 +41,9 @@ def samples_table(evaluation: Evaluation) -> pa.Table:
 
 
 def read_samples(path: Path) -> dict[str, Tensor]:
-    """Return the kept images of each attack, float32 [s, C, H, W], from a file with the table of `samples_table`.
+    """Return {name of an attack: its stored adversarial images, float32 [s, C, H, W]} from a file.
+
+    The file holds the table that `samples_table` returns. The name "natural" stands for the natural images.
 
     Raises:
         OSError: the file cannot be read.

@@ -17,7 +17,11 @@ class StopPoll:
     """A check that raises `StopRequested` once the run's file control/stop exists or a termination signal has arrived."""
 
     def __init__(self, request: Path) -> None:
-        """Create a check for the file `request`, which is control/stop in the run's folder."""
+        """Create the check for stop requests.
+
+        Args:
+            request: file whose existence requests a stop: control/stop in the run's folder.
+        """
         self._request = str(request)
         self._next_look = 0.0
         self._signal = ""

@@ -220,7 +220,10 @@ class NaturalBilevelConfig(WeighedBilevelConfig):
 
     @classmethod
     def weighs(cls, values: Mapping[str, Any]) -> bool:
-        """Return True if there are added objectives. The natural loss alone needs no weighting."""
+        """Return True if a search with these settings has added objectives.
+
+        Without them, the natural loss is the only objective and needs no weighting.
+        """
         return bool(values.get("added_objectives"))
 
 

@@ -126,9 +126,10 @@ class _Projector(DualConeProjector):
 
 
 def _of_common_scale(gramian: Tensor) -> Tensor:
-    """Return the Gramian of the gradients after all are divided by the length of the longest one.
+    """Return a Gramian divided by its largest diagonal entry.
 
-    If all gradients are zero, the Gramian stays unchanged.
+    The result is the Gramian of the gradients after all gradients are divided by the length of the longest one. If all gradients
+    are zero, the Gramian is returned unchanged.
     """
     largest = gramian.diagonal().max()
     return gramian / torch.where(largest > 0, largest, torch.ones_like(largest))

@@ -39,10 +39,11 @@ class Lanes:
     """
 
     def __init__(self, threads: int = 1) -> None:
-        """Prepare the lanes for a number of threads.
+        """Prepare the lanes, which are two threads that compute independent passes at the same time.
 
         Args:
-            threads: number of threads for the whole step. With 1, functions run one after the other in the calling thread.
+            threads: number of torch threads for the whole step; each lane uses half of them. With 1, there are no lanes, and
+                functions run one after the other in the calling thread.
         """
         self._threads, self._share = threads, max(1, threads // LANES)
         self._lock = threading.Lock()
@@ -50,7 +51,7 @@ class Lanes:
 
     @property
     def are_two(self) -> bool:
-        """True if there are two lanes; False if everything runs in the calling thread."""
+        """True if there are two lanes (threads that compute at the same time). False if everything runs in the calling thread."""
         return self._threads >= LANES
 
     def __enter__(self) -> Lanes:

@@ -84,9 +84,12 @@ def published_macs(cells: Sequence[CellShape], kinds: Sequence[str], primitives:
 
 
 def module_macs(cells: Sequence[CellShape], kinds: Sequence[str], primitives: Sequence[str]) -> Tensor:
-    """Return the multiply-adds of the real modules, counting each edge once at its true resolution.
+    """Return the number of multiply-adds of each operation on each edge, as the supernet's modules compute them.
 
-    Arguments and result are those of `published_parameters`.
+    Each edge is counted once, at its true resolution. The arguments are those of `published_parameters`.
+
+    Returns:
+        [kinds, 14, primitives], float64.
     """
     def count(cell: CellShape, edge: int, primitive: str) -> float:
         # Every convolution of an operation computes maps of the operation's own output.
@@ -190,20 +193,25 @@ def bounded(count: Tensor, how: Bound, lower: float, upper: float) -> Tensor:
 
 
 def inert_notice(of: str) -> str:
-    """Return the notice that a size objective is inert. `of` names its count, for example "parameters"."""
+    """Return the notice that a size objective is inert, which means that it does not affect the architecture at the moment.
+
+    Args:
+        of: name of the objective's count, for example "parameters".
+    """
     return (f"The size objective of the {of} is inert: at the present count (the method's own) its loss is constant "
             "and its gradient is zero. The architecture does not follow it until the count crosses the bound.")
 
 
 def size_objective(name: str, table: Tensor, how: Bound = "none", lower: float = 0.0, upper: float = 0.0,
                    unit: str = "parameters") -> Objective:
-    """Return a bounded count as an objective that needs no forward passes.
+    """Return an objective on the number of parameters or MACs of the network. It needs no forward passes.
 
     Args:
         name: name in reports, for example "parameters".
-        table: [kinds, 14, primitives] count in the unit of the bounds, with the order, device and dtype of the flat alphas.
-        how, lower, upper: see `bounded`.
-        unit: unit of the table.
+        table: [kinds, 14, primitives], number of parameters or MACs of each operation on each edge. The order, device and dtype
+            are those of the flat alphas, and the unit is that of the bounds.
+        how, lower, upper: form and bounds of the loss; see `bounded`.
+        unit: name of the table's unit.
     """
     return Objective(name, bounded_count, passes=0, unit=unit, constants=(how, lower, upper), inputs=(table,))
 

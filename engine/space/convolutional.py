@@ -186,7 +186,10 @@ class _Accumulated(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
-        """Return the gradient of `total`, and for each map a view of one row of this gradient."""
+        """Return the gradients of `total` and of all maps.
+
+        The gradient of a map is a view of one row of the gradient of `total`.
+        """
         g, = gradients
         edges = [row.view(ctx.shape).permute(0, 3, 1, 2) for row in g.contiguous().unbind()]
         return g, *(edges[i % len(edges)] for i in range(ctx.count))

@@ -23,7 +23,10 @@ COUNTERS = r"(^|\.)num_batches_tracked$"
 
 
 class Place(NamedTuple):
-    """The location of one tensor, both in a state dict of the DARTS family and in the packed tensors.
+    """The location of one tensor, both in a state dict of the DARTS family and in the supernet's packed tensors.
+
+    A packed tensor can stack several tensors of equal shape, for example the weights of one operation on all edges that leave a
+    state.
 
     Attributes:
         name: name in the state dict.
@@ -37,7 +40,14 @@ class Place(NamedTuple):
 
 
 def weight_places(cells: Sequence[CellShape], primitives: Sequence[str]) -> Iterator[Place]:
-    """Yield the place of every weight of the supernet exactly once. `primitives` names the columns of the alphas."""
+    """Yield the location of every weight tensor of the supernet exactly once.
+
+    A location gives the tensor's name in a state dict of the DARTS family and its place in the supernet's packed tensors.
+
+    Args:
+        cells: shapes of the supernet's cells.
+        primitives: names of the columns of the alphas.
+    """
     yield Place("stem.0.weight", "stem.convolution", ())
     yield Place("stem.1.weight", "stem.scale", ())
     yield Place("stem.1.bias", "stem.shift", ())
@@ -106,7 +116,14 @@ def _edge_norms(edge: str, state: StateShape, position: int, primitives: Sequenc
 
 
 def family_shape(place: Place, views: Mapping[str, Tensor]) -> tuple[int, ...]:
-    """Return the shape that a tensor has in the DARTS family, where weights of convolutions always have four dimensions."""
+    """Return the shape that a tensor has in a state dict of the public DARTS family.
+
+    In such a state dict, weights of convolutions always have four dimensions.
+
+    Args:
+        place: location of the tensor.
+        views: packed tensors, keyed by name.
+    """
     shape = tuple(views[place.entry][place.at].shape)
     if not place.name.endswith("weight") or place.name.startswith(("stem.1", "classifier")) or len(shape) == 4:
         return shape

@@ -170,7 +170,11 @@ def frozen(network: CellNetwork, size: Size) -> Callable[[Tensor], Tensor]:
 
 
 def frozen_by_layout(network: CellNetwork, size: Size) -> Callable[[Tensor], Tensor]:
-    """Return the function that `frozen` describes, computed by PyTorch instead of the compiled kernels."""
+    """Return the network in evaluation mode as a function of images, computed by PyTorch instead of the compiled kernels.
+
+    The function maps images [B, C, *size], pixels in 0..1, to logits [B, classes]. The network's current parameters are constants
+    in this function.
+    """
     with torch.no_grad():
         program = Program(network, layout_of(network, network.mean.new_empty(1, 1, *size), live=False), size)
         classifier = [parameter.clone() for parameter in network.classifier.parameters()]
@@ -193,7 +197,13 @@ def _cells(network: CellNetwork) -> Iterator[NetworkCell]:
 
 
 def _edge(module: nn.Module, layout: Layout, size: Size) -> Edge:
-    """Return `module` as an `Edge` (a form that adds its result to a sum) for maps whose (height, width) is `size`."""
+    """Return a module as an `Edge`, an object that adds the module's result to a running sum.
+
+    Args:
+        module: operation of a cell, or projection of a cell's input.
+        layout: memory layout of the maps.
+        size: (height, width) of the module's input.
+    """
     if isinstance(module, nn.Identity):
         return Edge(lambda state, total: layout.add(total, state.maps), droppable=False)
     if isinstance(module, ReLUConvBN):

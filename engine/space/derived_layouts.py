@@ -175,9 +175,13 @@ class Rows:
         return self._affine(convolution.weight.flatten(1), norm)
 
     def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor]:
-        """Return a factorized reduction without its ReLU, as described in `Layout.reduction`.
+        """Return a factorized reduction without its ReLU, as a function and a constant.
 
         Each half of the output channels is computed as one matrix product.
+
+        Returns:
+            add: function of (maps, total) that returns total plus the result without `constant`.
+            constant: [C], BatchNorm's shift.
         """
         first, second = module.conv_1.weight.flatten(1), module.conv_2.weight.flatten(1)
         scale, constant = (module.bn.weight, module.bn.bias) if self.live else folded(module.bn)
@@ -235,7 +239,12 @@ class Rows:
         return Edge(lambda state, total: self.add(total, state.once(name, make)))
 
     def _affine(self, weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor]:
-        """Return a matrix product with `weight` [O, I] followed by BatchNorm, as described in `Layout.projection`."""
+        """Return a matrix product with `weight` [O, I] followed by BatchNorm, as a function and a constant.
+
+        Returns:
+            add: function of (maps, total) that returns total plus the result without `constant`.
+            constant: [O], BatchNorm's shift.
+        """
         if self.live:
             return lambda x, total: _normalised(weight @ x, norm, total), norm.bias
         scale, constant = folded(norm)
@@ -282,9 +291,14 @@ class Maps:
         return torch.cat(tuple(maps), dim=1)
 
     def projection(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor | None]:
-        """Return a convolution followed by BatchNorm, as described in `Layout.projection`.
+        """Return a convolution followed by BatchNorm as a function and a constant; see `Layout.projection`.
 
-        If `live` is False, the scale of BatchNorm is multiplied into the convolution's weight.
+        If the attribute `live` is False (constant parameters), the scale of BatchNorm is multiplied into the convolution's
+        weight.
+
+        Returns:
+            add: function of (maps, total) that returns total plus the result without `constant`.
+            constant: [C], BatchNorm's shift. None if `add` already returns the whole result.
         """
         pointwise = convolution.kernel_size == convolution.stride == (1, 1)
         if self.live:

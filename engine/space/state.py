@@ -46,7 +46,7 @@ class Backend(Protocol):
     twice: bool
 
     def serves(self, cell: CellShape, x: Tensor, normalisation: Normalisation) -> bool:
-        """Return True if the back end supports the cell, the device and dtype of x, and the statistics of `normalisation`."""
+        """Return True if this back end supports the cell, the device and dtype of x, and the statistics in `normalisation`."""
 
     def cell(self, cell: CellShape, layout: Layout, before_last: Tensor, last: Tensor, weights: Tensor, rows: Tensor,
              normalisation: Normalisation) -> Tensor:

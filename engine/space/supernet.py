@@ -355,11 +355,11 @@ class Supernet:
         return dict(zip(self.kinds, rows.index_select(1, by_state).unbind(), strict=True))
 
     def _order(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return the orders in which `_rows` takes the rows and the columns of the alphas. The orders are cached per device.
+        """Return the indices by which `_rows` sorts edges and primitives. The indices are cached per device.
 
         Returns:
             edges: indices of the 14 edges, ordered by the state that each edge leaves.
-            columns: indices of the columns of the alphas, in the order of `PRIMITIVES`.
+            columns: for each entry of `PRIMITIVES`, its index in the supernet's primitives.
         """
         if device not in self._orders:
             edges = [e for state in range(1 + NODES) for e in edges_from(state)]

@@ -116,8 +116,8 @@ def compiler_version(command: tuple[str, ...]) -> str:
 def instructions() -> str:
     """Return text that identifies the processor's features, on which code compiled with `-march=native` depends.
 
-    The text is part of the fingerprint because machines that share a home folder, and thus the cache, may have different
-    processors.
+    The text enters the hash that names a compiled file in the cache. Machines that share a home folder, and thus the cache, may
+    have different processors.
     """
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -39,7 +39,7 @@ class Maps(NamedTuple):
 
     @property
     def keys(self) -> set[tuple[int, int]]:
-        """One pair (number of the buffer, number of the channel) per channel."""
+        """The channels as a set of (buffer index, channel index) pairs."""
         return {(self.buffer, channel) for channel in range(self.first, self.first + self.channels)}
 
 
@@ -155,9 +155,14 @@ class Program:
         return maps
 
     def _cell(self, cell: NetworkCell, before_last: Maps, last: Maps) -> Maps:
-        """Add the steps of a cell, and return the cell's output.
+        """Add the steps that compute one cell to the program, and return the cell's output.
 
-        The output nodes are adjacent in one buffer, so that a single step can read all of them.
+        The output nodes are adjacent in one buffer, so that a single step of a later cell can read all of them.
+
+        Args:
+            cell: the cell.
+            before_last: output of the cell before the previous one (or of the stem).
+            last: output of the previous cell (or of the stem).
         """
         size = last.size
         strides = {stride_of(op) for op, state in zip(cell._ops, cell.inputs, strict=True) if state < 2}

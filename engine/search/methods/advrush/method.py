@@ -45,7 +45,7 @@ class AdvRush(WeighedBilevelMethod[AdvRushConfig]):
 
     @property
     def stage(self) -> str:
-        """Description of the current stage, with the last epoch of stage 1 or the first epoch of stage 2."""
+        """Description of the current stage, for example "Stage 1 of 2: natural loss only, until epoch 50"."""
         warmup = self.config.warmup_epochs  # readers count epochs from 1
         if not self.config.has_curvature(self.epoch):
             return f"Stage 1 of 2: natural loss only, until epoch {warmup}"

@@ -236,17 +236,22 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
 
     def _training_gradient(self, passes: Bilevel, training: Objective, uniform: Objective, start: Tensor | None,
                            alphas: Tensor) -> tuple[Tensor, Value, Tensor | None]:
-        """Compute the gradient of the loss that the weight step descends.
+        """Compute the loss that the weight step descends, and its gradient with respect to the weights.
 
+        The loss is the natural loss, plus weighted losses on out-of-distribution and adversarial images if such images are used.
         This takes one pass for the natural images, one more if out-of-distribution images are used, and two more if adversarial
         images are used.
 
         Args:
+            passes: forward and backward passes of this step.
+            training: natural loss of the weights batch.
+            uniform: loss on the out-of-distribution images.
             start: random start of the attack on the weights batch; None trains without adversarial images.
+            alphas: flat alphas [k] at which the losses are computed.
 
         Returns:
-            gradient: [n].
-            value: loss, and accuracy on the natural images.
+            gradient: [n], with respect to the weights.
+            value: the loss, and the accuracy on the natural images.
             x_adv: the adversarial images; None if there are none.
         """
         gradient, (loss, correct) = self._weight_step_gradient(passes, training, alphas)

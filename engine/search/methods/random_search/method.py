@@ -214,7 +214,7 @@ class RandomSearch:
 
     @property
     def _measures(self) -> bool:
-        """True if the current epoch is the last one of its candidate and therefore measures it."""
+        """True if the current epoch is the last one of a candidate. The candidate is then measured instead of trained."""
         position, epochs = self.config.training_epoch(self.epoch)
         return position == epochs
 
@@ -312,7 +312,16 @@ class RandomSearch:
 
     def _attack(self, x: Tensor, y: Tensor, start: Tensor, step_size: float, steps: int, batch: str,
                 poll: Callable[[], None]) -> Tensor:
-        """Run PGD on the current network in evaluation mode, with images kept in 0..1."""
+        """Run PGD on the current candidate's network in evaluation mode, and return the adversarial images [B, C, H, W].
+
+        Args:
+            x, y: natural images [B, C, H, W], pixels in 0..1, and labels [B].
+            start: images [B, C, H, W] from which PGD starts.
+            step_size: length of one step in pixel space.
+            steps: number of steps.
+            batch: name of the batch in progress messages.
+            poll: function called before each step. It may raise to abandon the attack.
+        """
         step = iter(range(1, steps + 1))
         with under_attack(self._network.network):
             logits_of = attacked(self._network.network)
