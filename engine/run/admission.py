@@ -209,7 +209,16 @@ def check_against(runs: Path, config: RunConfig, parent: str | None) -> None:
 
 
 def _not_comparable(folder: RunFolder, run: Mapping[str, Any], config: AttackConfig, parent: str | None) -> str:
-    """Return what is wrong with the other attack run, as the middle of a sentence that ends with its id; "" if nothing is."""
+    """Return the reason why an attack cannot be compared with an earlier attack run, or "" if it can.
+
+    The reason is the middle of a sentence that ends with the id of the earlier run.
+
+    Args:
+        folder: folder of the earlier attack run.
+        run: run.json of the earlier attack run.
+        config: configuration of the new attack.
+        parent: id of the retraining whose network the new attack attacks; None if it is launched together with the attack.
+    """
     if run["kind"] != "attack":
         return f"a {run['kind']} run has no outcomes under attack; name an attack run instead of"
     other = recorded(run)
