@@ -73,7 +73,8 @@ class Difference:
 def different_settings(rows: Sequence[NetworkRow]) -> list[Difference]:
     """Return the settings of searches and retrainings in which the networks differ.
 
-    Networks without a search are ignored when search settings are compared. Retrainings are treated in the same way.
+    Networks without a search are ignored when search settings are compared, and networks without a retraining are ignored when
+    retraining settings are compared.
     """
     steps = [{step.kind: step for step in steps_of(row)} for row in rows]
     differences = []

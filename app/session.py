@@ -282,6 +282,6 @@ def _plotly_source_size() -> int:
 
 @st.cache_resource(show_spinner=False)
 def static_ready() -> bool:
-    """Run `prepare_static` when called for the first time on this server. Later calls do nothing."""
+    """Prepare the folder of static files (see `prepare_static`) on the first call on this server. Later calls do nothing."""
     prepare_static()
     return True

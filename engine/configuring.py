@@ -243,9 +243,9 @@ def _plain_words(kind: str, noun: str, info: FieldInfo, value: Any) -> str:
 
 
 def is_worded_by_class(info: FieldInfo) -> bool:
-    """Return True for a setting whose phrase comes from the method `deviations` of the configuration class.
+    """Return True if the configuration class's method `deviations` gives the phrase that names a changed value in run names.
 
-    These are the settings whose help text begins with "Differs" and that have no phrase of their own.
+    This is the case for a setting whose help text begins with "Differs" and whose declaration contains no phrase.
     """
     return not setting_of(info).deviation and str(info.description).startswith("Differs")
 

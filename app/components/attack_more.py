@@ -24,7 +24,7 @@ OF_MACHINE = ("device", "threads")
 
 
 def attack_more(table: RobustnessTable, runs: pd.DataFrame) -> None:
-    """Show the form. It offers the retrained networks that are not in the table yet.
+    """Show a form that launches an attack on another network. It offers the retrained networks that are not in the table yet.
 
     Args:
         table: table whose protocol the new attack run uses.

@@ -52,7 +52,8 @@ def filtered(table: RobustnessTable, outcomes: pd.DataFrame, samples: Samples) -
 
     Returns:
         Name of the selected attack.
-        Rows of `of_attack` for the stored images that match. Images with a margin near 0 come first.
+        The stored images that match, as rows of the table from `engine.report.outcomes.of_attack`. Images with a margin near 0
+            come first.
     """
     titles = {column.name: column.title for column in table.columns}
     attacks = {name: titles.get(name, name) for name in (WORST, *attacks_of(outcomes))}
@@ -127,14 +128,15 @@ def cards(entries: pd.DataFrame, outcomes: pd.DataFrame, samples: Samples, attac
 def card(row: pd.Series, samples: Samples, stage: str, scale: float, name_attack: bool) -> str:
     """Return the card of an image as an HTML figure.
 
-    It shows the three pictures, the predictions, the distance of the adversarial image and the number of iterations.
+    It shows the natural image, the change and the adversarial image. Below are the predictions, the distance of the adversarial
+    image and the number of iterations.
 
     Args:
-        row: row of `of_attack`. Its `name` attribute is the number of the image.
+        row: row of the table from `engine.report.outcomes.of_attack`. Its `name` attribute is the number of the image.
         samples: stored images.
         stage: name of the attack that made the adversarial image. For a suite such as AutoAttack, the name of one of its parts.
         scale: change of a pixel that is drawn in full colour; 0 for the largest change.
-        name_attack: True to show the title of this attack.
+        name_attack: True to show the title of the attack `stage`.
     """
     natural, adversarial = samples.pair(int(row.name), stage)
     change = adversarial - natural

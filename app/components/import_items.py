@@ -35,7 +35,7 @@ class Chosen:
     """The files that the user has chosen to import.
 
     Attributes:
-        items: one item per run to be created, without the answers to the questions.
+        items: one item per run to be created, without the user's answers to the page's questions about the files.
         problem: one sentence that says why nothing can be imported yet, or "" if the files can be imported.
     """
 

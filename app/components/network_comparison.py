@@ -75,7 +75,7 @@ def tests(table: RobustnessTable, rows: Sequence[NetworkRow]) -> None:
 
 
 def settings(rows: Sequence[NetworkRow]) -> None:
-    """Show a table of the search and retraining settings in which the picked networks differ."""
+    """Show a table of the search and retraining settings in which the networks to compare differ."""
     section("Different settings", "of the search and the retraining")
     differences = recipes.different_settings(rows)
     words = {"search": "search", "retrain": "retraining"}
@@ -111,7 +111,7 @@ def sweeps(rows: Sequence[NetworkRow]) -> None:
 
 
 def critical_words(curve: Curve) -> str:
-    """Return a sentence giving the median critical radius of a curve, or "" if the accuracy never falls to one half."""
+    """Return a sentence giving the radius at which the accuracy of a curve falls to one half, or "" if it never does."""
     bracket = curve.median_critical
     if bracket is None:
         return ""

@@ -68,7 +68,7 @@ def changed_edges(before: Cell, after: Cell) -> list[int]:
 
 
 def legend(operations: Sequence[str], *, key: str) -> None:
-    """Draw a legend of operations. It shows the line and the full name of each, in the order of `theme.OPERATIONS`."""
+    """Draw a legend that shows the line style and the full name of each operation, in the order of `theme.OPERATIONS`."""
     drawing(legend_html(sorted(set(operations), key=_order)), key=key)
 
 

@@ -124,7 +124,7 @@ def choose(runs: pd.DataFrame) -> Choice:
 
 
 def _paper_words(kinds: Sequence[str], method: str | None, dataset: str) -> str:
-    """Return a description of the preset `paper` for a chain of runs. The runs have the given kinds."""
+    """Return a description of the preset `paper` for a chain of runs with the given kinds."""
     chain = [(kind, build(kind, method, dataset, "paper")) for kind in kinds]
     return paper_words(kinds[0], method, dataset, sum(len(rows) for _, rows in _differences(chain)))
 

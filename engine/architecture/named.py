@@ -71,7 +71,7 @@ class NamedNetwork(ABC):
         """Return the numbers of parameters and MACs, counted as in `engine.architecture.cost`.
 
         Args:
-            auxiliary: has no effect, because these networks have no auxiliary head.
+            auxiliary: has no effect, because named networks have no auxiliary head.
 
         Raises:
             ConfigError: no network can have these sizes.

@@ -141,7 +141,8 @@ def resolved(kinds: Sequence[str], placement: str = "", width_ratio: str = "") -
     """Return placement and width ratio, with empty values replaced by those published for the cell kinds.
 
     Raises:
-        ConfigError: the kinds are unknown, the rule is unknown or for other kinds, or the width ratio is invalid.
+        ConfigError: the cell kinds are unknown, the placement rule is unknown or for other cell kinds, or the width ratio is
+            invalid.
     """
     rule = rule_of(kinds, placement)
     return {"placement": rule.name, "width_ratio": width_ratio_text(width_ratio or rule.width_ratio)}

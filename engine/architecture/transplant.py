@@ -100,9 +100,9 @@ def check_targets(grafts: Sequence[Graft]) -> None:
 
 
 def transplant(genotype: Genotype, grafts: Sequence[Graft]) -> Genotype:
-    """Return the genotype with cells replaced.
+    """Return a copy of the genotype in which some cells are replaced. Each graft describes one replacement.
 
-    New cells are copied before any cell is replaced, so two cells can be swapped.
+    All new cells are taken from the unchanged genotype (or from other genotypes), so two cells can be swapped.
 
     Example:
         transplant(find_genotype("ARNAS"), read_grafts("accurate:robust, robust:accurate"))

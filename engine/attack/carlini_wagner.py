@@ -78,7 +78,11 @@ class CarliniWagner(Walk):
         return state["c"] * logit_difference(logits, state["y"], state["target"]).clamp(min=-self.confidence)
 
     def advance(self, state: State, logits: Tensor, loss: Tensor | None, gradient: Tensor | None) -> Tensor:
-        """Take one step of Adam. Where a search step has ended, choose the next c and start again at the natural image."""
+        """Take one step of Adam. For images whose minimisation with the current constant c has ended, begin one with the next c.
+
+        Returns:
+            bool [n], True for images for which all values of c have been tried.
+        """
         assert loss is not None and gradient is not None
         difference = logit_difference(logits, state["y"], state["target"])
         state["succeeded"] = state["succeeded"] | ((difference < 0) & (difference <= -self.confidence))
@@ -100,7 +104,7 @@ class CarliniWagner(Walk):
         return stalls
 
     def _adam(self, state: State, gradient: Tensor) -> None:
-        """Take a step of Adam in w. Each image has its own count of Adam steps."""
+        """Take a step of Adam in w, where (tanh(w) + 1) / 2 is the image. Each image has its own count of Adam steps."""
         state["iteration"] = state["iteration"] + 1
         count = state["iteration"][:, None, None, None]
         state["mean"] = BETA1 * state["mean"] + (1 - BETA1) * gradient

@@ -68,7 +68,7 @@ def plural(number: int, noun: str) -> str:
 
 
 def _of_family(name: object) -> Attack | None:
-    """Return the attack with this name if the name matches a pattern in `FAMILIES`, otherwise None."""
+    """Return the attack with this name if the name matches a pattern in `FAMILIES`, such as pgd-N, otherwise None."""
     matches = ((re.fullmatch(pattern, name), declare) for pattern, declare in FAMILIES.items()) if isinstance(name, str) else ()
     return next((declare(match[1]) for match, declare in matches if match), None)
 

@@ -141,7 +141,12 @@ def _monotone(operation: Any, *args: Any, **kwargs: Any) -> Interval:
 
 
 def _pooled(operation: Any, *args: Any) -> tuple[Interval, None]:
-    """Apply max pooling. Return None in place of the positions of the maxima, which are not known."""
+    """Apply max pooling to an interval.
+
+    Returns:
+        The interval after pooling.
+        None in place of the indices of the maxima, which are not known for an interval.
+    """
     lower, upper = (operation(*map(bounds, args))[0] for bounds in (_lowered, _raised))
     return Interval(lower, upper), None
 

@@ -189,7 +189,12 @@ def more_steps(it: Inspection) -> tuple[Verdict, str]:
 
 
 def black_box(it: Inspection) -> tuple[Verdict, str]:
-    """Count images that are broken by an attack without gradients but withstand every attack with gradients."""
+    """Count images that are broken by an attack without gradients but withstand every attack with gradients.
+
+    Returns:
+        The verdict of this check.
+        A sentence with the count.
+    """
     stages = [stage for stage in it.evaluation.stages.values() if stage.attack]
     black = [stage for stage in stages if stage.attack and is_black_box(stage.attack, it.settings.classes)]
     white = [stage for stage in stages if stage not in black]
@@ -205,7 +210,12 @@ def black_box(it: Inspection) -> tuple[Verdict, str]:
 
 
 def kept_images(it: Inspection) -> tuple[Verdict, str]:
-    """Check that the stored adversarial images are in the ball and in 0..1, and that their predictions are those recorded."""
+    """Check that the stored adversarial images are in the ball and in 0..1, and are predicted as recorded.
+
+    Returns:
+        The verdict of this check.
+        A sentence with the numbers of images that are outside or predicted differently.
+    """
     evaluation, outside, different, total = it.evaluation, 0, 0, 0
     where = evaluation.sample.to(evaluation.y.device)
     natural = evaluation.x[where]

@@ -149,7 +149,7 @@ class PairedEvaluation:
         return {"image": self.images[:seen], "first": list(self.correct), "second": self.other[:seen]}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything a resumed comparison needs: tensors, numbers and strings, so it loads with weights_only=True."""
+        """Return everything that is needed to resume, in a form that torch.load(..., weights_only=True) can read."""
         return {"setup": self._setup(), "correct": list(self.correct),
                 "evaluation": self._evaluation.state_dict() if self._evaluation else None}
 

@@ -341,7 +341,7 @@ class Evaluation:
         return row | {"part_of": stage.cascade} if stage.cascade else row
 
     def _fields(self, stage: Stage) -> dict[str, Any]:
-        """Return the part of the protocol that decides the figure of one stage."""
+        """Return the entries of the protocol that determine the accuracy of one stage, as {name: value}."""
         images = {"images": len(stage.positions), "images_hash": images_hash(self.indices[i] for i in stage.positions.tolist())}
         if stage.attack is None:
             return attack_fields(None, self.protocol.settings) | images

@@ -133,7 +133,12 @@ class _Encoding:
     """
 
     def __init__(self, maps: Sequence[Affine], lower: Vector, upper: Vector) -> None:
-        """Encode `maps` for inputs between `lower` and `upper`. ReLU follows each map except the last."""
+        """Encode a ReLU network as constraints of a mixed-integer program.
+
+        Args:
+            maps: affine maps of the network. A ReLU follows each of them except the last.
+            lower, upper: bounds of the network's inputs.
+        """
         self.pixels = lower, upper
         self._variables = len(lower) + sum(2 * len(affine.bias) for affine in maps[:-1])
         self._rows: list[LinearConstraint] = []

@@ -66,11 +66,11 @@ class Outcomes:
             self.columns[name][positions] = value.to("cpu", COLUMNS[name])
 
     def inherit(self, positions: Tensor, before: Outcomes) -> None:
-        """Copy the rows of images that an earlier stage has already broken, with 0 iterations.
+        """Copy the rows of images that an earlier attack of the evaluation has already broken. Set their iterations to 0.
 
         Args:
-            positions: rows of these images.
-            before: outcomes of the earlier stage.
+            positions: numbers of these rows.
+            before: outcomes of the earlier attack.
         """
         for name, column in self.columns.items():
             column[positions] = before.columns[name][positions]

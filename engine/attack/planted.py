@@ -42,10 +42,11 @@ BACKGROUND = -3.0  # logit of all classes but the label and the planted one
 
 
 class PlantedNetwork(nn.Module):
-    """A network with one read-out of its features per image.
+    """A network with one read-out (a linear function of its features) per image, in place of its last layer.
 
-    At each natural image, the logit of the label is 1 above the logit of the planted class. The softmax is therefore not
-    saturated, even if the original network's logits are large.
+    The read-out sets the logits of two classes: the label and the planted class, which is predicted at the planted adversarial
+    example. At each natural image, the logit of the label is 1 above the logit of the planted class. The softmax is therefore
+    not saturated, even if the original network's logits are large.
 
     Attributes:
         network: copy of the original network. Its last layer maps features to one value per image.
@@ -97,7 +98,11 @@ class PlantedNetwork(nn.Module):
         return self._logits(self.network(x), x)
 
     def frozen(self, compiled: bool = True) -> Callable[[Tensor], Tensor]:
-        """Return a faster function with the same results as `forward`, for use by attacks; see `attacked` for `compiled`."""
+        """Return a faster function for attacks, with the same results as `forward` up to rounding.
+
+        Args:
+            compiled: False if the function must respect autocast. Compiled kernels compute in float32.
+        """
         values = attacked(self.network, compiled)
         return lambda x: self._logits(values(x), x)
 
@@ -270,7 +275,12 @@ class Ascent:
         return self.values(self.ball.project(self.x + self.ball.epsilon * direction, self.x))
 
     def best(self) -> tuple[Tensor, Tensor]:
-        """Return (points, values) of the best points that the searches find, one per image: [K, C, H, W] and [K]."""
+        """Search the ball around each image for the point with the largest value, from three starts.
+
+        Returns:
+            The best point for each image, [K, C, H, W].
+            The value of each of these points, [K].
+        """
         point, value = self._climb(self.x)
         for start in (self.ball.project(self.x + self._surface(), self.x), self._search()):
             other, height = self._climb(start)
@@ -359,7 +369,7 @@ def _apart(x: Tensor, ball: Ball) -> list[int]:
 def _certain(planting: Planting) -> Planting:
     """Leave out images for which the planting failed because of rounding.
 
-    These are images that are misclassified themselves, and images whose planted example is classified correctly.
+    These are natural images that are misclassified, and images whose planted adversarial example is classified correctly.
     """
     if not len(planting.x):
         return planting

@@ -80,7 +80,7 @@ class Protocol:
 
     @property
     def hash(self) -> str:
-        """The short hash, 12 hex characters, by which tables group their rows."""
+        """The hash of the protocol, 12 hex characters. Results with equal hashes are in the same robustness table."""
         return fingerprint(self.fields())
 
     @property

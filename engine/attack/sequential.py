@@ -92,7 +92,11 @@ class ConfidenceSequence:
         return Verdict.OPEN if left else Verdict.EQUAL
 
     def _smallest_total(self, seen: NDArray[np.int64]) -> int:
-        """Return the smallest sum of all differences that is still possible and not ruled out."""
+        """Return the smallest possible sum of the differences over all images that the confidence sequence does not rule out.
+
+        Args:
+            seen: differences of the images observed so far, each -1, 0 or 1.
+        """
         total, left = int(seen.sum()), self.images - len(seen)
         low, high = total - left, total + left
         while low < high:

@@ -151,7 +151,10 @@ class Square(Walk):
         return self._scaled(torch.where(either, new, difference), x)
 
     def _bump(self, offsets: Tensor, plan: Tensor, x: Tensor) -> Tensor:
-        """Return [n, 1, H, W] with the bump of each image in the window. Values outside the window are arbitrary."""
+        """Return [n, 1, H, W] with the change of pixels (the bump of Algorithm 3) that each image gets in its first window.
+
+        Values outside the window are arbitrary.
+        """
         height, width = x.shape[2:]
         bumps = _bumps(self._sides(height, width), max(height, width), x.device)
         row, column = offsets[:, 0, :height, None], offsets[:, 2, None, :width]
@@ -186,11 +189,12 @@ def _offsets(corners: Tensor, x: Tensor) -> Tensor:
 
 
 def _inside(offsets: Tensor, plan: Tensor, x: Tensor) -> tuple[Tensor, ...]:
-    """Return one bool [n, 1, H, W] per window, which is True inside the window.
+    """Return masks of k square windows in each image: k tensors, bool [n, 1, H, W], which are True inside the window.
 
     Args:
-        offsets: result of `_offsets` for the rows of all windows, followed by the columns of all windows.
-        plan: random choices of the current query, from `_plan`, with the side length of the windows.
+        offsets: row numbers relative to the corners of the k windows, followed by column numbers relative to these corners,
+            [n, 2 k, max(H, W)], from `_offsets`.
+        plan: random choices of the current query for each image, including the side length of the windows.
         x: images [n, C, H, W].
     """
     height, width = x.shape[2:]

@@ -278,7 +278,10 @@ def _corrected_phi(counts: PairedCounts) -> float:
 
 
 def _as_bits(outcomes: Sequence[bool]) -> int:
-    """Return the outcomes as the bits of an integer. With such integers, two networks can be compared in microseconds."""
+    """Return the outcomes as the bits of an integer, the last outcome as the lowest bit.
+
+    With such integers, two networks can be compared in microseconds.
+    """
     return int("".join("1" if correct else "0" for correct in outcomes) or "0", 2)
 
 

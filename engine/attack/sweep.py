@@ -136,9 +136,10 @@ class Sweep:
 
     @property
     def progress(self) -> tuple[float, int]:
-        """A pair (number of network evaluations of single images done so far, total number).
+        """A pair (number of network evaluations done so far, total number), counted per image.
 
-        The total is the number in the case that no attack succeeds. An image that has fallen counts with its full number.
+        The total assumes that no attack ends early. An image whose attack has ended early therefore counts as many evaluations as
+        an image that withstands the attack.
         """
         passes = {name: part.attack.passes(self.settings.classes).forward for name, part in self.parts.items()}
         done = sum(passes[name] * int((known != UNKNOWN).sum()) for name, known in self.thresholds.items())
@@ -169,7 +170,11 @@ class Sweep:
         return [("sweep", point) for point in self.points(name)] + ([("critical", self.critical())] if name == DISTANCE else [])
 
     def points(self, name: str) -> list[dict[str, Any]]:
-        """Return the fields of the `SweepPoint` events of a part. The part must be complete."""
+        """Return the points of one curve as a list with the fields of a `SweepPoint` event for each. The curve must be complete.
+
+        Args:
+            name: name of the curve's part, which is one attack on all images of the sweep.
+        """
         part, thresholds = self.parts[name], self.thresholds[name]
         if part.sweep == NUMBER:
             return [self._point(part, part.epsilon, steps, thresholds > steps) for steps in STEPS]
@@ -286,7 +291,10 @@ class Sweep:
                 "fingerprint": fingerprint(self._fields(part))}
 
     def _fields(self, part: Part) -> dict[str, Any]:
-        """Return the conditions that all points of a curve share, which is everything except the quantity that varies."""
+        """Return the conditions that all points of a part's curve share, {name: value}.
+
+        The quantity that varies along the curve (the radius or the number of steps) is left out.
+        """
         fields = attack_fields(part.attack, self.settings)
         del fields["epsilon" if part.sweep == DISTANCE else "steps"]
         images = [self.evaluation.indices[position] for position in self.positions.tolist()]
@@ -326,7 +334,7 @@ class GradientWalk(Walk):
         return F.cross_entropy(logits, state["y"], reduction="none")
 
     def advance(self, state: State, logits: Tensor, loss: Tensor | None, gradient: Tensor | None) -> Tensor:
-        """Take one step up the gradient. Return True for images whose last point has been evaluated."""
+        """Take one step up the gradient. Return a bool [n] that is True for images whose last point has been evaluated."""
         assert gradient is not None
         moved = state["point"] + self.step_size * steepest(gradient, self.ball.norm)
         state["point"] = self.ball.project(moved, state["x"])

@@ -66,7 +66,7 @@ class Walk(ABC):
 
     @abstractmethod
     def advance(self, state: State, logits: Tensor, loss: Tensor | None, gradient: Tensor | None) -> Tensor:
-        """Take one iteration of every run, and update `state` in place.
+        """Take one iteration of every run (one attempt of the attack on an image), and update `state` in place.
 
         Args:
             state: the state from `begin`, with the additional entries "x", "y" and "target". The entry "point" contains the
@@ -105,10 +105,11 @@ class Pool:
 
     The result for an image does not depend on the other images or on the batch size, except for rounding. An attack that is
     interrupted and restored from `state_dict` has the same results bit by bit. If `logits` or `predict` raises an exception, the
-    step can be repeated later.
+    call of `step` can be repeated later.
 
     Attributes:
-        state: state of all runs in the batch, from `Walk.begin`, with the additional entries "x", "y" and "target".
+        state: state of all runs (attempts on an image) in the batch, from `Walk.begin`, with the additional entries "x", "y" and
+            "target".
         pass_seconds: CPU seconds spent so far in forward passes, backward passes and predictions of the network.
 
     Example:
@@ -177,7 +178,7 @@ class Pool:
         return self._leave(over) if bool(over.any()) else []
 
     def state_dict(self) -> dict[str, Any]:
-        """Return copies of all states, and the numbers of the images that enter the batch next."""
+        """Return everything that is needed to continue the attack later, as a dict. Tensors are copies."""
         return {"next": self._next, "waiting": list(self._waiting), "pass_seconds": self.pass_seconds,
                 "state": _copies(self.state), "ledger": _copies(self._ledger),
                 "ended": {position: _copies(rows) for position, rows in self._ended.items()}}
@@ -232,7 +233,10 @@ class Pool:
             self.pass_seconds += time.process_time() - started
 
     def _record(self, logits: Tensor) -> None:
-        """Store the best point of each run so far, and mark the runs in which the image has fallen."""
+        """Update each run's best point so far, and mark the runs in which the image is now misclassified.
+
+        A run is one attempt of the attack on an image.
+        """
         point, ledger = self.state["point"], self._ledger
         margin = margins(logits, self.state["y"])
         better, wrong = margin < ledger["margin"], margin <= 0
@@ -265,7 +269,11 @@ class Pool:
         return confirmed
 
     def _leave(self, leaving: Tensor) -> list[Attacked]:
-        """Remove runs that have ended from the batch, and return the images whose attack has ended."""
+        """Remove runs (attempts on an image) from the batch, and return the results for images whose attack has ended.
+
+        Args:
+            leaving: bool per run, True for the runs to remove.
+        """
         ledger = self._ledger
         if not self.nearest:  # the other runs of an image that fell in one are void
             leaving = leaving | torch.isin(ledger["position"], ledger["position"][ledger["fell"]])

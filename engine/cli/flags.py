@@ -190,7 +190,7 @@ def _general(kind: str) -> RunParser:
 
 
 def _parser(kind: str, method: str | None, dataset: str, preset: str) -> RunParser:
-    """Return a parser for all options of a verb.
+    """Return a parser for all options of the command that launches a run of this kind, such as `rampart search`.
 
     These are the general options, the settings of the run by group, and the settings of runs that may follow.
     """

@@ -26,7 +26,7 @@ class Bars:
     """
 
     def __init__(self, runs: Path, ids: Sequence[str], quiet: bool) -> None:
-        """Create one bar for each run.
+        """Create one progress bar for each run.
 
         Args:
             runs: folder of all runs.

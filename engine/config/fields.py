@@ -121,7 +121,7 @@ def placement_setting(default: PlacementName, source: str, note: str = "", group
 
 
 def width_ratio_setting(default: str, source: str, note: str = "", group: str = "Supernet") -> Any:
-    """Return the field of the setting `width_ratio`, the relative widths of the cells in the three thirds of the network.
+    """Return the field for the setting `width_ratio`, the relative widths of the cells in the three thirds of the network.
 
     Args:
         default: the ratio that was published with the method, for example "1:2:4".
@@ -136,7 +136,7 @@ def width_ratio_setting(default: str, source: str, note: str = "", group: str = 
 
 
 def normalisation(default: bool, source: str) -> Any:
-    """Return the field of the setting `normalise`, which turns on the normalisation of images by mean and standard deviation.
+    """Return the field for the setting `normalise`, which turns on the normalisation of images by mean and standard deviation.
 
     Args:
         default: True if the published code normalises images, False if it leaves them in 0..1.

@@ -67,8 +67,8 @@ class OutOfDistributionImages:
     def channel_statistics(self) -> ChannelStatistics:
         """Return the mean and standard deviation of each channel of the batches.
 
-        These are the published values of the second dataset, if there are any and the conversion keeps the number of channels. If
-        not, the values are measured on all converted images.
+        If there are published values for the second dataset and the batches have as many channels as the dataset, return these
+        values. Otherwise measure them on all images, converted to the shape of the batches.
         """
         if self._published is not None and len(self._published.mean) == self._shape[0]:
             return self._published

@@ -21,8 +21,8 @@ class Link:
     """One edge of the graph.
 
     Attributes:
-        key: key of the edge in `Placement.paths`.
-        source, target: numbers of the nodes that the edge joins. The target is in a later layer than the source.
+        key: any hashable name of the edge. `Placement.paths` is keyed by it.
+        source, target: indices of the nodes that the edge joins. The target is in a later layer than the source.
         gap: vertical space in pixels that the edge takes up in each layer between source and target.
     """
 
@@ -117,8 +117,9 @@ def _neighbours(segments: Sequence[tuple[Hashable, Hashable]]) -> tuple[_Neighbo
 def _ordered(rows: list[list[Hashable]], segments: Sequence[tuple[Hashable, Hashable]]) -> list[list[Hashable]]:
     """Reorder the nodes and points of each layer by barycentre sweeps, and return the order with the fewest crossings.
 
-    Sweeps go through the layers, alternately forwards and backwards. In each layer, a sweep sorts the nodes and points by the
-    mean position of their neighbours in the layer visited before. The order of the first layer stays fixed.
+    A point is a place where an edge passes through a layer between its ends. Sweeps go through the layers, alternately forwards
+    and backwards. In each layer, a sweep sorts the nodes and points by the mean position of their neighbours in the layer visited
+    before. The order of the first layer stays fixed.
 
     Args:
         rows: nodes and points of each layer, from top to bottom.
@@ -149,7 +150,8 @@ def _heights(rows: Sequence[Sequence[Hashable]], segments: Sequence[tuple[Hashab
              gaps: Mapping[Hashable, float]) -> dict[Hashable, float]:
     """Return {node or point: y in pixels}. The topmost node or point has y 0.
 
-    The y of each node and point is as near to the mean y of its neighbours as the minimal distances within the layer allow.
+    A point is a place where an edge passes through a layer between its ends. The y of each node and point is as near to the mean
+    y of its neighbours as the minimal distances within the layer allow.
 
     Args:
         rows: nodes and points of each layer, from top to bottom.

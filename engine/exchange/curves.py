@@ -25,7 +25,7 @@ _ROUNDING = 1e-3  # largest accepted deviation of a row's sum from 1, because th
 
 
 def import_curves(runs: Path, path: Path, origin: Origin, *, title: str | None = None, dataset: str | None = None) -> str:
-    """Import the two files of alphas as a finished search, and return the id of the new run.
+    """Import alphas_normal.npy and alphas_reduce.npy, written by E2RNAS's code, as a finished search. Return the new run's id.
 
     The run has alphas and a genotype for each epoch. The files contain softmax weights instead of alphas, so the logarithms of
     the weights are stored as alphas. The softmax of the stored alphas equals the weights. The stored alphas may differ from the

@@ -59,11 +59,11 @@ class AttackQueries(Index):
     """An index with the queries about attacked networks: results, the robustness table and Pareto fronts."""
 
     def attacks(self, run: str | None = None) -> pd.DataFrame:
-        """Return the attack results of one run, or of all runs if `run` is None, with columns `ATTACKS`.
+        """Return the attack results of one run, or of all runs if `run` is None, with the columns listed in `ATTACKS`.
 
-        The natural accuracy and each part of a suite (such as AutoAttack) have rows of their own. `fields` holds the conditions
-        of the measurement, which the fingerprint summarises, as JSON. `part_of` is the name of the suite to which the row
-        belongs, or "".
+        The natural accuracy and each part of a suite (such as AutoAttack) have rows of their own. The column `part_of` is the
+        name of the suite if the row is for a part of a suite, otherwise "". `fields` holds the conditions of the measurement as
+        JSON, and `fingerprint` is a hash of these conditions.
         """
         return self._frame("""
             select run, attack, a.title, coalesce(part_of, '') as part_of, epsilon, images, correct, accuracy, low, high,
@@ -74,12 +74,12 @@ class AttackQueries(Index):
     def evaluations(self) -> pd.DataFrame:
         """Return one row per attack run, newest first, with the columns listed in `EVALUATIONS`.
 
-        Rows with equal `protocol` are comparable. `network` is the hash of the attacked weights. Of several evaluations of a
-        network under a protocol, `current` is True for the newest complete one (the newest, if none is complete), and `repeats`
-        counts the others. `genotype` is a dict or None.
+        Rows with equal `protocol` (a hash) are comparable. `network` is the hash of the attacked weights. `genotype` is a dict or
+        None. If several runs evaluate the same network under the same protocol, `repeats` is the number of other runs, and
+        `current` is True for the newest complete run, or for the newest run if none is complete.
 
-        Runs that attack nothing, such as those of `rampart sweep`, have no row. Runs that recorded no protocol get one from the
-        fingerprints of their results.
+        Runs that attack nothing, such as those of `rampart sweep`, have no row. If a run recorded no protocol, `protocol` is a
+        hash of its results' fingerprints.
         """
         evaluations = self._frame("""
             with result as (select * from attack where part_of is null),
@@ -128,8 +128,8 @@ class AttackQueries(Index):
     def outcomes(self, run: str) -> pd.DataFrame:
         """Return the outcome of each attack for each image of an attack run, from its results/outcomes.parquet.
 
-        The columns are image, label, attack and correct. Runs since protocols are recorded also have prediction, margin, linf,
-        l2 and iterations. Parts of a cascade are named like "autoattack/apgd-ce".
+        The columns are image, label, attack and correct. Newer runs, which record a protocol, also have prediction, margin, linf,
+        l2 and iterations. In the column attack, a part of a suite such as AutoAttack is named like "autoattack/apgd-ce".
 
         Raises:
             RunLogError: the file is missing or cannot be read.

@@ -45,7 +45,7 @@ def _array(values: tuple[Any, ...], kind: str) -> pa.Array:
 class Batch:
     """A collection of table rows that have not been written to the database yet. The rows may come from several runs.
 
-    Everywhere in this class, `number` means the row number of a run in the index.
+    Everywhere in this class, `number` means the number by which the database identifies a run.
 
     Attributes:
         rows: {table: rows to append}.

@@ -161,7 +161,13 @@ class Index:
             return cursor.execute(sql, parameters).df()[list(columns)].astype(dict(columns))
 
     def _rows(self, sql: str, run: str | None = None, **parameters: Any) -> list[tuple[Any, ...]]:
-        """Run a query and return its rows as tuples. `run` and `parameters` have the same meaning as in `_frame`."""
+        """Run a query and return its rows as tuples.
+
+        Args:
+            sql: the query.
+            run: id of the run whose row number is the value of $n in the query; None if the query does not contain $n.
+            parameters: values of the other $names in the query.
+        """
         with self.cursor() as cursor:
             if run is not None:
                 parameters["n"] = number_of(cursor, run)

@@ -215,7 +215,7 @@ class Ingester:
             "unnest(?) as h, unnest(?::double[]) as t) new where ingest.number = new.n", columns)
 
     def _reset(self, position: Position) -> None:
-        """Delete all rows of an events.jsonl, and set the read position to 0. The file was replaced, truncated or deleted."""
+        """Delete all rows read from an events.jsonl that was replaced, truncated or deleted. Set the read position to 0."""
         with self._transaction():
             for table in schema.TABLES:
                 if table not in ("folder", "ingest"):

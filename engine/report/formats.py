@@ -74,5 +74,5 @@ def all_distinctions(log: RunLog, table: RobustnessTable) -> list[Distinctions]:
 
 
 def openings_of(log: RunLog, table: RobustnessTable) -> int:
-    """Return how often the test split of a table's dataset has been opened, over all runs."""
+    """Return how often any run has opened (loaded) the test split of a table's dataset."""
     return int((log.test_openings()["dataset"] == table.dataset).sum())

@@ -69,10 +69,13 @@ def of_attack(outcomes: pd.DataFrame, attack: str) -> pd.DataFrame:
 
 
 def _worst(tops: pd.DataFrame) -> pd.DataFrame:
-    """Return one row of `tops` per image: the row with the smallest margin among the rows in which the image is misclassified.
+    """Return one row per image: the row with the smallest margin among the rows in which the image is misclassified.
 
-    If an image is classified correctly in all rows, take the row with the smallest margin of all. Images that some attack has not
-    covered are left out.
+    For an image that is classified correctly in all its rows, this is the row with the smallest margin of all. Images that some
+    attack has not covered are left out.
+
+    Args:
+        tops: rows of `RunLog.outcomes` for whole attacks, without those for parts of suites.
     """
     attacks = tops["attack"].nunique()
     covered = tops[tops.groupby("image")["attack"].transform("size") == attacks]

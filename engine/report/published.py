@@ -17,13 +17,13 @@ ROBUSTBENCH = "RobustBench/robustbench, README at commit 78fcc9e"
 
 @dataclass(frozen=True)
 class Claim:
-    """One published network.
+    """One published network. It belongs to a `Block` of networks that share a source and a protocol.
 
     Attributes:
         method: name of the network or method in the source.
-        accuracies: accuracy in per cent for each column of the block; None where the source gives none.
+        accuracies: accuracy in per cent for each column of the block's table; None where the source gives none.
         parameters: number of parameters in millions; None if the source does not give it.
-        training: how the network was trained; "" if all networks of the block were trained in the same way.
+        training: description of the training; "" if all networks of the block were trained in the same way.
         extra_data: kind of additional training images that are not from the dataset, for example "synthetic extra images"; "" for
             none.
         recreated: True if the authors of the source measured a network of other authors.

@@ -209,13 +209,13 @@ def check_against(runs: Path, config: RunConfig, parent: str | None) -> None:
 
 
 def _not_comparable(folder: RunFolder, run: Mapping[str, Any], config: AttackConfig, parent: str | None) -> str:
-    """Return a phrase that says why an attack cannot be compared with an earlier attack run, or "" if it can.
+    """Return the reason why an attack cannot be compared with an earlier attack run, or "" if it can.
 
-    The phrase is the middle of a sentence that ends with the id of the earlier run.
+    The reason is the middle of a sentence that ends with the id of the earlier run.
 
     Args:
-        folder: folder of the earlier run.
-        run: content of the earlier run's run.json.
+        folder: folder of the earlier attack run.
+        run: run.json of the earlier attack run.
         config: configuration of the new attack.
         parent: id of the retraining whose network the new attack attacks; None if it is launched together with the attack.
     """

@@ -62,8 +62,8 @@ def followers(kind: str, config: RunConfig, method: str | None = None, preset: s
 def inherited(parent: Mapping[str, Any], config: RunConfig, explicit: Collection[str]) -> RunConfig:
     """Return the configuration of a run that follows an existing run, including the settings that it inherits.
 
-    The run has the split seed of its parent. If the parent changed a setting of `SHARED` from its preset's value, the run has the
-    changed value. The same rules apply to a chain whose runs are launched together.
+    The run has the split seed of its parent. If the parent changed a setting listed in `SHARED` from its preset's value, the run
+    has the changed value.
 
     Args:
         parent: run.json of the parent.

@@ -35,7 +35,7 @@ def document() -> str:
 
 
 def _section(kind: type[Event]) -> str:
-    """Return the section about one kind of event: heading, description, fields and columns."""
+    """Return the Markdown section about one kind of event: heading, description, fields and columns."""
     table = f"Table `{kind.table}`" if kind is Progress else f"Table `{kind.table}_raw`"
     parts = [f"## {kind.kind}", _doc(kind), _field_table(kind) if fields_of(kind) else "No fields of its own."]
     if kind.row is None:

@@ -87,7 +87,8 @@ class Event:
     def columns(cls) -> dict[str, str]:
         """Return the columns (name -> DuckDB type) of the table for this kind of event.
 
-        The columns that every table has (run number, position of the line in the file, and stamp) are left out.
+        The columns that every table has are left out: run number, position of the line in the file, and the stamp of the event
+        (time, attempt and progress).
         """
         return columns_of(cls.row or cls)
 
@@ -206,7 +207,7 @@ class Alpha(Event):
     beta: Annotated[Array | None, EdgeVector("alpha"), "Edge weights before the softmax, if the method has them."] = None
 
     def rows(self) -> Sequence[Cells]:
-        """Return a single row, which also contains the weights after the softmax."""
+        """Return a list with a single row: the fields of the event, and the weights after the softmax."""
         import numpy as np
 
         weight = np.exp(self.alpha - self.alpha.max(axis=1, keepdims=True))
@@ -476,7 +477,7 @@ class SplitOpened(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Alert(Event):
-    """A message for the user. It stays valid when the run is resumed from an earlier step."""
+    """A message for the user. It stays in the run log even if the run is later resumed from a step before the message."""
 
     kind = "alert"
     table = "alert"

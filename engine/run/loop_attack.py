@@ -35,7 +35,7 @@ def run(session: Session) -> None:
 
 
 class AttackLoop:
-    """One attempt of an attack run. A step of the run attacks one block of test images, or the images of a batch for a while."""
+    """One attempt of an attack run. A step is one call of `Evaluation.step`, which attacks some test images for a while."""
 
     def __init__(self, session: Session, prepared: Prepared) -> None:
         config: AttackConfig = prepared.config
@@ -82,7 +82,7 @@ class AttackLoop:
             self._save()
 
     def _sources(self, device: torch.device) -> dict[str, nn.Module]:
-        """Load the networks that make the images of transfer attacks, by the hash of their weights."""
+        """Return {hash of the weights: network} for the networks that make the images of transfer attacks."""
         sources = {}
         for run_id in self.config.transfer_from:
             _, network, weights = network_of(RunFolder(self.session.folder.runs, run_id))

@@ -166,7 +166,7 @@ class SearchLoop:
         """Return the two batches of a step.
 
         The batches depend only on the seed, the split, the epoch within the training of the current network, and the position of
-        the step in the epoch. A method without alphas needs a single batch per step. It is returned twice.
+        the step in the epoch. A method without alphas needs a single batch per step, which is then returned twice.
 
         Returns:
             The batch with which the step trains weights.

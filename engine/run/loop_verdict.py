@@ -27,8 +27,9 @@ from engine.run.session import Session
 class VerdictLoop:
     """One attempt of an attack run that only compares its network with that of another attack run.
 
-    The run records verdicts, and both outcomes of each image in results/pairs.parquet. It records neither an evaluation nor
-    attack results, which would put it into tables: where a comparison stops depends on its outcomes, which biases accuracies.
+    The run records verdicts as events, and both networks' outcomes for each image in results/pairs.parquet. It records no
+    evaluation and no attack results, so the run does not appear in robustness tables. Its accuracies would be biased, because the
+    outcomes determine after how many images a comparison stops.
     """
 
     def __init__(self, session: Session, prepared: Prepared) -> None:
@@ -112,10 +113,10 @@ def evaluation_of(other: RunFolder, protocol: Protocol) -> dict[str, Any]:
 
 
 def worst_cases(other: RunFolder) -> dict[int, bool]:
-    """Return {image: True if it withstood every attack} of another attack run.
+    """Return {dataset index of an image: True if the image withstood every attack} for another attack run.
 
     Raises:
-        RunError: its results/outcomes.parquet cannot be read.
+        RunError: results/outcomes.parquet of the other run cannot be read.
     """
     try:
         return correct_images(pd.read_parquet(other.results / "outcomes.parquet"))

@@ -66,7 +66,11 @@ def matched(runs: Path | str, config: RetrainConfig, parent: str | None) -> tupl
 
 
 def _reference(runs: Path | str, text: str) -> tuple[str, Network]:
-    """Return the reference network for the text of the setting `match_to`.
+    """Return the network whose size a retraining must match. The setting `match_to` names this reference network.
+
+    Args:
+        runs: folder of all runs.
+        text: value of `match_to`: GENOTYPE@CHANNELSxLAYERS, a named network, or the id of a retraining or attack.
 
     Returns:
         The display name of the network.

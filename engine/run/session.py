@@ -162,7 +162,7 @@ class Session:
         return time.monotonic() >= self._next_checkpoint
 
     def checkpoint_written(self) -> None:
-        """Write an event which records that a checkpoint has been written, and schedule the next checkpoint."""
+        """Write an event that records a written checkpoint, and schedule the next checkpoint."""
         self._next_checkpoint = time.monotonic() + CHECKPOINT_EVERY_S
         self.write(CheckpointWritten(path="last"))
 

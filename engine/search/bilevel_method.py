@@ -437,7 +437,7 @@ class BilevelMethod(Generic[Config]):
             passes=proposal.passes, stage=self.stage)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of the method.
+        """Return {name: tensor or number} with the state of the method.
 
         The tensors are the method's own, not copies. The method never changes them in place.
         """
@@ -480,7 +480,10 @@ class WeighedBilevelMethod(BilevelMethod[WeighedConfig]):
         return tuple(OBJECTIVES[name].times(self.config.coefficient(name)) for name in self.config.added_objectives)
 
     def inner_attack(self) -> InnerAttack:
-        """Return the settings of the attack for the objective one_step. A method with an attack of its own overrides this."""
+        """Return the settings of the attack on the batches of a search step: a single step with the radius `one_step_epsilon`.
+
+        A method whose search uses another attack overrides this method.
+        """
         epsilon = self.config.one_step_epsilon
         return InnerAttack(epsilon, self.config.one_step_length * epsilon, 1, True)
 

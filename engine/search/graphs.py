@@ -20,16 +20,16 @@ Function = Callable[..., tuple[Tensor, ...]]
 
 
 class Recording(Protocol):
-    """A captured function.
+    """A function captured with fixed input tensors, for example as a CUDA graph.
 
     Attributes:
-        outputs: tensors that `replay` fills with the results for the current content of the inputs.
+        outputs: tensors that `replay` fills with the results for the current content of the input tensors.
     """
 
     outputs: tuple[Tensor, ...]
 
     def replay(self) -> None:
-        """Compute the outputs again from the current content of the inputs."""
+        """Run the captured function again on the current content of its input tensors, and overwrite `outputs`."""
 
 
 class CudaRecording:

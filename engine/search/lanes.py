@@ -64,11 +64,12 @@ class Lanes:
             torch.set_num_threads(self._threads)
 
     def side_by_side(self, *functions: Callable[[], Any]) -> list[Any]:
-        """Run the functions in two lanes and return their results in the order of the functions.
+        """Run the functions in two lanes (threads) and return their results in the order of the functions.
 
         The functions must not depend on each other or draw random numbers. Both lanes have ended when this method returns or
-        raises. If a function raises, the other lane ends when it next calls `turn`, and this method raises the error. If both
-        lanes fail, this method raises the error of the first lane, with the error of the second lane as context.
+        raises. If a function raises an error, this method raises the same error. The other lane then ends when its function next
+        enters the context manager `turn`. If both lanes fail, this method raises the error of the first lane, with the error of
+        the second lane as context.
         """
         if not self.are_two or len(functions) < LANES:
             return [function() for function in functions]

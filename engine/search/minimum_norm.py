@@ -262,9 +262,13 @@ def _corrected(gramian: np.ndarray, norms: np.ndarray, weights: np.ndarray, adde
 
 
 def _affine_minimiser(gramian: np.ndarray, norms: np.ndarray) -> np.ndarray:
-    """Return the weights c with sum 1 and any signs that minimise c'Mc.
+    """Return the weights c [k] with sum 1 and any signs that minimise c'Mc, where M is the Gramian.
 
     The equations are solved for c_i |g_i|, so that different lengths of the gradients do not matter.
+
+    Args:
+        gramian: inner products of the gradients, [k, k].
+        norms: norms |g_i| of the gradients, [k].
     """
     k = len(norms)
     inverse = norms.min() / norms

@@ -217,7 +217,14 @@ def size_objective(name: str, table: Tensor, how: Bound = "none", lower: float =
 
 
 def bounded_count(how: Bound, lower: float, upper: float, weights: Tensor, alphas: Tensor, table: Tensor) -> Value:
-    """Evaluate an objective made by `size_objective`: the bounded count of a table at the given alphas."""
+    """Evaluate a size objective: the loss that `bounded` computes from the expected number of parameters or MACs.
+
+    Args:
+        how, lower, upper: form of the loss and its bounds, see `bounded`.
+        weights: flat weights of the supernet. Their gradient is zero.
+        alphas: flat alphas.
+        table: [kinds, 14, primitives] parameters or MACs of each operation.
+    """
     # The sum over no weights makes the gradient of the weights zero instead of missing.
     return Value(bounded(expected(table, alphas), how, lower, upper) + weights[:0].sum(), None)
 

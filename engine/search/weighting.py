@@ -72,9 +72,9 @@ def mgda(gramian: Tensor) -> Tensor:
 
 
 def by_mgda(gramian: Tensor, names: Sequence[str], natural_weight: float) -> Tensor:
-    """Return the weights of `mgda`.
+    """Return MGDA's weights [m], as computed by `mgda`.
 
-    This function and those below have the signature that `Weighting.function` requires, so some of their arguments are unused.
+    The arguments `names` and `natural_weight` are not used. They are there because all weighting rules have the same signature.
     """
     return mgda(gramian)
 

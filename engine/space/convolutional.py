@@ -21,9 +21,10 @@ from engine.space.normalisation import Normalisation
 
 
 class Merged:
-    """A state back end that computes all m edges that leave a state in one call, on maps stored as [B, C, H, W].
+    """A back end (implementation of a supernet's cells) that computes all m edges from one state together.
 
-    A depthwise convolution runs over m * C channels. The 1x1 convolutions are one batched matrix product.
+    The feature maps are stored as [B, C, H, W]. A depthwise convolution runs over m * C channels. The 1x1 convolutions are one
+    batched matrix product.
     """
 
     def project(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -130,14 +131,20 @@ class ChannelsLast:
 
     def _convolutions(self, r: Tensor, weights: Mapping[str, Tensor], shape: StateShape,
                       normalisation: Normalisation) -> list[tuple[str, slice, list[Tensor]]]:
-        """Compute the primitives that have weights, without their last BatchNorm. `r` is the state after its ReLU.
+        """Compute the primitives that have weights on the m edges that leave a state, without the primitives' last BatchNorm.
+
+        Args:
+            r: the state after a ReLU, [B, C, H, W].
+            weights: views of the flat weight vector, keyed by name.
+            shape: the state's names, edges and stride.
+            normalisation: the statistics to use and to update.
 
         Returns:
             One tuple (name, columns, parts) for each group of primitives.
 
-            name: name of the group's last BatchNorm.
-            columns: the group's columns in the operation weights `rows`.
-            parts: inputs [B, C, H, W] of that BatchNorm, ordered by primitive and then by edge.
+            name: name of the BatchNorm that is still to be applied to the group.
+            columns: slice of the group's primitives in `PRIMITIVES`.
+            parts: inputs [B, C, H / stride, W / stride] of this BatchNorm, ordered by primitive and then by edge.
         """
         prefix, m, c = shape.prefix, len(shape.edges), r.shape[1]
         pointwise = weights[prefix + "pointwise"].flatten(0, 1).unbind()

@@ -106,7 +106,7 @@ def _convolutions(r: Tensor, weights: Mapping[str, Tensor], shape: StateShape,
 
 
 def _chwb(x: Tensor) -> Tensor:
-    """Return maps [B, C, H, W] as contiguous [C, H, W, B], without a copy if they are already stored that way."""
+    """Return feature maps [B, C, H, W] as contiguous [C, H, W, B], without a copy if they are already stored that way."""
     return x.permute(1, 2, 3, 0).contiguous()
 
 

@@ -160,7 +160,7 @@ class Rows:
         return (maps.view(maps.shape[0], -1, len(scale)) * scale).view_as(maps)
 
     def join(self, maps: Sequence[Tensor]) -> Tensor:
-        """Concatenate maps along the channels, which are their first dimension."""
+        """Concatenate feature maps along their first dimension, the channels."""
         return torch.cat(tuple(maps))
 
     def projection(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Adder, Tensor]:
@@ -259,8 +259,8 @@ class Maps:
         """Create the layout.
 
         Args:
-            memory: the memory format of all maps, contiguous or channels_last.
-            live: True for training, False for constant parameters in evaluation mode.
+            memory: the memory format of all feature maps, contiguous or channels_last.
+            live: True for training. False for evaluation mode, where parameters and statistics are treated as constants.
         """
         self.memory, self.live = memory, live
 

@@ -67,13 +67,13 @@ class Cell(nn.Module):
 
 
 class AuxiliaryHead(nn.Module):
-    """An auxiliary classifier after the second reduction (DARTS, released code). Only training uses it, for an additional loss.
+    """An auxiliary classifier after the second reduction cell, as in DARTS's code. Training uses it for an additional loss.
 
     Args:
         channels: channels of the head's input.
         classes: number of classes.
-        kernel: (height, width) of the last convolution's kernel, which equals the size of the pooled maps: 2x2 for 32x32 images,
-            4x4 for 64x64 images.
+        kernel: (height, width) of the last convolution's kernel, which equals the size of the feature maps after pooling: 2x2 for
+            32x32 images, 4x4 for 64x64 images.
     """
 
     def __init__(self, channels: int, classes: int, kernel: tuple[int, int]) -> None:

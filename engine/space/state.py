@@ -37,7 +37,7 @@ DENSE_CHANNELS, TINY_MAP = 16, 16
 class Backend(Protocol):
     """An implementation of the supernet's cells.
 
-    Maps passed in and out have the shape [B, C, H, W], in any memory layout.
+    Feature maps passed in and out have the shape [B, C, H, W], in any memory layout.
 
     Attributes:
         twice: True if the gradients can themselves be differentiated.

@@ -30,7 +30,7 @@ SWITCH = "RAMPART_KERNELS"  # environment variable; "off" selects the plain back
 
 
 class BuildError(Exception):
-    """An error raised when the kernels are unavailable. Its message is one sentence that gives the reason and a remedy."""
+    """An error raised when the compiled kernels are unavailable. Its message is a sentence giving the reason and a remedy."""
 
 
 @cache
@@ -57,7 +57,7 @@ def library(dtype: str) -> ctypes.CDLL:
 
 @cache
 def unavailable(dtype: str = "float32") -> str | None:
-    """Return a sentence saying why the kernels cannot be used on this machine, or None if they can be used."""
+    """Return a sentence saying why the compiled kernels cannot be used on this machine, or None if they can be used."""
     try:
         library(dtype)
     except BuildError as error:

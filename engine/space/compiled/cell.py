@@ -128,7 +128,7 @@ class _Block:
     free: defaultdict[int, list[Tensor]] = defaultdict(list)
 
     def __init__(self, size: int) -> None:
-        """Take a released block of `size` bytes, or allocate a new one."""
+        """Take a released block of memory of `size` bytes, or allocate a new one."""
         try:
             self.tensor = self.free[size].pop()
         except IndexError:

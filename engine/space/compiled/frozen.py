@@ -150,9 +150,9 @@ class Frozen:
 
 
 class Memory:
-    """A block of memory that goes back to a list of free blocks when it is no longer used.
+    """A block of memory for feature maps, which goes back to a list of free blocks when it is no longer used.
 
-    Reuse saves time, because getting fresh memory from the system takes as long as computing the maps.
+    Reuse saves time, because getting fresh memory from the system takes as long as computing the feature maps.
     """
 
     _lock = threading.Lock()

@@ -124,7 +124,7 @@ class Program:
         return max(step.scratch for step in self.steps)
 
     def lifetimes(self) -> list[tuple[int, int]]:
-        """Return a pair for each buffer: the number of the first and of the last step that uses the buffer."""
+        """Return [(number of the first step that uses the buffer, number of the last one)], one pair per buffer."""
         used: list[list[int]] = [[] for _ in self.buffers]
         for number, step in enumerate(self.steps):
             used[step.read.buffer].append(number)
@@ -132,9 +132,11 @@ class Program:
         return [(min(numbers, default=0), max(numbers, default=0)) for numbers in used]
 
     def table(self, values: Sequence[int], gradients: Sequence[int]) -> Tensor:
-        """Return the steps in the form that the kernels read, int64 [steps, fields].
+        """Return the steps as an array of structs for the compiled kernels, int64 [steps, fields of a struct].
 
-        `values` and `gradients` are the offsets of all buffers in the memory for values and in the memory for gradients.
+        Args:
+            values: offset of each buffer in the memory for values.
+            gradients: offset of each buffer in the memory for gradients.
         """
         return torch.tensor([step.row(values, gradients) for step in self.steps], dtype=torch.int64)
 
@@ -287,7 +289,7 @@ def placed(buffers: Sequence[tuple[int, Size]], lifetimes: Sequence[tuple[int, i
 
 
 def _constant(module: nn.Module, channels: int) -> Tensor:
-    """Return the shift of an operation's last BatchNorm, [channels]. An operation without BatchNorm gets zeros."""
+    """Return what an operation's last BatchNorm adds to each channel, [channels]; zeros for an operation without BatchNorm."""
     norms = [each for each in module.modules() if isinstance(each, nn.BatchNorm2d)]
     return folded(norms[-1])[1] if norms else torch.zeros(channels)
 

@@ -96,7 +96,7 @@ class AdvRushConfig(NaturalBilevelConfig):
     def inert(self) -> set[str]:
         """Return the settings that have no effect, because they belong to objectives that are not added.
 
-        The settings of the curvature are never among them, because AdvRush always has this objective.
+        The settings of the objective "curvature" are never returned, because AdvRush always has this objective.
         """
         return {name for name in super().inert() if not name.startswith("curvature_")}
 

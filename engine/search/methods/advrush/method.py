@@ -37,7 +37,7 @@ class AdvRush(WeighedBilevelMethod[AdvRushConfig]):
     primitives = (NONE, *PRIMITIVES)
 
     def objectives(self) -> tuple[Objective, ...]:
-        """Return the natural loss. In stage 2, also return gamma Lambda and the added objectives."""
+        """Return the natural loss and, in stage 2, gamma times the curvature and the objectives added in the settings."""
         natural = OBJECTIVES["natural"]
         if not self.config.has_curvature(self.epoch):
             return (natural,)

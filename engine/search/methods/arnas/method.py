@@ -40,6 +40,6 @@ class Arnas(RobustBilevelMethod[ArnasConfig]):
     cell_kinds = ("robust", "reduce", "accurate")
 
     def objectives(self) -> tuple[Objective, ...]:
-        """Return the natural loss, lambda times the adversarial loss, and the added objectives."""
+        """Return the natural loss, lambda times the adversarial loss, and the objectives added in the settings."""
         robust = OBJECTIVES[self.config.robust_objective].times(self.config.adversarial_lambda)
         return OBJECTIVES["natural"], robust, *self.added_objectives()

@@ -97,8 +97,8 @@ class E2rnasConfig(BilevelConfig):
     def of_record(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings that a run recorded, translated to the current settings.
 
-        A record without `halves` is from before this setting was added. In such a record, the weighting "sum" means what is now
-        called "plain_sum".
+        In older records, the value "sum" of the setting `weighting` stands for the rule that is now called "plain_sum". An older
+        record is recognised by having no setting `halves`, which was added later.
         """
         is_older = values.get("weighting") == "sum" and "halves" not in values
         return super().of_record(values) | ({"weighting": "plain_sum"} if is_older else {})

@@ -23,7 +23,7 @@ class PcDarts(WeighedBilevelMethod[PcDartsConfig]):
     primitives = (NONE, *PRIMITIVES)
 
     def objectives(self) -> tuple[Objective, ...]:
-        """Return the natural loss and the added objectives. In the warm-up, return no objectives."""
+        """Return the natural loss and the objectives added in the settings. In the warm-up, return no objectives."""
         return () if self.epoch < self.config.warmup_epochs else (OBJECTIVES["natural"], *self.added_objectives())
 
     @property

@@ -181,16 +181,16 @@ class RandomSearch:
         If the step fails, the state stays unchanged.
 
         Args:
-            train_batch: images and labels (x [B, C, H, W] in 0..1, y [B] int64) of the weights split, read only in training.
-            alpha_batch: images and labels of the select split, in the same form, read only in measuring.
+            train_batch: (images [B, C, H, W] in 0..1, labels int64 [B]) of the weights split. Used if the step trains.
+            alpha_batch: (images, labels) of the select split, with the same shapes. Used if the step measures.
             learning_rate: learning rate of SGD.
-            generator: source of the attack's random start.
-            noise: (random start on the weights batch, random start on the select batch), instead of a generator.
-            poll: called before each forward pass; may raise to abandon the step.
+            generator: source of the attack's random start. Give either this or `noise`.
+            noise: (start for the images of `train_batch`, start for those of `alpha_batch`), added to the images by the attack.
+            poll: function called before each forward pass. It may raise an exception to abandon the step.
 
         Raises:
-            ValueError: the step got neither generator nor noise, or got both.
-            RunError: a loss or a weight is not finite; the state stays unchanged.
+            ValueError: both or none of `generator` and `noise` are given.
+            RunError: a loss or a weight is not finite.
         """
         if (generator is None) == (noise is None):
             raise ValueError("a step needs either a generator or the noise of its attack")
