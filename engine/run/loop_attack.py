@@ -121,6 +121,7 @@ class AttackLoop:
         inspection = Inspection(self.evaluation, kept, poll=session.poll)
         for check in list(CHECKS.values())[len(self.findings):]:
             session.begin_step(1, f"Checks: {check.title}")
+            session.progress(force=True)
             finding = inspect(check, inspection, self.findings)
             session.end_step(epoch=0)
             self.findings.append(finding)

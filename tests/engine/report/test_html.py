@@ -115,7 +115,7 @@ def test_a_hand_made_network_is_described(runs: tuple[RunLog, dict[str, str], Pa
     log, ids, _ = runs
     content = network_report(log, ids["resnet"])
     page = checked(content)
-    assert "ResNet-18 is hand-made" in page.text and b">Images<" not in content and b'class="cell"' not in content
+    assert "ResNet-18 is hand-made" in page.text and b">Images</h2>" not in content and b'class="cell"' not in content
 
 
 def test_a_report_needs_an_attack(runs: tuple[RunLog, dict[str, str], Path]) -> None:
