@@ -270,7 +270,7 @@ class Ascent:
         return torch.stack(values).amax(0)
 
     def one_step(self) -> Tensor:
-        """Return the values [K] at the points that one gradient step of length epsilon from each of the K images reaches."""
+        """Take one gradient step of length epsilon from each of the K images, and return the values [K] at the end points."""
         _, direction = self._value_and_direction(self.x)
         return self.values(self.ball.project(self.x + self.ball.epsilon * direction, self.x))
 

@@ -70,7 +70,7 @@ class Proposal:
         state: state of the method after the step.
         x_adv: adversarial images of the weights batch; None if the method does not attack this batch.
         xs_adv: adversarial images of the alphas batch; None if the method does not attack this batch.
-        objectives: objectives of the step, without supernet and images.
+        objectives: objectives of the step. They hold no references to the supernet or to images.
         architecture: architecture gradients of these objectives.
         training: loss and accuracy of the weight step.
         natural_accuracy: accuracy on the natural images of the weights batch.

@@ -103,19 +103,18 @@ class Layout(Protocol):
         The layout `Rows` supports only 1x1 convolutions.
 
         Returns:
-            add: function of (maps, total). It computes the result for `maps`, and returns total plus the result without
-                `constant`.
-            constant: [C], the part of the result that is equal at all pixels of a channel. None if `add` already returns the
-                whole result.
+            add: function of (maps, total) that returns total + result - constant, where result is the result for `maps`.
+            constant: [C], the part of the result that is the same at every pixel of a channel. If it is None, `add` returns
+                total + result.
         """
 
     def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor | None]:
         """Return a factorized reduction without its ReLU, as a function and a constant.
 
         Returns:
-            add: function of (maps, total) that returns total plus the result without `constant`.
-            constant: [C], the part of the result that is equal at all pixels of a channel. None if `add` already returns the
-                whole result.
+            add: function of (maps, total) that returns total + result - constant, where result is the result for `maps`.
+            constant: [C], the part of the result that is the same at every pixel of a channel. If it is None, `add` returns
+                total + result.
         """
 
     def depthwise(self, convolution: nn.Conv2d, size: Size) -> Callable[[Tensor], Tensor]:
@@ -169,7 +168,7 @@ class Rows:
         The convolution is computed as one matrix product.
 
         Returns:
-            add: function of (maps, total) that returns total plus the result without `constant`.
+            add: function of (maps, total) that returns total + result - constant, where result is the result for `maps`.
             constant: [C], the part of the result that is equal at all pixels of a channel (BatchNorm's shift).
         """
         return self._affine(convolution.weight.flatten(1), norm)
@@ -180,7 +179,7 @@ class Rows:
         Each half of the output channels is computed as one matrix product.
 
         Returns:
-            add: function of (maps, total) that returns total plus the result without `constant`.
+            add: function of (maps, total) that returns total + result - constant, where result is the result for `maps`.
             constant: [C], BatchNorm's shift.
         """
         first, second = module.conv_1.weight.flatten(1), module.conv_2.weight.flatten(1)
@@ -242,7 +241,7 @@ class Rows:
         """Return a matrix product with `weight` [O, I] followed by BatchNorm, as a function and a constant.
 
         Returns:
-            add: function of (maps, total) that returns total plus the result without `constant`.
+            add: function of (maps, total) that returns total + result - constant, where result is the result for `maps`.
             constant: [O], BatchNorm's shift.
         """
         if self.live:
@@ -297,7 +296,7 @@ class Maps:
         weight.
 
         Returns:
-            add: function of (maps, total) that returns total plus the result without `constant`.
+            add: function of (maps, total) that returns total + result - constant, where result is the result for `maps`.
             constant: [C], BatchNorm's shift. None if `add` already returns the whole result.
         """
         pointwise = convolution.kernel_size == convolution.stride == (1, 1)
@@ -320,10 +319,9 @@ class Maps:
         """Return a factorized reduction without its ReLU, as a function and a constant. Odd heights and widths are padded.
 
         Returns:
-            add: function of (maps, total). It computes the result for `maps`, and returns total plus the result without
-                `constant`.
-            constant: [C], the part of the result that is equal at all pixels of a channel. None if `add` already returns the
-                whole result.
+            add: function of (maps, total) that returns total + result - constant, where result is the result for `maps`.
+            constant: [C], the part of the result that is the same at every pixel of a channel. If it is None, `add` returns
+                total + result.
         """
         first, second, norm = module.conv_1.weight, module.conv_2.weight, module.bn
         constant = None

@@ -103,7 +103,10 @@ class E2rnas2021(BilevelMethod[E2rnas2021Config]):
 
     @property
     def notices(self) -> list[str]:
-        """Notices about the size objectives, given after the first step, followed by the notices of every bilevel method."""
+        """Sentences for the user: first about the size objectives, then those that all bilevel methods share.
+
+        The sentences about the size objectives exist only after the first step.
+        """
         return [*self._told, *super().notices]
 
     def take(self, proposal: Proposal) -> StepReport:
