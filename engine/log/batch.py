@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from engine.errors import RunLogError
 from engine.log import schema
-from engine.run.event_kinds import Progress, Stamp, read
+from engine.run.event import Stamp
+from engine.run.event_kinds import Progress, read
 from engine.run.events import parse
 
 _ARROW = {"INTEGER": pa.int32(), "BIGINT": pa.int64(), "DOUBLE": pa.float64(), "VARCHAR": pa.string(), "BOOLEAN": pa.bool_(),

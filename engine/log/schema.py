@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import duckdb
 
+from engine.run.event import Stamp
 from engine.run.event_fields import columns_of
-from engine.run.event_kinds import KINDS, Progress, Stamp
+from engine.run.event_kinds import KINDS, Progress
 
 # Increase this number whenever a table changes. An index of another version is deleted and rebuilt from the folders.
 VERSION = 8

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 from dataclasses import MISSING
 
+from engine.run.event import Event, Stamp
 from engine.run.event_fields import Field, Unless, fields_of
-from engine.run.event_kinds import KINDS, SCHEMA, Event, Progress, Stamp
+from engine.run.event_kinds import KINDS, SCHEMA, Progress
 
 _INTRODUCTION = f"""# Events
 
-Written by `python -m engine.run.event_docs`; edit `engine/run/event_kinds.py` instead.
+Written by `python -m engine.run.event_docs`; edit `engine/run/event_kinds.py` or `attack_events.py` instead.
 
 A run's `events.jsonl` holds one JSON object per line. The first line is the header,
 `{{"event": "header", "schema": {SCHEMA}, "run": "<id>"}}`. Every other line has the field `event`, the fields below, and those of

@@ -8,130 +8,48 @@ such an object (`read`), the columns of the kind's table (`Event.columns`) and t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, get_args
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple, get_args
 
 from engine.architecture.genotype import EDGES, Genotype
 from engine.architecture.network import DerivedNetwork, Network
-from engine.attack.verdict import Verdict
 from engine.errors import RunLogError
 from engine.registry import unknown_name
+from engine.run import attack_events
+from engine.run.event import (
+    Count,
+    Event,
+    Floats,
+    Integer,
+    Level,
+    MaybeReal,
+    MaybeString,
+    Real,
+    SizeOfDerived,
+    Stamp,
+    String,
+    readers,
+)
 from engine.run.event_fields import (
     LARGEST_INTEGER,
     Array,
     Cells,
-    Column,
     EdgeMatrix,
     EdgeVector,
-    FiniteNumber,
-    Flag,
     GenotypeObject,
-    JsonObject,
     NamedNumbers,
     Names,
-    Number,
     NumberList,
     OneOf,
-    Part,
     PartWithInterval,
-    Reader,
     Record,
     SquareMatrix,
-    Text,
     Unless,
     WholeNumber,
-    columns_of,
-    fields_of,
-    readers_of,
 )
 from engine.search.candidates import Ranking
 
 SCHEMA = 1  # version of events.jsonl
-_ROUNDING = 1e-9
-
-Level = Literal["info", "warning", "error"]
-Finding = Literal["passed", "warning", "failed", "skipped"]
-Count = Annotated[int, WholeNumber()]
-Integer = Annotated[int, WholeNumber(high=LARGEST_INTEGER)]
-Real = Annotated[float, FiniteNumber()]
-MaybeReal = Annotated[float | None, Number()]
-String = Annotated[str, Text()]
-MaybeString = Annotated[str | None, Text()]
-SizeOfDerived = Annotated[int | None, Unless("hand_made", WholeNumber(high=LARGEST_INTEGER))]
-Floats = Annotated[Array, Column("FLOAT[]")]
-
-
-class Stamp(NamedTuple):
-    """The circumstances of an event: its time, the attempt (start of the worker) that wrote it, and the progress of the run."""
-
-    t: Annotated[Real, "Seconds since 1970."]
-    attempt: Annotated[int, WholeNumber(low=1, high=1_000_000), "Number of the worker start that wrote the event, from 1."]
-    step: Annotated[Count, "Steps completed."]
-    epoch: Annotated[Integer, "Epoch of the latest step, from 1; 0 before the first step."]
-
-
-class Event:
-    """Base class of all events. Each kind of event is a subclass.
-
-    Attributes:
-        kind: name of the kind, which a line of events.jsonl stores in its field `event`.
-        table: table of the run log for the rows of this kind, without the suffix `_raw`.
-        row: class that declares the columns of the rows; None if the columns are the event's own fields.
-    """
-
-    kind: ClassVar[str]
-    table: ClassVar[str]
-    row: ClassVar[type | None] = None
-
-    @classmethod
-    def columns(cls) -> dict[str, str]:
-        """Return the columns (name -> DuckDB type) of the table for this kind of event.
-
-        The columns that every table has are left out: run number, position of the line in the file, and the stamp of the event
-        (time, attempt and progress).
-        """
-        return columns_of(cls.row or cls)
-
-    @classmethod
-    def from_json(cls, record: Record) -> Self:
-        """Return the event that the JSON object of a line of events.jsonl describes.
-
-        Raises:
-            RunLogError: a field is missing, has the wrong type, or contradicts another field.
-        """
-        values = {}
-        for name, read_value, default in _readers[cls]:
-            value = record.get(name)
-            values[name] = default if value is None and default is not MISSING else read_value(name, value, record)
-        event = cls.__new__(cls)
-        vars(event).update(values)  # several times faster than the __init__ of a frozen dataclass
-        event.check()
-        return event
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields in the form in which a line of events.jsonl stores them.
-
-        A field is left out if its value and its default are None.
-        """
-        record: dict[str, Any] = {}
-        for name, of, _, default in fields_of(type(self)):
-            value = getattr(self, name)
-            if value is not None or default is not None:
-                record |= of.to_json(name, value)
-        return record
-
-    def rows(self) -> Sequence[Cells]:
-        """Return the rows that the event adds to its table, with one value for each of the `columns`."""
-        return [tuple(cell for name, of, *_ in fields_of(type(self)) for cell in of.cells(getattr(self, name), self))]
-
-    def check(self) -> None:
-        """Check conditions between several fields, which the type of a single field cannot check.
-
-        Raises:
-            RunLogError: two fields contradict each other.
-        """
-
-
 @dataclass(frozen=True, kw_only=True)
 class Resumed(Event):
     """The start of a later attempt, which continues from a checkpoint.
@@ -323,159 +241,6 @@ class NetworkBuilt(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttackResult(Event):
-    """The accuracy of the network under one attack."""
-
-    kind = "attack"
-    table = "attack"
-    attack: Annotated[String, "Name of the attack, `natural` for none, `worst-case` for the worst of all per image."]
-    title: Annotated[String, "Display name."]
-    epsilon: Annotated[Real, "Radius of the ball, in 0..1 pixel space."]
-    images: Annotated[int, WholeNumber(low=1), "Images attacked."]
-    correct: Annotated[int, Part("images"), "Images still classified correctly."]
-    accuracy: Annotated[Real, "correct / images."]
-    low: Annotated[Real, "Lower end of the accuracy's 95 % Wilson interval."]
-    high: Annotated[Real, "Upper end of the interval."]
-    fingerprint: Annotated[String, "Short hash of `fields`; results are comparable only if it is equal."]
-    fields: Annotated[Mapping[str, Any] | None, JsonObject(), "Everything that the result depends on."] = None
-    duration_s: Annotated[MaybeReal, "Duration in seconds."] = None
-    complete: Annotated[bool, Flag(), "False while the attack has images left."] = True
-    part_of: Annotated[MaybeString, "Suite that the attack is a part of."] = None
-
-    def check(self) -> None:
-        """Check that 0 <= low <= accuracy <= high <= 1, up to rounding."""
-        low, accuracy, high = self.low, self.accuracy, self.high
-        if not -_ROUNDING <= low <= accuracy + _ROUNDING <= high + 2 * _ROUNDING <= 1 + 3 * _ROUNDING:
-            raise RunLogError(f"low <= accuracy <= high must be fractions in 0..1, got {low}, {accuracy}, {high}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationBegun(Event):
-    """The start of an evaluation under attack, with the attacked network and the protocol (the conditions of the evaluation)."""
-
-    kind = "evaluation"
-    table = "evaluation"
-    protocol: Annotated[String, "Short hash of `fields`, by which tables group their rows."]
-    title: Annotated[String, "The protocol in one line."]
-    fields: Annotated[Mapping[str, Any], JsonObject(), "Everything that determines the results except the network."]
-    network: Annotated[String, "Hash of the network's weights."]
-    checkpoint: Annotated[String, "Checkpoint of the retraining that was attacked: best or last."]
-    preprocessing: Annotated[Mapping[str, Any], JsonObject(), "The network's normalisation, mean and std; empty for none."]
-
-
-@dataclass(frozen=True, kw_only=True)
-class AttackCheck(Event):
-    """The result of a check of how reliable an evaluation is."""
-
-    kind = "check"
-    table = "attack_check"
-    check_name: Annotated[String, "Name of the check."]
-    title: Annotated[String, "Display name."]
-    finding: Annotated[Finding, OneOf("finding", get_args(Finding)), "Result of the check."]
-    measured: Annotated[String, "What was measured, as a sentence."]
-    advice: Annotated[String, "What to do, as a sentence; empty if the check passed."] = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EarlyVerdict(Event):
-    """The comparison of two networks so far, written after each chunk of images until the comparison is decided.
-
-    The first network is that of this run. The counts do not measure accuracies, because the attacks stop as soon as the counts
-    decide the comparison.
-    """
-
-    kind = "verdict"
-    table = "verdict"
-    against: Annotated[String, "Attack run of the second network."]
-    protocol: Annotated[String, "Short hash of the protocol of the second network's attack run."]
-    network: Annotated[String, "Hash of the first network's weights."]
-    other: Annotated[String, "Hash of the second network's weights."]
-    total: Annotated[int, WholeNumber(low=1), "Images of the comparison, in random order."]
-    images: Annotated[int, Part("total"), "Images attacked so far."]
-    both_correct: Annotated[int, Part("images"), "Images that both networks still classify correctly under every attack."]
-    first_only: Annotated[int, Part("images"), "Images that only the first network does."]
-    second_only: Annotated[int, Part("images"), "Images that only the second network does."]
-    neither: Annotated[int, Part("images"), "The other images."]
-    low: Annotated[Real, "Lower bound of the difference of the accuracies on all images of the comparison, first - second."]
-    high: Annotated[Real, "Upper bound."]
-    level: Annotated[Real, "Probability with which all bounds of the run contain the difference, at least."]
-    verdict: Annotated[str, OneOf("verdict", tuple(Verdict)), "The network that is better on all images of the comparison."]
-
-    def check(self) -> None:
-        """Check that the four counts sum to the number of attacked images, and that -1 <= low <= high <= 1."""
-        counts = self.both_correct, self.first_only, self.second_only, self.neither
-        if sum(counts) != self.images:
-            raise RunLogError(f"The four counts of pairs must sum to images = {self.images}, got {counts}")
-        if not -1 <= self.low <= self.high <= 1:
-            raise RunLogError(f"low <= high must be in -1..1, got {self.low} and {self.high}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweepPoint(Event):
-    """One point of a curve of accuracy against attack radius or number of attack steps."""
-
-    kind = "sweep"
-    table = "sweep"
-    sweep: Annotated[String, "What varies: `epsilon` or `steps`."]
-    attack: Annotated[String, "Name of the attack."]
-    title: Annotated[String, "Display name of the attack."]
-    norm: Annotated[String, "Norm of the ball."]
-    epsilon: Annotated[Real, "Radius of the ball, in 0..1 pixel space."]
-    steps: Annotated[Count, "Number of iterations."]
-    images: Annotated[int, WholeNumber(low=1), "Images attacked."]
-    correct: Annotated[int, Part("images"), "Images still classified correctly."]
-    low: Annotated[MaybeReal, "Lower end of the 95 % Wilson interval of correct / images."] = None
-    high: Annotated[MaybeReal, "Upper end of the interval."] = None
-    fingerprint: Annotated[String, "Short hash of the conditions; points are comparable only if it is equal."]
-
-
-@dataclass(frozen=True, kw_only=True)
-class CriticalEpsilon(Event):
-    """The median distance from an image to the nearest adversarial image that an attack found."""
-
-    kind = "critical"
-    table = "critical"
-    attack: Annotated[String, "Name of the attack that searched for them."]
-    title: Annotated[String, "Display name of the attack."]
-    norm: Annotated[String, "Norm of the distance."]
-    images: Annotated[int, WholeNumber(low=1), "Images, including those misclassified without an attack, at distance 0."]
-    median: Annotated[MaybeReal, "The median; null if half of the images have no adversarial image."] = None
-    low: Annotated[MaybeReal, "Lower end of its 95 % interval from order statistics; null if there are too few images."] = None
-    high: Annotated[MaybeReal, "Upper end of the interval; null if it is unknown."] = None
-    fingerprint: Annotated[String, "Short hash of the conditions; medians are comparable only if it is equal."]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Certified(Event):
-    """The certified accuracy, a lower bound of the robust accuracy. On certified images, provably no attack in the ball succeeds.
-    """
-
-    kind = "certified"
-    table = "certified"
-    norm: Annotated[String, "Norm of the ball."]
-    epsilon: Annotated[Real, "Radius of the ball, in 0..1 pixel space."]
-    images: Annotated[int, WholeNumber(low=1), "Images bounded."]
-    correct: Annotated[int, Part("images"), "Certified images."]
-    low: Annotated[Real, "Lower end of the 95 % Wilson interval of correct / images."]
-    high: Annotated[Real, "Upper end of the interval."]
-    method: Annotated[String, "Method of the bound, such as interval bounds."]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SplitOpened(Event):
-    """A record that the run has read the test split.
-
-    Test images must not influence any choice. Therefore every such event counts, even if a later attempt repeats it.
-    """
-
-    kind = "opened"
-    table = "opened"
-    split: Annotated[String, "Name of the split: test."]
-    images: Annotated[Count, "Number of images in it."]
-    purpose: Annotated[String, "Purpose, such as attack."]
-
-
-@dataclass(frozen=True, kw_only=True)
 class Alert(Event):
     """A message for the user. It stays in the run log even if the run is later resumed from a step before the message."""
 
@@ -519,9 +284,9 @@ class Finished(Event):
         return [(self.kind, None)]
 
 
-KINDS: dict[str, type[Event]] = {cls.kind: cls for cls in Event.__subclasses__()}
-_readers: dict[type, tuple[Reader, ...]] = {cls: readers_of(cls) for cls in KINDS.values()}
-_stamp_readers = readers_of(Stamp)
+# The kinds that all runs write come first, those of attack runs last.
+KINDS: dict[str, type[Event]] = {
+    cls.kind: cls for cls in sorted(Event.__subclasses__(), key=lambda cls: cls.__module__ == attack_events.__name__)}
 
 
 def header(run: str) -> dict[str, Any]:
@@ -553,5 +318,5 @@ def read(record: Record) -> tuple[Stamp, Event] | None:
     kind = KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
         raise RunLogError(unknown_name("event", name, KINDS).removesuffix("."))
-    stamp = Stamp._make([read_value(name, record.get(name), record) for name, read_value, _ in _stamp_readers])
+    stamp = Stamp._make([read_value(name, record.get(name), record) for name, read_value, _ in readers(Stamp)])
     return stamp, kind.from_json(record)

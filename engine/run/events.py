@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import RunLogError
-from engine.run.event_kinds import Event, Stamp, header
+from engine.run.event import Event, Stamp
+from engine.run.event_kinds import header
 
 _decode = json.JSONDecoder().decode  # `json.loads` without its options, which take time on every line
 

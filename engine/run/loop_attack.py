@@ -14,8 +14,8 @@ from engine.attack.inspection import Inspection
 from engine.config import AttackConfig
 from engine.run import checkpoint
 from engine.run.after_attacks import AfterAttacks
+from engine.run.attack_events import AttackCheck, AttackResult, EvaluationBegun, SplitOpened
 from engine.run.attacked_network import network_of
-from engine.run.event_kinds import AttackCheck, AttackResult, EvaluationBegun, SplitOpened
 from engine.run.folder import RunFolder
 from engine.run.loop_verdict import VerdictLoop
 from engine.run.parquet_files import read_samples, samples_table, write_parquet

@@ -15,8 +15,8 @@ from engine.attack.verdict import in_words
 from engine.config import AttackConfig
 from engine.errors import RunError
 from engine.run import checkpoint
+from engine.run.attack_events import EarlyVerdict, EvaluationBegun, SplitOpened
 from engine.run.attacked_network import network_of
-from engine.run.event_kinds import EarlyVerdict, EvaluationBegun, SplitOpened
 from engine.run.events import read_events
 from engine.run.folder import RunFolder
 from engine.run.parquet_files import write_parquet

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from engine.errors import RunError
-from engine.run.event_kinds import Alert, CheckpointWritten, Event, Level, Progress, Resumed
+from engine.run.event import Event, Level
+from engine.run.event_kinds import Alert, CheckpointWritten, Progress, Resumed
 from engine.run.events import EventWriter
 from engine.run.folder import RunFolder
 from engine.run.stop import StopPoll

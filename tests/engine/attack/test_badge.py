@@ -10,7 +10,7 @@ from itertools import product
 import pytest
 
 from engine.attack.badge import Finding, badge
-from engine.run.event_kinds import AttackCheck
+from engine.run.attack_events import AttackCheck
 
 VERDICTS = ("passed", "warning", "failed", "skipped")
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from engine.log import RunLog, schema
-from engine.run.event_kinds import Event, Progress
+from engine.run.event import Event
+from engine.run.event_kinds import Progress
 from engine.run.events import EventWriter
 from tests.engine.run.event_examples import EXAMPLES
 from tests.sample_runs import write_run_json

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from engine.attack.statistics import wilson
-from engine.run import event_kinds
-from engine.run.event_kinds import Event
+from engine.run import attack_events, event_kinds
+from engine.run.event import Event
 from tests.sample_runs import PRIMITIVES, alphas_at, genotype_at
 
 _LOW, _HIGH = wilson(6, 8)
@@ -26,25 +26,27 @@ EXAMPLES: dict[str, Event] = {
                                                macs=9, genotype=genotype_at(3), ranking="adversarial"),
     "network": event_kinds.NetworkBuilt(parameters=7, macs=9, channels=12, layers=5, genotype=genotype_at(3)),
     "network made by hand": event_kinds.NetworkBuilt(parameters=7, macs=9, hand_made="resnet-18"),
-    "attack": event_kinds.AttackResult(attack="fgsm", title="FGSM", epsilon=0.15, images=8, correct=6, accuracy=0.75, low=_LOW,
+    "attack": attack_events.AttackResult(attack="fgsm", title="FGSM", epsilon=0.15, images=8, correct=6, accuracy=0.75, low=_LOW,
                                        high=_HIGH, fingerprint="ab12", fields={"norm": "Linf"}, duration_s=1.5),
-    "part of a suite": event_kinds.AttackResult(attack="apgd-ce", title="APGD-CE", epsilon=0.15, images=8, correct=6,
+    "part of a suite": attack_events.AttackResult(attack="apgd-ce", title="APGD-CE", epsilon=0.15, images=8, correct=6,
                                                 accuracy=0.75, low=_LOW, high=_HIGH, fingerprint="ab13", complete=False,
                                                 part_of="autoattack"),
-    "critical": event_kinds.CriticalEpsilon(attack="fmn-50", title="FMN-50", norm="L2", images=8, median=0.5, low=0.25,
+    "critical": attack_events.CriticalEpsilon(attack="fmn-50", title="FMN-50", norm="L2", images=8, median=0.5, low=0.25,
                                             fingerprint="ab14"),
-    "sweep": event_kinds.SweepPoint(sweep="epsilon", attack="fmn-50", title="FMN-50", norm="L2", epsilon=0.5, steps=50, images=8,
+    "sweep": attack_events.SweepPoint(sweep="epsilon", attack="fmn-50", title="FMN-50", norm="L2", epsilon=0.5, steps=50,
+                                       images=8,
                                     correct=4, fingerprint="ab14"),
-    "certified": event_kinds.Certified(norm="Linf", epsilon=0.15, images=8, correct=6, low=_LOW, high=_HIGH,
+    "certified": attack_events.Certified(norm="Linf", epsilon=0.15, images=8, correct=6, low=_LOW, high=_HIGH,
                                        method="interval bounds"),
-    "verdict": event_kinds.EarlyVerdict(against="20261120-0915-attack-digits-7f3a", protocol="ab14", network="ab15", other="ab16",
+    "verdict": attack_events.EarlyVerdict(against="20261120-0915-attack-digits-7f3a", protocol="ab14", network="ab15",
+                                          other="ab16",
                                         total=20, images=8, both_correct=2, first_only=3, second_only=1,
                                         neither=2, low=-0.5, high=0.75, level=0.95, verdict="still open"),
-    "opened": event_kinds.SplitOpened(split="test", images=360, purpose="attack"),
+    "opened": attack_events.SplitOpened(split="test", images=360, purpose="attack"),
     "alert": event_kinds.Alert(level="warning", text="Mind the gap."),
-    "evaluation": event_kinds.EvaluationBegun(protocol="ab15", title="L2 0.5, 8 images", fields={"norm": "L2"}, network="cd16",
+    "evaluation": attack_events.EvaluationBegun(protocol="ab15", title="L2 0.5, 8 images", fields={"norm": "L2"}, network="cd16",
                                               checkpoint="best", preprocessing={"mean": [0.5], "std": [0.25]}),
-    "check": event_kinds.AttackCheck(check_name="gradients", title="Gradients", finding="warning", measured="3 of 64 are 0.",
+    "check": attack_events.AttackCheck(check_name="gradients", title="Gradients", finding="warning", measured="3 of 64 are 0.",
                                      advice="Use the margin."),
     "checkpoint": event_kinds.CheckpointWritten(path="last"),
     "finished": event_kinds.Finished(),

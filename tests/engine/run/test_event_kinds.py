@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from engine.errors import RunLogError
+from engine.run.attack_events import AttackResult
+from engine.run.event import Stamp
 from engine.run.event_docs import document
 from engine.run.event_fields import fields_of
-from engine.run.event_kinds import KINDS, Alert, AttackResult, Metric, NetworkBuilt, Progress, Stamp, read
+from engine.run.event_kinds import KINDS, Alert, Metric, NetworkBuilt, Progress, read
 from engine.run.events import EventWriter, parse
 from tests.engine.run.event_examples import EXAMPLES
 

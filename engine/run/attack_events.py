@@ -1,0 +1,173 @@
+"""The kinds of events that attack runs write. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, get_args
+
+from engine.attack.verdict import Verdict
+from engine.errors import RunLogError
+from engine.run.event import Count, Event, Finding, MaybeReal, MaybeString, Real, String
+from engine.run.event_fields import (
+    Flag,
+    JsonObject,
+    OneOf,
+    Part,
+    WholeNumber,
+)
+
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackResult(Event):
+    """The accuracy of the network under one attack."""
+
+    kind = "attack"
+    table = "attack"
+    attack: Annotated[String, "Name of the attack, `natural` for none, `worst-case` for the worst of all per image."]
+    title: Annotated[String, "Display name."]
+    epsilon: Annotated[Real, "Radius of the ball, in 0..1 pixel space."]
+    images: Annotated[int, WholeNumber(low=1), "Images attacked."]
+    correct: Annotated[int, Part("images"), "Images still classified correctly."]
+    accuracy: Annotated[Real, "correct / images."]
+    low: Annotated[Real, "Lower end of the accuracy's 95 % Wilson interval."]
+    high: Annotated[Real, "Upper end of the interval."]
+    fingerprint: Annotated[String, "Short hash of `fields`; results are comparable only if it is equal."]
+    fields: Annotated[Mapping[str, Any] | None, JsonObject(), "Everything that the result depends on."] = None
+    duration_s: Annotated[MaybeReal, "Duration in seconds."] = None
+    complete: Annotated[bool, Flag(), "False while the attack has images left."] = True
+    part_of: Annotated[MaybeString, "Suite that the attack is a part of."] = None
+
+    def check(self) -> None:
+        """Check that 0 <= low <= accuracy <= high <= 1, up to rounding."""
+        low, accuracy, high = self.low, self.accuracy, self.high
+        if not -_ROUNDING <= low <= accuracy + _ROUNDING <= high + 2 * _ROUNDING <= 1 + 3 * _ROUNDING:
+            raise RunLogError(f"low <= accuracy <= high must be fractions in 0..1, got {low}, {accuracy}, {high}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationBegun(Event):
+    """The start of an evaluation under attack, with the attacked network and the protocol (the conditions of the evaluation)."""
+
+    kind = "evaluation"
+    table = "evaluation"
+    protocol: Annotated[String, "Short hash of `fields`, by which tables group their rows."]
+    title: Annotated[String, "The protocol in one line."]
+    fields: Annotated[Mapping[str, Any], JsonObject(), "Everything that determines the results except the network."]
+    network: Annotated[String, "Hash of the network's weights."]
+    checkpoint: Annotated[String, "Checkpoint of the retraining that was attacked: best or last."]
+    preprocessing: Annotated[Mapping[str, Any], JsonObject(), "The network's normalisation, mean and std; empty for none."]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackCheck(Event):
+    """The result of a check of how reliable an evaluation is."""
+
+    kind = "check"
+    table = "attack_check"
+    check_name: Annotated[String, "Name of the check."]
+    title: Annotated[String, "Display name."]
+    finding: Annotated[Finding, OneOf("finding", get_args(Finding)), "Result of the check."]
+    measured: Annotated[String, "What was measured, as a sentence."]
+    advice: Annotated[String, "What to do, as a sentence; empty if the check passed."] = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlyVerdict(Event):
+    """The comparison of two networks so far, written after each chunk of images until the comparison is decided.
+
+    The first network is that of this run. The counts do not measure accuracies, because the attacks stop as soon as the counts
+    decide the comparison.
+    """
+
+    kind = "verdict"
+    table = "verdict"
+    against: Annotated[String, "Attack run of the second network."]
+    protocol: Annotated[String, "Short hash of the protocol of the second network's attack run."]
+    network: Annotated[String, "Hash of the first network's weights."]
+    other: Annotated[String, "Hash of the second network's weights."]
+    total: Annotated[int, WholeNumber(low=1), "Images of the comparison, in random order."]
+    images: Annotated[int, Part("total"), "Images attacked so far."]
+    both_correct: Annotated[int, Part("images"), "Images that both networks still classify correctly under every attack."]
+    first_only: Annotated[int, Part("images"), "Images that only the first network does."]
+    second_only: Annotated[int, Part("images"), "Images that only the second network does."]
+    neither: Annotated[int, Part("images"), "The other images."]
+    low: Annotated[Real, "Lower bound of the difference of the accuracies on all images of the comparison, first - second."]
+    high: Annotated[Real, "Upper bound."]
+    level: Annotated[Real, "Probability with which all bounds of the run contain the difference, at least."]
+    verdict: Annotated[str, OneOf("verdict", tuple(Verdict)), "The network that is better on all images of the comparison."]
+
+    def check(self) -> None:
+        """Check that the four counts sum to the number of attacked images, and that -1 <= low <= high <= 1."""
+        counts = self.both_correct, self.first_only, self.second_only, self.neither
+        if sum(counts) != self.images:
+            raise RunLogError(f"The four counts of pairs must sum to images = {self.images}, got {counts}")
+        if not -1 <= self.low <= self.high <= 1:
+            raise RunLogError(f"low <= high must be in -1..1, got {self.low} and {self.high}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepPoint(Event):
+    """One point of a curve of accuracy against attack radius or number of attack steps."""
+
+    kind = "sweep"
+    table = "sweep"
+    sweep: Annotated[String, "What varies: `epsilon` or `steps`."]
+    attack: Annotated[String, "Name of the attack."]
+    title: Annotated[String, "Display name of the attack."]
+    norm: Annotated[String, "Norm of the ball."]
+    epsilon: Annotated[Real, "Radius of the ball, in 0..1 pixel space."]
+    steps: Annotated[Count, "Number of iterations."]
+    images: Annotated[int, WholeNumber(low=1), "Images attacked."]
+    correct: Annotated[int, Part("images"), "Images still classified correctly."]
+    low: Annotated[MaybeReal, "Lower end of the 95 % Wilson interval of correct / images."] = None
+    high: Annotated[MaybeReal, "Upper end of the interval."] = None
+    fingerprint: Annotated[String, "Short hash of the conditions; points are comparable only if it is equal."]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CriticalEpsilon(Event):
+    """The median distance from an image to the nearest adversarial image that an attack found."""
+
+    kind = "critical"
+    table = "critical"
+    attack: Annotated[String, "Name of the attack that searched for them."]
+    title: Annotated[String, "Display name of the attack."]
+    norm: Annotated[String, "Norm of the distance."]
+    images: Annotated[int, WholeNumber(low=1), "Images, including those misclassified without an attack, at distance 0."]
+    median: Annotated[MaybeReal, "The median; null if half of the images have no adversarial image."] = None
+    low: Annotated[MaybeReal, "Lower end of its 95 % interval from order statistics; null if there are too few images."] = None
+    high: Annotated[MaybeReal, "Upper end of the interval; null if it is unknown."] = None
+    fingerprint: Annotated[String, "Short hash of the conditions; medians are comparable only if it is equal."]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certified(Event):
+    """The certified accuracy, a lower bound of the robust accuracy. On certified images, provably no attack in the ball succeeds.
+    """
+
+    kind = "certified"
+    table = "certified"
+    norm: Annotated[String, "Norm of the ball."]
+    epsilon: Annotated[Real, "Radius of the ball, in 0..1 pixel space."]
+    images: Annotated[int, WholeNumber(low=1), "Images bounded."]
+    correct: Annotated[int, Part("images"), "Certified images."]
+    low: Annotated[Real, "Lower end of the 95 % Wilson interval of correct / images."]
+    high: Annotated[Real, "Upper end of the interval."]
+    method: Annotated[String, "Method of the bound, such as interval bounds."]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitOpened(Event):
+    """A record that the run has read the test split.
+
+    Test images must not influence any choice. Therefore every such event counts, even if a later attempt repeats it.
+    """
+
+    kind = "opened"
+    table = "opened"
+    split: Annotated[String, "Name of the split: test."]
+    images: Annotated[Count, "Number of images in it."]
+    purpose: Annotated[String, "Purpose, such as attack."]
