@@ -5,7 +5,12 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from engine.config import RunConfig, parse_pixels, pixels_text
+from engine.configuring import preset_values
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "rampart"
@@ -28,3 +33,54 @@ def program() -> str:
 
 def _from_root(path: Path) -> str:
     return shlex.quote(str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path))
+
+
+def command_of(kind: str, method: str | None = None, preset: str = "quick", dataset: str = "digits",
+               changes: Mapping[str, Any] | None = None, then: Sequence[str] = (), parent: str | None = None,
+               runs: Path | str | None = None, then_changes: Mapping[str, Mapping[str, Any]] | None = None) -> str:
+    """Return the shell command that launches a run and its followers with the given settings.
+
+    Args:
+        kind: "search", "retrain" or "attack".
+        method: search method; None for the other kinds of run.
+        preset: preset of the run and of its followers.
+        dataset: name of the dataset.
+        changes: {name of the setting: value} for values that differ from the preset's.
+        then: kinds of the followers, for example ("retrain", "attack").
+        parent: id of the run that this run follows; None if it follows none.
+        runs: folder of all runs. The command has no option --runs if this is None or the folder `runs` of the checkout.
+        then_changes: changed settings of the followers, as {kind: {name of the setting: value}}.
+    """
+    words = [kind]
+    if kind == "search" and method:
+        words += ["--method", method]
+    words += ["--dataset", dataset, "--preset", preset]
+    if parent:
+        words += ["--parent", parent]
+    words += [word for name, value in (changes or {}).items() if name != "dataset" for word in _flag(name, value)]
+    if then:
+        words += ["--then", ",".join(then)]
+    words += [word for follower, own in (then_changes or {}).items() for name, value in own.items()
+              for word in _flag(name, value, f"{follower}.")]
+    # The folder is named even if it comes from RAMPART_RUNS, because the user's shell may not have that variable.
+    if runs is not None and Path(runs).absolute() != ROOT / "runs":
+        words += ["--runs", str(runs)]
+    return f"{program()} {shlex.join(words)}"
+
+
+def changes_of(kind: str, method: str | None, preset: str, config: RunConfig) -> dict[str, Any]:
+    """Return {name of the setting: value} for the values in `config` that differ from the preset's."""
+    reference = preset_values(kind, method, config.dataset, preset)
+    return {name: value for name, value in config.model_dump().items()
+            if name in reference and value != reference[name]}
+
+
+def _flag(name: str, value: Any, prefix: str = "") -> list[str]:
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{prefix}{'' if value else 'no-'}{flag}"]
+    if isinstance(value, (list, tuple)):
+        return [f"--{prefix}{flag}", *map(str, value)]
+    if isinstance(value, float) and name in ("epsilon", "step_size") and parse_pixels(pixels_text(value)) == value:
+        return [f"--{prefix}{flag}", pixels_text(value)]
+    return [f"--{prefix}{flag}", str(value)]

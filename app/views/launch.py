@@ -30,6 +30,7 @@ from engine.architecture.genotype import DERIVED
 from engine.architecture.network import named_network
 from engine.architecture.placement import Arrangement
 from engine.architecture.transplant import read_grafts, transplant
+from engine.command import command_of
 from engine.config import PRESETS, RetrainConfig, RunConfig, SearchConfig, network_values
 from engine.config.run import KINDS
 from engine.configuration_file import Configuration, from_text
@@ -348,7 +349,7 @@ def command(choice: Choice, values: FormValues) -> None:
         st.caption("Fix the settings marked in red to see the command." if values.config is None else
                    "Fix the problem above to see the command.")
         return
-    line = requests.command_of(choice.kind, choice.method, choice.preset, choice.dataset,
+    line = command_of(choice.kind, choice.method, choice.preset, choice.dataset,
                                {**choice.source.changes, **values.changes}, choice.then, choice.source.parent,
                                session.runs_root(), _then_changes(choice))
     st.code(line, language="bash", wrap_lines=True)

@@ -13,7 +13,7 @@ from engine.cli import flags, main
 from engine.cli.flags import STANDARD_TRAINING, parse
 from engine.cli.presets import SHOWN, row_of, wrapped_table
 from engine.cli.verbs import VERBS
-from engine.command import program
+from engine.command import command_of, program
 from engine.config import PRESETS
 from engine.configuring import build, config_class, differences_from_paper
 from engine.errors import ConfigError, RunError
@@ -129,7 +129,7 @@ def test_a_preset_without_changes_changes_nothing(kind: str, preset: str) -> Non
 
 def test_the_shown_command_asks_for_the_same_run() -> None:
     asked = {"attacks": ("fgsm", "pgd-7"), "epsilon": 0.1, "images": 100, "batch_size": 16}
-    line = requests.command_of("attack", None, "smoke", "digits", asked, parent="20261120-0915-retrain-digits-7f3a")
+    line = command_of("attack", None, "smoke", "digits", asked, parent="20261120-0915-retrain-digits-7f3a")
     request = parse("attack", line.removeprefix(program()).split()[1:])
     assert build("attack", None, "digits", "smoke", request.changes) == build("attack", None, "digits", "smoke", asked)
     assert request.parent == "20261120-0915-retrain-digits-7f3a" and request.preset == "smoke"
@@ -152,7 +152,7 @@ def test_the_dataset_is_that_of_the_parent_unless_one_is_given(tmp_path: Path) -
 def test_every_field_of_every_method_can_be_typed(method: str) -> None:
     config = build("search", method, "digits", "smoke")
     changes = {name: value for name, value in config.model_dump().items() if name != "dataset"}
-    line = requests.command_of("search", method, "paper", "digits", changes)
+    line = command_of("search", method, "paper", "digits", changes)
     request = parse("search", line.removeprefix(program()).split()[1:])
     assert build("search", method, "digits", "paper", request.changes) == config
 

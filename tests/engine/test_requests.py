@@ -13,7 +13,7 @@ import pytest
 
 from engine import requests
 from engine.cli.flags import parse
-from engine.command import program
+from engine.command import command_of, program
 from engine.configuring import build, recorded
 from engine.data.splits import splits_of
 from engine.errors import ConfigError, RunError
@@ -215,7 +215,7 @@ def test_a_token_whose_owner_died_launches_again(runs: Path) -> None:
 
 
 def test_the_command_says_what_was_asked(runs: Path) -> None:
-    line = requests.command_of("search", "arnas", "quick", "digits", {"epsilon": 8 / 255, "flip": True, "seed": 3},
+    line = command_of("search", "arnas", "quick", "digits", {"epsilon": 8 / 255, "flip": True, "seed": 3},
                                ("retrain", "attack"))
     assert line == (f"{program()} search --method arnas --dataset digits --preset quick --epsilon 8/255 --flip --seed 3 "
                     "--then retrain,attack")
