@@ -13,13 +13,13 @@ from app.components.protocol import recorded_fields_html
 from app.components.robustness_table import badge_html
 from app.components.states import RUN_PAGE, page_link, section
 from app.drawing.cell_graph import genotype_graphs
-from app.formats import escape, moment, with_interval
+from app.formats import escape, moment, percent, with_interval
 from engine.attack.catalogue import WORST
 from engine.report.robustness import NetworkRow
 
 FINDINGS = {"failed": ("bad", "✕", "Failed"), "warning": ("warn", "!", "Warning"), "passed": ("good", "✓", "Passed"),
             "skipped": ("muted", "–", "Skipped")}
-CHECKPOINT_NOTE = ("These figures belong to this checkpoint. A claim about its method needs several searches and retrainings "
+CHECKPOINT_NOTE = ("These results belong to this checkpoint. A claim about its method needs several searches and retrainings "
                    "with different seeds.")
 
 
@@ -54,6 +54,7 @@ def measurements(row: NetworkRow) -> None:
         st.caption("No attack has been measured yet.")
     else:
         st.html(attack_table_html(attacks))
+    bounds(row)
     st.caption(CHECKPOINT_NOTE)
     page_link(RUN_PAGE, "Open the run", id=row.run)
     section("Reliability checks", row.badge.colour)
@@ -61,6 +62,20 @@ def measurements(row: NetworkRow) -> None:
     if not attacks.empty:
         with st.expander("Fingerprints in full"):
             fingerprints(attacks)
+
+
+def bounds(row: NetworkRow) -> None:
+    """Show the certified accuracy, below which robust accuracy cannot be, and the worst case, above which it cannot be."""
+    certified = session.run_log().certified(row.run)
+    worst = row.results.get(WORST)
+    if certified.empty or worst is None:
+        return
+    lower = certified.iloc[-1]
+    share = lower["correct"] / lower["images"]
+    st.caption(
+        f"Robust accuracy on these images is at least {percent(share)} (certified by interval bounds, {lower['images']:,} "
+        f"images) and at most {percent(worst.accuracy)} (worst case, {worst.images:,} images). Interval bounds widen in every "
+        "layer, so on networks that were not trained for them they certify almost nothing. That is no sign of a weak network.")
 
 
 def checks(row: NetworkRow) -> None:

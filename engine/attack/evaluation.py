@@ -109,6 +109,7 @@ class Evaluation:
         self._targets = torch.zeros((len(y), max(aims, 1)), dtype=torch.int64, device=y.device)
         self._stage = NATURAL
         self._running: Pool | Batches | None = None
+        self._evaluations = 0  # of the network by the running attack, over all steps
         self._standing = torch.arange(0)  # positions of the images that the current stage attacks
         self._watched: Watched | None = None
 
@@ -121,6 +122,11 @@ class Evaluation:
     def stage(self) -> str:
         """The name of the stage in progress; "" at the end."""
         return self._stage
+
+    @property
+    def keeps_iterations(self) -> bool:
+        """True if a stop in the middle of a step keeps the iterations done; False if the block of images is attacked again."""
+        return isinstance(self._running, Pool)
 
     @property
     def progress(self) -> tuple[float, int]:
@@ -153,14 +159,16 @@ class Evaluation:
             watched.poll, watched.on_pass, watched.passes = poll, on_pass, 0
             try:
                 running = self._running = self._running or self._begun(stage)
-                for _ in range(EVALUATIONS_PER_STEP if isinstance(running, Pool) else 1):
+                # A step that a stop has cut short ends where it would have ended without the stop.
+                for _ in range(EVALUATIONS_PER_STEP - self._evaluations % EVALUATIONS_PER_STEP if self.keeps_iterations else 1):
                     if running.over:
                         break
                     self._keep(stage, running.step())
+                    self._evaluations += 1
             finally:
                 self._seconds[stage.name] += time.perf_counter() - started
         if running.over:
-            self._running = None
+            self._running, self._evaluations = None, 0
             names = [*self.stages, ""]
             self._stage = names[names.index(stage.name) + 1]
 
@@ -210,8 +218,9 @@ class Evaluation:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything a resumed evaluation needs: tensors, numbers and strings, so it loads with weights_only=True."""
-        return {"setup": self._setup(), "stage": self._stage, "standing": self._standing, "targets": self._targets.cpu(),
-                "running": self._running.state_dict() if self._running else None, "seconds": dict(self._seconds),
+        return {"setup": self._setup(), "stage": self._stage, "evaluations": self._evaluations, "standing": self._standing,
+                "targets": self._targets.cpu(), "running": self._running.state_dict() if self._running else None,
+                "seconds": dict(self._seconds),
                 "outcomes": {name: outcomes.state_dict() for name, outcomes in self.outcomes.items()},
                 "adversarial": {name: images.clone() for name, images in self.adversarial.items()}}
 
@@ -228,7 +237,7 @@ class Evaluation:
             self.outcomes[name].load_state_dict(state["outcomes"][name])
             self.adversarial[name].copy_(state["adversarial"][name])
             self._seconds[name] = float(state["seconds"][name])
-        self._stage, self._standing = state["stage"], state["standing"]
+        self._stage, self._standing, self._evaluations = state["stage"], state["standing"], state["evaluations"]
         self._targets.copy_(state["targets"])
         self._running = None
         if state["running"] is not None:

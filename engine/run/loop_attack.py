@@ -12,6 +12,7 @@ from engine.attack.checks import CHECKS, inspect
 from engine.attack.evaluation import Evaluation, preprocessing_of
 from engine.attack.inspection import Inspection
 from engine.config import AttackConfig
+from engine.errors import StopRequested
 from engine.run import checkpoint
 from engine.run.after_attacks import AfterAttacks
 from engine.run.attack_events import AttackCheck, AttackResult, EvaluationBegun, SplitOpened
@@ -98,7 +99,12 @@ class AttackLoop:
     def _step(self) -> None:
         session, evaluation = self.session, self.evaluation
         session.begin_step(1, self._title(evaluation.stage))
-        evaluation.step(poll=session.poll)
+        try:
+            evaluation.step(poll=session.poll)
+        except StopRequested:
+            if evaluation.keeps_iterations:
+                session.passes_at_start_of_step = session.passes
+            raise
         session.end_step(epoch=0)
         session.activity = self._title(evaluation.stage) if evaluation.stage else "finished"
         done = [row for row in evaluation.rows() if row["complete"] and self._key(row) not in self._written]

@@ -253,7 +253,7 @@ def test_the_selected_network_shows_its_cells_attacks_checks_and_fingerprints(sa
     assert cells.count("<figcaption>") == 3
     text = text_of(page)
     assert "APGD-T" in text and "Natural at radius 0" in text and "Fingerprint of AutoAttack" in text
-    assert "These figures belong to this checkpoint" in text
+    assert "These results belong to this checkpoint" in text
 
 
 def test_the_test_ledger_counts_openings(samples: Samples) -> None:
