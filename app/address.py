@@ -40,12 +40,10 @@ def selectbox(where: DeltaGenerator, label: str, options: Mapping[str, str], *, 
     """Show a select box that keeps its choice in the address, and return the choice.
 
     Args:
-        where: container in which the box is shown.
-        label: label of the box.
+        where, label, help: container, label and tooltip of the box.
         options: {value in the address: text in the box}, with at least one entry. The first entry is the default.
         name: name of the query parameter.
         key: key of the box in the session's state.
-        help: tooltip.
         also: function called after a choice. It can, for example, remove choices that depended on the previous choice.
     """
     st.session_state[key] = chosen(name, options, next(iter(options)))

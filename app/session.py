@@ -252,10 +252,9 @@ def silence_minutes(silent_s: float | None) -> int:
 
 
 def prepare_static() -> None:
-    """Copy `plotly.min.js` from the plotly package to the static folder, and delete old files of other servers.
+    """Copy `plotly.min.js` from the plotly package to the static folder, and delete signature files older than 7 days.
 
-    The deleted files are signature files older than 7 days. With a signature file, a running server tells browsers which data
-    have changed.
+    With a signature file, a running server tells browsers which data have changed.
     """
     from plotly.offline import get_plotlyjs
 

@@ -47,8 +47,7 @@ def config_class(kind: str, method: str | None = None) -> type[RunConfig]:
 def preset_values(kind: str, method: str | None, dataset: str, preset: str) -> dict[str, Any]:
     """Return {name of the setting: value} for all settings of a preset.
 
-    Values that the dataset requires override the defaults of the configuration class. Values that the preset sets override the
-    defaults and the values of the dataset.
+    Values that the dataset requires override the defaults of the configuration class. Values of the preset override both.
 
     Raises:
         ConfigError: the kind, method, dataset or preset is unknown.
@@ -58,8 +57,7 @@ def preset_values(kind: str, method: str | None, dataset: str, preset: str) -> d
     if preset not in cls.presets:
         raise ConfigError(unknown_name("preset", preset, cls.presets))
     values = {name: info.default for name, info in cls.model_fields.items()}
-    values |= _dataset_values(cls, facts)
-    values |= cls.presets[preset]
+    values |= {**_dataset_values(cls, facts), **cls.presets[preset]}
     if preset == "quick":
         values |= {name: value for name, value in facts.quick.items() if name in cls.model_fields}
     # A preset's number of images is for large test splits; a smaller split is attacked completely.

@@ -108,11 +108,9 @@ def _add_chart(figure: go.Figure, points: pd.DataFrame, name: str, line: dict[st
     Args:
         figure: the figure.
         points: rows of the objective, from `RunLog.objectives`.
-        name: name of the objective.
-        line: Plotly style of the objective's line.
+        name, line: name of the objective, and Plotly style of its line.
         number: suffix of Plotly's names for the axes of the chart, for example "2" for "xaxis2" and "yaxis2".
-        across: left and right end of the chart, as fractions of the figure's width.
-        up: lower and upper end of the chart, as fractions of the figure's height.
+        across, up: (left, right) and (lower, upper) end of the chart, as fractions of the figure's width and height.
     """
     label, unit = label_of(name), f"({unit_of(name)})" if unit_of(name) else ""
     figure.add_scatter(x=points["step"].tolist(), y=points["loss"].tolist(), mode="lines", name=label, xaxis=f"x{number}",

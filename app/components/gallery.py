@@ -25,10 +25,7 @@ PER_PAGE = 12
 def gallery(row: NetworkRow, table: RobustnessTable, outcomes: pd.DataFrame) -> None:
     """Show the gallery with its filters. The address of the page holds the reader's choices.
 
-    Args:
-        row: row of the attacked network.
-        table: robustness table that contains the row. It provides the titles of the attacks.
-        outcomes: table from `RunLog.outcomes` of the attack run, with predictions.
+    `row` is the row of the attacked network in `table`. `outcomes` are those of `RunLog.outcomes`, with predictions.
     """
     section("Gallery", "natural image, change, adversarial image")
     try:

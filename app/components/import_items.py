@@ -97,8 +97,7 @@ def named(text: str) -> Chosen:
 def dropped(files: Sequence[UploadedFile]) -> Chosen:
     """Return the items to import, one per uploaded file.
 
-    The two files with the curves of a search (its alphas in every epoch) together form one item. If one of them is missing, the
-    attribute `problem` of the result says so.
+    The two files with the curves of a search (its alphas in every epoch) form one item. If one is missing, `problem` says so.
     """
     items, curves = [], []
     for file in files:

@@ -67,10 +67,8 @@ def _run(outcome: Outcome, key: str, unfolded: bool) -> None:
     st.html(html_table(columns, understood(run), label="Facts from the file", look="rp-wrap rp-understood"))
     with st.container(horizontal=True):
         page_link(RUN_PAGE, "Open the run", id=run["id"])
-        if run["kind"] == "search":
-            page_link(LAUNCH_PAGE, "Retrain it", kind="retrain", parent=run["id"])
-        else:
-            page_link(LAUNCH_PAGE, "Attack it", kind="attack", parent=run["id"])
+        label, kind = ("Retrain it", "retrain") if run["kind"] == "search" else ("Attack it", "attack")
+        page_link(LAUNCH_PAGE, label, kind=kind, parent=run["id"])
     try:
         genotype = Genotype.from_dict(log.genotype(run["id"]))
     except GenotypeError:

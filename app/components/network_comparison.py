@@ -31,9 +31,7 @@ SWEEP_TITLES = {"epsilon": "Accuracy against radius", "steps": "Accuracy against
 def comparison(table: RobustnessTable, rows: Sequence[NetworkRow]) -> None:
     """Show the comparison of the networks that the reader has picked in a robustness table.
 
-    Args:
-        table: robustness table that contains the networks.
-        rows: rows of the picked networks. If there are fewer than two, show only a sentence that says how to pick networks.
+    `rows` are the rows of the picked networks. If there are fewer than two, show only a sentence that says how to pick networks.
     """
     if len(rows) < 2:
         if len(table.rows) > 1:
@@ -55,8 +53,7 @@ def tests(table: RobustnessTable, rows: Sequence[NetworkRow]) -> None:
     """Show the result of the paired test of every two picked networks as a sentence. The reader selects the attack."""
     columns = {column.name: column.title for column in reversed(table.columns)}
     left, _ = st.columns([1, 3])
-    column = address.selectbox(left, "Compare under", {WORST: columns[WORST], **columns}, name="column",
-                               key="robustness.column")
+    column = address.selectbox(left, "Compare under", {WORST: columns[WORST], **columns}, name="column", key="robustness.column")
     try:
         result = evaluations.comparison(table, column)
     except RunLogError as error:

@@ -89,8 +89,7 @@ def _below(cells: Sequence[CellPosition], pitch: float, base: float, channels: i
         cells: cells from input to output.
         pitch: width in pixels of a cell and the gap next to it.
         base: y coordinate of the lower end of the cells, in pixels.
-        channels: C, the number of channels in the first third.
-        image_shape: (channels, height, width) of an image.
+        channels, image_shape: number of channels in the first third, and (channels, height, width) of an image.
     """
     drawn = []
     rows, columns = image_shape[1:]

@@ -372,10 +372,7 @@ def _pictured(choice: Choice, preset: Mapping[str, Any], values: FormValues) -> 
 
 
 def places(choice: Choice, preset: Mapping[str, Any], values: FormValues) -> None:
-    """Draw the cells of the network from input to output, in the order given by the position rule on the form.
-
-    A position rule says which kind of cell is used at which layer. A collapsed section below the drawing shows all rules.
-    """
+    """Draw the cells of the network from input to output, in the order given by the position rule on the form."""
     runs, parent, genotype = session.runs_root(), choice.source.parent, choice.source.genotype
     try:
         config = _pictured(choice, preset, values)

@@ -142,10 +142,8 @@ def progress(run: pd.Series) -> CellText:
 def selection(run: pd.Series) -> None:
     """Show the selected run with its buttons in the box above the table."""
     with st.container(border=True):
-        cause = "" if run["status"] == "finished" else shown(run["cause"])
-        chip = status_chip_html(run["status"], cause, run["silent_s"])
-        st.html(f'<div class="rp-row"><b>{escape(name_of(run))}</b>'
-                f'<span class="rp-label">{escape(run["id"])}</span>{chip}</div>')
+        chip = status_chip_html(run["status"], "" if run["status"] == "finished" else shown(run["cause"]), run["silent_s"])
+        st.html(f'<div class="rp-row"><b>{escape(name_of(run))}</b><span class="rp-label">{escape(run["id"])}</span>{chip}</div>')
         with st.container(horizontal=True):
             if st.button("Open", key="runs.open", type="primary", icon=":material/open_in_new:"):
                 st.switch_page(RUN_PAGE, query_params={"id": run["id"]})

@@ -195,13 +195,10 @@ class Evaluation:
     def outcome_columns(self) -> dict[str, list[Any]]:
         """Return {name: column} of results/outcomes.parquet, with one entry per attack and attacked image.
 
-        In a suite such as AutoAttack, the entry of an image comes from the attack that broke the image or, if none did, from the
-        last attack of the suite.
+        In a suite such as AutoAttack, the entry of an image comes from the attack that broke it or, if none did, from the last.
 
         Columns:
-            image: number of the image in the dataset.
-            label: label of the image.
-            attack: name of the attack.
+            image, label, attack: number of the image in the dataset, its label, and the name of the attack.
             correct, prediction, margin, linf, l2, iterations: see `Outcomes`.
         """
         columns: dict[str, list[Any]] = {name: [] for name in ("image", "label", "attack", *self.outcomes[NATURAL].columns)}
@@ -286,9 +283,7 @@ class Evaluation:
     def _keep(self, stage: Stage, finished: list[Attacked]) -> None:
         """Record the outcomes of images whose attack has ended, judged by the predictions of the network itself.
 
-        Args:
-            stage: the attack, or the natural prediction that precedes all attacks.
-            finished: result of the attack on each of these images.
+        `stage` is the attack or the natural prediction that precedes all attacks, and `finished` has its results on these images.
         """
         if not finished:
             return

@@ -135,9 +135,7 @@ class _Encoding:
     def __init__(self, maps: Sequence[Affine], lower: Vector, upper: Vector) -> None:
         """Encode a ReLU network as constraints of a mixed-integer program.
 
-        Args:
-            maps: affine maps of the network. A ReLU follows each of them except the last.
-            lower, upper: bounds of the network's inputs.
+        A ReLU follows each of the network's affine maps except the last. The inputs lie between `lower` and `upper`.
         """
         self.pixels = lower, upper
         self._variables = len(lower) + sum(2 * len(affine.bias) for affine in maps[:-1])

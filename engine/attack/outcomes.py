@@ -49,11 +49,9 @@ class Outcomes:
         Args:
             positions: int64 [n], positions of these images among all images of the evaluation.
             x, x_adv: natural and adversarial images [n, C, H, W].
-            y: labels, int64 [n].
-            logits: the network's logits at x_adv, [n, classes].
+            y, logits: labels, int64 [n], and the network's logits at x_adv, [n, classes].
             iterations: number of iterations spent on each image, int [n].
-            beyond: (norm, epsilon) for attacks that search for the nearest adversarial image, otherwise None. An image then also
-                counts as correct if its adversarial image is farther away than epsilon.
+            beyond: (norm, epsilon) if an image with an adversarial image farther away than epsilon counts as correct, else None.
         """
         far = {norm: distance(x_adv, x, norm) for norm in (LINF, L2)}
         prediction = logits.argmax(1)

@@ -58,8 +58,7 @@ class PlantedNetwork(nn.Module):
         """Copy a network and replace the last layer by read-outs along the given directions.
 
         Args:
-            network: the network to copy.
-            head: name of the last layer, an `nn.Linear` with F inputs.
+            network, head: the network to copy, and the name of its last layer, an `nn.Linear` with F inputs.
             x, y: natural images [K, C, H, W] and their labels, int64 [K]. The distance between any two images must be larger than
                 twice the radius of the ball.
             classes: number of classes, at least 2.
@@ -152,9 +151,7 @@ def planted(it: Inspection) -> tuple[Verdict, str]:
 def last_layer(network: nn.Module, x: Tensor) -> str | None:
     """Return the name of the linear layer whose output is the output of the network, or None if there is no such layer.
 
-    Args:
-        network: the network.
-        x: images for a forward pass.
+    `x` are images for a forward pass.
     """
     outputs: dict[str, Tensor] = {}
 

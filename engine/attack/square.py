@@ -134,8 +134,7 @@ class Square(Walk):
         The difference to x in the second window is removed. Its length goes into a bump in the first window.
 
         Args:
-            held: the best adversarial images so far, [n, C, H, W].
-            x: the natural images, [n, C, H, W].
+            held, x: the best adversarial images so far, and the natural images, [n, C, H, W].
             plan: random places of the windows, form of the bump, and signs of the channels for each image, in the columns that
                 `_plan` describes.
         """

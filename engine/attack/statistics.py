@@ -101,8 +101,7 @@ def mcnemar(first_only: int, second_only: int) -> float:
     with probability 1/2.
 
     Args:
-        first_only: number of images that only the first network classifies correctly.
-        second_only: number of images that only the second network classifies correctly.
+        first_only, second_only: number of images that only the first or only the second network classifies correctly.
 
     Raises:
         ValueError: a number is negative.
@@ -195,15 +194,12 @@ class Comparison:
 
 
 def tell_apart(outcomes: Mapping[str, Sequence[bool]], level: float = 0.95) -> list[Comparison]:
-    """Compare every two networks of a table on the same images.
+    """Compare every two networks of a table on the same images. Pairs of more accurate networks come first.
 
     Args:
         outcomes: {name of a network: one entry per image}. An entry is True if the network classifies the image correctly. All
             networks have the same images in the same order.
         level: confidence level of the intervals, in 0..1.
-
-    Returns:
-        One comparison per pair. Pairs of more accurate networks come first.
 
     Raises:
         ValueError: the networks have different numbers of images.

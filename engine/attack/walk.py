@@ -271,8 +271,7 @@ class Pool:
     def _leave(self, leaving: Tensor) -> list[Attacked]:
         """Remove runs (attempts on an image) from the batch, and return the results for images whose attack has ended.
 
-        Args:
-            leaving: bool per run, True for the runs to remove.
+        `leaving` has one bool per run, True for the runs to remove.
         """
         ledger = self._ledger
         if not self.nearest:  # the other runs of an image that fell in one are void

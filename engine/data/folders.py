@@ -127,8 +127,7 @@ def prepared_folder(name: object) -> Dataset | None:
         test = None if record["test_images"] is None else int(record["test_images"])
     except (KeyError, TypeError, ValueError):
         return None
-    # The values for 32x32 images, 4 pixels of padding and a cutout of 16, are scaled with the size of the images. Images of less
-    # than 17 pixels are too small for the auxiliary head.
+    # The padding 4 and the cutout 16 of 32x32 images scale with the size. The auxiliary head needs at least 17 pixels.
     defaults = {"crop_padding": max(1, height // 8), "cutout": height // 2} | ({"auxiliary_weight": 0.0} if height < 17 else {})
     return Dataset(
         name=name, title=name, description=f"{images:,} pictures of an image folder, resized to {height}x{width} pixels.",

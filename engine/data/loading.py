@@ -97,15 +97,12 @@ def load_split(dataset: Dataset | str, splits: Splits, name: str | tuple[str, ..
     """Load the images and labels of one split, or of several splits one after another.
 
     Args:
-        dataset: description of the dataset, or its name in the registry.
-        splits: the splits of this dataset, from `make_splits`.
-        name: "weights", "alphas", "select" or "test", or a tuple of these. A caller that loads "test" must record this in the
-            run.
+        dataset, splits: description of the dataset or its name in the registry, and its splits from `make_splits`.
+        name: "weights", "alphas", "select" or "test", or a tuple of these. A caller must record in the run that it loads "test".
         device: device on which labels and image batches are returned.
 
     Returns:
-        images: the images, which can be indexed like a float32 tensor [N, C, H, W] in 0..1.
-        labels: the labels, int64 [N].
+        The images, which can be indexed like a float32 tensor [N, C, H, W] in 0..1, and the labels, int64 [N].
 
     Raises:
         ConfigError: there is no split of this name, or the content of the dataset does not match its description.

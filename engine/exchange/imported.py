@@ -65,11 +65,9 @@ def origin_of(path: Path, form: str, command: str) -> Origin:
     """
     if path.exists() and not path.is_file():
         raise unreadable(path, OSError(errno.EINVAL, "Not a file" if not path.is_dir() else os.strerror(errno.EISDIR)))
-    digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+            digest = hashlib.file_digest(file, "sha256")
     except OSError as problem:
         raise unreadable(path, problem) from None
     return Origin(path.name, digest.hexdigest(), form, command)

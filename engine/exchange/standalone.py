@@ -115,8 +115,7 @@ def operation(name: str, channels: int, stride: int) -> nn.Module:
             nn.ReLU(),
             nn.Conv2d(channels, channels, (1, 7), stride=(1, stride), padding=(0, 3), bias=False),
             nn.Conv2d(channels, channels, (7, 1), stride=(stride, 1), padding=(3, 0), bias=False),
-            nn.BatchNorm2d(channels),
-        )
+            nn.BatchNorm2d(channels))
     if name == "none":
         return Zero(stride)
     kernel = int(name[-1])

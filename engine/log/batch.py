@@ -68,10 +68,7 @@ class Batch:
         self.rows.setdefault(table, []).append(row)
 
     def add_line(self, number: int, seq: int, line: bytes) -> None:
-        """Read one line of the events.jsonl of run `number`. A line that cannot be used becomes a row of the table `faults`.
-
-        `seq` is the byte offset at which the line starts in the file.
-        """
+        """Read the line at byte `seq` of run `number`'s events.jsonl. An unusable line becomes a row of the table `faults`."""
         self.bytes += len(line)
         try:
             entry = read(parse(line))

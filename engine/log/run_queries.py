@@ -193,8 +193,7 @@ class RunQueries(Index):
     def chain(self, run: str) -> pd.DataFrame:
         """Return the family of a run: the earliest ancestor of the run, and all descendants of this ancestor.
 
-        The columns are those listed in `CHAIN`, and `status`. Rows are ordered by `depth`, the number of generations between the
-        earliest ancestor and the run in the row.
+        The columns are those listed in `CHAIN`, and `status`. Rows are ordered by `depth`, the generations since that ancestor.
         """
         family = self._frame("""
             with recursive above(run, parent) as (
@@ -291,11 +290,8 @@ class RunQueries(Index):
     def _state(self, run: str, problem: str = "") -> RunState:
         """Return the current state of a run.
 
-        If a run is over, its state is cached until one of the files in `STATE_FILES` changes.
-
-        Args:
-            run: run id.
-            problem: reason why run.json cannot be used; empty if it can be used. If there is a reason, the run counts as failed.
+        If a run is over, its state is cached until one of the files in `STATE_FILES` changes. If `problem` gives a
+        reason why run.json cannot be used, the run counts as failed.
         """
         if problem:
             return RunState("failed", problem)

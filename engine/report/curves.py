@@ -56,10 +56,9 @@ def chart(series: Mapping[str, Points], title: str, *, top: float | None = None)
                 f"{TOP + (HEIGHT - TOP - BOTTOM) * (1 - max(0.0, min(y, high)) / high):.1f}")
 
     lines = "".join(_line(name, [at(x, y) for x, y in line]) for name, line in series.items())
-    legend = "".join(_entry(name) for name in series)
     return (f'<figure><figcaption>{escape(title)}</figcaption><svg class="chart" width="{WIDTH:.0f}" height="{HEIGHT:.0f}" '
             f'viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" role="img" aria-label="{escape(title)}">{_axes(right, high)}{lines}</svg>'
-            f'<div class="rp-legend">{legend}</div></figure>')
+            f'<div class="rp-legend">{"".join(_entry(name) for name in series)}</div></figure>')
 
 
 def _line(name: str, points: Sequence[str]) -> str:

@@ -35,8 +35,7 @@ def network_report(log: RunLog, run: str) -> bytes:
     """Return the report of an attacked network as HTML.
 
     Args:
-        log: the run log.
-        run: id of the attack run.
+        log, run: the run log, and the id of the attack run.
 
     Raises:
         RunLogError: the run does not exist, or its images cannot be read.

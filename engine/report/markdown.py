@@ -22,8 +22,7 @@ def to_markdown(table: RobustnessTable, compared: Sequence[Distinctions], openin
 
     Args:
         table: the table.
-        compared: paired comparisons of the networks, one per compared column. In such a column, the accuracy of the best network
-            is bold if this network can be told apart from all others.
+        compared: paired comparisons, one per compared column. The best accuracy is bold if it can be told apart from all others.
         openings: number of times that the test split was opened.
     """
     bold = {one.column: best_run(table, one) for one in compared}
@@ -34,8 +33,7 @@ def to_markdown(table: RobustnessTable, compared: Sequence[Distinctions], openin
     for group in table.groups:
         lines += [_network(table, row, compared, bold) for row in group.rows]
         lines += [_mean(table, group)] if len(group.rows) > 1 else []
-    notes = [seeds_text(table), comparison_text(table, compared), ledger_text(openings)]
-    lines += ["", escaped(" ".join(filter(None, notes)))]
+    lines += ["", escaped(" ".join(filter(None, (seeds_text(table), comparison_text(table, compared), ledger_text(openings)))))]
     for note in doubts(table):
         lines += ["", f"† {escaped(note)}"]
     return ("\n".join(lines) + "\n").encode()

@@ -31,8 +31,7 @@ def records(table: RobustnessTable, compared: Sequence[Distinctions], openings: 
 
     Args:
         table: the robustness table.
-        compared: paired comparisons of the networks, one per compared column. They give each network its letters. Networks that
-            share a letter cannot be told apart.
+        compared: paired comparisons, one per compared column. Networks that cannot be told apart share a letter.
         openings: number of times that the test split was opened.
 
     Returns:

@@ -14,9 +14,7 @@ from engine.report.robustness import Distinctions, RobustnessTable, distinctions
 def table_of(log: RunLog, protocol: str | None = None) -> RobustnessTable:
     """Return the robustness table of a protocol.
 
-    Args:
-        log: the run log.
-        protocol: hash of the protocol, or the beginning of the hash. May be None if there is only one table.
+    `protocol` is the hash of the protocol or the beginning of the hash. It may be None if there is only one table.
 
     Raises:
         ConfigError: there is no such table, or more than one.

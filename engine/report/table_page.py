@@ -17,8 +17,7 @@ def to_html(shown: RobustnessTable, compared: Sequence[Distinctions], openings: 
 
     Args:
         shown: the table.
-        compared: paired comparisons of the networks, one per compared column. In such a column, the accuracy of the best network
-            is bold if this network can be told apart from all others.
+        compared: paired comparisons, one per compared column. The best accuracy is bold if it can be told apart from all others.
         openings: number of times that the test split was opened.
     """
     bold = {one.column: best_run(shown, one) for one in compared}

@@ -62,12 +62,10 @@ def followers(kind: str, config: RunConfig, method: str | None = None, preset: s
 def inherited(parent: Mapping[str, Any], config: RunConfig, explicit: Collection[str]) -> RunConfig:
     """Return the configuration of a run that follows an existing run, including the settings that it inherits.
 
-    The run has the split seed of its parent. If the parent changed a setting listed in `SHARED` from its preset's value, the run
-    has the changed value.
+    The run takes over the split seed of its parent, and each setting in `SHARED` that the parent changed from its preset's value.
 
     Args:
-        parent: run.json of the parent.
-        config: configuration of the following run before it inherits settings.
+        parent, config: run.json of the parent, and the configuration of the following run before it inherits settings.
         explicit: settings that the user has chosen for the following run. They keep their values.
 
     Raises:

@@ -299,11 +299,7 @@ def header(run: str) -> dict[str, Any]:
 
 
 def read(record: Record) -> tuple[Stamp, Event] | None:
-    """Return the stamp and the event in the JSON object of a line of events.jsonl, or None if the line is the header.
-
-    Returns:
-        The stamp of the event: time, attempt and progress of the run.
-        The event.
+    """Return the stamp (time, attempt, progress) and the event in a line of events.jsonl, or None if the line is the header.
 
     Raises:
         RunLogError: the kind is unknown, a field is missing, has the wrong type or contradicts another field, or the header

@@ -109,15 +109,11 @@ def trained_network(runs: Path | str, config: RetrainConfig, parent: str | None)
 
 
 def retraining_of(runs: Path | str, run_id: str) -> tuple[RetrainConfig, str | None]:
-    """Return the configuration and the parent search of a retraining.
+    """Return the configuration of a retraining, and the id of its parent search or None if it has none.
 
     Args:
         runs: folder of all runs.
         run_id: id of the retraining, or of an attack on the network that it trained.
-
-    Returns:
-        The configuration of the retraining.
-        The id of the parent search; None if the retraining has no parent search.
 
     Raises:
         RunError: there is no such run, or it is a search, which has no retrained network.

@@ -63,9 +63,8 @@ class AttackLoop:
     def run(self) -> None:
         """Run the remaining attacks, then the sweep and the certified bound if the run has them, and then the reliability checks.
 
-        The result of each attack is written as an event once the attack is complete. results/outcomes.parquet has the outcome of
-        each attack for each image, and results/samples.parquet has some adversarial images. Both files are written with each
-        checkpoint.
+        The result of each attack is written as an event once the attack is complete. results/outcomes.parquet (the outcome of
+        each attack for each image) and results/samples.parquet (some adversarial images) are written with each checkpoint.
         """
         session = self.session
         if self.fresh:

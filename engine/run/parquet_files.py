@@ -18,9 +18,7 @@ from engine.files import atomic_write_bytes
 
 
 def samples_table(evaluation: Evaluation) -> pa.Table:
-    """Return the stored images as a table with one row per attack and image.
-
-    The metadata entry `shape` is "C,H,W".
+    """Return the stored images as a table with one row per attack and image. The metadata entry `shape` is "C,H,W".
 
     Columns:
         image: number of the image in the dataset.

@@ -132,12 +132,10 @@ class SearchMethod(Protocol):
             alpha_batch: images and labels (x, y) of the alphas split. A method without alphas gets one batch as both arguments:
                 from the weights split in a step that trains, and from the select split in a step that measures a network.
             learning_rate: learning rate of the weights in this epoch.
-            generator: source of the random starts of attacks.
-            noise: the random starts themselves, instead of a generator.
-            out_of_distribution: images [B, C, H, W] of a second dataset, always a full batch. They are given if the property
+            generator, noise: source of the random starts of attacks, or the random starts themselves.
+            out_of_distribution: images [B, C, H, W] of a second dataset, always a full batch, if the property
                 `SearchConfig.out_of_distribution` names a dataset. They are in 0..1 if the network does not normalise its input,
-                and otherwise rescaled by `engine.data.out_of_distribution.restated`. A method that never needs such images may
-                lack this argument.
+                else rescaled by `engine.data.out_of_distribution.restated`. A method without use for them may lack the argument.
             poll: called before each forward pass, from any thread, but never concurrently. It may raise to abandon the step.
         """
         ...

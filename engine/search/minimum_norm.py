@@ -115,10 +115,7 @@ def frank_wolfe(gramian: np.ndarray, *, margin: float = MARGIN, rounds: int = RO
 
 def _descend(gramian: np.ndarray, target: Callable[[np.ndarray], np.ndarray], margin: float, rounds: int,
              tolerance: float) -> Solution:
-    """Search along lines, starting from the result of `_best_pair`, until the weights stop changing.
-
-    Each line leads from the current weights to target(weights).
-    """
+    """Search along lines from the weights to target(weights), starting from `_best_pair`, until the weights stop changing."""
     _refuse_not_finite(gramian)
     weights = _best_pair(gramian, margin)
     if len(gramian) < 3:
@@ -241,9 +238,8 @@ def minimum_norm_point(gramian: np.ndarray) -> np.ndarray:
 def _corrected(gramian: np.ndarray, norms: np.ndarray, weights: np.ndarray, added: int) -> np.ndarray:
     """Return the weights of the minimum-norm combination of gradient `added` and all gradients with a non-zero weight.
 
-    The weights move towards the affine minimiser (the best weights with sum 1 and any signs). If a weight would turn negative on
-    the way, the move stops there and the gradient of this weight is dropped. The weights then move towards the affine minimiser
-    of the remaining gradients (Wolfe's minor cycle).
+    The weights move towards the affine minimiser (the best weights with sum 1 and any signs). Where a weight would turn negative,
+    the move stops, the gradient of this weight is dropped, and a move with the remaining gradients begins (Wolfe's minor cycle).
     """
     weights = weights.copy()
     active = sorted({*np.flatnonzero(weights), added})

@@ -39,10 +39,7 @@ class Merged:
               normalisation: Normalisation) -> Tensor:
         """Compute what a state (an input or a node of a cell) adds to each of m later nodes.
 
-        `StateBackend.state` describes the arguments.
-
-        Returns:
-            [m, B, C, H / stride, W / stride].
+        `StateBackend.state` describes the arguments. The result is [m, B, C, H / stride, W / stride].
         """
         h = h.contiguous()
         prefix, m, c = shape.prefix, len(shape.edges), h.shape[1]
@@ -103,10 +100,7 @@ class ChannelsLast:
               normalisation: Normalisation) -> Tensor:
         """Compute what a state (an input or a node of a cell) adds to each of m later nodes.
 
-        `StateBackend.state` describes the arguments.
-
-        Returns:
-            [m, B, C, H / stride, W / stride].
+        `StateBackend.state` describes the arguments. The result is [m, B, C, H / stride, W / stride].
         """
         h = _channels_last(h)
         prefix, m, c = shape.prefix, len(shape.edges), h.shape[1]

@@ -43,10 +43,7 @@ class Dense:
               normalisation: Normalisation) -> Tensor:
         """Compute what a state (an input or a node of a cell) adds to each of m later nodes.
 
-        `StateBackend.state` describes the arguments.
-
-        Returns:
-            [m, B, C, H / stride, W / stride].
+        `StateBackend.state` describes the arguments. The result is [m, B, C, H / stride, W / stride].
         """
         h = _chwb(h)
         c, height, width, batch = h.shape

@@ -172,8 +172,7 @@ def frozen(network: CellNetwork, size: Size) -> Callable[[Tensor], Tensor]:
 def frozen_by_layout(network: CellNetwork, size: Size) -> Callable[[Tensor], Tensor]:
     """Return the network in evaluation mode as a function of images, computed by PyTorch instead of the compiled kernels.
 
-    The function maps images [B, C, *size], pixels in 0..1, to logits [B, classes]. The network's current parameters are constants
-    in this function.
+    The function maps images [B, C, *size], pixels in 0..1, to logits [B, classes]. The network's parameters are constants.
     """
     with torch.no_grad():
         program = Program(network, layout_of(network, network.mean.new_empty(1, 1, *size), live=False), size)

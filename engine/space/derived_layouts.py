@@ -176,8 +176,6 @@ class Rows:
     def reduction(self, module: FactorizedReduce, size: Size) -> tuple[Adder, Tensor]:
         """Return a factorized reduction without its ReLU, as a function and a constant.
 
-        Each half of the output channels is computed as one matrix product.
-
         Returns:
             add: function of (maps, total) that returns total + result - constant, where result is the result for `maps`.
             constant: [C], BatchNorm's shift.
@@ -424,10 +422,7 @@ def _matrix(convolution: nn.Conv2d, size: Size) -> Tensor:
 
 
 def _normalised(y: Tensor, norm: nn.BatchNorm2d, total: Tensor | None) -> Tensor:
-    """Normalise y [C, L] by BatchNorm in its current mode, without BatchNorm's shift, and add the result to `total`.
-
-    A bfloat16 y is normalised in float32.
-    """
+    """Normalise y [C, L] by BatchNorm in its current mode, without BatchNorm's shift, and add the result to `total`."""
     y = y.float() if y.dtype == torch.bfloat16 else y
     assert norm.running_mean is not None and norm.running_var is not None
     if not norm.training:

@@ -89,10 +89,7 @@ def _frozen(network: nn.Module) -> Iterator[None]:
 def _images(logits_of: Callable[[Tensor], Tensor], x: Tensor, objective: Objective, generator: torch.Generator,
             poll: Callable[[], None], *, epsilon: float, step_size: float, steps: int,
             start: Literal["normal", "uniform", "none"] = "normal", start_noise: float = 0.001) -> Tensor:
-    """Return PGD's adversarial images for the function `logits_of`, which maps images to logits.
-
-    The other arguments are those of `training_images`.
-    """
+    """Return PGD's adversarial images for the function `logits_of`. The other arguments are those of `training_images`."""
     x = x.detach()
     begin = x
     if start == "normal":
@@ -125,8 +122,7 @@ def trades_images(network: nn.Module, x: Tensor, y: Tensor, *, generator: torch.
                   poll: Callable[[], None] = lambda: None, **attack: object) -> Tensor:
     """Return the training images of TRADES, made by PGD.
 
-    PGD maximises the divergence of the prediction on the adversarial image from the prediction on x. The attack takes steps + 1
-    forward passes.
+    PGD maximises the divergence of the prediction on the adversarial image from that on x, in steps + 1 forward passes.
 
     Args:
         network, x, generator, precision, poll: see `training_images`.

@@ -64,8 +64,7 @@ class Frozen:
         self.image_shape, self.classes = (len(self._mean), *size), network.classifier.out_features
         self._kernels = library(DTYPES[self._weights.dtype])
         self._lanes = int(self._kernels.frozen_lanes())
-        # A query and a backward pass reuse the memory of maps that are no longer needed; a forward pass before a backward pass
-        # keeps all maps.
+        # Queries and backward passes reuse the memory of maps no longer needed; a forward pass before a backward pass does not.
         lifetimes = self._program.lifetimes()
         self._scratch = self._program.scratch
         self._reused = placed(self._program.buffers, lifetimes)

@@ -199,11 +199,7 @@ class Program:
             self.steps.append(Step(FILL, node, node, constant=self._store(constant)))
 
     def _edge(self, module: nn.Module, read: Maps, written: Maps, constant: Tensor | None) -> None:
-        """Add the steps of one operation.
-
-        The operation adds its result to `constant` and stores the sum in the maps `written`. If `constant` is None, the operation
-        adds its result to what `written` already contains.
-        """
+        """Add the steps of an operation, which sets `written` to constant + result, or adds its result if `constant` is None."""
         if isinstance(module, SepConv):
             middle = self._buffer(read.channels, _halved(read.size, stride_of(module)))
             self._separable(module.op[1], module.op[2], module.op[3], read, middle, folded(as_norm(module.op[3]))[1])

@@ -104,10 +104,7 @@ class E2rnasConfig(BilevelConfig):
         return super().of_record(values) | ({"weighting": "plain_sum"} if is_older else {})
 
     def deviations(self) -> list[str]:
-        """Return the deviations from the published method, as phrases for the run name.
-
-        The inherited deviations come first, then changes to size loss, weighting and solver.
-        """
+        """Return the deviations from the published method, as phrases for the run name. Inherited deviations come first."""
         names = super().deviations()
         if self.size_bound != "min":
             names.append(f"size bound {self.size_bound}")

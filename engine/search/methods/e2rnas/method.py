@@ -152,13 +152,11 @@ class E2rnas(BilevelMethod[E2rnasConfig]):
 
         Args:
             raw: [2, k] gradients of loss and size.
-            seen: [2, k] gradients that the solver sees, before normalisation: the rows of `raw`, or the cumulative sums of these
-                rows.
+            seen: [2, k] gradients that the solver sees, before normalisation: the rows of `raw` or their cumulative sums.
             losses: [2] values of loss and size.
 
         Returns:
-            gramian: [2, 2] Gramian of the normalised gradients.
-            weights: [2] weights of the two objectives.
+            The [2, 2] Gramian of the normalised gradients, and the [2] weights.
         """
         gramian = normalised(gramian_of(seen), losses, self.config.gradient_normalisation)
         if self.config.weighting == "mgda":

@@ -265,8 +265,7 @@ class RandomSearch:
         """Take one step of SGD on the adversarial images, after a pass on the natural images that updates BatchNorm.
 
         Returns:
-            state: state after the step.
-            numbers: measurements of the step, keyed by name.
+            The state after the step, and {name: value} of the step's measurements.
         """
         config, network = self.config, self._network.network.train()
         with torch.no_grad():
@@ -287,8 +286,7 @@ class RandomSearch:
         """Count the images of a batch that the network classifies correctly without and with the attack.
 
         Returns:
-            state: state after the step.
-            numbers: measurements of the step, keyed by name.
+            The state after the step, and {name: value} of the step's measurements.
         """
         config, network = self.config, self._network.network.eval()
         start = project(x + noise, x, config.epsilon)
