@@ -390,9 +390,11 @@ class JsonObject(FieldType):
 
 @dataclass(frozen=True)
 class Unless(FieldType):
-    """A value that an event without the field named `other` must have. The attribute `type` is the type of the value.
+    """A value that is required only if the event has no field named `other`. Otherwise it is ignored.
 
-    If an event has the field named `other`, the value is ignored.
+    Attributes:
+        other: name of the other field.
+        type: type of the value.
     """
 
     other: str

@@ -37,7 +37,7 @@ def run(session: Session) -> None:
 
 
 class RetrainLoop:
-    """One attempt (start of the worker) of a retraining."""
+    """One attempt of a retraining, that is, one start of its worker."""
 
     def __init__(self, session: Session, prepared: Prepared) -> None:
         config: RetrainConfig = prepared.config

@@ -61,7 +61,7 @@ def run(session: Session) -> None:
 
 
 class SearchLoop:
-    """One attempt (start of the worker) of a search."""
+    """One attempt of a search, that is, one start of its worker."""
 
     def __init__(self, session: Session, prepared: Prepared) -> None:
         self.session, self.device = session, prepared.device

@@ -95,7 +95,7 @@ def evaluation_of(other: RunFolder, protocol: Protocol) -> dict[str, Any]:
     """Return the event with which another attack run began its evaluation, after checking that the worst cases can be compared.
 
     In the worst case, an image counts as correct only if all attacks of the protocol fail on it. Two worst cases can be compared
-    if their protocols (the conditions of the evaluations) agree in everything that affects the worst case.
+    if their protocols (the conditions of the evaluations) agree on everything that affects the worst case.
 
     Args:
         other: folder of the other run.

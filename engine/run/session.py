@@ -26,7 +26,7 @@ RESERVE_BYTES = 64 * 1024
 
 
 class Session:
-    """One attempt (start of the worker) of one run, with counters of progress.
+    """One start of the worker of a run, called an attempt, with counters of progress.
 
     Attributes:
         folder: folder of the run.
