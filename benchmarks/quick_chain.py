@@ -65,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--preset", default="quick", help="preset to run (default: quick)")
     preset = parser.parse_args(sys.argv[1:] if arguments is None else arguments).preset
-    with tempfile.TemporaryDirectory() as folder:
+    # The worker of the last run may still be writing when its run has already finished.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         ids, seconds = durations(Path(folder), preset)
         log = RunLog.open(Path(folder), in_memory=True)
         log.ingest()

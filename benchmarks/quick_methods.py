@@ -35,7 +35,8 @@ def outcome(method: str, preset: str) -> list[Table]:
         ConfigError: no such method.
         RuntimeError: a run of the chain did not finish.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    # The worker of the last run may still be writing when its run has already finished.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         ids, seconds = durations(Path(folder), preset, method)
         log = RunLog.open(Path(folder), in_memory=True)
         try:
