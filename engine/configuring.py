@@ -282,6 +282,9 @@ def _check_attacks(config: AttackConfig) -> None:
             attack = ATTACKS[name]
         except ConfigError as refusal:
             raise ConfigError(problems={"attacks": str(refusal)}) from None
+        if config.norm not in attack.norms:
+            raise ConfigError(problems={"attacks": f"{attack.title} is defined in {' and '.join(attack.norms)}, got the norm "
+                                                   f"{config.norm}; leave it out or set norm to {attack.norms[0]}."})
         if classes < attack.min_classes:
             raise ConfigError(problems={"attacks": f"{attack.title} needs a dataset of at least {attack.min_classes} classes, "
                                                    f"got {classes}; leave it out."})

@@ -15,12 +15,12 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from engine.command import changes_of, command_of
-from engine.config import PRESETS, RetrainConfig, RunConfig
+from engine.config import PRESETS, AttackConfig, RetrainConfig, RunConfig
 from engine.configuring import build, config_class, deviations
 from engine.errors import ConfigError, RunError
 from engine.files import atomic_write_json, sync_directory
@@ -272,6 +272,7 @@ def _check(runs: Path, kind: str, config: RunConfig | Mapping[str, Any], method:
         raise ConfigError(f"A run of kind {kind} needs a {cls.__name__}, got a {type(config).__name__}; build it with "
                           "engine.configuring.build.")
     check_config(kind, config)
+    _refuse_inert(config, explicit)
     admission.check_present(config)
     above = admission.check_parent(runs, kind, config, parent)
     if above:
@@ -280,6 +281,20 @@ def _check(runs: Path, kind: str, config: RunConfig | Mapping[str, Any], method:
     for position, (_, one) in enumerate(configs):
         admission.check_against(runs, one, None if position else parent)
     return configs
+
+
+def _refuse_inert(config: RunConfig, explicit: Collection[str]) -> None:
+    """Check that every radius and step size that the user has chosen for an attack is of the norm of the attack.
+
+    Raises:
+        ConfigError: a chosen setting would have no effect.
+    """
+    if not isinstance(config, AttackConfig) or config.against:
+        return
+    if ignored := sorted(set(explicit) & config.inert()):
+        instead = "epsilon and step_size" if config.norm == "Linf" else "epsilon_l2 and step_size_l2"
+        raise ConfigError(problems={name: f"{name} has no effect on attacks in the norm {config.norm}; leave it out, or set "
+                                          f"{instead} instead." for name in ignored})
 
 
 def _records(runs: Path, configs: Sequence[tuple[str, RunConfig]], method: str | None, preset: str, parent: str | None,

@@ -13,8 +13,7 @@ import streamlit as st
 
 from app import session
 from engine import requests
-from engine.config.run import RunConfig
-from engine.configuring import split_seed_of
+from engine.configuring import recorded, split_seed_of
 from engine.errors import RampartError
 from engine.report.robustness import RobustnessTable
 from engine.run.folder import RunFolder
@@ -56,8 +55,9 @@ def settings_under(example: dict[str, Any]) -> dict[str, Any]:
     Args:
         example: run.json of the attack run.
     """
-    left_out = {*OF_MACHINE, "split_seed"} & set(RunConfig.model_fields)
-    return {name: value for name, value in example["config"].items() if name not in left_out and name != "against"}
+    config = recorded(example)
+    left_out = {*OF_MACHINE, "split_seed", "against"} | config.inert()
+    return {name: value for name, value in config.model_dump().items() if name not in left_out}
 
 
 def _launch(example: dict[str, Any], parent: dict[str, Any]) -> None:

@@ -10,9 +10,9 @@ from app.components.html_table import Markup, StaticColumn, code, html_table
 from app.formats import EMPTY, count, epsilon, interval, missing, percent
 from engine.attack.catalogue import ATTACKS, NATURAL, WORST
 
-NOTE = ("Accuracy: the share of test-split images that are still classified correctly. Interval: Wilson. Epsilon: the largest "
-        "change of a pixel, on a scale from 0 to 1. Worst case: an image counts only if it withstands every attack. Rows with "
-        "different numbers of images measure different samples.")
+NOTE = ("Accuracy: the share of test-split images that are still classified correctly. Interval: Wilson. Epsilon: the "
+        "radius of the attacks in their norm, with pixels in 0 to 1. Worst case: an image counts only if it withstands every "
+        "attack. Rows with different numbers of images measure different samples.")
 COLUMNS: tuple[StaticColumn[dict[str, Any]], ...] = (
     StaticColumn("Attack", lambda row: row["title"], names_row=True),
     StaticColumn("Accuracy", lambda row: Markup(f"{_bar(row['accuracy'])}{percent(row['accuracy'])}"), right=True),

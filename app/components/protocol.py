@@ -32,6 +32,9 @@ def choose_protocol(tables: Sequence[RobustnessTable], default: RobustnessTable)
     protocols, at least one. `default` is returned if the page's address names no protocol.
     """
     by_hash = {table.protocol: table for table in (default, *tables)}
+    asked = st.query_params.get("protocol", "")
+    if asked and asked not in by_hash:
+        st.caption(f"No network was attacked under the protocol {asked[:20]} of the address. Another protocol is shown.")
     left, right = st.columns([5, 1], vertical_alignment="bottom")
     options = {short: " · ".join((dataset_title(table.dataset) or "Unknown dataset", table.title,
                                   plural(len(table.rows), "network"))) for short, table in by_hash.items()}

@@ -11,6 +11,7 @@ from app.components.live import live_panel
 from app.components.live_plot import live_plot
 from app.components.states import LAUNCH_PAGE, empty_state, heading, section
 from app.formats import dataset_title, epsilon, network_labels, plural, unequal_sizes
+from engine.attack.protocol import ball_text
 
 COLOURS = {"front": "front or dominated", "method": "method", **QUANTITIES}
 SIZES = {"": "all the same", **QUANTITIES}
@@ -70,10 +71,10 @@ def networks_sentence(rows: pd.DataFrame) -> str:
                "better on one.")
     natural = int(first["natural_images"])
     attack = attack_words(str(first["attack"]), str(first["attack_title"]))
-    return (f"{plural(count, 'attacked network')}. {verdict} The vertical axis is accuracy under {attack}, epsilon "
-            f"{epsilon(first['epsilon'])} (L-infinity, pixels in 0 to 1), on the same {int(first['images']):,} images of the "
-            f"test split; natural accuracy is on {natural:,}. The bars are 95 % Wilson intervals: points whose bars overlap may "
-            "not differ. A point is a checkpoint, not its method.")
+    return (f"{plural(count, 'attacked network')}. {verdict} The vertical axis is accuracy under {attack}, "
+            f"{ball_text(str(first['norm']), float(first['epsilon']))} (pixels in 0 to 1), on the same "
+            f"{int(first['images']):,} images of the test split; natural accuracy is on {natural:,}. The bars are 95 % "
+            "Wilson intervals: points whose bars overlap may not differ. A point is a checkpoint, not its method.")
 
 
 @live_panel("runs", key="pareto_networks")

@@ -43,7 +43,10 @@ def table(protocol: str | None, form: str | None, out: Path | None, runs: str | 
         ConfigError: the protocol or the format is unknown, the file cannot be written, or the format is Parquet and no file is
             given.
     """
-    chosen = form or _form_of(out) or ("json" if as_json and out is None else "markdown")
+    if out is not None and form is None and _form_of(out) is None:
+        raise ConfigError(f"--out must end in {', '.join(one.suffix for one in FORMATS.values())}, got {out.name}; rename it or "
+                          "name the format with --format.")
+    chosen = form or _form_of(out) or ("json" if as_json else "markdown")
     if out is None:
         if as_json and chosen != "json":
             raise ConfigError(f"--json prints the table as JSON, got --format {chosen} too; leave one out or give --out FILE.")

@@ -10,6 +10,7 @@ from typing import Any
 from engine import api
 from engine.cli.waiting import Bars, watched
 from engine.config import AttackConfig, pixels_text
+from engine.configuring import recorded
 from engine.errors import ConfigError
 from engine.run.events import read_events
 from engine.run.folder import RunFolder
@@ -43,7 +44,9 @@ def sweep(run: str, radii: int, root: Path, wait: bool, as_json: bool) -> int:
         raise ConfigError(f"A sweep needs a retraining or an attack, got the {above['kind']} run {run}; `rampart runs` lists the "
                           "ids.")
     is_attack = above["kind"] == "attack"
-    shared = {name: above["config"][name] for name in SHARED if name in above["config"]} if is_attack else {}
+    inert = recorded(above).inert()
+    kept = [name for name in SHARED if name in above["config"] and name not in inert] if is_attack else []
+    shared = {name: above["config"][name] for name in kept}
     ids = api.launch("attack", runs=root, dataset=above["config"]["dataset"], preset=above["preset"],
                      parent=above["parent"] if is_attack else run,
                      changes={**shared, **_extras_off(), "attacks": (), "sweep_radii": radii})

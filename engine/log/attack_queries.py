@@ -6,6 +6,7 @@ the same images, and have equal fingerprints (a fingerprint is a hash of the con
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 
@@ -24,7 +25,9 @@ EVALUATIONS = {"run": TEXT, "title": TEXT, "method": TEXT, "dataset": TEXT, "pre
                "protocol": TEXT, "protocol_title": TEXT, "protocol_fields": TEXT, "norm": TEXT, "epsilon": NUMBER,
                "network": TEXT, "checkpoint": TEXT, "preprocessing": TEXT, "search_seed": NUMBER, "retrain_seed": NUMBER,
                "parameters": NUMBER, "macs": NUMBER, "genotype": TEXT, "genotype_hash": TEXT, "hand_made": TEXT,
-               "complete": FLAG, "current": FLAG, "repeats": INT}
+               "complete": FLAG, "current": FLAG, "repeats": INT, "recipe": TEXT}
+# Settings of a search or retraining that do not belong to its recipe.
+NOT_IN_RECIPE = ("seed", "device", "threads")
 CHECKS = {"run": TEXT, "check_name": TEXT, "title": TEXT, "finding": TEXT, "measured": TEXT, "advice": TEXT}
 VERDICTS = {"run": TEXT, "title": TEXT, "against": TEXT, "against_title": TEXT, "protocol": TEXT, "total": INT, "images": INT,
             "saved": INT, "both_correct": INT, "first_only": INT, "second_only": INT, "neither": INT, "low": NUMBER,
@@ -38,6 +41,7 @@ CRITICAL = {"run": TEXT, "attack": TEXT, "title": TEXT, "norm": TEXT, "images": 
 NETWORKS = {"run": TEXT, "title": TEXT, "method": TEXT, "preset": TEXT, "dataset": TEXT, "attack": TEXT, "attack_title": TEXT,
             "epsilon": NUMBER, "natural": NUMBER, "natural_low": NUMBER, "natural_high": NUMBER, "natural_images": INT,
             "adversarial": NUMBER, "adversarial_low": NUMBER, "adversarial_high": NUMBER, "images": INT, "fingerprint": TEXT,
+            "norm": TEXT,
             "group": TEXT, "is_front": FLAG, "parameters": NUMBER, "macs": NUMBER}
 EPOCHS = {"run": TEXT, "title": TEXT, "method": TEXT, "preset": TEXT, "dataset": TEXT, "epoch": INT, "natural": NUMBER,
           "adversarial": NUMBER, "attack_title": TEXT, "epsilon": NUMBER, "group": TEXT, "is_front": FLAG, "is_last": FLAG,
@@ -76,7 +80,8 @@ class AttackQueries(Index):
 
         Rows with equal `protocol` (a hash) are comparable. `network` is the hash of the attacked weights. `genotype` is a dict or
         None. If several runs evaluate the same network under the same protocol, `repeats` is the number of other runs, and
-        `current` is True for the newest complete run, or for the newest run if none is complete.
+        `current` is True for the newest complete run, or for the newest run if none is complete. `recipe` is equal for networks
+        whose searches and retrainings differ only in their seeds and in the machine.
 
         Runs that attack nothing, such as those of `rampart sweep`, have no row. If a run recorded no protocol, `protocol` is a
         hash of its results' fingerprints.
@@ -99,7 +104,7 @@ class AttackQueries(Index):
                        n.parameters, n.macs, coalesce(n.genotype, '') as genotype, coalesce(n.hash, '') as genotype_hash,
                        coalesce(n.hand_made, '') as hand_made,
                        exists (select 1 from result w where w.number = f.number and w.attack = 'worst-case' and w.complete)
-                           as complete
+                           as complete, concat_ws(chr(10), s.config::varchar, r.config::varchar) as recipe
                 from folder f left join evaluation e using (number) left join derived d using (number)
                 left join network n using (number)
                 left join folder r on r.run = f.parent left join folder s on s.run = r.parent
@@ -110,6 +115,7 @@ class AttackQueries(Index):
             order by created desc, run desc""", EVALUATIONS)
         evaluations["genotype"] = pd.Series([json.loads(text) if text else None for text in evaluations["genotype"]],
                                             dtype="object", index=evaluations.index)
+        evaluations["recipe"] = evaluations["recipe"].map(_recipe)
         return evaluations
 
     def checks(self, run: str | None = None) -> pd.DataFrame:
@@ -262,12 +268,17 @@ class AttackQueries(Index):
                 select f.run, coalesce(f.title, f.run) as title, coalesce(method, '') as method, coalesce(preset, '') as preset,
                        coalesce(dataset, '') as dataset, a.attack, a.title as attack_title, a.epsilon, c.accuracy as "natural",
                        c.low as natural_low, c.high as natural_high, c.images as natural_images, a.accuracy as adversarial,
-                       a.low as adversarial_low, a.high as adversarial_high, a.images, a.fingerprint, n.parameters, n.macs,
+                       a.low as adversarial_low, a.high as adversarial_high, a.images, a.fingerprint,
+                       coalesce(a.fields ->> 'norm', 'Linf') as norm, n.parameters, n.macs,
                        concat_ws(', ', dataset, a.title, 'epsilon ' || round(a.epsilon, 4)::varchar, a.images || ' images',
                                  a.fingerprint) as grp
                 from complete a join complete c on c.number = a.number and c.attack = 'natural'
                 join folder f on f.number = a.number left join network n on n.number = a.number
-                where a.attack <> 'natural')
+                left join evaluation e on e.number = a.number
+                where a.attack <> 'natural'
+                -- A network that was attacked several times under the same conditions is one point, the newest.
+                qualify row_number() over (partition by a.fingerprint, coalesce(e.network, f.run)
+                                           order by f.created desc, f.run desc) = 1)
             select *, grp as "group", {_IS_FRONT} as is_front from point order by grp, "natural" desc, run""", NETWORKS)
 
     def pareto_epochs(self, runs: Sequence[str] | None = None) -> pd.DataFrame:
@@ -295,3 +306,10 @@ class AttackQueries(Index):
                   and ($runs is null or list_contains($runs, run)))
             select *, grp as "group", {_IS_FRONT} as is_front from point order by grp, run, epoch""", EPOCHS,
                            runs=None if runs is None else list(runs))
+
+
+def _recipe(configs: str) -> str:
+    """Return a hash of configurations without seeds and machine, from one JSON object per line."""
+    settings = [{name: value for name, value in json.loads(line).items() if name not in NOT_IN_RECIPE}
+                for line in configs.splitlines()]
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from engine.report.marks import best_run, comparison_text, doubts, letters_of, seeds_text
 from engine.report.robustness import Distinctions, NetworkRow, RobustnessTable, SeedGroup
-from engine.report.words import count_text, interval_text, ledger_text, percent_text, protocol_text
+from engine.report.words import count_text, interval_text, ledger_text, percent_text, printed_label, protocol_text
 
 _SPECIAL = {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
             "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
@@ -77,7 +77,7 @@ def _network(table: RobustnessTable, row: NetworkRow, compared: Sequence[Distinc
     figures = [_figure(row, column.name, letters_of(row, column.name, compared), bold.get(column.name) == row.run)
                for column in table.columns]
     sizes = [MISSING if size is None else escaped(count_text(size)) for size in (row.parameters, row.macs)]
-    return _line([f"{escaped(row.label)}{'' if row.complete else ' (in progress)'}{mark}", *figures, *sizes])
+    return _line([f"{escaped(printed_label(row))}{mark}", *figures, *sizes])
 
 
 def _figure(row: NetworkRow, column: str, letters: str, bold: bool) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from engine.report.marks import best_run, comparison_text, doubts, letters_of, seeds_text
 from engine.report.robustness import Distinctions, NetworkRow, RobustnessTable, SeedGroup
-from engine.report.words import count_text, interval_text, ledger_text, percent_text, protocol_text
+from engine.report.words import count_text, interval_text, ledger_text, percent_text, printed_label, protocol_text
 
 MISSING = "–"
 
@@ -47,7 +47,7 @@ def _network(table: RobustnessTable, row: NetworkRow, compared: Sequence[Distinc
     figures = [_figure(row, column.name, letters_of(row, column.name, compared), bold.get(column.name) == row.run)
                for column in table.columns]
     sizes = [MISSING if size is None else count_text(size) for size in (row.parameters, row.macs)]
-    name = escaped(row.label if row.complete else f"{row.label} (in progress)")
+    name = escaped(printed_label(row))
     return _line([name + ("" if row.badge.colour == "green" else " †"), *figures, *sizes, row.badge.colour])
 
 

@@ -177,8 +177,9 @@ def robustness_tables(log: RunLog) -> list[RobustnessTable]:
     evaluations = log.evaluations()
     shown = evaluations[evaluations["current"]]
     results, findings = _results(log.attacks()), _findings(log.checks())
-    tables = [_table(str(protocol), [_row(one, results, findings) for one in evaluations.itertuples()], evaluations.iloc[0])
-              for protocol, evaluations in shown.groupby("protocol", sort=False)]
+    recipes = dict(zip(evaluations["run"], evaluations["recipe"], strict=True))
+    tables = [_table(str(protocol), [_row(one, results, findings) for one in group.itertuples()], group.iloc[0], recipes)
+              for protocol, group in shown.groupby("protocol", sort=False)]
     return sorted((table for table in tables if table.columns), key=lambda table: -len(table.rows))
 
 
@@ -234,17 +235,19 @@ def _findings(checks: pd.DataFrame) -> dict[str, list[Finding]]:
     return findings
 
 
-def _table(protocol: str, rows: Sequence[NetworkRow], evaluation: pd.Series) -> RobustnessTable:
+def _table(protocol: str, rows: Sequence[NetworkRow], evaluation: pd.Series, recipes: Mapping[str, str]) -> RobustnessTable:
     """Return the table of a protocol.
 
     Args:
         protocol: hash of the protocol.
         rows: networks attacked under the protocol.
         evaluation: row of `RunLog.evaluations` for any of these networks. It describes the protocol.
+        recipes: {run id: hash of all settings except seeds and machine}.
     """
     fields = json.loads(evaluation["protocol_fields"] or "{}")
     title = str(evaluation["protocol_title"]) or _older_title(evaluation, rows)
-    return RobustnessTable(protocol, title, str(evaluation["dataset"]), fields, _columns(fields, rows), _groups(_labelled(rows)))
+    return RobustnessTable(protocol, title, str(evaluation["dataset"]), fields, _columns(fields, rows),
+                           _groups(_labelled(rows), recipes))
 
 
 def _row(evaluation: Any, results: Mapping[str, Mapping[str, Measurement]],
@@ -308,11 +311,14 @@ def _header(name: str) -> tuple[str, str]:
     return (ATTACKS[name].header, ATTACKS[name].summary) if name in ATTACKS else (name, "")
 
 
-def _groups(rows: Sequence[NetworkRow]) -> tuple[SeedGroup, ...]:
-    by_title: dict[str, list[NetworkRow]] = defaultdict(list)
+def _groups(rows: Sequence[NetworkRow], recipes: Mapping[str, str]) -> tuple[SeedGroup, ...]:
+    """Return the groups of rows whose title and recipe (all settings except seeds and machine) are equal."""
+    members: dict[tuple[str, str], list[NetworkRow]] = defaultdict(list)
     for row in rows:
-        by_title[row.title].append(row)
-    groups = [_group(title, sorted(members, key=_robustness, reverse=True)) for title, members in by_title.items()]
+        members[row.title, recipes.get(row.run, "")].append(row)
+    titles = Counter(title for title, _ in members)
+    groups = [_group(title if titles[title] == 1 else f"{title}, recipe {recipe[:4]}",
+                     sorted(same, key=_robustness, reverse=True)) for (title, recipe), same in members.items()]
     return tuple(sorted(groups, key=lambda group: _robustness(group.rows[0]), reverse=True))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from engine.report.marks import best_run, comparison_text, doubts, letters_of, seeds_text
 from engine.report.page import Html, page, paragraph, section, table
 from engine.report.robustness import Distinctions, NetworkRow, RobustnessTable, SeedGroup
-from engine.report.words import count_text, interval_text, ledger_text, percent_text, protocol_text
+from engine.report.words import count_text, interval_text, ledger_text, percent_text, printed_label, protocol_text
 
 MISSING = "–"
 
@@ -39,7 +39,7 @@ def _network(shown: RobustnessTable, row: NetworkRow, compared: Sequence[Distinc
     figures = [_figure(row, column.name, letters_of(row, column.name, compared), bold.get(column.name) == row.run)
                for column in shown.columns]
     sizes = [MISSING if size is None else count_text(size) for size in (row.parameters, row.macs)]
-    name = f"{row.label}{'' if row.complete else ' (in progress)'}{'' if row.badge.colour == 'green' else ' †'}"
+    name = f"{printed_label(row)}{'' if row.badge.colour == 'green' else ' †'}"
     return [name, *figures, *sizes, row.badge.colour]
 
 

@@ -9,11 +9,17 @@ from engine.attack.catalogue import ATTACKS, NATURAL
 from engine.attack.protocol import ball_text
 from engine.config import pixels_text
 from engine.data.catalogue import DATASETS
-from engine.report.robustness import Measurement, RobustnessTable
+from engine.report.robustness import Measurement, NetworkRow, RobustnessTable
 
 # Entries of an attack's part of a protocol that its words mention in their own way, or that are the same for all attacks.
 _SPOKEN = {"attack", "library", "version", "norm", "epsilon", "step_size", "seed", "steps", "restarts", "random_start", "targets",
            "images", "images_hash", "block_images", "parts"}
+
+
+def printed_label(row: NetworkRow) -> str:
+    """Return the label of a network for printed tables, with its preset (unless `paper`) and a note while it is attacked."""
+    notes = [note for note in (row.preset if row.preset != "paper" else "", "" if row.complete else "in progress") if note]
+    return f"{row.label} ({', '.join(notes)})" if notes else row.label
 
 
 def percent_text(fraction: float) -> str:

@@ -252,3 +252,12 @@ def test_requests_load_neither_torch_nor_numpy_nor_duckdb() -> None:
     code = "import sys, json, engine.requests, engine.api; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "numpy", "duckdb", "streamlit"} & set(json.loads(done.stdout))
+
+
+def test_a_radius_of_the_other_norm_is_refused(runs: Path) -> None:
+    """A chosen radius or step size that the norm of the attack does not use would be ignored in silence."""
+    with pytest.raises(ConfigError, match="epsilon has no effect on attacks in the norm L2.*epsilon_l2"):
+        requests.submit(runs, "attack", {"norm": "L2", "epsilon": 0.9}, preset="smoke",
+                        parent="20261120-0915-retrain-digits-7f3a")
+    with pytest.raises(ConfigError, match="C&W is defined in L2, got the norm Linf"):
+        build("attack", None, "digits", "smoke", {"attacks": ("cw",)})

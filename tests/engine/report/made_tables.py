@@ -31,7 +31,7 @@ def measured(correct: int, images: int = IMAGES) -> Measurement:
 def row(title: str, number: int, counts: Sequence[int], *, label: str = "", badge: Badge | None = None) -> NetworkRow:
     """Return a row; counts: correct images of the leading columns."""
     results = {name: measured(count) for name, count in zip(COLUMNS, counts)}
-    return NetworkRow(f"20261118-0906-attack-digits-{number:04x}", title, label or title, f"{number:012x}", "quick", "", number,
+    return NetworkRow(f"20261118-0906-attack-digits-{number:04x}", title, label or title, f"{number:012x}", "paper", "", number,
                       None, 1_234_567 + number, None, find_genotype("ARNAS") if number % 2 else None, "", results,
                       badge or Badge("green", ()), len(counts) == len(COLUMNS), 0, 1.5 + number)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from engine.report.markdown import escaped, to_markdown
+from engine.report.words import printed_label
 from tests.engine.report.made_tables import NASTY, SPECIAL, distinguished, made_table
 
 
@@ -48,3 +50,9 @@ def test_notes_name_protocol_ledger_and_reasons() -> None:
     """The text around the table holds protocol, ledger and the reason of every dagger."""
     text = shown(to_markdown(made_table(), [], 1).decode())
     assert "Protocol 0a280fcfcb3c." in text and "The test split was opened 1 time." in text and f"Reason {SPECIAL}" in text
+
+
+def test_a_preset_other_than_paper_is_printed_next_to_the_name() -> None:
+    row = made_table().rows[0]
+    assert printed_label(row) == row.label
+    assert printed_label(replace(row, preset="quick", complete=False)) == f"{row.label} (quick, in progress)"

@@ -98,3 +98,19 @@ def test_runs_of_an_older_version_are_grouped_by_their_fingerprints(tmp_path: Pa
 def test_no_attack_run_gives_no_table(tmp_path: Path, read: Tables) -> None:
     sample_runs.write_failed_search(tmp_path)
     assert read()[1] == []
+
+
+def test_networks_of_other_settings_are_another_group(tmp_path: Path) -> None:
+    """Equal titles share a group only if their searches and retrainings differ in nothing but seeds and machine."""
+    log = RunLog.open(tmp_path, in_memory=True)
+    for number, (seed, epochs) in enumerate(((1, 14), (2, 14), (3, 1))):
+        retrain, attack = f"20261118-090{number}-retrain-digits-000{number}", f"20261118-091{number}-attack-digits-000{number}"
+        sample_runs.write_run_json(tmp_path, retrain, "retrain", changes={"seed": seed, "epochs": epochs}, title="ARNAS")
+        events = sample_runs.EventsFile(sample_runs.write_run_json(tmp_path, attack, "attack", parent=retrain, title="ARNAS"))
+        for name, correct in (("natural", 90), ("worst-case", 50 + number)):
+            sample_runs.write_attack(events, name, name, 100, correct)
+    log.ingest()
+    (table,) = robustness_tables(log)
+    assert sorted(len(group.rows) for group in table.groups) == [1, 2]
+    assert all(group.title.startswith("ARNAS, recipe ") for group in table.groups)
+    log.close()
