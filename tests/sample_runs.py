@@ -352,10 +352,12 @@ def write_comparison(root: Path, run: str = "20261118-0921-attack-digits-0c01", 
 
 
 def write_sweep(events: EventsFile, correct: Mapping[float, int], *, images: int = AUTOATTACK_IMAGES) -> None:
-    """Write the points of a sweep over epsilon: radius -> number of images classified correctly."""
+    """Write the points of a sweep over epsilon, radius -> number of images classified correctly, and a median."""
     for radius, count in correct.items():
         events.write("sweep", sweep="epsilon", attack="pgd-20", title="PGD-20", norm="Linf", epsilon=radius, steps=20,
                      images=images, correct=count, fingerprint="f00")
+    events.write("critical", attack="pgd-20", title="PGD-20", norm="Linf", images=images, median=0.125, low=0.1, high=0.14,
+                 fingerprint="f00")
 
 
 def write_hand_made(root: Path, *, created: float = START) -> tuple[str, str]:

@@ -15,14 +15,13 @@ from app.components.live_plot import live_plot
 from app.components.network_detail import picture
 from app.components.settings import setting_text
 from app.components.states import section
-from app.formats import escape, plural
+from app.formats import escape, missing, plural
 from app.theme import KIND_TITLES
 from engine.attack.catalogue import WORST
 from engine.attack.protocol import NORM_TITLES
-from engine.config import pixels_text
 from engine.errors import RunLogError
 from engine.report.robustness import NetworkRow, RobustnessTable
-from engine.report.sweeps import Curve, curves
+from engine.report.sweeps import curves
 
 MOST_CELLS = 4  # most networks whose cells are drawn side by side
 SWEEP_TITLES = {"epsilon": "Accuracy against radius", "steps": "Accuracy against steps"}
@@ -103,15 +102,19 @@ def sweeps(rows: Sequence[NetworkRow]) -> None:
         section(SWEEP_TITLES.get(sweep, sweep), NORM_TITLES.get(norm, norm))
         live_plot(sweep_figure(shown), key=f"robustness_sweep_{sweep}_{norm}_{rows[0].run}", height=380,
                   label=f"{SWEEP_TITLES.get(sweep, sweep)} with 95 % intervals")
-        st.caption(" ".join(filter(None, (critical_words(curve) for curve in shown))) +
-                   " Lines and marks are accuracies on the test split, with 95 % Wilson intervals.")
+        words = [critical_words(row, norm) for row in rows] if sweep == "epsilon" else []
+        st.caption(" ".join((*filter(None, words), "Lines and marks are accuracies on the test split, with 95 % Wilson "
+                             "intervals.")))
 
 
-def critical_words(curve: Curve) -> str:
-    """Return a sentence giving the radius at which the accuracy of a curve falls to one half, or "" if it never does."""
-    bracket = curve.median_critical
-    if bracket is None:
+def critical_words(row: NetworkRow, norm: str) -> str:
+    """Return a sentence giving the median critical epsilon of a network, or "" if it was not measured in this norm."""
+    measured = session.run_log().critical_epsilons(row.run)
+    measured = measured[measured["norm"] == norm]
+    if measured.empty or missing(measured["median"].iloc[0]):
         return ""
-    low, high = map(pixels_text, bracket)
-    return (f"{curve.label}: under {curve.title}, half of the {curve.points[0][1].images:,} images have fallen between radius "
-            f"{low} and {high} (median critical radius).")
+    one = measured.iloc[0]
+    known = not missing(one["low"]) and not missing(one["high"])
+    interval = f" (95 % {one['low']:.4g} to {one['high']:.4g})" if known else ""
+    return (f"{row.label}: under {one['title']}, half of the {one['images']:,} images have fallen at radius "
+            f"{one['median']:.4g}{interval}.")

@@ -38,18 +38,6 @@ class Curve:
     points: tuple[tuple[float, Measurement], ...]
     whole: bool
 
-    @property
-    def median_critical(self) -> tuple[float, float] | None:
-        """Two neighbouring radii of the curve between which the accuracy falls to one half.
-
-        The median critical radius lies between the two. It is the smallest radius at which at least half of the images are
-        misclassified. None if the accuracy stays above one half, or if the curve is over the number of steps.
-        """
-        fallen = [radius for radius, result in self.points if result.accuracy <= 0.5]
-        if self.sweep != "epsilon" or not fallen:
-            return None
-        return max((radius for radius, _ in self.points if radius < fallen[0]), default=0.0), fallen[0]
-
 
 def curves(sweeps: pd.DataFrame, labels: Mapping[str, str]) -> list[Curve]:
     """Return one curve per network and attack.

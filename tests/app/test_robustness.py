@@ -169,7 +169,7 @@ def test_picked_networks_are_compared_in_sentences_settings_and_cells(samples: S
     assert not page.exception and "ARNAS, seed 2 is more accurate than ARNAS, seed 3 by 26.6 points" in text
     assert [row["picked"] for row in table_of(page)["rows"] if "picked" in row] == [True, True]
     assert 'Settings that differ"' in text and "Seed" in text
-    assert "half of the 64 images have fallen between radius 0.1 and 0.15" in text
+    assert "half of the 64 images have fallen at radius 0.125 (95 % 0.1 to 0.14)." in text
     assert "ARNAS, seed 2" in json.dumps(component_data(page, "rampart_live_plot"))
     page = open_page("robustness", compare=f"{samples.ids['attack']},{attack}", column="natural")
     assert "cannot be told apart on these 360 images" in text_of(page)

@@ -1,9 +1,8 @@
-"""Curves of accuracy against radius, and their median critical radius."""
+"""Curves of accuracy against radius or number of steps."""
 
 from __future__ import annotations
 
 import pandas as pd
-import pytest
 
 from engine.attack.statistics import wilson
 from engine.report.sweeps import curves
@@ -22,18 +21,9 @@ def test_a_curve_is_ascending_with_wilson_intervals() -> None:
     assert curve.label == "ARNAS" and not curve.whole
 
 
-@pytest.mark.parametrize(("correct", "bracket"), [
-    ({0.0: 90, 0.1: 60, 0.2: 30}, (0.1, 0.2)), ({0.0: 90, 0.1: 50}, (0.0, 0.1)), ({0.0: 40, 0.1: 20}, (0.0, 0.0)),
-    ({0.0: 90, 0.1: 60}, None)])
-def test_half_of_the_images_fall_between_two_neighbouring_radii(
-        correct: dict[float, int], bracket: tuple[float, float] | None) -> None:
-    (curve,) = curves(frame(correct), {"r": "A"})
-    assert curve.median_critical == bracket
-
-
-def test_a_sweep_over_steps_has_no_critical_radius() -> None:
+def test_a_sweep_over_steps_has_the_steps_as_points() -> None:
     (curve,) = curves(frame({10: 60, 100: 30}, sweep="steps"), {"r": "A"})
-    assert [steps for steps, _ in curve.points] == [10, 100] and curve.median_critical is None
+    assert [steps for steps, _ in curve.points] == [10, 100]
 
 
 def test_only_the_asked_networks_have_curves() -> None:
