@@ -6,26 +6,21 @@ from functools import partial
 
 import streamlit as st
 
-from app import session
+from app import evaluations, session
 from engine.report.formats import FORMATS, export, openings_of
 from engine.report.html import network_report
-from engine.report.robustness import Distinctions, RobustnessTable
+from engine.report.robustness import RobustnessTable
 
 
-def export_buttons(table: RobustnessTable, *distinctions: Distinctions) -> None:
+def export_buttons(table: RobustnessTable) -> None:
     """Show one download button per file format.
 
-    A file has the rows and columns of the table, in the same order. It also says how often the test split had been opened at the
-    time of the click.
-
-    Args:
-        table: the table that the page shows.
-        distinctions: paired comparisons of the networks, one per compared column. They determine the letters after the accuracies
-            and which accuracies are bold.
+    A file has the rows and columns of the table, in the same order, and the paired comparison of the networks in each column. It
+    equals the file that `rampart table` writes, and says how often the test split had been opened at the time of the click.
     """
     with st.container(horizontal=True, gap="small"):
         for name, form in FORMATS.items():
-            st.download_button(form.title, partial(_content, table, name, distinctions),
+            st.download_button(form.title, partial(_content, table, name),
                                f"robustness-{table.protocol}{form.suffix}", form.mime, key=f"export_{table.protocol}_{name}",
                                on_click="ignore", help=f"{form.text[0].upper()}{form.text[1:]}.")
 
@@ -41,5 +36,6 @@ def report_button(run: str) -> None:
                        help="Protocol, settings, cells, curves, results, checks and images in one file that opens offline.")
 
 
-def _content(table: RobustnessTable, form: str, distinctions: tuple[Distinctions, ...]) -> bytes:
-    return export(table, form, distinctions, openings_of(session.run_log(), table))
+def _content(table: RobustnessTable, form: str) -> bytes:
+    compared = [evaluations.comparison(table, column.name) for column in table.columns]
+    return export(table, form, compared, openings_of(session.run_log(), table))

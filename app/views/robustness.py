@@ -150,7 +150,7 @@ def main_table(chosen: RobustnessTable, states: dict[str, str]) -> None:
         "Each number is the share of test images that are still classified correctly, with its 95 % Wilson interval below.",
         meanings, sizes))))
     if any(row.complete for row in chosen.rows):
-        export_buttons(chosen, *([evaluations.comparison(chosen)] if letters else []))
+        export_buttons(chosen)
 
 
 def toggled(values: list[str], one: str | None) -> list[str]:
