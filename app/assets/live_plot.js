@@ -23,20 +23,22 @@ export default function ({ data, parentElement }) {
   window.__rampartPlotly
     .then(() => {
       if (node.dataset.revision !== data.revision) return; // a newer figure is on its way
-      // A figure for a paper as SVG, for slides as PNG with twice the pixels.
-      const saving = ["svg", "png"].map((format) => ({
-        name: `save-${format}`,
-        title: `Save as ${format.toUpperCase()}`,
-        icon: window.Plotly.Icons[format === "svg" ? "disk" : "camera"],
-        click: (plot) => window.Plotly.downloadImage(plot, { format, filename: data.name, scale: format === "png" ? 2 : 1 }),
-      }));
-      window.Plotly.react(node, figure.data, figure.layout, {
+      node.dataset.name = data.name;
+      // One object for all redraws: with another one, Plotly would draw the chart anew and lose the zoom.
+      window.__rampartConfig ??= {
         displaylogo: false,
         responsive: true,
         scrollZoom: false,
         doubleClick: "reset",
-        modeBarButtons: [[...saving, "zoom2d", "pan2d", "resetScale2d"]],
-      });
+        // A figure for a paper as SVG, for slides as PNG with twice the pixels.
+        modeBarButtons: [[...["svg", "png"].map((format) => ({
+          name: `save-${format}`,
+          title: `Save as ${format.toUpperCase()}`,
+          icon: window.Plotly.Icons[format === "svg" ? "disk" : "camera"],
+          click: (plot) => window.Plotly.downloadImage(plot, { format, filename: plot.dataset.name, scale: format === "png" ? 2 : 1 }),
+        })), "zoom2d", "pan2d", "resetScale2d"]],
+      };
+      window.Plotly.react(node, figure.data, figure.layout, window.__rampartConfig);
     })
     .catch(() => {
       node.textContent = "The chart library could not be loaded from this server. Reload the page.";
